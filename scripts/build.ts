@@ -1,0 +1,38 @@
+// Compiles Parley into one executable: `bun scripts/build.ts [file] [target]`, target like bun-linux-arm64.
+// The commit comes from git, or from PARLEY_COMMIT where there is no repository (in an image).
+import { dirname, resolve } from "node:path";
+
+const root = dirname(import.meta.dir);
+const outfile = resolve(process.argv[2] ?? "dist/parley");
+const target = process.argv[3];
+
+const defines = {
+  PARLEY_COMMIT: process.env.PARLEY_COMMIT || findCommit(),
+  PARLEY_BUILT_AT: new Date().toISOString(),
+};
+
+const command = [
+  process.execPath,
+  "build",
+  "--compile",
+  ...(target ? [`--target=${target}`] : []),
+  // Names stay: the framework reads the text of handlers to see what they use.
+  "--minify-whitespace",
+  "--minify-syntax",
+  "--sourcemap",
+  "--bytecode",
+  "--format=esm",
+  // What lies in the working directory of the executable must not change what it does.
+  "--no-compile-autoload-dotenv",
+  "--no-compile-autoload-bunfig",
+  ...Object.entries(defines).flatMap(([name, value]) => ["--define", `${name}=${JSON.stringify(value)}`]),
+  `--outfile=${outfile}`,
+  "src/main.ts",
+];
+const { exitCode } = Bun.spawnSync(command, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+process.exit(exitCode);
+
+function findCommit(): string {
+  const git = Bun.spawnSync(["git", "rev-parse", "--short=12", "HEAD"], { cwd: root, stderr: "ignore" });
+  return git.exitCode === 0 ? git.stdout.toString().trim() : "unknown";
+}

@@ -1,0 +1,33 @@
+/** Mean delay before the first retry is half of this; it doubles with each further one, up to BACKOFF_MAX_MS. */
+export const BACKOFF_BASE_MS = 250;
+const BACKOFF_MAX_MS = 8_000;
+
+/** The longest `Retry-After` that is waited for; with a longer one the next model is asked at once. */
+export const RETRY_AFTER_WAIT_MAX_MS = 10_000;
+
+/** Spreads those who were all told the same `Retry-After`. */
+const RETRY_AFTER_JITTER_MS = 250;
+
+/**
+ * How long to wait before the retry after `failures` failures (1 and up): exponential with full jitter, never earlier
+ * than the provider asked for.
+ */
+export function calculateDelayMs(failures: number, retryAfterMs: number | null, baseMs = BACKOFF_BASE_MS): number {
+  const jittered = Math.random() * Math.min(BACKOFF_MAX_MS, baseMs * 2 ** (failures - 1));
+  if (retryAfterMs === null) return jittered;
+  return Math.max(jittered, retryAfterMs + Math.random() * Math.min(RETRY_AFTER_JITTER_MS, baseMs));
+}
+
+/** Waits, or returns early when the signal aborts. */
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms <= 0 || signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const wake = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", wake);
+      resolve();
+    };
+    const timer = setTimeout(wake, ms);
+    signal.addEventListener("abort", wake);
+  });
+}

@@ -1,0 +1,48 @@
+import OpenAI, { APIError } from "openai";
+import { httpFetch, SDK_TIMEOUT_MS } from "./http-fetch.ts";
+import { createResponsesMapper, mapToResponsesRequest } from "./map-responses.ts";
+import type { Provider } from "./provider.ts";
+import type { HttpFailure } from "./provider-error.ts";
+import { streamAnswer } from "./stream-answer.ts";
+
+const DEFAULT_BASE_URL = "https://api.openai.com/v1";
+
+/** OpenAI by its Responses API. */
+export function createOpenAiProvider(options: { apiKey: string; baseUrl?: string | undefined }): Provider {
+  const client = createOpenAiClient(options.apiKey, options.baseUrl ?? DEFAULT_BASE_URL);
+  return {
+    name: "openai",
+    stream: (request) =>
+      streamAnswer({
+        signal: request.signal,
+        send: () => client.responses.create(mapToResponsesRequest(request), { signal: request.signal }).asResponse(),
+        mapper: createResponsesMapper(),
+        mapSdkError: mapOpenAiError,
+        secrets: [options.apiKey],
+      }),
+  };
+}
+
+/** The SDK, with everything given that it would else take from the environment, silent, and without retries. */
+export function createOpenAiClient(apiKey: string, baseURL: string): OpenAI {
+  return new OpenAI({
+    apiKey,
+    baseURL,
+    adminAPIKey: null,
+    organization: null,
+    project: null,
+    webhookSecret: null,
+    maxRetries: 0,
+    timeout: SDK_TIMEOUT_MS,
+    logLevel: "off",
+    fetch: httpFetch,
+  });
+}
+
+/** What an error of the `openai` SDK says, or null when it is not one. */
+export function mapOpenAiError(error: unknown): HttpFailure | null {
+  if (!(error instanceof APIError)) return null;
+  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
+  const code = error.code ? ` [${error.code}]` : "";
+  return { status: error.status ?? null, headers: error.headers ?? null, message: `${error.message}${code}${cause}` };
+}

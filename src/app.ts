@@ -1,0 +1,78 @@
+import { Elysia } from "elysia";
+import { createAccessLog } from "./http/access-log.ts";
+import { createAuthenticate } from "./http/authenticate.ts";
+import { jsonBody } from "./http/body.ts";
+import { createReadClientAddress } from "./http/client-address.ts";
+import { createCors } from "./http/cors.ts";
+import { createDocs } from "./http/docs.ts";
+import { createErrorHandler, createFindMethods } from "./http/error-handler.ts";
+import { createStartGate } from "./http/gate.ts";
+import type { RouteForDocument } from "./http/openapi-document.ts";
+import { createOriginPolicy } from "./http/origin.ts";
+import { problemPages } from "./http/problems.ts";
+import { requestId } from "./http/request-id.ts";
+import { securityHeaders } from "./http/security-headers.ts";
+import { startJobs } from "./jobs.ts";
+import { createAuthRoutes } from "./modules/auth/routes.ts";
+import { createConversationRoutes } from "./modules/conversations/routes.ts";
+import { createDocumentRoutes } from "./modules/documents/routes.ts";
+import { createGenerationRoutes } from "./modules/generations/routes.ts";
+import { createHealthRoutes } from "./modules/health/routes.ts";
+import { createMessageRoutes } from "./modules/messages/routes.ts";
+import { createSocketRoutes } from "./modules/socket/routes.ts";
+import { createUserRoutes } from "./modules/users/routes.ts";
+import { createServices, type ServiceDependencies } from "./services.ts";
+
+export type AppDependencies = ServiceDependencies;
+
+/** The composition root: mounts the plugins in the order in which requests meet them. It does not listen. */
+export function createApp(deps: AppDependencies) {
+  const { config, log, metrics, lifecycle } = deps;
+  const services = createServices(deps);
+  const { auth, users, sockets, hub } = services;
+  const authenticate = createAuthenticate(auth.identify);
+  const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
+  const isAllowedOrigin = createOriginPolicy(config);
+  // Asked when the app is complete; it cannot be named before it is built.
+  const routes: { list(): RouteForDocument[] } = { list: () => [] };
+
+  const app = new Elysia({ normalize: false })
+    .use(requestId)
+    .use(createAccessLog({ log, metrics }))
+    .use(securityHeaders)
+    .use(createCors(isAllowedOrigin))
+    .use(createStartGate(lifecycle))
+    .onError(createErrorHandler({ log, findMethods: createFindMethods(() => routes.list()) }))
+    .use(jsonBody)
+    .use(createHealthRoutes({ health: services.health, metricsToken: config.METRICS_TOKEN }))
+    .use(problemPages)
+    .use(createAuthRoutes({ auth, authenticate, readClientAddress }))
+    .use(createUserRoutes({ users, authenticate, log }))
+    .use(createConversationRoutes({ ...services, authenticate }))
+    .use(createMessageRoutes({ ...services, authenticate }))
+    .use(createGenerationRoutes({ ...services, authenticate }))
+    .use(createDocumentRoutes({ ...services, authenticate }))
+    .use(
+      createSocketRoutes({
+        identify: auth.identify,
+        redeemTicket: auth.redeemTicket,
+        isAllowedOrigin,
+        isDraining: () => lifecycle.phase === "draining",
+      }),
+    )
+    .use(createDocs({ serverUrl: config.PUBLIC_URL ?? "/", listRoutes: () => routes.list() }));
+  routes.list = () =>
+    app.routes.map(({ method, path, hooks }) => ({ method, path, detail: hooks?.detail as object | undefined }));
+
+  return {
+    app: app as unknown as Elysia,
+    /** For the runtime, where the app listens. */
+    websocket: sockets.handlers,
+    /** Call it once the server listens: pushes go through its native topics. */
+    attach: hub.attach,
+    /** Call it once the database is migrated: starts what runs by itself, and returns what has to be stopped. */
+    start: () => startJobs(services, deps),
+  };
+}
+
+export type App = ReturnType<typeof createApp>;

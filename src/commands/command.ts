@@ -1,0 +1,46 @@
+import { type ParseArgsConfig, parseArgs } from "node:util";
+
+/** Variables of the environment as a command sees them. */
+export type Environment = Record<string, string | undefined>;
+
+export type Command = {
+  name: string;
+  /** One line of `parley --help`. */
+  summary: string;
+  /** What `parley COMMAND --help` prints. */
+  help: string;
+  /** Does it, and gives the exit code. Arguments are those behind the command's name. */
+  run(args: string[], environment: Environment): Promise<number>;
+};
+
+export const exitCodes = { success: 0, failure: 1, usage: 2 } as const;
+
+/** Wrong use of the command line; the message is one sentence that says how to mend it. Exit code 2. */
+export class UsageError extends Error {}
+
+/** A command cannot do what it was asked to; the message is one sentence that says how to mend it. Exit code 1. */
+export class CommandError extends Error {}
+
+/**
+ * Reads the options of a command.
+ * @throws UsageError for an unknown option, a missing value, or an argument too many.
+ */
+export function parseOptions<const T extends NonNullable<ParseArgsConfig["options"]>>(
+  command: string,
+  args: string[],
+  options: T,
+) {
+  const hint = `\`parley ${command} --help\` shows what it takes.`;
+  try {
+    const { values, tokens } = parseArgs({ args, options, strict: true, allowPositionals: true, tokens: true });
+    const extra = tokens.find((token) => token.kind === "positional");
+    if (extra) throw new UsageError(`\`parley ${command}\` takes no argument "${extra.value}"; ${hint}`);
+    return values;
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    const option = error instanceof Error ? /'(-[^\s'<]*)/.exec(error.message)?.[1] : undefined;
+    const isUnknown = error instanceof Error && "code" in error && error.code === "ERR_PARSE_ARGS_UNKNOWN_OPTION";
+    const fault = isUnknown ? `has no option ${option}` : `cannot read its option ${option ?? ""}`.trimEnd();
+    throw new UsageError(`\`parley ${command}\` ${fault}; ${hint}`);
+  }
+}

@@ -1,0 +1,26 @@
+import { printConfig } from "../config.ts";
+import { type Command, exitCodes, parseOptions, UsageError } from "./command.ts";
+import { loadConfigFrom } from "./load-config.ts";
+
+export const configCommand: Command = {
+  name: "config",
+  summary: "print the effective configuration, or check it (config check)",
+  help: `Usage: parley config
+       parley config check
+
+Prints the effective configuration with secrets masked. With \`check\` it only checks, and lists every error at once
+(exit code 2). Settings come from the environment; .env.example names them all.`,
+
+  async run(args, environment) {
+    const [action, ...rest] = args;
+    const isCheck = action === "check";
+    if (action !== undefined && !isCheck && !action.startsWith("-"))
+      throw new UsageError(
+        `\`parley config\` has no action "${action}"; \`parley config --help\` shows what it takes.`,
+      );
+    parseOptions(isCheck ? "config check" : "config", isCheck ? rest : args, {});
+    const config = loadConfigFrom(environment);
+    console.log(isCheck ? "The configuration is good." : printConfig(config));
+    return exitCodes.success;
+  },
+};

@@ -1,0 +1,34 @@
+import { type Command, CommandError, exitCodes, parseOptions } from "./command.ts";
+import { loadConfigFrom } from "./load-config.ts";
+
+const TIMEOUT_MS = 3_000;
+/** Addresses that mean "all of this machine" and cannot be called themselves. */
+const everyAddress = new Set(["0.0.0.0", "::", "*"]);
+
+export const healthcheckCommand: Command = {
+  name: "healthcheck",
+  summary: "exit 0 when the server on this machine is ready",
+  help: `Usage: parley healthcheck
+
+Asks /readyz of the server on this machine (HOST, PORT, TLS_CERT_FILE) and exits with 0 when it is ready, else with 1.
+Made for HEALTHCHECK in a Dockerfile.`,
+
+  async run(args, environment) {
+    parseOptions("healthcheck", args, {});
+    const config = loadConfigFrom(environment);
+    if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is not known; set PORT to the one in use.");
+    const host = everyAddress.has(config.HOST) ? "127.0.0.1" : config.HOST;
+    const url = new URL(`${config.TLS_CERT_FILE ? "https" : "http"}://127.0.0.1:${config.PORT}/readyz`);
+    url.hostname = host.includes(":") ? `[${host}]` : host;
+    const response = await fetch(url, {
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+      // The certificate names the public host; this asks the own machine.
+      tls: { rejectUnauthorized: false },
+    }).catch(() => null);
+    if (response === null)
+      throw new CommandError(`Nothing answers at ${url}; start it with \`parley serve\`, or set HOST and PORT.`);
+    if (!response.ok)
+      throw new CommandError(`The server is not ready (status ${response.status}); see ${url}?verbose.`);
+    return exitCodes.success;
+  },
+};

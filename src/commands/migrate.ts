@@ -1,0 +1,32 @@
+import { listMigrations, migrate } from "../db/migrate.ts";
+import { createLog } from "../lib/log.ts";
+import { type Command, exitCodes, parseOptions } from "./command.ts";
+import { loadConfigFrom } from "./load-config.ts";
+import { useDatabase } from "./use-database.ts";
+
+export const migrateCommand: Command = {
+  name: "migrate",
+  summary: "run the migrations of the database, or list them (--status)",
+  help: `Usage: parley migrate
+       parley migrate --status
+
+Brings the database up to date; \`parley serve\` does the same at its start. With --status it only lists every migration
+with its state: applied, pending, changed (its file differs from what was applied) or unknown (made by another build).`,
+
+  async run(args, environment) {
+    const { status } = parseOptions("migrate", args, { status: { type: "boolean" } });
+    const config = loadConfigFrom(environment);
+    const log = createLog("silent", config.LOG_FORMAT);
+    await useDatabase(config, log, async (database) => {
+      if (status) {
+        for (const { name, state, applied_at } of await listMigrations(database))
+          console.log(`${state.padEnd(8)} ${name}${applied_at ? ` (${applied_at.toISOString()})` : ""}`);
+        return;
+      }
+      const applied = await migrate(database, log);
+      for (const name of applied) console.log(`applied  ${name}`);
+      if (applied.length === 0) console.log("The database is up to date.");
+    });
+    return exitCodes.success;
+  },
+};

@@ -1,0 +1,119 @@
+import { createApp } from "../app.ts";
+import type { Config } from "../config.ts";
+import { type Database, isDatabaseAway } from "../db/client.ts";
+import { connectDatabase, waitForDatabase } from "../db/connect.ts";
+import { migrate } from "../db/migrate.ts";
+import { build } from "../lib/build.ts";
+import { watchEventLoopLag } from "../lib/event-loop-lag.ts";
+import { createLifecycle, type Drainable } from "../lib/lifecycle.ts";
+import { createLog, type Log } from "../lib/log.ts";
+import { createMetrics } from "../lib/metrics.ts";
+import { type Command, exitCodes, parseOptions } from "./command.ts";
+import { loadJwtSecret } from "./jwt-secret.ts";
+import { listen, readTls, type Tls } from "./listen.ts";
+import { loadConfigFrom } from "./load-config.ts";
+import { stopInOrder } from "./shutdown.ts";
+import { untilAborted, type Wishes, watchProcess } from "./signals.ts";
+
+/** In production, the time in which load balancers notice that this instance is not ready any more. */
+const UNREADY_DELAY_MAX_MS = 5_000;
+/** After an error that got past everything, the end may take so long. */
+const CRASH_TIMEOUT_MS = 3_000;
+/** After a second signal, the database gets so long to close. */
+const HURRIED_CLOSE_MS = 1_000;
+
+export const serveCommand: Command = {
+  name: "serve",
+  summary: "migrate the database, then serve (also without a command)",
+  help: `Usage: parley serve
+       parley
+
+Migrates the database, then serves. Without any configuration: an embedded Postgres in ./data, port 3000.
+Settings come from the environment; .env.example names them all, \`parley config\` shows the effective ones.
+
+SIGTERM and SIGINT stop in order: no new work, answers end, sockets are told to reconnect (at most SHUTDOWN_TIMEOUT_MS);
+a second signal stops at once.`,
+
+  async run(args, environment) {
+    parseOptions("serve", args, {});
+    const config = loadConfigFrom(environment);
+    const tls = readTls(config);
+    const jwtSecret = loadJwtSecret(config);
+    const log = createLog(config.LOG_LEVEL, config.LOG_FORMAT);
+    const wishes = watchProcess(log);
+    const connected = await connectDatabase(config, log);
+    try {
+      await serve({ config, tls, jwtSecret, log, wishes, database: connected.database });
+    } finally {
+      const hurried = untilAborted(wishes.hurry).then(() => Bun.sleep(HURRIED_CLOSE_MS));
+      await Promise.race([connected.close(), hurried]);
+    }
+    log.info("stopped");
+    return wishes.hasCrashed() || wishes.hurry.aborted ? exitCodes.failure : exitCodes.success;
+  },
+};
+
+type Serving = {
+  config: Config;
+  tls: Tls | undefined;
+  jwtSecret: string;
+  log: Log;
+  wishes: Wishes;
+  database: Database;
+};
+
+/** Serves until it is told to stop, and then comes to an end in order. */
+async function serve({ config, tls, jwtSecret, log, wishes, database }: Serving): Promise<void> {
+  const metrics = createMetrics(build);
+  const lifecycle = createLifecycle();
+  const parley = createApp({ config, database, log, metrics, lifecycle, jwtSecret });
+  // Listens before the database is there: /livez answers 200, /readyz and the API 503.
+  const server = listen(parley, config, tls);
+  parley.attach(server);
+  const url = config.PUBLIC_URL ?? `${tls ? "https" : "http"}://localhost:${server.port}`;
+  log.info({ address: `${config.HOST}:${server.port}`, version: build.version }, "listening");
+  const stopWatch = watchEventLoopLag((lagS) => metrics.eventLoopLag.observe(lagS));
+
+  let parts: Drainable[] = [];
+  try {
+    await prepareDatabase(database, log, wishes.stop);
+    parts = await parley.start();
+    lifecycle.markReady();
+    log.info(`Parley ${build.version} is ready: ${url} (its API: ${url}/swagger)`);
+  } catch (error) {
+    // Told to stop while it was still starting: what it was waiting for is no error any more.
+    if (!wishes.stop.aborted) throw error;
+  }
+  await untilAborted(wishes.stop);
+
+  lifecycle.markDraining();
+  stopWatch();
+  const http: Drainable = { name: "http", stop: () => server.stop(false) };
+  if (wishes.hasCrashed()) {
+    await stopInOrder([http], { log, timeoutMs: CRASH_TIMEOUT_MS, hurry: wishes.hurry });
+  } else {
+    const timeoutMs = config.SHUTDOWN_TIMEOUT_MS;
+    const unready = createUnreadyDelay(Math.min(UNREADY_DELAY_MAX_MS, timeoutMs / 5));
+    const inOrder = [...(config.APP_ENV === "production" ? [unready] : []), ...parts, http];
+    await stopInOrder(inOrder, { log, timeoutMs, hurry: wishes.hurry });
+  }
+  await server.stop(true);
+}
+
+function createUnreadyDelay(delayMs: number): Drainable {
+  return { name: "readiness", stop: () => Bun.sleep(delayMs) };
+}
+
+/** Waits for the database for as long as it takes, and migrates it; it may go away in between. */
+async function prepareDatabase(database: Database, log: Log, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    await waitForDatabase(database, log, signal);
+    try {
+      await migrate(database, log);
+      return;
+    } catch (error) {
+      if (!isDatabaseAway(error)) throw error;
+      log.warn("the database went away during the migrations; trying again");
+    }
+  }
+}

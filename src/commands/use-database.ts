@@ -1,0 +1,17 @@
+import type { Config } from "../config.ts";
+import type { Database } from "../db/client.ts";
+import { connectDatabase } from "../db/connect.ts";
+import type { Log } from "../lib/log.ts";
+
+/**
+ * Runs `work` with the database that the configuration names, and closes it in every case. An embedded Postgres that a
+ * living Parley has started is used beside it.
+ */
+export async function useDatabase<T>(config: Config, log: Log, work: (database: Database) => Promise<T>): Promise<T> {
+  const connected = await connectDatabase(config, log, { canJoin: true });
+  try {
+    return await work(connected.database);
+  } finally {
+    await connected.close();
+  }
+}

@@ -1,0 +1,170 @@
+import { accessSync, chmodSync, closeSync, constants, lstatSync, mkdirSync, openSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import type { Log } from "../lib/log.ts";
+import { openDatabase } from "./client.ts";
+import { ensureCluster, SUPERUSER } from "./embedded/cluster.ts";
+import { EmbeddedPostgresError, unreachable } from "./embedded/error.ts";
+import { createLauncher, findOwner, isReachable, type Owner } from "./embedded/launcher.ts";
+import { lockDirectory } from "./embedded/lock.ts";
+import { hasPayload, payloadVersion, removeOtherVersions, unpackPostgres } from "./embedded/payload.ts";
+import { endLeftover, readPostmasterFile } from "./embedded/postmaster-file.ts";
+import { runServer } from "./embedded/server.ts";
+import { openServerLog } from "./embedded/server-log.ts";
+
+export { DataDirectoryInUseError, EmbeddedPostgresError } from "./embedded/error.ts";
+
+export type EmbeddedPostgresOptions = {
+  dataDir: string;
+  /** Connections that Parley's pools may open together (80); the server has room for some more. */
+  poolSize?: number;
+  log: Log;
+};
+
+export type EmbeddedPostgres = SocketAddress & {
+  /** Shuts the server down (fast, at the latest after 25 seconds) and gives `DATA_DIR` back. May be called twice. */
+  stop(): Promise<void>;
+};
+
+/** How to reach the server: the database is `parley`. */
+export type SocketAddress = { socketDirectory: string; user: string };
+
+const POOL_SIZE = 80;
+/** Where root unpacks PostgreSQL: the server runs as another user, and its programs must lie in a public place. */
+const SHARED_PROGRAMS_DIR = "/var/cache/parley";
+/** The longest path that fits a Unix socket's address. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/**
+ * Starts the PostgreSQL that the executable carries, with its data in `DATA_DIR/postgres`, its log in
+ * `DATA_DIR/postgres.log`, and no other way in than a Unix socket. The database `parley` is there when it returns. A
+ * server that ends by itself is started again.
+ * @throws DataDirectoryInUseError when a living Parley runs on this `DATA_DIR`.
+ * @throws EmbeddedPostgresError when it cannot start; the message says why.
+ */
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  if (!hasPayload)
+    throw new EmbeddedPostgresError(
+      "This build of Parley carries no PostgreSQL of its own; set DATABASE_URL to a server's.",
+    );
+  const undo: (() => Promise<void> | void)[] = [];
+  const undoAll = async () => {
+    for (const step of undo.splice(0).reverse()) await step();
+  };
+  try {
+    const address = await start(options, undo);
+    let stopping: Promise<void> | undefined;
+    const stop = () => {
+      stopping ??= undoAll();
+      return stopping;
+    };
+    return { ...address, stop };
+  } catch (error) {
+    await undoAll();
+    throw explain(error, options.dataDir);
+  }
+}
+
+/** Does the steps of a start, and pushes on `undo` what takes each of them back. */
+async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void> | void)[]): Promise<SocketAddress> {
+  const { poolSize = POOL_SIZE, log } = options;
+  const startedAtMs = performance.now();
+  const dataDir = openDataDir(options.dataDir);
+  const lock = lockDirectory(dataDir);
+  undo.push(lock.release);
+
+  const clusterDir = join(dataDir, "postgres");
+  const owner = findOwner(clusterDir);
+  const home = await unpackPostgres(chooseProgramsDir(dataDir, owner));
+  removeOtherVersions(dataDir);
+  const launch = createLauncher(owner, clusterDir);
+  await ensureCluster(clusterDir, home, owner, launch);
+  await endLeftover(clusterDir, log);
+
+  const serverLog = openServerLog(join(dataDir, "postgres.log"));
+  undo.push(serverLog.close);
+  const server = await runServer({ clusterDir, home, poolSize, launch, serverLog, log });
+  undo.push(server.stop);
+
+  const { address, release } = openSocketDirectory(clusterDir);
+  undo.push(release);
+  await ensureDatabase(address);
+  const tookMs = Math.round(performance.now() - startedAtMs);
+  log.info({ version: payloadVersion, directory: clusterDir, took_ms: tookMs }, "the embedded Postgres runs");
+  return address;
+}
+
+/** Makes the folder if need be; `DATA_DIR` made by root lets others pass, not look, since the server is not root. */
+function openDataDir(dataDir: string): string {
+  const made = mkdirSync(dataDir, { recursive: true });
+  if (made !== undefined) chmodSync(dataDir, process.getuid?.() === 0 ? 0o711 : 0o700);
+  return realpathSync(dataDir);
+}
+
+function chooseProgramsDir(dataDir: string, owner: Owner): string {
+  if (process.getuid?.() !== 0) return dataDir;
+  const isUsable = (folder: string) => isReachable(join(folder, "programs"), owner);
+  if (isSharedDirSafe() && isUsable(SHARED_PROGRAMS_DIR)) return SHARED_PROGRAMS_DIR;
+  if (isUsable(dataDir)) return dataDir;
+  throw unreachable(dataDir, owner);
+}
+
+/** Root runs only programs that root alone could have put there. The system may be read-only. */
+function isSharedDirSafe(): boolean {
+  try {
+    if (mkdirSync(SHARED_PROGRAMS_DIR, { recursive: true })) chmodSync(SHARED_PROGRAMS_DIR, 0o755);
+    accessSync(SHARED_PROGRAMS_DIR, constants.W_OK);
+    const { uid, mode } = lstatSync(SHARED_PROGRAMS_DIR);
+    return uid === 0 && (mode & 0o022) === 0;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The server's socket lies in its data folder, which only its owner may enter. A path too long for a socket's address
+ * is reached through an open descriptor of the folder.
+ */
+function openSocketDirectory(clusterDir: string): { address: SocketAddress; release(): void } {
+  if (Buffer.byteLength(join(clusterDir, ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX)
+    return { address: { socketDirectory: clusterDir, user: SUPERUSER }, release: () => {} };
+  const descriptor = openSync(clusterDir, "r");
+  const socketDirectory = `/proc/self/fd/${descriptor}`;
+  return { address: { socketDirectory, user: SUPERUSER }, release: () => closeSync(descriptor) };
+}
+
+/** The server that a living Parley has started on `dataDir`, for a short command beside it; null when there is none. */
+export function findRunningPostgres(dataDir: string): EmbeddedPostgres | null {
+  const clusterDir = join(realpathSync(dataDir), "postgres");
+  if (!readPostmasterFile(clusterDir)?.isReady) return null;
+  const { address, release } = openSocketDirectory(clusterDir);
+  return { ...address, stop: async () => release() };
+}
+
+async function ensureDatabase(address: SocketAddress): Promise<void> {
+  const sql = openDatabase({ target: { ...address, database: "postgres" }, poolSize: 1 });
+  try {
+    const [row] = await sql`select from pg_database where datname = 'parley'`;
+    if (!row) await sql`create database parley`;
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+function explain(error: unknown, dataDir: string): unknown {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const sentence = sentences[code];
+  return sentence
+    ? new EmbeddedPostgresError(sentence.replace("DATA_DIR", `DATA_DIR ${dataDir}`), { cause: error })
+    : error;
+}
+
+const noAccess = "This user may not use DATA_DIR; start Parley as the folder's owner, or set another one.";
+const noFolder = "DATA_DIR is a file, not a folder; set another one.";
+const sentences: Record<string, string> = {
+  EACCES: noAccess,
+  EPERM: noAccess,
+  EEXIST: noFolder,
+  ENOTDIR: noFolder,
+  ENOSPC: "The disk of DATA_DIR is full; make room and start again.",
+  EROFS: "DATA_DIR is read-only; mount it writable, or set another one.",
+};

@@ -1,0 +1,90 @@
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { EmbeddedPostgresError } from "./error.ts";
+import type { Launch, Owner } from "./launcher.ts";
+import { majorVersion } from "./payload.ts";
+import { findReason } from "./server-log.ts";
+
+/** The only role. Whoever may open the socket is trusted: its folder is open to the cluster's owner alone. */
+export const SUPERUSER = "parley";
+
+const TEMPORARY_PREFIX = "postgres-new-";
+const REMOVE_TRIES_MAX = 40;
+const REMOVE_PAUSE_MS = 50;
+
+/**
+ * Makes the cluster if there is none. It is made under a temporary name and moved when whole, so that a Parley that is
+ * killed meanwhile leaves nothing half.
+ * @throws EmbeddedPostgresError when the cluster is of another major version, or initdb fails.
+ */
+export async function ensureCluster(clusterDir: string, home: string, owner: Owner, launch: Launch): Promise<void> {
+  const dataDir = dirname(clusterDir);
+  for (const name of readdirSync(dataDir)) if (name.startsWith(TEMPORARY_PREFIX)) removeTree(join(dataDir, name));
+  if (existsSync(clusterDir)) return checkCluster(clusterDir);
+
+  const temporary = join(dataDir, `${TEMPORARY_PREFIX}${process.pid}`);
+  mkdirSync(temporary, { mode: 0o700 });
+  chmodSync(temporary, 0o700);
+  if (process.getuid?.() !== owner.uid) chownSync(temporary, owner.uid, owner.gid);
+  await initialise(temporary, home, launch);
+  renameSync(temporary, clusterDir);
+}
+
+function checkCluster(clusterDir: string): void {
+  const path = join(clusterDir, "PG_VERSION");
+  if (!existsSync(path))
+    throw new EmbeddedPostgresError(
+      `${clusterDir} is not the folder of a PostgreSQL; move it away, or set another DATA_DIR.`,
+    );
+  const found = readFileSync(path, "utf8").trim();
+  if (found !== majorVersion)
+    throw new EmbeddedPostgresError(
+      `${clusterDir} was made by PostgreSQL ${found}, and this Parley carries ${majorVersion}: run \`parley backup\` with the Parley that made it, then \`parley restore\` into a new DATA_DIR.`,
+    );
+}
+
+async function initialise(directory: string, home: string, launch: Launch): Promise<void> {
+  // The collation is Postgres's own, so it does not change with the machine's libraries, which would break indexes.
+  const args = [
+    `--pgdata=${directory}`,
+    `--username=${SUPERUSER}`,
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--data-checksums",
+    "--no-instructions",
+  ];
+  const child = launch(join(home, "bin/initdb"), args, "pipe");
+  let output = "";
+  const collect = (chunk: Buffer) => {
+    output += chunk.toString();
+  };
+  child.stdout?.on("data", collect);
+  child.stderr?.on("data", collect);
+  const code = await new Promise((resolve) => {
+    child.once("error", (error) => {
+      output += `error: ${error.message}`;
+      resolve(null);
+    });
+    child.once("close", resolve);
+  });
+  if (code === 0) return;
+  await removeTree(directory);
+  throw new EmbeddedPostgresError(
+    `The embedded Postgres could not make its data folder: ${findReason(output) || output.trim()}`,
+  );
+}
+
+/** Tries again while the dying initdb of a killed Parley still writes there. What is left, the next start removes. */
+async function removeTree(path: string): Promise<void> {
+  for (let tries = 0; existsSync(path) && tries < REMOVE_TRIES_MAX; tries++) {
+    if (tries > 0) await Bun.sleep(REMOVE_PAUSE_MS);
+    try {
+      rmSync(path, { recursive: true, force: true });
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "ENOTEMPTY")) throw error;
+    }
+  }
+}

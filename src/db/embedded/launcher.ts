@@ -1,0 +1,80 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { unreachable } from "./error.ts";
+
+/** Who owns the cluster and runs the server. */
+export type Owner = { uid: number; gid: number };
+
+/** Starts a program of PostgreSQL as the cluster's owner, without the environment of Parley, which holds secrets. */
+export type Launch = (program: string, args: string[], output: number | "pipe") => ChildProcess;
+
+const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", TZ: "UTC" };
+
+const isRoot = () => process.getuid?.() === 0;
+
+/**
+ * The owner of an existing cluster; for a new one this user, or, because PostgreSQL refuses to run as root, `postgres`
+ * or else `nobody`.
+ */
+export function findOwner(clusterDir: string): Owner {
+  const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  if (!isRoot()) return own;
+  const status = statSync(clusterDir, { throwIfNoEntry: false });
+  if (status && status.uid !== 0) return { uid: status.uid, gid: status.gid };
+  return findUser("postgres") ?? findUser("nobody") ?? { uid: 65534, gid: 65534 };
+}
+
+function findUser(name: string): Owner | null {
+  if (!existsSync("/etc/passwd")) return null;
+  const line = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((line) => line.startsWith(`${name}:`));
+  const [, , uid, gid] = line?.split(":") ?? [];
+  return Number(uid) > 0 ? { uid: Number(uid), gid: Number(gid) } : null;
+}
+
+/**
+ * Finds out how to start programs as `owner`. With setpriv (part of util-linux) the server ends when Parley dies, even
+ * by kill -9. Without it a server that was left over is ended at the next start.
+ * @throws EmbeddedPostgresError when the owner could not reach the cluster.
+ */
+export function createLauncher(owner: Owner, clusterDir: string): Launch {
+  const isBlocked = isRoot() && !isReachable(clusterDir, owner);
+  // The weaker of the two is tried first: to pass through a folder that is closed to others, it need not write there.
+  const capabilities = isBlocked ? ["dac_read_search", "dac_override"] : [null];
+  const prefix = capabilities.map((capability) => setpriv(owner, capability)).find(isWorking);
+  if (!prefix && isBlocked) throw unreachable(clusterDir, owner);
+  return (program, args, output) => {
+    const [command = program, ...rest] = [...(prefix ?? []), program, ...args];
+    return spawn(command, rest, {
+      ...(prefix ? {} : owner),
+      // A session of its own, so that Ctrl-C reaches Parley alone, which ends the server last.
+      detached: true,
+      cwd: "/",
+      env: environment,
+      stdio: ["ignore", output, output],
+    });
+  };
+}
+
+function setpriv(owner: Owner, capability: string | null): string[] {
+  const user = isRoot() ? [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups"] : [];
+  const rights = capability ? [`--inh-caps=+${capability}`, `--ambient-caps=+${capability}`] : [];
+  return ["setpriv", ...user, ...rights, "--no-new-privs", "--pdeathsig=INT", "--"];
+}
+
+/** Old versions lack options, and a container may forbid some. */
+function isWorking(prefix: string[]): boolean {
+  const [command = "", ...args] = [...prefix, "true"];
+  return spawnSync(command, args, { env: environment, stdio: "ignore" }).status === 0;
+}
+
+/** Whether every folder above `path` lets the user pass. */
+export function isReachable(path: string, { uid, gid }: Owner): boolean {
+  const folder = dirname(path);
+  const status = statSync(folder);
+  const needed = status.uid === uid ? 0o100 : status.gid === gid ? 0o010 : 0o001;
+  if ((status.mode & needed) === 0) return false;
+  return folder === "/" || isReachable(folder, { uid, gid });
+}

@@ -1,0 +1,45 @@
+import { dlopen } from "bun:ffi";
+import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { DataDirectoryInUseError } from "./error.ts";
+
+// flock(2)
+const LOCK_EXCLUSIVE = 2;
+const LOCK_NO_WAIT = 4;
+
+export type DirectoryLock = { release(): void };
+
+/**
+ * Takes `DATA_DIR` for this process alone. The system gives the lock back when the process ends in whatever way, so a
+ * killed Parley never leaves it locked. The file stays; it tells who holds the lock.
+ * @throws DataDirectoryInUseError when a living Parley holds it.
+ */
+export function lockDirectory(dataDir: string): DirectoryLock {
+  const path = join(dataDir, "parley.lock");
+  const descriptor = openSync(path, "a+", 0o600);
+  if (!tryLock(descriptor)) {
+    closeSync(descriptor);
+    const holder = readFileSync(path, "utf8").trim();
+    throw new DataDirectoryInUseError(
+      `Another Parley${holder ? ` (process ${holder})` : ""} is running on DATA_DIR ${dataDir}; stop it, or set another DATA_DIR.`,
+    );
+  }
+  ftruncateSync(descriptor);
+  writeSync(descriptor, `${process.pid}\n`);
+  let isHeld = true;
+  return {
+    release() {
+      if (isHeld) closeSync(descriptor);
+      isHeld = false;
+    },
+  };
+}
+
+function tryLock(descriptor: number): boolean {
+  const libc = dlopen("libc.so.6", { flock: { args: ["i32", "i32"], returns: "i32" } });
+  try {
+    return libc.symbols.flock(descriptor, LOCK_EXCLUSIVE | LOCK_NO_WAIT) === 0;
+  } finally {
+    libc.close();
+  }
+}

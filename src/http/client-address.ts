@@ -1,0 +1,49 @@
+import { BlockList, isIP } from "node:net";
+import { addNetwork } from "../lib/network.ts";
+
+/** Entries of `X-Forwarded-For` that are looked at, from the right. */
+const HOPS_MAX = 20;
+
+type AddressSource = { requestIP(request: Request): { address: string } | null };
+
+/** The address of whoever sent a request; null when it came by a way that has none (a Unix socket). */
+export type ReadClientAddress = (request: Request, server: AddressSource | null) => string | null;
+
+/**
+ * Reads the peer's address, or, behind trusted proxies, the one they report: `X-Forwarded-For` from the right up to the
+ * first address that is not a trusted proxy. What stands left of it could be made up by the client.
+ * @param trustedProxies addresses and networks (`10.0.0.0/8`, `fd00::/8`). @throws Error naming one that is neither.
+ */
+export function createReadClientAddress(trustedProxies: readonly string[]): ReadClientAddress {
+  const trusted = new BlockList();
+  for (const network of trustedProxies) addNetwork(trusted, network);
+
+  return (request, server) => {
+    const peer = parseAddress(server?.requestIP(request)?.address ?? "");
+    if (peer === null || trustedProxies.length === 0 || !isIn(trusted, peer)) return peer;
+    let client = peer;
+    const hops = request.headers.get("x-forwarded-for")?.split(",") ?? [];
+    for (const hop of hops.reverse().slice(0, HOPS_MAX)) {
+      const address = parseAddress(hop);
+      if (address === null) break;
+      client = address;
+      if (!isIn(trusted, address)) break;
+    }
+    return client;
+  };
+}
+
+function isIn(list: BlockList, address: string): boolean {
+  return list.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
+}
+
+/** Plain addresses; also `1.2.3.4:5678`, `[::1]:80`, zones, and IPv4 as it looks on an IPv6 socket. */
+function parseAddress(text: string): string | null {
+  const bare = text
+    .trim()
+    .replace(/^\[([^\]]*)\](?::\d+)?$/, "$1")
+    .replace(/^(\d+\.\d+\.\d+\.\d+):\d+$/, "$1")
+    .replace(/%.*$/, "")
+    .replace(/^::ffff:(?=\d+\.)/i, "");
+  return isIP(bare) === 0 ? null : bare.toLowerCase();
+}

@@ -1,0 +1,31 @@
+import { Elysia } from "elysia";
+import type { IsAllowedOrigin } from "./origin.ts";
+
+const ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE";
+const ALLOWED_HEADERS =
+  "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-API-Key, X-Request-Id";
+const EXPOSED_HEADERS = "ETag, Idempotent-Replayed, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
+/** How long a browser may keep the answer to a preflight; Chromium caps it at two hours. */
+const PREFLIGHT_MAX_AGE_S = 7_200;
+
+/**
+ * Cross-origin calls of browsers. Credentials travel in headers and never in cookies, so `Allow-Credentials` is never
+ * sent. A foreign origin gets the same answer without these headers, and its browser keeps it from the page.
+ */
+export function createCors(isAllowedOrigin: IsAllowedOrigin) {
+  return new Elysia({ name: "cors" }).onRequest(({ request, set }) => {
+    set.headers.vary = "Origin";
+    const origin = request.headers.get("origin");
+    if (origin !== null && isAllowedOrigin(origin, request)) {
+      set.headers["access-control-allow-origin"] = origin;
+      set.headers["access-control-expose-headers"] = EXPOSED_HEADERS;
+    }
+    if (request.method !== "OPTIONS" || !request.headers.has("access-control-request-method")) return;
+    if (set.headers["access-control-allow-origin"] !== undefined) {
+      set.headers["access-control-allow-methods"] = ALLOWED_METHODS;
+      set.headers["access-control-allow-headers"] = ALLOWED_HEADERS;
+      set.headers["access-control-max-age"] = String(PREFLIGHT_MAX_AGE_S);
+    }
+    return new Response(null, { status: 204 });
+  });
+}

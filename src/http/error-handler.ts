@@ -1,0 +1,64 @@
+import type { Log } from "../lib/log.ts";
+import { Problem, problemCodes } from "../lib/problem.ts";
+import { createProblemResponse, mapErrorToProblem } from "./problem-response.ts";
+import { readRequestId } from "./request-id.ts";
+
+type ErrorContext = {
+  error: unknown;
+  code: unknown;
+  request: Request;
+  route?: string;
+  set: { headers: Record<string, string | number | undefined>; status?: number | string };
+};
+
+/** The methods that an address answers to, out of all routes; none when there is no such address. */
+export type FindMethods = (path: string) => string[];
+
+/**
+ * The one `onError`, for the composition root: whatever was thrown becomes a problem, and a fault of ours is logged with
+ * its cause. A known address asked with another method is 405 with `Allow`.
+ */
+export function createErrorHandler({ log, findMethods }: { log: Log; findMethods: FindMethods }) {
+  return ({ error, code, request, route, set }: ErrorContext): Response => {
+    const { problem, isFault } = mapErrorToProblem(error, code);
+    const requestId = readRequestId(set);
+    if (isFault) {
+      const line = { request_id: requestId, method: request.method, route, code: problem.code };
+      // A database that is away fails every request alike; one line each is enough to see it.
+      if (problem.code === "unavailable") log.warn({ ...line, reason: describeReason(error) }, "request failed");
+      else log.error({ ...line, err: error }, "request failed");
+    }
+    const methods = code === "NOT_FOUND" ? findMethods(new URL(request.url).pathname) : [];
+    const shown =
+      methods.length > 0
+        ? new Problem("method_not_allowed", `This address answers to ${methods.join(", ")}.`)
+        : problem;
+    if (methods.length > 0) set.headers.allow = methods.join(", ");
+    set.status = problemCodes[shown.code].status;
+    return createProblemResponse(shown, requestId);
+  };
+}
+
+const describeReason = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
+/** Builds the look-up out of the routes of an app; asked only for what no route matched, so it may be linear. */
+export function createFindMethods(listRoutes: () => readonly { method: string; path: string }[]): FindMethods {
+  let patterns: { method: string; pattern: RegExp }[] | undefined;
+  return (path) => {
+    patterns ??= listRoutes().map((route) => ({ method: route.method, pattern: compilePath(route.path) }));
+    const found = new Set(patterns.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method));
+    if (found.delete("WS")) found.add("GET");
+    if (found.has("GET")) found.add("HEAD");
+    return [...found].sort();
+  };
+}
+
+function compilePath(path: string): RegExp {
+  const source = path
+    .replace(/\/$/, "")
+    .replaceAll(/[.+^${}()|[\]\\]/g, "\\$&")
+    .replaceAll(/\/:[^/]+\?/g, "(?:/[^/]+)?")
+    .replaceAll(/:[^/]+/g, "[^/]+")
+    .replaceAll("*", ".*");
+  return new RegExp(`^${source}/?$`);
+}

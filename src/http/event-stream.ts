@@ -1,0 +1,94 @@
+import type { Server } from "bun";
+
+/** A comment line keeps proxies and idle timeouts from ending a quiet stream. */
+export const STREAM_HEARTBEAT_MS = 15_000;
+/** A reader who is behind by more than this for `STREAM_SLOW_MS` is too slow: the stream ends, and they come back. */
+export const STREAM_SLOW_BYTES = 1024 * 1024;
+export const STREAM_SLOW_MS = 2_000;
+/** And one who is behind by more than this is so at once. */
+export const STREAM_BUFFER_BYTES_MAX = 16 * 1024 * 1024;
+/** What an ended stream has not delivered yet is given up when its reader takes nothing for so long. */
+const STREAM_END_TIMEOUT_S = 10;
+/** Bytes that the runtime may take ahead of the connection. */
+const READ_AHEAD_BYTES = 64 * 1024;
+
+/** Whether the caller asked for an event stream. */
+export function acceptsEventStream(request: Request): boolean {
+  return request.headers.get("accept")?.includes("text/event-stream") ?? false;
+}
+
+/** A server-sent event of an envelope: durable ones carry their `seq` as id. */
+export function formatServerSentEvent(event: { type: string; seq?: number }, text = JSON.stringify(event)): string {
+  const id = event.seq === undefined ? "" : `id: ${event.seq}\n`;
+  return `${id}event: ${event.type}\ndata: ${text}\n\n`;
+}
+
+export type EventStream = {
+  response: Response;
+  /** Writes a formatted event; without effect once the stream has ended. */
+  write(text: string): void;
+  end(): void;
+  /** Also true when the reader has gone. */
+  hasEnded(): boolean;
+};
+
+/**
+ * An SSE answer that is written to from outside (WHATWG HTML, server-sent events).
+ * @param onEnd called once: the reader has gone, was too slow, or `end` was called.
+ */
+export function createEventStream(request: Request, server: Server<unknown> | null, onEnd: () => void): EventStream {
+  // The server would end a stream that says nothing for some seconds.
+  server?.timeout(request, 0);
+  const encoder = new TextEncoder();
+  let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+  let hasEnded = false;
+  let slowSinceMs: number | null = null;
+  const heartbeat = setInterval(() => write(": keep-alive\n\n"), STREAM_HEARTBEAT_MS);
+
+  function end(): void {
+    if (hasEnded) return;
+    hasEnded = true;
+    clearInterval(heartbeat);
+    try {
+      controller?.close();
+      server?.timeout(request, STREAM_END_TIMEOUT_S);
+    } catch {
+      // The reader has gone first; there is nothing left to close.
+    }
+    onEnd();
+  }
+
+  function isTooSlow(waitingBytes: number): boolean {
+    if (waitingBytes <= STREAM_SLOW_BYTES) {
+      slowSinceMs = null;
+      return false;
+    }
+    slowSinceMs ??= performance.now();
+    return waitingBytes > STREAM_BUFFER_BYTES_MAX || performance.now() - slowSinceMs > STREAM_SLOW_MS;
+  }
+
+  function write(text: string): void {
+    if (hasEnded || !controller) return;
+    if (isTooSlow(READ_AHEAD_BYTES - (controller.desiredSize ?? 0))) end();
+    else controller.enqueue(encoder.encode(text));
+  }
+
+  const body = new ReadableStream<Uint8Array>(
+    {
+      start(created) {
+        controller = created;
+      },
+      cancel: end,
+    },
+    new ByteLengthQueuingStrategy({ highWaterMark: READ_AHEAD_BYTES }),
+  );
+  request.signal.addEventListener("abort", end, { once: true });
+  // Gone before it came here; not at once, so that the caller has the stream that is ended.
+  if (request.signal.aborted) queueMicrotask(end);
+  const headers = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",
+  };
+  return { response: new Response(body, { headers }), write, end, hasEnded: () => hasEnded };
+}

@@ -1,0 +1,106 @@
+import { type TSchema, Type } from "@sinclair/typebox";
+import type { DocumentDecoration } from "elysia";
+
+/** Names of the groups in the OpenAPI document, in its order. */
+export const tags = {
+  auth: "Registration, login and tokens.",
+  me: "The caller's own account.",
+  users: "All accounts, for administrators.",
+  conversations: "Conversations and their members.",
+  messages: "Messages, answers of models, feedback.",
+  documents: "Markdown documents.",
+  models: "Configured models.",
+  operations: "Health, version and metrics.",
+} as const;
+
+export type Tag = keyof typeof tags;
+
+/** RFC 9457, as every error answer has it. */
+export const ProblemDetails = Type.Object(
+  {
+    type: Type.String({ description: "`/problems/<code>`, a page that explains the code." }),
+    title: Type.String({ description: "The same for every occurrence." }),
+    status: Type.Integer(),
+    detail: Type.String({ description: "What happened this time." }),
+    instance: Type.String({ description: "`urn:request:<request_id>`" }),
+    code: Type.String({ description: "What clients branch on." }),
+    request_id: Type.String(),
+    errors: Type.Optional(
+      Type.Array(Type.Object({ pointer: Type.String(), detail: Type.String() }), {
+        description: "The invalid places, as JSON pointers.",
+      }),
+    ),
+  },
+  { description: "RFC 9457 problem details." },
+);
+
+/** Every error status that an operation may document, with its meaning. */
+export const problemStatuses = {
+  400: "The request could not be read.",
+  401: "Credentials are missing or no longer valid.",
+  403: "Not allowed.",
+  404: "Not found, or not to be known by the caller.",
+  406: "No representation in an accepted format.",
+  409: "In conflict with the current state.",
+  413: "The request is too large.",
+  415: "The content type is not supported.",
+  422: "The request is not valid.",
+  429: "Too many requests.",
+  500: "Something went wrong on our side.",
+  503: "Temporarily unavailable.",
+} as const;
+
+export type ProblemStatus = keyof typeof problemStatuses;
+
+export type OperationDescription = {
+  operationId: string;
+  summary: string;
+  tag: Tag;
+  description?: string;
+  /** Body of the answer; absent when it has none. */
+  ok?: TSchema;
+  /** Status of the answer when all is well; 200, or 204 when there is no body. */
+  status?: number;
+  /** Media types of `ok`. */
+  mediaTypes?: readonly string[];
+  /** Needs no credential. */
+  public?: boolean;
+  /**
+   * Error statuses beyond those that follow from the rest (401 unless public, 400/413/415/422 with a body, 404 and 422
+   * with a path parameter, 422 with a query, 500 and 503 always).
+   */
+  problems?: readonly ProblemStatus[];
+  /** Answers by status that none of the above describes. */
+  responses?: Record<number, { description: string; content?: Record<string, { schema: object }> }>;
+};
+
+/** Documents a route: `app.get("/x", handler, { ...describe({ … }), query: … })`. It checks nothing at run time. */
+export function describe(operation: OperationDescription): { detail: DocumentDecoration } {
+  const status = operation.status ?? (operation.ok ? 200 : 204);
+  const mediaTypes = operation.mediaTypes ?? ["application/json"];
+  const content =
+    operation.ok && Object.fromEntries(mediaTypes.map((type) => [type, { schema: operation.ok as object }]));
+  const problems = new Set<ProblemStatus>([
+    ...(operation.public ? [] : [401 as const]),
+    ...(operation.problems ?? []),
+    500,
+    503,
+  ]);
+  return {
+    detail: {
+      operationId: operation.operationId,
+      summary: operation.summary,
+      ...(operation.description && { description: operation.description }),
+      tags: [operation.tag],
+      security: operation.public ? [] : [{ bearer: [] }],
+      responses: {
+        [status]: { description: operation.ok?.description ?? operation.summary, ...(content && { content }) },
+        ...Object.fromEntries([...problems].sort((a, b) => a - b).map((problem) => [problem, refToProblem(problem)])),
+        ...operation.responses,
+      },
+    },
+  };
+}
+
+/** The shared response of an error status. */
+export const refToProblem = (status: ProblemStatus) => ({ $ref: `#/components/responses/Problem${status}` });

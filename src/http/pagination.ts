@@ -1,0 +1,75 @@
+import { type TSchema, Type } from "@sinclair/typebox";
+import { Problem } from "../lib/problem.ts";
+import { Nullable, QueryInteger } from "../lib/schema.ts";
+
+export const PAGE_LIMIT_DEFAULT = 50;
+export const PAGE_LIMIT_MAX = 200;
+const CURSOR_CHARS_MAX = 512;
+
+/** The query of every list. A limit above the maximum is lowered to it, not refused. */
+export const PageQuery = {
+  limit: Type.Optional(
+    QueryInteger({
+      minimum: 1,
+      description: `Rows of a page, at most ${PAGE_LIMIT_MAX} (default ${PAGE_LIMIT_DEFAULT}).`,
+    }),
+  ),
+  cursor: Type.Optional(Type.String({ maxLength: CURSOR_CHARS_MAX, description: "`next_cursor` of the page before." })),
+};
+
+/** The body of every list. */
+export const Page = <T extends TSchema>(item: T) =>
+  Type.Object({ data: Type.Array(item), next_cursor: Nullable(Type.String()) });
+
+export type PageRequest = { limit: number; after: string[] | null };
+
+/**
+ * Reads `limit` and `cursor`; `after` holds the sort key of the last row seen, `columns` values of it.
+ * @throws Problem `bad_cursor`.
+ */
+export function readPage(query: { limit?: number; cursor?: string }, columns: number): PageRequest {
+  const limit = Math.min(query.limit ?? PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX);
+  if (query.cursor === undefined) return { limit, after: null };
+  const after = decodeCursor(query.cursor);
+  if (after?.length !== columns) throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+  return { limit, after };
+}
+
+/**
+ * Cuts a page out of `limit + 1` rows and links to the next one.
+ * @param keyOf the values of the row that the list is sorted by.
+ */
+export function createPage<Row, Item>(
+  rows: readonly Row[],
+  limit: number,
+  keyOf: (row: Row) => string[],
+  mapRow: (row: Row) => Item,
+  { request, headers }: { request: Request; headers: Record<string, string | number | undefined> },
+): { data: Item[]; next_cursor: string | null } {
+  const shown = rows.slice(0, limit);
+  const last = shown.at(-1);
+  const next_cursor = rows.length > limit && last !== undefined ? encodeCursor(keyOf(last)) : null;
+  if (next_cursor !== null) {
+    const next = new URL(request.url);
+    next.searchParams.set("cursor", next_cursor);
+    headers.link = `<${next.pathname}${next.search}>; rel="next"`;
+  }
+  return { data: shown.map(mapRow), next_cursor };
+}
+
+function encodeCursor(key: string[]): string {
+  return Buffer.from(JSON.stringify(["v1", ...key])).toString("base64url");
+}
+
+function decodeCursor(cursor: string): string[] | null {
+  try {
+    const parts: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
+    if (!Array.isArray(parts) || parts[0] !== "v1") return null;
+    const key = parts.slice(1);
+    return key.every((part) => typeof part === "string" && part.length < CURSOR_CHARS_MAX && !part.includes("\0"))
+      ? key
+      : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,105 @@
+import { Kind } from "@sinclair/typebox";
+import { ParseError, ValidationError } from "elysia";
+import { isDatabaseAway } from "../db/client.ts";
+import { escapePointer } from "../lib/json.ts";
+import { type InvalidField, Problem, problemCodes } from "../lib/problem.ts";
+
+const ERRORS_SHOWN_MAX = 20;
+const DATABASE_RETRY_AFTER_MS = 2_000;
+
+/** RFC 9457, with our `code`, `request_id` and, for invalid input, `errors`. */
+export type ProblemBody = {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  instance: string;
+  code: string;
+  request_id: string;
+  errors?: InvalidField[];
+};
+
+/** The answer for a problem: `application/problem+json`, with `Retry-After` where a new try makes sense. */
+export function createProblemResponse(problem: Problem, requestId: string): Response {
+  const { status, title } = problemCodes[problem.code];
+  const body: ProblemBody = {
+    type: `/problems/${problem.code}`,
+    title,
+    status,
+    detail: problem.message,
+    instance: `urn:request:${requestId}`,
+    code: problem.code,
+    request_id: requestId,
+    ...(problem.errors && { errors: problem.errors }),
+  };
+  const headers = new Headers({ "content-type": "application/problem+json", "cache-control": "no-store" });
+  if (status === 401) headers.set("www-authenticate", "Bearer");
+  if (problem.retryAfterMs !== undefined) headers.set("retry-after", String(Math.ceil(problem.retryAfterMs / 1000)));
+  return new Response(JSON.stringify(body), { status, headers });
+}
+
+/**
+ * Translates whatever was thrown into a problem. Only our own errors keep their text; an error's own `status` or `code`
+ * (a provider's 401, a driver's 23505) never decides.
+ * @returns the problem, and whether the cause is a fault of ours that belongs into the log.
+ */
+export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { problem: Problem; isFault: boolean } {
+  if (error instanceof Problem) return { problem: error, isFault: error.code === "internal" };
+  if (error instanceof ValidationError) return mapValidationError(error);
+  // The framework wraps what a body parser throws.
+  if (error instanceof ParseError && error.cause instanceof Problem) return mapErrorToProblem(error.cause, elysiaCode);
+  if (isDatabaseAway(error)) {
+    const problem = new Problem("unavailable", "The database cannot be reached at the moment.", {
+      retryAfterMs: DATABASE_RETRY_AFTER_MS,
+    });
+    return { problem, isFault: true };
+  }
+  if (elysiaCode === "NOT_FOUND")
+    return { problem: new Problem("not_found", "There is nothing at this address."), isFault: false };
+  if (elysiaCode === "PARSE")
+    return { problem: new Problem("malformed", "The body could not be read."), isFault: false };
+  return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
+}
+
+type SchemaError = { path: string; message: string; schema: Record<PropertyKey, unknown> };
+
+function mapValidationError(error: ValidationError): { problem: Problem; isFault: boolean } {
+  // An answer of ours that does not fit its own schema is our fault, and nothing of it may be shown.
+  if (error.type === "response")
+    return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
+  const errors = mapSchemaErrors(error.all as unknown as SchemaError[], error.type);
+  const detail = errors[0] ? `${errors[0].pointer}: ${errors[0].detail}` : "The request is not valid.";
+  return { problem: new Problem("invalid", detail, { errors }), isFault: false };
+}
+
+/** JSON pointers into the body as URI fragments; for query and path, the parameter is named below its place. */
+export function mapSchemaErrors(found: Iterable<SchemaError>, place: string): InvalidField[] {
+  const prefix = place === "body" ? "#" : `#/${escapePointer(place)}`;
+  const byPointer = new Map<string, string>();
+  for (const { path, message, schema } of found) {
+    const pointer = `${prefix}${path}`;
+    // The first error at a place is the telling one: a missing field is reported again as one of the wrong type.
+    if (!byPointer.has(pointer)) byPointer.set(pointer, describe(message, schema));
+    if (byPointer.size >= ERRORS_SHOWN_MAX) break;
+  }
+  return [...byPointer].map(([pointer, detail]) => ({ pointer, detail }));
+}
+
+/** What the formats of lib/schema.ts mean to a person. */
+const formats: Record<string, string> = {
+  text: "Text may hold no NUL character and no lone surrogate.",
+  uuid: "Expected a UUID.",
+  email: "Expected an e-mail address.",
+  "date-time": "Expected a time as in RFC 3339.",
+};
+
+function describe(message: string, schema: Record<PropertyKey, unknown>): string {
+  if (Array.isArray(schema.enum)) return `Expected one of ${schema.enum.join(", ")}.`;
+  if (schema[Kind] === "QueryInteger") return `Expected a whole number, ${describeRange(schema)}.`;
+  const isFormatError = /^Expected string to match '[\w-]+' format$/.test(message);
+  return (isFormatError && formats[String(schema.format)]) || `${message}.`;
+}
+
+function describeRange({ minimum, maximum }: Record<PropertyKey, unknown>): string {
+  return maximum === Number.MAX_SAFE_INTEGER ? `${minimum} or more` : `${minimum} to ${maximum}`;
+}

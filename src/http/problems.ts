@@ -1,0 +1,84 @@
+import { Type } from "@sinclair/typebox";
+import { Elysia } from "elysia";
+import { escapeHtml } from "../lib/html.ts";
+import { Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
+import { describe } from "./openapi.ts";
+import { createPagePolicy } from "./security-headers.ts";
+
+const ProblemExplanation = Type.Object({
+  code: Type.String(),
+  status: Type.Integer(),
+  title: Type.String(),
+  temporary: Type.Boolean({ description: "Whether the same request may succeed later." }),
+  meaning: Type.String(),
+  mend: Type.String({ description: "What to do about it." }),
+});
+
+/** `/problems/{code}`: what a problem's `type` leads to. A page for people, the same as JSON for `Accept: application/json`. */
+export const problemPages = new Elysia({ name: "problem-pages" }).get(
+  "/problems/:code",
+  ({ params, request }) => {
+    if (!isProblemCode(params.code)) throw new Problem("not_found", "There is no such problem.");
+    const headers = { "cache-control": "public, max-age=3600", vary: "Accept, Origin" };
+    if (prefersJson(request.headers.get("accept")))
+      return Response.json({ code: params.code, ...problemCodes[params.code] }, { headers });
+    return new Response(renderPage(params.code), {
+      headers: { ...headers, "content-type": "text/html; charset=utf-8", "content-security-policy": pagePolicy },
+    });
+  },
+  {
+    params: Type.Object({ code: Type.String() }),
+    ...describe({
+      operationId: "explainProblem",
+      summary: "What an error code means, and how to mend it",
+      tag: "operations",
+      public: true,
+      ok: ProblemExplanation,
+      mediaTypes: ["application/json", "text/html"],
+    }),
+  },
+);
+
+const pagePolicy = createPagePolicy({ "default-src": "'none'", "style-src": "'unsafe-inline'" });
+
+function isProblemCode(code: string): code is ProblemCode {
+  return Object.hasOwn(problemCodes, code);
+}
+
+function prefersJson(accept: string | null): boolean {
+  return accept !== null && /\bapplication\/(?:[\w.-]+\+)?json\b/.test(accept) && !/\btext\/html\b/.test(accept);
+}
+
+function renderPage(code: ProblemCode): string {
+  const { status, title, temporary, meaning, mend } = problemCodes[code];
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escapeHtml(title)}</title>
+<style>
+  :root { color-scheme: light dark; }
+  body { font: 1rem/1.6 system-ui, sans-serif; max-width: 38rem; margin: 4rem auto; padding: 0 1.25rem; }
+  code { font: 0.95em ui-monospace, monospace; }
+  .status { opacity: 0.7; margin: 0; }
+  h1 { line-height: 1.25; margin: 0.25rem 0 1.5rem; }
+  dt { font-weight: 600; margin-top: 1rem; }
+  dd { margin: 0; }
+</style>
+<main>
+  <p class="status">${status} <code>${code}</code></p>
+  <h1>${escapeHtml(title)}</h1>
+  <dl>
+    <dt>What it means</dt><dd>${renderText(meaning)}</dd>
+    <dt>What to do</dt><dd>${renderText(mend)}</dd>
+    <dt>Try again?</dt><dd>${temporary ? "Yes, the same request may succeed later." : "No, the same request will fail again."}</dd>
+  </dl>
+</main>
+</html>
+`;
+}
+
+/** Escapes, and shows what stands in backticks as code. */
+function renderText(text: string): string {
+  return escapeHtml(text).replaceAll(/`([^`]+)`/g, "<code>$1</code>");
+}

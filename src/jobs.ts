@@ -1,0 +1,44 @@
+import { createJobRunner } from "./jobs/runner.ts";
+import type { Drainable } from "./lib/lifecycle.ts";
+import type { ServiceDependencies, Services } from "./services.ts";
+
+const SOCKET_SWEEP_MS = 1_000;
+const CHECKPOINT_MS = 500;
+const LEASE_RENEWAL_MS = 1_000;
+const ORPHAN_SWEEP_MS = 2_000;
+const ENDED_SESSIONS_MS = 1_000;
+/** Looks back further than the interval: a commit may come late. */
+const ENDED_SESSIONS_WITHIN_MS = 15_000;
+const ACCOUNT_SWEEP_MS = 5 * 60_000;
+
+/** Starts what an instance does by itself once its database is ready. @returns what has to be stopped, in order. */
+export async function startJobs(services: Services, { config, log }: ServiceDependencies): Promise<Drainable[]> {
+  const { users, auth, documents, generations, sockets, streams } = services;
+  const stopping = new AbortController();
+  await users.ensureFirstAdministrator(config);
+  await documents.start(stopping.signal);
+
+  const jobs = createJobRunner({ log });
+  jobs.every("sockets", SOCKET_SWEEP_MS, async () => sockets.sweep());
+  jobs.every("checkpoints", CHECKPOINT_MS, generations.checkpoint);
+  jobs.every("leases", LEASE_RENEWAL_MS, generations.renewLeases);
+  jobs.every("orphans", ORPHAN_SWEEP_MS, generations.takeOrphans);
+  jobs.every("ended-sessions", ENDED_SESSIONS_MS, async () => {
+    // Ended by another instance, or on the command line: their sockets and streams here must go as well.
+    if (sockets.count() + streams.count() === 0) return;
+    const ended = (await auth.findEndedSessions(ENDED_SESSIONS_WITHIN_MS)).map(({ id }) => id);
+    sockets.endSessions(ended);
+    streams.endSessions(ended);
+  });
+  jobs.every("accounts", ACCOUNT_SWEEP_MS, async () => {
+    await auth.sweepAccounts();
+  });
+
+  return [
+    { name: "sockets", stop: sockets.drain },
+    { name: "generations", stop: generations.drain },
+    { name: "streams", stop: streams.drain },
+    { name: "documents", stop: async () => stopping.abort() },
+    { name: "jobs", stop: jobs.stop },
+  ];
+}

@@ -1,0 +1,17 @@
+const PROBE_INTERVAL_MS = 500;
+
+/**
+ * Measures how late timers fire, twice a second.
+ * @param observe gets the lateness in seconds.
+ * @returns ends the measuring.
+ */
+export function watchEventLoopLag(observe: (lagS: number) => void): () => void {
+  let dueAt = performance.now() + PROBE_INTERVAL_MS;
+  const timer = setInterval(() => {
+    const now = performance.now();
+    observe(Math.max(0, now - dueAt) / 1000);
+    dueAt = now + PROBE_INTERVAL_MS;
+  }, PROBE_INTERVAL_MS);
+  timer.unref();
+  return () => clearInterval(timer);
+}

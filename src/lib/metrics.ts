@@ -1,0 +1,54 @@
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { registerProcessMetrics } from "./process-metrics.ts";
+
+const fastBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+/** OpenTelemetry's GenAI conventions name these for every duration of a model call. */
+const modelBuckets = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+
+/** Every metric that Parley exposes: the one home of their names. No ids, no raw paths, no error texts as labels. */
+export function createMetrics(build: { version: string; commit: string }) {
+  const registry = new Registry();
+  const registers = [registry];
+  registerProcessMetrics(registry);
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Counter<L>({ name: `parley_${name}`, help, labelNames, registers });
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Gauge<L>({ name: `parley_${name}`, help, labelNames, registers });
+  const histogram = <L extends string>(name: string, help: string, buckets: number[], labelNames: readonly L[] = []) =>
+    new Histogram<L>({ name: `parley_${name}`, help, labelNames, buckets, registers });
+
+  gauge("build_info", "Always 1; the labels tell what runs.", ["version", "commit"]).set(
+    { version: build.version, commit: build.commit },
+    1,
+  );
+  return {
+    registry,
+    httpRequestDuration: histogram("http_request_duration_seconds", "Time to answer a request.", fastBuckets, [
+      "method",
+      "route",
+      "status",
+    ]),
+    wsConnections: gauge("ws_connections", "WebSocket connections open now."),
+    wsFrames: counter("ws_frames_total", "WebSocket frames.", ["direction", "type"]),
+    messages: counter("messages_total", "Messages stored.", ["role"]),
+    messageCommitDuration: histogram(
+      "message_commit_duration_seconds",
+      "Time from the arrival of a message to its commit.",
+      fastBuckets,
+    ),
+    generations: counter("generations_total", "Runs of a model that ended.", ["model", "outcome"]),
+    generationFirstToken: histogram(
+      "generation_first_token_seconds",
+      "Time from the start of a run to its first text.",
+      modelBuckets,
+      ["model"],
+    ),
+    generationDuration: histogram("generation_duration_seconds", "Time of a run of a model.", modelBuckets, ["model"]),
+    aiTokens: counter("ai_tokens_total", "Tokens that providers reported.", ["model", "kind"]),
+    aiFailovers: counter("ai_failovers_total", "Moves from one model to the next.", ["from", "to", "reason"]),
+    dbPoolConnections: gauge("db_pool_connections", "Database connections of this instance.", ["state"]),
+    eventLoopLag: histogram("event_loop_lag_seconds", "How late a timer fires.", fastBuckets),
+  };
+}
+
+export type Metrics = ReturnType<typeof createMetrics>;

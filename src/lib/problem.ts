@@ -1,0 +1,165 @@
+/**
+ * The one table of error codes. A code is what clients branch on: over HTTP as the problem's `type` and `code`
+ * (RFC 9457), on a socket as the error frame's `code`. `temporary` says whether the same request may succeed later; `meaning` and `mend` (what to
+ * do about it) stand on the page `/problems/<code>`.
+ */
+export const problemCodes = {
+  malformed: {
+    status: 400,
+    title: "The request could not be read",
+    temporary: false,
+    meaning: "The body, a header or a parameter does not have the form that the protocol asks for.",
+    mend: "Send valid JSON in UTF-8, at most 32 levels deep; `detail` says what could not be read.",
+  },
+  bad_cursor: {
+    status: 400,
+    title: "The cursor is not one of ours",
+    temporary: false,
+    meaning: "The `cursor` was not given out by this list, or it was changed on the way.",
+    mend: "Start again without `cursor`, and pass `next_cursor` on as it is.",
+  },
+  unauthorized: {
+    status: 401,
+    title: "Credentials are missing or no longer valid",
+    temporary: false,
+    meaning: "The request carries no credential, or one that has expired, been revoked or been damaged.",
+    mend: "Send `Authorization: Bearer <access token>`; refresh the token, or log in again.",
+  },
+  invalid_credentials: {
+    status: 401,
+    title: "E-mail address or password is wrong",
+    temporary: false,
+    meaning: "No account has this e-mail address with this password, or the account is disabled.",
+    mend: "Check both, or ask an administrator.",
+  },
+  token_reused: {
+    status: 401,
+    title: "The refresh token was already used; the session has been ended",
+    temporary: false,
+    meaning:
+      "A refresh token works once. This one was used before, which also happens when it was stolen, so its session has ended.",
+    mend: "Log in again, and always store the newest refresh token.",
+  },
+  forbidden: {
+    status: 403,
+    title: "Not allowed",
+    temporary: false,
+    meaning: "The caller is known, but may not do this.",
+    mend: "Use an account with the role that is needed, or ask somebody who has it.",
+  },
+  registration_closed: {
+    status: 403,
+    title: "Registration is closed",
+    temporary: false,
+    meaning: "This server does not let people register by themselves.",
+    mend: "Ask an administrator for an account, or set `REGISTRATION=open`.",
+  },
+  not_found: {
+    status: 404,
+    title: "Not found",
+    temporary: false,
+    meaning: "There is nothing at this address, or the caller may not know of it.",
+    mend: "Check the address and the id, and that the caller is a member.",
+  },
+  method_not_allowed: {
+    status: 405,
+    title: "The method is not allowed here",
+    temporary: false,
+    meaning: "The address exists, but does not answer to this method.",
+    mend: "Use one of the methods that the `Allow` header lists.",
+  },
+  not_acceptable: {
+    status: 406,
+    title: "No representation in an accepted format",
+    temporary: false,
+    meaning: "The answer exists in none of the formats that `Accept` asks for.",
+    mend: "Widen `Accept`; `*/*` always works.",
+  },
+  conflict: {
+    status: 409,
+    title: "In conflict with the current state",
+    temporary: false,
+    meaning: "The request does not fit what is stored now, for instance a value that must be unique and is taken.",
+    mend: "Read the current state, then send a request that fits it.",
+  },
+  too_large: {
+    status: 413,
+    title: "The request is too large",
+    temporary: false,
+    meaning: "The body is larger than this address takes.",
+    mend: "Send less, or split it; `detail` names the limit.",
+  },
+  unsupported_media_type: {
+    status: 415,
+    title: "The content type is not supported",
+    temporary: false,
+    meaning: "The body is of a type that this address does not read.",
+    mend: "Send JSON with `Content-Type: application/json`.",
+  },
+  invalid: {
+    status: 422,
+    title: "The request is not valid",
+    temporary: false,
+    meaning: "The request was read, but a value in it is missing, of the wrong type, too long or unknown.",
+    mend: "Correct the places listed in `errors`; each has a JSON pointer.",
+  },
+  unknown_model: {
+    status: 422,
+    title: "The model is not configured",
+    temporary: false,
+    meaning: "The request names a model that this server does not have.",
+    mend: "Choose one of `GET /api/v1/models`, or leave the model out.",
+  },
+  rate_limited: {
+    status: 429,
+    title: "Too many requests",
+    temporary: true,
+    meaning: "The caller has used up what a limit allows for now.",
+    mend: "Wait for the time in `Retry-After`, then try again.",
+  },
+  internal: {
+    status: 500,
+    title: "Something went wrong on our side",
+    temporary: true,
+    meaning: "The server met something that it did not expect. The cause is in its log under the request id.",
+    mend: "Try again; if it stays, tell the operator the `request_id`.",
+  },
+  unavailable: {
+    status: 503,
+    title: "Temporarily unavailable",
+    temporary: true,
+    meaning: "Something that is needed, usually the database, cannot be reached at the moment. Nothing was changed.",
+    mend: "Try again after `Retry-After`; it recovers by itself.",
+  },
+  draining: {
+    status: 503,
+    title: "This instance is shutting down",
+    temporary: true,
+    meaning: "This instance is about to stop and takes on nothing new.",
+    mend: "Try again at once: another instance, or the restarted one, answers.",
+  },
+} as const;
+
+export type ProblemCode = keyof typeof problemCodes;
+
+/** One invalid place of an input: a JSON pointer as URI fragment (`#/members/0/role`) and what is wrong there. */
+export type InvalidField = { pointer: string; detail: string };
+
+/**
+ * The only error whose text reaches a client. Everything else that is thrown is answered as `internal` (or
+ * `unavailable`, when the database is away) with a fixed text.
+ */
+export class Problem extends Error {
+  readonly code: ProblemCode;
+  readonly errors: InvalidField[] | undefined;
+  /** When a new try makes sense, in milliseconds from now. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: ProblemCode, detail: string, extra: { errors?: InvalidField[]; retryAfterMs?: number } = {}) {
+    super(detail);
+    this.name = "Problem";
+    this.code = code;
+    this.errors = extra.errors;
+    this.retryAfterMs = extra.retryAfterMs;
+  }
+}

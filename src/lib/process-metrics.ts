@@ -1,0 +1,56 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { Counter, Gauge, type Registry } from "prom-client";
+
+/**
+ * The usual process metrics, those that are right on this runtime: prom-client's own defaults also read V8's heap spaces
+ * and libuv's handles, which do not exist here.
+ */
+export function registerProcessMetrics(registry: Registry): void {
+  const registers = [registry];
+  const gauge = (name: string, help: string, read: () => number | null) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        const value = read();
+        if (value === null) this.remove();
+        else this.set(value);
+      },
+    });
+  const cpu = (name: string, help: string, readMicros: (usage: NodeJS.CpuUsage) => number) =>
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(readMicros(process.cpuUsage()) / 1e6);
+      },
+    });
+
+  cpu("process_cpu_user_seconds_total", "CPU time in user mode.", ({ user }) => user);
+  cpu("process_cpu_system_seconds_total", "CPU time in system mode.", ({ system }) => system);
+  cpu("process_cpu_seconds_total", "CPU time in user and system mode.", ({ user, system }) => user + system);
+  const startTimeS = Date.now() / 1000 - process.uptime();
+  gauge("process_start_time_seconds", "Start of the process, in seconds since 1970.", () => startTimeS);
+  gauge("process_resident_memory_bytes", "Resident memory.", () => process.memoryUsage.rss());
+  gauge("process_heap_bytes", "Size of the JavaScript heap.", () => process.memoryUsage().heapTotal);
+  gauge("process_open_fds", "Open file descriptors.", () => attempt(() => readdirSync("/proc/self/fd").length - 1));
+  gauge("process_max_fds", "Most file descriptors that may be open.", () => attempt(readMaxFiles));
+}
+
+function readMaxFiles(): number {
+  const line = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
+  return Number(line?.[1]);
+}
+
+/** Systems without /proc have no such number, and show none. */
+function attempt(read: () => number): number | null {
+  try {
+    const value = read();
+    return Number.isFinite(value) ? value : null;
+  } catch {
+    return null;
+  }
+}

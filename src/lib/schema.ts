@@ -1,0 +1,70 @@
+import {
+  FormatRegistry,
+  Kind,
+  type SchemaOptions,
+  type StringOptions,
+  type TSchema,
+  Type,
+  TypeRegistry,
+} from "@sinclair/typebox";
+import { isStorableText } from "./json.ts";
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const emailPattern = /^[^\s@<>()[\]\\,;:"]+@[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i;
+
+FormatRegistry.Set("uuid", (value) => uuidPattern.test(value));
+FormatRegistry.Set("email", (value) => emailPattern.test(value) && isStorableText(value));
+FormatRegistry.Set("text", isStorableText);
+FormatRegistry.Set("date-time", (value) => !Number.isNaN(Date.parse(value)) && /^\d{4}-\d\d-\d\dT/.test(value));
+
+/** Whether a text is a UUID in its usual form. */
+export const isUuid = (value: string): boolean => uuidPattern.test(value);
+
+/** A UUID. */
+export const Uuid = (options: SchemaOptions = {}) => Type.String({ ...options, format: "uuid" });
+
+/**
+ * A UUID in a path, given to handlers in small letters: as text it names rooms and listeners, and one conversation must not
+ * have two names.
+ */
+export const UuidParam = () =>
+  Type.Transform(Uuid())
+    .Decode((id) => id.toLowerCase())
+    .Encode((id) => id);
+
+/** Free text that Postgres can store (no NUL, no lone surrogate); lengths are UTF-16 units. */
+export const Text = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "text" });
+
+/** RFC 3339, UTC. */
+export const Timestamp = (options: SchemaOptions = {}) => Type.String({ ...options, format: "date-time" });
+
+export const Nullable = <T extends TSchema>(schema: T, options: SchemaOptions = {}) =>
+  Type.Union([schema, Type.Null()], options);
+
+/** An object without further properties: unknown fields of an input are an error, not silently dropped. */
+export const Closed = <T extends Record<string, TSchema>>(properties: T, options: SchemaOptions = {}) =>
+  Type.Object(properties, { ...options, additionalProperties: false });
+
+TypeRegistry.Set<{ enum: string[] }>("StringEnum", (schema, value) => schema.enum.includes(value as string));
+
+/** One of several texts, as `enum` (which OpenAPI 3.0 knows) and not as a union of `const` (which it does not). */
+export const OneOf = <const T extends string>(values: readonly T[], options: SchemaOptions = {}) =>
+  Type.Unsafe<T>({ ...options, [Kind]: "StringEnum", type: "string", enum: [...values] });
+
+const wholeNumber = /^-?\d{1,15}$/;
+
+TypeRegistry.Set<{ minimum: number; maximum: number }>("QueryInteger", (schema, value) => {
+  if (typeof value !== "string" || !wholeNumber.test(value)) return false;
+  return Number(value) >= schema.minimum && Number(value) <= schema.maximum;
+});
+
+/**
+ * A whole number in a query, which arrives as text. The framework's own checks the range only while it decodes, and then
+ * cannot say which parameter was wrong.
+ */
+export const QueryInteger = (options: SchemaOptions & { minimum: number; maximum?: number }) =>
+  Type.Transform(
+    Type.Unsafe<number>({ maximum: Number.MAX_SAFE_INTEGER, ...options, [Kind]: "QueryInteger", type: "integer" }),
+  )
+    .Decode((text) => Number(text))
+    .Encode((number) => number);

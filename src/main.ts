@@ -1,0 +1,62 @@
+import "./commands/production-mode.ts";
+import { adminCommand } from "./commands/admin.ts";
+import { type Command, CommandError, exitCodes, UsageError } from "./commands/command.ts";
+import { configCommand } from "./commands/config.ts";
+import { healthcheckCommand } from "./commands/healthcheck.ts";
+import { migrateCommand } from "./commands/migrate.ts";
+import { serveCommand } from "./commands/serve.ts";
+import { ConfigError } from "./config.ts";
+import { isDatabaseAway } from "./db/client.ts";
+import { build } from "./lib/build.ts";
+
+const commands: Command[] = [serveCommand, migrateCommand, adminCommand, configCommand, healthcheckCommand];
+
+const help = `Parley, an AI chat backend in one executable.
+
+Usage: parley [COMMAND]
+
+${commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\n")}
+
+  --version    print the version
+  --help       print this; \`parley COMMAND --help\` tells more
+
+Settings come from the environment; \`parley config\` shows them.`;
+
+async function run(args: string[]): Promise<number> {
+  const [first = "serve", ...rest] = args;
+  if (first === "--version" || first === "-v") return print(`parley ${build.version} (${build.commit})`);
+  if (first === "--help" || first === "-h") return print(help);
+  const command = commands.find(({ name }) => name === first);
+  if (!command) {
+    const what = first.startsWith("-") ? "option" : "command";
+    throw new UsageError(`There is no ${what} "${first}"; \`parley --help\` lists what there is.`);
+  }
+  if (rest.includes("--help") || rest.includes("-h")) return print(command.help);
+  return await command.run(rest, process.env);
+}
+
+function print(text: string): number {
+  console.log(text);
+  return exitCodes.success;
+}
+
+/** Each error as one plain sentence; the text of what nobody foresaw is better than none. */
+function explain(error: unknown): { lines: string[]; code: number } {
+  if (error instanceof UsageError) return { lines: [error.message], code: exitCodes.usage };
+  if (error instanceof ConfigError) return { lines: error.problems, code: exitCodes.usage };
+  if (error instanceof CommandError) return { lines: [error.message], code: exitCodes.failure };
+  const text = error instanceof Error ? error.message : String(error);
+  if (isDatabaseAway(error))
+    return {
+      lines: [`The database cannot be reached (${text}); check that it runs, and DATABASE_URL.`],
+      code: exitCodes.failure,
+    };
+  return { lines: [text], code: exitCodes.failure };
+}
+
+const code = await run(process.argv.slice(2)).catch((error: unknown) => {
+  const { lines, code } = explain(error);
+  for (const line of lines) console.error(line);
+  return code;
+});
+process.exit(code);

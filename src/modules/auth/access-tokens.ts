@@ -1,0 +1,43 @@
+import { jwt } from "@elysiajs/jwt";
+import { isUuid } from "../../lib/schema.ts";
+import { BoundedMap } from "./bounded-map.ts";
+import { ACCESS_TOKEN_TTL_S, IDENTITIES_CACHED_MAX, TOKEN_CHARS_MAX } from "./limits.ts";
+
+const ISSUER = "parley";
+const ALGORITHM = "HS256";
+const verifyOptions = { algorithms: [ALGORITHM], issuer: ISSUER, requiredClaims: ["sub", "sid", "iat", "exp"] };
+
+export type AccessClaims = { userId: string; sessionId: string; expiresAtMs: number };
+
+/** Access tokens: JWTs that say who and by which session. Whether that session still lives is not in them. */
+export function createAccessTokens(secret: string) {
+  const { sign, verify } = jwt({ name: "jwt", secret, alg: ALGORITHM, iss: ISSUER }).decorator.jwt;
+  // A signature that was good once stays good: only the time has to be looked at again.
+  const verified = new BoundedMap<string, AccessClaims>(IDENTITIES_CACHED_MAX);
+
+  return {
+    sign({ userId, sessionId }: { userId: string; sessionId: string }): Promise<string> {
+      const exp = Math.floor(Date.now() / 1000) + ACCESS_TOKEN_TTL_S;
+      return sign({ sub: userId, sid: sessionId, exp });
+    },
+
+    /** @returns null for whatever is not a token of ours that is good now. */
+    async verify(token: string): Promise<AccessClaims | null> {
+      const known = verified.get(token);
+      if (known) return known.expiresAtMs > Date.now() ? known : null;
+      if (token.length > TOKEN_CHARS_MAX) return null;
+      const claims = readClaims(await verify(token, verifyOptions));
+      if (claims) verified.set(token, claims);
+      return claims;
+    },
+  };
+}
+
+export type AccessTokens = ReturnType<typeof createAccessTokens>;
+
+function readClaims(payload: Record<string, unknown> | false): AccessClaims | null {
+  if (payload === false) return null;
+  const { sub, sid, exp } = payload;
+  if (typeof sub !== "string" || typeof sid !== "string" || typeof exp !== "number") return null;
+  return isUuid(sub) && isUuid(sid) ? { userId: sub, sessionId: sid, expiresAtMs: exp * 1000 } : null;
+}

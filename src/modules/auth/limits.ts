@@ -1,0 +1,23 @@
+/** How long an access token is good; a session that ends takes its tokens with it at once. */
+export const ACCESS_TOKEN_TTL_S = 15 * 60;
+/** A session that is not refreshed for so long ends. */
+export const SESSION_IDLE_S = 30 * 24 * 60 * 60;
+/** A session ends after so long even if it is used every day. */
+export const SESSION_ABSOLUTE_S = 90 * 24 * 60 * 60;
+/** For so long the direct predecessor of a refresh token gets the same successor again: answers are lost, tabs race. */
+export const REFRESH_GRACE_S = 10;
+/** Between the making of a ticket and the WebSocket that spends it. */
+export const TICKET_TTL_S = 30;
+/** Ended sessions are kept for so long, so that other instances learn of them. */
+export const ENDED_SESSION_KEPT_S = 24 * 60 * 60;
+
+/** How long another instance's revocation may go unnoticed by requests; revocations of this one count at once. */
+export const IDENTITY_CACHE_MS = 1_000;
+/** Entries of each cache; beyond it the oldest goes. */
+export const IDENTITIES_CACHED_MAX = 20_000;
+/** What is kept of a client's name. */
+export const USER_AGENT_CHARS_MAX = 200;
+/** Longer credentials are not looked at. */
+export const TOKEN_CHARS_MAX = 1_024;
+/** Ended sessions that one look-up or one round of sweeping handles. */
+export const ENDED_SESSIONS_BATCH = 10_000;

@@ -1,0 +1,156 @@
+import type { Sql } from "../../db/client.ts";
+import type { UserRole } from "../users/model.ts";
+import { ENDED_SESSIONS_BATCH, REFRESH_GRACE_S, SESSION_ABSOLUTE_S, SESSION_IDLE_S } from "./limits.ts";
+import type { Client, EndReason } from "./model.ts";
+
+// All times are the database's, so that instances agree on them.
+const inSeconds = (sql: Sql, seconds: number) => sql`make_interval(secs => ${seconds}::float8)`;
+const isLive = (sql: Sql) => sql`s.revoked_at is null and s.expires_at > now()`;
+
+type NewSession = { id: string; userId: string; passwordHash: string; refreshKey: Uint8Array; client: Client };
+
+/**
+ * @returns false when the user is disabled or gone, or no longer has the password that was checked. Waits for a change
+ * of the user that is under way, so that no login slips past it.
+ */
+export async function insertSession(
+  sql: Sql,
+  { id, userId, passwordHash, refreshKey, client }: NewSession,
+): Promise<boolean> {
+  const { count } = await sql`
+    insert into sessions (id, user_id, refresh_key, user_agent, ip_address, expires_at)
+    select ${id}::uuid, u.id, ${refreshKey}::bytea, ${client.userAgent}::text, ${client.ipAddress}::text,
+      now() + ${inSeconds(sql, SESSION_IDLE_S)}
+    from users u where u.id = ${userId} and u.password_hash = ${passwordHash} and u.disabled_at is null
+    for share`;
+  return count > 0;
+}
+
+export type RefreshState = {
+  user_id: string;
+  refresh_key: Uint8Array;
+  generation: number;
+  /** Whether the predecessor of this generation still counts. */
+  is_in_grace: boolean;
+  is_live: boolean;
+};
+
+export async function findRefreshState(sql: Sql, sessionId: string): Promise<RefreshState | undefined> {
+  const [row] = await sql<RefreshState[]>`
+    select s.user_id, s.refresh_key, s.generation, ${isLive(sql)} as is_live,
+      s.rotated_at > now() - ${inSeconds(sql, REFRESH_GRACE_S)} as is_in_grace
+    from sessions s join users u on u.id = s.user_id
+    where s.id = ${sessionId} and u.disabled_at is null`;
+  return row;
+}
+
+/** Moves a session to its next generation, if it is still at this one: of several at once, exactly one gets true. */
+export async function rotateSession(sql: Sql, sessionId: string, generation: number): Promise<boolean> {
+  const { count } = await sql`
+    update sessions s set generation = generation + 1, rotated_at = now(), last_used_at = now(),
+      expires_at = least(now() + ${inSeconds(sql, SESSION_IDLE_S)}, created_at + ${inSeconds(sql, SESSION_ABSOLUTE_S)})
+    where s.id = ${sessionId} and s.generation = ${generation} and ${isLive(sql)}`;
+  return count > 0;
+}
+
+/** @returns whether it was live until now. */
+export async function endSession(sql: Sql, sessionId: string, reason: EndReason, userId?: string): Promise<boolean> {
+  const ofUser = userId === undefined ? sql`` : sql`and s.user_id = ${userId}`;
+  const { count } = await sql`
+    update sessions s set revoked_at = now(), revoked_reason = ${reason} where s.id = ${sessionId} and ${isLive(sql)} ${ofUser}`;
+  return count > 0;
+}
+
+/** Ends the live sessions of a user, but for one. @returns their ids. */
+export async function endUserSessions(
+  sql: Sql,
+  userId: string,
+  reason: EndReason,
+  exceptId?: string,
+): Promise<string[]> {
+  const others = exceptId === undefined ? sql`` : sql`and s.id <> ${exceptId}`;
+  const rows = await sql<{ id: string }[]>`
+    update sessions s set revoked_at = now(), revoked_reason = ${reason}
+    where s.user_id = ${userId} and ${isLive(sql)} ${others} returning s.id`;
+  return rows.map(({ id }) => id);
+}
+
+/** What sessions tell of a person, ended ones too. */
+export async function clearClients(sql: Sql, userId: string): Promise<void> {
+  await sql`update sessions set user_agent = null, ip_address = null where user_id = ${userId}`;
+}
+
+export type SessionUser = { id: string; email: string; display_name: string; role: UserRole };
+
+/** Whose live session it is; disabled users have none. */
+export async function findSessionUser(sql: Sql, sessionId: string): Promise<SessionUser | undefined> {
+  const [row] = await sql<SessionUser[]>`
+    select u.id, u.email, u.display_name, u.role from sessions s join users u on u.id = s.user_id
+    where s.id = ${sessionId} and ${isLive(sql)} and u.disabled_at is null`;
+  return row;
+}
+
+export type SessionRow = {
+  id: string;
+  user_agent: string | null;
+  ip_address: string | null;
+  created_at: Date;
+  last_used_at: Date;
+  expires_at: Date;
+};
+
+/** Live sessions, newest first. */
+export async function listSessions(
+  sql: Sql,
+  userId: string,
+  limit: number,
+  beforeId: string | null,
+): Promise<SessionRow[]> {
+  const before = beforeId === null ? sql`` : sql`and s.id < ${beforeId}`;
+  return await sql<SessionRow[]>`
+    select s.id, s.user_agent, s.ip_address, s.created_at, s.last_used_at, s.expires_at from sessions s
+    where s.user_id = ${userId} and ${isLive(sql)} ${before} order by s.id desc limit ${limit}`;
+}
+
+export type EndedSession = { id: string; reason: EndReason };
+
+export async function listEndedSessions(sql: Sql, withinSeconds: number): Promise<EndedSession[]> {
+  return await sql<EndedSession[]>`
+    select id, revoked_reason as reason from sessions
+    where revoked_at > now() - ${inSeconds(sql, withinSeconds)} order by revoked_at desc limit ${ENDED_SESSIONS_BATCH}`;
+}
+
+export async function deleteOldSessions(sql: Sql, endedForSeconds: number): Promise<number> {
+  // Skipping what is locked: the sweep of another instance is at it.
+  const { count } = await sql`
+    delete from sessions where id in (
+      select id from sessions where least(expires_at, revoked_at) < now() - ${inSeconds(sql, endedForSeconds)}
+      limit ${ENDED_SESSIONS_BATCH} for update skip locked)`;
+  return count;
+}
+
+type NewTicket = { hash: Uint8Array; sessionId: string; ttlSeconds: number; credentialExpiresAtMs: number };
+
+export async function insertTicket(
+  sql: Sql,
+  { hash, sessionId, ttlSeconds, credentialExpiresAtMs }: NewTicket,
+): Promise<void> {
+  await sql`
+    insert into tickets (hash, session_id, expires_at, credential_expires_at)
+    values (${hash}, ${sessionId}, now() + ${inSeconds(sql, ttlSeconds)}, ${new Date(credentialExpiresAtMs)})`;
+}
+
+/** Takes the ticket away: of several at once, exactly one gets it. */
+export async function takeTicket(
+  sql: Sql,
+  hash: Uint8Array,
+): Promise<{ session_id: string; credential_expires_at: Date } | undefined> {
+  const [row] = await sql<{ session_id: string; credential_expires_at: Date }[]>`
+    delete from tickets where hash = ${hash} and expires_at > now() returning session_id, credential_expires_at`;
+  return row;
+}
+
+export async function deleteOldTickets(sql: Sql): Promise<number> {
+  const { count } = await sql`delete from tickets where expires_at < now()`;
+  return count;
+}

@@ -1,0 +1,79 @@
+import { randomBytes } from "node:crypto";
+import type { Database } from "../../db/client.ts";
+import { createId } from "../../lib/id.ts";
+import type { Log } from "../../lib/log.ts";
+import { Problem } from "../../lib/problem.ts";
+import { USER_AGENT_CHARS_MAX } from "./limits.ts";
+import type { Client } from "./model.ts";
+import * as queries from "./queries.ts";
+import type { RefreshTokens } from "./refresh-tokens.ts";
+
+const REFRESH_KEY_BYTES = 32;
+
+/** A session and the refresh token that it is at now. */
+export type OpenSession = { sessionId: string; userId: string; refreshToken: string };
+
+type SessionsDependencies = {
+  database: Database;
+  refreshTokens: RefreshTokens;
+  log: Log;
+  /** A spent token was shown: the session has been ended in the database. */
+  onReuse(sessionId: string): void;
+};
+
+/** The life of a session: opened by a login, carried on by refresh tokens (docs/decisions/0003). */
+export function createSessions({ database, refreshTokens, log, onReuse }: SessionsDependencies) {
+  async function endForReuse(sessionId: string, userId: string): Promise<never> {
+    if (await queries.endSession(database, sessionId, "token_reused")) {
+      log.warn({ session_id: sessionId, user_id: userId }, "a spent refresh token was shown; its session is ended");
+      onReuse(sessionId);
+    }
+    throw new Problem("token_reused", "This refresh token was used before, so its session is ended. Log in again.");
+  }
+
+  return {
+    /**
+     * @param passwordHash what the login was checked against. @throws Problem `invalid_credentials` when the user was
+     * changed in that moment.
+     */
+    async open(userId: string, passwordHash: string, client: Client): Promise<OpenSession> {
+      const sessionId = createId();
+      const refreshKey = randomBytes(REFRESH_KEY_BYTES);
+      const cut = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
+      const session = { id: sessionId, userId, passwordHash, refreshKey, client: cut };
+      if (!(await queries.insertSession(database, session)))
+        throw new Problem("invalid_credentials", "The user was changed at the same moment. Log in again.");
+      return { sessionId, userId, refreshToken: refreshTokens.create({ sessionId, generation: 0, refreshKey }) };
+    },
+
+    /**
+     * Spends a refresh token for its successor. The direct predecessor of the current token gets the current one again
+     * for a few seconds; an older one ends the session.
+     * @throws Problem `unauthorized`, `token_reused`.
+     */
+    async refresh(token: string): Promise<OpenSession> {
+      const refused = () => new Problem("unauthorized", "The refresh token is not valid, or its session has ended.");
+      const claim = refreshTokens.read(token);
+      if (!claim) throw refused();
+      const { sessionId, generation } = claim;
+      const state = await queries.findRefreshState(database, sessionId);
+      if (!state || !refreshTokens.matches(claim, state.refresh_key) || !state.is_live) throw refused();
+      // From the future: the database was put back to an older state. Not a theft, and not good either.
+      if (generation > state.generation) throw refused();
+      if (generation === state.generation) {
+        // Of several requests with this token one moves the session; the others were in time as well.
+        const isMoved = await queries.rotateSession(database, sessionId, generation);
+        if (!isMoved && !(await queries.findRefreshState(database, sessionId))?.is_live) throw refused();
+      } else if (generation < state.generation - 1 || !state.is_in_grace) return endForReuse(sessionId, state.user_id);
+      const successor = { sessionId, generation: generation + 1, refreshKey: state.refresh_key };
+      return { sessionId, userId: state.user_id, refreshToken: refreshTokens.create(successor) };
+    },
+
+    /** Which session a refresh token of any generation is of; null when this server did not make it. */
+    async findByToken(token: string): Promise<string | null> {
+      const claim = refreshTokens.read(token);
+      const state = claim && (await queries.findRefreshState(database, claim.sessionId));
+      return claim && state && refreshTokens.matches(claim, state.refresh_key) ? claim.sessionId : null;
+    },
+  };
+}

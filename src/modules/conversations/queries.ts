@@ -1,0 +1,177 @@
+import type { Sql } from "../../db/client.ts";
+import type { MemberRole } from "../../realtime/hub.ts";
+import type { Conversation, Member, SharedConversation } from "./model.ts";
+
+/** Counting stops here: nobody reads the difference between a thousand unread messages and more. */
+const UNREAD_COUNTED_MAX = 1000;
+
+export type ConversationRow = Omit<SharedConversation, "created_at" | "updated_at"> & {
+  created_at: Date;
+  updated_at: Date;
+};
+export type MembershipRow = ConversationRow & {
+  role: MemberRole;
+  last_read_seq: number;
+  unread: number;
+  cursor: string;
+};
+
+const columns = (sql: Sql) =>
+  sql`c.id, c.title, c.kind, c.model, c.prompt_id, c.reply_mode, c.metadata, c.last_seq, c.created_at, c.updated_at`;
+
+const membershipColumns = (sql: Sql) => sql`
+  ${columns(sql)}, m.role, m.last_read_seq,
+  (select count(*)::int from (
+    select 1 from messages x
+    where x.conversation_id = c.id and x.seq > m.last_read_seq and x.deleted_at is null
+      and x.author_id is distinct from m.user_id
+    limit ${UNREAD_COUNTED_MAX}) counted) as unread,
+  to_char(c.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cursor`;
+
+export async function findConversation(sql: Sql, id: string, userId: string): Promise<MembershipRow | undefined> {
+  const [row] = await sql<MembershipRow[]>`
+    select ${membershipColumns(sql)} from members m join conversations c on c.id = m.conversation_id
+    where m.conversation_id = ${id} and m.user_id = ${userId}`;
+  return row;
+}
+
+export async function listConversations(
+  sql: Sql,
+  userId: string,
+  after: { updatedAt: string; id: string } | null,
+  rows: number,
+): Promise<MembershipRow[]> {
+  // As text: given as a timestamp, the driver would cut off the microseconds, and the rows between would be lost.
+  const position = after
+    ? sql`and (c.updated_at, c.id) < (${after.updatedAt}::text::timestamptz, ${after.id}::uuid)`
+    : sql``;
+  return sql<MembershipRow[]>`
+    select ${membershipColumns(sql)} from members m join conversations c on c.id = m.conversation_id
+    where m.user_id = ${userId} ${position}
+    order by c.updated_at desc, c.id desc limit ${rows}`;
+}
+
+export type NewConversation = Pick<ConversationRow, "id" | "title" | "kind" | "model" | "reply_mode" | "metadata">;
+
+export async function insertConversation(sql: Sql, conversation: NewConversation, ownerId: string): Promise<void> {
+  const { id, title, kind, model, reply_mode, metadata } = conversation;
+  await sql`
+    with made as (
+      insert into conversations (id, title, kind, model, reply_mode, metadata)
+      values (${id}, ${title}, ${kind}, ${model}, ${reply_mode}, ${sql.json(metadata as Parameters<Sql["json"]>[0])})
+      returning id
+    )
+    insert into members (conversation_id, user_id, role) select id, ${ownerId}, 'owner' from made`;
+}
+
+/**
+ * The caller's role, with the conversation locked against every other writer: the role holds until the transaction ends.
+ * Undefined for an outsider, who locks nothing.
+ */
+export async function lockMembership(sql: Sql, id: string, userId: string): Promise<MemberRole | undefined> {
+  const locked = sql`
+    select 1 from conversations c where c.id = ${id}
+      and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
+    for update`.execute();
+  // Read by a statement of its own: only that one sees what was committed while the lock was waited for.
+  const role = sql<{ role: MemberRole }[]>`
+    select role from members where conversation_id = ${id} and user_id = ${userId}`;
+  const [, [row]] = await Promise.all([locked, role]);
+  return row?.role;
+}
+
+type Position = { role: MemberRole; last_read_seq: number; last_seq: number };
+
+/** Role and position of a member in one look; undefined for an outsider. */
+export async function findPosition(sql: Sql, id: string, userId: string): Promise<Position | undefined> {
+  const [row] = await sql<Position[]>`
+    select m.role, m.last_read_seq, c.last_seq from members m join conversations c on c.id = m.conversation_id
+    where m.conversation_id = ${id} and m.user_id = ${userId}`;
+  return row;
+}
+
+export async function updateConversation(
+  sql: Sql,
+  id: string,
+  change: Partial<Pick<ConversationRow, "title" | "model" | "reply_mode" | "metadata">>,
+): Promise<void> {
+  const { metadata, ...plain } = change;
+  const values = { ...plain, ...(metadata && { metadata: sql.json(metadata as Parameters<Sql["json"]>[0]) }) };
+  if (Object.keys(values).length > 0) await sql`update conversations set ${sql(values)} where id = ${id}`;
+}
+
+export async function getShared(sql: Sql, id: string): Promise<ConversationRow | undefined> {
+  const [row] = await sql<ConversationRow[]>`select ${columns(sql)} from conversations c where c.id = ${id}`;
+  return row;
+}
+
+export async function deleteConversation(sql: Sql, id: string): Promise<void> {
+  // Answers that are being written first, and their messages after them: the order in which checkpoints lock both.
+  await sql`delete from generations where conversation_id = ${id} and status <> 'finished'`;
+  await sql`delete from conversations where id = ${id}`;
+}
+
+export type MemberRow = Omit<Member, "joined_at"> & { joined_at: Date };
+
+export async function listMembers(
+  sql: Sql,
+  id: string,
+  afterUserId: string | null,
+  rows: number,
+): Promise<MemberRow[]> {
+  const position = afterUserId ? sql`and m.user_id > ${afterUserId}` : sql``;
+  return sql<MemberRow[]>`
+    select m.user_id, u.display_name, m.role, m.last_read_seq, m.joined_at
+    from members m join users u on u.id = m.user_id
+    where m.conversation_id = ${id} ${position} order by m.user_id limit ${rows}`;
+}
+
+export async function findMember(sql: Sql, id: string, userId: string): Promise<MemberRow | undefined> {
+  const [row] = await sql<MemberRow[]>`
+    select m.user_id, u.display_name, m.role, m.last_read_seq, m.joined_at
+    from members m join users u on u.id = m.user_id where m.conversation_id = ${id} and m.user_id = ${userId}`;
+  return row;
+}
+
+/** @returns false when there is no such user, or they are disabled. */
+export async function upsertMember(sql: Sql, id: string, userId: string, role: MemberRole): Promise<boolean> {
+  const rows = await sql`
+    insert into members (conversation_id, user_id, role, last_read_seq)
+    select ${id}, u.id, ${role}, 0 from users u where u.id = ${userId} and u.disabled_at is null
+    on conflict (conversation_id, user_id) do update set role = excluded.role returning user_id`;
+  return rows.length > 0;
+}
+
+export async function deleteMember(sql: Sql, id: string, userId: string): Promise<void> {
+  await sql`delete from members where conversation_id = ${id} and user_id = ${userId}`;
+}
+
+export async function countMembers(sql: Sql, id: string): Promise<{ members: number; owners: number }> {
+  const [row] = await sql<{ members: number; owners: number }[]>`
+    select count(*)::int as members, count(*) filter (where role = 'owner')::int as owners
+    from members where conversation_id = ${id}`;
+  return row ?? { members: 0, owners: 0 };
+}
+
+/** Moves the read position forward, never back. @returns false when it stays, also for an outsider. */
+export async function moveReadPosition(sql: Sql, id: string, userId: string, seq: number): Promise<boolean> {
+  const rows = await sql`
+    update members m set last_read_seq = ${seq} from conversations c
+    where c.id = m.conversation_id and m.conversation_id = ${id} and m.user_id = ${userId}
+      and c.last_seq >= ${seq} and m.last_read_seq < ${seq}
+    returning m.user_id`;
+  return rows.length > 0;
+}
+
+export function mapToConversation(row: MembershipRow): Conversation {
+  const { cursor: _, ...conversation } = row;
+  return { ...conversation, created_at: row.created_at.toISOString(), updated_at: row.updated_at.toISOString() };
+}
+
+export function mapToShared(row: ConversationRow): SharedConversation {
+  return { ...row, created_at: row.created_at.toISOString(), updated_at: row.updated_at.toISOString() };
+}
+
+export function mapToMember(row: MemberRow): Member {
+  return { ...row, joined_at: row.joined_at.toISOString() };
+}

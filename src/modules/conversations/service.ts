@@ -1,0 +1,212 @@
+import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import type { PageRequest } from "../../http/pagination.ts";
+import { createId } from "../../lib/id.ts";
+import { Problem } from "../../lib/problem.ts";
+import { isUuid } from "../../lib/schema.ts";
+import type { Hub, MemberRole } from "../../realtime/hub.ts";
+import { appendEvent, createEvent } from "./events.ts";
+import {
+  type AddMember,
+  type ChangeConversation,
+  type Conversation,
+  type CreateConversation,
+  METADATA_BYTES_MAX,
+  type Member,
+  type SharedConversation,
+} from "./model.ts";
+import * as queries from "./queries.ts";
+
+export { appendEvent, createEvent } from "./events.ts";
+
+/** Members of one conversation. */
+export const MEMBERS_MAX = 10_000;
+
+type Dependencies = {
+  database: Database;
+  hub: Hub;
+  /** Whether a model of this name is configured. */
+  hasModel(model: string): boolean;
+};
+
+/** Rules of conversations and their members. Access is the look-up: what one is not a member of is not found. */
+export function createConversationService({ database, hub, hasModel }: Dependencies) {
+  function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
+    if (model && !hasModel(model)) throw new Problem("unknown_model", `The model ${model} is not configured here.`);
+    if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > METADATA_BYTES_MAX) {
+      const detail = `Metadata may have ${METADATA_BYTES_MAX} bytes as JSON.`;
+      throw new Problem("invalid", detail, { errors: [{ pointer: "#/metadata", detail }] });
+    }
+  }
+
+  /** Runs a change under the conversation's lock. What it returns is pushed by the caller, after the commit. */
+  function change<T>(caller: Caller, id: string, work: (sql: Sql, role: MemberRole) => Promise<T>): Promise<T> {
+    return withTransaction(database, async (sql) =>
+      work(sql, requireRow(await queries.lockMembership(sql, id, caller.user.id), "conversation")),
+    );
+  }
+
+  async function get(caller: Caller, id: string): Promise<Conversation> {
+    return queries.mapToConversation(
+      requireRow(await queries.findConversation(database, id, caller.user.id), "conversation"),
+    );
+  }
+
+  return {
+    /** For members. @throws Problem `not_found`. */
+    get,
+
+    /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid`. */
+    async create(caller: Caller, input: CreateConversation): Promise<Conversation> {
+      checkInput(input);
+      const kind = input.kind ?? "direct";
+      const id = createId();
+      await queries.insertConversation(
+        database,
+        {
+          id,
+          kind,
+          title: input.title ?? "",
+          model: input.model ?? null,
+          // Among people a model that answers every line is a nuisance; alone with one it is the point.
+          reply_mode: input.reply_mode ?? (kind === "group" ? "mention" : "always"),
+          metadata: input.metadata ?? {},
+        },
+        caller.user.id,
+      );
+      return get(caller, id);
+    },
+
+    /** The caller's own, latest activity first. `page.after` is [updated_at, id]. */
+    async list(caller: Caller, { limit, after }: PageRequest): Promise<queries.MembershipRow[]> {
+      return queries.listConversations(database, caller.user.id, after && readPosition(after), limit + 1);
+    },
+
+    /** For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`. */
+    async update(caller: Caller, id: string, input: ChangeConversation): Promise<Conversation> {
+      checkInput(input);
+      const event = await change(caller, id, async (sql, role) => {
+        requireOwner(role);
+        if (Object.keys(input).length === 0) return null;
+        await queries.updateConversation(sql, id, input);
+        const stored = await appendEvent(sql, { conversationId: id, type: "conversation.updated" });
+        const data = queries.mapToShared(requireRow(await queries.getShared(sql, id), "conversation"));
+        return createEvent("conversation.updated", id, stored, data);
+      });
+      if (event) hub.publish(event);
+      return get(caller, id);
+    },
+
+    /** For owners: the conversation is gone with all its messages. @throws Problem `not_found`, `forbidden`. */
+    async remove(caller: Caller, id: string): Promise<void> {
+      const event = await change(caller, id, async (sql, role) => {
+        requireOwner(role);
+        const stored = await appendEvent(sql, { conversationId: id, type: "conversation.deleted" });
+        await queries.deleteConversation(sql, id);
+        return createEvent("conversation.deleted", id, stored, { id });
+      });
+      hub.expel(event, null);
+    },
+
+    /** For members. `page.after` is [user_id]. @throws Problem `not_found`. */
+    async listMembers(caller: Caller, id: string, { limit, after }: PageRequest): Promise<queries.MemberRow[]> {
+      requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
+      const afterUserId = after?.[0] ?? null;
+      if (afterUserId !== null && !isUuid(afterUserId))
+        throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+      return queries.listMembers(database, id, afterUserId, limit + 1);
+    },
+
+    /**
+     * For owners: adds a user, or changes a member's role.
+     * @throws Problem `not_found` (conversation or user), `forbidden`, `conflict` (the last owner, or too many).
+     */
+    async addMember(caller: Caller, id: string, input: AddMember): Promise<Member> {
+      const { role = "member" } = input;
+      const userId = input.user_id.toLowerCase();
+      const { member, event } = await change(caller, id, async (sql, callerRole) => {
+        requireOwner(callerRole);
+        const before = await queries.findMember(sql, id, userId);
+        if (before?.role === role) return { member: queries.mapToMember(before), event: null };
+        await checkRoom(sql, id, before?.role, role);
+        if (!(await queries.upsertMember(sql, id, userId, role)))
+          throw new Problem("not_found", "There is no such user.");
+        const member = queries.mapToMember(requireRow(await queries.findMember(sql, id, userId), "member"));
+        const stored = await appendEvent(sql, { conversationId: id, type: "member.added", data: member });
+        return { member, event: createEvent("member.added", id, stored, member) };
+      });
+      if (event) {
+        hub.changeRole(id, userId, role);
+        hub.publish(event);
+      }
+      return member;
+    },
+
+    /**
+     * For owners, and for members to leave; the removed user's sockets hear no more of the conversation.
+     * @throws Problem `not_found` (conversation or member), `forbidden`, `conflict` (the last owner).
+     */
+    async removeMember(caller: Caller, id: string, userId: string): Promise<void> {
+      const event = await change(caller, id, async (sql, callerRole) => {
+        if (userId !== caller.user.id) requireOwner(callerRole);
+        const member = requireRow(await queries.findMember(sql, id, userId), "member");
+        await checkRoom(sql, id, member.role, null);
+        await queries.deleteMember(sql, id, userId);
+        const data = { user_id: userId, display_name: member.display_name, role: member.role };
+        const stored = await appendEvent(sql, { conversationId: id, type: "member.removed", data });
+        return createEvent("member.removed", id, stored, data);
+      });
+      hub.expel(event, userId);
+    },
+
+    /**
+     * For members: moves their read position forward, and if it moves, tells those who listen.
+     * @returns the position now. @throws Problem `not_found`, `invalid` (a `seq` that does not exist yet).
+     */
+    async read(caller: Caller, id: string, seq: number): Promise<number> {
+      if (await queries.moveReadPosition(database, id, caller.user.id, seq)) {
+        hub.publishEphemeral({ type: "read", conversation_id: id, user_id: caller.user.id, seq });
+        return seq;
+      }
+      const position = requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
+      if (seq <= position.last_seq) return position.last_read_seq;
+      const detail = "The conversation has no event with this seq yet.";
+      throw new Problem("invalid", detail, { errors: [{ pointer: "#/seq", detail }] });
+    },
+
+    /** What everyone sees of the conversation alike. For callers whose access is checked. @throws Problem `not_found`. */
+    async getShared(id: string): Promise<SharedConversation> {
+      return queries.mapToShared(requireRow(await queries.getShared(database, id), "conversation"));
+    },
+
+    /** Role and newest `seq`, for members. @throws Problem `not_found`. */
+    async getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }> {
+      const row = requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
+      return { role: row.role, lastSeq: row.last_seq };
+    },
+  };
+}
+
+export type ConversationService = ReturnType<typeof createConversationService>;
+
+/** The cursor of the list: microseconds, which a `Date` would lose. */
+function readPosition([updatedAt = "", id = ""]: string[]): { updatedAt: string; id: string } {
+  const seconds = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z$/.exec(updatedAt)?.[1];
+  const time = new Date(`${seconds}Z`);
+  // Written back it must be the same: what is no date for Postgres must not reach it.
+  const isTime = !Number.isNaN(time.getTime()) && time.toISOString().startsWith(`${seconds}.`);
+  if (!isTime || !isUuid(id)) throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+  return { updatedAt, id };
+}
+
+function requireOwner(role: MemberRole): void {
+  if (role !== "owner") throw new Problem("forbidden", "Only an owner of the conversation may do this.");
+}
+
+async function checkRoom(sql: Sql, id: string, from: MemberRole | undefined, to: MemberRole | null): Promise<void> {
+  const { members, owners } = await queries.countMembers(sql, id);
+  if (from === "owner" && to !== "owner" && owners === 1)
+    throw new Problem("conflict", "A conversation keeps an owner: make somebody else one first, or delete it.");
+  if (from === undefined && members >= MEMBERS_MAX)
+    throw new Problem("conflict", `A conversation may have ${MEMBERS_MAX} members.`);
+}

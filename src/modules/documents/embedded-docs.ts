@@ -1,0 +1,21 @@
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+
+export type EmbeddedDoc = { path: string; content: string; modifiedAt: string };
+
+/**
+ * The guides of docs/, in the order of their paths. Imported as a macro: the bundler runs it, so the executable carries
+ * the texts. Decision records are for those who work on Parley, not for those who use it.
+ */
+export function readEmbeddedDocs(): EmbeddedDoc[] {
+  const folder = join(import.meta.dir, "../../../docs");
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .map((path) => path.replaceAll("\\", "/"))
+    .filter((path) => path.endsWith(".md") && !path.startsWith("decisions/"))
+    .sort()
+    .map((path) => ({
+      path,
+      content: readFileSync(join(folder, path), "utf8"),
+      modifiedAt: statSync(join(folder, path)).mtime.toISOString(),
+    }));
+}

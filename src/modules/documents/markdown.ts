@@ -1,0 +1,141 @@
+import { createPassages, type Passage } from "./passages.ts";
+import { toPlainText } from "./plain-text.ts";
+
+/** Headings of one document that are listed; more of them still cut it into sections. */
+export const HEADINGS_MAX = 200;
+/** UTF-16 units of a heading or title; the rest is cut off. */
+export const HEADING_CHARS_MAX = 200;
+
+export type Heading = { level: number; text: string; slug: string };
+export type ParsedDocument = { title: string; headings: Heading[]; passages: Passage[] };
+
+/**
+ * Finds the structure of a document in one pass over its lines. It never fails and takes time in proportion to the
+ * length, whatever is in the file; what it takes for a heading is what renderers take for one, except inside lists and
+ * quotes, where it sees none.
+ */
+export function parseMarkdown(path: string, content: string): ParsedDocument {
+  const { matter, body } = splitFrontMatter(cleanText(content));
+  const headings: Heading[] = [];
+  const passages: Passage[] = [];
+  const createSlug = createSlugger();
+  for (const section of splitSections(body)) {
+    const text = section.heading === null ? null : formatHeading(section.heading.text);
+    if (section.heading && text !== null) {
+      const heading = { level: section.heading.level, text, slug: createSlug(text) };
+      if (headings.length < HEADINGS_MAX) headings.push(heading);
+    }
+    passages.push(...createPassages(text, section.lines));
+  }
+  const named = findTitle(matter) ?? headings.find(({ level }) => level === 1)?.text;
+  return { title: named || fileName(path), headings, passages };
+}
+
+/** Text as it can be stored and compared: one form of each letter, no control characters, `\n` ends a line. */
+function cleanText(content: string): string {
+  return content
+    .normalize("NFC")
+    .replaceAll(/\r\n?/g, "\n")
+    .replaceAll(/[^\P{Cc}\n\t]|\uFEFF/gu, "");
+}
+
+/** Settings of other tools in front of a document (`---`, lines, `---`) are no part of its text. */
+export function splitFrontMatter(text: string): { matter: string; body: string } {
+  const opening = /^\uFEFF?---[ \t]*\r?\n/.exec(text);
+  const closing = opening && /\n---[ \t]*(?:\r?\n|$)/.exec(text.slice(opening[0].length - 1));
+  if (!opening || !closing) return { matter: "", body: text };
+  const start = opening[0].length;
+  const end = start - 1 + closing.index;
+  return { matter: text.slice(start, end), body: text.slice(end + closing[0].length) };
+}
+
+function findTitle(matter: string): string | null {
+  const line = /^title:[ \t]*(\S.*)$/m.exec(matter)?.[1]?.trim();
+  const unquoted = line?.replace(/^(["'])(.*)\1$/, "$2");
+  return unquoted ? formatHeading(unquoted) : null;
+}
+
+function fileName(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1).replace(/\.md$/, "");
+}
+
+/** A heading's words without marks, on one line, not longer than allowed. */
+export function formatHeading(raw: string): string {
+  const text = toPlainText(raw.slice(0, 5 * HEADING_CHARS_MAX));
+  return text
+    .slice(0, HEADING_CHARS_MAX)
+    .toWellFormed()
+    .replace(/\uFFFD$/, "")
+    .trim();
+}
+
+/** Names headings as GitHub does, so that links written for there work here: `#getting-started`, `#notes-1`. */
+export function createSlugger(): (text: string) => string {
+  const taken = new Map<string, number>();
+  return (text) => {
+    const base =
+      text
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N}\p{M}\s_-]/gu, "")
+        .trim()
+        .replaceAll(/\s/g, "-") || "section";
+    let count = taken.get(base) ?? 0;
+    let slug = count === 0 ? base : `${base}-${count}`;
+    while (taken.has(slug) && count > 0) slug = `${base}-${++count}`;
+    taken.set(base, count + 1);
+    if (slug !== base) taken.set(slug, 1);
+    return slug;
+  };
+}
+
+type Section = { heading: { level: number; text: string } | null; lines: string[] };
+
+function splitSections(body: string): Section[] {
+  const sections: Section[] = [];
+  let section: Section = { heading: null, lines: [] };
+  const begin = (level: number, text: string) => {
+    sections.push(section);
+    section = { heading: { level, text }, lines: [] };
+  };
+  let closing: RegExp | null = null;
+  /** Lines of the paragraph that is being read: only such a line can be underlined into a heading. */
+  let paragraph = 0;
+  for (const line of body.split("\n")) {
+    if (closing) {
+      if (closing.test(line)) closing = null;
+      section.lines.push(line);
+      continue;
+    }
+    closing = findClosing(line);
+    const heading = closing ? null : readHeading(line);
+    const underline = closing || paragraph !== 1 ? null : /^ {0,3}(?:=+|-+)[ \t]*$/.exec(line);
+    if (heading) begin(heading.level, heading.text);
+    else if (underline) begin(line.includes("=") ? 1 : 2, section.lines.pop() ?? "");
+    else section.lines.push(line);
+    paragraph = closing || heading || underline || !isParagraphLine(line) ? 0 : paragraph + 1;
+  }
+  return [...sections, section];
+}
+
+/** What ends the block of code or the comment that this line opens; null when it opens none. */
+function findClosing(line: string): RegExp | null {
+  const fence = /^ {0,3}(`{3,}|~{3,})(.*)$/.exec(line);
+  if (fence?.[1] && !(fence[1].startsWith("`") && fence[2]?.includes("`")))
+    return new RegExp(`^ {0,3}${fence[1].charAt(0)}{${Math.min(fence[1].length, 100)},}[ \\t]*$`);
+  return /^ {0,3}<!--/.test(line) && !line.includes("-->") ? /-->/ : null;
+}
+
+function readHeading(line: string): { level: number; text: string } | null {
+  const marks = /^ {0,3}(#{1,6})(?=[ \t]|$)/.exec(line);
+  if (!marks?.[1]) return null;
+  const text = line.slice(marks[0].length).trim();
+  let end = text.length;
+  while (text[end - 1] === "#") end--;
+  const isClosed = end === 0 || text[end - 1] === " " || text[end - 1] === "\t";
+  return { level: marks[1].length, text: isClosed ? text.slice(0, end).trim() : text };
+}
+
+/** Neither blank, nor code, nor a rule, nor the beginning of a list, a quote, a table or a tag. */
+function isParagraphLine(line: string): boolean {
+  return /^ {0,3}[^\s>|<]/.test(line) && !/^ {0,3}(?:(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)|[-*_=][-*_=\s]*$)/.test(line);
+}

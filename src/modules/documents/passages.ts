@@ -1,0 +1,70 @@
+/** UTF-16 units of one passage: some paragraphs, so that a model can be given several of them. */
+export const PASSAGE_CHARS_MAX = 1_500;
+
+export type Passage = {
+  /** The heading of its section; null before the first one. */
+  heading: string | null;
+  /** Markdown, without the heading. */
+  content: string;
+};
+
+/** Cuts a section into passages, between paragraphs where that is possible. */
+export function createPassages(heading: string | null, lines: string[]): Passage[] {
+  const passages: Passage[] = [];
+  let content = "";
+  for (const piece of splitParagraphs(lines).flatMap(cutParagraph)) {
+    const joined = content === "" ? piece : `${content}\n\n${piece}`;
+    if (joined.length <= PASSAGE_CHARS_MAX) {
+      content = joined;
+      continue;
+    }
+    passages.push({ heading, content });
+    content = piece;
+  }
+  if (content !== "") passages.push({ heading, content });
+  return passages;
+}
+
+/** Blank lines separate, except inside a block of code. */
+function splitParagraphs(lines: string[]): string[] {
+  const paragraphs: string[][] = [];
+  let current: string[] = [];
+  let isCode = false;
+  for (const line of lines) {
+    if (/^ {0,3}(?:```|~~~)/.test(line)) isCode = !isCode;
+    if (isCode || line.trim() !== "") current.push(line);
+    else if (current.length > 0) {
+      paragraphs.push(current);
+      current = [];
+    }
+  }
+  if (current.length > 0) paragraphs.push(current);
+  return paragraphs.map((paragraph) => paragraph.join("\n").trimEnd()).filter((text) => text !== "");
+}
+
+/** A paragraph that is too long, between lines; a line that is too long, anywhere but inside a character. */
+function cutParagraph(paragraph: string): string[] {
+  if (paragraph.length <= PASSAGE_CHARS_MAX) return [paragraph];
+  const pieces: string[] = [];
+  let piece = "";
+  for (const line of paragraph.split("\n").flatMap(cutLine)) {
+    if (piece !== "" && piece.length + 1 + line.length > PASSAGE_CHARS_MAX) {
+      pieces.push(piece);
+      piece = "";
+    }
+    piece = piece === "" ? line : `${piece}\n${line}`;
+  }
+  return piece.trim() === "" ? pieces : [...pieces, piece];
+}
+
+function cutLine(line: string): string[] {
+  const parts: string[] = [];
+  let rest = line;
+  while (rest.length > PASSAGE_CHARS_MAX) {
+    let end = rest.lastIndexOf(" ", PASSAGE_CHARS_MAX - 1) + 1 || PASSAGE_CHARS_MAX;
+    if (/[\uD800-\uDBFF]/.test(rest.charAt(end - 1))) end -= 1;
+    parts.push(rest.slice(0, end));
+    rest = rest.slice(end);
+  }
+  return [...parts, rest];
+}

@@ -1,0 +1,164 @@
+import type { Sql } from "../../db/client.ts";
+import type { Heading } from "./markdown.ts";
+
+/** A text and the same text prepared for the index, where words are separated in every script. */
+export type IndexedText = { text: string; words: string };
+
+export type DocumentRow = { path: string; title: string; size: number; updated_at: Date; headings: Heading[] };
+export type MatchRow = DocumentRow & { rank: number };
+export type IndexedFile = { path: string; hash: string; updated_at: Date };
+
+export type NewDocument = {
+  path: string;
+  title: IndexedText;
+  headings: Heading[];
+  headingWords: string;
+  content: { words: string };
+  size: number;
+  hash: string;
+  updatedAt: Date;
+  passages: { heading: string | null; headingWords: string; content: IndexedText }[];
+};
+
+/** Any number, the same on every instance: whoever holds this advisory lock changes the index. */
+const INDEX_LOCK = 7_275_540;
+
+/** Keeps other instances from changing the index until the transaction ends. */
+export async function lockIndex(sql: Sql): Promise<void> {
+  await sql`select pg_advisory_xact_lock(${INDEX_LOCK})`;
+}
+
+export async function listIndexed(sql: Sql): Promise<IndexedFile[]> {
+  return await sql<IndexedFile[]>`select path, hash, updated_at from documents`;
+}
+
+export async function deleteDocuments(sql: Sql, paths: string[]): Promise<void> {
+  await sql`delete from documents where path = any(${paths})`;
+}
+
+export async function touchDocument(sql: Sql, path: string, updatedAt: Date): Promise<void> {
+  await sql`update documents set updated_at = ${updatedAt} where path = ${path}`;
+}
+
+/** Puts a document into the index, or replaces it there, with all its passages. */
+export async function upsertDocument(sql: Sql, document: NewDocument): Promise<void> {
+  const { path, title, headings, headingWords, content, size, hash, updatedAt, passages } = document;
+  await sql`
+    insert into documents (path, title, headings, size, hash, updated_at, words)
+    values (${path}, ${title.text}, ${sql.json(headings)}, ${size}, ${hash}, ${updatedAt},
+            document_words(${title.words}, ${headingWords}, ${content.words}))
+    on conflict (path) do update
+      set title = excluded.title, headings = excluded.headings, size = excluded.size, hash = excluded.hash,
+          updated_at = excluded.updated_at, words = excluded.words`;
+  await sql`delete from document_passages where path = ${path}`;
+  await sql`
+    insert into document_passages (path, position, heading, content, words)
+    select ${path}, position, heading, content, document_words(heading_words, ${title.words}, content_words)
+      from unnest(${passages.map(({ heading }) => heading)}::text[],
+                  ${passages.map((passage) => passage.headingWords)}::text[],
+                  ${passages.map((passage) => passage.content.text)}::text[],
+                  ${passages.map((passage) => passage.content.words)}::text[])
+           with ordinality as passage (heading, heading_words, content, content_words, position)`;
+}
+
+/** By path. `after` is the last path seen. */
+export async function listDocuments(sql: Sql, after: string | null, rowsMax: number): Promise<DocumentRow[]> {
+  return await sql<DocumentRow[]>`
+    select path, title, size, updated_at, headings
+      from documents
+     where ${after}::text is null or path > ${after}
+     order by path
+     limit ${rowsMax}`;
+}
+
+/** Best match first. `after` is the last rank and path seen. */
+export async function searchDocuments(
+  sql: Sql,
+  typed: string,
+  after: { rank: number; path: string } | null,
+  rowsMax: number,
+): Promise<MatchRow[]> {
+  const { rank, path } = after ?? { rank: null, path: null };
+  return await sql<MatchRow[]>`
+    select path, title, size, updated_at, headings, rank
+      from (select documents.*, ts_rank(words, query, 1 | 32)::float8 as rank
+              from documents, document_query(${typed}) as query
+             where words @@ query) as found
+     where ${rank}::float8 is null or rank < ${rank} or (rank = ${rank} and path > ${path})
+     order by rank desc, path
+     limit ${rowsMax}`;
+}
+
+/** Of each document the passage that has most of the words, else its first one; null when it has none at all. */
+export async function listBestPassages(
+  sql: Sql,
+  paths: string[],
+  words: string[],
+): Promise<{ path: string; content: string | null }[]> {
+  return await sql<{ path: string; content: string | null }[]>`
+    select wanted.path, best.content
+      from unnest(${paths}::text[]) as wanted (path)
+      left join lateral (
+        select content
+          from document_passages as passage, document_query(${joinAlternatives(words)}) as query
+         where passage.path = wanted.path
+         order by ts_rank(passage.words, query, 1) desc, passage.position
+         limit 1) as best on true`;
+}
+
+/** Shortens each text to the places with the words, which it puts between `start` and `stop`. */
+export async function highlight(
+  sql: Sql,
+  texts: string[],
+  words: string[],
+  { start, stop }: { start: string; stop: string },
+): Promise<string[]> {
+  const options = `StartSel=${start},StopSel=${stop},MaxFragments=2,MinWords=8,MaxWords=24,ShortWord=0,FragmentDelimiter=" … "`;
+  const rows = await sql<{ headline: string }[]>`
+    select ts_headline('pg_catalog.english', content, query, ${options}) as headline
+      from document_query(${joinAlternatives(words)}) as query,
+           unnest(${texts}::text[]) with ordinality as wanted (content, position)
+     order by position`;
+  return rows.map(({ headline }) => headline);
+}
+
+/**
+ * The passages that answer a question best. Any of the words will do; each counts for more the fewer passages have it,
+ * so that the words of the matter win over those of every sentence. English stop words count only where there is
+ * nothing else. `compounds` are further words that count when they exist.
+ */
+export async function searchPassages(
+  sql: Sql,
+  { words, compounds, rowsMax }: { words: string[]; compounds: string[]; rowsMax: number },
+): Promise<{ path: string; title: string; heading: string | null; content: string }[]> {
+  return await sql<{ path: string; title: string; heading: string | null; content: string }[]>`
+    with typed as materialized (
+      select word, numnode(plainto_tsquery('pg_catalog.english', word)) > 0 as tells
+        from unnest(${words}::text[]) as typed (word)
+    ), terms as materialized (
+      select word, document_query('"' || word || '"') as query
+        from (select word from typed where tells or not exists (select from typed where tells)
+              union
+              select word from unnest(${compounds}::text[]) as compound (word)) as counted
+    ), hits as (
+      select terms.word, passage.path, passage.position, ts_rank(passage.words, terms.query, 1) as rank
+        from terms join document_passages as passage on passage.words @@ terms.query
+    ), weights as (
+      select word, ln(1 + (select count(*) from document_passages)::float8 / count(*)) as weight
+        from hits group by word
+    ), scores as (
+      select path, position, sum(rank * weight) as score
+        from hits join weights using (word)
+       group by path, position
+       order by score desc, path, position
+       limit ${rowsMax}
+    )
+    select path, title, passage.heading, passage.content
+      from scores join document_passages as passage using (path, position) join documents using (path)
+     order by score desc, path, position`;
+}
+
+/** Words as one search for any of them. Quotes keep the words `or` and `-` from being read as operators. */
+function joinAlternatives(words: string[]): string {
+  return words.map((word) => `"${word}"`).join(" or ");
+}

@@ -1,0 +1,121 @@
+import { Elysia } from "elysia";
+import type { Authenticate } from "../../http/authenticate.ts";
+import { hashTag, respondWithTag } from "../../http/etag.ts";
+import { describe } from "../../http/openapi.ts";
+import { createPage, Page, readPage } from "../../http/pagination.ts";
+import { Problem } from "../../lib/problem.ts";
+import { pagePolicy } from "./html-page.ts";
+import { parseMarkdown } from "./markdown.ts";
+import { Document, DocumentQuery, DocumentSummary } from "./model.ts";
+import { createPageCache } from "./page-cache.ts";
+import type { DocumentRow } from "./queries.ts";
+import { chooseRepresentation, representations } from "./representations.ts";
+import type { DocumentMatch, DocumentService } from "./service.ts";
+import type { DocumentFile } from "./source.ts";
+
+const PREFIX = "/api/v1/documents";
+
+const { detail } = describe({
+  operationId: "getDocument",
+  summary: "Read a document",
+  description: "Slashes of the path may be sent raw or as `%2F`. `Accept` chooses the form; absent: markdown.",
+  tag: "documents",
+  ok: Document,
+  problems: [404, 406],
+});
+const text = { schema: { type: "string" as const } };
+const documentDetail = {
+  ...detail,
+  responses: {
+    ...detail.responses,
+    200: {
+      description: "The document.",
+      content: { "text/markdown": text, "application/json": { schema: Document as object }, "text/html": text },
+    },
+  },
+};
+
+type Dependencies = { documents: DocumentService; authenticate: Authenticate };
+
+/** `/api/v1/documents`: list, search, read. */
+export function createDocumentRoutes({ documents, authenticate }: Dependencies) {
+  const getPage = createPageCache();
+
+  async function respond(request: Request): Promise<Response> {
+    const path = readPath(request.url);
+    const representation = chooseRepresentation(request.headers.get("accept"));
+    const file = path === null ? null : await documents.get(path);
+    if (file === null) throw new Problem("not_found", "There is no such document.");
+    if (representation === null)
+      throw new Problem("not_acceptable", `A document can be had as ${representations.join(", ")}.`);
+    // Replaces the `Vary` that every answer has, so it repeats what that one says.
+    const headers = { "content-type": `${representation}; charset=utf-8`, vary: "Accept, Origin" };
+    if (representation === "text/markdown")
+      return respondWithTag(request, hashTag(file.content), file.content, headers);
+    if (representation === "text/html") {
+      const page = getPage(file);
+      return respondWithTag(request, hashTag(page), page, { ...headers, "content-security-policy": pagePolicy });
+    }
+    const body = JSON.stringify(mapToDocument(file));
+    return respondWithTag(request, hashTag(body), body, { ...headers, "content-type": representation });
+  }
+
+  return new Elysia({ name: "documents", prefix: PREFIX })
+    .use(authenticate)
+    .get(
+      "",
+      async ({ query, request }) => {
+        const { q } = query;
+        const headers: Record<string, string> = { "content-type": "application/json" };
+        const context = { request, headers };
+        const typed = q?.trim();
+        const page = readPage(query, typed ? 2 : 1);
+        const body = JSON.stringify(
+          typed
+            ? createPage(
+                await documents.search(typed, page),
+                page.limit,
+                ({ rank, path }) => [String(rank), path],
+                mapToMatch,
+                context,
+              )
+            : createPage(await documents.list(page), page.limit, ({ path }) => [path], mapToSummary, context),
+        );
+        return respondWithTag(request, hashTag(body), body, headers);
+      },
+      {
+        query: DocumentQuery,
+        ...describe({
+          operationId: "listDocuments",
+          summary: "The documents by path, or with `q` those that have the words, best first",
+          tag: "documents",
+          ok: Page(DocumentSummary),
+        }),
+      },
+    )
+    .get("/:path", ({ request }) => respond(request), { detail: documentDetail })
+    .get("/*", ({ request }) => respond(request), { detail: { hide: true } });
+}
+
+/** The decoded path behind the prefix; null when it is not validly encoded. It is decoded once, never again. */
+function readPath(url: string): string | null {
+  const { pathname } = new URL(url);
+  try {
+    return decodeURIComponent(pathname.slice(PREFIX.length + 1));
+  } catch {
+    return null;
+  }
+}
+
+function mapToSummary({ path, title, size, updated_at, headings }: DocumentRow): DocumentSummary {
+  return { path, title, size, updated_at: updated_at.toISOString(), headings };
+}
+
+function mapToMatch(row: DocumentMatch): DocumentSummary {
+  return { ...mapToSummary(row), snippet: row.snippet, rank: row.rank };
+}
+
+function mapToDocument({ path, size, updatedAt, content }: DocumentFile): Document {
+  const { title, headings } = parseMarkdown(path, content);
+  return { path, title, size, updated_at: updatedAt.toISOString(), headings, content };
+}

@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Database, requireRow } from "../../db/client.ts";
+import type { PageRequest } from "../../http/pagination.ts";
+import type { Log } from "../../lib/log.ts";
+import { Problem } from "../../lib/problem.ts";
+import { createEmbeddedSource } from "./embedded-source.ts";
+import { createFolderSource } from "./folder-source.ts";
+import { createIndexer } from "./indexer.ts";
+import { splitDocumentPath } from "./paths.ts";
+import { listWords, toSearchText } from "./plain-text.ts";
+import * as queries from "./queries.ts";
+import { createSnippets } from "./snippets.ts";
+import type { DocumentFile } from "./source.ts";
+
+/** Pause between two looks at the files, in milliseconds; a change is found within it. */
+export const SCAN_INTERVAL_MS = 2_000;
+/** A start waits so long for the first scan, so that a small folder is there from the first request on. */
+const FIRST_SCAN_WAIT_MS = 5_000;
+/** A scan takes at most one part in so many of the time: big folders are looked at less often. */
+const SCAN_TIME_SHARE = 20;
+/** Different words of a question that count. */
+const QUESTION_WORDS_MAX = 32;
+/** UTF-16 units of a question that are read. */
+const QUESTION_CHARS_MAX = 4_000;
+/** Passages that a question can have. */
+export const PASSAGES_MAX = 50;
+
+export type FoundPassage = { path: string; title: string; heading: string | null; snippet: string };
+export type DocumentMatch = queries.MatchRow & { snippet: string };
+
+type Dependencies = {
+  database: Database;
+  /** Folder of the documents; undefined for Parley's own guides. */
+  documentsDir: string | undefined;
+  log: Log;
+};
+
+/** The markdown documents: every user may read all of them. The files are the truth, the database is their index. */
+export function createDocumentService({ database, documentsDir, log }: Dependencies) {
+  const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
+  const indexer = createIndexer({ database, source, log });
+  let lastScan: Promise<void> = Promise.resolve();
+
+  /** Indexes what changed until now, at once. Rejects when the folder or the database cannot be reached. */
+  function rescan(): Promise<void> {
+    lastScan = lastScan.then(indexer.scan, indexer.scan);
+    return lastScan;
+  }
+
+  async function watch(signal: AbortSignal, onScanned: () => void): Promise<void> {
+    let isFailing = false;
+    while (!signal.aborted) {
+      const startedAt = performance.now();
+      try {
+        await rescan();
+        isFailing = false;
+      } catch (error) {
+        if (!isFailing && !signal.aborted)
+          log.error({ err: error, documents_dir: documentsDir }, "documents cannot be indexed");
+        isFailing = true;
+      }
+      onScanned();
+      if (!source.canChange && !isFailing) return;
+      const pauseMs = Math.max(SCAN_INTERVAL_MS, SCAN_TIME_SHARE * (performance.now() - startedAt));
+      await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
+    }
+  }
+
+  return {
+    rescan,
+
+    /**
+     * Begins to keep the index like the files, until `signal` is aborted. What goes wrong is logged when it begins, and
+     * tried again.
+     * @returns when the first scan has ended; a big folder is not waited for, it goes on being indexed.
+     */
+    async start(signal: AbortSignal): Promise<void> {
+      const firstScan = Promise.withResolvers<void>();
+      watch(signal, firstScan.resolve);
+      const waited = new AbortController();
+      await Promise.race([firstScan.promise, sleep(FIRST_SCAN_WAIT_MS, undefined, { signal: waited.signal })]);
+      waited.abort();
+    },
+
+    /** For every user: all documents by path. `page.after` is [path]. */
+    async list({ limit, after }: PageRequest): Promise<queries.DocumentRow[]> {
+      return queries.listDocuments(database, after?.[0] ?? null, limit + 1);
+    },
+
+    /** For every user: documents that have what was typed, best first. `page.after` is [rank, path]. */
+    async search(typed: string, { limit, after }: PageRequest): Promise<DocumentMatch[]> {
+      const rows = await queries.searchDocuments(
+        database,
+        toSearchText(typed),
+        after && readPosition(after),
+        limit + 1,
+      );
+      const snippets = await createSnippets(
+        database,
+        rows.slice(0, limit).map(({ path }) => path),
+        typed,
+      );
+      return rows.map((row) => ({ ...row, snippet: snippets.get(row.path) ?? "" }));
+    },
+
+    /** For every user: the file as it is now. @throws Problem `not_found`. */
+    async get(path: string): Promise<DocumentFile> {
+      const file = splitDocumentPath(path) && (await source.read(path));
+      return requireRow(file ?? undefined, "document");
+    },
+
+    /**
+     * For models and tools: the passages that answer a question in natural language best, each with its whole text as
+     * markdown (at most `PASSAGE_CHARS_MAX` UTF-16 units). Empty when no word of the question is in any document.
+     */
+    async searchPassages(question: string, limit: number): Promise<FoundPassage[]> {
+      const words = listWords(question.slice(0, QUESTION_CHARS_MAX), QUESTION_WORDS_MAX);
+      if (words.length === 0) return [];
+      // "back up" is also written "backup".
+      const compounds = words.slice(1).map((word, index) => `${words[index]}${word}`);
+      const rowsMax = Math.max(1, Math.min(limit, PASSAGES_MAX));
+      const rows = await queries.searchPassages(database, { words, compounds, rowsMax });
+      return rows.map(({ path, title, heading, content }) => ({ path, title, heading, snippet: content }));
+    },
+  };
+}
+
+export type DocumentService = ReturnType<typeof createDocumentService>;
+
+function readPosition([rank, path]: string[]): { rank: number; path: string } {
+  const value = Number(rank);
+  if (!rank || path === undefined || !(value >= 0 && value <= 1))
+    throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+  return { rank: value, path };
+}

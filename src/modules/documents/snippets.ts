@@ -1,0 +1,31 @@
+import type { Sql } from "../../db/client.ts";
+import { escapeHtml } from "../../lib/html.ts";
+import { listWords, toPlainText, toSeamedText, WORD_SEAM } from "./plain-text.ts";
+import * as queries from "./queries.ts";
+
+/** Different words of a search that are highlighted. */
+const WORDS_MAX = 32;
+// Control characters, which no indexed text has; they become tags once all else is escaped.
+const MARK_START = "\u0001";
+const MARK_STOP = "\u0002";
+
+/**
+ * For each document the place that fits a search best, as HTML: the words in `<mark>`, everything else escaped.
+ * @returns the snippets by path; a document without text has an empty one.
+ */
+export async function createSnippets(sql: Sql, paths: string[], typed: string): Promise<Map<string, string>> {
+  const words = listWords(typed, WORDS_MAX);
+  const passages = await queries.listBestPassages(sql, paths, words);
+  const texts = passages.map(({ content }) => toSeamedText(toPlainText(content ?? "")));
+  const marks = { start: MARK_START, stop: MARK_STOP };
+  const headlines = await queries.highlight(sql, texts, words, marks);
+  return new Map(passages.map(({ path }, index) => [path, formatHeadline(headlines[index] ?? "")]));
+}
+
+function formatHeadline(headline: string): string {
+  return escapeHtml(headline.replaceAll(WORD_SEAM, ""))
+    .replaceAll(MARK_START, "<mark>")
+    .replaceAll(MARK_STOP, "</mark>")
+    .replaceAll("</mark><mark>", "")
+    .trim();
+}

@@ -1,0 +1,103 @@
+import type { EphemeralEvent } from "../../realtime/frames.ts";
+
+/** Deltas of this time go together: readers see no difference, and a fast model costs a tenth of the pushes. */
+export const COALESCE_MS = 25;
+
+/** Most text of one delta, in UTF-16 units: even if JSON escapes each of them, its frame stays below 64 KiB. */
+export const DELTA_CHARS_MAX = 10_000;
+
+export type LiveAnswerOptions = {
+  conversationId: string;
+  messageId: string;
+  /** The message's own number. */
+  seq: number;
+  attempt: number;
+  /** What an earlier run has written. */
+  text: string;
+  publish(event: EphemeralEvent): void;
+};
+
+/**
+ * The text of an answer while it is written. `text` is what readers have been pushed: one who comes now gets it, and
+ * goes on with the next delta, without a gap and without a repeat.
+ */
+export class LiveAnswer {
+  readonly conversationId: string;
+  readonly messageId: string;
+  readonly seq: number;
+  attempt: number;
+  text: string;
+  /** Length of the text that is in the database. */
+  storedLength: number;
+  #pending = "";
+  #timer: Timer | undefined;
+  #flushedAtMs = Number.NEGATIVE_INFINITY;
+  readonly #publish: (event: EphemeralEvent) => void;
+
+  constructor({ conversationId, messageId, seq, attempt, text, publish }: LiveAnswerOptions) {
+    this.conversationId = conversationId;
+    this.messageId = messageId;
+    this.seq = seq;
+    this.attempt = attempt;
+    this.text = text;
+    this.storedLength = text.length;
+    this.#publish = publish;
+  }
+
+  append(text: string): void {
+    this.#pending += text;
+    if (this.#timer) return;
+    const waitMs = COALESCE_MS - (performance.now() - this.#flushedAtMs);
+    if (waitMs <= 0) this.flush();
+    else this.#timer = setTimeout(() => this.flush(), waitMs);
+  }
+
+  /** Pushes what has come in since the last push. */
+  flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#pending === "") return;
+    const text = this.#pending;
+    this.#pending = "";
+    this.#flushedAtMs = performance.now();
+    for (let start = 0; start < text.length; ) {
+      const end = findCut(text, start + DELTA_CHARS_MAX);
+      this.#push(text.slice(start, end));
+      start = end;
+    }
+  }
+
+  #push(text: string): void {
+    const offset = this.text.length;
+    this.text += text;
+    this.#publish({
+      type: "message.delta",
+      conversation_id: this.conversationId,
+      message_id: this.messageId,
+      attempt: this.attempt,
+      offset,
+      text,
+    });
+  }
+
+  /** Another run of a model goes on from `text`. */
+  reset(text: string, attempt: number): void {
+    this.flush();
+    this.attempt = attempt;
+    this.text = text;
+    this.storedLength = -1;
+    this.#publish(this.snapshot());
+  }
+
+  /** What brings a new reader to where the others are. */
+  snapshot(): Extract<EphemeralEvent, { type: "message.reset" }> {
+    const { conversationId, messageId, attempt, text } = this;
+    return { type: "message.reset", conversation_id: conversationId, message_id: messageId, attempt, text };
+  }
+}
+
+/** Never between the halves of a surrogate pair. */
+function findCut(text: string, end: number): number {
+  if (end >= text.length) return text.length;
+  return (text.charCodeAt(end) & 0xfc00) === 0xdc00 ? end - 1 : end;
+}

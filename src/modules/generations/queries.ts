@@ -1,0 +1,192 @@
+import type { Sql } from "../../db/client.ts";
+import type { FinishReason } from "../messages/model.ts";
+
+/** A generation that is nobody's for so long after it was made has been forgotten by a dead instance. */
+const PENDING_GRACE_MS = 5_000;
+
+export type ClaimedGeneration = {
+  id: string;
+  message_id: string;
+  conversation_id: string;
+  model: string | null;
+  fence: number;
+  attempt: number;
+  is_cancelled: boolean;
+  seq: number;
+  parent_id: string | null;
+  content: string;
+};
+
+const claimedColumns = (sql: Sql) => sql`
+  g.id, g.message_id, g.conversation_id, g.model, g.fence, g.attempt, g.cancel_requested_at is not null as is_cancelled,
+  x.seq, x.parent_id, x.content`;
+
+/** Takes a generation that was just made; undefined when another instance was faster. */
+export async function claimGeneration(
+  sql: Sql,
+  id: string,
+  owner: string,
+  leaseMs: number,
+): Promise<ClaimedGeneration | undefined> {
+  const [row] = await sql<ClaimedGeneration[]>`
+    update generations g set owner = ${owner}, lease_until = now() + ${leaseMs} * interval '1 ms', status = 'running',
+      fence = g.fence + 1, started_at = coalesce(g.started_at, now())
+    from messages x
+    where g.id = ${id} and x.id = g.message_id and g.status = 'pending' returning ${claimedColumns(sql)}`;
+  return row;
+}
+
+/** Takes generations whose owner has died, or that nobody ever began. */
+export async function claimOrphans(
+  sql: Sql,
+  owner: string,
+  leaseMs: number,
+  rows: number,
+): Promise<ClaimedGeneration[]> {
+  return sql<ClaimedGeneration[]>`
+    update generations g set owner = ${owner}, lease_until = now() + ${leaseMs} * interval '1 ms', status = 'running',
+      fence = g.fence + 1, started_at = coalesce(g.started_at, now())
+    from messages x
+    where x.id = g.message_id and g.id in (
+      select id from generations
+      where status <> 'finished'
+        and coalesce(lease_until, created_at + ${PENDING_GRACE_MS} * interval '1 ms') < now()
+      order by created_at limit ${rows} for update skip locked)
+    returning ${claimedColumns(sql)}`;
+}
+
+export type Holding = { id: string; fence: number };
+
+/**
+ * Renews the leases that are still held.
+ * @returns what is held, with whether it is to be cancelled; what is missing belongs to another instance, or is gone.
+ */
+export async function renewLeases(
+  sql: Sql,
+  owner: string,
+  held: Holding[],
+  leaseMs: number,
+): Promise<{ id: string; is_cancelled: boolean }[]> {
+  return sql<{ id: string; is_cancelled: boolean }[]>`
+    update generations g set lease_until = now() + ${leaseMs} * interval '1 ms'
+    from unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)
+    where g.id = h.id and g.fence = h.fence and g.owner = ${owner} and g.status = 'running'
+    returning g.id, g.cancel_requested_at is not null as is_cancelled`;
+}
+
+/** Gives generations back: whoever looks next goes on from what is stored. */
+export async function releaseLeases(sql: Sql, owner: string, held: Holding[]): Promise<void> {
+  await sql`
+    update generations g set lease_until = now() - interval '1 ms'
+    from unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)
+    where g.id = h.id and g.fence = h.fence and g.owner = ${owner} and g.status = 'running'`;
+}
+
+/** Stores the text so far of many answers at once, and of each the attempt; a lost lease writes nothing. */
+export async function storeCheckpoints(
+  sql: Sql,
+  checkpoints: (Holding & { attempt: number; text: string })[],
+): Promise<void> {
+  await sql`
+    with held as (
+      select * from unnest(${checkpoints.map(({ id }) => id)}::uuid[], ${checkpoints.map(({ fence }) => fence)}::int[],
+        ${checkpoints.map(({ attempt }) => attempt)}::int[], ${checkpoints.map(({ text }) => text)}::text[])
+        as c (id, fence, attempt, text)
+    ), mine as (
+      update generations g set attempt = held.attempt from held
+      where g.id = held.id and g.fence = held.fence and g.status = 'running' returning g.message_id, held.text
+    )
+    update messages x set content = mine.text from mine where x.id = mine.message_id`;
+}
+
+export type FinalState = {
+  content: string;
+  status: "complete" | "cancelled" | "failed";
+  finishReason: FinishReason;
+  model: string | null;
+  /** All that wrote text of it, in order. */
+  models: string[];
+  usage: { input_tokens: number; output_tokens: number } | null;
+  costUsd: number | null;
+  error: { code: string; detail: string } | null;
+};
+
+/** Ends the generation. @returns false when the lease was lost: then nothing may be written any more. */
+export async function finishGeneration(sql: Sql, { id, fence }: Holding, attempt: number): Promise<boolean> {
+  const rows = await sql`
+    update generations set status = 'finished', finished_at = now(), lease_until = null, attempt = ${attempt}
+    where id = ${id} and fence = ${fence} and status = 'running' returning id`;
+  return rows.length > 0;
+}
+
+export async function finishAnswer(sql: Sql, messageId: string, final: FinalState): Promise<void> {
+  await sql`
+    update messages set content = ${final.content}, status = ${final.status}, finish_reason = ${final.finishReason},
+      model = coalesce(${final.model}, model), input_tokens = ${final.usage?.input_tokens ?? null},
+      output_tokens = ${final.usage?.output_tokens ?? null}, cost_usd = ${final.costUsd},
+      error_code = ${final.error?.code ?? null}, error_detail = ${final.error?.detail ?? null},
+      metadata = metadata || ${sql.json({ models: final.models })}, updated_at = now()
+    where id = ${messageId}`;
+}
+
+/** Stop is stored: whoever runs the generation sees it. @returns the generation that will obey, if one still runs. */
+export async function requestCancel(sql: Sql, messageId: string): Promise<string | undefined> {
+  const [row] = await sql<{ id: string }[]>`
+    update generations set cancel_requested_at = coalesce(cancel_requested_at, now())
+    where message_id = ${messageId} and status <> 'finished' returning id`;
+  return row?.id;
+}
+
+export type NewAnswerRow = {
+  generationId: string;
+  messageId: string;
+  conversationId: string;
+  seq: number;
+  parentId: string;
+  model: string | null;
+  requestedBy: string;
+};
+
+/** An empty answer with its generation, under a number that was taken before. */
+export async function insertAnswer(sql: Sql, answer: NewAnswerRow): Promise<void> {
+  const { generationId, messageId, conversationId, seq, parentId, model, requestedBy } = answer;
+  await sql`
+    with answer as (
+      insert into messages (id, conversation_id, seq, role, content, status, model, parent_id)
+      values (${messageId}, ${conversationId}, ${seq}, 'assistant', '', 'streaming', ${model}, ${parentId})
+    )
+    insert into generations (id, message_id, conversation_id, requested_by, model)
+    values (${generationId}, ${messageId}, ${conversationId}, ${requestedBy}, ${model})`;
+}
+
+/** Takes the conversation's next number. @returns it, with the conversation's own model. */
+export async function takeSeq(
+  sql: Sql,
+  conversationId: string,
+): Promise<{ seq: number; model: string | null } | undefined> {
+  const [row] = await sql<{ seq: number; model: string | null }[]>`
+    update conversations set last_seq = last_seq + 1, updated_at = now() where id = ${conversationId}
+    returning last_seq as seq, model`;
+  return row;
+}
+
+export type ContextRow = {
+  id: string;
+  role: "system" | "user" | "assistant";
+  content: string;
+  parent_id: string | null;
+};
+
+/** The newest messages before an answer, newest first; other answers to the same message are left out. */
+export async function listContext(
+  sql: Sql,
+  { conversation_id, seq, parent_id }: Pick<ClaimedGeneration, "conversation_id" | "seq" | "parent_id">,
+  rows: number,
+): Promise<ContextRow[]> {
+  return sql<ContextRow[]>`
+    select id, role, content, parent_id from messages
+    where conversation_id = ${conversation_id} and seq < ${seq} and deleted_at is null and content <> ''
+      and status in ('complete', 'cancelled') and role in ('system', 'user', 'assistant')
+      and not (role = 'assistant' and parent_id is not distinct from ${parent_id})
+    order by seq desc limit ${rows}`;
+}

@@ -1,0 +1,255 @@
+import type { Chain } from "../../ai/chain.ts";
+import type { ChainPart } from "../../ai/chain-part.ts";
+import { type Database, isDatabaseAway, requireRow, withTransaction } from "../../db/client.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { Hub } from "../../realtime/hub.ts";
+import { appendEvent, createEvent } from "../conversations/service.ts";
+import { findMessageById, mapToMessage } from "../messages/service.ts";
+import { loadContext } from "./context.ts";
+import { LiveAnswer } from "./live-answer.ts";
+import * as queries from "./queries.ts";
+
+/** An owner that has not renewed its lease for so long counts as dead. */
+export const LEASE_MS = 8_000;
+/** A final state that cannot be stored is tried again so often; after that the lease runs out and another run ends it. */
+const FINISH_RETRY_MS = 500;
+const FINISH_TRIES_MAX = 20;
+
+/** Of the time that a shutdown leaves; the rest is for storing what is unfinished then. */
+const DRAIN_SHARE = 0.8;
+
+type Running = {
+  generation: queries.ClaimedGeneration;
+  live: LiveAnswer;
+  abort: AbortController;
+  /** Why it is to end: a user's stop is final, a release leaves the rest to another instance. */
+  stop: "cancel" | "release" | null;
+  done: Promise<void>;
+};
+
+export type RunnerDependencies = {
+  database: Database;
+  hub: Hub;
+  chain: Chain;
+  metrics: Metrics;
+  log: Log;
+  /** This process, as the owner of leases. */
+  instanceId: string;
+};
+
+/** Runs generations as tasks of their own: whoever watches may go and come, the answer is written all the same. */
+export function createRunner({ database, hub, chain, metrics, log, instanceId }: RunnerDependencies) {
+  const running = new Map<string, Running>();
+  const byMessage = new Map<string, Running>();
+  const byConversation = new Map<string, Set<Running>>();
+
+  function register(entry: Running): void {
+    const { generation } = entry;
+    running.set(generation.id, entry);
+    byMessage.set(generation.message_id, entry);
+    const siblings = byConversation.get(generation.conversation_id) ?? new Set();
+    byConversation.set(generation.conversation_id, siblings.add(entry));
+  }
+
+  function unregister(entry: Running): void {
+    const { generation } = entry;
+    if (running.get(generation.id) !== entry) return;
+    running.delete(generation.id);
+    byMessage.delete(generation.message_id);
+    const siblings = byConversation.get(generation.conversation_id);
+    siblings?.delete(entry);
+    if (siblings?.size === 0) byConversation.delete(generation.conversation_id);
+  }
+
+  /** Runs a claimed generation to its end. The claim is the right to write; nothing is thrown. */
+  function run(generation: queries.ClaimedGeneration): Promise<void> {
+    // A lease that ran out while the database was away: the run before it may not go on beside this one.
+    const before = running.get(generation.id);
+    if (before) stop(before, "release");
+    const live = new LiveAnswer({
+      conversationId: generation.conversation_id,
+      messageId: generation.message_id,
+      seq: generation.seq,
+      attempt: generation.attempt,
+      text: generation.content,
+      publish: hub.publishEphemeral,
+    });
+    const entry: Running = { generation, live, abort: new AbortController(), stop: null, done: Promise.resolve() };
+    register(entry);
+    if (generation.is_cancelled) stop(entry, "cancel");
+    entry.done = write(entry)
+      .catch((error) => log.error({ err: error, message_id: generation.message_id }, "generation failed"))
+      .finally(() => unregister(entry));
+    return entry.done;
+  }
+
+  async function write(entry: Running): Promise<void> {
+    const startedAtMs = performance.now();
+    const final = await ask(entry);
+    entry.live.flush();
+    if (entry.stop === "release") return release(entry);
+    await finish(entry, final);
+    const model = final.model ?? "none";
+    metrics.generations.inc({ model, outcome: final.status });
+    metrics.generationDuration.observe({ model }, (performance.now() - startedAtMs) / 1000);
+  }
+
+  /** Follows the chain, and gives what it ended with. */
+  async function ask({ generation, live, abort }: Running): Promise<queries.FinalState> {
+    try {
+      const messages = await loadContext(database, generation);
+      // The run before may have shown text and died before its first checkpoint: its readers need a reset in any case.
+      const isTakenOver = generation.fence > 1;
+      const resume = isTakenOver ? { text: live.text, attempt: Math.max(generation.attempt, 1) } : null;
+      for await (const part of chain.run({ model: generation.model, messages, signal: abort.signal, resume })) {
+        if (part.type === "text") live.append(part.text);
+        else if (part.type === "start") live.attempt = part.attempt;
+        else if (part.type === "reset") live.reset(part.text, part.attempt);
+        else return mapToFinalState(part, live);
+      }
+    } catch (error) {
+      if (isDatabaseAway(error)) log.warn({ err: error }, "generation interrupted: the database is away");
+      else log.error({ err: error, message_id: generation.message_id }, "generation failed");
+    }
+    live.flush();
+    const error = { code: "internal", detail: "The answer could not be written." };
+    return { ...emptyFinal, content: live.text, status: "failed", finishReason: "error", error };
+  }
+
+  /** Stores the final state with its event in one transaction, pushes it, and lets go of the lease. */
+  async function finish({ generation, live }: Running, final: queries.FinalState): Promise<void> {
+    const { conversation_id: conversationId, message_id: messageId } = generation;
+    for (let tries = 1; ; tries += 1) {
+      try {
+        const event = await withTransaction(database, async (sql) => {
+          const stored = await appendEvent(sql, { conversationId, type: "message.completed", messageId });
+          if (!(await queries.finishGeneration(sql, generation, live.attempt))) throw new LostLeaseError();
+          await queries.finishAnswer(sql, messageId, final);
+          const message = mapToMessage(requireRow(await findMessageById(sql, messageId), "message"));
+          return createEvent("message.completed", conversationId, stored, message);
+        });
+        metrics.messages.inc({ role: "assistant" });
+        hub.publish(event);
+        return;
+      } catch (error) {
+        if (error instanceof LostLeaseError) {
+          log.warn({ message_id: messageId }, "generation was taken over; its end is not stored here");
+          return;
+        }
+        // The conversation was deleted in the meantime, and the answer with it.
+        if (error instanceof Problem && error.code === "not_found") return;
+        if (!isDatabaseAway(error) || tries >= FINISH_TRIES_MAX) throw error;
+        await Bun.sleep(FINISH_RETRY_MS);
+      }
+    }
+  }
+
+  async function release(entry: Running): Promise<void> {
+    await checkpoint([entry]);
+    await queries.releaseLeases(database, instanceId, [entry.generation]);
+  }
+
+  function stop(entry: Running, reason: "cancel" | "release"): void {
+    entry.stop ??= reason;
+    entry.abort.abort();
+  }
+
+  async function checkpoint(entries: Iterable<Running>): Promise<void> {
+    const changed = [...entries].filter(({ live }) => live.storedLength !== live.text.length);
+    if (changed.length === 0) return;
+    const texts = changed.map(({ generation: { id, fence }, live }) => {
+      return { id, fence, attempt: live.attempt, text: live.text };
+    });
+    await queries.storeCheckpoints(database, texts);
+    changed.forEach(({ live }, index) => {
+      // A reset in the meantime has marked the text as not stored; that stays so.
+      if (live.attempt === texts[index]?.attempt) live.storedLength = texts[index].text.length;
+    });
+  }
+
+  return {
+    run,
+    count: (): number => running.size,
+
+    /** Claims a new generation and runs it, unless another instance was faster. */
+    async start(generationId: string): Promise<void> {
+      const generation = await queries.claimGeneration(database, generationId, instanceId, LEASE_MS);
+      if (generation) await run(generation);
+    },
+
+    /** Stops a generation that runs here. @returns when its end is stored; null when it does not run here. */
+    cancel(messageId: string): Promise<void> | null {
+      const entry = byMessage.get(messageId);
+      if (!entry) return null;
+      stop(entry, "cancel");
+      return entry.done;
+    },
+
+    /** Text and number of the answers that are being written here. */
+    listLive: (conversationId: string): LiveAnswer[] =>
+      [...(byConversation.get(conversationId) ?? [])].map(({ live }) => live),
+
+    findLive: (messageId: string): LiveAnswer | null => byMessage.get(messageId)?.live ?? null,
+
+    /** Stores the text so far of all that run here: where a successor would go on. */
+    checkpoint: (): Promise<void> => checkpoint(running.values()),
+
+    /** Renews the leases, and obeys stops that other instances have stored. */
+    async renewLeases(): Promise<void> {
+      const entries = [...running.values()];
+      if (entries.length === 0) return;
+      const held = entries.map(({ generation: { id, fence } }) => ({ id, fence }));
+      const kept = new Map(
+        (await queries.renewLeases(database, instanceId, held, LEASE_MS)).map((row) => [row.id, row]),
+      );
+      for (const entry of entries) {
+        const row = kept.get(entry.generation.id);
+        // A lease that is gone belongs to another instance, or the message was deleted: nothing more is to be written.
+        if (!row) stop(entry, "release");
+        else if (row.is_cancelled) stop(entry, "cancel");
+      }
+    },
+
+    /** Takes over what dead instances left behind. */
+    async takeOrphans(rowsMax: number): Promise<void> {
+      for (const generation of await queries.claimOrphans(database, instanceId, LEASE_MS, rowsMax)) {
+        log.info({ message_id: generation.message_id, attempt: generation.attempt }, "generation taken over");
+        run(generation);
+      }
+    },
+
+    /** Waits for the answers in progress; then, shortly before `deadlineMs` (since 1970), leaves them to a successor. */
+    async drain(deadlineMs: number): Promise<void> {
+      const all = () => Promise.all([...running.values()].map(({ done }) => done));
+      await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
+      for (const entry of running.values()) stop(entry, "release");
+      await all();
+    },
+  };
+}
+
+export type Runner = ReturnType<typeof createRunner>;
+
+class LostLeaseError extends Error {}
+
+const emptyFinal = { model: null, models: [], usage: null, costUsd: null, error: null };
+
+type LastPart = Extract<ChainPart, { type: "finish" | "error" | "aborted" }>;
+
+function mapToFinalState(part: LastPart, live: LiveAnswer): queries.FinalState {
+  live.flush();
+  const { usage, costUsd } = part;
+  const account = {
+    content: live.text,
+    usage,
+    costUsd,
+    model: part.models.at(-1) ?? null,
+    models: part.models,
+    error: null,
+  };
+  if (part.type === "finish") return { ...account, status: "complete", finishReason: part.reason, model: part.model };
+  if (part.type === "aborted") return { ...account, status: "cancelled", finishReason: "cancelled" };
+  return { ...account, status: "failed", finishReason: "error", error: { code: part.code, detail: part.detail } };
+}

@@ -1,0 +1,91 @@
+import { timingSafeEqual } from "node:crypto";
+import { Type } from "@sinclair/typebox";
+import { Elysia } from "elysia";
+import { readCredential } from "../../http/authenticate.ts";
+import { describe } from "../../http/openapi.ts";
+import { Problem } from "../../lib/problem.ts";
+import { Version } from "./model.ts";
+import type { HealthService } from "./service.ts";
+
+const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+const EXCLUDE_CHARS_MAX = 200;
+
+// Open to further parameters: whatever probes append, they get their answer.
+const ReadinessQuery = Type.Object(
+  {
+    verbose: Type.Optional(Type.String({ description: "Present, with any value: name each check." })),
+    exclude: Type.Optional(
+      Type.String({ maxLength: EXCLUDE_CHARS_MAX, description: "Checks to leave out, comma-separated." }),
+    ),
+  },
+  { additionalProperties: true },
+);
+
+const text = (body: string, status: number) =>
+  new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" } });
+
+/** `/livez`, `/readyz` (and `/healthz`, its old name), `/version`, `/metrics`. No credential, except a set METRICS_TOKEN. */
+export function createHealthRoutes(deps: { health: HealthService; metricsToken: string | undefined }) {
+  const { health, metricsToken } = deps;
+  const readyz = async ({ query }: { query: { verbose?: string; exclude?: string } }) => {
+    const exclude = query.exclude?.split(",").map((name) => name.trim()) ?? [];
+    const { ready, checks } = await health.checkReadiness(exclude);
+    const lines = checks.map(({ name, ok }) => `[${ok ? "+" : "-"}]${name} ${ok ? "ok" : "failed"}\n`).join("");
+    const verdict = ready ? "ready\n" : "not ready\n";
+    return text(query.verbose === undefined ? verdict : lines + verdict, ready ? 200 : 503);
+  };
+  const notReady = { 503: { description: "Not ready.", content: { "text/plain": { schema: { type: "string" } } } } };
+  const plain = { tag: "operations", public: true, ok: Type.String(), mediaTypes: ["text/plain"] } as const;
+
+  return new Elysia({ name: "health" })
+    .get("/livez", () => text("alive\n", 200), {
+      ...describe({ ...plain, operationId: "getLiveness", summary: "Whether the process is alive" }),
+    })
+    .get("/readyz", readyz, {
+      query: ReadinessQuery,
+      ...describe({
+        ...plain,
+        operationId: "getReadiness",
+        summary: "Whether this instance should get traffic",
+        responses: notReady,
+      }),
+    })
+    .get("/healthz", readyz, {
+      query: ReadinessQuery,
+      ...describe({ ...plain, operationId: "getHealth", summary: "The old name of /readyz", responses: notReady }),
+    })
+    .get("/version", () => health.getVersion(), {
+      ...describe({
+        operationId: "getVersion",
+        summary: "What runs",
+        tag: "operations",
+        public: true,
+        ok: Version,
+      }),
+    })
+    .get(
+      "/metrics",
+      async ({ request }) => {
+        if (metricsToken !== undefined) requireToken(request, metricsToken);
+        const headers = { "content-type": METRICS_TYPE, "cache-control": "no-store" };
+        return new Response(await health.exposeMetrics(), { headers });
+      },
+      {
+        ...describe({
+          ...plain,
+          operationId: "getMetrics",
+          summary: "Metrics for Prometheus",
+          description: "Asks for METRICS_TOKEN as bearer token when one is set.",
+          problems: [401],
+        }),
+      },
+    );
+}
+
+/** @throws Problem `unauthorized`. Takes the same time for every wrong token. */
+function requireToken(request: Request, expected: string): void {
+  const digest = (value: string) => new Bun.CryptoHasher("sha256").update(value).digest();
+  const given = readCredential(request.headers) ?? "";
+  if (!timingSafeEqual(digest(given), digest(expected)))
+    throw new Problem("unauthorized", "The metrics need the bearer token of METRICS_TOKEN.");
+}

@@ -1,0 +1,95 @@
+import type { Database } from "../../db/client.ts";
+import { build } from "../../lib/build.ts";
+import type { Lifecycle } from "../../lib/lifecycle.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import * as queries from "./queries.ts";
+
+/** A sign of life of the database is good for so long. */
+const CHECK_FRESH_MS = 1_000;
+/** The longest that an answer waits for a new one. */
+const CHECK_WAIT_MS = 80;
+/** A database that answers late (a busy pool) still counts as there for so long after its last sign of life. */
+const CHECK_GRACE_MS = 3_000;
+/** A look that hangs (a server that vanished without a word) is given up, so that the next one can find a new connection. */
+const CHECK_ABANDON_MS = 5_000;
+/** The longest that a scrape or `/version` waits for the database. */
+const DETAIL_WAIT_MS = 500;
+
+export type Check = { name: string; ok: boolean };
+
+/** What machines ask about this instance. Callers: anyone; it tells nothing about users. */
+export function createHealthService(deps: { database: Database; lifecycle: Lifecycle; metrics: Metrics }) {
+  const { database, lifecycle, metrics } = deps;
+  let lastAliveAt = Number.NEGATIVE_INFINITY;
+  let lastFailed = false;
+  let running: Promise<void> | undefined;
+  let serverVersion: string | null = null;
+
+  /** One look at a time: a flood of probes asks the database once. */
+  function refresh(): Promise<void> {
+    running ??= Promise.race([queries.ping(database), rejectAfter(CHECK_ABANDON_MS)])
+      .then(
+        () => {
+          lastAliveAt = performance.now();
+          lastFailed = false;
+        },
+        () => {
+          lastFailed = true;
+        },
+      )
+      .finally(() => {
+        running = undefined;
+      });
+    return running;
+  }
+
+  async function isDatabaseAlive(): Promise<boolean> {
+    const ageMs = () => performance.now() - lastAliveAt;
+    if (!lastFailed && ageMs() < CHECK_FRESH_MS) return true;
+    await Promise.race([refresh(), Bun.sleep(CHECK_WAIT_MS)]);
+    return !lastFailed && ageMs() < CHECK_GRACE_MS;
+  }
+
+  return {
+    /** Whether this instance should get traffic; answers within 100 ms. `exclude` names checks to leave out. */
+    async checkReadiness(exclude: readonly string[] = []): Promise<{ ready: boolean; checks: Check[] }> {
+      const all: Check[] = [
+        { name: "lifecycle", ok: lifecycle.phase !== "draining" },
+        { name: "migrations", ok: lifecycle.phase !== "starting" },
+      ];
+      if (!exclude.includes("database")) all.push({ name: "database", ok: await isDatabaseAlive() });
+      const checks = all.filter(({ name }) => !exclude.includes(name));
+      return { ready: checks.every(({ ok }) => ok), checks };
+    },
+
+    async getVersion() {
+      if (serverVersion === null && lifecycle.phase === "ready") {
+        const asked = queries.findServerVersion(database).catch(() => null);
+        serverVersion = await Promise.race([asked, Bun.sleep(DETAIL_WAIT_MS).then(() => null)]);
+      }
+      return {
+        version: build.version,
+        commit: build.commit,
+        built_at: build.builtAt,
+        bun: Bun.version,
+        ...(serverVersion !== null && { postgres: serverVersion }),
+      };
+    },
+
+    /** The metrics in Prometheus' text format. While the database is away, the gauge of its connections has no rows. */
+    async exposeMetrics(): Promise<string> {
+      const asked = lifecycle.phase === "starting" ? Promise.resolve([]) : queries.countConnections(database);
+      const rows = await Promise.race([asked.catch(() => []), Bun.sleep(DETAIL_WAIT_MS).then(() => [])]);
+      metrics.dbPoolConnections.reset();
+      for (const { state, count } of rows) metrics.dbPoolConnections.set({ state }, count);
+      return await metrics.registry.metrics();
+    },
+  };
+}
+
+export type HealthService = ReturnType<typeof createHealthService>;
+
+async function rejectAfter(delayMs: number): Promise<never> {
+  await Bun.sleep(delayMs);
+  throw new Error(`no answer within ${delayMs} ms`);
+}

@@ -1,0 +1,96 @@
+import { formatServerSentEvent } from "../../http/event-stream.ts";
+import type { DurableEvent } from "../../realtime/frames.ts";
+import type { Message, SentMessage } from "./model.ts";
+
+/** A push, as far as it matters here. */
+export type Frame = {
+  type: string;
+  seq?: number;
+  data?: { id?: string };
+  message_id?: string;
+  attempt?: number;
+  offset?: number;
+  text?: string;
+};
+
+/** What a send gave; `duplicate` when it repeated one, whose answer was begun long ago. */
+export type RepliedMessage = SentMessage & { duplicate?: boolean };
+
+type Outlet = {
+  write(text: string): void;
+  end(): void;
+  /** The stored `message.completed` of an answer. */
+  findEnd(answer: Message): Promise<DurableEvent | null>;
+  /** The text so far of an answer that is being written here, as a frame. */
+  findSnapshot(messageId: string): string | undefined;
+};
+
+/**
+ * Picks one message and its answer out of a conversation's pushes: both `message.created`, the text, the end. What was
+ * pushed before the send was answered is kept until then.
+ */
+export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet) {
+  let sent: RepliedMessage | undefined;
+  const early: string[] = [];
+  /** The newest durable event that was written. */
+  let lastSeq = 0;
+  /** Where the text is: deltas below it have been written, as part of a snapshot. */
+  let attempt = 0;
+  let offset = 0;
+
+  function writeEvent(event: DurableEvent): void {
+    lastSeq = event.seq;
+    write(formatServerSentEvent(event));
+  }
+
+  function isRepeat(frame: Frame): boolean {
+    if (frame.seq !== undefined) return frame.seq <= lastSeq;
+    if (frame.type !== "message.delta" || frame.attempt === undefined) return false;
+    return frame.attempt < attempt || (frame.attempt === attempt && (frame.offset ?? 0) < offset);
+  }
+
+  function forward({ message, reply }: RepliedMessage, text: string): void {
+    const frame = JSON.parse(text) as Frame;
+    const about = frame.message_id ?? frame.data?.id;
+    if (about === undefined || (about !== message.id && about !== reply?.id) || isRepeat(frame)) return;
+    if (frame.seq !== undefined) lastSeq = frame.seq;
+    else {
+      attempt = frame.attempt ?? attempt;
+      offset = (frame.offset ?? 0) + (frame.text?.length ?? 0);
+    }
+    write(formatServerSentEvent(frame, text));
+    if (about === reply?.id && (frame.type === "message.completed" || frame.type === "message.deleted")) end();
+  }
+
+  return {
+    /** Takes a push. */
+    hear(text: string): void {
+      if (sent) forward(sent, text);
+      else early.push(text);
+    },
+
+    /** Begins, once the send was answered. A repeated one starts with what is stored, and goes on from there. */
+    async begin(result: RepliedMessage): Promise<void> {
+      const { message, reply, duplicate } = result;
+      const stored = reply && reply.status !== "streaming" ? await findEnd(reply) : null;
+      sent = result;
+      writeEvent(createCreated(message));
+      if (reply) writeEvent(createCreated(reply));
+      const snapshot = reply && duplicate ? findSnapshot(reply.id) : undefined;
+      if (snapshot) forward(result, snapshot);
+      for (const text of early.splice(0)) forward(result, text);
+      if (stored && stored.seq > lastSeq) writeEvent(stored);
+      if (reply?.status !== "streaming") end();
+    },
+  };
+}
+
+function createCreated(message: Message): DurableEvent {
+  return {
+    type: "message.created",
+    conversation_id: message.conversation_id,
+    seq: message.seq,
+    at: message.created_at,
+    data: message,
+  };
+}

@@ -1,0 +1,137 @@
+import type { Database } from "../../db/client.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import { createId } from "../../lib/id.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { Hub } from "../../realtime/hub.ts";
+import { createEvent } from "../conversations/service.ts";
+import { createGroupCommit } from "./group-commit.ts";
+import type { Message, SendMessage, SentMessage } from "./model.ts";
+import { type SendItem, type SendOutcome, sendMessages } from "./queries.ts";
+
+/** An answer that a model has to write. */
+export type NewAnswer = { generationId: string; messageId: string; conversationId: string };
+
+/** What calls for a model where `reply_mode` is `mention`. */
+const mention = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
+
+type Sender = Caller["user"];
+type Pending = SendItem & { author: Sender; arrivedAtMs: number };
+type Sent = SentMessage | { duplicateOf: string };
+
+type Dependencies = {
+  database: Database;
+  hub: Hub;
+  metrics: Metrics;
+  defaultModel: string;
+  onAnswer(answer: NewAnswer): void;
+};
+
+/** The hot path: validated sends in, one commit for many of them, pushes and results out. */
+export function createSender({ database, hub, metrics, defaultModel, onAnswer }: Dependencies) {
+  const userMessages = metrics.messages.labels("user");
+  const commits = createGroupCommit<Pending, SendOutcome>(async (items) => {
+    const outcomes = await sendMessages(database, items, defaultModel);
+    const nowMs = performance.now();
+    let created = 0;
+    items.forEach((item, index) => {
+      const outcome = outcomes[index];
+      if (outcome?.outcome !== "created") return;
+      created += 1;
+      metrics.messageCommitDuration.observe((nowMs - item.arrivedAtMs) / 1000);
+      announce(item, outcome);
+    });
+    userMessages.inc(created);
+    return outcomes;
+  });
+
+  /** Pushes what was committed, in the order of its numbers. */
+  function announce(item: Pending, outcome: SendOutcome): void {
+    const { conversationId } = item;
+    const answer = createAnswer(item, outcome);
+    if (hub.hasListeners(conversationId)) {
+      const message = createMessage(item, outcome);
+      hub.publish(createEvent("message.created", conversationId, { seq: message.seq, at: outcome.at }, message));
+      if (answer)
+        hub.publish(createEvent("message.created", conversationId, { seq: answer.seq, at: outcome.at }, answer));
+    }
+    if (answer) onAnswer({ generationId: item.generationId, messageId: answer.id, conversationId });
+  }
+
+  return {
+    /** @throws Problem `not_found`, `forbidden`, `invalid`, `unavailable`. */
+    async send(author: Sender, conversationId: string, input: SendMessage): Promise<Sent> {
+      const item: Pending = {
+        id: createId(),
+        conversationId,
+        author,
+        authorId: author.id,
+        clientMessageId: input.client_message_id ?? null,
+        content: input.content,
+        parentId: input.parent_id ?? null,
+        reply: input.reply ?? null,
+        isMentioned: mention.test(input.content),
+        model: input.model ?? null,
+        answerId: createId(),
+        generationId: createId(),
+        arrivedAtMs: performance.now(),
+      };
+      const outcome = await commits.submit(item);
+      switch (outcome.outcome) {
+        case "created":
+          return { message: createMessage(item, outcome), reply: createAnswer(item, outcome) };
+        case "duplicate":
+          return { duplicateOf: outcome.message_id ?? item.id };
+        case "forbidden":
+          throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+        case "no_parent": {
+          const detail = "The conversation has no such message.";
+          throw new Problem("invalid", detail, { errors: [{ pointer: "#/parent_id", detail }] });
+        }
+        case "not_found":
+          throw new Problem("not_found", "There is no such conversation.");
+      }
+    },
+  };
+}
+
+/** The message as it was just stored. */
+function createMessage(item: Pending, { seq, at }: SendOutcome): Message {
+  const time = at.toISOString();
+  return {
+    id: item.id,
+    conversation_id: item.conversationId,
+    seq: seq ?? 0,
+    role: "user",
+    author: { id: item.author.id, display_name: item.author.display_name },
+    content: item.content,
+    status: "complete",
+    model: null,
+    finish_reason: null,
+    usage: null,
+    parent_id: item.parentId,
+    client_message_id: item.clientMessageId,
+    error: null,
+    metadata: {},
+    created_at: time,
+    updated_at: time,
+    deleted_at: null,
+  };
+}
+
+/** The still empty answer that was stored with it, if one was. */
+function createAnswer(item: Pending, outcome: SendOutcome): Message | null {
+  if (outcome.answer_seq === null) return null;
+  return {
+    ...createMessage(item, outcome),
+    id: item.answerId,
+    seq: outcome.answer_seq,
+    role: "assistant",
+    author: null,
+    content: "",
+    status: "streaming",
+    model: outcome.answer_model,
+    parent_id: item.id,
+    client_message_id: null,
+  };
+}

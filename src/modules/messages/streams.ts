@@ -1,0 +1,159 @@
+import type { Server } from "bun";
+import type { Caller } from "../../http/authenticate.ts";
+import { createEventStream, type EventStream, formatServerSentEvent } from "../../http/event-stream.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { DurableEvent } from "../../realtime/frames.ts";
+import type { Hub, Listener } from "../../realtime/hub.ts";
+import type { EventLog, StartPosition } from "./events.ts";
+import { createReplyStream, type Frame, type RepliedMessage } from "./reply-stream.ts";
+
+export type StreamDependencies = {
+  hub: Hub;
+  events: EventLog;
+  /** Frames that bring a new listener up to date with answers that are being written right now. */
+  listSnapshots(conversationId: string): { messageId: string; seq: number; frame: string; text: string }[];
+};
+
+/** The longest that a timer can wait; what lasts longer is not ended by one. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+const DRAINING_RETRY_AFTER_MS = 1_000;
+
+/** Server-sent events over the same pushes that sockets get. */
+export function createStreams({ hub, events, listSnapshots }: StreamDependencies) {
+  /** What is open, with the session that it belongs to. */
+  const open = new Map<EventStream, string>();
+  let isDraining = false;
+
+  function openStream(
+    caller: Caller,
+    request: Request,
+    server: Server<unknown> | null,
+    onEnd: () => void,
+  ): EventStream {
+    if (isDraining)
+      throw new Problem("draining", "This instance is shutting down; ask again.", {
+        retryAfterMs: DRAINING_RETRY_AFTER_MS,
+      });
+    const stream = createEventStream(request, server, () => {
+      open.delete(stream);
+      onEnd();
+    });
+    open.set(stream, caller.sessionId);
+    return stream;
+  }
+
+  return {
+    /**
+     * A conversation's live feed: what was missed since `afterSeq`, then pushes as they come. It ends with the
+     * credential that it was opened with, with the session, and with the membership.
+     * @throws Problem `not_found` for an outsider, `draining`.
+     */
+    async openFeed(
+      caller: Caller,
+      conversationId: string,
+      afterSeq: number | undefined,
+      request: Request,
+      server: Server<unknown> | null,
+    ): Promise<Response> {
+      const listener: Listener = {
+        userId: caller.user.id,
+        send: (text) => stream.write(formatServerSentEvent(JSON.parse(text) as Frame, text)),
+        onExpelled: () => stream.end(),
+      };
+      const stream = openStream(caller, request, server, () => {
+        clearTimeout(expiry);
+        hub.leave(conversationId, listener);
+      });
+      const lastsMs = Math.min(caller.expiresAtMs - Date.now(), TIMER_MS_MAX);
+      const expiry = setTimeout(() => stream.end(), lastsMs);
+      try {
+        await hub.join(
+          conversationId,
+          listener,
+          () => events.start(caller, conversationId, afterSeq),
+          (position: StartPosition, { lastSeq, missed }) => {
+            // Gone while the position was read: it must not stay in the room.
+            if (stream.hasEnded()) {
+              hub.leave(conversationId, listener);
+              return;
+            }
+            const recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
+            for (const event of recovered) stream.write(formatServerSentEvent(event));
+          },
+          () => {
+            for (const { frame } of listSnapshots(conversationId)) listener.send(frame);
+          },
+        );
+      } catch (error) {
+        stream.end();
+        throw error;
+      }
+      return stream.response;
+    },
+
+    /**
+     * Sends, and streams the message, the answer as it is written, and its end.
+     * @param send stores the message; what it throws is thrown here, before any byte of the stream.
+     */
+    async openReply(
+      caller: Caller,
+      conversationId: string,
+      send: () => Promise<RepliedMessage>,
+      request: Request,
+      server: Server<unknown> | null,
+    ): Promise<Response> {
+      const reply = createReplyStream({
+        write: (text) => stream.write(text),
+        end: () => stream.end(),
+        findEnd: events.findCompletion,
+        findSnapshot: (messageId) =>
+          listSnapshots(conversationId).find((snapshot) => snapshot.messageId === messageId)?.frame,
+      });
+      const listener: Listener = {
+        userId: caller.user.id,
+        isHidden: true,
+        send: reply.hear,
+        onExpelled: () => stream.end(),
+      };
+      const stream = openStream(caller, request, server, () => hub.leave(conversationId, listener));
+      try {
+        await hub.join(
+          conversationId,
+          listener,
+          () => events.start(caller, conversationId, undefined),
+          () => {
+            // The message is sent all the same; only nobody listens to its answer.
+            if (stream.hasEnded()) hub.leave(conversationId, listener);
+          },
+        );
+        await reply.begin(await send());
+      } catch (error) {
+        stream.end();
+        throw error;
+      }
+      return stream.response;
+    },
+
+    /** How many are open. */
+    count: (): number => open.size,
+
+    /** Ends the streams of sessions that have ended. */
+    endSessions(sessionIds: readonly string[]): void {
+      const ended = new Set(sessionIds);
+      for (const [stream, sessionId] of open) if (ended.has(sessionId)) stream.end();
+    },
+
+    /** Ends all of them: an open stream would hold up the end of the server. Readers come back with Last-Event-ID. */
+    async drain(): Promise<void> {
+      isDraining = true;
+      for (const stream of open.keys()) stream.end();
+    },
+  };
+}
+
+export type Streams = ReturnType<typeof createStreams>;
+
+/** The missed events up to the position from which pushes go on. */
+export function collectEvents(position: StartPosition, lastSeq: number, missed: DurableEvent[]): DurableEvent[] {
+  return [...position.events.filter((event) => event.seq <= lastSeq), ...missed];
+}

@@ -1,0 +1,158 @@
+import type { Caller, Identify } from "../../http/authenticate.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { ClientFrame, ClientFrameType, DurableEvent } from "../../realtime/frames.ts";
+import type { Hub } from "../../realtime/hub.ts";
+import type { Typing } from "../../realtime/typing.ts";
+import type { ConversationService } from "../conversations/service.ts";
+import type { GenerationService } from "../generations/service.ts";
+import { collectEvents, type EventLog, type MessageService, type StartPosition } from "../messages/service.ts";
+import type { Connection } from "./connection.ts";
+import { SENDING_MAX, SUBSCRIPTIONS_MAX } from "./limits.ts";
+
+export type CommandDependencies = {
+  identify: Identify;
+  conversations: ConversationService;
+  messages: MessageService;
+  generations: GenerationService;
+  events: EventLog;
+  hub: Hub;
+  typing: Typing;
+};
+
+/** What the ack says besides its id; nothing for a frame that is not acknowledged, or has been answered already. */
+type Answer = Record<string, unknown> | undefined;
+type Command<T extends ClientFrameType> = (
+  connection: Connection,
+  caller: Caller,
+  frame: ClientFrame<T>,
+) => Promise<Answer> | Answer;
+
+const SENDING_RETRY_AFTER_MS = 500;
+
+/** What each frame of a known caller does. Errors are thrown as problems and answered as error frames. */
+export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: Command<T> } {
+  const { conversations, messages, generations, events, hub, typing } = deps;
+
+  /** Typing needs the right to write; who listens here has been checked already. */
+  async function requireWriter(caller: Caller, conversationId: string): Promise<void> {
+    const role =
+      hub.findRole(conversationId, caller.user.id) ?? (await conversations.getPosition(caller, conversationId)).role;
+    if (role === "viewer") throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+  }
+
+  return {
+    async auth(connection, caller, { token }) {
+      const renewed = await deps.identify(token);
+      if (renewed.user.id !== caller.user.id)
+        throw new Problem("forbidden", "A connection belongs to one user; open another for another one.");
+      connection.caller = renewed;
+      return { expires_at: new Date(renewed.expiresAtMs).toISOString() };
+    },
+
+    async subscribe(connection, caller, { id, conversation_id, after_seq }) {
+      const conversationId = conversation_id.toLowerCase();
+      if (connection.subscriptions.size >= SUBSCRIPTIONS_MAX && !connection.subscriptions.has(conversationId))
+        throw new Problem("rate_limited", `A connection may subscribe to ${SUBSCRIPTIONS_MAX} conversations.`);
+      let recovered: DurableEvent[] = [];
+      await hub.join(
+        conversationId,
+        connection,
+        () => events.start(caller, conversationId, after_seq),
+        (position: StartPosition, { lastSeq, missed, usersOnline }) => {
+          // Gone while the position was read: it must not stay in the room.
+          if (connection.isClosing) {
+            hub.leave(conversationId, connection);
+            return;
+          }
+          connection.subscriptions.add(conversationId);
+          const snapshots = generations.listSnapshots(conversationId);
+          recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
+          const shown = recovered.map((event) => {
+            const snapshot = snapshots.find(({ seq }) => event.type === "message.created" && seq === event.seq);
+            return snapshot ? { ...event, data: { ...event.data, content: snapshot.text } } : event;
+          });
+          connection.answer({
+            type: "ack",
+            id,
+            last_seq: lastSeq,
+            recovered: position.recovered,
+            events: shown,
+            members_online: usersOnline,
+          });
+        },
+        () => {
+          // Answers in progress whose text so far is not among the events.
+          for (const { seq, frame } of generations.listSnapshots(conversationId))
+            if (!recovered.some((event) => event.seq === seq)) connection.send(frame);
+        },
+      );
+      return undefined;
+    },
+
+    unsubscribe(connection, caller, { conversation_id }) {
+      const conversationId = conversation_id.toLowerCase();
+      if (connection.subscriptions.delete(conversationId)) {
+        typing.stop(conversationId, caller.user.id);
+        hub.leave(conversationId, connection);
+      }
+      return {};
+    },
+
+    async "message.send"(connection, caller, { conversation_id, type: _type, id: _id, ...input }) {
+      if (connection.sending >= SENDING_MAX)
+        throw new Problem("rate_limited", `At most ${SENDING_MAX} messages of a connection may be on their way.`, {
+          retryAfterMs: SENDING_RETRY_AFTER_MS,
+        });
+      const conversationId = conversation_id.toLowerCase();
+      connection.sending += 1;
+      try {
+        const { message, duplicate } = await messages.send(caller, conversationId, input);
+        typing.stop(conversationId, caller.user.id);
+        return { message, duplicate };
+      } finally {
+        connection.sending -= 1;
+      }
+    },
+
+    async "message.edit"(_connection, caller, { message_id, content }) {
+      return { message: await messages.edit(caller, message_id, content) };
+    },
+
+    async "message.delete"(_connection, caller, { message_id }) {
+      await messages.remove(caller, message_id);
+      return {};
+    },
+
+    async "generation.cancel"(_connection, caller, { message_id }) {
+      return { message: await generations.cancel(caller, message_id) };
+    },
+
+    async "generation.regenerate"(_connection, caller, { message_id, model }) {
+      const { reply } = await generations.regenerate(caller, message_id, model);
+      return { message: reply };
+    },
+
+    async "typing.start"(_connection, caller, { conversation_id }) {
+      await requireWriter(caller, conversation_id.toLowerCase());
+      typing.start(conversation_id.toLowerCase(), caller.user.id);
+      return undefined;
+    },
+
+    async "typing.stop"(_connection, caller, { conversation_id }) {
+      await requireWriter(caller, conversation_id.toLowerCase());
+      typing.stop(conversation_id.toLowerCase(), caller.user.id);
+      return undefined;
+    },
+
+    async read(_connection, caller, { conversation_id, seq }) {
+      return { last_read_seq: await conversations.read(caller, conversation_id.toLowerCase(), seq) };
+    },
+
+    ping(connection, _caller, { id }) {
+      connection.answer({ type: "pong", ...(id !== undefined && { id }) });
+      return undefined;
+    },
+  };
+}
+
+export type Commands = ReturnType<typeof createCommands>;

@@ -1,0 +1,110 @@
+import type { ServerWebSocket } from "bun";
+import type { Caller } from "../../http/authenticate.ts";
+import { createId } from "../../lib/id.ts";
+import { type CloseReason, closeCodes } from "../../realtime/close-codes.ts";
+import type { ClientFrame, ServerFrame } from "../../realtime/frames.ts";
+import type { Listener } from "../../realtime/hub.ts";
+
+export type Socket = ServerWebSocket<{ connection: Connection }>;
+
+/** One open WebSocket: who it is, what it listens to, and the frames that wait for their turn. */
+export class Connection implements Listener {
+  readonly id = createId();
+  readonly openedAtMs = Date.now();
+  readonly subscriptions = new Set<string>();
+  /** Frames behind one that is still being answered: those of one connection take effect in their order. */
+  readonly waiting: ClientFrame[] = [];
+  caller: Caller | null;
+  isBusy = false;
+  /** Messages that are not committed yet. */
+  sending = 0;
+  /** Frames in a row that were not of the protocol. */
+  violations = 0;
+  lastSeenAtMs = Date.now();
+  pingedAtMs = 0;
+  /** The last sweep found it too slow. */
+  isSlow = false;
+  closedAtMs = 0;
+  #socket: Socket | undefined;
+  /** Frames that go out together at the end of this turn of the event loop. */
+  #unsent: string[] = [];
+
+  constructor(caller: Caller | null) {
+    this.caller = caller;
+  }
+
+  get userId(): string {
+    return this.caller?.user.id ?? "";
+  }
+
+  get isClosing(): boolean {
+    return this.closedAtMs > 0;
+  }
+
+  /** The native topics of the socket, over which pushes come. */
+  get topics(): { subscribe(topic: string): void; unsubscribe(topic: string): void } {
+    return {
+      subscribe: (topic) => this.#socket?.subscribe(topic),
+      unsubscribe: (topic) => this.#socket?.unsubscribe(topic),
+    };
+  }
+
+  attach(socket: Socket): void {
+    this.#socket = socket;
+  }
+
+  onExpelled(conversationId: string): void {
+    this.subscriptions.delete(conversationId);
+  }
+
+  send(text: string): void {
+    if (this.isClosing) return;
+    this.#flush();
+    this.#socket?.send(text);
+  }
+
+  answer(frame: ServerFrame): void {
+    this.send(JSON.stringify(frame));
+  }
+
+  /**
+   * Answers at the end of this turn. A group commit answers hundreds of messages in one turn: they then cost one system
+   * call for each socket, together with the pushes that wait for it, and not one for each message.
+   */
+  answerSoon(frame: ServerFrame): void {
+    if (this.isClosing) return;
+    if (this.#unsent.push(JSON.stringify(frame)) === 1) process.nextTick(() => this.#flush());
+  }
+
+  #flush(): void {
+    const socket = this.#socket;
+    if (this.#unsent.length === 0 || !socket) return;
+    const frames = this.#unsent.splice(0);
+    socket.cork(() => {
+      for (const text of frames) socket.send(text);
+    });
+  }
+
+  ping(nowMs: number): void {
+    this.pingedAtMs = nowMs;
+    this.#socket?.ping();
+  }
+
+  /** Bytes that the client has not taken yet. */
+  bufferedBytes(): number {
+    return this.#socket?.getBufferedAmount() ?? 0;
+  }
+
+  close(reason: CloseReason): void {
+    if (this.isClosing) return;
+    this.#flush();
+    this.closedAtMs = Date.now();
+    const { code, reason: text } = closeCodes[reason];
+    this.#socket?.close(code, text);
+  }
+
+  /** Ends the transport of a client that does not answer the close. */
+  terminate(): void {
+    this.#socket?.terminate();
+  }
+}

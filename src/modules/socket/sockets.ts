@@ -1,0 +1,209 @@
+import { isDatabaseAway } from "../../db/client.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { CloseReason } from "../../realtime/close-codes.ts";
+import { type ClientFrame, createErrorFrame, parseClientFrame, type UnreadFrame } from "../../realtime/frames.ts";
+import { type CommandDependencies, createCommands } from "./commands.ts";
+import type { Connection, Socket } from "./connection.ts";
+import * as limits from "./limits.ts";
+
+type Dependencies = CommandDependencies & { log: Log; metrics: Metrics };
+
+const DATABASE_RETRY_AFTER_MS = 2_000;
+
+/** All WebSockets of this instance: reads their frames, answers them, and ends those that have to go. */
+export function createSockets(deps: Dependencies) {
+  const { hub, typing, identify, log, metrics } = deps;
+  const commands = createCommands(deps);
+  const connections = new Set<Connection>();
+
+  function welcome(connection: Connection, caller: Caller): void {
+    connection.caller = caller;
+    const { id, email, display_name, role } = caller.user;
+    connection.answer({
+      type: "ready",
+      connection_id: connection.id,
+      user: { id, email, display_name, role },
+      heartbeat_ms: limits.HEARTBEAT_MS,
+      limits: limits.shownLimits,
+      server_time: new Date().toISOString(),
+    });
+  }
+
+  /** The first frame of a connection that brought no credential: that, and nothing else. */
+  async function authenticate(connection: Connection, frame: ClientFrame): Promise<void> {
+    if (frame.type !== "auth") throw new Problem("unauthorized", "The first frame must be `auth`.");
+    let caller: Caller;
+    try {
+      caller = await identify(frame.token);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      connection.close("bad_credential");
+      return;
+    }
+    welcome(connection, caller);
+    if (frame.id !== undefined)
+      connection.answer({ type: "ack", id: frame.id, expires_at: new Date(caller.expiresAtMs).toISOString() });
+  }
+
+  async function handle(connection: Connection, frame: ClientFrame): Promise<void> {
+    try {
+      if (!connection.caller) return await authenticate(connection, frame);
+      const command = commands[frame.type] as (c: Connection, u: Caller, f: ClientFrame) => unknown;
+      const answer = (await command(connection, connection.caller, frame)) as Record<string, unknown> | undefined;
+      if (answer && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...answer });
+    } catch (error) {
+      fail(connection, error, frame.id ?? null);
+    }
+  }
+
+  function fail(connection: Connection, error: unknown, id: string | null): void {
+    connection.answer(createErrorFrame(mapError(error, log), id));
+  }
+
+  /** Frames take effect in their order; a message does not hold up those behind it, its number keeps its place. */
+  async function run(connection: Connection, first: ClientFrame): Promise<void> {
+    connection.isBusy = true;
+    for (let frame: ClientFrame | undefined = first; frame; frame = connection.waiting.shift()) {
+      if (connection.isClosing) break;
+      const handled = handle(connection, frame);
+      if (frame.type !== "message.send" || !connection.caller) await handled;
+    }
+    connection.isBusy = false;
+  }
+
+  function receive(connection: Connection, data: string | Buffer): void {
+    if (connection.isClosing) return;
+    connection.lastSeenAtMs = Date.now();
+    const about: UnreadFrame = { id: null };
+    let frame: ClientFrame;
+    try {
+      if (typeof data !== "string") throw new Problem("malformed", "Frames are text, one JSON object each.");
+      frame = parseClientFrame(data, about);
+    } catch (error) {
+      metrics.wsFrames.inc({ direction: "in", type: "invalid" });
+      fail(connection, error, about.id);
+      connection.violations += 1;
+      if (connection.violations > limits.VIOLATIONS_MAX) connection.close("protocol_violation");
+      return;
+    }
+    connection.violations = 0;
+    metrics.wsFrames.inc({ direction: "in", type: frame.type });
+    if (!connection.isBusy) run(connection, frame);
+    else if (connection.waiting.length < limits.WAITING_FRAMES_MAX) connection.waiting.push(frame);
+    else connection.close("rate_limited");
+  }
+
+  function leaveAll(connection: Connection): void {
+    connection.closedAtMs ||= Date.now();
+    connections.delete(connection);
+    metrics.wsConnections.set(connections.size);
+    for (const conversationId of connection.subscriptions) {
+      hub.leave(conversationId, connection);
+      if (hub.findRole(conversationId, connection.userId) === null) typing.stop(conversationId, connection.userId);
+    }
+    connection.subscriptions.clear();
+  }
+
+  function findFault(connection: Connection, nowMs: number): CloseReason | null {
+    if (!connection.caller) return nowMs - connection.openedAtMs > limits.AUTH_TIMEOUT_MS ? "no_credential" : null;
+    if (connection.caller.expiresAtMs <= nowMs) return "token_expired";
+    const wasSlow = connection.isSlow;
+    connection.isSlow = connection.bufferedBytes() > limits.SLOW_BYTES_MAX;
+    if (wasSlow && connection.isSlow) return "slow_consumer";
+    const silentMs = nowMs - connection.lastSeenAtMs;
+    if (silentMs > limits.HEARTBEAT_MS + limits.PONG_TIMEOUT_MS) return "no_pong";
+    return null;
+  }
+
+  return {
+    /** How many are open. */
+    count: (): number => connections.size,
+
+    /** Looks after every socket: heartbeat, expired tokens, slow readers, missing credentials. */
+    sweep(nowMs = Date.now()): void {
+      for (const connection of connections) {
+        if (connection.isClosing) {
+          if (nowMs - connection.closedAtMs > limits.CLOSE_TIMEOUT_MS) connection.terminate();
+          continue;
+        }
+        const fault = findFault(connection, nowMs);
+        if (fault) connection.close(fault);
+        else if (nowMs - Math.max(connection.lastSeenAtMs, connection.pingedAtMs) > limits.HEARTBEAT_MS)
+          connection.ping(nowMs);
+      }
+    },
+
+    /** Ends the sockets of sessions that have ended. */
+    endSessions(sessionIds: readonly string[]): void {
+      const ended = new Set(sessionIds);
+      for (const connection of connections)
+        if (connection.caller && ended.has(connection.caller.sessionId)) connection.close("session_revoked");
+    },
+
+    /** Tells every client to come back elsewhere, and ends their sockets in waves, until `deadlineMs` (since 1970). */
+    async drain(deadlineMs: number): Promise<void> {
+      const all = [...connections];
+      if (all.length === 0) return;
+      const spreadMs = Math.max(0, Math.min(DRAIN_SPREAD_MS_MAX, (deadlineMs - Date.now()) / 2));
+      for (const connection of all)
+        connection.answer({
+          type: "server.draining",
+          reconnect_after_ms: Math.round(Math.random() * RECONNECT_SPREAD_MS),
+        });
+      const waves = Math.ceil(all.length / DRAIN_WAVE_SOCKETS);
+      for (let wave = 0; wave < waves; wave += 1) {
+        const sockets = all.slice(wave * DRAIN_WAVE_SOCKETS, (wave + 1) * DRAIN_WAVE_SOCKETS);
+        for (const connection of sockets) connection.close("draining");
+        await Bun.sleep(wave + 1 < waves ? spreadMs / waves : 0);
+      }
+    },
+
+    /** The runtime's handlers; mounted where the server listens. */
+    handlers: {
+      open(socket: Socket): void {
+        const { connection } = socket.data;
+        connection.attach(socket);
+        connections.add(connection);
+        metrics.wsConnections.set(connections.size);
+        if (connection.caller) welcome(connection, connection.caller);
+      },
+      message(socket: Socket, data: string | Buffer): void {
+        receive(socket.data.connection, data);
+      },
+      pong(socket: Socket): void {
+        socket.data.connection.lastSeenAtMs = Date.now();
+      },
+      close(socket: Socket): void {
+        leaveAll(socket.data.connection);
+      },
+      maxPayloadLength: limits.FRAME_BYTES_READ_MAX,
+      backpressureLimit: limits.BACKPRESSURE_BYTES_MAX,
+      closeOnBackpressureLimit: true,
+      idleTimeout: 120,
+      sendPings: false,
+      perMessageDeflate: false,
+    },
+  };
+}
+
+/** Sockets that are ended at once while draining. */
+const DRAIN_WAVE_SOCKETS = 500;
+/** The waves together take no longer than this. */
+const DRAIN_SPREAD_MS_MAX = 5_000;
+/** Clients come back within this time, each at its own moment. */
+const RECONNECT_SPREAD_MS = 3_000;
+
+export type Sockets = ReturnType<typeof createSockets>;
+
+function mapError(error: unknown, log: Log): Problem {
+  if (error instanceof Problem) return error;
+  log.error({ err: error }, "frame failed");
+  if (isDatabaseAway(error))
+    return new Problem("unavailable", "The database cannot be reached at the moment.", {
+      retryAfterMs: DATABASE_RETRY_AFTER_MS,
+    });
+  return new Problem("internal", "The frame could not be completed.");
+}

@@ -1,0 +1,36 @@
+import { Problem } from "../../lib/problem.ts";
+import { Text } from "../../lib/schema.ts";
+import { hasHiddenCharacters } from "./hidden-characters.ts";
+
+/** UTF-16 units after trimming. */
+export const DISPLAY_NAME_CHARS_MAX = 80;
+const DISPLAY_NAME_INPUT_CHARS_MAX = 200;
+
+/** A name as it is typed; blanks around it are dropped. */
+export const DisplayNameInput = Text({
+  minLength: 1,
+  maxLength: DISPLAY_NAME_INPUT_CHARS_MAX,
+  description: `The name that others see, 1 to ${DISPLAY_NAME_CHARS_MAX} characters, no control characters.`,
+  examples: ["Ada Lovelace"],
+});
+
+/** @throws Problem `invalid` when nothing is left, or too much, or characters that nobody can see. */
+export function parseDisplayName(input: string): string {
+  const name = input.trim().normalize("NFC");
+  const detail =
+    name.length < 1 || name.length > DISPLAY_NAME_CHARS_MAX
+      ? `Expected 1 to ${DISPLAY_NAME_CHARS_MAX} characters.`
+      : hasHiddenCharacters(name)
+        ? "Control characters are not allowed."
+        : null;
+  if (detail)
+    throw new Problem("invalid", `#/display_name: ${detail}`, { errors: [{ pointer: "#/display_name", detail }] });
+  return name;
+}
+
+/** The name of somebody who gave none: what stands before the @. */
+export function createDisplayName(email: string): string {
+  const name = email.slice(0, email.lastIndexOf("@"));
+  const cut = name.slice(0, DISPLAY_NAME_CHARS_MAX);
+  return cut.isWellFormed() ? cut : cut.slice(0, -1);
+}

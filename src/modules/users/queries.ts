@@ -1,0 +1,103 @@
+import type postgres from "postgres";
+import type { Sql } from "../../db/client.ts";
+import type { User, UserRole } from "./model.ts";
+
+export type UserRow = {
+  id: string;
+  email: string;
+  display_name: string;
+  role: UserRole;
+  disabled_at: Date | null;
+  created_at: Date;
+};
+
+/** The columns of a UserRow, for queries that join users as `u`. */
+export const userColumns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
+
+export function mapRowToUser(row: UserRow): User {
+  return {
+    id: row.id,
+    email: row.email,
+    display_name: row.display_name,
+    role: row.role,
+    disabled: row.disabled_at !== null,
+    created_at: row.created_at.toISOString(),
+  };
+}
+
+type NewUser = {
+  id: string;
+  email: string;
+  email_key: string;
+  display_name: string;
+  role: UserRole;
+  password_hash: string;
+};
+
+/** @returns undefined when somebody has this address. */
+export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | undefined> {
+  const [row] = await sql<UserRow[]>`
+    insert into users as u (id, email, email_key, display_name, role, password_hash)
+    values (${user.id}, ${user.email}, ${user.email_key}, ${user.display_name}, ${user.role}, ${user.password_hash})
+    on conflict (email_key) do nothing returning ${userColumns(sql)}`;
+  return row;
+}
+
+/** Gives the user of this address the administrator's role, if they exist. */
+export async function raiseUser(sql: Sql, emailKey: string): Promise<UserRow | undefined> {
+  const [row] = await sql<UserRow[]>`
+    update users as u set role = 'admin', updated_at = case when role = 'admin' then updated_at else now() end
+    where email_key = ${emailKey} returning ${userColumns(sql)}`;
+  return row;
+}
+
+export async function findUser(sql: Sql, id: string): Promise<UserRow | undefined> {
+  const [row] = await sql<UserRow[]>`select ${userColumns(sql)} from users u where u.id = ${id}`;
+  return row;
+}
+
+export type Credentials = UserRow & { password_hash: string | null };
+
+export async function findCredentials(
+  sql: Sql,
+  by: { emailKey: string } | { id: string },
+): Promise<Credentials | undefined> {
+  const condition = "id" in by ? sql`u.id = ${by.id}` : sql`u.email_key = ${by.emailKey}`;
+  const [row] = await sql<Credentials[]>`select ${userColumns(sql)}, u.password_hash from users u where ${condition}`;
+  return row;
+}
+
+type ProfileColumns = { display_name?: string; email?: string; email_key?: string };
+
+export async function updateProfile(sql: Sql, id: string, columns: ProfileColumns): Promise<UserRow | undefined> {
+  const [row] = await sql<UserRow[]>`
+    update users as u set updated_at = now(), display_name = coalesce(${columns.display_name ?? null}, display_name),
+      email = coalesce(${columns.email ?? null}, email), email_key = coalesce(${columns.email_key ?? null}, email_key)
+    where u.id = ${id} returning ${userColumns(sql)}`;
+  return row;
+}
+
+export async function findPreferences(sql: Sql, id: string): Promise<Record<string, unknown> | undefined> {
+  const [row] = await sql<{ preferences: Record<string, unknown> }[]>`select preferences from users where id = ${id}`;
+  return row?.preferences;
+}
+
+export async function updatePreferences(sql: Sql, id: string, preferences: Record<string, unknown>): Promise<boolean> {
+  const json = sql.json(preferences as postgres.JSONValue);
+  const { count } = await sql`update users set preferences = ${json}, updated_at = now() where id = ${id}`;
+  return count > 0;
+}
+
+/** Keeps logins and other changes of this user away until the transaction ends, if the password is still this one. */
+export async function lockUser(sql: Sql, id: string, passwordHash: string): Promise<boolean> {
+  const rows = await sql`select 1 from users where id = ${id} and password_hash = ${passwordHash} for update`;
+  return rows.length > 0;
+}
+
+export async function updatePasswordHash(sql: Sql, id: string, passwordHash: string): Promise<void> {
+  await sql`update users set password_hash = ${passwordHash}, updated_at = now() where id = ${id}`;
+}
+
+export async function deleteUser(sql: Sql, id: string): Promise<void> {
+  await sql`delete from users where id = ${id}`;
+}

@@ -1,0 +1,165 @@
+import { type Database, isUniqueViolation, requireRow, type Sql } from "../../db/client.ts";
+import { createId } from "../../lib/id.ts";
+import { Problem } from "../../lib/problem.ts";
+import { createDisplayName, parseDisplayName } from "./display-name.ts";
+import { parseEmail } from "./email.ts";
+import { createExport } from "./export.ts";
+import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User, type UserRole } from "./model.ts";
+import { PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, type Passwords } from "./passwords.ts";
+import * as queries from "./queries.ts";
+
+type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
+/** With the stored hash, so that what follows can make sure that the password is still this one. */
+type KnownUser = { user: User; passwordHash: string };
+type UserServiceDependencies = { database: Database; passwords: Passwords };
+
+/** People: their profile, preferences and password. Who is logged in where is a matter of the auth module. */
+export function createUserService({ database, passwords }: UserServiceDependencies) {
+  /**
+   * Whoever calls decides who may register.
+   * @throws Problem `invalid`, `conflict` (the address is taken), `unavailable` (too many passwords being hashed).
+   */
+  async function createUser({ email, password, display_name, role = "user" }: NewUser): Promise<KnownUser> {
+    const { shown, key } = parseEmail(email);
+    const name = display_name === undefined ? createDisplayName(shown) : parseDisplayName(display_name);
+    checkNewPassword(password);
+    const taken = () => new Problem("conflict", "There is already a user with this e-mail address.");
+    // Asked before the costly hash; the insert decides.
+    if (await queries.findCredentials(database, { emailKey: key })) throw taken();
+    const password_hash = await passwords.hash(password);
+    const user = { id: createId(), email: shown, email_key: key, display_name: name, role, password_hash };
+    const row = await queries.insertUser(database, user);
+    if (!row) throw taken();
+    return { user: queries.mapRowToUser(row), passwordHash: password_hash };
+  }
+
+  /**
+   * For the command line and the first start. Somebody who has this address is raised to administrator and keeps
+   * their password.
+   * @throws Problem `invalid`.
+   */
+  async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
+    const { key } = parseEmail(email);
+    const raised = await queries.raiseUser(database, key);
+    if (raised) return { user: queries.mapRowToUser(raised), isNew: false };
+    try {
+      const { user } = await createUser({ email, password, role: "admin" });
+      return { user, isNew: true };
+    } catch (error) {
+      // Several instances start at once: another one was first.
+      if (error instanceof Problem && error.code === "conflict") return createAdministrator(email, password);
+      throw error;
+    }
+  }
+
+  /** @throws Problem `not_found`. */
+  async function getUser(userId: string): Promise<User> {
+    return queries.mapRowToUser(requireRow(await queries.findUser(database, userId), "user"));
+  }
+
+  return {
+    createUser,
+    createAdministrator,
+
+    /** Creates or raises the administrator that the configuration names, if it does. @throws Problem `invalid`. */
+    async ensureFirstAdministrator(config: { ADMIN_EMAIL?: string; ADMIN_PASSWORD?: string }): Promise<void> {
+      if (config.ADMIN_EMAIL === undefined || config.ADMIN_PASSWORD === undefined) return;
+      await createAdministrator(config.ADMIN_EMAIL, config.ADMIN_PASSWORD);
+    },
+
+    /**
+     * Who this address and password belong to; the same answer, after the same time, for an unknown address and a
+     * wrong password. That the user is disabled is told only to whoever knows the password.
+     * @throws Problem `invalid`, `invalid_credentials`, `forbidden`, `unavailable`.
+     */
+    async checkCredentials(email: string, password: string): Promise<KnownUser> {
+      const found = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
+      const isRight = await passwords.matches(password, found?.password_hash);
+      if (!isRight || !found?.password_hash)
+        throw new Problem("invalid_credentials", "The e-mail address or the password is wrong.");
+      if (found.disabled_at !== null) throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
+      return { user: queries.mapRowToUser(found), passwordHash: found.password_hash };
+    },
+
+    /**
+     * Makes sure that a logged-in user knows their password. Not a 401: the credential of the request is good.
+     * @returns the stored hash. @throws Problem `forbidden`, `unavailable`.
+     */
+    async checkPassword(userId: string, password: string): Promise<string> {
+      const found = await queries.findCredentials(database, { id: userId });
+      const isRight = await passwords.matches(password, found?.password_hash);
+      if (!isRight || !found?.password_hash) throw new Problem("forbidden", "The password is wrong.");
+      return found.password_hash;
+    },
+
+    /** @throws Problem `invalid` (length), `unavailable`. */
+    hashPassword(password: string): Promise<string> {
+      checkNewPassword(password);
+      return passwords.hash(password);
+    },
+
+    /**
+     * Inside a transaction: from here on nobody logs in or changes this user until it ends.
+     * @param passwordHash what `checkPassword` gave. @throws Problem `conflict` when the password has changed since.
+     */
+    async lockUser(sql: Sql, userId: string, passwordHash: string): Promise<void> {
+      if (await queries.lockUser(sql, userId, passwordHash)) return;
+      throw new Problem("conflict", "The password was changed at the same moment. Try again.");
+    },
+
+    /** Inside a transaction that has locked the user. */
+    storePasswordHash: queries.updatePasswordHash,
+
+    /**
+     * Inside a transaction that has locked the user: takes everything personal away. Messages stay, without an author
+     * that anyone could name.
+     */
+    removeUser: queries.deleteUser,
+
+    getUser,
+
+    /** The user's own profile. @throws Problem `invalid`, `conflict` (the address is taken), `not_found`. */
+    async changeProfile(userId: string, change: ProfileChange): Promise<User> {
+      const email = change.email === undefined ? null : parseEmail(change.email);
+      const columns = {
+        ...(change.display_name !== undefined && { display_name: parseDisplayName(change.display_name) }),
+        ...(email && { email: email.shown, email_key: email.key }),
+      };
+      if (Object.keys(columns).length === 0) return getUser(userId);
+      try {
+        return queries.mapRowToUser(requireRow(await queries.updateProfile(database, userId, columns), "user"));
+      } catch (error) {
+        if (isUniqueViolation(error, "users_email_key"))
+          throw new Problem("conflict", "There is already a user with this e-mail address.");
+        throw error;
+      }
+    },
+
+    /** @throws Problem `not_found`. */
+    async getPreferences(userId: string): Promise<Preferences> {
+      return requireRow(await queries.findPreferences(database, userId), "user");
+    },
+
+    /** Replaces all preferences of the user. @throws Problem `too_large`, `not_found`. */
+    async replacePreferences(userId: string, preferences: Preferences): Promise<Preferences> {
+      if (Buffer.byteLength(JSON.stringify(preferences)) > PREFERENCES_BYTES_MAX)
+        throw new Problem("too_large", `Preferences may have ${PREFERENCES_BYTES_MAX} bytes.`);
+      requireRow((await queries.updatePreferences(database, userId, preferences)) || undefined, "user");
+      return preferences;
+    },
+
+    /** All that is stored of the user, as pieces of one JSON document. @throws Problem `not_found`. */
+    async exportUser(userId: string): Promise<AsyncGenerator<string>> {
+      return createExport(database, await getUser(userId));
+    },
+  };
+}
+
+export type UserService = ReturnType<typeof createUserService>;
+
+/** Requests are checked by their schema; the command line and the configuration come without one. */
+function checkNewPassword(password: string): void {
+  if (password.length >= PASSWORD_CHARS_MIN && password.length <= PASSWORD_CHARS_MAX) return;
+  const detail = `Expected ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`;
+  throw new Problem("invalid", `#/password: ${detail}`, { errors: [{ pointer: "#/password", detail }] });
+}

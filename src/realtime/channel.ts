@@ -1,0 +1,144 @@
+import type { DurableEvent, EphemeralEvent } from "./frames.ts";
+
+/** How long an event may wait for one before it, until the missing ones are read from the database. */
+export const GAP_WAIT_MS = 100;
+/** The wait grows up to this while the database has nothing to fill the gap with. */
+export const GAP_WAIT_MS_MAX = 5_000;
+
+export type ChannelHooks = {
+  /** Sends a serialised frame to everyone who listens. */
+  send(text: string, type: string): void;
+  /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
+  loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
+  /** Frames with the text so far of every answer that is being written. */
+  listSnapshots(): { text: string; type: string }[];
+  onFault(error: unknown): void;
+};
+
+/** Someone who is about to listen: what is pushed while they read their start position is kept for them. */
+export type Join = { missed: DurableEvent[] };
+
+/**
+ * The order of one conversation's pushes on this instance. Durable events go out strictly by `seq`, each once: one that
+ * comes too early is held, one that comes late or twice is dropped, a gap is filled from the database.
+ */
+export class Channel {
+  /** The newest event that listeners have; null until the first of them has read its start position. */
+  #pushedSeq: number | null = null;
+  /** The newest event that is known to be stored. */
+  #targetSeq = 0;
+  readonly #held = new Map<number, DurableEvent>();
+  /** Pieces of text were left out, since the message they belong to was still held: listeners need the whole text. */
+  #isTextMissing = false;
+  readonly #joins = new Set<Join>();
+  #gapTimer: Timer | undefined;
+  #gapWaitMs = GAP_WAIT_MS;
+  #isClosed = false;
+
+  constructor(readonly hooks: ChannelHooks) {}
+
+  startJoin(): Join {
+    const join: Join = { missed: [] };
+    this.#joins.add(join);
+    return join;
+  }
+
+  cancelJoin(join: Join): void {
+    this.#joins.delete(join);
+  }
+
+  /**
+   * Ends a join at `readSeq`, the position that was read from the database after `startJoin`. In one tick: `welcome`
+   * gets the position from which pushes go on, and the events between `readSeq` and there; then pushes begin.
+   * @param catchUp tells the new listener the text so far of answers; not called when all listeners are told it.
+   */
+  finishJoin(
+    join: Join,
+    readSeq: number,
+    welcome: (lastSeq: number, missed: DurableEvent[]) => void,
+    catchUp: () => void,
+  ): void {
+    this.#joins.delete(join);
+    this.#pushedSeq ??= readSeq;
+    const lastSeq = this.#pushedSeq;
+    welcome(
+      lastSeq,
+      join.missed.filter((event) => event.seq > readSeq),
+    );
+    // The database may be ahead of the pushes; should the one for the rest get lost, nobody else would notice.
+    this.#targetSeq = Math.max(this.#targetSeq, readSeq);
+    // The text of a message that has not been pushed yet can only be told after it.
+    this.#isTextMissing ||= this.#isWaiting();
+    if (this.#isTextMissing) this.#drain();
+    else catchUp();
+  }
+
+  publish(event: DurableEvent): void {
+    if (this.#pushedSeq !== null && event.seq <= this.#pushedSeq) return;
+    if (event.seq === (this.#pushedSeq ?? Number.NaN) + 1 && this.#held.size === 0) this.#push(event);
+    else this.#held.set(event.seq, event);
+    this.#drain();
+  }
+
+  publishFrame(event: EphemeralEvent): void {
+    const isText = event.type === "message.delta" || event.type === "message.reset";
+    if (isText && (this.#pushedSeq === null || this.#isWaiting())) this.#isTextMissing = true;
+    else this.hooks.send(JSON.stringify(event), event.type);
+  }
+
+  /** Whether listeners have been sent this event. */
+  hasPushed(seq: number): boolean {
+    return this.#pushedSeq !== null && this.#pushedSeq >= seq;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#gapTimer);
+    this.#held.clear();
+  }
+
+  /** Whether events are missing that come before what is known. */
+  #isWaiting(): boolean {
+    return this.#held.size > 0 || this.#targetSeq > (this.#pushedSeq ?? Number.POSITIVE_INFINITY);
+  }
+
+  #push(event: DurableEvent): void {
+    this.#pushedSeq = event.seq;
+    this.#gapWaitMs = GAP_WAIT_MS;
+    for (const join of this.#joins) join.missed.push(event);
+    this.hooks.send(JSON.stringify(event), event.type);
+  }
+
+  #drain(): void {
+    if (this.#pushedSeq === null || this.#isClosed) return;
+    for (const seq of this.#held.keys()) if (seq <= this.#pushedSeq) this.#held.delete(seq);
+    for (;;) {
+      const next = this.#held.get(this.#pushedSeq + 1);
+      if (!next) break;
+      this.#held.delete(next.seq);
+      this.#push(next);
+    }
+    if (this.#isWaiting()) {
+      this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#gapWaitMs);
+    } else if (this.#isTextMissing) {
+      this.#isTextMissing = false;
+      for (const { text, type } of this.hooks.listSnapshots()) this.hooks.send(text, type);
+    }
+  }
+
+  async #fillGap(): Promise<void> {
+    // Should nothing come of it (the database is away, the conversation is gone), the next try waits longer.
+    this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
+    try {
+      if (this.#pushedSeq === null) return;
+      const untilSeq = Math.max(this.#targetSeq, ...this.#held.keys());
+      if (untilSeq > this.#pushedSeq)
+        for (const event of await this.hooks.loadEvents(this.#pushedSeq, untilSeq)) this.#held.set(event.seq, event);
+    } catch (error) {
+      this.hooks.onFault(error);
+    } finally {
+      this.#gapTimer = undefined;
+      this.#drain();
+    }
+  }
+}

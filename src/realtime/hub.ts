@@ -1,0 +1,230 @@
+import type { Server } from "bun";
+import type { Log } from "../lib/log.ts";
+import { Channel, type Join } from "./channel.ts";
+import type { DurableEvent, EphemeralEvent } from "./frames.ts";
+
+export type MemberRole = "owner" | "member" | "viewer";
+
+/** One who listens: a socket or an event stream. */
+export interface Listener {
+  readonly userId: string;
+  /** Does not make its user present: it listens on behalf of one request, say. */
+  readonly isHidden?: boolean;
+  /** Sends a serialised frame to this listener alone. */
+  send(text: string): void;
+  /** Native topic subscription; a listener without topics gets every frame by `send`. */
+  readonly topics?: { subscribe(topic: string): void; unsubscribe(topic: string): void };
+  /** Called when the membership ends, or the conversation: nothing more will come. */
+  onExpelled?(conversationId: string): void;
+}
+
+type User = { role: MemberRole; listeners: Set<Listener> };
+type Room = { channel: Channel; users: Map<string, User>; direct: Set<Listener>; listeners: number; joining: number };
+
+/** What a new listener is told in the very tick in which its pushes begin. */
+export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: string[] };
+
+type HubDependencies = {
+  loadEvents(conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
+  /** Frames with the text so far of every answer that is being written in the conversation. */
+  listSnapshots(conversationId: string): { frame: string }[];
+  log: Log;
+  /** Counts what was sent to how many listeners. */
+  onPushed(type: string, listeners: number): void;
+};
+
+function isOnline({ listeners }: User): boolean {
+  for (const listener of listeners) if (!listener.isHidden) return true;
+  return false;
+}
+
+const listOnline = (room: Room): string[] => [...room.users].flatMap(([id, user]) => (isOnline(user) ? [id] : []));
+
+const topicOf = (conversationId: string) => `c:${conversationId}`;
+
+/** Who listens to what on this instance, and the way of every push to them. Rooms exist only while someone listens. */
+export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDependencies) {
+  const rooms = new Map<string, Room>();
+  let server: Server<unknown> | undefined;
+  /** Rises whenever access is taken away: a join that began before must look again. */
+  let accessEpoch = 0;
+
+  function openRoom(conversationId: string): Room {
+    const existing = rooms.get(conversationId);
+    if (existing) return existing;
+    const topic = topicOf(conversationId);
+    const direct = new Set<Listener>();
+    const channel = new Channel({
+      send(text, type) {
+        if (room.listeners > direct.size) server?.publish(topic, text);
+        for (const listener of direct) sendTo(listener, text);
+        onPushed(type, room.listeners);
+      },
+      listSnapshots: () => listSnapshots(conversationId).map(({ frame }) => ({ text: frame, type: "message.reset" })),
+      loadEvents: (afterSeq, untilSeq) => loadEvents(conversationId, afterSeq, untilSeq),
+      onFault: (error) => log.error({ err: error, conversation_id: conversationId }, "missing events cannot be read"),
+    });
+    const room: Room = { channel, users: new Map(), direct, listeners: 0, joining: 0 };
+    rooms.set(conversationId, room);
+    return room;
+  }
+
+  function closeRoomIfEmpty(conversationId: string, room: Room): void {
+    if (room.users.size > 0 || room.joining > 0 || rooms.get(conversationId) !== room) return;
+    room.channel.close();
+    rooms.delete(conversationId);
+  }
+
+  /** What goes wrong with one listener must not keep the push from the others, or from whoever makes it. */
+  function sendTo(listener: Listener, text: string): void {
+    try {
+      listener.send(text);
+    } catch (error) {
+      log.error({ err: error }, "a listener could not be sent to");
+    }
+  }
+
+  function publishEphemeral(event: EphemeralEvent): void {
+    rooms.get(event.conversation_id)?.channel.publishFrame(event);
+  }
+
+  /** To everyone who listens, but for the user it is about. */
+  function publishToOthers(event: EphemeralEvent & { user_id: string }): void {
+    const room = rooms.get(event.conversation_id);
+    if (!room) return;
+    const text = JSON.stringify(event);
+    let sent = 0;
+    for (const [userId, { listeners }] of room.users) {
+      if (userId === event.user_id) continue;
+      for (const listener of listeners) sendTo(listener, text);
+      sent += listeners.size;
+    }
+    onPushed(event.type, sent);
+  }
+
+  function add(room: Room, conversationId: string, listener: Listener, role: MemberRole): void {
+    const user = room.users.get(listener.userId) ?? { role, listeners: new Set() };
+    user.role = role;
+    const wasOnline = isOnline(user);
+    if (!user.listeners.has(listener)) room.listeners += 1;
+    user.listeners.add(listener);
+    room.users.set(listener.userId, user);
+    if (!wasOnline && isOnline(user))
+      publishToOthers({ type: "presence", conversation_id: conversationId, user_id: listener.userId, online: true });
+    if (listener.topics) listener.topics.subscribe(topicOf(conversationId));
+    else room.direct.add(listener);
+  }
+
+  function leave(conversationId: string, listener: Listener, isSilent = false): boolean {
+    const room = rooms.get(conversationId);
+    const user = room?.users.get(listener.userId);
+    if (!room || !user?.listeners.has(listener)) return false;
+    const wasOnline = isOnline(user);
+    user.listeners.delete(listener);
+    room.listeners -= 1;
+    room.direct.delete(listener);
+    listener.topics?.unsubscribe(topicOf(conversationId));
+    if (user.listeners.size === 0) room.users.delete(listener.userId);
+    if (wasOnline && !isOnline(user) && !isSilent)
+      publishToOthers({ type: "presence", conversation_id: conversationId, user_id: listener.userId, online: false });
+    closeRoomIfEmpty(conversationId, room);
+    return true;
+  }
+
+  /**
+   * Lets someone listen, without a gap and without a repeat.
+   * @param read checks the access and reads the position; it is asked again if access was taken away meanwhile.
+   * @param welcome runs in the tick in which pushes begin, so that it can answer before the first of them.
+   * @param catchUp runs after it, and tells the text so far of answers; not when all who listen are told it anyway.
+   * @throws whatever `read` throws: an outsider's `not_found`.
+   */
+  async function join<Position extends { lastSeq: number; role: MemberRole }>(
+    conversationId: string,
+    listener: Listener,
+    read: () => Promise<Position>,
+    welcome: (position: Position, welcome: Welcome) => void,
+    catchUp: () => void = () => {},
+  ): Promise<void> {
+    for (;;) {
+      const epoch = accessEpoch;
+      const room = openRoom(conversationId);
+      room.joining += 1;
+      const pending: Join = room.channel.startJoin();
+      let position: Position;
+      try {
+        position = await read();
+      } catch (error) {
+        room.channel.cancelJoin(pending);
+        throw error;
+      } finally {
+        room.joining -= 1;
+        queueMicrotask(() => closeRoomIfEmpty(conversationId, room));
+      }
+      if (epoch !== accessEpoch) {
+        room.channel.cancelJoin(pending);
+        continue;
+      }
+      const begin = (lastSeq: number, missed: DurableEvent[]) => {
+        add(room, conversationId, listener, position.role);
+        welcome(position, { lastSeq, missed, usersOnline: listOnline(room) });
+      };
+      room.channel.finishJoin(pending, position.lastSeq, begin, catchUp);
+      return;
+    }
+  }
+
+  return {
+    /** The server whose native topics carry the pushes; set once it listens. */
+    attach(bunServer: Server<unknown>): void {
+      server = bunServer;
+    },
+    join,
+    leave,
+    publishEphemeral,
+    publishToOthers,
+
+    /** Pushes a committed event, in its order. */
+    publish(event: DurableEvent): void {
+      rooms.get(event.conversation_id)?.channel.publish(event);
+    },
+
+    /** Whether anyone listens here: without listeners there is no need to make a push. */
+    hasListeners: (conversationId: string): boolean => rooms.has(conversationId),
+
+    /** The role with which a user listens here, or null. */
+    findRole: (conversationId: string, userId: string): MemberRole | null =>
+      rooms.get(conversationId)?.users.get(userId)?.role ?? null,
+
+    /** A member's role has changed; their sockets go on. Call it after the commit. */
+    changeRole(conversationId: string, userId: string, role: MemberRole): void {
+      // Whoever is just joining may have read the former one.
+      accessEpoch += 1;
+      const user = rooms.get(conversationId)?.users.get(userId);
+      if (user) user.role = role;
+    },
+
+    /**
+     * Pushes the event that ends a membership or (without a user) the conversation; after it, nothing more reaches those
+     * whom it concerns. Call it after the commit.
+     */
+    expel(event: DurableEvent, userId: string | null): void {
+      const conversationId = event.conversation_id;
+      accessEpoch += 1;
+      const room = rooms.get(conversationId);
+      if (!room) return;
+      room.channel.publish(event);
+      // One before it may be missing; those who go would never be told.
+      const isHeld = !room.channel.hasPushed(event.seq);
+      const listeners = [...room.users].flatMap(([id, user]) =>
+        userId === null || id === userId ? [...user.listeners] : [],
+      );
+      for (const listener of listeners) {
+        if (isHeld) sendTo(listener, JSON.stringify(event));
+        leave(conversationId, listener, userId === null);
+        listener.onExpelled?.(conversationId);
+      }
+    },
+  };
+}
+
+export type Hub = ReturnType<typeof createHub>;

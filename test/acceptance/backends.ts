@@ -1,0 +1,15 @@
+import { startDatabaseServer } from "./database-server.ts";
+
+export type Backend = { env: Record<string, string>; close(): Promise<void> };
+
+/** What the whole suite runs on: nothing configured, and a server of the operator's. */
+export const backends: { name: string; open(): Promise<Backend> }[] = [
+  { name: "embedded Postgres", open: async () => ({ env: {}, close: async () => {} }) },
+  {
+    name: "Postgres server",
+    async open() {
+      const server = await startDatabaseServer();
+      return { env: { DATABASE_URL: await server.createDatabase() }, close: server.stop };
+    },
+  },
+];

@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { Account } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openSubscribed } from "./asking.ts";
+import { type Backend, backends } from "./backends.ts";
+import { contentOf, readHistory, type Sender, startSender } from "./load.ts";
+import { range } from "./reader.ts";
+import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+const ROUNDS = 2;
+const LOAD_MS = 700;
+const CONVERSATIONS = 2;
+const SENDERS_PER_CONVERSATION = 3;
+
+describe.each(backends)("kill -9 under load, on the $name", ({ open }) => {
+  let backend: Backend;
+  let site: Site;
+  let parley: Parley;
+  let account: Account;
+  const conversations: string[] = [];
+
+  beforeAll(async () => {
+    backend = await open();
+    site = await createSite({ env: backend.env });
+    parley = await site.start();
+    account = await parley.register();
+    for (let n = 0; n < CONVERSATIONS; n += 1) conversations.push((await createConversation(parley, account)).id);
+  });
+  afterAll(async () => {
+    await site?.remove();
+    await backend?.close();
+  });
+
+  /** What must hold of a conversation, whenever the server died. */
+  async function check(conversationId: string, senders: Sender[]): Promise<void> {
+    const history = await readHistory(parley, account, conversationId);
+    expect(history.map(({ seq }) => seq)).toEqual(range(1, history.length));
+    const byClientId = new Map(history.map((message) => [message.client_message_id, message]));
+    expect(byClientId.size).toBe(history.length);
+    for (const { acked, pushed } of senders) {
+      const seqs = [...acked.values()].map(({ seq }) => seq);
+      expect(seqs).toEqual(seqs.toSorted((one, other) => one - other));
+      const found = [...acked.keys()].map((id) => byClientId.get(id));
+      expect(found).toEqual([...acked.values()]);
+      expect(found.map((message) => message?.content)).toEqual([...acked.keys()].map(contentOf));
+      expect(pushed.map(({ client_message_id }) => byClientId.get(client_message_id))).toEqual(pushed);
+    }
+  }
+
+  /** Sends again what nobody acknowledged, as a client does that came back. */
+  async function resend(conversationId: string, senders: Sender[]): Promise<void> {
+    const stored = new Map(
+      (await readHistory(parley, account, conversationId)).map((message) => [message.client_message_id, message]),
+    );
+    const socket = await openSubscribed(parley, account, conversationId);
+    for (const sender of senders) {
+      const [lastAcked] = [...sender.acked.keys()].slice(-1);
+      for (const id of [...sender.unacked, lastAcked ?? ""]) {
+        const frame = { conversation_id: conversationId, client_message_id: id, content: contentOf(id), reply: false };
+        const ack = await socket.ask({ type: "message.send", ...frame });
+        expect(ack).toMatchObject({ type: "ack", duplicate: stored.has(id) });
+        if (stored.has(id)) expect(ack.message).toEqual(stored.get(id));
+        sender.acked.set(id, ack.message as never);
+      }
+      sender.unacked.clear();
+    }
+    await socket.close();
+  }
+
+  test.each(range(1, ROUNDS))("round %d: what was acknowledged is there, once, in order", async (round) => {
+    const load = conversations.map((conversationId, place) => ({
+      conversationId,
+      senders: range(1, SENDERS_PER_CONVERSATION).map((n) =>
+        startSender(parley, account, conversationId, `r${round}-c${place}-s${n}`),
+      ),
+    }));
+    const all = load.flatMap(({ senders }) => senders);
+    await Bun.sleep(LOAD_MS);
+    // In every second round the embedded Postgres goes with it, as when the system kills a whole container.
+    const postgres = round % 2 === 0 ? site.findPostgres() : null;
+    const killed = parley.kill();
+    if (postgres !== null) process.kill(postgres, "SIGKILL");
+    await killed;
+    await Promise.all(all.map(({ closed }) => closed));
+    const acked = all.reduce((sum, sender) => sum + sender.acked.size, 0);
+    const unacked = all.reduce((sum, sender) => sum + sender.unacked.size, 0);
+    expect({ acked: acked > 100, unacked: unacked > 0 }).toEqual({ acked: true, unacked: true });
+
+    parley = await site.start();
+    for (const { conversationId, senders } of load) {
+      await check(conversationId, senders);
+      await resend(conversationId, senders);
+      const history = await readHistory(parley, account, conversationId);
+      const ids = history.map(({ client_message_id }) => client_message_id);
+      expect(new Set(ids).size).toBe(ids.length);
+      expect(history.map(({ seq }) => seq)).toEqual(range(1, history.length));
+      const acknowledged = senders.flatMap(({ acked }) => [...acked.keys()]);
+      expect(new Set(acknowledged).isSubsetOf(new Set(ids))).toBe(true);
+    }
+  });
+});

@@ -1,0 +1,181 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
+import { openSubscribed, readToEnd, startAsking, waitForText } from "./asking.ts";
+import { findFreePort } from "./database-server.ts";
+import { readAnswer } from "./reader.ts";
+import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+const pieces = ["Grüße ", "an ", "alle, ", "世界 ", "und ", "🚀 ", "mehr."];
+const text = pieces.join("");
+const PIECE_DELAY_MS = 40;
+const SLOW_PIECES = 40;
+
+let standIn: ProviderStandIn;
+let site: Site;
+let parley: Parley;
+
+beforeAll(async () => {
+  standIn = startProviderStandIn();
+  site = await createSite({
+    env: {
+      OPENAI_API_KEY: "key-of-openai",
+      OPENAI_BASE_URL: standIn.openaiUrl,
+      ANTHROPIC_API_KEY: "key-of-anthropic",
+      ANTHROPIC_BASE_URL: standIn.anthropicUrl,
+      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      AI_MODELS: "openai/gpt-5.2,anthropic/claude-sonnet-4-6,compatible/llama,compatible/slow-one",
+    },
+  });
+  parley = await site.start();
+  for (const model of ["gpt-5.2", "claude-sonnet-4-6", "llama"])
+    standIn.script(model, { pieces, pieceDelayMs: PIECE_DELAY_MS });
+  const slow = Array.from({ length: SLOW_PIECES }, (_, index) => `word${index} `);
+  standIn.script("slow-one", { pieces: slow, pieceDelayMs: PIECE_DELAY_MS });
+});
+afterAll(async () => {
+  await site?.remove();
+  await standIn?.stop();
+});
+
+describe("each provider's wire format", () => {
+  test.each([
+    ["openai/gpt-5.2", "/v1/responses"],
+    ["anthropic/claude-sonnet-4-6", "/v1/messages"],
+    ["compatible/llama", "/v1/chat/completions"],
+  ])("%s streams in, and its tokens are recorded", async (model, path) => {
+    const asking = await startAsking(parley);
+    const id = await asking.ask(model, "Say hello to everyone.");
+    const { message, deltas, attempts, text: read } = await asking.readToEnd(id);
+    expect(read).toBe(text);
+    expect(deltas).toBeGreaterThan(1);
+    expect(attempts).toEqual([1]);
+    expect(message).toMatchObject({ status: "complete", finish_reason: "stop", content: text, model, error: null });
+    expect(message.usage?.output_tokens).toBe(pieces.length);
+    expect(message.usage?.input_tokens).toBeGreaterThan(0);
+    expect(await asking.get(parley, id)).toEqual(message);
+    const [request] = standIn.requestsOf(model.slice(model.indexOf("/") + 1));
+    expect(request).toMatchObject({ path });
+    expect(JSON.stringify(request?.body)).toContain("Say hello to everyone.");
+    await asking.socket.close();
+  });
+
+  test("the answer streams over SSE from the POST as well", async () => {
+    const { account, conversationId, socket } = await startAsking(parley);
+    const response = await parley.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+      token: account.access_token,
+      headers: { accept: "text/event-stream" },
+      json: { content: "Hello", reply: true, model: "compatible/llama" },
+    });
+    expect(response.headers.get("content-type")).toContain("text/event-stream");
+    const frames = (await response.text())
+      .split("\n\n")
+      .flatMap((event) => (/^data: (.*)$/m.exec(event)?.[1] ?? "").split("\n").filter((line) => line !== ""))
+      .map((data) => JSON.parse(data));
+    const completed = frames.find(({ type }) => type === "message.completed");
+    const { text: read, deltas, final } = readAnswer(frames, completed.data.id);
+    expect({ read, status: final?.status, streamed: deltas > 1 }).toEqual({
+      read: text,
+      status: "complete",
+      streamed: true,
+    });
+    await socket.close();
+  });
+});
+
+describe("in the middle of an answer", () => {
+  test("who subscribes gets the text so far, then the rest, by each way of subscribing", async () => {
+    const asking = await startAsking(parley);
+    const id = await asking.ask("compatible/slow-one");
+    await waitForText(asking.socket, id, 60);
+    const readers = await Promise.all(
+      [undefined, 0, 1].map((afterSeq) => openSubscribed(parley, asking.account, asking.conversationId, afterSeq)),
+    );
+    const stored = await asking.get(parley, id);
+    expect(stored.status).toBe("streaming");
+    expect(stored.content.length).toBeGreaterThanOrEqual(60);
+    const whole = await asking.readToEnd(id);
+    expect(whole.message).toMatchObject({ status: "complete", model: "compatible/slow-one" });
+    for (const reader of readers) {
+      const part = await readToEnd(reader, id);
+      expect(part.message).toEqual(whole.message);
+      expect(part.deltas).toBeLessThan(whole.deltas);
+      expect(part.deltas).toBeGreaterThan(0);
+      await reader.close();
+    }
+    await asking.socket.close();
+  });
+
+  test("stop ends it with the text so far, at the provider too", async () => {
+    const asking = await startAsking(parley);
+    const id = await asking.ask("compatible/slow-one");
+    await waitForText(asking.socket, id, 20);
+    const ack = await asking.socket.ask({ type: "generation.cancel", message_id: id });
+    expect(ack).toMatchObject({ type: "ack", message: { id, status: "cancelled" } });
+    const { message, text: read } = await asking.readToEnd(id);
+    expect(message).toMatchObject({ status: "cancelled", finish_reason: "cancelled", error: null, content: read });
+    expect(read).toStartWith("word0 word1 ");
+    expect(read.length).toBeLessThan(SLOW_PIECES * 6);
+    await Bun.sleep(2 * PIECE_DELAY_MS);
+    expect(standIn.requestsOf("slow-one").at(-1)?.aborted).toBe(true);
+    expect(await asking.get(parley, id)).toEqual(message);
+    await asking.socket.close();
+  });
+
+  test("a lost connection stops nothing", async () => {
+    const asking = await startAsking(parley);
+    const id = await asking.ask("compatible/slow-one");
+    await waitForText(asking.socket, id, 20);
+    asking.socket.socket.terminate();
+    await asking.socket.closed;
+    const reader = await openSubscribed(parley, asking.account, asking.conversationId);
+    expect((await readToEnd(reader, id)).message.status).toBe("complete");
+    await reader.close();
+  });
+});
+
+describe("when providers fail", () => {
+  const startWith = async (env: Record<string, string>) => {
+    const other = await createSite({
+      env: { AI_MAX_RETRIES: "1", COMPATIBLE_BASE_URL: standIn.openaiUrl, ANTHROPIC_API_KEY: "key", ...env },
+    });
+    return { other, failing: await other.start() };
+  };
+
+  test("one that refuses connections gives way to the second", async () => {
+    const nowhere = `http://127.0.0.1:${await findFreePort()}/v1`;
+    const { other, failing } = await startWith({
+      OPENAI_API_KEY: "key",
+      OPENAI_BASE_URL: nowhere,
+      ANTHROPIC_BASE_URL: standIn.anthropicUrl,
+      AI_MODELS: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
+    });
+    const asking = await startAsking(failing);
+    const { message, text: read } = await asking.readToEnd(await asking.ask());
+    expect(read).toBe(text);
+    expect(message).toMatchObject({ status: "complete", model: "anthropic/claude-sonnet-4-6", error: null });
+    await other.remove();
+  });
+
+  test("one that answers 500 gives way too, one that breaks off is continued, and when all are down it says so", async () => {
+    const { other, failing } = await startWith({ AI_MODELS: "compatible/fails,compatible/cut,compatible/llama" });
+    const asking = await startAsking(failing);
+    const { message, resets } = await asking.readToEnd(await asking.ask());
+    expect(message).toMatchObject({ status: "complete", model: "compatible/llama" });
+    expect(resets).toMatchObject([{ attempt: 2 }]);
+    expect(resets[0]?.text).not.toBe("");
+    await other.remove();
+
+    const down = await startWith({ AI_MODELS: "compatible/fails,compatible/overloaded" });
+    const unlucky = await startAsking(down.failing);
+    const id = await unlucky.ask();
+    const { message: failed } = await unlucky.readToEnd(id, 15_000);
+    expect(failed).toMatchObject({ status: "failed", finish_reason: "error", content: "" });
+    expect(failed.error?.code).toStartWith("provider_");
+    expect(JSON.stringify(failed)).not.toContain(FOREIGN_TEXT);
+    expect(await unlucky.get(down.failing, id)).toEqual(failed);
+    await down.other.remove();
+  });
+});

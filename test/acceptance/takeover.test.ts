@@ -1,0 +1,102 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type Asking, openSubscribed, readToEnd, startAsking, waitForText } from "./asking.ts";
+import { startDatabaseServer } from "./database-server.ts";
+import { readAnswer } from "./reader.ts";
+import { createSite, type Parley, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+/** The contract's promise: an answer whose instance has died is finished or begun again within this. */
+const TAKEOVER_MAX_MS = 15_000;
+
+const slow = { pieces: Array.from({ length: 400 }, (_, index) => `first${index} `), pieceDelayMs: 50 };
+const rest = { pieces: ["and ", "here ", "is ", "the ", "rest."], pieceDelayMs: 20 };
+
+let standIn: ProviderStandIn;
+let env: Record<string, string>;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+  const models = ["early", "late", "moved"].map((name) => `compatible/${name}`).join(",");
+  env = { COMPATIBLE_BASE_URL: standIn.openaiUrl, AI_MODELS: models };
+  for (const name of ["early", "late", "moved"]) standIn.script(name, slow, rest);
+});
+afterAll(() => standIn?.stop());
+
+/** What a reader sees who comes back to the instance that goes on. */
+async function watchTakeover(asking: Asking, answerId: string, survivor: Parley, killedAtMs: number) {
+  const { frames } = asking.socket;
+  const before = readAnswer(frames, answerId);
+  const reader = await openSubscribed(survivor, asking.account, asking.conversationId);
+  const { message, resets } = await readToEnd(reader, answerId, TAKEOVER_MAX_MS);
+  const tookMs = Date.now() - killedAtMs;
+  // The same client reads on: what it had, then what came after.
+  const whole = readAnswer([...frames, ...reader.frames], answerId);
+  await reader.close();
+  return { before, resets, message, whole, tookMs };
+}
+
+type Takeover = Awaited<ReturnType<typeof watchTakeover>>;
+
+function expectContinued({ before, resets, message, whole, tookMs }: Takeover): void {
+  expect(tookMs).toBeLessThan(TAKEOVER_MAX_MS);
+  expect(before.attempts).toEqual([1]);
+  expect(resets[0]?.attempt).toBeGreaterThan(1);
+  expect(message).toMatchObject({ status: "complete", finish_reason: "stop", error: null });
+  expect(message.content).toEndWith("and here is the rest.");
+  expect(whole.final).toEqual(message as never);
+}
+
+test.concurrent("after kill -9 and a restart, answers are gone on with: one under way, one that had just begun", async () => {
+  const site = await createSite({ env });
+  try {
+    const first = await site.start();
+    const late = await startAsking(first);
+    const lateId = await late.ask("compatible/late");
+    await waitForText(late.socket, lateId, 200);
+    const early = await startAsking(first);
+    const earlyId = await early.ask("compatible/early");
+    await waitForText(early.socket, earlyId, 1);
+    await first.kill();
+    const killedAtMs = Date.now();
+    await Promise.all([late.socket.closed, early.socket.closed]);
+    const second = await site.start();
+    expect((await late.get(second, lateId)).status).toBe("streaming");
+
+    const [lateSeen, earlySeen] = await Promise.all([
+      watchTakeover(late, lateId, second, killedAtMs),
+      watchTakeover(early, earlyId, second, killedAtMs),
+    ]);
+    for (const seen of [lateSeen, earlySeen]) expectContinued(seen);
+    // Checkpoints are half a second apart: hardly any of the long one was written in vain.
+    const kept = lateSeen.message.content.indexOf("and here is");
+    expect(kept).toBeGreaterThan(80);
+    expect(lateSeen.before.text).toStartWith(lateSeen.message.content.slice(0, kept).trimEnd());
+    expect(JSON.stringify(standIn.requestsOf("late").at(-1)?.body)).toContain("first10 first11");
+    expect(await late.get(second, lateId)).toEqual(lateSeen.message);
+  } finally {
+    await site.remove();
+  }
+});
+
+test.concurrent("of two instances on one Postgres server, one is killed, and the other finishes its answer", async () => {
+  const server = await startDatabaseServer();
+  const site = await createSite({ env: { ...env, DATABASE_URL: await server.createDatabase() } });
+  try {
+    const owner = await site.start();
+    const other = await site.start();
+    const asking = await startAsking(owner);
+    const id = await asking.ask("compatible/moved");
+    await waitForText(asking.socket, id, 200);
+    const watcher = await openSubscribed(other, asking.account, asking.conversationId);
+    await owner.kill();
+    const seen = await watchTakeover(asking, id, other, Date.now());
+    expectContinued(seen);
+    // Who had been listening at the other one all the time gets the end as well.
+    expect((await readToEnd(watcher, id)).message).toEqual(seen.message);
+    expect(standIn.requestsOf("moved")).toHaveLength(2);
+  } finally {
+    await site.remove();
+    await server.stop();
+  }
+});

@@ -1,0 +1,75 @@
+import { expect, test } from "bun:test";
+import { createChain } from "../../src/ai/chain.ts";
+import { createProviders } from "../../src/ai/create-providers.ts";
+import type { SearchDocuments } from "../../src/ai/offline.ts";
+import { silentLog } from "../support/log.ts";
+import { collect } from "./collect.ts";
+
+const options = { firstTokenTimeoutMs: 100, idleTimeoutMs: 100, maxRetries: 0, log: silentLog };
+
+const createOfflineChain = (search: SearchDocuments, models: string[] = []) =>
+  createChain({ ...createProviders({ AI_MODELS: models }, search), ...options });
+
+test("answers from the documents, says that no model is configured, and cites the files", async () => {
+  const asked: unknown[] = [];
+  const chain = createOfflineChain(async (query, limit) => {
+    asked.push([query, limit]);
+    return [
+      { path: "guides/start.md", title: "Start", heading: "Install", snippet: "Run `make run`.\nThen wait." },
+      { path: "README.md", title: "Parley", heading: null, snippet: "A chat backend." },
+    ];
+  });
+  const { parts, text, last } = await collect(chain);
+  expect(asked).toEqual([["What is Parley?", 3]]);
+  expect(text).toContain("I am offline: no AI model is configured");
+  expect(text).toContain("**Start › Install** (`guides/start.md`)\n\n> Run `make run`.\n> Then wait.");
+  expect(text).toEndWith("Sources: `guides/start.md`, `README.md`");
+  expect(parts.filter((part) => part.type === "text").length).toBeGreaterThan(30);
+  expect(last).toEqual({
+    type: "finish",
+    model: "offline/documents",
+    models: ["offline/documents"],
+    reason: "stop",
+    usage: { input_tokens: 0, output_tokens: 0, estimated: false },
+    costUsd: 0,
+  });
+  expect(chain.models()).toEqual([{ id: "offline/documents", provider: "offline", state: "available" }]);
+});
+
+test("says when nothing fits", async () => {
+  const { text } = await collect(createOfflineChain(async () => []));
+  expect(text).toContain("found no passage that fits");
+});
+
+test("a search that fails is an error without its text", async () => {
+  const { parts, last } = await collect(createOfflineChain(() => Promise.reject(new Error("relation is missing"))));
+  expect(last).toMatchObject({ type: "error", code: "provider_unavailable" });
+  expect(JSON.stringify(parts)).not.toContain("relation");
+});
+
+test("a search that hangs meets the watchdog", async () => {
+  const { last } = await collect(createOfflineChain(() => new Promise(() => {})));
+  expect(last).toMatchObject({ type: "error", code: "provider_timeout" });
+});
+
+test("there is no other offline model", async () => {
+  const { last } = await collect(createOfflineChain(async () => [], ["offline/other"]));
+  expect(last).toMatchObject({ type: "error", code: "provider_refused" });
+});
+
+test("only what is configured is built; without AI_MODELS it stays offline, key or not", () => {
+  const search: SearchDocuments = async () => [];
+  const keyed = createProviders({ OPENAI_API_KEY: "k", AI_MODELS: [] }, search);
+  expect([[...keyed.providers.keys()], keyed.models]).toEqual([["offline", "openai"], ["offline/documents"]]);
+  const twice = createProviders(
+    { COMPATIBLE_BASE_URL: "http://x/v1", AI_MODELS: ["compatible/a", "compatible/a"] },
+    search,
+  );
+  expect([[...twice.providers.keys()], twice.models]).toEqual([["offline", "compatible"], ["compatible/a"]]);
+});
+
+test("a chain without models, or with a model of nobody, is refused", () => {
+  const { providers } = createProviders({ AI_MODELS: [] }, async () => []);
+  expect(() => createChain({ ...options, providers, models: [] })).toThrow("at least one model");
+  expect(() => createChain({ ...options, providers, models: ["openai/x"] })).toThrow("no provider");
+});

@@ -1,0 +1,150 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
+import { collect, createTestChain, TEST_KEY } from "./collect.ts";
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterEach(() => standIn.reset());
+afterAll(() => standIn.stop());
+
+const providers = ["openai", "anthropic", "compatible"];
+const paths: Record<string, string> = {
+  openai: "/v1/responses",
+  anthropic: "/v1/messages",
+  compatible: "/v1/chat/completions",
+};
+
+const conversation = [
+  { role: "system" as const, content: "Be brief." },
+  { role: "user" as const, content: "Hello" },
+  { role: "assistant" as const, content: "Hi." },
+  { role: "user" as const, content: "What is Parley?" },
+];
+
+describe.each(providers)("%s", (provider) => {
+  test("streams an answer with its usage", async () => {
+    const chain = createTestChain(standIn, [`${provider}/normal`]);
+    const { parts, text, last } = await collect(chain, { messages: conversation });
+    expect(text).toBe("Parley's stand-in answers in several pieces.");
+    expect(parts[0]).toEqual({ type: "start", model: `${provider}/normal`, attempt: 1 });
+    expect(parts.filter((part) => part.type === "text").length).toBe(6);
+    expect(last).toMatchObject({ type: "finish", model: `${provider}/normal`, reason: "stop", costUsd: null });
+    expect(last.models).toEqual([`${provider}/normal`]);
+    expect(last.usage).toEqual({ input_tokens: expect.any(Number), output_tokens: 6, estimated: false });
+    expect(last.usage?.input_tokens).toBeGreaterThan(50);
+    const [request] = standIn.requests;
+    expect(request?.path).toBe(paths[provider] ?? "");
+    const sent = JSON.stringify(request?.body);
+    for (const { content } of conversation) expect(sent.split(JSON.stringify(content)).length).toBe(2);
+    const key = provider === "compatible" ? undefined : `Bearer ${TEST_KEY}`;
+    expect(request?.headers.authorization).toBe(key as string);
+  });
+
+  test.each([
+    ["length", "length"],
+    ["content_filter", "content_filter"],
+  ] as const)("reports the end reason %s", async (finish, reason) => {
+    standIn.script("model", { finish });
+    const { last } = await collect(createTestChain(standIn, [`${provider}/model`]));
+    expect(last).toMatchObject({ type: "finish", reason });
+  });
+
+  test("puts characters together that arrive byte by byte", async () => {
+    const { text, last } = await collect(createTestChain(standIn, [`${provider}/split-bytes`]));
+    expect(text).toBe("Grüße, 世界 — 👩‍👩‍👧 und 🚀 Ende.");
+    expect(last.type).toBe("finish");
+  });
+
+  test("the next request takes the same connection", async () => {
+    const chain = createTestChain(standIn, [`${provider}/normal`]);
+    for (let index = 0; index < 3; index += 1) {
+      await collect(chain);
+      await Bun.sleep(10);
+    }
+    const ports = standIn.requests.map(({ clientPort }) => clientPort);
+    expect(ports[0]).toBeGreaterThan(0);
+    expect(new Set(ports).size).toBe(1);
+  });
+
+  test("thinking keeps the watchdog quiet", async () => {
+    standIn.script("model", { thinking: 5, pieceDelayMs: 80, pieces: ["Done."] });
+    const chain = createTestChain(standIn, [`${provider}/model`], { maxRetries: 0 });
+    const { text, last } = await collect(chain);
+    expect([text, last.type]).toEqual(["Done.", "finish"]);
+  });
+
+  test("the output limit reaches the provider", async () => {
+    await collect(createTestChain(standIn, [`${provider}/normal`]), { outputTokensMax: 77 });
+    expect(JSON.stringify(standIn.requests[0]?.body)).toContain(":77");
+  });
+
+  test("without reported usage the tokens are estimated, and said to be", async () => {
+    standIn.script("model", { usage: false });
+    const { last } = await collect(createTestChain(standIn, [`${provider}/model`]));
+    expect(last.usage).toEqual({ input_tokens: 4, output_tokens: 11, estimated: true });
+  });
+
+  test.each([
+    ["unauthorized", "provider_unauthorized"],
+    ["refused", "provider_refused"],
+    ["fails", "provider_unavailable"],
+    ["rate-limited-long", "provider_rate_limited"],
+    ["error-event", "provider_unavailable"],
+  ])("%s: no foreign text, no key in what clients see", async (model, code) => {
+    const { parts, last } = await collect(createTestChain(standIn, [`${provider}/${model}`]));
+    expect(last).toMatchObject({ type: "error", code });
+    const seen = JSON.stringify(parts);
+    expect(seen).not.toContain(FOREIGN_TEXT);
+    expect(seen).not.toContain(TEST_KEY);
+  });
+
+  test("stopping ends the request at the provider, and the run by an `aborted` part", async () => {
+    standIn.script("model", { pieceDelayMs: 30, pieces: Array(100).fill("word ") });
+    const controller = new AbortController();
+    const running = collect(createTestChain(standIn, [`${provider}/model`]), { signal: controller.signal });
+    await Bun.sleep(100);
+    const stoppedMs = performance.now();
+    controller.abort();
+    const { text, last } = await running;
+    expect(performance.now() - stoppedMs).toBeLessThan(250);
+    expect(last.type).toBe("aborted");
+    expect(text).toStartWith("word ");
+    expect(last.models).toEqual([`${provider}/model`]);
+    expect(last.usage?.output_tokens).toBeGreaterThan(0);
+    await Bun.sleep(60);
+    expect(standIn.requests[0]?.aborted).toBe(true);
+  });
+});
+
+test("every conversation is brought into the form that the strictest provider takes", async () => {
+  const chain = createTestChain(standIn, ["anthropic/normal"]);
+  const { last } = await collect(chain, {
+    messages: [
+      { role: "assistant", content: "Welcome." },
+      { role: "user", content: "one" },
+      { role: "user", content: "two" },
+      { role: "system", content: "Late rule." },
+      { role: "user", content: "  " },
+      { role: "assistant", content: "three" },
+    ],
+  });
+  expect(last.type).toBe("finish");
+  expect(standIn.requests[0]?.body).toMatchObject({
+    system: "Late rule.",
+    messages: [
+      { role: "user", content: "(The conversation begins.)" },
+      { role: "assistant", content: "Welcome." },
+      { role: "user", content: "one\n\ntwo" },
+      { role: "assistant", content: "three" },
+      { role: "user", content: "Please go on." },
+    ],
+  });
+});
+
+test("nothing is kept at OpenAI", async () => {
+  await collect(createTestChain(standIn, ["openai/normal"]));
+  expect(standIn.requests[0]?.body.store).toBe(false);
+});

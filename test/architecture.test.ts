@@ -1,0 +1,93 @@
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+
+const src = join(import.meta.dir, "../src");
+const files = [...new Bun.Glob("**/*.ts").scanSync(src)].filter((file) => !file.endsWith(".d.ts")).sort();
+const texts = new Map(files.map((file) => [file, readFileSync(join(src, file), "utf8")]));
+
+/** Every file that a file of ours imports, types too. */
+const imports = new Map(
+  [...texts].map(([file, text]) => {
+    const targets = [...text.matchAll(/^(?:import|export)\b[^;"]*"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gm)]
+      .map(([, stated, dynamic]) => normalize(join(dirname(file), stated ?? dynamic ?? "")))
+      .filter((target) => texts.has(target));
+    return [file, targets];
+  }),
+);
+
+/** From the ground up: a layer may use its own and those below it. */
+const layers = [
+  ["lib"],
+  ["config.ts"],
+  ["realtime", "ai", "db", "http", "jobs"],
+  ["modules"],
+  ["app.ts", "services.ts", "jobs.ts"],
+  ["commands"],
+  ["main.ts"],
+];
+
+/** From the ground up: a module may use those before it, and of them only what they show: service.ts and model.ts. */
+const modules = ["health", "users", "auth", "documents", "conversations", "messages", "generations", "socket"];
+const shown = ["service.ts", "model.ts"];
+
+const layerOf = (file: string) => layers.findIndex((layer) => layer.includes(file.split("/")[0] ?? ""));
+const moduleOf = (file: string) => (file.startsWith("modules/") ? file.split("/")[1] : undefined);
+
+const arrows = [...imports].flatMap(([file, targets]) => targets.map((target) => ({ file, target })));
+
+test("the imports were read", () => {
+  expect(files.length).toBeGreaterThan(80);
+  expect(arrows.length).toBeGreaterThan(200);
+  expect(arrows).toContainEqual({ file: "main.ts", target: "commands/serve.ts" });
+});
+
+test("every file belongs to a layer, every module has its place", () => {
+  expect(files.filter((file) => layerOf(file) === -1)).toEqual([]);
+  expect(files.filter((file) => moduleOf(file) !== undefined && !modules.includes(moduleOf(file) ?? ""))).toEqual([]);
+});
+
+test("imports never run upwards", () => {
+  const upward = arrows.filter(({ file, target }) => layerOf(target) > layerOf(file));
+  expect(upward).toEqual([]);
+});
+
+test("a module uses only those below it, and of them only what they show", () => {
+  const wrong = arrows.filter(({ file, target }) => {
+    const from = moduleOf(file);
+    const to = moduleOf(target);
+    if (from === undefined || to === undefined || from === to) return false;
+    return modules.indexOf(to) > modules.indexOf(from) || !shown.includes(target.split("/").slice(2).join("/"));
+  });
+  expect(wrong).toEqual([]);
+});
+
+test("no file imports itself by way of others", () => {
+  const done = new Set<string>();
+  const circles: string[][] = [];
+  const visit = (file: string, path: string[]) => {
+    if (path.includes(file)) {
+      circles.push([...path.slice(path.indexOf(file)), file]);
+      return;
+    }
+    if (done.has(file)) return;
+    for (const target of imports.get(file) ?? []) visit(target, [...path, file]);
+    done.add(file);
+  };
+  for (const file of files) visit(file, []);
+  expect(circles).toEqual([]);
+});
+
+test("only the command line reads the environment or ends the process", () => {
+  const readers = [...texts]
+    .filter(([, text]) => /\bprocess\.(?:env|exit|argv)\b|\bBun\.env\b|\bimport\.meta\.env\b/.test(text))
+    .map(([file]) => file)
+    .filter((file) => file !== "main.ts" && !file.startsWith("commands/"));
+  expect(readers).toEqual([]);
+});
+
+test("what providers speak stays in ai/", () => {
+  const users = [...texts].filter(([, text]) => /from "(?:openai|@anthropic-ai)/.test(text)).map(([file]) => file);
+  expect(users.length).toBeGreaterThan(0);
+  expect(users.filter((file) => !file.startsWith("ai/"))).toEqual([]);
+});

@@ -1,0 +1,115 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createHmac } from "node:crypto";
+import { type Accounts, JWT_SECRET, readProblem, startAccounts } from "./start-accounts.ts";
+
+let accounts: Accounts;
+beforeAll(async () => {
+  accounts = await startAccounts();
+});
+afterAll(() => accounts.stop());
+
+type Parts = Record<string, unknown>;
+const encode = (part: Parts) => Buffer.from(JSON.stringify(part)).toString("base64url");
+const decode = (part = ""): Parts => JSON.parse(Buffer.from(part, "base64url").toString()) as Parts;
+function forge(header: Parts, payload: Parts, secret: string, hash = "sha256"): string {
+  const named = `${encode(header)}.${encode(payload)}`;
+  return `${named}.${createHmac(hash, secret).update(named).digest("base64url")}`;
+}
+const refused = { status: 401, code: "unauthorized" };
+const ask = (token: string) => accounts.call("/me", { token });
+
+test("names user, session, times and issuer, signed with HS256", async () => {
+  const { access_token, user } = await accounts.register();
+  const [header, payload] = access_token.split(".");
+  expect(decode(header).alg).toBe("HS256");
+  const claims = decode(payload);
+  expect(Object.keys(claims).sort()).toEqual(["exp", "iat", "iss", "sid", "sub"]);
+  expect(claims).toMatchObject({ sub: user.id, iss: "parley" });
+  expect(Number(claims.exp) - Number(claims.iat)).toBeGreaterThanOrEqual(899);
+  expect(Number(claims.exp) - Number(claims.iat)).toBeLessThanOrEqual(900);
+});
+
+test("a token made with the right secret is good, so that what follows fails for its own reason", async () => {
+  const { access_token } = await accounts.register();
+  const [header, payload] = access_token.split(".");
+  expect((await ask(forge(decode(header), decode(payload), JWT_SECRET))).status).toBe(200);
+});
+
+test("other algorithms, keys, claims and times are refused", async () => {
+  const { access_token } = await accounts.register();
+  const other = await accounts.register();
+  const [head, body, signature] = access_token.split(".");
+  const header = decode(head);
+  const payload = decode(body);
+  const now = Math.floor(Date.now() / 1000);
+  const { exp: _exp, ...withoutEnd } = payload;
+  const { iss: _iss, ...withoutIssuer } = payload;
+  const { sid: _sid, ...withoutSession } = payload;
+  const cases: Record<string, string> = {
+    "alg none": `${encode({ ...header, alg: "none" })}.${body}.`,
+    "alg none with the signature": `${encode({ ...header, alg: "none" })}.${body}.${signature}`,
+    "HS512 with the right secret": forge({ ...header, alg: "HS512" }, payload, JWT_SECRET, "sha512"),
+    "HS512 with another secret": forge({ ...header, alg: "HS512" }, payload, "x".repeat(64), "sha512"),
+    "another secret": forge(header, payload, "x".repeat(64)),
+    "empty secret": forge(header, payload, ""),
+    "changed payload": `${head}.${encode({ ...payload, sub: other.user.id })}.${signature}`,
+    "cut signature": access_token.slice(0, -2),
+    "no signature": `${head}.${body}.`,
+    "another user's id in our own signature": forge(header, { ...payload, sub: other.user.id }, JWT_SECRET),
+    "an unknown session": forge(header, { ...payload, sid: other.user.id }, JWT_SECRET),
+    "a session that is no id": forge(header, { ...payload, sid: "x" }, JWT_SECRET),
+    "no session": forge(header, withoutSession, JWT_SECRET),
+    expired: forge(header, { ...payload, exp: now - 1 }, JWT_SECRET),
+    "no end": forge(header, withoutEnd, JWT_SECRET),
+    "not yet valid": forge(header, { ...payload, nbf: now + 60 }, JWT_SECRET),
+    "another issuer": forge(header, { ...payload, iss: "somebody" }, JWT_SECRET),
+    "no issuer": forge(header, withoutIssuer, JWT_SECRET),
+    "longer than any token of ours": forge(header, { ...payload, more: "x".repeat(2000) }, JWT_SECRET),
+    "no token at all": "x",
+    "a refresh token": other.refresh_token,
+  };
+  for (const [name, token] of Object.entries(cases))
+    expect({ name, ...(await readProblem(await ask(token))) }).toEqual({ name, ...refused });
+  expect((await ask(access_token)).status).toBe(200);
+});
+
+test("a token that was good is refused from the second it expires", async () => {
+  const { access_token } = await accounts.register();
+  const [header, payload] = access_token.split(".");
+  const exp = Math.floor(Date.now() / 1000) + 2;
+  const token = forge(decode(header), { ...decode(payload), exp }, JWT_SECRET);
+  expect((await ask(token)).status).toBe(200);
+  await Bun.sleep(exp * 1000 - Date.now() + 5);
+  expect(await readProblem(await ask(token))).toEqual(refused);
+});
+
+test("a disabled user and an ended session are noticed within a second, on every instance", async () => {
+  const elsewhere = await startAccounts({ database: accounts.database });
+  const { access_token, user, refresh_token } = await accounts.register();
+  const leaving = await accounts.login(user.email);
+  for (const token of [access_token, leaving.access_token])
+    expect((await elsewhere.call("/me", { token })).status).toBe(200);
+
+  await accounts.call("/auth/logout", { json: { refresh_token: leaving.refresh_token } });
+  await accounts.database`update users set disabled_at = now() where id = ${(await accounts.register()).user.id}`;
+  await Bun.sleep(1_050);
+  expect(await readProblem(await elsewhere.call("/me", { token: leaving.access_token }))).toEqual(refused);
+  expect((await elsewhere.call("/me", { token: access_token })).status).toBe(200);
+
+  await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
+  await Bun.sleep(1_050);
+  expect(await readProblem(await elsewhere.call("/me", { token: access_token }))).toEqual(refused);
+  expect(await readProblem(await accounts.call("/auth/refresh", { json: { refresh_token } }))).toEqual(refused);
+  await elsewhere.stop();
+});
+
+test("the caller carries the user, the session and when the token ends", async () => {
+  const { access_token, user } = await accounts.register();
+  const caller = await accounts.auth.identify(access_token);
+  const { sid, exp } = decode(access_token.split(".")[1]);
+  expect(caller).toEqual({
+    user: { id: user.id, email: user.email, display_name: user.display_name, role: "user" },
+    sessionId: String(sid),
+    expiresAtMs: Number(exp) * 1000,
+  });
+});

@@ -1,0 +1,186 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Tokens } from "../../src/modules/auth/model.ts";
+import { type Accounts, PASSWORD, readJson, readProblem, startAccounts } from "./start-accounts.ts";
+
+let accounts: Accounts;
+beforeAll(async () => {
+  accounts = await startAccounts();
+});
+afterAll(() => accounts.stop());
+
+const register = (json: unknown) => accounts.call("/auth/register", { json });
+const login = (email: unknown, password: unknown) => accounts.call("/auth/login", { json: { email, password } });
+
+describe("register", () => {
+  test("answers with the user and working tokens", async () => {
+    const response = await register({
+      email: "  Ada@Example.com ",
+      password: PASSWORD,
+      display_name: " Ada Lovelace ",
+    });
+    expect(response.status).toBe(201);
+    expect(response.headers.get("cache-control")).toBe("no-store");
+    const body = await readJson<Tokens>(response);
+    expect(body).toEqual({
+      user: {
+        id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-f]{4}-7/),
+        email: "Ada@Example.com",
+        display_name: "Ada Lovelace",
+        role: "user",
+        disabled: false,
+        created_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/),
+      },
+      access_token: expect.any(String),
+      token_type: "Bearer",
+      expires_in: 900,
+      refresh_token: expect.stringMatching(/^prt_/),
+    });
+    const me = await accounts.call("/me", { token: body.access_token });
+    expect(await readJson<unknown>(me)).toEqual(body.user);
+  });
+
+  test("stores an argon2id hash and never the password", async () => {
+    const { user } = await accounts.register();
+    const [row] = await accounts.database`select * from users where id = ${user.id}`;
+    expect(row?.password_hash).toStartWith("$argon2id$");
+    expect(JSON.stringify(row)).not.toContain(PASSWORD);
+  });
+
+  test("takes the name from the address when none is given", async () => {
+    expect((await accounts.register("grace.hopper@example.com")).user.display_name).toBe("grace.hopper");
+  });
+
+  test("refuses an address that is taken, whatever its case and form", async () => {
+    await accounts.register("zo\u00eb@example.com");
+    for (const email of [
+      "zo\u00eb@example.com",
+      "ZO\u00cb@EXAMPLE.com",
+      "zoe\u0308@example.com",
+      " zo\u00eb@example.com ",
+    ])
+      expect(await readProblem(await register({ email, password: PASSWORD }))).toEqual({
+        status: 409,
+        code: "conflict",
+      });
+  });
+
+  test("16 at once with one address: one is registered", async () => {
+    const all = await Promise.all(
+      Array.from({ length: 16 }, () => register({ email: "race@example.com", password: PASSWORD })),
+    );
+    expect(all.filter(({ status }) => status === 201)).toHaveLength(1);
+    expect(all.filter(({ status }) => status === 409)).toHaveLength(15);
+  });
+
+  test.each([
+    ["no password", { email: "a@example.com" }],
+    ["short password", { email: "a@example.com", password: "1234567" }],
+    ["long password", { email: "a@example.com", password: "x".repeat(129) }],
+    ["password of another type", { email: "a@example.com", password: 12345678 }],
+    ["no address", { email: "nobody", password: PASSWORD }],
+    ["long address", { email: `${"a".repeat(250)}@example.com`, password: PASSWORD }],
+    ["control character in the address", { email: "a\u0007b@example.com", password: PASSWORD }],
+    ["blank name", { email: "a@example.com", password: PASSWORD, display_name: "   " }],
+    ["long name", { email: "a@example.com", password: PASSWORD, display_name: "x".repeat(81) }],
+    ["control character in the name", { email: "a@example.com", password: PASSWORD, display_name: "a\u001bb" }],
+    ["turned text in the name", { email: "a@example.com", password: PASSWORD, display_name: "a\u202eb" }],
+    ["NUL in the password", { email: "a@example.com", password: `${PASSWORD}\u0000` }],
+    ["unknown field", { email: "a@example.com", password: PASSWORD, role: "admin" }],
+    ["an array", [{ email: "a@example.com", password: PASSWORD }]],
+  ])("refuses %s", async (_, json) => {
+    expect(await readProblem(await register(json))).toEqual({ status: 422, code: "invalid" });
+    expect(
+      await accounts.database`select 1 from users where email_key like 'a%@example.com' and email_key <> 'ada@example.com'`,
+    ).toHaveLength(0);
+  });
+
+  test("takes the shortest and the longest password", async () => {
+    for (const [email, password] of [
+      ["short@example.com", "12345678"],
+      ["long@example.com", "x".repeat(128)],
+    ]) {
+      expect((await register({ email, password })).status).toBe(201);
+      expect((await login(email, password)).status).toBe(200);
+    }
+  });
+
+  test("is refused while registration is closed, and login is not", async () => {
+    const closed = await startAccounts({ registration: "closed", database: accounts.database });
+    const known = await accounts.register();
+    const refused = await closed.call("/auth/register", { json: { email: "new@example.com", password: PASSWORD } });
+    expect(await readProblem(refused)).toEqual({ status: 403, code: "registration_closed" });
+    expect((await closed.login(known.user.email)).user.id).toBe(known.user.id);
+    await closed.stop();
+  });
+});
+
+describe("login", () => {
+  test("opens a session of its own each time", async () => {
+    const first = await accounts.register();
+    const second = await accounts.login(first.user.email.toUpperCase());
+    expect(second.user).toEqual(first.user);
+    expect(second.refresh_token).not.toBe(first.refresh_token);
+    expect(second.access_token).not.toBe(first.access_token);
+  });
+
+  test("says the same of an unknown address, a wrong password and a disabled user's wrong password", async () => {
+    const known = await accounts.register();
+    const disabled = await accounts.register();
+    await accounts.database`update users set disabled_at = now() where id = ${disabled.user.id}`;
+    const answers = await Promise.all(
+      ["unknown@example.com", known.user.email, disabled.user.email].map(async (email) => {
+        const { request_id, instance, ...body } = await readJson<Record<string, unknown>>(
+          await login(email, "wrong password"),
+        );
+        expect(instance).toBe(`urn:request:${request_id}`);
+        return body;
+      }),
+    );
+    expect(answers[0]).toMatchObject({ status: 401, code: "invalid_credentials" });
+    expect(answers[1]).toEqual(answers[0] ?? {});
+    expect(answers[2]).toEqual(answers[0] ?? {});
+  });
+
+  test("tells a disabled user who knows the password, and opens no session", async () => {
+    const { user } = await accounts.register();
+    await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
+    expect(await readProblem(await login(user.email, PASSWORD))).toEqual({ status: 403, code: "forbidden" });
+    expect(await accounts.database`select 1 from sessions where user_id = ${user.id}`).toHaveLength(1);
+  });
+
+  test("the same password typed on another keyboard is the same", async () => {
+    await register({ email: "nfc@example.com", password: "pa\u00dfw\u00f6rter" });
+    expect((await login("nfc@example.com", "pa\u00dfwo\u0308rter")).status).toBe(200);
+  });
+
+  test("refuses what is no login at all", async () => {
+    expect(await readProblem(await login("nobody", "x"))).toEqual({ status: 422, code: "invalid" });
+    expect(await readProblem(await login("a@example.com", ""))).toEqual({ status: 422, code: "invalid" });
+    const malformed = await fetch(`${accounts.url}/auth/login`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: '{"email":',
+    });
+    expect(await readProblem(malformed)).toEqual({ status: 400, code: "malformed" });
+    const form = await fetch(`${accounts.url}/auth/login`, {
+      method: "POST",
+      body: new URLSearchParams({ email: "a" }),
+    });
+    expect(await readProblem(form)).toEqual({ status: 415, code: "unsupported_media_type" });
+  });
+
+  test("a login with the old password does not outlive a password change that comes in between", async () => {
+    const { user } = await accounts.register();
+    const { passwordHash } = await accounts.users.checkCredentials(user.email, PASSWORD);
+    await accounts.database`update users set password_hash = ${await accounts.users.hashPassword("another one")} where id = ${user.id}`;
+    const { insertSession } = await import("../../src/modules/auth/queries.ts");
+    const session = {
+      id: user.id,
+      userId: user.id,
+      passwordHash,
+      refreshKey: Buffer.alloc(32),
+      client: { userAgent: null, ipAddress: null },
+    };
+    expect(await insertSession(accounts.database, session)).toBe(false);
+  });
+});

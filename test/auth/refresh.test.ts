@@ -1,0 +1,191 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Tokens } from "../../src/modules/auth/model.ts";
+import { createRefreshTokens } from "../../src/modules/auth/refresh-tokens.ts";
+import { type Accounts, JWT_SECRET, readJson, readProblem, startAccounts } from "./start-accounts.ts";
+
+let accounts: Accounts;
+beforeAll(async () => {
+  accounts = await startAccounts();
+});
+afterAll(() => accounts.stop());
+
+const show = (refresh_token: string) => accounts.call("/auth/refresh", { json: { refresh_token } });
+const refresh = async (token: string) => readJson<Tokens>(await show(token));
+const sessionOf = (token: string) => createRefreshTokens(JWT_SECRET).read(token)?.sessionId ?? "";
+/** As if the last refresh had been so long ago. */
+const waitSeconds = (token: string, seconds: number) =>
+  accounts.database`update sessions set rotated_at = rotated_at - make_interval(secs => ${seconds}::float8) where id = ${sessionOf(token)}`;
+
+const refused = { status: 401, code: "unauthorized" };
+const reused = { status: 401, code: "token_reused" };
+
+test("gives a new pair of tokens that work, for the same session", async () => {
+  const first = await accounts.register();
+  const second = await refresh(first.refresh_token);
+  expect(second.user).toEqual(first.user);
+  expect(second.refresh_token).not.toBe(first.refresh_token);
+  expect(sessionOf(second.refresh_token)).toBe(sessionOf(first.refresh_token));
+  expect((await accounts.call("/me", { token: second.access_token })).status).toBe(200);
+  const third = await refresh(second.refresh_token);
+  expect((await accounts.call("/me", { token: third.access_token })).status).toBe(200);
+});
+
+test("the direct predecessor gets the same successor again within 10 s", async () => {
+  const first = await accounts.register();
+  const second = await refresh(first.refresh_token);
+  await waitSeconds(first.refresh_token, 9);
+  const again = await refresh(first.refresh_token);
+  expect(again.refresh_token).toBe(second.refresh_token);
+  expect((await accounts.call("/me", { token: again.access_token })).status).toBe(200);
+  expect((await refresh(second.refresh_token)).refresh_token).not.toBe(second.refresh_token);
+});
+
+test("the predecessor shown after 10 s ends the session, its tokens and its sockets", async () => {
+  const first = await accounts.register();
+  const second = await refresh(first.refresh_token);
+  await waitSeconds(first.refresh_token, 11);
+  accounts.ended.length = 0;
+  expect(await readProblem(await show(first.refresh_token))).toEqual(reused);
+  expect(accounts.ended).toEqual([{ ids: [sessionOf(first.refresh_token)], reason: "token_reused" }]);
+  expect(await readProblem(await show(second.refresh_token))).toEqual(refused);
+  expect(await readProblem(await accounts.call("/me", { token: second.access_token }))).toEqual(refused);
+});
+
+test("an older generation ends the session even within 10 s, and only this session", async () => {
+  const first = await accounts.register();
+  const other = await accounts.login(first.user.email);
+  const second = await refresh(first.refresh_token);
+  const third = await refresh(second.refresh_token);
+  expect(await readProblem(await show(first.refresh_token))).toEqual(reused);
+  expect(await readProblem(await show(third.refresh_token))).toEqual(refused);
+  expect((await show(other.refresh_token)).status).toBe(200);
+});
+
+test("a session that was ended for reuse is announced once", async () => {
+  const first = await accounts.register();
+  await refresh((await refresh(first.refresh_token)).refresh_token);
+  accounts.ended.length = 0;
+  const answers = await Promise.all(Array.from({ length: 8 }, () => show(first.refresh_token)));
+  expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([401]));
+  expect(accounts.ended).toHaveLength(1);
+});
+
+test("16 refreshes at once: one moves the session, all get the same successor", async () => {
+  const first = await accounts.register();
+  const answers = await Promise.all(Array.from({ length: 16 }, () => show(first.refresh_token)));
+  expect(answers.map(({ status }) => status)).toEqual(Array(16).fill(200));
+  const tokens = await Promise.all(answers.map((answer) => readJson<Tokens>(answer)));
+  expect(new Set(tokens.map(({ refresh_token }) => refresh_token)).size).toBe(1);
+  const [row] = await accounts.database`select generation from sessions where id = ${sessionOf(first.refresh_token)}`;
+  expect(row?.generation).toBe(1);
+  expect((await show(tokens[0]?.refresh_token ?? "")).status).toBe(200);
+});
+
+test("a token with any bit changed is refused, and ends nothing", async () => {
+  const { refresh_token } = await accounts.register();
+  const text = refresh_token.slice(4);
+  const bytes = Buffer.from(text, "base64url");
+  const forged = [0, 15, 16, 19, 20, 51].map((at) => {
+    const copy = Buffer.from(bytes);
+    copy[at] = (copy[at] ?? 0) ^ 1;
+    return `prt_${copy.toString("base64url")}`;
+  });
+  // The last character carries four bits that decode to nothing.
+  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const respelled = `prt_${text.slice(0, -1)}${alphabet[alphabet.indexOf(text.at(-1) ?? "") + 1]}`;
+  for (const token of [
+    ...forged,
+    respelled,
+    `${refresh_token}A`,
+    refresh_token.slice(0, -1),
+    text,
+    "prt_",
+    "x",
+    `${refresh_token}\n`,
+  ])
+    expect(await readProblem(await show(token))).toEqual(refused);
+  expect((await show(refresh_token)).status).toBe(200);
+});
+
+test("a forged older generation does not end the session", async () => {
+  const first = await accounts.register();
+  const second = await refresh(first.refresh_token);
+  const third = await refresh(second.refresh_token);
+  const forged = createRefreshTokens("a secret of somebody else, just as long").create({
+    sessionId: sessionOf(first.refresh_token),
+    generation: 0,
+    refreshKey: Buffer.alloc(32),
+  });
+  expect(await readProblem(await show(forged))).toEqual(refused);
+  expect((await show(third.refresh_token)).status).toBe(200);
+});
+
+test("neither the server's secret nor a copy of the database makes a token", async () => {
+  const { refresh_token } = await accounts.register();
+  const sessionId = sessionOf(refresh_token);
+  const [row] = await accounts.database<
+    { refresh_key: Uint8Array }[]
+  >`select refresh_key from sessions where id = ${sessionId}`;
+  const refreshKey = row?.refresh_key ?? Buffer.alloc(0);
+  const withSecretOnly = createRefreshTokens(JWT_SECRET).create({
+    sessionId,
+    generation: 0,
+    refreshKey: Buffer.alloc(32),
+  });
+  const withRowOnly = createRefreshTokens("not the secret").create({ sessionId, generation: 0, refreshKey });
+  for (const token of [withSecretOnly, withRowOnly]) expect(await readProblem(await show(token))).toEqual(refused);
+  expect(createRefreshTokens(JWT_SECRET).create({ sessionId, generation: 0, refreshKey })).toBe(refresh_token);
+});
+
+test("a token from the future of a restored database is refused, and ends nothing", async () => {
+  const first = await accounts.register();
+  const second = await refresh(first.refresh_token);
+  await accounts.database`update sessions set generation = 0 where id = ${sessionOf(first.refresh_token)}`;
+  expect(await readProblem(await show(second.refresh_token))).toEqual(refused);
+  expect((await show(first.refresh_token)).status).toBe(200);
+});
+
+test("a session ends after 30 idle days, and after 90 days whatever happens", async () => {
+  const { refresh_token } = await accounts.register();
+  const id = sessionOf(refresh_token);
+  const days = async () => {
+    const [row] = await accounts.database<{ days: number }[]>`
+      select round(extract(epoch from expires_at - now()) / 86400)::int as days from sessions where id = ${id}`;
+    return row?.days;
+  };
+  expect(await days()).toBe(30);
+  await accounts.database`update sessions set created_at = now() - interval '80 days' where id = ${id}`;
+  const second = await refresh(refresh_token);
+  expect(await days()).toBe(10);
+  await accounts.database`update sessions set expires_at = now() where id = ${id}`;
+  expect(await readProblem(await show(second.refresh_token))).toEqual(refused);
+});
+
+test("a disabled user gets no new tokens", async () => {
+  const { user, refresh_token } = await accounts.register();
+  await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
+  expect(await readProblem(await show(refresh_token))).toEqual(refused);
+});
+
+test("logout ends the session with any of its tokens, again and again 204", async () => {
+  const logout = (refresh_token: string) => accounts.call("/auth/logout", { json: { refresh_token } });
+  const first = await accounts.register();
+  const other = await accounts.login(first.user.email);
+  const second = await refresh(first.refresh_token);
+  accounts.ended.length = 0;
+  for (const token of [first.refresh_token, second.refresh_token, "prt_nothing", second.refresh_token]) {
+    const response = await logout(token);
+    expect(response.status).toBe(204);
+    expect(await response.text()).toBe("");
+  }
+  expect(accounts.ended).toEqual([{ ids: [sessionOf(first.refresh_token)], reason: "logout" }]);
+  expect(await readProblem(await show(second.refresh_token))).toEqual(refused);
+  expect(await readProblem(await accounts.call("/me", { token: second.access_token }))).toEqual(refused);
+  expect((await accounts.call("/me", { token: other.access_token })).status).toBe(200);
+});
+
+test("a body without the token is invalid", async () => {
+  for (const path of ["/auth/refresh", "/auth/logout"])
+    for (const json of [{}, { refresh_token: 1 }, { refresh_token: "x".repeat(201) }, { refresh_token: "x", more: 1 }])
+      expect(await readProblem(await accounts.call(path, { json }))).toEqual({ status: 422, code: "invalid" });
+});

@@ -1,0 +1,229 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Session, Tokens } from "../../src/modules/auth/model.ts";
+import { type Accounts, PASSWORD, readJson, readProblem, startAccounts } from "./start-accounts.ts";
+
+let accounts: Accounts;
+beforeAll(async () => {
+  accounts = await startAccounts({ trustedProxies: ["127.0.0.1"] });
+});
+afterAll(() => accounts.stop());
+
+type SessionPage = { data: Session[]; next_cursor: string | null };
+const refused = { status: 401, code: "unauthorized" };
+const list = async (token: string, query = "") =>
+  readJson<SessionPage>(await accounts.call(`/me/sessions${query}`, { token }));
+const end = (token: string, id: string) => accounts.call(`/me/sessions/${id}`, { token, method: "DELETE" });
+const isGood = async ({ access_token }: Tokens) => (await accounts.call("/me", { token: access_token })).status === 200;
+const currentOf = async ({ access_token }: Tokens) => (await accounts.auth.identify(access_token)).sessionId;
+
+test("every route of the account needs a credential", async () => {
+  const routes: [string, string, unknown?][] = [
+    ["GET", "/me"],
+    ["PATCH", "/me", {}],
+    ["DELETE", "/me", { password: PASSWORD }],
+    ["GET", "/me/preferences"],
+    ["PUT", "/me/preferences", {}],
+    ["POST", "/me/password", { current_password: PASSWORD, new_password: PASSWORD }],
+    ["GET", "/me/sessions"],
+    ["DELETE", "/me/sessions/00000000-0000-7000-8000-000000000000"],
+    ["GET", "/me/export"],
+    ["POST", "/auth/ticket"],
+  ];
+  for (const [method, path, json] of routes) {
+    const response = await accounts.call(path, { method, json });
+    expect(response.headers.get("www-authenticate")).toBe("Bearer");
+    expect({ method, path, ...(await readProblem(response)) }).toEqual({ method, path, ...refused });
+  }
+});
+
+describe("sessions", () => {
+  test("are listed newest first, with where they come from", async () => {
+    const first = await accounts.register();
+    const login = await accounts.call("/auth/login", {
+      json: { email: first.user.email, password: PASSWORD },
+      headers: { "user-agent": `Browser ${"x".repeat(300)}`, "x-forwarded-for": "6.6.6.6, 203.0.113.7" },
+    });
+    const second = await readJson<Tokens>(login);
+    const page = await list(second.access_token);
+    expect(page.next_cursor).toBeNull();
+    expect(page.data.map(({ id, current }) => ({ id, current }))).toEqual([
+      { id: await currentOf(second), current: true },
+      { id: await currentOf(first), current: false },
+    ]);
+    expect(page.data[0]?.user_agent).toHaveLength(200);
+    expect(page.data[0]?.ip_address).toBe("203.0.113.7");
+    expect(page.data[1]?.ip_address).toBe("127.0.0.1");
+    expect(Object.keys(page.data[0] ?? {}).sort()).toEqual([
+      "created_at",
+      "current",
+      "expires_at",
+      "id",
+      "ip_address",
+      "last_used_at",
+      "user_agent",
+    ]);
+  });
+
+  test("come in pages", async () => {
+    const first = await accounts.register();
+    for (let count = 0; count < 4; count++) await accounts.login(first.user.email);
+    const seen: string[] = [];
+    let cursor = "";
+    do {
+      const page = await list(first.access_token, `?limit=2${cursor && `&cursor=${cursor}`}`);
+      seen.push(...page.data.map(({ id }) => id));
+      cursor = page.next_cursor ?? "";
+    } while (cursor);
+    expect(seen).toHaveLength(5);
+    expect(seen).toEqual([...new Set(seen)].sort().reverse());
+    const forged = Buffer.from(JSON.stringify(["v1", "no id"])).toString("base64url");
+    for (const bad of ["x", forged])
+      expect(
+        await readProblem(await accounts.call(`/me/sessions?cursor=${bad}`, { token: first.access_token })),
+      ).toEqual({
+        status: 400,
+        code: "bad_cursor",
+      });
+  });
+
+  test("are ended one by one; the socket follows, the others stay", async () => {
+    const first = await accounts.register();
+    const second = await accounts.login(first.user.email);
+    const id = await currentOf(second);
+    expect(await isGood(second)).toBe(true);
+    accounts.ended.length = 0;
+    expect((await end(first.access_token, id)).status).toBe(204);
+    expect(accounts.ended).toEqual([{ ids: [id], reason: "ended" }]);
+    expect(await isGood(second)).toBe(false);
+    expect((await accounts.call("/auth/refresh", { json: { refresh_token: second.refresh_token } })).status).toBe(401);
+    expect(await isGood(first)).toBe(true);
+    expect((await list(first.access_token)).data).toHaveLength(1);
+    expect((await end(first.access_token, id)).status).toBe(404);
+  });
+
+  test("of others are neither seen nor ended", async () => {
+    const owner = await accounts.register();
+    const outsider = await accounts.register();
+    const id = await currentOf(owner);
+    accounts.ended.length = 0;
+    expect(await readProblem(await end(outsider.access_token, id))).toEqual({ status: 404, code: "not_found" });
+    expect((await list(outsider.access_token)).data.map((session) => session.id)).not.toContain(id);
+    expect(await isGood(owner)).toBe(true);
+    expect(accounts.ended).toEqual([]);
+    expect((await end(owner.access_token, "no-id")).status).toBe(422);
+  });
+
+  test("one can end the session one is in", async () => {
+    const tokens = await accounts.register();
+    expect((await end(tokens.access_token, await currentOf(tokens))).status).toBe(204);
+    expect(await isGood(tokens)).toBe(false);
+  });
+
+  test("ended ones can be found by other instances", async () => {
+    const tokens = await accounts.register();
+    const id = await currentOf(tokens);
+    expect(await accounts.auth.findEndedSessions(5_000)).not.toContainEqual({ id, reason: "logout" });
+    await accounts.call("/auth/logout", { json: { refresh_token: tokens.refresh_token } });
+    expect(await accounts.auth.findEndedSessions(5_000)).toContainEqual({ id, reason: "logout" });
+    await accounts.database`update sessions set revoked_at = now() - interval '6 s' where id = ${id}`;
+    expect(await accounts.auth.findEndedSessions(5_000)).not.toContainEqual({ id, reason: "logout" });
+  });
+
+  test("that ended or expired a day ago are swept, with spent tickets; live ones stay", async () => {
+    const kept = await accounts.register();
+    const [revoked, expired, fresh] = await Promise.all([1, 2, 3].map(() => accounts.login(kept.user.email)));
+    if (!revoked || !expired || !fresh) throw new Error("three logins");
+    const ids = await Promise.all([revoked, expired, fresh, kept].map(currentOf));
+    const [revokedId = "", expiredId = "", freshId = ""] = ids;
+    const { sql } = { sql: accounts.database };
+    await sql`update sessions set revoked_at = now() - interval '25 hours' where id = ${revokedId}`;
+    await sql`update sessions set expires_at = now() - interval '25 hours' where id = ${expiredId}`;
+    await sql`update sessions set revoked_at = now() - interval '23 hours' where id = ${freshId}`;
+    await accounts.auth.createTicket(await accounts.auth.identify(kept.access_token));
+    await sql`update tickets set expires_at = now() - interval '1 s'`;
+    const { ticket } = await accounts.auth.createTicket(await accounts.auth.identify(kept.access_token));
+    expect(await accounts.auth.sweepAccounts()).toEqual({ sessions: 2, tickets: 1 });
+    const left = await sql<{ id: string }[]>`select id from sessions where id in ${sql(ids)}`;
+    expect(left.map(({ id }) => id).sort()).toEqual([freshId, await currentOf(kept)].sort());
+    expect((await accounts.auth.redeemTicket(ticket)).user.id).toBe(kept.user.id);
+  });
+});
+
+describe("password", () => {
+  const change = (token: string, current_password: string, new_password: string) =>
+    accounts.call("/me/password", { token, json: { current_password, new_password } });
+  const login = async (email: string, password: string) =>
+    (await accounts.call("/auth/login", { json: { email, password } })).status;
+
+  test("is changed and ends all other sessions, not this one", async () => {
+    const first = await accounts.register();
+    const others = [await accounts.login(first.user.email), await accounts.login(first.user.email)];
+    const stranger = await accounts.register();
+    const otherIds = await Promise.all(others.map(currentOf));
+    accounts.ended.length = 0;
+    expect((await change(first.access_token, PASSWORD, "a better one")).status).toBe(204);
+    expect(accounts.ended).toEqual([{ ids: expect.arrayContaining(otherIds), reason: "password_changed" }]);
+    expect(accounts.ended[0]?.ids).toHaveLength(2);
+    for (const other of others) expect(await isGood(other)).toBe(false);
+    expect(await isGood(first)).toBe(true);
+    expect((await accounts.call("/auth/refresh", { json: { refresh_token: first.refresh_token } })).status).toBe(200);
+    expect(await isGood(stranger)).toBe(true);
+    expect(await login(first.user.email, PASSWORD)).toBe(401);
+    expect(await login(first.user.email, "a better one")).toBe(200);
+  });
+
+  test("stays when the current one is wrong or the new one is none", async () => {
+    const first = await accounts.register();
+    const other = await accounts.login(first.user.email);
+    expect(await readProblem(await change(first.access_token, "wrong", "a better one"))).toEqual({
+      status: 403,
+      code: "forbidden",
+    });
+    for (const bad of ["short", "x".repeat(129)])
+      expect((await change(first.access_token, PASSWORD, bad)).status).toBe(422);
+    expect(await isGood(other)).toBe(true);
+    expect(await login(first.user.email, PASSWORD)).toBe(200);
+  });
+
+  test("two changes at once: one wins, the other is told", async () => {
+    const first = await accounts.register();
+    const wanted = ["the first of two", "the second of two"];
+    const answers = await Promise.all(wanted.map((password) => change(first.access_token, PASSWORD, password)));
+    const statuses = answers.map(({ status }) => status);
+    expect(statuses.filter((status) => status === 204)).toHaveLength(1);
+    // The loser either met the lock or came so late that its current password was no longer right.
+    expect([403, 409]).toContain(statuses.find((status) => status !== 204) ?? 0);
+    expect(await login(first.user.email, wanted[statuses.indexOf(204)] ?? "")).toBe(200);
+  });
+});
+
+describe("deleting the account", () => {
+  const remove = (token: string, password: unknown) =>
+    accounts.call("/me", { token, method: "DELETE", json: { password } });
+
+  test("takes away all that is personal, ends the sessions, and frees the address", async () => {
+    const gone = await accounts.register();
+    const other = await accounts.login(gone.user.email);
+    const ids = await Promise.all([gone, other].map(currentOf));
+    accounts.ended.length = 0;
+    expect((await remove(gone.access_token, PASSWORD)).status).toBe(204);
+    expect(accounts.ended).toEqual([{ ids: expect.arrayContaining(ids), reason: "user_deleted" }]);
+    for (const tokens of [gone, other]) expect(await isGood(tokens)).toBe(false);
+    expect((await accounts.call("/auth/refresh", { json: { refresh_token: other.refresh_token } })).status).toBe(401);
+    expect(await accounts.database`select 1 from users where id = ${gone.user.id}`).toHaveLength(0);
+    const rows =
+      await accounts.database`select user_id, user_agent, ip_address from sessions where id in ${accounts.database(ids)}`;
+    expect([...rows]).toEqual([1, 2].map(() => ({ user_id: null, user_agent: null, ip_address: null })));
+    const found = await accounts.auth.findEndedSessions(5_000);
+    for (const id of ids) expect(found).toContainEqual({ id, reason: "user_deleted" });
+    expect((await accounts.register(gone.user.email)).user.id).not.toBe(gone.user.id);
+  });
+
+  test("needs the password", async () => {
+    const kept = await accounts.register();
+    expect(await readProblem(await remove(kept.access_token, "wrong"))).toEqual({ status: 403, code: "forbidden" });
+    expect((await remove(kept.access_token, 1)).status).toBe(422);
+    expect((await accounts.call("/me", { token: kept.access_token, method: "DELETE" })).status).toBe(422);
+    expect(await isGood(kept)).toBe(true);
+  });
+});

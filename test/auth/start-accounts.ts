@@ -1,0 +1,99 @@
+import { Elysia } from "elysia";
+import { createAuthenticate } from "../../src/http/authenticate.ts";
+import { jsonBody } from "../../src/http/body.ts";
+import { createReadClientAddress } from "../../src/http/client-address.ts";
+import { createErrorHandler } from "../../src/http/error-handler.ts";
+import { requestId } from "../../src/http/request-id.ts";
+import type { EndReason, Tokens } from "../../src/modules/auth/model.ts";
+import { createAuthRoutes } from "../../src/modules/auth/routes.ts";
+import { createAuthService } from "../../src/modules/auth/service.ts";
+import { createPasswords } from "../../src/modules/users/passwords.ts";
+import { createUserRoutes } from "../../src/modules/users/routes.ts";
+import { createUserService } from "../../src/modules/users/service.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+export const JWT_SECRET = "a secret of the tests, long enough to be one";
+export const PASSWORD = "correct horse battery";
+
+type Options = {
+  registration?: "open" | "closed";
+  trustedProxies?: string[];
+  database?: Awaited<ReturnType<typeof createTestDatabase>>["database"];
+};
+type Call = { token?: string; method?: string; json?: unknown; headers?: Record<string, string> };
+
+/** The accounts alone behind HTTP, with their services at hand and cheap hashes. */
+export async function startAccounts({ registration = "open", trustedProxies = [], ...options }: Options = {}) {
+  const database = options.database ?? (await createTestDatabase()).database;
+  const ended: { ids: string[]; reason: EndReason }[] = [];
+  const users = createUserService({ database, passwords: createPasswords({ memoryKib: 64, passes: 1 }) });
+  const onSessionsEnded = (ids: string[], reason: EndReason) => void ended.push({ ids, reason });
+  const auth = createAuthService({
+    database,
+    users,
+    jwtSecret: JWT_SECRET,
+    registration,
+    log: silentLog,
+    onSessionsEnded,
+  });
+  const authenticate = createAuthenticate(auth.identify);
+  const readClientAddress = createReadClientAddress(trustedProxies);
+  const app = new Elysia({ normalize: false, aot: true })
+    .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
+    .use(requestId)
+    .use(jsonBody)
+    .use(createAuthRoutes({ auth, authenticate, readClientAddress }))
+    .use(createUserRoutes({ users, authenticate, log: silentLog }))
+    .listen({ port: 0, hostname: "127.0.0.1" });
+  const url = `http://127.0.0.1:${app.server?.port}/api/v1`;
+
+  async function call(path: string, { token, method, json, headers = {} }: Call = {}): Promise<Response> {
+    return fetch(url + path, {
+      method: method ?? (json === undefined ? "GET" : "POST"),
+      headers: {
+        ...headers,
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(json !== undefined && { "content-type": "application/json" }),
+      },
+      ...(json !== undefined && { body: JSON.stringify(json) }),
+    });
+  }
+
+  let count = 0;
+  async function register(email = `user${++count}@example.com`): Promise<Tokens> {
+    const response = await call("/auth/register", { json: { email, password: PASSWORD } });
+    if (response.status !== 201) throw new Error(`register: ${response.status} ${await response.text()}`);
+    return readJson<Tokens>(response);
+  }
+
+  return {
+    url,
+    database,
+    users,
+    auth,
+    /** What the realtime hub would have been told. */
+    ended,
+    call,
+    register,
+    async login(email: string): Promise<Tokens> {
+      return readJson<Tokens>(await call("/auth/login", { json: { email, password: PASSWORD } }));
+    },
+    async stop() {
+      await app.stop(true);
+      if (!options.database) await database.end();
+    },
+  };
+}
+
+export type Accounts = Awaited<ReturnType<typeof startAccounts>>;
+
+export async function readJson<T>(response: Response): Promise<T> {
+  return (await response.json()) as T;
+}
+
+/** The status and problem code of an answer, for one-line expectations. */
+export async function readProblem(response: Response): Promise<{ status: number; code: string }> {
+  const { code } = await readJson<{ code: string }>(response);
+  return { status: response.status, code };
+}

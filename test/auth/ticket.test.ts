@@ -1,0 +1,69 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { Problem } from "../../src/lib/problem.ts";
+import type { Ticket, Tokens } from "../../src/modules/auth/model.ts";
+import { type Accounts, readJson, startAccounts } from "./start-accounts.ts";
+
+let accounts: Accounts;
+beforeAll(async () => {
+  accounts = await startAccounts();
+});
+afterAll(() => accounts.stop());
+
+async function getTicket({ access_token }: Tokens): Promise<string> {
+  const response = await accounts.call("/auth/ticket", { method: "POST", token: access_token });
+  expect(response.status).toBe(200);
+  const body = await readJson<Ticket>(response);
+  expect(body).toEqual({ ticket: expect.stringMatching(/^ptk_[\w-]{43}$/), expires_in: 30 });
+  return body.ticket;
+}
+
+async function codeOf(ticket: string): Promise<string> {
+  const error = await accounts.auth.redeemTicket(ticket).then(
+    () => "redeemed",
+    (reason: unknown) => reason,
+  );
+  return error instanceof Problem ? error.code : String(error);
+}
+
+test("stands for the caller, and ends when their token does", async () => {
+  const tokens = await accounts.register();
+  expect(await accounts.auth.redeemTicket(await getTicket(tokens))).toEqual(
+    await accounts.auth.identify(tokens.access_token),
+  );
+});
+
+test("is good once, even for 16 at the same time", async () => {
+  const ticket = await getTicket(await accounts.register());
+  const codes = await Promise.all(Array.from({ length: 16 }, () => codeOf(ticket)));
+  expect(codes.sort()).toEqual(["redeemed", ...Array(15).fill("unauthorized")]);
+});
+
+test("is good for 30 s", async () => {
+  const tokens = await accounts.register();
+  const late = await getTicket(tokens);
+  await accounts.database`update tickets set expires_at = expires_at - interval '30 s'`;
+  expect(await codeOf(late)).toBe("unauthorized");
+  const inTime = await getTicket(tokens);
+  await accounts.database`update tickets set expires_at = expires_at - interval '29 s'`;
+  expect(await codeOf(inTime)).toBe("redeemed");
+});
+
+test("is refused after its session or its token has ended", async () => {
+  const tokens = await accounts.register();
+  const ticket = await getTicket(tokens);
+  await accounts.call("/auth/logout", { json: { refresh_token: tokens.refresh_token } });
+  expect(await codeOf(ticket)).toBe("unauthorized");
+  const later = await getTicket(await accounts.register());
+  await accounts.database`update tickets set credential_expires_at = now()`;
+  expect(await codeOf(later)).toBe("unauthorized");
+});
+
+test("is stored as a hash only, and nothing else is a ticket", async () => {
+  const tokens = await accounts.register();
+  const ticket = await getTicket(tokens);
+  const rows = await accounts.database<{ hash: Uint8Array }[]>`select hash from tickets`;
+  expect(rows.some(({ hash }) => Buffer.from(hash).toString("base64url") === ticket.slice(4))).toBe(false);
+  for (const other of ["", "x", `${ticket}x`, ticket.slice(0, -1), `ptk_${"A".repeat(43)}`, tokens.access_token])
+    expect(await codeOf(other)).toBe("unauthorized");
+  expect(await codeOf(ticket)).toBe("redeemed");
+});

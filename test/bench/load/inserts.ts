@@ -1,0 +1,46 @@
+// Load process: the same rows as the sends of Parley, written by nothing but a driver, batch after batch.
+import postgres from "postgres";
+import { serveSteps } from "../support/load.ts";
+
+export type InsertsStep =
+  | { step: "open"; databaseUrl: string; conversations: string[]; authorId: string; contentChars: number }
+  | { step: "run"; durationMs: number; batchRows: number };
+
+let sql: postgres.Sql;
+let setup: Extract<InsertsStep, { step: "open" }>;
+const seqs = new Map<string, number>();
+let n = 0;
+
+async function open(step: Extract<InsertsStep, { step: "open" }>) {
+  setup = step;
+  sql = postgres(step.databaseUrl, { max: 1 });
+  const rows = await sql<{ id: string; last_seq: string }[]>`
+    select id, last_seq from conversations where id = any (${step.conversations}::uuid[])`;
+  for (const { id, last_seq } of rows) seqs.set(id, Number(last_seq));
+  return {};
+}
+
+async function run(durationMs: number, batchRows: number) {
+  const content = "x".repeat(setup.contentChars);
+  const untilMs = performance.now() + durationMs;
+  let rows = 0;
+  while (performance.now() < untilMs) {
+    const batch = Array.from({ length: batchRows }, () => {
+      n += 1;
+      const conversation = setup.conversations[n % setup.conversations.length] ?? "";
+      const seq = (seqs.get(conversation) ?? 0) + 1;
+      seqs.set(conversation, seq);
+      return { id: Bun.randomUUIDv7(), conversation, seq, clientId: `insert-${n}` };
+    });
+    await sql`
+      insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
+      select x.id, x.conversation, x.seq, 'user', ${setup.authorId}, ${content}, x.client_id
+      from unnest(${batch.map(({ id }) => id)}::uuid[], ${batch.map(({ conversation }) => conversation)}::uuid[],
+        ${batch.map(({ seq }) => seq)}::bigint[], ${batch.map(({ clientId }) => clientId)}::text[])
+        as x (id, conversation, seq, client_id)`;
+    rows += batchRows;
+  }
+  return { rows };
+}
+
+serveSteps((step: InsertsStep) => (step.step === "open" ? open(step) : run(step.durationMs, step.batchRows)));

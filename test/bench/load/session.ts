@@ -1,0 +1,42 @@
+import { type DialectName, dialects } from "./dialects.ts";
+import { connectAll, type Wire } from "./wire.ts";
+
+export type Target = { dialect: DialectName; url: string; token: string };
+
+/** Called for every ack and push, with its size. */
+type Listener = { onAck(index: number): void; onPush(index: number, bytes: number): void };
+
+/** Many connections to one server, all of them known to it. */
+export async function openSessions(target: Target, count: number, listener: Listener) {
+  const dialect = dialects[target.dialect];
+  const ready = createCountdown(count);
+  const wires = await connectAll(
+    Array.from({ length: count }, (_, index) => ({
+      url: `${target.url}${dialect.path}`,
+      headers: dialect.headers(target.token),
+      onText(payload: Buffer, wire: Wire) {
+        const meaning = dialect.read(payload);
+        if (meaning === "ack") listener.onAck(index);
+        else if (meaning === "push") listener.onPush(index, payload.length);
+        else if (meaning === "ready") ready.step();
+        else if (meaning === "keepalive") wire.send(dialect.keepalive);
+      },
+    })),
+  );
+  if (dialect.hello) for (const wire of wires) wire.send(dialect.hello);
+  await ready.done;
+  return { wires, dialect };
+}
+
+/** A promise that is fulfilled by the last of so many steps. */
+export function createCountdown(steps: number): { step(): void; done: Promise<void> } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let left = steps;
+  return {
+    step() {
+      left -= 1;
+      if (left === 0) resolve();
+    },
+    done: promise,
+  };
+}

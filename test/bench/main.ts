@@ -1,0 +1,57 @@
+// Measures Parley beside what it is compared with: `make bench`, or `bun test/bench/main.ts [--rounds=N] [ROW…]`.
+// docs/benchmarks.md tells what each row is. Ends with 1 when a bound is missed.
+import { cpus } from "node:os";
+import { measureFanOut } from "./rows/fan-out.ts";
+import { measureMemory } from "./rows/memory.ts";
+import { measureSends } from "./rows/sends.ts";
+import { measureStart } from "./rows/start.ts";
+import { type BenchPostgres, startPostgres } from "./support/postgres.ts";
+import { isMissed, type Line, printLines } from "./support/report.ts";
+import type { Row } from "./support/row.ts";
+import { undoAll } from "./support/temporary.ts";
+
+const ROUNDS = 5;
+const rows: Record<string, Row> = {
+  sends: measureSends,
+  "fan-out": measureFanOut,
+  memory: measureMemory,
+  start: measureStart,
+};
+
+const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
+const names = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+const rounds = Number(options.find((option) => option.startsWith("--rounds="))?.slice("--rounds=".length) ?? ROUNDS);
+const unknown = names.filter((name) => !rows[name]);
+if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
+  console.error(`Usage: main.ts [--rounds=N] [ROW…], with rows of: ${Object.keys(rows).join(", ")}.`);
+  process.exit(2);
+}
+
+for (const signal of ["SIGINT", "SIGTERM"] as const)
+  process.once(signal, async () => {
+    await undoAll();
+    process.exit(1);
+  });
+
+let postgres: Promise<BenchPostgres> | undefined;
+const getPostgres = () => {
+  postgres ??= startPostgres();
+  return postgres;
+};
+
+try {
+  const lines: Line[] = [];
+  const notes: string[] = [];
+  for (const name of names.length > 0 ? names : Object.keys(rows)) {
+    console.error(`${name}: 1 round to warm up and ${rounds} that count …`);
+    const report = await rows[name]?.({ rounds, getPostgres });
+    lines.push(...(report?.lines ?? []));
+    notes.push(...(report?.notes ?? []));
+  }
+  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, Bun ${Bun.version}, ${new Date().toISOString().slice(0, 10)}`;
+  console.log(`\nMedians of ${rounds} rounds; ${machine}\n\n${printLines(lines)}\n`);
+  for (const note of notes) console.log(`- ${note}`);
+  process.exitCode = lines.some(isMissed) ? 1 : 0;
+} finally {
+  await undoAll();
+}

@@ -1,0 +1,24 @@
+// What the runtime itself needs: publishes a fixed text to all who are subscribed, stores nothing, knows nobody.
+const frame = "x".repeat(Number(process.env.FRAME_BYTES));
+
+const server = Bun.serve<object>({
+  hostname: process.env.HOST ?? "127.0.0.1",
+  port: Number(process.env.PORT),
+  fetch(request, bun) {
+    if (bun.upgrade(request, { data: {} })) return undefined;
+    return new Response("ready");
+  },
+  websocket: {
+    message(socket, text) {
+      if (text === "hello") socket.send("ready");
+      else if (text === "subscribe") {
+        socket.subscribe("room");
+        socket.send("ack");
+      } else {
+        server.publish("room", frame);
+        socket.send("ack");
+      }
+    },
+  },
+});
+process.on("SIGTERM", () => process.exit(0));

@@ -1,0 +1,72 @@
+import { chmodSync, existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import postgres from "postgres";
+import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
+
+export type BenchPostgres = {
+  pid: number;
+  /** Makes an empty database. @returns its connection string. */
+  createDatabase(name: string): Promise<string>;
+  /** Writes out what is due, so that the work of one side is not charged to the other. */
+  checkpoint(): Promise<void>;
+  /** Transactions that were committed in a database so far. */
+  countCommits(name: string): Promise<number>;
+};
+
+const STATISTICS_DELAY_MS = 1_100;
+
+/**
+ * A private Postgres of the machine's oldest installed version, with default settings: fsync on, a commit is on the disk
+ * before it is answered. Only address, port and folder are set.
+ */
+export async function startPostgres(): Promise<BenchPostgres> {
+  const bin = findBinaries();
+  const folder = createTemporaryFolder();
+  const data = join(folder, "data");
+  const port = findFreePort();
+  // Postgres refuses to run as root.
+  const asPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
+  if (asPostgres.length > 0) await run(["chown", "postgres", folder]);
+  else chmodSync(folder, 0o700);
+  await run([...asPostgres, join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8"]);
+  const settings = { listen_addresses: "127.0.0.1", port: String(port), unix_socket_directories: folder };
+  const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  const control = [...asPostgres, join(bin, "pg_ctl"), "-D", data];
+  onEnd(() => run([...control, "stop", "-m", "immediate"]).catch(() => {}));
+  await run([...control, "start", "-w", "-l", join(data, "log"), "-o", flags.join(" ")]);
+  const pid = Number((await Bun.file(join(data, "postmaster.pid")).text()).split("\n")[0]);
+  const url = (name: string) => `postgres://postgres@127.0.0.1:${port}/${name}`;
+  const admin = postgres(url("postgres"), { max: 1 });
+  onEnd(() => admin.end({ timeout: 1 }));
+  return {
+    pid,
+    async createDatabase(name) {
+      await admin`create database ${admin(name)}`;
+      return url(name);
+    },
+    async checkpoint() {
+      await admin`checkpoint`;
+    },
+    async countCommits(name) {
+      // A connection tells its numbers at most once a second.
+      await Bun.sleep(STATISTICS_DELAY_MS);
+      const [row] = await admin<{ commits: string }[]>`
+        select xact_commit as commits from pg_stat_database where datname = ${name}`;
+      return Number(row?.commits);
+    },
+  };
+}
+
+function findBinaries(): string {
+  const root = "/usr/lib/postgresql";
+  const versions = existsSync(root) ? readdirSync(root).sort((a, b) => Number(a) - Number(b)) : [];
+  const version = versions.find((candidate) => existsSync(join(root, candidate, "bin/initdb")));
+  if (!version) throw new Error(`No Postgres below ${root}; \`make test\` installs it.`);
+  return join(root, version, "bin");
+}
+
+/** Waits for a command; what a daemon that it starts keeps open does not matter. */
+async function run(command: string[]): Promise<void> {
+  const child = Bun.spawn(command, { stdio: ["ignore", "ignore", "ignore"] });
+  if ((await child.exited) !== 0) throw new Error(`It failed: ${command.join(" ")}`);
+}

@@ -1,0 +1,87 @@
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
+
+const root = dirname(dirname(dirname(import.meta.dir)));
+const peers = join(root, "test/bench/peers");
+const START_TIMEOUT_MS = 30_000;
+/** Of the question whether a server is ready: it bounds what a start-up time can be off by. */
+const POLL_INTERVAL_MS = 2;
+
+export type Server = {
+  pid: number;
+  url: string;
+  /** From the start of the process to the first answer that says it is ready. */
+  readyAfterMs: number;
+  stop(): Promise<void>;
+};
+
+type Program = { command: string[]; environment: Record<string, string>; readyPath: string; cwd?: string };
+
+/** The executable under test; another one may be named for a comparison of builds. */
+export const executable = process.env.PARLEY ?? join(root, "dist/parley");
+
+/** Starts the compiled Parley. Without `databaseUrl` it starts the Postgres that it carries. */
+export async function startParley(options: {
+  databaseUrl?: string;
+  dataDir?: string;
+  /** Goes before the command: to start it as another user, say. */
+  prefix?: string[];
+}): Promise<Server> {
+  if (!existsSync(executable)) throw new Error(`${executable} is missing; \`make build\` makes it.`);
+  const dataDir = options.dataDir ?? createTemporaryFolder();
+  const { databaseUrl } = options;
+  return start({
+    command: [...(options.prefix ?? []), executable],
+    environment: { DATA_DIR: dataDir, ...(databaseUrl && { DATABASE_URL: databaseUrl }) },
+    readyPath: "/readyz",
+    cwd: dataDir,
+  });
+}
+
+/** Starts Socket.IO on Node with `pg`: one transaction for each message. */
+export const startSocketIo = (databaseUrl: string, poolSize: number): Promise<Server> =>
+  start({
+    command: ["node", join(peers, "socket-io-pg.mjs")],
+    environment: { DATABASE_URL: databaseUrl, POOL_SIZE: String(poolSize), NODE_ENV: "production" },
+    readyPath: "/ready",
+  });
+
+/** Starts a bare `Bun.serve` that publishes frames of so many bytes. */
+export const startBareBun = (frameBytes: number): Promise<Server> =>
+  start({
+    command: [process.execPath, join(peers, "bare-bun.ts")],
+    environment: { FRAME_BYTES: String(frameBytes) },
+    readyPath: "/ready",
+  });
+
+async function start({ command, environment, readyPath, cwd = root }: Program): Promise<Server> {
+  const port = findFreePort();
+  const url = `http://127.0.0.1:${port}`;
+  const startedAtMs = performance.now();
+  const child = Bun.spawn(command, {
+    cwd,
+    // Nothing else from outside: what is measured must not depend on who measures it.
+    env: { PATH: process.env.PATH ?? "", HOST: "127.0.0.1", PORT: String(port), ...environment },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const stop = async () => {
+    child.kill("SIGTERM");
+    await child.exited;
+  };
+  onEnd(stop);
+  while (!(await isReady(`${url}${readyPath}`))) {
+    if (child.exitCode !== null) throw new Error(`${command[0]} ended with ${child.exitCode}.`);
+    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error(`${command[0]} does not get ready.`);
+    await Bun.sleep(POLL_INTERVAL_MS);
+  }
+  return { pid: child.pid, url, readyAfterMs: performance.now() - startedAtMs, stop };
+}
+
+async function isReady(url: string): Promise<boolean> {
+  try {
+    return (await fetch(url)).ok;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,61 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const main = join(import.meta.dir, "../../src/main.ts");
+
+type RunOptions = { cwd?: string; env?: Record<string, string> };
+
+/** Starts the command line as a process of its own, with nothing of this one's environment but PATH. */
+export function spawnParley(args: string[], { cwd = tmpdir(), env = {} }: RunOptions = {}) {
+  return Bun.spawn([process.execPath, "--no-env-file", main, ...args], {
+    cwd,
+    env: { PATH: process.env.PATH ?? "", ...env },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+}
+
+/** Runs a command to its end. */
+export async function runParley(args: string[], options: RunOptions = {}) {
+  const child = spawnParley(args, options);
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { code, stdout, stderr };
+}
+
+/** An empty folder that is gone when the test is over: `using folder = createFolder()`. */
+export function createFolder() {
+  const path = mkdtempSync(join(tmpdir(), "parley-test-"));
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** A port that was free a moment ago. */
+export function findFreePort(): number {
+  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
+  const port = server.port;
+  void server.stop(true);
+  if (port === undefined) throw new Error("There is no free port.");
+  return port;
+}
+
+/**
+ * Asks until the answer has this status.
+ * @throws Error when it never has, within 15 seconds.
+ */
+export async function waitForStatus(url: string, status: number): Promise<void> {
+  let last: number | string = "nothing";
+  for (let tries = 0; tries < 300; tries += 1) {
+    last = await fetch(url).then(
+      (response) => response.status,
+      (error: Error) => error.message,
+    );
+    if (last === status) return;
+    await Bun.sleep(50);
+  }
+  throw new Error(`${url} never answered ${status}, but ${last}.`);
+}

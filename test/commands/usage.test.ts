@@ -1,0 +1,44 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { version } from "../../package.json";
+import { runParley } from "./run-parley.ts";
+
+// Starts several processes.
+setDefaultTimeout(30_000);
+
+const wrong: [string, string][] = [
+  ["fly", 'There is no command "fly"; `parley --help` lists what there is.'],
+  ["--fly", 'There is no option "--fly"; `parley --help` lists what there is.'],
+  ["serve --port 3", "`parley serve` has no option --port; `parley serve --help` shows what it takes."],
+  ["serve now", '`parley serve` takes no argument "now"; `parley serve --help` shows what it takes.'],
+  ["migrate -s", "`parley migrate` has no option -s; `parley migrate --help` shows what it takes."],
+  [
+    "migrate --status=yes",
+    "`parley migrate` cannot read its option --status; `parley migrate --help` shows what it takes.",
+  ],
+  ["config chekc", '`parley config` has no action "chekc"; `parley config --help` shows what it takes.'],
+  [
+    "config check now",
+    '`parley config check` takes no argument "now"; `parley config check --help` shows what it takes.',
+  ],
+  ["healthcheck -x", "`parley healthcheck` has no option -x; `parley healthcheck --help` shows what it takes."],
+  ["admin", "Say what to do; `parley admin --help` shows how."],
+];
+
+test.each(wrong)("parley %s is wrong usage: one sentence, exit code 2", async (args, sentence) => {
+  expect(await runParley(args.split(" "))).toEqual({ code: 2, stdout: "", stderr: `${sentence}\n` });
+});
+
+test("--version names the version", async () => {
+  expect(await runParley(["--version"])).toEqual({ code: 0, stdout: `parley ${version} (source)\n`, stderr: "" });
+});
+
+test("--help lists the commands, and each has a help of its own", async () => {
+  const { code, stdout, stderr } = await runParley(["--help"]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  const names = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name = ""]) => name);
+  expect(names).toEqual(["serve", "migrate", "admin", "config", "healthcheck"]);
+  const helps = await Promise.all(names.map((name) => runParley([name, "--help"])));
+  helps.forEach((help, index) => {
+    expect(help).toEqual({ code: 0, stdout: expect.stringContaining(`Usage: parley ${names[index]}`), stderr: "" });
+  });
+});

@@ -1,0 +1,243 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { type Conversation, METADATA_BYTES_MAX, TITLE_CHARS_MAX } from "../../src/modules/conversations/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let annaAccount: Account;
+let benAccount: Account;
+let anna: Rest;
+let ben: Rest;
+
+beforeAll(async () => {
+  parley = await startApp();
+  [annaAccount, benAccount] = await Promise.all([parley.register(), parley.register()]);
+  anna = createRest(parley, annaAccount);
+  ben = createRest(parley, benAccount);
+});
+afterAll(() => parley.stop());
+
+const metadataOf = (bytes: number) => ({ x: "ä".repeat((bytes - 8) / 2) });
+
+describe("create", () => {
+  test("with nothing but defaults", async () => {
+    const { status, headers, body } = await anna.ask<Conversation>("POST", "/conversations", {});
+    expect(status).toBe(201);
+    expect(headers.get("location")).toBe(`/api/v1/conversations/${body.id}`);
+    expect(body).toEqual({
+      id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-f]{4}-7/),
+      title: "",
+      kind: "direct",
+      model: null,
+      prompt_id: null,
+      reply_mode: "always",
+      metadata: {},
+      last_seq: 0,
+      role: "owner",
+      last_read_seq: 0,
+      unread: 0,
+      created_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+      updated_at: body.created_at,
+    });
+    expect((await anna.get<Conversation>(`/conversations/${body.id}`)).body).toEqual(body);
+  });
+
+  test("with everything", async () => {
+    const input = {
+      title: "Weather ☔",
+      kind: "group",
+      model: "offline/documents",
+      reply_mode: "mention",
+      metadata: { tags: ["a", { deep: null }], n: 1.5, "": true, 'quote"': "ä" },
+    };
+    const { body } = await anna.ask<Conversation>("POST", "/conversations", input);
+    expect(body).toMatchObject(input);
+    expect((await anna.get<Conversation>(`/conversations/${body.id}`)).body).toEqual(body);
+  });
+
+  test("a group is not answered at each line unless it is asked for", async () => {
+    const { body } = await anna.ask<Conversation>("POST", "/conversations", { kind: "group" });
+    expect(body.reply_mode).toBe("mention");
+  });
+
+  test("takes titles and metadata up to their limits", async () => {
+    const input = { title: "x".repeat(TITLE_CHARS_MAX), metadata: metadataOf(METADATA_BYTES_MAX) };
+    const { status, body } = await anna.ask<Conversation>("POST", "/conversations", input);
+    expect(status).toBe(201);
+    expect(body.metadata).toEqual(input.metadata);
+  });
+
+  const invalid: [string, unknown, string][] = [
+    ["a title too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "#/title"],
+    ["a title that is no text", { title: 1 }, "#/title"],
+    ["NUL in the title", { title: "a\0b" }, "#/title"],
+    ["an unknown kind", { kind: "public" }, "#/kind"],
+    ["an unknown reply mode", { reply_mode: "sometimes" }, "#/reply_mode"],
+    ["metadata too large", { metadata: metadataOf(METADATA_BYTES_MAX + 2) }, "#/metadata"],
+    ["metadata that is a list", { metadata: [] }, "#/metadata"],
+    ["metadata that is null", { metadata: null }, "#/metadata"],
+    ["a lone surrogate deep in the metadata", { metadata: { a: [{ "b/c": "\ud800" }] } }, "#/metadata/a/0/b~1c"],
+    ["an unknown field", { titel: "x" }, "#/titel"],
+    ["a field of the server", { last_seq: 7 }, "#/last_seq"],
+    ["an empty model", { model: "" }, "#/model"],
+  ];
+  test.each(invalid)("%s is 422 and says where", async (_name, input, pointer) => {
+    const count = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
+    const before = await count();
+    const problem = await anna.refused("POST", "/conversations", input);
+    expect(problem).toMatchObject({ status: 422, code: "invalid" });
+    expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
+    expect(await count()).toBe(before);
+  });
+
+  test("a model that is not configured is 422", async () => {
+    expect(await anna.refused("POST", "/conversations", { model: "openai/none" })).toMatchObject({
+      status: 422,
+      code: "unknown_model",
+    });
+  });
+
+  test("nobody gets in without a credential", async () => {
+    const response = await parley.fetch("/api/v1/conversations", { json: {} });
+    expect(response.status).toBe(401);
+  });
+});
+
+describe("read", () => {
+  test("answers 304 as long as nothing has changed, and anew after that", async () => {
+    const { id } = await createConversation(parley, annaAccount, [benAccount]);
+    const path = `/conversations/${id}`;
+    const first = await anna.get<Conversation>(path);
+    const etag = first.headers.get("etag") ?? "";
+    expect(etag).toMatch(/^"[\w-]+"$/);
+    for (const header of [etag, `W/${etag}`, `"other", ${etag}`, "*"]) {
+      const again = await anna.get(path, { "if-none-match": header });
+      expect(again).toMatchObject({ status: 304, body: null });
+      expect(again.headers.get("etag")).toBe(etag);
+    }
+    expect((await ben.get(path, { "if-none-match": etag })).status).toBe(200);
+    await ben.ask("POST", `${path}/messages`, { content: "new", reply: false });
+    const changed = await anna.get<Conversation>(path, { "if-none-match": etag });
+    expect(changed.status).toBe(200);
+    expect(changed.body).toMatchObject({ last_seq: 2, unread: 1 });
+    expect(changed.headers.get("etag")).not.toBe(etag);
+  });
+
+  test("an id in capital letters is the same conversation", async () => {
+    const { id } = await createConversation(parley, annaAccount);
+    expect((await anna.get<Conversation>(`/conversations/${id.toUpperCase()}`)).body.id).toBe(id);
+  });
+
+  test.each(["nope", "1", `${createId()}0`, "%00", "..%2fusers"])("an id %p that is no UUID is 422", async (id) => {
+    for (const [method, input] of [["GET"], ["PATCH", {}], ["DELETE"]] as const) {
+      const problem = await anna.refused(method, `/conversations/${id}`, input);
+      expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer: "#/params/id" }] });
+    }
+  });
+
+  test("one that does not exist is 404", async () => {
+    expect(await anna.refused("GET", `/conversations/${createId()}`)).toMatchObject({ status: 404, code: "not_found" });
+  });
+});
+
+describe("change", () => {
+  test("is stored, answered and pushed as an event", async () => {
+    const { id } = await createConversation(parley, annaAccount, [benAccount], { metadata: { old: 1 } });
+    const socket = await openSocket(parley.url, { token: benAccount.access_token });
+    await socket.ask({ type: "subscribe", conversation_id: id });
+    const change = { title: "New", model: "offline/documents", reply_mode: "mention", metadata: { new: 2 } };
+    const { status, body } = await anna.ask<Conversation>("PATCH", `/conversations/${id}`, change);
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ ...change, last_seq: 2, role: "owner" });
+    expect(body.metadata).toEqual({ new: 2 });
+    const push = await socket.waitFor((frame) => frame.type === "conversation.updated");
+    const { role: _r, last_read_seq: _l, unread: _u, ...shared } = body;
+    expect(push).toMatchObject({ conversation_id: id, seq: 2, data: shared });
+    expect(Object.keys(push.data ?? {}).sort()).toEqual(Object.keys(shared).sort());
+    const { body: events } = await ben.get<{ data: unknown[] }>(`/conversations/${id}/events?after_seq=1`);
+    expect(events.data).toEqual([push]);
+    await socket.close();
+  });
+
+  test("only what is named, and a model can be taken back", async () => {
+    const { id } = await createConversation(parley, annaAccount, [], { title: "T", model: "offline/documents" });
+    await anna.ask("PATCH", `/conversations/${id}`, { title: "" });
+    const { body } = await anna.ask<Conversation>("PATCH", `/conversations/${id}`, { model: null });
+    expect(body).toMatchObject({ title: "", model: null, reply_mode: "never", last_seq: 2 });
+  });
+
+  test("with nothing in it changes nothing, and is no event", async () => {
+    const { id } = await createConversation(parley, annaAccount);
+    const before = (await anna.get(`/conversations/${id}`)).body;
+    expect((await anna.ask("PATCH", `/conversations/${id}`, {})).body).toEqual(before);
+  });
+
+  const invalid: [string, unknown, string][] = [
+    ["a title too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "invalid"],
+    ["the kind, which stays what it is,", { kind: "group" }, "invalid"],
+    ["metadata too large", { metadata: metadataOf(METADATA_BYTES_MAX + 2) }, "invalid"],
+    ["a model that is not configured", { model: "openai/none" }, "unknown_model"],
+    ["a title of null", { title: null }, "invalid"],
+    ["a list", [], "invalid"],
+  ];
+  test.each(invalid)("%s is refused, and nothing changes", async (_name, input, code) => {
+    const { id } = await createConversation(parley, annaAccount);
+    const before = (await anna.get(`/conversations/${id}`)).body;
+    expect(await anna.refused("PATCH", `/conversations/${id}`, input)).toMatchObject({ status: 422, code });
+    expect((await anna.get(`/conversations/${id}`)).body).toEqual(before);
+  });
+});
+
+describe("delete", () => {
+  test("takes everything with it, tells those who listen, and then there is silence", async () => {
+    const { id } = await createConversation(parley, annaAccount, [benAccount]);
+    const other = await createConversation(parley, annaAccount, [benAccount]);
+    const path = `/conversations/${id}`;
+    const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "hi", reply: true });
+    await anna.ask("PATCH", path, { title: "short life" });
+    const sockets = await Promise.all(
+      [annaAccount, benAccount].map((account) => openSocket(parley.url, { token: account.access_token })),
+    );
+    for (const socket of sockets) {
+      await socket.ask({ type: "subscribe", conversation_id: id });
+      await socket.ask({ type: "subscribe", conversation_id: other.id });
+    }
+    const { last_seq } = (await anna.get<Conversation>(path)).body;
+    expect(await anna.ask("DELETE", path)).toMatchObject({ status: 204, body: null });
+
+    for (const socket of sockets) {
+      const push = await socket.waitFor((frame) => frame.type === "conversation.deleted");
+      expect(push).toMatchObject({ conversation_id: id, data: { id } });
+      expect(push.seq).toBeGreaterThan(last_seq);
+      expect(await socket.ask({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "not_found" });
+      expect(await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
+        code: "not_found",
+      });
+    }
+    await ben.ask("POST", `/conversations/${other.id}/messages`, { content: "still here", reply: false });
+    for (const socket of sockets) {
+      const after = await socket.waitFor((frame) => frame.data?.content === "still here");
+      const deleted = socket.frames.findIndex((frame) => frame.type === "conversation.deleted");
+      const later = socket.frames.slice(deleted + 1, socket.frames.indexOf(after));
+      expect(later.filter((frame) => frame.conversation_id === id)).toEqual([]);
+      await socket.close();
+    }
+
+    for (const [method, address, input] of [
+      ["GET", path],
+      ["DELETE", path],
+      ["GET", `${path}/messages`],
+      ["GET", `${path}/messages/${sent.body.message.id}`],
+      ["GET", `${path}/events`],
+      ["POST", `${path}/messages`, { content: "late" }],
+    ] as const)
+      expect(await ben.refused(method, address, input)).toMatchObject({ status: 404, code: "not_found" });
+    for (const table of ["members", "messages", "events", "generations"]) {
+      const rows = await parley.database`select 1 from ${parley.database(table)} where conversation_id = ${id}`;
+      expect({ table, rows: rows.length }).toEqual({ table, rows: 0 });
+    }
+  });
+});

@@ -1,0 +1,285 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import type { Conversation, Member } from "../../src/modules/conversations/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let accounts: Account[];
+let anna: Rest;
+let ben: Rest;
+let carl: Rest;
+
+beforeAll(async () => {
+  parley = await startApp();
+  accounts = await Promise.all(["Anna", "Ben", "Carl"].map((name) => parley.register(undefined, name)));
+  [anna, ben, carl] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest, Rest];
+});
+afterAll(() => parley.stop());
+
+async function start(...members: Rest[]): Promise<string> {
+  const joined = members.map(({ account }) => account);
+  return `/conversations/${(await createConversation(parley, anna.account, joined)).id}`;
+}
+const idOf = (path: string) => path.split("/")[2] ?? "";
+const setRole = (path: string, rest: Rest, role: string, by: Rest = anna) =>
+  by.ask<Member>("POST", `${path}/members`, { user_id: rest.id, role });
+const listRoles = async (path: string) =>
+  Object.fromEntries((await anna.all<Member>(`${path}/members`, 2)).rows.map(({ user_id, role }) => [user_id, role]));
+
+describe("adding", () => {
+  test("makes a member who sees everything, and is an event", async () => {
+    const path = await start();
+    await anna.ask("POST", `${path}/messages`, { content: "before", reply: false });
+    const { status, body } = await anna.ask<Member>("POST", `${path}/members`, { user_id: ben.id });
+    expect(status).toBe(201);
+    expect(body).toEqual({
+      user_id: ben.id,
+      display_name: "Ben",
+      role: "member",
+      last_read_seq: 0,
+      joined_at: expect.any(String),
+    });
+    const { body: events } = await ben.get<{ data: unknown[] }>(`${path}/events`);
+    expect(events.data).toMatchObject([
+      { type: "message.created", seq: 1 },
+      { type: "member.added", seq: 2, data: body },
+    ]);
+    expect((await ben.get<Conversation>(path)).body.role).toBe("member");
+  });
+
+  test("again with the same role changes nothing", async () => {
+    const path = await start(ben);
+    expect((await setRole(path, ben, "member")).status).toBe(201);
+    expect((await anna.get<Conversation>(path)).body.last_seq).toBe(1);
+  });
+
+  test("a user id in capital letters is the same user", async () => {
+    const path = await start();
+    const added = await anna.ask<Member>("POST", `${path}/members`, { user_id: ben.id.toUpperCase() });
+    expect(added.body.user_id).toBe(ben.id);
+    const socket = await openSocket(parley.url, { token: ben.account.access_token });
+    await socket.ask({ type: "subscribe", conversation_id: idOf(path) });
+    await anna.ask(
+      "DELETE",
+      `${path.toUpperCase().replace("CONVERSATIONS", "conversations")}/members/${ben.id.toUpperCase()}`,
+    );
+    await socket.waitFor((frame) => frame.type === "member.removed");
+    await anna.ask("POST", `${path}/messages`, { content: "behind his back", reply: false });
+    await socket.ask({ type: "unsubscribe", conversation_id: idOf(path) });
+    expect(socket.list("message.created")).toEqual([]);
+    await socket.close();
+  });
+
+  test("somebody who does not exist, or is disabled, is 404", async () => {
+    const path = await start();
+    expect(await anna.refused("POST", `${path}/members`, { user_id: createId() })).toMatchObject({ status: 404 });
+    const gone = await parley.register();
+    await parley.database`update users set disabled_at = now() where id = ${gone.user.id}`;
+    expect(await anna.refused("POST", `${path}/members`, { user_id: gone.user.id })).toMatchObject({ status: 404 });
+    expect(await listRoles(path)).toEqual({ [anna.id]: "owner" });
+  });
+
+  const invalid: [string, object, string][] = [
+    ["nobody", {}, "#/user_id"],
+    ["an id that is no UUID", { user_id: "me" }, "#/user_id"],
+    ["an unknown role", { user_id: createId(), role: "admin" }, "#/role"],
+    ["an unknown field", { user_id: createId(), email: "x" }, "#/email"],
+  ];
+  test.each(invalid)("%s is 422", async (_name, input, pointer) => {
+    const path = await start();
+    const problem = await anna.refused("POST", `${path}/members`, input);
+    expect(problem).toMatchObject({ status: 422, code: "invalid" });
+    expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
+  });
+
+  test("the list comes in pages of any size", async () => {
+    const path = await start(ben, carl);
+    for (const limit of [1, 2, 3, 200]) {
+      const { rows, pages } = await ben.all<Member>(`${path}/members`, limit);
+      expect(rows.map(({ user_id }) => user_id)).toEqual([anna.id, ben.id, carl.id].sort());
+      expect(pages).toHaveLength(Math.ceil(3 / limit));
+    }
+    const cursor = Buffer.from('["v1","x"]').toString("base64url");
+    expect(await ben.refused("GET", `${path}/members?cursor=${cursor}`)).toMatchObject({ code: "bad_cursor" });
+  });
+});
+
+describe("roles", () => {
+  test("a viewer reads and listens, and writes nothing, not even what they wrote before", async () => {
+    const path = await start(ben);
+    const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
+    const message = `${path}/messages/${sent.body.message.id}`;
+    await setRole(path, ben, "viewer");
+    for (const address of [path, `${path}/members`, `${path}/messages`, message, `${path}/events`])
+      expect((await ben.get(address)).status).toBe(200);
+    const before = await parley.database`select * from messages where conversation_id = ${idOf(path)}`;
+    for (const [method, address, input] of [
+      ["POST", `${path}/messages`, { content: "b" }],
+      ["PATCH", message, { content: "b" }],
+      ["DELETE", message],
+      ["POST", `${message}/cancel`],
+      ["POST", `${message}/regenerate`],
+      ["PATCH", path, { title: "b" }],
+      ["DELETE", path],
+      ["POST", `${path}/members`, { user_id: carl.id }],
+      ["DELETE", `${path}/members/${anna.id}`],
+    ] as const)
+      expect(await ben.refused(method, address, input)).toMatchObject({ status: 403, code: "forbidden" });
+    expect(await parley.database`select * from messages where conversation_id = ${idOf(path)}`).toEqual(before);
+  });
+
+  test("a member writes, but changes neither the conversation nor its members", async () => {
+    const path = await start(ben);
+    for (const [method, address, input] of [
+      ["PATCH", path, { title: "b" }],
+      ["PATCH", path, {}],
+      ["DELETE", path],
+      ["POST", `${path}/members`, { user_id: carl.id }],
+      ["POST", `${path}/members`, { user_id: ben.id, role: "owner" }],
+      ["DELETE", `${path}/members/${anna.id}`],
+    ] as const)
+      expect(await ben.refused(method, address, input)).toMatchObject({ status: 403, code: "forbidden" });
+    expect((await anna.get<Conversation>(path)).body).toMatchObject({ last_seq: 1, title: "" });
+    expect(await listRoles(path)).toEqual({ [anna.id]: "owner", [ben.id]: "member" });
+  });
+
+  test("a change of role counts at once, also on a socket that is open", async () => {
+    const path = await start(ben);
+    const conversation_id = idOf(path);
+    const socket = await openSocket(parley.url, { token: ben.account.access_token });
+    await socket.ask({ type: "subscribe", conversation_id });
+    const send = () =>
+      socket.ask({ type: "message.send", conversation_id, content: "x", client_message_id: createId() });
+    /** The code that typing is refused with, or null. */
+    const type = async () => {
+      const id = createId();
+      socket.send({ type: "typing.start", id, conversation_id });
+      await socket.ask({ type: "unsubscribe", conversation_id: createId() });
+      return socket.frames.find((frame) => frame.id === id)?.code ?? null;
+    };
+    expect([(await send()).type, await type()]).toEqual(["ack", null]);
+    await setRole(path, ben, "viewer");
+    expect(await socket.waitFor((frame) => frame.type === "member.added")).toMatchObject({
+      data: { user_id: ben.id, role: "viewer" },
+    });
+    expect([(await send()).code, await type()]).toEqual(["forbidden", "forbidden"]);
+    expect(socket.list("message.created")).toHaveLength(1);
+    await setRole(path, ben, "owner");
+    expect([(await send()).type, await type()]).toEqual(["ack", null]);
+    expect((await ben.ask("PATCH", path, { title: "Ben's" })).status).toBe(200);
+    await socket.close();
+  });
+
+  test("the last owner can neither step down nor leave; the second last can", async () => {
+    const path = await start(ben);
+    const conflict = { status: 409, code: "conflict" };
+    expect(await anna.refused("POST", `${path}/members`, { user_id: anna.id, role: "member" })).toMatchObject(conflict);
+    expect(await anna.refused("DELETE", `${path}/members/${anna.id}`)).toMatchObject(conflict);
+    await setRole(path, ben, "owner");
+    expect((await setRole(path, anna, "viewer")).status).toBe(201);
+    expect(await ben.refused("DELETE", `${path}/members/${ben.id}`)).toMatchObject(conflict);
+    expect((await anna.ask("DELETE", `${path}/members/${anna.id}`)).status).toBe(204);
+  });
+
+  test("of two owners who remove each other at once, one stays", async () => {
+    for (let round = 0; round < 10; round += 1) {
+      const path = await start();
+      await setRole(path, ben, "owner");
+      const answers = await Promise.all([
+        anna.ask("DELETE", `${path}/members/${ben.id}`),
+        ben.ask("DELETE", `${path}/members/${anna.id}`),
+      ]);
+      expect(answers.map(({ status }) => status).sort()).toEqual([204, 404]);
+      const owners = await parley.database`select role from members where conversation_id = ${idOf(path)}`;
+      expect(owners.map(({ role }) => role)).toEqual(["owner"]);
+    }
+  });
+
+  /** Fixed: the role was read before the lock was waited for, and a right that was gone by then was still used. */
+  test("a right that is taken away while a request waits for its turn is gone", async () => {
+    const path = await start();
+    await setRole(path, ben, "owner");
+    const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
+    const message = `${path}/messages/${sent.body.message.id}`;
+    const tries = [
+      () => ben.refused("PATCH", path, { title: "mine" }),
+      () => ben.refused("POST", `${path}/members`, { user_id: carl.id }),
+      () => ben.refused("DELETE", path),
+      () => ben.refused("PATCH", message, { content: "b" }),
+      () => ben.refused("DELETE", message),
+      () => ben.refused("POST", `${path}/messages`, { content: "late", reply: false }),
+    ];
+    for (const [role, expected] of [
+      ["viewer", { status: 403 }],
+      [null, { status: 404 }],
+    ] as const) {
+      await parley.database`update members set role = 'owner' where conversation_id = ${idOf(path)} and user_id = ${ben.id}`;
+      const waiting = await parley.database.begin(async (sql) => {
+        await sql`update conversations set updated_at = now() where id = ${idOf(path)}`;
+        const started = tries.map((attempt) => attempt());
+        while ((await countWaiting()) < tries.length) await Bun.sleep(5);
+        if (role)
+          await sql`update members set role = ${role} where conversation_id = ${idOf(path)} and user_id = ${ben.id}`;
+        else await sql`delete from members where conversation_id = ${idOf(path)} and user_id = ${ben.id}`;
+        return () => Promise.all(started);
+      });
+      for (const problem of await waiting()) expect(problem).toMatchObject(expected);
+    }
+    expect((await anna.get<Conversation>(path)).body).toMatchObject({ title: "", last_seq: 2 });
+  });
+});
+
+/** Sessions of Postgres that wait for a lock of the test's own database. */
+async function countWaiting(): Promise<number> {
+  const [row] = await parley.database<{ count: number }[]>`
+    select count(*)::int from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+  return row?.count ?? 0;
+}
+
+describe("leaving", () => {
+  test("ends what one sees and hears at once; who stays is told", async () => {
+    const path = await start(ben, carl);
+    const conversation_id = idOf(path);
+    const sockets = await Promise.all(
+      [ben, carl].map(({ account }) => openSocket(parley.url, { token: account.access_token })),
+    );
+    for (const socket of sockets) await socket.ask({ type: "subscribe", conversation_id });
+    const [leaving, staying] = sockets;
+    expect((await ben.ask("DELETE", `${path}/members/${ben.id}`)).status).toBe(204);
+    const data = { user_id: ben.id, display_name: "Ben", role: "member" };
+    for (const socket of sockets)
+      expect(await socket.waitFor((frame) => frame.type === "member.removed")).toMatchObject({ seq: 3, data });
+    await anna.ask("POST", `${path}/messages`, { content: "without Ben", reply: false });
+    await staying?.waitFor((frame) => frame.type === "message.created");
+    expect(await leaving?.ask({ type: "subscribe", conversation_id, after_seq: 0 })).toMatchObject({
+      code: "not_found",
+    });
+    expect(leaving?.list("message.created")).toEqual([]);
+    for (const address of [path, `${path}/members`, `${path}/messages`, `${path}/events`])
+      expect(await ben.refused("GET", address)).toMatchObject({ status: 404 });
+    expect(await ben.refused("DELETE", `${path}/members/${ben.id}`)).toMatchObject({ status: 404 });
+    for (const socket of sockets) await socket.close();
+  });
+
+  test("and coming back gives everything again", async () => {
+    const path = await start(ben);
+    await ben.ask("DELETE", `${path}/members/${ben.id}`);
+    await anna.ask("POST", `${path}/messages`, { content: "while he was away", reply: false });
+    await setRole(path, ben, "viewer");
+    const { body } = await ben.get<{ data: { type: string; seq: number }[] }>(`${path}/events`);
+    expect(body.data.map(({ type, seq }) => [seq, type])).toEqual([
+      [1, "member.added"],
+      [2, "member.removed"],
+      [3, "message.created"],
+      [4, "member.added"],
+    ]);
+  });
+
+  test("of somebody who is no member is 404", async () => {
+    const path = await start();
+    expect(await anna.refused("DELETE", `${path}/members/${ben.id}`)).toMatchObject({ status: 404 });
+  });
+});

@@ -1,0 +1,154 @@
+import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import pino from "pino";
+import { ConfigError, loadConfig } from "../../src/config.ts";
+import { openDatabase } from "../../src/db/client.ts";
+import { type Connected, connectDatabase, waitForDatabase } from "../../src/db/connect.ts";
+import { DataDirectoryInUseError, startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { silentLog } from "../support/log.ts";
+import { createPublicFolder } from "../support/small-parley.ts";
+
+setDefaultTimeout(60_000);
+
+const undo: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+function createConfig(environment: Record<string, string> = {}) {
+  const folder = createPublicFolder();
+  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  const variables = { DATA_DIR: join(folder, "data"), DATABASE_POOL_SIZE: "3", ...environment };
+  return loadConfig(variables, () => "");
+}
+
+async function connect(...options: Parameters<typeof connectDatabase>): Promise<Connected> {
+  const connected = await connectDatabase(...options);
+  undo.push(connected.close);
+  return connected;
+}
+
+/** A log that keeps its lines. */
+function createKeptLog() {
+  const lines: string[] = [];
+  return { lines, log: pino({ level: "trace" }, { write: (line: string) => void lines.push(line) }) };
+}
+
+describe("connectDatabase", () => {
+  test("without DATABASE_URL starts the embedded Postgres, and close ends it and gives DATA_DIR back", async () => {
+    const config = createConfig();
+    const first = await connect(config, silentLog);
+    expect(first.kind).toBe("embedded");
+    expect(await first.database`select current_database() as name, current_user as role`).toEqual([
+      { name: "parley", role: "parley" },
+    ] as never);
+    await Promise.all([first.close(), first.close()]);
+    const second = await connect(config, silentLog);
+    expect(await second.database`select 1 as one`).toEqual([{ one: 1 }] as never);
+  });
+
+  test("with DATABASE_URL uses that server, which close leaves alone", async () => {
+    const config = createConfig();
+    const { socketDirectory, user, stop } = await startEmbeddedPostgres({ dataDir: config.DATA_DIR, log: silentLog });
+    undo.push(stop);
+    // The path of a socket has no place in a URL's host, so a small relay stands for the server's port.
+    const relay = Bun.listen<{ server: ReturnType<typeof connectSocket> }>({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        open(client) {
+          client.data = { server: connectSocket(join(socketDirectory, ".s.PGSQL.5432"), client) };
+        },
+        async data(client, bytes) {
+          (await client.data.server).write(bytes);
+        },
+        async close(client) {
+          (await client.data.server).end();
+        },
+      },
+    });
+    undo.push(() => relay.stop(true));
+    const url = `postgres://${user}:unused@127.0.0.1:${relay.port}/parley`;
+    const connected = await connect(createConfig({ DATABASE_URL: url }), silentLog);
+    expect(connected.kind).toBe("server");
+    expect(await connected.database`select 1 as one`).toEqual([{ one: 1 }] as never);
+    await connected.close();
+    const again = openDatabase({ target: { socketDirectory, user }, poolSize: 1 });
+    expect(await again`select 1 as one`).toEqual([{ one: 1 }] as never);
+    await again.end();
+  });
+
+  test("says that a DATABASE_URL is malformed without showing its password", async () => {
+    const config = createConfig({ DATABASE_URL: "postgres://parley:se/cret@db:port/parley" });
+    const error = await connectDatabase(config, silentLog).catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(Bun.inspect(error)).not.toContain("cret");
+    expect((error as Error).message).toContain("DATABASE_URL");
+  });
+
+  test("refuses beside a living Parley, unless the caller can join it", async () => {
+    const config = createConfig();
+    const serving = await connect(config, silentLog);
+    await serving.database`create table notes (text text)`;
+    expect(connectDatabase(config, silentLog)).rejects.toBeInstanceOf(DataDirectoryInUseError);
+    const command = await connect(config, silentLog, { canJoin: true });
+    await command.database`insert into notes values ('from the command')`;
+    await command.close();
+    expect(await serving.database`select text from notes`).toEqual([{ text: "from the command" }] as never);
+  });
+
+  test("closes in bounded time while a query runs", async () => {
+    const connected = await connect(createConfig(), silentLog);
+    const query = connected.database`select pg_sleep(60)`.catch((error: Error & { code?: string }) => error.code);
+    await Bun.sleep(50);
+    const startedAtMs = performance.now();
+    await connected.close();
+    expect(performance.now() - startedAtMs).toBeLessThan(8_000);
+    expect(await query).toBe("CONNECTION_DESTROYED");
+  });
+});
+
+describe("waitForDatabase", () => {
+  test("waits for a server that comes later, and logs each try that failed", async () => {
+    const { DATA_DIR } = createConfig();
+    mkdirSync(DATA_DIR);
+    const target = { socketDirectory: join(DATA_DIR, "postgres"), user: "parley" };
+    const database = openDatabase({ target, poolSize: 2 });
+    const { lines, log } = createKeptLog();
+    const waiting = waitForDatabase(database, log, new AbortController().signal);
+    while (lines.length < 2) await Bun.sleep(10);
+    expect(JSON.parse(lines[0] ?? "")).toMatchObject({
+      msg: "the database does not answer; trying again",
+      reason: expect.stringContaining("ENOENT"),
+      retry_in_ms: 250,
+    });
+    expect(JSON.parse(lines[1] ?? "")).toMatchObject({ retry_in_ms: 500 });
+    const { stop } = await startEmbeddedPostgres({ dataDir: DATA_DIR, log: silentLog });
+    undo.push(stop);
+    await waiting;
+    await database.end({ timeout: 1 });
+  });
+
+  test("ends at once when it is aborted, and never logs the password", async () => {
+    const database = openDatabase({ target: { url: "postgres://parley:se-cret@127.0.0.1:1/parley" }, poolSize: 1 });
+    const { lines, log } = createKeptLog();
+    const stopping = new AbortController();
+    const waiting = waitForDatabase(database, log, stopping.signal).catch((error: unknown) => error);
+    while (lines.length < 2) await Bun.sleep(10);
+    const startedAtMs = performance.now();
+    stopping.abort(new Error("shutting down"));
+    expect(await waiting).toEqual(new Error("shutting down"));
+    expect(performance.now() - startedAtMs).toBeLessThan(200);
+    expect(lines[0]).toContain("ECONNREFUSED");
+    expect(lines.join()).not.toContain("se-cret");
+    await database.end({ timeout: 1 });
+  });
+});
+
+async function connectSocket(path: string, client: { write(bytes: Uint8Array): unknown; end(): unknown }) {
+  return Bun.connect({
+    unix: path,
+    socket: { data: (_server, bytes) => void client.write(bytes), close: () => void client.end() },
+  });
+}

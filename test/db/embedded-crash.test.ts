@@ -1,0 +1,180 @@
+import { afterAll, afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { openDatabase } from "../../src/db/client.ts";
+import { createLauncher, findOwner } from "../../src/db/embedded/launcher.ts";
+import { unpackPostgres } from "../../src/db/embedded/payload.ts";
+import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { silentLog as log } from "../support/log.ts";
+import { createPublicFolder, removeSmallParley, type SmallParley, startSmallParley } from "../support/small-parley.ts";
+
+const isRoot = process.getuid?.() === 0;
+// Each start of a server makes a cluster, which takes seconds on a busy machine.
+setDefaultTimeout(60_000);
+
+const undo: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+afterAll(removeSmallParley);
+
+function createFolder(): string {
+  const folder = createPublicFolder();
+  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function startChild(mode: string, dataDir: string, asNobody = false): Promise<SmallParley> {
+  const child = await startSmallParley(mode, dataDir, asNobody);
+  undo.push(async () => {
+    child.kill("SIGTERM");
+    await child.exited;
+  });
+  return child;
+}
+
+async function listRows(dataDir: string, asNobody = false): Promise<number[]> {
+  const child = await startChild("count", dataDir, asNobody);
+  expect(await child.exited).toBe(0);
+  expect(child.lines[0]).toBe("ready");
+  return (child.lines[1] ?? "").split(",").filter(Boolean).map(Number);
+}
+
+const readPid = (dataDir: string) =>
+  Number(readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8").split("\n")[0]);
+
+/** Null for a process that is gone; a zombie is gone, too. */
+function readState(pid: number): string | null {
+  try {
+    const state = /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? null;
+    return state === "Z" ? null : state;
+  } catch {
+    return null;
+  }
+}
+
+describe("a Parley that is killed", () => {
+  for (const asNobody of [false, true])
+    test(`in the middle of inserts loses no acknowledged row ${asNobody ? "(ordinary user)" : ""}`, async () => {
+      const dataDir = join(createFolder(), "data");
+      const acknowledged: number[] = [];
+      for (let round = 0; round < 3; round++) {
+        const child = await startChild("insert", dataDir, asNobody);
+        await child.printed(50 + round * 37);
+        child.kill("SIGKILL");
+        await child.exited;
+        expect(child.lines[0]).toBe("ready");
+        acknowledged.push(...child.lines.slice(1).map(Number));
+      }
+      expect(acknowledged.length).toBeGreaterThan(200);
+      const stored = new Set(await listRows(dataDir, asNobody));
+      expect(acknowledged.filter((number) => !stored.has(number))).toEqual([]);
+    });
+
+  test("takes its Postgres along", async () => {
+    const dataDir = join(createFolder(), "data");
+    const child = await startChild("serve", dataDir);
+    await child.printed(1);
+    const pid = readPid(dataDir);
+    expect(readState(pid)).not.toBeNull();
+    child.kill("SIGKILL");
+    await child.exited;
+    for (let tries = 0; readState(pid) !== null && tries < 200; tries++) await Bun.sleep(10);
+    expect(readState(pid)).toBeNull();
+  });
+
+  test("in the middle of its first start leaves nothing half", async () => {
+    const dataDir = join(createFolder(), "data");
+    const child = await startChild("serve", dataDir);
+    const isMaking = () => {
+      try {
+        return readdirSync(dataDir).some((name) => name.startsWith("postgres-new-"));
+      } catch {
+        return false;
+      }
+    };
+    while (!isMaking()) await Bun.sleep(1);
+    await Bun.sleep(100);
+    child.kill("SIGKILL");
+    await child.exited;
+    expect(child.lines).toEqual([]);
+    expect(await listRows(dataDir)).toEqual([]);
+    expect(readdirSync(dataDir).filter((name) => name.startsWith("postgres-new-"))).toEqual([]);
+  });
+});
+
+describe("a Postgres that was left over", () => {
+  test("is ended before the next start", async () => {
+    const dataDir = join(createFolder(), "data");
+    await listRows(dataDir);
+    const clusterDir = join(dataDir, "postgres");
+    const home = await unpackPostgres(isRoot ? "/var/cache/parley" : dataDir);
+    const launch = createLauncher(findOwner(clusterDir), clusterDir);
+    const settings = ["-c", "listen_addresses=", "-c", "unix_socket_directories=."];
+    const leftover = launch(join(home, "bin/postgres"), ["-D", clusterDir, ...settings], "pipe");
+    const ended = new Promise<number | null>((resolve) => leftover.once("exit", (code) => resolve(code)));
+    undo.push(() => void leftover.kill("SIGQUIT"));
+    while (!readdirSync(clusterDir).includes("postmaster.pid")) await Bun.sleep(5);
+    expect(await listRows(dataDir)).toEqual([]);
+    expect(await ended).toBe(0);
+  });
+
+  test("is not taken for alive when its number belongs to a stranger now", async () => {
+    const dataDir = join(createFolder(), "data");
+    const child = await startChild("serve", dataDir);
+    await child.printed(1);
+    const clusterDir = join(dataDir, "postgres");
+    process.kill(child.pid, "SIGSTOP");
+    const files = ["postmaster.pid", ".s.PGSQL.5432.lock"].map((name) => join(clusterDir, name));
+    const texts = files.map((path) => readFileSync(path, "utf8"));
+    const pid = readPid(dataDir);
+    process.kill(pid, "SIGKILL");
+    child.kill("SIGKILL");
+    await child.exited;
+    while (readState(pid) !== null) await Bun.sleep(5);
+    // The stranger runs as the user of the server, so that the server itself would believe in it.
+    const stranger = createLauncher(findOwner(clusterDir), clusterDir)("sleep", ["60"], "pipe");
+    undo.push(() => void stranger.kill("SIGKILL"));
+    files.forEach((path, index) => {
+      writeFileSync(path, (texts[index] ?? "").replace(/^\d+/, String(stranger.pid)));
+    });
+    expect(await listRows(dataDir)).toEqual([]);
+    expect(stranger.exitCode).toBeNull();
+  });
+});
+
+describe("where DATA_DIR lies", () => {
+  test("below a folder that is closed to others", async () => {
+    const closed = createFolder();
+    chmodSync(closed, 0o700);
+    const dataDir = join(closed, "data");
+    const child = await startChild("insert", dataDir);
+    await child.printed(5);
+    child.kill("SIGTERM");
+    expect(await child.exited).toBe(0);
+    expect((await listRows(dataDir)).length).toBeGreaterThan(3);
+  });
+
+  test("may be changed by its owner between starts: root goes on as the user that made it", async () => {
+    const folder = createFolder();
+    const dataDir = join(folder, "data");
+    await listRows(dataDir, true);
+    const postgres = await startEmbeddedPostgres({ dataDir, log });
+    undo.push(postgres.stop);
+    const database = openDatabase({ target: postgres, poolSize: 1 });
+    await database`insert into entries (text) values ('by the other')`;
+    await database.end();
+    await postgres.stop();
+    expect(await listRows(dataDir, true)).toEqual([1]);
+  });
+
+  test("where this user may not write: a plain refusal", async () => {
+    const folder = createFolder();
+    mkdirSync(join(folder, "data"));
+    chmodSync(join(folder, "data"), 0o500);
+    const child = await startChild("serve", join(folder, "data"), true);
+    expect(await child.exited).toBe(1);
+    expect(child.lines.join()).toContain("This user may not use DATA_DIR");
+  });
+});

@@ -1,0 +1,181 @@
+import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Database, isDatabaseAway, openDatabase } from "../../src/db/client.ts";
+import { DataDirectoryInUseError, EmbeddedPostgresError, startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { silentLog as log } from "../support/log.ts";
+import { createPublicFolder } from "../support/small-parley.ts";
+
+// Each start of a server makes a cluster, which takes seconds on a busy machine.
+setDefaultTimeout(60_000);
+
+const undo: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+function createDataDir(...below: string[]): string {
+  const folder = createPublicFolder();
+  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  return join(folder, "data", ...below);
+}
+
+async function start(dataDir: string): Promise<{ database: Database; stop(): Promise<void> }> {
+  const postgres = await startEmbeddedPostgres({ dataDir, poolSize: 5, log });
+  const database = openDatabase({ target: postgres, poolSize: 5 });
+  const stop = async () => {
+    await database.end({ timeout: 1 });
+    await postgres.stop();
+  };
+  undo.push(stop);
+  return { database, stop };
+}
+
+const readPid = (dataDir: string) =>
+  Number(readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8").split("\n")[0]);
+
+async function waitUntilItAnswers(database: Database): Promise<void> {
+  for (;;) {
+    try {
+      await database`select 1`;
+      return;
+    } catch (error) {
+      if (!isDatabaseAway(error)) throw error;
+      await Bun.sleep(10);
+    }
+  }
+}
+
+describe("a start", () => {
+  test("makes a durable cluster with checksums that is reached by nobody but its owner", async () => {
+    const dataDir = createDataDir();
+    const { database } = await start(dataDir);
+    const settings = await database<{ name: string; setting: string }[]>`
+      select name, setting from pg_settings
+      where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'data_checksums', 'autovacuum',
+                     'listen_addresses', 'server_encoding', 'max_connections', 'TimeZone')`;
+    expect(Object.fromEntries(settings.map(({ name, setting }) => [name, setting]))).toEqual({
+      fsync: "on",
+      full_page_writes: "on",
+      synchronous_commit: "on",
+      data_checksums: "on",
+      autovacuum: "on",
+      listen_addresses: "",
+      server_encoding: "UTF8",
+      max_connections: "25",
+      TimeZone: "UTC",
+    });
+    expect(statSync(join(dataDir, "postgres")).mode & 0o777).toBe(0o700);
+    expect(statSync(join(dataDir, "postgres.log")).mode & 0o777).toBe(0o600);
+  });
+
+  test("gives the server nothing of Parley's environment, which holds secrets", async () => {
+    const dataDir = createDataDir();
+    await start(dataDir);
+    const names = readFileSync(`/proc/${readPid(dataDir)}/environ`, "utf8")
+      .split("\0")
+      .map((entry) => entry.split("=")[0]);
+    expect(names.filter((name) => name && !["PATH", "LC_ALL", "TZ", "PGDATA"].includes(name))).toEqual([]);
+  });
+
+  test("finds the rows of the one before", async () => {
+    const dataDir = createDataDir();
+    const first = await start(dataDir);
+    await first.database`create table notes (text text)`;
+    await first.database`insert into notes values ('Grüße')`;
+    await first.stop();
+    expect(existsSync(join(dataDir, "postgres/postmaster.pid"))).toBe(false);
+    const second = await start(dataDir);
+    expect(await second.database`select text from notes`).toEqual([{ text: "Grüße" }] as never);
+  });
+
+  test("is refused while another one lives on the same folder, and works after it", async () => {
+    const dataDir = createDataDir();
+    const first = await start(dataDir);
+    const refusal = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(DataDirectoryInUseError);
+    expect((refusal as Error).message).toContain(`process ${process.pid}`);
+    expect(await first.database`select 1 as one`).toEqual([{ one: 1 }] as never);
+    await first.stop();
+    await start(dataDir);
+  });
+
+  test("works at a path that is too long for a socket, and with odd characters in it", async () => {
+    const dataDir = createDataDir("ö".repeat(60), "with space, comma:colon'quote", "x".repeat(120));
+    const first = await start(dataDir);
+    await first.database`create table notes (text text)`;
+    await first.stop();
+    const { database } = await start(dataDir);
+    expect(await database`select count(*) as count from notes`).toEqual([{ count: 0 }] as never);
+  });
+
+  test("does not touch a folder that is not a cluster", async () => {
+    const dataDir = createDataDir();
+    await (await start(dataDir)).stop();
+    rmSync(join(dataDir, "postgres"), { recursive: true });
+    writeFileSync(join(dataDir, "postgres"), "mine");
+    const refusal = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(EmbeddedPostgresError);
+    expect(readFileSync(join(dataDir, "postgres"), "utf8")).toBe("mine");
+  });
+
+  test("says so when the cluster is of another major version", async () => {
+    const dataDir = createDataDir();
+    await (await start(dataDir)).stop();
+    writeFileSync(join(dataDir, "postgres/PG_VERSION"), "17\n");
+    expect(startEmbeddedPostgres({ dataDir, log })).rejects.toThrow(/made by PostgreSQL 17.*carries 18/);
+  });
+
+  test("gives the server's reason when the server refuses", async () => {
+    const dataDir = createDataDir();
+    await (await start(dataDir)).stop();
+    writeFileSync(join(dataDir, "postgres/postgresql.conf"), "no_such_setting = 1\n");
+    const refusal = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(EmbeddedPostgresError);
+    expect((refusal as Error).message).toContain("configuration file");
+    writeFileSync(join(dataDir, "postgres/postgresql.conf"), "");
+    await start(dataDir);
+  });
+
+  test("mends programs that are not whole, and leaves nothing beside them", async () => {
+    const dataDir = createDataDir();
+    await (await start(dataDir)).stop();
+    const parent = process.getuid?.() === 0 ? "/var/cache/parley" : dataDir;
+    const home = readdirSync(parent).find((name) => name.startsWith("postgres-18"));
+    const file = join(parent, home ?? "", "share/postgresql/errcodes.txt");
+    const whole = readFileSync(file);
+    writeFileSync(file, "");
+    await start(dataDir);
+    expect(readFileSync(file)).toEqual(whole);
+    expect(readdirSync(parent).filter((name) => name.includes(".tmp-"))).toEqual([]);
+  });
+});
+
+describe("a server that ends by itself", () => {
+  for (const signal of ["SIGKILL", "SIGINT"] as const)
+    test(`(${signal}) is started again, and the pool works again within 2 seconds`, async () => {
+      const dataDir = createDataDir();
+      const { database } = await start(dataDir);
+      await database`create table notes (text text)`;
+      await database`insert into notes values ('kept')`;
+      await Promise.all(Array.from({ length: 5 }, () => database`select pg_sleep(0.01)`));
+      const pid = readPid(dataDir);
+      process.kill(pid, signal);
+      await Bun.sleep(5);
+      const startedAtMs = performance.now();
+      await waitUntilItAnswers(database);
+      await Promise.all(Array.from({ length: 20 }, () => waitUntilItAnswers(database)));
+      expect(performance.now() - startedAtMs).toBeLessThan(2_000);
+      expect(readPid(dataDir)).not.toBe(pid);
+      expect(await database`select text from notes`).toEqual([{ text: "kept" }] as never);
+    });
+
+  test("can be stopped while it is down", async () => {
+    const dataDir = createDataDir();
+    const { stop } = await start(dataDir);
+    process.kill(readPid(dataDir), "SIGKILL");
+    await Bun.sleep(30);
+    await stop();
+    await start(dataDir);
+  });
+});

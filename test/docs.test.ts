@@ -1,0 +1,28 @@
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseEnv } from "node:util";
+import { createEnvExample, placeSettingsTable } from "../scripts/settings-docs.ts";
+import { loadConfig } from "../src/config.ts";
+
+const read = (path: string) => readFileSync(join(import.meta.dir, "..", path), "utf8");
+
+test(".env.example is what `make docs` writes", () => {
+  expect(read(".env.example")).toBe(createEnvExample());
+});
+
+test("the settings in docs/operations.md are what `make docs` writes", () => {
+  const operations = read("docs/operations.md");
+  expect(placeSettingsTable(operations)).toBe(operations);
+  expect(operations).toContain("| `DATABASE_URL` (or `DATABASE_URL_FILE`) |");
+});
+
+test("every sample of .env.example is good", () => {
+  const uncommented = createEnvExample().replaceAll(/^# ([A-Z_]+=.+)$/gm, "$1");
+  const environment = parseEnv(uncommented);
+  // These three need something beside them.
+  const { TLS_CERT_FILE, TLS_KEY_FILE, AI_MODELS, ...rest } = environment;
+  expect(Object.keys(rest).length).toBeGreaterThan(15);
+  expect(() => loadConfig(rest, () => "")).not.toThrow();
+  expect(AI_MODELS).toMatch(/^\w+\/\S+,\w+\/\S+$/);
+});

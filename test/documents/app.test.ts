@@ -1,0 +1,68 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { SCAN_INTERVAL_MS } from "../../src/modules/documents/service.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createFolder } from "./start-documents.ts";
+
+const folder = createFolder({ "team/handbook.md": "# Handbook\n\nLunch is at noon.\n" });
+let parley: TestApp;
+let token: string;
+beforeAll(async () => {
+  parley = await startApp({ config: { DOCUMENTS_DIR: folder.folder } });
+  token = (await parley.register()).access_token;
+});
+afterAll(async () => {
+  await parley.stop();
+  folder.remove();
+});
+
+describe("documents in a whole Parley", () => {
+  test("are there from the first request on, for users only", async () => {
+    const response = await parley.fetch("/api/v1/documents?q=lunch", { token });
+    expect(await response.json()).toMatchObject({
+      data: [{ path: "team/handbook.md", title: "Handbook", snippet: "<mark>Lunch</mark> is at noon" }],
+      next_cursor: null,
+    });
+    expect((await parley.fetch("/api/v1/documents?q=lunch")).status).toBe(401);
+    expect((await parley.fetch("/api/v1/documents/team%2Fhandbook.md")).status).toBe(401);
+  });
+
+  test("keep the policy and the cache rules of their form beside those of every answer", async () => {
+    const html = await parley.fetch("/api/v1/documents/team/handbook.md", { token, headers: { accept: "text/html" } });
+    expect(html.headers.get("content-security-policy")).toContain("default-src 'none'; style-src 'sha256-");
+    const vary = html.headers.get("vary")?.toLowerCase() ?? "";
+    expect(vary).toContain("accept");
+    expect(vary).toContain("origin");
+    expect(html.headers.get("cache-control")).toBe("private, no-cache");
+    expect(html.headers.get("x-request-id")).not.toBeNull();
+  });
+
+  test("take no other method", async () => {
+    for (const path of ["/api/v1/documents", "/api/v1/documents/a.md", "/api/v1/documents/team/handbook.md"]) {
+      const response = await parley.fetch(path, { token, method: "DELETE" });
+      expect([path, response.status]).toEqual([path, 405]);
+    }
+  });
+
+  test("are found again after a change, by themselves", async () => {
+    folder.write("team/handbook.md", "# Handbook\n\nDinner is at eight.\n");
+    const find = async () =>
+      ((await (await parley.fetch("/api/v1/documents?q=dinner", { token })).json()) as { data: unknown[] }).data.length;
+    const deadline = performance.now() + SCAN_INTERVAL_MS + 3_000;
+    while ((await find()) === 0 && performance.now() < deadline) await Bun.sleep(50);
+    expect(await find()).toBe(1);
+  });
+
+  test("are in the OpenAPI document with each of their forms", async () => {
+    const { paths } = (await (await parley.fetch("/swagger/json")).json()) as {
+      paths: Record<string, { get: { parameters: unknown[]; responses: Record<string, { content: object }> } }>;
+    };
+    const operation = paths["/api/v1/documents/{path}"]?.get;
+    expect(operation?.parameters).toEqual([expect.objectContaining({ in: "path", name: "path", required: true })]);
+    expect(Object.keys(operation?.responses["200"]?.content ?? {})).toEqual([
+      "text/markdown",
+      "application/json",
+      "text/html",
+    ]);
+    expect(paths["/api/v1/documents"]?.get.parameters.length).toBe(3);
+  });
+});

@@ -1,0 +1,41 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { startDocuments } from "./start-documents.ts";
+
+const docs = join(import.meta.dir, "../../docs");
+let server: Awaited<ReturnType<typeof startDocuments>>;
+beforeAll(async () => {
+  server = await startDocuments();
+});
+afterAll(() => server.stop());
+
+describe("without a folder, Parley's own guides", () => {
+  test("are listed, without the decision records", async () => {
+    const guides = readdirSync(docs, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".md"));
+    const expected = guides.filter((path) => !path.startsWith("decisions/")).sort();
+    expect(expected).toContain("getting-started.md");
+    expect((await server.list("")).data.map(({ path }) => path)).toEqual(expected);
+  });
+
+  test("are read word for word", async () => {
+    const text = readFileSync(join(docs, "realtime.md"), "utf8");
+    expect(await (await server.get("/realtime.md")).text()).toBe(text);
+    expect((await server.get("/decisions/README.md")).status).toBe(404);
+    expect((await server.getRaw("%2e%2e%2fpackage.json")).status).toBe(404);
+  });
+
+  test("are searched", async () => {
+    expect((await server.list("?q=fallback%20chain")).data[0]).toMatchObject({ path: "models.md", title: "Models" });
+    const [passage] = await server.documents.searchPassages("How do I recover what I missed?", 3);
+    expect(passage).toMatchObject({ path: "realtime.md", heading: "Losing nothing" });
+  });
+
+  test("link only to guides that are there", async () => {
+    for (const { path } of (await server.list("")).data) {
+      const text = await (await server.get(`/${encodeURIComponent(path)}`)).text();
+      for (const [, link] of text.matchAll(/\]\(([\w./-]+\.md)(?:#[\w-]+)?\)/g))
+        expect([path, link, (await server.get(`/${link}`)).status]).toEqual([path, link, 200]);
+    }
+  });
+});

@@ -1,0 +1,143 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { isSafeLink, RENDERED_BLOCK_CHARS_MAX, RENDERED_CHARS_MAX } from "../../src/modules/documents/html-page.ts";
+import { createFolder, startDocuments } from "./start-documents.ts";
+
+const folder = createFolder({
+  "hostile.md": `---
+title: '</title> 1 < 2 & "x"' 
+---
+# Hi <script>alert(1)</script> "quoted"
+
+<script>alert(2)</script>
+<!-- <b>comment</b> -->
+
+<div onclick="alert(3)">block</div> and <img src=x onerror=alert(4)> inline
+
+[one](javascript:alert(5)) [two](JaVaScRiPt&#58;alert(6)) [three](javascript&colon;alert(7)) [four](<java&Tab;script:alert(8)>)
+[five](data:text/html,x) [six](vbscript:x) [seven]( \u0001javascript:alert(9)) <javascript:alert(10)>
+
+[good](https://example.com/?a=1&amp;b=2 "a \\"title\\"") [relative](other.md?x=1#part) [mail](mailto:a@example.com) [anchor](#hi)
+
+![an <b>image</b>](https://evil.example.com/pixel.png) ![x" onload="y](a.png)
+
+[ref]: javascript:alert(11)
+[a reference][ref]
+
+\`\`\`html" onmouseover="alert(12)
+<script>alert(13)</script>
+\`\`\`
+
+| a | b |
+| - | - |
+| <b>1</b> | [l](javascript:alert(14)) |
+`,
+  "headings.md": "# Same\n\n> # Same\n\n## Same\n\n## `code` & [link](x.md)\n",
+  "long.md": `# Long\n\n${"word ".repeat(RENDERED_CHARS_MAX / 5)}`,
+  "dense.md": `# Dense\n\n${"_a_".repeat(RENDERED_BLOCK_CHARS_MAX)}`,
+  "deep.md": `${">".repeat(RENDERED_BLOCK_CHARS_MAX - 10)} <b>deep</b>`,
+});
+let server: Awaited<ReturnType<typeof startDocuments>>;
+let hostile: Response;
+let page: string;
+beforeAll(async () => {
+  server = await startDocuments(folder.folder);
+  hostile = await server.get("/hostile.md", { accept: "text/html" });
+  page = await hostile.text();
+});
+afterAll(async () => {
+  await server.stop();
+  folder.remove();
+});
+
+describe("a hostile document as a page", () => {
+  test("brings no element and no attribute of its own", async () => {
+    const elements = new Map<string, Set<string>>();
+    const rewriter = new HTMLRewriter().on("*", {
+      element(element) {
+        const names = elements.get(element.tagName) ?? new Set<string>();
+        for (const [name] of element.attributes) names.add(name);
+        elements.set(element.tagName, names);
+      },
+    });
+    await rewriter.transform(new Response(page)).text();
+    const allowed = ["html", "head", "meta", "title", "style", "body", "main", "h1", "p", "a", "pre", "code"];
+    allowed.push("table", "thead", "tbody", "tr", "th", "td");
+    expect([...elements.keys()].filter((name) => !allowed.includes(name))).toEqual([]);
+    expect([...(elements.get("a") ?? [])].sort()).toEqual(["href", "rel", "title"]);
+    const others = [...elements].filter(([name]) => !["a", "meta"].includes(name)).flatMap(([, names]) => [...names]);
+    expect([...new Set(others)].sort()).toEqual(["class", "dir", "id"]);
+  });
+
+  test("links only to the web, to mail and to neighbours", async () => {
+    const links: string[] = [];
+    const rewriter = new HTMLRewriter().on("a", {
+      element(element) {
+        links.push(element.getAttribute("href") ?? "");
+      },
+    });
+    await rewriter.transform(new Response(page)).text();
+    expect(links).toEqual(["https://example.com/?a=1&amp;b=2", "other.md?x=1#part", "mailto:a@example.com", "#hi"]);
+    expect(page).toContain('rel="noopener noreferrer nofollow"');
+  });
+
+  test("shows what it does not render", () => {
+    expect(page).toContain("<title>1 &lt; 2 &amp; &quot;x&quot;</title>");
+    expect(page).toContain("&lt;div onclick=&quot;alert(3)&quot;&gt;block&lt;/div&gt;");
+    expect(page).toContain("&lt;script&gt;alert(13)&lt;/script&gt;");
+    expect(page).not.toContain("comment");
+    expect(page).not.toContain("pixel.png");
+  });
+
+  test("has a policy that allows nothing but its own style", () => {
+    const policy = hostile.headers.get("content-security-policy") ?? "";
+    const style = /<style>(.*?)<\/style>/s.exec(page)?.[1] ?? "";
+    const hash = new Bun.CryptoHasher("sha256").update(style).digest("base64");
+    expect(style).not.toBe("");
+    expect(policy).toBe(
+      `default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+    );
+    expect(hostile.headers.get("x-content-type-options")).toBe("nosniff");
+  });
+});
+
+test("the anchors of a page are those that the JSON form names", async () => {
+  const body = await (await server.get("/headings.md", { accept: "text/html" })).text();
+  const { headings } = (await (await server.get("/headings.md", { accept: "application/json" })).json()) as {
+    headings: { slug: string; text: string }[];
+  };
+  expect([...body.matchAll(/<h\d id="([^"]*)"/g)].map((match) => match[1])).toEqual(headings.map(({ slug }) => slug));
+  expect(headings.map(({ text, slug }) => [text, slug])).toEqual([
+    ["Same", "same"],
+    ["Same", "same-1"],
+    ["code & link", "code--link"],
+  ]);
+});
+
+test.each(["long.md", "dense.md", "deep.md"])("%s is shown as it is written, soon", async (path) => {
+  const startedAt = performance.now();
+  const body = await (await server.get(`/${path}`, { accept: "text/html" })).text();
+  expect(body).toContain('<pre class="plain">');
+  expect(body).not.toContain("<b>deep");
+  expect(performance.now() - startedAt).toBeLessThan(5_000);
+});
+
+test.each([
+  ["https://example.com", true],
+  ["HTTP://example.com", true],
+  ["//example.com/x", true],
+  ["/a:b", true],
+  ["?q=a:b", true],
+  ["#a:b", true],
+  ["a.md", true],
+  ["", true],
+  ["javascript:x", false],
+  [" javascript:x", false],
+  ["java\tscript:x", false],
+  ["\u0000javascript:x", false],
+  ["javascript&#x3a;x", false],
+  ["https://a\nb", false],
+  ["file:///etc/passwd", false],
+  ["blob:x", false],
+])("a link to %p may be followed: %p", (href, isSafe) => {
+  expect(isSafeLink(href)).toBe(isSafe);
+});

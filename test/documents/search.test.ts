@@ -1,0 +1,179 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { PASSAGE_CHARS_MAX } from "../../src/modules/documents/passages.ts";
+import { createFolder, startDocuments } from "./start-documents.ts";
+
+const filler = "Nothing to see in this sentence about weather and soup. ".repeat(60);
+const folder = createFolder({
+  "operations.md": `# Operations\n\nHow to run it.\n\n## Backup\n\nStop the writers, then copy the database to a safe place.\n\n## Restore\n\nPut the copy back.\n\n${filler}`,
+  "how-to.md": "# How to do things\n\nHow do I do it? I do it like this: how I do the things that I do.\n",
+  "title.md": "# Zebras\n\nStriped animals.\n",
+  "heading.md": "# Animals\n\n## Zebras\n\nStriped.\n",
+  "body.md": `# Striped animals\n\nAmong them are zebras.\n\n${filler}`,
+  "html.md":
+    '# Escapes\n\nA needle <b>in</b> `a < b && "c"` a [needle](https://evil.example.com/needle) \u0001x\u0002.\n',
+  "deutsch.md": "# Über Häuser\n\nDie Straße führt zu den Häusern. Wie sichert man die Datenbank?\n",
+  "中文.md": "# 数据库指南\n\n请定期备份数据库，并检查恢复是否可行。\n",
+  "日本語.md": "# ガイド\n\nデータベースのバックアップを毎日取ります。\n",
+  "ไทย.md": "# คู่มือ\n\nสำรองฐานข้อมูลทุกวัน\n",
+  "long.md": `# Long\n\n${filler}\n\n${filler}\n\nThe treasure lies under the oak.\n\n\`\`\`\n${"code line\n".repeat(400)}\`\`\`\n${"z".repeat(5000)}\n`,
+  "signs.md": "# Signs\n\nThe “falcon” rests… then it’s gone—swift as ever.\n",
+  "names.md":
+    "# Names\n\nCall `POST /api/v1/messages` with node.js 20.11, set JWT_SECRET, mail ada@example.com, see <https://example.com/open-source>.\n",
+  "decomposed.md": "# Cafe\u0301\n\nA cafe\u0301 crème.\n",
+});
+let server: Awaited<ReturnType<typeof startDocuments>>;
+beforeAll(async () => {
+  server = await startDocuments(folder.folder);
+});
+afterAll(async () => {
+  await server.stop();
+  folder.remove();
+});
+
+const search = async (q: string, more = "") => (await server.list(`?q=${encodeURIComponent(q)}${more}`)).data;
+const find = async (q: string) => (await search(q)).map(({ path }) => path);
+
+describe("a search", () => {
+  test("ranks the title above a heading, and a heading above the text", async () => {
+    const found = await search("zebras");
+    expect(found.map(({ path }) => path)).toEqual(["title.md", "heading.md", "body.md"]);
+    const ranks = found.map(({ rank }) => rank ?? -1);
+    expect(ranks.every((rank) => rank > 0 && rank < 1)).toBe(true);
+    expect(ranks).toEqual([...ranks].sort((a, b) => b - a));
+  });
+
+  test("shows the place, with the words marked and everything else escaped", async () => {
+    const [found] = await search("needles");
+    expect(found?.snippet).toBe("A <mark>needle</mark> in a &lt; b &amp;&amp; &quot;c&quot; a <mark>needle</mark> x");
+    const [oak] = await search("treasure oak");
+    expect(oak?.path).toBe("long.md");
+    expect(oak?.snippet).toContain("The <mark>treasure</mark> lies under the <mark>oak</mark>");
+    expect(oak?.snippet?.length).toBeLessThan(600);
+    expect((await search("node.js secret"))[0]?.snippet).toContain(
+      "with <mark>node</mark>.<mark>js</mark> 20.11, set JWT_<mark>SECRET</mark>,",
+    );
+    expect((await search("falcon swift"))[0]?.snippet).toContain(
+      "“<mark>falcon</mark>” rests… then it’s gone—<mark>swift</mark> as ever",
+    );
+  });
+
+  test.each([
+    ["backups", ["operations.md"]],
+    ["HÄUSERN", ["deutsch.md"]],
+    ["straße", ["deutsch.md"]],
+    ["数据库", ["中文.md"]],
+    ["备份", ["中文.md"]],
+    ["备份数据库", ["中文.md"]],
+    ["バックアップ", ["日本語.md"]],
+    ["ฐานข้อมูล", ["ไทย.md"]],
+    ["café", ["decomposed.md"]],
+    ["node.js", ["names.md"]],
+    ["js.node", []],
+    ["messages", ["names.md"]],
+    ["/api/v1/messages", ["names.md"]],
+    ["jwt_secret", ["names.md"]],
+    ["secret", ["names.md"]],
+    ["ada@example.com", ["names.md"]],
+    ["example.com/open", ["names.md"]],
+    ["20.11", ["names.md"]],
+    ["names -open-source", []],
+    ["names -closed-source", ["names.md"]],
+    ['names -"open source"', []],
+    ["-", []],
+    ["falcon", ["signs.md"]],
+    ["rests", ["signs.md"]],
+    ["swift gone", ["signs.md"]],
+    ["gone–swift…", ["signs.md"]],
+    ["swift–gone…", []],
+    ["“swift as ever”", ["signs.md"]],
+    ["„ever swift“", []],
+    ['"striped animals"', ["body.md", "title.md"]],
+    ["zebras -title -animals", []],
+    ["zebras -among", ["title.md", "heading.md"]],
+    ["needle or treasure", ["html.md", "long.md"]],
+    ["writers soup", ["operations.md"]],
+    ["nosuchword", []],
+    ["!!! ??? ()", []],
+    ["&|!:*<->\\'", []],
+    ["zebras & | ! ( ' \\ :*", ["title.md", "heading.md", "body.md"]],
+    ['"unclosed needle', []],
+    ["the", ["how-to.md", "long.md", "operations.md", "signs.md"]],
+  ])("for %p finds %p", async (q, paths) => {
+    expect((await find(q)).sort()).toEqual([...paths].sort());
+  });
+
+  test("marks words of scripts without spaces in the text as it was written", async () => {
+    expect((await search("数据库"))[0]?.snippet).toContain("请定期备份<mark>数据库</mark>，并检查恢复是否可行");
+    expect((await search("備份 バックアップ"))[0]).toBeUndefined();
+    expect((await search("バックアップ"))[0]?.snippet).toContain("<mark>バックアップ</mark>");
+  });
+
+  test("is paged by rank without loss or repeat", async () => {
+    const all = await search("striped or soup or needle or how");
+    expect(all.length).toBeGreaterThan(5);
+    const seen: (string | undefined)[] = [];
+    let cursor: string | null = "";
+    while (cursor !== null) {
+      const page = await server.list(
+        `?q=${encodeURIComponent("striped or soup or needle or how")}&limit=2${cursor && `&cursor=${cursor}`}`,
+      );
+      seen.push(...page.data.map(({ path }) => path));
+      cursor = page.next_cursor;
+    }
+    expect(seen).toEqual(all.map(({ path }) => path));
+  });
+
+  test("for nothing is the list", async () => {
+    expect((await search("  ")).length).toBe((await server.list("")).data.length);
+  });
+});
+
+describe("passages for a question", () => {
+  const ask = (question: string, limit = 3) => server.documents.searchPassages(question, limit);
+
+  test("are those of the matter, not those with the words of every question", async () => {
+    const [first, ...others] = await ask("how do I back up the database?");
+    expect(first).toEqual({
+      path: "operations.md",
+      title: "Operations",
+      heading: "Backup",
+      snippet: "Stop the writers, then copy the database to a safe place.",
+    });
+    expect(others.map(({ path }) => path)).not.toContain("how-to.md");
+  });
+
+  test("are found in other languages", async () => {
+    expect((await ask("Wie sichere ich die Datenbank?"))[0]?.path).toBe("deutsch.md");
+    expect((await ask("如何备份数据库？"))[0]).toMatchObject({
+      path: "中文.md",
+      snippet: expect.stringContaining("请定期备份数据库，"),
+    });
+  });
+
+  test("are found with stop words where there is nothing else", async () => {
+    expect((await ask("how do I?"))[0]?.path).toBe("how-to.md");
+  });
+
+  test("are as many as wanted, whole and not too long", async () => {
+    const found = await ask("soup weather code zebras", 50);
+    expect(found.length).toBeGreaterThan(5);
+    for (const { snippet } of found) expect(snippet.length).toBeLessThanOrEqual(PASSAGE_CHARS_MAX);
+    expect((await ask("soup weather code zebras", 2)).length).toBe(2);
+    expect((await ask("soup", 1_000_000)).length).toBeLessThanOrEqual(50);
+    expect((await ask("soup", 0)).length).toBe(1);
+  });
+
+  test.each([
+    "",
+    "???",
+    "nosuchwordatall",
+    "' or 1=1; --",
+    "or or or",
+    "-",
+    '"',
+    "a".repeat(100_000),
+    "word ".repeat(50_000),
+  ])("are none, and no error, for %#", async (question) => {
+    expect(await ask(question)).toEqual([]);
+  });
+});

@@ -1,0 +1,103 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { Elysia } from "elysia";
+import { createAuthenticate } from "../../src/http/authenticate.ts";
+import { createErrorHandler, createFindMethods } from "../../src/http/error-handler.ts";
+import { requestId } from "../../src/http/request-id.ts";
+import { securityHeaders } from "../../src/http/security-headers.ts";
+import { createId } from "../../src/lib/id.ts";
+import { Problem } from "../../src/lib/problem.ts";
+import { createDocumentRoutes } from "../../src/modules/documents/routes.ts";
+import { createDocumentService } from "../../src/modules/documents/service.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+const TOKEN = "the-token";
+const caller = {
+  user: { id: createId(), email: "ada@example.com", display_name: "Ada", role: "user" as const },
+  sessionId: createId(),
+  expiresAtMs: Date.now() + 3_600_000,
+};
+
+/** A new folder with these files, by path. */
+export function createFolder(files: Record<string, string | Uint8Array> = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "parley-documents-"));
+  const write = (path: string, content: string | Uint8Array) => {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), content);
+  };
+  for (const [path, content] of Object.entries(files)) write(path, content);
+  return { folder, write, remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
+/** The document module alone behind a real port and on a real database, indexed once. Omit `documentsDir` for the guides. */
+export async function startDocuments(documentsDir?: string, shared?: Awaited<ReturnType<typeof createTestDatabase>>) {
+  const { database } = shared ?? (await createTestDatabase(4));
+  const documents = createDocumentService({ database, documentsDir, log: silentLog });
+  await documents.rescan();
+  const authenticate = createAuthenticate(async (token) => {
+    if (token !== TOKEN) throw new Problem("unauthorized", "No.");
+    return caller;
+  });
+  const routes = createDocumentRoutes({ documents, authenticate });
+  const app = new Elysia({ normalize: false, aot: true });
+  app
+    .onError(createErrorHandler({ log: silentLog, findMethods: createFindMethods(() => app.routes) }))
+    .use(requestId)
+    .use(securityHeaders)
+    .use(routes)
+    .listen({ port: 0, hostname: "127.0.0.1" });
+  const port = app.server?.port ?? 0;
+
+  async function get(path: string, headers: Record<string, string> = {}): Promise<Response> {
+    return fetch(`http://127.0.0.1:${port}/api/v1/documents${path}`, {
+      headers: { authorization: `Bearer ${TOKEN}`, ...headers },
+    });
+  }
+
+  return {
+    documents,
+    database,
+    get,
+    async list(query: string): Promise<ListBody> {
+      const response = await get(query);
+      if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
+      return (await response.json()) as ListBody;
+    },
+    /** Sends the bytes of the path as they are; `fetch` would tidy them up. */
+    async getRaw(path: string): Promise<{ status: number; body: string }> {
+      const answer = await sendRaw(port, `GET /api/v1/documents/${path} HTTP/1.1`);
+      return { status: Number(answer.slice(9, 12)), body: answer.slice(answer.indexOf("\r\n\r\n") + 4) };
+    },
+    async stop() {
+      await app.stop(true);
+      if (!shared) await database.end();
+    },
+  };
+}
+
+type Item = {
+  path: string;
+  title: string;
+  size: number;
+  updated_at: string;
+  headings: { level: number; text: string; slug: string }[];
+  snippet?: string;
+  rank?: number;
+};
+type ListBody = { data: Item[]; next_cursor: string | null };
+
+function sendRaw(port: number, line: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const lines = [line, "host: localhost", `authorization: Bearer ${TOKEN}`, "connection: close", "", ""];
+    const socket = connect(port, "127.0.0.1", () => socket.write(Buffer.from(lines.join("\r\n"), "latin1")));
+    let answer = "";
+    socket.on("data", (chunk) => {
+      answer += chunk.toString();
+    });
+    socket.on("close", () => resolve(answer));
+    socket.on("error", reject);
+  });
+}

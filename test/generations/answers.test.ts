@@ -1,0 +1,279 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Message } from "../../src/modules/messages/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+let ben: Account;
+let outsider: Account;
+let conversation_id: string;
+let socket: TestSocket;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      ANTHROPIC_API_KEY: "sk-ant-test",
+      ANTHROPIC_BASE_URL: provider.anthropicUrl,
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      // Those that fail are others than those that answer: their circuit breakers open.
+      AI_MODELS: "openai/one,anthropic/two,compatible/three,openai/down,openai/cut",
+      AI_MAX_RETRIES: "0",
+      AI_FIRST_TOKEN_TIMEOUT_MS: "2000",
+      AI_IDLE_TIMEOUT_MS: "2000",
+    },
+  });
+  [anna, ben, outsider] = await Promise.all([parley.register(), parley.register(), parley.register()]);
+});
+beforeEach(async () => {
+  provider.reset();
+  conversation_id = (await createConversation(parley, anna, [ben], { reply_mode: "always" })).id;
+  socket = await openSocket(parley.url, { token: anna.access_token });
+  await socket.ask({ type: "subscribe", conversation_id });
+});
+afterAll(async () => {
+  await parley.stop();
+  provider.stop();
+});
+
+let lastId = 0;
+const say = (content: string, more: object = {}) => {
+  lastId += 1;
+  return socket.ask({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
+};
+const messages = async (): Promise<Message[]> => {
+  const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
+  return ((await answer.json()) as { data: Message[] }).data;
+};
+const isCompleted = (frame: Frame) => frame.type === "message.completed";
+
+/** Puts the text together as a reader does; throws on a gap or a repeat. */
+function readText(frames: Frame[], messageId: string, start = ""): string {
+  let text = start;
+  for (const frame of frames) {
+    if (frame.message_id !== messageId) continue;
+    if (frame.type === "message.reset") text = String(frame.text);
+    if (frame.type !== "message.delta") continue;
+    expect(frame.offset).toBe(text.length);
+    text += frame.text;
+  }
+  return text;
+}
+
+describe("answers", () => {
+  const providers = ["openai/one", "anthropic/two", "compatible/three"];
+  test.each(providers)("of %s stream in, and are stored with their usage", async (model) => {
+    provider.script(model.split("/")[1] ?? "", { text: "The quick brown fox – 🦊 – jumps.", pieceDelayMs: 10 });
+    await say("Tell me.", { model });
+    const completed = await socket.waitFor(isCompleted);
+    const id = String(completed.data?.id);
+    expect(readText(socket.frames, id)).toBe("The quick brown fox – 🦊 – jumps.");
+    expect(completed.data).toMatchObject({
+      content: "The quick brown fox – 🦊 – jumps.",
+      status: "complete",
+      finish_reason: "stop",
+      model,
+      role: "assistant",
+      author: null,
+      error: null,
+    });
+    const usage = completed.data?.usage as { input_tokens: number; output_tokens: number };
+    expect(usage.input_tokens).toBeGreaterThan(0);
+    expect(usage.output_tokens).toBeGreaterThan(0);
+    const [question, answer] = await messages();
+    expect(answer).toEqual(completed.data as never);
+    expect(answer?.parent_id).toBe(question?.id ?? "");
+    const created = socket.frames.filter((frame) => frame.type === "message.created");
+    expect(created.map(({ data }) => data?.status)).toEqual(["complete", "streaming"]);
+    const seqs = socket.frames.filter(({ seq }) => seq !== undefined).map(({ seq }) => seq);
+    expect(seqs).toEqual([2, 3, 4]);
+  });
+
+  test("are given the conversation so far, the newest answer of several", async () => {
+    await say("First?");
+    await socket.waitFor(isCompleted);
+    const [, firstAnswer] = await messages();
+    await socket.ask({ type: "generation.regenerate", message_id: firstAnswer?.id ?? "" });
+    await socket.waitFor((frame) => isCompleted(frame) && frame.data?.id !== firstAnswer?.id);
+    await say("Second?");
+    await socket.waitFor((frame) => isCompleted(frame) && socket.list("message.completed").length === 3);
+    const asked = provider.requests.at(-1)?.body as { input: { role: string; content: unknown }[] };
+    expect(asked.input.map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
+    expect(JSON.stringify(asked.input)).toContain("Second?");
+    const all = await messages();
+    expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "assistant", "user", "assistant"]);
+    expect(all[2]?.parent_id).toBe(all[0]?.id ?? "");
+  });
+
+  test("come from the next model when the first is down", async () => {
+    provider.script("down", { fault: "refuse" });
+    provider.script("one", { text: "I am the second." });
+    await say("Anybody?", { model: "openai/down" });
+    const completed = await socket.waitFor(isCompleted);
+    expect(completed.data).toMatchObject({ content: "I am the second.", model: "openai/one", status: "complete" });
+    expect(await parley.metrics.registry.getSingleMetricAsString("parley_ai_failovers_total")).toContain(
+      'from="openai/down",to="openai/one"',
+    );
+  });
+
+  test("go on with the next model after text was shown, and readers see one text", async () => {
+    provider.script("cut", { pieces: ["One ", "two ", "three "], pieceDelayMs: 30, fault: "cut", after: 2 });
+    provider.script("one", { text: "and four.", pieceDelayMs: 10 });
+    await say("Count.", { model: "openai/cut" });
+    const completed = await socket.waitFor(isCompleted);
+    const id = String(completed.data?.id);
+    const reset = socket.frames.find((frame) => frame.type === "message.reset");
+    expect(reset).toMatchObject({ message_id: id, attempt: 2, text: "One two " });
+    expect(readText(socket.frames, id)).toBe(String(completed.data?.content));
+    expect(completed.data).toMatchObject({
+      content: "One two and four.",
+      model: "openai/one",
+      metadata: { models: ["openai/cut", "openai/one"] },
+    });
+  });
+
+  test("fail with a code, and keep the text so far, when every model does", async () => {
+    const lonely = await startApp({
+      config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/a,compatible/b", AI_MAX_RETRIES: "0" },
+    });
+    const carl = await lonely.register();
+    provider.script("a", { pieces: ["Only ", "this"], pieceDelayMs: 30, fault: "cut", after: 1 });
+    provider.script("b", { fault: "status", status: 500 });
+    const { id } = await createConversation(lonely, carl);
+    const reader = await openSocket(lonely.url, { token: carl.access_token });
+    await reader.ask({ type: "subscribe", conversation_id: id });
+    reader.send({
+      type: "message.send",
+      id: "1",
+      conversation_id: id,
+      content: "?",
+      client_message_id: "1",
+      reply: true,
+    });
+    const completed = await reader.waitFor(isCompleted);
+    expect(completed.data).toMatchObject({ content: "Only ", status: "failed", finish_reason: "error" });
+    const error = completed.data?.error as { code: string; detail: string };
+    expect(error.code).toStartWith("provider_");
+    expect(error.detail).not.toContain("stand-in");
+    await lonely.stop();
+  });
+
+  test("stop when they are told to, with what they have", async () => {
+    provider.script("one", { pieces: Array.from({ length: 100 }, (_, n) => `${n} `), pieceDelayMs: 20 });
+    await say("Count to a hundred.");
+    const delta = await socket.waitFor((frame) => frame.type === "message.delta");
+    const ack = await socket.ask({ type: "generation.cancel", message_id: delta.message_id as string });
+    expect(ack.message).toMatchObject({ status: "cancelled", finish_reason: "cancelled" });
+    const completed = await socket.waitFor(isCompleted);
+    expect(completed.data?.status).toBe("cancelled");
+    expect(readText(socket.frames, String(delta.message_id))).toBe(String(completed.data?.content));
+    expect(await socket.ask({ type: "generation.cancel", message_id: delta.message_id as string })).toMatchObject({
+      type: "ack",
+      message: { status: "cancelled" },
+    });
+    await Bun.sleep(50);
+    expect(provider.requests.at(-1)?.aborted).toBe(true);
+  });
+
+  test("go on when the asker's connection is lost, and a later reader joins in the middle", async () => {
+    provider.script("one", { pieces: Array.from({ length: 40 }, (_, n) => `word${n} `), pieceDelayMs: 15 });
+    await say("Talk.");
+    const delta = await socket.waitFor((frame) => frame.type === "message.delta");
+    socket.socket.terminate();
+    const id = String(delta.message_id);
+    await Bun.sleep(150);
+    const fresh = await openSocket(parley.url, { token: ben.access_token });
+    const ack = await fresh.ask({ type: "subscribe", conversation_id, after_seq: 0 });
+    const inEvents = (ack.events as Frame[]).find(({ data, type }) => type === "message.created" && data?.id === id);
+    expect(inEvents?.data?.content?.length).toBeGreaterThan(0);
+    const resumed = await openSocket(parley.url, { token: ben.access_token });
+    await resumed.ask({ type: "subscribe", conversation_id, after_seq: ack.last_seq });
+    const completed = await fresh.waitFor(isCompleted);
+    await resumed.waitFor(isCompleted);
+    expect(readText(fresh.frames, id, inEvents?.data?.content)).toBe(String(completed.data?.content));
+    expect(resumed.frames.find(({ type }) => type === "message.reset")).toMatchObject({ message_id: id });
+    expect(readText(resumed.frames, id)).toBe(String(completed.data?.content));
+    expect(completed.data).toMatchObject({ status: "complete" });
+    await Promise.all([fresh.close(), resumed.close()]);
+  });
+
+  test("are asked for once, however often the message is sent", async () => {
+    provider.script("one", { text: "Once.", firstDelayMs: 100 });
+    const frame = { type: "message.send", conversation_id, content: "Again?", client_message_id: "same" };
+    await Promise.all([socket.ask(frame), socket.ask(frame), socket.ask(frame)]);
+    await socket.waitFor(isCompleted);
+    await socket.ask(frame);
+    expect(provider.requestsOf("one")).toHaveLength(1);
+    expect(await messages()).toHaveLength(2);
+  });
+
+  test("are nobody's business but the members'", async () => {
+    provider.script("one", { pieces: Array.from({ length: 50 }, () => "slow "), pieceDelayMs: 20 });
+    await say("Secret?");
+    const delta = await socket.waitFor((frame) => frame.type === "message.delta");
+    const path = `/api/v1/conversations/${conversation_id}/messages/${delta.message_id}`;
+    for (const action of ["cancel", "regenerate"]) {
+      expect((await parley.fetch(`${path}/${action}`, { method: "POST", token: outsider.access_token })).status).toBe(
+        404,
+      );
+      expect((await parley.fetch(`${path}/${action}`, { method: "POST" })).status).toBe(401);
+    }
+    const regenerated = await parley.fetch(`${path}/regenerate`, { method: "POST", token: anna.access_token });
+    expect(regenerated.status).toBe(409);
+    const cancelled = await parley.fetch(`${path}/cancel`, { method: "POST", token: ben.access_token });
+    expect(await cancelled.json()).toMatchObject({ status: "cancelled" });
+  });
+
+  test("of a model that is not configured are refused before anything is stored", async () => {
+    expect(await say("x", { model: "openai/unknown" })).toMatchObject({ type: "error", code: "unknown_model" });
+    expect(await messages()).toEqual([]);
+  });
+
+  test("come when they are called for: never, at a mention, or always, and the message may say otherwise", async () => {
+    const set = (reply_mode: string) =>
+      parley.fetch(`/api/v1/conversations/${conversation_id}`, {
+        method: "PATCH",
+        token: anna.access_token,
+        json: { reply_mode },
+      });
+    const isAnswered = async (content: string, reply?: boolean) => {
+      const sent = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
+        token: anna.access_token,
+        json: { content, reply },
+      });
+      return ((await sent.json()) as { reply: unknown }).reply !== null;
+    };
+    await set("never");
+    expect(await isAnswered("@ai hello")).toBe(false);
+    expect(await isAnswered("hello", true)).toBe(true);
+    await set("mention");
+    expect(await isAnswered("hello, mail me at ai@ai.example")).toBe(false);
+    expect(await isAnswered("hello @AI, how are you?")).toBe(true);
+    await set("always");
+    expect(await isAnswered("hello")).toBe(true);
+    expect(await isAnswered("hello", false)).toBe(false);
+  });
+});
+
+describe("models", () => {
+  test("are listed in fallback order with their state", async () => {
+    const listed = (await (await parley.fetch("/api/v1/models", { token: anna.access_token })).json()) as {
+      data: { id: string; state: string; is_default: boolean }[];
+    };
+    expect(listed.data.map(({ id }) => id)).toEqual([
+      "openai/one",
+      "anthropic/two",
+      "compatible/three",
+      "openai/down",
+      "openai/cut",
+    ]);
+    expect(listed.data[0]).toMatchObject({ provider: "openai", is_default: true });
+    expect((await parley.fetch("/api/v1/models")).status).toBe(401);
+  });
+});

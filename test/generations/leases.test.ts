@@ -1,0 +1,110 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { openSocket } from "../support/socket.ts";
+
+type Stored = { id: string; status: string; content: string; fence: number };
+
+let provider: ProviderStandIn;
+let first: TestApp;
+let second: TestApp;
+let anna: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  const shared = await createTestDatabase(10);
+  const options = {
+    database: shared,
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
+  };
+  first = await startApp(options);
+  second = await startApp(options);
+  anna = await first.register();
+});
+afterAll(async () => {
+  await first.stop();
+  await second.stop();
+  provider.stop();
+  await first.database.end({ timeout: 1 });
+});
+
+const slow = { pieces: Array.from({ length: 200 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
+
+async function ask(): Promise<{ conversationId: string; messageId: string }> {
+  const { id: conversationId } = await createConversation(first, anna);
+  const sent = await first.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+    token: anna.access_token,
+    json: { content: "Talk to me.", reply: true },
+  });
+  const { reply } = (await sent.json()) as { reply: { id: string } };
+  return { conversationId, messageId: reply.id };
+}
+
+const find = async (messageId: string): Promise<Stored | undefined> => {
+  const [row] = await first.database<Stored[]>`
+    select x.id, x.status, x.content, g.fence from messages x join generations g on g.message_id = x.id
+    where x.id = ${messageId}`;
+  return row;
+};
+
+async function until(check: () => Promise<boolean>, waitMs: number): Promise<void> {
+  const endsAtMs = performance.now() + waitMs;
+  while (!(await check())) {
+    if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+    await Bun.sleep(50);
+  }
+}
+
+describe("leases of generations", () => {
+  test("a stop that another instance was told is obeyed", async () => {
+    provider.script("one", slow);
+    const { conversationId, messageId } = await ask();
+    await until(async () => (await find(messageId))?.content !== "", 3_000);
+    const path = `/api/v1/conversations/${conversationId}/messages/${messageId}/cancel`;
+    expect((await second.fetch(path, { method: "POST", token: anna.access_token })).status).toBe(200);
+    await until(async () => (await find(messageId))?.status === "cancelled", 3_000);
+  });
+
+  test("an answer whose owner is gone is finished by another instance, from where it was", async () => {
+    provider.script("one", slow, { text: "and the end." });
+    const { conversationId, messageId } = await ask();
+    await until(async () => ((await find(messageId))?.content.length ?? 0) > 20, 5_000);
+    const sockets = await Promise.all([first, second].map(({ url }) => openSocket(url, { token: anna.access_token })));
+    for (const socket of sockets) await socket.ask({ type: "subscribe", conversation_id: conversationId });
+    // As if the owner had died: its lease runs out, and what it writes from now on is refused.
+    await first.database`
+      update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${messageId}`;
+    await until(async () => (await find(messageId))?.status === "complete", 12_000);
+    // Either of the two may have taken it over; whoever listens there has seen how it went on.
+    await Bun.sleep(100);
+    const frames = sockets.map((socket) => socket.frames).find((all) => all.some(({ attempt }) => attempt === 2)) ?? [];
+    const reset = frames.find((frame) => frame.type === "message.reset" && frame.attempt === 2);
+    const completed = frames.find((frame) => frame.type === "message.completed");
+    expect(reset).toMatchObject({ message_id: messageId });
+    expect(String(reset?.text).length).toBeGreaterThan(20);
+    expect(completed?.data).toMatchObject({ status: "complete", content: `${reset?.text}and the end.` });
+    expect(await find(messageId)).toMatchObject({
+      status: "complete",
+      fence: 2,
+      content: String(completed?.data?.content),
+    });
+    await Promise.all(sockets.map((socket) => socket.close()));
+  }, 20_000);
+
+  test("an answer that nobody began is begun", async () => {
+    provider.script("one", { text: "Late, but here." });
+    const { conversationId } = await ask();
+    const forgotten = await first.database<{ message_id: string }[]>`
+      with m as (
+        insert into messages (id, conversation_id, seq, role, content, status)
+        select gen_random_uuid(), ${conversationId}, 99, 'assistant', '', 'streaming' returning id
+      )
+      insert into generations (id, message_id, conversation_id, created_at)
+      select gen_random_uuid(), id, ${conversationId}, now() - interval '10 s' from m returning message_id`;
+    const messageId = forgotten[0]?.message_id ?? "";
+    await until(async () => (await find(messageId))?.status === "complete", 8_000);
+    expect((await find(messageId))?.content).toBe("Late, but here.");
+  }, 15_000);
+});

@@ -1,0 +1,131 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+
+type Sample = { name: string; labels: Record<string, string>; value: number };
+
+let parley: TestApp;
+beforeAll(async () => {
+  parley = await startApp();
+});
+afterAll(() => parley.stop());
+
+async function scrape(): Promise<{ types: Map<string, string>; samples: Sample[]; text: string }> {
+  const text = await (await parley.fetch("/metrics")).text();
+  const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = "", type = ""]) => [name, type]));
+  const samples = text
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .map((line) => {
+      const [, name = "", labels = "", value = ""] = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? [];
+      const pairs = [...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, key = "", text = ""]) => [key, text]);
+      return { name, labels: Object.fromEntries(pairs), value: Number(value) };
+    });
+  return { types, samples, text };
+}
+
+/** The contract's names; of a metric with labels nothing but its type is there before something happened. */
+const contract: Record<string, string> = {
+  parley_build_info: "gauge",
+  parley_http_request_duration_seconds: "histogram",
+  parley_ws_connections: "gauge",
+  parley_ws_frames_total: "counter",
+  parley_messages_total: "counter",
+  parley_message_commit_duration_seconds: "histogram",
+  parley_generations_total: "counter",
+  parley_generation_first_token_seconds: "histogram",
+  parley_generation_duration_seconds: "histogram",
+  parley_ai_tokens_total: "counter",
+  parley_ai_failovers_total: "counter",
+  parley_db_pool_connections: "gauge",
+  parley_event_loop_lag_seconds: "histogram",
+  process_cpu_seconds_total: "counter",
+  process_resident_memory_bytes: "gauge",
+  process_start_time_seconds: "gauge",
+};
+
+test("the format is Prometheus' text format", async () => {
+  const response = await parley.fetch("/metrics");
+  expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+  expect(response.headers.get("cache-control")).toBe("no-store");
+});
+
+test("every metric of the contract is there, with its type", async () => {
+  const { types } = await scrape();
+  for (const [name, type] of Object.entries(contract)) expect({ name, type: types.get(name) }).toEqual({ name, type });
+});
+
+test("names and values are as Prometheus wants them", async () => {
+  await parley.fetch("/version");
+  await Bun.sleep(20);
+  const { types, samples } = await scrape();
+  expect(samples.length).toBeGreaterThan(50);
+  for (const [name, type] of types) {
+    expect(name).toMatch(/^(parley|process)_[a-z_]+$/);
+    expect({ name, total: name.endsWith("_total") }).toEqual({ name, total: type === "counter" });
+    if (type === "histogram") expect(name).toEndWith("_seconds");
+  }
+  for (const { name, value } of samples)
+    expect({ name, finite: Number.isFinite(value) }).toEqual({ name, finite: true });
+});
+
+test("the numbers of the process are plausible", async () => {
+  const { samples } = await scrape();
+  const get = (name: string) => samples.find((sample) => sample.name === name)?.value ?? Number.NaN;
+  expect(get("process_resident_memory_bytes")).toBeGreaterThan(10_000_000);
+  expect(Math.abs(get("process_start_time_seconds") - (Date.now() / 1000 - process.uptime()))).toBeLessThan(60);
+  expect(get("process_open_fds")).toBeGreaterThan(3);
+  expect(get("process_max_fds")).toBeGreaterThanOrEqual(get("process_open_fds"));
+  const sum = get("process_cpu_user_seconds_total") + get("process_cpu_system_seconds_total");
+  expect(get("process_cpu_seconds_total")).toBeCloseTo(sum, 0);
+});
+
+test("requests are measured under their route's template: no ids, no paths, no made-up methods", async () => {
+  const { access_token: token } = await parley.register();
+  const id = createId();
+  await parley.fetch(`/api/v1/conversations/${id}`, { token });
+  await parley.fetch(`/nothing/${id}`);
+  await parley.fetch("/livez");
+  await Bun.sleep(20);
+  const { samples, text } = await scrape();
+  const counts = samples.filter(({ name }) => name === "parley_http_request_duration_seconds_count");
+  const find = (route: string) => counts.find(({ labels }) => labels.route === route);
+  expect(find("/api/v1/conversations/:id")).toMatchObject({ labels: { method: "GET", status: "404" }, value: 1 });
+  expect(find("unmatched")).toMatchObject({ labels: { method: "GET", status: "404" }, value: 1 });
+  expect(find("/livez")).toBeUndefined();
+  expect(text).not.toContain(id);
+});
+
+test("connections are those of this instance alone", async () => {
+  const { samples } = await scrape();
+  const pool = samples.filter(({ name }) => name === "parley_db_pool_connections");
+  const states = pool.map(({ labels }) => labels.state ?? "");
+  expect(states.every((state) => ["active", "idle", "in_transaction"].includes(state))).toBe(true);
+  const own = pool.reduce((sum, { value }) => sum + value, 0);
+  expect(own).toBeLessThanOrEqual(10);
+});
+
+describe("with METRICS_TOKEN", () => {
+  let guarded: TestApp;
+  beforeAll(async () => {
+    guarded = await startApp({ config: { METRICS_TOKEN: "metrics-token" } });
+  });
+  afterAll(() => guarded.stop());
+
+  test.each([undefined, "Bearer another-token", "Bearer metrics-toke", "Basic metrics-token", "metrics-token"])(
+    "%p gets nothing",
+    async (authorization) => {
+      const response = await guarded.fetch("/metrics", {
+        headers: authorization === undefined ? {} : { authorization },
+      });
+      expect(response.status).toBe(401);
+      expect(response.headers.get("www-authenticate")).toBe("Bearer");
+      expect(await response.text()).not.toContain("parley_build_info");
+    },
+  );
+
+  test("the right one gets them", async () => {
+    const response = await guarded.fetch("/metrics", { token: "metrics-token" });
+    expect(response.status).toBe(200);
+  });
+});

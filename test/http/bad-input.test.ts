@@ -1,0 +1,159 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { ProblemBody } from "../../src/http/problem-response.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+
+let parley: TestApp;
+let token: string;
+
+beforeAll(async () => {
+  parley = await startApp();
+  token = (await parley.register()).access_token;
+});
+afterAll(() => parley.stop());
+
+async function send(path: string, init: RequestInit & { duplex?: "half" }) {
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json", ...init.headers };
+  const response = await fetch(`${parley.url}${path}`, { method: "POST", ...init, headers });
+  return { response, problem: (await response.json()) as ProblemBody };
+}
+
+const conversations = "/api/v1/conversations";
+const loneSurrogate = String.raw`{"title":"\ud83d"}`;
+const nul = String.raw`{"title":"a\u0000b"}`;
+
+describe("a body that cannot be taken", () => {
+  const scenarios: {
+    name: string;
+    body: string | Uint8Array<ArrayBuffer>;
+    headers?: Record<string, string>;
+    status: number;
+    code: string;
+  }[] = [
+    { name: "is no JSON", body: '{"title":', status: 400, code: "malformed" },
+    { name: "is empty", body: "", status: 422, code: "invalid" },
+    { name: "is no UTF-8", body: new Uint8Array([0x22, 0xc3, 0x28, 0x22]), status: 400, code: "malformed" },
+    {
+      name: "is nested 1,000 levels deep",
+      body: "[".repeat(1_000) + "]".repeat(1_000),
+      status: 400,
+      code: "malformed",
+    },
+    {
+      name: "is of another type",
+      body: "title=a",
+      headers: { "content-type": "text/plain" },
+      status: 415,
+      code: "unsupported_media_type",
+    },
+    { name: "has a wrong type", body: '{"title":1}', status: 422, code: "invalid" },
+    { name: "is an array", body: "[]", status: 422, code: "invalid" },
+    { name: "is null", body: "null", status: 422, code: "invalid" },
+    { name: "has an unknown field", body: '{"titel":"a"}', status: 422, code: "invalid" },
+    { name: "has a NUL", body: nul, status: 422, code: "invalid" },
+    { name: "has a lone surrogate", body: loneSurrogate, status: 422, code: "invalid" },
+    { name: "has 10 MB", body: "x".repeat(10_000_000), status: 413, code: "too_large" },
+  ];
+  test.each(scenarios)("$name", async ({ body, headers, status, code }) => {
+    const { response, problem } = await send(conversations, { body, headers });
+    expect(response.status).toBe(status);
+    expect(response.headers.get("content-type")).toBe("application/problem+json");
+    expect(problem).toMatchObject({ status, code, type: `/problems/${code}` });
+    expect(problem.request_id).toBe(response.headers.get("x-request-id") ?? "none");
+    expect(problem.instance).toBe(`urn:request:${problem.request_id}`);
+  });
+
+  test("has 10 MB and does not say so before", async () => {
+    const chunk = new Uint8Array(100_000).fill(0x20);
+    let chunks = 0;
+    const body = new ReadableStream({
+      pull(controller) {
+        chunks += 1;
+        if (chunks > 100) controller.close();
+        else controller.enqueue(chunk);
+      },
+    });
+    const { response, problem } = await send(conversations, { body, duplex: "half" });
+    expect(response.status).toBe(413);
+    expect(problem.code).toBe("too_large");
+  });
+
+  test("nothing was stored of any of them", async () => {
+    const response = await parley.fetch(conversations, { token });
+    expect(await response.json()).toEqual({ data: [], next_cursor: null });
+  });
+});
+
+describe("the place of what is invalid", () => {
+  test("of a body is a JSON pointer into it", async () => {
+    const { problem } = await send(conversations, { body: '{"title":1,"kind":"secret"}' });
+    expect(problem.errors?.map(({ pointer }) => pointer).sort()).toEqual(["#/kind", "#/title"]);
+    expect(problem.errors?.find(({ pointer }) => pointer === "#/title")?.detail).toBe("Expected string.");
+  });
+
+  test("of an id is its name in the path", async () => {
+    const response = await parley.fetch(`${conversations}/42`, { token });
+    expect(response.status).toBe(422);
+    const problem = (await response.json()) as ProblemBody;
+    expect(problem.errors).toEqual([{ pointer: "#/params/id", detail: "Expected a UUID." }]);
+  });
+
+  test.each(["0", "-1", "1.5", "x", "1e3", "99999999999999999999"])(
+    "of ?limit=%s is its name in the query",
+    async (limit) => {
+      const response = await parley.fetch(`${conversations}?limit=${limit}`, { token });
+      expect(response.status).toBe(422);
+      const problem = (await response.json()) as ProblemBody;
+      expect(problem.errors?.[0]?.pointer).toBe("#/query/limit");
+    },
+  );
+
+  test("a limit above the maximum is lowered, not refused", async () => {
+    const response = await parley.fetch(`${conversations}?limit=100000`, { token });
+    expect(response.status).toBe(200);
+  });
+
+  test("a cursor of somebody's own making is refused", async () => {
+    const response = await parley.fetch(`${conversations}?cursor=bm9uc2Vuc2U`, { token });
+    expect(response.status).toBe(400);
+    expect(((await response.json()) as ProblemBody).code).toBe("bad_cursor");
+  });
+});
+
+describe("an address", () => {
+  test("that does not exist is 404", async () => {
+    const response = await parley.fetch("/api/v1/nothing", { token });
+    expect(response.status).toBe(404);
+    expect(((await response.json()) as ProblemBody).code).toBe("not_found");
+  });
+
+  test("asked with another method is 405 and says which it answers to", async () => {
+    const response = await parley.fetch(conversations, { token, method: "DELETE" });
+    expect(response.status).toBe(405);
+    expect(response.headers.get("allow")).toBe("GET, HEAD, POST");
+    expect(((await response.json()) as ProblemBody).code).toBe("method_not_allowed");
+  });
+
+  test.each([
+    "/%",
+    "/%ff",
+    "/api/v1/conversations/%00",
+    "/api/v1/documents/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    "//",
+    "/problems/__proto__",
+  ])("%s is refused without a fault", async (path) => {
+    const response = await parley.fetch(path, { token });
+    expect(response.status).toBeGreaterThanOrEqual(400);
+    expect(response.status).toBeLessThan(500);
+    expect(response.headers.get("content-type")).toBe("application/problem+json");
+  });
+
+  test("HEAD answers like GET, without a body", async () => {
+    const response = await parley.fetch(conversations, { token, method: "HEAD" });
+    expect(response.status).toBe(200);
+    expect(await response.text()).toBe("");
+  });
+});
+
+test("after all of it, the server is well", async () => {
+  expect((await parley.fetch("/readyz")).status).toBe(200);
+});

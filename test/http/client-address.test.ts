@@ -1,0 +1,83 @@
+import { expect, test } from "bun:test";
+import { createReadClientAddress } from "../../src/http/client-address.ts";
+import { isNetwork } from "../../src/lib/network.ts";
+
+type Case = { name: string; trusted?: string[]; peer: string | null; forwarded?: string; expected: string | null };
+
+const cases: Case[] = [
+  { name: "the peer, when nothing is trusted", peer: "203.0.113.7", forwarded: "6.6.6.6", expected: "203.0.113.7" },
+  {
+    name: "the peer, when it is not a proxy of ours",
+    trusted: ["10.0.0.0/8"],
+    peer: "203.0.113.7",
+    forwarded: "6.6.6.6",
+    expected: "203.0.113.7",
+  },
+  {
+    name: "what our proxy saw",
+    trusted: ["10.0.0.0/8"],
+    peer: "10.1.2.3",
+    forwarded: "203.0.113.7",
+    expected: "203.0.113.7",
+  },
+  {
+    name: "what our proxy saw, not what the client says",
+    trusted: ["10.0.0.0/8"],
+    peer: "10.1.2.3",
+    forwarded: "6.6.6.6, 203.0.113.7",
+    expected: "203.0.113.7",
+  },
+  {
+    name: "through two proxies",
+    trusted: ["10.0.0.0/8", "192.168.1.1"],
+    peer: "10.1.2.3",
+    forwarded: "6.6.6.6,203.0.113.7 , 192.168.1.1",
+    expected: "203.0.113.7",
+  },
+  {
+    name: "a client inside the trusted network",
+    trusted: ["10.0.0.0/8"],
+    peer: "10.1.2.3",
+    forwarded: "10.9.9.9",
+    expected: "10.9.9.9",
+  },
+  {
+    name: "the last good hop before nonsense",
+    trusted: ["10.0.0.0/8"],
+    peer: "10.1.2.3",
+    forwarded: "203.0.113.7, unknown, 10.2.2.2",
+    expected: "10.2.2.2",
+  },
+  { name: "the proxy, when it says nothing", trusted: ["10.0.0.0/8"], peer: "10.1.2.3", expected: "10.1.2.3" },
+  {
+    name: "IPv4 on an IPv6 socket",
+    trusted: ["10.0.0.0/8"],
+    peer: "::ffff:10.1.2.3",
+    forwarded: "203.0.113.7:51000",
+    expected: "203.0.113.7",
+  },
+  { name: "IPv6", trusted: ["fd00::/8"], peer: "fd12::1", forwarded: "[2001:DB8::1]:443", expected: "2001:db8::1" },
+  { name: "none on a Unix socket", trusted: ["10.0.0.0/8"], peer: null, forwarded: "6.6.6.6", expected: null },
+];
+
+test.each(cases)("$name", ({ trusted = [], peer, forwarded, expected }) => {
+  const read = createReadClientAddress(trusted);
+  const request = new Request("http://parley/", {
+    headers: forwarded === undefined ? {} : { "x-forwarded-for": forwarded },
+  });
+  expect(read(request, { requestIP: () => (peer === null ? null : { address: peer }) })).toBe(expected);
+});
+
+test("a long header is read only so far", () => {
+  const read = createReadClientAddress(["10.0.0.0/8"]);
+  const request = new Request("http://parley/", {
+    headers: { "x-forwarded-for": `6.6.6.6${", 10.0.0.1".repeat(1_000)}` },
+  });
+  expect(read(request, { requestIP: () => ({ address: "10.0.0.1" }) })).toBe("10.0.0.1");
+});
+
+test("names what is no network", () => {
+  const bad = ["10.0.0.0/33", "fd00::/129", "proxy.example.com", "10.0.0.0/8/8", "10.0.0.0/x", "", "10.0.0"];
+  expect(["10.0.0.0/8", ...bad, "::1", "fd00::/8", "1.2.3.4"].filter((network) => !isNetwork(network))).toEqual(bad);
+  expect(() => createReadClientAddress(["nowhere"])).toThrow("nowhere");
+});

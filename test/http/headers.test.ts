@@ -1,0 +1,104 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { startApp, type TestApp } from "../support/app.ts";
+
+let parley: TestApp;
+
+beforeAll(async () => {
+  parley = await startApp({
+    config: { CORS_ORIGINS: "https://app.example.com", PUBLIC_URL: "https://chat.example.com/x" },
+  });
+});
+afterAll(() => parley.stop());
+
+/** One of each kind of answer: data, page, text, script, no route, no credential, preflight. */
+const kinds = ["/version", "/problems/invalid", "/livez", "/swagger", "/swagger/json", "/nothing", "/api/v1/me"];
+
+describe("X-Request-Id", () => {
+  test.each(kinds)("%s has one", async (path) => {
+    const response = await parley.fetch(path);
+    expect(response.headers.get("x-request-id")).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-/);
+  });
+
+  test("a caller's own is taken over", async () => {
+    const id = `trace_1.2-${"x".repeat(118)}`;
+    const response = await parley.fetch("/livez", { headers: { "x-request-id": id } });
+    expect(response.headers.get("x-request-id")).toBe(id);
+  });
+
+  test.each(["a b", "x".repeat(129), 'a"b', "a/b"])("%s is not", async (id) => {
+    const response = await parley.fetch("/livez", { headers: { "x-request-id": id } });
+    expect(response.headers.get("x-request-id")).not.toBe(id);
+    expect(response.headers.get("x-request-id")).toBeTruthy();
+  });
+});
+
+describe("security headers", () => {
+  test.each(kinds)("%s has them", async (path) => {
+    const { headers } = await parley.fetch(path);
+    expect(headers.get("x-content-type-options")).toBe("nosniff");
+    expect(headers.get("referrer-policy")).toBe("no-referrer");
+    expect(headers.get("x-frame-options")).toBe("DENY");
+    expect(headers.get("content-security-policy")).toContain("frame-ancestors 'none'");
+  });
+
+  test("what is data may load nothing", async () => {
+    const { headers } = await parley.fetch("/version");
+    expect(headers.get("content-security-policy")).toBe("default-src 'none'; frame-ancestors 'none'");
+  });
+
+  test("the API page may load from here alone", async () => {
+    const policy = (await parley.fetch("/swagger")).headers.get("content-security-policy") ?? "";
+    expect(policy).toContain("script-src 'self';");
+    expect(policy).toContain("connect-src 'self'");
+    expect(policy).not.toMatch(/https?:/);
+  });
+});
+
+describe("cross-origin calls", () => {
+  const preflight = (origin: string) =>
+    parley.fetch("/api/v1/conversations", {
+      method: "OPTIONS",
+      headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization" },
+    });
+
+  test.each(["https://app.example.com", "https://chat.example.com"])("%s may", async (origin) => {
+    const asked = await preflight(origin);
+    expect(asked.status).toBe(204);
+    expect(asked.headers.get("access-control-allow-origin")).toBe(origin);
+    expect(asked.headers.get("access-control-allow-methods")).toContain("PATCH");
+    expect(asked.headers.get("access-control-allow-headers")).toContain("Authorization");
+    expect(asked.headers.get("vary")).toContain("Origin");
+
+    const answer = await parley.fetch("/version", { headers: { origin } });
+    expect(answer.headers.get("access-control-allow-origin")).toBe(origin);
+    for (const name of [
+      "Link",
+      "RateLimit",
+      "RateLimit-Policy",
+      "X-Request-Id",
+      "ETag",
+      "Idempotent-Replayed",
+      "Retry-After",
+    ])
+      expect(answer.headers.get("access-control-expose-headers")?.split(", ")).toContain(name);
+  });
+
+  test("an error can be read across origins, too", async () => {
+    const answer = await parley.fetch("/api/v1/me", { headers: { origin: "https://app.example.com" } });
+    expect(answer.status).toBe(401);
+    expect(answer.headers.get("access-control-allow-origin")).toBe("https://app.example.com");
+  });
+
+  test.each([
+    "https://evil.example.com",
+    "http://app.example.com",
+    "https://app.example.com.evil.org",
+    "https://app.example.com:444",
+    "null",
+  ])("%s may not", async (origin) => {
+    for (const answer of [await preflight(origin), await parley.fetch("/version", { headers: { origin } })]) {
+      expect(answer.headers.get("access-control-allow-origin")).toBeNull();
+      expect(answer.headers.get("access-control-allow-credentials")).toBeNull();
+    }
+  });
+});

@@ -1,0 +1,132 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { Validator } from "@seriousme/openapi-schema-validator";
+import { startApp, type TestApp } from "../support/app.ts";
+
+type Operation = {
+  operationId?: string;
+  summary?: string;
+  tags?: string[];
+  security?: unknown[];
+  requestBody?: { content: Record<string, unknown> };
+  responses: Record<string, { description?: string; $ref?: string }>;
+};
+type Document = {
+  openapi: string;
+  tags: { name: string }[];
+  paths: Record<string, Record<string, Operation>>;
+  components: { responses: Record<string, unknown> };
+};
+
+let parley: TestApp;
+let document: Document;
+let operations: { name: string; path: string; operation: Operation }[];
+
+beforeAll(async () => {
+  parley = await startApp();
+  document = (await (await parley.fetch("/swagger/json")).json()) as Document;
+  operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, path, operation })),
+  );
+});
+afterAll(() => parley.stop());
+
+test("the document is valid OpenAPI 3.0.3", async () => {
+  const { valid, errors } = await new Validator().validate(structuredClone(document));
+  expect(errors ?? []).toEqual([]);
+  expect(valid).toBe(true);
+  expect(document.openapi).toBe("3.0.3");
+});
+
+test("every operation has an id of its own, a summary and a known tag", () => {
+  const ids = operations.map(({ operation }) => operation.operationId);
+  expect(new Set(ids).size).toBe(operations.length);
+  const known = new Set(document.tags.map(({ name }) => name));
+  for (const { name, operation } of operations) {
+    expect({ name, id: operation.operationId }).toEqual({ name, id: expect.stringMatching(/^[a-z][A-Za-z]+$/) });
+    expect({ name, summary: operation.summary }).toEqual({ name, summary: expect.stringMatching(/\w/) });
+    expect({ name, tags: operation.tags?.filter((tag) => known.has(tag)).length }).toEqual({ name, tags: 1 });
+  }
+});
+
+test("every route of the API is in it, and of what lies outside the ones for people and machines", () => {
+  const expected = [
+    "post /api/v1/auth/register",
+    "post /api/v1/auth/refresh",
+    "patch /api/v1/conversations/{id}",
+    "delete /api/v1/conversations/{id}/members/{user_id}",
+    "put /api/v1/conversations/{id}/messages/{message_id}/feedback",
+    "get /api/v1/conversations/{id}/events",
+    "get /api/v1/documents/{path}",
+    "get /api/v1/models",
+    "get /readyz",
+    "get /metrics",
+    "get /problems/{code}",
+  ];
+  expect(operations.map(({ name }) => name)).toEqual(expect.arrayContaining(expected));
+  expect(operations.map(({ path }) => path).filter((path) => path.includes("*") || path.includes(":"))).toEqual([]);
+});
+
+test("every operation documents its success and its errors", () => {
+  for (const { name, path, operation } of operations) {
+    const statuses = Object.keys(operation.responses);
+    expect({ name, ok: statuses.some((status) => /^[12]/.test(status)) }).toEqual({ name, ok: true });
+    expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["500", "503"]) });
+    if (operation.security?.length)
+      expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["401"]) });
+    if (path.includes("{")) expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["404"]) });
+    if (operation.requestBody)
+      expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["400", "413", "415", "422"]) });
+    for (const response of Object.values(operation.responses)) {
+      const shared = response.$ref?.replace("#/components/responses/", "");
+      expect({
+        name,
+        known: shared === undefined ? Boolean(response.description) : shared in document.components.responses,
+      }).toEqual({ name, known: true });
+    }
+  }
+});
+
+test("bodies are JSON, and all under /api/v1 but the ways in wants a credential", () => {
+  for (const { name, operation } of operations)
+    if (operation.requestBody)
+      expect({ name, types: Object.keys(operation.requestBody.content) }).toEqual({
+        name,
+        types: ["application/json"],
+      });
+  const open = operations.filter(({ path, operation }) => path.startsWith("/api/v1/") && !operation.security?.length);
+  expect(open.map(({ path }) => path).sort()).toEqual(
+    ["login", "logout", "refresh", "register"].map((way) => `/api/v1/auth/${way}`),
+  );
+});
+
+test("nothing of the schema library's own dialect is left", () => {
+  const text = JSON.stringify(document);
+  for (const keyword of ['"const":', '"patternProperties":', '"type":"null"', '"format":"text"', '"anyOf":[]'])
+    expect(text).not.toContain(keyword);
+});
+
+describe("the addresses of it", () => {
+  test("the document has an ETag, and is not sent twice", async () => {
+    const first = await parley.fetch("/swagger/json");
+    const etag = first.headers.get("etag") ?? "";
+    expect(etag).toMatch(/^".+"$/);
+    const second = await parley.fetch("/swagger/json", { headers: { "if-none-match": etag } });
+    expect(second.status).toBe(304);
+    expect(await second.text()).toBe("");
+  });
+
+  test("the page names no other server, and its script comes from here", async () => {
+    const page = await (await parley.fetch("/swagger")).text();
+    expect(page).not.toMatch(/https?:\/\//);
+    const script = /<script src="([^"]+)"/.exec(page)?.[1] ?? "";
+    const response = await parley.fetch(script);
+    expect(response.status).toBe(200);
+    expect(response.headers.get("content-type")).toStartWith("text/javascript");
+    expect(response.headers.get("cache-control")).toContain("immutable");
+    expect(response.headers.get("content-encoding")).toBe("gzip");
+    expect((await response.text()).length).toBeGreaterThan(1_000_000);
+    const plain = await parley.fetch(script, { headers: { "accept-encoding": "identity" } });
+    expect(plain.headers.get("content-encoding")).toBeNull();
+    expect((await plain.text()).length).toBeGreaterThan(1_000_000);
+  });
+});

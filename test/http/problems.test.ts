@@ -1,0 +1,36 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type ProblemCode, problemCodes } from "../../src/lib/problem.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+
+let parley: TestApp;
+
+beforeAll(async () => {
+  parley = await startApp();
+});
+afterAll(() => parley.stop());
+
+const codes = Object.keys(problemCodes) as ProblemCode[];
+
+describe.each(codes)("/problems/%s", (code) => {
+  test("is a page that says what it means and what to do", async () => {
+    const response = await parley.fetch(`/problems/${code}`);
+    expect(response.status).toBe(200);
+    expect(response.headers.get("content-type")).toBe("text/html; charset=utf-8");
+    const page = await response.text();
+    expect(page).toContain(`${problemCodes[code].status} <code>${code}</code>`);
+    expect(page).toMatch(/<dt>What to do<\/dt><dd>[^<]/);
+    expect(page).not.toMatch(/undefined|`/);
+  });
+
+  test("is JSON for those who ask for it", async () => {
+    const response = await parley.fetch(`/problems/${code}`, { headers: { accept: "application/json" } });
+    expect(response.headers.get("content-type")).toStartWith("application/json");
+    expect(await response.json()).toEqual({ code, ...problemCodes[code] });
+  });
+});
+
+test.each(["nothing", "constructor", "%3Cscript%3E"])("/problems/%s is not one", async (code) => {
+  const response = await parley.fetch(`/problems/${code}`);
+  expect(response.status).toBe(404);
+  expect(await response.json()).toMatchObject({ code: "not_found" });
+});

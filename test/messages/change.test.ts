@@ -1,0 +1,151 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { COMMENT_CHARS_MAX, type Feedback, type Message, type SentMessage } from "../../src/modules/messages/model.ts";
+import { CONTENT_CHARS_MAX } from "../../src/realtime/frames.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let owner: Rest;
+let author: Rest;
+let other: Rest;
+let conversation_id: string;
+let path: string;
+let message: Message;
+let socket: TestSocket;
+
+beforeAll(async () => {
+  parley = await startApp();
+  const accounts = await Promise.all(["Olga", "Anna", "Ben"].map((name) => parley.register(undefined, name)));
+  [owner, author, other] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest, Rest];
+});
+afterAll(() => parley.stop());
+
+beforeEach(async () => {
+  const conversation = await createConversation(parley, owner.account, [author.account, other.account]);
+  conversation_id = conversation.id;
+  path = `/conversations/${conversation_id}/messages`;
+  message = (await author.ask<SentMessage>("POST", path, { content: "first", reply: false })).body.message;
+  socket = await openSocket(parley.url, { token: other.account.access_token });
+  await socket.ask({ type: "subscribe", conversation_id });
+  return () => socket.close();
+});
+
+const at = (one: Message) => `${path}/${one.id}`;
+const read = async (one: Message) => (await other.get<Message>(at(one))).body;
+const pushed = () => socket.frames.filter(({ seq }) => seq !== undefined);
+const settle = () => socket.ask({ type: "unsubscribe", conversation_id });
+async function ask(): Promise<Message> {
+  const { body } = await author.ask<SentMessage>("POST", path, { content: "question", reply: true });
+  const { data } = await socket.waitFor((frame) => frame.type === "message.completed");
+  expect(data?.id).toBe(body.reply?.id as string);
+  return data as Message;
+}
+
+describe("editing", () => {
+  test("changes the text for its author, and is an event with a number", async () => {
+    const { status, body } = await author.ask<Message>("PATCH", at(message), { content: "FIRST" });
+    expect(status).toBe(200);
+    expect(body).toEqual({ ...message, content: "FIRST", updated_at: body.updated_at });
+    expect(Date.parse(body.updated_at)).toBeGreaterThan(Date.parse(message.updated_at));
+    expect(await read(message)).toEqual(body);
+    await settle();
+    expect(pushed()).toMatchObject([{ type: "message.updated", conversation_id, seq: message.seq + 1, data: body }]);
+  });
+
+  test("is for the author alone, not even for the owner; nobody edits what a model wrote", async () => {
+    const answer = await ask();
+    for (const rest of [owner, other])
+      expect(await rest.refused("PATCH", at(message), { content: "x" })).toMatchObject({ status: 403 });
+    for (const rest of [owner, author])
+      expect(await rest.refused("PATCH", at(answer), { content: "x" })).toMatchObject({ status: 403 });
+    expect([await read(message), await read(answer)]).toEqual([message, answer]);
+  });
+
+  const invalid: [string, unknown][] = [
+    ["nothing", {}],
+    ["an empty text", { content: "" }],
+    ["a text too long", { content: "x".repeat(CONTENT_CHARS_MAX + 1) }],
+    ["NUL", { content: "\0" }],
+    ["another field", { content: "x", role: "system" }],
+  ];
+  test.each(invalid)("%s is 422", async (_name, input) => {
+    expect(await author.refused("PATCH", at(message), input)).toMatchObject({ status: 422, code: "invalid" });
+    expect(await read(message)).toEqual(message);
+  });
+});
+
+describe("deleting", () => {
+  test.each(["author", "owner"])("leaves a tombstone, for the %s", async (who) => {
+    const rest = who === "owner" ? owner : author;
+    expect(await rest.ask("DELETE", at(message))).toMatchObject({ status: 204, body: null });
+    const tombstone = await read(message);
+    expect(tombstone).toMatchObject({
+      ...message,
+      content: "",
+      updated_at: tombstone.updated_at,
+      deleted_at: expect.any(String),
+    });
+    await settle();
+    expect(pushed()).toMatchObject([{ type: "message.deleted", seq: message.seq + 1, data: tombstone }]);
+    const rows = await parley.database`select 1 from messages where id = ${message.id} and content <> ''`;
+    expect(rows).toHaveLength(0);
+  });
+
+  test("of what others wrote is refused", async () => {
+    expect(await other.refused("DELETE", at(message))).toMatchObject({ status: 403, code: "forbidden" });
+    expect(await read(message)).toEqual(message);
+  });
+
+  test("again, or at the same time, is done already: one event", async () => {
+    const answers = await Promise.all([owner, author, owner, author].map((rest) => rest.ask("DELETE", at(message))));
+    expect(answers.map(({ status }) => status)).toEqual([204, 204, 204, 204]);
+    expect((await author.ask("DELETE", at(message))).status).toBe(204);
+    await settle();
+    expect(pushed().map(({ type }) => type)).toEqual(["message.deleted"]);
+  });
+
+  test("is final: a tombstone is neither edited, answered again nor rated", async () => {
+    const answer = await ask();
+    for (const one of [message, answer]) await owner.ask("DELETE", at(one));
+    const conflict = { status: 409, code: "conflict" };
+    expect(await author.refused("PATCH", at(message), { content: "x" })).toMatchObject(conflict);
+    expect(await author.refused("POST", `${at(message)}/regenerate`)).toMatchObject(conflict);
+    expect(await author.refused("PUT", `${at(answer)}/feedback`, { rating: 1 })).toMatchObject(conflict);
+    expect((await read(message)).content).toBe("");
+  });
+});
+
+describe("feedback", () => {
+  test("is one rating for each member, which may change", async () => {
+    const answer = await ask();
+    const rate = (rest: Rest, input: object) => rest.ask<Feedback>("PUT", `${at(answer)}/feedback`, input);
+    const first = await rate(author, { rating: -1, comment: "wrong ☔" });
+    expect(first).toMatchObject({ status: 200, body: { message_id: answer.id, rating: -1, comment: "wrong ☔" } });
+    expect((await rate(other, { rating: 1 })).body).toMatchObject({ rating: 1, comment: null });
+    const second = await rate(author, { rating: 1 });
+    expect(second.body).toMatchObject({ rating: 1, comment: null });
+    expect(Date.parse(second.body.updated_at)).toBeGreaterThanOrEqual(Date.parse(first.body.updated_at));
+    const stored = await parley.database`
+      select user_id, rating, comment from feedback where message_id = ${answer.id} order by user_id`;
+    const expected = [author.id, other.id].sort().map((user_id) => ({ user_id, rating: 1, comment: null }));
+    expect([...stored]).toEqual(expected);
+  });
+
+  test("is for answers of a model", async () => {
+    expect(await owner.refused("PUT", `${at(message)}/feedback`, { rating: 1 })).toMatchObject({ status: 409 });
+  });
+
+  const invalid: [string, unknown][] = [
+    ["nothing", {}],
+    ["0", { rating: 0 }],
+    ["5 stars", { rating: 5 }],
+    ["a text", { rating: "1" }],
+    ["a comment too long", { rating: 1, comment: "x".repeat(COMMENT_CHARS_MAX + 1) }],
+    ["another field", { rating: 1, user_id: "x" }],
+  ];
+  test.each(invalid)("of %s is 422", async (_name, input) => {
+    expect(await owner.refused("PUT", `${at(message)}/feedback`, input)).toMatchObject({ status: 422 });
+  });
+});

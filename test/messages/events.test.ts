@@ -1,0 +1,86 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import type { DurableEvent } from "../../src/realtime/frames.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+let parley: TestApp;
+let anna: Rest;
+let ben: Rest;
+let path: string;
+let edited: Message;
+
+type Page = { data: DurableEvent[]; next_cursor: string | null; last_seq: number };
+
+beforeAll(async () => {
+  parley = await startApp();
+  const accounts = await Promise.all(["Anna", "Ben"].map((name) => parley.register(undefined, name)));
+  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+  path = `/conversations/${(await createConversation(parley, anna.account)).id}`;
+  const first = await anna.ask<SentMessage>("POST", `${path}/messages`, { content: "first", reply: false });
+  await anna.ask("POST", `${path}/members`, { user_id: ben.id });
+  await anna.ask("PATCH", path, { title: "one" });
+  await anna.ask("PATCH", `${path}/messages/${first.body.message.id}`, { content: "second" });
+  edited = (await anna.ask<Message>("PATCH", `${path}/messages/${first.body.message.id}`, { content: "third" })).body;
+  await anna.ask("PATCH", path, { title: "two" });
+  const asked = await ben.ask<SentMessage>("POST", `${path}/messages`, { content: "question", reply: true });
+  const isDone = async () =>
+    (await ben.get<Message>(`${path}/messages/${asked.body.reply?.id}`)).body.status === "complete";
+  while (!(await isDone())) await Bun.sleep(10);
+});
+afterAll(() => parley.stop());
+
+const page = async (query: string) => (await ben.get<Page>(`${path}/events${query}`)).body;
+
+describe("the events of a conversation as JSON", () => {
+  test("are numbered without gaps, and say what is true now", async () => {
+    const { data, next_cursor, last_seq } = await page("");
+    expect(data.map(({ seq, type }) => [seq, type])).toEqual([
+      [1, "message.created"],
+      [2, "member.added"],
+      [3, "conversation.updated"],
+      [4, "message.updated"],
+      [5, "message.updated"],
+      [6, "conversation.updated"],
+      [7, "message.created"],
+      [8, "message.created"],
+      [9, "message.completed"],
+    ]);
+    expect({ next_cursor, last_seq }).toEqual({ next_cursor: null, last_seq: 9 });
+    for (const index of [0, 3, 4]) expect(data[index]?.data).toEqual(edited as never);
+    for (const index of [2, 5]) expect(data[index]?.data).toMatchObject({ title: "two", last_seq: 9 });
+    expect(data[7]?.data).toEqual(data[8]?.data as never);
+    expect(data[8]?.data).toMatchObject({ status: "complete" });
+  });
+
+  test("after a number", async () => {
+    expect((await page("?after_seq=6")).data.map(({ seq }) => seq)).toEqual([7, 8, 9]);
+    expect(await page("?after_seq=9")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
+    expect(await page("?after_seq=1000")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
+  });
+
+  test("come in pages of any size, each once", async () => {
+    const { data } = await page("");
+    for (const limit of [1, 2, 4, 8, 9, 10]) {
+      const { rows, pages } = await ben.all<DurableEvent>(`${path}/events`, limit);
+      expect(rows).toEqual(data);
+      expect(pages).toHaveLength(Math.ceil(9 / limit));
+      expect((await ben.all<DurableEvent>(`${path}/events?after_seq=5`, limit)).rows).toEqual(data.slice(5));
+    }
+  });
+
+  test("a bad position is refused", async () => {
+    expect(await ben.refused("GET", `${path}/events?after_seq=x`)).toMatchObject({
+      status: 422,
+      errors: [{ pointer: "#/query/after_seq" }],
+    });
+    for (const key of ["x", "-1", "1.5", ""]) {
+      const cursor = Buffer.from(JSON.stringify(["v1", key])).toString("base64url");
+      expect(await ben.refused("GET", `${path}/events?cursor=${cursor}`)).toMatchObject({
+        status: 400,
+        code: "bad_cursor",
+      });
+    }
+  });
+});

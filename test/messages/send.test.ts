@@ -1,0 +1,236 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { ProblemBody } from "../../src/http/problem-response.ts";
+import { createId } from "../../src/lib/id.ts";
+import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX } from "../../src/realtime/frames.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let anna: Rest;
+let ben: Rest;
+let id: string;
+let path: string;
+
+beforeAll(async () => {
+  parley = await startApp();
+  const accounts = await Promise.all(["Anna", "Ben"].map((name) => parley.register(undefined, name)));
+  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+});
+afterAll(() => parley.stop());
+
+beforeEach(async () => {
+  id = (await createConversation(parley, anna.account, [ben.account])).id;
+  path = `/conversations/${id}/messages`;
+});
+
+const send = (input: object, by: Rest = anna) => by.ask<SentMessage>("POST", path, input);
+const history = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
+async function waitForEnd(messageId: string): Promise<Message> {
+  for (;;) {
+    const { body } = await anna.get<Message>(`${path}/${messageId}`);
+    if (body.status !== "streaming") return body;
+    await Bun.sleep(10);
+  }
+}
+
+describe("a message sent by REST", () => {
+  test("is answered as it is stored, and pushed", async () => {
+    const socket = await openSocket(parley.url, { token: ben.account.access_token });
+    await socket.ask({ type: "subscribe", conversation_id: id });
+    const { status, headers, body } = await send({ content: "Hello ☔ \u0001", client_message_id: "c1" });
+    expect(status).toBe(201);
+    expect(headers.get("location")).toBe(`/api/v1${path}/${body.message.id}`);
+    expect(body).toEqual({
+      reply: null,
+      message: {
+        id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-f]{4}-7/),
+        conversation_id: id,
+        seq: 2,
+        role: "user",
+        author: { id: anna.id, display_name: "Anna" },
+        content: "Hello ☔ \u0001",
+        status: "complete",
+        model: null,
+        finish_reason: null,
+        usage: null,
+        parent_id: null,
+        client_message_id: "c1",
+        error: null,
+        metadata: {},
+        created_at: expect.any(String),
+        updated_at: body.message.created_at,
+        deleted_at: null,
+      },
+    });
+    expect((await anna.get<Message>(`${path}/${body.message.id}`)).body).toEqual(body.message);
+    expect(await socket.waitFor((frame) => frame.type === "message.created")).toEqual({
+      type: "message.created",
+      conversation_id: id,
+      seq: 2,
+      at: body.message.created_at,
+      data: body.message as never,
+    });
+    await socket.close();
+  });
+
+  test("to an id in capital letters reaches those who listen", async () => {
+    const socket = await openSocket(parley.url, { token: ben.account.access_token });
+    await socket.ask({ type: "subscribe", conversation_id: id.toUpperCase() });
+    const { body } = await anna.ask<SentMessage>("POST", `/conversations/${id.toUpperCase()}/messages`, {
+      content: "loud",
+    });
+    expect(body.message.conversation_id).toBe(id);
+    expect((await socket.waitFor((frame) => frame.type === "message.created")).data).toEqual(body.message as never);
+    await socket.close();
+  });
+
+  test("is the same message for ever, without an answer or with the one that was stored", async () => {
+    const first = await send({ content: "once", client_message_id: "c1" });
+    const again = await send({ content: "twice", client_message_id: "c1", reply: true });
+    expect(again).toMatchObject({ status: 201, body: first.body });
+
+    const asked = await send({ content: "question", client_message_id: "c2", reply: true });
+    const { message, reply } = asked.body;
+    expect(reply).toMatchObject({
+      role: "assistant",
+      author: null,
+      status: "streaming",
+      content: "",
+      parent_id: message.id,
+      seq: message.seq + 1,
+      model: "offline/documents",
+      client_message_id: null,
+    });
+    const ended = await waitForEnd(reply?.id ?? "");
+    expect(ended).toMatchObject({ status: "complete", finish_reason: "stop", error: null });
+    expect(ended.content).toContain("offline");
+    const repeated = await send({ content: "question", client_message_id: "c2", reply: true });
+    expect(repeated.body).toEqual({ message, reply: ended });
+    expect((await history()).map(({ content }) => content)).toEqual(["once", "question", ended.content]);
+  });
+
+  test("may be repeated many times at once, over REST and a socket", async () => {
+    const socket = await openSocket(parley.url, { token: anna.account.access_token });
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, async (_, n) => {
+        if (n % 2) return (await send({ content: `${n}`, client_message_id: "same" })).body.message;
+        const ack = await socket.ask({
+          type: "message.send",
+          id: `f${n}`,
+          conversation_id: id,
+          content: `${n}`,
+          client_message_id: "same",
+        });
+        return ack.message as Message;
+      }),
+    );
+    const [stored] = await history();
+    for (const answer of answers) expect(answer).toEqual(stored as Message);
+    expect(await history()).toHaveLength(1);
+    await socket.close();
+  });
+
+  test("has a client id of its author's own, in its own conversation", async () => {
+    const other = await createConversation(parley, anna.account);
+    const [mine, his, elsewhere] = await Promise.all([
+      send({ content: "a", client_message_id: "same" }),
+      send({ content: "b", client_message_id: "same" }, ben),
+      anna.ask<SentMessage>("POST", `/conversations/${other.id}/messages`, {
+        content: "c",
+        client_message_id: "same",
+        reply: false,
+      }),
+    ]);
+    expect([mine, his, elsewhere].map(({ body }) => body.message.content)).toEqual(["a", "b", "c"]);
+  });
+
+  test("may answer another one, of the same conversation only", async () => {
+    const { body } = await send({ content: "parent" });
+    const child = await send({ content: "child", parent_id: body.message.id.toUpperCase() });
+    expect(child.body.message.parent_id).toBe(body.message.id);
+    expect((await history()).at(-1)).toEqual(child.body.message);
+    const other = await createConversation(parley, anna.account);
+    const foreign = await anna.ask<SentMessage>("POST", `/conversations/${other.id}/messages`, {
+      content: "elsewhere",
+    });
+    for (const parent_id of [foreign.body.message.id, createId()])
+      expect(await anna.refused("POST", path, { content: "x", parent_id })).toMatchObject({
+        status: 422,
+        code: "invalid",
+        errors: [{ pointer: "#/parent_id" }],
+      });
+    expect(await history()).toHaveLength(2);
+  });
+
+  test("takes as much text as the limit allows, and not one letter more", async () => {
+    const content = "ä".repeat(CONTENT_CHARS_MAX);
+    const { body } = await send({ content, client_message_id: "x".repeat(CLIENT_MESSAGE_ID_CHARS_MAX) });
+    expect((await anna.get<Message>(`${path}/${body.message.id}`)).body.content).toBe(content);
+    expect(await anna.refused("POST", path, { content: `${content}x` })).toMatchObject({
+      status: 422,
+      errors: [{ pointer: "#/content" }],
+    });
+  });
+});
+
+describe("what is no message", () => {
+  const invalid: [string, unknown, string][] = [
+    ["nothing", {}, "#/content"],
+    ["an empty text", { content: "" }, "#/content"],
+    ["a number", { content: 1 }, "#/content"],
+    ["NUL", { content: "a\0" }, "#/content"],
+    ["a lone surrogate", { content: "\udc00" }, "#/content"],
+    ["NUL in the client id", { content: "a", client_message_id: "\0" }, "#/client_message_id"],
+    ["an empty client id", { content: "a", client_message_id: "" }, "#/client_message_id"],
+    ["a client id too long", { content: "a", client_message_id: "x".repeat(129) }, "#/client_message_id"],
+    ["a parent that is no UUID", { content: "a", parent_id: "1" }, "#/parent_id"],
+    ["reply as text", { content: "a", reply: "true" }, "#/reply"],
+    ["an unknown field", { content: "a", role: "system" }, "#/role"],
+  ];
+  test.each(invalid)("%s is 422 and says where, also as an event stream", async (_name, input, pointer) => {
+    const problem = await anna.refused("POST", path, input);
+    expect(problem).toMatchObject({ status: 422, code: "invalid" });
+    expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
+    const streamed = await anna.ask<ProblemBody>("POST", path, input, { accept: "text/event-stream" });
+    expect(streamed).toMatchObject({ status: 422, body: { code: "invalid" } });
+    expect(streamed.headers.get("content-type")).toBe("application/problem+json");
+    expect(await history()).toEqual([]);
+  });
+
+  const bodies: [string, string, string, number, string][] = [
+    ["no JSON", '{"content":', "application/json", 400, "malformed"],
+    ["a text", "content", "text/plain", 415, "unsupported_media_type"],
+    ["JSON that is called text", '{"content":"a"}', "text/plain", 415, "unsupported_media_type"],
+    ["a form", "content=a", "application/x-www-form-urlencoded", 415, "unsupported_media_type"],
+    ["2 MB", JSON.stringify({ content: "x".repeat(2_000_000) }), "application/json", 413, "too_large"],
+    ["nothing at all", "", "application/json", 422, "invalid"],
+    ["null", "null", "application/json", 422, "invalid"],
+  ];
+  test.each(bodies)("a body of %s", async (_name, body, type, status, code) => {
+    const response = await fetch(`${parley.url}/api/v1${path}`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${anna.account.access_token}`, "content-type": type },
+      body,
+    });
+    expect(response.status).toBe(status);
+    expect(((await response.json()) as ProblemBody).code).toBe(code);
+    expect(await history()).toEqual([]);
+  });
+
+  test("a model that is not configured, and a conversation that is not there", async () => {
+    expect(await anna.refused("POST", path, { content: "a", reply: true, model: "openai/none" })).toMatchObject({
+      status: 422,
+      code: "unknown_model",
+    });
+    const nowhere = `/conversations/${createId()}/messages`;
+    expect(await anna.refused("POST", nowhere, { content: "a" })).toMatchObject({ status: 404 });
+    expect(await anna.refused("POST", "/conversations/x/messages", { content: "a" })).toMatchObject({
+      status: 422,
+      errors: [{ pointer: "#/params/id" }],
+    });
+    expect(await history()).toEqual([]);
+  });
+});

@@ -1,0 +1,117 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { TYPING_EXPIRES_MS } from "../../src/realtime/typing.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let anna: Account;
+let ben: Account;
+let a: TestSocket;
+let b: TestSocket;
+let conversation_id: string;
+
+beforeAll(async () => {
+  parley = await startApp();
+  [anna, ben] = await Promise.all([parley.register(), parley.register()]);
+  conversation_id = (await createConversation(parley, anna, [ben])).id;
+  a = await openSocket(parley.url, { token: anna.access_token });
+  b = await openSocket(parley.url, { token: ben.access_token });
+  await b.ask({ type: "subscribe", conversation_id });
+});
+afterAll(() => parley.stop());
+
+describe("presence", () => {
+  test("others learn of the first socket of a user and of the last, and a subscriber of who is there", async () => {
+    const ack = await a.ask({ type: "subscribe", conversation_id });
+    expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
+    const online = { type: "presence", conversation_id, user_id: anna.user.id, online: true };
+    expect(await b.waitFor((frame) => frame.type === "presence")).toEqual(online);
+
+    const second = await openSocket(parley.url, { token: anna.access_token });
+    await second.ask({ type: "subscribe", conversation_id });
+    await second.close();
+    expect(b.list("presence")).toEqual([online]);
+
+    await a.ask({ type: "unsubscribe", conversation_id });
+    expect(await b.waitFor((frame) => frame.type === "presence" && frame.online === false)).toMatchObject({
+      user_id: anna.user.id,
+    });
+    await a.ask({ type: "subscribe", conversation_id });
+    expect(a.list("presence")).toEqual([]);
+  });
+});
+
+describe("typing", () => {
+  test("is sent on to the others once in two seconds, and ends with a stop", async () => {
+    for (let n = 0; n < 20; n += 1) a.send({ type: "typing.start", conversation_id });
+    const push = await b.waitFor((frame) => frame.type === "typing");
+    expect(push).toEqual({
+      type: "typing",
+      conversation_id,
+      user_id: anna.user.id,
+      active: true,
+      expires_in_ms: TYPING_EXPIRES_MS,
+    });
+    a.send({ type: "typing.stop", conversation_id });
+    await b.waitFor((frame) => frame.type === "typing" && frame.active === false);
+    a.send({ type: "typing.start", conversation_id });
+    a.send({ type: "ping", id: "after" });
+    await a.waitFor((frame) => frame.type === "pong" && frame.id === "after");
+    expect(b.list("typing").map(({ active }) => active)).toEqual([true, false]);
+    expect(a.list("typing")).toEqual([]);
+  });
+
+  test("a message ends it", async () => {
+    await Bun.sleep(2_000);
+    const before = b.list("typing").length;
+    a.send({ type: "typing.start", conversation_id });
+    await b.waitFor((frame) => b.frames.indexOf(frame) >= 0 && b.list("typing").length > before);
+    await a.ask({ type: "message.send", conversation_id, content: "done", client_message_id: "typed" });
+    await b.waitFor((frame) => frame.type === "message.created");
+    expect(b.list("typing").at(-1)).toMatchObject({ active: false });
+  });
+
+  test("expires by itself", async () => {
+    await Bun.sleep(2_000);
+    const count = b.list("typing").length;
+    const startedAtMs = performance.now();
+    a.send({ type: "typing.start", conversation_id });
+    await b.waitFor(() => b.list("typing").length === count + 1);
+    while (b.list("typing").length < count + 2 && performance.now() - startedAtMs < 9_000) await Bun.sleep(50);
+    expect(b.list("typing").at(-1)).toMatchObject({ active: false });
+    expect(performance.now() - startedAtMs).toBeGreaterThan(TYPING_EXPIRES_MS - 100);
+  });
+});
+
+describe("read positions", () => {
+  test("move forward only, are told to all, and count what is unread", async () => {
+    for (const n of [1, 2, 3])
+      await a.ask({ type: "message.send", conversation_id, content: `${n}`, client_message_id: `unread ${n}` });
+    const read = async () => {
+      const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}`, { token: ben.access_token });
+      return (await answer.json()) as { last_seq: number; last_read_seq: number; unread: number };
+    };
+    const before = await read();
+    expect(before).toMatchObject({ last_read_seq: 0, unread: 4 });
+    expect(await b.ask({ type: "read", conversation_id, seq: before.last_seq - 1 })).toMatchObject({
+      type: "ack",
+      last_read_seq: before.last_seq - 1,
+    });
+    expect(await a.waitFor((frame) => frame.type === "read")).toEqual({
+      type: "read",
+      conversation_id,
+      user_id: ben.user.id,
+      seq: before.last_seq - 1,
+    });
+    expect(await b.ask({ type: "read", conversation_id, seq: 1 })).toMatchObject({
+      last_read_seq: before.last_seq - 1,
+    });
+    expect(await read()).toMatchObject({ last_read_seq: before.last_seq - 1, unread: 1 });
+    expect(await b.ask({ type: "read", conversation_id, seq: 10_000 })).toMatchObject({
+      type: "error",
+      code: "invalid",
+    });
+    expect(await read()).toMatchObject({ unread: 1 });
+  });
+});

@@ -1,0 +1,208 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let anna: Account;
+let ben: Account;
+let outsider: Account;
+
+beforeAll(async () => {
+  parley = await startApp();
+  [anna, ben, outsider] = await Promise.all([
+    parley.register(undefined, "Anna"),
+    parley.register(undefined, "Ben"),
+    parley.register(undefined, "Olga"),
+  ]);
+});
+afterAll(() => parley.stop());
+
+const send = (conversation_id: string, content: string, client_message_id = createId()) => ({
+  type: "message.send",
+  conversation_id,
+  content,
+  client_message_id,
+});
+
+describe("messages over sockets", () => {
+  test("a message is acknowledged to its sender and pushed to everyone who is subscribed", async () => {
+    const conversation = await createConversation(parley, anna, [ben]);
+    const a = await openSocket(parley.url, { token: anna.access_token });
+    const b = await openSocket(parley.url, { token: ben.access_token });
+    expect((await a.waitFor((frame) => frame.type === "ready")).user).toMatchObject({ id: anna.user.id });
+    const ack = await a.ask({ type: "subscribe", conversation_id: conversation.id });
+    expect(ack).toMatchObject({ last_seq: 1, recovered: false, events: [], members_online: [anna.user.id] });
+    await b.ask({ type: "subscribe", conversation_id: conversation.id });
+
+    const sent = await a.ask(send(conversation.id, "Hello Ben", "first"));
+    expect(sent).toMatchObject({ type: "ack", duplicate: false, message: { content: "Hello Ben", seq: 2 } });
+    for (const socket of [a, b]) {
+      const push = await socket.waitFor((frame) => frame.type === "message.created");
+      expect(push).toMatchObject({
+        conversation_id: conversation.id,
+        seq: 2,
+        data: { content: "Hello Ben", author: { id: anna.user.id, display_name: "Anna" }, client_message_id: "first" },
+      });
+      expect(push.data).toEqual(sent.message as never);
+    }
+    const stored = await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
+      token: ben.access_token,
+    });
+    expect(((await stored.json()) as { data: unknown[] }).data).toEqual([sent.message]);
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  test("the same client_message_id gives the same message for ever, also in one batch and after its deletion", async () => {
+    const conversation = await createConversation(parley, anna);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    const frames = [1, 2, 3, 4].map((n) => ({ ...send(conversation.id, `try ${n}`, "once"), id: `try${n}` }));
+    for (const frame of frames) socket.send(frame);
+    const acks = await Promise.all(frames.map(({ id }) => socket.waitFor((frame) => frame.id === id)));
+    const ids = new Set(acks.map(({ message }) => (message as { id: string }).id));
+    expect(ids.size).toBe(1);
+    expect(acks.map(({ duplicate }) => duplicate).sort()).toEqual([false, true, true, true]);
+    const [id] = ids;
+    expect(await socket.ask({ type: "message.delete", message_id: id })).toMatchObject({ type: "ack" });
+    const again = await socket.ask(send(conversation.id, "once more", "once"));
+    expect(again).toMatchObject({ duplicate: true, message: { id, content: "" } });
+    await socket.close();
+  });
+
+  test("a hundred frames of one tick are all stored, numbered in their order", async () => {
+    const conversation = await createConversation(parley, anna);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    await socket.ask({ type: "subscribe", conversation_id: conversation.id });
+    for (let n = 1; n <= 100; n += 1) socket.send({ ...send(conversation.id, `line ${n}`), id: `f${n}` });
+    await socket.waitFor((frame) => frame.id === "f100");
+    await socket.waitFor((frame) => frame.type === "message.created" && frame.seq === 100);
+    const pushes = socket.list("message.created");
+    expect(pushes.map(({ seq }) => seq)).toEqual(Array.from({ length: 100 }, (_, index) => index + 1));
+    expect(pushes.map(({ data }) => data?.content)).toEqual(Array.from({ length: 100 }, (_, n) => `line ${n + 1}`));
+    await socket.close();
+  });
+
+  test("who comes back with after_seq gets what was missed, in order, without gap or repeat", async () => {
+    const conversation = await createConversation(parley, anna, [ben]);
+    const a = await openSocket(parley.url, { token: anna.access_token });
+    let b = await openSocket(parley.url, { token: ben.access_token });
+    const { last_seq } = await b.ask({ type: "subscribe", conversation_id: conversation.id });
+    const first = await a.ask(send(conversation.id, "one"));
+    await b.waitFor((frame) => frame.type === "message.created");
+    b.socket.terminate();
+    await b.closed;
+    const messageId = (first.message as { id: string }).id;
+    await a.ask({ type: "message.edit", message_id: messageId, content: "ONE" });
+    await a.ask(send(conversation.id, "two"));
+
+    b = await openSocket(parley.url, { token: ben.access_token });
+    const ack = await b.ask({
+      type: "subscribe",
+      conversation_id: conversation.id,
+      after_seq: (last_seq as number) + 1,
+    });
+    expect(ack).toMatchObject({ recovered: true, last_seq: 4 });
+    expect(ack.events).toMatchObject([
+      { type: "message.updated", seq: 3, data: { id: messageId, content: "ONE" } },
+      { type: "message.created", seq: 4, data: { content: "two" } },
+    ]);
+    await a.ask(send(conversation.id, "three"));
+    const next = await b.waitFor((frame) => frame.type === "message.created");
+    expect(next.seq).toBe(5);
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  test("subscribing in the middle of a storm loses nothing and repeats nothing", async () => {
+    const conversation = await createConversation(parley, anna, [ben]);
+    const a = await openSocket(parley.url, { token: anna.access_token });
+    const total = 1_500;
+    const storm = (async () => {
+      for (let n = 0; n < total; n += 1) {
+        a.send({ ...send(conversation.id, `${n}`), id: `s${n}` });
+        if (n % 20 === 19) await a.waitFor((frame) => frame.id === `s${n}`);
+      }
+    })();
+    const watchers = await Promise.all(
+      Array.from({ length: 8 }, async (_, index) => {
+        const socket = await openSocket(parley.url, { token: ben.access_token });
+        await Bun.sleep(index * 7);
+        const ack = await socket.ask({ type: "subscribe", conversation_id: conversation.id, after_seq: 0 });
+        return { socket, ack };
+      }),
+    );
+    await storm;
+    for (const { socket, ack } of watchers) {
+      expect(ack.recovered).toBe(true);
+      await socket.waitFor((frame) => frame.seq === total + 1);
+      const recovered = (ack.events as { seq: number }[]).map(({ seq }) => seq);
+      const pushed = socket.frames.filter((frame) => frame.seq !== undefined).map(({ seq }) => seq as number);
+      expect([...recovered, ...pushed]).toEqual(Array.from({ length: total + 1 }, (_, n) => n + 1));
+      await socket.close();
+    }
+    await a.close();
+  });
+
+  test("an outsider can neither subscribe, send, edit, delete, read nor type", async () => {
+    const conversation = await createConversation(parley, anna);
+    const a = await openSocket(parley.url, { token: anna.access_token });
+    await a.ask({ type: "subscribe", conversation_id: conversation.id });
+    const sent = await a.ask(send(conversation.id, "secret"));
+    const message_id = (sent.message as { id: string }).id;
+    const o = await openSocket(parley.url, { token: outsider.access_token });
+    const conversation_id = conversation.id;
+    const tries = [
+      { type: "subscribe", conversation_id },
+      { type: "subscribe", conversation_id, after_seq: 0 },
+      send(conversation_id, "let me in"),
+      { type: "message.edit", message_id, content: "x" },
+      { type: "message.delete", message_id },
+      { type: "generation.cancel", message_id },
+      { type: "generation.regenerate", message_id },
+      { type: "read", conversation_id, seq: 1 },
+      { type: "typing.start", conversation_id },
+      { type: "typing.stop", conversation_id },
+    ];
+    for (const frame of tries) expect(await o.ask(frame)).toMatchObject({ type: "error", code: "not_found" });
+    await a.ask(send(conversation_id, "still secret"));
+    await a.waitFor((frame) => frame.data?.content === "still secret");
+    await Bun.sleep(50);
+    expect(o.frames.filter((frame) => frame.type !== "error").map(({ type }) => type)).toEqual(["ready"]);
+    await Promise.all([a.close(), o.close()]);
+  });
+
+  test("a removed member hears nothing more, and is told so", async () => {
+    const conversation = await createConversation(parley, anna, [ben]);
+    const b = await openSocket(parley.url, { token: ben.access_token });
+    await b.ask({ type: "subscribe", conversation_id: conversation.id });
+    const removed = await parley.fetch(`/api/v1/conversations/${conversation.id}/members/${ben.user.id}`, {
+      method: "DELETE",
+      token: anna.access_token,
+    });
+    expect(removed.status).toBe(204);
+    await b.waitFor((frame) => frame.type === "member.removed");
+    await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
+      token: anna.access_token,
+      json: { content: "behind his back", reply: false },
+    });
+    await Bun.sleep(50);
+    expect(b.list("message.created")).toEqual([]);
+    expect(await b.ask({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({ code: "not_found" });
+    await b.close();
+  });
+
+  test("a viewer reads, but does not write", async () => {
+    const conversation = await createConversation(parley, anna);
+    await parley.fetch(`/api/v1/conversations/${conversation.id}/members`, {
+      token: anna.access_token,
+      json: { user_id: ben.user.id, role: "viewer" },
+    });
+    const b = await openSocket(parley.url, { token: ben.access_token });
+    expect(await b.ask({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({ type: "ack" });
+    expect(await b.ask(send(conversation.id, "hi"))).toMatchObject({ code: "forbidden" });
+    expect(await b.ask({ type: "typing.start", conversation_id: conversation.id })).toMatchObject({
+      code: "forbidden",
+    });
+    await b.close();
+  });
+});

@@ -1,0 +1,50 @@
+import { createApp } from "../../src/app.ts";
+import { loadConfig } from "../../src/config.ts";
+import type { Drainable } from "../../src/lib/lifecycle.ts";
+import { createLifecycle } from "../../src/lib/lifecycle.ts";
+import { createMetrics } from "../../src/lib/metrics.ts";
+import { createTestClient } from "./client.ts";
+import { silentLog } from "./log.ts";
+import { createTestDatabase } from "./postgres.ts";
+
+export { type Account, TEST_PASSWORD } from "./client.ts";
+
+export type TestApp = Awaited<ReturnType<typeof startApp>>;
+
+/** A whole Parley on a database of its own, listening on a free port. Settings by their names in the environment. */
+export async function startApp(
+  options: { config?: Record<string, string>; database?: Awaited<ReturnType<typeof createTestDatabase>> } = {},
+) {
+  const { database } = options.database ?? (await createTestDatabase());
+  const config = loadConfig({ PORT: "0", HOST: "127.0.0.1", LOG_LEVEL: "silent", ...options.config }, () => {
+    throw new Error("Tests name no secret files.");
+  });
+  const lifecycle = createLifecycle();
+  const metrics = createMetrics({ version: "test", commit: "test" });
+  const jwtSecret = config.JWT_SECRET ?? "a secret that only tests know: 0123456789";
+  const parley = createApp({ config, database, log: silentLog, metrics, lifecycle, jwtSecret });
+  parley.app.listen({ port: 0, hostname: "127.0.0.1", reusePort: false, websocket: parley.websocket } as Parameters<
+    typeof parley.app.listen
+  >[0]);
+  const server = parley.app.server;
+  if (!server) throw new Error("The app does not listen.");
+  parley.attach(server);
+  const drainables: Drainable[] = await parley.start();
+  lifecycle.markReady();
+  const url = `http://127.0.0.1:${server.port}`;
+
+  return {
+    ...createTestClient(url),
+    database,
+    lifecycle,
+    metrics,
+
+    /** Stops everything in order; the database stays for whoever gave it. */
+    async stop(): Promise<void> {
+      lifecycle.markDraining();
+      for (const { stop } of drainables) await stop(Date.now() + 2_000);
+      await server.stop(true);
+      if (!options.database) await database.end({ timeout: 1 });
+    },
+  };
+}

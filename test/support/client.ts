@@ -1,0 +1,40 @@
+import { createId } from "../../src/lib/id.ts";
+
+export type Account = {
+  user: { id: string; email: string; display_name: string };
+  access_token: string;
+  refresh_token: string;
+};
+
+export type FetchOptions = { token?: string; method?: string; json?: unknown; headers?: Record<string, string> };
+
+export const TEST_PASSWORD = "correct horse battery";
+
+export type TestClient = ReturnType<typeof createTestClient>;
+
+/** REST as a client of a running Parley would speak it. */
+export function createTestClient(url: string) {
+  async function call(path: string, { token, method, json, headers = {} }: FetchOptions = {}): Promise<Response> {
+    return fetch(`${url}${path}`, {
+      method: method ?? (json === undefined ? "GET" : "POST"),
+      headers: {
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(json !== undefined && { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(json !== undefined && { body: JSON.stringify(json) }),
+    });
+  }
+
+  return {
+    url,
+    fetch: call,
+
+    /** A new user with a session. */
+    async register(email = `${createId()}@example.com`, display_name = "Somebody"): Promise<Account> {
+      const response = await call("/api/v1/auth/register", { json: { email, password: TEST_PASSWORD, display_name } });
+      if (response.status !== 201) throw new Error(`register: ${response.status} ${await response.text()}`);
+      return (await response.json()) as Account;
+    },
+  };
+}

@@ -1,0 +1,26 @@
+import type { Account, TestClient } from "./client.ts";
+
+export type TestConversation = { id: string; last_seq: number; [field: string]: unknown };
+
+/** A conversation in which no model answers unless it is asked to; each further member takes one `seq`. */
+export async function createConversation(
+  parley: Pick<TestClient, "fetch">,
+  owner: Account,
+  members: Account[] = [],
+  input: Record<string, unknown> = {},
+): Promise<TestConversation> {
+  const response = await parley.fetch("/api/v1/conversations", {
+    token: owner.access_token,
+    json: { kind: "group", reply_mode: "never", ...input },
+  });
+  if (response.status !== 201) throw new Error(`conversation: ${response.status} ${await response.text()}`);
+  const conversation = (await response.json()) as TestConversation;
+  for (const member of members) {
+    const added = await parley.fetch(`/api/v1/conversations/${conversation.id}/members`, {
+      token: owner.access_token,
+      json: { user_id: member.user.id },
+    });
+    if (added.status !== 201) throw new Error(`member: ${added.status} ${await added.text()}`);
+  }
+  return conversation;
+}

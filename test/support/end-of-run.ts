@@ -1,0 +1,13 @@
+type Step = () => Promise<void> | void;
+
+const steps: Step[] = [];
+
+/** Has `step` done after the last test file. In a test run the process tells of its `exit` to nobody. */
+export function atEndOfRun(step: Step): void {
+  steps.push(step);
+}
+
+/** Does all steps, the newest first; called once, by the preload. */
+export async function endRun(): Promise<void> {
+  for (const step of steps.splice(0).reverse()) await step();
+}

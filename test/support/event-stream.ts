@@ -1,0 +1,85 @@
+import type { TestApp } from "./app.ts";
+import type { FetchOptions } from "./client.ts";
+import type { Frame } from "./socket.ts";
+
+export type StreamedEvent = { id: string | null; event: string; frame: Frame };
+export type TestStream = Awaited<ReturnType<typeof openStream>>;
+
+/** Asks for an event stream, and keeps what comes. @throws Error with the answer's text when it is none. */
+export async function openStream(parley: Pick<TestApp, "url">, path: string, options: FetchOptions = {}) {
+  const { token, method, json, headers } = options;
+  const aborter = new AbortController();
+  const response = await fetch(`${parley.url}/api/v1${path}`, {
+    method: method ?? (json === undefined ? "GET" : "POST"),
+    headers: {
+      accept: "text/event-stream",
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+      ...(json !== undefined && { "content-type": "application/json" }),
+      ...headers,
+    },
+    ...(json !== undefined && { body: JSON.stringify(json) }),
+    signal: aborter.signal,
+  });
+  if (response.headers.get("content-type") !== "text/event-stream; charset=utf-8")
+    throw new Error(`No stream: ${response.status} ${await response.text()}`);
+
+  const events: StreamedEvent[] = [];
+  let onEvent: () => void = () => {};
+  const ended = (async () => {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of response.body ?? []) {
+      const blocks = (rest + decoder.decode(chunk, { stream: true })).split("\n\n");
+      rest = blocks.pop() ?? "";
+      events.push(...blocks.flatMap(parse));
+      onEvent();
+    }
+    if (rest !== "") throw new Error(`The stream ended in the middle of an event: ${rest}`);
+  })().catch((error: unknown) => {
+    if (!aborter.signal.aborted) throw error;
+  });
+
+  return {
+    response,
+    events,
+    /** Fulfils when the server has ended it. */
+    ended,
+    frames: (): Frame[] => events.map(({ frame }) => frame),
+    seqs: (): number[] => events.flatMap(({ frame }) => frame.seq ?? []),
+
+    /** The first event, of those that came or will come, that matches. */
+    async waitFor(matches: (frame: Frame) => boolean, waitMs = 3_000): Promise<StreamedEvent> {
+      const deadlineMs = performance.now() + waitMs;
+      for (;;) {
+        const found = events.find(({ frame }) => matches(frame));
+        if (found) return found;
+        const leftMs = deadlineMs - performance.now();
+        if (leftMs <= 0) throw new Error(`There were only: ${events.map(({ event }) => event).join(" ")}`);
+        await Promise.race([
+          Bun.sleep(leftMs),
+          new Promise<void>((resolve) => {
+            onEvent = resolve;
+          }),
+        ]);
+      }
+    },
+
+    /** Leaves, as a reader does who has gone. */
+    async close(): Promise<void> {
+      aborter.abort();
+      await ended;
+    },
+  };
+}
+
+/** One event; a block of comments alone is none. @throws Error when it has another form than Parley gives it. */
+function parse(block: string): StreamedEvent[] {
+  if (block.startsWith(":")) return [];
+  const match = /^(?:id: (?<id>\d+)\n)?event: (?<event>[\w.]+)\ndata: (?<data>.*)$/.exec(block);
+  if (!match?.groups) throw new Error(`This is no event of ours: ${block}`);
+  const { id = null, event = "", data = "" } = match.groups as { id?: string; event?: string; data?: string };
+  const frame = JSON.parse(data) as Frame;
+  if (frame.type !== event || (frame.seq === undefined ? id !== null : id !== String(frame.seq)))
+    throw new Error(`The event is not what its data says: ${block}`);
+  return [{ id, event, frame }];
+}

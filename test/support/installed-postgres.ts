@@ -1,0 +1,88 @@
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { atEndOfRun } from "./end-of-run.ts";
+
+export type InstalledPostgres = Awaited<ReturnType<typeof startInstalledPostgres>>;
+
+type Options = {
+  settings?: Record<string, string>;
+  /** Listens on 127.0.0.1 as well; without it on its socket only. */
+  port?: number;
+};
+
+const READY_POLL_MS = 20;
+
+/** Starts a server of the machine's Postgres, the oldest installed, in a folder of its own; its superuser is `postgres`. */
+export async function startInstalledPostgres({ settings = {}, port }: Options = {}) {
+  const bin = findBinaries();
+  const directory = mkdtempSync(join(tmpdir(), "pt-"));
+  const asPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
+  if (asPostgres.length > 0) await run(["chown", "postgres", directory]);
+  const data = join(directory, "data");
+  const setup = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+  await run([...asPostgres, join(bin, "initdb"), "-D", data, ...setup]);
+  const all = {
+    listen_addresses: port === undefined ? "" : "127.0.0.1",
+    ...(port !== undefined && { port: String(port) }),
+    unix_socket_directories: directory,
+    ...settings,
+  };
+  const flags = Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  const target = ["-h", directory, ...(port === undefined ? [] : ["-p", String(port)])];
+  let child: Bun.Subprocess | undefined;
+
+  async function start(): Promise<void> {
+    const server = Bun.spawn([...asPostgres, join(bin, "postgres"), "-D", data, ...flags], {
+      stdio: ["ignore", "ignore", "ignore"],
+    });
+    child = server;
+    // Its socket is there a moment before it takes connections.
+    while ((await Bun.spawn([join(bin, "pg_isready"), "-q", ...target]).exited) !== 0) {
+      if (server.exitCode !== null) throw new Error(`Postgres ended with ${server.exitCode}.`);
+      await Bun.sleep(READY_POLL_MS);
+    }
+  }
+
+  /** `immediate` is a crash: connections break, and the next start recovers. */
+  async function halt(mode: "fast" | "immediate"): Promise<void> {
+    await run([...asPostgres, join(bin, "pg_ctl"), "-D", data, "stop", "-m", mode]);
+    await child?.exited;
+    child = undefined;
+  }
+
+  /** Ends the server, and removes all of it. */
+  async function stop(): Promise<void> {
+    if (child) await halt("immediate");
+    rmSync(directory, { recursive: true, force: true });
+  }
+
+  // Should a test end too early to do it itself, nothing of it stays.
+  atEndOfRun(stop);
+  await start();
+  return {
+    socketDirectory: directory,
+    user: "postgres",
+    start,
+    halt,
+
+    /** Runs statements as the superuser. */
+    psql: (...statements: string[]): Promise<void> =>
+      run([join(bin, "psql"), ...target, "-qX", "-U", "postgres", ...statements.flatMap((sql) => ["-c", sql])]),
+    stop,
+  };
+}
+
+function findBinaries(): string {
+  const root = "/usr/lib/postgresql";
+  const versions = existsSync(root) ? readdirSync(root).sort((a, b) => Number(a) - Number(b)) : [];
+  const version = versions.find((candidate) => existsSync(join(root, candidate, "bin/initdb")));
+  if (!version) throw new Error(`No Postgres below ${root}; \`make test\` installs it.`);
+  return join(root, version, "bin");
+}
+
+async function run(command: string[]): Promise<void> {
+  const child = Bun.spawn(command, { stdout: "ignore", stderr: "pipe" });
+  const said = new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(`${command.join(" ")}: ${await said}`);
+}

@@ -1,0 +1,67 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Database, openDatabase } from "../../src/db/client.ts";
+import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { migrate } from "../../src/db/migrate.ts";
+import { createId } from "../../src/lib/id.ts";
+import { startInstalledPostgres } from "./installed-postgres.ts";
+import { silentLog } from "./log.ts";
+
+type Server = { socketDirectory: string; user: string; stop(): Promise<void> };
+
+const TEMPLATE = "parley_template";
+/** Nobody kills this server, and nothing in it outlives the run. */
+const fastSettings = { fsync: "off", synchronous_commit: "off", full_page_writes: "off", max_connections: "300" };
+let running: Promise<Server> | undefined;
+
+/**
+ * A migrated, empty database on a real Postgres that belongs to this test run alone. `TEST_POSTGRES=embedded` takes the
+ * one that Parley carries, anything else the machine's.
+ */
+export async function createTestDatabase(
+  poolSize = 10,
+): Promise<{ database: Database; name: string; target: { socketDirectory: string; user: string; database: string } }> {
+  running ??= startServer();
+  const server = await running;
+  const name = `test_${createId().replaceAll("-", "")}`;
+  const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
+  await admin.unsafe(`create database ${name} template ${TEMPLATE}`);
+  await admin.end();
+  const target = { socketDirectory: server.socketDirectory, user: server.user, database: name };
+  return { database: openDatabase({ target, poolSize }), name, target };
+}
+
+/** Ends the server of this run; called once, after the last test file. */
+export async function stopTestServer(): Promise<void> {
+  const server = await running;
+  running = undefined;
+  await server?.stop();
+}
+
+async function startServer(): Promise<Server> {
+  const server =
+    process.env.TEST_POSTGRES === "embedded"
+      ? await startCarried()
+      : await startInstalledPostgres({ settings: fastSettings });
+  const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
+  await admin.unsafe(`create database ${TEMPLATE}`);
+  await admin.end();
+  const template = openDatabase({ target: { ...server, database: TEMPLATE }, poolSize: 1 });
+  await migrate(template, silentLog);
+  await template.end();
+  return server;
+}
+
+async function startCarried(): Promise<Server> {
+  const dataDir = mkdtempSync(join(tmpdir(), "parley-test-"));
+  const server = await startEmbeddedPostgres({ dataDir, log: silentLog });
+  return {
+    socketDirectory: server.socketDirectory,
+    user: server.user,
+    async stop() {
+      await server.stop();
+      rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,45 @@
+import { type AnswerContext, errorType, FOREIGN_TEXT, sse, type WireFormat } from "./wire-format.ts";
+
+const CREATED = 1_760_000_000;
+
+type Choice = { delta: Record<string, unknown>; finish_reason?: string };
+
+const chunk = ({ id, model }: AnswerContext, choice: Choice | null, usage: unknown = null): string =>
+  sse(null, {
+    id: `chatcmpl-${id}`,
+    object: "chat.completion.chunk",
+    created: CREATED,
+    model,
+    choices: choice === null ? [] : [{ index: 0, logprobs: null, finish_reason: null, ...choice }],
+    usage,
+  });
+
+/** OpenAI's Chat Completions, streamed, as most other servers speak them too. */
+export const chatCompletionsFormat: WireFormat = {
+  path: "/v1/chat/completions",
+  findMistake(body) {
+    if (!Array.isArray(body.messages) || body.messages.length === 0) return "'messages' is required.";
+    return body.stream === true ? null : "The stand-in only streams.";
+  },
+  // Like Ollama and llama.cpp, which want no key.
+  hasKey: () => true,
+  errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
+  open: (context) => chunk(context, { delta: { role: "assistant", content: "" } }),
+  thinking: (context) => chunk(context, { delta: { reasoning_content: "Thinking. " } }),
+  delta: (context, text) => chunk(context, { delta: { content: text } }),
+  toolCall: (context) =>
+    chunk(context, {
+      delta: { tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: "f", arguments: "" } }] },
+    }),
+  errorEvent: () => sse(null, { error: { message: FOREIGN_TEXT, type: "server_error", param: null, code: null } }),
+  close(context, _text, { input, output }) {
+    const { finish, usage, done } = context.script;
+    const options = context.body.stream_options as { include_usage?: boolean } | undefined;
+    const counted = { prompt_tokens: input, completion_tokens: output, total_tokens: input + output };
+    return (
+      chunk(context, { delta: {}, finish_reason: finish }) +
+      (usage && options?.include_usage ? chunk(context, null, counted) : "") +
+      (done ? sse(null, "[DONE]") : "")
+    );
+  },
+};

@@ -1,0 +1,137 @@
+/** What goes wrong in a scripted answer. */
+export type Fault =
+  /** An HTTP error of `status`, with `Retry-After` when `retryAfter` is set. */
+  | "status"
+  /** The connection is closed without a byte of an answer. */
+  | "refuse"
+  /** The request is taken, and nothing comes back, not even headers. */
+  | "no_headers"
+  /** Headers and the opening events, but never a token. */
+  | "no_first_token"
+  /** `after` pieces, then silence with the connection open. */
+  | "stall"
+  /** `after` pieces, then the connection breaks. */
+  | "cut"
+  /** `after` pieces, then an error event inside the stream of HTTP 200. */
+  | "error_event"
+  /** `after` pieces, then a proper end of the body without the end marker. */
+  | "no_end_marker"
+  /** `after` pieces, then the beginning of a tool call, then the connection breaks. */
+  | "tool_call_cut"
+  /** HTTP 200 with a web page. */
+  | "html"
+  /** HTTP 200 with an event whose data is not JSON. */
+  | "not_json"
+  /** Comment lines without end instead of events, as fast as they are taken. */
+  | "comment_storm"
+  /** One line without end, as fast as it is taken. */
+  | "endless_line";
+
+/** How the stand-in answers one request. */
+export type Script = {
+  pieces: string[];
+  firstDelayMs: number;
+  pieceDelayMs: number;
+  fault: Fault | null;
+  /** Pieces sent before a fault in mid-stream. */
+  after: number;
+  /** How many requests of this model meet the fault; later ones are answered normally. */
+  times: number;
+  status: number;
+  retryAfter: string | null;
+  /** Signs of thinking before the first token, `pieceDelayMs` apart. */
+  thinking: number;
+  /** Every byte of the body is sent by itself, so that no character of several bytes arrives whole. */
+  splitBytes: boolean;
+  finish: "stop" | "length" | "content_filter";
+  /** Whether the provider reports tokens at all. */
+  usage: boolean;
+  /** Chat Completions only: whether `[DONE]` is sent. */
+  done: boolean;
+  /** Keeps the connection open after the last event. */
+  hold: boolean;
+};
+
+const defaultPieces = ["Parley's ", "stand-in ", "answers ", "in ", "several ", "pieces."];
+
+/** Splits a text into pieces that end after each run of white space, as tokens roughly do. */
+export const splitIntoPieces = (text: string): string[] => text.match(/\S*\s*/g)?.filter((piece) => piece !== "") ?? [];
+
+/** A complete script out of the parts that matter to a test. */
+export function createScript(parts: Partial<Script> & { text?: string } = {}): Script {
+  const { text, ...rest } = parts;
+  const pieces = rest.pieces ?? (text === undefined ? defaultPieces : splitIntoPieces(text));
+  return {
+    pieces,
+    firstDelayMs: 0,
+    pieceDelayMs: 0,
+    fault: null,
+    after: Math.ceil(pieces.length / 2),
+    times: Number.POSITIVE_INFINITY,
+    status: 500,
+    retryAfter: null,
+    thinking: 0,
+    splitBytes: false,
+    finish: "stop",
+    usage: true,
+    done: true,
+    hold: false,
+    ...rest,
+  };
+}
+
+const BIG_DELTA_LENGTH = 5 * 1024 * 1024;
+
+/** Models whose very name is a script, so that an executable in another process can be driven by `AI_MODELS` alone. */
+const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
+  slow: { pieceDelayMs: 200 },
+  "rate-limited": { fault: "status", status: 429, retryAfter: "1" },
+  "rate-limited-once": { fault: "status", status: 429, retryAfter: "1", times: 1 },
+  "rate-limited-long": { fault: "status", status: 429, retryAfter: "3600" },
+  fails: { fault: "status", status: 500 },
+  "fails-twice": { fault: "status", status: 500, times: 2 },
+  overloaded: { fault: "status", status: 529 },
+  unauthorized: { fault: "status", status: 401 },
+  refused: { fault: "status", status: 400 },
+  refuse: { fault: "refuse" },
+  "no-headers": { fault: "no_headers" },
+  "no-first-token": { fault: "no_first_token" },
+  stall: { fault: "stall" },
+  cut: { fault: "cut" },
+  "error-event": { fault: "error_event" },
+  "no-end-marker": { fault: "no_end_marker" },
+  "tool-call-cut": { fault: "tool_call_cut" },
+  html: { fault: "html" },
+  "not-json": { fault: "not_json" },
+  "comment-storm": { fault: "comment_storm" },
+  "endless-line": { fault: "endless_line" },
+  "split-bytes": { text: "Grüße, 世界 — 👩‍👩‍👧 und 🚀 Ende.", splitBytes: true },
+  "big-delta": { pieces: ["x".repeat(BIG_DELTA_LENGTH)] },
+};
+
+/**
+ * The script that a model's name stands for: one of the names above, and any number of settings after `?`, as in
+ * `stall?after=3&times=1` or `any?pieces=50&delay_ms=10`. Every other name answers normally.
+ */
+export function parseModelName(model: string): Script {
+  const [name = "", query = ""] = model.split("?", 2);
+  const parts: Partial<Script> & { text?: string } = { ...namedScripts[name] };
+  const settings = new URLSearchParams(query);
+  const number = (key: string) => (settings.has(key) ? Number(settings.get(key)) : undefined);
+  const pieces = number("pieces");
+  if (pieces !== undefined) parts.pieces = Array.from({ length: pieces }, (_, index) => `word${index} `);
+  const text = settings.get("text");
+  if (text !== null) parts.text = text;
+  parts.pieceDelayMs = number("delay_ms") ?? parts.pieceDelayMs ?? 0;
+  parts.firstDelayMs = number("first_delay_ms") ?? parts.firstDelayMs ?? 0;
+  parts.status = number("status") ?? parts.status ?? 500;
+  parts.times = number("times") ?? parts.times ?? Number.POSITIVE_INFINITY;
+  parts.thinking = number("thinking") ?? parts.thinking ?? 0;
+  const after = number("after");
+  if (after !== undefined) parts.after = after;
+  const fault = settings.get("fault");
+  if (fault !== null) parts.fault = fault as Fault;
+  const retryAfter = settings.get("retry_after");
+  if (retryAfter !== null) parts.retryAfter = retryAfter;
+  return createScript(parts);
+}

@@ -1,0 +1,99 @@
+import { answer } from "./answer.ts";
+import { chatCompletionsFormat } from "./chat-completions.ts";
+import { messagesFormat } from "./messages.ts";
+import { responsesFormat } from "./responses.ts";
+import { createScript, parseModelName, type Script } from "./script.ts";
+import { FOREIGN_TEXT, type SeenRequest, type WireFormat } from "./wire-format.ts";
+
+const formats: WireFormat[] = [responsesFormat, messagesFormat, chatCompletionsFormat];
+
+/** Requests that are remembered; the oldest are forgotten, so that a long bench does not fill the memory. */
+const SEEN_REQUESTS_MAX = 10_000;
+
+export type ProviderStandIn = {
+  port: number;
+  /** `OPENAI_BASE_URL` and `COMPATIBLE_BASE_URL`. */
+  openaiUrl: string;
+  /** `ANTHROPIC_BASE_URL`. */
+  anthropicUrl: string;
+  /** What was asked, in order. */
+  requests: SeenRequest[];
+  requestsOf(model: string): SeenRequest[];
+  /** Scripts the answers of a model; of several scripts each serves one request, and the last one all that follow. */
+  script(model: string, ...scripts: (Partial<Script> & { text?: string })[]): void;
+  /** Forgets scripts and requests. */
+  reset(): void;
+  stop(): Promise<void>;
+};
+
+/**
+ * Starts a server that speaks the wire formats of OpenAI (Responses, Chat Completions) and Anthropic (Messages), with
+ * scripted faults. Port 0 takes a free one. Requests and scripts are also reachable from outside, at `/control`.
+ */
+export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}): ProviderStandIn {
+  const requests: SeenRequest[] = [];
+  const scripts = new Map<string, Script[]>();
+  const faultsSeen = new Map<string, number>();
+  let lastId = 0;
+
+  function nextScript(model: string): Script {
+    const queue = scripts.get(model);
+    const script = (queue && queue.length > 1 ? queue.shift() : queue?.[0]) ?? parseModelName(model);
+    if (script.fault === null || script.times === Number.POSITIVE_INFINITY) return script;
+    const seen = faultsSeen.get(model) ?? 0;
+    faultsSeen.set(model, seen + 1);
+    return seen < script.times ? script : { ...script, fault: null };
+  }
+
+  function reset() {
+    requests.length = 0;
+    scripts.clear();
+    faultsSeen.clear();
+  }
+
+  async function handleControl(request: Request, path: string): Promise<Response> {
+    if (path === "/control/requests" && request.method === "GET") return Response.json(requests);
+    if (path === "/control/reset" && request.method === "POST") {
+      reset();
+      return new Response(null, { status: 204 });
+    }
+    if (path !== "/control/scripts" || request.method !== "PUT") return new Response(null, { status: 404 });
+    for (const [model, parts] of Object.entries((await request.json()) as Record<string, Partial<Script>>))
+      scripts.set(model, [createScript(parts)]);
+    return new Response(null, { status: 204 });
+  }
+
+  async function handle(request: Request): Promise<Response> {
+    const path = new URL(request.url).pathname;
+    if (path.startsWith("/control/")) return handleControl(request, path);
+    const format = formats.find((candidate) => candidate.path === path);
+    if (!format || request.method !== "POST")
+      return Response.json({ error: { message: "Not found" } }, { status: 404 });
+    const body = (await request.json()) as Record<string, unknown>;
+    const model = String(body.model);
+    const headers = Object.fromEntries(request.headers);
+    const clientPort = server.requestIP(request)?.port ?? 0;
+    const seen: SeenRequest = { at: Date.now(), path, model, clientPort, headers, body, aborted: false };
+    requests.push(seen);
+    if (requests.length > SEEN_REQUESTS_MAX) requests.shift();
+    const fail = (status: number, message: string) => Response.json(format.errorBody(status, message), { status });
+    if (!format.hasKey(headers)) return fail(401, `Incorrect API key provided. ${FOREIGN_TEXT}`);
+    const mistake = format.findMistake(body, headers);
+    if (mistake !== null) return fail(400, mistake);
+    lastId += 1;
+    return answer(format, { id: String(lastId), model, script: nextScript(model), body }, request.signal, seen);
+  }
+
+  const server = Bun.serve({ port, hostname, idleTimeout: 0, development: false, fetch: handle });
+  const origin = `http://${hostname}:${server.port}`;
+  return {
+    port: server.port ?? 0,
+    openaiUrl: `${origin}/v1`,
+    anthropicUrl: origin,
+    requests,
+    requestsOf: (model) => requests.filter((request) => request.model === model),
+    script: (model, ...parts) => void scripts.set(model, parts.map(createScript)),
+    reset,
+    stop: () => server.stop(true),
+  };
+}

@@ -1,0 +1,54 @@
+import type { Script } from "./script.ts";
+
+/** One request as the stand-in saw it. */
+export type SeenRequest = {
+  at: number;
+  path: string;
+  model: string;
+  /** The client's port: the same one for requests over the same connection. */
+  clientPort: number;
+  headers: Record<string, string>;
+  body: Record<string, unknown>;
+  /** Whether the client went away before the answer ended. */
+  aborted: boolean;
+};
+
+export type AnswerContext = { id: string; model: string; script: Script; body: Record<string, unknown> };
+
+export type TokenCount = { input: number; output: number };
+
+/** One provider's words for the same few things. Every text is a ready piece of the event stream. */
+export type WireFormat = {
+  path: string;
+  /** Why the real provider would answer 400, or null. */
+  findMistake(body: Record<string, unknown>, headers: Record<string, string>): string | null;
+  hasKey(headers: Record<string, string>): boolean;
+  errorBody(status: number, message: string): unknown;
+  open(context: AnswerContext): string;
+  thinking(context: AnswerContext): string;
+  delta(context: AnswerContext, text: string): string;
+  toolCall(context: AnswerContext): string;
+  errorEvent(context: AnswerContext): string;
+  close(context: AnswerContext, text: string, tokens: TokenCount): string;
+};
+
+/** One server-sent event. */
+export const sse = (event: string | null, data: unknown): string =>
+  `${event === null ? "" : `event: ${event}\n`}data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
+
+/** Text that no client may ever see: tests look for it. */
+export const FOREIGN_TEXT = "stand-in-internal-detail";
+
+export const hasBearer = (headers: Record<string, string>): boolean => /^Bearer \S+$/.test(headers.authorization ?? "");
+
+const knownTypes: Record<number, string> = {
+  400: "invalid_request_error",
+  401: "authentication_error",
+  403: "permission_error",
+  404: "not_found_error",
+  408: "timeout_error",
+  429: "rate_limit_error",
+  529: "overloaded_error",
+};
+
+export const errorType = (status: number): string => knownTypes[status] ?? "api_error";

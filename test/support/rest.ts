@@ -1,0 +1,62 @@
+import type { ProblemBody } from "../../src/http/problem-response.ts";
+import type { Account, TestApp } from "./app.ts";
+
+/** An answer, read to its end. */
+export type Answer<T> = { status: number; headers: Headers; body: T };
+
+export type Rest = ReturnType<typeof createRest>;
+
+/** REST below `/api/v1` as one user speaks it. */
+export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
+  async function ask<T>(
+    method: string,
+    path: string,
+    json?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<Answer<T>> {
+    const response = await parley.fetch(`/api/v1${path}`, {
+      token: account.access_token,
+      method,
+      ...(json !== undefined && { json }),
+      ...(headers && { headers }),
+    });
+    const text = await response.text();
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: (text === "" ? null : JSON.parse(text)) as T,
+    };
+  }
+
+  return {
+    id: account.user.id,
+    account,
+    ask,
+    get: <T>(path: string, headers?: Record<string, string>) => ask<T>("GET", path, undefined, headers),
+
+    /** What a request is refused with. */
+    async refused(method: string, path: string, json?: unknown): Promise<ProblemBody> {
+      const { status, headers, body } = await ask<ProblemBody>(method, path, json);
+      if (headers.get("content-type") !== "application/problem+json" || body.status !== status)
+        throw new Error(`${method} ${path} was answered ${status} ${JSON.stringify(body)}.`);
+      return body;
+    },
+
+    /** Every row of a list, page by page. */
+    async all<T>(path: string, limit: number): Promise<{ rows: T[]; pages: number[] }> {
+      const rows: T[] = [];
+      const pages: number[] = [];
+      for (let next: string | null = `${path}${path.includes("?") ? "&" : "?"}limit=${limit}`; next !== null; ) {
+        const page: Answer<{ data: T[]; next_cursor: string | null }> = await ask("GET", next);
+        const { status, headers, body } = page;
+        if (status !== 200) throw new Error(`${next}: ${status} ${JSON.stringify(body)}`);
+        rows.push(...body.data);
+        pages.push(body.data.length);
+        const link: string | null = /^<\/api\/v1(.*)>; rel="next"$/.exec(headers.get("link") ?? "")?.[1] ?? null;
+        if ((link === null) !== (body.next_cursor === null)) throw new Error("Link and next_cursor do not agree.");
+        next = link;
+      }
+      return { rows, pages };
+    },
+  };
+}

@@ -1,0 +1,87 @@
+/** What a server frame looks like from outside. */
+export type Frame = {
+  type: string;
+  id?: string | null;
+  seq?: number;
+  code?: string;
+  conversation_id?: string;
+  data?: Record<string, unknown> & { id?: string; content?: string; seq?: number };
+  [field: string]: unknown;
+};
+
+type Waiter = { matches(frame: Frame): boolean; resolve(frame: Frame): void };
+
+export type TestSocket = Awaited<ReturnType<typeof openSocket>>;
+
+/** The WebSocket of Bun takes headers, which browsers do not have. */
+type Options = { token?: string; protocols?: string[]; query?: string; headers?: Record<string, string> };
+
+/** Connects to `/realtime`; every frame that comes is kept in `frames`, in order. */
+export async function openSocket(url: string, { token, protocols = ["parley.v1"], query = "", headers }: Options = {}) {
+  const options = {
+    protocols,
+    headers: { ...(token !== undefined && { authorization: `Bearer ${token}` }), ...headers },
+  };
+  const socket = new WebSocket(`${url.replace("http", "ws")}/realtime${query}`, options as unknown as string[]);
+  const frames: Frame[] = [];
+  const waiters = new Set<Waiter>();
+  let nextId = 0;
+  const closed = new Promise<{ code: number; reason: string }>((resolve) => {
+    socket.onclose = ({ code, reason }) => resolve({ code, reason });
+  });
+  socket.onmessage = ({ data }) => {
+    const frame = JSON.parse(String(data)) as Frame;
+    frames.push(frame);
+    for (const waiter of waiters)
+      if (waiter.matches(frame)) {
+        waiters.delete(waiter);
+        waiter.resolve(frame);
+      }
+  };
+  await Promise.race([
+    new Promise((resolve) => {
+      socket.onopen = resolve;
+    }),
+    closed.then(({ code, reason }) => Promise.reject(new Error(`The socket was refused: ${code} ${reason}`))),
+  ]);
+
+  /** The first frame, of those that came or will come, that matches. */
+  function waitFor(matches: (frame: Frame) => boolean, waitMs = 5_000): Promise<Frame> {
+    const found = frames.find(matches);
+    if (found) return Promise.resolve(found);
+    return new Promise((resolve, reject) => {
+      const waiter = { matches, resolve };
+      waiters.add(waiter);
+      setTimeout(() => {
+        if (waiters.delete(waiter))
+          reject(
+            new Error(`No such frame in ${waitMs} ms; there were: ${frames.map((frame) => frame.type).join(" ")}`),
+          );
+      }, waitMs);
+    });
+  }
+
+  return {
+    socket,
+    frames,
+    closed,
+    waitFor,
+    send: (frame: object | string) => socket.send(typeof frame === "string" ? frame : JSON.stringify(frame)),
+
+    /** Sends a frame with an id, and waits for its ack or error. */
+    async ask(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
+      nextId += 1;
+      const id = `q${nextId}`;
+      socket.send(JSON.stringify({ id, ...frame }));
+      return waitFor((answer) => answer.id === (frame.id ?? id) && (answer.type === "ack" || answer.type === "error"));
+    },
+
+    /** The frames of a type. */
+    list: (type: string): Frame[] => frames.filter((frame) => frame.type === type),
+
+    async close(): Promise<void> {
+      socket.close(1000);
+      await closed;
+    },
+  };
+}

@@ -1,0 +1,45 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { type Accounts, PASSWORD, startAccounts } from "../auth/start-accounts.ts";
+
+let accounts: Accounts;
+beforeAll(async () => {
+  accounts = await startAccounts();
+});
+afterAll(() => accounts.stop());
+
+test("is created with a password that logs in", async () => {
+  const { user, isNew } = await accounts.users.createAdministrator("root@example.com", PASSWORD);
+  expect({ role: user.role, isNew }).toEqual({ role: "admin", isNew: true });
+  expect((await accounts.login("root@example.com")).user.role).toBe("admin");
+});
+
+test("an existing user is raised and keeps the password; tokens they have count as an administrator's", async () => {
+  const known = await accounts.register();
+  const raised = await accounts.users.createAdministrator(known.user.email.toUpperCase(), "another password");
+  expect(raised).toEqual({ user: { ...known.user, role: "admin" }, isNew: false });
+  expect((await accounts.login(known.user.email)).user.role).toBe("admin");
+  expect((await accounts.auth.identify(known.access_token)).user.role).toBe("admin");
+});
+
+test("of the configuration is made once, by 8 instances at once, and never changed again", async () => {
+  const config = { ADMIN_EMAIL: "First@example.com", ADMIN_PASSWORD: PASSWORD };
+  await Promise.all(Array.from({ length: 8 }, () => accounts.users.ensureFirstAdministrator(config)));
+  const rows =
+    await accounts.database`select id, role, password_hash, updated_at from users where email_key = 'first@example.com'`;
+  expect(rows).toHaveLength(1);
+  expect(rows[0]?.role).toBe("admin");
+  await accounts.users.ensureFirstAdministrator({ ...config, ADMIN_PASSWORD: "changed in the settings" });
+  expect(
+    await accounts.database`select id, role, password_hash, updated_at from users where email_key = 'first@example.com'`,
+  ).toEqual(rows);
+  await accounts.users.ensureFirstAdministrator({});
+});
+
+test("needs an address and a password of the right form", async () => {
+  for (const [email, password] of [
+    ["nobody", PASSWORD],
+    ["a@example.com", "short"],
+    ["a@example.com", "x".repeat(129)],
+  ])
+    expect(accounts.users.createAdministrator(email ?? "", password ?? "")).rejects.toMatchObject({ code: "invalid" });
+});
