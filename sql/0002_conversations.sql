@@ -50,7 +50,7 @@ create table messages (
   deleted_at        timestamptz
 );
 create unique index messages_seq on messages (conversation_id, seq);
--- The conversation comes last, so that no other index suits the look-up of a repeated send (sql/0004) as well.
+-- The conversation comes last, so that no other index suits the look-up of a repeated send (sql/0007) as well.
 create unique index messages_client_id on messages (author_id, client_message_id, conversation_id)
   where client_message_id is not null;
 create index messages_parent on messages (parent_id) where parent_id is not null;

@@ -14,11 +14,15 @@ import { requestId } from "./http/request-id.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { startJobs } from "./jobs.ts";
 import { createAuthRoutes } from "./modules/auth/routes.ts";
+import { createBudgetRoutes } from "./modules/budgets/routes.ts";
 import { createConversationRoutes } from "./modules/conversations/routes.ts";
 import { createDocumentRoutes } from "./modules/documents/routes.ts";
+import { createPreviewRoutes } from "./modules/generations/preview-routes.ts";
 import { createGenerationRoutes } from "./modules/generations/routes.ts";
 import { createHealthRoutes } from "./modules/health/routes.ts";
 import { createMessageRoutes } from "./modules/messages/routes.ts";
+import { createOpenAiRoutes } from "./modules/openai/routes.ts";
+import { createPromptRoutes } from "./modules/prompts/routes.ts";
 import { createSocketRoutes } from "./modules/socket/routes.ts";
 import { createUserRoutes } from "./modules/users/routes.ts";
 import { createServices, type ServiceDependencies } from "./services.ts";
@@ -36,7 +40,7 @@ export function createApp(deps: AppDependencies) {
   // Asked when the app is complete; it cannot be named before it is built.
   const routes: { list(): RouteForDocument[] } = { list: () => [] };
 
-  const app = new Elysia({ normalize: false })
+  const app = new Elysia({ normalize: false, handler: { standardHostname: false } })
     .use(requestId)
     .use(createAccessLog({ log, metrics }))
     .use(securityHeaders)
@@ -48,10 +52,14 @@ export function createApp(deps: AppDependencies) {
     .use(problemPages)
     .use(createAuthRoutes({ auth, authenticate, readClientAddress }))
     .use(createUserRoutes({ users, authenticate, log }))
+    .use(createBudgetRoutes({ ...services, authenticate }))
     .use(createConversationRoutes({ ...services, authenticate }))
     .use(createMessageRoutes({ ...services, authenticate }))
     .use(createGenerationRoutes({ ...services, authenticate }))
+    .use(createPromptRoutes({ ...services, authenticate }))
+    .use(createPreviewRoutes({ ...services, authenticate }))
     .use(createDocumentRoutes({ ...services, authenticate }))
+    .use(createOpenAiRoutes({ ...services, authenticate }))
     .use(
       createSocketRoutes({
         identify: auth.identify,

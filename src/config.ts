@@ -1,6 +1,7 @@
 import { FormatRegistry, type Static, type TSchema, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { isNetwork } from "./lib/network.ts";
+import { findPrice, mergePrices, parsePrices } from "./lib/prices.ts";
 import { OneOf } from "./lib/schema.ts";
 
 type SettingOptions = {
@@ -11,17 +12,25 @@ type SettingOptions = {
   secret?: boolean;
 };
 
-const text = (options: SettingOptions & { minLength?: number; pattern?: string; format?: "http-url" }) =>
+const text = (options: SettingOptions & { minLength?: number; pattern?: string; format?: "http-url" | "prices" }) =>
   Type.Optional(Type.String({ minLength: 1, ...options }));
 const textWithDefault = (options: SettingOptions & { default: string }) => Type.String({ minLength: 1, ...options });
 const integer = (options: SettingOptions & { default: number; minimum: number; maximum: number }) =>
   Type.Integer(options);
-const listOf = (form: { pattern?: string; format?: "origin" | "network" }, options: SettingOptions) =>
+const limit = (options: SettingOptions & { minimum?: number; maximum?: number }) =>
+  Type.Optional(Type.Integer({ minimum: 1, maximum: 1e15, ...options }));
+const usdLimit = (options: SettingOptions) => Type.Optional(Type.Number({ minimum: 0, maximum: 1e9, ...options }));
+const listOf = (form: { pattern?: string; format?: "origin" | "network" | "mcp-server" }, options: SettingOptions) =>
   Type.Array(Type.String(form), { ...options, default: [] });
 
 // What passes can be handed to `new URL`.
 FormatRegistry.Set("http-url", (value) => /^https?:\/\/\S+$/.test(value) && URL.canParse(value));
+FormatRegistry.Set("prices", (value) => parsePrices(value) !== null);
 FormatRegistry.Set("network", isNetwork);
+FormatRegistry.Set(
+  "mcp-server",
+  (value) => /^[a-z][a-z0-9-]{0,23}=https?:\/\/\S+$/.test(value) && URL.canParse(value.slice(value.indexOf("=") + 1)),
+);
 FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s]+$/.test(value) && URL.canParse(value));
 const modelName = "^(openai|anthropic|compatible|offline)/\\S+$";
 
@@ -55,7 +64,6 @@ export const settings = Type.Object({
     description: "Database connections of this instance.",
   }),
   JWT_SECRET: text({
-    minLength: 32,
     secret: true,
     description: "Signs access tokens, 32 bytes or more. Generated and kept in `DATA_DIR` outside production.",
   }),
@@ -103,6 +111,41 @@ export const settings = Type.Object({
     maximum: 10,
     description: "Retries of one model before the next one is asked.",
   }),
+  AI_CONTEXT_TOKENS: limit({
+    minimum: 500,
+    maximum: 10_000_000,
+    description:
+      "Most tokens of a conversation that a model is shown; older ones are summarised. Absent: 64000, and 12000 for " +
+      "models whose window Parley does not know. Set it to the window of your own model, less its longest answer.",
+  }),
+  AI_PRICES: text({
+    format: "prices",
+    example: "compatible/llama3.2=0/0,openai/gpt-5.2=1.75/14",
+    description:
+      "Prices in USD per million tokens, as `model=input/output` or as JSON; they go before the built-in ones.",
+  }),
+  BUDGET_USER_TOKENS_PER_DAY: limit({ description: "Tokens that one user may use in a day (UTC). Absent: no limit." }),
+  BUDGET_USER_TOKENS_PER_MONTH: limit({ description: "The same for a month." }),
+  BUDGET_USER_USD_PER_DAY: usdLimit({
+    description: "US dollars that one user's answers may cost in a day (UTC). Absent: no limit.",
+  }),
+  BUDGET_USER_USD_PER_MONTH: usdLimit({ description: "The same for a month." }),
+  BUDGET_ANSWER_TOKENS: integer({
+    default: 4_096,
+    minimum: 1,
+    maximum: 1_000_000,
+    description: "Where a budget is set: the most tokens of one answer, which are reserved until it ends.",
+  }),
+  MCP_SERVERS: listOf(
+    { format: "mcp-server" },
+    {
+      // An address may hold a key.
+      secret: true,
+      example: "wiki=https://mcp.example.com/mcp",
+      description:
+        "MCP servers (streamable HTTP) whose tools models may call, as `name=url`, comma-separated. Absent: none.",
+    },
+  ),
   DOCUMENTS_DIR: text({ description: "Folder of markdown files behind `/documents`. Absent: Parley's own docs." }),
   CORS_ORIGINS: listOf(
     { format: "origin" },
@@ -207,6 +250,7 @@ function readRaw(
 
 function parseSetting(schema: TSchema, raw: string): unknown {
   if (schema.type === "integer") return /^-?\d+$/.test(raw) ? Number(raw) : raw;
+  if (schema.type === "number") return /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
   if (schema.type !== "array") return raw;
   return raw
     .split(",")
@@ -217,6 +261,7 @@ function parseSetting(schema: TSchema, raw: string): unknown {
 function describeError(schema: TSchema & SettingOptions, value: unknown): string {
   const shown = schema.secret ? "the value" : JSON.stringify(value);
   if (schema.type === "integer") return `${shown} is not a whole number from ${schema.minimum} to ${schema.maximum}.`;
+  if (schema.type === "number") return `${shown} is not a number from ${schema.minimum} to ${schema.maximum}.`;
   if (schema.enum) return `${shown} is not one of ${schema.enum.join(", ")}.`;
   if (schema.minLength > 1) return `${shown} is shorter than ${schema.minLength} characters.`;
   const form = schema.example ? ` (like ${schema.example})` : "";
@@ -229,17 +274,43 @@ const providerNeeds = {
   compatible: "COMPATIBLE_BASE_URL",
 } as const;
 
+const JWT_SECRET_BYTES_MIN = 32;
+
 function findContradictions(config: Settings): string[] {
   const problems: string[] = [];
   if (config.APP_ENV === "production" && !config.JWT_SECRET)
     problems.push("JWT_SECRET: required in production; set it to 32 random bytes (openssl rand -base64 32).");
+  if (config.JWT_SECRET && Buffer.byteLength(config.JWT_SECRET) < JWT_SECRET_BYTES_MIN)
+    problems.push(`JWT_SECRET: the value is shorter than ${JWT_SECRET_BYTES_MIN} bytes (openssl rand -base64 32).`);
   if (Boolean(config.ADMIN_EMAIL) !== Boolean(config.ADMIN_PASSWORD))
     problems.push("ADMIN_EMAIL and ADMIN_PASSWORD: set both or neither.");
   if (Boolean(config.TLS_CERT_FILE) !== Boolean(config.TLS_KEY_FILE))
     problems.push("TLS_CERT_FILE and TLS_KEY_FILE: set both or neither.");
+  const serverNames = config.MCP_SERVERS.map((server) => server.slice(0, server.indexOf("=")));
+  if (new Set(serverNames).size < serverNames.length)
+    problems.push("MCP_SERVERS: two servers have the same name; give each a name of its own.");
   for (const [provider, needed] of Object.entries(providerNeeds))
     if (config.AI_MODELS.some((model) => model.startsWith(`${provider}/`)) && !config[needed as keyof Settings])
       problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set.`);
+  problems.push(...findBudgetContradictions(config));
+  return problems;
+}
+
+/** A budget that no answer fits into, or whose spending cannot be known. */
+function findBudgetContradictions(config: Settings): string[] {
+  const problems: string[] = [];
+  for (const name of ["BUDGET_USER_TOKENS_PER_DAY", "BUDGET_USER_TOKENS_PER_MONTH"] as const) {
+    const tokens = config[name];
+    // What is no whole number above 0 has been refused already.
+    if (Number.isSafeInteger(tokens) && Number(tokens) > 0 && Number(tokens) <= config.BUDGET_ANSWER_TOKENS)
+      problems.push(`${name}: no answer fits into it, because BUDGET_ANSWER_TOKENS is ${config.BUDGET_ANSWER_TOKENS}.`);
+  }
+  const hasUsdLimit = config.BUDGET_USER_USD_PER_DAY !== undefined || config.BUDGET_USER_USD_PER_MONTH !== undefined;
+  if (!hasUsdLimit || !parsePrices(config.AI_PRICES ?? "")) return problems;
+  const prices = mergePrices(config.AI_PRICES);
+  for (const model of config.AI_MODELS)
+    if (!findPrice(model, prices))
+      problems.push(`AI_PRICES: the price of ${model} is not known, but a budget in USD is set; add it.`);
   return problems;
 }
 
@@ -269,7 +340,8 @@ export function printConfig(config: Config): string {
     .map(([name, schema]) => {
       const value = config[name];
       if (value === undefined) return `# ${name} is not set`;
-      const shown = schema.secret ? "********" : Array.isArray(value) ? value.join(",") : String(value);
+      const isHidden = schema.secret && !(Array.isArray(value) && value.length === 0);
+      const shown = isHidden ? "********" : Array.isArray(value) ? value.join(",") : String(value);
       return `${name}=${shown}`;
     })
     .join("\n");

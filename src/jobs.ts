@@ -9,11 +9,13 @@ const ORPHAN_SWEEP_MS = 2_000;
 const ENDED_SESSIONS_MS = 1_000;
 /** Looks back further than the interval: a commit may come late. */
 const ENDED_SESSIONS_WITHIN_MS = 15_000;
+const BUDGET_SWEEP_MS = 10_000;
 const ACCOUNT_SWEEP_MS = 5 * 60_000;
 
 /** Starts what an instance does by itself once its database is ready. @returns what has to be stopped, in order. */
 export async function startJobs(services: Services, { config, log }: ServiceDependencies): Promise<Drainable[]> {
-  const { users, auth, documents, generations, sockets, streams } = services;
+  const { users, auth, documents, generations, sockets, streams, budgets, completions, followUps, mcpServers } =
+    services;
   const stopping = new AbortController();
   await users.ensureFirstAdministrator(config);
   await documents.start(stopping.signal);
@@ -30,14 +32,19 @@ export async function startJobs(services: Services, { config, log }: ServiceDepe
     sockets.endSessions(ended);
     streams.endSessions(ended);
   });
+  jobs.every("budgets", BUDGET_SWEEP_MS, budgets.sweep);
   jobs.every("accounts", ACCOUNT_SWEEP_MS, async () => {
     await auth.sweepAccounts();
+    await budgets.forget();
   });
 
   return [
     { name: "sockets", stop: sockets.drain },
+    { name: "completions", stop: completions.drain },
     { name: "generations", stop: generations.drain },
     { name: "streams", stop: streams.drain },
+    { name: "follow-ups", stop: followUps.stop },
+    { name: "mcp", stop: mcpServers.close },
     { name: "documents", stop: async () => stopping.abort() },
     { name: "jobs", stop: jobs.stop },
   ];

@@ -1,18 +1,31 @@
 import { createChain } from "./ai/chain.ts";
+import { findCheapestModel } from "./ai/cheapest-model.ts";
 import { createProviders } from "./ai/create-providers.ts";
+import { createBudgetOf } from "./ai/model-budget.ts";
+import { createWriter } from "./ai/writer.ts";
 import type { Config } from "./config.ts";
 import type { Database } from "./db/client.ts";
 import { createId } from "./lib/id.ts";
 import type { Lifecycle } from "./lib/lifecycle.ts";
 import type { Log } from "./lib/log.ts";
 import type { Metrics } from "./lib/metrics.ts";
+import { mergePrices } from "./lib/prices.ts";
 import { createAuthService } from "./modules/auth/service.ts";
+import { createBudgetService } from "./modules/budgets/service.ts";
 import { createConversationService } from "./modules/conversations/service.ts";
 import { createDocumentService } from "./modules/documents/service.ts";
+import { createContexts } from "./modules/generations/context.ts";
+import { createFollowUps } from "./modules/generations/follow-ups.ts";
+import { createPreviews } from "./modules/generations/previews.ts";
 import { createGenerationService, type GenerationService } from "./modules/generations/service.ts";
 import { createHealthService } from "./modules/health/service.ts";
 import { createEventLog, createMessageService, createStreams } from "./modules/messages/service.ts";
+import { createCompletionService } from "./modules/openai/service.ts";
+import { createPromptService } from "./modules/prompts/service.ts";
 import { createSockets, type Sockets } from "./modules/socket/sockets.ts";
+import { createMcpServers } from "./modules/tools/mcp-servers.ts";
+import { createSearchDocuments } from "./modules/tools/search-documents.ts";
+import { createToolService } from "./modules/tools/service.ts";
 import { createPasswords } from "./modules/users/passwords.ts";
 import { createUserService } from "./modules/users/service.ts";
 import { createHub } from "./realtime/hub.ts";
@@ -42,7 +55,7 @@ export function createServices(deps: ServiceDependencies) {
     loadEvents: (id, afterSeq, untilSeq) => events.load(id, afterSeq, untilSeq, GAP_EVENTS_MAX),
     listSnapshots: (id) => generations.listSnapshots(id),
     log,
-    onPushed: (type, listeners) => metrics.wsFrames.inc({ direction: "out", type }, listeners),
+    onPushed: (type, listeners) => metrics.countPushes(type, listeners),
   });
   const users = createUserService({ database, passwords: createPasswords() });
   const auth = createAuthService({
@@ -57,8 +70,13 @@ export function createServices(deps: ServiceDependencies) {
     },
   });
   const documents = createDocumentService({ database, documentsDir: config.DOCUMENTS_DIR, log });
+  const prices = mergePrices(config.AI_PRICES);
+  const providers = createProviders(config, documents.searchPassages);
+  const budgetOf = createBudgetOf(config.AI_CONTEXT_TOKENS);
   const chain = createChain({
-    ...createProviders(config, documents.searchPassages),
+    ...providers,
+    prices,
+    budgetOf,
     firstTokenTimeoutMs: config.AI_FIRST_TOKEN_TIMEOUT_MS,
     idleTimeoutMs: config.AI_IDLE_TIMEOUT_MS,
     maxRetries: config.AI_MAX_RETRIES,
@@ -66,30 +84,90 @@ export function createServices(deps: ServiceDependencies) {
     observe: {
       onFailover: (from, to, reason) => metrics.aiFailovers.inc({ from, to, reason }),
       onFirstToken: (model, seconds) => metrics.generationFirstToken.observe({ model }, seconds),
+      onCost: (model, usd) => metrics.aiCostUsd.inc({ model }, usd),
       onTokens: (model, kind, count) => metrics.aiTokens.inc({ model, kind }, count),
     },
   });
-  const conversations = createConversationService({ database, hub, hasModel: chain.has });
+  const prompts = createPromptService({ database });
+  const { models } = providers;
+  const { defaultModel } = chain;
+  const promptTokensMaxOf = (model: string) => budgetOf(model).inputTokens;
+  const budgets = createBudgetService({ database, config, prices, models, defaultModel, promptTokensMaxOf, metrics });
+  const conversations = createConversationService({ database, hub, prompts, hasModel: chain.has });
   const events = createEventLog(database, conversations);
   const messages = createMessageService({
     database,
     hub,
     metrics,
-    defaultModel: chain.defaultModel,
+    defaultModel,
+    budgets,
+    takeLease: (answers) => generations.takeLease(answers),
     hasModel: chain.has,
     canAnswer: () => lifecycle.phase !== "draining",
     onAnswer: (answer) => generations.start(answer),
     findLiveText: (messageId) => generations.findLiveText(messageId),
   });
+  const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
+  const cheapestModel = findCheapestModel(models, prices);
+  const writer = cheapestModel === null ? null : createWriter({ chain, model: cheapestModel });
+  const followUps = createFollowUps({ database, conversations, budgetOf, writer, log });
+  const previews = createPreviews({ contexts, prompts, conversations });
+  const builtInTools = [createSearchDocuments(documents.searchPassages)];
+  const mcpServers = createMcpServers(config.MCP_SERVERS, log);
+  const tools = createToolService({
+    listTools: async () => [...builtInTools, ...(await mcpServers.listTools())],
+    log,
+  });
   const instanceId = createId();
-  generations = createGenerationService({ database, hub, chain, metrics, log, instanceId, messages, lifecycle });
+  generations = createGenerationService({
+    database,
+    hub,
+    chain,
+    metrics,
+    log,
+    instanceId,
+    messages,
+    lifecycle,
+    budgets,
+    contexts,
+    followUps,
+    tools,
+  });
+  const completions = createCompletionService({
+    database,
+    chain,
+    messages,
+    conversations,
+    budgets,
+    lifecycle,
+    metrics,
+    log,
+  });
   const streams = createStreams({ hub, events, listSnapshots: generations.listSnapshots });
   const typing = createTyping(hub);
   const { identify } = auth;
   sockets = createSockets({ identify, conversations, messages, generations, events, hub, typing, log, metrics });
-  const health = createHealthService({ database, lifecycle, metrics });
+  const health = createHealthService({ database, lifecycle, metrics, listModels: chain.models });
 
-  return { hub, users, auth, documents, conversations, events, messages, generations, streams, sockets, health };
+  return {
+    hub,
+    users,
+    auth,
+    documents,
+    conversations,
+    events,
+    messages,
+    generations,
+    streams,
+    sockets,
+    health,
+    budgets,
+    completions,
+    mcpServers,
+    prompts,
+    previews,
+    followUps,
+  };
 }
 
 export type Services = ReturnType<typeof createServices>;

@@ -28,7 +28,20 @@ const layers = [
 ];
 
 /** From the ground up: a module may use those before it, and of them only what they show: service.ts and model.ts. */
-const modules = ["health", "users", "auth", "documents", "conversations", "messages", "generations", "socket"];
+const modules = [
+  "health",
+  "users",
+  "auth",
+  "documents",
+  "tools",
+  "prompts",
+  "budgets",
+  "conversations",
+  "messages",
+  "generations",
+  "openai",
+  "socket",
+];
 const shown = ["service.ts", "model.ts"];
 
 const layerOf = (file: string) => layers.findIndex((layer) => layer.includes(file.split("/")[0] ?? ""));

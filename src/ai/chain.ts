@@ -1,4 +1,5 @@
 import type { Log } from "../lib/log.ts";
+import type { Resume } from "./answer.ts";
 import { BACKOFF_BASE_MS } from "./backoff.ts";
 import {
   type Breaker,
@@ -8,8 +9,9 @@ import {
   defaultBreakerOptions,
 } from "./breaker.ts";
 import type { ChainObserver, ChainPart } from "./chain-part.ts";
+import { type BudgetOf, createBudgetOf } from "./model-budget.ts";
 import { defaultPrices, type PriceTable } from "./pricing.ts";
-import type { ChatMessage, Provider } from "./provider.ts";
+import type { AnswerOptions, ChatMessage, Provider } from "./provider.ts";
 import { type RunOptions, run } from "./run.ts";
 
 export type { ChainObserver, ChainPart } from "./chain-part.ts";
@@ -25,6 +27,8 @@ export type ChainOptions = {
   log: Log;
   observe?: ChainObserver;
   prices?: PriceTable;
+  /** How much each model is shown of what it is asked with `isFitted`. */
+  budgetOf?: BudgetOf;
   breaker?: BreakerOptions;
   backoffBaseMs?: number;
 };
@@ -38,8 +42,13 @@ export type ChainRequest = {
   /** Ends the run; its last part is then `aborted`. */
   signal: AbortSignal;
   /** Goes on with an answer whose run broke off, in `attempt`, after `text`. */
-  resume?: { text: string; attempt: number } | null;
+  resume?: Resume | null;
   outputTokensMax?: number | null;
+  /** Whether each model gets only what fits its own budget, and is asked for no longer answer than it can give. */
+  isFitted?: boolean;
+  /** False: no other model is asked when the requested one fails. */
+  hasFallback?: boolean;
+  options?: AnswerOptions;
 };
 
 /** The configured models as one: whoever asks gets an answer from the first that can give it. */
@@ -74,6 +83,7 @@ export function createChain(options: ChainOptions): Chain {
     breakers,
     observe,
     prices: options.prices ?? defaultPrices,
+    budgetOf: options.budgetOf ?? createBudgetOf(),
     backoffBaseMs: options.backoffBaseMs ?? BACKOFF_BASE_MS,
   };
 
@@ -83,7 +93,9 @@ export function createChain(options: ChainOptions): Chain {
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request) {
       const first = request.model !== null && breakers.has(request.model) ? request.model : defaultModel;
-      return run(runOptions, { ...request, order: [first, ...models.filter((model) => model !== first)] });
+      const others = request.hasFallback === false ? [] : models.filter((model) => model !== first);
+      const order = [first, ...others];
+      return run(runOptions, { ...request, order });
     },
   };
 }

@@ -8,7 +8,7 @@ export const SDK_TIMEOUT_MS = 3_600_000;
 const ERROR_BODY_BYTES_MAX = 64 * 1024;
 
 /** Connections that wait for the next request, per server; beyond that they are closed after use. */
-const IDLE_CONNECTIONS_MAX = 64;
+const IDLE_CONNECTIONS_MAX = 256;
 
 const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY, maxFreeSockets: IDLE_CONNECTIONS_MAX };
 const httpAgent = new http.Agent(agentOptions);

@@ -25,7 +25,11 @@ export type LedgerEntry = {
 };
 
 /** Sums the tokens and the money of one run. */
-export function createLedger(messages: readonly ChatMessage[], prices: PriceTable) {
+export function createLedger(
+  messages: readonly ChatMessage[],
+  prices: PriceTable,
+  onCost: (model: string, usd: number) => void = () => {},
+) {
   const entries: { model: string; entry: LedgerEntry }[] = [];
 
   function settle({ textLength, reported, isFinal }: LedgerEntry): RunUsage | null {
@@ -58,6 +62,7 @@ export function createLedger(messages: readonly ChatMessage[], prices: PriceTabl
         usage.output_tokens += used.output_tokens;
         usage.estimated ||= used.estimated;
         const cost: number | null = calculateCostUsd(model, used, prices);
+        if (cost) onCost(model, cost);
         costUsd = costUsd === null || cost === null ? null : costUsd + cost;
       }
       return { usage, costUsd: usage === null ? null : costUsd };

@@ -1,8 +1,18 @@
-import { type Answer, open, roomLeft, show } from "./answer.ts";
+import { type Answer, findPartial, open, roomLeft, show } from "./answer.ts";
 import type { Pass } from "./breaker.ts";
 import type { ChainObserver, ChainPart } from "./chain-part.ts";
+import { fitMessages } from "./fit-messages.ts";
 import type { LedgerEntry } from "./ledger.ts";
-import type { ChatMessage, FinishReason, Provider, ProviderError, StreamPart } from "./provider.ts";
+import type { BudgetOf, ModelBudget } from "./model-budget.ts";
+import type {
+  AnswerOptions,
+  ChatMessage,
+  FinishReason,
+  Provider,
+  ProviderError,
+  StreamPart,
+  ToolCall,
+} from "./provider.ts";
 import { createProviderError } from "./provider-error.ts";
 import { createSeam } from "./seam.ts";
 import { createTextFlow } from "./text-flow.ts";
@@ -13,17 +23,21 @@ export type LegOptions = {
   firstTokenTimeoutMs: number;
   idleTimeoutMs: number;
   observe: ChainObserver;
+  budgetOf: BudgetOf;
 };
 
 export type LegRequest = {
   messages: readonly ChatMessage[];
   signal: AbortSignal;
   outputTokensMax?: number | null;
+  /** Whether each model gets only what fits its own budget, and is asked for no longer answer than it can give. */
+  isFitted?: boolean;
+  options?: AnswerOptions;
 };
 
 export type LegOutcome =
-  | { type: "finish"; reason: FinishReason }
-  /** Not continuable: the reader has seen text and a tool call began, which a second model would make again. */
+  | { type: "finish"; reason: FinishReason; toolCalls: readonly ToolCall[] }
+  /** Not continuable once a tool call began: another model can only make the whole turn anew. */
   | { type: "failed"; error: ProviderError; isContinuable: boolean }
   | { type: "aborted" };
 
@@ -47,7 +61,7 @@ export function startLeg(
   const { signal } = request;
   const startedMs = performance.now();
   const secondsSoFar = () => (performance.now() - startedMs) / 1000;
-  const partial = answer.shown.trim() === "" ? null : answer.shown;
+  const partial = findPartial(answer);
   const seam = createSeam(partial ?? "");
   const flow = createTextFlow(roomLeft(answer));
   const stream = watch(openStream(options, request, model, partial), { ...options, signal });
@@ -56,7 +70,7 @@ export function startLeg(
   let isClosed = false;
 
   function fail(error: ProviderError): void {
-    outcome = { type: "failed", error, isContinuable: !hasToolCall || answer.shown === "" };
+    outcome = { type: "failed", error, isContinuable: !hasToolCall };
   }
 
   function takeText(text: string): ChainPart[] {
@@ -66,7 +80,7 @@ export function startLeg(
     }
     entry.textLength += text.length;
     const parts = show(answer, model, flow.push(seam.push(text)));
-    if (flow.isFull()) outcome = { type: "finish", reason: "length" };
+    if (flow.isFull()) outcome = { type: "finish", reason: "length", toolCalls: [] };
     return parts;
   }
 
@@ -79,8 +93,10 @@ export function startLeg(
     if (part?.type === "finish") {
       entry.reported = part.usage ?? entry.reported;
       entry.isFinal = part.usage !== null;
-      if (answer.isOpening) parts.push(open(answer, model));
-      outcome = { type: "finish", reason: part.reason };
+      if (answer.opening) parts.push(...open(answer, model));
+      const { reason, toolCalls = [] } = part;
+      for (const call of toolCalls) entry.textLength += call.name.length + call.arguments.length;
+      outcome = { type: "finish", reason, toolCalls };
     } else if (part?.type === "error") fail(part.error);
     else fail(createProviderError("provider_unavailable", "the provider's stream ended without a last part"));
     return parts;
@@ -89,7 +105,10 @@ export function startLeg(
   function take(part: StreamPart | null): ChainPart[] {
     if (part?.type === "text") return takeText(part.text);
     if (part === null || part.type === "finish" || part.type === "error") return takeEnd(part);
-    if (part.type === "tool_call") hasToolCall = true;
+    if (part.type === "tool_call" && !hasToolCall) {
+      hasToolCall = true;
+      pass.prove();
+    }
     if (part.type === "usage") entry.reported = part.usage;
     return [];
   }
@@ -112,13 +131,25 @@ export function startLeg(
   return { read: () => stream.next().then(take), outcome: () => outcome, close };
 }
 
+function fit(
+  { messages, outputTokensMax = null, isFitted = false }: LegRequest,
+  budget: ModelBudget,
+): { messages: ChatMessage[]; outputTokensMax: number | null } {
+  if (!isFitted) return { messages: [...messages], outputTokensMax };
+  const limits = [outputTokensMax, budget.outputTokensMax].filter((limit) => limit !== null);
+  return {
+    messages: fitMessages(messages, budget.inputTokens),
+    outputTokensMax: limits.length === 0 ? null : Math.min(...limits),
+  };
+}
+
 function openStream(options: LegOptions, request: LegRequest, model: string, partial: string | null) {
   const slash = model.indexOf("/");
   const name = model.slice(slash + 1);
   const provider = options.providers.get(model.slice(0, slash));
   if (!provider) throw new Error(`There is no provider for the model ${model}.`);
-  const messages = [...request.messages];
-  const outputTokensMax = request.outputTokensMax ?? null;
+  const { options: answerOptions = {} } = request;
+  const { messages, outputTokensMax } = fit(request, options.budgetOf(model));
   return (signal: AbortSignal): AsyncIterable<StreamPart> =>
-    provider.stream({ model: name, messages, partial, outputTokensMax, signal });
+    provider.stream({ model: name, messages, partial, outputTokensMax, options: answerOptions, signal });
 }

@@ -1,18 +1,62 @@
-import type { ChatCompletionChunk, ChatCompletionCreateParamsStreaming } from "openai/resources/chat/completions";
-import { mapToTurns } from "./map-messages.ts";
-import type { FinishReason, ProviderRequest, StreamPart, Usage } from "./provider.ts";
+import type {
+  ChatCompletionChunk,
+  ChatCompletionCreateParamsStreaming,
+  ChatCompletionMessageParam,
+} from "openai/resources/chat/completions";
+import { mapToTurns, type Turn } from "./map-messages.ts";
+import type { AnswerOptions, FinishReason, ProviderRequest, StreamPart, Usage } from "./provider.ts";
 import { mapErrorEvent } from "./provider-error.ts";
 import type { EventMapper } from "./stream-answer.ts";
+import { createToolCalls } from "./tool-calls.ts";
 
 /** Our request in the words of Chat Completions, without anything that local servers might not know. */
 export function mapToChatRequest(request: ProviderRequest): ChatCompletionCreateParamsStreaming {
   const { system, turns } = mapToTurns(request.messages, request.partial);
   return {
     model: request.model,
-    messages: system === null ? turns : [{ role: "system", content: system }, ...turns],
+    messages: [...(system === null ? [] : [{ role: "system" as const, content: system }]), ...turns.flatMap(mapTurn)],
     stream: true,
     stream_options: { include_usage: true },
     ...(request.outputTokensMax === null ? {} : { max_tokens: request.outputTokensMax }),
+    ...mapOptions(request.options),
+  };
+}
+
+function mapTurn(turn: Turn): ChatCompletionMessageParam[] {
+  if (turn.role === "tool")
+    return turn.results.map(({ callId, content }) => ({ role: "tool", tool_call_id: callId, content }));
+  if (turn.role === "user" || turn.toolCalls.length === 0) return [{ role: turn.role, content: turn.content }];
+  const calls = turn.toolCalls.map(({ id, name, arguments: text }) => ({
+    id,
+    type: "function" as const,
+    function: { name, arguments: text },
+  }));
+  return [{ role: "assistant", content: turn.content === "" ? null : turn.content, tool_calls: calls }];
+}
+
+function mapOptions(options: AnswerOptions): Partial<ChatCompletionCreateParamsStreaming> {
+  const { tools = [], toolChoice, temperature, topP, stop = [], areParallelToolCallsAllowed } = options;
+  const shared = {
+    ...(typeof temperature === "number" && { temperature }),
+    ...(typeof topP === "number" && { top_p: topP }),
+    ...(stop.length > 0 && { stop: [...stop] }),
+  };
+  if (tools.length === 0) return shared;
+  return {
+    ...shared,
+    tools: tools.map(({ name, description, parameters, isStrict }) => ({
+      type: "function",
+      function: {
+        name,
+        ...(description !== null && { description }),
+        parameters: { ...parameters },
+        ...(isStrict !== undefined && { strict: isStrict }),
+      },
+    })),
+    ...(toolChoice && {
+      tool_choice: typeof toolChoice === "string" ? toolChoice : { type: "function", function: toolChoice },
+    }),
+    ...(typeof areParallelToolCallsAllowed === "boolean" && { parallel_tool_calls: areParallelToolCallsAllowed }),
   };
 }
 
@@ -27,6 +71,22 @@ type ErrorChunk = { error?: { message?: string; type?: string; code?: string | n
 export function createChatMapper(): EventMapper {
   let reason: FinishReason | null = null;
   let usage: Usage | null = null;
+  const calls = createToolCalls();
+  // By index, the id of the call that is being written there: some servers give all calls the same index.
+  const callIds = new Map<number, string>();
+
+  function takeCall({ index = 0, id, function: called }: ChatCompletionChunk.Choice.Delta.ToolCall): void {
+    if (id) callIds.set(index, id);
+    calls.add(callIds.get(index) ?? index, { id, name: called?.name, arguments: called?.arguments });
+  }
+
+  function finish(): StreamPart {
+    const toolCalls = calls.list();
+    // Cut off in the middle of a call, which nobody may carry out.
+    if (reason === "length" || reason === "content_filter" || toolCalls.length === 0)
+      return { type: "finish", reason: reason ?? "stop", usage };
+    return { type: "finish", reason: "tool_calls", usage, toolCalls };
+  }
 
   function mapChunk(chunk: ChatCompletionChunk & ErrorChunk): StreamPart | null {
     if (chunk.error) return mapChunkError(chunk.error);
@@ -36,20 +96,21 @@ export function createChatMapper(): EventMapper {
     if (!choice) return null;
     if (choice.finish_reason) reason = mapFinishReason(choice.finish_reason);
     const delta: Delta = choice.delta ?? {};
-    if (delta.tool_calls?.length || delta.function_call) return { type: "tool_call" };
+    for (const call of delta.tool_calls ?? []) takeCall(call);
     const text = delta.content || delta.refusal;
     if (typeof text === "string" && text !== "") return { type: "text", text };
+    if (delta.tool_calls?.length || delta.function_call) return { type: "tool_call" };
     return delta.reasoning_content || delta.reasoning ? { type: "activity" } : null;
   }
 
   return {
     map({ data }) {
-      if (data.trim() === "[DONE]") return { type: "finish", reason: reason ?? "stop", usage };
+      if (data.trim() === "[DONE]") return finish();
       // Some servers keep a connection open by empty events.
       return data.trim() === "" ? null : mapChunk(JSON.parse(data) as ChatCompletionChunk & ErrorChunk);
     },
     isComplete: () => reason !== null,
-    end: () => (reason === null ? null : { type: "finish", reason, usage }),
+    end: () => (reason === null ? null : finish()),
   };
 }
 

@@ -1,5 +1,39 @@
 /** What a provider is asked: the whole conversation, already cut to fit, in the shape that all of them share. */
-export type ChatMessage = { role: "system" | "user" | "assistant"; content: string };
+export type ChatMessage =
+  /** `name`: who speaks, where there are several people. */
+  | { role: "system" | "user"; content: string; name?: string }
+  | { role: "assistant"; content: string; toolCalls?: readonly ToolCall[] }
+  /** What a call of the assistant message before it gave. */
+  | { role: "tool"; content: string; toolCallId: string };
+
+/** A function that the model may call. */
+export type Tool = {
+  /** Letters, digits, `_` and `-`, at most TOOL_NAME_CHARS_MAX of them. */
+  name: string;
+  description: string | null;
+  /** JSON schema of the arguments, an object. */
+  parameters: Readonly<Record<string, unknown>>;
+  /** Whether the provider is to force the arguments into the schema, where it can. */
+  isStrict?: boolean;
+};
+
+export const TOOL_NAME_CHARS_MAX = 64;
+
+/** A call that a model has made. `arguments` is what it wrote: it should be JSON, and sometimes is not. */
+export type ToolCall = { id: string; name: string; arguments: string };
+
+export type ToolChoice = "auto" | "none" | "required" | { name: string };
+
+/** What a request may ask for beyond its messages; what a provider does not know is left out there. */
+export type AnswerOptions = {
+  tools?: readonly Tool[] | undefined;
+  toolChoice?: ToolChoice | null | undefined;
+  areParallelToolCallsAllowed?: boolean | null | undefined;
+  temperature?: number | null | undefined;
+  topP?: number | null | undefined;
+  /** Texts that end the answer before them. */
+  stop?: readonly string[] | undefined;
+};
 
 export type ProviderRequest = {
   /** The provider's own name of the model, without our `provider/` prefix. */
@@ -9,6 +43,7 @@ export type ProviderRequest = {
   partial: string | null;
   /** Most tokens of the answer; null leaves it to the provider. */
   outputTokensMax: number | null;
+  options: AnswerOptions;
   /** Aborting ends the stream at the provider and here. */
   signal: AbortSignal;
 };
@@ -26,11 +61,12 @@ export type StreamPart =
   | { type: "text"; text: string }
   /** The model is at work but has no text to show yet: it thinks. Pings and mere lifecycle events are none. */
   | { type: "activity" }
-  /** A tool call began: from here on the answer cannot be continued by another model. */
+  /** A tool call began or goes on: from here on this turn cannot be continued by another model. */
   | { type: "tool_call" }
   /** Tokens counted so far, for the case that the stream never ends properly. */
   | { type: "usage"; usage: Usage }
-  | { type: "finish"; reason: FinishReason; usage: Usage | null }
+  /** Calls come whole and only here: what a broken stream has left of one must never be carried out. */
+  | { type: "finish"; reason: FinishReason; usage: Usage | null; toolCalls?: readonly ToolCall[] }
   | { type: "error"; error: ProviderError };
 
 export type ProviderErrorCode =

@@ -1,5 +1,5 @@
 import type { Log } from "../lib/log.ts";
-import type { Answer } from "./answer.ts";
+import { createAnswer, type Resume, restartTurn } from "./answer.ts";
 import { sleep } from "./backoff.ts";
 import type { Breaker } from "./breaker.ts";
 import type { ChainPart } from "./chain-part.ts";
@@ -21,16 +21,16 @@ export type RunOptions = LegOptions & {
 export type RunRequest = LegRequest & {
   /** The models to ask, in order. */
   order: readonly string[];
-  resume?: { text: string; attempt: number } | null;
+  resume?: Resume | null;
 };
 
 /** One run of the chain, from the request to the last part; see `ChainPart`. */
 export async function* run(options: RunOptions, request: RunRequest): AsyncGenerator<ChainPart, void, undefined> {
   const { messages, signal, resume } = request;
   const { breakers, maxRetries, backoffBaseMs, observe, log } = options;
-  const ledger = createLedger(messages, options.prices);
+  const ledger = createLedger(messages, options.prices, observe.onCost);
   const plan = createPlan({ models: request.order, breakers, maxRetries, backoffBaseMs });
-  const answer: Answer = { shown: resume?.text ?? "", attempt: resume?.attempt ?? 0, models: [], isOpening: true };
+  const answer = createAnswer(resume);
   let failed: { model: string; error: ProviderError } | null = null;
 
   while (!signal.aborted) {
@@ -48,15 +48,16 @@ export async function* run(options: RunOptions, request: RunRequest): AsyncGener
       const outcome = leg.outcome();
       if (outcome === null || outcome.type === "aborted") break;
       if (outcome.type === "finish") {
-        yield { type: "finish", model, reason: outcome.reason, models: answer.models, ...ledger.close() };
+        const { reason, toolCalls } = outcome;
+        yield { type: "finish", model, reason, toolCalls, models: answer.models, ...ledger.close() };
         return;
       }
       failed = { model, error: outcome.error };
       const { code, cause, retryAfterMs } = outcome.error;
       log.warn({ model, code, cause, retry_after_ms: retryAfterMs, shown: answer.shown.length }, "model failed");
-      if (!outcome.isContinuable) break;
-      plan.fail(model, outcome.error, answer.shown !== "");
-      answer.isOpening = true;
+      plan.fail(model, outcome.error, answer.shown.length > answer.turnStart);
+      if (!outcome.isContinuable) restartTurn(answer);
+      answer.opening ??= "loud";
     } finally {
       // Also when the caller leaves the loop at one of the yields above.
       leg?.close();

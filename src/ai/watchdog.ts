@@ -3,7 +3,7 @@ import { createProviderError } from "./provider-error.ts";
 
 export type WatchdogOptions = {
   signal: AbortSignal;
-  /** From the request to the first text or sign of thinking. */
+  /** From the request to the first text, tool call or sign of thinking. */
   firstTokenTimeoutMs: number;
   /** Between two such parts. Time that the consumer takes does not count. */
   idleTimeoutMs: number;
@@ -56,7 +56,7 @@ export function watch(
   const onNext = ({ done, value }: IteratorResult<StreamPart>) => {
     if (isOver) return;
     if (done) return end(null);
-    if (value.type === "text" || value.type === "activity") hasBegun = true;
+    if (value.type === "text" || value.type === "activity" || value.type === "tool_call") hasBegun = true;
     hasLastPart = value.type === "finish" || value.type === "error";
     const resolve = answer;
     answer = null;

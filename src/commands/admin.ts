@@ -44,5 +44,6 @@ may be run beside a running server.`,
 function explain(error: unknown): never {
   if (!(error instanceof Problem)) throw error;
   const [field] = error.errors ?? [];
-  throw new CommandError(field ? `--${field.pointer.replace("#/", "")}: ${field.detail}` : error.message);
+  if (field) throw new UsageError(`--${field.pointer.replace("#/", "")}: ${field.detail}`);
+  throw new CommandError(error.message);
 }

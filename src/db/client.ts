@@ -104,6 +104,14 @@ export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return error instanceof postgres.PostgresError && error.code === "23505" && error.constraint_name === constraint;
 }
 
+/**
+ * Whether a single row of a statement may have been at fault: its data (class 22), a constraint (23), or a deadlock (40).
+ * Anything else, a timeout above all, would befall each row alone just the same.
+ */
+export function isRowFault(error: unknown): boolean {
+  return error instanceof postgres.PostgresError && /^(?:22|23|40)/.test(error.code);
+}
+
 /** The row, or `not_found`: look-ups are how access is checked, so a row that one may not see is not there. */
 export function requireRow<T>(row: T | undefined, what: string): T {
   if (row === undefined) throw new Problem("not_found", `There is no such ${what}.`);

@@ -3,7 +3,7 @@ import { Problem } from "../lib/problem.ts";
 
 /** Who calls: a user through one of their sessions. */
 export type Caller = {
-  user: { id: string; email: string; display_name: string; role: "user" | "admin" };
+  user: { id: string; email: string; display_name: string; role: "user" | "admin"; created_at: Date };
   sessionId: string;
   /** When the credential ends, in milliseconds since 1970. */
   expiresAtMs: number;

@@ -1,7 +1,9 @@
 import type { Log } from "../lib/log.ts";
 import { Problem, problemCodes } from "../lib/problem.ts";
+import { createOpenAiErrorResponse, isOpenAiPath, mapProblemToOpenAiError } from "./openai-error.ts";
 import { createProblemResponse, mapErrorToProblem } from "./problem-response.ts";
 import { readRequestId } from "./request-id.ts";
+import { readUrl } from "./request-url.ts";
 
 type ErrorContext = {
   error: unknown;
@@ -16,7 +18,7 @@ export type FindMethods = (path: string) => string[];
 
 /**
  * The one `onError`, for the composition root: whatever was thrown becomes a problem, and a fault of ours is logged with
- * its cause. A known address asked with another method is 405 with `Allow`.
+ * its cause. A known address asked with another method is 405 with `Allow`. Below `/v1` the answer has OpenAI's shape.
  */
 export function createErrorHandler({ log, findMethods }: { log: Log; findMethods: FindMethods }) {
   return ({ error, code, request, route, set }: ErrorContext): Response => {
@@ -28,12 +30,18 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
       if (problem.code === "unavailable") log.warn({ ...line, reason: describeReason(error) }, "request failed");
       else log.error({ ...line, err: error }, "request failed");
     }
-    const methods = code === "NOT_FOUND" ? findMethods(new URL(request.url).pathname) : [];
+    const { pathname } = readUrl(request);
+    const methods = code === "NOT_FOUND" ? findMethods(pathname) : [];
     const shown =
       methods.length > 0
         ? new Problem("method_not_allowed", `This address answers to ${methods.join(", ")}.`)
         : problem;
     if (methods.length > 0) set.headers.allow = methods.join(", ");
+    if (isOpenAiPath(pathname)) {
+      const openAiError = mapProblemToOpenAiError(shown);
+      set.status = openAiError.status;
+      return createOpenAiErrorResponse(openAiError, shown.retryAfterMs);
+    }
     set.status = problemCodes[shown.code].status;
     return createProblemResponse(shown, requestId);
   };

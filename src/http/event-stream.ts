@@ -17,9 +17,12 @@ export function acceptsEventStream(request: Request): boolean {
   return request.headers.get("accept")?.includes("text/event-stream") ?? false;
 }
 
-/** A server-sent event of an envelope: durable ones carry their `seq` as id. */
-export function formatServerSentEvent(event: { type: string; seq?: number }, text = JSON.stringify(event)): string {
-  const id = event.seq === undefined ? "" : `id: ${event.seq}\n`;
+/** A server-sent event of an envelope: durable ones, which alone have a time, carry their `seq` as id. */
+export function formatServerSentEvent(
+  event: { type: string; seq?: number; at?: string },
+  text = JSON.stringify(event),
+): string {
+  const id = event.at === undefined ? "" : `id: ${event.seq}\n`;
   return `${id}event: ${event.type}\ndata: ${text}\n\n`;
 }
 
@@ -77,6 +80,8 @@ export function createEventStream(request: Request, server: Server<unknown> | nu
     {
       start(created) {
         controller = created;
+        // The runtime sends the headers with the first bytes: a reader of a quiet stream would wait for them.
+        created.enqueue(encoder.encode(": connected\n\n"));
       },
       cancel: end,
     },

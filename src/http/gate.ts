@@ -1,6 +1,7 @@
 import { Elysia } from "elysia";
 import type { Lifecycle } from "../lib/lifecycle.ts";
 import { Problem } from "../lib/problem.ts";
+import { readUrl } from "./request-url.ts";
 
 const RETRY_AFTER_MS = 1_000;
 /** What needs the database. Health, metrics and pages answer from the first moment. */
@@ -9,7 +10,7 @@ const gated = /^\/(?:api|v1|realtime)(?:\/|$)/;
 /** Answers 503 `unavailable` until the database is migrated; a server that listens early shows that it is alive. */
 export function createStartGate(lifecycle: Lifecycle) {
   return new Elysia({ name: "start-gate" }).onRequest(({ request }) => {
-    if (lifecycle.phase !== "starting" || !gated.test(new URL(request.url).pathname)) return;
+    if (lifecycle.phase !== "starting" || !gated.test(readUrl(request).pathname)) return;
     throw new Problem("unavailable", "Parley is starting; the database is not ready yet.", {
       retryAfterMs: RETRY_AFTER_MS,
     });

@@ -1,3 +1,4 @@
+import { isOpenAiPath } from "./openai-error.ts";
 import { ProblemDetails, type ProblemStatus, problemStatuses, refToProblem, tags } from "./openapi.ts";
 import { isObject, type JsonObject, mapSchemaToOpenApi } from "./openapi-schema.ts";
 
@@ -28,7 +29,10 @@ export function finishDocument(
   }
   for (const [path, operations] of Object.entries(paths))
     paths[path] = Object.fromEntries(
-      Object.entries(operations).map(([method, operation]) => [method, finishOperation(operation)]),
+      Object.entries(operations).map(([method, operation]) => {
+        const finished = finishOperation(operation);
+        return [method, isOpenAiPath(path) ? toOpenAiErrors(finished) : finished];
+      }),
     );
   const used = new Set(
     Object.values(paths).flatMap((operations) => Object.values(operations).flatMap(({ tags }) => tags)),
@@ -44,7 +48,7 @@ export function finishDocument(
         bearer: { type: "http", scheme: "bearer", description: "The access token of a session." },
       },
       schemas: { Problem: mapSchemaToOpenApi(JSON.parse(JSON.stringify(ProblemDetails))) },
-      responses: createProblemResponses(),
+      responses: { ...createProblemResponses(), ...createOpenAiErrorResponses() },
     },
   };
 }
@@ -70,6 +74,28 @@ function finishOperation(operation: JsonObject): JsonObject {
       ]),
     ),
   };
+}
+
+/** Below `/v1` errors have OpenAI's shape, and what is not valid is 400. */
+function toOpenAiErrors(operation: JsonObject): JsonObject {
+  const responses = isObject(operation.responses) ? operation.responses : {};
+  const named = Object.entries(responses)
+    .filter(([status]) => status !== "422")
+    .map(([status, response]) => [status, isObject(response) && "$ref" in response ? openAiErrorRef : response]);
+  return { ...operation, responses: Object.fromEntries(named) };
+}
+
+const openAiErrorRef = { $ref: "#/components/responses/OpenAiError" };
+
+function createOpenAiErrorResponses(): JsonObject {
+  const text = { type: "string", nullable: true };
+  const error = {
+    type: "object",
+    properties: { message: { type: "string" }, type: { type: "string" }, param: text, code: text },
+    required: ["message", "type", "param", "code"],
+  };
+  const schema = { type: "object", properties: { error }, required: ["error"] };
+  return { OpenAiError: { description: "An error in OpenAI's shape.", content: { "application/json": { schema } } } };
 }
 
 function finishParameter(parameter: JsonObject): JsonObject {

@@ -8,8 +8,10 @@ export const tags = {
   users: "All accounts, for administrators.",
   conversations: "Conversations and their members.",
   messages: "Messages, answers of models, feedback.",
+  prompts: "Templates of system prompts, with their versions.",
   documents: "Markdown documents.",
   models: "Configured models.",
+  openai: "What OpenAI's own clients call.",
   operations: "Health, version and metrics.",
 } as const;
 

@@ -1,6 +1,7 @@
 import { type TSchema, Type } from "@sinclair/typebox";
 import { Problem } from "../lib/problem.ts";
 import { Nullable, QueryInteger } from "../lib/schema.ts";
+import { readUrl } from "./request-url.ts";
 
 export const PAGE_LIMIT_DEFAULT = 50;
 export const PAGE_LIMIT_MAX = 200;
@@ -50,7 +51,7 @@ export function createPage<Row, Item>(
   const last = shown.at(-1);
   const next_cursor = rows.length > limit && last !== undefined ? encodeCursor(keyOf(last)) : null;
   if (next_cursor !== null) {
-    const next = new URL(request.url);
+    const next = readUrl(request);
     next.searchParams.set("cursor", next_cursor);
     headers.link = `<${next.pathname}${next.search}>; rel="next"`;
   }

@@ -10,12 +10,17 @@ export function createJobRunner({ log }: { log: Log }) {
   const stopping = new AbortController();
   const timers = new Map<string, Timer>();
   const running = new Map<string, Promise<void>>();
+  const failing = new Set<string>();
 
   async function runOnce(name: string, job: Job): Promise<void> {
     try {
       await job(stopping.signal);
+      failing.delete(name);
     } catch (error) {
-      if (!stopping.signal.aborted) log.error({ job: name, err: error }, "job failed");
+      if (stopping.signal.aborted) return;
+      // A database that is away fails every run: said once, until a run succeeds again.
+      log[failing.has(name) ? "debug" : "error"]({ job: name, err: error }, "job failed");
+      failing.add(name);
     }
   }
 

@@ -3,7 +3,7 @@ import { Problem } from "./problem.ts";
 /** Nesting of JSON input; deeper documents only serve to exhaust the stack. */
 export const JSON_DEPTH_MAX = 32;
 
-// Only an escape can bring in what valid UTF-8 cannot carry or Postgres cannot store, so most inputs skip the walk.
+// Only an escape can bring in what valid UTF-8 cannot carry or Postgres cannot store, so most texts are not looked at one by one.
 const suspiciousEscape = /\\u(?:0000|[dD][89a-fA-F])/;
 
 /**
@@ -11,26 +11,38 @@ const suspiciousEscape = /\\u(?:0000|[dD][89a-fA-F])/;
  * @throws Problem `malformed` (no JSON, too deep), `invalid` (NUL or lone surrogate, with its pointer).
  */
 export function parseJson(text: string): unknown {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw new Problem("malformed", "The body is not valid JSON.");
-  }
-  checkTree(value, "#", 0, suspiciousEscape.test(text) || text.includes("\0"));
+  const value = readJson(text);
+  checkJson(value, text);
   return value;
 }
 
-function checkTree(value: unknown, pointer: string, depth: number, strings: boolean): void {
-  if (typeof value === "string") {
-    if (strings) checkText(value, pointer);
-    return;
+/** The first half of `parseJson`. @throws Problem `malformed` when it is no JSON. */
+export function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Problem("malformed", "This is not valid JSON.");
   }
+}
+
+/** The second half: what was read from `text` is checked. @throws Problem `malformed` (too deep), `invalid`. */
+export function checkJson(value: unknown, text: string): void {
+  checkDepth(value, 0);
+  if (suspiciousEscape.test(text) || text.includes("\0")) checkStrings(value, "#");
+}
+
+function checkDepth(value: unknown, depth: number): void {
   if (typeof value !== "object" || value === null) return;
   if (depth >= JSON_DEPTH_MAX) throw new Problem("malformed", `JSON may be nested ${JSON_DEPTH_MAX} levels deep.`);
+  for (const child of Object.values(value)) checkDepth(child, depth + 1);
+}
+
+function checkStrings(value: unknown, pointer: string): void {
+  if (typeof value === "string") checkText(value, pointer);
+  if (typeof value !== "object" || value === null) return;
   for (const [key, child] of Object.entries(value)) {
-    if (strings) checkText(key, pointer);
-    checkTree(child, `${pointer}/${escapePointer(key)}`, depth + 1, strings);
+    checkText(key, pointer);
+    checkStrings(child, `${pointer}/${escapePointer(key)}`);
   }
 }
 

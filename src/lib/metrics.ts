@@ -21,6 +21,9 @@ export function createMetrics(build: { version: string; commit: string }) {
     { version: build.version, commit: build.commit },
     1,
   );
+  const wsFrames = counter("ws_frames_total", "WebSocket frames.", ["direction", "type"]);
+  const pushed = new Map<string, { inc(value: number): void }>();
+
   return {
     registry,
     httpRequestDuration: histogram("http_request_duration_seconds", "Time to answer a request.", fastBuckets, [
@@ -29,7 +32,16 @@ export function createMetrics(build: { version: string; commit: string }) {
       "status",
     ]),
     wsConnections: gauge("ws_connections", "WebSocket connections open now."),
-    wsFrames: counter("ws_frames_total", "WebSocket frames.", ["direction", "type"]),
+    wsFrames,
+    /** Counts frames to listeners. Asked for each piece of each answer, so the label is looked up once for each type. */
+    countPushes(type: string, listeners: number): void {
+      let child = pushed.get(type);
+      if (!child) {
+        child = wsFrames.labels("out", type);
+        pushed.set(type, child);
+      }
+      child.inc(listeners);
+    },
     messages: counter("messages_total", "Messages stored.", ["role"]),
     messageCommitDuration: histogram(
       "message_commit_duration_seconds",
@@ -46,7 +58,13 @@ export function createMetrics(build: { version: string; commit: string }) {
     generationDuration: histogram("generation_duration_seconds", "Time of a run of a model.", modelBuckets, ["model"]),
     aiTokens: counter("ai_tokens_total", "Tokens that providers reported.", ["model", "kind"]),
     aiFailovers: counter("ai_failovers_total", "Moves from one model to the next.", ["from", "to", "reason"]),
+    aiCostUsd: counter("ai_cost_usd_total", "US dollars that answers have cost, as far as prices are known.", [
+      "model",
+    ]),
+    aiModelAvailable: gauge("ai_model_available", "1, or 0 while the model's circuit breaker is open.", ["model"]),
+    budgetRejections: counter("budget_rejections_total", "Answers refused because a budget is used up.", ["period"]),
     dbPoolConnections: gauge("db_pool_connections", "Database connections of this instance.", ["state"]),
+    rateLimited: counter("rate_limited_total", "Requests and frames that a limit refused.", ["limit"]),
     eventLoopLag: histogram("event_loop_lag_seconds", "How late a timer fires.", fastBuckets),
   };
 }

@@ -117,6 +117,14 @@ export const problemCodes = {
     meaning: "The caller has used up what a limit allows for now.",
     mend: "Wait for the time in `Retry-After`, then try again.",
   },
+  budget_exceeded: {
+    status: 429,
+    title: "The budget is used up",
+    temporary: true,
+    meaning:
+      "What the caller may spend on answers of models, in tokens or in money, does not suffice for one more answer in this day or month (UTC).",
+    mend: "Wait until the time in `Retry-After`, or ask the operator for more; `GET /api/v1/me/usage` shows the limits.",
+  },
   internal: {
     status: 500,
     title: "Something went wrong on our side",
@@ -162,4 +170,10 @@ export class Problem extends Error {
     this.errors = extra.errors;
     this.retryAfterMs = extra.retryAfterMs;
   }
+}
+
+/** For a model that is named in a request, but not configured here. */
+export function createUnknownModel(model: string): Problem {
+  const detail = `The model ${model} is not configured here.`;
+  return new Problem("unknown_model", detail, { errors: [{ pointer: "#/model", detail }] });
 }

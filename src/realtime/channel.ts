@@ -5,13 +5,16 @@ export const GAP_WAIT_MS = 100;
 /** The wait grows up to this while the database has nothing to fill the gap with. */
 export const GAP_WAIT_MS_MAX = 5_000;
 
+/** An answer that is being written: which run of a model it is, and a `message.reset` with its text so far. */
+export type Snapshot = { messageId: string; attempt: number; frame: string };
+
 export type ChannelHooks = {
   /** Sends a serialised frame to everyone who listens. */
   send(text: string, type: string): void;
   /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
   loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
-  /** Frames with the text so far of every answer that is being written. */
-  listSnapshots(): { text: string; type: string }[];
+  /** Every answer that is being written, with a frame of its text so far. */
+  listSnapshots(): Snapshot[];
   onFault(error: unknown): void;
 };
 
@@ -28,8 +31,11 @@ export class Channel {
   /** The newest event that is known to be stored. */
   #targetSeq = 0;
   readonly #held = new Map<number, DurableEvent>();
-  /** Pieces of text were left out, since the message they belong to was still held: listeners need the whole text. */
-  #isTextMissing = false;
+  /**
+   * Answers (with their attempt) of which pieces were left out, since the message they belong to might still be held:
+   * listeners are told the whole text when nothing is missing any more, or before the end of the answer.
+   */
+  readonly #untold = new Map<string, number>();
   readonly #joins = new Set<Join>();
   #gapTimer: Timer | undefined;
   #gapWaitMs = GAP_WAIT_MS;
@@ -50,7 +56,7 @@ export class Channel {
   /**
    * Ends a join at `readSeq`, the position that was read from the database after `startJoin`. In one tick: `welcome`
    * gets the position from which pushes go on, and the events between `readSeq` and there; then pushes begin.
-   * @param catchUp tells the new listener the text so far of answers; not called when all listeners are told it.
+   * @param catchUp tells the new listener the text so far of answers; when that has to wait, all listeners are told it.
    */
   finishJoin(
     join: Join,
@@ -59,6 +65,7 @@ export class Channel {
     catchUp: () => void,
   ): void {
     this.#joins.delete(join);
+    const isFirst = this.#pushedSeq === null;
     this.#pushedSeq ??= readSeq;
     const lastSeq = this.#pushedSeq;
     welcome(
@@ -67,23 +74,29 @@ export class Channel {
     );
     // The database may be ahead of the pushes; should the one for the rest get lost, nobody else would notice.
     this.#targetSeq = Math.max(this.#targetSeq, readSeq);
-    // The text of a message that has not been pushed yet can only be told after it.
-    this.#isTextMissing ||= this.#isWaiting();
-    if (this.#isTextMissing) this.#drain();
-    else catchUp();
+    this.#pushHeld();
+    if (this.#isWaiting()) {
+      // The text of a message that has not been pushed yet can only be told after it.
+      for (const { messageId, attempt } of this.hooks.listSnapshots()) this.#untold.set(messageId, attempt);
+    } else {
+      if (isFirst) this.#untold.clear();
+      catchUp();
+    }
+    this.#settle();
   }
 
   publish(event: DurableEvent): void {
     if (this.#pushedSeq !== null && event.seq <= this.#pushedSeq) return;
     if (event.seq === (this.#pushedSeq ?? Number.NaN) + 1 && this.#held.size === 0) this.#push(event);
     else this.#held.set(event.seq, event);
-    this.#drain();
+    this.#pushHeld();
+    this.#settle();
   }
 
   publishFrame(event: EphemeralEvent): void {
     const isText = event.type === "message.delta" || event.type === "message.reset";
-    if (isText && (this.#pushedSeq === null || this.#isWaiting())) this.#isTextMissing = true;
-    else this.hooks.send(JSON.stringify(event), event.type);
+    if (isText && (this.#pushedSeq === null || this.#isWaiting())) this.#untold.set(event.message_id, event.attempt);
+    else this.#send(event);
   }
 
   /** Whether listeners have been sent this event. */
@@ -102,14 +115,29 @@ export class Channel {
     return this.#held.size > 0 || this.#targetSeq > (this.#pushedSeq ?? Number.POSITIVE_INFINITY);
   }
 
+  #send(event: DurableEvent | EphemeralEvent): void {
+    this.hooks.send(JSON.stringify(event), event.type);
+  }
+
   #push(event: DurableEvent): void {
     this.#pushedSeq = event.seq;
     this.#gapWaitMs = GAP_WAIT_MS;
     for (const join of this.#joins) join.missed.push(event);
-    this.hooks.send(JSON.stringify(event), event.type);
+    if (event.type === "message.completed") this.#tellText(event);
+    this.#send(event);
   }
 
-  #drain(): void {
+  /** An answer ends while pieces of it were left out: its text comes before its end. */
+  #tellText({ conversation_id, data }: DurableEvent): void {
+    const message_id = String(data.id);
+    const attempt = this.#untold.get(message_id);
+    if (attempt === undefined) return;
+    this.#untold.delete(message_id);
+    this.#send({ type: "message.reset", conversation_id, message_id, attempt, text: String(data.content) });
+  }
+
+  /** Pushes those that follow what has been pushed. */
+  #pushHeld(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
     for (const seq of this.#held.keys()) if (seq <= this.#pushedSeq) this.#held.delete(seq);
     for (;;) {
@@ -118,11 +146,17 @@ export class Channel {
       this.#held.delete(next.seq);
       this.#push(next);
     }
+  }
+
+  /** Sees to what is still missing: events by and by, the text of answers once there is nothing before it any more. */
+  #settle(): void {
+    if (this.#pushedSeq === null || this.#isClosed) return;
     if (this.#isWaiting()) {
       this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#gapWaitMs);
-    } else if (this.#isTextMissing) {
-      this.#isTextMissing = false;
-      for (const { text, type } of this.hooks.listSnapshots()) this.hooks.send(text, type);
+    } else if (this.#untold.size > 0) {
+      for (const { messageId, frame } of this.hooks.listSnapshots())
+        if (this.#untold.has(messageId)) this.hooks.send(frame, "message.reset");
+      this.#untold.clear();
     }
   }
 
@@ -138,7 +172,8 @@ export class Channel {
       this.hooks.onFault(error);
     } finally {
       this.#gapTimer = undefined;
-      this.#drain();
+      this.#pushHeld();
+      this.#settle();
     }
   }
 }

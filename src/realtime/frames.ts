@@ -1,8 +1,8 @@
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { type TypeCheck, TypeCompiler } from "@sinclair/typebox/compiler";
-import { parseJson } from "../lib/json.ts";
+import { checkJson, isStorableText, readJson } from "../lib/json.ts";
 import { type InvalidField, Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
-import { Closed, Text, Uuid } from "../lib/schema.ts";
+import { Closed, Nullable, Text, Uuid } from "../lib/schema.ts";
 
 /** Bytes of a client's frame; a longer one is answered with an error. */
 export const FRAME_BYTES_MAX = 64 * 1024;
@@ -27,20 +27,23 @@ const signal = <T extends string, P extends Record<string, TSchema>>(type: T, pr
 /** Every frame that a client may send, by its type. */
 export const clientFrames = {
   auth: signal("auth", { token: Text({ minLength: 1, maxLength: TOKEN_CHARS_MAX }) }),
-  subscribe: frame("subscribe", { conversation_id: Uuid(), after_seq: Type.Optional(Seq) }),
+  subscribe: frame("subscribe", { conversation_id: Uuid(), after_seq: Type.Optional(Nullable(Seq)) }),
   unsubscribe: frame("unsubscribe", { conversation_id: Uuid() }),
   "message.send": frame("message.send", {
     conversation_id: Uuid(),
     client_message_id: Text({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
     content: Content,
-    reply: Type.Optional(Type.Boolean()),
-    model: Type.Optional(Model),
-    parent_id: Type.Optional(Uuid()),
+    reply: Type.Optional(Nullable(Type.Boolean())),
+    model: Type.Optional(Nullable(Model)),
+    parent_id: Type.Optional(Nullable(Uuid())),
   }),
   "message.edit": frame("message.edit", { message_id: Uuid(), content: Content }),
   "message.delete": frame("message.delete", { message_id: Uuid() }),
   "generation.cancel": frame("generation.cancel", { message_id: Uuid() }),
-  "generation.regenerate": frame("generation.regenerate", { message_id: Uuid(), model: Type.Optional(Model) }),
+  "generation.regenerate": frame("generation.regenerate", {
+    message_id: Uuid(),
+    model: Type.Optional(Nullable(Model)),
+  }),
   "typing.start": signal("typing.start", { conversation_id: Uuid() }),
   "typing.stop": signal("typing.stop", { conversation_id: Uuid() }),
   read: frame("read", { conversation_id: Uuid(), seq: Seq }),
@@ -65,14 +68,16 @@ export type UnreadFrame = { id: string | null };
  * @throws Problem `too_large`, `malformed`, `invalid`.
  */
 export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame {
-  // A UTF-16 unit is at most three bytes, so that most frames need no count.
-  if (text.length > FRAME_BYTES_MAX || (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text) > FRAME_BYTES_MAX))
-    throw new Problem("too_large", `A frame may have ${FRAME_BYTES_MAX} bytes.`);
-  const value = parseJson(text);
+  const value = readJson(text);
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new Problem("malformed", "A frame is one JSON object.");
   const { id, type } = value as { id?: unknown; type?: unknown };
-  if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX) about.id = id;
+  // Before anything is refused: who sent the frame waits for an answer to this id.
+  if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX && isStorableText(id)) about.id = id;
+  // A UTF-16 unit is at most three bytes, so that most frames need no count.
+  if (text.length > FRAME_BYTES_MAX || (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text) > FRAME_BYTES_MAX))
+    throw new Problem("too_large", `A frame may have ${FRAME_BYTES_MAX} bytes.`);
+  checkJson(value, text);
   const check = typeof type === "string" ? checks.get(type) : undefined;
   if (!check) throw new Problem("invalid", "The frame has no `type` that the protocol knows.");
   if (!check.Check(value)) throw describeInvalidFrame(check, value);

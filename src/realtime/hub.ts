@@ -1,6 +1,6 @@
 import type { Server } from "bun";
 import type { Log } from "../lib/log.ts";
-import { Channel, type Join } from "./channel.ts";
+import { Channel, type Join, type Snapshot } from "./channel.ts";
 import type { DurableEvent, EphemeralEvent } from "./frames.ts";
 
 export type MemberRole = "owner" | "member" | "viewer";
@@ -26,8 +26,8 @@ export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: st
 
 type HubDependencies = {
   loadEvents(conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
-  /** Frames with the text so far of every answer that is being written in the conversation. */
-  listSnapshots(conversationId: string): { frame: string }[];
+  /** Every answer that is being written in the conversation, with its text so far. */
+  listSnapshots(conversationId: string): Snapshot[];
   log: Log;
   /** Counts what was sent to how many listeners. */
   onPushed(type: string, listeners: number): void;
@@ -60,7 +60,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
         for (const listener of direct) sendTo(listener, text);
         onPushed(type, room.listeners);
       },
-      listSnapshots: () => listSnapshots(conversationId).map(({ frame }) => ({ text: frame, type: "message.reset" })),
+      listSnapshots: () => listSnapshots(conversationId),
       loadEvents: (afterSeq, untilSeq) => loadEvents(conversationId, afterSeq, untilSeq),
       onFault: (error) => log.error({ err: error, conversation_id: conversationId }, "missing events cannot be read"),
     });

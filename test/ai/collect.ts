@@ -78,7 +78,9 @@ export async function collect(chain: Chain, request: Partial<ChainRequest> = {})
   if (!last || ends.length !== 1 || parts.at(-1) !== last) throw new Error("not exactly one last part, at the end");
   const firstText = parts.findIndex((part) => part.type === "text");
   const opening = parts.findIndex((part) => part.type === "start" || part.type === "reset");
-  if (firstText !== -1 && (opening === -1 || opening > firstText)) throw new Error("text before any start");
+  // The next turn of an answer needs none: its readers are up to date.
+  const isOpened = request.resume?.turn === "next" || (opening !== -1 && opening < firstText);
+  if (firstText !== -1 && !isOpened) throw new Error("text before any start");
   return { parts, text, resets: parts.filter((part) => part.type === "reset"), last };
 }
 

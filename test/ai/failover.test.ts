@@ -85,12 +85,19 @@ describe("a failover after text was shown", () => {
     expect(last.models).toEqual(["openai/a", "anthropic/b", "compatible/d"]);
   });
 
-  test("never once a tool call began", async () => {
+  test("never goes on once a tool call began: the turn is made anew", async () => {
     const chain = createTestChain(standIn, ["openai/tool-call-cut", "anthropic/normal"]);
-    const { text, last } = await collect(chain);
+    const { text, resets, last } = await collect(chain);
+    expect(text).toBe("Parley's stand-in answers in several pieces.");
+    expect(resets).toEqual([{ type: "reset", model: "anthropic/normal", attempt: 2, text: "" }]);
+    expect(last).toMatchObject({ type: "finish", model: "anthropic/normal", toolCalls: [] });
+    expect(sentTurns("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
+  });
+
+  test("ends where no other model is left after a tool call began", async () => {
+    const { text, last } = await collect(createTestChain(standIn, ["openai/tool-call-cut"], { maxRetries: 0 }));
     expect(text).toBe("Parley's stand-in answers ");
     expect(last).toMatchObject({ type: "error", code: "provider_unavailable" });
-    expect(standIn.requestsOf("normal").length).toBe(0);
   });
 
   test("but a tool call before any text may be made anew", async () => {

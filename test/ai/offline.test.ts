@@ -30,6 +30,7 @@ test("answers from the documents, says that no model is configured, and cites th
     model: "offline/documents",
     models: ["offline/documents"],
     reason: "stop",
+    toolCalls: [],
     usage: { input_tokens: 0, output_tokens: 0, estimated: false },
     costUsd: 0,
   });

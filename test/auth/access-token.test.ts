@@ -108,7 +108,13 @@ test("the caller carries the user, the session and when the token ends", async (
   const caller = await accounts.auth.identify(access_token);
   const { sid, exp } = decode(access_token.split(".")[1]);
   expect(caller).toEqual({
-    user: { id: user.id, email: user.email, display_name: user.display_name, role: "user" },
+    user: {
+      id: user.id,
+      email: user.email,
+      display_name: user.display_name,
+      role: "user",
+      created_at: new Date(user.created_at),
+    },
     sessionId: String(sid),
     expiresAtMs: Number(exp) * 1000,
   });

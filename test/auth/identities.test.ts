@@ -3,7 +3,13 @@ import type { Caller } from "../../src/http/authenticate.ts";
 import { BoundedMap } from "../../src/modules/auth/bounded-map.ts";
 import { createIdentities } from "../../src/modules/auth/identities.ts";
 
-const user: Caller["user"] = { id: "u", email: "u@example.com", display_name: "U", role: "user" };
+const user: Caller["user"] = {
+  id: "u",
+  email: "u@example.com",
+  display_name: "U",
+  role: "user",
+  created_at: new Date(0),
+};
 
 test("a burst for one session asks once, and again after a second", async () => {
   let asked = 0;

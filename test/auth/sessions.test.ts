@@ -219,11 +219,12 @@ describe("deleting the account", () => {
     expect((await accounts.register(gone.user.email)).user.id).not.toBe(gone.user.id);
   });
 
-  test("needs the password", async () => {
+  test("needs the right password, where one is sent", async () => {
     const kept = await accounts.register();
     expect(await readProblem(await remove(kept.access_token, "wrong"))).toEqual({ status: 403, code: "forbidden" });
     expect((await remove(kept.access_token, 1)).status).toBe(422);
-    expect((await accounts.call("/me", { token: kept.access_token, method: "DELETE" })).status).toBe(422);
     expect(await isGood(kept)).toBe(true);
+    expect((await accounts.call("/me", { token: kept.access_token, method: "DELETE" })).status).toBe(204);
+    expect(await isGood(kept)).toBe(false);
   });
 });

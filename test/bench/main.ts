@@ -1,10 +1,13 @@
 // Measures Parley beside what it is compared with: `make bench`, or `bun test/bench/main.ts [--rounds=N] [ROW…]`.
 // docs/benchmarks.md tells what each row is. Ends with 1 when a bound is missed.
 import { cpus } from "node:os";
+import { measureAnswers } from "./rows/answers.ts";
 import { measureFanOut } from "./rows/fan-out.ts";
+import { measureGenerationMemory } from "./rows/generation-memory.ts";
 import { measureMemory } from "./rows/memory.ts";
 import { measureSends } from "./rows/sends.ts";
 import { measureStart } from "./rows/start.ts";
+import { measureWatchers } from "./rows/watchers.ts";
 import { type BenchPostgres, startPostgres } from "./support/postgres.ts";
 import { isMissed, type Line, printLines } from "./support/report.ts";
 import type { Row } from "./support/row.ts";
@@ -16,6 +19,9 @@ const rows: Record<string, Row> = {
   "fan-out": measureFanOut,
   memory: measureMemory,
   start: measureStart,
+  answers: measureAnswers,
+  watchers: measureWatchers,
+  "generation-memory": measureGenerationMemory,
 };
 
 const options = process.argv.slice(2).filter((word) => word.startsWith("--"));

@@ -3,6 +3,7 @@ import { createId } from "../../src/lib/id.ts";
 import { type Conversation, METADATA_BYTES_MAX, TITLE_CHARS_MAX } from "../../src/modules/conversations/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { countWaiting } from "../support/postgres-locks.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
@@ -239,5 +240,25 @@ describe("delete", () => {
       const rows = await parley.database`select 1 from ${parley.database(table)} where conversation_id = ${id}`;
       expect({ table, rows: rows.length }).toEqual({ table, rows: 0 });
     }
+  });
+
+  /** Fixed: it locked the messages first and their generations after them, and met a checkpoint in a circle. */
+  test("does not get in the way of a checkpoint of an answer that is being written", async () => {
+    const { id } = await createConversation(parley, annaAccount);
+    const [messageId, generationId] = [createId(), createId()];
+    await parley.database`
+      insert into messages (id, conversation_id, seq, role, content, status)
+      values (${messageId}, ${id}, 1, 'assistant', '', 'streaming')`;
+    await parley.database`
+      insert into generations (id, message_id, conversation_id, status, owner, lease_until)
+      values (${generationId}, ${messageId}, ${id}, 'running', ${createId()}, now() + interval '1 minute')`;
+    const deleted = await parley.database.begin(async (sql) => {
+      await sql`update generations set attempt = 1 where id = ${generationId}`;
+      const started = anna.ask("DELETE", `/conversations/${id}`);
+      while ((await countWaiting(parley)) === 0) await Bun.sleep(5);
+      await sql`update messages set content = 'so far' where id = ${messageId}`;
+      return () => started;
+    });
+    expect((await deleted()).status).toBe(204);
   });
 });

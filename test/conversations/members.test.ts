@@ -3,6 +3,7 @@ import { createId } from "../../src/lib/id.ts";
 import type { Conversation, Member } from "../../src/modules/conversations/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { countWaiting } from "../support/postgres-locks.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
@@ -142,7 +143,7 @@ describe("roles", () => {
       ["DELETE", `${path}/members/${anna.id}`],
     ] as const)
       expect(await ben.refused(method, address, input)).toMatchObject({ status: 403, code: "forbidden" });
-    expect((await anna.get<Conversation>(path)).body).toMatchObject({ last_seq: 1, title: "" });
+    expect((await anna.get<Conversation>(path)).body).toMatchObject({ last_seq: 1, title: "Test" });
     expect(await listRoles(path)).toEqual({ [anna.id]: "owner", [ben.id]: "member" });
   });
 
@@ -220,7 +221,7 @@ describe("roles", () => {
       const waiting = await parley.database.begin(async (sql) => {
         await sql`update conversations set updated_at = now() where id = ${idOf(path)}`;
         const started = tries.map((attempt) => attempt());
-        while ((await countWaiting()) < tries.length) await Bun.sleep(5);
+        while ((await countWaiting(parley)) < tries.length) await Bun.sleep(5);
         if (role)
           await sql`update members set role = ${role} where conversation_id = ${idOf(path)} and user_id = ${ben.id}`;
         else await sql`delete from members where conversation_id = ${idOf(path)} and user_id = ${ben.id}`;
@@ -228,16 +229,9 @@ describe("roles", () => {
       });
       for (const problem of await waiting()) expect(problem).toMatchObject(expected);
     }
-    expect((await anna.get<Conversation>(path)).body).toMatchObject({ title: "", last_seq: 2 });
+    expect((await anna.get<Conversation>(path)).body).toMatchObject({ title: "Test", last_seq: 2 });
   });
 });
-
-/** Sessions of Postgres that wait for a lock of the test's own database. */
-async function countWaiting(): Promise<number> {
-  const [row] = await parley.database<{ count: number }[]>`
-    select count(*)::int from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
-  return row?.count ?? 0;
-}
 
 describe("leaving", () => {
   test("ends what one sees and hears at once; who stays is told", async () => {

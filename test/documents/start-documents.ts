@@ -16,7 +16,13 @@ import { createTestDatabase } from "../support/postgres.ts";
 
 const TOKEN = "the-token";
 const caller = {
-  user: { id: createId(), email: "ada@example.com", display_name: "Ada", role: "user" as const },
+  user: {
+    id: createId(),
+    email: "ada@example.com",
+    display_name: "Ada",
+    role: "user" as const,
+    created_at: new Date(0),
+  },
   sessionId: createId(),
   expiresAtMs: Date.now() + 3_600_000,
 };

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import { collectEvents } from "../../src/modules/messages/service.ts";
 import type { DurableEvent } from "../../src/realtime/frames.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
@@ -82,5 +83,34 @@ describe("the events of a conversation as JSON", () => {
         code: "bad_cursor",
       });
     }
+  });
+});
+
+describe("a recovery", () => {
+  const eventOf = (seq: number, type: DurableEvent["type"], data: Record<string, unknown>): DurableEvent => ({
+    type,
+    conversation_id: "c",
+    seq,
+    at: "2026-01-01T00:00:00.000Z",
+    data,
+  });
+
+  /** Fixed: an answer that ended in between was replayed as begun and ended, and its text was in neither's place. */
+  test("says of a message what is true now, also if it changed after the events were read", () => {
+    const [begun, ended] = [
+      { id: "answer", content: "", status: "streaming" },
+      { id: "answer", content: "All of it.", status: "complete" },
+    ];
+    const other = { id: "other", content: "x" };
+    const read = [1, 2, 3].map((seq) => eventOf(seq, "message.created", seq === 2 ? begun : { ...other, seq }));
+    const position = { role: "member", lastSeq: 3, recovered: true, events: read } as const;
+    const missed = [eventOf(4, "member.added", { user_id: "u" }), eventOf(5, "message.completed", ended)];
+    expect(collectEvents({ ...position, events: [...read] }, 5, missed)).toEqual([
+      eventOf(1, "message.created", { ...other, seq: 1 }),
+      eventOf(2, "message.created", ended),
+      eventOf(3, "message.created", { ...other, seq: 3 }),
+      ...missed,
+    ]);
+    expect(collectEvents({ ...position, events: [...read] }, 2, [])).toEqual(read.slice(0, 2));
   });
 });

@@ -111,16 +111,9 @@ describe("the answer to a POST as an event stream", () => {
     await first.ended;
     const answer = first.events.at(-1)?.frame.data;
     provider.script("good", { text });
-    const again = await openStream(
-      parley,
-      `${path}/${answer?.id?.toUpperCase()}/regenerate`.replace(/conversations\/[^/]+/, (at) =>
-        at.toUpperCase().toLowerCase(),
-      ),
-      {
-        token: anna.account.access_token,
-        method: "POST",
-      },
-    );
+    const [, , conversationId = ""] = path.split("/");
+    const at = `/conversations/${conversationId.toUpperCase()}/messages/${answer?.id?.toUpperCase()}/regenerate`;
+    const again = await openStream(parley, at, { token: anna.account.access_token, method: "POST" });
     await again.ended;
     expect(types(again)).toEqual(["message.created", "message.created", "message.completed"]);
     expect(again.seqs()).toEqual([2, 5, 6]);

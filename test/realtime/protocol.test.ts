@@ -37,7 +37,7 @@ describe("credentials of a socket", () => {
     for (const socket of [byHeader, byProtocol, swapped, byTicket, byFrame]) {
       const ready = await socket.waitFor((frame) => frame.type === "ready");
       expect(socket.frames[0]).toBe(ready);
-      expect(ready.user).toMatchObject({ id: anna.user.id, display_name: "Anna" });
+      expect(ready.user).toEqual(anna.user);
       expect(ready.heartbeat_ms).toBeGreaterThan(0);
       expect(socket.socket.protocol).toBe("parley.v1");
       await socket.close();
@@ -136,7 +136,8 @@ describe("frames that are none", () => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
     socket.send(text);
     const error = await socket.waitFor((frame) => frame.type === "error");
-    expect(error).toMatchObject({ code, temporary: false });
+    // Whatever is wrong with it: if it has an id, its sender waits for an answer to that id.
+    expect(error).toMatchObject({ code, temporary: false, id: text.startsWith('{"id":"1"') ? "1" : null });
     expect(typeof error.detail).toBe("string");
     socket.send({ type: "ping", id: "after" });
     await socket.waitFor((frame) => frame.type === "pong" && frame.id === "after");

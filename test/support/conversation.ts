@@ -2,7 +2,10 @@ import type { Account, TestClient } from "./client.ts";
 
 export type TestConversation = { id: string; last_seq: number; [field: string]: unknown };
 
-/** A conversation in which no model answers unless it is asked to; each further member takes one `seq`. */
+/**
+ * A conversation in which no model answers unless it is asked to; each further member takes one `seq`. It has a title, so
+ * that no model is asked for one.
+ */
 export async function createConversation(
   parley: Pick<TestClient, "fetch">,
   owner: Account,
@@ -11,7 +14,7 @@ export async function createConversation(
 ): Promise<TestConversation> {
   const response = await parley.fetch("/api/v1/conversations", {
     token: owner.access_token,
-    json: { kind: "group", reply_mode: "never", ...input },
+    json: { title: "Test", kind: "group", reply_mode: "never", ...input },
   });
   if (response.status !== 201) throw new Error(`conversation: ${response.status} ${await response.text()}`);
   const conversation = (await response.json()) as TestConversation;

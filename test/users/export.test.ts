@@ -42,6 +42,8 @@ test("of a new user has all its parts", async () => {
     memberships: [],
     messages: [],
     feedback: [],
+    prompts: [],
+    prompt_versions: [],
   } as unknown as Export);
 });
 

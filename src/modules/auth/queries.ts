@@ -80,12 +80,12 @@ export async function clearClients(sql: Sql, userId: string): Promise<void> {
   await sql`update sessions set user_agent = null, ip_address = null where user_id = ${userId}`;
 }
 
-export type SessionUser = { id: string; email: string; display_name: string; role: UserRole };
+export type SessionUser = { id: string; email: string; display_name: string; role: UserRole; created_at: Date };
 
 /** Whose live session it is; disabled users have none. */
 export async function findSessionUser(sql: Sql, sessionId: string): Promise<SessionUser | undefined> {
   const [row] = await sql<SessionUser[]>`
-    select u.id, u.email, u.display_name, u.role from sessions s join users u on u.id = s.user_id
+    select u.id, u.email, u.display_name, u.role, u.created_at from sessions s join users u on u.id = s.user_id
     where s.id = ${sessionId} and ${isLive(sql)} and u.disabled_at is null`;
   return row;
 }

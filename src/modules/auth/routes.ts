@@ -5,7 +5,7 @@ import type { ReadClientAddress } from "../../http/client-address.ts";
 import { describe } from "../../http/openapi.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
 import { Problem } from "../../lib/problem.ts";
-import { isUuid, Uuid } from "../../lib/schema.ts";
+import { isUuid, Nullable, Uuid } from "../../lib/schema.ts";
 import { Login, PasswordChange, PasswordProof, Refresh, Registration, Session, Ticket, Tokens } from "./model.ts";
 import type { SessionRow } from "./queries.ts";
 import type { AuthService } from "./service.ts";
@@ -104,15 +104,16 @@ function createSessionRoutes({ auth, authenticate }: AuthRoutesDependencies) {
     .delete(
       "",
       async ({ caller, body, set }) => {
-        await auth.deleteAccount(caller, body.password);
+        await auth.deleteAccount(caller, body?.password);
         set.status = 204;
       },
       {
-        body: PasswordProof,
+        body: Nullable(PasswordProof),
         ...describe({
           operationId: "deleteMe",
           summary: "Delete my account",
-          description: "Everything personal is deleted. Messages stay, without an author.",
+          description:
+            "Everything personal is deleted. Messages stay, without an author. A password that is sent along must be right.",
           tag: "me",
           problems: [403, 409],
         }),

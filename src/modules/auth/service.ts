@@ -148,8 +148,8 @@ export function createAuthService({
     },
 
     /** Deletes the caller's account with everything personal. @throws Problem `forbidden`, `conflict`, `unavailable`. */
-    async deleteAccount(caller: Caller, password: string): Promise<void> {
-      const passwordHash = await users.checkPassword(caller.user.id, password);
+    async deleteAccount(caller: Caller, password: string | undefined): Promise<void> {
+      const passwordHash = password === undefined ? undefined : await users.checkPassword(caller.user.id, password);
       const ended = await withTransaction(database, async (sql) => {
         await users.lockUser(sql, caller.user.id, passwordHash);
         const ids = await queries.endUserSessions(sql, caller.user.id, "user_deleted");

@@ -13,7 +13,11 @@ export const ReplyMode = OneOf(["always", "mention", "never"], {
 export const MemberRole = OneOf(["owner", "member", "viewer"]);
 const Title = Text({ maxLength: TITLE_CHARS_MAX });
 const Model = Text({ minLength: 1, maxLength: MODEL_CHARS_MAX });
-const Metadata = Type.Record(Type.String(), Type.Unknown(), { description: "Free JSON, 16 KiB at most." });
+const Metadata = Type.Record(Type.String(), Type.Unknown(), {
+  description:
+    "Free JSON, 16 KiB at most. With `documents: true` models are given passages of the documents, with `tools: true` they may call tools.",
+});
+const PromptId = Nullable(Uuid(), { description: "One of the caller's own prompts, or null for none." });
 
 /** What everyone in the conversation sees of it alike. */
 const shared = {
@@ -44,6 +48,7 @@ export const CreateConversation = Closed({
   title: Type.Optional(Title),
   kind: Type.Optional(ConversationKind),
   model: Type.Optional(Nullable(Model)),
+  prompt_id: Type.Optional(PromptId),
   reply_mode: Type.Optional(ReplyMode),
   metadata: Type.Optional(Metadata),
 });
@@ -52,6 +57,7 @@ export type CreateConversation = Static<typeof CreateConversation>;
 export const ChangeConversation = Closed({
   title: Type.Optional(Title),
   model: Type.Optional(Nullable(Model)),
+  prompt_id: Type.Optional(PromptId),
   reply_mode: Type.Optional(ReplyMode),
   metadata: Type.Optional(Metadata),
 });

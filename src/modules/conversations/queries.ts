@@ -51,14 +51,20 @@ export async function listConversations(
     order by c.updated_at desc, c.id desc limit ${rows}`;
 }
 
-export type NewConversation = Pick<ConversationRow, "id" | "title" | "kind" | "model" | "reply_mode" | "metadata">;
+export type NewConversation = Pick<
+  ConversationRow,
+  "id" | "title" | "kind" | "model" | "prompt_id" | "reply_mode" | "metadata"
+>;
 
 export async function insertConversation(sql: Sql, conversation: NewConversation, ownerId: string): Promise<void> {
-  const { id, title, kind, model, reply_mode, metadata } = conversation;
+  const { id, title, kind, model, prompt_id, reply_mode, metadata } = conversation;
+  const titledBy = title === "" ? null : "person";
   await sql`
     with made as (
-      insert into conversations (id, title, kind, model, reply_mode, metadata)
-      values (${id}, ${title}, ${kind}, ${model}, ${reply_mode}, ${sql.json(metadata as Parameters<Sql["json"]>[0])})
+      insert into conversations (id, title, titled_by, kind, model, prompt_id, reply_mode, metadata)
+      values (${id}, ${title}, ${titledBy}, ${kind}, ${model},
+              (select p.id from prompts p where p.id = ${prompt_id} for key share), ${reply_mode},
+              ${sql.json(metadata as Parameters<Sql["json"]>[0])})
       returning id
     )
     insert into members (conversation_id, user_id, role) select id, ${ownerId}, 'owner' from made`;
@@ -93,11 +99,29 @@ export async function findPosition(sql: Sql, id: string, userId: string): Promis
 export async function updateConversation(
   sql: Sql,
   id: string,
-  change: Partial<Pick<ConversationRow, "title" | "model" | "reply_mode" | "metadata">>,
+  change: Partial<Pick<ConversationRow, "title" | "model" | "prompt_id" | "reply_mode" | "metadata">>,
 ): Promise<void> {
   const { metadata, ...plain } = change;
-  const values = { ...plain, ...(metadata && { metadata: sql.json(metadata as Parameters<Sql["json"]>[0]) }) };
+  const values = {
+    ...plain,
+    ...(plain.title !== undefined && { titled_by: "person" }),
+    ...(metadata && { metadata: sql.json(metadata as Parameters<Sql["json"]>[0]) }),
+  };
   if (Object.keys(values).length > 0) await sql`update conversations set ${sql(values)} where id = ${id}`;
+}
+
+/** Whether a model may give the conversation its title: once, as long as no person has. */
+export async function claimTitle(sql: Sql, id: string): Promise<boolean> {
+  const { count } = await sql`
+    update conversations set titled_by = 'model' where id = ${id} and titled_by is null and title = ''`;
+  return count > 0;
+}
+
+/** @returns false when a person has settled the title in the meantime. */
+export async function updateClaimedTitle(sql: Sql, id: string, title: string): Promise<boolean> {
+  const { count } = await sql`
+    update conversations set title = ${title} where id = ${id} and titled_by = 'model' and title = ''`;
+  return count > 0;
 }
 
 export async function getShared(sql: Sql, id: string): Promise<ConversationRow | undefined> {

@@ -20,7 +20,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
   return new Elysia({ name: "conversations", prefix: "/api/v1/conversations" })
     .use(authenticate)
     .post(
-      "/",
+      "",
       async ({ caller, body, set }) => {
         const conversation = await conversations.create(caller, body);
         set.status = 201;
@@ -39,7 +39,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
       },
     )
     .get(
-      "/",
+      "",
       async ({ caller, query, request, set }) => {
         const page = readPage(query, 2);
         const rows = await conversations.list(caller, page);

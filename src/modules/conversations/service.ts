@@ -2,9 +2,10 @@ import { type Database, requireRow, type Sql, withTransaction } from "../../db/c
 import type { Caller } from "../../http/authenticate.ts";
 import type { PageRequest } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
 import type { Hub, MemberRole } from "../../realtime/hub.ts";
+import type { PromptService } from "../prompts/service.ts";
 import { appendEvent, createEvent } from "./events.ts";
 import {
   type AddMember,
@@ -25,14 +26,15 @@ export const MEMBERS_MAX = 10_000;
 type Dependencies = {
   database: Database;
   hub: Hub;
+  prompts: PromptService;
   /** Whether a model of this name is configured. */
   hasModel(model: string): boolean;
 };
 
 /** Rules of conversations and their members. Access is the look-up: what one is not a member of is not found. */
-export function createConversationService({ database, hub, hasModel }: Dependencies) {
+export function createConversationService({ database, hub, prompts, hasModel }: Dependencies) {
   function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
-    if (model && !hasModel(model)) throw new Problem("unknown_model", `The model ${model} is not configured here.`);
+    if (model && !hasModel(model)) throw createUnknownModel(model);
     if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > METADATA_BYTES_MAX) {
       const detail = `Metadata may have ${METADATA_BYTES_MAX} bytes as JSON.`;
       throw new Problem("invalid", detail, { errors: [{ pointer: "#/metadata", detail }] });
@@ -56,9 +58,10 @@ export function createConversationService({ database, hub, hasModel }: Dependenc
     /** For members. @throws Problem `not_found`. */
     get,
 
-    /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid`. */
+    /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt). */
     async create(caller: Caller, input: CreateConversation): Promise<Conversation> {
       checkInput(input);
+      if (input.prompt_id) await prompts.checkChoice(database, caller.user.id, input.prompt_id);
       const kind = input.kind ?? "direct";
       const id = createId();
       await queries.insertConversation(
@@ -68,6 +71,7 @@ export function createConversationService({ database, hub, hasModel }: Dependenc
           kind,
           title: input.title ?? "",
           model: input.model ?? null,
+          prompt_id: input.prompt_id === undefined ? await prompts.findDefault(caller.user.id) : input.prompt_id,
           // Among people a model that answers every line is a nuisance; alone with one it is the point.
           reply_mode: input.reply_mode ?? (kind === "group" ? "mention" : "always"),
           metadata: input.metadata ?? {},
@@ -87,6 +91,7 @@ export function createConversationService({ database, hub, hasModel }: Dependenc
       checkInput(input);
       const event = await change(caller, id, async (sql, role) => {
         requireOwner(role);
+        if (input.prompt_id) await prompts.checkChoice(sql, caller.user.id, input.prompt_id);
         if (Object.keys(input).length === 0) return null;
         await queries.updateConversation(sql, id, input);
         const stored = await appendEvent(sql, { conversationId: id, type: "conversation.updated" });
@@ -172,6 +177,20 @@ export function createConversationService({ database, hub, hasModel }: Dependenc
       if (seq <= position.last_seq) return position.last_read_seq;
       const detail = "The conversation has no event with this seq yet.";
       throw new Problem("invalid", detail, { errors: [{ pointer: "#/seq", detail }] });
+    },
+
+    /** Whether the conversation is to be given a title now: true once at most, and never after a person's word. */
+    claimTitle: (id: string): Promise<boolean> => queries.claimTitle(database, id),
+
+    /** Gives a conversation the title that was claimed, unless a person has settled it or the conversation is gone. */
+    async giveTitle(id: string, title: string): Promise<void> {
+      const event = await withTransaction(database, async (sql) => {
+        if (!(await queries.updateClaimedTitle(sql, id, title))) return null;
+        const stored = await appendEvent(sql, { conversationId: id, type: "conversation.updated" });
+        const data = queries.mapToShared(requireRow(await queries.getShared(sql, id), "conversation"));
+        return createEvent("conversation.updated", id, stored, data);
+      });
+      if (event) hub.publish(event);
     },
 
     /** What everyone sees of the conversation alike. For callers whose access is checked. @throws Problem `not_found`. */

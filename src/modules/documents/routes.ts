@@ -3,6 +3,7 @@ import type { Authenticate } from "../../http/authenticate.ts";
 import { hashTag, respondWithTag } from "../../http/etag.ts";
 import { describe } from "../../http/openapi.ts";
 import { createPage, Page, readPage } from "../../http/pagination.ts";
+import { readUrl } from "../../http/request-url.ts";
 import { Problem } from "../../lib/problem.ts";
 import { pagePolicy } from "./html-page.ts";
 import { parseMarkdown } from "./markdown.ts";
@@ -42,7 +43,7 @@ export function createDocumentRoutes({ documents, authenticate }: Dependencies) 
   const getPage = createPageCache();
 
   async function respond(request: Request): Promise<Response> {
-    const path = readPath(request.url);
+    const path = readPath(request);
     const representation = chooseRepresentation(request.headers.get("accept"));
     const file = path === null ? null : await documents.get(path);
     if (file === null) throw new Problem("not_found", "There is no such document.");
@@ -98,8 +99,8 @@ export function createDocumentRoutes({ documents, authenticate }: Dependencies) 
 }
 
 /** The decoded path behind the prefix; null when it is not validly encoded. It is decoded once, never again. */
-function readPath(url: string): string | null {
-  const { pathname } = new URL(url);
+function readPath(request: Request): string | null {
+  const { pathname } = readUrl(request);
   try {
     return decodeURIComponent(pathname.slice(PREFIX.length + 1));
   } catch {

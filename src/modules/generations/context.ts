@@ -1,30 +1,162 @@
+import { countMessage, countMessages } from "../../ai/fit-messages.ts";
+import type { BudgetOf } from "../../ai/model-budget.ts";
 import type { ChatMessage } from "../../ai/provider.ts";
-import type { Sql } from "../../db/client.ts";
-import { type ClaimedGeneration, listContext } from "./queries.ts";
+import { type Database, requireRow } from "../../db/client.ts";
+import type { FoundPassage } from "../documents/service.ts";
+import { createVariables, renderTemplate } from "../prompts/service.ts";
+import { type ContextSetting, findAsker, findSetting, type PathRow } from "./context-queries.ts";
+import { limitPassages, type Source, writeGroupNote, writePassages, writeSummary } from "./context-texts.ts";
+import { walkPath } from "./path.ts";
 
-/** Messages that a model is shown, and their length together in UTF-16 units: what fits every model we know. */
-export const CONTEXT_MESSAGES_MAX = 100;
-export const CONTEXT_CHARS_MAX = 200_000;
+/** Passages of documents that one answer is given. */
+export const CONTEXT_PASSAGES_MAX = 5;
+/** Messages that a model is shown at most, however short they are. */
+export const CONTEXT_MESSAGES_MAX = 1_000;
 
-/**
- * What the model is shown: the newest messages that fit, up to the one that it answers. Of several answers to one
- * message only the newest counts. For a regenerated answer the conversation ends with the message it answers.
- */
-export async function loadContext(sql: Sql, generation: ClaimedGeneration): Promise<ChatMessage[]> {
-  const rows = await listContext(sql, generation, CONTEXT_MESSAGES_MAX);
-  const answered = new Set<string>();
-  const newestFirst: ChatMessage[] = [];
-  let chars = 0;
-  const asked = rows.findIndex(({ id }) => id === generation.parent_id);
-  for (const { role, content, parent_id } of rows.slice(Math.max(asked, 0))) {
-    if (role === "assistant" && parent_id !== null) {
-      if (answered.has(parent_id)) continue;
-      answered.add(parent_id);
-    }
-    chars += content.length;
-    // The message that is answered is always shown, however long it is.
-    if (chars > CONTEXT_CHARS_MAX && newestFirst.length > 0) break;
-    newestFirst.push({ role, content });
+export type ContextRequest = {
+  conversationId: string;
+  /** The newest message that is shown, after all that lead to it; null for the newest of the conversation. */
+  fromId: string | null;
+  /** The model that is asked first; null for the conversation's own, else the default. */
+  model: string | null;
+  /** Who asks. */
+  userId: string | null;
+  /** Takes the place of the conversation's prompt; it belongs to whoever asks. */
+  template?: string;
+};
+
+export type Context = {
+  model: string;
+  messages: ChatMessage[];
+  /** Documents whose passages are among the messages. */
+  sources: Source[];
+  /** Estimated, of all messages. */
+  inputTokens: number;
+  /** Messages that did not fit, and are in no summary. */
+  isCut: boolean;
+  /** Whether nobody has settled the conversation's title yet. */
+  isUntitled: boolean;
+  /** Whether the model may call tools. */
+  hasTools: boolean;
+};
+
+export type ContextDependencies = {
+  database: Database;
+  budgetOf: BudgetOf;
+  defaultModel: string;
+  searchPassages(question: string, limit: number): Promise<FoundPassage[]>;
+};
+
+/** Puts together what a model is shown, and nothing else: for answers and for previews alike. */
+export function createContexts({ database, budgetOf, defaultModel, searchPassages }: ContextDependencies) {
+  /** The rendered prompt. Its author may use their own preferences; those of others are not theirs to read. */
+  function renderPrompt(setting: Partial<ContextSetting>, model: string, template: string, isOwn: boolean): string {
+    const { user_id, display_name, preferences, id, title = "", kind = "direct" } = setting;
+    const variables = createVariables({
+      user: user_id ? { id: user_id, display_name: display_name ?? "" } : null,
+      preferences: isOwn ? (preferences ?? {}) : {},
+      conversation: id ? { id, title, kind } : null,
+      model,
+      now: new Date(),
+    });
+    return renderTemplate(template, variables);
   }
-  return newestFirst.reverse();
+
+  /** The newest messages of the path that fit, newest first, and the summary of those before them. */
+  async function collect(setting: ContextSetting, path: AsyncIterable<PathRow>, tokensMax: number) {
+    const summaries = new Map(setting.summaries.map((summary) => [summary.message_id, summary.content]));
+    const newestFirst: ChatMessage[] = [];
+    let tokens = 0;
+    for await (const row of path) {
+      const summary = newestFirst.length > 0 ? summaries.get(row.id) : undefined;
+      if (summary !== undefined) return { newestFirst, summary, tokens, isCut: false };
+      const message = mapToChatMessage(row, setting.kind === "group");
+      const count = countMessage(message);
+      // The message that is answered is always shown, however long it is.
+      if (newestFirst.length > 0 && (tokens + count > tokensMax || newestFirst.length >= CONTEXT_MESSAGES_MAX))
+        return { newestFirst, summary: null, tokens, isCut: true };
+      tokens += count;
+      newestFirst.push(message);
+    }
+    return { newestFirst, summary: null, tokens, isCut: false };
+  }
+
+  /**
+   * Puts passages of the documents in front of the question; not in front of all: what comes before it stays the same
+   * from answer to answer, and is then cheap to read again.
+   */
+  async function addPassages(
+    messages: ChatMessage[],
+    tokensMax: number,
+  ): Promise<{ sources: Source[]; tokens: number }> {
+    const asked = messages.findLastIndex(({ role }) => role === "user");
+    const question = messages[asked]?.content;
+    if (question === undefined || tokensMax === 0) return { sources: [], tokens: 0 };
+    const { text, sources } = writePassages(await searchPassages(question, CONTEXT_PASSAGES_MAX), tokensMax);
+    if (text === null) return { sources, tokens: 0 };
+    const passages: ChatMessage = { role: "user", content: text };
+    messages.splice(asked, 0, passages);
+    return { sources, tokens: countMessage(passages) };
+  }
+
+  return {
+    /** For callers whose access is checked. @throws Problem `not_found` when the conversation is gone. */
+    async build({ conversationId, fromId, model: asked, userId, template }: ContextRequest): Promise<Context> {
+      // Both looks at the database at once: a reader waits for them.
+      const rows = walkPath(database, conversationId, fromId);
+      const [found, newest] = await Promise.all([findSetting(database, conversationId, userId), rows.next()]);
+      const setting = requireRow(found, "conversation");
+      const model = asked ?? setting.model ?? defaultModel;
+      const chosen = template ?? setting.template;
+      const isOwn = template !== undefined || (userId !== null && setting.prompt_owner_id === userId);
+      const system: ChatMessage[] = [];
+      if (chosen) system.push({ role: "system", content: renderPrompt(setting, model, chosen, isOwn) });
+      if (setting.kind === "group") system.push({ role: "system", content: writeGroupNote() });
+
+      const { inputTokens: tokensMax } = budgetOf(model);
+      const passageTokensMax = setting.metadata.documents === true ? limitPassages(tokensMax) : 0;
+      const reserved = countMessages([...system, ...listLongestSummary(setting)]);
+      const room = tokensMax - reserved - passageTokensMax;
+      const { newestFirst, summary, tokens, isCut } = await collect(setting, resume(newest, rows), room);
+      if (summary !== null) system.push({ role: "system", content: writeSummary(summary) });
+      const messages = [...system, ...newestFirst.reverse()];
+      const passages = await addPassages(messages, passageTokensMax);
+      const inputTokens = countMessages(system) + tokens + passages.tokens;
+      const isUntitled = setting.title === "" && setting.titled_by === null;
+      const hasTools = setting.metadata.tools === true;
+      return { model, messages, sources: passages.sources, inputTokens, isCut, isUntitled, hasTools };
+    },
+
+    /** A prompt without a conversation, as its owner would see it. @throws Problem `not_found`. */
+    async buildAlone(userId: string, template: string): Promise<Context> {
+      const asker = requireRow(await findAsker(database, userId), "user");
+      const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
+      const inputTokens = countMessage(message);
+      const none = { sources: [], isCut: false, isUntitled: false, hasTools: false };
+      return { model: defaultModel, messages: [message], inputTokens, ...none };
+    },
+  };
+}
+
+export type Contexts = ReturnType<typeof createContexts>;
+
+/** Rows of which the first has been taken already. */
+async function* resume(first: IteratorResult<PathRow>, rows: AsyncGenerator<PathRow>): AsyncGenerator<PathRow> {
+  if (first.done) return;
+  yield first.value;
+  yield* rows;
+}
+
+type Shown = { role: string; content: string; author_name: string | null };
+
+function mapToChatMessage({ role, content, author_name }: Shown, isGroup: boolean): ChatMessage {
+  if (role === "assistant") return { role, content };
+  if (role === "system") return { role, content };
+  return { role: "user", content, ...(isGroup && author_name !== null && { name: author_name }) };
+}
+
+/** Room for whichever summary the path will meet. */
+function listLongestSummary({ summaries }: ContextSetting): ChatMessage[] {
+  const [longest] = summaries.toSorted((one, other) => other.content.length - one.content.length);
+  return longest ? [{ role: "system", content: writeSummary(longest.content) }] : [];
 }

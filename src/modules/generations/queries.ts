@@ -1,5 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 import type { FinishReason } from "../messages/model.ts";
+import type { Source } from "./context-texts.ts";
 
 /** A generation that is nobody's for so long after it was made has been forgotten by a dead instance. */
 const PENDING_GRACE_MS = 5_000;
@@ -9,6 +10,7 @@ export type ClaimedGeneration = {
   message_id: string;
   conversation_id: string;
   model: string | null;
+  requested_by: string | null;
   fence: number;
   attempt: number;
   is_cancelled: boolean;
@@ -18,7 +20,7 @@ export type ClaimedGeneration = {
 };
 
 const claimedColumns = (sql: Sql) => sql`
-  g.id, g.message_id, g.conversation_id, g.model, g.fence, g.attempt, g.cancel_requested_at is not null as is_cancelled,
+  g.id, g.message_id, g.conversation_id, g.model, g.requested_by, g.fence, g.attempt, g.cancel_requested_at is not null as is_cancelled,
   x.seq, x.parent_id, x.content`;
 
 /** Takes a generation that was just made; undefined when another instance was faster. */
@@ -57,6 +59,10 @@ export async function claimOrphans(
 
 export type Holding = { id: string; fence: number };
 
+/** Whoever writes several generations takes their rows in this order: else two of them may wait for each other. */
+const lockInOrder = (sql: Sql, held: Holding[]) => sql`
+  select id from generations where id = any (${held.map(({ id }) => id)}::uuid[]) order by id for update`;
+
 /**
  * Renews the leases that are still held.
  * @returns what is held, with whether it is to be cancelled; what is missing belongs to another instance, or is gone.
@@ -68,18 +74,20 @@ export async function renewLeases(
   leaseMs: number,
 ): Promise<{ id: string; is_cancelled: boolean }[]> {
   return sql<{ id: string; is_cancelled: boolean }[]>`
+    with locked as materialized (${lockInOrder(sql, held)})
     update generations g set lease_until = now() + ${leaseMs} * interval '1 ms'
-    from unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)
-    where g.id = h.id and g.fence = h.fence and g.owner = ${owner} and g.status = 'running'
+    from locked, unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)
+    where locked.id = h.id and g.id = h.id and g.fence = h.fence and g.owner = ${owner} and g.status = 'running'
     returning g.id, g.cancel_requested_at is not null as is_cancelled`;
 }
 
 /** Gives generations back: whoever looks next goes on from what is stored. */
 export async function releaseLeases(sql: Sql, owner: string, held: Holding[]): Promise<void> {
   await sql`
+    with locked as materialized (${lockInOrder(sql, held)})
     update generations g set lease_until = now() - interval '1 ms'
-    from unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)
-    where g.id = h.id and g.fence = h.fence and g.owner = ${owner} and g.status = 'running'`;
+    from locked, unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)
+    where locked.id = h.id and g.id = h.id and g.fence = h.fence and g.owner = ${owner} and g.status = 'running'`;
 }
 
 /** Stores the text so far of many answers at once, and of each the attempt; a lost lease writes nothing. */
@@ -88,13 +96,14 @@ export async function storeCheckpoints(
   checkpoints: (Holding & { attempt: number; text: string })[],
 ): Promise<void> {
   await sql`
-    with held as (
+    with locked as materialized (${lockInOrder(sql, checkpoints)}),
+    held as (
       select * from unnest(${checkpoints.map(({ id }) => id)}::uuid[], ${checkpoints.map(({ fence }) => fence)}::int[],
         ${checkpoints.map(({ attempt }) => attempt)}::int[], ${checkpoints.map(({ text }) => text)}::text[])
         as c (id, fence, attempt, text)
     ), mine as (
-      update generations g set attempt = held.attempt from held
-      where g.id = held.id and g.fence = held.fence and g.status = 'running' returning g.message_id, held.text
+      update generations g set attempt = held.attempt from held, locked
+      where locked.id = held.id and g.id = held.id and g.fence = held.fence and g.status = 'running' returning g.message_id, held.text
     )
     update messages x set content = mine.text from mine where x.id = mine.message_id`;
 }
@@ -106,28 +115,12 @@ export type FinalState = {
   model: string | null;
   /** All that wrote text of it, in order. */
   models: string[];
+  /** Documents that it was given passages of. */
+  sources?: Source[];
   usage: { input_tokens: number; output_tokens: number } | null;
   costUsd: number | null;
   error: { code: string; detail: string } | null;
 };
-
-/** Ends the generation. @returns false when the lease was lost: then nothing may be written any more. */
-export async function finishGeneration(sql: Sql, { id, fence }: Holding, attempt: number): Promise<boolean> {
-  const rows = await sql`
-    update generations set status = 'finished', finished_at = now(), lease_until = null, attempt = ${attempt}
-    where id = ${id} and fence = ${fence} and status = 'running' returning id`;
-  return rows.length > 0;
-}
-
-export async function finishAnswer(sql: Sql, messageId: string, final: FinalState): Promise<void> {
-  await sql`
-    update messages set content = ${final.content}, status = ${final.status}, finish_reason = ${final.finishReason},
-      model = coalesce(${final.model}, model), input_tokens = ${final.usage?.input_tokens ?? null},
-      output_tokens = ${final.usage?.output_tokens ?? null}, cost_usd = ${final.costUsd},
-      error_code = ${final.error?.code ?? null}, error_detail = ${final.error?.detail ?? null},
-      metadata = metadata || ${sql.json({ models: final.models })}, updated_at = now()
-    where id = ${messageId}`;
-}
 
 /** Stop is stored: whoever runs the generation sees it. @returns the generation that will obey, if one still runs. */
 export async function requestCancel(sql: Sql, messageId: string): Promise<string | undefined> {
@@ -168,25 +161,4 @@ export async function takeSeq(
     update conversations set last_seq = last_seq + 1, updated_at = now() where id = ${conversationId}
     returning last_seq as seq, model`;
   return row;
-}
-
-export type ContextRow = {
-  id: string;
-  role: "system" | "user" | "assistant";
-  content: string;
-  parent_id: string | null;
-};
-
-/** The newest messages before an answer, newest first; other answers to the same message are left out. */
-export async function listContext(
-  sql: Sql,
-  { conversation_id, seq, parent_id }: Pick<ClaimedGeneration, "conversation_id" | "seq" | "parent_id">,
-  rows: number,
-): Promise<ContextRow[]> {
-  return sql<ContextRow[]>`
-    select id, role, content, parent_id from messages
-    where conversation_id = ${conversation_id} and seq < ${seq} and deleted_at is null and content <> ''
-      and status in ('complete', 'cancelled') and role in ('system', 'user', 'assistant')
-      and not (role = 'assistant' and parent_id is not distinct from ${parent_id})
-    order by seq desc limit ${rows}`;
 }

@@ -1,15 +1,17 @@
 import type { Chain } from "../../ai/chain.ts";
 import type { ChainPart } from "../../ai/chain-part.ts";
-import { type Database, isDatabaseAway, requireRow, withTransaction } from "../../db/client.ts";
+import { type Database, isDatabaseAway } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { Problem } from "../../lib/problem.ts";
 import type { Hub } from "../../realtime/hub.ts";
-import { appendEvent, createEvent } from "../conversations/service.ts";
-import { findMessageById, mapToMessage } from "../messages/service.ts";
-import { loadContext } from "./context.ts";
+import type { BudgetService } from "../budgets/service.ts";
+import type { ToolService } from "../tools/service.ts";
+import type { Context, Contexts } from "./context.ts";
+import { createFinisher } from "./finisher.ts";
+import type { FollowUps } from "./follow-ups.ts";
 import { LiveAnswer } from "./live-answer.ts";
 import * as queries from "./queries.ts";
+import { createToolRuns } from "./tool-runs.ts";
 
 /** An owner that has not renewed its lease for so long counts as dead. */
 export const LEASE_MS = 8_000;
@@ -23,6 +25,8 @@ const DRAIN_SHARE = 0.8;
 type Running = {
   generation: queries.ClaimedGeneration;
   live: LiveAnswer;
+  /** What the model is shown, once it is put together. */
+  context: Context | null;
   abort: AbortController;
   /** Why it is to end: a user's stop is final, a release leaves the rest to another instance. */
   stop: "cancel" | "release" | null;
@@ -33,6 +37,10 @@ export type RunnerDependencies = {
   database: Database;
   hub: Hub;
   chain: Chain;
+  budgets: BudgetService;
+  contexts: Contexts;
+  followUps: FollowUps;
+  tools: ToolService;
   metrics: Metrics;
   log: Log;
   /** This process, as the owner of leases. */
@@ -40,7 +48,10 @@ export type RunnerDependencies = {
 };
 
 /** Runs generations as tasks of their own: whoever watches may go and come, the answer is written all the same. */
-export function createRunner({ database, hub, chain, metrics, log, instanceId }: RunnerDependencies) {
+export function createRunner(deps: RunnerDependencies) {
+  const { database, hub, chain, budgets, contexts, followUps, metrics, log, instanceId } = deps;
+  const toolRuns = createToolRuns(deps);
+  const finisher = createFinisher({ database });
   const running = new Map<string, Running>();
   const byMessage = new Map<string, Running>();
   const byConversation = new Map<string, Set<Running>>();
@@ -76,7 +87,8 @@ export function createRunner({ database, hub, chain, metrics, log, instanceId }:
       text: generation.content,
       publish: hub.publishEphemeral,
     });
-    const entry: Running = { generation, live, abort: new AbortController(), stop: null, done: Promise.resolve() };
+    const abort = new AbortController();
+    const entry: Running = { generation, live, context: null, abort, stop: null, done: Promise.resolve() };
     register(entry);
     if (generation.is_cancelled) stop(entry, "cancel");
     entry.done = write(entry)
@@ -89,7 +101,11 @@ export function createRunner({ database, hub, chain, metrics, log, instanceId }:
     const startedAtMs = performance.now();
     const final = await ask(entry);
     entry.live.flush();
-    if (entry.stop === "release") return release(entry);
+    if (entry.stop === "release") {
+      await release(entry);
+      // The successor settles; what this run has used comes on top.
+      return budgets.charge(entry.generation.requested_by, final);
+    }
     await finish(entry, final);
     const model = final.model ?? "none";
     metrics.generations.inc({ model, outcome: final.status });
@@ -97,49 +113,71 @@ export function createRunner({ database, hub, chain, metrics, log, instanceId }:
   }
 
   /** Follows the chain, and gives what it ended with. */
-  async function ask({ generation, live, abort }: Running): Promise<queries.FinalState> {
+  async function ask(entry: Running): Promise<queries.FinalState> {
+    const { generation, live, abort } = entry;
+    const { conversation_id: conversationId, parent_id: fromId, requested_by: userId } = generation;
     try {
-      const messages = await loadContext(database, generation);
-      // The run before may have shown text and died before its first checkpoint: its readers need a reset in any case.
-      const isTakenOver = generation.fence > 1;
-      const resume = isTakenOver ? { text: live.text, attempt: Math.max(generation.attempt, 1) } : null;
-      for await (const part of chain.run({ model: generation.model, messages, signal: abort.signal, resume })) {
+      const context = await contexts.build({ conversationId, fromId, model: generation.model, userId });
+      entry.context = context;
+      // An owner that died before its first checkpoint may have shown text all the same: its readers need a reset.
+      const attempt = Math.max(generation.attempt, generation.fence - 1);
+      const resume = attempt > 0 ? { text: live.text, attempt } : null;
+      const { model, messages } = context;
+      const { signal } = abort;
+      const request = { model, messages, isFitted: true, outputTokensMax: budgets.answerTokensMax, signal };
+      const onLost = () => stop(entry, "release");
+      const parts = context.hasTools
+        ? await toolRuns.open({ generation, live, onLost }, request)
+        : chain.run({ ...request, resume });
+      for await (const part of parts) {
         if (part.type === "text") live.append(part.text);
         else if (part.type === "start") live.attempt = part.attempt;
-        else if (part.type === "reset") live.reset(part.text, part.attempt);
-        else return mapToFinalState(part, live);
+        else if (part.type === "reset") {
+          await storeAttempt(generation, part);
+          live.reset(part.text, part.attempt);
+        } else return { ...mapToFinalState(part, live), sources: context.sources };
       }
     } catch (error) {
-      if (isDatabaseAway(error)) log.warn({ err: error }, "generation interrupted: the database is away");
-      else log.error({ err: error, message_id: generation.message_id }, "generation failed");
+      log.error({ err: error, message_id: generation.message_id }, "generation interrupted");
+      // Nothing is wrong with the answer itself: whoever reaches the database first goes on with it.
+      if (isDatabaseAway(error)) stop(entry, "release");
     }
     live.flush();
     const error = { code: "internal", detail: "The answer could not be written." };
     return { ...emptyFinal, content: live.text, status: "failed", finishReason: "error", error };
   }
 
-  /** Stores the final state with its event in one transaction, pushes it, and lets go of the lease. */
-  async function finish({ generation, live }: Running, final: queries.FinalState): Promise<void> {
-    const { conversation_id: conversationId, message_id: messageId } = generation;
+  /** Before readers see the new attempt: a successor must go on with a higher one, should this instance die now. */
+  async function storeAttempt({ id, fence }: queries.Holding, { attempt, text }: { attempt: number; text: string }) {
+    try {
+      await queries.storeCheckpoints(database, [{ id, fence, attempt, text }]);
+    } catch (error) {
+      if (!isDatabaseAway(error)) throw error;
+      log.warn({ err: error }, "the new attempt of an answer could not be stored");
+    }
+  }
+
+  /** Stores the final state with its event and its cost in one transaction, pushes it, and lets go of the lease. */
+  async function finish(entry: Running, final: queries.FinalState): Promise<void> {
+    const { generation, live, context } = entry;
+    const { conversation_id: conversationId, message_id: messageId, requested_by: userId } = generation;
     for (let tries = 1; ; tries += 1) {
       try {
-        const event = await withTransaction(database, async (sql) => {
-          const stored = await appendEvent(sql, { conversationId, type: "message.completed", messageId });
-          if (!(await queries.finishGeneration(sql, generation, live.attempt))) throw new LostLeaseError();
-          await queries.finishAnswer(sql, messageId, final);
-          const message = mapToMessage(requireRow(await findMessageById(sql, messageId), "message"));
-          return createEvent("message.completed", conversationId, stored, message);
-        });
-        metrics.messages.inc({ role: "assistant" });
-        hub.publish(event);
-        return;
-      } catch (error) {
-        if (error instanceof LostLeaseError) {
-          log.warn({ message_id: messageId }, "generation was taken over; its end is not stored here");
+        const stored = await finisher.finish({ generation, attempt: live.attempt, final });
+        if (stored.outcome === "finished") {
+          metrics.messages.inc({ role: "assistant" });
+          // First, so that nobody who joins now is told of an answer in progress after its end.
+          unregister(entry);
+          hub.publish(stored.event);
+          if (context && final.status === "complete")
+            followUps.begin({ conversationId, messageId, text: final.content, context });
           return;
         }
-        // The conversation was deleted in the meantime, and the answer with it.
-        if (error instanceof Problem && error.code === "not_found") return;
+        // Nobody else will: with the conversation, the generation is gone, and only its reservation is left.
+        if (stored.outcome === "gone") return budgets.settle(database, generation.id, userId, final);
+        log.warn({ message_id: messageId }, "generation was taken over; its end is not stored here");
+        return budgets.charge(userId, final);
+      } catch (error) {
         if (!isDatabaseAway(error) || tries >= FINISH_TRIES_MAX) throw error;
         await Bun.sleep(FINISH_RETRY_MS);
       }
@@ -231,8 +269,6 @@ export function createRunner({ database, hub, chain, metrics, log, instanceId }:
 }
 
 export type Runner = ReturnType<typeof createRunner>;
-
-class LostLeaseError extends Error {}
 
 const emptyFinal = { model: null, models: [], usage: null, costUsd: null, error: null };
 

@@ -3,13 +3,13 @@ import { requireRow, withTransaction } from "../../db/client.ts";
 import type { Caller } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import { createEvent } from "../conversations/service.ts";
 import type { Message, SentMessage } from "../messages/model.ts";
 import { findMessageById, type MessageService, mapToMessage, type NewAnswer } from "../messages/service.ts";
 import type { Model } from "./model.ts";
 import * as queries from "./queries.ts";
-import { createRunner, type RunnerDependencies } from "./runner.ts";
+import { createRunner, LEASE_MS, type RunnerDependencies } from "./runner.ts";
 
 /** Answers that one instance writes at the same time; more wait for a free place, here or elsewhere. */
 export const RUNNING_MAX = 500;
@@ -24,11 +24,16 @@ type Dependencies = RunnerDependencies & {
 
 /** Rules of generations: who may stop one or ask for another answer, and who writes the answers. */
 export function createGenerationService(deps: Dependencies) {
-  const { database, hub, chain, messages, lifecycle, log } = deps;
+  const { database, hub, chain, messages, lifecycle, budgets, log } = deps;
   const runner = createRunner(deps);
 
   /** Begins an answer that was committed; without a free place it stays pending, and a sweep takes it up. */
-  function start({ generationId, messageId }: NewAnswer): void {
+  function start({ isClaimed, ...answer }: NewAnswer): void {
+    const { generationId, messageId } = answer;
+    if (isClaimed) {
+      runner.run(mapToClaimed(answer));
+      return;
+    }
     if (runner.count() >= RUNNING_MAX) return;
     runner
       .start(generationId)
@@ -42,6 +47,10 @@ export function createGenerationService(deps: Dependencies) {
   return {
     start,
 
+    /** For the sender of messages: a lease on the answers of a whole batch, where there is room for all of them. */
+    takeLease: (answers: number) =>
+      runner.count() + answers <= RUNNING_MAX ? { owner: deps.instanceId, leaseMs: LEASE_MS } : null,
+
     /** The answers that are being written here: what a new listener needs to go on with the next delta. */
     listSnapshots(conversationId: string) {
       return runner
@@ -50,6 +59,7 @@ export function createGenerationService(deps: Dependencies) {
         .map((live) => ({
           messageId: live.messageId,
           seq: live.seq,
+          attempt: live.attempt,
           text: live.text,
           frame: JSON.stringify(live.snapshot()),
         }));
@@ -73,11 +83,10 @@ export function createGenerationService(deps: Dependencies) {
     /**
      * For members who may write: another answer to the same message. The one before stays.
      * @param messageId an answer, or the message that is to be answered.
-     * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `draining`.
+     * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `budget_exceeded`, `draining`.
      */
     async regenerate(caller: Caller, messageId: string, model: string | undefined): Promise<SentMessage> {
-      if (model !== undefined && !chain.has(model))
-        throw new Problem("unknown_model", `The model ${model} is not configured here.`);
+      if (model !== undefined && !chain.has(model)) throw createUnknownModel(model);
       if (lifecycle.phase === "draining")
         throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: 1_000 });
       requireWriter(await messages.getRole(caller, messageId));
@@ -89,17 +98,22 @@ export function createGenerationService(deps: Dependencies) {
       if (message.role !== "user" || message.deleted_at)
         throw new Problem("conflict", "The message that was answered is no longer there.");
 
-      const answer = { generationId: createId(), messageId: createId(), conversationId: message.conversation_id };
-      const reply = await withTransaction(database, async (sql) => {
-        const taken = requireRow(await queries.takeSeq(sql, message.conversation_id), "conversation");
-        await queries.insertAnswer(sql, {
-          ...answer,
+      const conversationId = message.conversation_id;
+      const ids = { generationId: createId(), messageId: createId(), conversationId };
+      const { reply, answer } = await withTransaction(database, async (sql) => {
+        const taken = requireRow(await queries.takeSeq(sql, conversationId), "conversation");
+        const row = {
+          ...ids,
           seq: taken.seq,
           parentId: message.id,
           model: model ?? taken.model ?? chain.defaultModel,
           requestedBy: caller.user.id,
-        });
-        return mapToMessage(requireRow(await findMessageById(sql, answer.messageId), "message"));
+        };
+        // The question is part of the conversation, which is counted already.
+        await budgets.reserveAnswer(sql, { ...row, userId: row.requestedBy, contentBytes: 0 });
+        await queries.insertAnswer(sql, row);
+        const reply = mapToMessage(requireRow(await findMessageById(sql, row.messageId), "message"));
+        return { reply, answer: { ...row, isClaimed: false } };
       });
       const stored = { seq: reply.seq, at: new Date(reply.created_at) };
       hub.publish(createEvent("message.created", reply.conversation_id, stored, reply));
@@ -132,3 +146,20 @@ export function createGenerationService(deps: Dependencies) {
 }
 
 export type GenerationService = ReturnType<typeof createGenerationService>;
+
+/** A generation that was stored with the lease of this instance, as a claim would have returned it. */
+function mapToClaimed(answer: Omit<NewAnswer, "isClaimed">): queries.ClaimedGeneration {
+  return {
+    id: answer.generationId,
+    message_id: answer.messageId,
+    conversation_id: answer.conversationId,
+    model: answer.model,
+    requested_by: answer.requestedBy,
+    fence: 1,
+    attempt: 0,
+    is_cancelled: false,
+    seq: answer.seq,
+    parent_id: answer.parentId,
+    content: "",
+  };
+}

@@ -18,8 +18,14 @@ const DETAIL_WAIT_MS = 500;
 export type Check = { name: string; ok: boolean };
 
 /** What machines ask about this instance. Callers: anyone; it tells nothing about users. */
-export function createHealthService(deps: { database: Database; lifecycle: Lifecycle; metrics: Metrics }) {
-  const { database, lifecycle, metrics } = deps;
+export function createHealthService(deps: {
+  database: Database;
+  lifecycle: Lifecycle;
+  metrics: Metrics;
+  /** The configured models, with what is known of them. */
+  listModels?(): { id: string; state: "available" | "cooling_down" }[];
+}) {
+  const { database, lifecycle, metrics, listModels = () => [] } = deps;
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
@@ -82,6 +88,9 @@ export function createHealthService(deps: { database: Database; lifecycle: Lifec
       const rows = await Promise.race([asked.catch(() => []), Bun.sleep(DETAIL_WAIT_MS).then(() => [])]);
       metrics.dbPoolConnections.reset();
       for (const { state, count } of rows) metrics.dbPoolConnections.set({ state }, count);
+      // Looked up here, since a model that has cooled down becomes available without anything happening.
+      for (const { id, state } of listModels())
+        metrics.aiModelAvailable.set({ model: id }, state === "available" ? 1 : 0);
       return await metrics.registry.metrics();
     },
   };

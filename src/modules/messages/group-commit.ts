@@ -1,4 +1,4 @@
-import { isDatabaseAway } from "../../db/client.ts";
+import { isRowFault } from "../../db/client.ts";
 import { Problem } from "../../lib/problem.ts";
 
 /** Items of one commit: past some hundreds a larger batch only makes the first of it wait longer. */
@@ -30,7 +30,7 @@ export function createGroupCommit<Item, Result>(commit: (items: Item[]) => Promi
       for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result);
     } catch (error) {
       // Whose fault it was is not known: alone, each item gets its own answer, and the good ones are written.
-      if (batch.length > 1 && !isDatabaseAway(error)) for (const waiting of batch) await write([waiting]);
+      if (batch.length > 1 && isRowFault(error)) for (const waiting of batch) await write([waiting]);
       else for (const { reject } of batch) reject(error);
     }
   }
@@ -47,10 +47,11 @@ export function createGroupCommit<Item, Result>(commit: (items: Item[]) => Promi
         });
       return new Promise((resolve, reject) => {
         queue.push({ item, resolve, reject });
-        // In the next microtask, so that the frames of one tick go together.
+        // At the end of this turn, so that all frames that came in with it go together: a microtask would run after the
+        // first of them.
         if (!isRunning) {
           isRunning = true;
-          queueMicrotask(run);
+          setImmediate(run);
         }
       });
     },

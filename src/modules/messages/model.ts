@@ -31,7 +31,7 @@ export const Message = Type.Object({
   client_message_id: Nullable(Type.String()),
   error: Nullable(Type.Object({ code: Type.String(), detail: Type.String() })),
   metadata: Type.Record(Type.String(), Type.Unknown(), {
-    description: "Of an answer: `models`, those that wrote it, in order.",
+    description: "Of an answer: `models`, those that wrote it, in order; `sources`, the documents it was given.",
   }),
   created_at: Timestamp(),
   updated_at: Timestamp(),
@@ -43,10 +43,12 @@ const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
 
 export const SendMessage = Closed({
   content: Content,
-  client_message_id: Type.Optional(Text({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX })),
-  reply: Type.Optional(Type.Boolean({ description: "Whether a model answers. Absent: as `reply_mode` says." })),
-  model: Type.Optional(Text({ minLength: 1, maxLength: MODEL_CHARS_MAX })),
-  parent_id: Type.Optional(Uuid()),
+  client_message_id: Type.Optional(Nullable(Text({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }))),
+  reply: Type.Optional(
+    Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: as `reply_mode` says." }),
+  ),
+  model: Type.Optional(Nullable(Text({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
+  parent_id: Type.Optional(Nullable(Uuid())),
 });
 export type SendMessage = Static<typeof SendMessage>;
 

@@ -2,6 +2,7 @@ import type { PendingQuery, Row } from "postgres";
 import type { Sql } from "../../db/client.ts";
 import type { DurableEvent, DurableEventType } from "../../realtime/frames.ts";
 import type { MemberRole } from "../../realtime/hub.ts";
+import type { BudgetRules, Period } from "../budgets/service.ts";
 import type { Feedback, FinishReason, Message } from "./model.ts";
 
 export type MessageRow = {
@@ -49,26 +50,87 @@ export type SendItem = {
 };
 
 export type SendOutcome = {
-  outcome: "created" | "duplicate" | "not_found" | "forbidden" | "no_parent";
+  outcome: "created" | "duplicate" | "not_found" | "forbidden" | "no_parent" | "budget_exceeded";
   message_id: string | null;
   seq: number | null;
   answer_seq: number | null;
   answer_model: string | null;
   at: Date;
+  /** The period whose budget does not suffice. */
+  exceeded: Period | null;
 };
 
-/** Writes a batch of sends in one transaction (sql/0004); one outcome per item, in order. */
-export async function sendMessages(sql: Sql, items: SendItem[], defaultModel: string): Promise<SendOutcome[]> {
-  // The driver takes an array of booleans for one boolean, so those go as text.
+/** The right to write the answers of a batch, for the instance that sends it. */
+export type Lease = { owner: string; leaseMs: number };
+
+export type SendRules = {
+  defaultModel: string;
+  /** Null: nothing is limited. */
+  budget: BudgetRules | null;
+  /** Null: the answers wait for whoever claims them. */
+  lease: Lease | null;
+};
+
+/** Writes a batch of sends in one transaction (sql/0007); one outcome per item, in order. */
+export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
+  const { defaultModel, budget, lease } = rules;
+  // One text for the whole batch: an array for each column costs the driver much more. Nulls are left out.
+  const input = items.map((item) => ({
+    id: item.id,
+    conversation: item.conversationId,
+    author: item.authorId,
+    client_id: item.clientMessageId ?? undefined,
+    content: item.content,
+    parent: item.parentId ?? undefined,
+    reply: item.reply ?? undefined,
+    mentioned: item.isMentioned,
+    model: item.model ?? undefined,
+    answer_id: item.answerId,
+    generation_id: item.generationId,
+  }));
+  const conversations = [...new Set(items.map((item) => item.conversationId))];
   return sql<SendOutcome[]>`
-    select outcome, message_id, seq, answer_seq, answer_model, at from send_messages(
-      ${items.map((item) => item.id)}::uuid[], ${items.map((item) => item.conversationId)}::uuid[],
-      ${items.map((item) => item.authorId)}::uuid[], ${items.map((item) => item.clientMessageId)}::text[],
-      ${items.map((item) => item.content)}::text[], ${items.map((item) => item.parentId)}::uuid[],
-      ${items.map(({ reply }) => (reply === null ? null : String(reply)))}::text[]::boolean[], ${items.map((item) => String(item.isMentioned))}::text[]::boolean[],
-      ${items.map((item) => item.model)}::text[], ${items.map((item) => item.answerId)}::uuid[],
-      ${items.map((item) => item.generationId)}::uuid[], ${defaultModel})
+    select outcome, message_id, seq, answer_seq, answer_model, at, exceeded
+    from send_messages(${JSON.stringify(input)}::text::json, ${conversations}::uuid[], ${defaultModel},
+      ${budget && sql.json(budget)}, ${lease?.owner ?? null}, ${lease?.leaseMs ?? null})
     order by n`;
+}
+
+/** A message that no user sent: what a tool gave, or an answer that was written elsewhere. */
+export type OtherMessage = {
+  id: string;
+  conversationId: string;
+  role: "assistant" | "tool";
+  content: string;
+  status: "complete" | "cancelled" | "failed";
+  parentId: string | null;
+  metadata: Record<string, unknown>;
+  model?: string | null;
+  finishReason?: FinishReason | null;
+  usage?: { input_tokens: number; output_tokens: number } | null;
+  costUsd?: number | null;
+  error?: { code: string; detail: string } | null;
+};
+
+/**
+ * Stores a message under the conversation's next number. Publish its `message.created` after the commit.
+ * @returns undefined when the conversation is gone.
+ */
+export async function insertMessage(sql: Sql, message: OtherMessage): Promise<MessageRow | undefined> {
+  const { id, conversationId, usage, error } = message;
+  await sql`
+    with taken as (
+      update conversations set last_seq = last_seq + 1, updated_at = now() where id = ${conversationId}
+      returning last_seq
+    )
+    insert into messages (id, conversation_id, seq, role, content, status, parent_id, metadata, model, finish_reason,
+      input_tokens, output_tokens, cost_usd, error_code, error_detail)
+    select ${id}, ${conversationId}, last_seq, ${message.role}, ${message.content}, ${message.status},
+      ${message.parentId}, ${sql.json(message.metadata as Parameters<Sql["json"]>[0])}, ${message.model ?? null},
+      ${message.finishReason ?? null}, ${usage?.input_tokens ?? null}, ${usage?.output_tokens ?? null},
+      ${message.costUsd ?? null}, ${error?.code ?? null}, ${error?.detail ?? null}
+    from taken`;
+  return findMessageById(sql, id);
 }
 
 /** A message that the user may see, with their role; undefined for an outsider. */

@@ -6,7 +6,8 @@ import type { Message, SentMessage } from "./model.ts";
 export type Frame = {
   type: string;
   seq?: number;
-  data?: { id?: string };
+  at?: string;
+  data?: { id?: string; role?: string; parent_id?: string | null };
   message_id?: string;
   attempt?: number;
   offset?: number;
@@ -52,7 +53,10 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   function forward({ message, reply }: RepliedMessage, text: string): void {
     const frame = JSON.parse(text) as Frame;
     const about = frame.message_id ?? frame.data?.id;
-    if (about === undefined || (about !== message.id && about !== reply?.id) || isRepeat(frame)) return;
+    // The tools that the answer calls are part of how it comes about.
+    const isToolOfReply = frame.data?.role === "tool" && reply !== null && frame.data.parent_id === reply.id;
+    const isOwn = about !== undefined && (about === message.id || about === reply?.id || isToolOfReply);
+    if (!isOwn || isRepeat(frame)) return;
     if (frame.seq !== undefined) lastSeq = frame.seq;
     else {
       attempt = frame.attempt ?? attempt;

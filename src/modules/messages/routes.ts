@@ -56,7 +56,7 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
           tag: "messages",
           ok: SentMessage,
           status: 201,
-          problems: [403],
+          problems: [403, 429],
         }),
       },
     )
@@ -169,7 +169,9 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         ...describe({
           operationId: "listEvents",
           summary: "Durable events after a position; with `Accept: text/event-stream`, a live feed",
-          description: "The feed honours `Last-Event-ID`. It replays up to 500 missed events, or none of more.",
+          description:
+            "The feed honours `Last-Event-ID`. It replays up to 500 missed events (2 MiB of text), or none of more: then " +
+            "the first `id` does not follow the last one. It ends with the access token, the session or the membership.",
           tag: "messages",
           ok: Type.Object({
             data: Type.Array(Event),

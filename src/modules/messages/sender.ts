@@ -4,13 +4,24 @@ import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Hub } from "../../realtime/hub.ts";
+import type { BudgetService } from "../budgets/service.ts";
 import { createEvent } from "../conversations/service.ts";
 import { createGroupCommit } from "./group-commit.ts";
 import type { Message, SendMessage, SentMessage } from "./model.ts";
-import { type SendItem, type SendOutcome, sendMessages } from "./queries.ts";
+import { type Lease, type SendItem, type SendOutcome, sendMessages } from "./queries.ts";
 
 /** An answer that a model has to write. */
-export type NewAnswer = { generationId: string; messageId: string; conversationId: string };
+export type NewAnswer = {
+  generationId: string;
+  messageId: string;
+  conversationId: string;
+  seq: number;
+  parentId: string;
+  model: string | null;
+  requestedBy: string;
+  /** Whether this instance already holds its lease. */
+  isClaimed: boolean;
+};
 
 /** What calls for a model where `reply_mode` is `mention`. */
 const mention = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
@@ -24,14 +35,18 @@ type Dependencies = {
   hub: Hub;
   metrics: Metrics;
   defaultModel: string;
+  budgets: Pick<BudgetService, "rules" | "refuse">;
+  /** The right to write up to so many answers here; null when there is no room for them. */
+  takeLease(answers: number): Lease | null;
   onAnswer(answer: NewAnswer): void;
 };
 
 /** The hot path: validated sends in, one commit for many of them, pushes and results out. */
-export function createSender({ database, hub, metrics, defaultModel, onAnswer }: Dependencies) {
+export function createSender({ database, hub, metrics, defaultModel, budgets, takeLease, onAnswer }: Dependencies) {
   const userMessages = metrics.messages.labels("user");
   const commits = createGroupCommit<Pending, SendOutcome>(async (items) => {
-    const outcomes = await sendMessages(database, items, defaultModel);
+    const lease = takeLease(items.length);
+    const outcomes = await sendMessages(database, items, { defaultModel, budget: budgets.rules, lease });
     const nowMs = performance.now();
     let created = 0;
     items.forEach((item, index) => {
@@ -39,14 +54,14 @@ export function createSender({ database, hub, metrics, defaultModel, onAnswer }:
       if (outcome?.outcome !== "created") return;
       created += 1;
       metrics.messageCommitDuration.observe((nowMs - item.arrivedAtMs) / 1000);
-      announce(item, outcome);
+      announce(item, outcome, lease !== null);
     });
     userMessages.inc(created);
     return outcomes;
   });
 
   /** Pushes what was committed, in the order of its numbers. */
-  function announce(item: Pending, outcome: SendOutcome): void {
+  function announce(item: Pending, outcome: SendOutcome, isClaimed: boolean): void {
     const { conversationId } = item;
     const answer = createAnswer(item, outcome);
     if (hub.hasListeners(conversationId)) {
@@ -55,11 +70,21 @@ export function createSender({ database, hub, metrics, defaultModel, onAnswer }:
       if (answer)
         hub.publish(createEvent("message.created", conversationId, { seq: answer.seq, at: outcome.at }, answer));
     }
-    if (answer) onAnswer({ generationId: item.generationId, messageId: answer.id, conversationId });
+    if (!answer) return;
+    onAnswer({
+      generationId: item.generationId,
+      messageId: answer.id,
+      conversationId,
+      seq: answer.seq,
+      parentId: item.id,
+      model: answer.model,
+      requestedBy: item.author.id,
+      isClaimed,
+    });
   }
 
   return {
-    /** @throws Problem `not_found`, `forbidden`, `invalid`, `unavailable`. */
+    /** @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `unavailable`. */
     async send(author: Sender, conversationId: string, input: SendMessage): Promise<Sent> {
       const item: Pending = {
         id: createId(),
@@ -88,6 +113,8 @@ export function createSender({ database, hub, metrics, defaultModel, onAnswer }:
           const detail = "The conversation has no such message.";
           throw new Problem("invalid", detail, { errors: [{ pointer: "#/parent_id", detail }] });
         }
+        case "budget_exceeded":
+          throw budgets.refuse(outcome.exceeded ?? "day");
         case "not_found":
           throw new Problem("not_found", "There is no such conversation.");
       }

@@ -1,16 +1,18 @@
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { Caller } from "../../http/authenticate.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import type { DurableEventType } from "../../realtime/frames.ts";
 import type { Hub, MemberRole } from "../../realtime/hub.ts";
+import type { BudgetService } from "../budgets/service.ts";
 import { appendEvent, createEvent } from "../conversations/service.ts";
 import type { Feedback, GiveFeedback, Message, SendMessage, SentMessage } from "./model.ts";
 import * as queries from "./queries.ts";
 import { createSender, type NewAnswer } from "./sender.ts";
 
 export { createEventLog, type EventLog, RECOVERY_EVENTS_MAX, type StartPosition } from "./events.ts";
-export { findMessageById, mapToMessage } from "./queries.ts";
+export { createGroupCommit } from "./group-commit.ts";
+export { findMessageById, insertMessage, mapToMessage } from "./queries.ts";
 export type { NewAnswer } from "./sender.ts";
 export { collectEvents, createStreams, type Streams } from "./streams.ts";
 
@@ -20,6 +22,9 @@ type Dependencies = {
   metrics: Metrics;
   /** The model that answers where neither the message nor the conversation names one. */
   defaultModel: string;
+  budgets: BudgetService;
+  /** The right to write up to so many answers on this instance; null when there is no room for them. */
+  takeLease(answers: number): queries.Lease | null;
   hasModel(model: string): boolean;
   /** Whether answers may begin here; not while this instance shuts down. */
   canAnswer(): boolean;
@@ -31,7 +36,7 @@ type Dependencies = {
 
 /** Rules of messages: send, read, edit, delete, rate. Access is membership, checked in the look-up itself. */
 export function createMessageService(deps: Dependencies) {
-  const { database, hub, hasModel, canAnswer, findLiveText } = deps;
+  const { database, hub, metrics, hasModel, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
 
   function mapRow(row: queries.MessageRow): Message {
@@ -74,16 +79,15 @@ export function createMessageService(deps: Dependencies) {
     /**
      * For members who may write. Fulfils when the message is committed; the same `client_message_id` gives the same
      * message for ever.
-     * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `draining`,
-     * `unavailable`.
+     * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `budget_exceeded`,
+     * `draining`, `unavailable`.
      */
     async send(
       caller: Caller,
       conversationId: string,
       input: SendMessage,
     ): Promise<SentMessage & { duplicate: boolean }> {
-      if (input.model !== undefined && !hasModel(input.model))
-        throw new Problem("unknown_model", `The model ${input.model} is not configured here.`);
+      if (input.model && !hasModel(input.model)) throw createUnknownModel(input.model);
       if (input.reply !== false && !canAnswer())
         throw new Problem("draining", "This instance is shutting down; send the message again.", {
           retryAfterMs: 1_000,
@@ -98,6 +102,21 @@ export function createMessageService(deps: Dependencies) {
       const message = requireRow(await queries.findMessageById(database, outcome.duplicateOf), "message");
       const reply = await queries.findAnswer(database, message.id);
       return { message: mapRow(message), reply: reply ? mapRow(reply) : null, duplicate: true };
+    },
+
+    /**
+     * Stores an answer that a model has written to the end elsewhere. Call it for members who may write.
+     * @throws Problem `not_found` when the conversation is gone.
+     */
+    async addAnswer(answer: Omit<queries.OtherMessage, "role">): Promise<Message> {
+      const row = await withTransaction(database, (sql) =>
+        queries.insertMessage(sql, { ...answer, role: "assistant" }),
+      );
+      const message = queries.mapToMessage(requireRow(row, "conversation"));
+      metrics.messages.inc({ role: "assistant" });
+      const stored = { seq: message.seq, at: new Date(message.created_at) };
+      hub.publish(createEvent("message.created", message.conversation_id, stored, message));
+      return message;
     },
 
     /** For members. @throws Problem `not_found`. */

@@ -153,7 +153,16 @@ export function createStreams({ hub, events, listSnapshots }: StreamDependencies
 
 export type Streams = ReturnType<typeof createStreams>;
 
-/** The missed events up to the position from which pushes go on. */
+/**
+ * The missed events up to the position from which pushes go on. What an event says of a message is its state now, also
+ * when it changed since the events were read.
+ */
 export function collectEvents(position: StartPosition, lastSeq: number, missed: DurableEvent[]): DurableEvent[] {
-  return [...position.events.filter((event) => event.seq <= lastSeq), ...missed];
+  const newest = new Map(missed.filter(isAboutMessage).map(({ data }) => [data.id, data]));
+  return [...position.events.filter((event) => event.seq <= lastSeq), ...missed].map((event) => {
+    const data = isAboutMessage(event) ? newest.get(event.data.id) : undefined;
+    return data ? { ...event, data } : event;
+  });
 }
+
+const isAboutMessage = ({ type }: DurableEvent): boolean => type.startsWith("message.");

@@ -57,7 +57,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       await hub.join(
         conversationId,
         connection,
-        () => events.start(caller, conversationId, after_seq),
+        () => events.start(caller, conversationId, after_seq ?? undefined),
         (position: StartPosition, { lastSeq, missed, usersOnline }) => {
           // Gone while the position was read: it must not stay in the room.
           if (connection.isClosing) {
@@ -128,7 +128,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
 
     async "generation.regenerate"(_connection, caller, { message_id, model }) {
-      const { reply } = await generations.regenerate(caller, message_id, model);
+      const { reply } = await generations.regenerate(caller, message_id, model ?? undefined);
       return { message: reply };
     },
 

@@ -26,6 +26,7 @@ export class Connection implements Listener {
   isSlow = false;
   closedAtMs = 0;
   #socket: Socket | undefined;
+  #onSent: ((type: string) => void) | undefined;
   /** Frames that go out together at the end of this turn of the event loop. */
   #unsent: string[] = [];
 
@@ -49,8 +50,10 @@ export class Connection implements Listener {
     };
   }
 
-  attach(socket: Socket): void {
+  /** @param onSent counts what this connection alone is sent, by its type. */
+  attach(socket: Socket, onSent: (type: string) => void): void {
     this.#socket = socket;
+    this.#onSent = onSent;
   }
 
   onExpelled(conversationId: string): void {
@@ -64,6 +67,7 @@ export class Connection implements Listener {
   }
 
   answer(frame: ServerFrame): void {
+    this.#onSent?.(frame.type);
     this.send(JSON.stringify(frame));
   }
 
@@ -73,6 +77,7 @@ export class Connection implements Listener {
    */
   answerSoon(frame: ServerFrame): void {
     if (this.isClosing) return;
+    this.#onSent?.(frame.type);
     if (this.#unsent.push(JSON.stringify(frame)) === 1) process.nextTick(() => this.#flush());
   }
 

@@ -2,6 +2,7 @@ import type { Server } from "bun";
 import { Elysia } from "elysia";
 import { type Caller, type Identify, readCredential } from "../../http/authenticate.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
+import { readUrl } from "../../http/request-url.ts";
 import { Problem } from "../../lib/problem.ts";
 import { Connection } from "./connection.ts";
 
@@ -24,7 +25,7 @@ export function createSocketRoutes({ identify, redeemTicket, isAllowedOrigin, is
   async function findCaller(request: Request, protocols: string[]): Promise<Caller | null> {
     const token = readCredential(request.headers) ?? readProtocolToken(protocols);
     if (token !== null) return identify(token);
-    const ticket = new URL(request.url).searchParams.get("ticket");
+    const ticket = readUrl(request).searchParams.get("ticket");
     return ticket === null ? null : redeemTicket(ticket);
   }
 

@@ -19,13 +19,21 @@ export function createSockets(deps: Dependencies) {
   const commands = createCommands(deps);
   const connections = new Set<Connection>();
 
+  const sentCounters = new Map<string, { inc(): void }>();
+  function countSent(type: string): void {
+    const counter = sentCounters.get(type) ?? metrics.wsFrames.labels("out", type);
+    sentCounters.set(type, counter);
+    counter.inc();
+  }
+
   function welcome(connection: Connection, caller: Caller): void {
     connection.caller = caller;
-    const { id, email, display_name, role } = caller.user;
+    const { created_at, ...user } = caller.user;
     connection.answer({
       type: "ready",
       connection_id: connection.id,
-      user: { id, email, display_name, role },
+      // Who is disabled does not get this far.
+      user: { ...user, disabled: false, created_at: created_at.toISOString() },
       heartbeat_ms: limits.HEARTBEAT_MS,
       limits: limits.shownLimits,
       server_time: new Date().toISOString(),
@@ -85,7 +93,8 @@ export function createSockets(deps: Dependencies) {
     } catch (error) {
       metrics.wsFrames.inc({ direction: "in", type: "invalid" });
       fail(connection, error, about.id);
-      connection.violations += 1;
+      // A frame with a wrong field is a mistake; one that is no JSON object at all is another protocol.
+      if (error instanceof Problem && error.code === "malformed") connection.violations += 1;
       if (connection.violations > limits.VIOLATIONS_MAX) connection.close("protocol_violation");
       return;
     }
@@ -93,7 +102,10 @@ export function createSockets(deps: Dependencies) {
     metrics.wsFrames.inc({ direction: "in", type: frame.type });
     if (!connection.isBusy) run(connection, frame);
     else if (connection.waiting.length < limits.WAITING_FRAMES_MAX) connection.waiting.push(frame);
-    else connection.close("rate_limited");
+    else {
+      metrics.rateLimited.inc({ limit: "frames_waiting" });
+      connection.close("rate_limited");
+    }
   }
 
   function leaveAll(connection: Connection): void {
@@ -156,6 +168,7 @@ export function createSockets(deps: Dependencies) {
       const waves = Math.ceil(all.length / DRAIN_WAVE_SOCKETS);
       for (let wave = 0; wave < waves; wave += 1) {
         const sockets = all.slice(wave * DRAIN_WAVE_SOCKETS, (wave + 1) * DRAIN_WAVE_SOCKETS);
+        await waitForSends(sockets, Math.min(deadlineMs, Date.now() + DRAIN_SENDS_MS));
         for (const connection of sockets) connection.close("draining");
         await Bun.sleep(wave + 1 < waves ? spreadMs / waves : 0);
       }
@@ -165,7 +178,7 @@ export function createSockets(deps: Dependencies) {
     handlers: {
       open(socket: Socket): void {
         const { connection } = socket.data;
-        connection.attach(socket);
+        connection.attach(socket, countSent);
         connections.add(connection);
         metrics.wsConnections.set(connections.size);
         if (connection.caller) welcome(connection, connection.caller);
@@ -193,8 +206,14 @@ export function createSockets(deps: Dependencies) {
 const DRAIN_WAVE_SOCKETS = 500;
 /** The waves together take no longer than this. */
 const DRAIN_SPREAD_MS_MAX = 5_000;
+/** A message that is on its way to the database gets so long to be acknowledged. */
+const DRAIN_SENDS_MS = 1_000;
 /** Clients come back within this time, each at its own moment. */
 const RECONNECT_SPREAD_MS = 3_000;
+
+async function waitForSends(connections: Connection[], untilMs: number): Promise<void> {
+  while (connections.some(({ sending }) => sending > 0) && Date.now() < untilMs) await Bun.sleep(5);
+}
 
 export type Sockets = ReturnType<typeof createSockets>;
 

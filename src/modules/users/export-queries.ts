@@ -39,6 +39,34 @@ export function readFeedback(sql: Sql, userId: string): AsyncGenerator<ExportedR
   );
 }
 
+/** The prompts of a user; their templates are among the versions. */
+export function readPrompts(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+  return readByKey(
+    "id",
+    (after) => sql<ExportedRow[]>`
+      select id, name, version, is_default, created_at, updated_at from prompts
+      where user_id = ${userId} and id > ${after} order by id limit ${BATCH_ROWS}`,
+  );
+}
+
+/** All versions that are kept of a user's prompts, newest first in each. */
+export async function* readPromptVersions(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+  for await (const prompts of readPrompts(sql, userId))
+    for (const { id } of prompts) yield* readVersions(sql, String(id));
+}
+
+async function* readVersions(sql: Sql, promptId: string): AsyncGenerator<ExportedRow[]> {
+  let before = 2 ** 31 - 1;
+  for (;;) {
+    const rows = await sql<(ExportedRow & { version: number })[]>`
+      select prompt_id, version, template, created_at from prompt_versions
+      where prompt_id = ${promptId} and version < ${before} order by version desc limit ${BATCH_ROWS}`;
+    if (rows.length > 0) yield rows;
+    if (rows.length < BATCH_ROWS) return;
+    before = rows.at(-1)?.version ?? 0;
+  }
+}
+
 /**
  * What a user wrote, also in conversations they have left. There is no index by author, since it would make every send
  * dearer for the sake of a rare export; the primary key is walked instead, from the day of the registration on, a

@@ -1,5 +1,13 @@
 import type { Sql } from "../../db/client.ts";
-import { type ExportedRow, readFeedback, readMemberships, readMessages, readSessions } from "./export-queries.ts";
+import {
+  type ExportedRow,
+  readFeedback,
+  readMemberships,
+  readMessages,
+  readPrompts,
+  readPromptVersions,
+  readSessions,
+} from "./export-queries.ts";
 import type { User } from "./model.ts";
 import { findPreferences } from "./queries.ts";
 
@@ -16,6 +24,8 @@ export async function* createExport(sql: Sql, user: User): AsyncGenerator<string
   yield* writeList("memberships", readMemberships(sql, user.id));
   yield* writeList("messages", readMessages(sql, user.id, new Date(user.created_at)));
   yield* writeList("feedback", readFeedback(sql, user.id));
+  yield* writeList("prompts", readPrompts(sql, user.id));
+  yield* writeList("prompt_versions", readPromptVersions(sql, user.id));
   yield "}\n";
 }
 

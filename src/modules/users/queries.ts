@@ -89,8 +89,9 @@ export async function updatePreferences(sql: Sql, id: string, preferences: Recor
 }
 
 /** Keeps logins and other changes of this user away until the transaction ends, if the password is still this one. */
-export async function lockUser(sql: Sql, id: string, passwordHash: string): Promise<boolean> {
-  const rows = await sql`select 1 from users where id = ${id} and password_hash = ${passwordHash} for update`;
+export async function lockUser(sql: Sql, id: string, passwordHash: string | undefined): Promise<boolean> {
+  const unchanged = passwordHash === undefined ? sql`` : sql`and password_hash = ${passwordHash}`;
+  const rows = await sql`select 1 from users where id = ${id} ${unchanged} for update`;
   return rows.length > 0;
 }
 

@@ -102,7 +102,7 @@ export function createUserService({ database, passwords }: UserServiceDependenci
      * Inside a transaction: from here on nobody logs in or changes this user until it ends.
      * @param passwordHash what `checkPassword` gave. @throws Problem `conflict` when the password has changed since.
      */
-    async lockUser(sql: Sql, userId: string, passwordHash: string): Promise<void> {
+    async lockUser(sql: Sql, userId: string, passwordHash: string | undefined): Promise<void> {
       if (await queries.lockUser(sql, userId, passwordHash)) return;
       throw new Problem("conflict", "The password was changed at the same moment. Try again.");
     },

@@ -3,8 +3,8 @@ import { connectAll, type Wire } from "./wire.ts";
 
 export type Target = { dialect: DialectName; url: string; token: string };
 
-/** Called for every ack and push, with its size. */
-type Listener = { onAck(index: number): void; onPush(index: number, bytes: number): void };
+/** Called for every ack and push, with its size; its bytes are only good during the call. */
+type Listener = { onAck(index: number): void; onPush(index: number, bytes: number, payload: Buffer): void };
 
 /** Many connections to one server, all of them known to it. */
 export async function openSessions(target: Target, count: number, listener: Listener) {
@@ -17,7 +17,7 @@ export async function openSessions(target: Target, count: number, listener: List
       onText(payload: Buffer, wire: Wire) {
         const meaning = dialect.read(payload);
         if (meaning === "ack") listener.onAck(index);
-        else if (meaning === "push") listener.onPush(index, payload.length);
+        else if (meaning === "push") listener.onPush(index, payload.length, payload);
         else if (meaning === "ready") ready.step();
         else if (meaning === "keepalive") wire.send(dialect.keepalive);
       },

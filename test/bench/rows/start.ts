@@ -1,9 +1,10 @@
-import { chownSync } from "node:fs";
+import { chownSync, copyFileSync } from "node:fs";
+import { join } from "node:path";
 import { readMemoryBytes } from "../support/process-usage.ts";
 import type { RowReport } from "../support/report.ts";
 import { medianOf, runRounds } from "../support/rounds.ts";
 import type { Context } from "../support/row.ts";
-import { startBareBun, startParley } from "../support/servers.ts";
+import { executable, startBareBun, startParley } from "../support/servers.ts";
 import { createTemporaryFolder } from "../support/temporary.ts";
 
 /** The usual number of `nobody`, for a start that finds nothing that an earlier one has left to root. */
@@ -16,21 +17,21 @@ export async function measureStart({ rounds, getPostgres }: Context): Promise<Ro
   const postgres = await getPostgres();
   const databaseUrl = await postgres.createDatabase("start");
   const asRoot = process.getuid?.() === 0;
-  const prefix = asRoot ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"] : [];
-  const createDataDir = () => {
+  const createFolder = () => {
     const folder = createTemporaryFolder();
     if (asRoot) chownSync(folder, NOBODY, NOBODY);
     return folder;
   };
+  const command = asRoot ? asNobody(createFolder()) : [executable];
   let dataDir = "";
   const samples = await runRounds(
     {
       server: () => measure({ databaseUrl }),
       first: () => {
-        dataDir = createDataDir();
-        return measure({ dataDir, prefix });
+        dataDir = createFolder();
+        return measure({ dataDir, command });
       },
-      later: () => measure({ dataDir, prefix }),
+      later: () => measure({ dataDir, command }),
       bare: async () => {
         const server = await startBareBun(1);
         await server.stop();
@@ -56,6 +57,13 @@ export async function measureStart({ rounds, getPostgres }: Context): Promise<Ro
         "and migrates",
     ],
   };
+}
+
+/** How `nobody` starts a copy of the executable in this folder: it may not read where the original is. */
+function asNobody(folder: string): string[] {
+  const copy = join(folder, "parley");
+  copyFileSync(executable, copy);
+  return ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups", copy];
 }
 
 async function measure(options: Parameters<typeof startParley>[0]): Promise<Sample> {

@@ -25,14 +25,14 @@ export const executable = process.env.PARLEY ?? join(root, "dist/parley");
 export async function startParley(options: {
   databaseUrl?: string;
   dataDir?: string;
-  /** Goes before the command: to start it as another user, say. */
-  prefix?: string[];
+  /** To start it as another user, say. */
+  command?: string[];
 }): Promise<Server> {
   if (!existsSync(executable)) throw new Error(`${executable} is missing; \`make build\` makes it.`);
   const dataDir = options.dataDir ?? createTemporaryFolder();
   const { databaseUrl } = options;
   return start({
-    command: [...(options.prefix ?? []), executable],
+    command: options.command ?? [executable],
     environment: { DATA_DIR: dataDir, ...(databaseUrl && { DATABASE_URL: databaseUrl }) },
     readyPath: "/readyz",
     cwd: dataDir,

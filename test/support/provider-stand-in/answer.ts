@@ -79,6 +79,8 @@ async function write(
     if (signal.aborted) return "reset";
     await send(format.delta(context, piece));
   }
+  for (const [index, call] of script.fault === null ? script.toolCalls.entries() : [])
+    await send(format.toolCall(context, { ...call, index, id: `call_${context.id}_${index}` }, true));
   if (script.fault !== null) return breakOff(format, context, signal, send);
   const tokens = { input: JSON.stringify(context.body).length, output: script.pieces.length };
   await send(format.close(context, script.pieces.join(""), tokens));
@@ -95,7 +97,10 @@ async function breakOff(
   if (fault === "stall") return untilAborted(signal);
   if (fault === "not_json") await send(sse(null, `{"${FOREIGN_TEXT}`));
   if (fault === "error_event") await send(format.errorEvent(context));
-  if (fault === "tool_call_cut") await send(format.toolCall(context));
+  if (fault === "tool_call_cut") {
+    const call = { name: "f", arguments: "", index: 0, id: "call_cut" };
+    await send(format.toolCall(context, call, false));
+  }
   // What was written must leave before the connection breaks.
   if (fault === "cut" || fault === "tool_call_cut") await Bun.sleep(5);
   return fault === "cut" || fault === "tool_call_cut" ? "reset" : "close";

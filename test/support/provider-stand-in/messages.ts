@@ -1,8 +1,30 @@
-import { errorType, FOREIGN_TEXT, hasBearer, sse, type WireFormat } from "./wire-format.ts";
+import { errorType, FOREIGN_TEXT, hasBearer, splitArguments, sse, type WireFormat } from "./wire-format.ts";
 
 const event = (type: string, data: Record<string, unknown>): string => sse(type, { type, ...data });
 
 const stopReasons = { stop: "end_turn", length: "max_tokens", content_filter: "refusal" } as const;
+
+type Block = { type: string; id?: string; tool_use_id?: string; input?: unknown };
+
+const blocksOf = (message: { content: unknown } | undefined, type: string): Block[] =>
+  Array.isArray(message?.content) ? (message.content as Block[]).filter((block) => block.type === type) : [];
+
+/** Results come right after the calls, first in their message, and are complete. */
+function findToolMistake(messages: { role: string; content: unknown }[]): string | null {
+  for (const [index, message] of messages.entries()) {
+    const calls = blocksOf(messages[index - 1], "tool_use").map(({ id }) => id);
+    const results = blocksOf(message, "tool_result").map(({ tool_use_id }) => tool_use_id);
+    if (JSON.stringify(calls) !== JSON.stringify(results))
+      return "messages: each `tool_use` block must have a corresponding `tool_result` block in the next message.";
+    const first = Array.isArray(message.content) ? (message.content[0] as Block) : undefined;
+    if (results.length > 0 && first?.type !== "tool_result") return "messages: `tool_result` blocks must come first.";
+    if (blocksOf(message, "tool_use").some(({ id }) => !/^[\w-]+$/.test(id ?? "")))
+      return "messages: tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'";
+    if (blocksOf(message, "tool_use").some(({ input }) => typeof input !== "object" || input === null))
+      return "messages: tool_use.input: Input should be a valid dictionary";
+  }
+  return null;
+}
 
 /** Anthropic's Messages API, streamed. */
 export const messagesFormat: WireFormat = {
@@ -17,6 +39,10 @@ export const messagesFormat: WireFormat = {
     if (messages.some(({ content }) => content === "")) return "messages: text content blocks must be non-empty";
     if (messages.at(-1)?.role !== "user")
       return "This model does not support assistant message prefill. The conversation must end with a user message.";
+    const mistake = findToolMistake(messages);
+    if (mistake !== null) return mistake;
+    if (JSON.stringify(messages).includes('"tool_use"') && !Array.isArray(body.tools))
+      return "Requests which include `tool_use` or `tool_result` blocks must define tools.";
     return body.stream === true ? null : "The stand-in only streams.";
   },
   // The SDK sends the key as a bearer token; older clients send it as x-api-key.
@@ -41,17 +67,26 @@ export const messagesFormat: WireFormat = {
     event("ping", {}),
   thinking: () => event("content_block_delta", { index: 0, delta: { type: "thinking_delta", thinking: "Thinking. " } }),
   delta: (_context, text) => event("content_block_delta", { index: 0, delta: { type: "text_delta", text } }),
-  toolCall: () =>
-    event("content_block_stop", { index: 0 }) +
-    event("content_block_start", {
-      index: 1,
-      content_block: { type: "tool_use", id: "toolu_1", name: "f", input: {} },
-    }),
+  toolCall(_context, { index, id, name, arguments: text }, isWhole) {
+    const place = { index: index + 1 };
+    // Each block ends before the next begins; the last one is ended by `close`.
+    const start =
+      event("content_block_stop", { index }) +
+      event("content_block_start", { ...place, content_block: { type: "tool_use", id, name, input: {} } });
+    const pieces = isWhole ? splitArguments(text) : [];
+    const deltas = pieces.map((partial_json) =>
+      event("content_block_delta", { ...place, delta: { type: "input_json_delta", partial_json } }),
+    );
+    return start + deltas.join("");
+  },
   errorEvent: () => sse("error", { type: "error", error: { type: "overloaded_error", message: FOREIGN_TEXT } }),
   close: ({ script }, _text, tokens) =>
-    event("content_block_stop", { index: 0 }) +
+    event("content_block_stop", { index: script.toolCalls.length }) +
     event("message_delta", {
-      delta: { stop_reason: stopReasons[script.finish], stop_sequence: null },
+      delta: {
+        stop_reason: script.toolCalls.length > 0 ? "tool_use" : stopReasons[script.finish],
+        stop_sequence: null,
+      },
       usage: { output_tokens: script.usage ? tokens.output : 0 },
     }) +
     event("message_stop", {}),

@@ -1,4 +1,12 @@
-import { type AnswerContext, errorType, FOREIGN_TEXT, hasBearer, sse, type WireFormat } from "./wire-format.ts";
+import {
+  type AnswerContext,
+  errorType,
+  FOREIGN_TEXT,
+  hasBearer,
+  splitArguments,
+  sse,
+  type WireFormat,
+} from "./wire-format.ts";
 
 const sequence = new WeakMap<AnswerContext, number>();
 
@@ -39,6 +47,12 @@ export const responsesFormat: WireFormat = {
   path: "/v1/responses",
   findMistake(body) {
     if (!Array.isArray(body.input) || body.input.length === 0) return "Missing required parameter: 'input'.";
+    const items = body.input as { type?: string; call_id?: string }[];
+    const ids = (type: string) => items.filter((item) => item.type === type).map(({ call_id }) => call_id);
+    const outputs = ids("function_call_output");
+    const open = ids("function_call").find((id) => !outputs.includes(id));
+    if (open !== undefined) return `No tool output found for function call ${open}.`;
+    if (outputs.some((id) => !ids("function_call").includes(id))) return "No tool call found for function call output.";
     return body.stream === true ? null : "The stand-in only streams.";
   },
   hasKey: hasBearer,
@@ -68,18 +82,24 @@ export const responsesFormat: WireFormat = {
       delta: text,
       logprobs: [],
     }),
-  toolCall: (context) =>
-    event(context, "response.output_item.added", {
-      output_index: 1,
-      item: {
-        id: `fc_${context.id}`,
-        type: "function_call",
-        status: "in_progress",
-        call_id: "c1",
-        name: "f",
-        arguments: "",
-      },
-    }),
+  toolCall(context, { index, id, name, arguments: text }, isWhole) {
+    const output_index = index + 1;
+    const item = { id: `fc_${id}`, type: "function_call", status: "in_progress", call_id: id, name, arguments: "" };
+    const place = { item_id: item.id, output_index };
+    const start = event(context, "response.output_item.added", { output_index, item });
+    if (!isWhole) return start;
+    return [
+      start,
+      ...splitArguments(text).map((delta) =>
+        event(context, "response.function_call_arguments.delta", { ...place, delta }),
+      ),
+      event(context, "response.function_call_arguments.done", { ...place, name, arguments: text }),
+      event(context, "response.output_item.done", {
+        output_index,
+        item: { ...item, status: "completed", arguments: text },
+      }),
+    ].join("");
+  },
   errorEvent: (context) =>
     event(context, "error", { code: "server_error", message: `The server had an error: ${FOREIGN_TEXT}`, param: null }),
   close(context, text, tokens) {

@@ -27,9 +27,14 @@ export type Fault =
   /** One line without end, as fast as it is taken. */
   | "endless_line";
 
+/** A call that a scripted model makes; its arguments are sent as they are, JSON or not. */
+export type ScriptedCall = { name: string; arguments: string };
+
 /** How the stand-in answers one request. */
 export type Script = {
   pieces: string[];
+  /** Calls after the pieces; the answer then ends with them. */
+  toolCalls: ScriptedCall[];
   firstDelayMs: number;
   pieceDelayMs: number;
   fault: Fault | null;
@@ -60,9 +65,11 @@ export const splitIntoPieces = (text: string): string[] => text.match(/\S*\s*/g)
 /** A complete script out of the parts that matter to a test. */
 export function createScript(parts: Partial<Script> & { text?: string } = {}): Script {
   const { text, ...rest } = parts;
-  const pieces = rest.pieces ?? (text === undefined ? defaultPieces : splitIntoPieces(text));
+  const hasCalls = (rest.toolCalls ?? []).length > 0;
+  const pieces = rest.pieces ?? (text !== undefined ? splitIntoPieces(text) : hasCalls ? [] : defaultPieces);
   return {
     pieces,
+    toolCalls: [],
     firstDelayMs: 0,
     pieceDelayMs: 0,
     fault: null,

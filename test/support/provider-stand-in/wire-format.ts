@@ -1,4 +1,4 @@
-import type { Script } from "./script.ts";
+import type { Script, ScriptedCall } from "./script.ts";
 
 /** One request as the stand-in saw it. */
 export type SeenRequest = {
@@ -15,6 +15,15 @@ export type SeenRequest = {
 
 export type AnswerContext = { id: string; model: string; script: Script; body: Record<string, unknown> };
 
+/** A scripted call with its place in the answer and its id. */
+export type NumberedCall = ScriptedCall & { index: number; id: string };
+
+/** The arguments as they come in a stream. */
+export const splitArguments = (text: string): string[] => {
+  const middle = Math.ceil(text.length / 2);
+  return [text.slice(0, middle), text.slice(middle)].filter((piece) => piece !== "");
+};
+
 export type TokenCount = { input: number; output: number };
 
 /** One provider's words for the same few things. Every text is a ready piece of the event stream. */
@@ -27,7 +36,8 @@ export type WireFormat = {
   open(context: AnswerContext): string;
   thinking(context: AnswerContext): string;
   delta(context: AnswerContext, text: string): string;
-  toolCall(context: AnswerContext): string;
+  /** The beginning of a call, and for one that is `isWhole` also its arguments, in two pieces. */
+  toolCall(context: AnswerContext, call: NumberedCall, isWhole: boolean): string;
   errorEvent(context: AnswerContext): string;
   close(context: AnswerContext, text: string, tokens: TokenCount): string;
 };

@@ -1,0 +1,34 @@
+import type { ChatMessage } from "./provider.ts";
+import { estimateTokens, MESSAGE_TOKENS } from "./tokens.ts";
+
+/** What a message takes of a model's window. */
+export const countMessage = ({ content }: ChatMessage): number => estimateTokens(content) + MESSAGE_TOKENS;
+
+/** Tokens of all messages. */
+export const countMessages = (messages: readonly ChatMessage[]): number =>
+  messages.reduce((sum, message) => sum + countMessage(message), 0);
+
+/**
+ * Leaves the oldest messages out until the others fit, for a model with a smaller window than the one they were chosen
+ * for. System texts stay, and everything from the last message of a user on, however long it is; what is left begins
+ * with a user, so that no tool's result loses its call.
+ */
+export function fitMessages(messages: readonly ChatMessage[], tokensMax: number): ChatMessage[] {
+  // No estimate is larger than this, so that most requests need no count.
+  const lengthAtMost = messages.reduce((sum, { content }) => sum + content.length + MESSAGE_TOKENS, 0);
+  if (lengthAtMost <= tokensMax) return [...messages];
+  let tokens = countMessages(messages);
+  const asked = messages.findLastIndex(({ role }) => role === "user");
+  const kept = [...messages.entries()];
+  const isNeeded = (index: number, { role }: ChatMessage) => role === "system" || index >= asked;
+  for (let at = 0; at < kept.length; ) {
+    const [index, message] = kept[at] ?? [asked, undefined];
+    if (!message || index >= asked || (tokens <= tokensMax && message.role === "user")) break;
+    if (isNeeded(index, message)) at += 1;
+    else {
+      tokens -= countMessage(message);
+      kept.splice(at, 1);
+    }
+  }
+  return kept.map(([, message]) => message);
+}

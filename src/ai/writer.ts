@@ -1,0 +1,38 @@
+import type { Chain } from "./chain.ts";
+import type { Usage } from "./provider.ts";
+
+/** A text that takes longer is not worth waiting for. */
+const WRITE_TIMEOUT_MS = 60_000;
+
+export type WriteRequest = { system: string; text: string; outputTokensMax: number; signal: AbortSignal };
+export type Written = { text: string; model: string; usage: Usage | null; costUsd: number | null };
+
+/** Has one model, and no other, write a short text in the background. */
+export function createWriter({ chain, model }: { chain: Chain; model: string }) {
+  return {
+    model,
+    /** @throws Error when the model fails, is told to stop, takes too long or writes nothing. */
+    async write({ system, text, outputTokensMax, signal }: WriteRequest): Promise<Written> {
+      let written = "";
+      for await (const part of chain.run({
+        model,
+        messages: [
+          { role: "system", content: system },
+          { role: "user", content: text },
+        ],
+        outputTokensMax,
+        hasFallback: false,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(WRITE_TIMEOUT_MS)]),
+      })) {
+        if (part.type === "text") written += part.text;
+        else if (part.type === "reset") written = part.text;
+        else if (part.type === "finish" && written.trim() !== "")
+          return { text: written, model: part.model, usage: part.usage, costUsd: part.costUsd };
+        else if (part.type === "error") throw new Error(part.detail);
+      }
+      throw new Error("The model wrote nothing.");
+    },
+  };
+}
+
+export type Writer = ReturnType<typeof createWriter>;

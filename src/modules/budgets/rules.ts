@@ -1,0 +1,68 @@
+import { findPrice, type PriceTable } from "../../lib/prices.ts";
+
+/** The settings that concern budgets, by their names in the environment. */
+export type BudgetConfig = {
+  readonly BUDGET_USER_TOKENS_PER_DAY?: number | undefined;
+  readonly BUDGET_USER_TOKENS_PER_MONTH?: number | undefined;
+  readonly BUDGET_USER_USD_PER_DAY?: number | undefined;
+  readonly BUDGET_USER_USD_PER_MONTH?: number | undefined;
+  readonly BUDGET_ANSWER_TOKENS: number;
+};
+
+/** As sql/0006 reads them; what is absent is not limited. */
+export type Limits = { day_tokens?: number; month_tokens?: number; day_usd?: number; month_usd?: number };
+
+/** The newest messages of a conversation that may be part of a prompt. */
+const PROMPT_MESSAGES = 1_000;
+/** What a prompt has beside the messages: instructions, a summary, the form of the request. */
+const PROMPT_TOKENS_EXTRA = 500;
+
+/** All that the database needs to know to reserve for an answer (sql/0006, `reserve_answer`). */
+export type BudgetRules = {
+  limits: Limits;
+  answer_tokens: number;
+  prompt_messages: number;
+  prompt_tokens_extra: number;
+  default_model: string;
+  /** By model: USD per million tokens in and out, and the tokens that a prompt has at most. */
+  models: Record<string, [number, number, number]>;
+};
+
+/** The limits of each user; null when nothing is limited. */
+export function createLimits(config: BudgetConfig): Limits | null {
+  const all = {
+    day_tokens: config.BUDGET_USER_TOKENS_PER_DAY,
+    month_tokens: config.BUDGET_USER_TOKENS_PER_MONTH,
+    day_usd: config.BUDGET_USER_USD_PER_DAY,
+    month_usd: config.BUDGET_USER_USD_PER_MONTH,
+  };
+  const set = Object.entries(all).filter(([, limit]) => limit !== undefined);
+  return set.length > 0 ? Object.fromEntries(set) : null;
+}
+
+export type ModelRules = {
+  models: readonly string[];
+  defaultModel: string;
+  prices: PriceTable;
+  promptTokensMaxOf(model: string): number;
+};
+
+export function createRules(
+  limits: Limits,
+  config: BudgetConfig,
+  { models, defaultModel, prices, promptTokensMaxOf }: ModelRules,
+): BudgetRules {
+  return {
+    limits,
+    answer_tokens: config.BUDGET_ANSWER_TOKENS,
+    prompt_messages: PROMPT_MESSAGES,
+    prompt_tokens_extra: PROMPT_TOKENS_EXTRA,
+    default_model: defaultModel,
+    models: Object.fromEntries(
+      models.map((model) => {
+        const { input = 0, output = 0 } = findPrice(model, prices) ?? {};
+        return [model, [input, output, promptTokensMaxOf(model)]];
+      }),
+    ),
+  };
+}

@@ -1,0 +1,154 @@
+import type { Database, Sql } from "../../db/client.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import { createId } from "../../lib/id.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import { findPrice } from "../../lib/prices.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { BudgetUsage, BudgetWindow } from "./model.ts";
+import * as queries from "./queries.ts";
+import { type BudgetConfig, createLimits, createRules, type ModelRules } from "./rules.ts";
+
+export type { AnswerToReserve, Payer, Period } from "./queries.ts";
+export type { BudgetRules } from "./rules.ts";
+
+/** A reservation without a stored generation that is not renewed for so long belongs to nobody: its instance died. */
+const HELD_MS = 60_000;
+/** Bytes of a prompt for one token; rather too few, so that a reservation is rather too large. As in sql/0006. */
+const BYTES_PER_TOKEN = 3;
+
+export type TokensAndCost = { usage: { input_tokens: number; output_tokens: number } | null; costUsd: number | null };
+
+export type Reservation = {
+  /** To be settled or released under this id, by whoever reserved. */
+  id: string;
+  /** The most tokens that the answer may have; null: not limited. */
+  outputTokensMax: number | null;
+};
+
+type Dependencies = ModelRules & { database: Database; config: BudgetConfig; metrics: Metrics };
+
+/**
+ * Budgets of users: reserve before a model is asked, settle with what it really used. A reservation is never larger than
+ * what is left, so that answers at the same time cannot overspend together.
+ */
+export function createBudgetService({ database, config, metrics, ...modelRules }: Dependencies) {
+  const { prices } = modelRules;
+  const limits = createLimits(config);
+  const rules = limits && createRules(limits, config, modelRules);
+  /** Reservations that this instance holds without a stored generation. */
+  const held = new Set<string>();
+
+  /** The problem that a refusal ends with; it is counted. */
+  function refuse(period: queries.Period): Problem {
+    metrics.budgetRejections.inc({ period });
+    const endsAt = endOf(period, new Date());
+    return new Problem(
+      "budget_exceeded",
+      `The budget of this ${period} does not suffice for another answer; the next one begins at ${endsAt.toISOString()}.`,
+      { retryAfterMs: endsAt.getTime() - Date.now() },
+    );
+  }
+
+  async function settle(sql: Sql, id: string, userId: string | null, { usage, costUsd }: TokensAndCost): Promise<void> {
+    const tokens = (usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0);
+    // First: one that cannot be settled now is not to be renewed for ever.
+    held.delete(id);
+    await queries.settle(sql, id, userId, { tokens, usd: costUsd ?? 0 });
+  }
+
+  return {
+    /** What sql/0006 needs to reserve within a send; null while nothing is limited. */
+    rules,
+    refuse,
+
+    /** The most tokens of one answer; null while nothing is limited. */
+    answerTokensMax: rules?.answer_tokens ?? null,
+
+    /**
+     * Reserves for an answer of a stored generation, within the transaction that stores it.
+     * @throws Problem `budget_exceeded`.
+     */
+    async reserveAnswer(sql: Sql, answer: queries.AnswerToReserve): Promise<void> {
+      const exceeded = rules && (await queries.reserveAnswer(sql, answer, rules));
+      if (exceeded) throw refuse(exceeded);
+    },
+
+    /**
+     * Reserves for a completion that stores no generation; it has to end in `settle` or `release`. The longest answer
+     * counts, so pass `outputTokensMax` of the result on to the model.
+     * @param promptBytes UTF-8 bytes of all that the model is shown.
+     * @throws Problem `budget_exceeded`.
+     */
+    async reserve(request: {
+      payer: queries.Payer;
+      model: string;
+      promptBytes: number;
+      outputTokensMax: number | null;
+    }): Promise<Reservation> {
+      const id = createId();
+      if (!rules || request.model.startsWith("offline/")) return { id, outputTokensMax: request.outputTokensMax };
+      const outputTokensMax = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, rules.answer_tokens);
+      const inputTokens = rules.prompt_tokens_extra + Math.ceil(request.promptBytes / BYTES_PER_TOKEN);
+      const { input = 0, output = 0 } = findPrice(request.model, prices) ?? {};
+      const amount = {
+        tokens: inputTokens + outputTokensMax,
+        usd: (inputTokens * input + outputTokensMax * output) / 1_000_000,
+      };
+      const exceeded = await queries.reserve(database, id, request.payer, amount, rules.limits, HELD_MS);
+      if (exceeded) throw refuse(exceeded);
+      held.add(id);
+      return { id, outputTokensMax };
+    },
+
+    /**
+     * Ends the reservation of a generation or a completion with what it used; without a reservation, the user is
+     * charged all the same. Call it once.
+     */
+    settle,
+
+    /** Charges a user for what was used beside a reservation: by a run that another instance has taken over, say. */
+    async charge(userId: string | null, used: TokensAndCost): Promise<void> {
+      if (used.usage) await settle(database, createId(), userId, used);
+    },
+
+    /** Ends a reservation of which nothing was used. */
+    release: (id: string): Promise<void> => settle(database, id, null, { usage: null, costUsd: null }),
+
+    /** For the job runner: keeps what this instance holds, and frees what nobody does. */
+    async sweep(): Promise<void> {
+      if (held.size > 0) await queries.renew(database, [...held], HELD_MS);
+      await queries.sweepReservations(database);
+    },
+
+    /** For the job runner, now and then. */
+    forget: (): Promise<void> => queries.sweepWindows(database),
+
+    /** For every caller: what they have spent, and what they may. */
+    async getUsage(caller: Caller): Promise<BudgetUsage> {
+      const rows = await queries.listWindows(database, { scope: "user", id: caller.user.id });
+      const find = (period: queries.Period): BudgetWindow => {
+        const row = rows.find((candidate) => candidate.period === period);
+        if (!row) throw new Error("A query over constants returns its rows.");
+        return {
+          starts_at: row.starts_at.toISOString(),
+          ends_at: row.ends_at.toISOString(),
+          spent_tokens: row.spent_tokens,
+          reserved_tokens: row.reserved_tokens,
+          limit_tokens: limits?.[`${period}_tokens`] ?? null,
+          spent_usd: Number(row.spent_usd),
+          reserved_usd: Number(row.reserved_usd),
+          limit_usd: limits?.[`${period}_usd`] ?? null,
+        };
+      };
+      return { day: find("day"), month: find("month") };
+    },
+  };
+}
+
+export type BudgetService = ReturnType<typeof createBudgetService>;
+
+/** The first moment of the next day or month, UTC. */
+function endOf(period: queries.Period, now: Date): Date {
+  const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
+  return new Date(period === "day" ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1));
+}

@@ -1,0 +1,85 @@
+import type { Database, Sql } from "../../db/client.ts";
+import type { DurableEvent } from "../../realtime/frames.ts";
+import { createEvent } from "../conversations/service.ts";
+import type { Message } from "../messages/model.ts";
+import { createGroupCommit } from "../messages/service.ts";
+import type { ClaimedGeneration, FinalState } from "./queries.ts";
+
+type Ending = { generation: ClaimedGeneration; attempt: number; final: FinalState };
+
+type Stored =
+  | { outcome: "lost" | "gone" }
+  | {
+      outcome: "finished";
+      event_seq: number;
+      at: Date;
+      model: string | null;
+      cost_usd: string | null;
+      metadata: Message["metadata"];
+      created_at: Date;
+    };
+
+/**
+ * `finished`: stored, with the event to push. `lost`: another instance holds the lease, so nothing may be written any
+ * more. `gone`: the conversation was deleted, and the answer with it.
+ */
+export type Finish = { outcome: "finished"; event: DurableEvent } | { outcome: "lost" | "gone" };
+
+/** Stores the ends of answers: those that come while a commit is in flight are written together by the next one. */
+export function createFinisher({ database }: { database: Database }) {
+  const commits = createGroupCommit<Ending, Stored>((endings) => finishAnswers(database, endings));
+
+  return {
+    /** Fulfils once the end, its event, and what it has cost are committed. */
+    async finish(ending: Ending): Promise<Finish> {
+      const stored = await commits.submit(ending);
+      if (stored.outcome !== "finished") return stored;
+      const { conversation_id: conversationId } = ending.generation;
+      const position = { seq: stored.event_seq, at: stored.at };
+      const event = createEvent("message.completed", conversationId, position, mapToMessage(ending, stored));
+      return { outcome: "finished", event };
+    },
+  };
+}
+
+/** Writes a batch in one transaction (sql/0008); one row per ending, in order. */
+async function finishAnswers(sql: Sql, endings: Ending[]): Promise<Stored[]> {
+  const finals = endings.map(({ final }) => final);
+  return sql<Stored[]>`
+    select outcome, event_seq, at, model, cost_usd, metadata, created_at from finish_answers(
+      ${endings.map(({ generation }) => generation.id)}::uuid[],
+      ${endings.map(({ generation }) => generation.fence)}::int[], ${endings.map(({ attempt }) => attempt)}::int[],
+      ${finals.map(({ content }) => content)}::text[], ${finals.map(({ status }) => status)}::text[],
+      ${finals.map(({ finishReason }) => finishReason)}::text[], ${finals.map(({ model }) => model)}::text[],
+      ${finals.map(({ usage }) => usage?.input_tokens ?? null)}::int[],
+      ${finals.map(({ usage }) => usage?.output_tokens ?? null)}::int[],
+      ${finals.map(({ costUsd }) => costUsd)}::numeric[], ${finals.map(({ error }) => error?.code ?? null)}::text[],
+      ${finals.map(({ error }) => error?.detail ?? null)}::text[],
+      ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[])
+    order by n`;
+}
+
+/** The message as it was just stored. */
+function mapToMessage({ generation, final }: Ending, stored: Extract<Stored, { outcome: "finished" }>): Message {
+  const { usage } = final;
+  const costUsd = stored.cost_usd === null ? null : Number(stored.cost_usd);
+  return {
+    id: generation.message_id,
+    conversation_id: generation.conversation_id,
+    seq: generation.seq,
+    role: "assistant",
+    author: null,
+    content: final.content,
+    status: final.status,
+    model: stored.model,
+    finish_reason: final.finishReason,
+    usage: usage && { input_tokens: usage.input_tokens, output_tokens: usage.output_tokens, cost_usd: costUsd },
+    parent_id: generation.parent_id,
+    client_message_id: null,
+    error: final.error,
+    metadata: stored.metadata,
+    created_at: stored.created_at.toISOString(),
+    updated_at: stored.at.toISOString(),
+    deleted_at: null,
+  };
+}

@@ -1,0 +1,47 @@
+import type { BudgetOf } from "../../ai/model-budget.ts";
+import type { Writer } from "../../ai/writer.ts";
+import type { Database } from "../../db/client.ts";
+import type { Log } from "../../lib/log.ts";
+import type { ConversationService } from "../conversations/service.ts";
+import { createBackground } from "./background.ts";
+import type { Context } from "./context.ts";
+import { createSummaries, SUMMARY_START_SHARE } from "./summaries.ts";
+import { createTitles } from "./titles.ts";
+
+export type FollowUpDependencies = {
+  database: Database;
+  conversations: ConversationService;
+  budgetOf: BudgetOf;
+  /** Null when no model can write titles and summaries. */
+  writer: Writer | null;
+  log: Log;
+};
+
+/** A finished answer: its id, its text, and what its model was shown. */
+export type Answered = { conversationId: string; messageId: string; text: string; context: Context };
+
+/** What comes after an answer, in the background: the title of a new conversation, the summary of a long one. */
+export function createFollowUps({ database, conversations, budgetOf, writer, log }: FollowUpDependencies) {
+  const background = createBackground({ log });
+  const titles = createTitles({ conversations, writer, log });
+  const summaries = writer && createSummaries({ database, budgetOf, writer });
+
+  return {
+    /** Call it once the end of an answer is stored. Returns at once, and throws nothing. */
+    begin({ conversationId, messageId, text, context }: Answered): void {
+      const { model, messages, inputTokens, isCut, isUntitled } = context;
+      const question = messages.findLast(({ role }) => role === "user")?.content ?? "";
+      if (isUntitled)
+        background.run("title", conversationId, (signal) => titles.give(conversationId, question, text, signal));
+      const isFull = isCut || inputTokens > budgetOf(model).inputTokens * SUMMARY_START_SHARE;
+      if (isFull && summaries && !model.startsWith("offline/"))
+        background.run("summary", conversationId, (signal) =>
+          summaries.extend(conversationId, messageId, model, signal),
+        );
+    },
+
+    stop: background.stop,
+  };
+}
+
+export type FollowUps = ReturnType<typeof createFollowUps>;

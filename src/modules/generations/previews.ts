@@ -1,0 +1,38 @@
+import { mapToTurns } from "../../ai/map-messages.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import type { ConversationService } from "../conversations/service.ts";
+import type { PromptPreview } from "../prompts/model.ts";
+import type { PromptService } from "../prompts/service.ts";
+import type { Contexts } from "./context.ts";
+
+type Dependencies = { contexts: Contexts; prompts: PromptService; conversations: ConversationService };
+
+/** Shows what a model would be sent, by the same way on which it is sent. */
+export function createPreviews({ contexts, prompts, conversations }: Dependencies) {
+  return {
+    /**
+     * For the owner of the prompt, who is a member of the conversation. It looks at the conversation's newest branch.
+     * @throws Problem `not_found` (prompt or conversation).
+     */
+    async preview(caller: Caller, promptId: string, conversationId: string | undefined): Promise<PromptPreview> {
+      const { template } = await prompts.get(caller, promptId);
+      const userId = caller.user.id;
+      if (conversationId) await conversations.getPosition(caller, conversationId);
+      const context = conversationId
+        ? await contexts.build({ conversationId, fromId: null, model: null, userId, template })
+        : await contexts.buildAlone(userId, template);
+      const { system, turns } = mapToTurns(context.messages, null);
+      return {
+        model: context.model,
+        system: system ?? "",
+        messages: conversationId
+          ? turns.flatMap((turn) => (turn.role === "tool" ? [] : [{ role: turn.role, content: turn.content }]))
+          : [],
+        input_tokens: context.inputTokens,
+        sources: context.sources,
+      };
+    },
+  };
+}
+
+export type Previews = ReturnType<typeof createPreviews>;

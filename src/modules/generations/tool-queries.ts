@@ -1,0 +1,63 @@
+import type { ChatMessage } from "../../ai/provider.ts";
+import type { Sql } from "../../db/client.ts";
+import type { Holding } from "./queries.ts";
+
+/** What a `tool` message keeps of its call, in `metadata`. */
+export type ToolMetadata = {
+  name: string;
+  /** As the model wrote them: JSON, or what should have been. */
+  arguments: string;
+  call_id: string;
+  is_error: boolean;
+  /** Calls of one turn have the same step; the first is 1. */
+  step: number;
+  /** Length of the answer's text before the call, in UTF-16 units. */
+  offset: number;
+};
+
+/**
+ * Stores how far an answer is, together with what a tool gave in between.
+ * @returns false when the lease was lost: then nothing may be written any more.
+ */
+export async function storeProgress(
+  sql: Sql,
+  { id, fence }: Holding,
+  messageId: string,
+  { text, attempt }: { text: string; attempt: number },
+): Promise<boolean> {
+  const { count } = await sql`
+    update generations set attempt = ${attempt} where id = ${id} and fence = ${fence} and status = 'running'`;
+  if (count === 0) return false;
+  await sql`update messages set content = ${text} where id = ${messageId}`;
+  return true;
+}
+
+/** Turns of an answer that have ended with calls, as far as their results are stored. */
+export type ToolProgress = {
+  messages: ChatMessage[];
+  /** Steps that were taken. */
+  steps: number;
+  /** Length of the answer's text that belongs to those turns. */
+  offset: number;
+};
+
+/** What an earlier owner of the generation has got from tools. */
+export async function loadToolProgress(sql: Sql, messageId: string, text: string): Promise<ToolProgress> {
+  const rows = await sql<{ content: string; metadata: ToolMetadata }[]>`
+    select content, metadata from messages
+    where parent_id = ${messageId} and role = 'tool' and deleted_at is null order by seq`;
+  const progress: ToolProgress = { messages: [], steps: 0, offset: 0 };
+  for (const [step, calls] of Map.groupBy(rows, ({ metadata }) => metadata.step)) {
+    const offset = calls[0]?.metadata.offset ?? progress.offset;
+    const toolCalls = calls.map(({ metadata }) => {
+      return { id: metadata.call_id, name: metadata.name, arguments: metadata.arguments };
+    });
+    progress.messages.push(
+      { role: "assistant", content: text.slice(progress.offset, offset), toolCalls },
+      ...calls.map(({ content, metadata }) => ({ role: "tool" as const, content, toolCallId: metadata.call_id })),
+    );
+    progress.steps = step;
+    progress.offset = offset;
+  }
+  return progress;
+}

@@ -1,0 +1,70 @@
+import type { ChainPart } from "../../ai/chain-part.ts";
+import type { ToolCall } from "../../ai/provider.ts";
+import type { Completion, CompletionUsage } from "./model.ts";
+
+/** What all parts of one answer have in common. */
+export type CompletionHead = { id: string; created: number };
+
+type Finish = Extract<ChainPart, { type: "finish" }>;
+
+/** An answer that is sent whole. */
+export function createCompletion({ id, created }: CompletionHead, text: string, finish: Finish): Completion {
+  const toolCalls = finish.toolCalls.map(mapToolCall);
+  return {
+    id,
+    object: "chat.completion",
+    created,
+    model: finish.model,
+    choices: [
+      {
+        index: 0,
+        message: {
+          role: "assistant",
+          content: text === "" && toolCalls.length > 0 ? null : text,
+          refusal: null,
+          ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
+        },
+        logprobs: null,
+        finish_reason: finish.reason,
+      },
+    ],
+    usage: mapUsage(finish),
+  };
+}
+
+/** The events of an answer that is streamed; id and time are the same in each of them. */
+export function createChunks({ id, created }: CompletionHead, model: string, includesUsage: boolean) {
+  const head = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
+  const tail = includesUsage ? '],"usage":null}\n\n' : "]}\n\n";
+  // Put together by hand: this runs for every token.
+  const chunk = (delta: string, reason: string | null = null) =>
+    `${head}{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${JSON.stringify(reason)}}${tail}`;
+
+  return {
+    start: (): string => chunk('{"role":"assistant","content":""}'),
+    text: (text: string): string => chunk(`{"content":${JSON.stringify(text)}}`),
+    /** Calls, the reason of the end, the usage if it was asked for, and the end mark. */
+    end(finish: Finish): string {
+      const calls = finish.toolCalls.map((call, index) =>
+        chunk(JSON.stringify({ tool_calls: [{ index, ...mapToolCall(call) }] })),
+      );
+      const usage = includesUsage ? `${head}],"usage":${JSON.stringify(mapUsage(finish))}}\n\n` : "";
+      return `${calls.join("")}${chunk("{}", finish.reason)}${usage}data: [DONE]\n\n`;
+    },
+  };
+}
+
+export const mapToolCall = ({ id, name, arguments: text }: ToolCall) => ({
+  id,
+  type: "function" as const,
+  function: { name, arguments: text },
+});
+
+function mapUsage({ usage }: Finish): CompletionUsage {
+  const { input_tokens = 0, output_tokens = 0 } = usage ?? {};
+  return {
+    prompt_tokens: input_tokens,
+    completion_tokens: output_tokens,
+    total_tokens: input_tokens + output_tokens,
+  };
+}

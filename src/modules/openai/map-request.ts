@@ -1,0 +1,142 @@
+import type { AnswerOptions, ChatMessage } from "../../ai/provider.ts";
+import { Problem } from "../../lib/problem.ts";
+import { isUuid } from "../../lib/schema.ts";
+import { CONTENT_CHARS_MAX } from "../../realtime/frames.ts";
+import type { CompletionMessage, CreateCompletion } from "./model.ts";
+
+export type CompletionRequest = {
+  model: string;
+  messages: ChatMessage[];
+  options: AnswerOptions;
+  outputTokensMax: number | null;
+  isStreamed: boolean;
+  includesUsage: boolean;
+  /** Where the exchange is stored, with the user's last message as the question, if that is the last one. */
+  conversationId: string | null;
+  question: string | null;
+};
+
+/** OpenAI's clients send null for what is left out; taken out before the schema looks. */
+export function dropNulls(body: unknown): void {
+  if (!isRecord(body)) return;
+  const { messages, tools, stream_options } = body;
+  const parts = [
+    body,
+    stream_options,
+    ...listOf(messages),
+    ...listOf(tools).map((tool) => isRecord(tool) && tool.function),
+  ];
+  for (const part of parts.filter(isRecord))
+    for (const [name, value] of Object.entries(part)) if (value === null) delete part[name];
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const listOf = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
+
+/** OpenAI's request in our words. @throws Problem `invalid` for what the schema cannot say. */
+export function mapToCompletionRequest(body: CreateCompletion): CompletionRequest {
+  const messages = body.messages.map(mapMessage);
+  checkToolMessages(messages);
+  const conversationId = readConversationId(body.metadata);
+  const last = messages.at(-1);
+  const question = last?.role === "user" ? last.content : null;
+  if (conversationId !== null && question !== null && (question.trim() === "" || question.length > CONTENT_CHARS_MAX))
+    throw invalid(
+      `#/messages/${messages.length - 1}/content`,
+      `A message that is stored has 1 to ${CONTENT_CHARS_MAX} characters.`,
+    );
+  return {
+    model: body.model,
+    messages,
+    options: mapOptions(body),
+    outputTokensMax: body.max_completion_tokens ?? body.max_tokens ?? null,
+    isStreamed: body.stream ?? false,
+    includesUsage: body.stream_options?.include_usage ?? false,
+    conversationId,
+    question,
+  };
+}
+
+function mapMessage(message: CompletionMessage, index: number): ChatMessage {
+  const content = readContent(message, index);
+  switch (message.role) {
+    case "user":
+      return { role: "user", content };
+    case "assistant": {
+      const toolCalls = (message.tool_calls ?? []).map(({ id, function: called }) => ({ id, ...called }));
+      return toolCalls.length > 0 ? { role: "assistant", content, toolCalls } : { role: "assistant", content };
+    }
+    case "tool":
+      if (!message.tool_call_id) throw invalid(`#/messages/${index}/tool_call_id`, "A tool message names its call.");
+      return { role: "tool", content, toolCallId: message.tool_call_id };
+    default:
+      return { role: "system", content };
+  }
+}
+
+function readContent({ role, content, tool_calls }: CompletionMessage, index: number): string {
+  if (typeof content === "string") return content;
+  const pointer = `#/messages/${index}/content`;
+  if (content === undefined) {
+    if (role === "assistant" && tool_calls?.length) return "";
+    throw invalid(pointer, "A message needs content; only an assistant's with tool_calls may be without.");
+  }
+  const texts = content.map(({ type, text }, part) => {
+    if (type !== "text" || text === undefined)
+      throw invalid(`${pointer}/${part}/type`, "Only parts of the type text are understood here.");
+    return text;
+  });
+  return texts.join("\n");
+}
+
+/** Results belong to the calls of the assistant's message before them. */
+function checkToolMessages(messages: readonly ChatMessage[]): void {
+  let callIds = new Set<string>();
+  for (const [index, message] of messages.entries()) {
+    if (message.role === "assistant") callIds = new Set(message.toolCalls?.map(({ id }) => id));
+    else if (message.role !== "tool") callIds.clear();
+    else if (!callIds.delete(message.toolCallId))
+      throw invalid(
+        `#/messages/${index}/role`,
+        "A tool message follows an assistant's message with tool_calls, and names one of them.",
+      );
+  }
+}
+
+function mapOptions(body: CreateCompletion): AnswerOptions {
+  const tools = (body.tools ?? []).map(({ function: { name, description, parameters, strict } }) => ({
+    name,
+    description: description ?? null,
+    parameters: parameters ?? { type: "object", properties: {} },
+    ...(typeof strict === "boolean" && { isStrict: strict }),
+  }));
+  const names = new Set(tools.map(({ name }) => name));
+  if (names.size < tools.length) throw invalid("#/tools", "The names of the tools must differ.");
+  const choice = body.tool_choice ?? null;
+  const toolChoice = choice === null || typeof choice === "string" ? choice : { name: choice.function.name };
+  if (toolChoice === "required" && tools.length === 0)
+    throw invalid("#/tool_choice", "A tool can only be required when there are tools.");
+  if (toolChoice !== null && typeof toolChoice !== "string" && !names.has(toolChoice.name))
+    throw invalid("#/tool_choice/function/name", "There is no such tool in `tools`.");
+  const stop = body.stop ?? [];
+  return {
+    tools,
+    toolChoice,
+    areParallelToolCallsAllowed: body.parallel_tool_calls,
+    temperature: body.temperature,
+    topP: body.top_p,
+    stop: typeof stop === "string" ? [stop] : stop,
+  };
+}
+
+function readConversationId(metadata: CreateCompletion["metadata"]): string | null {
+  const id = metadata?.conversation_id ?? null;
+  if (id === null) return null;
+  if (typeof id !== "string" || !isUuid(id)) throw invalid("#/metadata/conversation_id", "Expected a UUID.");
+  return id.toLowerCase();
+}
+
+function invalid(pointer: string, detail: string): Problem {
+  return new Problem("invalid", `${pointer}: ${detail}`, { errors: [{ pointer, detail }] });
+}

@@ -1,0 +1,128 @@
+import { type Static, type TSchema, Type } from "@sinclair/typebox";
+import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
+import { Nullable, OneOf } from "../../lib/schema.ts";
+import { MODEL_CHARS_MAX } from "../../realtime/frames.ts";
+
+/** Messages of one request. */
+export const MESSAGES_MAX = 2_048;
+/** Functions that one request may offer to the model; more than the providers take. */
+export const TOOLS_MAX = 128;
+export const STOPS_MAX = 4;
+const STOP_CHARS_MAX = 1_000;
+const TEMPERATURE_MAX = 2;
+const OUTPUT_TOKENS_MAX = 10_000_000;
+
+/** Fields that are not known here are let through: a client's request may have more than we understand. */
+const Open = <T extends Record<string, TSchema>>(properties: T) =>
+  Type.Object(properties, { additionalProperties: true });
+
+const ToolName = Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${TOOL_NAME_CHARS_MAX}}$` });
+
+export const CompletionMessage = Open({
+  role: OneOf(["system", "developer", "user", "assistant", "tool"]),
+  content: Type.Optional(
+    Type.Union([
+      Type.String(),
+      Type.Array(Open({ type: Type.String(), text: Type.Optional(Type.String()) }), {
+        description: "Parts of the type `text`.",
+      }),
+    ]),
+  ),
+  tool_calls: Type.Optional(
+    Type.Array(
+      Open({
+        id: Type.String({ minLength: 1 }),
+        type: OneOf(["function"]),
+        function: Open({ name: ToolName, arguments: Type.String() }),
+      }),
+      { maxItems: TOOLS_MAX },
+    ),
+  ),
+  tool_call_id: Type.Optional(Type.String()),
+});
+export type CompletionMessage = Static<typeof CompletionMessage>;
+
+const CompletionTool = Open({
+  type: OneOf(["function"]),
+  function: Open({
+    name: ToolName,
+    description: Type.Optional(Type.String()),
+    parameters: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    strict: Type.Optional(Type.Boolean()),
+  }),
+});
+
+const NamedTool = Open({ type: OneOf(["function"]), function: Open({ name: Type.String() }) });
+const OutputTokens = Type.Integer({ minimum: 1, maximum: OUTPUT_TOKENS_MAX });
+const Stop = Type.String({ minLength: 1, maxLength: STOP_CHARS_MAX });
+
+/** OpenAI's request, as far as it is understood here; further fields are ignored. */
+export const CreateCompletion = Open({
+  model: Type.String({ minLength: 1, maxLength: MODEL_CHARS_MAX, description: "One of `GET /v1/models`." }),
+  messages: Type.Array(CompletionMessage, { minItems: 1, maxItems: MESSAGES_MAX }),
+  stream: Type.Optional(Type.Boolean()),
+  stream_options: Type.Optional(Open({ include_usage: Type.Optional(Type.Boolean()) })),
+  max_tokens: Type.Optional(OutputTokens),
+  max_completion_tokens: Type.Optional(OutputTokens),
+  temperature: Type.Optional(Type.Number({ minimum: 0, maximum: TEMPERATURE_MAX })),
+  top_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+  stop: Type.Optional(Type.Union([Stop, Type.Array(Stop, { maxItems: STOPS_MAX })])),
+  n: Type.Optional(Type.Integer({ minimum: 1, maximum: 1 })),
+  tools: Type.Optional(Type.Array(CompletionTool, { maxItems: TOOLS_MAX })),
+  tool_choice: Type.Optional(Type.Union([OneOf(["none", "auto", "required"]), NamedTool])),
+  parallel_tool_calls: Type.Optional(Type.Boolean()),
+  metadata: Type.Optional(
+    Type.Record(Type.String(), Type.Unknown(), {
+      description: "`conversation_id` stores the exchange in that conversation.",
+    }),
+  ),
+});
+export type CreateCompletion = Static<typeof CreateCompletion>;
+
+const ToolCalls = Type.Array(
+  Type.Object({
+    id: Type.String(),
+    type: OneOf(["function"]),
+    function: Type.Object({ name: Type.String(), arguments: Type.String() }),
+  }),
+);
+
+const CompletionUsage = Type.Object({
+  prompt_tokens: Type.Integer(),
+  completion_tokens: Type.Integer(),
+  total_tokens: Type.Integer(),
+});
+export type CompletionUsage = Static<typeof CompletionUsage>;
+
+export const Completion = Type.Object({
+  id: Type.String(),
+  object: OneOf(["chat.completion"]),
+  created: Type.Integer({ description: "Seconds since 1970." }),
+  model: Type.String({ description: "The model that wrote the end of the answer." }),
+  choices: Type.Array(
+    Type.Object({
+      index: Type.Integer(),
+      message: Type.Object({
+        role: OneOf(["assistant"]),
+        content: Nullable(Type.String()),
+        refusal: Type.Null(),
+        tool_calls: Type.Optional(ToolCalls),
+      }),
+      logprobs: Type.Null(),
+      finish_reason: OneOf(["stop", "length", "tool_calls", "content_filter"]),
+    }),
+  ),
+  usage: CompletionUsage,
+});
+export type Completion = Static<typeof Completion>;
+
+export const OpenAiModel = Type.Object({
+  id: Type.String({ description: "`provider/name`" }),
+  object: OneOf(["model"]),
+  created: Type.Integer(),
+  owned_by: Type.String({ description: "The provider." }),
+});
+export type OpenAiModel = Static<typeof OpenAiModel>;
+
+export const OpenAiModelList = Type.Object({ object: OneOf(["list"]), data: Type.Array(OpenAiModel) });
+export type OpenAiModelList = Static<typeof OpenAiModelList>;

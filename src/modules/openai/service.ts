@@ -1,0 +1,170 @@
+import type { Chain, ChainPart, ChainRequest } from "../../ai/chain.ts";
+import type { Database } from "../../db/client.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import { createId } from "../../lib/id.ts";
+import type { Lifecycle } from "../../lib/lifecycle.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import { createUnknownModel, Problem } from "../../lib/problem.ts";
+import type { BudgetService, TokensAndCost } from "../budgets/service.ts";
+import type { ConversationService } from "../conversations/service.ts";
+import type { MessageService } from "../messages/service.ts";
+import { type Exchange, openExchange } from "./exchange.ts";
+import type { CompletionHead } from "./map-answer.ts";
+import type { CompletionRequest } from "./map-request.ts";
+import type { OpenAiModel } from "./model.ts";
+
+/** Requests that one instance answers at the same time; more are answered 503. */
+export const COMPLETIONS_MAX = 500;
+const RETRY_AFTER_MS = 1_000;
+/** Of the time that a shutdown leaves; the rest is for storing what was cut off. */
+const DRAIN_SHARE = 0.8;
+
+type Dependencies = {
+  database: Database;
+  chain: Chain;
+  budgets: BudgetService;
+  messages: MessageService;
+  conversations: ConversationService;
+  lifecycle: Lifecycle;
+  metrics: Metrics;
+  log: Log;
+};
+
+type LastPart = Extract<ChainPart, { type: "finish" | "error" | "aborted" }>;
+type Running = { abort: AbortController; done: Promise<void> };
+type Parts = AsyncGenerator<ChainPart, void, undefined>;
+
+/** One answer on its way. */
+export type RunningCompletion = CompletionHead & {
+  /** To be read to the end in any case: what is stored and charged is so by reading it. */
+  parts: Parts;
+  /** The reader has gone: ends the run, unless it is stored. */
+  leave(): void;
+};
+
+/** Answers for OpenAI's clients: any user, with any configured model, through the same chain as conversations. */
+export function createCompletionService(deps: Dependencies) {
+  const { database, chain, budgets, lifecycle, metrics, log } = deps;
+  const running = new Set<Running>();
+
+  function checkRoom(model: string): void {
+    if (!chain.has(model)) throw createUnknownModel(model);
+    if (lifecycle.phase === "draining")
+      throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: RETRY_AFTER_MS });
+    if (running.size >= COMPLETIONS_MAX)
+      throw new Problem("unavailable", "Too many answers are being written.", { retryAfterMs: RETRY_AFTER_MS });
+  }
+
+  function reserve(caller: Caller, { model, messages, options, outputTokensMax }: CompletionRequest) {
+    const promptBytes = Buffer.byteLength(JSON.stringify([messages, options.tools ?? []]));
+    return budgets.reserve({ payer: { scope: "user", id: caller.user.id }, model, promptBytes, outputTokensMax });
+  }
+
+  /** The chain's parts; the exchange is stored on their way. */
+  async function* follow(
+    request: ChainRequest,
+    exchange: Exchange | null,
+    onEnd: (part: LastPart) => Promise<void>,
+  ): Parts {
+    let text = "";
+    for await (const part of chain.run(request)) {
+      if (part.type === "text") text += part.text;
+      else if (part.type === "reset") text = part.text;
+      if (part.type === "start" || part.type === "finish") await exchange?.begin();
+      if (part.type === "finish" || part.type === "error" || part.type === "aborted") {
+        await onEnd(part);
+        await exchange?.end(part, text);
+      }
+      yield part;
+    }
+  }
+
+  function count(part: LastPart, startedAtMs: number): void {
+    const model = part.type === "finish" ? part.model : (part.models.at(-1) ?? "none");
+    const outcome = { finish: "complete", error: "failed", aborted: "cancelled" }[part.type];
+    metrics.generations.inc({ model, outcome });
+    metrics.generationDuration.observe({ model }, (performance.now() - startedAtMs) / 1000);
+  }
+
+  return {
+    /**
+     * For every user; a conversation in the request takes a member who may write.
+     * @throws Problem `unknown_model`, `not_found`, `forbidden`, `budget_exceeded`, `draining`, `unavailable`.
+     */
+    async start(caller: Caller, request: CompletionRequest): Promise<RunningCompletion> {
+      checkRoom(request.model);
+      const id = createId();
+      const exchange = await openExchange(deps, caller, id, request);
+      const reservation = await reserve(caller, request);
+      const { promise: done, resolve } = Promise.withResolvers<void>();
+      const entry: Running = { abort: new AbortController(), done };
+      const startedAtMs = performance.now();
+      let used: TokensAndCost = { usage: null, costUsd: null };
+      let isSettled = false;
+
+      async function settle(): Promise<void> {
+        if (isSettled) return;
+        isSettled = true;
+        // The answer is there; that it could not be charged is no reason to keep it back.
+        await budgets
+          .settle(database, reservation.id, caller.user.id, used)
+          .catch((error) => log.error({ err: error }, "completion could not be charged"));
+      }
+      async function* keep(): Parts {
+        try {
+          const { model, messages, options } = request;
+          const { outputTokensMax } = reservation;
+          const asked = { model, messages, options, outputTokensMax, signal: entry.abort.signal };
+          yield* follow(asked, exchange, async (part) => {
+            used = part;
+            count(part, startedAtMs);
+            await settle();
+          });
+        } finally {
+          await settle();
+          running.delete(entry);
+          resolve();
+        }
+      }
+      running.add(entry);
+      return {
+        id: `chatcmpl-${id}`,
+        created: Math.floor(Date.now() / 1000),
+        parts: keep(),
+        leave: () => {
+          if (exchange === null) entry.abort.abort();
+        },
+      };
+    },
+
+    listModels: (): OpenAiModel[] => chain.models().map(mapToModel),
+
+    /** @throws Problem `unknown_model`. */
+    getModel(id: string): OpenAiModel {
+      const model = chain.models().find((candidate) => candidate.id === id);
+      if (!model) throw createUnknownModel(id);
+      return mapToModel(model);
+    },
+
+    /** Waits for the answers in progress; shortly before `deadlineMs` (since 1970) those that are left are cut off. */
+    async drain(deadlineMs: number): Promise<void> {
+      const all = () => Promise.all([...running].map(({ done }) => done));
+      await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
+      for (const { abort } of running) abort.abort();
+      await all();
+    },
+  };
+}
+
+export type CompletionService = ReturnType<typeof createCompletionService>;
+
+/** When a model was made is not known here, and OpenAI's clients expect a number. */
+const CREATED_UNKNOWN = 0;
+
+const mapToModel = ({ id, provider }: { id: string; provider: string }): OpenAiModel => ({
+  id,
+  object: "model",
+  created: CREATED_UNKNOWN,
+  owned_by: provider,
+});

@@ -1,0 +1,90 @@
+import type { Sql } from "../../db/client.ts";
+import type { Prompt, PromptVersion } from "./model.ts";
+
+export type PromptRow = Omit<Prompt, "created_at" | "updated_at"> & { created_at: Date; updated_at: Date };
+export type VersionRow = Omit<PromptVersion, "created_at"> & { created_at: Date };
+
+const columns = (sql: Sql) => sql`p.id, p.name, v.template, p.version, p.is_default, p.created_at, p.updated_at`;
+const newest = (sql: Sql) => sql`prompts p join prompt_versions v on v.prompt_id = p.id and v.version = p.version`;
+
+/** A prompt of this user; undefined for everyone else's. */
+export async function findPrompt(sql: Sql, id: string, userId: string): Promise<PromptRow | undefined> {
+  const [row] = await sql<PromptRow[]>`
+    select ${columns(sql)} from ${newest(sql)} where p.id = ${id} and p.user_id = ${userId}`;
+  return row;
+}
+
+/** Newest first. `afterId` is the last one seen. */
+export async function listPrompts(sql: Sql, userId: string, afterId: string | null, rows: number) {
+  const position = afterId ? sql`and p.id < ${afterId}` : sql``;
+  return sql<PromptRow[]>`
+    select ${columns(sql)} from ${newest(sql)} where p.user_id = ${userId} ${position} order by p.id desc limit ${rows}`;
+}
+
+/** Newest first. `beforeVersion` is the last one seen. */
+export async function listVersions(sql: Sql, id: string, beforeVersion: number | null, rows: number) {
+  const position = beforeVersion === null ? sql`` : sql`and version < ${beforeVersion}`;
+  return sql<VersionRow[]>`
+    select version, template, created_at from prompt_versions
+    where prompt_id = ${id} ${position} order by version desc limit ${rows}`;
+}
+
+/** Whether the user has this prompt; it cannot be deleted until the transaction ends. */
+export async function lockChoice(sql: Sql, id: string, userId: string): Promise<boolean> {
+  const rows = await sql`select 1 from prompts where id = ${id} and user_id = ${userId} for key share`;
+  return rows.length > 0;
+}
+
+export async function findDefaultPrompt(sql: Sql, userId: string): Promise<string | null> {
+  const [row] = await sql<{ id: string }[]>`select id from prompts where user_id = ${userId} and is_default`;
+  return row?.id ?? null;
+}
+
+/** Keeps other changes of this user's prompts away until the transaction ends. @returns how many there are. */
+export async function lockPrompts(sql: Sql, userId: string): Promise<number> {
+  await sql`select 1 from users where id = ${userId} for no key update`;
+  const [row] = await sql<{ count: number }[]>`select count(*)::int as count from prompts where user_id = ${userId}`;
+  return row?.count ?? 0;
+}
+
+export async function clearDefault(sql: Sql, userId: string): Promise<void> {
+  await sql`update prompts set is_default = false where user_id = ${userId} and is_default`;
+}
+
+type NewPrompt = { id: string; userId: string; name: string; isDefault: boolean };
+
+export async function insertPrompt(sql: Sql, { id, userId, name, isDefault }: NewPrompt): Promise<void> {
+  await sql`
+    insert into prompts (id, user_id, name, is_default) values (${id}, ${userId}, ${name}, ${isDefault})`;
+}
+
+export async function insertVersion(sql: Sql, id: string, version: number, template: string): Promise<void> {
+  await sql`insert into prompt_versions (prompt_id, version, template) values (${id}, ${version}, ${template})`;
+}
+
+export async function deleteVersionsBelow(sql: Sql, id: string, version: number): Promise<void> {
+  await sql`delete from prompt_versions where prompt_id = ${id} and version < ${version}`;
+}
+
+export async function updatePrompt(
+  sql: Sql,
+  id: string,
+  { name, version, is_default }: Pick<PromptRow, "name" | "version" | "is_default">,
+): Promise<void> {
+  await sql`
+    update prompts set name = ${name}, version = ${version}, is_default = ${is_default}, updated_at = now()
+    where id = ${id}`;
+}
+
+export async function deletePrompt(sql: Sql, id: string, userId: string): Promise<boolean> {
+  const { count } = await sql`delete from prompts where id = ${id} and user_id = ${userId}`;
+  return count > 0;
+}
+
+export function mapToPrompt(row: PromptRow): Prompt {
+  return { ...row, created_at: row.created_at.toISOString(), updated_at: row.updated_at.toISOString() };
+}
+
+export function mapToVersion(row: VersionRow): PromptVersion {
+  return { ...row, created_at: row.created_at.toISOString() };
+}

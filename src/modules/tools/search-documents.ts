@@ -1,0 +1,34 @@
+import type { FoundPassage } from "../documents/service.ts";
+import { type RunnableTool, ToolError } from "./model.ts";
+
+const PASSAGES_DEFAULT = 5;
+const PASSAGES_MAX = 10;
+
+/** The built-in tool: the markdown documents, which every user may read. */
+export function createSearchDocuments(
+  searchPassages: (question: string, limit: number) => Promise<FoundPassage[]>,
+): RunnableTool {
+  return {
+    name: "search_documents",
+    description:
+      "Searches the markdown documents of this server and returns the passages that fit best, each with its path.",
+    parameters: {
+      type: "object",
+      properties: {
+        query: { type: "string", description: "What to look for: words or a question." },
+        limit: { type: "integer", minimum: 1, maximum: PASSAGES_MAX, description: "How many passages to return." },
+      },
+      required: ["query"],
+      additionalProperties: false,
+    },
+    async run({ query, limit = PASSAGES_DEFAULT }) {
+      if (typeof query !== "string" || query.trim() === "") throw new ToolError("`query` must be a text.");
+      if (typeof limit !== "number" || !(limit >= 1 && limit <= PASSAGES_MAX))
+        throw new ToolError(`\`limit\` must be a number from 1 to ${PASSAGES_MAX}.`);
+      const passages = await searchPassages(query, Math.floor(limit));
+      return JSON.stringify({
+        passages: passages.map(({ path, title, heading, snippet }) => ({ path, title, heading, text: snippet })),
+      });
+    },
+  };
+}

@@ -1,0 +1,97 @@
+import type { Tool, ToolCall } from "../../ai/provider.ts";
+import type { Log } from "../../lib/log.ts";
+import { type RunnableTool, ToolError, type ToolResult } from "./model.ts";
+
+/** The longest time of one call. */
+export const TOOL_TIMEOUT_MS = 20_000;
+/** UTF-16 units of a result; what is longer is cut, and the model is told. */
+export const TOOL_RESULT_CHARS_MAX = 20_000;
+const SHOWN_ARGUMENTS_CHARS_MAX = 200;
+
+type Dependencies = {
+  /** The tools there are now; asked anew for every answer that may use them. */
+  listTools(): Promise<RunnableTool[]>;
+  log: Log;
+};
+
+/** The tools of conversations: which there are, and how a model's call becomes a result. */
+export function createToolService({ listTools, log }: Dependencies) {
+  /** Of two tools with one name the first counts: providers take no name twice. */
+  async function listUnique(): Promise<Map<string, RunnableTool>> {
+    const byName = new Map<string, RunnableTool>();
+    for (const tool of await listTools()) if (!byName.has(tool.name)) byName.set(tool.name, tool);
+    return byName;
+  }
+
+  async function run({ name, arguments: text }: ToolCall, signal: AbortSignal): Promise<string> {
+    const tool = (await listUnique()).get(name);
+    if (!tool) throw new ToolError("There is no such tool.");
+    const input = parseArguments(text);
+    return withTimeout((limited) => tool.run(input, limited), signal);
+  }
+
+  return {
+    /** What a model is told of the tools. */
+    async list(): Promise<Tool[]> {
+      return [...(await listUnique()).values()].map(({ name, description, parameters }) => {
+        return { name, description, parameters };
+      });
+    },
+
+    /** Carries a call out. What goes wrong is a result as well: the model is told, in our words. Never rejects. */
+    async call(call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
+      try {
+        return { content: clip(await run(call, signal)), isError: false };
+      } catch (error) {
+        if (error instanceof ToolError) return { content: `Error: ${clip(error.message)}`, isError: true };
+        if (!signal.aborted) log.warn({ err: error, tool: call.name }, "tool failed");
+        return { content: "Error: the tool failed.", isError: true };
+      }
+    },
+  };
+}
+
+export type ToolService = ReturnType<typeof createToolService>;
+
+function parseArguments(text: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new ToolError(`The arguments are not valid JSON: ${text.slice(0, SHOWN_ARGUMENTS_CHARS_MAX)}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new ToolError("The arguments must be a JSON object.");
+  return value as Record<string, unknown>;
+}
+
+/** Also ends a tool that does not listen to its signal: its result is then of no use to anybody. */
+async function withTimeout(work: (signal: AbortSignal) => Promise<string>, signal: AbortSignal): Promise<string> {
+  const controller = new AbortController();
+  const { promise: ended, reject } = Promise.withResolvers<never>();
+  const end = (error: Error) => {
+    reject(error);
+    controller.abort();
+  };
+  const onAbort = () => end(new ToolError("The call was stopped."));
+  const timer = setTimeout(
+    () => end(new ToolError(`The tool did not answer in ${TOOL_TIMEOUT_MS / 1000} seconds.`)),
+    TOOL_TIMEOUT_MS,
+  );
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([work(controller.signal), ended]);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Text that can be stored and sent, within the limit. */
+function clip(text: string): string {
+  const clean = text.replaceAll("\0", "").toWellFormed();
+  if (clean.length <= TOOL_RESULT_CHARS_MAX) return clean;
+  const note = "\n(The rest was cut off.)";
+  return clean.slice(0, TOOL_RESULT_CHARS_MAX - note.length).toWellFormed() + note;
+}

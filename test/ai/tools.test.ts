@@ -1,0 +1,149 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import type { AnswerOptions, ChatMessage, Tool } from "../../src/ai/provider.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { collect, createTestChain } from "./collect.ts";
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterEach(() => standIn.reset());
+afterAll(() => standIn.stop());
+
+const weather: Tool = {
+  name: "get_weather",
+  description: "The weather of a city.",
+  parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+};
+const call = (city: string) => ({ name: "get_weather", arguments: JSON.stringify({ city }) });
+const options = (more: Partial<AnswerOptions> = {}): AnswerOptions => ({ tools: [weather], ...more });
+
+/** What was sent of the conversation, in the provider's own words. */
+const sent = (model: string) => {
+  const body = standIn.requestsOf(model).at(-1)?.body;
+  return body?.input ?? body?.messages;
+};
+
+describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
+  test("gives the calls whole, with text before them", async () => {
+    standIn.script("model", { text: "Let me look.", toolCalls: [call("Paris"), call("Rome")] });
+    const chain = createTestChain(standIn, [`${provider}/model`]);
+    const { text, last } = await collect(chain, { options: options() });
+    expect(text).toBe("Let me look.");
+    if (last.type !== "finish") throw new Error(last.type);
+    expect(last.reason).toBe("tool_calls");
+    expect(last.toolCalls.map(({ name, arguments: args }) => [name, JSON.parse(args)])).toEqual([
+      ["get_weather", { city: "Paris" }],
+      ["get_weather", { city: "Rome" }],
+    ]);
+    expect(new Set(last.toolCalls.map(({ id }) => id)).size).toBe(2);
+    expect(JSON.stringify(standIn.requests[0]?.body)).toContain('"required":["city"]');
+  });
+
+  test("a call without text is a whole answer, and its arguments may be no JSON", async () => {
+    standIn.script("model", { toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
+    const { parts, last } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
+    expect(parts.map(({ type }) => type)).toEqual(["start", "finish"]);
+    expect(last).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
+  });
+
+  test("no arguments are an empty object", async () => {
+    standIn.script("model", { toolCalls: [{ name: "get_weather", arguments: "" }] });
+    const { last } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
+    expect(last).toMatchObject({ toolCalls: [{ arguments: "{}" }] });
+  });
+
+  test("calls and results of the conversation reach the model in the form it takes", async () => {
+    const toolCalls = [
+      { id: "a.1", name: "get_weather", arguments: '{"city":"Paris"}' },
+      { id: "a.2", name: "get_weather", arguments: "no JSON" },
+    ];
+    const messages: ChatMessage[] = [
+      { role: "user", content: "The weather?" },
+      { role: "assistant", content: "", toolCalls },
+      // The second call has no result, and one result no call.
+      { role: "tool", toolCallId: "a.1", content: "Sunny." },
+      { role: "tool", toolCallId: "a.9", content: "Stray." },
+    ];
+    const { last } = await collect(createTestChain(standIn, [`${provider}/normal`]), { messages, options: options() });
+    expect(last.type).toBe("finish");
+    const text = JSON.stringify(sent("normal"));
+    expect(text).toContain("Sunny.");
+    expect(text).toContain("This call was not carried out.");
+    expect(text).not.toContain("Stray.");
+    expect(text).not.toContain("Please go on.");
+  });
+
+  test("a broken turn after results is gone on with, without its beginning", async () => {
+    standIn.script("first", { pieces: ["It is ", "sunny", "never sent"], fault: "cut", after: 2 });
+    standIn.script("second", { text: " today." });
+    const messages: ChatMessage[] = [
+      { role: "user", content: "The weather?" },
+      { role: "assistant", content: "One moment. ", toolCalls: [{ id: "c1", ...call("Paris") }] },
+      { role: "tool", toolCallId: "c1", content: "Sunny." },
+    ];
+    const chain = createTestChain(standIn, ["compatible/first", `${provider}/second`]);
+    const resume = { text: "One moment. ", attempt: 1, turn: "next" as const };
+    const { parts, text } = await collect(chain, { messages, options: options(), resume });
+    expect(text).toBe("One moment. It is sunny today.");
+    expect(parts.map(({ type }) => type)).toEqual(["text", "text", "reset", "text", "finish"]);
+    const seen = JSON.stringify(sent("second"));
+    expect(seen).toContain("<partial_answer>\\nIt is sunny\\n</partial_answer>");
+  });
+
+  test("a turn that is restarted begins with a reset to the turns before", async () => {
+    standIn.script("model", { text: "Sunny." });
+    const chain = createTestChain(standIn, [`${provider}/model`]);
+    const resume = { text: "One moment. ", attempt: 3, turn: "restarted" as const };
+    const { parts, text } = await collect(chain, { resume });
+    expect(parts[0]).toEqual({ type: "reset", model: `${provider}/model`, attempt: 4, text: "One moment. " });
+    expect(text).toBe("One moment. Sunny.");
+    expect(JSON.stringify(sent("model"))).not.toContain("partial_answer");
+  });
+
+  test("a cut call is never acted on, and the turn starts again after the turns before", async () => {
+    standIn.script("first", { pieces: ["It ", "is"], fault: "tool_call_cut", after: 2 });
+    standIn.script("second", { toolCalls: [call("Rome")] });
+    const chain = createTestChain(standIn, [`${provider}/first`, `${provider}/second`]);
+    const resume = { text: "One moment. ", attempt: 1, turn: "next" as const };
+    const { text, resets, last } = await collect(chain, { options: options(), resume });
+    expect(text).toBe("One moment. ");
+    expect(resets).toEqual([{ type: "reset", model: `${provider}/second`, attempt: 2, text: "One moment. " }]);
+    expect(last).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city":"Rome"}' }] });
+  });
+
+  test("the options are given in the provider's own words", async () => {
+    const chain = createTestChain(standIn, [`${provider}/normal`]);
+    await collect(chain, {
+      options: options({
+        temperature: 0.5,
+        topP: 0.25,
+        stop: ["END"],
+        toolChoice: { name: "get_weather" },
+        areParallelToolCallsAllowed: false,
+      }),
+    });
+    const body = standIn.requestsOf("normal").at(-1)?.body;
+    expect(body).toMatchObject({ temperature: 0.5, top_p: 0.25 });
+    const own = {
+      openai: { tool_choice: { type: "function", name: "get_weather" }, parallel_tool_calls: false },
+      anthropic: {
+        tool_choice: { type: "tool", name: "get_weather", disable_parallel_tool_use: true },
+        stop_sequences: ["END"],
+      },
+      compatible: {
+        tool_choice: { type: "function", function: { name: "get_weather" } },
+        parallel_tool_calls: false,
+        stop: ["END"],
+      },
+    }[provider];
+    expect(body).toMatchObject(own ?? {});
+  });
+
+  test("without options none are sent", async () => {
+    await collect(createTestChain(standIn, [`${provider}/normal`]));
+    const names = Object.keys(standIn.requestsOf("normal")[0]?.body ?? {});
+    for (const name of ["tools", "tool_choice", "temperature", "top_p", "stop", "stop_sequences"])
+      expect(names).not.toContain(name);
+  });
+});

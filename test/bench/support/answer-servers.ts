@@ -1,0 +1,79 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Server } from "./servers.ts";
+import { executable } from "./servers.ts";
+import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
+
+const peers = join(import.meta.dir, "../peers");
+const portkeyFolder = join(peers, "portkey");
+const START_TIMEOUT_MS = 30_000;
+const POLL_INTERVAL_MS = 10;
+
+/** Starts the stand-in for a model's server; see peers/provider.ts for what its models do. */
+export const startProvider = (): Promise<Server> => start([process.execPath, join(peers, "provider.ts")], {}, "/ready");
+
+/** Starts the compiled Parley with one model of that stand-in. */
+export function startParleyWith(options: { databaseUrl: string; provider: Server; models: string[] }): Promise<Server> {
+  const environment = {
+    DATA_DIR: createTemporaryFolder(),
+    DATABASE_URL: options.databaseUrl,
+    COMPATIBLE_BASE_URL: `${options.provider.url}/v1`,
+    AI_MODELS: options.models.map((model) => `compatible/${model}`).join(","),
+    LOG_LEVEL: "warn",
+  };
+  return start([executable], environment, "/readyz", environment.DATA_DIR);
+}
+
+/** Starts the Portkey gateway, on Bun: under Node 20 it does not start. Its packages are fetched once. */
+export async function startPortkey(): Promise<Server> {
+  const program = join(portkeyFolder, "node_modules/@portkey-ai/gateway/build/start-server.js");
+  if (!existsSync(program)) {
+    const install = Bun.spawn([process.execPath, "install", "--no-save"], { cwd: portkeyFolder, stdout: "ignore" });
+    if ((await install.exited) !== 0) throw new Error("@portkey-ai/gateway could not be installed.");
+  }
+  const command = (port: number) => [process.execPath, program, "--headless", `--port=${port}`];
+  return start(command, { TRUSTED_CUSTOM_HOSTS: "localhost", NODE_ENV: "production" }, "/");
+}
+
+/** With a title of its own, so that no model is asked for one. */
+export async function createTitledConversation(url: string, token: string): Promise<string> {
+  const response = await fetch(`${url}/api/v1/conversations`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    body: JSON.stringify({ title: "Bench", reply_mode: "never" }),
+  });
+  if (!response.ok) throw new Error(`conversation: ${response.status} ${await response.text()}`);
+  return ((await response.json()) as { id: string }).id;
+}
+
+async function start(
+  command: string[] | ((port: number) => string[]),
+  environment: Record<string, string>,
+  readyPath: string,
+  cwd = peers,
+): Promise<Server> {
+  const port = findFreePort();
+  const url = `http://127.0.0.1:${port}`;
+  const startedAtMs = performance.now();
+  const child = Bun.spawn(Array.isArray(command) ? command : command(port), {
+    cwd,
+    env: { PATH: process.env.PATH ?? "", HOST: "127.0.0.1", PORT: String(port), ...environment },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const stop = async () => {
+    child.kill("SIGTERM");
+    await child.exited;
+  };
+  onEnd(stop);
+  const isReady = () =>
+    fetch(`${url}${readyPath}`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  while (!(await isReady())) {
+    if (child.exitCode !== null) throw new Error(`A server ended with ${child.exitCode}.`);
+    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error("A server does not get ready.");
+    await Bun.sleep(POLL_INTERVAL_MS);
+  }
+  return { pid: child.pid, url, readyAfterMs: performance.now() - startedAtMs, stop };
+}

@@ -1,0 +1,253 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { BudgetUsage } from "../../src/modules/budgets/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { openSocket } from "../support/socket.ts";
+
+/** What a prompt counts beside its text; and the tokens of a content of 30 bytes. */
+const EXTRA_TOKENS = 500;
+const CONTENT = "x".repeat(30);
+const CONTENT_TOKENS = 10;
+const ANSWER_TOKENS = 100;
+/** What is reserved for the first answer of a conversation. */
+const RESERVED_TOKENS = EXTRA_TOKENS + CONTENT_TOKENS + ANSWER_TOKENS;
+
+let provider: ProviderStandIn;
+let apps: TestApp[] = [];
+
+beforeAll(() => {
+  provider = startProviderStandIn();
+});
+beforeEach(() => provider.reset());
+afterEach(() => stop());
+afterAll(() => provider.stop());
+
+/** One or two instances on one database. */
+async function start(config: Record<string, string>, instances = 1): Promise<TestApp> {
+  const database = await createTestDatabase(10);
+  const settings = {
+    OPENAI_API_KEY: "sk-test",
+    OPENAI_BASE_URL: provider.openaiUrl,
+    AI_MODELS: "openai/one",
+    AI_PRICES: "openai/one=100/1000",
+    AI_MAX_RETRIES: "0",
+    BUDGET_ANSWER_TOKENS: String(ANSWER_TOKENS),
+    ...config,
+  };
+  apps = [];
+  for (let index = 0; index < instances; index += 1) apps.push(await startApp({ database, config: settings }));
+  return apps[0] as TestApp;
+}
+
+async function stop(): Promise<void> {
+  for (const app of apps) await app.stop();
+  await apps[0]?.database.end({ timeout: 1 });
+  apps = [];
+}
+
+const send = (app: TestApp, account: Account, conversationId: string, json: object = {}) =>
+  app.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+    token: account.access_token,
+    json: { content: CONTENT, reply: true, ...json },
+  });
+
+const getUsage = async (app: TestApp, account: Account): Promise<BudgetUsage> =>
+  (await app.fetch("/api/v1/me/usage", { token: account.access_token })).json() as Promise<BudgetUsage>;
+
+async function untilIdle(app: TestApp): Promise<void> {
+  for (let waits = 0; waits < 400; waits += 1) {
+    const [row] = await app.database<{ count: number }[]>`
+      select count(*)::int as count from generations where status <> 'finished'`;
+    if (row?.count === 0) return;
+    await Bun.sleep(25);
+  }
+  throw new Error("Answers are still being written.");
+}
+
+const createConversations = (app: TestApp, account: Account, count: number) =>
+  Promise.all(Array.from({ length: count }, async () => (await createConversation(app, account)).id));
+
+describe("a budget", () => {
+  test.each([1, 2])(
+    "for 100 answers lets 100 of 200 concurrent sends pass, on %p instances, and nothing stays reserved",
+    async (instances) => {
+      provider.script("one", { text: "Short.", firstDelayMs: 2_000 });
+      const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(100 * RESERVED_TOKENS) }, instances);
+      const anna = await parley.register();
+      const ids = await createConversations(parley, anna, 200);
+      const answers = await Promise.all(ids.map((id, index) => send(apps[index % instances] ?? parley, anna, id)));
+      const statuses = answers.map(({ status }) => status);
+      expect(statuses.filter((status) => status === 201)).toHaveLength(100);
+      expect(statuses.filter((status) => status === 429)).toHaveLength(100);
+      const during = await getUsage(parley, anna);
+      expect(during.day.spent_tokens + during.day.reserved_tokens).toBe(100 * RESERVED_TOKENS);
+      await untilIdle(parley);
+      expect(provider.requestsOf("one")).toHaveLength(100);
+      const [stored] = await parley.database<{ messages: number; tokens: number; usd: number }[]>`
+        select count(*)::int as messages, sum(input_tokens + output_tokens)::int as tokens, sum(cost_usd)::float as usd
+        from messages`;
+      expect(stored?.messages).toBe(200);
+      const { day, month } = await getUsage(parley, anna);
+      expect(day).toMatchObject({ spent_tokens: stored?.tokens, reserved_tokens: 0, reserved_usd: 0 });
+      expect(month).toMatchObject({ spent_tokens: stored?.tokens, reserved_tokens: 0, reserved_usd: 0 });
+      expect(day.spent_usd).toBeCloseTo(stored?.usd ?? -1, 6);
+      expect(day.spent_tokens).toBeLessThanOrEqual(100 * RESERVED_TOKENS);
+      expect(await parley.database`select 1 from budget_reservations`).toHaveLength(0);
+    },
+    30_000,
+  );
+
+  test("for 100 answers holds in one conversation too, where sends are committed together", async () => {
+    provider.script("one", { text: "Short.", firstDelayMs: 1_500 });
+    const limit = 60_000;
+    const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(limit) });
+    const anna = await parley.register();
+    const { id: conversation_id } = await createConversation(parley, anna);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    const sends = Array.from({ length: 200 }, (_, n) =>
+      socket.ask({ type: "message.send", conversation_id, content: CONTENT, client_message_id: `${n}`, reply: true }),
+    );
+    const outcomes = await Promise.all(sends);
+    const refused = outcomes.filter(({ type }) => type === "error");
+    const sent = outcomes.filter(({ type }) => type === "ack");
+    expect(refused[0]).toMatchObject({ code: "budget_exceeded", temporary: true });
+    expect(Number(refused[0]?.retry_after_ms)).toBeGreaterThan(0);
+    const { day } = await getUsage(parley, anna);
+    expect(day.spent_tokens + day.reserved_tokens).toBeLessThanOrEqual(limit);
+    // The numbers have no gap where something was refused.
+    const [row] = await parley.database<{ last_seq: number; messages: number }[]>`
+      select last_seq, (select count(*)::int from messages) as messages from conversations where id = ${conversation_id}`;
+    expect(row).toEqual({ last_seq: sent.length * 2, messages: sent.length * 2 });
+    await untilIdle(parley);
+    expect((await getUsage(parley, anna)).day.reserved_tokens).toBe(0);
+    await socket.close();
+  }, 20_000);
+
+  test("that is used up is a problem with the time of the next window, and concerns its user alone", async () => {
+    const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: "700", BUDGET_USER_TOKENS_PER_MONTH: "5000" });
+    const [anna, ben] = await Promise.all([parley.register(), parley.register()]);
+    const { id } = await createConversation(parley, anna, [ben]);
+    const first = await send(parley, anna, id, { client_message_id: "same" });
+    expect(first.status).toBe(201);
+    await untilIdle(parley);
+    const { message, reply } = (await first.json()) as { message: { id: string }; reply: { id: string } };
+    await parley.database`update budget_windows set spent_tokens = 690 where period = 'day'`;
+    const [before] = await parley.database<{ last_seq: number }[]>`select last_seq from conversations where id = ${id}`;
+    const regenerate = `/api/v1/conversations/${id}/messages/${reply.id}/regenerate`;
+    const streamed = { token: anna.access_token, headers: { accept: "text/event-stream" } };
+    const refusals = [
+      await send(parley, anna, id),
+      await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+        ...streamed,
+        json: { content: CONTENT, reply: true },
+      }),
+      await parley.fetch(regenerate, { token: anna.access_token, json: {} }),
+      await parley.fetch(regenerate, { ...streamed, json: {} }),
+    ];
+    const { day } = await getUsage(parley, anna);
+    const secondsLeft = (Date.parse(day.ends_at) - Date.now()) / 1000;
+    for (const refused of refusals) {
+      expect(refused.status).toBe(429);
+      expect(refused.headers.get("content-type")).toBe("application/problem+json");
+      expect(Math.abs(Number(refused.headers.get("retry-after")) - secondsLeft)).toBeLessThan(5);
+      expect(await refused.json()).toMatchObject({
+        type: "/problems/budget_exceeded",
+        code: "budget_exceeded",
+        status: 429,
+      });
+    }
+    const [after] = await parley.database<{ last_seq: number }[]>`select last_seq from conversations where id = ${id}`;
+    expect(after?.last_seq).toBe(before?.last_seq ?? 0);
+
+    // What needs no model still works, and so does what was sent before.
+    expect((await send(parley, anna, id, { reply: false })).status).toBe(201);
+    const repeated = await send(parley, anna, id, { client_message_id: "same" });
+    expect(repeated.status).toBe(201);
+    expect(((await repeated.json()) as { message: { id: string } }).message.id).toBe(message.id);
+    // Everybody has a budget of their own.
+    const own = await createConversation(parley, ben);
+    expect((await send(parley, ben, own.id)).status).toBe(201);
+    expect((await getUsage(parley, ben)).day.spent_tokens).toBeLessThan(690);
+    expect((await parley.fetch("/api/v1/me/usage")).status).toBe(401);
+    await untilIdle(parley);
+    const text = await (await parley.fetch("/metrics")).text();
+    expect(text).toMatch(/parley_budget_rejections_total\{period="day"\} 4/);
+    expect(text).toMatch(/parley_ai_cost_usd_total\{model="openai\/one"\} 0\.\d/);
+    expect(text).toContain('parley_ai_model_available{model="openai/one"} 1');
+  }, 20_000);
+
+  test("in money counts by the price of the model, and its end of the month comes last", async () => {
+    // 510 tokens in at $100, 100 out at $1,000 per million: $0.151 reserved.
+    const parley = await start({ BUDGET_USER_USD_PER_MONTH: "0.31", BUDGET_USER_USD_PER_DAY: "1" });
+    provider.script("one", { text: "Short.", firstDelayMs: 500 });
+    const anna = await parley.register();
+    const ids = await createConversations(parley, anna, 3);
+    const statuses = (await Promise.all(ids.map((id) => send(parley, anna, id)))).map(({ status }) => status);
+    expect(statuses.sort()).toEqual([201, 201, 429]);
+    const { month } = await getUsage(parley, anna);
+    expect(month).toMatchObject({ limit_usd: 0.31, limit_tokens: null });
+    expect(month.reserved_usd).toBeCloseTo(0.302, 6);
+    await untilIdle(parley);
+    const after = await getUsage(parley, anna);
+    const [stored] = await parley.database<{ usd: number }[]>`select sum(cost_usd)::float as usd from messages`;
+    expect(after.month.spent_usd).toBeCloseTo(stored?.usd ?? -1, 6);
+    expect(after.month.reserved_usd).toBe(0);
+    await parley.database`update budget_windows set spent_usd = 0.3 where period = 'month'`;
+    const refused = await send(parley, anna, ids[0] ?? "");
+    const secondsLeft = (Date.parse(after.month.ends_at) - Date.now()) / 1000;
+    expect(Math.abs(Number(refused.headers.get("retry-after")) - secondsLeft)).toBeLessThan(5);
+  }, 20_000);
+
+  test("bounds the length of answers; one that fails, or whose conversation goes, leaves nothing reserved", async () => {
+    const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: "100000" });
+    const anna = await parley.register();
+    const [failing = "", gone = ""] = await createConversations(parley, anna, 2);
+    provider.script("one", { fault: "status", status: 500 });
+    await send(parley, anna, failing);
+    await untilIdle(parley);
+    expect((await getUsage(parley, anna)).day).toMatchObject({ spent_tokens: 0, reserved_tokens: 0 });
+    expect(provider.requests.at(-1)?.body.max_output_tokens).toBe(ANSWER_TOKENS);
+
+    provider.script("one", { pieces: Array.from({ length: 20 }, () => "word "), pieceDelayMs: 30 });
+    await send(parley, anna, gone);
+    await Bun.sleep(150);
+    const deleted = await parley.fetch(`/api/v1/conversations/${gone}`, { method: "DELETE", token: anna.access_token });
+    expect(deleted.status).toBe(204);
+    for (let waits = 0; waits < 200; waits += 1) {
+      if ((await getUsage(parley, anna)).day.reserved_tokens === 0) break;
+      await Bun.sleep(25);
+    }
+    const { day } = await getUsage(parley, anna);
+    expect(day.reserved_tokens).toBe(0);
+    expect(day.spent_tokens).toBeGreaterThan(0);
+  }, 20_000);
+
+  test("never concerns the offline model", async () => {
+    const parley = await start({ AI_MODELS: "offline/documents,openai/one", BUDGET_USER_TOKENS_PER_DAY: "101" });
+    const anna = await parley.register();
+    const { id } = await createConversation(parley, anna);
+    for (let n = 0; n < 3; n += 1) expect((await send(parley, anna, id)).status).toBe(201);
+    expect((await send(parley, anna, id, { model: "openai/one" })).status).toBe(429);
+    await untilIdle(parley);
+    expect((await getUsage(parley, anna)).day).toMatchObject({
+      spent_tokens: 0,
+      reserved_tokens: 0,
+      limit_tokens: 101,
+    });
+  }, 20_000);
+
+  test("that is not set limits nothing, and spending is shown all the same", async () => {
+    const parley = await start({});
+    const anna = await parley.register();
+    const { id } = await createConversation(parley, anna);
+    await send(parley, anna, id);
+    await untilIdle(parley);
+    const { day } = await getUsage(parley, anna);
+    expect(day).toMatchObject({ limit_tokens: null, limit_usd: null, reserved_tokens: 0 });
+    expect(day.spent_tokens).toBeGreaterThan(0);
+    expect(day.spent_usd).toBeGreaterThan(0);
+    expect(provider.requests.at(-1)?.body.max_output_tokens).toBeUndefined();
+  }, 20_000);
+});

@@ -1,0 +1,63 @@
+import { expect, test } from "bun:test";
+import { ConfigError, loadConfig } from "../../src/config.ts";
+import { mergePrices, parsePrices } from "../../src/lib/prices.ts";
+
+const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
+
+function findProblems(environment: Record<string, string>): string[] {
+  try {
+    load(environment);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+}
+
+test.each([
+  ["compatible/own=1/2.5,openai/gpt-5.2=0/0", { "compatible/own": { input: 1, output: 2.5 } }],
+  ['{"compatible/own": {"input": 1, "output": 2.5}}', { "compatible/own": { input: 1, output: 2.5 } }],
+  [" compatible/own = 1/2", null],
+  ["own=1/2", null],
+  ["compatible/own=1", null],
+  ["compatible/own=-1/2", null],
+  ["compatible/own=1e9/2", null],
+  ['{"compatible/own": {"input": "1", "output": 2}}', null],
+  ['{"compatible/own": null}', null],
+  ["{", null],
+])("prices %s are read, or refused", (text, expected) => {
+  const prices = parsePrices(text);
+  if (expected === null) expect(prices).toBeNull();
+  else expect(prices).toMatchObject(expected);
+  expect(findProblems({ AI_PRICES: text }).some((problem) => problem.startsWith("AI_PRICES: "))).toBe(
+    expected === null,
+  );
+});
+
+test("given prices go before the built-in ones", () => {
+  const prices = mergePrices("openai/gpt-5.2=7/8");
+  expect(prices["openai/gpt-5.2"]).toEqual({ input: 7, output: 8 });
+  expect(prices["openai/gpt-4o"]).toEqual({ input: 2.5, output: 10 });
+});
+
+test.each([
+  ["BUDGET_USER_TOKENS_PER_DAY", "0"],
+  ["BUDGET_USER_TOKENS_PER_MONTH", "1.5"],
+  ["BUDGET_USER_USD_PER_DAY", "-1"],
+  ["BUDGET_USER_USD_PER_MONTH", "much"],
+])("%s=%s is refused", (name, value) => {
+  expect(findProblems({ [name]: value }).filter((problem) => problem.startsWith(name))).toHaveLength(1);
+});
+
+test("a budget that no answer fits into, or whose cost cannot be known, stops the start", () => {
+  const problems = findProblems({
+    COMPATIBLE_BASE_URL: "http://localhost:1",
+    AI_MODELS: "compatible/own,offline/documents",
+    BUDGET_USER_TOKENS_PER_DAY: "4096",
+    BUDGET_USER_USD_PER_DAY: "0.5",
+  });
+  expect(problems).toHaveLength(2);
+  expect(problems[0]).toStartWith("BUDGET_USER_TOKENS_PER_DAY: ");
+  expect(problems[1]).toStartWith("AI_PRICES: the price of compatible/own ");
+  expect(load({ BUDGET_USER_USD_PER_DAY: "0.5" }).BUDGET_USER_USD_PER_DAY).toBe(0.5);
+});

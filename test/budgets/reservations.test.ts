@@ -1,0 +1,149 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+import { createId } from "../../src/lib/id.ts";
+import { createMetrics } from "../../src/lib/metrics.ts";
+import { Problem } from "../../src/lib/problem.ts";
+import { createBudgetService } from "../../src/modules/budgets/service.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+const MODEL = "compatible/own";
+/** 500 beside the prompt, 100 for its 300 bytes, 400 for the answer. */
+const RESERVED_TOKENS = 1_000;
+
+let database: Database;
+beforeAll(async () => {
+  ({ database } = await createTestDatabase(20));
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+const createService = (tokensPerDay?: number) =>
+  createBudgetService({
+    database,
+    config: { BUDGET_ANSWER_TOKENS: 400, BUDGET_USER_TOKENS_PER_DAY: tokensPerDay },
+    prices: { [MODEL]: { input: 1, output: 2 } },
+    models: [MODEL, "offline/documents"],
+    defaultModel: MODEL,
+    promptTokensMaxOf: () => 100_000,
+    metrics: createMetrics({ version: "test", commit: "test" }),
+  });
+
+async function createUser(): Promise<string> {
+  const id = createId();
+  const email = `${id}@example.com`;
+  await database`
+    insert into users (id, email, email_key, display_name, password_hash) values (${id}, ${email}, ${email}, 'X', 'x')`;
+  return id;
+}
+
+const request = (id: string) => ({
+  payer: { scope: "user" as const, id },
+  model: MODEL,
+  promptBytes: 300,
+  outputTokensMax: null,
+});
+
+const findDay = async (userId: string) => {
+  const [row] = await database<{ spent: number; reserved: number; usd: number }[]>`
+    select spent_tokens as spent, reserved_tokens as reserved, spent_usd::float as usd from budget_windows
+    where scope_id = ${userId} and period = 'day'`;
+  return row;
+};
+
+test("completions at the same time share a budget, and what they did not use is free again", async () => {
+  const budgets = createService(10 * RESERVED_TOKENS);
+  const user = await createUser();
+  const outcomes = await Promise.allSettled(Array.from({ length: 30 }, () => budgets.reserve(request(user))));
+  const granted = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+  const refused = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as Problem] : []));
+  expect(granted).toHaveLength(10);
+  expect(granted[0]?.outputTokensMax).toBe(400);
+  expect(refused.every((problem) => problem instanceof Problem && problem.code === "budget_exceeded")).toBe(true);
+  expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 10 * RESERVED_TOKENS });
+  for (const [index, { id }] of granted.entries())
+    await (index % 2 === 0
+      ? budgets.settle(database, id, user, { usage: { input_tokens: 60, output_tokens: 40 }, costUsd: 0.5 })
+      : budgets.release(id));
+  expect(await findDay(user)).toEqual({ spent: 500, reserved: 0, usd: 2.5 });
+  await budgets.reserve(request(user));
+});
+
+test("a shorter answer reserves less; a longer one is cut to what may be reserved", async () => {
+  const budgets = createService(100_000);
+  const user = await createUser();
+  expect((await budgets.reserve({ ...request(user), outputTokensMax: 10 })).outputTokensMax).toBe(10);
+  expect((await findDay(user))?.reserved).toBe(610);
+  expect((await budgets.reserve({ ...request(user), outputTokensMax: 9_999 })).outputTokensMax).toBe(400);
+});
+
+test("without limits, and of the offline model, nothing is reserved", async () => {
+  const user = await createUser();
+  expect((await createService().reserve({ ...request(user), outputTokensMax: 9_999 })).outputTokensMax).toBe(9_999);
+  await createService(401).reserve({ ...request(user), model: "offline/documents" });
+  expect(await findDay(user)).toBeUndefined();
+});
+
+test("what a dead instance held expires, what a living one holds does not", async () => {
+  const [dead, living] = [createService(100_000), createService(100_000)];
+  const user = await createUser();
+  await dead.reserve(request(user));
+  const { id } = await living.reserve(request(user));
+  await database`update budget_reservations set expires_at = now() - interval '1 s'`;
+  await living.sweep();
+  expect(await findDay(user)).toMatchObject({ spent: 0, reserved: RESERVED_TOKENS });
+  await living.release(id);
+  expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 0 });
+});
+
+test("what was reserved for a generation is free again when that is gone or has ended, and not before", async () => {
+  const budgets = createService(100_000);
+  const user = await createUser();
+  const conversation = createId();
+  await database`insert into conversations (id, kind, reply_mode) values (${conversation}, 'direct', 'never')`;
+  const generations = await Promise.all(
+    ["running", "finished"].map(async (status, index) => {
+      const [id, messageId] = [createId(), createId()];
+      await database`
+        insert into messages (id, conversation_id, seq, role, content) values (${messageId}, ${conversation}, ${index + 1}, 'assistant', '')`;
+      await database`
+        insert into generations (id, message_id, conversation_id, requested_by, status)
+        values (${id}, ${messageId}, ${conversation}, ${user}, ${status})`;
+      return id;
+    }),
+  );
+  for (const generationId of [...generations, createId()])
+    await budgets.reserveAnswer(database, {
+      generationId,
+      userId: user,
+      conversationId: conversation,
+      contentBytes: 300,
+      model: MODEL,
+    });
+  expect((await findDay(user))?.reserved).toBe(3 * RESERVED_TOKENS);
+  await budgets.sweep();
+  expect((await findDay(user))?.reserved).toBe(RESERVED_TOKENS);
+  await database`delete from conversations where id = ${conversation}`;
+  await Promise.all([budgets.sweep(), createService(1_000).sweep()]);
+  expect(await findDay(user)).toMatchObject({ reserved: 0, spent: 0 });
+});
+
+test("what was reserved yesterday is charged to yesterday", async () => {
+  const budgets = createService(100_000);
+  const user = await createUser();
+  const { id } = await budgets.reserve(request(user));
+  await database`update budget_windows set starts_on = starts_on - 1 where scope_id = ${user} and period = 'day'`;
+  await database`update budget_reservations set starts_on = starts_on - 1 where id = ${id}`;
+  await budgets.settle(database, id, user, { usage: { input_tokens: 1, output_tokens: 2 }, costUsd: null });
+  const days = await database`
+    select spent_tokens, reserved_tokens from budget_windows where scope_id = ${user} and period = 'day'`;
+  expect([...days]).toEqual([{ spent_tokens: 3, reserved_tokens: 0 }]);
+});
+
+test("windows of users who are gone are forgotten", async () => {
+  const budgets = createService(100_000);
+  const [stays, goes] = [await createUser(), await createUser()];
+  for (const user of [stays, goes]) await budgets.release((await budgets.reserve(request(user))).id);
+  await database`delete from users where id = ${goes}`;
+  await budgets.forget();
+  expect(await findDay(goes)).toBeUndefined();
+  expect(await findDay(stays)).toBeDefined();
+});

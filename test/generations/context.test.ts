@@ -1,0 +1,140 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Account } from "../support/app.ts";
+import { type Asking, startAsking } from "./start-asking.ts";
+
+let asking: Asking;
+let anna: Account;
+let ben: Account;
+
+beforeAll(async () => {
+  asking = await startAsking();
+  anna = await asking.parley.register(undefined, "Anna");
+  ben = await asking.parley.register(undefined, "Ben");
+});
+afterAll(() => asking.stop());
+beforeEach(() => asking.provider.reset());
+
+const createPrompt = async (template: string, account = anna): Promise<string> => {
+  const answer = await asking.parley.fetch("/api/v1/prompts", {
+    token: account.access_token,
+    json: { name: "p", template },
+  });
+  return ((await answer.json()) as { id: string }).id;
+};
+
+describe("what a model is shown", () => {
+  test("is the messages alone where there is no prompt", async () => {
+    const { id } = await asking.createConversation(anna);
+    await asking.say(anna, id, "Hello?");
+    expect(asking.readShown()).toEqual([{ role: "user", content: "Hello?" }]);
+  });
+
+  test("begins with the rendered prompt, and a preview shows the same", async () => {
+    const prompt_id = await createPrompt("You help {{user.display_name}} with {{conversation.title}} on {{model}}.");
+    const { id } = await asking.createConversation(anna, [], { prompt_id, title: "Tax" });
+    await asking.say(anna, id, "First?");
+    await asking.say(anna, id, "Second?", { reply: false });
+    const preview = await asking.parley.fetch(`/api/v1/prompts/${prompt_id}/preview`, {
+      token: anna.access_token,
+      json: { conversation_id: id },
+    });
+    const { system, messages, model } = (await preview.json()) as {
+      system: string;
+      messages: unknown[];
+      model: string;
+    };
+    expect({ system, model }).toEqual({
+      system: "You help Anna with Tax on compatible/one.",
+      model: "compatible/one",
+    });
+    await asking.say(anna, id, "Third?");
+    const shown = asking.readShown();
+    expect(shown[0]).toEqual({ role: "system", content: system });
+    expect(messages).toEqual([
+      { role: "user", content: "First?" },
+      { role: "assistant", content: "Parley's stand-in answers in several pieces." },
+      { role: "user", content: "Second?" },
+    ]);
+    expect(shown.slice(1, -1)).toEqual(messages.slice(0, -1) as never);
+    expect(shown.at(-1)).toEqual({ role: "user", content: "Second?\n\nThird?" });
+  });
+
+  test("says in a group who speaks, and gives the prompt's author nobody else's preferences", async () => {
+    for (const account of [anna, ben])
+      await asking.parley.fetch("/api/v1/me/preferences", {
+        method: "PUT",
+        token: account.access_token,
+        json: { secret: `of ${account.user.display_name}` },
+      });
+    const prompt_id = await createPrompt("[{{user.display_name}}: {{preferences.secret}}]");
+    const { id } = await asking.createConversation(anna, [ben], { kind: "group", prompt_id });
+    await asking.say(anna, id, "I am here.");
+    expect(asking.readShown()[0]?.content).toStartWith("[Anna: of Anna]");
+    await asking.say(ben, id, "So am I.");
+    const [system, ...turns] = asking.readShown();
+    expect(system?.content).toStartWith("[Ben: ]");
+    expect(system?.content).toContain("Several people");
+    expect(turns.map(({ content }) => content)).toEqual([
+      "Anna: I am here.",
+      "Parley's stand-in answers in several pieces.",
+      "Ben: So am I.",
+    ]);
+  });
+
+  test("has passages of the documents where the conversation asks for them, and the answer names its sources", async () => {
+    const { id } = await asking.createConversation(anna, [], { metadata: { documents: true } });
+    const { reply } = await asking.say(anna, id, "How do I back up the fallback chain of models?");
+    const shown = asking.readShown();
+    expect(shown).toHaveLength(1);
+    expect(shown[0]?.content).toContain("<document path=");
+    expect(shown[0]?.content).toEndWith("How do I back up the fallback chain of models?");
+    const sources = reply?.metadata.sources as { path: string; title: string; heading: string | null }[];
+    expect(sources.length).toBeGreaterThan(0);
+    expect(sources.map(({ path }) => path)).toContain("models.md");
+    for (const { path } of sources) expect(shown[0]?.content).toContain(`<document path="${path}"`);
+    const plain = await asking.createConversation(anna);
+    const other = await asking.say(anna, plain.id, "How do I back up the fallback chain of models?");
+    expect(asking.readShown()[0]?.content).not.toContain("<document");
+    expect(other.reply?.metadata).not.toHaveProperty("sources");
+  });
+
+  test("leaves out what is deleted, and shows what is edited as it is now", async () => {
+    const { id } = await asking.createConversation(anna);
+    const first = await asking.say(anna, id, "Delete me.", { reply: false });
+    const second = await asking.say(anna, id, "Edit me.", { reply: false });
+    const path = `/api/v1/conversations/${id}/messages`;
+    const { access_token: token } = anna;
+    await asking.parley.fetch(`${path}/${first.message.id}`, { method: "DELETE", token });
+    await asking.parley.fetch(`${path}/${second.message.id}`, { method: "PATCH", token, json: { content: "Edited." } });
+    await asking.say(anna, id, "Now?");
+    expect(asking.readShown()).toEqual([{ role: "user", content: "Edited.\n\nNow?" }]);
+  });
+});
+
+describe("a small budget", () => {
+  let small: Asking;
+  let carl: Account;
+
+  beforeAll(async () => {
+    // The last of the chain writes the summaries.
+    small = await startAsking({ AI_CONTEXT_TOKENS: "500", AI_MODELS: "compatible/one,compatible/two" });
+    carl = await small.parley.register();
+  });
+  afterAll(() => small.stop());
+
+  test("holds the newest messages that fit, and always the one that is answered", async () => {
+    const { id } = await small.createConversation(carl);
+    const text = (n: number) => `Number ${n}: ${"some words of padding ".repeat(25)}`;
+    for (let n = 0; n < 6; n += 1) await small.say(carl, id, text(n), { reply: false });
+    await small.say(carl, id, "Which?");
+    const shown = small.readShown();
+    expect(shown).toHaveLength(1);
+    const numbers = [...(shown[0]?.content ?? "").matchAll(/Number (\d)/g)].map(([, n]) => Number(n));
+    expect(numbers.length).toBeGreaterThan(1);
+    expect(numbers.length).toBeLessThan(6);
+    expect(numbers).toEqual([0, 1, 2, 3, 4, 5].slice(-numbers.length));
+    expect(shown[0]?.content).toEndWith("Which?");
+    await small.say(carl, id, "long ".repeat(5_000));
+    expect(small.readShown()).toEqual([{ role: "user", content: "long ".repeat(5_000) }]);
+  });
+});

@@ -1,0 +1,84 @@
+import { type Account, startApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+export type StoredMessage = {
+  id: string;
+  seq: number;
+  content: string;
+  status: string;
+  parent_id: string | null;
+  metadata: Record<string, unknown>;
+};
+export type ShownMessage = { role: string; content: string };
+type Sent = { message: StoredMessage; reply: StoredMessage | null };
+
+/** A Parley whose models are the stand-in's, by Chat Completions: what they are shown can be read back. */
+export async function startAsking(config: Record<string, string> = {}) {
+  const provider = startProviderStandIn();
+  const parley = await startApp({
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0", ...config },
+  });
+
+  async function until<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
+    const endsAtMs = performance.now() + waitMs;
+    for (;;) {
+      const found = await find();
+      if (found !== undefined) return found;
+      if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+      await Bun.sleep(10);
+    }
+  }
+
+  async function waitForAnswer(account: Account, conversationId: string, id: string): Promise<StoredMessage> {
+    return until(async () => {
+      const path = `/api/v1/conversations/${conversationId}/messages/${id}`;
+      const message = (await (await parley.fetch(path, { token: account.access_token })).json()) as StoredMessage;
+      return message.status === "streaming" ? undefined : message;
+    });
+  }
+
+  return {
+    provider,
+    parley,
+    until,
+    createConversation: (owner: Account, members: Account[] = [], input: Record<string, unknown> = {}) =>
+      createConversation(parley, owner, members, { kind: "direct", ...input }),
+
+    /** Sends, and waits for the answer when there is one. */
+    async say(
+      account: Account,
+      conversationId: string,
+      content: string,
+      more: Record<string, unknown> = {},
+    ): Promise<Sent> {
+      const answer = await parley.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+        token: account.access_token,
+        json: { content, reply: true, ...more },
+      });
+      if (answer.status !== 201) throw new Error(`send: ${answer.status} ${await answer.text()}`);
+      const sent = (await answer.json()) as Sent;
+      return { ...sent, reply: sent.reply && (await waitForAnswer(account, conversationId, sent.reply.id)) };
+    },
+
+    /** Has another answer written, and waits for it. */
+    async regenerate(account: Account, conversationId: string, messageId: string): Promise<StoredMessage> {
+      const path = `/api/v1/conversations/${conversationId}/messages/${messageId}/regenerate`;
+      const answer = await parley.fetch(path, { method: "POST", token: account.access_token });
+      const { reply } = (await answer.json()) as Sent;
+      return waitForAnswer(account, conversationId, reply?.id ?? "");
+    },
+
+    /** What a model was shown last. */
+    readShown(model = "one"): ShownMessage[] {
+      return (provider.requestsOf(model).at(-1)?.body.messages ?? []) as ShownMessage[];
+    },
+
+    async stop(): Promise<void> {
+      await parley.stop();
+      provider.stop();
+    },
+  };
+}
+
+export type Asking = Awaited<ReturnType<typeof startAsking>>;

@@ -1,0 +1,135 @@
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "bun:test";
+import { connect } from "node:net";
+import {
+  createEventStream,
+  type EventStream,
+  STREAM_BUFFER_BYTES_MAX,
+  STREAM_HEARTBEAT_MS,
+  STREAM_SLOW_BYTES,
+  STREAM_SLOW_MS,
+} from "../../src/http/event-stream.ts";
+
+afterEach(() => {
+  jest.useRealTimers();
+});
+
+async function readText(response: Response): Promise<string> {
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of response.body ?? []) text += decoder.decode(chunk, { stream: true });
+  return text;
+}
+
+describe("an event stream", () => {
+  test("begins at once, and says something every 15 seconds", async () => {
+    jest.useFakeTimers();
+    let ends = 0;
+    const stream = createEventStream(new Request("http://x/"), null, () => {
+      ends += 1;
+    });
+    jest.advanceTimersByTime(STREAM_HEARTBEAT_MS * 2);
+    stream.write("data: 1\n\n");
+    stream.end();
+    stream.end();
+    stream.write("data: too late\n\n");
+    jest.advanceTimersByTime(STREAM_HEARTBEAT_MS * 2);
+    expect({ ends, hasEnded: stream.hasEnded(), timers: jest.getTimerCount() }).toEqual({
+      ends: 1,
+      hasEnded: true,
+      timers: 0,
+    });
+    expect(await readText(stream.response)).toBe(": connected\n\n: keep-alive\n\n: keep-alive\n\ndata: 1\n\n");
+  });
+
+  test("whose reader had gone before it was made ends, after it was handed out", async () => {
+    const aborter = new AbortController();
+    aborter.abort();
+    let ended: EventStream | undefined;
+    const stream = createEventStream(new Request("http://x/", { signal: aborter.signal }), null, () => {
+      ended = stream;
+    });
+    expect(ended).toBeUndefined();
+    await Promise.resolve();
+    expect(ended).toBe(stream);
+  });
+
+  test("is given up on when its reader is behind for too long, however little more comes", () => {
+    jest.useFakeTimers();
+    const stream = createEventStream(new Request("http://x/"), null, () => {});
+    stream.write("x".repeat(STREAM_SLOW_BYTES + 100_000));
+    stream.write("data: 1\n\n");
+    jest.advanceTimersByTime(STREAM_SLOW_MS);
+    stream.write("data: 2\n\n");
+    expect(stream.hasEnded()).toBe(false);
+    jest.advanceTimersByTime(1);
+    stream.write("data: 3\n\n");
+    expect(stream.hasEnded()).toBe(true);
+  });
+
+  test("and at once when its reader is behind by too much", () => {
+    const stream = createEventStream(new Request("http://x/"), null, () => {});
+    stream.write("x".repeat(STREAM_BUFFER_BYTES_MAX));
+    expect(stream.hasEnded()).toBe(false);
+    stream.write("x".repeat(100_000));
+    stream.write("x");
+    expect(stream.hasEnded()).toBe(true);
+  });
+});
+
+describe("a reader over a connection", () => {
+  const streams: EventStream[] = [];
+  let server: Bun.Server<unknown>;
+  beforeAll(() => {
+    server = Bun.serve({
+      port: 0,
+      idleTimeout: 1,
+      fetch(request, self) {
+        const stream = createEventStream(request, self, () => {});
+        streams.push(stream);
+        return stream.response;
+      },
+    });
+  });
+  afterAll(() => server.stop(true));
+
+  async function open(isReading: boolean) {
+    const socket = connect(server.port ?? 0, "127.0.0.1");
+    let bytes = 0;
+    socket.on("data", (chunk) => {
+      bytes += chunk.length;
+      if (!isReading) socket.pause();
+    });
+    const count = streams.length;
+    socket.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (streams.length === count) await Bun.sleep(5);
+    return { socket, stream: streams.at(-1) as EventStream, bytes: () => bytes };
+  }
+  const piece = `data: ${"x".repeat(100_000)}\n\n`;
+
+  test("who does not read is cut off before much has piled up; who reads gets everything", async () => {
+    const stuck = await open(false);
+    const reader = await open(true);
+    let written = 0;
+    while (!stuck.stream.hasEnded() && written < 1_000) {
+      for (const { stream } of [stuck, reader]) stream.write(piece);
+      written += 1;
+      if (written % 10 === 0) await Bun.sleep(1);
+    }
+    expect(written * piece.length).toBeLessThan(2 * STREAM_BUFFER_BYTES_MAX);
+    expect(reader.stream.hasEnded()).toBe(false);
+    reader.stream.end();
+    while (reader.bytes() < written * piece.length) await Bun.sleep(5);
+    for (const { socket } of [stuck, reader]) socket.destroy();
+  });
+
+  test("who says nothing and hears nothing stays: the server's idle timeout is lifted", async () => {
+    const { socket, stream, bytes } = await open(true);
+    await Bun.sleep(1_500);
+    stream.write("data: still here\n\n");
+    await Bun.sleep(20);
+    expect(stream.hasEnded()).toBe(false);
+    expect(bytes()).toBeGreaterThan(0);
+    socket.destroy();
+    while (!stream.hasEnded()) await Bun.sleep(5);
+  });
+});

@@ -1,0 +1,111 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { type Database, openDatabase } from "../../src/db/client.ts";
+import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+import { listTold, readLog } from "./log.ts";
+
+let instances: TestApp[];
+let pools: Database[];
+let accounts: Account[];
+let ids: string[];
+
+beforeAll(async () => {
+  const shared = await createTestDatabase();
+  const second = openDatabase({ target: shared.target, poolSize: 10 });
+  pools = [shared.database, second];
+  instances = await Promise.all(pools.map((database) => startApp({ database: { ...shared, database } })));
+  const [first] = instances as [TestApp, TestApp];
+  accounts = await Promise.all(["Anna", "Ben"].map((name) => first.register(undefined, name)));
+});
+afterAll(async () => {
+  for (const instance of instances) await instance.stop();
+  for (const pool of pools) await pool.end();
+});
+beforeEach(async () => {
+  const [first] = instances as [TestApp, TestApp];
+  const [anna, ben] = accounts as [Account, Account];
+  ids = await Promise.all([1, 2, 3].map(async () => (await createConversation(first, anna, [ben])).id));
+});
+
+const openAll = (account: Account) =>
+  Promise.all(instances.map((instance) => openSocket(instance.url, { token: account.access_token })));
+const restOf = (instance: number): Rest => createRest(instances[instance] as TestApp, accounts[0] as Account);
+
+describe("two instances on one database", () => {
+  test("number the same conversations without a gap, and never wait for each other in a circle", async () => {
+    const sockets = (await Promise.all(accounts.map(openAll))).flat();
+    const total = 150;
+    const answers = sockets.map(async (socket, sender) => {
+      for (let n = 0; n < total; n += 1) {
+        // Each goes through the conversations in another order.
+        const conversation_id = ids[(n * (sender % 2 ? 1 : 2) + sender) % ids.length];
+        socket.send({
+          type: "message.send",
+          id: `${n}`,
+          conversation_id,
+          content: `${sender}/${n}`,
+          client_message_id: `${sender}/${n}`,
+        });
+        if (n % 25 === 24) await socket.waitFor((frame) => frame.id === `${n}`);
+      }
+      await socket.waitFor((frame) => frame.id === `${total - 1}`);
+      return socket.frames.filter(({ type }) => type !== "ready");
+    });
+    for (const frames of await Promise.all(answers))
+      expect(frames.map(({ type }) => type)).toEqual(Array.from({ length: total }, () => "ack"));
+    const [first] = instances as [TestApp, TestApp];
+    let stored = 0;
+    for (const id of ids) {
+      const log = await readLog(first, id);
+      stored += log.filter(({ type }) => type === "message.created").length;
+      const rows = await first.database<Message[]>`
+        select content, seq from messages where conversation_id = ${id} order by seq`;
+      for (const sender of sockets.keys()) {
+        const numbers = rows.flatMap(({ content }) =>
+          content.startsWith(`${sender}/`) ? Number(content.split("/")[1]) : [],
+        );
+        expect(numbers).toEqual([...numbers].sort((a, b) => a - b));
+      }
+    }
+    expect(stored).toBe(total * sockets.length);
+    const [row] = await first.database`select deadlocks from pg_stat_database where datname = current_database()`;
+    expect(row?.deadlocks).toBe(0);
+    for (const socket of sockets) await socket.close();
+  });
+
+  test("answer the same send with the same message, whoever gets it first", async () => {
+    const [id = ""] = ids;
+    const tries = Array.from({ length: 30 }, async (_, n) => {
+      const input = { content: `${n}`, client_message_id: `same ${n % 5}`, reply: n % 2 === 0 };
+      return restOf(n % 2).ask<SentMessage>("POST", `/conversations/${id}/messages`, input);
+    });
+    const answers = await Promise.all(tries);
+    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 201));
+    for (const group of Map.groupBy(answers, ({ body }) => body.message.client_message_id).values()) {
+      expect(new Set(group.map(({ body }) => JSON.stringify(body.message))).size).toBe(1);
+      expect(new Set(group.map(({ body }) => body.reply?.id ?? null)).size).toBe(1);
+    }
+    const [first] = instances as [TestApp, TestApp];
+    await readLog(first, id);
+    const users = await first.database`select 1 from messages where conversation_id = ${id} and role = 'user'`;
+    expect(users).toHaveLength(5);
+  });
+
+  test("a reader of one gets what the other wrote as soon as its own next push shows the gap", async () => {
+    const [id = ""] = ids;
+    const [first, second] = (await openAll(accounts[1] as Account)) as [TestSocket, TestSocket];
+    for (const socket of [first, second]) await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 });
+    for (let n = 0; n < 20; n += 1)
+      await restOf(1).ask("POST", `/conversations/${id}/messages`, { content: `${n}`, reply: false });
+    await restOf(0).ask("PATCH", `/conversations/${id}`, { title: "here" });
+    const log = await readLog(instances[0] as TestApp, id);
+    await first.waitFor((frame) => frame.seq === log.length);
+    expect(listTold(first.frames, id)).toEqual(log);
+    expect(listTold(second.frames, id)).toEqual(log.slice(0, -1));
+    for (const socket of [first, second]) await socket.close();
+  });
+});

@@ -1,0 +1,39 @@
+import { expect } from "bun:test";
+import type { TestApp } from "../support/app.ts";
+import type { Frame } from "../support/socket.ts";
+
+/** The numbers from 1 to `last`. */
+export const upTo = (last: number): number[] => Array.from({ length: last }, (_, index) => index + 1);
+
+export type StoredEvent = { seq: number; type: string; about: string | null };
+
+/**
+ * What the database says of a conversation, in order.
+ * @throws when its numbers have a gap or a repeat, or when one client id has two messages.
+ */
+export async function readLog({ database }: TestApp, conversationId: string): Promise<StoredEvent[]> {
+  const log = await database<StoredEvent[]>`
+    select seq, 'message.created' as type, id as about from messages where conversation_id = ${conversationId}
+    union all
+    select seq, type, message_id as about from events where conversation_id = ${conversationId} order by seq`;
+  const [row] = await database<{ last_seq: number }[]>`
+    select last_seq from conversations where id = ${conversationId}`;
+  expect(log.map(({ seq }) => seq)).toEqual(upTo(row?.last_seq ?? -1));
+  const twins = await database`
+    select author_id, client_message_id from messages
+    where conversation_id = ${conversationId} and client_message_id is not null group by 1, 2 having count(*) > 1`;
+  expect([...twins]).toEqual([]);
+  return [...log];
+}
+
+/** What a socket was told of a conversation, by its recovery and by pushes, in the order in which it came. */
+export function listTold(frames: readonly Frame[], conversationId: string): StoredEvent[] {
+  return frames
+    .flatMap((frame): Frame[] => (frame.type === "ack" && Array.isArray(frame.events) ? frame.events : [frame]))
+    .filter((frame) => frame.conversation_id === conversationId && frame.seq !== undefined)
+    .map(({ seq, type, data }) => ({
+      seq: seq as number,
+      type,
+      about: type.startsWith("message.") ? String(data?.id) : null,
+    }));
+}

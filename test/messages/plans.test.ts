@@ -1,0 +1,139 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Database, type Sql, withTransaction } from "../../src/db/client.ts";
+import { createId } from "../../src/lib/id.ts";
+import * as conversations from "../../src/modules/conversations/queries.ts";
+import * as messages from "../../src/modules/messages/queries.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+const USERS = 2_000;
+const CONVERSATIONS = 20_000;
+/** One conversation has as many messages as all others together. */
+const BIG = 50_000;
+const SMALL = Math.floor(BIG / (CONVERSATIONS - 1));
+/** Conversations of each user; besides, everybody is in the big one. */
+const OWN = 30;
+
+let database: Database;
+let user: string;
+let big: string;
+let message: string;
+
+beforeAll(async () => {
+  ({ database } = await createTestDatabase());
+  const ids = (count: number) => Array.from({ length: count }, () => createId());
+  const [users, all] = [ids(USERS), ids(CONVERSATIONS)];
+  user = users[0] ?? "";
+  big = all[0] ?? "";
+  await withTransaction(database, async (sql) => {
+    // Without the triggers that check references, which take most of the time.
+    await sql`set local session_replication_role = replica`;
+    await sql`
+    insert into users (id, email, email_key, password_hash, display_name)
+    select id, id || '@example.com', id || '@example.com', '', 'Somebody' from unnest(${users}::uuid[]) id`;
+    await sql`
+    insert into conversations (id, kind, reply_mode, last_seq, updated_at)
+    select id, 'group', 'never', ${BIG * 2}, now() - n * interval '1 minute' from unnest(${all}::uuid[]) with ordinality x (id, n)`;
+    await sql`
+    insert into members (conversation_id, user_id, role)
+    select (${all}::uuid[])[2 + (n * ${OWN} + k) % ${CONVERSATIONS - 1}], u, 'owner'
+    from unnest(${users}::uuid[]) with ordinality x (u, n), generate_series(1, ${OWN}) k
+    union all select ${big}, u, 'owner' from unnest(${users}::uuid[]) u`;
+    await sql`
+    insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
+    select gen_random_uuid(), ${big}, n * 2, 'user', ${users[1] ?? ""}, repeat('x', 100), n::text from generate_series(1, ${BIG}) n`;
+    await sql`
+    insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
+    select gen_random_uuid(), c, n, 'user', ${users[1] ?? ""}, repeat('x', 100), n::text
+    from unnest(${all.slice(1)}::uuid[]) c, generate_series(1, ${SMALL}) n`;
+    await sql`
+    insert into events (conversation_id, seq, type, message_id)
+    select ${big}, n * 2 - 1, 'message.updated', (select id from messages limit 1) from generate_series(1, ${BIG}) n`;
+  });
+  await database`analyze`;
+  const [row] = await database<{ id: string }[]>`
+    select id from messages where conversation_id = ${big} and seq = ${BIG}`;
+  message = row?.id ?? "";
+}, 30_000);
+afterAll(() => database.end());
+
+type Work = { table: string; scanned: number; fetched: number };
+
+/** What one query touched: rows of whole tables, and rows found by an index. Nothing of it is kept. */
+async function measure(work: (sql: Sql) => Promise<unknown>, mode: string): Promise<Work[]> {
+  const undo = new Error("undone");
+  let touched: Work[] = [];
+  await withTransaction(database, async (sql) => {
+    const read = () => sql<Work[]>`
+      select relname as table, seq_tup_read as scanned, coalesce(idx_tup_fetch, 0) as fetched from pg_stat_xact_user_tables`;
+    await sql`select set_config('plan_cache_mode', ${mode}, true), set_config('random_page_cost', '1.1', true)`;
+    const before = new Map((await read()).map((row) => [row.table, row]));
+    await work(sql);
+    touched = (await read()).map(({ table, scanned, fetched }) => ({
+      table,
+      scanned: scanned - (before.get(table)?.scanned ?? 0),
+      fetched: fetched - (before.get(table)?.fetched ?? 0),
+    }));
+    throw undo;
+  }).catch((error: unknown) => {
+    if (error !== undo) throw error;
+  });
+  return touched.filter(({ scanned, fetched }) => scanned + fetched > 0);
+}
+
+const PAGE = 51;
+const sendItem = (): messages.SendItem => ({
+  id: createId(),
+  conversationId: big,
+  authorId: user,
+  clientMessageId: createId(),
+  content: "x",
+  parentId: message,
+  reply: true,
+  isMentioned: false,
+  model: null,
+  answerId: createId(),
+  generationId: createId(),
+});
+const none = { beforeSeq: undefined, afterSeq: undefined };
+
+describe("among a hundred thousand messages", () => {
+  /** Rows that a query may touch in a table at most. */
+  const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
+    ["the newest page of the history", (sql) => messages.listMessages(sql, big, none, PAGE), PAGE],
+    ["a page in the middle", (sql) => messages.listMessages(sql, big, { ...none, beforeSeq: BIG }, PAGE), PAGE],
+    ["a page forward", (sql) => messages.listMessages(sql, big, { ...none, afterSeq: BIG }, PAGE), PAGE],
+    ["the events after a number", (sql) => messages.listEvents(sql, big, BIG, BIG * 2, PAGE), PAGE * 3],
+    ["the last events", (sql) => messages.listEvents(sql, big, BIG * 2 - 20, BIG * 2, 500), 60],
+    ["one message", (sql) => messages.findMessage(sql, message, user), 10],
+    ["an answer to it", (sql) => messages.findAnswer(sql, message), 10],
+    ["a change of it", (sql) => messages.lockMessage(sql, message, user), 10],
+    ["a send", (sql) => messages.sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: null }), 12],
+    [
+      "fifty sends",
+      (sql) =>
+        messages.sendMessages(sql, Array.from({ length: 50 }, sendItem), {
+          defaultModel: "m",
+          budget: null,
+          lease: null,
+        }),
+      50 * 12,
+    ],
+    ["one conversation, with what is unread", (sql) => conversations.findConversation(sql, big, user), 1_002],
+    ["a page of conversations", (sql) => conversations.listConversations(sql, user, null, PAGE), 1_100 + PAGE * SMALL],
+    ["a page of members", (sql) => conversations.listMembers(sql, big, null, PAGE), 2 * PAGE],
+    ["a position", (sql) => conversations.findPosition(sql, big, user), 10],
+    ["a read position", (sql) => conversations.moveReadPosition(sql, big, user, BIG), 10],
+    ["the lock of a conversation", (sql) => conversations.lockMembership(sql, big, user), 10],
+  ];
+
+  test.each(queries)(
+    "%s is found by indexes, also by a plan that is kept for any value",
+    async (_name, query, rowsMax) => {
+      for (const mode of ["force_custom_plan", "force_generic_plan"])
+        for (const { table, scanned, fetched } of await measure(query, mode)) {
+          expect({ mode, table, scanned }).toEqual({ mode, table, scanned: 0 });
+          expect({ mode, table, fetched: Math.min(fetched, rowsMax) }).toEqual({ mode, table, fetched });
+        }
+    },
+  );
+});

@@ -1,0 +1,206 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import type { Message } from "../../src/modules/messages/model.ts";
+import { readAnswer } from "../acceptance/reader.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+import { listTold, readLog } from "./log.ts";
+
+/** Anna owns the conversations; Ben writes in them all the time; Carl comes and goes. */
+type Person = { rest: Rest; socket: TestSocket };
+let parley: TestApp;
+let people: Person[];
+
+beforeAll(async () => {
+  parley = await startApp();
+  people = await Promise.all(
+    ["Anna", "Ben", "Carl"].map(async (name) => {
+      const account = await parley.register(undefined, name);
+      return {
+        rest: createRest(parley, account),
+        socket: await openSocket(parley.url, { token: account.access_token }),
+      };
+    }),
+  );
+});
+afterAll(() => parley.stop());
+
+type Step =
+  | { kind: "send"; person: number; place: number; clientId: number; parent: number | null; reply: boolean }
+  | { kind: "post"; person: number; place: number; clientId: number }
+  | { kind: "edit" | "delete"; person: number; pick: number }
+  | { kind: "role"; place: number; role: "member" | "viewer" | "owner" | null }
+  | { kind: "title"; place: number }
+  | { kind: "subscribe"; person: number; place: number }
+  | { kind: "settle" };
+
+const person = fc.integer({ min: 0, max: 2 });
+const place = fc.integer({ min: 0, max: 1 });
+const pick = fc.nat(50);
+const clientId = fc.integer({ min: 0, max: 12 });
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      kind: fc.constant("send" as const),
+      person,
+      place,
+      clientId,
+      parent: fc.option(pick, { freq: 4 }),
+      reply: fc.nat(5).map((n) => n === 0),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant("post" as const), person, place, clientId }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constantFrom("edit" as const, "delete" as const), person, pick }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("role" as const),
+      place,
+      role: fc.constantFrom("member" as const, "viewer" as const, "owner" as const, null),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("title" as const), place }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("subscribe" as const), person, place }) },
+  { weight: 2, arbitrary: fc.constant<Step>({ kind: "settle" }) },
+);
+
+let round = 0;
+/** How long the last push may take after the last answer. */
+const TOLD_WITHIN_MS = 2_000;
+
+/** Runs the steps, none of which waits for another unless it says so, and returns what was answered. */
+async function run(steps: Step[], ids: string[]) {
+  const sent: { key: string; sender: number; place: number; message: Message; duplicate: boolean }[] = [];
+  const known: Message[] = [];
+  const watchers: { socket: TestSocket; id: string }[] = [];
+  let running: Promise<unknown>[] = [];
+  const [anna] = people as [Person, Person, Person];
+  const carl = people[2]?.rest.id ?? "";
+  /** Only refusals that the rules ask for; everything else is a fault. */
+  const accept = (status: number) => {
+    if (![200, 201, 204, 403, 404, 409].includes(status)) throw new Error(`answered ${status}`);
+  };
+
+  for (const [index, one] of steps.entries()) {
+    const id = "place" in one ? (ids[one.place] ?? "") : "";
+    const { rest, socket } = ("person" in one ? people[one.person] : undefined) ?? anna;
+    const perform = async (): Promise<void> => {
+      if (one.kind === "send") {
+        const parent = one.parent === null ? undefined : known[one.parent % Math.max(1, known.length)];
+        const answer = await socket.ask({
+          type: "message.send",
+          id: `${round}/${index}`,
+          conversation_id: id,
+          content: `${index}`,
+          client_message_id: `${one.clientId}`,
+          reply: one.reply,
+          ...(parent?.conversation_id === id && { parent_id: parent.id }),
+        });
+        if (answer.type === "error") return expect(["forbidden", "not_found"]).toContain(answer.code as string);
+        const message = answer.message as Message;
+        known.push(message);
+        const key = `${one.person}/${one.place}/${one.clientId}`;
+        sent.push({ key, sender: one.person, place: one.place, message, duplicate: answer.duplicate === true });
+      } else if (one.kind === "post") {
+        const input = { content: `${index}`, client_message_id: `${one.clientId}`, reply: false };
+        const { status, body } = await rest.ask<{ message: Message }>("POST", `/conversations/${id}/messages`, input);
+        accept(status);
+        const key = `${one.person}/${one.place}/${one.clientId}`;
+        // Over REST nothing is promised about order, so these count as repeats.
+        if (status === 201)
+          sent.push({ key, sender: one.person, place: one.place, message: body.message, duplicate: true });
+      } else if (one.kind === "edit" || one.kind === "delete") {
+        const message = known[one.pick % Math.max(1, known.length)];
+        if (!message) return;
+        const at = `/conversations/${message.conversation_id}/messages/${message.id}`;
+        const edit = one.kind === "edit";
+        accept((await rest.ask(edit ? "PATCH" : "DELETE", at, edit ? { content: `edit ${index}` } : undefined)).status);
+      } else if (one.kind === "role") {
+        const members = `/conversations/${id}/members`;
+        if (one.role) accept((await anna.rest.ask("POST", members, { user_id: carl, role: one.role })).status);
+        else accept((await anna.rest.ask("DELETE", `${members}/${carl}`)).status);
+      } else if (one.kind === "title") {
+        accept((await anna.rest.ask("PATCH", `/conversations/${id}`, { title: `${index}` })).status);
+      } else if (one.kind === "subscribe" && rest.id !== carl) {
+        const late = await openSocket(parley.url, { token: rest.account.access_token });
+        watchers.push({ socket: late, id });
+        await late.ask({ type: "subscribe", conversation_id: id, after_seq: 0 });
+      }
+    };
+    if (one.kind === "settle") await Promise.all(running.splice(0));
+    else running.push(perform());
+  }
+  await Promise.all(running);
+  running = [];
+  while ((await countStreaming(ids)) > 0) await Bun.sleep(5);
+  return { sent, watchers };
+}
+
+async function countStreaming(ids: string[]): Promise<number> {
+  const rows = await parley.database`
+    select 1 from messages where conversation_id = any (${ids}) and status = 'streaming'`;
+  return rows.length;
+}
+
+describe("whatever people do at the same time", () => {
+  test("numbers have no gap, each client id one message, each sender their order, and each reader the same story", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
+        round += 1;
+        const [anna, ben, carl] = people as [Person, Person, Person];
+        const ids = await Promise.all(
+          [0, 1].map(async () => {
+            const conversation = await createConversation(parley, anna.rest.account, [
+              ben.rest.account,
+              carl.rest.account,
+            ]);
+            return conversation.id;
+          }),
+        );
+        for (const conversation_id of ids)
+          await anna.socket.ask({
+            type: "subscribe",
+            conversation_id,
+            after_seq: 0,
+            id: `s${round}${conversation_id}`,
+          });
+
+        const { sent, watchers } = await run(steps, ids);
+
+        for (const [index, id] of ids.entries()) {
+          const log = await readLog(parley, id);
+          const last = log.length;
+          for (const { socket } of [{ socket: anna.socket }, ...watchers.filter((watcher) => watcher.id === id)]) {
+            const deadlineMs = performance.now() + TOLD_WITHIN_MS;
+            while (listTold(socket.frames, id).length < last && performance.now() < deadlineMs) await Bun.sleep(2);
+            expect(listTold(socket.frames, id)).toEqual(log);
+            for (const { about } of log.filter(({ type }) => type === "message.completed"))
+              expect(readAnswer(socket.frames, about ?? "").final).toMatchObject({ status: "complete" });
+          }
+          for (const sender of people.keys()) {
+            const fresh = sent.filter((one) => one.sender === sender && one.place === index && !one.duplicate);
+            const order = fresh.map(({ message }) => Number(message.content));
+            const numbers = fresh
+              .sort((a, b) => a.message.seq - b.message.seq)
+              .map(({ message }) => Number(message.content));
+            expect(numbers).toEqual([...order].sort((a, b) => a - b));
+          }
+        }
+        const byKey = Map.groupBy(sent, ({ key }) => key);
+        for (const repeats of byKey.values()) {
+          expect(new Set(repeats.map(({ message }) => message.id)).size).toBe(1);
+          expect(new Set(repeats.map(({ message }) => message.seq)).size).toBe(1);
+        }
+        for (const { socket } of watchers) await socket.close();
+        for (const conversation_id of ids) await anna.socket.ask({ type: "unsubscribe", conversation_id });
+        anna.socket.frames.length = 0;
+      }),
+      { numRuns: 25, interruptAfterTimeLimit: 15_000 },
+    );
+    const [row] = await parley.database`select deadlocks from pg_stat_database where datname = current_database()`;
+    expect(row?.deadlocks).toBe(0);
+  }, 20_000);
+});

@@ -1,0 +1,442 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import OpenAI, { APIError } from "openai";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+let client: OpenAI;
+
+/** A Parley of its own for each test: models that fail are passed over for a while. */
+beforeEach(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      ANTHROPIC_API_KEY: "sk-ant-test",
+      ANTHROPIC_BASE_URL: provider.anthropicUrl,
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "openai/one,anthropic/two,compatible/three",
+      AI_MAX_RETRIES: "0",
+      AI_FIRST_TOKEN_TIMEOUT_MS: "2000",
+      AI_IDLE_TIMEOUT_MS: "2000",
+    },
+  });
+  anna = await parley.register();
+  client = connect(anna.access_token);
+});
+afterEach(async () => {
+  await parley.stop();
+  provider.stop();
+});
+
+const connect = (apiKey: string) => new OpenAI({ apiKey, baseURL: `${parley.url}/v1`, maxRetries: 0 });
+const models = ["openai/one", "anthropic/two", "compatible/three"];
+const hello = [{ role: "user" as const, content: "Hello" }];
+const lookUp = {
+  type: "function" as const,
+  function: { name: "look_up", description: "Looks it up.", parameters: { type: "object", properties: {} } },
+};
+
+/** The chunks as they were sent, and how the stream ended. */
+async function readRaw(body: object): Promise<{ chunks: Record<string, unknown>[]; isDone: boolean; text: string }> {
+  const response = await parley.fetch("/v1/chat/completions", {
+    token: anna.access_token,
+    json: { model: "openai/one", messages: hello, stream: true, ...body },
+  });
+  expect(response.headers.get("content-type")).toStartWith("text/event-stream");
+  const text = await response.text();
+  const datas = text.split("\n\n").filter((event) => event.startsWith("data: "));
+  const isDone = datas.at(-1) === "data: [DONE]";
+  const chunks = datas.slice(0, isDone ? -1 : undefined).map((data) => JSON.parse(data.slice(6)));
+  return { chunks, isDone, text };
+}
+
+async function failureOf(work: Promise<unknown>): Promise<APIError> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof APIError) return error;
+    throw error;
+  }
+  throw new Error("It did not fail.");
+}
+
+describe("models", () => {
+  test("are listed as OpenAI lists them", async () => {
+    const list = await client.models.list();
+    expect(list.data).toEqual(
+      models.map((id) => ({ id, object: "model", created: 0, owned_by: id.split("/")[0] ?? "" })),
+    );
+  });
+
+  test("are found one by one, the slash encoded or raw", async () => {
+    expect(await client.models.retrieve("anthropic/two")).toMatchObject({ id: "anthropic/two", object: "model" });
+    const raw = await parley.fetch("/v1/models/anthropic/two", { token: anna.access_token });
+    expect(await raw.json()).toMatchObject({ id: "anthropic/two" });
+    expect(await failureOf(client.models.retrieve("openai/none"))).toMatchObject({
+      status: 404,
+      code: "model_not_found",
+    });
+  });
+});
+
+describe("a completion", () => {
+  test.each(models)("of %s comes whole, with its usage", async (model) => {
+    provider.script(model.split("/")[1] ?? "", { text: "Grüße aus Parley – 🦊." });
+    const completion = await client.chat.completions.create({
+      model,
+      messages: [{ role: "developer", content: "Be brief." }, ...hello],
+      temperature: 0.5,
+      top_p: 0.9,
+      max_tokens: 5,
+      max_completion_tokens: 77,
+      seed: 1,
+      stop: null,
+    });
+    expect(completion).toMatchObject({
+      object: "chat.completion",
+      model,
+      choices: [
+        {
+          index: 0,
+          finish_reason: "stop",
+          message: { role: "assistant", content: "Grüße aus Parley – 🦊.", refusal: null },
+        },
+      ],
+    });
+    expect(completion.id).toMatch(/^chatcmpl-[0-9a-f-]{36}$/);
+    expect(Math.abs(completion.created - Date.now() / 1000)).toBeLessThan(10);
+    const { prompt_tokens = 0, completion_tokens = 0, total_tokens = 0 } = completion.usage ?? {};
+    expect(prompt_tokens).toBeGreaterThan(0);
+    expect(total_tokens).toBe(prompt_tokens + completion_tokens);
+    const sent = provider.requests.at(-1)?.body ?? {};
+    expect(sent).toMatchObject({ temperature: 0.5, top_p: 0.9 });
+    expect(JSON.stringify(sent)).toContain(":77");
+    expect(JSON.stringify(sent)).toContain("Be brief.");
+    expect(JSON.stringify(sent)).not.toContain("seed");
+  });
+
+  test("comes from the next model when the first is down", async () => {
+    provider.script("one", { fault: "status", status: 500 });
+    provider.script("two", { text: "I am the second." });
+    const completion = await client.chat.completions.create({ model: "openai/one", messages: hello });
+    expect(completion).toMatchObject({
+      model: "anthropic/two",
+      choices: [{ message: { content: "I am the second." } }],
+    });
+  });
+
+  test("text in parts is joined", async () => {
+    await client.chat.completions.create({
+      model: "compatible/three",
+      messages: [
+        {
+          role: "user",
+          content: [
+            { type: "text", text: "one" },
+            { type: "text", text: "two" },
+          ],
+        },
+      ],
+      stop: "END",
+    });
+    expect(provider.requests.at(-1)?.body).toMatchObject({
+      messages: [{ role: "user", content: "one\ntwo" }],
+      stop: ["END"],
+    });
+  });
+});
+
+describe("a stream", () => {
+  test.each(models)("of %s arrives in pieces", async (model) => {
+    provider.script(model.split("/")[1] ?? "", { pieces: ["The ", "quick ", "fox 🦊"], pieceDelayMs: 20 });
+    const stream = await client.chat.completions.create({
+      model,
+      messages: hello,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    const chunks = [];
+    for await (const chunk of stream) chunks.push(chunk);
+    expect(chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join("")).toBe("The quick fox 🦊");
+    expect(chunks.length).toBe(6);
+    expect(new Set(chunks.map(({ id, created, model: name }) => `${id} ${created} ${name}`)).size).toBe(1);
+    expect(chunks[0]?.choices[0]?.delta).toMatchObject({ role: "assistant" });
+    expect(chunks.map(({ choices }) => choices[0]?.finish_reason ?? null)).toEqual([
+      null,
+      null,
+      null,
+      null,
+      "stop",
+      null,
+    ]);
+    expect(chunks.slice(0, -1).every(({ usage }) => usage === null)).toBe(true);
+    const last = chunks.at(-1);
+    expect(last?.choices).toEqual([]);
+    expect(last?.usage?.completion_tokens).toBe(3);
+    expect(last?.usage?.total_tokens).toBe((last?.usage?.prompt_tokens ?? 0) + 3);
+  });
+
+  test("ends with its mark, and has no usage unless it is asked for", async () => {
+    const { chunks, isDone } = await readRaw({});
+    expect(isDone).toBe(true);
+    expect(chunks.every((chunk) => !("usage" in chunk))).toBe(true);
+  });
+
+  test("does not show a failover before the first text", async () => {
+    provider.script("one", { fault: "no_end_marker", after: 0 });
+    provider.script("two", { text: "Here I am." });
+    const { chunks, isDone } = await readRaw({});
+    expect(
+      chunks.map(({ choices }) => (choices as { delta: { content?: string } }[])[0]?.delta.content ?? "").join(""),
+    ).toBe("Here I am.");
+    expect(chunks[0]?.model).toBe("anthropic/two");
+    expect(isDone).toBe(true);
+  });
+
+  test("goes on with the next model after it", async () => {
+    provider.script("one", { pieces: ["The capital ", "is ", "never sent"], fault: "cut", after: 2 });
+    provider.script("two", { text: "Paris." });
+    const runner = client.chat.completions.stream({ model: "openai/one", messages: hello });
+    expect(await runner.finalContent()).toBe("The capital is Paris.");
+  });
+
+  test("that breaks for good says so, and has no end mark", async () => {
+    for (const model of ["one", "two", "three"]) provider.script(model, { text: "a b c d", fault: "cut", after: 1 });
+    const { chunks, isDone, text } = await readRaw({});
+    expect(isDone).toBe(false);
+    expect(chunks.at(-1)).toEqual({
+      error: {
+        message: "The model cannot be reached at the moment.",
+        type: "server_error",
+        param: null,
+        code: "provider_unavailable",
+      },
+    });
+    expect(text).not.toContain(FOREIGN_TEXT);
+    const error = await failureOf(
+      (async () => {
+        const stream = await client.chat.completions.create({ model: "openai/one", messages: hello, stream: true });
+        for await (const _ of stream);
+      })(),
+    );
+    expect(error.code).toBe("provider_unavailable");
+  });
+
+  test("cannot take back a turn with a broken tool call", async () => {
+    provider.script("one", { pieces: ["Let me ", "look"], fault: "tool_call_cut", after: 2 });
+    provider.script("two", { text: "Something else." });
+    const { chunks, isDone, text } = await readRaw({ tools: [lookUp] });
+    expect(isDone).toBe(false);
+    expect(text).not.toContain("Something else.");
+    expect(chunks.at(-1)).toMatchObject({ error: { code: "provider_unavailable" } });
+  });
+
+  test("is ended at the provider when its reader leaves", async () => {
+    provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
+    const stream = await client.chat.completions.create({ model: "openai/one", messages: hello, stream: true });
+    let chunks = 0;
+    for await (const _ of stream) {
+      chunks += 1;
+      if (chunks === 5) break;
+    }
+    for (let waits = 0; waits < 100 && !provider.requests[0]?.aborted; waits += 1) await Bun.sleep(20);
+    expect(provider.requests[0]?.aborted).toBe(true);
+  });
+
+  test("so is an answer that was to come whole", async () => {
+    provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
+    const abort = new AbortController();
+    const asked = client.chat.completions.create({ model: "openai/one", messages: hello }, { signal: abort.signal });
+    asked.catch(() => {});
+    for (let waits = 0; waits < 100 && provider.requests.length === 0; waits += 1) await Bun.sleep(20);
+    abort.abort();
+    for (let waits = 0; waits < 100 && !provider.requests[0]?.aborted; waits += 1) await Bun.sleep(20);
+    expect(provider.requests[0]?.aborted).toBe(true);
+  });
+});
+
+describe("tools", () => {
+  test.each(models)("%s: calls come back, and their results go on", async (model) => {
+    const script = { text: "One moment.", toolCalls: [{ name: "look_up", arguments: '{"word":"fox"}' }] };
+    provider.script(model.split("/")[1] ?? "", script, { text: "A fox is red." });
+    const first = await client.chat.completions.create({
+      model,
+      messages: hello,
+      tools: [lookUp],
+      tool_choice: "auto",
+    });
+    const [choice] = first.choices;
+    expect(choice?.finish_reason).toBe("tool_calls");
+    expect(choice?.message.content).toBe("One moment.");
+    const [call] = choice?.message.tool_calls ?? [];
+    expect(call).toEqual({
+      id: expect.any(String),
+      type: "function",
+      function: { name: "look_up", arguments: '{"word":"fox"}' },
+    });
+    const second = await client.chat.completions.create({
+      model,
+      messages: [...hello, choice?.message as never, { role: "tool", tool_call_id: call?.id ?? "", content: "red" }],
+      tools: [lookUp],
+    });
+    expect(second.choices[0]?.message.content).toBe("A fox is red.");
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('"red"');
+  });
+
+  test("calls are streamed, and what is no JSON is passed on as it is", async () => {
+    provider.script("one", {
+      toolCalls: [
+        { name: "look_up", arguments: '{"word":"fox"}' },
+        { name: "look_up", arguments: "{no JSON" },
+      ],
+    });
+    const runner = client.chat.completions.stream({ model: "openai/one", messages: hello, tools: [lookUp] });
+    const { choices } = await runner.finalChatCompletion();
+    expect(choices[0]?.finish_reason).toBe("tool_calls");
+    expect(choices[0]?.message.tool_calls?.map((call) => call.type === "function" && call.function.arguments)).toEqual([
+      '{"word":"fox"}',
+      "{no JSON",
+    ]);
+  });
+});
+
+describe("errors", () => {
+  test("have OpenAI's shape for a wrong or missing key", async () => {
+    const error = await failureOf(connect("wrong").models.list());
+    expect(error).toMatchObject({ status: 401, code: "invalid_api_key", type: "invalid_request_error" });
+    const response = await parley.fetch("/v1/chat/completions", { json: {} });
+    expect(response.status).toBe(401);
+    expect(response.headers.get("content-type")).toStartWith("application/json");
+    expect(response.headers.get("x-request-id")).toBeTruthy();
+    expect(Object.keys(((await response.json()) as { error: object }).error).sort()).toEqual([
+      "code",
+      "message",
+      "param",
+      "type",
+    ]);
+  });
+
+  test("an unknown model is 404", async () => {
+    const error = await failureOf(client.chat.completions.create({ model: "openai/none", messages: hello }));
+    expect(error).toMatchObject({ status: 404, code: "model_not_found", param: "model" });
+  });
+
+  test("an address that is not there, and a method it does not take", async () => {
+    const absent = await parley.fetch("/v1/embeddings", { token: anna.access_token, json: {} });
+    expect([absent.status, ((await absent.json()) as { error: { code: string } }).error.code]).toEqual([
+      404,
+      "not_found",
+    ]);
+    const wrong = await parley.fetch("/v1/models", { token: anna.access_token, method: "DELETE" });
+    expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
+    expect(await wrong.json()).toMatchObject({ error: { code: "method_not_allowed" } });
+  });
+
+  const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
+  test.each<[string, Record<string, unknown>, string | null]>([
+    ["no messages", { messages: [] }, "messages"],
+    ["messages that are none", { messages: "Hello" }, "messages"],
+    ["a wrong role", { messages: [{ role: "robot", content: "x" }] }, "messages[0].role"],
+    ["no content", { messages: [{ role: "user" }] }, "messages[0].content"],
+    [
+      "an image",
+      { messages: [{ role: "user", content: [{ type: "image_url", image_url: {} }] }] },
+      "messages[0].content[0].type",
+    ],
+    [
+      "a result without its call",
+      { messages: [...hello, { role: "tool", tool_call_id: "c1", content: "x" }] },
+      "messages[1].role",
+    ],
+    [
+      "a result of another call",
+      {
+        messages: [
+          { role: "assistant", tool_calls: [call] },
+          { role: "tool", tool_call_id: "c2", content: "x" },
+        ],
+      },
+      "messages[1].role",
+    ],
+    [
+      "a result without the id",
+      {
+        messages: [
+          { role: "assistant", tool_calls: [call] },
+          { role: "tool", content: "x" },
+        ],
+      },
+      "messages[1].tool_call_id",
+    ],
+    ["two answers", { n: 2 }, "n"],
+    ["a temperature beyond", { temperature: 3 }, "temperature"],
+    ["no tokens", { max_tokens: 0 }, "max_tokens"],
+    ["five stops", { stop: ["a", "b", "c", "d", "e"] }, "stop"],
+    [
+      "a tool with a strange name",
+      { tools: [{ type: "function", function: { name: "a b" } }] },
+      "tools[0].function.name",
+    ],
+    ["two tools of one name", { tools: [lookUp, lookUp] }, "tools"],
+    [
+      "a choice of no tool",
+      { tools: [lookUp], tool_choice: { type: "function", function: { name: "g" } } },
+      "tool_choice.function.name",
+    ],
+    ["a strange conversation", { metadata: { conversation_id: "7" } }, "metadata.conversation_id"],
+    ["NUL", { messages: [{ role: "user", content: "a\0b" }] }, "messages[0].content"],
+  ])("%s is 400", async (_name, body, param) => {
+    const response = await parley.fetch("/v1/chat/completions", {
+      token: anna.access_token,
+      json: { model: "openai/one", messages: hello, ...body },
+    });
+    expect(response.status).toBe(400);
+    const { error } = (await response.json()) as { error: { type: string; param: string | null; message: string } };
+    expect(error).toMatchObject({ type: "invalid_request_error", param, message: expect.any(String) });
+    expect(provider.requests.length).toBe(0);
+  });
+
+  test("a body that is no JSON, of another type, or of 2 MB", async () => {
+    const send = (body: string, type: string) =>
+      fetch(`${parley.url}/v1/chat/completions`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${anna.access_token}`, "content-type": type },
+        body,
+      });
+    const large = JSON.stringify({ model: "openai/one", messages: [{ role: "user", content: "x".repeat(2_000_000) }] });
+    const answers = await Promise.all([
+      send("{", "application/json"),
+      send("{}", "text/plain"),
+      send(large, "application/json"),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual([400, 415, 413]);
+    for (const answer of answers)
+      expect(await answer.json()).toMatchObject({ error: { type: "invalid_request_error" } });
+  });
+
+  test.each([
+    ["one that is down", { fault: "status", status: 500 }, 503, "provider_unavailable"],
+    ["one that refuses", { fault: "status", status: 400 }, 400, "provider_refused"],
+    ["one that has no room", { fault: "status", status: 429, retryAfter: "3600" }, 429, "provider_rate_limited"],
+    ["one with a wrong key", { fault: "status", status: 401 }, 503, "provider_unauthorized"],
+  ] as const)(
+    "of models, %s: the status is ours, streamed or not, and nothing foreign is told",
+    async (_name, script, status, code) => {
+      for (const model of ["one", "two", "three"]) provider.script(model, script);
+      for (const stream of [false, true]) {
+        const response = await parley.fetch("/v1/chat/completions", {
+          token: anna.access_token,
+          json: { model: "openai/one", messages: hello, stream },
+        });
+        const text = await response.text();
+        expect([response.status, JSON.parse(text).error.code]).toEqual([status, code]);
+        expect(text).not.toContain(FOREIGN_TEXT);
+      }
+    },
+  );
+});

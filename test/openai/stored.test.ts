@@ -1,0 +1,213 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import OpenAI from "openai";
+import type { Message } from "../../src/modules/messages/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { openSocket } from "../support/socket.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+let ben: Account;
+let outsider: Account;
+let conversation_id: string;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
+  });
+  [anna, ben, outsider] = await Promise.all([parley.register(), parley.register(), parley.register()]);
+});
+beforeEach(async () => {
+  provider.reset();
+  conversation_id = (await createConversation(parley, anna, [ben])).id;
+});
+afterAll(async () => {
+  await parley.stop();
+  provider.stop();
+});
+
+const ask = (more: object = {}, signal?: AbortSignal) =>
+  new OpenAI({ apiKey: anna.access_token, baseURL: `${parley.url}/v1`, maxRetries: 0 }).chat.completions.create(
+    {
+      model: "compatible/one",
+      messages: [
+        { role: "system", content: "Only of this request." },
+        { role: "user", content: "What is a fox?" },
+      ],
+      metadata: { conversation_id },
+      ...more,
+    },
+    { signal },
+  );
+const messages = async (): Promise<Message[]> => {
+  const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
+  return ((await answer.json()) as { data: Message[] }).data;
+};
+async function until(check: () => Promise<boolean>): Promise<void> {
+  for (let waits = 0; !(await check()); waits += 1) {
+    if (waits > 100) throw new Error("It did not happen.");
+    await Bun.sleep(30);
+  }
+}
+
+describe("an exchange that names a conversation", () => {
+  test("is stored as two messages, and pushed to those who listen", async () => {
+    provider.script("one", { text: "A red animal." });
+    const socket = await openSocket(parley.url, { token: ben.access_token });
+    await socket.ask({ type: "subscribe", conversation_id });
+    const completion = await ask();
+    const [question, answer, ...rest] = await messages();
+    expect(rest).toEqual([]);
+    expect(question).toMatchObject({ role: "user", content: "What is a fox?", author: { id: anna.user.id } });
+    expect(answer).toMatchObject({
+      id: completion.id.replace("chatcmpl-", ""),
+      role: "assistant",
+      content: "A red animal.",
+      status: "complete",
+      model: "compatible/one",
+      finish_reason: "stop",
+      parent_id: question?.id ?? "",
+      metadata: { models: ["compatible/one"] },
+      usage: { output_tokens: 3 },
+    });
+    await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "assistant");
+    const created = socket.frames.filter(({ type }) => type === "message.created");
+    expect(created.map(({ data }) => data)).toEqual([question, answer] as never);
+    expect((answer?.seq ?? 0) - (question?.seq ?? 0)).toBe(1);
+    await socket.close();
+  });
+
+  test("goes on when its reader leaves", async () => {
+    provider.script("one", { text: "one two three four five six seven eight", pieceDelayMs: 40 });
+    const abort = new AbortController();
+    const stream = await ask({ stream: true }, abort.signal);
+    for await (const _ of stream as unknown as AsyncIterable<unknown>) break;
+    abort.abort();
+    await until(async () => (await messages()).length === 2);
+    expect((await messages())[1]).toMatchObject({
+      content: "one two three four five six seven eight",
+      status: "complete",
+    });
+  });
+
+  test("keeps what was shown when the model breaks off", async () => {
+    provider.script("one", { pieces: ["A red ", "animal"], fault: "cut", after: 1 });
+    const stream = (await ask({ stream: true })) as unknown as AsyncIterable<unknown>;
+    const read = async () => {
+      for await (const _ of stream);
+    };
+    await expect(read()).rejects.toThrow();
+    await until(async () => (await messages()).length === 2);
+    expect((await messages())[1]).toMatchObject({
+      content: "A red ",
+      status: "failed",
+      finish_reason: "error",
+      error: { code: "provider_unavailable" },
+    });
+  });
+
+  test("leaves nothing when no model answers", async () => {
+    provider.script("one", { fault: "status", status: 500 });
+    await expect(Promise.resolve(ask())).rejects.toMatchObject({ status: 503 });
+    await until(async () => provider.requests.length > 0);
+    await Bun.sleep(50);
+    expect(await messages()).toEqual([]);
+  });
+
+  test("keeps the calls that the client is to carry out", async () => {
+    provider.script("one", { toolCalls: [{ name: "look_up", arguments: "{}" }] });
+    await ask({ tools: [{ type: "function", function: { name: "look_up" } }] });
+    const [, answer] = await messages();
+    expect(answer).toMatchObject({
+      content: "",
+      finish_reason: "tool_calls",
+      metadata: { tool_calls: [{ type: "function", function: { name: "look_up", arguments: "{}" } }] },
+    });
+  });
+
+  test("is cut off by a shutdown that has no time left, and kept", async () => {
+    const shared = await createTestDatabase();
+    const other = await startApp({
+      database: shared,
+      config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/slow", AI_MAX_RETRIES: "0" },
+    });
+    const { access_token: token, ...account } = await other.register();
+    const { id } = await createConversation(other, { access_token: token, ...account });
+    provider.script("slow", { pieces: Array(2_000).fill("word "), pieceDelayMs: 10 });
+    const ask = (metadata: object) =>
+      other.fetch("/v1/chat/completions", {
+        token,
+        json: { model: "compatible/slow", messages: [{ role: "user", content: "Talk." }], stream: true, metadata },
+      });
+    const streams = await Promise.all([ask({}), ask({ conversation_id: id })]);
+    const texts = Promise.all(streams.map((stream) => stream.text()));
+    await other.stop();
+    for (const text of await texts) {
+      expect(text).not.toContain("[DONE]");
+      expect(text).toContain('"code":"draining"');
+    }
+    const [answer] = await shared.database<{ status: string; content: string }[]>`
+      select status, content from messages where conversation_id = ${id} and role = 'assistant'`;
+    expect(answer).toMatchObject({ status: "cancelled", content: expect.stringMatching(/^word /) });
+    await shared.database.end({ timeout: 1 });
+  });
+
+  test("is for members who may write", async () => {
+    const path = "/v1/chat/completions";
+    const json = {
+      model: "compatible/one",
+      messages: [{ role: "user", content: "Hello" }],
+      metadata: { conversation_id },
+    };
+    const strange = await parley.fetch(path, { token: outsider.access_token, json });
+    expect([strange.status, ((await strange.json()) as { error: { code: string } }).error.code]).toEqual([
+      404,
+      "not_found",
+    ]);
+    await parley.fetch(`/api/v1/conversations/${conversation_id}/members`, {
+      token: anna.access_token,
+      json: { user_id: ben.user.id, role: "viewer" },
+    });
+    const viewer = await parley.fetch(path, { token: ben.access_token, json });
+    expect([viewer.status, ((await viewer.json()) as { error: { code: string } }).error.code]).toEqual([
+      403,
+      "forbidden",
+    ]);
+    expect(provider.requests.length).toBe(0);
+    expect(await messages()).toEqual([]);
+  });
+});
+
+test("a budget that does not suffice is OpenAI's own error for it, and nothing stays reserved after an answer", async () => {
+  const start = (tokens: string) =>
+    startApp({
+      config: {
+        COMPATIBLE_BASE_URL: provider.openaiUrl,
+        AI_MODELS: "compatible/one",
+        BUDGET_ANSWER_TOKENS: "100",
+        BUDGET_USER_TOKENS_PER_DAY: tokens,
+      },
+    });
+  const json = { model: "compatible/one", messages: [{ role: "user", content: "Hello" }] };
+  const poor = await start("101");
+  const { access_token: token } = await poor.register();
+  const refused = await poor.fetch("/v1/chat/completions", { token, json });
+  expect(refused.status).toBe(429);
+  expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
+  expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota", type: "rate_limit_error" } });
+  expect(provider.requests.length).toBe(0);
+  await poor.stop();
+
+  const rich = await start("1000000");
+  const { access_token } = await rich.register();
+  const answered = await rich.fetch("/v1/chat/completions", { token: access_token, json });
+  const { usage } = (await answered.json()) as { usage: { total_tokens: number } };
+  const spent = (await (await rich.fetch("/api/v1/me/usage", { token: access_token })).json()) as { day: object };
+  expect(spent.day).toMatchObject({ spent_tokens: usage.total_tokens, reserved_tokens: 0 });
+  expect(provider.requests.at(-1)?.body.max_tokens).toBe(100);
+  await rich.stop();
+});

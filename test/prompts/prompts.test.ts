@@ -1,0 +1,233 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+
+type Prompt = { id: string; name: string; template: string; version: number; is_default: boolean };
+type ProblemBody = { status: number; code: string; errors?: { pointer: string; detail: string }[] };
+
+let parley: TestApp;
+let anna: Account;
+let outsider: Account;
+
+beforeAll(async () => {
+  parley = await startApp();
+  anna = await parley.register(undefined, "Anna");
+  outsider = await parley.register();
+});
+afterAll(() => parley.stop());
+
+const call = (
+  path: string,
+  token: string,
+  more: { method?: string; json?: unknown; headers?: Record<string, string> } = {},
+) => parley.fetch(`/api/v1/prompts${path}`, { token, ...more });
+const read = async <T>(response: Promise<Response>): Promise<T & { status: number }> => {
+  const answer = await response;
+  return { ...((await answer.json()) as T), status: answer.status };
+};
+const create = async (json: unknown, account = anna): Promise<Prompt> => {
+  const answer = await call("", account.access_token, { json });
+  expect(answer.status).toBe(201);
+  return (await answer.json()) as Prompt;
+};
+
+describe("prompts", () => {
+  test("are created, read with a tag, listed newest first, renamed and deleted", async () => {
+    const made = await create({ name: "Helper", template: "Help {{user.display_name}}." });
+    expect(made).toMatchObject({
+      name: "Helper",
+      template: "Help {{user.display_name}}.",
+      version: 1,
+      is_default: false,
+    });
+    const answer = await call(`/${made.id}`, anna.access_token);
+    const etag = answer.headers.get("etag") ?? "";
+    expect(await answer.json()).toEqual(made as never);
+    const again = await call(`/${made.id}`, anna.access_token, { headers: { "if-none-match": etag } });
+    expect(again.status).toBe(304);
+    const other = await create({ name: "Other", template: "x" });
+    const page = await read<{ data: Prompt[]; next_cursor: string }>(call("?limit=1", anna.access_token));
+    expect(page.data.map(({ id }) => id)).toEqual([other.id]);
+    const next = await read<{ data: Prompt[] }>(call(`?limit=1&cursor=${page.next_cursor}`, anna.access_token));
+    expect(next.data.map(({ id }) => id)).toEqual([made.id]);
+    const renamed = await read<Prompt>(
+      call(`/${made.id}`, anna.access_token, { method: "PATCH", json: { name: "New" } }),
+    );
+    expect(renamed).toMatchObject({ status: 200, name: "New", version: 1 });
+    const changed = await call(`/${made.id}`, anna.access_token, { headers: { "if-none-match": etag } });
+    expect(changed.status).toBe(200);
+    expect((await call(`/${made.id}`, anna.access_token, { method: "DELETE" })).status).toBe(204);
+    expect((await call(`/${made.id}`, anna.access_token)).status).toBe(404);
+  });
+
+  test("keep every version of their template", async () => {
+    const { id } = await create({ name: "Versions", template: "one" });
+    const patch = (template: string) =>
+      read<Prompt>(call(`/${id}`, anna.access_token, { method: "PATCH", json: { template } }));
+    expect(await patch("two")).toMatchObject({ version: 2, template: "two" });
+    expect(await patch("two")).toMatchObject({ version: 2 });
+    expect(await patch("three")).toMatchObject({ version: 3 });
+    const versions = await read<{ data: { version: number; template: string }[] }>(
+      call(`/${id}/versions`, anna.access_token),
+    );
+    expect(versions.data.map(({ version, template }) => [version, template])).toEqual([
+      [3, "three"],
+      [2, "two"],
+      [1, "one"],
+    ]);
+    const page = await read<{ data: { version: number }[]; next_cursor: string }>(
+      call(`/${id}/versions?limit=2`, anna.access_token),
+    );
+    const rest = await read<{ data: { version: number }[] }>(
+      call(`/${id}/versions?limit=2&cursor=${page.next_cursor}`, anna.access_token),
+    );
+    expect(rest.data.map(({ version }) => version)).toEqual([1]);
+  });
+
+  test("changed at the same time lose no version", async () => {
+    const { id } = await create({ name: "Race", template: "0" });
+    const changes = Array.from({ length: 8 }, (_, n) =>
+      call(`/${id}`, anna.access_token, { method: "PATCH", json: { template: `t${n}` } }),
+    );
+    expect((await Promise.all(changes)).map(({ status }) => status)).toEqual(Array(8).fill(200));
+    expect(await read<Prompt>(call(`/${id}`, anna.access_token))).toMatchObject({ version: 9 });
+  });
+
+  test("have one default, which new conversations begin with", async () => {
+    const ben = await parley.register();
+    const first = await create({ name: "A", template: "a", is_default: true }, ben);
+    const second = await create({ name: "B", template: "b", is_default: true }, ben);
+    const list = await read<{ data: Prompt[] }>(call("", ben.access_token));
+    expect(list.data.map(({ id, is_default }) => [id, is_default])).toEqual([
+      [second.id, true],
+      [first.id, false],
+    ]);
+    expect((await createConversation(parley, ben)).prompt_id).toBe(second.id);
+    expect((await createConversation(parley, ben, [], { prompt_id: first.id })).prompt_id).toBe(first.id);
+    expect((await createConversation(parley, ben, [], { prompt_id: null })).prompt_id).toBeNull();
+    await call(`/${first.id}`, ben.access_token, { method: "PATCH", json: { is_default: true } });
+    expect((await createConversation(parley, ben)).prompt_id).toBe(first.id);
+    await call(`/${first.id}`, ben.access_token, { method: "PATCH", json: { is_default: false } });
+    expect((await createConversation(parley, ben)).prompt_id).toBeNull();
+  });
+
+  test("are chosen by a conversation, and leave it when they are deleted", async () => {
+    const { id } = await create({ name: "Chosen", template: "x" });
+    const conversation = await createConversation(parley, anna);
+    const path = `/api/v1/conversations/${conversation.id}`;
+    const patch = (account: Account, prompt_id: string | null) =>
+      parley.fetch(path, { method: "PATCH", token: account.access_token, json: { prompt_id } });
+    expect(await (await patch(anna, id)).json()).toMatchObject({ prompt_id: id });
+    const foreign = await create({ name: "Foreign", template: "x" }, outsider);
+    for (const refused of [
+      await patch(anna, foreign.id),
+      await parley.fetch("/api/v1/conversations", { token: anna.access_token, json: { prompt_id: foreign.id } }),
+    ]) {
+      const problem = (await refused.json()) as ProblemBody;
+      expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer: "#/prompt_id" }] });
+    }
+    expect((await call(`/${id}`, anna.access_token, { method: "DELETE" })).status).toBe(204);
+    expect(await (await parley.fetch(path, { token: anna.access_token })).json()).toMatchObject({ prompt_id: null });
+  });
+
+  test("are not there for anybody else", async () => {
+    const { id } = await create({ name: "Secret", template: "secret" });
+    const attempts: [string, { method?: string; json?: unknown }][] = [
+      [`/${id}`, {}],
+      [`/${id}`, { method: "PATCH", json: { name: "mine" } }],
+      [`/${id}`, { method: "DELETE" }],
+      [`/${id}/versions`, {}],
+      [`/${id}/preview`, { method: "POST", json: {} }],
+    ];
+    for (const [path, more] of attempts) {
+      expect((await call(path, outsider.access_token, more)).status).toBe(404);
+      expect((await parley.fetch(`/api/v1/prompts${path}`, more)).status).toBe(401);
+    }
+    const theirs = await read<{ data: Prompt[] }>(call("", outsider.access_token));
+    expect(JSON.stringify(theirs)).not.toContain("secret");
+    expect(await read<Prompt>(call(`/${id}`, anna.access_token))).toMatchObject({ name: "Secret" });
+  });
+
+  test("are part of what their owner exports, with all versions", async () => {
+    const carl = await parley.register();
+    const { id } = await create({ name: "Mine", template: "old" }, carl);
+    await call(`/${id}`, carl.access_token, { method: "PATCH", json: { template: "new" } });
+    const exportOf = async (account: Account) =>
+      (await (await parley.fetch("/api/v1/me/export", { token: account.access_token })).json()) as Record<
+        string,
+        unknown
+      >;
+    const all = await exportOf(carl);
+    expect(all.prompts).toMatchObject([{ id, name: "Mine", version: 2 }]);
+    expect(all.prompt_versions).toMatchObject([
+      { prompt_id: id, version: 2, template: "new" },
+      { prompt_id: id, version: 1, template: "old" },
+    ]);
+    expect(JSON.stringify(await exportOf(outsider))).not.toContain(id);
+  });
+
+  const bad: [string, unknown, number, string | undefined][] = [
+    ["with an unknown variable", { name: "x", template: "Hi {{user.password}}" }, 422, "#/template"],
+    ["with an open brace", { name: "x", template: "Hi {{user.display_name" }, 422, "#/template"],
+    ["with code in braces", { name: "x", template: "{{constructor.constructor('1')()}}" }, 422, "#/template"],
+    ["without a template", { name: "x" }, 422, "#/template"],
+    ["without a name", { name: "", template: "x" }, 422, "#/name"],
+    ["with an unknown field", { name: "x", template: "x", user_id: "y" }, 422, "#/user_id"],
+    ["that is too long", { name: "x", template: "x".repeat(32_001) }, 422, "#/template"],
+    ["of 2 MB", { name: "x", template: "x".repeat(2_000_000) }, 413, undefined],
+  ];
+  test.each(bad)("%s are refused", async (_name, json, status, pointer) => {
+    const problem = await read<ProblemBody>(call("", anna.access_token, { json }));
+    expect(problem.status).toBe(status);
+    if (pointer) expect(problem.errors?.[0]?.pointer).toBe(pointer);
+  });
+
+  test("cannot be changed to a template with an unknown variable", async () => {
+    const { id } = await create({ name: "Good", template: "good" });
+    const refused = await call(`/${id}`, anna.access_token, { method: "PATCH", json: { template: "{{nothing}}" } });
+    expect(refused.status).toBe(422);
+    expect(await read<Prompt>(call(`/${id}`, anna.access_token))).toMatchObject({ template: "good", version: 1 });
+  });
+});
+
+describe("a preview", () => {
+  test("renders the variables of the user, their preferences and the clock", async () => {
+    await parley.fetch("/api/v1/me/preferences", {
+      method: "PUT",
+      token: anna.access_token,
+      json: { tone: "dry {{date}}", nested: { list: [1, 2] }, timezone: "Pacific/Kiritimati" },
+    });
+    const template =
+      "{{user.display_name}}|{{ preferences.tone }}|{{preferences.nested.list}}|{{preferences.absent.deep}}|" +
+      "{{preferences.constructor.name}}|{{date}} {{time}} {{weekday}}|\\{{x}}|{{conversation.title}}";
+    const { id } = await create({ name: "All", template });
+    const before = Date.now();
+    const preview = await read<{ system: string; messages: unknown[]; input_tokens: number }>(
+      call(`/${id}/preview`, anna.access_token, { json: {} }),
+    );
+    const [name, tone, list, absent, inherited, clock, braces, title] = preview.system.split("|");
+    expect([name, tone, list, absent, inherited, braces, title]).toEqual([
+      "Anna",
+      "dry {{date}}",
+      "[1,2]",
+      "",
+      "",
+      "{{x}}",
+      "",
+    ]);
+    // Fourteen hours ahead of UTC.
+    const there = new Date(before + 14 * 3_600_000).toISOString();
+    expect(clock).toStartWith(there.slice(0, 10));
+    expect(clock).toMatch(/^\d{4}-\d\d-\d\d \d\d:\d\d \w+day$/);
+    expect(preview.messages).toEqual([]);
+    expect(preview.input_tokens).toBeGreaterThan(10);
+    expect((await call(`/${id}/preview`, anna.access_token, { method: "POST" })).status).toBe(200);
+  });
+
+  test("of a conversation is for its members", async () => {
+    const { id } = await create({ name: "Mine", template: "x" });
+    const theirs = await createConversation(parley, outsider);
+    const refused = await call(`/${id}/preview`, anna.access_token, { json: { conversation_id: theirs.id } });
+    expect(refused.status).toBe(404);
+  });
+});

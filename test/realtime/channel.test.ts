@@ -1,0 +1,367 @@
+import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
+import fc from "fast-check";
+import { Channel, type ChannelHooks, GAP_WAIT_MS, GAP_WAIT_MS_MAX } from "../../src/realtime/channel.ts";
+import type { DurableEvent, EphemeralEvent } from "../../src/realtime/frames.ts";
+
+const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
+const message_id = "0190e6f0-0000-7000-8000-000000000001";
+const eventOf = (seq: number): DurableEvent => ({
+  type: "message.created",
+  conversation_id,
+  seq,
+  at: "2026-01-01T00:00:00.000Z",
+  data: { id: `${seq}` },
+});
+const delta = (offset: number, text: string): EphemeralEvent => ({
+  type: "message.delta",
+  conversation_id,
+  message_id,
+  attempt: 1,
+  offset,
+  text,
+});
+const range = (first: number, last: number) =>
+  Array.from({ length: Math.max(0, last - first + 1) }, (_, n) => first + n);
+
+/** A channel over a log in memory; `sent` is what listeners were sent: the seq of an event, the text of a piece. */
+function createHarness(hooks: Partial<ChannelHooks> = {}) {
+  const sent: (number | string)[] = [];
+  const faults: unknown[] = [];
+  const loads: [number, number][] = [];
+  /** The newest event that the database has. */
+  const stored = { seq: 0 };
+  let text = "";
+  const channel = new Channel({
+    send(frame) {
+      const { seq, text } = JSON.parse(frame) as { seq?: number; text?: string };
+      sent.push(seq ?? text ?? frame);
+    },
+    async loadEvents(afterSeq, untilSeq) {
+      loads.push([afterSeq, untilSeq]);
+      return range(afterSeq + 1, Math.min(untilSeq, stored.seq)).map(eventOf);
+    },
+    listSnapshots: () =>
+      text === "" ? [] : [{ messageId: message_id, attempt: 1, frame: JSON.stringify({ text: `=${text}` }) }],
+    onFault: (error) => faults.push(error),
+    ...hooks,
+  });
+
+  return {
+    channel,
+    sent,
+    faults,
+    loads,
+    stored,
+    publish(...seqs: number[]) {
+      for (const seq of seqs) {
+        stored.seq = Math.max(stored.seq, seq);
+        channel.publish(eventOf(seq));
+      }
+    },
+    write(piece: string) {
+      channel.publishFrame(delta(text.length, piece));
+      text += piece;
+    },
+    /** Joins at what the database has now. */
+    join(readSeq = stored.seq, join = channel.startJoin()) {
+      const welcome: { lastSeq: number; missed: number[]; caughtUp: boolean } = {
+        lastSeq: -1,
+        missed: [],
+        caughtUp: false,
+      };
+      channel.finishJoin(
+        join,
+        readSeq,
+        (lastSeq, missed) => {
+          welcome.lastSeq = lastSeq;
+          welcome.missed = missed.map(({ seq }) => seq);
+        },
+        () => {
+          welcome.caughtUp = true;
+        },
+      );
+      return welcome;
+    },
+  };
+}
+
+beforeEach(() => {
+  jest.useFakeTimers();
+});
+afterEach(() => {
+  jest.useRealTimers();
+});
+/** Lets the gap timer run, and what it waits for. */
+async function wait(ms = GAP_WAIT_MS): Promise<void> {
+  jest.advanceTimersByTime(ms);
+  for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+}
+
+describe("the order of pushes", () => {
+  test("events that come in order go out at once", () => {
+    const { join, publish, sent } = createHarness();
+    join(0);
+    publish(1, 2, 3);
+    expect(sent).toEqual([1, 2, 3]);
+  });
+
+  test("one that comes too early waits for those before it; one that comes twice is dropped", async () => {
+    const { join, publish, sent, loads } = createHarness();
+    join(0);
+    publish(1, 1, 3, 5, 3, 1);
+    expect(sent).toEqual([1]);
+    publish(2);
+    expect(sent).toEqual([1, 2, 3]);
+    publish(4, 2, 5);
+    expect(sent).toEqual([1, 2, 3, 4, 5]);
+    await wait();
+    expect({ sent, loads }).toEqual({ sent: [1, 2, 3, 4, 5], loads: [] });
+  });
+
+  test("a gap is read from the database, and what was late after all is dropped", async () => {
+    const { join, publish, sent, loads } = createHarness();
+    join(0);
+    publish(1, 4, 6);
+    await wait(GAP_WAIT_MS - 1);
+    expect(sent).toEqual([1]);
+    await wait(1);
+    expect({ sent, loads }).toEqual({ sent: [1, 2, 3, 4, 5, 6], loads: [[1, 6]] });
+    publish(2, 3, 5, 7);
+    expect(sent).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  test("a gap larger than one read is filled in steps", async () => {
+    const step = 10;
+    const { join, publish, sent } = createHarness({
+      loadEvents: async (afterSeq, untilSeq) => range(afterSeq + 1, Math.min(untilSeq, afterSeq + step)).map(eventOf),
+    });
+    join(0);
+    publish(35);
+    for (let round = 0; round < 4; round += 1) await wait();
+    expect(sent).toEqual(range(1, 35));
+  });
+
+  test("what is pushed while a gap is read goes out after it", async () => {
+    const reading = Promise.withResolvers<DurableEvent[]>();
+    const { join, publish, sent } = createHarness({ loadEvents: () => reading.promise });
+    join(0);
+    publish(2);
+    await wait();
+    publish(3, 1, 4);
+    expect(sent).toEqual([1, 2, 3, 4]);
+    reading.resolve([1, 2].map(eventOf));
+    await wait();
+    expect(sent).toEqual([1, 2, 3, 4]);
+  });
+
+  test("while the database is away, it is asked again, ever less often, until it is there", async () => {
+    let isAway = true;
+    const { join, publish, sent, faults } = createHarness({
+      async loadEvents(afterSeq, untilSeq) {
+        if (isAway) throw new Error("away");
+        return range(afterSeq + 1, untilSeq).map(eventOf);
+      },
+    });
+    join(0);
+    publish(3);
+    for (let ms = 0; ms < 60_000; ms += 100) await wait(100);
+    expect(faults.length).toBeGreaterThan(10);
+    expect(faults.length).toBeLessThan(60_000 / GAP_WAIT_MS_MAX + 10);
+    isAway = false;
+    await wait(GAP_WAIT_MS_MAX);
+    expect(sent).toEqual([1, 2, 3]);
+    publish(5);
+    await wait();
+    expect(sent).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test("one that is closed asks for nothing and sends nothing any more", async () => {
+    const reading = Promise.withResolvers<DurableEvent[]>();
+    let loads = 0;
+    const { join, publish, sent, channel } = createHarness({
+      loadEvents() {
+        loads += 1;
+        return reading.promise;
+      },
+    });
+    join(0);
+    publish(2);
+    await wait();
+    channel.close();
+    reading.resolve([]);
+    for (let round = 0; round < 10; round += 1) await wait(GAP_WAIT_MS_MAX);
+    expect({ sent, loads, timers: jest.getTimerCount() }).toEqual({ sent: [], loads: 1, timers: 0 });
+  });
+});
+
+describe("joining", () => {
+  test("what was pushed while the position was read is told once, with what the database had not yet", () => {
+    const { join, publish, sent, channel } = createHarness();
+    join(0);
+    publish(1, 2);
+    const second = channel.startJoin();
+    publish(3, 4, 5);
+    expect(join(4, second)).toEqual({ lastSeq: 5, missed: [5], caughtUp: true });
+    publish(6);
+    expect(sent).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  test("the first to come does not get again what was pushed to nobody", () => {
+    const { join, publish, sent, channel } = createHarness();
+    const first = channel.startJoin();
+    publish(1, 2, 3);
+    expect(join(2, first)).toMatchObject({ lastSeq: 2, missed: [] });
+    publish(4);
+    expect(sent).toEqual([3, 4]);
+  });
+
+  test("what the database has ahead of the pushes comes as a push, even if the notice of it is lost", async () => {
+    const { join, publish, sent, stored } = createHarness();
+    join(0);
+    publish(1);
+    stored.seq = 3;
+    expect(join()).toMatchObject({ lastSeq: 1, missed: [] });
+    expect(sent).toEqual([1]);
+    await wait();
+    expect(sent).toEqual([1, 2, 3]);
+  });
+
+  test("a join that was given up keeps nothing", () => {
+    const { join, publish, channel } = createHarness();
+    join(0);
+    const given = channel.startJoin();
+    channel.cancelJoin(given);
+    publish(1);
+    expect(given.missed).toEqual([]);
+  });
+});
+
+describe("the text of answers", () => {
+  test("goes out at once, behind the message that it belongs to", () => {
+    const { join, publish, write, sent } = createHarness();
+    join(0);
+    publish(1);
+    write("a");
+    publish(2);
+    write("b");
+    expect(sent).toEqual([1, "a", 2, "b"]);
+  });
+
+  test("whose message waits behind a gap comes whole after it, and goes on from there", async () => {
+    const { join, publish, write, sent } = createHarness();
+    join(0);
+    publish(2);
+    write("a");
+    write("b");
+    expect(sent).toEqual([]);
+    await wait();
+    write("c");
+    expect(sent).toEqual([1, 2, "=ab", "c"]);
+  });
+
+  test("that was written while the first reader came is told once: by the text so far", () => {
+    for (const readSeq of [0, 1]) {
+      const { join, publish, write, sent, channel } = createHarness();
+      const first = channel.startJoin();
+      publish(1);
+      write("a");
+      const { lastSeq, caughtUp } = join(readSeq, first);
+      write("b");
+      expect({ lastSeq, caughtUp, sent }).toEqual({
+        lastSeq: readSeq,
+        caughtUp: true,
+        sent: [...range(readSeq + 1, 1), "b"],
+      });
+    }
+  });
+
+  test("that was left out comes before the end of its answer", async () => {
+    for (const isFirst of [true, false]) {
+      const { join, publish, write, sent, channel, stored } = createHarness();
+      if (!isFirst) join(0);
+      const joining = channel.startJoin();
+      if (isFirst) publish(1);
+      else stored.seq = 1;
+      publish(2);
+      write("a");
+      write("b");
+      channel.publish({ ...eventOf(3), type: "message.completed", data: { id: message_id, content: "ab" } });
+      join(0, joining);
+      await wait();
+      channel.publish(eventOf(4));
+      expect({ isFirst, sent }).toEqual({ isFirst, sent: [1, 2, "ab", 3, 4] });
+    }
+  });
+
+  test("is told after the message also to one whose database was ahead", async () => {
+    const { join, publish, write, sent, stored } = createHarness();
+    join(0);
+    publish(1);
+    write("a");
+    stored.seq = 2;
+    expect(join().caughtUp).toBe(false);
+    write("b");
+    await wait();
+    expect(sent).toEqual([1, "a", 2, "=ab"]);
+  });
+
+  test("does not hold up what is no text", () => {
+    const { join, publish, sent, channel } = createHarness();
+    join(0);
+    publish(2);
+    channel.publishFrame({ type: "read", conversation_id, user_id: message_id, seq: 1 });
+    expect(sent).toHaveLength(1);
+  });
+});
+
+describe("whatever happens", () => {
+  type Step =
+    | { kind: "publish"; seq: number }
+    | { kind: "commit" }
+    | { kind: "start" }
+    | { kind: "finish" }
+    | { kind: "wait" };
+  const step: fc.Arbitrary<Step> = fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.record({ kind: fc.constant("publish" as const), seq: fc.integer({ min: 1, max: 30 }) }),
+    },
+    { weight: 4, arbitrary: fc.constant<Step>({ kind: "commit" }) },
+    { weight: 2, arbitrary: fc.constant<Step>({ kind: "start" }) },
+    { weight: 2, arbitrary: fc.constant<Step>({ kind: "finish" }) },
+    { weight: 1, arbitrary: fc.constant<Step>({ kind: "wait" }) },
+  );
+
+  /** Commits raise the database; notices of them come in any order, twice, or never; readers come at any time. */
+  test("each who listens gets every event from their position on, once and in order", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+        const { channel, sent, stored, join } = createHarness();
+        const readers: { from: number; sentBefore: number; told: number[] }[] = [];
+        const joining: { join: ReturnType<typeof channel.startJoin>; readSeq: number }[] = [];
+        const finish = () => {
+          const next = joining.shift();
+          if (!next) return;
+          const sentBefore = sent.length;
+          const { lastSeq, missed } = join(next.readSeq, next.join);
+          // What the database had up to the position from which pushes go on, and what was missed since it was read.
+          readers.push({ from: 1, sentBefore, told: [...range(1, Math.min(next.readSeq, lastSeq)), ...missed] });
+        };
+        for (const one of steps) {
+          if (one.kind === "commit") stored.seq += 1;
+          else if (one.kind === "publish" && one.seq <= stored.seq) channel.publish(eventOf(one.seq));
+          else if (one.kind === "start") joining.push({ join: channel.startJoin(), readSeq: stored.seq });
+          else if (one.kind === "finish") finish();
+          else if (one.kind === "wait") await wait();
+        }
+        while (joining.length > 0) finish();
+        // In the end the notice of the last event gets through.
+        if (stored.seq > 0) channel.publish(eventOf(stored.seq));
+        for (let round = 0; round < 5; round += 1) await wait(GAP_WAIT_MS_MAX);
+        for (const { sentBefore, told } of readers)
+          expect([...told, ...sent.slice(sentBefore)]).toEqual(range(1, stored.seq));
+      }),
+      { numRuns: 400 },
+    );
+  });
+});

@@ -1,0 +1,153 @@
+import { describe, expect, test } from "bun:test";
+import type { DurableEvent } from "../../src/realtime/frames.ts";
+import { createHub, type Listener, type MemberRole } from "../../src/realtime/hub.ts";
+import { silentLog } from "../support/log.ts";
+
+const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
+const eventOf = (seq: number, type: DurableEvent["type"] = "message.created"): DurableEvent => ({
+  type,
+  conversation_id,
+  seq,
+  at: "2026-01-01T00:00:00.000Z",
+  data: {},
+});
+
+const createTestHub = () =>
+  createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
+
+function createListener(userId: string) {
+  const frames: { type: string; seq?: number }[] = [];
+  const expelled: string[] = [];
+  const listener: Listener = {
+    userId,
+    send: (text) => frames.push(JSON.parse(text)),
+    onExpelled: (id) => expelled.push(id),
+  };
+  return { listener, frames, expelled, types: () => frames.map(({ type }) => type) };
+}
+type Hub = ReturnType<typeof createTestHub>;
+const join = (hub: Hub, listener: Listener, role: MemberRole = "member", lastSeq = 0) =>
+  hub.join(
+    conversation_id,
+    listener,
+    async () => ({ role, lastSeq }),
+    () => {},
+  );
+
+describe("a listener who fails", () => {
+  test("keeps the push from nobody else, and not from whoever makes it", async () => {
+    const hub = createTestHub();
+    const [first, last] = [createListener("first"), createListener("last")];
+    const broken: Listener = {
+      userId: "broken",
+      send() {
+        throw new Error("broken");
+      },
+    };
+    for (const listener of [first.listener, broken, last.listener]) await join(hub, listener);
+    hub.publish(eventOf(1));
+    hub.publishToOthers({ type: "typing", conversation_id, user_id: "first", active: true, expires_in_ms: 1 });
+    hub.publish(eventOf(2));
+    for (const { frames } of [first, last]) expect(frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2]);
+    expect(last.types()).toContain("typing");
+  });
+});
+
+describe("access that ends", () => {
+  test("is told to who loses it even if an event before it is missing, and then nothing", async () => {
+    const hub = createTestHub();
+    const [gone, stays] = [createListener("gone"), createListener("stays")];
+    for (const { listener } of [gone, stays]) await join(hub, listener);
+    hub.publish(eventOf(1));
+    hub.expel(eventOf(3, "member.removed"), "gone");
+    hub.publish(eventOf(2));
+    hub.publish(eventOf(4));
+    const durable = ({ frames }: typeof gone) => frames.flatMap(({ seq }) => seq ?? []);
+    expect({ gone: durable(gone), stays: durable(stays) }).toEqual({ gone: [1, 3], stays: [1, 2, 3, 4] });
+    expect([gone.expelled, stays.expelled]).toEqual([[conversation_id], []]);
+    expect(stays.frames).toContainEqual({ type: "presence", conversation_id, user_id: "gone", online: false } as never);
+  });
+
+  test("with the conversation ends for all, without a word about who was there", async () => {
+    const hub = createTestHub();
+    const all = ["a", "b", "c"].map(createListener);
+    for (const { listener } of all) await join(hub, listener);
+    for (const { frames } of all) frames.length = 0;
+    hub.expel(eventOf(5, "conversation.deleted"), null);
+    hub.publish(eventOf(6));
+    for (const { types, expelled } of all)
+      expect({ types: types(), expelled }).toEqual({ types: ["conversation.deleted"], expelled: [conversation_id] });
+    expect(hub.hasListeners(conversation_id)).toBe(false);
+  });
+
+  test("makes a join that is under way look again", async () => {
+    const hub = createTestHub();
+    const { listener, frames } = createListener("late");
+    const reading = Promise.withResolvers<void>();
+    let reads = 0;
+    const joined = hub.join(
+      conversation_id,
+      listener,
+      async () => {
+        reads += 1;
+        if (reads === 2) throw new Error("no member any more");
+        await reading.promise;
+        return { role: "member" as const, lastSeq: 0 };
+      },
+      () => {},
+    );
+    hub.expel(eventOf(1, "member.removed"), "late");
+    reading.resolve();
+    expect(joined).rejects.toThrow("no member any more");
+    await joined.catch(() => {});
+    hub.publish(eventOf(2));
+    await Promise.resolve();
+    expect({ reads, frames, isOpen: hub.hasListeners(conversation_id) }).toEqual({
+      reads: 2,
+      frames: [],
+      isOpen: false,
+    });
+  });
+
+  test("a role that changes meanwhile is read again as well", async () => {
+    const hub = createTestHub();
+    const { listener } = createListener("late");
+    const roles: MemberRole[] = ["member", "viewer"];
+    const reading = Promise.withResolvers<void>();
+    const joined = hub.join(
+      conversation_id,
+      listener,
+      async () => {
+        const role = roles.shift() ?? "owner";
+        await reading.promise;
+        return { role, lastSeq: 0 };
+      },
+      () => {},
+    );
+    hub.changeRole(conversation_id, "late", "viewer");
+    reading.resolve();
+    await joined;
+    expect(hub.findRole(conversation_id, "late")).toBe("viewer");
+  });
+});
+
+describe("a room", () => {
+  test("exists only while somebody listens or is about to", async () => {
+    const hub = createTestHub();
+    const { listener } = createListener("a");
+    const failed = hub.join(
+      conversation_id,
+      listener,
+      () => Promise.reject(new Error("outsider")),
+      () => {},
+    );
+    expect(hub.hasListeners(conversation_id)).toBe(true);
+    await failed.catch(() => {});
+    await Promise.resolve();
+    expect(hub.hasListeners(conversation_id)).toBe(false);
+    await join(hub, listener);
+    expect(hub.hasListeners(conversation_id)).toBe(true);
+    hub.leave(conversation_id, listener);
+    expect(hub.hasListeners(conversation_id)).toBe(false);
+  });
+});

@@ -1,0 +1,238 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { TOOL_CALLS_PER_STEP_MAX, TOOL_STEPS_MAX } from "../../src/modules/generations/tool-loop.ts";
+import type { Message } from "../../src/modules/messages/model.ts";
+import { TOOL_RESULT_CHARS_MAX } from "../../src/modules/tools/service.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+let ben: Account;
+let outsider: Account;
+let conversation_id: string;
+let socket: TestSocket;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      ANTHROPIC_API_KEY: "sk-ant-test",
+      ANTHROPIC_BASE_URL: provider.anthropicUrl,
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "openai/one,anthropic/two,compatible/three",
+      AI_MAX_RETRIES: "0",
+      // A title is written in the background, by a model as well.
+      AI_IDLE_TIMEOUT_MS: "5000",
+    },
+  });
+  [anna, ben, outsider] = await Promise.all([parley.register(), parley.register(), parley.register()]);
+});
+beforeEach(async () => {
+  provider.reset();
+  const input = { reply_mode: "always", title: "Tools", metadata: { tools: true } };
+  conversation_id = (await createConversation(parley, anna, [ben], input)).id;
+  socket = await openSocket(parley.url, { token: anna.access_token });
+  await socket.ask({ type: "subscribe", conversation_id });
+});
+afterAll(async () => {
+  await parley.stop();
+  provider.stop();
+});
+
+const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
+let lastId = 0;
+const say = (content: string, more: object = {}) => {
+  lastId += 1;
+  return socket.ask({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
+};
+const messages = async (): Promise<Message[]> => {
+  const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
+  return ((await answer.json()) as { data: Message[] }).data;
+};
+const isCompleted = (frame: Frame) => frame.type === "message.completed";
+const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
+
+/** The text as a reader has it; throws on a gap or a repeat. */
+function readText(frames: Frame[]): string {
+  let text = "";
+  for (const frame of frames) {
+    if (frame.type === "message.reset") text = String(frame.text);
+    if (frame.type !== "message.delta") continue;
+    expect(frame.offset).toBe(text.length);
+    text += frame.text;
+  }
+  return text;
+}
+
+describe("a conversation with tools", () => {
+  test.each(["openai/one", "anthropic/two", "compatible/three"])(
+    "%s searches the documents and answers",
+    async (model) => {
+      provider.script(
+        model.split("/")[1] ?? "",
+        { text: "Let me look. ", toolCalls: [search("how to connect a model"), search("backup")] },
+        { text: "It is described in models.md." },
+      );
+      await say("How do I connect a model?", { model });
+      const completed = await socket.waitFor(isCompleted);
+      expect(completed.data).toMatchObject({
+        content: "Let me look. It is described in models.md.",
+        status: "complete",
+        finish_reason: "stop",
+        model,
+        metadata: { models: [model] },
+      });
+      expect(readText(socket.frames)).toBe("Let me look. It is described in models.md.");
+      expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(false);
+      const all = await messages();
+      expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "tool"]);
+      const [, answer, first, second] = all;
+      expect(first).toMatchObject({
+        parent_id: answer?.id ?? "",
+        author: null,
+        status: "complete",
+        metadata: {
+          name: "search_documents",
+          arguments: '{"query":"how to connect a model"}',
+          is_error: false,
+          step: 1,
+          offset: 13,
+        },
+      });
+      const found = JSON.parse(first?.content ?? "") as { passages: { path: string; text: string }[] };
+      expect(found.passages.map(({ path }) => path)).toContain("models.md");
+      expect(first?.metadata.call_id).not.toBe(second?.metadata.call_id);
+      // Each is a numbered event of its own, between the beginning of the answer and its end.
+      const created = socket.frames.filter(({ type }) => type === "message.created");
+      expect(created.slice(2).map(({ data }) => data)).toEqual([first, second] as never);
+      const seqs = socket.frames.filter(({ seq }) => seq !== undefined).map(({ seq }) => seq);
+      expect(seqs).toEqual([2, 3, 4, 5, 6]);
+      // The second turn was given the results, and both turns are on the bill.
+      expect(bodyOf(1)).toContain("AI_MODELS");
+      const usage = completed.data?.usage as { output_tokens: number };
+      expect(usage.output_tokens).toBe(3 + 5);
+    },
+  );
+
+  test("offers no tools unless it is told to", async () => {
+    const plain = await createConversation(parley, anna, [], { reply_mode: "always", title: "Plain" });
+    await parley.fetch(`/api/v1/conversations/${plain.id}/messages`, {
+      token: anna.access_token,
+      json: { content: "Hello" },
+    });
+    for (let waits = 0; waits < 50 && provider.requests.length === 0; waits += 1) await Bun.sleep(20);
+    expect(Object.keys(provider.requests[0]?.body ?? {})).not.toContain("tools");
+  });
+
+  test.each([
+    ["no JSON", { name: "search_documents", arguments: '{"query": "fox' }, "not valid JSON"],
+    ["no object", { name: "search_documents", arguments: '["fox"]' }, "must be a JSON object"],
+    ["without what is needed", { name: "search_documents", arguments: "{}" }, "`query` must be a text"],
+    ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "There is no such tool"],
+  ])("a call %s is an error that the model is told", async (_name, call, expected) => {
+    provider.script("one", { toolCalls: [call] }, { text: "Sorry." });
+    await say("Look it up.");
+    const completed = await socket.waitFor(isCompleted);
+    expect(completed.data).toMatchObject({ content: "Sorry.", status: "complete" });
+    const [, , result] = await messages();
+    expect(result).toMatchObject({ role: "tool", metadata: { is_error: true, arguments: call.arguments } });
+    expect(result?.content).toContain(expected);
+    expect(bodyOf(-1)).toContain(expected);
+  });
+
+  test("a model that never stops calling is stopped", async () => {
+    provider.script("one", { toolCalls: [search("fox")] });
+    await say("Look it up.");
+    const completed = await socket.waitFor(isCompleted);
+    expect(completed.data).toMatchObject({ status: "complete", finish_reason: "tool_calls" });
+    expect(provider.requests.length).toBe(TOOL_STEPS_MAX);
+    expect(provider.requests.at(-1)?.body.tool_choice).toBe("none");
+    expect((await messages()).filter(({ role }) => role === "tool").length).toBe(TOOL_STEPS_MAX - 1);
+  });
+
+  test("of very many calls at once the last are not carried out", async () => {
+    const toolCalls = Array.from({ length: TOOL_CALLS_PER_STEP_MAX + 2 }, () => search("fox"));
+    provider.script("one", { toolCalls }, { text: "Enough." });
+    await say("Look it up.");
+    await socket.waitFor(isCompleted);
+    const results = (await messages()).filter(({ role }) => role === "tool");
+    expect(results.map(({ metadata }) => metadata.is_error)).toEqual(
+      toolCalls.map((_, index) => index >= TOOL_CALLS_PER_STEP_MAX),
+    );
+    expect(results.every(({ content }) => content.length <= TOOL_RESULT_CHARS_MAX)).toBe(true);
+  });
+
+  test("a failover between the turns goes on with the results", async () => {
+    provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "status", status: 500 });
+    provider.script("two", { text: "Found it." });
+    await say("Look it up.");
+    const completed = await socket.waitFor(isCompleted);
+    expect(completed.data).toMatchObject({
+      content: "Let me look. Found it.",
+      model: "anthropic/two",
+      metadata: { models: ["openai/one", "anthropic/two"] },
+    });
+    expect(JSON.stringify(provider.requestsOf("two")[0]?.body)).toContain("tool_result");
+  });
+
+  test("can be stopped between the turns, and what was there is kept", async () => {
+    provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "no_first_token" });
+    await say("Look it up.");
+    await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
+    for (let waits = 0; waits < 50 && provider.requests.length < 2; waits += 1) await Bun.sleep(20);
+    const [, answer] = await messages();
+    await socket.ask({ type: "generation.cancel", message_id: answer?.id ?? "" });
+    const completed = await socket.waitFor(isCompleted);
+    expect(completed.data).toMatchObject({ content: "Let me look. ", status: "cancelled" });
+    expect(completed.data?.usage).toMatchObject({ output_tokens: 3 });
+  });
+
+  test("streams its tools to who waits for the answer", async () => {
+    provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
+    const response = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
+      token: anna.access_token,
+      json: { content: "Look it up." },
+      headers: { accept: "text/event-stream" },
+    });
+    const frames = (await response.text())
+      .split("\n")
+      .filter((line) => line.startsWith("data: "))
+      .map((line) => JSON.parse(line.slice(6)) as Frame);
+    expect(frames.filter(({ type }) => type !== "message.delta").map(({ type, data }) => [type, data?.role])).toEqual([
+      ["message.created", "user"],
+      ["message.created", "assistant"],
+      ["message.created", "tool"],
+      ["message.completed", "assistant"],
+    ]);
+  });
+
+  test("shows nothing of its tools to an outsider", async () => {
+    provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
+    await say("Look it up.");
+    await socket.waitFor(isCompleted);
+    const tool = (await messages()).find(({ role }) => role === "tool");
+    const path = `/api/v1/conversations/${conversation_id}/messages/${tool?.id}`;
+    expect((await parley.fetch(path, { token: ben.access_token })).status).toBe(200);
+    expect((await parley.fetch(path, { token: outsider.access_token })).status).toBe(404);
+  });
+
+  test("the next answer is given the conversation without the calls", async () => {
+    provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
+    await say("First?");
+    await socket.waitFor(isCompleted);
+    provider.script("one", { text: "Second." });
+    await say("Second?");
+    await socket.waitFor((frame) => isCompleted(frame) && frame.data?.content === "Second.");
+    const input = provider.requests.at(-1)?.body.input as { role?: string; type?: string }[];
+    expect(input.map(({ role, type }) => role ?? type).filter((role) => role !== "system")).toEqual([
+      "user",
+      "assistant",
+      "user",
+    ]);
+  });
+});

@@ -1,0 +1,78 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Message } from "../../src/modules/messages/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+let provider: ProviderStandIn;
+let first: TestApp;
+let second: TestApp;
+let anna: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  const shared = await createTestDatabase(10);
+  const options = {
+    database: shared,
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
+  };
+  first = await startApp(options);
+  second = await startApp(options);
+  anna = await first.register();
+});
+afterAll(async () => {
+  await first.stop();
+  await second.stop();
+  provider.stop();
+  await first.database.end({ timeout: 1 });
+});
+
+async function until(check: () => Promise<boolean>, waitMs: number): Promise<void> {
+  const endsAtMs = performance.now() + waitMs;
+  while (!(await check())) {
+    if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+    await Bun.sleep(50);
+  }
+}
+
+test("an answer whose owner has died goes on after the results that are stored", async () => {
+  const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
+  provider.script(
+    "one",
+    { text: "Let me look. ", toolCalls: [call] },
+    // The second turn is under way when its instance dies.
+    { pieces: Array.from({ length: 200 }, (_, n) => `lost${n} `), pieceDelayMs: 20 },
+    { text: "Found it." },
+  );
+  const { id } = await createConversation(first, anna, [], { title: "Tools", metadata: { tools: true } });
+  const sent = await first.fetch(`/api/v1/conversations/${id}/messages`, {
+    token: anna.access_token,
+    json: { content: "Look it up.", reply: true },
+  });
+  const { reply } = (await sent.json()) as { reply: Message };
+  const messages = async () => {
+    const answer = await second.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
+    return ((await answer.json()) as { data: Message[] }).data;
+  };
+  const stored = async () => {
+    const [row] = await first.database<{ content: string }[]>`select content from messages where id = ${reply.id}`;
+    return row?.content ?? "";
+  };
+  await until(async () => (await stored()).includes("lost1 "), 5_000);
+  await first.database`
+    update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
+  await until(async () => (await messages()).find((message) => message.id === reply.id)?.status === "complete", 12_000);
+  const all = await messages();
+  expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
+  expect(all[1]).toMatchObject({ content: "Let me look. Found it.", finish_reason: "stop" });
+  const asked = provider.requests.at(-1)?.body.messages as {
+    role: string;
+    content: string | null;
+    tool_calls?: unknown[];
+  }[];
+  expect(asked.filter(({ role }) => role !== "system").map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
+  expect(asked.at(-2)).toMatchObject({ content: "Let me look. ", tool_calls: [{ function: call }] });
+  expect(asked.at(-1)?.content).toBe(all[2]?.content ?? "");
+  expect(JSON.stringify(asked)).not.toContain("lost");
+}, 25_000);
