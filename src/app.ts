@@ -6,6 +6,7 @@ import { createReadClientAddress } from "./http/client-address.ts";
 import { createCors } from "./http/cors.ts";
 import { createDocs } from "./http/docs.ts";
 import { createErrorHandler, createFindMethods } from "./http/error-handler.ts";
+import { createFindScope } from "./http/find-scope.ts";
 import { createStartGate } from "./http/gate.ts";
 import type { RouteForDocument } from "./http/openapi-document.ts";
 import { createOriginPolicy } from "./http/origin.ts";
@@ -34,11 +35,12 @@ export function createApp(deps: AppDependencies) {
   const { config, log, metrics, lifecycle } = deps;
   const services = createServices(deps);
   const { auth, users, sockets, hub } = services;
-  const authenticate = createAuthenticate(auth.identify);
   const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
   const isAllowedOrigin = createOriginPolicy(config);
   // Asked when the app is complete; it cannot be named before it is built.
   const routes: { list(): RouteForDocument[] } = { list: () => [] };
+  const findScope = createFindScope(() => routes.list());
+  const authenticate = createAuthenticate({ identify: auth.identify, findScope, readClientAddress });
 
   const app = new Elysia({ normalize: false, handler: { standardHostname: false } })
     .use(requestId)
@@ -64,6 +66,7 @@ export function createApp(deps: AppDependencies) {
       createSocketRoutes({
         identify: auth.identify,
         redeemTicket: auth.redeemTicket,
+        readClientAddress,
         isAllowedOrigin,
         isDraining: () => lifecycle.phase === "draining",
       }),

@@ -29,8 +29,8 @@ export async function startJobs(services: Services, { config, log }: ServiceDepe
     // Ended by another instance, or on the command line: their sockets and streams here must go as well.
     if (sockets.count() + streams.count() === 0) return;
     const ended = (await auth.findEndedSessions(ENDED_SESSIONS_WITHIN_MS)).map(({ id }) => id);
-    sockets.endSessions(ended);
-    streams.endSessions(ended);
+    sockets.endCredentials(ended);
+    streams.endCredentials(ended);
   });
   jobs.every("budgets", BUDGET_SWEEP_MS, budgets.sweep);
   jobs.every("accounts", ACCOUNT_SWEEP_MS, async () => {

@@ -10,6 +10,7 @@ import type { Lifecycle } from "./lib/lifecycle.ts";
 import type { Log } from "./lib/log.ts";
 import type { Metrics } from "./lib/metrics.ts";
 import { mergePrices } from "./lib/prices.ts";
+import { createAuditService } from "./modules/audit/service.ts";
 import { createAuthService } from "./modules/auth/service.ts";
 import { createBudgetService } from "./modules/budgets/service.ts";
 import { createConversationService } from "./modules/conversations/service.ts";
@@ -57,6 +58,7 @@ export function createServices(deps: ServiceDependencies) {
     log,
     onPushed: (type, listeners) => metrics.countPushes(type, listeners),
   });
+  const audit = createAuditService();
   const users = createUserService({ database, passwords: createPasswords() });
   const auth = createAuthService({
     database,
@@ -65,8 +67,8 @@ export function createServices(deps: ServiceDependencies) {
     registration: config.REGISTRATION,
     log,
     onSessionsEnded: (sessionIds) => {
-      sockets.endSessions(sessionIds);
-      streams.endSessions(sessionIds);
+      sockets.endCredentials(sessionIds);
+      streams.endCredentials(sessionIds);
     },
   });
   const documents = createDocumentService({ database, documentsDir: config.DOCUMENTS_DIR, log });
@@ -151,6 +153,7 @@ export function createServices(deps: ServiceDependencies) {
 
   return {
     hub,
+    audit,
     users,
     auth,
     documents,

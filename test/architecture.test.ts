@@ -19,7 +19,7 @@ const imports = new Map(
 /** From the ground up: a layer may use its own and those below it. */
 const layers = [
   ["lib"],
-  ["config.ts"],
+  ["config.ts", "config"],
   ["realtime", "ai", "db", "http", "jobs"],
   ["modules"],
   ["app.ts", "services.ts", "jobs.ts"],
@@ -30,7 +30,9 @@ const layers = [
 /** From the ground up: a module may use those before it, and of them only what they show: service.ts and model.ts. */
 const modules = [
   "health",
+  "audit",
   "users",
+  "api-keys",
   "auth",
   "documents",
   "tools",
@@ -40,6 +42,7 @@ const modules = [
   "messages",
   "generations",
   "openai",
+  "accounts",
   "socket",
 ];
 const shown = ["service.ts", "model.ts"];

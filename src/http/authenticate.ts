@@ -1,16 +1,33 @@
 import { Elysia } from "elysia";
 import { Problem } from "../lib/problem.ts";
+import type { ReadClientAddress } from "./client-address.ts";
+import { type GrantedScopes, type NeededScope, requireScope } from "./scopes.ts";
 
-/** Who calls: a user through one of their sessions. */
+/** Who calls: a user through one of their sessions, or an API key that acts for a user. */
 export type Caller = {
   user: { id: string; email: string; display_name: string; role: "user" | "admin"; created_at: Date };
-  sessionId: string;
-  /** When the credential ends, in milliseconds since 1970. */
+  /** The session or the API key that was shown; when it ends, so does all that hangs on it. */
+  credentialId: string;
+  /** Null for a session. */
+  scopes: GrantedScopes;
+  /** When the credential ends, in milliseconds since 1970; `Infinity` for a key that does not. */
   expiresAtMs: number;
+  /** Where the request came from; null when that is not known. */
+  ipAddress: string | null;
 };
 
-/** Finds out who a token belongs to. @throws Problem `unauthorized`. */
-export type Identify = (token: string) => Promise<Caller>;
+/** What a request says besides its credential. */
+export type RequestOrigin = {
+  ipAddress: string | null;
+  /** The user whom a key wants to act for; null: its owner. */
+  onBehalfOf: string | null;
+};
+
+/** Finds out who a token belongs to. @throws Problem `unauthorized`, `forbidden` (may not act for this user). */
+export type Identify = (token: string, origin: RequestOrigin) => Promise<Caller>;
+
+/** What a route asks of an API key; undefined where it declares nothing. */
+export type FindScope = (method: string, route: string) => NeededScope | undefined;
 
 /**
  * The credential of a request: `Authorization: Bearer …` or `X-API-Key`.
@@ -24,12 +41,24 @@ export function readCredential(headers: Headers): string | null {
   return match[1];
 }
 
-/** Adds `caller` to the context of the routes behind it; without a good credential none of them is reached. */
-export function createAuthenticate(identify: Identify) {
-  return new Elysia({ name: "authenticate" }).derive({ as: "scoped" }, async ({ request }) => {
+type AuthenticateDependencies = {
+  identify: Identify;
+  findScope: FindScope;
+  readClientAddress: ReadClientAddress;
+};
+
+/**
+ * Adds `caller` to the context of the routes behind it; without a good credential, or with a key that lacks the scope of
+ * the route, none of them is reached.
+ */
+export function createAuthenticate({ identify, findScope, readClientAddress }: AuthenticateDependencies) {
+  return new Elysia({ name: "authenticate" }).derive({ as: "scoped" }, async ({ request, server, route }) => {
     const token = readCredential(request.headers);
     if (token === null) throw new Problem("unauthorized", "This address needs a credential.");
-    return { caller: await identify(token) };
+    const ipAddress = readClientAddress(request, server);
+    const caller = await identify(token, { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") });
+    if (caller.scopes !== null) requireScope(caller.scopes, findScope(request.method, route));
+    return { caller };
   });
 }
 

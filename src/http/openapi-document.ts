@@ -8,7 +8,8 @@ const DESCRIPTION = `Parley is an AI chat backend in one executable: accounts, c
 that keeps everybody up to date.
 
 Errors are \`application/problem+json\` (RFC 9457); branch on \`code\`. Lists are pages: pass \`next_cursor\` on as \`cursor\`.
-Every answer has an \`X-Request-Id\`.`;
+Every answer has an \`X-Request-Id\`. \`x-scope\` is what an API key needs for an operation: a scope, \`any\` key, or \`session\` where no
+key will do.`;
 
 /**
  * Turns what the framework collects of its routes into a valid OpenAPI 3.0.3 document: one dialect of schemas, JSON as the
@@ -45,7 +46,8 @@ export function finishDocument(
     paths: Object.fromEntries(Object.entries(paths).map(([path, operations]) => [trimPath(path), operations])),
     components: {
       securitySchemes: {
-        bearer: { type: "http", scheme: "bearer", description: "The access token of a session." },
+        bearer: { type: "http", scheme: "bearer", description: "The access token of a session, or an API key." },
+        apiKey: { type: "apiKey", in: "header", name: "X-API-Key", description: "An API key." },
       },
       schemas: { Problem: mapSchemaToOpenApi(JSON.parse(JSON.stringify(ProblemDetails))) },
       responses: { ...createProblemResponses(), ...createOpenAiErrorResponses() },

@@ -1,5 +1,6 @@
 import { type TSchema, Type } from "@sinclair/typebox";
 import type { DocumentDecoration } from "elysia";
+import type { NeededScope } from "./scopes.ts";
 
 /** Names of the groups in the OpenAPI document, in its order. */
 export const tags = {
@@ -65,8 +66,6 @@ export type OperationDescription = {
   status?: number;
   /** Media types of `ok`. */
   mediaTypes?: readonly string[];
-  /** Needs no credential. */
-  public?: boolean;
   /**
    * Error statuses beyond those that follow from the rest (401 unless public, 400/413/415/422 with a body, 404 and 422
    * with a path parameter, 422 with a query, 500 and 503 always).
@@ -74,16 +73,33 @@ export type OperationDescription = {
   problems?: readonly ProblemStatus[];
   /** Answers by status that none of the above describes. */
   responses?: Record<number, { description: string; content?: Record<string, { schema: object }> }>;
-};
+} & (
+  | {
+      /** Needs no credential. */
+      public: true;
+      scope?: undefined;
+    }
+  | {
+      /** What an API key must have been allowed; enforced where the caller is found out. */
+      scope: NeededScope;
+      public?: undefined;
+    }
+);
 
-/** Documents a route: `app.get("/x", handler, { ...describe({ … }), query: … })`. It checks nothing at run time. */
+/** Where an operation of the document says what it asks of an API key. */
+export const SCOPE_FIELD = "x-scope";
+
+/**
+ * Documents a route: `app.get("/x", handler, { ...describe({ … }), query: … })`. Of all this only the scope has an effect
+ * at run time.
+ */
 export function describe(operation: OperationDescription): { detail: DocumentDecoration } {
   const status = operation.status ?? (operation.ok ? 200 : 204);
   const mediaTypes = operation.mediaTypes ?? ["application/json"];
   const content =
     operation.ok && Object.fromEntries(mediaTypes.map((type) => [type, { schema: operation.ok as object }]));
   const problems = new Set<ProblemStatus>([
-    ...(operation.public ? [] : [401 as const]),
+    ...(operation.public ? [] : [401 as const, 403 as const]),
     ...(operation.problems ?? []),
     500,
     503,
@@ -94,7 +110,8 @@ export function describe(operation: OperationDescription): { detail: DocumentDec
       summary: operation.summary,
       ...(operation.description && { description: operation.description }),
       tags: [operation.tag],
-      security: operation.public ? [] : [{ bearer: [] }],
+      security: operation.public ? [] : [{ bearer: [] }, { apiKey: [] }],
+      ...(operation.scope && { [SCOPE_FIELD]: operation.scope }),
       responses: {
         [status]: { description: operation.ok?.description ?? operation.summary, ...(content && { content }) },
         ...Object.fromEntries([...problems].sort((a, b) => a - b).map((problem) => [problem, refToProblem(problem)])),

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
+import { unknownOrigin } from "../support/request-origin.ts";
 import { type Accounts, JWT_SECRET, readProblem, startAccounts } from "./start-accounts.ts";
 
 let accounts: Accounts;
@@ -105,7 +106,7 @@ test("a disabled user and an ended session are noticed within a second, on every
 
 test("the caller carries the user, the session and when the token ends", async () => {
   const { access_token, user } = await accounts.register();
-  const caller = await accounts.auth.identify(access_token);
+  const caller = await accounts.auth.identify(access_token, unknownOrigin);
   const { sid, exp } = decode(access_token.split(".")[1]);
   expect(caller).toEqual({
     user: {
@@ -115,7 +116,9 @@ test("the caller carries the user, the session and when the token ends", async (
       role: "user",
       created_at: new Date(user.created_at),
     },
-    sessionId: String(sid),
+    credentialId: String(sid),
+    scopes: null,
     expiresAtMs: Number(exp) * 1000,
+    ipAddress: null,
   });
 });

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Session, Tokens } from "../../src/modules/auth/model.ts";
+import { unknownOrigin } from "../support/request-origin.ts";
 import { type Accounts, PASSWORD, readJson, readProblem, startAccounts } from "./start-accounts.ts";
 
 let accounts: Accounts;
@@ -14,7 +15,8 @@ const list = async (token: string, query = "") =>
   readJson<SessionPage>(await accounts.call(`/me/sessions${query}`, { token }));
 const end = (token: string, id: string) => accounts.call(`/me/sessions/${id}`, { token, method: "DELETE" });
 const isGood = async ({ access_token }: Tokens) => (await accounts.call("/me", { token: access_token })).status === 200;
-const currentOf = async ({ access_token }: Tokens) => (await accounts.auth.identify(access_token)).sessionId;
+const currentOf = async ({ access_token }: Tokens) =>
+  (await accounts.auth.identify(access_token, unknownOrigin)).credentialId;
 
 test("every route of the account needs a credential", async () => {
   const routes: [string, string, unknown?][] = [
@@ -139,13 +141,13 @@ describe("sessions", () => {
     await sql`update sessions set revoked_at = now() - interval '25 hours' where id = ${revokedId}`;
     await sql`update sessions set expires_at = now() - interval '25 hours' where id = ${expiredId}`;
     await sql`update sessions set revoked_at = now() - interval '23 hours' where id = ${freshId}`;
-    await accounts.auth.createTicket(await accounts.auth.identify(kept.access_token));
+    await accounts.auth.createTicket(await accounts.auth.identify(kept.access_token, unknownOrigin));
     await sql`update tickets set expires_at = now() - interval '1 s'`;
-    const { ticket } = await accounts.auth.createTicket(await accounts.auth.identify(kept.access_token));
+    const { ticket } = await accounts.auth.createTicket(await accounts.auth.identify(kept.access_token, unknownOrigin));
     expect(await accounts.auth.sweepAccounts()).toEqual({ sessions: 2, tickets: 1 });
     const left = await sql<{ id: string }[]>`select id from sessions where id in ${sql(ids)}`;
     expect(left.map(({ id }) => id).sort()).toEqual([freshId, await currentOf(kept)].sort());
-    expect((await accounts.auth.redeemTicket(ticket)).user.id).toBe(kept.user.id);
+    expect((await accounts.auth.redeemTicket(ticket, unknownOrigin)).user.id).toBe(kept.user.id);
   });
 });
 

@@ -37,8 +37,8 @@ export async function startAccounts({ registration = "open", trustedProxies = []
     log: silentLog,
     onSessionsEnded,
   });
-  const authenticate = createAuthenticate(auth.identify);
   const readClientAddress = createReadClientAddress(trustedProxies);
+  const authenticate = createAuthenticate({ identify: auth.identify, findScope: () => undefined, readClientAddress });
   const app = new Elysia({ normalize: false, aot: true })
     .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
     .use(requestId)

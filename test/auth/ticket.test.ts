@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Problem } from "../../src/lib/problem.ts";
 import type { Ticket, Tokens } from "../../src/modules/auth/model.ts";
+import { unknownOrigin } from "../support/request-origin.ts";
 import { type Accounts, readJson, startAccounts } from "./start-accounts.ts";
 
 let accounts: Accounts;
@@ -18,7 +19,7 @@ async function getTicket({ access_token }: Tokens): Promise<string> {
 }
 
 async function codeOf(ticket: string): Promise<string> {
-  const error = await accounts.auth.redeemTicket(ticket).then(
+  const error = await accounts.auth.redeemTicket(ticket, unknownOrigin).then(
     () => "redeemed",
     (reason: unknown) => reason,
   );
@@ -27,8 +28,8 @@ async function codeOf(ticket: string): Promise<string> {
 
 test("stands for the caller, and ends when their token does", async () => {
   const tokens = await accounts.register();
-  expect(await accounts.auth.redeemTicket(await getTicket(tokens))).toEqual(
-    await accounts.auth.identify(tokens.access_token),
+  expect(await accounts.auth.redeemTicket(await getTicket(tokens), unknownOrigin)).toEqual(
+    await accounts.auth.identify(tokens.access_token, unknownOrigin),
   );
 });
 

@@ -23,8 +23,10 @@ const caller = {
     role: "user" as const,
     created_at: new Date(0),
   },
-  sessionId: createId(),
+  credentialId: createId(),
+  scopes: null,
   expiresAtMs: Date.now() + 3_600_000,
+  ipAddress: null,
 };
 
 /** A new folder with these files, by path. */
@@ -43,9 +45,13 @@ export async function startDocuments(documentsDir?: string, shared?: Awaited<Ret
   const { database } = shared ?? (await createTestDatabase(4));
   const documents = createDocumentService({ database, documentsDir, log: silentLog });
   await documents.rescan();
-  const authenticate = createAuthenticate(async (token) => {
-    if (token !== TOKEN) throw new Problem("unauthorized", "No.");
-    return caller;
+  const authenticate = createAuthenticate({
+    async identify(token) {
+      if (token !== TOKEN) throw new Problem("unauthorized", "No.");
+      return caller;
+    },
+    findScope: () => undefined,
+    readClientAddress: () => null,
   });
   const routes = createDocumentRoutes({ documents, authenticate });
   const app = new Elysia({ normalize: false, aot: true });

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Accounts, PASSWORD, startAccounts } from "../auth/start-accounts.ts";
+import { unknownOrigin } from "../support/request-origin.ts";
 
 let accounts: Accounts;
 beforeAll(async () => {
@@ -18,7 +19,7 @@ test("an existing user is raised and keeps the password; tokens they have count 
   const raised = await accounts.users.createAdministrator(known.user.email.toUpperCase(), "another password");
   expect(raised).toEqual({ user: { ...known.user, role: "admin" }, isNew: false });
   expect((await accounts.login(known.user.email)).user.role).toBe("admin");
-  expect((await accounts.auth.identify(known.access_token)).user.role).toBe("admin");
+  expect((await accounts.auth.identify(known.access_token, unknownOrigin)).user.role).toBe("admin");
 });
 
 test("of the configuration is made once, by 8 instances at once, and never changed again", async () => {

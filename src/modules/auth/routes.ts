@@ -91,6 +91,7 @@ function createTokenRoutes({ auth, authenticate, readClientAddress }: AuthRoutes
       ({ caller }) => auth.createTicket(caller),
       describe({
         operationId: "createTicket",
+        scope: "any",
         summary: "A ticket for one WebSocket of a browser",
         tag: "auth",
         ok: Ticket,
@@ -111,6 +112,7 @@ function createSessionRoutes({ auth, authenticate }: AuthRoutesDependencies) {
         body: Nullable(PasswordProof),
         ...describe({
           operationId: "deleteMe",
+          scope: "session",
           summary: "Delete my account",
           description:
             "Everything personal is deleted. Messages stay, without an author. A password that is sent along must be right.",
@@ -129,6 +131,7 @@ function createSessionRoutes({ auth, authenticate }: AuthRoutesDependencies) {
         body: PasswordChange,
         ...describe({
           operationId: "changeMyPassword",
+          scope: "session",
           summary: "Change my password and end my other sessions",
           tag: "me",
           problems: [403, 409],
@@ -143,13 +146,14 @@ function createSessionRoutes({ auth, authenticate }: AuthRoutesDependencies) {
         if (beforeId !== null && !isUuid(beforeId))
           throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
         const rows = await auth.listSessions(caller, limit + 1, beforeId);
-        const mapRow = (row: SessionRow) => mapRowToSession(row, caller.sessionId);
+        const mapRow = (row: SessionRow) => mapRowToSession(row, caller.credentialId);
         return createPage(rows, limit, (row) => [row.id], mapRow, { request, headers: set.headers });
       },
       {
         query: Type.Object(PageQuery),
         ...describe({
           operationId: "listMySessions",
+          scope: "session",
           summary: "Where I am logged in",
           tag: "me",
           ok: Page(Session),
@@ -165,7 +169,7 @@ function createSessionRoutes({ auth, authenticate }: AuthRoutesDependencies) {
       },
       {
         params: Type.Object({ id: Uuid() }),
-        ...describe({ operationId: "endMySession", summary: "End one of my sessions", tag: "me" }),
+        ...describe({ operationId: "endMySession", scope: "session", summary: "End one of my sessions", tag: "me" }),
       },
     );
 }

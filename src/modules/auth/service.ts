@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { type Database, withTransaction } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
+import type { Caller, RequestOrigin } from "../../http/authenticate.ts";
 import { createSecret } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -63,9 +63,13 @@ export function createAuthService({
     return createTokens(user, await sessions.open(user.id, passwordHash, client));
   }
 
-  async function identifySession(sessionId: string, expiresAtMs: number): Promise<Caller | null> {
+  async function identifySession(
+    sessionId: string,
+    expiresAtMs: number,
+    { ipAddress }: RequestOrigin,
+  ): Promise<Caller | null> {
     const user = await identities.find(sessionId);
-    return user ? { user, sessionId, expiresAtMs } : null;
+    return user ? { user, credentialId: sessionId, scopes: null, expiresAtMs, ipAddress } : null;
   }
 
   const refused = () => new Problem("unauthorized", "The credential is not valid, or no longer.");
@@ -95,9 +99,9 @@ export function createAuthService({
     },
 
     /** Who an access token belongs to, on HTTP and on sockets. @throws Problem `unauthorized`. */
-    async identify(token: string): Promise<Caller> {
+    async identify(token: string, origin: RequestOrigin): Promise<Caller> {
       const claims = await accessTokens.verify(token);
-      const caller = claims && (await identifySession(claims.sessionId, claims.expiresAtMs));
+      const caller = claims && (await identifySession(claims.sessionId, claims.expiresAtMs, origin));
       if (!caller || caller.user.id !== claims.userId) throw refused();
       return caller;
     },
@@ -107,7 +111,7 @@ export function createAuthService({
       const ticket = TICKET_PREFIX + createSecret();
       await queries.insertTicket(database, {
         hash: hashTicket(ticket),
-        sessionId: caller.sessionId,
+        sessionId: caller.credentialId,
         ttlSeconds: TICKET_TTL_S,
         credentialExpiresAtMs: caller.expiresAtMs,
       });
@@ -115,10 +119,11 @@ export function createAuthService({
     },
 
     /** Who a ticket was given to. It is spent by this, even if its session has ended. @throws Problem `unauthorized`. */
-    async redeemTicket(ticket: string): Promise<Caller> {
+    async redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller> {
       const row = ticketForm.test(ticket) ? await queries.takeTicket(database, hashTicket(ticket)) : undefined;
       const expiresAtMs = row?.credential_expires_at.getTime() ?? 0;
-      const caller = row && expiresAtMs > Date.now() ? await identifySession(row.session_id, expiresAtMs) : null;
+      const caller =
+        row && expiresAtMs > Date.now() ? await identifySession(row.session_id, expiresAtMs, origin) : null;
       if (!caller) throw new Problem("unauthorized", "The ticket is not valid, was used before, or is too old.");
       return caller;
     },
@@ -142,7 +147,7 @@ export function createAuthService({
       const ended = await withTransaction(database, async (sql) => {
         await users.lockUser(sql, caller.user.id, currentHash);
         await users.storePasswordHash(sql, caller.user.id, newHash);
-        return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.sessionId);
+        return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
       });
       announceEnd(ended, "password_changed");
     },

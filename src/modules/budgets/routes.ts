@@ -11,6 +11,7 @@ export function createBudgetRoutes({ budgets, authenticate }: { budgets: BudgetS
     ({ caller }) => budgets.getUsage(caller),
     describe({
       operationId: "getMyUsage",
+      scope: "any",
       summary: "What my answers have used, and my limits",
       tag: "me",
       ok: BudgetUsage,

@@ -31,6 +31,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
         body: CreateConversation,
         ...describe({
           operationId: "createConversation",
+          scope: "conversations:write",
           summary: "Create a conversation; the caller becomes its owner",
           tag: "conversations",
           ok: Conversation,
@@ -52,6 +53,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
         query: ListQuery,
         ...describe({
           operationId: "listConversations",
+          scope: "conversations:read",
           summary: "The caller's conversations, latest activity first",
           tag: "conversations",
           ok: Page(Conversation),
@@ -68,6 +70,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
         params: ById,
         ...describe({
           operationId: "getConversation",
+          scope: "conversations:read",
           summary: "Read a conversation",
           tag: "conversations",
           ok: Conversation,
@@ -79,6 +82,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
       body: ChangeConversation,
       ...describe({
         operationId: "changeConversation",
+        scope: "conversations:write",
         summary: "Change title, model, reply mode or metadata (owners)",
         tag: "conversations",
         ok: Conversation,
@@ -95,6 +99,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
         params: ById,
         ...describe({
           operationId: "deleteConversation",
+          scope: "conversations:write",
           summary: "Delete a conversation with all its messages (owners)",
           tag: "conversations",
           problems: [403],
@@ -113,6 +118,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
         query: ListQuery,
         ...describe({
           operationId: "listMembers",
+          scope: "conversations:read",
           summary: "Who is in the conversation",
           tag: "conversations",
           ok: Page(Member),
@@ -131,6 +137,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
         body: AddMember,
         ...describe({
           operationId: "addMember",
+          scope: "conversations:write",
           summary: "Add a user, or change a member's role (owners)",
           tag: "conversations",
           ok: Member,
@@ -149,6 +156,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
         params: ByMember,
         ...describe({
           operationId: "removeMember",
+          scope: "conversations:write",
           summary: "Remove a member (owners), or leave",
           tag: "conversations",
           problems: [403, 409],

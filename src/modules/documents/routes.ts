@@ -18,6 +18,7 @@ const PREFIX = "/api/v1/documents";
 
 const { detail } = describe({
   operationId: "getDocument",
+  scope: "any",
   summary: "Read a document",
   description: "Slashes of the path may be sent raw or as `%2F`. `Accept` chooses the form; absent: markdown.",
   tag: "documents",
@@ -88,6 +89,7 @@ export function createDocumentRoutes({ documents, authenticate }: Dependencies) 
         query: DocumentQuery,
         ...describe({
           operationId: "listDocuments",
+          scope: "any",
           summary: "The documents by path, or with `q` those that have the words, best first",
           tag: "documents",
           ok: Page(DocumentSummary),

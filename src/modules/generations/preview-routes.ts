@@ -22,6 +22,7 @@ export function createPreviewRoutes({ previews, authenticate }: Dependencies) {
         body: PreviewPrompt,
         ...describe({
           operationId: "previewPrompt",
+          scope: "conversations:read",
           summary: "What a model would be sent with this prompt",
           description:
             "Nothing is sent or stored. With a conversation: as if an answer to its newest message began now.",

@@ -33,6 +33,7 @@ export function createGenerationRoutes({ generations, messages, streams, authent
         params: ByMessage,
         ...describe({
           operationId: "cancelGeneration",
+          scope: "messages:write",
           summary: "Stop an answer that is being written",
           tag: "messages",
           ok: Message,
@@ -54,6 +55,7 @@ export function createGenerationRoutes({ generations, messages, streams, authent
         body: Nullable(RegenerateMessage),
         ...describe({
           operationId: "regenerateMessage",
+          scope: "messages:write",
           summary: "Have another answer written to the same message",
           description: "The answer before stays. With `Accept: text/event-stream` the new one is streamed.",
           tag: "messages",
@@ -66,6 +68,7 @@ export function createGenerationRoutes({ generations, messages, streams, authent
     .get("/models", () => ({ data: generations.listModels(), next_cursor: null }), {
       ...describe({
         operationId: "listModels",
+        scope: "any",
         summary: "The configured models in fallback order, with their state",
         tag: "models",
         ok: Page(Model),

@@ -49,6 +49,7 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         body: SendMessage,
         ...describe({
           operationId: "sendMessage",
+          scope: "messages:write",
           summary: "Send a message",
           description:
             "Answers when the message is committed. A model's answer is written after that: read it again, follow it " +
@@ -79,6 +80,7 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         query: HistoryQuery,
         ...describe({
           operationId: "listMessages",
+          scope: "messages:read",
           summary: "The history, oldest first; without a position, its newest part",
           tag: "messages",
           ok: Page(Message),
@@ -87,7 +89,13 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
     )
     .get("/messages/:message_id", ({ caller, params }) => messages.getIn(caller, params.id, params.message_id), {
       params: ByMessage,
-      ...describe({ operationId: "getMessage", summary: "Read a message", tag: "messages", ok: Message }),
+      ...describe({
+        operationId: "getMessage",
+        scope: "messages:read",
+        summary: "Read a message",
+        tag: "messages",
+        ok: Message,
+      }),
     })
     .patch(
       "/messages/:message_id",
@@ -100,6 +108,7 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         body: EditMessage,
         ...describe({
           operationId: "editMessage",
+          scope: "messages:write",
           summary: "Edit a message (its author)",
           tag: "messages",
           ok: Message,
@@ -118,6 +127,7 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         params: ByMessage,
         ...describe({
           operationId: "deleteMessage",
+          scope: "messages:write",
           summary: "Delete a message (its author, or an owner); a tombstone stays",
           tag: "messages",
           problems: [403, 409],
@@ -135,6 +145,7 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         body: GiveFeedback,
         ...describe({
           operationId: "giveFeedback",
+          scope: "messages:write",
           summary: "Rate an answer of a model",
           tag: "messages",
           ok: Feedback,
@@ -168,6 +179,7 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         query: EventsQuery,
         ...describe({
           operationId: "listEvents",
+          scope: "messages:read",
           summary: "Durable events after a position; with `Accept: text/event-stream`, a live feed",
           description:
             "The feed honours `Last-Event-ID`. It replays up to 500 missed events (2 MiB of text), or none of more: then " +

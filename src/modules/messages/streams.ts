@@ -38,7 +38,7 @@ export function createStreams({ hub, events, listSnapshots }: StreamDependencies
       open.delete(stream);
       onEnd();
     });
-    open.set(stream, caller.sessionId);
+    open.set(stream, caller.credentialId);
     return stream;
   }
 
@@ -138,9 +138,9 @@ export function createStreams({ hub, events, listSnapshots }: StreamDependencies
     count: (): number => open.size,
 
     /** Ends the streams of sessions that have ended. */
-    endSessions(sessionIds: readonly string[]): void {
-      const ended = new Set(sessionIds);
-      for (const [stream, sessionId] of open) if (ended.has(sessionId)) stream.end();
+    endCredentials(credentialIds: readonly string[]): void {
+      const ended = new Set(credentialIds);
+      for (const [stream, credentialId] of open) if (ended.has(credentialId)) stream.end();
     },
 
     /** Ends all of them: an open stream would hold up the end of the server. Readers come back with Last-Event-ID. */

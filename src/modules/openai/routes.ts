@@ -28,6 +28,7 @@ export function createOpenAiRoutes(deps: { completions: CompletionService; authe
         body: CreateCompletion,
         ...describe({
           operationId: "createChatCompletion",
+          scope: "chat:completions",
           summary: "An answer of a model, as OpenAI's Chat Completions give it",
           description:
             "With `stream` the answer comes as `chat.completion.chunk` events and ends with `[DONE]`. A failure in " +
@@ -41,6 +42,7 @@ export function createOpenAiRoutes(deps: { completions: CompletionService; authe
     .get("/models", () => ({ object: "list" as const, data: completions.listModels() }), {
       ...describe({
         operationId: "listOpenAiModels",
+        scope: "chat:completions",
         summary: "The configured models, as OpenAI lists them",
         tag: "openai",
         ok: OpenAiModelList,
@@ -49,6 +51,7 @@ export function createOpenAiRoutes(deps: { completions: CompletionService; authe
     .get("/models/*", ({ request }) => completions.getModel(readModelId(request)), {
       ...describe({
         operationId: "getOpenAiModel",
+        scope: "chat:completions",
         summary: "One configured model; the slash of its name raw or as `%2F`",
         tag: "openai",
         ok: OpenAiModel,

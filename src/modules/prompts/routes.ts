@@ -31,6 +31,7 @@ export function createPromptRoutes({ prompts, authenticate }: Dependencies) {
         body: CreatePrompt,
         ...describe({
           operationId: "createPrompt",
+          scope: "conversations:write",
           summary: "Create a template of a system prompt",
           tag,
           ok: Prompt,
@@ -50,6 +51,7 @@ export function createPromptRoutes({ prompts, authenticate }: Dependencies) {
         query: ListQuery,
         ...describe({
           operationId: "listPrompts",
+          scope: "conversations:read",
           summary: "The caller's prompts, newest first",
           tag,
           ok: Page(Prompt),
@@ -62,13 +64,23 @@ export function createPromptRoutes({ prompts, authenticate }: Dependencies) {
         const body = JSON.stringify(await prompts.get(caller, params.id));
         return respondWithTag(request, hashTag(body), body, { "content-type": "application/json" });
       },
-      { params: ById, ...describe({ operationId: "getPrompt", summary: "Read a prompt", tag, ok: Prompt }) },
+      {
+        params: ById,
+        ...describe({
+          operationId: "getPrompt",
+          scope: "conversations:read",
+          summary: "Read a prompt",
+          tag,
+          ok: Prompt,
+        }),
+      },
     )
     .patch("/:id", ({ caller, params, body }) => prompts.change(caller, params.id, body), {
       params: ById,
       body: ChangePrompt,
       ...describe({
         operationId: "changePrompt",
+        scope: "conversations:write",
         summary: "Change a prompt; another template is a new version",
         tag,
         ok: Prompt,
@@ -84,6 +96,7 @@ export function createPromptRoutes({ prompts, authenticate }: Dependencies) {
         params: ById,
         ...describe({
           operationId: "deletePrompt",
+          scope: "conversations:write",
           summary: "Delete a prompt; conversations that had it go on without one",
           tag,
         }),
@@ -104,6 +117,7 @@ export function createPromptRoutes({ prompts, authenticate }: Dependencies) {
         query: ListQuery,
         ...describe({
           operationId: "listPromptVersions",
+          scope: "conversations:read",
           summary: "The versions of a prompt, newest first",
           tag,
           ok: Page(PromptVersion),

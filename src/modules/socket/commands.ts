@@ -1,4 +1,5 @@
 import type { Caller, Identify } from "../../http/authenticate.ts";
+import type { NeededScope } from "../../http/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ClientFrame, ClientFrameType, DurableEvent } from "../../realtime/frames.ts";
 import type { Hub } from "../../realtime/hub.ts";
@@ -29,6 +30,22 @@ type Command<T extends ClientFrameType> = (
 
 const SENDING_RETRY_AFTER_MS = 500;
 
+/** What each frame asks of an API key. */
+export const frameScopes: Record<ClientFrameType, NeededScope> = {
+  auth: "any",
+  ping: "any",
+  subscribe: "messages:read",
+  unsubscribe: "any",
+  "message.send": "messages:write",
+  "message.edit": "messages:write",
+  "message.delete": "messages:write",
+  "generation.cancel": "messages:write",
+  "generation.regenerate": "messages:write",
+  "typing.start": "messages:write",
+  "typing.stop": "messages:write",
+  read: "messages:write",
+};
+
 /** What each frame of a known caller does. Errors are thrown as problems and answered as error frames. */
 export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: Command<T> } {
   const { conversations, messages, generations, events, hub, typing } = deps;
@@ -42,7 +59,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
 
   return {
     async auth(connection, caller, { token }) {
-      const renewed = await deps.identify(token);
+      const renewed = await deps.identify(token, { ipAddress: connection.ipAddress, onBehalfOf: null });
       if (renewed.user.id !== caller.user.id)
         throw new Problem("forbidden", "A connection belongs to one user; open another for another one.");
       connection.caller = renewed;

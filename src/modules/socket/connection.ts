@@ -30,7 +30,11 @@ export class Connection implements Listener {
   /** Frames that go out together at the end of this turn of the event loop. */
   #unsent: string[] = [];
 
-  constructor(caller: Caller | null) {
+  /** @param ipAddress where it comes from, if that is known. */
+  constructor(
+    caller: Caller | null,
+    readonly ipAddress: string | null,
+  ) {
     this.caller = caller;
   }
 

@@ -1,6 +1,7 @@
 import type { Server } from "bun";
 import { Elysia } from "elysia";
-import { type Caller, type Identify, readCredential } from "../../http/authenticate.ts";
+import { type Caller, type Identify, type RequestOrigin, readCredential } from "../../http/authenticate.ts";
+import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -12,7 +13,8 @@ const TOKEN_PREFIX = "base64url.bearer.";
 type Dependencies = {
   identify: Identify;
   /** Spends a ticket. @throws Problem `unauthorized`. */
-  redeemTicket(ticket: string): Promise<Caller>;
+  redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
+  readClientAddress: ReadClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
   isDraining(): boolean;
 };
@@ -21,12 +23,15 @@ type Dependencies = {
  * `GET /realtime`: who may not come in is told so by HTTP, before the upgrade. A plain route and not the framework's
  * `.ws()`, whose per-socket closures and guessing parser the hot path does without (docs/decisions/0001).
  */
-export function createSocketRoutes({ identify, redeemTicket, isAllowedOrigin, isDraining }: Dependencies) {
-  async function findCaller(request: Request, protocols: string[]): Promise<Caller | null> {
+export function createSocketRoutes(deps: Dependencies) {
+  const { identify, redeemTicket, readClientAddress, isAllowedOrigin, isDraining } = deps;
+
+  async function findCaller(request: Request, protocols: string[], ipAddress: string | null): Promise<Caller | null> {
+    const origin = { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") };
     const token = readCredential(request.headers) ?? readProtocolToken(protocols);
-    if (token !== null) return identify(token);
+    if (token !== null) return identify(token, origin);
     const ticket = readUrl(request).searchParams.get("ticket");
-    return ticket === null ? null : redeemTicket(ticket);
+    return ticket === null ? null : redeemTicket(ticket, origin);
   }
 
   return new Elysia({ name: "socket" }).get(
@@ -42,7 +47,8 @@ export function createSocketRoutes({ identify, redeemTicket, isAllowedOrigin, is
       const protocols = readProtocols(request);
       if (protocols.length > 0 && !protocols.includes(SUBPROTOCOL))
         throw new Problem("malformed", `Offer the subprotocol ${SUBPROTOCOL}.`);
-      const connection = new Connection(await findCaller(request, protocols));
+      const ipAddress = readClientAddress(request, server);
+      const connection = new Connection(await findCaller(request, protocols, ipAddress), ipAddress);
       const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
       const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {
         data: { connection },

@@ -1,11 +1,12 @@
 import { isDatabaseAway } from "../../db/client.ts";
 import type { Caller } from "../../http/authenticate.ts";
+import { requireScope } from "../../http/scopes.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { CloseReason } from "../../realtime/close-codes.ts";
 import { type ClientFrame, createErrorFrame, parseClientFrame, type UnreadFrame } from "../../realtime/frames.ts";
-import { type CommandDependencies, createCommands } from "./commands.ts";
+import { type CommandDependencies, createCommands, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
 import * as limits from "./limits.ts";
 
@@ -45,7 +46,7 @@ export function createSockets(deps: Dependencies) {
     if (frame.type !== "auth") throw new Problem("unauthorized", "The first frame must be `auth`.");
     let caller: Caller;
     try {
-      caller = await identify(frame.token);
+      caller = await identify(frame.token, { ipAddress: connection.ipAddress, onBehalfOf: null });
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       connection.close("bad_credential");
@@ -59,6 +60,7 @@ export function createSockets(deps: Dependencies) {
   async function handle(connection: Connection, frame: ClientFrame): Promise<void> {
     try {
       if (!connection.caller) return await authenticate(connection, frame);
+      requireScope(connection.caller.scopes, frameScopes[frame.type]);
       const command = commands[frame.type] as (c: Connection, u: Caller, f: ClientFrame) => unknown;
       const answer = (await command(connection, connection.caller, frame)) as Record<string, unknown> | undefined;
       if (answer && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...answer });
@@ -148,11 +150,11 @@ export function createSockets(deps: Dependencies) {
       }
     },
 
-    /** Ends the sockets of sessions that have ended. */
-    endSessions(sessionIds: readonly string[]): void {
-      const ended = new Set(sessionIds);
+    /** Ends the sockets of sessions and API keys that have ended. */
+    endCredentials(credentialIds: readonly string[]): void {
+      const ended = new Set(credentialIds);
       for (const connection of connections)
-        if (connection.caller && ended.has(connection.caller.sessionId)) connection.close("session_revoked");
+        if (connection.caller && ended.has(connection.caller.credentialId)) connection.close("session_revoked");
     },
 
     /** Tells every client to come back elsewhere, and ends their sockets in waves, until `deadlineMs` (since 1970). */

@@ -17,12 +17,13 @@ export function createUserRoutes({ users, authenticate, log }: UserRoutesDepende
     .get(
       "",
       ({ caller }) => users.getUser(caller.user.id),
-      describe({ operationId: "getMe", summary: "Who I am", tag: "me", ok: User }),
+      describe({ operationId: "getMe", scope: "any", summary: "Who I am", tag: "me", ok: User }),
     )
     .patch("", ({ caller, body }) => users.changeProfile(caller.user.id, body), {
       body: ProfileChange,
       ...describe({
         operationId: "updateMe",
+        scope: "users:write",
         summary: "Change my name or address",
         tag: "me",
         ok: User,
@@ -30,12 +31,19 @@ export function createUserRoutes({ users, authenticate, log }: UserRoutesDepende
       }),
     })
     .get("/preferences", ({ caller }) => users.getPreferences(caller.user.id), {
-      ...describe({ operationId: "getMyPreferences", summary: "My preferences", tag: "me", ok: Preferences }),
+      ...describe({
+        operationId: "getMyPreferences",
+        scope: "users:read",
+        summary: "My preferences",
+        tag: "me",
+        ok: Preferences,
+      }),
     })
     .put("/preferences", ({ caller, body }) => users.replacePreferences(caller.user.id, body), {
       body: Preferences,
       ...describe({
         operationId: "replaceMyPreferences",
+        scope: "users:write",
         summary: "Replace my preferences",
         tag: "me",
         ok: Preferences,
@@ -56,6 +64,7 @@ export function createUserRoutes({ users, authenticate, log }: UserRoutesDepende
       },
       describe({
         operationId: "exportMe",
+        scope: "session",
         summary: "All that is stored of me",
         description: "User, preferences, sessions, memberships, own messages and feedback as one streamed document.",
         tag: "me",

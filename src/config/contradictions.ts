@@ -1,0 +1,73 @@
+import { findPrice, mergePrices, parsePrices } from "../lib/prices.ts";
+import type { Settings } from "./settings.ts";
+
+/** Gives the text of a file, or throws. */
+export type ReadFile = (path: string) => string;
+
+const providerNeeds = {
+  openai: "OPENAI_API_KEY",
+  anthropic: "ANTHROPIC_API_KEY",
+  compatible: "COMPATIBLE_BASE_URL",
+} as const;
+
+const JWT_SECRET_BYTES_MIN = 32;
+
+/** What is wrong with settings that are each right for themselves; one sentence each. */
+export function findContradictions(config: Settings): string[] {
+  const problems: string[] = [];
+  if (config.APP_ENV === "production" && !config.JWT_SECRET)
+    problems.push("JWT_SECRET: required in production; set it to 32 random bytes (openssl rand -base64 32).");
+  if (config.JWT_SECRET && Buffer.byteLength(config.JWT_SECRET) < JWT_SECRET_BYTES_MIN)
+    problems.push(`JWT_SECRET: the value is shorter than ${JWT_SECRET_BYTES_MIN} bytes (openssl rand -base64 32).`);
+  if (Boolean(config.ADMIN_EMAIL) !== Boolean(config.ADMIN_PASSWORD))
+    problems.push("ADMIN_EMAIL and ADMIN_PASSWORD: set both or neither.");
+  if (Boolean(config.TLS_CERT_FILE) !== Boolean(config.TLS_KEY_FILE))
+    problems.push("TLS_CERT_FILE and TLS_KEY_FILE: set both or neither.");
+  const serverNames = config.MCP_SERVERS.map((server) => server.slice(0, server.indexOf("=")));
+  if (new Set(serverNames).size < serverNames.length)
+    problems.push("MCP_SERVERS: two servers have the same name; give each a name of its own.");
+  for (const [provider, needed] of Object.entries(providerNeeds))
+    if (config.AI_MODELS.some((model) => model.startsWith(`${provider}/`)) && !config[needed as keyof Settings])
+      problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set.`);
+  problems.push(...findBudgetContradictions(config));
+  return problems;
+}
+
+/** A budget that no answer fits into, or whose spending cannot be known. */
+function findBudgetContradictions(config: Settings): string[] {
+  const problems: string[] = [];
+  for (const name of ["BUDGET_USER_TOKENS_PER_DAY", "BUDGET_USER_TOKENS_PER_MONTH"] as const) {
+    const tokens = config[name];
+    // What is no whole number above 0 has been refused already.
+    if (Number.isSafeInteger(tokens) && Number(tokens) > 0 && Number(tokens) <= config.BUDGET_ANSWER_TOKENS)
+      problems.push(`${name}: no answer fits into it, because BUDGET_ANSWER_TOKENS is ${config.BUDGET_ANSWER_TOKENS}.`);
+  }
+  const hasUsdLimit = config.BUDGET_USER_USD_PER_DAY !== undefined || config.BUDGET_USER_USD_PER_MONTH !== undefined;
+  if (!hasUsdLimit || !parsePrices(config.AI_PRICES ?? "")) return problems;
+  const prices = mergePrices(config.AI_PRICES);
+  for (const model of config.AI_MODELS)
+    if (!findPrice(model, prices))
+      problems.push(`AI_PRICES: the price of ${model} is not known, but a budget in USD is set; add it.`);
+  return problems;
+}
+
+/** Files and folders that are named, but are not there. */
+export function findMissingFiles(config: Settings, readFile: ReadFile, isFolder: (path: string) => boolean): string[] {
+  const problems: string[] = [];
+  for (const name of ["TLS_CERT_FILE", "TLS_KEY_FILE"] as const) {
+    const path = config[name];
+    if (path !== undefined && !canRead(path, readFile)) problems.push(`${name}: the file ${path} cannot be read.`);
+  }
+  if (config.DOCUMENTS_DIR !== undefined && !isFolder(config.DOCUMENTS_DIR))
+    problems.push(`DOCUMENTS_DIR: ${config.DOCUMENTS_DIR} is not a folder that can be read.`);
+  return problems;
+}
+
+function canRead(path: string, readFile: ReadFile): boolean {
+  try {
+    readFile(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,194 @@
+import { FormatRegistry, type Static, type TSchema, Type } from "@sinclair/typebox";
+import { isNetwork } from "../lib/network.ts";
+import { parsePrices } from "../lib/prices.ts";
+import { OneOf } from "../lib/schema.ts";
+
+/** What a setting says of itself, besides its form. */
+export type SettingOptions = {
+  description: string;
+  /** Sample value for `.env.example`. */
+  example?: string;
+  /** Masked in every print, and readable from the file named by `NAME_FILE`. */
+  secret?: boolean;
+};
+
+const text = (options: SettingOptions & { minLength?: number; pattern?: string; format?: "http-url" | "prices" }) =>
+  Type.Optional(Type.String({ minLength: 1, ...options }));
+const textWithDefault = (options: SettingOptions & { default: string }) => Type.String({ minLength: 1, ...options });
+const integer = (options: SettingOptions & { default: number; minimum: number; maximum: number }) =>
+  Type.Integer(options);
+const limit = (options: SettingOptions & { minimum?: number; maximum?: number }) =>
+  Type.Optional(Type.Integer({ minimum: 1, maximum: 1e15, ...options }));
+const usdLimit = (options: SettingOptions) => Type.Optional(Type.Number({ minimum: 0, maximum: 1e9, ...options }));
+const listOf = (form: { pattern?: string; format?: "origin" | "network" | "mcp-server" }, options: SettingOptions) =>
+  Type.Array(Type.String(form), { ...options, default: [] });
+
+// What passes can be handed to `new URL`.
+FormatRegistry.Set("http-url", (value) => /^https?:\/\/\S+$/.test(value) && URL.canParse(value));
+FormatRegistry.Set("prices", (value) => parsePrices(value) !== null);
+FormatRegistry.Set("network", isNetwork);
+FormatRegistry.Set(
+  "mcp-server",
+  (value) => /^[a-z][a-z0-9-]{0,23}=https?:\/\/\S+$/.test(value) && URL.canParse(value.slice(value.indexOf("=") + 1)),
+);
+FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s]+$/.test(value) && URL.canParse(value));
+const modelName = "^(openai|anthropic|compatible|offline)/\\S+$";
+
+/** Every setting there is. The same table validates, types, and prints `.env.example` and the docs. */
+export const settings = Type.Object({
+  APP_ENV: OneOf(["development", "staging", "production"], {
+    default: "development",
+    description: "What this instance is for. `.env` is read, and registration is open by default, outside production.",
+  }),
+  HOST: textWithDefault({ default: "0.0.0.0", description: "Address to listen on." }),
+  PORT: integer({ default: 3000, minimum: 0, maximum: 65535, description: "Port to listen on; 0 takes a free one." }),
+  PUBLIC_URL: text({
+    format: "http-url",
+    example: "https://chat.example.com",
+    description: "The address under which clients reach Parley; used in links and documents.",
+  }),
+  DATA_DIR: textWithDefault({
+    default: "./data",
+    description: "Folder for the embedded Postgres and generated secrets.",
+  }),
+  DATABASE_URL: text({
+    pattern: "^postgres(ql)?://\\S+$",
+    secret: true,
+    example: "postgres://parley:password@db.example.com:5432/parley",
+    description: "Postgres 15 or newer. Absent: the embedded Postgres in `DATA_DIR`.",
+  }),
+  DATABASE_POOL_SIZE: integer({
+    default: 10,
+    minimum: 2,
+    maximum: 500,
+    description: "Database connections of this instance.",
+  }),
+  JWT_SECRET: text({
+    secret: true,
+    description: "Signs access tokens, 32 bytes or more. Generated and kept in `DATA_DIR` outside production.",
+  }),
+  ADMIN_EMAIL: text({ pattern: "^\\S+@\\S+$", description: "Administrator made at the first start." }),
+  ADMIN_PASSWORD: text({
+    minLength: 8,
+    secret: true,
+    description: "Password of that administrator, 8 characters or more.",
+  }),
+  OPENAI_API_KEY: text({ secret: true, description: "Key for the `openai` provider." }),
+  OPENAI_BASE_URL: text({ format: "http-url", description: "Other base URL for the `openai` provider." }),
+  ANTHROPIC_API_KEY: text({ secret: true, description: "Key for the `anthropic` provider." }),
+  ANTHROPIC_BASE_URL: text({ format: "http-url", description: "Other base URL for the `anthropic` provider." }),
+  COMPATIBLE_API_KEY: text({
+    secret: true,
+    description: "Key for the `compatible` provider, if its server wants one.",
+  }),
+  COMPATIBLE_BASE_URL: text({
+    format: "http-url",
+    example: "http://localhost:11434/v1",
+    description: "Any OpenAI-compatible server: Ollama, vLLM, llama.cpp.",
+  }),
+  AI_MODELS: listOf(
+    { pattern: modelName },
+    {
+      example: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
+      description: "Models as `provider/name`, comma-separated, in fallback order. Absent: `offline/documents`.",
+    },
+  ),
+  AI_FIRST_TOKEN_TIMEOUT_MS: integer({
+    default: 30_000,
+    minimum: 100,
+    maximum: 600_000,
+    description: "A model that has said nothing for so long has failed.",
+  }),
+  AI_IDLE_TIMEOUT_MS: integer({
+    default: 30_000,
+    minimum: 100,
+    maximum: 600_000,
+    description: "A model that falls silent for so long in the middle of an answer has failed.",
+  }),
+  AI_MAX_RETRIES: integer({
+    default: 2,
+    minimum: 0,
+    maximum: 10,
+    description: "Retries of one model before the next one is asked.",
+  }),
+  AI_CONTEXT_TOKENS: limit({
+    minimum: 500,
+    maximum: 10_000_000,
+    description:
+      "Most tokens of a conversation that a model is shown; older ones are summarised. Absent: 64000, and 12000 for " +
+      "models whose window Parley does not know. Set it to the window of your own model, less its longest answer.",
+  }),
+  AI_PRICES: text({
+    format: "prices",
+    example: "compatible/llama3.2=0/0,openai/gpt-5.2=1.75/14",
+    description:
+      "Prices in USD per million tokens, as `model=input/output` or as JSON; they go before the built-in ones.",
+  }),
+  BUDGET_USER_TOKENS_PER_DAY: limit({ description: "Tokens that one user may use in a day (UTC). Absent: no limit." }),
+  BUDGET_USER_TOKENS_PER_MONTH: limit({ description: "The same for a month." }),
+  BUDGET_USER_USD_PER_DAY: usdLimit({
+    description: "US dollars that one user's answers may cost in a day (UTC). Absent: no limit.",
+  }),
+  BUDGET_USER_USD_PER_MONTH: usdLimit({ description: "The same for a month." }),
+  BUDGET_ANSWER_TOKENS: integer({
+    default: 4_096,
+    minimum: 1,
+    maximum: 1_000_000,
+    description: "Where a budget is set: the most tokens of one answer, which are reserved until it ends.",
+  }),
+  MCP_SERVERS: listOf(
+    { format: "mcp-server" },
+    {
+      // An address may hold a key.
+      secret: true,
+      example: "wiki=https://mcp.example.com/mcp",
+      description:
+        "MCP servers (streamable HTTP) whose tools models may call, as `name=url`, comma-separated. Absent: none.",
+    },
+  ),
+  DOCUMENTS_DIR: text({ description: "Folder of markdown files behind `/documents`. Absent: Parley's own docs." }),
+  CORS_ORIGINS: listOf(
+    { format: "origin" },
+    {
+      example: "https://app.example.com",
+      description: "Origins of browsers that may call, exact, comma-separated. The own origin always may.",
+    },
+  ),
+  TRUSTED_PROXIES: listOf(
+    { format: "network" },
+    {
+      example: "10.0.0.0/8",
+      description: "Addresses or networks whose `X-Forwarded-For` is believed, comma-separated.",
+    },
+  ),
+  TLS_CERT_FILE: text({ description: "Certificate chain (PEM) to serve https and wss directly." }),
+  TLS_KEY_FILE: text({ description: "Private key (PEM) of that certificate." }),
+  METRICS_TOKEN: text({
+    pattern: "^[\\w.~+/=-]+$",
+    secret: true,
+    description: "Bearer token that `/metrics` asks for (letters, digits and `._~+/=-`). Absent: open.",
+  }),
+  LOG_LEVEL: OneOf(["trace", "debug", "info", "warn", "error", "fatal", "silent"], {
+    default: "info",
+    description: "Least severe level that is logged.",
+  }),
+  LOG_FORMAT: OneOf(["json", "pretty"], { default: "json", description: "JSON lines, or lines for people." }),
+  REGISTRATION: Type.Optional(
+    OneOf(["open", "closed"], {
+      description: "Whether anyone may register. Absent: open, in production closed.",
+    }),
+  ),
+  SHUTDOWN_TIMEOUT_MS: integer({
+    default: 25_000,
+    minimum: 0,
+    maximum: 600_000,
+    description: "Longest time from SIGTERM to exit.",
+  }),
+});
+
+export type Settings = Static<typeof settings>;
+
+export const settingEntries = Object.entries(settings.properties) as [
+  keyof Settings & string,
+  TSchema & SettingOptions,
+][];
