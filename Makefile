@@ -9,7 +9,7 @@ BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
 
-.PHONY: help setup run dev test check build bench docs clean test-postgres
+.PHONY: help setup run dev test check build bench docs clean test-postgres test-redis
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -23,10 +23,10 @@ run: build ## build the executable and start it
 dev: setup ## run from source, again after each change
 	$(BUN) --no-env-file --watch src/main.ts
 
-test: setup test-postgres ## run the tests (TEST=path for some of them)
+test: setup test-postgres test-redis ## run the tests (TEST=path for some of them)
 	$(BUN) test --timeout=30000 $(TEST)
 
-check: setup test-postgres ## format, lint, types, tests, build, and a look at the running executable: what CI runs
+check: setup test-postgres test-redis ## format, lint, types, tests, build, and a look at the running executable: what CI runs
 	BUN=$(BUN) MAKE="$(MAKE)" scripts/check.sh
 
 build: setup $(EXECUTABLE) ## compile dist/parley
@@ -59,3 +59,6 @@ $(EXECUTABLE): $(SOURCES) package.json scripts/build.ts $(POSTGRES)
 # The tests run on a private server of their own; they only need its binaries.
 test-postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-postgres.sh
+
+test-redis:
+	@ls /usr/bin/redis-check-rdb /usr/local/bin/redis-server 2>/dev/null | grep -q . || scripts/install-redis.sh

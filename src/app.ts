@@ -6,14 +6,21 @@ import { createReadClientAddress } from "./http/client-address.ts";
 import { createCors } from "./http/cors.ts";
 import { createDocs } from "./http/docs.ts";
 import { createErrorHandler, createFindMethods } from "./http/error-handler.ts";
+import { createFindLimit } from "./http/find-limit.ts";
 import { createFindScope } from "./http/find-scope.ts";
 import { createStartGate } from "./http/gate.ts";
-import type { RouteForDocument } from "./http/openapi-document.ts";
+import { createIdempotency } from "./http/idempotency.ts";
+import { createFindIdempotencyMode } from "./http/idempotency-mode.ts";
 import { createOriginPolicy } from "./http/origin.ts";
 import { problemPages } from "./http/problems.ts";
+import { createRateLimit } from "./http/rate-limit.ts";
 import { requestId } from "./http/request-id.ts";
-import { securityHeaders } from "./http/security-headers.ts";
+import type { DeclaredRoute } from "./http/route-index.ts";
+import { createSecurityHeaders } from "./http/security-headers.ts";
 import { startJobs } from "./jobs.ts";
+import { createAccountRoutes } from "./modules/accounts/routes.ts";
+import { createApiKeyRoutes } from "./modules/api-keys/routes.ts";
+import { createAuditRoutes } from "./modules/audit/routes.ts";
 import { createAuthRoutes } from "./modules/auth/routes.ts";
 import { createBudgetRoutes } from "./modules/budgets/routes.ts";
 import { createConversationRoutes } from "./modules/conversations/routes.ts";
@@ -38,22 +45,31 @@ export function createApp(deps: AppDependencies) {
   const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
   const isAllowedOrigin = createOriginPolicy(config);
   // Asked when the app is complete; it cannot be named before it is built.
-  const routes: { list(): RouteForDocument[] } = { list: () => [] };
+  const routes: { list(): DeclaredRoute[] } = { list: () => [] };
   const findScope = createFindScope(() => routes.list());
-  const authenticate = createAuthenticate({ identify: auth.identify, findScope, readClientAddress });
+  const findMode = createFindIdempotencyMode(() => routes.list());
+  const idempotency = createIdempotency({ store: services.idempotency, findMode, log });
+  const findLimit = createFindLimit(() => routes.list());
+  const { limits } = services;
+  const rateLimit = createRateLimit({ limits, findLimit, readClientAddress });
+  const { identify } = auth;
+  const { countRequest } = rateLimit;
+  const authenticate = createAuthenticate({ identify, findScope, readClientAddress, idempotency, countRequest });
 
   const app = new Elysia({ normalize: false, handler: { standardHostname: false } })
     .use(requestId)
     .use(createAccessLog({ log, metrics }))
-    .use(securityHeaders)
+    .use(createSecurityHeaders(config))
     .use(createCors(isAllowedOrigin))
     .use(createStartGate(lifecycle))
+    .use(rateLimit.byAddress)
     .onError(createErrorHandler({ log, findMethods: createFindMethods(() => routes.list()) }))
     .use(jsonBody)
     .use(createHealthRoutes({ health: services.health, metricsToken: config.METRICS_TOKEN }))
     .use(problemPages)
-    .use(createAuthRoutes({ auth, authenticate, readClientAddress }))
-    .use(createUserRoutes({ users, authenticate, log }))
+    .use(createAuthRoutes({ auth, authenticate, readClientAddress, limitRoute: rateLimit.ofRoute }))
+    .use(createUserRoutes({ users, authenticate }))
+    .use(createApiKeyRoutes({ ...services, authenticate }))
     .use(createBudgetRoutes({ ...services, authenticate }))
     .use(createConversationRoutes({ ...services, authenticate }))
     .use(createMessageRoutes({ ...services, authenticate }))
@@ -62,12 +78,15 @@ export function createApp(deps: AppDependencies) {
     .use(createPreviewRoutes({ ...services, authenticate }))
     .use(createDocumentRoutes({ ...services, authenticate }))
     .use(createOpenAiRoutes({ ...services, authenticate }))
+    .use(createAccountRoutes({ ...services, authenticate, log }))
+    .use(createAuditRoutes({ ...services, authenticate }))
     .use(
       createSocketRoutes({
         identify: auth.identify,
         redeemTicket: auth.redeemTicket,
         readClientAddress,
         isAllowedOrigin,
+        places: limits.sockets,
         isDraining: () => lifecycle.phase === "draining",
       }),
     )

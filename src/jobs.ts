@@ -10,12 +10,30 @@ const ENDED_SESSIONS_MS = 1_000;
 /** Looks back further than the interval: a commit may come late. */
 const ENDED_SESSIONS_WITHIN_MS = 15_000;
 const BUDGET_SWEEP_MS = 10_000;
+const DELETION_SWEEP_MS = 5_000;
 const ACCOUNT_SWEEP_MS = 5 * 60_000;
+const IDEMPOTENCY_RENEWAL_MS = 10_000;
+const IDEMPOTENCY_SWEEP_MS = 60_000;
 
 /** Starts what an instance does by itself once its database is ready. @returns what has to be stopped, in order. */
 export async function startJobs(services: Services, { config, log }: ServiceDependencies): Promise<Drainable[]> {
-  const { users, auth, documents, generations, sockets, streams, budgets, completions, followUps, mcpServers } =
-    services;
+  const {
+    users,
+    auth,
+    apiKeys,
+    documents,
+    generations,
+    sockets,
+    streams,
+    budgets,
+    completions,
+    followUps,
+    mcpServers,
+    idempotency,
+    auditLog,
+    deletions,
+    limits,
+  } = services;
   const stopping = new AbortController();
   await users.ensureFirstAdministrator(config);
   await documents.start(stopping.signal);
@@ -31,11 +49,22 @@ export async function startJobs(services: Services, { config, log }: ServiceDepe
     const ended = (await auth.findEndedSessions(ENDED_SESSIONS_WITHIN_MS)).map(({ id }) => id);
     sockets.endCredentials(ended);
     streams.endCredentials(ended);
+    const lockedOut = await apiKeys.findEnded([...sockets.listKeyCallers(), ...streams.listKeyCallers()]);
+    sockets.endCallers(lockedOut);
+    streams.endCallers(lockedOut);
   });
   jobs.every("budgets", BUDGET_SWEEP_MS, budgets.sweep);
+  jobs.every("deletions", DELETION_SWEEP_MS, deletions.resume);
   jobs.every("accounts", ACCOUNT_SWEEP_MS, async () => {
     await auth.sweepAccounts();
+    await apiKeys.sweep();
     await budgets.forget();
+    await auditLog.sweep();
+  });
+
+  jobs.every("idempotency-leases", IDEMPOTENCY_RENEWAL_MS, idempotency.renew);
+  jobs.every("idempotency-keys", IDEMPOTENCY_SWEEP_MS, async (signal) => {
+    await idempotency.sweep(signal);
   });
 
   return [
@@ -44,8 +73,10 @@ export async function startJobs(services: Services, { config, log }: ServiceDepe
     { name: "generations", stop: generations.drain },
     { name: "streams", stop: streams.drain },
     { name: "follow-ups", stop: followUps.stop },
+    { name: "deletions", stop: deletions.stop },
     { name: "mcp", stop: mcpServers.close },
     { name: "documents", stop: async () => stopping.abort() },
     { name: "jobs", stop: jobs.stop },
+    { name: "redis", stop: async () => limits.redis?.close() },
   ];
 }

@@ -2,14 +2,15 @@ import "./commands/production-mode.ts";
 import { adminCommand } from "./commands/admin.ts";
 import { type Command, CommandError, exitCodes, UsageError } from "./commands/command.ts";
 import { configCommand } from "./commands/config.ts";
+import { explainDatabaseError } from "./commands/database-error.ts";
 import { healthcheckCommand } from "./commands/healthcheck.ts";
+import { keyCommand } from "./commands/key.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { ConfigError } from "./config.ts";
-import { isDatabaseAway } from "./db/client.ts";
 import { build } from "./lib/build.ts";
 
-const commands: Command[] = [serveCommand, migrateCommand, adminCommand, configCommand, healthcheckCommand];
+const commands: Command[] = [serveCommand, migrateCommand, adminCommand, keyCommand, configCommand, healthcheckCommand];
 
 const help = `Parley, an AI chat backend in one executable.
 
@@ -46,12 +47,7 @@ function explain(error: unknown): { lines: string[]; code: number } {
   if (error instanceof ConfigError) return { lines: error.problems, code: exitCodes.usage };
   if (error instanceof CommandError) return { lines: [error.message], code: exitCodes.failure };
   const text = error instanceof Error ? error.message : String(error);
-  if (isDatabaseAway(error))
-    return {
-      lines: [`The database cannot be reached (${text}); check that it runs, and DATABASE_URL.`],
-      code: exitCodes.failure,
-    };
-  return { lines: [text], code: exitCodes.failure };
+  return { lines: [explainDatabaseError(error) ?? text], code: exitCodes.failure };
 }
 
 const code = await run(process.argv.slice(2)).catch((error: unknown) => {

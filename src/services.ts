@@ -5,15 +5,19 @@ import { createBudgetOf } from "./ai/model-budget.ts";
 import { createWriter } from "./ai/writer.ts";
 import type { Config } from "./config.ts";
 import type { Database } from "./db/client.ts";
+import { createIdempotencyStore } from "./http/idempotency-store.ts";
 import { createId } from "./lib/id.ts";
 import type { Lifecycle } from "./lib/lifecycle.ts";
 import type { Log } from "./lib/log.ts";
 import type { Metrics } from "./lib/metrics.ts";
 import { mergePrices } from "./lib/prices.ts";
-import { createAuditService } from "./modules/audit/service.ts";
+import { createLimits } from "./limits/limits.ts";
+import { createAccountService, createDeletions } from "./modules/accounts/service.ts";
+import { createApiKeyService } from "./modules/api-keys/service.ts";
+import { createAuditLog, createAuditService } from "./modules/audit/service.ts";
 import { createAuthService } from "./modules/auth/service.ts";
 import { createBudgetService } from "./modules/budgets/service.ts";
-import { createConversationService } from "./modules/conversations/service.ts";
+import { createConversationService, createDepartures } from "./modules/conversations/service.ts";
 import { createDocumentService } from "./modules/documents/service.ts";
 import { createContexts } from "./modules/generations/context.ts";
 import { createFollowUps } from "./modules/generations/follow-ups.ts";
@@ -58,13 +62,34 @@ export function createServices(deps: ServiceDependencies) {
     log,
     onPushed: (type, listeners) => metrics.countPushes(type, listeners),
   });
+  const limits = createLimits({
+    config,
+    log,
+    metrics,
+    countStored: (userId) => generations.countUnfinished(userId),
+  });
   const audit = createAuditService();
-  const users = createUserService({ database, passwords: createPasswords() });
+  const auditLog = createAuditLog({ database, retentionDays: config.AUDIT_RETENTION_DAYS });
+  const idempotency = createIdempotencyStore({ database, jwtSecret });
+  const users = createUserService({ database, passwords: createPasswords(), audit });
+  const apiKeys = createApiKeyService({
+    database,
+    audit,
+    log,
+    onKeysEnded: (keyIds) => {
+      sockets.endCredentials(keyIds);
+      streams.endCredentials(keyIds);
+    },
+  });
   const auth = createAuthService({
     database,
     users,
+    audit,
+    apiKeys,
+    guard: limits.logins,
     jwtSecret,
     registration: config.REGISTRATION,
+    issuer: readIssuer(config),
     log,
     onSessionsEnded: (sessionIds) => {
       sockets.endCredentials(sessionIds);
@@ -103,6 +128,7 @@ export function createServices(deps: ServiceDependencies) {
     metrics,
     defaultModel,
     budgets,
+    limits,
     takeLease: (answers) => generations.takeLease(answers),
     hasModel: chain.has,
     canAnswer: () => lifecycle.phase !== "draining",
@@ -111,7 +137,7 @@ export function createServices(deps: ServiceDependencies) {
   });
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
   const cheapestModel = findCheapestModel(models, prices);
-  const writer = cheapestModel === null ? null : createWriter({ chain, model: cheapestModel });
+  const writer = cheapestModel === null ? null : createWriter({ chain, model: cheapestModel, charge: budgets.charge });
   const followUps = createFollowUps({ database, conversations, budgetOf, writer, log });
   const previews = createPreviews({ contexts, prompts, conversations });
   const builtInTools = [createSearchDocuments(documents.searchPassages)];
@@ -130,6 +156,7 @@ export function createServices(deps: ServiceDependencies) {
     instanceId,
     messages,
     lifecycle,
+    storeAnswer: limits.answers.store,
     budgets,
     contexts,
     followUps,
@@ -142,19 +169,46 @@ export function createServices(deps: ServiceDependencies) {
     conversations,
     budgets,
     lifecycle,
+    holdAnswer: limits.answers.hold,
     metrics,
     log,
   });
-  const streams = createStreams({ hub, events, listSnapshots: generations.listSnapshots });
+  const { feeds } = limits;
+  const streams = createStreams({ hub, events, feeds, listSnapshots: generations.listSnapshots });
   const typing = createTyping(hub);
   const { identify } = auth;
-  sockets = createSockets({ identify, conversations, messages, generations, events, hub, typing, log, metrics });
-  const health = createHealthService({ database, lifecycle, metrics, listModels: chain.models });
+  sockets = createSockets({
+    identify,
+    conversations,
+    messages,
+    generations,
+    events,
+    hub,
+    typing,
+    limits,
+    log,
+    metrics,
+  });
+  const deletions = createDeletions({ database, audit, departures: createDepartures({ database, hub }), log });
+  const accounts = createAccountService({ database, users, auth, audit, deletions });
+  const health = createHealthService({
+    database,
+    lifecycle,
+    metrics,
+    listModels: chain.models,
+    redis: limits.redis,
+  });
 
   return {
     hub,
+    limits,
     audit,
+    auditLog,
+    deletions,
+    accounts,
+    idempotency,
     users,
+    apiKeys,
     auth,
     documents,
     conversations,
@@ -174,3 +228,11 @@ export function createServices(deps: ServiceDependencies) {
 }
 
 export type Services = ReturnType<typeof createServices>;
+
+/** Whose tokens are accepted besides our own; null: nobody's. */
+function readIssuer(config: Config) {
+  const { OIDC_ISSUER, OIDC_AUDIENCE, OIDC_JWKS_URL, OIDC_PROVISION } = config;
+  if (OIDC_ISSUER === undefined) return null;
+  const isProvisioning = OIDC_PROVISION === "on";
+  return { issuer: OIDC_ISSUER, audience: OIDC_AUDIENCE, jwksUrl: OIDC_JWKS_URL, isProvisioning };
+}

@@ -20,7 +20,7 @@ const imports = new Map(
 const layers = [
   ["lib"],
   ["config.ts", "config"],
-  ["realtime", "ai", "db", "http", "jobs"],
+  ["realtime", "ai", "db", "http", "limits", "jobs"],
   ["modules"],
   ["app.ts", "services.ts", "jobs.ts"],
   ["commands"],

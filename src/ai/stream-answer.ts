@@ -1,5 +1,6 @@
 import { BrokenStreamError, createEventParser, type ServerSentEvent } from "./event-stream.ts";
-import { readStart } from "./http-fetch.ts";
+import type { IncomingBody } from "./http/client.ts";
+import { readStart, takeBody } from "./http-fetch.ts";
 import type { ProviderError, StreamPart } from "./provider.ts";
 import { cleanCause, createProviderError, type HttpFailure, mapHttpFailure } from "./provider-error.ts";
 
@@ -11,6 +12,9 @@ const END_GRACE_MS = 1_000;
 
 /** Packets that are read for that sake after the last part. */
 const DRAIN_PACKETS_MAX = 16;
+
+/** Parts that may wait for their reader; then the provider has to wait. */
+const READY_PARTS_MAX = 256;
 
 /** Translates one answer's events into our parts; new for each answer. */
 export type EventMapper = {
@@ -36,64 +40,169 @@ export type AnswerSource = {
 /**
  * One answer of a provider as parts. Requests, keys, and errors are the SDK's; the events are read here, because the
  * SDKs hide the end marker `[DONE]`, end an aborted stream as if it were whole, keep every comment in memory, and take
- * up to twice the CPU per event. One generator, without helpers that yield: each of those costs on every token.
+ * up to twice the CPU per event. Written out instead of a generator over a stream: parts go from the packet to whoever
+ * waits for them in one step, and each step costs on every token.
  */
-export async function* streamAnswer(source: AnswerSource): AsyncGenerator<StreamPart, void, undefined> {
-  const { signal, mapper, secrets } = source;
-  const parser = createEventParser();
-  let reader: ByteReader | null = null;
-  let isFinished = false;
-  // A broken connection rejects the cancelling as well; there is nothing left to do about it.
-  const stop = () => void reader?.cancel().catch(() => {});
-  let grace: ReturnType<typeof setTimeout> | undefined;
-  try {
-    reader = await openBody(await source.send());
-    signal.addEventListener("abort", stop, { once: true });
-    for (let done = false; !done && !signal.aborted; ) {
-      const packet = await reader.read();
-      if (signal.aborted) return;
-      done = packet.done || !packet.value;
-      for (const event of packet.value ? parser.push(packet.value) : parser.end()) {
-        const part = mapper.map(event);
-        if (!part) continue;
-        if (part.type === "error") part.error.cause = cleanCause(part.error.cause, secrets);
-        isFinished = part.type === "finish";
-        yield part;
-        if (isFinished || part.type === "error") return;
-      }
-      if (!grace && mapper.isComplete?.()) grace = setTimeout(stop, END_GRACE_MS);
+export function streamAnswer(source: AnswerSource): AsyncIterableIterator<StreamPart, undefined, undefined> {
+  return new AnswerStream(source);
+}
+
+const OVER = { done: true, value: undefined } as const;
+type Step = IteratorResult<StreamPart, undefined>;
+
+class AnswerStream implements AsyncIterableIterator<StreamPart, undefined, undefined> {
+  readonly #source: AnswerSource;
+  readonly #parser = createEventParser();
+  /** Parts that nobody has waited for yet. */
+  #ready: StreamPart[] = [];
+  #waiting: ((step: Step) => void) | null = null;
+  #body: IncomingBody | null = null;
+  #isPaused = false;
+  #hasBegun = false;
+  /** The last part is there, or nobody wants it any more. */
+  #isOver = false;
+  #isFinished = false;
+  #grace: Timer | undefined;
+  #drainedPackets = 0;
+  readonly #onAbort = () => this.#leave();
+
+  constructor(source: AnswerSource) {
+    this.#source = source;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<Step> {
+    const part = this.#ready.shift();
+    if (part) {
+      if (this.#isPaused && this.#ready.length === 0) this.#resume();
+      return Promise.resolve({ done: false, value: part });
     }
-    if (signal.aborted) return;
-    yield mapper.end?.() ?? { type: "error", error: createProviderError("provider_unavailable", "no end marker") };
-  } catch (error) {
-    if (!signal.aborted) yield { type: "error", error: mapThrown(source, error) };
-  } finally {
-    clearTimeout(grace);
-    signal.removeEventListener("abort", stop);
-    if (isFinished && reader) drain(reader).catch(() => {});
-    else stop();
+    if (this.#isOver) return Promise.resolve(OVER);
+    if (!this.#hasBegun) {
+      this.#hasBegun = true;
+      this.#begin();
+    }
+    return new Promise((resolve) => {
+      if (this.#isOver) resolve(OVER);
+      else this.#waiting = resolve;
+    });
+  }
+
+  return(): Promise<Step> {
+    this.#leave();
+    return Promise.resolve(OVER);
+  }
+
+  async #begin(): Promise<void> {
+    const { signal } = this.#source;
+    if (signal.aborted) return this.#leave();
+    signal.addEventListener("abort", this.#onAbort, { once: true });
+    try {
+      const body = await openBody(await this.#source.send());
+      if (this.#isOver) return body.abort();
+      this.#body = body;
+      body.listen({ onBytes: (bytes) => this.#receive(bytes), onEnd: (error) => this.#end(error) });
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #receive(bytes: Uint8Array): void {
+    if (this.#isOver) this.#drain();
+    else this.#takeEvents(() => this.#parser.push(bytes));
+    if (this.#isOver) return;
+    // The answer is whole, but its end has not come: it is waited for, though not for long.
+    if (!this.#grace && this.#source.mapper.isComplete?.())
+      this.#grace = setTimeout(() => {
+        this.#body?.abort();
+        this.#end(null);
+      }, END_GRACE_MS);
+    if (this.#ready.length >= READY_PARTS_MAX && !this.#isPaused) {
+      this.#isPaused = true;
+      this.#body?.pause();
+    }
+  }
+
+  #takeEvents(read: () => ServerSentEvent[]): void {
+    try {
+      for (const event of read()) {
+        const part = this.#source.mapper.map(event);
+        if (!part) continue;
+        if (part.type === "error") part.error.cause = cleanCause(part.error.cause, this.#source.secrets);
+        this.#give(part);
+        if (this.#isOver) return;
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** The connection has ended, by itself or by a fault. */
+  #end(error: Error | null): void {
+    clearTimeout(this.#grace);
+    if (error) this.#fail(error);
+    else if (!this.#isOver) this.#takeEvents(() => this.#parser.end());
+    if (this.#isOver) return;
+    const missing = { type: "error", error: createProviderError("provider_unavailable", "no end marker") } as const;
+    this.#give(this.#source.mapper.end?.() ?? missing);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#isOver) return;
+    this.#give({ type: "error", error: mapThrown(this.#source, error) });
+  }
+
+  #give(part: StreamPart): void {
+    const resolve = this.#waiting;
+    this.#waiting = null;
+    if (resolve) resolve({ done: false, value: part });
+    else this.#ready.push(part);
+    if (part.type !== "finish" && part.type !== "error") return;
+    this.#isFinished = part.type === "finish";
+    this.#close();
+  }
+
+  /** Nobody wants the rest. */
+  #leave(): void {
+    this.#ready = [];
+    if (!this.#isOver) this.#close();
+  }
+
+  #close(): void {
+    this.#isOver = true;
+    clearTimeout(this.#grace);
+    this.#source.signal.removeEventListener("abort", this.#onAbort);
+    this.#waiting?.(OVER);
+    this.#waiting = null;
+    if (!this.#isFinished) {
+      this.#body?.abort();
+      return;
+    }
+    // A finished stream may end by itself, within bounds: its connection then serves the next request.
+    if (this.#isPaused) this.#resume();
+    this.#grace = setTimeout(() => this.#body?.abort(), END_GRACE_MS);
+  }
+
+  #drain(): void {
+    this.#drainedPackets += 1;
+    if (this.#drainedPackets > DRAIN_PACKETS_MAX) this.#body?.abort();
+  }
+
+  #resume(): void {
+    this.#isPaused = false;
+    this.#body?.resume();
   }
 }
 
-/** Lets a finished stream end by itself, within bounds. */
-async function drain(reader: ByteReader): Promise<void> {
-  const stop = () => void reader.cancel().catch(() => {});
-  const timer = setTimeout(stop, END_GRACE_MS);
-  try {
-    for (let packets = 0; packets < DRAIN_PACKETS_MAX; packets += 1) if ((await reader.read()).done) return;
-  } finally {
-    clearTimeout(timer);
-    stop();
-  }
-}
-
-type ByteReader = { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>; cancel(): Promise<void> };
-
-async function openBody(response: Response): Promise<ByteReader> {
-  if (response.body === null) throw new BrokenStreamError("an answer without a body");
+async function openBody(response: Response): Promise<IncomingBody> {
+  const body = takeBody(response);
+  if (!body) throw new BrokenStreamError("an answer without a body");
   const type = response.headers.get("content-type") ?? "";
-  if (!/html|json/i.test(type)) return response.body.getReader();
-  const start = await (await readStart(response.body)).text();
+  if (!/html|json/i.test(type)) return body;
+  const start = await (await readStart(body)).text();
   throw new UnexpectedAnswerError(`HTTP ${response.status} with ${type} instead of an event stream: ${start}`);
 }
 

@@ -1,6 +1,7 @@
 import { migrate } from "../db/migrate.ts";
 import { createLog } from "../lib/log.ts";
 import { Problem } from "../lib/problem.ts";
+import { createAuditService } from "../modules/audit/service.ts";
 import { createPasswords } from "../modules/users/passwords.ts";
 import { createUserService } from "../modules/users/service.ts";
 import { type Command, CommandError, exitCodes, parseOptions, UsageError } from "./command.ts";
@@ -29,7 +30,7 @@ may be run beside a running server.`,
     const log = createLog("silent", config.LOG_FORMAT);
     await useDatabase(config, log, async (database) => {
       await migrate(database, log);
-      const users = createUserService({ database, passwords: createPasswords() });
+      const users = createUserService({ database, passwords: createPasswords(), audit: createAuditService() });
       const { user, isNew } = await users.createAdministrator(email, password).catch(explain);
       console.log(
         isNew

@@ -1,43 +1,97 @@
-import { readFileSync } from "node:fs";
+import type { Server } from "bun";
 import type { App } from "../app.ts";
+import type { Tls } from "../config/tls.ts";
 import type { Config } from "../config.ts";
 import { CommandError } from "./command.ts";
 
 /** A quiet HTTP connection is closed after so long; streams send heartbeats and lift it. */
 const HTTP_IDLE_TIMEOUT_S = 30;
 /**
- * More than this is hung up on without a word. Far above the limit of a body, so that who sends somewhat too much is told
- * so; a body beyond that limit is never kept in memory.
+ * No limit of the runtime's: it would hang up with an empty answer. Ours is 1 MiB and says so; nothing beyond it is kept
+ * in memory, because the runtime reads no faster than we do.
  */
-const REQUEST_BYTES_MAX = 64 * 1024 * 1024;
+const REQUEST_BYTES_MAX = Number.MAX_SAFE_INTEGER;
 
-export type Tls = { cert: string; key: string };
+type Listening = Pick<App, "app" | "websocket">;
+
+/** The open port. */
+export type Listener = {
+  readonly port: number;
+  /** Sends to the sockets that subscribed to a topic, whichever certificate they came in under. */
+  publish(topic: string, text: string): void;
+  /**
+   * New connections get another certificate; sockets and running requests go on as they are.
+   * @throws CommandError when it cannot be served; then nothing has changed.
+   */
+  useTls(tls: Tls): void;
+  /** No new connections; fulfils when the last one has ended, at once with `isForced`. */
+  stop(isForced: boolean): Promise<void>;
+};
 
 /**
- * Opens the port.
+ * Opens the port. The runtime cannot exchange the certificate of a server, so another one takes over the port from it:
+ * both listen for a moment (`SO_REUSEPORT`), then the old one only serves what it has.
  * @throws CommandError when it cannot be opened, with what to do about it.
  */
-export function listen({ app, websocket }: App, config: Config, tls: Tls | undefined) {
+export function listen(parley: Listening, config: Config, tls: Tls | undefined): Listener {
   try {
-    app.listen({
-      port: config.PORT,
-      hostname: config.HOST,
-      // With it, a second server would start on the same port and take half of its connections, with no error.
-      reusePort: false,
-      development: false,
-      idleTimeout: HTTP_IDLE_TIMEOUT_S,
-      maxRequestBodySize: REQUEST_BYTES_MAX,
-      websocket,
-      ...(tls && { tls }),
-    });
+    if (tls) claimPort(config);
+    let current = open(parley, config, config.PORT, tls);
+    const port = current.port ?? config.PORT;
+    const servers = new Set([current]);
+    return {
+      port,
+      publish(topic, text) {
+        for (const server of servers) server.publish(topic, text);
+      },
+      useTls(next) {
+        const old = current;
+        try {
+          current = open(parley, config, port, next);
+        } catch (error) {
+          throw explainListenError(error, config);
+        }
+        servers.add(current);
+        void old.stop(false).then(() => servers.delete(old));
+      },
+      async stop(isForced) {
+        await Promise.all([...servers].map((server) => server.stop(isForced)));
+      },
+    };
   } catch (error) {
-    throw explainListenError(error, config, tls !== undefined);
+    throw explainListenError(error, config);
   }
+}
+
+function open({ app, websocket }: Listening, config: Config, port: number, tls: Tls | undefined): Server<unknown> {
+  const exitListeners = new Set(process.listeners("beforeExit"));
+  app.listen({
+    port,
+    hostname: config.HOST,
+    // Where it is not needed it must not be: a second Parley would start on the same port and take half of its connections.
+    reusePort: tls !== undefined,
+    development: false,
+    idleTimeout: HTTP_IDLE_TIMEOUT_S,
+    maxRequestBodySize: REQUEST_BYTES_MAX,
+    websocket,
+    ...(tls && { tls, http2: config.HTTP2 === "on" }),
+  });
+  // The framework would stop the server at the end of the process, which we do ourselves, and adds one for each.
+  for (const listener of process.listeners("beforeExit"))
+    if (!exitListeners.has(listener)) process.off("beforeExit", listener);
   if (!app.server) throw new CommandError("The server did not start.");
   return app.server;
 }
 
-function explainListenError(error: unknown, { HOST, PORT }: Config, hasTls: boolean): unknown {
+/** Takes the port for itself alone and gives it back at once: so a second Parley is refused in spite of `reusePort`. */
+function claimPort({ HOST, PORT }: Config): void {
+  if (PORT === 0) return;
+  Bun.listen({ hostname: HOST, port: PORT, exclusive: true, socket: { data: (socket) => void socket.end() } }).stop(
+    true,
+  );
+}
+
+function explainListenError(error: unknown, { HOST, PORT }: Config): unknown {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (code === "EADDRINUSE")
     return new CommandError(`Port ${PORT} on ${HOST} is in use; stop what listens there, or set PORT to another one.`);
@@ -45,13 +99,7 @@ function explainListenError(error: unknown, { HOST, PORT }: Config, hasTls: bool
     return new CommandError(`Port ${PORT} may not be opened by this user; set PORT to one above 1023.`);
   if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND")
     return new CommandError(`HOST ${HOST} is not an address of this machine; 0.0.0.0 stands for all of them.`);
-  if (hasTls && error instanceof Error && /PEM|SSL|key values mismatch/i.test(error.message))
-    return new CommandError("TLS_CERT_FILE and TLS_KEY_FILE must hold a certificate and its private key, both as PEM.");
+  if (error instanceof Error && /PEM|SSL|BoringSSL|key values mismatch/i.test(error.message))
+    return new CommandError("The certificate of TLS_CERT_FILE and the key of TLS_KEY_FILE cannot be served with.");
   return error;
-}
-
-/** The certificate to serve with, if the configuration names one; that it can be read has been checked with it. */
-export function readTls({ TLS_CERT_FILE, TLS_KEY_FILE }: Config): Tls | undefined {
-  if (!TLS_CERT_FILE || !TLS_KEY_FILE) return undefined;
-  return { cert: readFileSync(TLS_CERT_FILE, "utf8"), key: readFileSync(TLS_KEY_FILE, "utf8") };
 }

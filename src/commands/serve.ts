@@ -1,4 +1,5 @@
 import { createApp } from "../app.ts";
+import type { Tls } from "../config/tls.ts";
 import type { Config } from "../config.ts";
 import { type Database, isDatabaseAway } from "../db/client.ts";
 import { connectDatabase, waitForDatabase } from "../db/connect.ts";
@@ -10,10 +11,11 @@ import { createLog, type Log } from "../lib/log.ts";
 import { createMetrics } from "../lib/metrics.ts";
 import { type Command, exitCodes, parseOptions } from "./command.ts";
 import { loadJwtSecret } from "./jwt-secret.ts";
-import { listen, readTls, type Tls } from "./listen.ts";
+import { listen } from "./listen.ts";
 import { loadConfigFrom } from "./load-config.ts";
 import { stopInOrder } from "./shutdown.ts";
 import { untilAborted, type Wishes, watchProcess } from "./signals.ts";
+import { readTls, reloadTls, tellOfCertificate } from "./tls.ts";
 
 /** In production, the time in which load balancers notice that this instance is not ready any more. */
 const UNREADY_DELAY_MAX_MS = 5_000;
@@ -32,7 +34,7 @@ Migrates the database, then serves. Without any configuration: an embedded Postg
 Settings come from the environment; .env.example names them all, \`parley config\` shows the effective ones.
 
 SIGTERM and SIGINT stop in order: no new work, answers end, sockets are told to reconnect (at most SHUTDOWN_TIMEOUT_MS);
-a second signal stops at once.`,
+a second signal stops at once. SIGHUP reads the certificate again (TLS_CERT_FILE, TLS_KEY_FILE); connections stay.`,
 
   async run(args, environment) {
     parseOptions("serve", args, {});
@@ -68,10 +70,12 @@ async function serve({ config, tls, jwtSecret, log, wishes, database }: Serving)
   const lifecycle = createLifecycle();
   const parley = createApp({ config, database, log, metrics, lifecycle, jwtSecret });
   // Listens before the database is there: /livez answers 200, /readyz and the API 503.
-  const server = listen(parley, config, tls);
-  parley.attach(server);
-  const url = config.PUBLIC_URL ?? `${tls ? "https" : "http"}://localhost:${server.port}`;
-  log.info({ address: `${config.HOST}:${server.port}`, version: build.version }, "listening");
+  const listener = listen(parley, config, tls);
+  parley.attach(listener);
+  const url = config.PUBLIC_URL ?? `${tls ? "https" : "http"}://localhost:${listener.port}`;
+  log.info({ address: `${config.HOST}:${listener.port}`, version: build.version }, "listening");
+  if (tls) tellOfCertificate(tls, log, metrics);
+  wishes.onHangup(() => reloadTls({ config, listener, log, metrics }));
   const stopWatch = watchEventLoopLag((lagS) => metrics.eventLoopLag.observe(lagS));
 
   let parts: Drainable[] = [];
@@ -88,7 +92,7 @@ async function serve({ config, tls, jwtSecret, log, wishes, database }: Serving)
 
   lifecycle.markDraining();
   stopWatch();
-  const http: Drainable = { name: "http", stop: () => server.stop(false) };
+  const http: Drainable = { name: "http", stop: () => listener.stop(false) };
   if (wishes.hasCrashed()) {
     await stopInOrder([http], { log, timeoutMs: CRASH_TIMEOUT_MS, hurry: wishes.hurry });
   } else {
@@ -97,7 +101,7 @@ async function serve({ config, tls, jwtSecret, log, wishes, database }: Serving)
     const inOrder = [...(config.APP_ENV === "production" ? [unready] : []), ...parts, http];
     await stopInOrder(inOrder, { log, timeoutMs, hurry: wishes.hurry });
   }
-  await server.stop(true);
+  await listener.stop(true);
 }
 
 function createUnreadyDelay(delayMs: number): Drainable {

@@ -8,6 +8,8 @@ export type Wishes = {
   hurry: AbortSignal;
   /** Whether an error got past everything, so that the process is in an unknown state. */
   hasCrashed(): boolean;
+  /** What a SIGHUP does from now on; without effect once the end has begun. Nobody is ended by one. */
+  onHangup(listener: () => void): void;
 };
 
 /** Watches signals and errors that nobody caught. A rejection that nobody awaited is logged, and the server stays. */
@@ -26,6 +28,10 @@ export function watchProcess(log: Log): Wishes {
   };
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
+  let hangup = () => log.info("SIGHUP: there is nothing to read again yet");
+  process.on("SIGHUP", () => {
+    if (!stop.signal.aborted) hangup();
+  });
   process.on("uncaughtException", (error) => {
     log.fatal({ err: error }, "an error got past everything; stopping");
     hasCrashed = true;
@@ -34,7 +40,14 @@ export function watchProcess(log: Log): Wishes {
   process.on("unhandledRejection", (reason) => {
     log.error({ err: reason }, "a promise was rejected and nobody awaited it");
   });
-  return { stop: stop.signal, hurry: hurry.signal, hasCrashed: () => hasCrashed };
+  return {
+    stop: stop.signal,
+    hurry: hurry.signal,
+    hasCrashed: () => hasCrashed,
+    onHangup(listener) {
+      hangup = listener;
+    },
+  };
 }
 
 /** Fulfils when the signal is aborted. */

@@ -1,5 +1,6 @@
 import { findPrice, mergePrices, parsePrices } from "../lib/prices.ts";
 import type { Settings } from "./settings.ts";
+import { findTlsProblems } from "./tls.ts";
 
 /** Gives the text of a file, or throws. */
 export type ReadFile = (path: string) => string;
@@ -29,20 +30,55 @@ export function findContradictions(config: Settings): string[] {
   for (const [provider, needed] of Object.entries(providerNeeds))
     if (config.AI_MODELS.some((model) => model.startsWith(`${provider}/`)) && !config[needed as keyof Settings])
       problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set.`);
+  problems.push(...findIssuerContradictions(config));
   problems.push(...findBudgetContradictions(config));
   return problems;
 }
 
+/** An issuer whose tokens could not be told from those for others, or whose keys anyone on the way could replace. */
+function findIssuerContradictions({ APP_ENV, OIDC_ISSUER, OIDC_AUDIENCE, OIDC_JWKS_URL }: Settings): string[] {
+  const problems: string[] = [];
+  if (OIDC_ISSUER === undefined) {
+    if (OIDC_AUDIENCE.length > 0) problems.push("OIDC_AUDIENCE: it has no effect without OIDC_ISSUER; set both.");
+    if (OIDC_JWKS_URL !== undefined) problems.push("OIDC_JWKS_URL: it has no effect without OIDC_ISSUER; set both.");
+    return problems;
+  }
+  if (OIDC_AUDIENCE.length === 0)
+    problems.push(
+      "OIDC_AUDIENCE: required with OIDC_ISSUER; set it to the client id or the API that tokens name in `aud`.",
+    );
+  if (/[?#]/.test(OIDC_ISSUER)) problems.push("OIDC_ISSUER: an issuer has no query and no fragment.");
+  const isLoopback = /^http:\/\/(localhost|127\.0\.0\.1|\[::1\])([:/]|$)/.test(OIDC_ISSUER);
+  if (APP_ENV === "production" && /^http:/.test(OIDC_ISSUER) && !isLoopback && OIDC_JWKS_URL === undefined)
+    problems.push(
+      "OIDC_ISSUER: keys that come over http can be replaced on the way; use https in production, or set OIDC_JWKS_URL.",
+    );
+  return problems;
+}
+
+const tokenLimits = [
+  "BUDGET_USER_TOKENS_PER_DAY",
+  "BUDGET_USER_TOKENS_PER_MONTH",
+  "BUDGET_KEY_TOKENS_PER_DAY",
+  "BUDGET_KEY_TOKENS_PER_MONTH",
+] as const;
+const usdLimits = [
+  "BUDGET_USER_USD_PER_DAY",
+  "BUDGET_USER_USD_PER_MONTH",
+  "BUDGET_KEY_USD_PER_DAY",
+  "BUDGET_KEY_USD_PER_MONTH",
+] as const;
+
 /** A budget that no answer fits into, or whose spending cannot be known. */
 function findBudgetContradictions(config: Settings): string[] {
   const problems: string[] = [];
-  for (const name of ["BUDGET_USER_TOKENS_PER_DAY", "BUDGET_USER_TOKENS_PER_MONTH"] as const) {
+  for (const name of tokenLimits) {
     const tokens = config[name];
     // What is no whole number above 0 has been refused already.
     if (Number.isSafeInteger(tokens) && Number(tokens) > 0 && Number(tokens) <= config.BUDGET_ANSWER_TOKENS)
       problems.push(`${name}: no answer fits into it, because BUDGET_ANSWER_TOKENS is ${config.BUDGET_ANSWER_TOKENS}.`);
   }
-  const hasUsdLimit = config.BUDGET_USER_USD_PER_DAY !== undefined || config.BUDGET_USER_USD_PER_MONTH !== undefined;
+  const hasUsdLimit = usdLimits.some((name) => config[name] !== undefined);
   if (!hasUsdLimit || !parsePrices(config.AI_PRICES ?? "")) return problems;
   const prices = mergePrices(config.AI_PRICES);
   for (const model of config.AI_MODELS)
@@ -58,6 +94,8 @@ export function findMissingFiles(config: Settings, readFile: ReadFile, isFolder:
     const path = config[name];
     if (path !== undefined && !canRead(path, readFile)) problems.push(`${name}: the file ${path} cannot be read.`);
   }
+  if (config.TLS_CERT_FILE && config.TLS_KEY_FILE && problems.length === 0)
+    problems.push(...findTlsProblems({ cert: readFile(config.TLS_CERT_FILE), key: readFile(config.TLS_KEY_FILE) }));
   if (config.DOCUMENTS_DIR !== undefined && !isFolder(config.DOCUMENTS_DIR))
     problems.push(`DOCUMENTS_DIR: ${config.DOCUMENTS_DIR} is not a folder that can be read.`);
   return problems;

@@ -2,6 +2,7 @@ import { FormatRegistry, type Static, type TSchema, Type } from "@sinclair/typeb
 import { isNetwork } from "../lib/network.ts";
 import { parsePrices } from "../lib/prices.ts";
 import { OneOf } from "../lib/schema.ts";
+import { rateLimitSettings } from "./rate-limits.ts";
 
 /** What a setting says of itself, besides its form. */
 export type SettingOptions = {
@@ -31,7 +32,8 @@ FormatRegistry.Set(
   "mcp-server",
   (value) => /^[a-z][a-z0-9-]{0,23}=https?:\/\/\S+$/.test(value) && URL.canParse(value.slice(value.indexOf("=") + 1)),
 );
-FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s]+$/.test(value) && URL.canParse(value));
+// Exactly one origin: no wildcard, no user, no path.
+FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s*@?#\\]+$/.test(value) && URL.canParse(value));
 const modelName = "^(openai|anthropic|compatible|offline)/\\S+$";
 
 /** Every setting there is. The same table validates, types, and prints `.env.example` and the docs. */
@@ -62,6 +64,14 @@ export const settings = Type.Object({
     minimum: 2,
     maximum: 500,
     description: "Database connections of this instance.",
+  }),
+  REDIS_URL: text({
+    pattern: "^rediss?://\\S+$",
+    secret: true,
+    example: "redis://redis.example.com:6379",
+    description:
+      "Redis or Valkey, for more than one instance: so far it is where limits are counted together. Absent, or while it " +
+      "is away: each instance counts for itself.",
   }),
   JWT_SECRET: text({
     secret: true,
@@ -130,6 +140,14 @@ export const settings = Type.Object({
     description: "US dollars that one user's answers may cost in a day (UTC). Absent: no limit.",
   }),
   BUDGET_USER_USD_PER_MONTH: usdLimit({ description: "The same for a month." }),
+  BUDGET_KEY_TOKENS_PER_DAY: limit({
+    description: "Tokens that one API key may use in a day (UTC), beside the budget of its user. Absent: no limit.",
+  }),
+  BUDGET_KEY_TOKENS_PER_MONTH: limit({ description: "The same for a month." }),
+  BUDGET_KEY_USD_PER_DAY: usdLimit({
+    description: "US dollars that one API key's answers may cost in a day (UTC). Absent: no limit.",
+  }),
+  BUDGET_KEY_USD_PER_MONTH: usdLimit({ description: "The same for a month." }),
   BUDGET_ANSWER_TOKENS: integer({
     default: 4_096,
     minimum: 1,
@@ -151,7 +169,9 @@ export const settings = Type.Object({
     { format: "origin" },
     {
       example: "https://app.example.com",
-      description: "Origins of browsers that may call, exact, comma-separated. The own origin always may.",
+      description:
+        "Origins of browsers that may call, exact, comma-separated. The own origin always may. Absent: no other, in " +
+        "development those on this machine (`http://localhost:*`).",
     },
   ),
   TRUSTED_PROXIES: listOf(
@@ -161,8 +181,15 @@ export const settings = Type.Object({
       description: "Addresses or networks whose `X-Forwarded-For` is believed, comma-separated.",
     },
   ),
-  TLS_CERT_FILE: text({ description: "Certificate chain (PEM) to serve https and wss directly." }),
-  TLS_KEY_FILE: text({ description: "Private key (PEM) of that certificate." }),
+  TLS_CERT_FILE: text({
+    description: "Certificate chain (PEM, the own one first) to serve https and wss directly. Read again on SIGHUP.",
+  }),
+  TLS_KEY_FILE: text({ description: "Private key (PEM, no passphrase) of that certificate." }),
+  HTTP2: OneOf(["on", "off"], {
+    default: "on",
+    description: "Whether HTTP/2 is offered beside HTTP/1.1 where Parley serves TLS itself.",
+  }),
+  ...rateLimitSettings,
   METRICS_TOKEN: text({
     pattern: "^[\\w.~+/=-]+$",
     secret: true,
@@ -178,6 +205,35 @@ export const settings = Type.Object({
       description: "Whether anyone may register. Absent: open, in production closed.",
     }),
   ),
+  OIDC_ISSUER: text({
+    format: "http-url",
+    example: "https://login.example.com/realms/main",
+    description:
+      "OpenID Connect issuer whose tokens log people in, exactly as `iss` names it. Absent: none. See `docs/oidc.md`.",
+  }),
+  OIDC_AUDIENCE: listOf(
+    {},
+    {
+      example: "parley",
+      description: "Needed with it: the `aud` of tokens that are meant for Parley; one will do, comma-separated.",
+    },
+  ),
+  OIDC_JWKS_URL: text({
+    format: "http-url",
+    description: "Where the keys of that issuer are. Absent: where its `/.well-known/openid-configuration` says.",
+  }),
+  OIDC_PROVISION: OneOf(["on", "off"], {
+    default: "on",
+    description:
+      "Whether people of that issuer get an account at their first login, whatever `REGISTRATION` is. " +
+      "Off: only linked accounts.",
+  }),
+  AUDIT_RETENTION_DAYS: integer({
+    default: 365,
+    minimum: 1,
+    maximum: 36_500,
+    description: "How long entries of the audit record are kept.",
+  }),
   SHUTDOWN_TIMEOUT_MS: integer({
     default: 25_000,
     minimum: 0,

@@ -1,28 +1,42 @@
 import { Elysia } from "elysia";
 import { parseJson } from "../lib/json.ts";
 import { Problem } from "../lib/problem.ts";
+import { isOpenAiPath } from "./openai-error.ts";
 
 /** Bytes of a request body; more is answered 413. */
 export const BODY_BYTES_MAX = 1024 * 1024;
 
 /**
- * Reads bodies in place of the framework: JSON only, valid UTF-8 only, never more than the limit is read, and what
- * cannot be stored is refused before a handler sees it.
+ * Reads bodies in place of the framework: JSON only, valid UTF-8 only, never more than the limit is read. What cannot be
+ * stored is refused before a handler sees it, and texts come in NFC; only what is passed on to models is left as it is.
  */
-export const jsonBody = new Elysia({ name: "json-body" }).onParse({ as: "global" }, async ({ request }) => {
-  const text = await readText(request);
+export const jsonBody = new Elysia({ name: "json-body" }).onParse({ as: "global" }, async ({ request, path }) => {
+  const bytes = await readBytes(request);
   // Runs for every POST, PUT, PATCH and DELETE, also of routes that take no body; where one is needed, the schema says so.
-  if (text === "") return null;
-  const type = request.headers.get("content-type")?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
-  if (type !== "application/json" && !/^application\/[\w.-]+\+json$/.test(type))
-    throw new Problem("unsupported_media_type", "Send the body as application/json.");
-  return parseJson(text);
+  if (bytes.length === 0) return null;
+  checkType(request.headers);
+  return parseJson(decode(bytes), { keepsForm: isOpenAiPath(path) });
 });
 
-async function readText(request: Request): Promise<string> {
+const jsonType = /^application\/(?:json|[\w.-]+\+json)$/;
+
+/** JSON is UTF-8 whatever else is said (RFC 8259, section 8.1). @throws Problem `unsupported_media_type`. */
+function checkType(headers: Headers): void {
+  const refuse = (detail: string) => {
+    throw new Problem("unsupported_media_type", detail);
+  };
+  const [type = "", ...parameters] = (headers.get("content-type") ?? "").toLowerCase().split(";");
+  if (!jsonType.test(type.trim())) refuse("Send the body as application/json.");
+  const charset = parameters.map((part) => part.trim()).find((part) => part.startsWith("charset="));
+  if (charset !== undefined && !/^charset="?utf-?8"?$/.test(charset)) refuse("Send the body in UTF-8.");
+  const encoding = headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
+  if (encoding !== "identity") refuse("Send the body without Content-Encoding.");
+}
+
+async function readBytes(request: Request): Promise<Uint8Array> {
   const tooLarge = () => new Problem("too_large", `A body may have ${BODY_BYTES_MAX} bytes.`);
   if (Number(request.headers.get("content-length") ?? 0) > BODY_BYTES_MAX) throw tooLarge();
-  if (!request.body) return "";
+  if (!request.body) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of request.body) {
@@ -30,8 +44,13 @@ async function readText(request: Request): Promise<string> {
     if (bytes > BODY_BYTES_MAX) throw tooLarge();
     chunks.push(chunk);
   }
+  return Buffer.concat(chunks);
+}
+
+/** @throws Problem `malformed`. */
+function decode(bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw new Problem("malformed", "The body is not valid UTF-8.");
   }

@@ -18,7 +18,7 @@ export function createReadClientAddress(trustedProxies: readonly string[]): Read
   const trusted = new BlockList();
   for (const network of trustedProxies) addNetwork(trusted, network);
 
-  return (request, server) => {
+  function find(request: Request, server: AddressSource | null): string | null {
     const peer = parseAddress(server?.requestIP(request)?.address ?? "");
     if (peer === null || trustedProxies.length === 0 || !isIn(trusted, peer)) return peer;
     let client = peer;
@@ -30,6 +30,15 @@ export function createReadClientAddress(trustedProxies: readonly string[]): Read
       if (!isIn(trusted, address)) break;
     }
     return client;
+  }
+
+  // Whoever limits asks, and then, as a rule in the same turn, whoever finds out who calls.
+  let last: { request: Request; address: string | null } | null = null;
+  return (request, server) => {
+    if (last?.request === request) return last.address;
+    const address = find(request, server);
+    last = { request, address };
+    return address;
   };
 }
 
@@ -37,8 +46,11 @@ function isIn(list: BlockList, address: string): boolean {
   return list.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
 }
 
+const plainAddress = /^\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}$/;
+
 /** Plain addresses; also `1.2.3.4:5678`, `[::1]:80`, zones, and IPv4 as it looks on an IPv6 socket. */
 function parseAddress(text: string): string | null {
+  if (plainAddress.test(text)) return isIP(text) === 0 ? null : text;
   const bare = text
     .trim()
     .replace(/^\[([^\]]*)\](?::\d+)?$/, "$1")

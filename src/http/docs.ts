@@ -7,7 +7,8 @@ import scalarPackage from "../../node_modules/@scalar/api-reference/package.json
 import { build } from "../lib/build.ts";
 import { escapeHtml } from "../lib/html.ts";
 import { hashTag, respondWithTag } from "./etag.ts";
-import { finishDocument, type RouteForDocument } from "./openapi-document.ts";
+import { finishDocument } from "./openapi-document.ts";
+import type { DeclaredRoute } from "./route-index.ts";
 import { createPagePolicy } from "./security-headers.ts";
 
 const PAGE_PATH = "/swagger";
@@ -59,7 +60,7 @@ const page = `<!doctype html>
 `;
 
 /** `/swagger` (a page that needs no internet) and `/swagger/json` (OpenAPI 3.0.3) of all routes of the app it is used in. */
-export function createDocs(deps: { serverUrl: string; listRoutes: () => RouteForDocument[] }) {
+export function createDocs(deps: { serverUrl: string; listRoutes: () => DeclaredRoute[] }) {
   let document: { text: string; tag: string } | undefined;
   const readScript = createCompressed(scalarPath);
 

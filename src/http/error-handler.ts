@@ -1,5 +1,6 @@
 import type { Log } from "../lib/log.ts";
 import { Problem, problemCodes } from "../lib/problem.ts";
+import { challengeFor } from "./challenge.ts";
 import { createOpenAiErrorResponse, isOpenAiPath, mapProblemToOpenAiError } from "./openai-error.ts";
 import { createProblemResponse, mapErrorToProblem } from "./problem-response.ts";
 import { readRequestId } from "./request-id.ts";
@@ -37,6 +38,8 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
         ? new Problem("method_not_allowed", `This address answers to ${methods.join(", ")}.`)
         : problem;
     if (methods.length > 0) set.headers.allow = methods.join(", ");
+    if (shown.headers) Object.assign(set.headers, shown.headers);
+    if (problemCodes[shown.code].status === 401) set.headers["www-authenticate"] = challengeFor(shown, request);
     if (isOpenAiPath(pathname)) {
       const openAiError = mapProblemToOpenAiError(shown);
       set.status = openAiError.status;

@@ -1,4 +1,7 @@
 import type { Server } from "bun";
+import { readAccept } from "./accept.ts";
+
+const EVENT_STREAM = "text/event-stream";
 
 /** A comment line keeps proxies and idle timeouts from ending a quiet stream. */
 export const STREAM_HEARTBEAT_MS = 15_000;
@@ -12,9 +15,17 @@ const STREAM_END_TIMEOUT_S = 10;
 /** Bytes that the runtime may take ahead of the connection. */
 const READ_AHEAD_BYTES = 64 * 1024;
 
-/** Whether the caller asked for an event stream. */
+/**
+ * Whether the caller asked for an event stream: it must be named (a range like `text/*` is not enough), and be liked no
+ * less than JSON.
+ */
 export function acceptsEventStream(request: Request): boolean {
-  return request.headers.get("accept")?.includes("text/event-stream") ?? false;
+  const accept = request.headers.get("accept");
+  if (!accept?.toLowerCase().includes(EVENT_STREAM)) return false;
+  const ranges = readAccept(accept);
+  const wanted = ranges.find(({ type }) => type === EVENT_STREAM)?.quality ?? 0;
+  const json = ranges.find(({ type }) => type === "application/json")?.quality ?? 0;
+  return wanted > 0 && wanted >= json;
 }
 
 /** A server-sent event of an envelope: durable ones, which alone have a time, carry their `seq` as id. */

@@ -67,7 +67,6 @@ export const formatOpenAiError = ({ message, type, param, code }: OpenAiError): 
 /** The answer for an error below `/v1`. */
 export function createOpenAiErrorResponse(error: OpenAiError, retryAfterMs?: number): Response {
   const headers = new Headers({ "content-type": "application/json", "cache-control": "no-store" });
-  if (error.status === 401) headers.set("www-authenticate", "Bearer");
   if (retryAfterMs !== undefined) headers.set("retry-after", String(Math.ceil(retryAfterMs / 1000)));
   return new Response(formatOpenAiError(error), { status: error.status, headers });
 }

@@ -1,8 +1,18 @@
+import { readIdempotencyMode } from "./idempotency-mode.ts";
 import { isOpenAiPath } from "./openai-error.ts";
-import { ProblemDetails, type ProblemStatus, problemStatuses, refToProblem, tags } from "./openapi.ts";
+import {
+  IDEMPOTENCY_FIELD,
+  ProblemDetails,
+  type ProblemStatus,
+  problemStatuses,
+  refToProblem,
+  tags,
+} from "./openapi.ts";
 import { isObject, type JsonObject, mapSchemaToOpenApi } from "./openapi-schema.ts";
+import type { DeclaredRoute } from "./route-index.ts";
 
-export type RouteForDocument = { method: string; path: string; detail: object | undefined };
+const apiKeyDescription =
+  "An API key. A service key acts for another user by the header `X-On-Behalf-Of: <user id>`; otherwise a key acts for its owner.";
 
 const DESCRIPTION = `Parley is an AI chat backend in one executable: accounts, conversations, messages, models that answer, and a WebSocket
 that keeps everybody up to date.
@@ -17,7 +27,7 @@ key will do.`;
  */
 export function finishDocument(
   collected: unknown,
-  about: { version: string; serverUrl: string; routes: readonly RouteForDocument[] },
+  about: { version: string; serverUrl: string; routes: readonly DeclaredRoute[] },
 ): JsonObject {
   // A round trip drops what is no JSON: symbols of TypeBox, undefined values, functions.
   const { paths } = JSON.parse(JSON.stringify(collected)) as { paths: Record<string, Record<string, JsonObject>> };
@@ -32,7 +42,8 @@ export function finishDocument(
     paths[path] = Object.fromEntries(
       Object.entries(operations).map(([method, operation]) => {
         const finished = finishOperation(operation);
-        return [method, isOpenAiPath(path) ? toOpenAiErrors(finished) : finished];
+        const keyed = readIdempotencyMode({ method, path, detail: operation }) ? addIdempotencyKey(finished) : finished;
+        return [method, isOpenAiPath(path) ? toOpenAiErrors(keyed) : keyed];
       }),
     );
   const used = new Set(
@@ -47,9 +58,10 @@ export function finishDocument(
     components: {
       securitySchemes: {
         bearer: { type: "http", scheme: "bearer", description: "The access token of a session, or an API key." },
-        apiKey: { type: "apiKey", in: "header", name: "X-API-Key", description: "An API key." },
+        apiKey: { type: "apiKey", in: "header", name: "X-API-Key", description: apiKeyDescription },
       },
       schemas: { Problem: mapSchemaToOpenApi(JSON.parse(JSON.stringify(ProblemDetails))) },
+      parameters: { IdempotencyKey: idempotencyKey },
       responses: { ...createProblemResponses(), ...createOpenAiErrorResponses() },
     },
   };
@@ -58,7 +70,7 @@ export function finishDocument(
 const trimPath = (path: string) => (path.length > 1 ? path.replace(/\/$/, "") : path);
 
 function finishOperation(operation: JsonObject): JsonObject {
-  const { requestBody, responses, parameters, ...rest } = operation;
+  const { requestBody, responses, parameters, [IDEMPOTENCY_FIELD]: _, ...rest } = operation;
   const list = Array.isArray(parameters) ? parameters.filter(isObject) : [];
   const statuses = new Set<ProblemStatus>();
   if (requestBody) for (const status of [400, 413, 415, 422] as const) statuses.add(status);
@@ -75,6 +87,26 @@ function finishOperation(operation: JsonObject): JsonObject {
         isObject(response) ? finishResponse(response) : response,
       ]),
     ),
+  };
+}
+
+const idempotencyKey = {
+  in: "header",
+  name: "Idempotency-Key",
+  required: false,
+  description:
+    "1 to 255 visible ASCII characters, in quotes or without. The same key with the same payload gets the same answer for " +
+    "24 hours, with `Idempotent-Replayed: true`; another payload is 422, and a request that is still running 409.",
+  schema: { type: "string" },
+};
+
+function addIdempotencyKey(operation: JsonObject): JsonObject {
+  const parameters = Array.isArray(operation.parameters) ? operation.parameters : [];
+  const responses = isObject(operation.responses) ? operation.responses : {};
+  return {
+    ...operation,
+    parameters: [...parameters, { $ref: "#/components/parameters/IdempotencyKey" }],
+    responses: { 409: refToProblem(409), 422: refToProblem(422), ...responses },
   };
 }
 

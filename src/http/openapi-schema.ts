@@ -20,7 +20,7 @@ export function mapSchemaToOpenApi(schema: Json): Json {
   if (Array.isArray(schema.anyOf)) return mapUnion(schema, schema.anyOf.filter(isObject));
   const mapped: JsonObject = {};
   for (const [key, value] of Object.entries(schema)) {
-    if (dropped.has(key) || (key === "format" && value === "text")) continue;
+    if (dropped.has(key) || (key === "format" && (value === "text" || value === "line"))) continue;
     if (key === "properties" && isObject(value))
       mapped.properties = Object.fromEntries(
         Object.entries(value).map(([name, property]) => [name, mapSchemaToOpenApi(property)]),

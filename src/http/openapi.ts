@@ -1,5 +1,6 @@
 import { type TSchema, Type } from "@sinclair/typebox";
 import type { DocumentDecoration } from "elysia";
+import type { RouteClass } from "../limits/limits.ts";
 import type { NeededScope } from "./scopes.ts";
 
 /** Names of the groups in the OpenAPI document, in its order. */
@@ -7,6 +8,8 @@ export const tags = {
   auth: "Registration, login and tokens.",
   me: "The caller's own account.",
   users: "All accounts, for administrators.",
+  audit: "The record of what happened to accounts, keys and rights, for administrators.",
+  "api-keys": "Keys for programs, which act for their owner.",
   conversations: "Conversations and their members.",
   messages: "Messages, answers of models, feedback.",
   prompts: "Templates of system prompts, with their versions.",
@@ -71,6 +74,13 @@ export type OperationDescription = {
    * with a path parameter, 422 with a query, 500 and 503 always).
    */
   problems?: readonly ProblemStatus[];
+  /**
+   * What an `Idempotency-Key` does here, where it does not just have the answer kept (every POST with a credential): the
+   * operation itself does nothing twice under one id (`exact`), or creates nothing and the key is `ignored`.
+   */
+  idempotencyKey?: "exact" | "ignored";
+  /** What a request counts as; else `read` where it only reads, and `write`. */
+  limit?: RouteClass;
   /** Answers by status that none of the above describes. */
   responses?: Record<number, { description: string; content?: Record<string, { schema: object }> }>;
 } & (
@@ -88,10 +98,14 @@ export type OperationDescription = {
 
 /** Where an operation of the document says what it asks of an API key. */
 export const SCOPE_FIELD = "x-scope";
+/** Where it says what an `Idempotency-Key` does. */
+export const IDEMPOTENCY_FIELD = "x-idempotency-key";
+/** Where it says what a request counts as. */
+export const LIMIT_FIELD = "x-limit";
 
 /**
- * Documents a route: `app.get("/x", handler, { ...describe({ … }), query: … })`. Of all this only the scope has an effect
- * at run time.
+ * Documents a route: `app.get("/x", handler, { ...describe({ … }), query: … })`. Of all this only the scope, the
+ * limit and what an `Idempotency-Key` does have an effect at run time.
  */
 export function describe(operation: OperationDescription): { detail: DocumentDecoration } {
   const status = operation.status ?? (operation.ok ? 200 : 204);
@@ -100,6 +114,8 @@ export function describe(operation: OperationDescription): { detail: DocumentDec
     operation.ok && Object.fromEntries(mediaTypes.map((type) => [type, { schema: operation.ok as object }]));
   const problems = new Set<ProblemStatus>([
     ...(operation.public ? [] : [401 as const, 403 as const]),
+    // Health, metrics and pages are not limited.
+    ...(operation.tag === "operations" ? [] : [429 as const]),
     ...(operation.problems ?? []),
     500,
     503,
@@ -112,6 +128,8 @@ export function describe(operation: OperationDescription): { detail: DocumentDec
       tags: [operation.tag],
       security: operation.public ? [] : [{ bearer: [] }, { apiKey: [] }],
       ...(operation.scope && { [SCOPE_FIELD]: operation.scope }),
+      ...(operation.idempotencyKey && { [IDEMPOTENCY_FIELD]: operation.idempotencyKey }),
+      ...(operation.limit && { [LIMIT_FIELD]: operation.limit }),
       responses: {
         [status]: { description: operation.ok?.description ?? operation.summary, ...(content && { content }) },
         ...Object.fromEntries([...problems].sort((a, b) => a - b).map((problem) => [problem, refToProblem(problem)])),

@@ -3,6 +3,7 @@ import { ParseError, ValidationError } from "elysia";
 import { isDatabaseAway } from "../db/client.ts";
 import { escapePointer } from "../lib/json.ts";
 import { type InvalidField, Problem, problemCodes } from "../lib/problem.ts";
+import { formatMeanings } from "../lib/schema.ts";
 
 const ERRORS_SHOWN_MAX = 20;
 const DATABASE_RETRY_AFTER_MS = 2_000;
@@ -17,6 +18,7 @@ export type ProblemBody = {
   code: string;
   request_id: string;
   errors?: InvalidField[];
+  violated_policies?: readonly string[];
 };
 
 /** The answer for a problem: `application/problem+json`, with `Retry-After` where a new try makes sense. */
@@ -31,9 +33,9 @@ export function createProblemResponse(problem: Problem, requestId: string): Resp
     code: problem.code,
     request_id: requestId,
     ...(problem.errors && { errors: problem.errors }),
+    ...(problem.violatedPolicies && { violated_policies: problem.violatedPolicies }),
   };
   const headers = new Headers({ "content-type": "application/problem+json", "cache-control": "no-store" });
-  if (status === 401) headers.set("www-authenticate", "Bearer");
   if (problem.retryAfterMs !== undefined) headers.set("retry-after", String(Math.ceil(problem.retryAfterMs / 1000)));
   return new Response(JSON.stringify(body), { status, headers });
 }
@@ -67,7 +69,12 @@ function mapValidationError(error: ValidationError): { problem: Problem; isFault
   // An answer of ours that does not fit its own schema is our fault, and nothing of it may be shown.
   if (error.type === "response")
     return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
-  const errors = mapSchemaErrors(error.all as unknown as SchemaError[], error.type);
+  // Not `error.all`, which puts the values into its texts and so calls whatever they have as `toString`.
+  const { validator, value } = error as unknown as {
+    validator: { Errors(value: unknown): Iterable<SchemaError> };
+    value: unknown;
+  };
+  const errors = mapSchemaErrors(validator.Errors(value), error.type);
   const detail = errors[0] ? `${errors[0].pointer}: ${errors[0].detail}` : "The request is not valid.";
   return { problem: new Problem("invalid", detail, { errors }), isFault: false };
 }
@@ -85,19 +92,11 @@ export function mapSchemaErrors(found: Iterable<SchemaError>, place: string): In
   return [...byPointer].map(([pointer, detail]) => ({ pointer, detail }));
 }
 
-/** What the formats of lib/schema.ts mean to a person. */
-const formats: Record<string, string> = {
-  text: "Text may hold no NUL character and no lone surrogate.",
-  uuid: "Expected a UUID.",
-  email: "Expected an e-mail address.",
-  "date-time": "Expected a time as in RFC 3339.",
-};
-
 function describe(message: string, schema: Record<PropertyKey, unknown>): string {
   if (Array.isArray(schema.enum)) return `Expected one of ${schema.enum.join(", ")}.`;
   if (schema[Kind] === "QueryInteger") return `Expected a whole number, ${describeRange(schema)}.`;
   const isFormatError = /^Expected string to match '[\w-]+' format$/.test(message);
-  return (isFormatError && formats[String(schema.format)]) || `${message}.`;
+  return (isFormatError && formatMeanings[String(schema.format)]) || `${message}.`;
 }
 
 function describeRange({ minimum, maximum }: Record<PropertyKey, unknown>): string {

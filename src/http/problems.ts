@@ -2,6 +2,7 @@ import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
 import { escapeHtml } from "../lib/html.ts";
 import { Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
+import { readAccept } from "./accept.ts";
 import { describe } from "./openapi.ts";
 import { createPagePolicy } from "./security-headers.ts";
 
@@ -45,9 +46,14 @@ function isProblemCode(code: string): code is ProblemCode {
   return Object.hasOwn(problemCodes, code);
 }
 
+/** A person's browser names HTML; whoever names JSON, and likes it no less, is a program. */
 function prefersJson(accept: string | null): boolean {
-  return accept !== null && /\bapplication\/(?:[\w.-]+\+)?json\b/.test(accept) && !/\btext\/html\b/.test(accept);
+  const ranges = readAccept(accept);
+  const json = Math.max(0, ...ranges.filter(({ type }) => isJson.test(type)).map(({ quality }) => quality));
+  return json > 0 && json >= (ranges.find(({ type }) => type === "text/html")?.quality ?? 0);
 }
+
+const isJson = /^application\/(?:[\w.-]+\+)?json$/;
 
 function renderPage(code: ProblemCode): string {
   const { status, title, temporary, meaning, mend } = problemCodes[code];

@@ -2,14 +2,33 @@ import { Elysia } from "elysia";
 
 /** For answers that are data. A page sets its own policy on its response, which wins. */
 const API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'";
+/** How long a browser insists on TLS after it has seen it once. */
+const HSTS_MAX_AGE_S = 365 * 24 * 60 * 60;
 
-/** Headers that every answer has. */
-export const securityHeaders = new Elysia({ name: "security-headers" }).onRequest(({ set }) => {
-  set.headers["x-content-type-options"] = "nosniff";
-  set.headers["referrer-policy"] = "no-referrer";
-  set.headers["x-frame-options"] = "DENY";
-  set.headers["content-security-policy"] = API_CONTENT_SECURITY_POLICY;
-});
+/** What OWASP's secure headers project advises, as far as it concerns us. */
+const headers = {
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "x-frame-options": "DENY",
+  "content-security-policy": API_CONTENT_SECURITY_POLICY,
+  "cross-origin-opener-policy": "same-origin",
+  // Keeps other sites from embedding an answer; who may call across origins (CORS) is another question.
+  "cross-origin-resource-policy": "same-origin",
+  "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+  // What may be kept says so itself, with an ETag or an age.
+  "cache-control": "no-store",
+} as const;
+
+type Settings = { PUBLIC_URL?: string; TLS_CERT_FILE?: string };
+
+/** Headers that every answer has. With TLS, here or in front of us (`PUBLIC_URL`), HSTS is one of them (RFC 6797). */
+export function createSecurityHeaders(settings: Settings) {
+  const hasTls = settings.TLS_CERT_FILE !== undefined || (settings.PUBLIC_URL?.startsWith("https:") ?? false);
+  const all = { ...headers, ...(hasTls && { "strict-transport-security": `max-age=${HSTS_MAX_AGE_S}` }) };
+  return new Elysia({ name: "security-headers" }).onRequest(({ set }) => {
+    Object.assign(set.headers, all);
+  });
+}
 
 /** The policy of a page that loads only what Parley itself serves. `extra` adds directives. */
 export function createPagePolicy(extra: Record<string, string> = {}): string {

@@ -1,19 +1,25 @@
 import { Problem } from "./problem.ts";
+import { COMBINING_MARKS_MAX, hasMarkRun, isNormalized, isStorableText, normalizeText } from "./text.ts";
 
 /** Nesting of JSON input; deeper documents only serve to exhaust the stack. */
 export const JSON_DEPTH_MAX = 32;
 
-// Only an escape can bring in what valid UTF-8 cannot carry or Postgres cannot store, so most texts are not looked at one by one.
-const suspiciousEscape = /\\u(?:0000|[dD][89a-fA-F])/;
+// Only an escape can bring in what valid UTF-8 cannot carry; with this and NFC most texts are not looked at one by one.
+const isSuspicious = (text: string) => text.includes("\\u") || text.includes("\0") || text.includes("__proto__");
+
+type Options = {
+  /** Leaves texts in the form they came in: where they are only passed on, a file's name must stay the file's. */
+  keepsForm?: boolean;
+};
 
 /**
- * Parses JSON from outside. Refuses what cannot be stored as text: NUL and lone surrogates, in keys and values.
- * @throws Problem `malformed` (no JSON, too deep), `invalid` (NUL or lone surrogate, with its pointer).
+ * Parses JSON from outside. Keys and values are given in NFC. Refuses what cannot be stored: NUL, lone surrogates, numbers
+ * that are none; and what only does harm: the key `__proto__`, and combining marks without end. Of two equal keys the last
+ * counts.
+ * @throws Problem `malformed` (no JSON, too deep), `invalid` (with its pointer).
  */
-export function parseJson(text: string): unknown {
-  const value = readJson(text);
-  checkJson(value, text);
-  return value;
+export function parseJson(text: string, options: Options = {}): unknown {
+  return cleanJson(readJson(text), text, options);
 }
 
 /** The first half of `parseJson`. @throws Problem `malformed` when it is no JSON. */
@@ -25,36 +31,58 @@ export function readJson(text: string): unknown {
   }
 }
 
-/** The second half: what was read from `text` is checked. @throws Problem `malformed` (too deep), `invalid`. */
-export function checkJson(value: unknown, text: string): void {
-  checkDepth(value, 0);
-  if (suspiciousEscape.test(text) || text.includes("\0")) checkStrings(value, "#");
+/** The second half: what was read from `text` is checked and normalised, in place. @throws Problem `malformed` (too deep), `invalid`. */
+export function cleanJson(value: unknown, text: string, options: Options = {}): unknown {
+  if (!hasFiniteNumbers(value, 0)) throw invalid(findInfinity(value, "#") ?? "#", "The number is too large.");
+  if (!isSuspicious(text) && (options.keepsForm ? !hasMarkRun(text) : isNormalized(text))) return value;
+  return cleanValue(value, "#", options.keepsForm ? (kept) => kept : normalizeText);
 }
 
-function checkDepth(value: unknown, depth: number): void {
-  if (typeof value !== "object" || value === null) return;
+/** Whether all numbers are finite: 1e999 is valid JSON, and would be stored as null. @throws Problem `malformed` (too deep). */
+function hasFiniteNumbers(value: unknown, depth: number): boolean {
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value !== "object" || value === null) return true;
   if (depth >= JSON_DEPTH_MAX) throw new Problem("malformed", `JSON may be nested ${JSON_DEPTH_MAX} levels deep.`);
-  for (const child of Object.values(value)) checkDepth(child, depth + 1);
+  for (const child of Array.isArray(value) ? value : Object.values(value))
+    if (!hasFiniteNumbers(child, depth + 1)) return false;
+  return true;
 }
 
-function checkStrings(value: unknown, pointer: string): void {
-  if (typeof value === "string") checkText(value, pointer);
-  if (typeof value !== "object" || value === null) return;
+function findInfinity(value: unknown, pointer: string): string | null {
+  if (typeof value !== "object" || value === null) return value === Infinity || value === -Infinity ? pointer : null;
   for (const [key, child] of Object.entries(value)) {
-    checkText(key, pointer);
-    checkStrings(child, `${pointer}/${escapePointer(key)}`);
+    const found = findInfinity(child, `${pointer}/${escapePointer(key)}`);
+    if (found !== null) return found;
   }
+  return null;
 }
 
-function checkText(text: string, pointer: string): void {
-  if (isStorableText(text)) return;
-  const detail = "Text may hold no NUL character and no lone surrogate.";
-  throw new Problem("invalid", detail, { errors: [{ pointer, detail }] });
+function cleanValue(value: unknown, pointer: string, normalize: (text: string) => string): unknown {
+  if (typeof value === "string") return cleanText(value, pointer, normalize);
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) {
+    for (const [index, child] of value.entries()) value[index] = cleanValue(child, `${pointer}/${index}`, normalize);
+    return value;
+  }
+  const record = value as Record<string, unknown>;
+  for (const [key, child] of Object.entries(record)) {
+    const name = cleanText(key, pointer, normalize);
+    const place = `${pointer}/${escapePointer(name)}`;
+    if (name === "__proto__") throw invalid(place, "This name is not allowed.");
+    if (name !== key) delete record[key];
+    record[name] = cleanValue(child, place, normalize);
+  }
+  return record;
 }
 
-/** Whether Postgres can store the text and UTF-8 can carry it: no NUL, no lone surrogate. */
-export function isStorableText(text: string): boolean {
-  return text.isWellFormed() && !text.includes("\0");
+function cleanText(text: string, pointer: string, normalize: (text: string) => string): string {
+  if (!isStorableText(text)) throw invalid(pointer, "Text may hold no NUL character and no lone surrogate.");
+  if (hasMarkRun(text)) throw invalid(pointer, `At most ${COMBINING_MARKS_MAX} combining marks may follow each other.`);
+  return normalize(text);
+}
+
+function invalid(pointer: string, detail: string): Problem {
+  return new Problem("invalid", `${pointer}: ${detail}`, { errors: [{ pointer, detail }] });
 }
 
 /** RFC 6901: `~` and `/` inside a reference token. */

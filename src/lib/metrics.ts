@@ -21,8 +21,22 @@ export function createMetrics(build: { version: string; commit: string }) {
     { version: build.version, commit: build.commit },
     1,
   );
-  const wsFrames = counter("ws_frames_total", "WebSocket frames.", ["direction", "type"]);
-  const pushed = new Map<string, { inc(value: number): void }>();
+  const tlsCertificateExpiry = gauge(
+    "tls_certificate_expiry_timestamp_seconds",
+    "When the certificate that is served expires, in seconds since 1970; no value without TLS.",
+  );
+  tlsCertificateExpiry.remove();
+  const pushed = new Map<string, number>();
+  const wsFrames = new Counter({
+    name: "parley_ws_frames_total",
+    help: "WebSocket frames.",
+    labelNames: ["direction", "type"] as const,
+    registers,
+    collect() {
+      for (const [type, frames] of pushed) this.inc({ direction: "out", type }, frames);
+      pushed.clear();
+    },
+  });
 
   return {
     registry,
@@ -33,14 +47,9 @@ export function createMetrics(build: { version: string; commit: string }) {
     ]),
     wsConnections: gauge("ws_connections", "WebSocket connections open now."),
     wsFrames,
-    /** Counts frames to listeners. Asked for each piece of each answer, so the label is looked up once for each type. */
+    /** Counts frames to listeners. Asked for each piece of each answer: added up here, and handed over when asked. */
     countPushes(type: string, listeners: number): void {
-      let child = pushed.get(type);
-      if (!child) {
-        child = wsFrames.labels("out", type);
-        pushed.set(type, child);
-      }
-      child.inc(listeners);
+      pushed.set(type, (pushed.get(type) ?? 0) + listeners);
     },
     messages: counter("messages_total", "Messages stored.", ["role"]),
     messageCommitDuration: histogram(
@@ -65,6 +74,7 @@ export function createMetrics(build: { version: string; commit: string }) {
     budgetRejections: counter("budget_rejections_total", "Answers refused because a budget is used up.", ["period"]),
     dbPoolConnections: gauge("db_pool_connections", "Database connections of this instance.", ["state"]),
     rateLimited: counter("rate_limited_total", "Requests and frames that a limit refused.", ["limit"]),
+    tlsCertificateExpiry,
     eventLoopLag: histogram("event_loop_lag_seconds", "How late a timer fires.", fastBuckets),
   };
 }

@@ -82,6 +82,22 @@ export const problemCodes = {
     meaning: "The request does not fit what is stored now, for instance a value that must be unique and is taken.",
     mend: "Read the current state, then send a request that fits it.",
   },
+  idempotency_in_progress: {
+    status: 409,
+    title: "The first request with this key is still running",
+    temporary: true,
+    meaning:
+      "A request with the same `Idempotency-Key` was begun and has not ended, so there is no answer to repeat yet.",
+    mend: "Send the same request again after `Retry-After`; it gets the answer of the first one.",
+  },
+  idempotency_answer_not_kept: {
+    status: 409,
+    title: "It was done, but the answer was not kept",
+    temporary: false,
+    meaning:
+      "A request with this `Idempotency-Key` was carried out, and is not carried out twice. Its answer was a stream, or too large to be kept.",
+    mend: "Read what was created, or use a new key to have it done once more.",
+  },
   too_large: {
     status: 413,
     title: "The request is too large",
@@ -102,6 +118,13 @@ export const problemCodes = {
     temporary: false,
     meaning: "The request was read, but a value in it is missing, of the wrong type, too long or unknown.",
     mend: "Correct the places listed in `errors`; each has a JSON pointer.",
+  },
+  idempotency_key_reused: {
+    status: 422,
+    title: "The key was used for another request",
+    temporary: false,
+    meaning: "The `Idempotency-Key` was sent before with another body or query. A key stands for one request.",
+    mend: "Use a new key for each request, and the same one only to repeat it unchanged.",
   },
   unknown_model: {
     status: 422,
@@ -162,15 +185,28 @@ export class Problem extends Error {
   readonly errors: InvalidField[] | undefined;
   /** When a new try makes sense, in milliseconds from now. */
   readonly retryAfterMs: number | undefined;
+  /** What an HTTP answer says besides. */
+  readonly headers: Readonly<Record<string, string>> | undefined;
+  /** The names of the limits that were exceeded. */
+  readonly violatedPolicies: readonly string[] | undefined;
 
-  constructor(code: ProblemCode, detail: string, extra: { errors?: InvalidField[]; retryAfterMs?: number } = {}) {
+  constructor(code: ProblemCode, detail: string, extra: ProblemExtra = {}) {
     super(detail);
     this.name = "Problem";
     this.code = code;
     this.errors = extra.errors;
     this.retryAfterMs = extra.retryAfterMs;
+    this.headers = extra.headers;
+    this.violatedPolicies = extra.violatedPolicies;
   }
 }
+
+type ProblemExtra = {
+  errors?: InvalidField[];
+  retryAfterMs?: number;
+  headers?: Record<string, string>;
+  violatedPolicies?: readonly string[];
+};
 
 /** For a model that is named in a request, but not configured here. */
 export function createUnknownModel(model: string): Problem {

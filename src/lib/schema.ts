@@ -7,15 +7,26 @@ import {
   Type,
   TypeRegistry,
 } from "@sinclair/typebox";
-import { isStorableText } from "./json.ts";
+import { isLine, isPlainText, isStorableText, normalizeText } from "./text.ts";
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const emailPattern = /^[^\s@<>()[\]\\,;:"]+@[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i;
+const timePattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/i;
 
 FormatRegistry.Set("uuid", (value) => uuidPattern.test(value));
 FormatRegistry.Set("email", (value) => emailPattern.test(value) && isStorableText(value));
-FormatRegistry.Set("text", isStorableText);
-FormatRegistry.Set("date-time", (value) => !Number.isNaN(Date.parse(value)) && /^\d{4}-\d\d-\d\dT/.test(value));
+FormatRegistry.Set("text", isPlainText);
+FormatRegistry.Set("line", isLine);
+FormatRegistry.Set("date-time", (value) => timePattern.test(value) && !Number.isNaN(Date.parse(value)));
+
+/** What the formats mean to a person who sent something else. */
+export const formatMeanings: Readonly<Record<string, string>> & Record<"text", string> = {
+  text: "Text may hold no control characters but tab and line breaks, and no lone surrogate.",
+  line: "Expected one line without control characters.",
+  uuid: "Expected a UUID.",
+  email: "Expected an e-mail address.",
+  "date-time": "Expected a time as in RFC 3339.",
+};
 
 /** Whether a text is a UUID in its usual form. */
 export const isUuid = (value: string): boolean => uuidPattern.test(value);
@@ -32,8 +43,15 @@ export const UuidParam = () =>
     .Decode((id) => id.toLowerCase())
     .Encode((id) => id);
 
-/** Free text that Postgres can store (no NUL, no lone surrogate); lengths are UTF-16 units. */
+/** Free text: no control characters but tab and line breaks, no lone surrogate. Lengths are UTF-16 units. */
 export const Text = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "text" });
+
+/** A text of one line of which nothing is hidden, for names and titles. */
+export const Line = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "line" });
+
+/** What is searched for, in a query: given to handlers in the form in which texts are stored. */
+export const SearchText = (options: StringOptions & { maxLength: number }) =>
+  Type.Transform(Text(options)).Decode(normalizeText).Encode(normalizeText);
 
 /** RFC 3339, UTC. */
 export const Timestamp = (options: SchemaOptions = {}) => Type.String({ ...options, format: "date-time" });

@@ -1,8 +1,9 @@
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { type TypeCheck, TypeCompiler } from "@sinclair/typebox/compiler";
-import { checkJson, isStorableText, readJson } from "../lib/json.ts";
+import { cleanJson, readJson } from "../lib/json.ts";
 import { type InvalidField, Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
-import { Closed, Nullable, Text, Uuid } from "../lib/schema.ts";
+import { Closed, formatMeanings, Line, Nullable, Text, Uuid } from "../lib/schema.ts";
+import { isStorableText, normalizeText } from "../lib/text.ts";
 
 /** Bytes of a client's frame; a longer one is answered with an error. */
 export const FRAME_BYTES_MAX = 64 * 1024;
@@ -11,12 +12,12 @@ export const CONTENT_CHARS_MAX = 200_000;
 export const CLIENT_MESSAGE_ID_CHARS_MAX = 128;
 export const MODEL_CHARS_MAX = 200;
 const FRAME_ID_CHARS_MAX = 64;
-const TOKEN_CHARS_MAX = 4096;
+const TOKEN_CHARS_MAX = 8_192;
 
-const id = Text({ minLength: 1, maxLength: FRAME_ID_CHARS_MAX });
+const id = Line({ minLength: 1, maxLength: FRAME_ID_CHARS_MAX });
 const Seq = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
-const Model = Text({ minLength: 1, maxLength: MODEL_CHARS_MAX });
+const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
 
 const frame = <T extends string, P extends Record<string, TSchema>>(type: T, properties: P) =>
   Closed({ type: Type.Literal(type), id, ...properties });
@@ -26,12 +27,15 @@ const signal = <T extends string, P extends Record<string, TSchema>>(type: T, pr
 
 /** Every frame that a client may send, by its type. */
 export const clientFrames = {
-  auth: signal("auth", { token: Text({ minLength: 1, maxLength: TOKEN_CHARS_MAX }) }),
+  auth: signal("auth", {
+    token: Line({ minLength: 1, maxLength: TOKEN_CHARS_MAX }),
+    on_behalf_of: Type.Optional(Nullable(Uuid())),
+  }),
   subscribe: frame("subscribe", { conversation_id: Uuid(), after_seq: Type.Optional(Nullable(Seq)) }),
   unsubscribe: frame("unsubscribe", { conversation_id: Uuid() }),
   "message.send": frame("message.send", {
     conversation_id: Uuid(),
-    client_message_id: Text({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
+    client_message_id: Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
     content: Content,
     reply: Type.Optional(Nullable(Type.Boolean())),
     model: Type.Optional(Nullable(Model)),
@@ -73,11 +77,11 @@ export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame 
     throw new Problem("malformed", "A frame is one JSON object.");
   const { id, type } = value as { id?: unknown; type?: unknown };
   // Before anything is refused: who sent the frame waits for an answer to this id.
-  if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX && isStorableText(id)) about.id = id;
+  if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX && isStorableText(id)) about.id = normalizeText(id);
   // A UTF-16 unit is at most three bytes, so that most frames need no count.
   if (text.length > FRAME_BYTES_MAX || (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text) > FRAME_BYTES_MAX))
     throw new Problem("too_large", `A frame may have ${FRAME_BYTES_MAX} bytes.`);
-  checkJson(value, text);
+  cleanJson(value, text);
   const check = typeof type === "string" ? checks.get(type) : undefined;
   if (!check) throw new Problem("invalid", "The frame has no `type` that the protocol knows.");
   if (!check.Check(value)) throw describeInvalidFrame(check, value);
@@ -86,7 +90,10 @@ export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame 
 
 function describeInvalidFrame(check: TypeCheck<TSchema>, value: unknown): Problem {
   const first = check.Errors(value).First();
-  const errors: InvalidField[] = [{ pointer: `#${first?.path ?? ""}`, detail: `${first?.message ?? "Not valid"}.` }];
+  const meaning =
+    first && /^Expected string to match/.test(first.message) && formatMeanings[String(first.schema.format)];
+  const detail = meaning || `${first?.message ?? "Not valid"}.`;
+  const errors: InvalidField[] = [{ pointer: `#${first?.path ?? ""}`, detail }];
   return new Problem("invalid", `${errors[0]?.pointer}: ${errors[0]?.detail}`, { errors });
 }
 

@@ -1,4 +1,3 @@
-import type { Server } from "bun";
 import type { Log } from "../lib/log.ts";
 import { Channel, type Join, type Snapshot } from "./channel.ts";
 import type { DurableEvent, EphemeralEvent } from "./frames.ts";
@@ -17,6 +16,9 @@ export interface Listener {
   /** Called when the membership ends, or the conversation: nothing more will come. */
   onExpelled?(conversationId: string): void;
 }
+
+/** A listening server, as far as pushes go through it. */
+type Publisher = { publish(topic: string, text: string): unknown };
 
 type User = { role: MemberRole; listeners: Set<Listener> };
 type Room = { channel: Channel; users: Map<string, User>; direct: Set<Listener>; listeners: number; joining: number };
@@ -45,7 +47,7 @@ const topicOf = (conversationId: string) => `c:${conversationId}`;
 /** Who listens to what on this instance, and the way of every push to them. Rooms exist only while someone listens. */
 export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDependencies) {
   const rooms = new Map<string, Room>();
-  let server: Server<unknown> | undefined;
+  let server: Publisher | undefined;
   /** Rises whenever access is taken away: a join that began before must look again. */
   let accessEpoch = 0;
 
@@ -174,9 +176,9 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
   }
 
   return {
-    /** The server whose native topics carry the pushes; set once it listens. */
-    attach(bunServer: Server<unknown>): void {
-      server = bunServer;
+    /** What carries the pushes by native topics; set once it listens. */
+    attach(listening: Publisher): void {
+      server = listening;
     },
     join,
     leave,

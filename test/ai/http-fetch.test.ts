@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { httpFetch } from "../../src/ai/http-fetch.ts";
+import { httpFetch, readStart, takeBody } from "../../src/ai/http-fetch.ts";
 
 /** More than Bun's own `fetch` lets run at once. */
 const REQUESTS = 400;
@@ -8,6 +8,13 @@ let waiting = 0;
 let hangUps = 0;
 let server: ReturnType<typeof Bun.serve>;
 const everybodyIsHere = Promise.withResolvers<void>();
+
+/** The body of a good answer. */
+async function readText(response: Response): Promise<string> {
+  const body = takeBody(response);
+  if (!body) throw new Error(`no body, status ${response.status}`);
+  return (await readStart(body)).text();
+}
 
 beforeAll(() => {
   server = Bun.serve({
@@ -48,7 +55,7 @@ test("sends and receives", async () => {
     body: "häl",
     headers: { "x-own": "yes" },
   });
-  expect([response.status, response.headers.get("x-seen"), await response.text()]).toEqual([200, "yes", "POST häl"]);
+  expect([response.status, response.headers.get("x-seen"), await readText(response)]).toEqual([200, "yes", "POST häl"]);
 });
 
 test(`${REQUESTS} requests run at once`, async () => {
@@ -56,7 +63,7 @@ test(`${REQUESTS} requests run at once`, async () => {
     Array.from({ length: REQUESTS }, () => httpFetch(new URL("/together", server.url))),
   );
   expect(answers.filter(({ status }) => status === 200).length).toBe(REQUESTS);
-  await Promise.all(answers.map((answer) => answer.text()));
+  await Promise.all(answers.map(readText));
 }, 10_000);
 
 test("an error answer has its own headers, not those of the request", async () => {
@@ -94,10 +101,10 @@ test("a server that is not there", async () => {
 test("a waiting connection that the server has just closed is no failure", async () => {
   const first = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("first") });
   const { port, url } = first;
-  expect(await (await httpFetch(url)).text()).toBe("first");
+  expect(await readText(await httpFetch(url))).toBe("first");
   await Bun.sleep(5);
   await first.stop(true);
   const second = Bun.serve({ port: port ?? 0, hostname: "127.0.0.1", fetch: () => new Response("second") });
-  expect(await (await httpFetch(url)).text()).toBe("second");
+  expect(await readText(await httpFetch(url))).toBe("second");
   await second.stop(true);
 });

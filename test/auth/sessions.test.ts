@@ -17,23 +17,24 @@ const end = (token: string, id: string) => accounts.call(`/me/sessions/${id}`, {
 const isGood = async ({ access_token }: Tokens) => (await accounts.call("/me", { token: access_token })).status === 200;
 const currentOf = async ({ access_token }: Tokens) =>
   (await accounts.auth.identify(access_token, unknownOrigin)).credentialId;
+const sessionIdOf = ({ access_token }: Tokens): string =>
+  (JSON.parse(Buffer.from(access_token.split(".")[1] ?? "", "base64url").toString()) as { sid: string }).sid;
 
 test("every route of the account needs a credential", async () => {
   const routes: [string, string, unknown?][] = [
     ["GET", "/me"],
     ["PATCH", "/me", {}],
-    ["DELETE", "/me", { password: PASSWORD }],
     ["GET", "/me/preferences"],
     ["PUT", "/me/preferences", {}],
     ["POST", "/me/password", { current_password: PASSWORD, new_password: PASSWORD }],
     ["GET", "/me/sessions"],
+    ["DELETE", "/me/sessions"],
     ["DELETE", "/me/sessions/00000000-0000-7000-8000-000000000000"],
-    ["GET", "/me/export"],
     ["POST", "/auth/ticket"],
   ];
   for (const [method, path, json] of routes) {
     const response = await accounts.call(path, { method, json });
-    expect(response.headers.get("www-authenticate")).toBe("Bearer");
+    expect(response.headers.get("www-authenticate")).toBe('Bearer realm="parley"');
     expect({ method, path, ...(await readProblem(response)) }).toEqual({ method, path, ...refused });
   }
 });
@@ -113,6 +114,34 @@ describe("sessions", () => {
     expect(await isGood(owner)).toBe(true);
     expect(accounts.ended).toEqual([]);
     expect((await end(owner.access_token, "no-id")).status).toBe(422);
+  });
+
+  test("all others are ended at once, with one entry in the record; with all=true the current one, too", async () => {
+    const [current, outsider] = [await accounts.register(), await accounts.register()];
+    const others = [await accounts.login(current.user.email), await accounts.login(current.user.email)];
+    accounts.ended.length = 0;
+    const endAll = (query: string) =>
+      accounts.call(`/me/sessions${query}`, { token: current.access_token, method: "DELETE" });
+    expect((await endAll("?all=maybe")).status).toBe(422);
+    expect((await endAll("")).status).toBe(204);
+    const otherIds = await Promise.all(others.map((tokens) => sessionIdOf(tokens)));
+    expect(accounts.ended).toEqual([{ ids: expect.arrayContaining(otherIds), reason: "ended" }]);
+    for (const other of others) expect(await isGood(other)).toBe(false);
+    expect(await isGood(current)).toBe(true);
+    expect(await isGood(outsider)).toBe(true);
+    expect((await endAll("?all=true")).status).toBe(204);
+    expect(await isGood(current)).toBe(false);
+    expect(await isGood(outsider)).toBe(true);
+    const entries = await accounts.database`
+      select actor_id, target_id, details from audit_events
+      where action = 'session.ended' and target_id = ${current.user.id} order by id`;
+    expect([...entries]).toEqual(
+      [2, 1].map((sessions) => ({
+        actor_id: current.user.id,
+        target_id: current.user.id,
+        details: { reason: "ended", sessions },
+      })),
+    );
   });
 
   test("one can end the session one is in", async () => {
@@ -196,37 +225,5 @@ describe("password", () => {
     // The loser either met the lock or came so late that its current password was no longer right.
     expect([403, 409]).toContain(statuses.find((status) => status !== 204) ?? 0);
     expect(await login(first.user.email, wanted[statuses.indexOf(204)] ?? "")).toBe(200);
-  });
-});
-
-describe("deleting the account", () => {
-  const remove = (token: string, password: unknown) =>
-    accounts.call("/me", { token, method: "DELETE", json: { password } });
-
-  test("takes away all that is personal, ends the sessions, and frees the address", async () => {
-    const gone = await accounts.register();
-    const other = await accounts.login(gone.user.email);
-    const ids = await Promise.all([gone, other].map(currentOf));
-    accounts.ended.length = 0;
-    expect((await remove(gone.access_token, PASSWORD)).status).toBe(204);
-    expect(accounts.ended).toEqual([{ ids: expect.arrayContaining(ids), reason: "user_deleted" }]);
-    for (const tokens of [gone, other]) expect(await isGood(tokens)).toBe(false);
-    expect((await accounts.call("/auth/refresh", { json: { refresh_token: other.refresh_token } })).status).toBe(401);
-    expect(await accounts.database`select 1 from users where id = ${gone.user.id}`).toHaveLength(0);
-    const rows =
-      await accounts.database`select user_id, user_agent, ip_address from sessions where id in ${accounts.database(ids)}`;
-    expect([...rows]).toEqual([1, 2].map(() => ({ user_id: null, user_agent: null, ip_address: null })));
-    const found = await accounts.auth.findEndedSessions(5_000);
-    for (const id of ids) expect(found).toContainEqual({ id, reason: "user_deleted" });
-    expect((await accounts.register(gone.user.email)).user.id).not.toBe(gone.user.id);
-  });
-
-  test("needs the right password, where one is sent", async () => {
-    const kept = await accounts.register();
-    expect(await readProblem(await remove(kept.access_token, "wrong"))).toEqual({ status: 403, code: "forbidden" });
-    expect((await remove(kept.access_token, 1)).status).toBe(422);
-    expect(await isGood(kept)).toBe(true);
-    expect((await accounts.call("/me", { token: kept.access_token, method: "DELETE" })).status).toBe(204);
-    expect(await isGood(kept)).toBe(false);
   });
 });

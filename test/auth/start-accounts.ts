@@ -4,13 +4,18 @@ import { jsonBody } from "../../src/http/body.ts";
 import { createReadClientAddress } from "../../src/http/client-address.ts";
 import { createErrorHandler } from "../../src/http/error-handler.ts";
 import { requestId } from "../../src/http/request-id.ts";
+import { openLoginGuard } from "../../src/limits/login-guard.ts";
+import { createApiKeyService } from "../../src/modules/api-keys/service.ts";
+import { createAuditService } from "../../src/modules/audit/service.ts";
 import type { EndReason, Tokens } from "../../src/modules/auth/model.ts";
 import { createAuthRoutes } from "../../src/modules/auth/routes.ts";
-import { createAuthService } from "../../src/modules/auth/service.ts";
+import { type AuthServiceDependencies, createAuthService } from "../../src/modules/auth/service.ts";
 import { createPasswords } from "../../src/modules/users/passwords.ts";
 import { createUserRoutes } from "../../src/modules/users/routes.ts";
 import { createUserService } from "../../src/modules/users/service.ts";
 import { silentLog } from "../support/log.ts";
+import { noIdempotency } from "../support/no-idempotency.ts";
+import { noRouteLimit } from "../support/no-route-limit.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 export const JWT_SECRET = "a secret of the tests, long enough to be one";
@@ -18,33 +23,51 @@ export const PASSWORD = "correct horse battery";
 
 type Options = {
   registration?: "open" | "closed";
+  issuer?: AuthServiceDependencies["issuer"];
   trustedProxies?: string[];
   database?: Awaited<ReturnType<typeof createTestDatabase>>["database"];
 };
 type Call = { token?: string; method?: string; json?: unknown; headers?: Record<string, string> };
 
 /** The accounts alone behind HTTP, with their services at hand and cheap hashes. */
-export async function startAccounts({ registration = "open", trustedProxies = [], ...options }: Options = {}) {
+export async function startAccounts({
+  registration = "open",
+  issuer = null,
+  trustedProxies = [],
+  ...options
+}: Options = {}) {
   const database = options.database ?? (await createTestDatabase()).database;
   const ended: { ids: string[]; reason: EndReason }[] = [];
-  const users = createUserService({ database, passwords: createPasswords({ memoryKib: 64, passes: 1 }) });
+  const audit = createAuditService();
+  const users = createUserService({ database, passwords: createPasswords({ memoryKib: 64, passes: 1 }), audit });
   const onSessionsEnded = (ids: string[], reason: EndReason) => void ended.push({ ids, reason });
+  const apiKeys = createApiKeyService({ database, audit, log: silentLog, onKeysEnded: () => {} });
   const auth = createAuthService({
     database,
     users,
+    audit,
+    apiKeys,
+    guard: openLoginGuard,
     jwtSecret: JWT_SECRET,
     registration,
+    issuer,
     log: silentLog,
     onSessionsEnded,
   });
   const readClientAddress = createReadClientAddress(trustedProxies);
-  const authenticate = createAuthenticate({ identify: auth.identify, findScope: () => undefined, readClientAddress });
+  const authenticate = createAuthenticate({
+    identify: auth.identify,
+    findScope: () => undefined,
+    readClientAddress,
+    idempotency: noIdempotency,
+    countRequest: () => {},
+  });
   const app = new Elysia({ normalize: false, aot: true })
     .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
     .use(requestId)
     .use(jsonBody)
-    .use(createAuthRoutes({ auth, authenticate, readClientAddress }))
-    .use(createUserRoutes({ users, authenticate, log: silentLog }))
+    .use(createAuthRoutes({ auth, authenticate, readClientAddress, limitRoute: noRouteLimit }))
+    .use(createUserRoutes({ users, authenticate }))
     .listen({ port: 0, hostname: "127.0.0.1" });
   const url = `http://127.0.0.1:${app.server?.port}/api/v1`;
 

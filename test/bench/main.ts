@@ -4,6 +4,8 @@ import { cpus } from "node:os";
 import { measureAnswers } from "./rows/answers.ts";
 import { measureFanOut } from "./rows/fan-out.ts";
 import { measureGenerationMemory } from "./rows/generation-memory.ts";
+import { measureLimited } from "./rows/limited.ts";
+import { measureLogins } from "./rows/logins.ts";
 import { measureMemory } from "./rows/memory.ts";
 import { measureSends } from "./rows/sends.ts";
 import { measureStart } from "./rows/start.ts";
@@ -22,6 +24,8 @@ const rows: Record<string, Row> = {
   answers: measureAnswers,
   watchers: measureWatchers,
   "generation-memory": measureGenerationMemory,
+  limited: measureLimited,
+  logins: measureLogins,
 };
 
 const options = process.argv.slice(2).filter((word) => word.startsWith("--"));

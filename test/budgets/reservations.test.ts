@@ -36,7 +36,7 @@ async function createUser(): Promise<string> {
 }
 
 const request = (id: string) => ({
-  payer: { scope: "user" as const, id },
+  payer: { userId: id, keyId: null },
   model: MODEL,
   promptBytes: 300,
   outputTokensMax: null,
@@ -114,6 +114,7 @@ test("what was reserved for a generation is free again when that is gone or has 
     await budgets.reserveAnswer(database, {
       generationId,
       userId: user,
+      keyId: null,
       conversationId: conversation,
       contentBytes: 300,
       model: MODEL,

@@ -36,7 +36,7 @@ test("--help lists the commands, and each has a help of its own", async () => {
   const { code, stdout, stderr } = await runParley(["--help"]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   const names = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name = ""]) => name);
-  expect(names).toEqual(["serve", "migrate", "admin", "config", "healthcheck"]);
+  expect(names).toEqual(["serve", "migrate", "admin", "key", "config", "healthcheck"]);
   const helps = await Promise.all(names.map((name) => runParley([name, "--help"])));
   helps.forEach((help, index) => {
     expect(help).toEqual({ code: 0, stdout: expect.stringContaining(`Usage: parley ${names[index]}`), stderr: "" });

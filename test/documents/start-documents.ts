@@ -6,12 +6,13 @@ import { Elysia } from "elysia";
 import { createAuthenticate } from "../../src/http/authenticate.ts";
 import { createErrorHandler, createFindMethods } from "../../src/http/error-handler.ts";
 import { requestId } from "../../src/http/request-id.ts";
-import { securityHeaders } from "../../src/http/security-headers.ts";
+import { createSecurityHeaders } from "../../src/http/security-headers.ts";
 import { createId } from "../../src/lib/id.ts";
 import { Problem } from "../../src/lib/problem.ts";
 import { createDocumentRoutes } from "../../src/modules/documents/routes.ts";
 import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { silentLog } from "../support/log.ts";
+import { noIdempotency } from "../support/no-idempotency.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const TOKEN = "the-token";
@@ -52,13 +53,15 @@ export async function startDocuments(documentsDir?: string, shared?: Awaited<Ret
     },
     findScope: () => undefined,
     readClientAddress: () => null,
+    idempotency: noIdempotency,
+    countRequest: () => {},
   });
   const routes = createDocumentRoutes({ documents, authenticate });
   const app = new Elysia({ normalize: false, aot: true });
   app
     .onError(createErrorHandler({ log: silentLog, findMethods: createFindMethods(() => app.routes) }))
     .use(requestId)
-    .use(securityHeaders)
+    .use(createSecurityHeaders({}))
     .use(routes)
     .listen({ port: 0, hostname: "127.0.0.1" });
   const port = app.server?.port ?? 0;

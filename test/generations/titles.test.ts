@@ -42,6 +42,22 @@ test("a new conversation gets one after its first answer, as an event, and never
   await socket.close();
 });
 
+test("its cost is charged to whoever asked", async () => {
+  const person = await asking.parley.register();
+  const tokens = async () => {
+    const response = await asking.parley.fetch("/api/v1/me/usage", { token: person.access_token });
+    return ((await response.json()) as { day: { spent_tokens: number } }).day.spent_tokens;
+  };
+  const given = await asking.createConversation(person, [], { title: "Mine" });
+  await asking.say(person, given.id, "Why does the sea glow?");
+  const answerAlone = await tokens();
+  expect(answerAlone).toBeGreaterThan(0);
+  const { id } = await asking.createConversation(person, [], { title: "" });
+  await asking.say(person, id, "Why does the sea glow?");
+  await untilTitled(id);
+  expect(await tokens()).toBeGreaterThan(answerAlone * 2);
+});
+
 test("a person's title stays, given before, meanwhile, or taken away", async () => {
   const given = await asking.createConversation(anna, [], { title: "Mine" });
   await asking.say(anna, given.id, "Hello");

@@ -119,7 +119,9 @@ describe("with METRICS_TOKEN", () => {
         headers: authorization === undefined ? {} : { authorization },
       });
       expect(response.status).toBe(401);
-      expect(response.headers.get("www-authenticate")).toBe("Bearer");
+      const isTokenSent = authorization?.startsWith("Bearer ") ?? false;
+      const challenge = `Bearer realm="parley"${isTokenSent ? ', error="invalid_token"' : ""}`;
+      expect(response.headers.get("www-authenticate")).toBe(challenge);
       expect(await response.text()).not.toContain("parley_build_info");
     },
   );

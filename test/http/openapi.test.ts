@@ -104,7 +104,7 @@ test("bodies are JSON, and all under /api/v1 but the ways in wants a credential"
       });
   const open = operations.filter(({ path, operation }) => path.startsWith("/api/v1/") && !operation.security?.length);
   expect(open.map(({ path }) => path).sort()).toEqual(
-    ["login", "logout", "refresh", "register"].map((way) => `/api/v1/auth/${way}`),
+    ["login", "logout", "oidc", "refresh", "register"].map((way) => `/api/v1/auth/${way}`),
   );
 });
 

@@ -93,6 +93,7 @@ const sendItem = (): messages.SendItem => ({
   model: null,
   answerId: createId(),
   generationId: createId(),
+  keyId: null,
 });
 const none = { beforeSeq: undefined, afterSeq: undefined };
 

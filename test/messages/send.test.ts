@@ -40,7 +40,7 @@ describe("a message sent by REST", () => {
   test("is answered as it is stored, and pushed", async () => {
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
-    const { status, headers, body } = await send({ content: "Hello ☔ \u0001", client_message_id: "c1" });
+    const { status, headers, body } = await send({ content: "Hello ☔ \t", client_message_id: "c1" });
     expect(status).toBe(201);
     expect(headers.get("location")).toBe(`/api/v1${path}/${body.message.id}`);
     expect(body).toEqual({
@@ -51,7 +51,7 @@ describe("a message sent by REST", () => {
         seq: 2,
         role: "user",
         author: { id: anna.id, display_name: "Anna" },
-        content: "Hello ☔ \u0001",
+        content: "Hello ☔ \t",
         status: "complete",
         model: null,
         finish_reason: null,

@@ -1,4 +1,5 @@
 import { createApp } from "../../src/app.ts";
+import { listen } from "../../src/commands/listen.ts";
 import { loadConfig } from "../../src/config.ts";
 import type { Drainable } from "../../src/lib/lifecycle.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
@@ -16,22 +17,21 @@ export async function startApp(
   options: { config?: Record<string, string>; database?: Awaited<ReturnType<typeof createTestDatabase>> } = {},
 ) {
   const { database } = options.database ?? (await createTestDatabase());
-  const config = loadConfig({ PORT: "0", HOST: "127.0.0.1", LOG_LEVEL: "silent", ...options.config }, () => {
-    throw new Error("Tests name no secret files.");
-  });
+  const config = loadConfig(
+    { PORT: "0", HOST: "127.0.0.1", LOG_LEVEL: "silent", RATE_LIMIT_ENABLED: "false", ...options.config },
+    () => {
+      throw new Error("Tests name no secret files.");
+    },
+  );
   const lifecycle = createLifecycle();
   const metrics = createMetrics({ version: "test", commit: "test" });
   const jwtSecret = config.JWT_SECRET ?? "a secret that only tests know: 0123456789";
   const parley = createApp({ config, database, log: silentLog, metrics, lifecycle, jwtSecret });
-  parley.app.listen({ port: 0, hostname: "127.0.0.1", reusePort: false, websocket: parley.websocket } as Parameters<
-    typeof parley.app.listen
-  >[0]);
-  const server = parley.app.server;
-  if (!server) throw new Error("The app does not listen.");
-  parley.attach(server);
+  const listener = listen(parley, config, undefined);
+  parley.attach(listener);
   const drainables: Drainable[] = await parley.start();
   lifecycle.markReady();
-  const url = `http://127.0.0.1:${server.port}`;
+  const url = `http://127.0.0.1:${listener.port}`;
 
   return {
     ...createTestClient(url),
@@ -43,7 +43,7 @@ export async function startApp(
     async stop(): Promise<void> {
       lifecycle.markDraining();
       for (const { stop } of drainables) await stop(Date.now() + 2_000);
-      await server.stop(true);
+      await listener.stop(true);
       if (!options.database) await database.end({ timeout: 1 });
     },
   };

@@ -14,13 +14,23 @@ type Waiter = { matches(frame: Frame): boolean; resolve(frame: Frame): void };
 export type TestSocket = Awaited<ReturnType<typeof openSocket>>;
 
 /** The WebSocket of Bun takes headers, which browsers do not have. */
-type Options = { token?: string; protocols?: string[]; query?: string; headers?: Record<string, string> };
+type Options = {
+  token?: string;
+  protocols?: string[];
+  query?: string;
+  headers?: Record<string, string>;
+  tls?: { rejectUnauthorized: boolean };
+};
 
 /** Connects to `/realtime`; every frame that comes is kept in `frames`, in order. */
-export async function openSocket(url: string, { token, protocols = ["parley.v1"], query = "", headers }: Options = {}) {
+export async function openSocket(
+  url: string,
+  { token, protocols = ["parley.v1"], query = "", headers, tls }: Options = {},
+) {
   const options = {
     protocols,
     headers: { ...(token !== undefined && { authorization: `Bearer ${token}` }), ...headers },
+    ...(tls && { tls }),
   };
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime${query}`, options as unknown as string[]);
   const frames: Frame[] = [];

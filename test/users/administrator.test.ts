@@ -22,6 +22,19 @@ test("an existing user is raised and keeps the password; tokens they have count 
   expect((await accounts.auth.identify(known.access_token, unknownOrigin)).user.role).toBe("admin");
 });
 
+test("what the operator does is in the audit record, once, as nobody's doing", async () => {
+  const known = await accounts.register();
+  for (let count = 0; count < 2; count++) await accounts.users.createAdministrator(known.user.email, PASSWORD);
+  const { user: made } = await accounts.users.createAdministrator("operator@example.com", PASSWORD);
+  const entries = await accounts.database`
+    select action, target_id, details from audit_events where actor_id is null order by id desc limit 2`;
+  const details = { role: "admin" };
+  expect([...entries]).toEqual([
+    { action: "user.created", target_id: made.id, details },
+    { action: "user.role_changed", target_id: known.user.id, details },
+  ]);
+});
+
 test("of the configuration is made once, by 8 instances at once, and never changed again", async () => {
   const config = { ADMIN_EMAIL: "First@example.com", ADMIN_PASSWORD: PASSWORD };
   await Promise.all(Array.from({ length: 8 }, () => accounts.users.ensureFirstAdministrator(config)));

@@ -1,3 +1,7 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { PageQuery } from "../../http/pagination.ts";
+import { Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
+
 /** What is written down, as `noun.verb`. */
 export const auditActions = [
   "user.registered",
@@ -6,6 +10,7 @@ export const auditActions = [
   "user.login_failed",
   "user.login_limited",
   "user.identity_linked",
+  "user.identity_unlinked",
   "user.changed",
   "user.role_changed",
   "user.disabled",
@@ -21,7 +26,8 @@ export const auditActions = [
 ] as const;
 export type AuditAction = (typeof auditActions)[number];
 
-export type AuditTarget = "user" | "session" | "api_key";
+const auditTargets = ["user", "session", "api_key"] as const;
+export type AuditTarget = (typeof auditTargets)[number];
 
 export type AuditEntry = {
   action: AuditAction;
@@ -33,4 +39,36 @@ export type AuditEntry = {
   ipAddress: string | null;
   /** Plain facts; never a secret, a name or an address of a person. */
   details?: Record<string, string | number | boolean | null>;
+};
+
+/** An entry as administrators read it. */
+export const AuditEvent = Type.Object({
+  id: Uuid(),
+  action: OneOf(auditActions),
+  actor_id: Nullable(Uuid(), { description: "Whose doing it was; null: nobody known, or the operator." }),
+  credential_id: Nullable(Uuid(), { description: "The session or API key it was done with." }),
+  target: Nullable(Type.Object({ type: OneOf(auditTargets), id: Uuid() })),
+  ip_address: Nullable(
+    Type.String({ description: "Where the request came from, unless that was a user who is gone." }),
+  ),
+  details: Type.Record(Type.String(), Type.Unknown()),
+  at: Timestamp(),
+});
+export type AuditEvent = Static<typeof AuditEvent>;
+
+export const AuditQuery = Type.Object({
+  ...PageQuery,
+  action: Type.Optional(OneOf(auditActions)),
+  actor_id: Type.Optional(Uuid()),
+  target_id: Type.Optional(Uuid()),
+  from: Type.Optional(Timestamp({ description: "The first moment that counts." })),
+  to: Type.Optional(Timestamp({ description: "The first moment that no longer counts." })),
+});
+
+export type AuditFilter = {
+  action: AuditAction | undefined;
+  actorId: string | undefined;
+  targetId: string | undefined;
+  from: Date | undefined;
+  to: Date | undefined;
 };

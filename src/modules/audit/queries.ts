@@ -1,5 +1,5 @@
 import type { Sql } from "../../db/client.ts";
-import type { AuditEntry } from "./model.ts";
+import type { AuditEntry, AuditFilter, AuditTarget } from "./model.ts";
 
 export async function insertAuditEvent(sql: Sql, id: string, entry: AuditEntry): Promise<void> {
   const { action, actorId, credentialId, target, ipAddress, details = {} } = entry;
@@ -8,3 +8,67 @@ export async function insertAuditEvent(sql: Sql, id: string, entry: AuditEntry):
     values (${id}, ${action}, ${actorId}, ${credentialId}, ${target?.type ?? null}, ${target?.id ?? null},
             ${ipAddress}, ${sql.json(details)})`;
 }
+
+export type AuditRow = {
+  id: string;
+  action: string;
+  actor_id: string | null;
+  credential_id: string | null;
+  target_type: AuditTarget | null;
+  target_id: string | null;
+  ip_address: string | null;
+  details: Record<string, unknown>;
+  at: Date;
+};
+
+/** Clocks of instances differ: an entry may carry an id from so long before or after its time. */
+const CLOCK_TOLERANCE_MS = 24 * 60 * 60 * 1000;
+
+/**
+ * Newest first. Ids rise with the time, so each filter has an index that ends in the id, and a span of time is a span of
+ * ids, looked at more closely.
+ */
+export async function listAuditEvents(
+  sql: Sql,
+  { action, actorId, targetId, from, to }: AuditFilter,
+  afterId: string | null,
+  rows: number,
+): Promise<AuditRow[]> {
+  return sql<AuditRow[]>`
+    select id, action, actor_id, credential_id, target_type, target_id, ip_address, details, at from audit_events
+    where true ${action === undefined ? sql`` : sql`and action = ${action}`}
+      ${actorId === undefined ? sql`` : sql`and actor_id = ${actorId}`}
+      ${targetId === undefined ? sql`` : sql`and target_id = ${targetId}`}
+      ${from === undefined ? sql`` : sql`and at >= ${from} and id >= ${firstIdAt(from.getTime() - CLOCK_TOLERANCE_MS)}`}
+      ${to === undefined ? sql`` : sql`and at < ${to} and id < ${firstIdAt(to.getTime() + CLOCK_TOLERANCE_MS)}`}
+      ${afterId === null ? sql`` : sql`and id < ${afterId}`}
+    order by id desc limit ${rows}`;
+}
+
+/** The retention setting lets old rows go; the setting ends with the transaction. @returns how many went. */
+export async function deleteOldAuditEvents(sql: Sql, keptDays: number, rows: number): Promise<number> {
+  await sql`select set_config('parley.audit_retention', 'on', true)`;
+  const { count } = await sql`
+    delete from audit_events where id in (
+      select id from audit_events where at < now() - make_interval(days => ${keptDays})
+      order by at limit ${rows} for update skip locked)`;
+  return count;
+}
+
+/** Takes out where a user's requests came from, and attempts of nobody known to be them. */
+export async function eraseAuditAddresses(sql: Sql, userId: string): Promise<void> {
+  await sql`select set_config('parley.audit_erasure', 'on', true)`;
+  await sql`
+    update audit_events set ip_address = null
+    where ip_address is not null and (actor_id = ${userId} or (target_id = ${userId} and actor_id is null))`;
+  await sql`select set_config('parley.audit_erasure', 'off', true)`;
+}
+
+/** The smallest UUIDv7 of a millisecond. */
+function firstIdAt(timeMs: number): string {
+  const hex = Math.min(Math.max(0, timeMs), LAST_MS).toString(16).padStart(12, "0");
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
+}
+
+/** What 48 bits hold. */
+const LAST_MS = 2 ** 48 - 1;

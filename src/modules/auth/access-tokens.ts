@@ -1,6 +1,6 @@
 import { jwt } from "@elysiajs/jwt";
+import { BoundedMap } from "../../lib/bounded-map.ts";
 import { isUuid } from "../../lib/schema.ts";
-import { BoundedMap } from "./bounded-map.ts";
 import { ACCESS_TOKEN_TTL_S, IDENTITIES_CACHED_MAX, TOKEN_CHARS_MAX } from "./limits.ts";
 
 const ISSUER = "parley";

@@ -58,7 +58,7 @@ export const Session = Type.Object({
 export type Session = Static<typeof Session>;
 
 /** Why a session ended before its time. */
-export type EndReason = "logout" | "ended" | "password_changed" | "token_reused" | "user_deleted";
+export type EndReason = "logout" | "ended" | "password_changed" | "token_reused" | "user_disabled" | "user_deleted";
 
 /** Where a login comes from. */
 export type Client = { userAgent: string | null; ipAddress: string | null };

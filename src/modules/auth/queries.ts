@@ -7,22 +7,29 @@ import type { Client, EndReason } from "./model.ts";
 const inSeconds = (sql: Sql, seconds: number) => sql`make_interval(secs => ${seconds}::float8)`;
 const isLive = (sql: Sql) => sql`s.revoked_at is null and s.expires_at > now()`;
 
-type NewSession = { id: string; userId: string; passwordHash: string; refreshKey: Uint8Array; client: Client };
+/** What a login was checked against: a password, or a token of an issuer. */
+export type LoginProof = { passwordHash: string } | { tokenKey: Uint8Array; expiresAtMs: number };
+type NewSession = { id: string; userId: string; proof: LoginProof; refreshKey: Uint8Array; client: Client };
 
 /**
- * @returns false when the user is disabled or gone, or no longer has the password that was checked. Waits for a change
- * of the user that is under way, so that no login slips past it.
+ * @returns false when the user is disabled or gone, or no longer has the password that was checked, or when a session
+ * that was opened with this very token has been ended. Waits for a change of the user that is under way, so that no login
+ * slips past it.
  */
-export async function insertSession(
-  sql: Sql,
-  { id, userId, passwordHash, refreshKey, client }: NewSession,
-): Promise<boolean> {
+export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, client }: NewSession): Promise<boolean> {
+  const token = "tokenKey" in proof ? proof : null;
+  const isProven =
+    "tokenKey" in proof
+      ? sql`not exists (select 1 from sessions e where e.token_key = ${proof.tokenKey} and e.revoked_at is not null)`
+      : sql`u.password_hash = ${proof.passwordHash}`;
   const { count } = await sql`
-    insert into sessions (id, user_id, refresh_key, user_agent, ip_address, expires_at)
+    insert into sessions
+      (id, user_id, refresh_key, user_agent, ip_address, expires_at, token_key, token_expires_at)
     select ${id}::uuid, u.id, ${refreshKey}::bytea, ${client.userAgent}::text, ${client.ipAddress}::text,
-      now() + ${inSeconds(sql, SESSION_IDLE_S)}
-    from users u where u.id = ${userId} and u.password_hash = ${passwordHash} and u.disabled_at is null
-    for share`;
+      now() + ${inSeconds(sql, SESSION_IDLE_S)}, ${token?.tokenKey ?? null}::bytea,
+      ${token && new Date(token.expiresAtMs)}::timestamptz
+    from users u where u.id = ${userId} and ${isProven} and u.disabled_at is null
+    for share of u`;
   return count > 0;
 }
 
@@ -40,7 +47,7 @@ export async function findRefreshState(sql: Sql, sessionId: string): Promise<Ref
     select s.user_id, s.refresh_key, s.generation, ${isLive(sql)} as is_live,
       s.rotated_at > now() - ${inSeconds(sql, REFRESH_GRACE_S)} as is_in_grace
     from sessions s join users u on u.id = s.user_id
-    where s.id = ${sessionId} and u.disabled_at is null`;
+    where s.id = ${sessionId} and s.refresh_key is not null and u.disabled_at is null`;
   return row;
 }
 
@@ -53,12 +60,18 @@ export async function rotateSession(sql: Sql, sessionId: string, generation: num
   return count > 0;
 }
 
-/** @returns whether it was live until now. */
-export async function endSession(sql: Sql, sessionId: string, reason: EndReason, userId?: string): Promise<boolean> {
+/** @returns whose it was; undefined when it was not live. */
+export async function endSession(
+  sql: Sql,
+  sessionId: string,
+  reason: EndReason,
+  userId?: string,
+): Promise<{ user_id: string } | undefined> {
   const ofUser = userId === undefined ? sql`` : sql`and s.user_id = ${userId}`;
-  const { count } = await sql`
-    update sessions s set revoked_at = now(), revoked_reason = ${reason} where s.id = ${sessionId} and ${isLive(sql)} ${ofUser}`;
-  return count > 0;
+  const [row] = await sql<{ user_id: string }[]>`
+    update sessions s set revoked_at = now(), revoked_reason = ${reason}
+    where s.id = ${sessionId} and ${isLive(sql)} ${ofUser} returning s.user_id`;
+  return row;
 }
 
 /** Ends the live sessions of a user, but for one. @returns their ids. */
@@ -114,10 +127,14 @@ export async function listSessions(
 
 export type EndedSession = { id: string; reason: EndReason };
 
+/** Also those of users who were disabled past Parley, by a statement of the operator's. */
 export async function listEndedSessions(sql: Sql, withinSeconds: number): Promise<EndedSession[]> {
   return await sql<EndedSession[]>`
-    select id, revoked_reason as reason from sessions
-    where revoked_at > now() - ${inSeconds(sql, withinSeconds)} order by revoked_at desc limit ${ENDED_SESSIONS_BATCH}`;
+    (select id, revoked_reason as reason from sessions
+     where revoked_at > now() - ${inSeconds(sql, withinSeconds)} order by revoked_at desc limit ${ENDED_SESSIONS_BATCH})
+    union all
+    (select s.id, 'user_disabled' from users u join sessions s on s.user_id = u.id and s.revoked_at is null
+     where u.disabled_at > now() - ${inSeconds(sql, withinSeconds)} limit ${ENDED_SESSIONS_BATCH})`;
 }
 
 export async function deleteOldSessions(sql: Sql, endedForSeconds: number): Promise<number> {
@@ -125,28 +142,46 @@ export async function deleteOldSessions(sql: Sql, endedForSeconds: number): Prom
   const { count } = await sql`
     delete from sessions where id in (
       select id from sessions where least(expires_at, revoked_at) < now() - ${inSeconds(sql, endedForSeconds)}
+        and (token_expires_at is null or token_expires_at < now())
       limit ${ENDED_SESSIONS_BATCH} for update skip locked)`;
   return count;
 }
 
-type NewTicket = { hash: Uint8Array; sessionId: string; ttlSeconds: number; credentialExpiresAtMs: number };
+type NewTicket = {
+  hash: Uint8Array;
+  /** The session or, with `isKey`, the API key. */
+  credentialId: string;
+  userId: string;
+  isKey: boolean;
+  ttlSeconds: number;
+  /** `Infinity`: it does not expire. */
+  credentialExpiresAtMs: number;
+};
 
 export async function insertTicket(
   sql: Sql,
-  { hash, sessionId, ttlSeconds, credentialExpiresAtMs }: NewTicket,
+  { hash, credentialId, userId, isKey, ttlSeconds, credentialExpiresAtMs }: NewTicket,
 ): Promise<void> {
   await sql`
-    insert into tickets (hash, session_id, expires_at, credential_expires_at)
-    values (${hash}, ${sessionId}, now() + ${inSeconds(sql, ttlSeconds)}, ${new Date(credentialExpiresAtMs)})`;
+    insert into tickets (hash, session_id, api_key_id, user_id, expires_at, credential_expires_at)
+    values (${hash}, ${isKey ? null : credentialId}, ${isKey ? credentialId : null}, ${isKey ? userId : null},
+      now() + ${inSeconds(sql, ttlSeconds)},
+      ${Number.isFinite(credentialExpiresAtMs) ? new Date(credentialExpiresAtMs) : null})`;
 }
 
+/** It stands for a session, or for a key and the user whom that acts for. */
+export type TicketRow = {
+  session_id: string | null;
+  api_key_id: string | null;
+  user_id: string | null;
+  credential_expires_at: Date | null;
+};
+
 /** Takes the ticket away: of several at once, exactly one gets it. */
-export async function takeTicket(
-  sql: Sql,
-  hash: Uint8Array,
-): Promise<{ session_id: string; credential_expires_at: Date } | undefined> {
-  const [row] = await sql<{ session_id: string; credential_expires_at: Date }[]>`
-    delete from tickets where hash = ${hash} and expires_at > now() returning session_id, credential_expires_at`;
+export async function takeTicket(sql: Sql, hash: Uint8Array): Promise<TicketRow | undefined> {
+  const [row] = await sql<TicketRow[]>`
+    delete from tickets where hash = ${hash} and expires_at > now()
+    returning session_id, api_key_id, user_id, credential_expires_at`;
   return row;
 }
 

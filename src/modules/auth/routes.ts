@@ -4,26 +4,38 @@ import type { Authenticate } from "../../http/authenticate.ts";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import { describe } from "../../http/openapi.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import type { RateLimit } from "../../http/rate-limit.ts";
 import { Problem } from "../../lib/problem.ts";
-import { isUuid, Nullable, Uuid } from "../../lib/schema.ts";
-import { Login, PasswordChange, PasswordProof, Refresh, Registration, Session, Ticket, Tokens } from "./model.ts";
+import { isUuid, OneOf, Uuid } from "../../lib/schema.ts";
+import { Login, PasswordChange, Refresh, Registration, Session, Ticket, Tokens } from "./model.ts";
+import { createIssuerRoutes } from "./oidc/routes.ts";
 import type { SessionRow } from "./queries.ts";
 import type { AuthService } from "./service.ts";
 
-type AuthRoutesDependencies = { auth: AuthService; authenticate: Authenticate; readClientAddress: ReadClientAddress };
+type AuthRoutesDependencies = {
+  auth: AuthService;
+  authenticate: Authenticate;
+  readClientAddress: ReadClientAddress;
+  /** Counts what is asked before anybody is known, by the client's address. */
+  limitRoute: RateLimit["ofRoute"];
+};
 type ClientContext = { request: Request; server: Parameters<ReadClientAddress>[1] };
 
 /** Registration, login and tokens; and what of `/me` touches the password or a session. */
 export function createAuthRoutes(deps: AuthRoutesDependencies) {
-  return new Elysia({ name: "auth", prefix: "/api/v1" }).use(createTokenRoutes(deps)).use(createSessionRoutes(deps));
+  return new Elysia({ name: "auth", prefix: "/api/v1" })
+    .use(createTokenRoutes(deps))
+    .use(createSessionRoutes(deps))
+    .use(createIssuerRoutes(deps));
 }
 
-function createTokenRoutes({ auth, authenticate, readClientAddress }: AuthRoutesDependencies) {
+function createTokenRoutes({ auth, authenticate, readClientAddress, limitRoute }: AuthRoutesDependencies) {
   const readClient = ({ request, server }: ClientContext) => ({
     userAgent: request.headers.get("user-agent"),
     ipAddress: readClientAddress(request, server),
   });
   return new Elysia({ name: "auth-tokens", prefix: "/auth" })
+    .use(limitRoute)
     .onBeforeHandle(({ set }) => {
       set.headers["cache-control"] = "no-store";
     })
@@ -37,6 +49,7 @@ function createTokenRoutes({ auth, authenticate, readClientAddress }: AuthRoutes
         body: Registration,
         ...describe({
           operationId: "register",
+          limit: "auth",
           summary: "Create an account and log in",
           tag: "auth",
           ok: Tokens,
@@ -50,6 +63,7 @@ function createTokenRoutes({ auth, authenticate, readClientAddress }: AuthRoutes
       body: Login,
       ...describe({
         operationId: "login",
+        limit: "auth",
         summary: "Log in",
         tag: "auth",
         ok: Tokens,
@@ -57,28 +71,34 @@ function createTokenRoutes({ auth, authenticate, readClientAddress }: AuthRoutes
         problems: [401, 403],
       }),
     })
-    .post("/refresh", ({ body }) => auth.refresh(body.refresh_token), {
-      body: Refresh,
-      ...describe({
-        operationId: "refreshTokens",
-        summary: "Get new tokens for a refresh token",
-        description: "Each refresh token is good once; use the new one from then on. A spent one ends the session.",
-        tag: "auth",
-        ok: Tokens,
-        public: true,
-        problems: [401],
-      }),
-    })
+    .post(
+      "/refresh",
+      ({ body, request, server }) => auth.refresh(body.refresh_token, readClientAddress(request, server)),
+      {
+        body: Refresh,
+        ...describe({
+          operationId: "refreshTokens",
+          limit: "renew",
+          summary: "Get new tokens for a refresh token",
+          description: "Each refresh token is good once; use the new one from then on. A spent one ends the session.",
+          tag: "auth",
+          ok: Tokens,
+          public: true,
+          problems: [401],
+        }),
+      },
+    )
     .post(
       "/logout",
-      async ({ body, set }) => {
-        await auth.logout(body.refresh_token);
+      async ({ body, request, server, set }) => {
+        await auth.logout(body.refresh_token, readClientAddress(request, server));
         set.status = 204;
       },
       {
         body: Refresh,
         ...describe({
           operationId: "logout",
+          limit: "renew",
           summary: "End the session of a refresh token",
           tag: "auth",
           public: true,
@@ -91,8 +111,10 @@ function createTokenRoutes({ auth, authenticate, readClientAddress }: AuthRoutes
       ({ caller }) => auth.createTicket(caller),
       describe({
         operationId: "createTicket",
+        limit: "renew",
         scope: "any",
         summary: "A ticket for one WebSocket of a browser",
+        idempotencyKey: "ignored",
         tag: "auth",
         ok: Ticket,
       }),
@@ -102,25 +124,6 @@ function createTokenRoutes({ auth, authenticate, readClientAddress }: AuthRoutes
 function createSessionRoutes({ auth, authenticate }: AuthRoutesDependencies) {
   return new Elysia({ name: "auth-sessions", prefix: "/me" })
     .use(authenticate)
-    .delete(
-      "",
-      async ({ caller, body, set }) => {
-        await auth.deleteAccount(caller, body?.password);
-        set.status = 204;
-      },
-      {
-        body: Nullable(PasswordProof),
-        ...describe({
-          operationId: "deleteMe",
-          scope: "session",
-          summary: "Delete my account",
-          description:
-            "Everything personal is deleted. Messages stay, without an author. A password that is sent along must be right.",
-          tag: "me",
-          problems: [403, 409],
-        }),
-      },
-    )
     .post(
       "/password",
       async ({ caller, body, set }) => {
@@ -158,6 +161,24 @@ function createSessionRoutes({ auth, authenticate }: AuthRoutesDependencies) {
           tag: "me",
           ok: Page(Session),
           problems: [400],
+        }),
+      },
+    )
+    .delete(
+      "/sessions",
+      async ({ caller, query, set }) => {
+        await auth.endSessions(caller, caller.user.id, query.all === "true" ? undefined : caller.credentialId);
+        set.status = 204;
+      },
+      {
+        query: Type.Object({
+          all: Type.Optional(OneOf(["true", "false"], { description: "`true` ends the one of this request as well." })),
+        }),
+        ...describe({
+          operationId: "endMySessions",
+          scope: "session",
+          summary: "End all my other sessions",
+          tag: "me",
         }),
       },
     )

@@ -1,17 +1,29 @@
 import { createHash } from "node:crypto";
-import { type Database, withTransaction } from "../../db/client.ts";
+import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import type { Caller, RequestOrigin } from "../../http/authenticate.ts";
 import { createSecret } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
+import { createShortCache } from "../../lib/short-cache.ts";
+import type { LoginGuard } from "../../limits/login-guard.ts";
+import type { ApiKeyService } from "../api-keys/service.ts";
+import type { AuditService } from "../audit/service.ts";
 import type { User } from "../users/model.ts";
 import type { UserService } from "../users/service.ts";
 import { createAccessTokens } from "./access-tokens.ts";
-import { createIdentities } from "./identities.ts";
-import { ACCESS_TOKEN_TTL_S, ENDED_SESSION_KEPT_S, TICKET_TTL_S } from "./limits.ts";
+import {
+  ACCESS_TOKEN_TTL_S,
+  ENDED_SESSION_KEPT_S,
+  IDENTITIES_CACHED_MAX,
+  IDENTITY_CACHE_MS,
+  TICKET_TTL_S,
+} from "./limits.ts";
 import type { Client, EndReason, Ticket, Tokens } from "./model.ts";
+import { createIssuerService, type IssuerOptions } from "./oidc/service.ts";
+import { createPasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 import { createRefreshTokens } from "./refresh-tokens.ts";
+import { createSessionEnds } from "./session-ends.ts";
 import { createSessions, type OpenSession } from "./sessions.ts";
 
 const TICKET_PREFIX = "ptk_";
@@ -20,8 +32,14 @@ const ticketForm = /^ptk_[\w-]{43}$/;
 export type AuthServiceDependencies = {
   database: Database;
   users: UserService;
+  audit: AuditService;
+  apiKeys: ApiKeyService;
+  /** Slows down whoever guesses passwords. */
+  guard: LoginGuard;
   jwtSecret: string;
   registration: "open" | "closed";
+  /** Whose tokens are accepted besides our own; null: nobody's. */
+  issuer: IssuerOptions | null;
   log: Log;
   /** Sessions were ended here, after the commit: whatever is connected with them has to go. */
   onSessionsEnded(sessionIds: string[], reason: EndReason): void;
@@ -31,16 +49,26 @@ export type AuthServiceDependencies = {
 export function createAuthService({
   database,
   users,
+  audit,
+  apiKeys,
+  guard,
   jwtSecret,
   registration,
+  issuer,
   log,
   onSessionsEnded,
 }: AuthServiceDependencies) {
   const accessTokens = createAccessTokens(jwtSecret);
   const refreshTokens = createRefreshTokens(jwtSecret);
-  const identities = createIdentities((sessionId) => queries.findSessionUser(database, sessionId));
+  const identities = createShortCache((sessionId) => queries.findSessionUser(database, sessionId), {
+    keptMs: IDENTITY_CACHE_MS,
+    entriesMax: IDENTITIES_CACHED_MAX,
+  });
   const onReuse = (sessionId: string) => announceEnd([sessionId], "token_reused");
-  const sessions = createSessions({ database, refreshTokens, log, onReuse });
+  const sessions = createSessions({ database, audit, refreshTokens, log, onReuse });
+  const ends = createSessionEnds({ database, audit, announceEnd });
+  const passwordChecks = createPasswordChecks({ database, users, audit, guard });
+  const issuers = createIssuerService({ database, users, audit, passwordChecks, log }, issuer);
 
   function announceEnd(sessionIds: string[], reason: EndReason): void {
     if (sessionIds.length === 0) return;
@@ -59,8 +87,8 @@ export function createAuthService({
   }
 
   async function login(credentials: { email: string; password: string }, client: Client): Promise<Tokens> {
-    const { user, passwordHash } = await users.checkCredentials(credentials.email, credentials.password);
-    return createTokens(user, await sessions.open(user.id, passwordHash, client));
+    const { user, passwordHash } = await passwordChecks.logIn(credentials.email, credentials.password, client);
+    return createTokens(user, await sessions.open(user.id, { passwordHash }, client));
   }
 
   async function identifySession(
@@ -72,59 +100,120 @@ export function createAuthService({
     return user ? { user, credentialId: sessionId, scopes: null, expiresAtMs, ipAddress } : null;
   }
 
+  async function identifyIssuerToken(token: string, origin: RequestOrigin): Promise<Caller> {
+    const { sessionId, expiresAtMs } = await issuers.findSession(token, origin.ipAddress);
+    const caller = await identifySession(sessionId, expiresAtMs, origin);
+    if (!caller) throw refused();
+    if (origin.onBehalfOf !== null) throw refusedToAct();
+    return caller;
+  }
+
+  async function identifyTicket(row: queries.TicketRow, origin: RequestOrigin): Promise<Caller | null> {
+    const expiresAtMs = row.credential_expires_at?.getTime() ?? Number.POSITIVE_INFINITY;
+    if (expiresAtMs <= Date.now()) return null;
+    if (row.session_id !== null) return identifySession(row.session_id, expiresAtMs, origin);
+    if (row.api_key_id === null || row.user_id === null) return null;
+    return apiKeys.findHolder({ keyId: row.api_key_id, userId: row.user_id }, origin.ipAddress);
+  }
+
   const refused = () => new Problem("unauthorized", "The credential is not valid, or no longer.");
+  const refusedToAct = () => new Problem("forbidden", "Only a service key may act for another user.");
 
   return {
     /** Anyone may, while registration is open. @throws Problem `registration_closed`, `invalid`, `conflict`, `unavailable`. */
     async register(input: { email: string; password: string; display_name?: string }, client: Client): Promise<Tokens> {
       if (registration === "closed") throw new Problem("registration_closed", "Ask an administrator for an account.");
-      const { user, passwordHash } = await users.createUser(input);
-      return createTokens(user, await sessions.open(user.id, passwordHash, client));
+      const { user, passwordHash } = await users.createUser(input, (sql, { id }) =>
+        audit.record(sql, {
+          action: "user.registered",
+          actorId: id,
+          credentialId: null,
+          target: { type: "user", id },
+          ipAddress: client.ipAddress,
+        }),
+      );
+      return createTokens(user, await sessions.open(user.id, { passwordHash }, client));
     },
 
-    /** Anyone may. @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `unavailable`. */
+    /** Anyone may. @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `unavailable`. */
     login,
 
+    /** For the caller's own account. @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `unavailable`. */
+    provePassword: passwordChecks.prove,
+
+    /**
+     * Whoever has a token of the issuer may: opens a session of ours.
+     * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden` (disabled, or no usable address),
+     * `registration_closed`, `conflict` (the address is taken), `unavailable`.
+     */
+    async loginByIssuer(token: string, client: Client): Promise<Tokens> {
+      const { userId, claims } = await issuers.findUser(token, client.ipAddress);
+      const user = await users.getUser(userId);
+      if (user.disabled) throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
+      return createTokens(user, await sessions.open(user.id, claims, client));
+    },
+
+    listIdentities: issuers.listIdentities,
+    linkIdentity: issuers.link,
+
+    /** Takes one of the caller's own identities away. @throws Problem `not_found`, `conflict` (the only way in). */
+    async unlinkIdentity(caller: Caller, identityId: string): Promise<void> {
+      announceEnd(await issuers.unlink(caller, identityId), "ended");
+    },
+
     /** Whoever has the token may. @throws Problem `unauthorized`, `token_reused`. */
-    async refresh(refreshToken: string): Promise<Tokens> {
-      const session = await sessions.refresh(refreshToken);
+    async refresh(refreshToken: string, ipAddress: string | null): Promise<Tokens> {
+      const session = await sessions.refresh(refreshToken, ipAddress);
       return createTokens(await users.getUser(session.userId), session);
     },
 
     /** Ends the session of a refresh token; what is no token of ours, or of a session that has ended, changes nothing. */
-    async logout(refreshToken: string): Promise<void> {
+    async logout(refreshToken: string, ipAddress: string | null): Promise<void> {
       const sessionId = await sessions.findByToken(refreshToken);
-      if (sessionId === null || !(await queries.endSession(database, sessionId, "logout"))) return;
-      announceEnd([sessionId], "logout");
+      if (sessionId !== null) await ends.logOut(sessionId, ipAddress);
     },
 
-    /** Who an access token belongs to, on HTTP and on sockets. @throws Problem `unauthorized`. */
+    /**
+     * Who an access token or an API key belongs to, on HTTP and on sockets.
+     * @throws Problem `unauthorized`, `forbidden` (may not act for the user whom the request names).
+     */
     async identify(token: string, origin: RequestOrigin): Promise<Caller> {
+      if (apiKeys.claimsKey(token)) {
+        const holder = await apiKeys.findCaller(token, origin);
+        if (!holder) throw refused();
+        return holder;
+      }
+      if (issuers.isAddressed(token)) return identifyIssuerToken(token, origin);
       const claims = await accessTokens.verify(token);
       const caller = claims && (await identifySession(claims.sessionId, claims.expiresAtMs, origin));
       if (!caller || caller.user.id !== claims.userId) throw refused();
+      if (origin.onBehalfOf !== null) throw refusedToAct();
       return caller;
     },
 
-    /** A ticket stands for the caller's credential, and ends with it. */
+    /** A ticket stands for the caller's credential and whom it acts for, and ends with it. */
     async createTicket(caller: Caller): Promise<Ticket> {
       const ticket = TICKET_PREFIX + createSecret();
       await queries.insertTicket(database, {
         hash: hashTicket(ticket),
-        sessionId: caller.credentialId,
+        credentialId: caller.credentialId,
+        userId: caller.user.id,
+        isKey: caller.scopes !== null,
         ttlSeconds: TICKET_TTL_S,
         credentialExpiresAtMs: caller.expiresAtMs,
       });
       return { ticket, expires_in: TICKET_TTL_S };
     },
 
-    /** Who a ticket was given to. It is spent by this, even if its session has ended. @throws Problem `unauthorized`. */
+    /**
+     * Who a ticket was given to. It is spent by this, even if its session or key has ended.
+     * @throws Problem `unauthorized`, `forbidden` (a ticket already says for whom it is).
+     */
     async redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller> {
       const row = ticketForm.test(ticket) ? await queries.takeTicket(database, hashTicket(ticket)) : undefined;
-      const expiresAtMs = row?.credential_expires_at.getTime() ?? 0;
-      const caller =
-        row && expiresAtMs > Date.now() ? await identifySession(row.session_id, expiresAtMs, origin) : null;
+      const caller = row ? await identifyTicket(row, origin) : null;
       if (!caller) throw new Problem("unauthorized", "The ticket is not valid, was used before, or is too old.");
+      if (origin.onBehalfOf !== null) throw refusedToAct();
       return caller;
     },
 
@@ -135,34 +224,50 @@ export function createAuthService({
 
     /** Ends one of the caller's own sessions. @throws Problem `not_found`. */
     async endSession(caller: Caller, sessionId: string): Promise<void> {
-      if (!(await queries.endSession(database, sessionId, "ended", caller.user.id)))
-        throw new Problem("not_found", "There is no such session.");
-      announceEnd([sessionId], "ended");
+      if (!(await ends.endOwn(caller, sessionId))) throw new Problem("not_found", "There is no such session.");
     },
 
-    /** Changes the caller's password and ends their other sessions. @throws Problem `forbidden`, `conflict`, `unavailable`. */
+    /** Ends all sessions of a user, but for the one named. For the user, and for administrators. */
+    endSessions: ends.endAll,
+
+    /**
+     * Changes the caller's password and ends their other sessions.
+     * @throws Problem `forbidden`, `conflict`, `rate_limited`, `unavailable`.
+     */
     async changePassword(caller: Caller, currentPassword: string, newPassword: string): Promise<void> {
-      const currentHash = await users.checkPassword(caller.user.id, currentPassword);
+      const currentHash = await passwordChecks.prove(caller, currentPassword);
       const newHash = await users.hashPassword(newPassword);
       const ended = await withTransaction(database, async (sql) => {
         await users.lockUser(sql, caller.user.id, currentHash);
         await users.storePasswordHash(sql, caller.user.id, newHash);
+        await audit.record(sql, {
+          action: "user.password_changed",
+          actorId: caller.user.id,
+          credentialId: caller.credentialId,
+          target: { type: "user", id: caller.user.id },
+          ipAddress: caller.ipAddress,
+        });
         return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
       });
       announceEnd(ended, "password_changed");
     },
 
-    /** Deletes the caller's account with everything personal. @throws Problem `forbidden`, `conflict`, `unavailable`. */
-    async deleteAccount(caller: Caller, password: string | undefined): Promise<void> {
-      const passwordHash = password === undefined ? undefined : await users.checkPassword(caller.user.id, password);
-      const ended = await withTransaction(database, async (sql) => {
-        await users.lockUser(sql, caller.user.id, passwordHash);
-        const ids = await queries.endUserSessions(sql, caller.user.id, "user_deleted");
-        await queries.clearClients(sql, caller.user.id);
-        await users.removeUser(sql, caller.user.id);
-        return ids;
-      });
-      announceEnd(ended, "user_deleted");
+    /**
+     * Inside the transaction that disables or deletes a user: ends all their sessions. Pass the ids on to `announceEnd`
+     * after the commit.
+     */
+    async endUser(sql: Sql, userId: string, reason: "user_disabled" | "user_deleted"): Promise<string[]> {
+      const ids = await queries.endUserSessions(sql, userId, reason);
+      if (reason === "user_deleted") await queries.clearClients(sql, userId);
+      return ids;
+    },
+
+    announceEnd,
+
+    /** After a change of what a user is or may: on this instance it counts at once. */
+    forgetIdentities(): void {
+      identities.forgetAll();
+      apiKeys.forgetUsers();
     },
 
     /**

@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
-import type { Database } from "../../db/client.ts";
+import { type Database, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
+import type { AuditService } from "../audit/service.ts";
 import { USER_AGENT_CHARS_MAX } from "./limits.ts";
 import type { Client } from "./model.ts";
 import * as queries from "./queries.ts";
@@ -15,6 +16,7 @@ export type OpenSession = { sessionId: string; userId: string; refreshToken: str
 
 type SessionsDependencies = {
   database: Database;
+  audit: AuditService;
   refreshTokens: RefreshTokens;
   log: Log;
   /** A spent token was shown: the session has been ended in the database. */
@@ -22,9 +24,17 @@ type SessionsDependencies = {
 };
 
 /** The life of a session: opened by a login, carried on by refresh tokens (docs/decisions/0003). */
-export function createSessions({ database, refreshTokens, log, onReuse }: SessionsDependencies) {
-  async function endForReuse(sessionId: string, userId: string): Promise<never> {
-    if (await queries.endSession(database, sessionId, "token_reused")) {
+export function createSessions({ database, audit, refreshTokens, log, onReuse }: SessionsDependencies) {
+  async function endForReuse(sessionId: string, userId: string, ipAddress: string | null): Promise<never> {
+    const isEnded = await withTransaction(database, async (sql) => {
+      if (!(await queries.endSession(sql, sessionId, "token_reused"))) return false;
+      // Whose doing it was is just what is not known: the user's, or a thief's.
+      const target = { type: "user", id: userId } as const;
+      const entry = { action: "session.token_reused", actorId: null, credentialId: sessionId, target } as const;
+      await audit.record(sql, { ...entry, ipAddress });
+      return true;
+    });
+    if (isEnded) {
       log.warn({ session_id: sessionId, user_id: userId }, "a spent refresh token was shown; its session is ended");
       onReuse(sessionId);
     }
@@ -33,16 +43,24 @@ export function createSessions({ database, refreshTokens, log, onReuse }: Sessio
 
   return {
     /**
-     * @param passwordHash what the login was checked against. @throws Problem `invalid_credentials` when the user was
-     * changed in that moment.
+     * @param proof what the login was checked against. @throws Problem `invalid_credentials` when the user was changed in
+     * that moment; with a token of an issuer `unauthorized`, also when a session of that token was ended before.
      */
-    async open(userId: string, passwordHash: string, client: Client): Promise<OpenSession> {
+    async open(userId: string, proof: queries.LoginProof, client: Client): Promise<OpenSession> {
       const sessionId = createId();
       const refreshKey = randomBytes(REFRESH_KEY_BYTES);
       const cut = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
-      const session = { id: sessionId, userId, passwordHash, refreshKey, client: cut };
-      if (!(await queries.insertSession(database, session)))
-        throw new Problem("invalid_credentials", "The user was changed at the same moment. Log in again.");
+      const session = { id: sessionId, userId, proof, refreshKey, client: cut };
+      const isOpen = await withTransaction(database, async (sql) => {
+        if (!(await queries.insertSession(sql, session))) return false;
+        const target = { type: "user", id: userId } as const;
+        const entry = { action: "user.logged_in", actorId: userId, credentialId: sessionId, target } as const;
+        await audit.record(sql, { ...entry, ipAddress: client.ipAddress });
+        return true;
+      });
+      if (!isOpen && "tokenKey" in proof)
+        throw new Problem("unauthorized", "A session of this token has been ended; get a new token from the issuer.");
+      if (!isOpen) throw new Problem("invalid_credentials", "The user was changed at the same moment. Log in again.");
       return { sessionId, userId, refreshToken: refreshTokens.create({ sessionId, generation: 0, refreshKey }) };
     },
 
@@ -51,7 +69,7 @@ export function createSessions({ database, refreshTokens, log, onReuse }: Sessio
      * for a few seconds; an older one ends the session.
      * @throws Problem `unauthorized`, `token_reused`.
      */
-    async refresh(token: string): Promise<OpenSession> {
+    async refresh(token: string, ipAddress: string | null): Promise<OpenSession> {
       const refused = () => new Problem("unauthorized", "The refresh token is not valid, or its session has ended.");
       const claim = refreshTokens.read(token);
       if (!claim) throw refused();
@@ -64,7 +82,8 @@ export function createSessions({ database, refreshTokens, log, onReuse }: Sessio
         // Of several requests with this token one moves the session; the others were in time as well.
         const isMoved = await queries.rotateSession(database, sessionId, generation);
         if (!isMoved && !(await queries.findRefreshState(database, sessionId))?.is_live) throw refused();
-      } else if (generation < state.generation - 1 || !state.is_in_grace) return endForReuse(sessionId, state.user_id);
+      } else if (generation < state.generation - 1 || !state.is_in_grace)
+        return endForReuse(sessionId, state.user_id, ipAddress);
       const successor = { sessionId, generation: generation + 1, refreshKey: state.refresh_key };
       return { sessionId, userId: state.user_id, refreshToken: refreshTokens.create(successor) };
     },

@@ -13,8 +13,17 @@ export const BudgetWindow = Type.Object({
 });
 export type BudgetWindow = Static<typeof BudgetWindow>;
 
+const windows = { day: BudgetWindow, month: BudgetWindow };
+export const BudgetWindows = Type.Object(windows);
+export type BudgetWindows = Static<typeof BudgetWindows>;
+
 export const BudgetUsage = Type.Object(
-  { day: BudgetWindow, month: BudgetWindow },
+  {
+    ...windows,
+    api_key: Nullable(BudgetWindows, {
+      description: "The same of the API key of this request; null with a session, and where keys are not limited.",
+    }),
+  },
   { description: "What answers of models have used in this day and this month (UTC), beside the limits." },
 );
 export type BudgetUsage = Static<typeof BudgetUsage>;

@@ -1,10 +1,13 @@
 import type { Sql } from "../../db/client.ts";
-import type { BudgetRules, Limits } from "./rules.ts";
+import type { BudgetRules } from "./rules.ts";
 
 export type Period = "day" | "month";
 
-/** Who pays: one user, or one key. */
-export type Payer = { scope: "user" | "key"; id: string };
+/** Who pays: a user, and the API key that was used, if one was. */
+export type Payer = { userId: string; keyId: string | null };
+
+/** Whose windows: those of one user, or of one key. */
+export type Scope = { scope: "user" | "key"; id: string };
 
 export type Amount = { tokens: number; usd: number };
 
@@ -12,20 +15,19 @@ export type Amount = { tokens: number; usd: number };
 export async function reserve(
   sql: Sql,
   id: string,
-  payer: Payer,
+  { userId, keyId }: Payer,
   { tokens, usd }: Amount,
-  limits: Limits,
+  rules: BudgetRules,
   ttlMs: number,
 ): Promise<Period | null> {
   const [row] = await sql<{ exceeded: Period | null }[]>`
-    select reserve_budget(${id}, ${payer.scope}, ${payer.id}, ${tokens}, ${usd}, ${sql.json(limits)},
+    select reserve_budgets(${id}, ${userId}, ${keyId}, ${tokens}, ${usd}, ${sql.json(rules)},
       now() + ${ttlMs} * interval '1 ms') as exceeded`;
   return row?.exceeded ?? null;
 }
 
-export type AnswerToReserve = {
+export type AnswerToReserve = Payer & {
   generationId: string;
-  userId: string;
   conversationId: string;
   contentBytes: number;
   model: string;
@@ -33,9 +35,9 @@ export type AnswerToReserve = {
 
 /** Reserves for an answer that is stored in the same transaction, or gives the period that has no room. */
 export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: BudgetRules): Promise<Period | null> {
-  const { generationId, userId, conversationId, contentBytes, model } = answer;
+  const { generationId, userId, keyId, conversationId, contentBytes, model } = answer;
   const [row] = await sql<{ exceeded: Period | null }[]>`
-    select reserve_answer(${generationId}, ${userId}, ${conversationId}, ${contentBytes}, ${model},
+    select reserve_answer(${generationId}, ${userId}, ${keyId}, ${conversationId}, ${contentBytes}, ${model},
       ${sql.json(rules)}) as exceeded`;
   return row?.exceeded ?? null;
 }
@@ -65,10 +67,12 @@ export async function sweepReservations(sql: Sql): Promise<number> {
   return row?.count ?? 0;
 }
 
-/** Forgets what users have spent who no longer exist. */
+/** Forgets what users and keys have spent that no longer exist. */
 export async function sweepWindows(sql: Sql): Promise<void> {
   await sql`
-    delete from budget_windows w where w.scope = 'user' and not exists (select 1 from users u where u.id = w.scope_id)`;
+    delete from budget_windows w where case w.scope
+      when 'user' then not exists (select 1 from users u where u.id = w.scope_id)
+      else not exists (select 1 from api_keys k where k.id = w.scope_id) end`;
 }
 
 export type WindowRow = {
@@ -82,7 +86,7 @@ export type WindowRow = {
 };
 
 /** The windows of today, also where nothing was spent yet. */
-export async function listWindows(sql: Sql, payer: Payer): Promise<WindowRow[]> {
+export async function listWindows(sql: Sql, { scope, id }: Scope): Promise<WindowRow[]> {
   return sql<WindowRow[]>`
     select p.period, p.starts_on::timestamp at time zone 'utc' as starts_at,
       (p.starts_on + p.length) at time zone 'utc' as ends_at,
@@ -90,6 +94,6 @@ export async function listWindows(sql: Sql, payer: Payer): Promise<WindowRow[]> 
       coalesce(w.spent_usd, 0) as spent_usd, coalesce(w.reserved_usd, 0) as reserved_usd
     from (values ('day', (now() at time zone 'utc')::date, interval '1 day'),
       ('month', date_trunc('month', now() at time zone 'utc')::date, interval '1 month')) as p (period, starts_on, length)
-    left join budget_windows w on w.scope = ${payer.scope} and w.scope_id = ${payer.id} and w.period = p.period
+    left join budget_windows w on w.scope = ${scope} and w.scope_id = ${id} and w.period = p.period
       and w.starts_on = p.starts_on`;
 }

@@ -6,6 +6,10 @@ export type BudgetConfig = {
   readonly BUDGET_USER_TOKENS_PER_MONTH?: number | undefined;
   readonly BUDGET_USER_USD_PER_DAY?: number | undefined;
   readonly BUDGET_USER_USD_PER_MONTH?: number | undefined;
+  readonly BUDGET_KEY_TOKENS_PER_DAY?: number | undefined;
+  readonly BUDGET_KEY_TOKENS_PER_MONTH?: number | undefined;
+  readonly BUDGET_KEY_USD_PER_DAY?: number | undefined;
+  readonly BUDGET_KEY_USD_PER_MONTH?: number | undefined;
   readonly BUDGET_ANSWER_TOKENS: number;
 };
 
@@ -17,9 +21,12 @@ const PROMPT_MESSAGES = 1_000;
 /** What a prompt has beside the messages: instructions, a summary, the form of the request. */
 const PROMPT_TOKENS_EXTRA = 500;
 
-/** All that the database needs to know to reserve for an answer (sql/0006, `reserve_answer`). */
+/** All that the database needs to know to reserve for an answer (sql/0010, `reserve_answer`). */
 export type BudgetRules = {
+  /** Of each user. */
   limits: Limits;
+  /** Of each API key; absent: keys are not limited by themselves. */
+  key_limits?: Limits;
   answer_tokens: number;
   prompt_messages: number;
   prompt_tokens_extra: number;
@@ -28,13 +35,13 @@ export type BudgetRules = {
   models: Record<string, [number, number, number]>;
 };
 
-/** The limits of each user; null when nothing is limited. */
-export function createLimits(config: BudgetConfig): Limits | null {
+/** The limits of each user, or of each API key; null when nothing is limited. */
+export function createLimits(config: BudgetConfig, payer: "USER" | "KEY"): Limits | null {
   const all = {
-    day_tokens: config.BUDGET_USER_TOKENS_PER_DAY,
-    month_tokens: config.BUDGET_USER_TOKENS_PER_MONTH,
-    day_usd: config.BUDGET_USER_USD_PER_DAY,
-    month_usd: config.BUDGET_USER_USD_PER_MONTH,
+    day_tokens: config[`BUDGET_${payer}_TOKENS_PER_DAY`],
+    month_tokens: config[`BUDGET_${payer}_TOKENS_PER_MONTH`],
+    day_usd: config[`BUDGET_${payer}_USD_PER_DAY`],
+    month_usd: config[`BUDGET_${payer}_USD_PER_MONTH`],
   };
   const set = Object.entries(all).filter(([, limit]) => limit !== undefined);
   return set.length > 0 ? Object.fromEntries(set) : null;
@@ -47,13 +54,17 @@ export type ModelRules = {
   promptTokensMaxOf(model: string): number;
 };
 
+/** @returns null when neither users nor keys are limited. */
 export function createRules(
-  limits: Limits,
+  limits: { user: Limits | null; key: Limits | null },
   config: BudgetConfig,
   { models, defaultModel, prices, promptTokensMaxOf }: ModelRules,
-): BudgetRules {
+): BudgetRules | null {
+  if (!limits.user && !limits.key) return null;
   return {
-    limits,
+    // A user is reserved for in any case, so that what a key uses is charged to both.
+    limits: limits.user ?? {},
+    ...(limits.key && { key_limits: limits.key }),
     answer_tokens: config.BUDGET_ANSWER_TOKENS,
     prompt_messages: PROMPT_MESSAGES,
     prompt_tokens_extra: PROMPT_TOKENS_EXTRA,

@@ -1,12 +1,12 @@
 import type { Database, Sql } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
+import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { findPrice } from "../../lib/prices.ts";
 import { Problem } from "../../lib/problem.ts";
-import type { BudgetUsage, BudgetWindow } from "./model.ts";
+import type { BudgetUsage, BudgetWindow, BudgetWindows } from "./model.ts";
 import * as queries from "./queries.ts";
-import { type BudgetConfig, createLimits, createRules, type ModelRules } from "./rules.ts";
+import { type BudgetConfig, createLimits, createRules, type Limits, type ModelRules } from "./rules.ts";
 
 export type { AnswerToReserve, Payer, Period } from "./queries.ts";
 export type { BudgetRules } from "./rules.ts";
@@ -28,13 +28,13 @@ export type Reservation = {
 type Dependencies = ModelRules & { database: Database; config: BudgetConfig; metrics: Metrics };
 
 /**
- * Budgets of users: reserve before a model is asked, settle with what it really used. A reservation is never larger than
+ * Budgets of users and of API keys: reserve before a model is asked, settle with what it really used. A reservation is never larger than
  * what is left, so that answers at the same time cannot overspend together.
  */
 export function createBudgetService({ database, config, metrics, ...modelRules }: Dependencies) {
   const { prices } = modelRules;
-  const limits = createLimits(config);
-  const rules = limits && createRules(limits, config, modelRules);
+  const limits = { user: createLimits(config, "USER"), key: createLimits(config, "KEY") };
+  const rules = createRules(limits, config, modelRules);
   /** Reservations that this instance holds without a stored generation. */
   const held = new Set<string>();
 
@@ -57,7 +57,7 @@ export function createBudgetService({ database, config, metrics, ...modelRules }
   }
 
   return {
-    /** What sql/0006 needs to reserve within a send; null while nothing is limited. */
+    /** What sql/0010 needs to reserve within a send; null while nothing is limited. */
     rules,
     refuse,
 
@@ -94,7 +94,7 @@ export function createBudgetService({ database, config, metrics, ...modelRules }
         tokens: inputTokens + outputTokensMax,
         usd: (inputTokens * input + outputTokensMax * output) / 1_000_000,
       };
-      const exceeded = await queries.reserve(database, id, request.payer, amount, rules.limits, HELD_MS);
+      const exceeded = await queries.reserve(database, id, request.payer, amount, rules, HELD_MS);
       if (exceeded) throw refuse(exceeded);
       held.add(id);
       return { id, outputTokensMax };
@@ -123,29 +123,37 @@ export function createBudgetService({ database, config, metrics, ...modelRules }
     /** For the job runner, now and then. */
     forget: (): Promise<void> => queries.sweepWindows(database),
 
-    /** For every caller: what they have spent, and what they may. */
+    /** For every caller: what they have spent, and what they may; with an API key, also what that has and may. */
     async getUsage(caller: Caller): Promise<BudgetUsage> {
-      const rows = await queries.listWindows(database, { scope: "user", id: caller.user.id });
-      const find = (period: queries.Period): BudgetWindow => {
-        const row = rows.find((candidate) => candidate.period === period);
-        if (!row) throw new Error("A query over constants returns its rows.");
-        return {
-          starts_at: row.starts_at.toISOString(),
-          ends_at: row.ends_at.toISOString(),
-          spent_tokens: row.spent_tokens,
-          reserved_tokens: row.reserved_tokens,
-          limit_tokens: limits?.[`${period}_tokens`] ?? null,
-          spent_usd: Number(row.spent_usd),
-          reserved_usd: Number(row.reserved_usd),
-          limit_usd: limits?.[`${period}_usd`] ?? null,
-        };
-      };
-      return { day: find("day"), month: find("month") };
+      const keyId = keyIdOf(caller);
+      const [user, key] = await Promise.all([
+        queries.listWindows(database, { scope: "user", id: caller.user.id }),
+        keyId !== null && limits.key ? queries.listWindows(database, { scope: "key", id: keyId }) : null,
+      ]);
+      return { ...mapToWindows(user, limits.user), api_key: key && mapToWindows(key, limits.key) };
     },
   };
 }
 
 export type BudgetService = ReturnType<typeof createBudgetService>;
+
+function mapToWindows(rows: queries.WindowRow[], limits: Limits | null): BudgetWindows {
+  const find = (period: queries.Period): BudgetWindow => {
+    const row = rows.find((candidate) => candidate.period === period);
+    if (!row) throw new Error("A query over constants returns its rows.");
+    return {
+      starts_at: row.starts_at.toISOString(),
+      ends_at: row.ends_at.toISOString(),
+      spent_tokens: row.spent_tokens,
+      reserved_tokens: row.reserved_tokens,
+      limit_tokens: limits?.[`${period}_tokens`] ?? null,
+      spent_usd: Number(row.spent_usd),
+      reserved_usd: Number(row.reserved_usd),
+      limit_usd: limits?.[`${period}_usd`] ?? null,
+    };
+  };
+  return { day: find("day"), month: find("month") };
+}
 
 /** The first moment of the next day or month, UTC. */
 function endOf(period: queries.Period, now: Date): Date {

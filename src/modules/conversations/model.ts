@@ -1,5 +1,5 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Nullable, OneOf, Text, Timestamp, Uuid } from "../../lib/schema.ts";
+import { Closed, Line, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../realtime/frames.ts";
 
 export const TITLE_CHARS_MAX = 200;
@@ -11,8 +11,8 @@ export const ReplyMode = OneOf(["always", "mention", "never"], {
   description: "When a model answers by itself: each message, only one that mentions @ai or @assistant, or none.",
 });
 export const MemberRole = OneOf(["owner", "member", "viewer"]);
-const Title = Text({ maxLength: TITLE_CHARS_MAX });
-const Model = Text({ minLength: 1, maxLength: MODEL_CHARS_MAX });
+const Title = Line({ maxLength: TITLE_CHARS_MAX });
+const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
 const Metadata = Type.Record(Type.String(), Type.Unknown(), {
   description:
     "Free JSON, 16 KiB at most. With `documents: true` models are given passages of the documents, with `tools: true` they may call tools.",

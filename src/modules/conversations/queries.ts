@@ -161,7 +161,7 @@ export async function findMember(sql: Sql, id: string, userId: string): Promise<
 export async function upsertMember(sql: Sql, id: string, userId: string, role: MemberRole): Promise<boolean> {
   const rows = await sql`
     insert into members (conversation_id, user_id, role, last_read_seq)
-    select ${id}, u.id, ${role}, 0 from users u where u.id = ${userId} and u.disabled_at is null
+    select ${id}, u.id, ${role}, 0 from users u where u.id = ${userId} and u.disabled_at is null for key share
     on conflict (conversation_id, user_id) do update set role = excluded.role returning user_id`;
   return rows.length > 0;
 }

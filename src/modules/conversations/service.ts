@@ -18,6 +18,7 @@ import {
 } from "./model.ts";
 import * as queries from "./queries.ts";
 
+export { createDepartures, type Departures } from "./departures.ts";
 export { appendEvent, createEvent } from "./events.ts";
 
 /** Members of one conversation. */

@@ -1,6 +1,6 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { PageQuery } from "../../http/pagination.ts";
-import { Text, Timestamp } from "../../lib/schema.ts";
+import { SearchText, Timestamp } from "../../lib/schema.ts";
 
 /** UTF-16 units of a search. */
 export const SEARCH_CHARS_MAX = 300;
@@ -37,6 +37,9 @@ export type Document = Static<typeof Document>;
 export const DocumentQuery = Type.Object({
   ...PageQuery,
   q: Type.Optional(
-    Text({ maxLength: SEARCH_CHARS_MAX, description: 'Full text: words, "phrases", `or`, `-not`; best result first.' }),
+    SearchText({
+      maxLength: SEARCH_CHARS_MAX,
+      description: 'Full text: words, "phrases", `or`, `-not`; best result first.',
+    }),
   ),
 });

@@ -21,14 +21,19 @@ export type ContextSetting = {
   summaries: StoredSummary[];
 };
 
-/** `userId` asks. Undefined when the conversation is gone. */
+/**
+ * The setting, and the newest rows of the path with it: a reader waits for this look at the database, and one is half of
+ * two. `userId` asks; the path leads to `fromId`, or to the newest message. Undefined when the conversation is gone.
+ */
 export async function findSetting(
   sql: Sql,
   conversationId: string,
   userId: string | null,
-): Promise<ContextSetting | undefined> {
-  const [row] = await sql<ContextSetting[]>`
-    select c.id, c.title, c.kind, c.titled_by, c.metadata, c.model, v.template, p.user_id as prompt_owner_id,
+  fromId: string | null,
+): Promise<(ContextSetting & { newest: PathRow[] }) | undefined> {
+  const from = fromId === null ? { seq: Number.MAX_SAFE_INTEGER } : { id: fromId };
+  const [row] = await sql<(ContextSetting & { newest: PathRow[] })[]>`
+    select coalesce((select json_agg(x) from (${pathRows(sql, conversationId, from)}) x), '[]') as newest, c.id, c.title, c.kind, c.titled_by, c.metadata, c.model, v.template, p.user_id as prompt_owner_id,
       u.id as user_id, u.display_name, u.preferences,
       coalesce((
         select jsonb_agg(jsonb_build_object('id', s.id, 'message_id', s.message_id, 'content', s.content))
@@ -65,15 +70,20 @@ export type PathRow = {
   is_shown: boolean;
 };
 
+/** Rows of one look at the database. */
+export const PATH_ROWS = 100;
+
+/** The message with which a path begins, or the number. */
+type PathStart = { id: string } | { seq: number };
+
 /** Messages up to this one, newest first, with what is needed to follow a branch. */
-export async function listPathRows(
-  sql: Sql,
-  conversationId: string,
-  from: { id: string } | { seq: number },
-  rows: number,
-): Promise<PathRow[]> {
+export async function listPathRows(sql: Sql, conversationId: string, from: PathStart): Promise<PathRow[]> {
+  return sql<PathRow[]>`${pathRows(sql, conversationId, from)}`;
+}
+
+function pathRows(sql: Sql, conversationId: string, from: PathStart) {
   const seq = "id" in from ? sql`(select seq from messages where id = ${from.id})` : sql`${from.seq}::bigint`;
-  return sql<PathRow[]>`
+  return sql`
     select x.id, x.seq, x.role, u.display_name as author_name, x.content, x.parent_id, p.seq as parent_seq,
       case when x.role = 'assistant' and x.seq > p.seq + 1 then (
         select min(s.seq) from messages s where s.parent_id = x.parent_id and s.role = 'assistant') end as first_answer_seq,
@@ -83,7 +93,7 @@ export async function listPathRows(
     left join messages p on p.id = x.parent_id
     left join users u on u.id = x.author_id
     where x.conversation_id = ${conversationId} and x.seq <= ${seq}
-    order by x.seq desc limit ${rows}`;
+    order by x.seq desc limit ${PATH_ROWS}`;
 }
 
 export type NewSummary = {

@@ -102,10 +102,9 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
   return {
     /** For callers whose access is checked. @throws Problem `not_found` when the conversation is gone. */
     async build({ conversationId, fromId, model: asked, userId, template }: ContextRequest): Promise<Context> {
-      // Both looks at the database at once: a reader waits for them.
-      const rows = walkPath(database, conversationId, fromId);
-      const [found, newest] = await Promise.all([findSetting(database, conversationId, userId), rows.next()]);
-      const setting = requireRow(found, "conversation");
+      const found = await findSetting(database, conversationId, userId, fromId);
+      const { newest, ...setting } = requireRow(found, "conversation");
+      const path = walkPath(database, conversationId, newest);
       const model = asked ?? setting.model ?? defaultModel;
       const chosen = template ?? setting.template;
       const isOwn = template !== undefined || (userId !== null && setting.prompt_owner_id === userId);
@@ -117,7 +116,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       const passageTokensMax = setting.metadata.documents === true ? limitPassages(tokensMax) : 0;
       const reserved = countMessages([...system, ...listLongestSummary(setting)]);
       const room = tokensMax - reserved - passageTokensMax;
-      const { newestFirst, summary, tokens, isCut } = await collect(setting, resume(newest, rows), room);
+      const { newestFirst, summary, tokens, isCut } = await collect(setting, path, room);
       if (summary !== null) system.push({ role: "system", content: writeSummary(summary) });
       const messages = [...system, ...newestFirst.reverse()];
       const passages = await addPassages(messages, passageTokensMax);
@@ -139,13 +138,6 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
 }
 
 export type Contexts = ReturnType<typeof createContexts>;
-
-/** Rows of which the first has been taken already. */
-async function* resume(first: IteratorResult<PathRow>, rows: AsyncGenerator<PathRow>): AsyncGenerator<PathRow> {
-  if (first.done) return;
-  yield first.value;
-  yield* rows;
-}
 
 type Shown = { role: string; content: string; author_name: string | null };
 

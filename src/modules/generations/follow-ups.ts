@@ -17,8 +17,14 @@ export type FollowUpDependencies = {
   log: Log;
 };
 
-/** A finished answer: its id, its text, and what its model was shown. */
-export type Answered = { conversationId: string; messageId: string; text: string; context: Context };
+/** A finished answer: its id, its text, what its model was shown, and who asked. */
+export type Answered = {
+  conversationId: string;
+  messageId: string;
+  text: string;
+  context: Context;
+  askerId: string | null;
+};
 
 /** What comes after an answer, in the background: the title of a new conversation, the summary of a long one. */
 export function createFollowUps({ database, conversations, budgetOf, writer, log }: FollowUpDependencies) {
@@ -28,15 +34,17 @@ export function createFollowUps({ database, conversations, budgetOf, writer, log
 
   return {
     /** Call it once the end of an answer is stored. Returns at once, and throws nothing. */
-    begin({ conversationId, messageId, text, context }: Answered): void {
+    begin({ conversationId, messageId, text: answer, context, askerId: payerId }: Answered): void {
       const { model, messages, inputTokens, isCut, isUntitled } = context;
       const question = messages.findLast(({ role }) => role === "user")?.content ?? "";
       if (isUntitled)
-        background.run("title", conversationId, (signal) => titles.give(conversationId, question, text, signal));
+        background.run("title", conversationId, (signal) =>
+          titles.give({ conversationId, question, answer, payerId }, signal),
+        );
       const isFull = isCut || inputTokens > budgetOf(model).inputTokens * SUMMARY_START_SHARE;
       if (isFull && summaries && !model.startsWith("offline/"))
         background.run("summary", conversationId, (signal) =>
-          summaries.extend(conversationId, messageId, model, signal),
+          summaries.extend({ conversationId, fromId: messageId, model, payerId }, signal),
         );
     },
 

@@ -2,6 +2,14 @@ import type { EphemeralEvent } from "../../realtime/frames.ts";
 
 /** Deltas of this time go together: readers see no difference, and a fast model costs a tenth of the pushes. */
 export const COALESCE_MS = 25;
+/** An instance that is busy writes less often, up to this: 20 times a second still reads as a flow. */
+export const COALESCE_MS_MAX = 50;
+/** Answers that an instance writes at the same time before it counts as busy. */
+const BUSY_ANSWERS = 40;
+
+/** The time that deltas wait for each other, while so many answers are being written. */
+export const findCoalesceMs = (answers: number): number =>
+  Math.min(COALESCE_MS_MAX, COALESCE_MS * Math.max(1, answers / BUSY_ANSWERS));
 
 /** Most text of one delta, in UTF-16 units: even if JSON escapes each of them, its frame stays below 64 KiB. */
 export const DELTA_CHARS_MAX = 10_000;
@@ -15,6 +23,8 @@ export type LiveAnswerOptions = {
   /** What an earlier run has written. */
   text: string;
   publish(event: EphemeralEvent): void;
+  /** How long pieces wait for each other now. */
+  coalesceMs(): number;
 };
 
 /**
@@ -33,8 +43,9 @@ export class LiveAnswer {
   #timer: Timer | undefined;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
   readonly #publish: (event: EphemeralEvent) => void;
+  readonly #coalesceMs: () => number;
 
-  constructor({ conversationId, messageId, seq, attempt, text, publish }: LiveAnswerOptions) {
+  constructor({ conversationId, messageId, seq, attempt, text, publish, coalesceMs }: LiveAnswerOptions) {
     this.conversationId = conversationId;
     this.messageId = messageId;
     this.seq = seq;
@@ -42,12 +53,13 @@ export class LiveAnswer {
     this.text = text;
     this.storedLength = text.length;
     this.#publish = publish;
+    this.#coalesceMs = coalesceMs;
   }
 
   append(text: string): void {
     this.#pending += text;
     if (this.#timer) return;
-    const waitMs = COALESCE_MS - (performance.now() - this.#flushedAtMs);
+    const waitMs = this.#coalesceMs() - (performance.now() - this.#flushedAtMs);
     if (waitMs <= 0) this.flush();
     else this.#timer = setTimeout(() => this.flush(), waitMs);
   }

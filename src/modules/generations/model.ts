@@ -1,8 +1,8 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Nullable, OneOf, Text, Timestamp } from "../../lib/schema.ts";
+import { Closed, Line, Nullable, OneOf, Timestamp } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../realtime/frames.ts";
 
-export const RegenerateMessage = Closed({ model: Type.Optional(Text({ minLength: 1, maxLength: MODEL_CHARS_MAX })) });
+export const RegenerateMessage = Closed({ model: Type.Optional(Line({ minLength: 1, maxLength: MODEL_CHARS_MAX })) });
 export type RegenerateMessage = Static<typeof RegenerateMessage>;
 
 export const Model = Type.Object({

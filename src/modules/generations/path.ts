@@ -1,22 +1,17 @@
 import type { Sql } from "../../db/client.ts";
-import { listPathRows, type PathRow } from "./context-queries.ts";
-
-/** Rows of one look at the database. */
-export const PATH_ROWS = 100;
+import { listPathRows, PATH_ROWS, type PathRow } from "./context-queries.ts";
 
 /**
- * The messages that lead to one, newest first, beginning with it; without an id, to the newest of the conversation. A conversation goes back
+ * The messages that lead to one, newest first, beginning with it: `newest` are the first PATH_ROWS of it. A conversation goes back
  * from number to number, with two turns: a user's message with a `parent_id` goes back to that message, and another
  * answer to the same message stands in the place of the first. So of several answers one is on the path, and of several
  * branches one.
  */
-export async function* walkPath(sql: Sql, conversationId: string, fromId: string | null): AsyncGenerator<PathRow> {
+export async function* walkPath(sql: Sql, conversationId: string, newest: PathRow[]): AsyncGenerator<PathRow> {
   const answered = new Set<string>();
   /** The number from which the path goes on. */
   let upper = Number.MAX_SAFE_INTEGER;
-  for (let isFirst = true; ; isFirst = false) {
-    const from = isFirst && fromId !== null ? { id: fromId } : { seq: upper };
-    const rows = await listPathRows(sql, conversationId, from, PATH_ROWS);
+  for (let rows = newest; ; rows = await listPathRows(sql, conversationId, { seq: upper })) {
     for (const row of rows) {
       if (row.seq > upper) continue;
       upper = row.seq - 1;

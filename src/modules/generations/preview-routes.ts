@@ -24,6 +24,7 @@ export function createPreviewRoutes({ previews, authenticate }: Dependencies) {
           operationId: "previewPrompt",
           scope: "conversations:read",
           summary: "What a model would be sent with this prompt",
+          idempotencyKey: "ignored",
           description:
             "Nothing is sent or stored. With a conversation: as if an answer to its newest message began now.",
           tag: "prompts",

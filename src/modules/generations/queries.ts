@@ -162,3 +162,10 @@ export async function takeSeq(
     returning last_seq as seq, model`;
   return row;
 }
+
+/** Answers that a user has asked for and that have not ended, wherever they are written. */
+export async function countUnfinished(sql: Sql, userId: string): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::int as count from generations where requested_by = ${userId} and status <> 'finished'`;
+  return row?.count ?? 0;
+}

@@ -35,6 +35,7 @@ export function createGenerationRoutes({ generations, messages, streams, authent
           operationId: "cancelGeneration",
           scope: "messages:write",
           summary: "Stop an answer that is being written",
+          idempotencyKey: "ignored",
           tag: "messages",
           ok: Message,
           problems: [403],
@@ -55,6 +56,7 @@ export function createGenerationRoutes({ generations, messages, streams, authent
         body: Nullable(RegenerateMessage),
         ...describe({
           operationId: "regenerateMessage",
+          limit: "ai",
           scope: "messages:write",
           summary: "Have another answer written to the same message",
           description: "The answer before stays. With `Accept: text/event-stream` the new one is streamed.",

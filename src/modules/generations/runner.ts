@@ -9,7 +9,7 @@ import type { ToolService } from "../tools/service.ts";
 import type { Context, Contexts } from "./context.ts";
 import { createFinisher } from "./finisher.ts";
 import type { FollowUps } from "./follow-ups.ts";
-import { LiveAnswer } from "./live-answer.ts";
+import { findCoalesceMs, LiveAnswer } from "./live-answer.ts";
 import * as queries from "./queries.ts";
 import { createToolRuns } from "./tool-runs.ts";
 
@@ -86,6 +86,7 @@ export function createRunner(deps: RunnerDependencies) {
       attempt: generation.attempt,
       text: generation.content,
       publish: hub.publishEphemeral,
+      coalesceMs: () => findCoalesceMs(running.size),
     });
     const abort = new AbortController();
     const entry: Running = { generation, live, context: null, abort, stop: null, done: Promise.resolve() };
@@ -170,7 +171,7 @@ export function createRunner(deps: RunnerDependencies) {
           unregister(entry);
           hub.publish(stored.event);
           if (context && final.status === "complete")
-            followUps.begin({ conversationId, messageId, text: final.content, context });
+            followUps.begin({ conversationId, messageId, text: final.content, context, askerId: userId });
           return;
         }
         // Nobody else will: with the conversation, the generation is gone, and only its reservation is left.

@@ -1,6 +1,6 @@
 import type { Chain } from "../../ai/chain.ts";
-import { requireRow, withTransaction } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
+import { requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
@@ -20,11 +20,13 @@ type Dependencies = RunnerDependencies & {
   chain: Chain;
   messages: MessageService;
   lifecycle: Lifecycle;
+  /** Stores an answer, if the user may have one more in progress. @throws Problem `rate_limited`. */
+  storeAnswer<T>(userId: string, store: () => Promise<T>): Promise<T>;
 };
 
 /** Rules of generations: who may stop one or ask for another answer, and who writes the answers. */
 export function createGenerationService(deps: Dependencies) {
-  const { database, hub, chain, messages, lifecycle, budgets, log } = deps;
+  const { database, hub, chain, messages, lifecycle, budgets, log, storeAnswer } = deps;
   const runner = createRunner(deps);
 
   /** Begins an answer that was committed; without a free place it stays pending, and a sweep takes it up. */
@@ -83,7 +85,8 @@ export function createGenerationService(deps: Dependencies) {
     /**
      * For members who may write: another answer to the same message. The one before stays.
      * @param messageId an answer, or the message that is to be answered.
-     * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `budget_exceeded`, `draining`.
+     * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`,
+     * `draining`.
      */
     async regenerate(caller: Caller, messageId: string, model: string | undefined): Promise<SentMessage> {
       if (model !== undefined && !chain.has(model)) throw createUnknownModel(model);
@@ -100,7 +103,7 @@ export function createGenerationService(deps: Dependencies) {
 
       const conversationId = message.conversation_id;
       const ids = { generationId: createId(), messageId: createId(), conversationId };
-      const { reply, answer } = await withTransaction(database, async (sql) => {
+      const insert = async (sql: Sql) => {
         const taken = requireRow(await queries.takeSeq(sql, conversationId), "conversation");
         const row = {
           ...ids,
@@ -109,12 +112,14 @@ export function createGenerationService(deps: Dependencies) {
           model: model ?? taken.model ?? chain.defaultModel,
           requestedBy: caller.user.id,
         };
+        const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
         // The question is part of the conversation, which is counted already.
-        await budgets.reserveAnswer(sql, { ...row, userId: row.requestedBy, contentBytes: 0 });
+        await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });
         await queries.insertAnswer(sql, row);
         const reply = mapToMessage(requireRow(await findMessageById(sql, row.messageId), "message"));
         return { reply, answer: { ...row, isClaimed: false } };
-      });
+      };
+      const { reply, answer } = await storeAnswer(caller.user.id, () => withTransaction(database, insert));
       const stored = { seq: reply.seq, at: new Date(reply.created_at) };
       hub.publish(createEvent("message.created", reply.conversation_id, stored, reply));
       start(answer);
@@ -131,6 +136,9 @@ export function createGenerationService(deps: Dependencies) {
         is_default: state.id === chain.defaultModel,
       }));
     },
+
+    /** Answers of a user that are stored and have not ended, on all instances. */
+    countUnfinished: (userId: string): Promise<number> => queries.countUnfinished(database, userId),
 
     count: runner.count,
     checkpoint: runner.checkpoint,

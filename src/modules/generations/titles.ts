@@ -15,13 +15,16 @@ const instructions =
 
 type Dependencies = { conversations: ConversationService; writer: Writer | null; log: Log };
 
+type TitleRequest = { conversationId: string; question: string; answer: string; payerId: string | null };
+
 /** Gives new conversations their titles. */
 export function createTitles({ conversations, writer, log }: Dependencies) {
-  async function write(question: string, answer: string, signal: AbortSignal): Promise<string> {
+  async function write(question: string, answer: string, payerId: string | null, signal: AbortSignal): Promise<string> {
     if (!writer) return "";
     try {
       const text = `<question>\n${excerpt(question)}\n</question>\n<answer>\n${excerpt(answer)}\n</answer>`;
-      const written = await writer.write({ system: instructions, text, outputTokensMax: TITLE_TOKENS_MAX, signal });
+      const outputTokensMax = TITLE_TOKENS_MAX;
+      const written = await writer.write({ system: instructions, text, outputTokensMax, payerId, signal });
       return cleanTitle(written.text);
     } catch (error) {
       log.warn({ err: error }, "title could not be written; the question is cut instead");
@@ -31,9 +34,9 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
 
   return {
     /** Once in the life of a conversation; without a model, or when it fails, the beginning of the question. */
-    async give(conversationId: string, question: string, answer: string, signal: AbortSignal): Promise<void> {
+    async give({ conversationId, question, answer, payerId }: TitleRequest, signal: AbortSignal): Promise<void> {
       if (!(await conversations.claimTitle(conversationId))) return;
-      const title = (await write(question, answer, signal)) || cleanTitle(question);
+      const title = (await write(question, answer, payerId, signal)) || cleanTitle(question);
       if (title !== "") await conversations.giveTitle(conversationId, title);
     },
   };

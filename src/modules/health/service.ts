@@ -24,8 +24,10 @@ export function createHealthService(deps: {
   metrics: Metrics;
   /** The configured models, with what is known of them. */
   listModels?(): { id: string; state: "available" | "cooling_down" }[];
+  /** Absent where there is none. */
+  redis?: { isAlive(): boolean } | null;
 }) {
-  const { database, lifecycle, metrics, listModels = () => [] } = deps;
+  const { database, lifecycle, metrics, listModels = () => [], redis = null } = deps;
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
@@ -64,8 +66,10 @@ export function createHealthService(deps: {
         { name: "migrations", ok: lifecycle.phase !== "starting" },
       ];
       if (!exclude.includes("database")) all.push({ name: "database", ok: await isDatabaseAlive() });
-      const checks = all.filter(({ name }) => !exclude.includes(name));
-      return { ready: checks.every(({ ok }) => ok), checks };
+      const needed = all.filter(({ name }) => !exclude.includes(name));
+      // Told and not needed: without Redis an instance goes on by itself.
+      const told = redis !== null && !exclude.includes("redis") ? [{ name: "redis", ok: redis.isAlive() }] : [];
+      return { ready: needed.every(({ ok }) => ok), checks: [...needed, ...told] };
     },
 
     async getVersion() {

@@ -1,5 +1,5 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Nullable, OneOf, Text, Timestamp, Uuid } from "../../lib/schema.ts";
+import { Closed, Line, Nullable, OneOf, Text, Timestamp, Uuid } from "../../lib/schema.ts";
 import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../realtime/frames.ts";
 
 export const COMMENT_CHARS_MAX = 2_000;
@@ -43,11 +43,11 @@ const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
 
 export const SendMessage = Closed({
   content: Content,
-  client_message_id: Type.Optional(Nullable(Text({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }))),
+  client_message_id: Type.Optional(Nullable(Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }))),
   reply: Type.Optional(
     Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: as `reply_mode` says." }),
   ),
-  model: Type.Optional(Nullable(Text({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
+  model: Type.Optional(Nullable(Line({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
   parent_id: Type.Optional(Nullable(Uuid())),
 });
 export type SendMessage = Static<typeof SendMessage>;

@@ -47,6 +47,8 @@ export type SendItem = {
   model: string | null;
   answerId: string;
   generationId: string;
+  /** The API key that it is sent with, whose budget counts then. */
+  keyId: string | null;
 };
 
 export type SendOutcome = {
@@ -71,7 +73,7 @@ export type SendRules = {
   lease: Lease | null;
 };
 
-/** Writes a batch of sends in one transaction (sql/0007); one outcome per item, in order. */
+/** Writes a batch of sends in one transaction (sql/0010); one outcome per item, in order. */
 export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
   const { defaultModel, budget, lease } = rules;
   // One text for the whole batch: an array for each column costs the driver much more. Nulls are left out.
@@ -87,6 +89,7 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
     model: item.model ?? undefined,
     answer_id: item.answerId,
     generation_id: item.generationId,
+    api_key: item.keyId ?? undefined,
   }));
   const conversations = [...new Set(items.map((item) => item.conversationId))];
   return sql<SendOutcome[]>`

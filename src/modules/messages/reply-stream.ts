@@ -26,6 +26,12 @@ type Outlet = {
   findSnapshot(messageId: string): string | undefined;
 };
 
+const DELTA_START = '{"type":"message.delta",';
+/** As `LiveAnswer` makes them: ids, attempt and offset come before the text. */
+const deltaForm =
+  /^\{"type":"message\.delta","conversation_id":"[\w-]{36}","message_id":"([\w-]{36})","attempt":(\d+),"offset":(\d+),/;
+const DELTA_HEAD_CHARS = 220;
+
 /**
  * Picks one message and its answer out of a conversation's pushes: both `message.created`, the text, the end. What was
  * pushed before the send was answered is kept until then.
@@ -50,7 +56,23 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
     return frame.attempt < attempt || (frame.attempt === attempt && (frame.offset ?? 0) < offset);
   }
 
-  function forward({ message, reply }: RepliedMessage, text: string): void {
+  /** Most frames are pieces of this very answer: what they say is read off their beginning, and not parsed. */
+  function forwardPiece({ reply }: RepliedMessage, text: string): boolean {
+    const piece = reply && text.startsWith(DELTA_START) ? deltaForm.exec(text.slice(0, DELTA_HEAD_CHARS)) : null;
+    if (!piece || piece[1] !== reply?.id) return false;
+    const pieceAttempt = Number(piece[2]);
+    const pieceOffset = Number(piece[3]);
+    if (pieceAttempt < attempt || (pieceAttempt === attempt && pieceOffset < offset)) return true;
+    attempt = pieceAttempt;
+    // Less than what it brings, but no later piece begins below it.
+    offset = pieceOffset;
+    write(`event: message.delta\ndata: ${text}\n\n`);
+    return true;
+  }
+
+  function forward(result: RepliedMessage, text: string): void {
+    if (forwardPiece(result, text)) return;
+    const { message, reply } = result;
     const frame = JSON.parse(text) as Frame;
     const about = frame.message_id ?? frame.data?.id;
     // The tools that the answer calls are part of how it comes about.

@@ -2,6 +2,7 @@ import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
 import type { Authenticate } from "../../http/authenticate.ts";
 import { acceptsEventStream } from "../../http/event-stream.ts";
+import { findOperationId } from "../../http/idempotency.ts";
 import { describe } from "../../http/openapi.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -37,7 +38,8 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
     .post(
       "/messages",
       async ({ caller, params, body, request, server, set }) => {
-        const send = () => messages.send(caller, params.id, body);
+        const input = nameMessage(body, findOperationId(request));
+        const send = () => messages.send(caller, params.id, input);
         if (acceptsEventStream(request)) return streams.openReply(caller, params.id, send, request, server);
         const { message, reply } = await send();
         set.status = 201;
@@ -58,6 +60,7 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
           ok: SentMessage,
           status: 201,
           problems: [403, 429],
+          idempotencyKey: "exact",
         }),
       },
     )
@@ -193,6 +196,11 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         }),
       },
     );
+}
+
+/** A message that is sent under an `Idempotency-Key` is named by it, so that whatever happens there is one of it. */
+function nameMessage(input: SendMessage, operationId: string | undefined): SendMessage {
+  return operationId === undefined ? input : { ...input, client_message_id: input.client_message_id ?? operationId };
 }
 
 const seqPattern = /^\d{1,16}$/;

@@ -1,5 +1,5 @@
 import type { Database } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
+import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -85,12 +85,14 @@ export function createSender({ database, hub, metrics, defaultModel, budgets, ta
 
   return {
     /** @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `unavailable`. */
-    async send(author: Sender, conversationId: string, input: SendMessage): Promise<Sent> {
+    async send(caller: Caller, conversationId: string, input: SendMessage): Promise<Sent> {
+      const author = caller.user;
       const item: Pending = {
         id: createId(),
         conversationId,
         author,
         authorId: author.id,
+        keyId: keyIdOf(caller),
         clientMessageId: input.client_message_id ?? null,
         content: input.content,
         parentId: input.parent_id ?? null,

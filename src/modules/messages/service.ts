@@ -2,6 +2,7 @@ import { type Database, requireRow, type Sql, withTransaction } from "../../db/c
 import type { Caller } from "../../http/authenticate.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
+import type { Limits } from "../../limits/limits.ts";
 import type { DurableEventType } from "../../realtime/frames.ts";
 import type { Hub, MemberRole } from "../../realtime/hub.ts";
 import type { BudgetService } from "../budgets/service.ts";
@@ -23,6 +24,7 @@ type Dependencies = {
   /** The model that answers where neither the message nor the conversation names one. */
   defaultModel: string;
   budgets: BudgetService;
+  limits: Pick<Limits, "storeAnswered" | "checkAnswered" | "countAnswer">;
   /** The right to write up to so many answers on this instance; null when there is no room for them. */
   takeLease(answers: number): queries.Lease | null;
   hasModel(model: string): boolean;
@@ -36,7 +38,7 @@ type Dependencies = {
 
 /** Rules of messages: send, read, edit, delete, rate. Access is membership, checked in the look-up itself. */
 export function createMessageService(deps: Dependencies) {
-  const { database, hub, metrics, hasModel, canAnswer, findLiveText } = deps;
+  const { database, hub, metrics, limits, hasModel, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
 
   function mapRow(row: queries.MessageRow): Message {
@@ -79,8 +81,8 @@ export function createMessageService(deps: Dependencies) {
     /**
      * For members who may write. Fulfils when the message is committed; the same `client_message_id` gives the same
      * message for ever.
-     * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `budget_exceeded`,
-     * `draining`, `unavailable`.
+     * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
+     * `budget_exceeded`, `draining`, `unavailable`.
      */
     async send(
       caller: Caller,
@@ -93,12 +95,16 @@ export function createMessageService(deps: Dependencies) {
           retryAfterMs: 1_000,
         });
       const parentId = input.parent_id?.toLowerCase();
-      const outcome = await sender.send(
-        caller.user,
-        conversationId,
-        parentId ? { ...input, parent_id: parentId } : input,
-      );
-      if (!("duplicateOf" in outcome)) return { ...outcome, duplicate: false };
+      const store = () => sender.send(caller, conversationId, parentId ? { ...input, parent_id: parentId } : input);
+      const isAnswered = input.reply === true;
+      // Where it is left to the conversation, only the commit knows whether a model answers.
+      const checked = input.reply === false || isAnswered ? undefined : limits.checkAnswered(caller);
+      if (checked) await checked;
+      const outcome = await (isAnswered ? limits.storeAnswered(caller, store) : store());
+      if (!("duplicateOf" in outcome)) {
+        if (outcome.reply && !isAnswered) limits.countAnswer(caller);
+        return { ...outcome, duplicate: false };
+      }
       const message = requireRow(await queries.findMessageById(database, outcome.duplicateOf), "message");
       const reply = await queries.findAnswer(database, message.id);
       return { message: mapRow(message), reply: reply ? mapRow(reply) : null, duplicate: true };

@@ -2,6 +2,7 @@ import type { Server } from "bun";
 import type { Caller } from "../../http/authenticate.ts";
 import { createEventStream, type EventStream, formatServerSentEvent } from "../../http/event-stream.ts";
 import { Problem } from "../../lib/problem.ts";
+import type { Slots } from "../../limits/slots.ts";
 import type { DurableEvent } from "../../realtime/frames.ts";
 import type { Hub, Listener } from "../../realtime/hub.ts";
 import type { EventLog, StartPosition } from "./events.ts";
@@ -10,6 +11,8 @@ import { createReplyStream, type Frame, type RepliedMessage } from "./reply-stre
 export type StreamDependencies = {
   hub: Hub;
   events: EventLog;
+  /** Live feeds that are open, of each user. */
+  feeds: Slots;
   /** Frames that bring a new listener up to date with answers that are being written right now. */
   listSnapshots(conversationId: string): { messageId: string; seq: number; frame: string; text: string }[];
 };
@@ -19,9 +22,9 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
 /** Server-sent events over the same pushes that sockets get. */
-export function createStreams({ hub, events, listSnapshots }: StreamDependencies) {
-  /** What is open, with the session that it belongs to. */
-  const open = new Map<EventStream, string>();
+export function createStreams({ hub, events, feeds, listSnapshots }: StreamDependencies) {
+  /** What is open, with whom it belongs to. */
+  const open = new Map<EventStream, Caller>();
   let isDraining = false;
 
   function openStream(
@@ -38,7 +41,7 @@ export function createStreams({ hub, events, listSnapshots }: StreamDependencies
       open.delete(stream);
       onEnd();
     });
-    open.set(stream, caller.credentialId);
+    open.set(stream, caller);
     return stream;
   }
 
@@ -46,7 +49,7 @@ export function createStreams({ hub, events, listSnapshots }: StreamDependencies
     /**
      * A conversation's live feed: what was missed since `afterSeq`, then pushes as they come. It ends with the
      * credential that it was opened with, with the session, and with the membership.
-     * @throws Problem `not_found` for an outsider, `draining`.
+     * @throws Problem `not_found` for an outsider, `rate_limited` (too many), `draining`.
      */
     async openFeed(
       caller: Caller,
@@ -60,10 +63,13 @@ export function createStreams({ hub, events, listSnapshots }: StreamDependencies
         send: (text) => stream.write(formatServerSentEvent(JSON.parse(text) as Frame, text)),
         onExpelled: () => stream.end(),
       };
+      feeds.requireRoom(caller.user.id);
       const stream = openStream(caller, request, server, () => {
         clearTimeout(expiry);
+        release();
         hub.leave(conversationId, listener);
       });
+      const release = feeds.take(caller.user.id);
       const lastsMs = Math.min(caller.expiresAtMs - Date.now(), TIMER_MS_MAX);
       const expiry = setTimeout(() => stream.end(), lastsMs);
       try {
@@ -116,20 +122,36 @@ export function createStreams({ hub, events, listSnapshots }: StreamDependencies
         onExpelled: () => stream.end(),
       };
       const stream = openStream(caller, request, server, () => hub.leave(conversationId, listener));
+      let sent: RepliedMessage | undefined;
       try {
         await hub.join(
           conversationId,
           listener,
-          () => events.start(caller, conversationId, undefined),
+          async () => {
+            // A new message says itself where the pushes go on, and that its author may be here; it is sent once, also
+            // when the join has to look again.
+            const isNew = sent === undefined;
+            sent ??= await send();
+            if (!isNew || sent.duplicate) return events.start(caller, conversationId, undefined);
+            const role = hub.findRole(conversationId, caller.user.id) ?? "member";
+            return { role, lastSeq: (sent.reply ?? sent.message).seq };
+          },
           () => {
             // The message is sent all the same; only nobody listens to its answer.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
+          () => {
+            // The first pieces may be older than the join; a repeated send brings its snapshot itself.
+            if (sent?.duplicate) return;
+            for (const { messageId, frame, text } of listSnapshots(conversationId))
+              if (messageId === sent?.reply?.id && text !== "") reply.hear(frame);
+          },
         );
-        await reply.begin(await send());
+        if (sent) await reply.begin(sent);
       } catch (error) {
         stream.end();
-        throw error;
+        // Access was taken away after the message was stored: it is sent, but its author hears no more.
+        if (!sent || sent.duplicate) throw error;
       }
       return stream.response;
     },
@@ -137,10 +159,18 @@ export function createStreams({ hub, events, listSnapshots }: StreamDependencies
     /** How many are open. */
     count: (): number => open.size,
 
-    /** Ends the streams of sessions that have ended. */
+    /** Ends the streams of sessions and API keys that have ended. */
     endCredentials(credentialIds: readonly string[]): void {
       const ended = new Set(credentialIds);
-      for (const [stream, credentialId] of open) if (ended.has(credentialId)) stream.end();
+      for (const [stream, { credentialId }] of open) if (ended.has(credentialId)) stream.end();
+    },
+
+    /** Who reads a stream by an API key. */
+    listKeyCallers: (): Caller[] => [...open.values()].filter(({ scopes }) => scopes !== null),
+
+    /** Ends the streams of these callers, as `listKeyCallers` gave them. */
+    endCallers(ended: ReadonlySet<Caller>): void {
+      for (const [stream, caller] of open) if (ended.has(caller)) stream.end();
     },
 
     /** Ends all of them: an open stream would hold up the end of the server. Readers come back with Last-Event-ID. */

@@ -1,6 +1,7 @@
 import type { AnswerOptions, ChatMessage } from "../../ai/provider.ts";
 import { Problem } from "../../lib/problem.ts";
-import { isUuid } from "../../lib/schema.ts";
+import { formatMeanings, isUuid } from "../../lib/schema.ts";
+import { isPlainText, normalizeText } from "../../lib/text.ts";
 import { CONTENT_CHARS_MAX } from "../../realtime/frames.ts";
 import type { CompletionMessage, CreateCompletion } from "./model.ts";
 
@@ -40,12 +41,9 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
   checkToolMessages(messages);
   const conversationId = readConversationId(body.metadata);
   const last = messages.at(-1);
-  const question = last?.role === "user" ? last.content : null;
-  if (conversationId !== null && question !== null && (question.trim() === "" || question.length > CONTENT_CHARS_MAX))
-    throw invalid(
-      `#/messages/${messages.length - 1}/content`,
-      `A message that is stored has 1 to ${CONTENT_CHARS_MAX} characters.`,
-    );
+  const question = last?.role === "user" ? normalizeText(last.content) : null;
+  if (conversationId !== null && question !== null)
+    checkQuestion(question, `#/messages/${messages.length - 1}/content`);
   return {
     model: body.model,
     messages,
@@ -56,6 +54,13 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
     conversationId,
     question,
   };
+}
+
+/** What is stored is held to the same as every message. */
+function checkQuestion(question: string, pointer: string): void {
+  if (question.trim() === "" || question.length > CONTENT_CHARS_MAX)
+    throw invalid(pointer, `A message that is stored has 1 to ${CONTENT_CHARS_MAX} characters.`);
+  if (!isPlainText(question)) throw invalid(pointer, formatMeanings.text);
 }
 
 function mapMessage(message: CompletionMessage, index: number): ChatMessage {

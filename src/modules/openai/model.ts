@@ -1,5 +1,6 @@
-import { type Static, type TSchema, Type } from "@sinclair/typebox";
+import { type Static, type StringOptions, type TSchema, Type } from "@sinclair/typebox";
 import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
+import { BODY_BYTES_MAX } from "../../http/body.ts";
 import { Nullable, OneOf } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../realtime/frames.ts";
 
@@ -8,6 +9,9 @@ export const MESSAGES_MAX = 2_048;
 /** Functions that one request may offer to the model; more than the providers take. */
 export const TOOLS_MAX = 128;
 export const STOPS_MAX = 4;
+/** Parts of one message. */
+export const PARTS_MAX = 2_048;
+const NAME_CHARS_MAX = 200;
 const STOP_CHARS_MAX = 1_000;
 const TEMPERATURE_MAX = 2;
 const OUTPUT_TOKENS_MAX = 10_000_000;
@@ -16,14 +20,18 @@ const OUTPUT_TOKENS_MAX = 10_000_000;
 const Open = <T extends Record<string, TSchema>>(properties: T) =>
   Type.Object(properties, { additionalProperties: true });
 
+/** Text for a model, passed on as it is: the body's own limit is its only one. */
+const Passed = (options: StringOptions = {}) => Type.String({ maxLength: BODY_BYTES_MAX, ...options });
+const Name = Type.String({ maxLength: NAME_CHARS_MAX });
 const ToolName = Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${TOOL_NAME_CHARS_MAX}}$` });
 
 export const CompletionMessage = Open({
   role: OneOf(["system", "developer", "user", "assistant", "tool"]),
   content: Type.Optional(
     Type.Union([
-      Type.String(),
-      Type.Array(Open({ type: Type.String(), text: Type.Optional(Type.String()) }), {
+      Passed(),
+      Type.Array(Open({ type: Name, text: Type.Optional(Passed()) }), {
+        maxItems: PARTS_MAX,
         description: "Parts of the type `text`.",
       }),
     ]),
@@ -31,14 +39,14 @@ export const CompletionMessage = Open({
   tool_calls: Type.Optional(
     Type.Array(
       Open({
-        id: Type.String({ minLength: 1 }),
+        id: Passed({ minLength: 1 }),
         type: OneOf(["function"]),
-        function: Open({ name: ToolName, arguments: Type.String() }),
+        function: Open({ name: ToolName, arguments: Passed() }),
       }),
       { maxItems: TOOLS_MAX },
     ),
   ),
-  tool_call_id: Type.Optional(Type.String()),
+  tool_call_id: Type.Optional(Passed()),
 });
 export type CompletionMessage = Static<typeof CompletionMessage>;
 
@@ -46,13 +54,13 @@ const CompletionTool = Open({
   type: OneOf(["function"]),
   function: Open({
     name: ToolName,
-    description: Type.Optional(Type.String()),
+    description: Type.Optional(Passed()),
     parameters: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     strict: Type.Optional(Type.Boolean()),
   }),
 });
 
-const NamedTool = Open({ type: OneOf(["function"]), function: Open({ name: Type.String() }) });
+const NamedTool = Open({ type: OneOf(["function"]), function: Open({ name: Name }) });
 const OutputTokens = Type.Integer({ minimum: 1, maximum: OUTPUT_TOKENS_MAX });
 const Stop = Type.String({ minLength: 1, maxLength: STOP_CHARS_MAX });
 

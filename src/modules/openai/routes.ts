@@ -28,6 +28,7 @@ export function createOpenAiRoutes(deps: { completions: CompletionService; authe
         body: CreateCompletion,
         ...describe({
           operationId: "createChatCompletion",
+          limit: "ai",
           scope: "chat:completions",
           summary: "An answer of a model, as OpenAI's Chat Completions give it",
           description:

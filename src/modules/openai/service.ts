@@ -1,6 +1,6 @@
 import type { Chain, ChainPart, ChainRequest } from "../../ai/chain.ts";
 import type { Database } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
+import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Log } from "../../lib/log.ts";
@@ -27,6 +27,8 @@ type Dependencies = {
   messages: MessageService;
   conversations: ConversationService;
   lifecycle: Lifecycle;
+  /** Whether the user may have one more answer in progress. @returns for its end. @throws Problem `rate_limited`. */
+  holdAnswer(userId: string): Promise<() => void>;
   metrics: Metrics;
   log: Log;
 };
@@ -45,7 +47,7 @@ export type RunningCompletion = CompletionHead & {
 
 /** Answers for OpenAI's clients: any user, with any configured model, through the same chain as conversations. */
 export function createCompletionService(deps: Dependencies) {
-  const { database, chain, budgets, lifecycle, metrics, log } = deps;
+  const { database, chain, budgets, lifecycle, holdAnswer, metrics, log } = deps;
   const running = new Set<Running>();
 
   function checkRoom(model: string): void {
@@ -58,7 +60,13 @@ export function createCompletionService(deps: Dependencies) {
 
   function reserve(caller: Caller, { model, messages, options, outputTokensMax }: CompletionRequest) {
     const promptBytes = Buffer.byteLength(JSON.stringify([messages, options.tools ?? []]));
-    return budgets.reserve({ payer: { scope: "user", id: caller.user.id }, model, promptBytes, outputTokensMax });
+    const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
+    return budgets.reserve({ payer, model, promptBytes, outputTokensMax });
+  }
+
+  async function prepare(caller: Caller, id: string, request: CompletionRequest) {
+    const exchange = await openExchange(deps, caller, id, request);
+    return { exchange, reservation: await reserve(caller, request) };
   }
 
   /** The chain's parts; the exchange is stored on their way. */
@@ -90,13 +98,17 @@ export function createCompletionService(deps: Dependencies) {
   return {
     /**
      * For every user; a conversation in the request takes a member who may write.
-     * @throws Problem `unknown_model`, `not_found`, `forbidden`, `budget_exceeded`, `draining`, `unavailable`.
+     * @throws Problem `unknown_model`, `not_found`, `forbidden`, `rate_limited`, `budget_exceeded`, `draining`,
+     * `unavailable`.
      */
     async start(caller: Caller, request: CompletionRequest): Promise<RunningCompletion> {
       checkRoom(request.model);
       const id = createId();
-      const exchange = await openExchange(deps, caller, id, request);
-      const reservation = await reserve(caller, request);
+      const release = await holdAnswer(caller.user.id);
+      const { exchange, reservation } = await prepare(caller, id, request).catch((error) => {
+        release();
+        throw error;
+      });
       const { promise: done, resolve } = Promise.withResolvers<void>();
       const entry: Running = { abort: new AbortController(), done };
       const startedAtMs = performance.now();
@@ -124,6 +136,7 @@ export function createCompletionService(deps: Dependencies) {
         } finally {
           await settle();
           running.delete(entry);
+          release();
           resolve();
         }
       }

@@ -1,4 +1,4 @@
-import type { Caller, Identify } from "../../http/authenticate.ts";
+import { type Caller, type Identify, showExpiry } from "../../http/authenticate.ts";
 import type { NeededScope } from "../../http/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ClientFrame, ClientFrameType, DurableEvent } from "../../realtime/frames.ts";
@@ -58,12 +58,12 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
   }
 
   return {
-    async auth(connection, caller, { token }) {
-      const renewed = await deps.identify(token, { ipAddress: connection.ipAddress, onBehalfOf: null });
+    async auth(connection, caller, { token, on_behalf_of: onBehalfOf = null }) {
+      const renewed = await deps.identify(token, { ipAddress: connection.ipAddress, onBehalfOf });
       if (renewed.user.id !== caller.user.id)
         throw new Problem("forbidden", "A connection belongs to one user; open another for another one.");
       connection.caller = renewed;
-      return { expires_at: new Date(renewed.expiresAtMs).toISOString() };
+      return { expires_at: showExpiry(renewed) };
     },
 
     async subscribe(connection, caller, { id, conversation_id, after_seq }) {

@@ -1,6 +1,7 @@
 import type { ServerWebSocket } from "bun";
 import type { Caller } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
+import { FrameMeter } from "../../limits/frame-limit.ts";
 import { type CloseReason, closeCodes } from "../../realtime/close-codes.ts";
 import type { ClientFrame, ServerFrame } from "../../realtime/frames.ts";
 import type { Listener } from "../../realtime/hub.ts";
@@ -20,6 +21,8 @@ export class Connection implements Listener {
   sending = 0;
   /** Frames in a row that were not of the protocol. */
   violations = 0;
+  /** Gives back its place among the sockets of its user. */
+  release = () => {};
   lastSeenAtMs = Date.now();
   pingedAtMs = 0;
   /** The last sweep found it too slow. */
@@ -29,6 +32,7 @@ export class Connection implements Listener {
   #onSent: ((type: string) => void) | undefined;
   /** Frames that go out together at the end of this turn of the event loop. */
   #unsent: string[] = [];
+  #meter: FrameMeter | undefined;
 
   /** @param ipAddress where it comes from, if that is known. */
   constructor(
@@ -40,6 +44,12 @@ export class Connection implements Listener {
 
   get userId(): string {
     return this.caller?.user.id ?? "";
+  }
+
+  /** What it has sent lately; most connections only listen, and need none. */
+  get meter(): FrameMeter {
+    this.#meter ??= new FrameMeter();
+    return this.#meter;
   }
 
   get isClosing(): boolean {

@@ -5,6 +5,7 @@ import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { Problem } from "../../lib/problem.ts";
+import type { Slots } from "../../limits/slots.ts";
 import { Connection } from "./connection.ts";
 
 const SUBPROTOCOL = "parley.v1";
@@ -16,6 +17,8 @@ type Dependencies = {
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
   readClientAddress: ReadClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
+  /** Sockets that are open here, of each user. */
+  places: Slots;
   isDraining(): boolean;
 };
 
@@ -24,14 +27,18 @@ type Dependencies = {
  * `.ws()`, whose per-socket closures and guessing parser the hot path does without (docs/decisions/0001).
  */
 export function createSocketRoutes(deps: Dependencies) {
-  const { identify, redeemTicket, readClientAddress, isAllowedOrigin, isDraining } = deps;
+  const { identify, redeemTicket, readClientAddress, isAllowedOrigin, places, isDraining } = deps;
 
   async function findCaller(request: Request, protocols: string[], ipAddress: string | null): Promise<Caller | null> {
     const origin = { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") };
     const token = readCredential(request.headers) ?? readProtocolToken(protocols);
     if (token !== null) return identify(token, origin);
     const ticket = readUrl(request).searchParams.get("ticket");
-    return ticket === null ? null : redeemTicket(ticket, origin);
+    if (ticket !== null) return redeemTicket(ticket, origin);
+    // It would be forgotten by the time of the first frame, and the key then act for its owner.
+    if (origin.onBehalfOf !== null)
+      throw new Problem("malformed", "Send X-On-Behalf-Of beside the key, or `on_behalf_of` in the `auth` frame.");
+    return null;
   }
 
   return new Elysia({ name: "socket" }).get(
@@ -48,7 +55,9 @@ export function createSocketRoutes(deps: Dependencies) {
       if (protocols.length > 0 && !protocols.includes(SUBPROTOCOL))
         throw new Problem("malformed", `Offer the subprotocol ${SUBPROTOCOL}.`);
       const ipAddress = readClientAddress(request, server);
-      const connection = new Connection(await findCaller(request, protocols, ipAddress), ipAddress);
+      const caller = await findCaller(request, protocols, ipAddress);
+      if (caller) places.requireRoom(caller.user.id);
+      const connection = new Connection(caller, ipAddress);
       const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
       const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {
         data: { connection },

@@ -1,22 +1,27 @@
 import { isDatabaseAway } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
+import { type Caller, showExpiry } from "../../http/authenticate.ts";
 import { requireScope } from "../../http/scopes.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { Problem } from "../../lib/problem.ts";
+import { Problem, problemCodes } from "../../lib/problem.ts";
+import type { Limits } from "../../limits/limits.ts";
 import type { CloseReason } from "../../realtime/close-codes.ts";
 import { type ClientFrame, createErrorFrame, parseClientFrame, type UnreadFrame } from "../../realtime/frames.ts";
 import { type CommandDependencies, createCommands, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
 import * as limits from "./limits.ts";
 
-type Dependencies = CommandDependencies & { log: Log; metrics: Metrics };
+type Dependencies = CommandDependencies & {
+  limits: Pick<Limits, "frames" | "sockets" | "countCaller">;
+  log: Log;
+  metrics: Metrics;
+};
 
 const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /** All WebSockets of this instance: reads their frames, answers them, and ends those that have to go. */
 export function createSockets(deps: Dependencies) {
-  const { hub, typing, identify, log, metrics } = deps;
+  const { hub, typing, identify, limits: rates, log, metrics } = deps;
   const commands = createCommands(deps);
   const connections = new Set<Connection>();
 
@@ -27,8 +32,15 @@ export function createSockets(deps: Dependencies) {
     counter.inc();
   }
 
-  function welcome(connection: Connection, caller: Caller): void {
+  /** @returns false when the user has too many sockets; this one is then ended. */
+  function welcome(connection: Connection, caller: Caller): boolean {
     connection.caller = caller;
+    if (!rates.sockets.hasRoom(caller.user.id)) {
+      rates.sockets.refuse();
+      connection.close("too_many_connections");
+      return false;
+    }
+    connection.release = rates.sockets.take(caller.user.id);
     const { created_at, ...user } = caller.user;
     connection.answer({
       type: "ready",
@@ -39,6 +51,7 @@ export function createSockets(deps: Dependencies) {
       limits: limits.shownLimits,
       server_time: new Date().toISOString(),
     });
+    return true;
   }
 
   /** The first frame of a connection that brought no credential: that, and nothing else. */
@@ -46,27 +59,49 @@ export function createSockets(deps: Dependencies) {
     if (frame.type !== "auth") throw new Problem("unauthorized", "The first frame must be `auth`.");
     let caller: Caller;
     try {
-      caller = await identify(frame.token, { ipAddress: connection.ipAddress, onBehalfOf: null });
+      caller = await identify(frame.token, {
+        ipAddress: connection.ipAddress,
+        onBehalfOf: frame.on_behalf_of ?? null,
+      });
     } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      connection.close("bad_credential");
+      // What may pass is answered: the same credential can be good in a moment.
+      if (!(error instanceof Problem) || problemCodes[error.code].temporary) throw error;
+      connection.close(error.code === "forbidden" ? "forbidden" : "bad_credential");
       return;
     }
-    welcome(connection, caller);
-    if (frame.id !== undefined)
-      connection.answer({ type: "ack", id: frame.id, expires_at: new Date(caller.expiresAtMs).toISOString() });
+    if (welcome(connection, caller) && frame.id !== undefined)
+      connection.answer({ type: "ack", id: frame.id, expires_at: showExpiry(caller) });
   }
 
   async function handle(connection: Connection, frame: ClientFrame): Promise<void> {
     try {
       if (!connection.caller) return await authenticate(connection, frame);
       requireScope(connection.caller.scopes, frameScopes[frame.type]);
+      // A message counts where it is stored: only then it is known whether a model answers it.
+      if (frame.type === "generation.regenerate") await rates.countCaller("ai", connection.caller);
       const command = commands[frame.type] as (c: Connection, u: Caller, f: ClientFrame) => unknown;
       const answer = (await command(connection, connection.caller, frame)) as Record<string, unknown> | undefined;
       if (answer && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...answer });
     } catch (error) {
       fail(connection, error, frame.id ?? null);
+      if (error instanceof Problem && error.violatedPolicies) countRefused(connection);
     }
+  }
+
+  /** Who does not stop is stopped. */
+  function countRefused(connection: Connection): void {
+    if (connection.meter.refuse(Date.now())) connection.close("rate_limited");
+  }
+
+  /** Counts a frame, good or bad. @returns false when it may not be executed; it has been answered then. */
+  function admit(connection: Connection, type: string, id: string | null): boolean {
+    const waitMs = rates.frames.take(connection.meter, connection.caller?.user.id ?? null, type);
+    if (waitMs === 0) return true;
+    metrics.rateLimited.inc({ limit: "frames" });
+    const detail = `Too many frames; try again in ${Math.ceil(waitMs / 1_000)} s.`;
+    fail(connection, new Problem("rate_limited", detail, { retryAfterMs: waitMs }), id);
+    countRefused(connection);
+    return false;
   }
 
   function fail(connection: Connection, error: unknown, id: string | null): void {
@@ -94,6 +129,7 @@ export function createSockets(deps: Dependencies) {
       frame = parseClientFrame(data, about);
     } catch (error) {
       metrics.wsFrames.inc({ direction: "in", type: "invalid" });
+      if (!admit(connection, "invalid", about.id)) return;
       fail(connection, error, about.id);
       // A frame with a wrong field is a mistake; one that is no JSON object at all is another protocol.
       if (error instanceof Problem && error.code === "malformed") connection.violations += 1;
@@ -102,6 +138,7 @@ export function createSockets(deps: Dependencies) {
     }
     connection.violations = 0;
     metrics.wsFrames.inc({ direction: "in", type: frame.type });
+    if (!admit(connection, frame.type, frame.id ?? null)) return;
     if (!connection.isBusy) run(connection, frame);
     else if (connection.waiting.length < limits.WAITING_FRAMES_MAX) connection.waiting.push(frame);
     else {
@@ -113,6 +150,7 @@ export function createSockets(deps: Dependencies) {
   function leaveAll(connection: Connection): void {
     connection.closedAtMs ||= Date.now();
     connections.delete(connection);
+    connection.release();
     metrics.wsConnections.set(connections.size);
     for (const conversationId of connection.subscriptions) {
       hub.leave(conversationId, connection);
@@ -155,6 +193,17 @@ export function createSockets(deps: Dependencies) {
       const ended = new Set(credentialIds);
       for (const connection of connections)
         if (connection.caller && ended.has(connection.caller.credentialId)) connection.close("session_revoked");
+    },
+
+    /** Who holds a socket by an API key. */
+    listKeyCallers(): Caller[] {
+      return [...connections].flatMap(({ caller }) => (caller && caller.scopes !== null ? [caller] : []));
+    },
+
+    /** Ends the sockets of these callers, as `listKeyCallers` gave them. */
+    endCallers(ended: ReadonlySet<Caller>): void {
+      for (const connection of connections)
+        if (connection.caller && ended.has(connection.caller)) connection.close("session_revoked");
     },
 
     /** Tells every client to come back elsewhere, and ends their sockets in waves, until `deadlineMs` (since 1970). */

@@ -1,6 +1,6 @@
 import { Problem } from "../../lib/problem.ts";
 import { Text } from "../../lib/schema.ts";
-import { hasHiddenCharacters } from "./hidden-characters.ts";
+import { isLine } from "../../lib/text.ts";
 
 /** UTF-16 units after trimming. */
 export const DISPLAY_NAME_CHARS_MAX = 80;
@@ -20,12 +20,19 @@ export function parseDisplayName(input: string): string {
   const detail =
     name.length < 1 || name.length > DISPLAY_NAME_CHARS_MAX
       ? `Expected 1 to ${DISPLAY_NAME_CHARS_MAX} characters.`
-      : hasHiddenCharacters(name)
+      : !isLine(name)
         ? "Control characters are not allowed."
         : null;
   if (detail)
     throw new Problem("invalid", `#/display_name: ${detail}`, { errors: [{ pointer: "#/display_name", detail }] });
   return name;
+}
+
+/** The name that an issuer of identities gives, as far as it can be one here; else what stands before the @. */
+export function fitDisplayName(name: string | null, email: string): string {
+  const cut = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
+  const isFit = cut !== "" && cut.isWellFormed() && !!isLine(cut);
+  return isFit ? parseDisplayName(cut) : createDisplayName(email);
 }
 
 /** The name of somebody who gave none: what stands before the @. */

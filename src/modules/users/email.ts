@@ -2,7 +2,7 @@ import { Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { Problem } from "../../lib/problem.ts";
 import { Text } from "../../lib/schema.ts";
-import { hasHiddenCharacters } from "./hidden-characters.ts";
+import { isLine } from "../../lib/text.ts";
 
 /** RFC 5321 allows no longer address in practice. Applies after trimming. */
 export const EMAIL_CHARS_MAX = 254;
@@ -25,7 +25,7 @@ export type Email = { shown: string; key: string };
 /** @throws Problem `invalid` when it is no e-mail address. */
 export function parseEmail(input: string): Email {
   const shown = input.trim().normalize("NFC");
-  if (!Value.Check(Address, shown) || hasHiddenCharacters(shown)) {
+  if (!Value.Check(Address, shown) || !isLine(shown)) {
     const detail = "Not an e-mail address.";
     throw new Problem("invalid", `#/email: ${detail}`, { errors: [{ pointer: "#/email", detail }] });
   }

@@ -31,7 +31,8 @@ type NewUser = {
   email_key: string;
   display_name: string;
   role: UserRole;
-  password_hash: string;
+  /** Null: logs in by an issuer of identities alone. */
+  password_hash: string | null;
 };
 
 /** @returns undefined when somebody has this address. */
@@ -43,11 +44,12 @@ export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | und
   return row;
 }
 
-/** Gives the user of this address the administrator's role, if they exist. */
-export async function raiseUser(sql: Sql, emailKey: string): Promise<UserRow | undefined> {
-  const [row] = await sql<UserRow[]>`
-    update users as u set role = 'admin', updated_at = case when role = 'admin' then updated_at else now() end
-    where email_key = ${emailKey} returning ${userColumns(sql)}`;
+/** Gives the user of this address the administrator's role, if they exist; `is_raised`: they did not have it. */
+export async function raiseUser(sql: Sql, emailKey: string): Promise<(UserRow & { is_raised: boolean }) | undefined> {
+  const [row] = await sql<(UserRow & { is_raised: boolean })[]>`
+    with known as (select id, role from users where email_key = ${emailKey} for update)
+    update users as u set role = 'admin', updated_at = case when u.role = 'admin' then updated_at else now() end
+    from known where u.id = known.id returning ${userColumns(sql)}, known.role <> 'admin' as is_raised`;
   return row;
 }
 
@@ -97,8 +99,4 @@ export async function lockUser(sql: Sql, id: string, passwordHash: string | unde
 
 export async function updatePasswordHash(sql: Sql, id: string, passwordHash: string): Promise<void> {
   await sql`update users set password_hash = ${passwordHash}, updated_at = now() where id = ${id}`;
-}
-
-export async function deleteUser(sql: Sql, id: string): Promise<void> {
-  await sql`delete from users where id = ${id}`;
 }

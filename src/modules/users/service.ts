@@ -1,25 +1,33 @@
-import { type Database, isUniqueViolation, requireRow, type Sql } from "../../db/client.ts";
+import { type Database, isUniqueViolation, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
-import { createDisplayName, parseDisplayName } from "./display-name.ts";
+import type { AuditService } from "../audit/service.ts";
+import { createDisplayName, fitDisplayName, parseDisplayName } from "./display-name.ts";
 import { parseEmail } from "./email.ts";
-import { createExport } from "./export.ts";
 import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User, type UserRole } from "./model.ts";
 import { PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
+export { parseEmail } from "./email.ts";
+
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
 /** With the stored hash, so that what follows can make sure that the password is still this one. */
 type KnownUser = { user: User; passwordHash: string };
-type UserServiceDependencies = { database: Database; passwords: Passwords };
+/** A login is about to be refused. */
+type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
+type UserServiceDependencies = { database: Database; passwords: Passwords; audit: AuditService };
 
 /** People: their profile, preferences and password. Who is logged in where is a matter of the auth module. */
-export function createUserService({ database, passwords }: UserServiceDependencies) {
+export function createUserService({ database, passwords, audit }: UserServiceDependencies) {
   /**
    * Whoever calls decides who may register.
+   * @param onCreated runs in the transaction that stores the user.
    * @throws Problem `invalid`, `conflict` (the address is taken), `unavailable` (too many passwords being hashed).
    */
-  async function createUser({ email, password, display_name, role = "user" }: NewUser): Promise<KnownUser> {
+  async function createUser(
+    { email, password, display_name, role = "user" }: NewUser,
+    onCreated: (sql: Sql, user: User) => Promise<void>,
+  ): Promise<KnownUser> {
     const { shown, key } = parseEmail(email);
     const name = display_name === undefined ? createDisplayName(shown) : parseDisplayName(display_name);
     checkNewPassword(password);
@@ -28,9 +36,20 @@ export function createUserService({ database, passwords }: UserServiceDependenci
     if (await queries.findCredentials(database, { emailKey: key })) throw taken();
     const password_hash = await passwords.hash(password);
     const user = { id: createId(), email: shown, email_key: key, display_name: name, role, password_hash };
-    const row = await queries.insertUser(database, user);
-    if (!row) throw taken();
-    return { user: queries.mapRowToUser(row), passwordHash: password_hash };
+    return withTransaction(database, async (sql) => {
+      const row = await queries.insertUser(sql, user);
+      if (!row) throw taken();
+      const created = queries.mapRowToUser(row);
+      await onCreated(sql, created);
+      return { user: created, passwordHash: password_hash };
+    });
+  }
+
+  /** What the command line or the configuration did: nobody's account stands behind it. */
+  function recordByOperator(sql: Sql, action: "user.created" | "user.role_changed", userId: string): Promise<void> {
+    const target = { type: "user", id: userId } as const;
+    const nobody = { actorId: null, credentialId: null, ipAddress: null };
+    return audit.record(sql, { action, ...nobody, target, details: { role: "admin" } });
   }
 
   /**
@@ -40,10 +59,16 @@ export function createUserService({ database, passwords }: UserServiceDependenci
    */
   async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
     const { key } = parseEmail(email);
-    const raised = await queries.raiseUser(database, key);
+    const raised = await withTransaction(database, async (sql) => {
+      const row = await queries.raiseUser(sql, key);
+      if (row?.is_raised) await recordByOperator(sql, "user.role_changed", row.id);
+      return row;
+    });
     if (raised) return { user: queries.mapRowToUser(raised), isNew: false };
     try {
-      const { user } = await createUser({ email, password, role: "admin" });
+      const { user } = await createUser({ email, password, role: "admin" }, (sql, { id }) =>
+        recordByOperator(sql, "user.created", id),
+      );
       return { user, isNew: true };
     } catch (error) {
       // Several instances start at once: another one was first.
@@ -70,14 +95,20 @@ export function createUserService({ database, passwords }: UserServiceDependenci
     /**
      * Who this address and password belong to; the same answer, after the same time, for an unknown address and a
      * wrong password. That the user is disabled is told only to whoever knows the password.
+     * @param onRefused is told of each refusal, before it is answered; null: nobody has this address.
      * @throws Problem `invalid`, `invalid_credentials`, `forbidden`, `unavailable`.
      */
-    async checkCredentials(email: string, password: string): Promise<KnownUser> {
+    async checkCredentials(email: string, password: string, onRefused: OnRefused): Promise<KnownUser> {
       const found = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
       const isRight = await passwords.matches(password, found?.password_hash);
-      if (!isRight || !found?.password_hash)
+      if (!isRight || !found?.password_hash) {
+        await onRefused(found?.id ?? null, "credentials");
         throw new Problem("invalid_credentials", "The e-mail address or the password is wrong.");
-      if (found.disabled_at !== null) throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
+      }
+      if (found.disabled_at !== null) {
+        await onRefused(found.id, "disabled");
+        throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
+      }
       return { user: queries.mapRowToUser(found), passwordHash: found.password_hash };
     },
 
@@ -88,8 +119,34 @@ export function createUserService({ database, passwords }: UserServiceDependenci
     async checkPassword(userId: string, password: string): Promise<string> {
       const found = await queries.findCredentials(database, { id: userId });
       const isRight = await passwords.matches(password, found?.password_hash);
-      if (!isRight || !found?.password_hash) throw new Problem("forbidden", "The password is wrong.");
+      if (found?.password_hash === null)
+        throw new Problem("forbidden", "This account has no password; it logs in by its issuer.");
+      if (!isRight || !found) throw new Problem("forbidden", "The password is wrong.");
       return found.password_hash;
+    },
+
+    /**
+     * Inside a transaction: a user who logs in by an issuer of identities, and has no password here.
+     * @returns null when the address is taken. @throws Problem `invalid` (the address).
+     */
+    async createPasswordless(sql: Sql, { email, name }: { email: string; name: string | null }): Promise<User | null> {
+      const { shown, key } = parseEmail(email);
+      const display_name = fitDisplayName(name, shown);
+      const user = {
+        id: createId(),
+        email: shown,
+        email_key: key,
+        display_name,
+        role: "user",
+        password_hash: null,
+      } as const;
+      const row = await queries.insertUser(sql, user);
+      return row ? queries.mapRowToUser(row) : null;
+    },
+
+    /** Whether a user could log in by a password. */
+    async hasPassword(sql: Sql, userId: string): Promise<boolean> {
+      return typeof (await queries.findCredentials(sql, { id: userId }))?.password_hash === "string";
     },
 
     /** @throws Problem `invalid` (length), `unavailable`. */
@@ -110,13 +167,8 @@ export function createUserService({ database, passwords }: UserServiceDependenci
     /** Inside a transaction that has locked the user. */
     storePasswordHash: queries.updatePasswordHash,
 
-    /**
-     * Inside a transaction that has locked the user: takes everything personal away. Messages stay, without an author
-     * that anyone could name.
-     */
-    removeUser: queries.deleteUser,
-
     getUser,
+    parseDisplayName,
 
     /** The user's own profile. @throws Problem `invalid`, `conflict` (the address is taken), `not_found`. */
     async changeProfile(userId: string, change: ProfileChange): Promise<User> {
@@ -146,11 +198,6 @@ export function createUserService({ database, passwords }: UserServiceDependenci
         throw new Problem("too_large", `Preferences may have ${PREFERENCES_BYTES_MAX} bytes.`);
       requireRow((await queries.updatePreferences(database, userId, preferences)) || undefined, "user");
       return preferences;
-    },
-
-    /** All that is stored of the user, as pieces of one JSON document. @throws Problem `not_found`. */
-    async exportUser(userId: string): Promise<AsyncGenerator<string>> {
-      return createExport(database, await getUser(userId));
     },
   };
 }

@@ -1,6 +1,6 @@
-const PASSWORD = "correct horse battery staple";
+export const PASSWORD = "correct horse battery staple";
 
-export type BenchAccount = { userId: string; token: string; createConversation(): Promise<string> };
+export type BenchAccount = { userId: string; email: string; token: string; createConversation(): Promise<string> };
 
 /** A new user of Parley, by its REST API. */
 export async function register(url: string): Promise<BenchAccount> {
@@ -18,6 +18,7 @@ export async function register(url: string): Promise<BenchAccount> {
   const token = String(access_token);
   return {
     userId: (user as { id: string }).id,
+    email,
     token,
 
     /** In which no model answers. */

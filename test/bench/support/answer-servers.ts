@@ -20,6 +20,7 @@ export function startParleyWith(options: { databaseUrl: string; provider: Server
     COMPATIBLE_BASE_URL: `${options.provider.url}/v1`,
     AI_MODELS: options.models.map((model) => `compatible/${model}`).join(","),
     LOG_LEVEL: "warn",
+    RATE_LIMIT_ENABLED: "false",
   };
   return start([executable], environment, "/readyz", environment.DATA_DIR);
 }

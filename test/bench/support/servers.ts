@@ -27,13 +27,20 @@ export async function startParley(options: {
   dataDir?: string;
   /** To start it as another user, say. */
   command?: string[];
+  /** Further settings. Limits are off: a load is a flood. */
+  environment?: Record<string, string>;
 }): Promise<Server> {
   if (!existsSync(executable)) throw new Error(`${executable} is missing; \`make build\` makes it.`);
   const dataDir = options.dataDir ?? createTemporaryFolder();
   const { databaseUrl } = options;
   return start({
     command: options.command ?? [executable],
-    environment: { DATA_DIR: dataDir, ...(databaseUrl && { DATABASE_URL: databaseUrl }) },
+    environment: {
+      DATA_DIR: dataDir,
+      RATE_LIMIT_ENABLED: "false",
+      ...(databaseUrl && { DATABASE_URL: databaseUrl }),
+      ...options.environment,
+    },
     readyPath: "/readyz",
     cwd: dataDir,
   });
@@ -44,6 +51,22 @@ export const startSocketIo = (databaseUrl: string, poolSize: number): Promise<Se
   start({
     command: ["node", join(peers, "socket-io-pg.mjs")],
     environment: { DATABASE_URL: databaseUrl, POOL_SIZE: String(poolSize), NODE_ENV: "production" },
+    readyPath: "/ready",
+  });
+
+/** Starts a bare `Bun.serve` that reads a user's preferences from Parley's own table. */
+export const startBarePostgres = (options: {
+  databaseUrl: string;
+  poolSize: number;
+  userId: string;
+}): Promise<Server> =>
+  start({
+    command: [process.execPath, join(peers, "bare-postgres.ts")],
+    environment: {
+      DATABASE_URL: options.databaseUrl,
+      POOL_SIZE: String(options.poolSize),
+      USER_ID: options.userId,
+    },
     readyPath: "/ready",
   });
 

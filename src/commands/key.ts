@@ -1,0 +1,106 @@
+import { Value } from "@sinclair/typebox/value";
+import { migrate } from "../db/migrate.ts";
+import { scopes as knownScopes, type Scope } from "../http/scopes.ts";
+import { createLog } from "../lib/log.ts";
+import { Problem } from "../lib/problem.ts";
+import { CreateApiKey } from "../modules/api-keys/model.ts";
+import { createApiKeyService } from "../modules/api-keys/service.ts";
+import { createAuditService } from "../modules/audit/service.ts";
+import { parseEmail } from "../modules/users/service.ts";
+import { type Command, CommandError, exitCodes, parseOptions, UsageError } from "./command.ts";
+import { loadConfigFrom } from "./load-config.ts";
+import { useDatabase } from "./use-database.ts";
+
+const hint = "`parley key --help` shows how.";
+
+export const keyCommand: Command = {
+  name: "key",
+  summary: "create an API key (key create --name N --scopes a,b)",
+  help: `Usage: parley key create --name N --scopes a,b [--email E] [--expires-at T] [--service]
+
+Creates an API key and prints it, once. It may be run beside a running server.
+
+  --name N        what the key is for
+  --scopes a,b    what it may do, comma-separated:
+${wrap(knownScopes)}
+  --email E       whose key it is; absent: the first administrator's
+  --expires-at T  when it ends, like 2030-01-31T00:00:00Z; absent: never
+  --service       it may act for users who are no administrators (X-On-Behalf-Of)`,
+
+  async run([action, ...args], environment) {
+    if (action !== "create")
+      throw new UsageError(action ? `\`parley key\` cannot "${action}"; ${hint}` : `Say what to do; ${hint}`);
+    const options = parseOptions("key create", args, {
+      name: { type: "string" },
+      scopes: { type: "string" },
+      email: { type: "string" },
+      "expires-at": { type: "string" },
+      service: { type: "boolean" },
+    });
+    if (options.name === undefined || options.scopes === undefined)
+      throw new UsageError(`Give --name and --scopes; ${hint}`);
+    const input = readInput({ ...options, name: options.name, scopes: options.scopes });
+    const emailKey = options.email === undefined ? null : readEmail(options.email);
+    const config = loadConfigFrom(environment);
+    const log = createLog("silent", config.LOG_FORMAT);
+    await useDatabase(config, log, async (database) => {
+      await migrate(database, log);
+      const apiKeys = createApiKeyService({ database, audit: createAuditService(), log, onKeysEnded: () => {} });
+      const { key } = await apiKeys.createForOperator(emailKey, input).catch((error) => explain(error, options.email));
+      console.log(key);
+    });
+    return exitCodes.success;
+  },
+};
+
+type Options = { name: string; scopes: string; "expires-at"?: string; service?: boolean };
+
+/** The options as a request would bring them, checked by the same schema. @throws UsageError. */
+function readInput({ name, scopes, service = false, ...options }: Options): CreateApiKey {
+  const named = scopes
+    .split(",")
+    .map((scope) => scope.trim())
+    .filter((scope) => scope !== "");
+  const unknown = named.find((scope) => !knownScopes.some((known) => known === scope));
+  if (unknown !== undefined) throw new UsageError(`--scopes: there is no scope "${unknown}"; ${hint}`);
+  if (named.length === 0) throw new UsageError(`--scopes: name at least one; ${hint}`);
+  const expiresAt = options["expires-at"];
+  const input = {
+    name,
+    scopes: [...new Set(named)] as Scope[],
+    service,
+    ...(expiresAt !== undefined && { expires_at: expiresAt }),
+  };
+  const fault = Value.Errors(CreateApiKey, input).First();
+  if (fault) throw new UsageError(`${optionOf(fault.path)}: the value does not have the expected form; ${hint}`);
+  return input;
+}
+
+function readEmail(email: string): string {
+  try {
+    return parseEmail(email).key;
+  } catch (error) {
+    return explain(error, email);
+  }
+}
+
+function explain(error: unknown, email: string | undefined): never {
+  if (!(error instanceof Problem)) throw error;
+  const [field] = error.errors ?? [];
+  if (field) throw new UsageError(`${optionOf(field.pointer.slice(1))}: ${field.detail}`);
+  if (error.code !== "not_found") throw new CommandError(error.message);
+  throw new CommandError(
+    email === undefined
+      ? "There is no administrator whose key it could be; make one with `parley admin create --email E --password P`."
+      : `There is no user ${email}; let them register, or name another one.`,
+  );
+}
+
+/** `/expires_at` as it is written on the command line. */
+const optionOf = (path: string): string => `--${path.split("/")[1]?.replaceAll("_", "-") ?? ""}`;
+
+function wrap(names: readonly string[]): string {
+  const lines: string[] = [];
+  for (let from = 0; from < names.length; from += 4) lines.push(names.slice(from, from + 4).join(" "));
+  return lines.map((line) => `                  ${line}`).join("\n");
+}

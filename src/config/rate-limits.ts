@@ -1,0 +1,60 @@
+import { Type } from "@sinclair/typebox";
+import { OneOf } from "../lib/schema.ts";
+
+const COUNT_MAX = 1_000_000_000;
+
+const count = (defaultCount: number, description: string) =>
+  Type.Integer({ default: defaultCount, minimum: 1, maximum: COUNT_MAX, description });
+const countOrOff = (defaultCount: number, description: string) =>
+  Type.Integer({ default: defaultCount, minimum: 0, maximum: COUNT_MAX, description: `${description} 0: no limit.` });
+
+/** How much a caller may do; docs/limits.md says why each number is what it is. */
+export const rateLimitSettings = {
+  RATE_LIMIT_ENABLED: OneOf(["true", "false"], {
+    default: "true",
+    description: "`false` turns all limits of this table off, those of logins too.",
+  }),
+  RATE_LIMIT_ADDRESS_PER_10S: count(
+    10_000,
+    "Requests of one client address (IPv6: one /64) to `/api`, `/v1` and `/realtime` in 10 seconds, before anybody is asked who they are.",
+  ),
+  RATE_LIMIT_ADDRESS_PER_MINUTE: count(30_000, "The same in a minute."),
+  RATE_LIMIT_AUTH_PER_10S: count(200, "Registrations and logins of one client address in 10 seconds."),
+  RATE_LIMIT_AUTH_PER_MINUTE: count(600, "The same in a minute."),
+  RATE_LIMIT_RENEW_PER_10S: count(1_000, "Refreshes, logouts and tickets of one client address in 10 seconds."),
+  RATE_LIMIT_RENEW_PER_MINUTE: count(3_000, "The same in a minute."),
+  RATE_LIMIT_READ_PER_10S: count(2_000, "Reading requests of one user, and of one API key, in 10 seconds."),
+  RATE_LIMIT_READ_PER_MINUTE: count(8_000, "The same in a minute."),
+  RATE_LIMIT_WRITE_PER_10S: count(2_000, "Changing requests of one user, and of one API key, in 10 seconds."),
+  RATE_LIMIT_WRITE_PER_MINUTE: count(8_000, "The same in a minute."),
+  RATE_LIMIT_AI_PER_10S: count(
+    500,
+    "Answers of models that one user, and one API key, may ask for in 10 seconds, by whatever way.",
+  ),
+  RATE_LIMIT_AI_PER_MINUTE: count(2_000, "The same in a minute."),
+  RATE_LIMIT_SOCKET_FRAMES_PER_10S: count(
+    5_000,
+    "Frames on one WebSocket in 10 seconds; `typing` counts as a tenth of one.",
+  ),
+  RATE_LIMIT_SOCKET_FRAMES_PER_MINUTE: count(20_000, "The same in a minute."),
+  RATE_LIMIT_USER_FRAMES_PER_10S: count(
+    20_000,
+    "Frames on all WebSockets of one user, on this instance, in 10 seconds.",
+  ),
+  RATE_LIMIT_USER_FRAMES_PER_MINUTE: count(60_000, "The same in a minute."),
+  RATE_LIMIT_LOGIN_FAILURES: count(
+    5,
+    "Wrong passwords in a row for one account from one client address; each further one has to wait twice as long, from 1 second to 15 minutes.",
+  ),
+  RATE_LIMIT_LOGIN_FAILURES_PER_ACCOUNT: count(
+    100,
+    "Wrong passwords for one account within 15 minutes, from wherever; then all wait, but for addresses that it was used from lately.",
+  ),
+  RATE_LIMIT_LOGIN_FAILURES_PER_ADDRESS: count(
+    300,
+    "Wrong passwords from one client address within 15 minutes, for whatever accounts; then all from there wait.",
+  ),
+  RATE_LIMIT_GENERATIONS_PER_USER: countOrOff(250, "Answers of models that one user may have in progress."),
+  RATE_LIMIT_SOCKETS_PER_USER: countOrOff(1_000, "WebSockets of one user that may be open on this instance."),
+  RATE_LIMIT_FEEDS_PER_USER: countOrOff(200, "Live feeds (SSE) of one user that may be open on this instance."),
+};

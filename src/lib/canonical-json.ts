@@ -1,0 +1,12 @@
+/** A value as JSON with sorted keys: the same for the same content, in whatever order a client wrote it. */
+export function formatCanonicalJson(value: unknown): string {
+  return JSON.stringify(value ?? null, (_key, part: unknown) => (isPlainObject(part) ? sortKeys(part) : part));
+}
+
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function sortKeys(value: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
+}

@@ -1,0 +1,41 @@
+import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto";
+
+const KEY_BYTES = 32;
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const CIPHER = "aes-256-gcm";
+
+/** A key for one purpose out of the server's secret (HKDF with SHA-256, RFC 5869). */
+export function deriveKey(secret: string, purpose: string): Buffer {
+  return Buffer.from(hkdfSync("sha256", secret, "", `parley ${purpose}`, KEY_BYTES));
+}
+
+/**
+ * Seals bytes so that the database, its backups and its readers do not see them: AES-256-GCM, as nonce, ciphertext, tag.
+ * `context` is what they belong to; sealed bytes that were put elsewhere do not open.
+ */
+export function createSeal(key: Uint8Array) {
+  return {
+    seal(plain: Uint8Array, context: Uint8Array): Buffer {
+      const nonce = randomBytes(NONCE_BYTES);
+      const cipher = createCipheriv(CIPHER, key, nonce).setAAD(context);
+      return Buffer.concat([nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
+    },
+
+    /** Null when it was sealed with another key or for another context, or was changed since. */
+    open(sealed: Uint8Array, context: Uint8Array): Buffer | null {
+      if (sealed.length < NONCE_BYTES + TAG_BYTES) return null;
+      const nonce = sealed.subarray(0, NONCE_BYTES);
+      const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES })
+        .setAAD(context)
+        .setAuthTag(sealed.subarray(-TAG_BYTES));
+      try {
+        return Buffer.concat([decipher.update(sealed.subarray(NONCE_BYTES, -TAG_BYTES)), decipher.final()]);
+      } catch {
+        return null;
+      }
+    },
+  };
+}
+
+export type Seal = ReturnType<typeof createSeal>;

@@ -1,0 +1,37 @@
+/**
+ * What stands for a client's address where it is counted. Of IPv6 that is the /64: whoever has one address there has all
+ * 2^64 of them (RFC 6177, RFC 7421).
+ * @param address as `readClientAddress` gives it.
+ */
+export function createAddressKey(address: string): string {
+  if (!address.includes(":")) return address;
+  const groups = expand(address);
+  const mapped = findMappedAddress(groups);
+  return mapped ?? `${groups.slice(0, 4).join(":")}::/64`;
+}
+
+/** The eight groups as numbers, whichever way they were written. */
+function expand(address: string): string[] {
+  const [left = "", right] = address.split("::");
+  const head = splitGroups(left);
+  const tail = right === undefined ? [] : splitGroups(right);
+  const zeros = Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => "0");
+  return [...head, ...(right === undefined ? [] : zeros), ...tail];
+}
+
+function splitGroups(text: string): string[] {
+  if (text === "") return [];
+  return text.split(":").flatMap((group) => {
+    if (!group.includes(".")) return [Number.parseInt(group, 16).toString(16)];
+    // The last 32 bits may be written as IPv4.
+    const [a = 0, b = 0, c = 0, d = 0] = group.split(".").map(Number);
+    return [(a * 256 + b).toString(16), (c * 256 + d).toString(16)];
+  });
+}
+
+/** An IPv4 client on an IPv6 socket (`::ffff:0:0/96`) is that client. */
+function findMappedAddress(groups: string[]): string | null {
+  if (groups.slice(0, 5).some((group) => group !== "0") || groups[5] !== "ffff") return null;
+  const [high = 0, low = 0] = groups.slice(6).map((group) => Number.parseInt(group, 16));
+  return [high >> 8, high & 255, low >> 8, low & 255].join(".");
+}

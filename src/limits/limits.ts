@@ -1,0 +1,175 @@
+import type { Config } from "../config.ts";
+import type { Log } from "../lib/log.ts";
+import type { Metrics } from "../lib/metrics.ts";
+import { createAddressKey } from "./address-key.ts";
+import { type AnswerLimit, createAnswerLimit } from "./answer-limit.ts";
+import { createFrameLimit, type FrameLimit, openFrameLimit } from "./frame-limit.ts";
+import { createLimiter, type Limiter, type Verdict } from "./limiter.ts";
+import { createLoginGuard, type LoginGuard, openLoginGuard } from "./login-guard.ts";
+import { connectRedis, type RedisLink } from "./redis.ts";
+import { createRefusal } from "./refusal.ts";
+import { Slots } from "./slots.ts";
+
+/** What is counted for a client address. */
+export type AddressClass = "address" | "auth" | "renew";
+/** What is counted for a user, and for an API key. */
+export type CallerClass = "read" | "write" | "ai";
+/** What a route can belong to. */
+export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
+
+/** Whose use it is, as far as it matters here: a user, by a session or by an API key (which has scopes). */
+export type Subject = { user: { id: string }; credentialId: string; scopes: object | null };
+
+/** What a use that was allowed leaves; null where limits are turned off, or nothing is known to count by. */
+export type Outcome = Verdict | null;
+
+export type Limits = {
+  /** @throws Problem `rate_limited`. */
+  countAddress(limit: AddressClass, ipAddress: string | null): Outcome | Promise<Outcome>;
+  /** @throws Problem `rate_limited`. */
+  countCaller(limit: CallerClass, subject: Subject): Outcome | Promise<Outcome>;
+  /** Stores a message that a model will answer. @throws Problem `rate_limited`, and what `store` throws. */
+  storeAnswered<T>(subject: Subject, store: () => Promise<T>): Promise<T>;
+  /**
+   * Before a message is stored that a model might answer; call `countAnswer` once it does. Of what runs at once more than
+   * the limit may slip through. As a rule there is nothing to wait for. @throws Problem `rate_limited`.
+   */
+  checkAnswered(subject: Subject): Promise<void> | undefined;
+  countAnswer(subject: Subject): void;
+  /** How many answers may be in progress; the rate is counted apart. */
+  answers: Pick<AnswerLimit, "store" | "hold">;
+  frames: FrameLimit;
+  sockets: Slots;
+  feeds: Slots;
+  logins: LoginGuard;
+  /** Null without REDIS_URL. */
+  redis: RedisLink | null;
+  /** Whether every use is counted in this process, so that no answer has to be waited for. */
+  isLocal: boolean;
+};
+
+type Dependencies = {
+  config: Config;
+  log: Log;
+  metrics: Metrics;
+  /** Answers of a user that are stored and have not ended. */
+  countStored(userId: string): Promise<number>;
+};
+
+const named: Record<AddressClass | CallerClass, string> = {
+  address: "requests from this address",
+  auth: "logins and registrations from this address",
+  renew: "requests for tokens from this address",
+  read: "reading requests",
+  write: "changing requests",
+  ai: "requests for answers of models",
+};
+
+/** All limits of this instance: the one place where settings become rates. */
+export function createLimits({ config, log, metrics, countStored }: Dependencies): Limits {
+  const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, log);
+  const isEnabled = config.RATE_LIMIT_ENABLED === "true";
+  const slots = (limit: string, placesMax: number, what: string) =>
+    new Slots({ placesMax: isEnabled ? placesMax : 0, what, onRefused: () => metrics.rateLimited.inc({ limit }) });
+  const sockets = slots("sockets", config.RATE_LIMIT_SOCKETS_PER_USER, "sockets open here");
+  const feeds = slots("feeds", config.RATE_LIMIT_FEEDS_PER_USER, "live feeds open here");
+  const answers = createAnswerLimit({
+    answersMax: isEnabled ? config.RATE_LIMIT_GENERATIONS_PER_USER : 0,
+    countStored,
+    onRefused: () => metrics.rateLimited.inc({ limit: "generations" }),
+  });
+  const common = { answers, sockets, feeds, redis };
+  if (!isEnabled)
+    return {
+      ...common,
+      countAddress: () => null,
+      countCaller: () => null,
+      storeAnswered: (_subject, store) => store(),
+      checkAnswered: () => undefined,
+      countAnswer: () => {},
+      frames: openFrameLimit,
+      logins: openLoginGuard,
+      isLocal: true,
+    };
+
+  const rate = (name: RateName) => ({
+    burst: config[`RATE_LIMIT_${name}_PER_10S`],
+    sustained: config[`RATE_LIMIT_${name}_PER_MINUTE`],
+  });
+  const limiter = (name: RateName) => createLimiter({ name: name.toLowerCase(), rate: rate(name), redis });
+  const limiters: Record<AddressClass | CallerClass, Limiter> = {
+    address: limiter("ADDRESS"),
+    auth: limiter("AUTH"),
+    renew: limiter("RENEW"),
+    read: limiter("READ"),
+    write: limiter("WRITE"),
+    ai: limiter("AI"),
+  };
+
+  function check(limit: AddressClass | CallerClass, verdict: Verdict): Verdict {
+    if (verdict.isAllowed) return verdict;
+    metrics.rateLimited.inc({ limit });
+    throw createRefusal(verdict, named[limit]);
+  }
+
+  function count(limit: AddressClass | CallerClass, key: string): Verdict | Promise<Verdict> {
+    const verdict = limiters[limit].consume(key);
+    return verdict instanceof Promise ? verdict.then((later) => check(limit, later)) : check(limit, verdict);
+  }
+
+  /** A key counts for itself and for the user it acts for; told is the one that has less left. */
+  async function countBoth(limit: CallerClass, userKey: string, keyKey: string): Promise<Verdict> {
+    const ofUser = await count(limit, userKey);
+    const ofKey = await count(limit, keyKey);
+    return ofKey.remaining < ofUser.remaining ? ofKey : ofUser;
+  }
+
+  function countCaller(limit: CallerClass, { user, credentialId, scopes }: Subject): Verdict | Promise<Verdict> {
+    const userKey = `u:${user.id}`;
+    return scopes === null ? count(limit, userKey) : countBoth(limit, userKey, `k:${credentialId}`);
+  }
+
+  async function checkLater({ user }: Subject, peeked: Promise<Verdict>): Promise<void> {
+    check("ai", await peeked);
+    await answers.check(user.id);
+  }
+
+  return {
+    ...common,
+    countAddress: (limit, ipAddress) => (ipAddress === null ? null : count(limit, createAddressKey(ipAddress))),
+    countCaller,
+    async storeAnswered(subject, store) {
+      const counted = countCaller("ai", subject);
+      if (counted instanceof Promise) await counted;
+      return answers.store(subject.user.id, store);
+    },
+    checkAnswered(subject) {
+      const peeked = limiters.ai.peek(`u:${subject.user.id}`);
+      if (peeked instanceof Promise) return checkLater(subject, peeked);
+      check("ai", peeked);
+      return answers.check(subject.user.id);
+    },
+    countAnswer(subject) {
+      answers.count(subject.user.id);
+      // It was stored already; what this says is for the next one.
+      const { user, credentialId, scopes } = subject;
+      for (const key of [`u:${user.id}`, ...(scopes === null ? [] : [`k:${credentialId}`])])
+        Promise.resolve(limiters.ai.consume(key)).catch((error) =>
+          log.error({ err: error }, "an answer is not counted"),
+        );
+    },
+    frames: createFrameLimit({ socket: rate("SOCKET_FRAMES"), user: rate("USER_FRAMES") }),
+    logins: createLoginGuard({
+      failures: {
+        account_and_address: config.RATE_LIMIT_LOGIN_FAILURES,
+        account: config.RATE_LIMIT_LOGIN_FAILURES_PER_ACCOUNT,
+        address: config.RATE_LIMIT_LOGIN_FAILURES_PER_ADDRESS,
+      },
+      redis,
+      onRefused: () => metrics.rateLimited.inc({ limit: "login" }),
+    }),
+    isLocal: redis === null,
+  };
+}
+
+type RateName = "ADDRESS" | "AUTH" | "RENEW" | "READ" | "WRITE" | "AI" | "SOCKET_FRAMES" | "USER_FRAMES";

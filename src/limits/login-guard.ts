@@ -1,0 +1,136 @@
+import { createHash } from "node:crypto";
+import { type RateLimiterLike, RateLimiterRedis } from "rate-limiter-flexible";
+import { Problem } from "../lib/problem.ts";
+import { createAddressKey } from "./address-key.ts";
+import { MemoryWindow } from "./memory-window.ts";
+import type { RedisLink } from "./redis.ts";
+
+/** The first wait; each further failure doubles it. */
+export const FIRST_WAIT_S = 1;
+export const WAIT_S_MAX = 15 * 60;
+/** Failures of one account from one address are remembered for so long after the first of them, or until a success. */
+const REMEMBERED_S = 60 * 60;
+/** And those of an account from wherever, and of an address for whatever accounts. */
+const WIDE_REMEMBERED_S = 15 * 60;
+/** From where an account was used in this time, others cannot lock it. */
+const KNOWN_S = 24 * 60 * 60;
+
+/** What may fail so often before there are waits: an account from one address, an account, an address. */
+export type LoginScope = "account_and_address" | "account" | "address";
+export type LoginFailures = Record<LoginScope, number>;
+
+/** A lock that was just set, for the audit record. */
+export type LoginLock = { scope: LoginScope; waitS: number };
+
+type Options = { failures: LoginFailures; redis: RedisLink | null; onRefused(): void };
+
+export type LoginAttempt = {
+  /** The password was wrong. @returns locks that are new by this. @throws Problem `rate_limited`, see `begin`. */
+  fail(): Promise<LoginLock[]>;
+  /** The password was right. @throws Problem `rate_limited` when a lock was set while it was checked. */
+  succeed(): Promise<void>;
+};
+
+export type LoginGuard = {
+  /**
+   * Before a password is looked at.
+   * @param account what names the account, whether there is one or not: the same words for both, after the same time.
+   * @throws Problem `rate_limited` while a lock is on, also for the right password.
+   */
+  begin(account: string, ipAddress: string | null): Promise<LoginAttempt>;
+};
+
+/** For where limits are turned off. */
+export const openLoginGuard: LoginGuard = {
+  begin: async () => ({ fail: async () => [], succeed: async () => {} }),
+};
+
+/**
+ * Slows down whoever guesses passwords. Failures are counted, and not attempts: any number of logins with the right
+ * password may run at once. Of guesses that run at once, those after the last free one are answered like all that come too
+ * early, right or wrong, so that nothing is learned from them.
+ */
+export function createLoginGuard({ failures, redis, onRefused }: Options): LoginGuard {
+  const createScope = (scope: LoginScope, durationS: number): Scope => ({
+    scope,
+    failuresMax: failures[scope],
+    counts: createWindow(`login:${scope}:failures`, durationS, redis),
+    locks: createWindow(`login:${scope}:lock`, WAIT_S_MAX, redis),
+  });
+  const narrow = createScope("account_and_address", REMEMBERED_S);
+  const account = createScope("account", WIDE_REMEMBERED_S);
+  const address = createScope("address", WIDE_REMEMBERED_S);
+  const known = createWindow("login:known", KNOWN_S, redis);
+
+  /**
+   * @param begun what had failed when the attempt began: who was overtaken by the failure that set a lock is refused even
+   * when that lock has ended by now. @returns what has failed so far, in the order of `places`.
+   */
+  async function requireUnlocked(places: Place[], begun?: number[]): Promise<number[]> {
+    const states = await Promise.all(places.map(look));
+    const waits = states.map(({ waitMs, failed, failuresMax }, index) => {
+      const isOvertaken = begun !== undefined && failed > (begun[index] ?? 0) && failed >= failuresMax;
+      return isOvertaken ? Math.max(waitMs, FIRST_WAIT_S * 1_000) : waitMs;
+    });
+    const waitMs = Math.max(...waits);
+    if (waitMs === 0) return states.map(({ failed }) => failed);
+    onRefused();
+    throw new Problem("rate_limited", "Too many logins have failed; wait before the next one.", {
+      retryAfterMs: waitMs,
+    });
+  }
+
+  return {
+    async begin(name, ipAddress) {
+      const accountKey = createHash("sha256").update(name).digest("base64url");
+      const addressKey = ipAddress === null ? "none" : createAddressKey(ipAddress);
+      const pairKey = `${accountKey}:${addressKey}`;
+      const isKnown = (await known.get(pairKey)) !== null;
+      const places: Place[] = [{ scope: narrow, key: pairKey }];
+      if (!isKnown) places.push({ scope: account, key: accountKey });
+      if (ipAddress !== null) places.push({ scope: address, key: addressKey });
+      const begun = await requireUnlocked(places);
+      return {
+        async fail() {
+          await requireUnlocked(places, begun);
+          const locks = await Promise.all(places.map(countFailure));
+          return locks.filter((lock) => lock !== null);
+        },
+        async succeed() {
+          await requireUnlocked(places, begun);
+          await Promise.all([narrow.counts.delete(pairKey), known.set(pairKey, 1, KNOWN_S)]);
+        },
+      };
+    },
+  };
+}
+
+type Scope = { scope: LoginScope; failuresMax: number; counts: RateLimiterLike; locks: RateLimiterLike };
+type Place = { scope: Scope; key: string };
+
+async function look({ scope, key }: Place) {
+  const [lock, count] = await Promise.all([scope.locks.get(key), scope.counts.get(key)]);
+  return { waitMs: lock?.msBeforeNext ?? 0, failed: count?.consumedPoints ?? 0, failuresMax: scope.failuresMax };
+}
+
+async function countFailure({ scope, key }: Place): Promise<LoginLock | null> {
+  const { consumedPoints } = await scope.counts.penalty(key);
+  const beyond = consumedPoints - scope.failuresMax;
+  if (beyond < 0) return null;
+  const waitS = Math.min(FIRST_WAIT_S * 2 ** beyond, WAIT_S_MAX);
+  await scope.locks.block(key, waitS);
+  return { scope: scope.scope, waitS };
+}
+
+function createWindow(name: string, duration: number, redis: RedisLink | null): RateLimiterLike {
+  const memory = new MemoryWindow({ points: 1, durationS: duration });
+  if (redis === null) return memory;
+  return new RateLimiterRedis({
+    storeClient: redis.client,
+    keyPrefix: `parley:limit:${name}`,
+    points: 1,
+    duration,
+    insuranceLimiter: memory,
+    rejectIfRedisNotReady: true,
+  });
+}

@@ -1,0 +1,36 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { PageQuery } from "../../http/pagination.ts";
+import { Closed, Text } from "../../lib/schema.ts";
+import { CurrentPassword, DisplayNameInput, EmailInput, NewPassword, UserRole } from "../users/model.ts";
+
+/** UTF-16 units of what is searched for. */
+export const SEARCH_CHARS_MAX = 254;
+/** The name of a user who is gone, where a name has to stand. */
+export const DELETED_NAME = "Deleted user";
+
+export const UserListQuery = Type.Object({
+  ...PageQuery,
+  q: Type.Optional(
+    Text({ maxLength: SEARCH_CHARS_MAX, description: "Any part of an e-mail address or a name, in any case." }),
+  ),
+});
+
+export const UserCreation = Closed({
+  email: EmailInput,
+  password: NewPassword,
+  display_name: Type.Optional(DisplayNameInput),
+  role: Type.Optional(UserRole),
+});
+export type UserCreation = Static<typeof UserCreation>;
+
+export const UserChange = Closed({
+  role: Type.Optional(UserRole),
+  disabled: Type.Optional(
+    Type.Boolean({ description: "`true` ends all sessions of the user; nobody logs in as them any more." }),
+  ),
+  display_name: Type.Optional(DisplayNameInput),
+});
+export type UserChange = Static<typeof UserChange>;
+
+/** The password of the one who deletes their account; without it the session alone is trusted. */
+export const PasswordProof = Closed({ password: CurrentPassword });

@@ -1,0 +1,116 @@
+import type { Database } from "../../db/client.ts";
+import type { Caller, RequestOrigin } from "../../http/authenticate.ts";
+import { BoundedMap } from "../../lib/bounded-map.ts";
+import type { Log } from "../../lib/log.ts";
+import { Problem } from "../../lib/problem.ts";
+import { isUuid } from "../../lib/schema.ts";
+import { createShortCache } from "../../lib/short-cache.ts";
+import type { AuditService } from "../audit/service.ts";
+import { hashKey, isKey, KEY_PREFIX } from "./key-format.ts";
+import { ACTED_FOR_EVERY_MS, KEY_CACHE_MS, KEYS_CACHED_MAX, LAST_USED_EVERY_MS } from "./limits.ts";
+import * as queries from "./queries.ts";
+
+type Dependencies = { database: Database; audit: AuditService; log: Log };
+
+/** Finds out who calls with a key: its owner, or the user whom it acts for. */
+export function createKeyCallers({ database, audit, log }: Dependencies) {
+  const cached = { keptMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
+  const keys = createShortCache((hash) => queries.findKnownKey(database, { hash }), cached);
+  const targets = createShortCache((userId) => queries.findTarget(database, userId), cached);
+  const isUseDue = createPace(LAST_USED_EVERY_MS);
+  const isRecordDue = createPace(ACTED_FOR_EVERY_MS);
+
+  /** Nobody waits for these two, and a request does not fail by them. */
+  function touch(keyId: string): void {
+    if (isUseDue(keyId))
+      queries.touchKey(database, keyId).catch((err) => log.warn({ err }, "the use of a key was not noted"));
+  }
+  function recordActing(key: queries.KnownKey, userId: string, ipAddress: string | null): void {
+    if (!isRecordDue(nameHolder({ keyId: key.id, userId }))) return;
+    const target = { type: "user", id: userId } as const;
+    audit
+      .record(database, {
+        action: "api_key.acted_for",
+        actorId: key.owner.id,
+        credentialId: key.id,
+        target,
+        ipAddress,
+      })
+      .catch((err) => log.error({ err, key_id: key.id, user_id: userId }, "that a key acted for a user was not noted"));
+  }
+
+  /** @throws Problem `forbidden`, the same whether the user exists or not. */
+  async function findUser(key: queries.KnownKey, { onBehalfOf, ipAddress }: RequestOrigin): Promise<Caller["user"]> {
+    if (onBehalfOf === null) return key.owner;
+    const mayAct = key.is_service && key.owner.role === "admin" && isUuid(onBehalfOf);
+    const user = mayAct ? await targets.find(onBehalfOf.toLowerCase()) : undefined;
+    if (!user) throw new Problem("forbidden", "The API key may not act for this user.");
+    recordActing(key, user.id, ipAddress);
+    return user;
+  }
+
+  async function open(key: queries.KnownKey | undefined, origin: RequestOrigin): Promise<Caller | null> {
+    // It may have expired since it was looked up.
+    const expiresAtMs = key?.expires_at?.getTime() ?? Number.POSITIVE_INFINITY;
+    if (!key || expiresAtMs <= Date.now()) return null;
+    const user = await findUser(key, origin);
+    touch(key.id);
+    return { user, credentialId: key.id, scopes: new Set(key.scopes), expiresAtMs, ipAddress: origin.ipAddress };
+  }
+
+  return {
+    /** Whether a credential claims to be a key; `findCaller` tells whether it is one. */
+    claimsKey: (token: string): boolean => token.startsWith(KEY_PREFIX),
+
+    /**
+     * Who calls with this key; null when it is none, or none any more. What has not even the checksum of a key is not
+     * looked up.
+     * @throws Problem `forbidden` when it may not act for the user whom the request names.
+     */
+    async findCaller(key: string, origin: RequestOrigin): Promise<Caller | null> {
+      return isKey(key) ? open(await keys.find(hashKey(key)), origin) : null;
+    },
+
+    /** Who calls with what stands for a key and a user: a ticket. @throws Problem `forbidden`. */
+    async findHolder({ keyId, userId }: queries.KeyHolder, ipAddress: string | null): Promise<Caller | null> {
+      const key = await queries.findKnownKey(database, { id: keyId });
+      return open(key, { ipAddress, onBehalfOf: userId === key?.owner.id ? null : userId });
+    },
+
+    /** A key was deleted here: it counts at once. */
+    forgetKey: (hash: string): void => keys.forget([hash]),
+
+    /** A user was changed here in what concerns keys (role, disabled, gone): it counts at once. */
+    forgetUsers(): void {
+      keys.forgetAll();
+      targets.forgetAll();
+    },
+
+    /**
+     * Of those who hold connections by keys, the ones whom these no longer let in: the key was deleted, the user or the
+     * owner is disabled or gone, or the key may no longer act for the user. By whichever instance, or the command line.
+     */
+    async findEnded(callers: readonly Caller[]): Promise<Set<Caller>> {
+      if (callers.length === 0) return new Set();
+      const byHolder = Map.groupBy(callers, (caller) => nameHolder(mapToHolder(caller)));
+      const holders = [...byHolder.values()].flatMap(([caller]) => (caller ? [mapToHolder(caller)] : []));
+      const ended = await queries.listEndedHolders(database, holders);
+      return new Set(ended.flatMap((holder) => byHolder.get(nameHolder(holder)) ?? []));
+    },
+  };
+}
+
+const mapToHolder = ({ credentialId, user }: Caller): queries.KeyHolder => ({ keyId: credentialId, userId: user.id });
+const nameHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId} ${userId}`;
+
+/** Says of each name at most once in `everyMs` that it is its turn. */
+function createPace(everyMs: number): (name: string) => boolean {
+  const lastAtMs = new BoundedMap<string, number>(KEYS_CACHED_MAX);
+  return (name) => {
+    const nowMs = performance.now();
+    const atMs = lastAtMs.get(name);
+    if (atMs !== undefined && nowMs - atMs < everyMs) return false;
+    lastAtMs.set(name, nowMs);
+    return true;
+  };
+}

@@ -1,0 +1,155 @@
+import type { Sql } from "../../db/client.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import type { Scope } from "../../http/scopes.ts";
+import { EXPIRED_KEY_KEPT_S, EXPIRED_KEYS_BATCH, LAST_USED_EVERY_MS } from "./limits.ts";
+import type { ApiKey } from "./model.ts";
+
+type User = Caller["user"];
+
+export type ApiKeyRow = {
+  id: string;
+  name: string;
+  prefix: string;
+  last_four: string;
+  scopes: Scope[];
+  is_service: boolean;
+  expires_at: Date | null;
+  last_used_at: Date | null;
+  created_at: Date;
+};
+
+const columns = (sql: Sql) => sql`
+  k.id, k.name, k.prefix, k.last_four, k.scopes, k.is_service, k.expires_at, k.last_used_at, k.created_at`;
+
+export function mapToApiKey({ is_service, expires_at, last_used_at, created_at, ...row }: ApiKeyRow): ApiKey {
+  return {
+    ...row,
+    service: is_service,
+    expires_at: expires_at?.toISOString() ?? null,
+    last_used_at: last_used_at?.toISOString() ?? null,
+    created_at: created_at.toISOString(),
+  };
+}
+
+/** A key that is good now, with its owner. */
+export type KnownKey = { id: string; scopes: Scope[]; is_service: boolean; expires_at: Date | null; owner: User };
+
+type KnownRow = Omit<KnownKey, "owner"> & { user_id: string } & Omit<User, "id">;
+
+/** Neither expired nor of a disabled user; found by what it hashes to (hex), or by its id. */
+export async function findKnownKey(sql: Sql, by: { hash: string } | { id: string }): Promise<KnownKey | undefined> {
+  const condition = "hash" in by ? sql`k.hash = decode(${by.hash}, 'hex')` : sql`k.id = ${by.id}`;
+  const [row] = await sql<KnownRow[]>`
+    select k.id, k.scopes, k.is_service, k.expires_at,
+      u.id as user_id, u.email, u.display_name, u.role, u.created_at
+    from api_keys k join users u on u.id = k.user_id
+    where ${condition} and u.disabled_at is null and (k.expires_at is null or k.expires_at > now())`;
+  if (!row) return undefined;
+  const { id, scopes, is_service, expires_at, user_id, ...user } = row;
+  return { id, scopes, is_service, expires_at, owner: { id: user_id, ...user } };
+}
+
+/** A user whom service keys may act for: enabled, and no administrator. */
+export async function findTarget(sql: Sql, userId: string): Promise<User | undefined> {
+  const [row] = await sql<User[]>`
+    select id, email, display_name, role, created_at from users
+    where id = ${userId} and disabled_at is null and role <> 'admin'`;
+  return row;
+}
+
+/** A key, and the user for whom somebody acts with it. */
+export type KeyHolder = { keyId: string; userId: string };
+
+/** Of those who hold connections, whom their key no longer lets in; that it has expired is known without asking. */
+export async function listEndedHolders(sql: Sql, holders: readonly KeyHolder[]): Promise<KeyHolder[]> {
+  return await sql<KeyHolder[]>`
+    select h.key_id as "keyId", h.user_id as "userId"
+    from unnest(${holders.map(({ keyId }) => keyId)}::uuid[], ${holders.map(({ userId }) => userId)}::uuid[])
+      as h (key_id, user_id)
+    where not exists (
+      select 1 from api_keys k join users o on o.id = k.user_id join users u on u.id = h.user_id
+      where k.id = h.key_id and o.disabled_at is null and u.disabled_at is null
+        and (u.id = o.id or (k.is_service and o.role = 'admin' and u.role <> 'admin')))`;
+}
+
+export type Owner = { id: string; email: string; role: "user" | "admin"; is_disabled: boolean; keys: number };
+
+/**
+ * The owner of a new key, with the number of their keys; until the transaction ends nobody else makes one for them, and
+ * their role stays.
+ */
+export async function lockOwner(sql: Sql, userId: string): Promise<Owner | undefined> {
+  await sql`select 1 from users where id = ${userId} for no key update`;
+  const [row] = await sql<Owner[]>`
+    select u.id, u.email, u.role, u.disabled_at is not null as is_disabled,
+      (select count(*)::int from api_keys k where k.user_id = u.id) as keys
+    from users u where u.id = ${userId}`;
+  return row;
+}
+
+/** The user with this address, or the first administrator. */
+export async function findOwnerId(sql: Sql, emailKey: string | null): Promise<string | undefined> {
+  const [row] = await (emailKey === null
+    ? sql<{ id: string }[]>`
+        select id from users where role = 'admin' and disabled_at is null order by created_at, id limit 1`
+    : sql<{ id: string }[]>`select id from users where email_key = ${emailKey}`);
+  return row?.id;
+}
+
+type NewKey = {
+  id: string;
+  userId: string;
+  name: string;
+  hash: string;
+  prefix: string;
+  lastFour: string;
+  scopes: readonly Scope[];
+  isService: boolean;
+  expiresAt: Date | null;
+};
+
+export async function insertKey(sql: Sql, key: NewKey): Promise<ApiKeyRow> {
+  const [row] = await sql<ApiKeyRow[]>`
+    insert into api_keys as k (id, user_id, name, hash, prefix, last_four, scopes, is_service, expires_at)
+    values (${key.id}, ${key.userId}, ${key.name}, decode(${key.hash}, 'hex'), ${key.prefix}, ${key.lastFour},
+      ${[...key.scopes]}::text[], ${key.isService}, ${key.expiresAt})
+    returning ${columns(sql)}`;
+  if (!row) throw new Error("An insert returns its row.");
+  return row;
+}
+
+/** A key of this user; undefined for everyone else's. */
+export async function findKey(sql: Sql, id: string, userId: string): Promise<ApiKeyRow | undefined> {
+  const [row] = await sql<ApiKeyRow[]>`
+    select ${columns(sql)} from api_keys k where k.id = ${id} and k.user_id = ${userId}`;
+  return row;
+}
+
+/** Newest first. `beforeId` is the last one seen. */
+export async function listKeys(sql: Sql, userId: string, beforeId: string | null, limit: number): Promise<ApiKeyRow[]> {
+  const before = beforeId === null ? sql`` : sql`and k.id < ${beforeId}`;
+  return await sql<ApiKeyRow[]>`
+    select ${columns(sql)} from api_keys k where k.user_id = ${userId} ${before} order by k.id desc limit ${limit}`;
+}
+
+/** @returns what it hashed to; undefined when the user has no such key. */
+export async function deleteKey(sql: Sql, id: string, userId: string): Promise<string | undefined> {
+  const [row] = await sql<{ hash: string }[]>`
+    delete from api_keys where id = ${id} and user_id = ${userId} returning encode(hash, 'hex') as hash`;
+  return row?.hash;
+}
+
+/** Skips what another instance has just written. */
+export async function touchKey(sql: Sql, id: string): Promise<void> {
+  await sql`
+    update api_keys set last_used_at = now() where id = ${id}
+      and (last_used_at is null or last_used_at < now() - ${LAST_USED_EVERY_MS} * interval '1 ms')`;
+}
+
+export async function deleteExpiredKeys(sql: Sql): Promise<number> {
+  const { count } = await sql`
+    delete from api_keys where id in (
+      select id from api_keys where expires_at < now() - make_interval(secs => ${EXPIRED_KEY_KEPT_S}::float8)
+      limit ${EXPIRED_KEYS_BATCH} for update skip locked)`;
+  return count;
+}

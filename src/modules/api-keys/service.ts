@@ -1,0 +1,138 @@
+import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import { requireScope, type Scope } from "../../http/scopes.ts";
+import { createId } from "../../lib/id.ts";
+import type { Log } from "../../lib/log.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { AuditService } from "../audit/service.ts";
+import { createKeyCallers } from "./callers.ts";
+import { createKey, hashKey, showEnds } from "./key-format.ts";
+import { KEYS_PER_USER_MAX } from "./limits.ts";
+import type { ApiKey, CreateApiKey, CreatedApiKey } from "./model.ts";
+import * as queries from "./queries.ts";
+
+export { mapToApiKey } from "./queries.ts";
+
+type Dependencies = {
+  database: Database;
+  audit: AuditService;
+  log: Log;
+  /** Keys were deleted here, after the commit: whatever is connected with them has to go. */
+  onKeysEnded(keyIds: string[]): void;
+};
+
+/** Keys with which programs call for their owner, or for users whom they may act for. */
+export function createApiKeyService({ database, audit, log, onKeysEnded }: Dependencies) {
+  const callers = createKeyCallers({ database, audit, log });
+
+  /** @param by whose doing it is; null: the operator's, on the command line. */
+  async function create(sql: Sql, ownerId: string, input: CreateApiKey, by: Caller | null): Promise<CreatedApiKey> {
+    const name = parseName(input.name);
+    const expiresAt = parseExpiry(input.expires_at ?? null);
+    const scopes = [...new Set(input.scopes)];
+    const isService = input.service ?? false;
+    const owner = requireRow(await queries.lockOwner(sql, ownerId), "user");
+    if (owner.is_disabled) throw new Problem("forbidden", "A disabled user cannot have keys.");
+    if (owner.role !== "admin") checkOrdinary(scopes, isService);
+    if (owner.keys >= KEYS_PER_USER_MAX)
+      throw new Problem("conflict", `A user may have ${KEYS_PER_USER_MAX} keys; delete one that is no longer used.`);
+    const key = createKey();
+    const id = createId();
+    const ends = showEnds(key);
+    const row = await queries.insertKey(sql, {
+      ...{ id, userId: ownerId, name, scopes, isService, expiresAt },
+      ...{ hash: hashKey(key), ...ends },
+    });
+    await audit.record(sql, {
+      action: "api_key.created",
+      actorId: by?.user.id ?? null,
+      credentialId: by?.credentialId ?? null,
+      target: { type: "api_key", id },
+      ipAddress: by?.ipAddress ?? null,
+      details: { owner_id: ownerId, scopes: scopes.join(" "), service: isService },
+    });
+    return { ...queries.mapToApiKey(row), key };
+  }
+
+  async function get(caller: Caller, id: string): Promise<ApiKey> {
+    return queries.mapToApiKey(requireRow(await queries.findKey(database, id, caller.user.id), "API key"));
+  }
+
+  return {
+    ...callers,
+
+    /** For its owner. @throws Problem `not_found`. */
+    get,
+
+    /**
+     * For every user, for themselves; a key makes only keys that reach no further than it does, and none for users whom
+     * it acts for. Scope `admin` and service keys are for administrators.
+     * @throws Problem `invalid`, `forbidden`, `conflict` (too many).
+     */
+    async create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey> {
+      for (const scope of input.scopes) requireScope(caller.scopes, scope);
+      if (caller.scopes !== null) await get(caller, caller.credentialId).catch(explainActing);
+      return withTransaction(database, (sql) => create(sql, caller.user.id, input, caller));
+    },
+
+    /**
+     * For the command line.
+     * @param emailKey whose key it becomes; null: the first administrator's.
+     * @throws Problem `not_found` (no such user, or no administrator), `invalid`, `forbidden`, `conflict`.
+     */
+    async createForOperator(emailKey: string | null, input: CreateApiKey): Promise<CreatedApiKey> {
+      return withTransaction(database, async (sql) => {
+        const ownerId = requireRow(await queries.findOwnerId(sql, emailKey), "user");
+        return create(sql, ownerId, input, null);
+      });
+    },
+
+    /** The caller's own, newest first, with one more that tells there is more. */
+    list(caller: Caller, beforeId: string | null, limit: number): Promise<queries.ApiKeyRow[]> {
+      return queries.listKeys(database, caller.user.id, beforeId, limit + 1);
+    },
+
+    /** For its owner: it is no longer good, and what is connected with it ends. @throws Problem `not_found`. */
+    async remove(caller: Caller, id: string): Promise<void> {
+      const hash = await withTransaction(database, async (sql) => {
+        const hash = requireRow(await queries.deleteKey(sql, id, caller.user.id), "API key");
+        const { user, credentialId, ipAddress } = caller;
+        const target = { type: "api_key", id } as const;
+        await audit.record(sql, { action: "api_key.deleted", actorId: user.id, credentialId, target, ipAddress });
+        return hash;
+      });
+      callers.forgetKey(hash);
+      onKeysEnded([id]);
+    },
+
+    /** For the job runner, now and then: deletes what expired long ago. */
+    sweep: (): Promise<number> => queries.deleteExpiredKeys(database),
+  };
+}
+
+export type ApiKeyService = ReturnType<typeof createApiKeyService>;
+
+function checkOrdinary(scopes: readonly Scope[], isService: boolean): void {
+  if (scopes.includes("admin")) throw new Problem("forbidden", "Only administrators have keys with the scope admin.");
+  if (isService) throw new Problem("forbidden", "Only administrators have service keys.");
+}
+
+function explainActing(error: unknown): never {
+  if (!(error instanceof Problem)) throw error;
+  throw new Problem("forbidden", "A key may not make keys for a user whom it acts for.");
+}
+
+function refuse(field: string, detail: string): never {
+  throw new Problem("invalid", `#/${field}: ${detail}`, { errors: [{ pointer: `#/${field}`, detail }] });
+}
+
+function parseName(input: string): string {
+  const name = input.trim();
+  return name === "" ? refuse("name", "Expected more than blanks.") : name;
+}
+
+function parseExpiry(input: string | null): Date | null {
+  if (input === null) return null;
+  const at = new Date(input);
+  return at.getTime() > Date.now() ? at : refuse("expires_at", "Expected a time in the future.");
+}

@@ -1,0 +1,98 @@
+import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
+import { createId } from "../../../lib/id.ts";
+import { Problem } from "../../../lib/problem.ts";
+import type { AuditAction } from "../../audit/model.ts";
+import type { AuditService } from "../../audit/service.ts";
+import type { User } from "../../users/model.ts";
+import type { UserService } from "../../users/service.ts";
+import * as queries from "./queries.ts";
+import type { IssuerClaims } from "./tokens.ts";
+
+type AccountsDependencies = {
+  database: Database;
+  users: UserService;
+  audit: AuditService;
+  issuer: string;
+  /** Whether somebody who is seen for the first time gets an account. */
+  isProvisioning: boolean;
+};
+
+/** Another request made the same account; what this one has done so far must go. */
+class Outrun extends Error {}
+
+/** Which accounts belong to the people of the issuer. */
+export function createIssuerAccounts({ database, users, audit, issuer, isProvisioning }: AccountsDependencies) {
+  async function provision(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+    const user = await createUser(sql, claims);
+    // The address belongs to somebody: to this very person, if another request was faster.
+    const userId = user?.id ?? (await queries.findIdentityUser(sql, { issuer, subject: claims.subject }));
+    if (userId === undefined)
+      throw new Problem(
+        "conflict",
+        "An account with this e-mail address exists. Log in with its password, then link it by POST /api/v1/me/identities.",
+      );
+    if (!user) return userId;
+    const identity = { id: createId(), issuer, subject: claims.subject, userId };
+    if (!(await queries.insertIdentity(sql, identity))) throw new Outrun();
+    const record = (action: AuditAction) =>
+      audit.record(sql, {
+        action,
+        actorId: userId,
+        credentialId: null,
+        target: { type: "user", id: userId },
+        ipAddress,
+        details: { issuer },
+      });
+    await record("user.registered");
+    await record("user.identity_linked");
+    return userId;
+  }
+
+  async function createUser(sql: Sql, { email, name }: IssuerClaims): Promise<User | null> {
+    try {
+      return await users.createPasswordless(sql, { email: email ?? "", name });
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== "invalid") throw error;
+      // Not a fault of the request, whose only input was a good token.
+      throw new Problem("forbidden", "The e-mail address that the issuer names is none that an account can have.");
+    }
+  }
+
+  function requireProvisionable({ email, isEmailUnproven }: IssuerClaims): void {
+    if (!isProvisioning)
+      throw new Problem(
+        "registration_closed",
+        "Nobody here is linked to this identity. Ask for an account, then link it.",
+      );
+    if (email === null)
+      throw new Problem("forbidden", "The token names no e-mail address; ask the issuer for the scope `email`.");
+    if (isEmailUnproven) throw new Problem("forbidden", "The issuer has not verified this e-mail address yet.");
+  }
+
+  return {
+    /**
+     * Whose token it is. Somebody who is seen for the first time gets an account, once, however many requests come at
+     * once. An account that has the address already is never taken over (docs/decisions/0041).
+     * @throws Problem `unauthorized` (a token that was ended), `registration_closed`, `forbidden` (no usable address),
+     * `conflict` (the address is taken).
+     */
+    async findOrCreate(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+      const find = () => queries.findIdentityUser(database, { issuer, subject: claims.subject });
+      const known = await find();
+      if (known !== undefined) return known;
+      // Of an account that was deleted, the tokens are still about: they must not make another one.
+      if (await queries.isTokenEnded(database, claims.tokenKey))
+        throw new Problem("unauthorized", "A session of this token has been ended; get a new token from the issuer.");
+      requireProvisionable(claims);
+      try {
+        return await withTransaction(database, (sql) => provision(sql, claims, ipAddress));
+      } catch (error) {
+        const winner = error instanceof Outrun ? await find() : undefined;
+        if (winner === undefined) throw error;
+        return winner;
+      }
+    },
+  };
+}
+
+export type IssuerAccounts = ReturnType<typeof createIssuerAccounts>;

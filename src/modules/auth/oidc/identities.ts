@@ -1,0 +1,76 @@
+import { type Database, withTransaction } from "../../../db/client.ts";
+import type { Caller } from "../../../http/authenticate.ts";
+import { createId } from "../../../lib/id.ts";
+import { Problem } from "../../../lib/problem.ts";
+import type { AuditAction } from "../../audit/model.ts";
+import type { AuditService } from "../../audit/service.ts";
+import type { UserService } from "../../users/service.ts";
+import type { PasswordChecks } from "../password-checks.ts";
+import { IDENTITIES_PER_USER_MAX } from "./limits.ts";
+import type { Identity } from "./model.ts";
+import * as queries from "./queries.ts";
+
+type IdentitiesDependencies = {
+  database: Database;
+  users: UserService;
+  audit: AuditService;
+  passwordChecks: PasswordChecks;
+};
+
+/** As whom a user is known to issuers, and how they change that themselves. */
+export function createIdentities({ database, users, audit, passwordChecks }: IdentitiesDependencies) {
+  const createEntry = (action: AuditAction, { user, credentialId, ipAddress }: Caller, issuer: string) => {
+    const target = { type: "user", id: user.id } as const;
+    return { action, actorId: user.id, credentialId, target, ipAddress, details: { issuer } };
+  };
+
+  return {
+    /** The caller's own. */
+    async list(caller: Caller): Promise<Identity[]> {
+      return (await queries.listIdentities(database, caller.user.id)).map(mapRowToIdentity);
+    },
+
+    /**
+     * Links somebody of the issuer to the caller's account. The password is asked for, since whoever is linked can log in
+     * for ever: a stolen session must not suffice.
+     * @throws Problem `forbidden` (wrong password, or none), `conflict` (of another account, or too many).
+     */
+    async link(caller: Caller, { issuer, subject }: { issuer: string; subject: string }, password: string) {
+      const passwordHash = await passwordChecks.prove(caller, password);
+      return withTransaction(database, async (sql) => {
+        await users.lockUser(sql, caller.user.id, passwordHash);
+        const mine = await queries.listIdentities(sql, caller.user.id);
+        const known = mine.find((row) => row.issuer === issuer && row.subject === subject);
+        if (known) return mapRowToIdentity(known);
+        if (mine.length >= IDENTITIES_PER_USER_MAX)
+          throw new Problem("conflict", `An account may have ${IDENTITIES_PER_USER_MAX} identities.`);
+        const row = await queries.insertIdentity(sql, { id: createId(), issuer, subject, userId: caller.user.id });
+        if (!row) throw new Problem("conflict", "This identity is linked to another account.");
+        await audit.record(sql, createEntry("user.identity_linked", caller, issuer));
+        return mapRowToIdentity(row);
+      });
+    },
+
+    /**
+     * Takes one of the caller's own identities away, and ends what is open by tokens of an issuer.
+     * @returns the sessions that were ended; announce them. @throws Problem `not_found`, `conflict` (the only way in).
+     */
+    async unlink(caller: Caller, identityId: string): Promise<string[]> {
+      return withTransaction(database, async (sql) => {
+        await users.lockUser(sql, caller.user.id, undefined);
+        const mine = await queries.listIdentities(sql, caller.user.id);
+        const row = mine.find(({ id }) => id === identityId.toLowerCase());
+        if (!row) throw new Problem("not_found", "There is no such identity.");
+        if (mine.length === 1 && !(await users.hasPassword(sql, caller.user.id)))
+          throw new Problem("conflict", "This account has no password, so its only identity must stay.");
+        await queries.deleteIdentity(sql, row.id, caller.user.id);
+        await audit.record(sql, createEntry("user.identity_unlinked", caller, row.issuer));
+        return queries.endIssuerSessions(sql, caller.user.id);
+      });
+    },
+  };
+}
+
+function mapRowToIdentity({ created_at, ...row }: queries.IdentityRow): Identity {
+  return { ...row, created_at: created_at.toISOString() };
+}

@@ -1,0 +1,49 @@
+import { ISSUER_ANSWER_BYTES_MAX } from "./limits.ts";
+
+export type KeySourceOptions = { issuer: string; jwksUrl: string | undefined };
+
+/**
+ * Reads the key set of an issuer: from `jwksUrl`, or from where its discovery document says (OpenID Connect Discovery
+ * 1.0, section 4). The document is read each time, so that an issuer may move its keys. Redirects are not followed, and
+ * no more than ISSUER_ANSWER_BYTES_MAX are read. @throws Error that says what is wrong with the answer, for the log.
+ */
+export function createKeySource({ issuer, jwksUrl }: KeySourceOptions) {
+  return async (signal: AbortSignal): Promise<unknown> => readJson(jwksUrl ?? (await discover(issuer, signal)), signal);
+}
+
+export type KeySource = ReturnType<typeof createKeySource>;
+
+async function discover(issuer: string, signal: AbortSignal): Promise<string> {
+  const address = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
+  const document = (await readJson(address, signal)) as Record<string, unknown> | null;
+  // Section 4.3: otherwise one issuer could speak for another one.
+  if (document?.issuer !== issuer) throw new Error(`${address} is not the document of the issuer ${issuer}`);
+  const keys = document.jwks_uri;
+  if (typeof keys !== "string" || !URL.canParse(keys)) throw new Error(`${address} names no jwks_uri`);
+  const { protocol } = new URL(keys);
+  if (protocol !== "https:" && protocol !== new URL(issuer).protocol)
+    throw new Error(`${address} names a jwks_uri that is less safe than the issuer`);
+  return keys;
+}
+
+async function readJson(address: string, signal: AbortSignal): Promise<unknown> {
+  const response = await fetch(address, { redirect: "manual", headers: { accept: "application/json" }, signal });
+  if (response.status !== 200) {
+    await response.body?.cancel();
+    throw new Error(`${address} answered ${response.status}`);
+  }
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.byteLength;
+    // Leaving the loop cancels the body.
+    if (bytes > ISSUER_ANSWER_BYTES_MAX)
+      throw new Error(`${address} answered more than ${ISSUER_ANSWER_BYTES_MAX} bytes`);
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString());
+  } catch {
+    throw new Error(`${address} did not answer JSON`);
+  }
+}

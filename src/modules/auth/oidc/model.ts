@@ -1,0 +1,23 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { Closed, Text, Timestamp, Uuid } from "../../../lib/schema.ts";
+import { CurrentPassword } from "../../users/model.ts";
+import { ISSUER_TOKEN_CHARS_MAX } from "./limits.ts";
+
+const IssuerToken = Text({
+  minLength: 1,
+  maxLength: ISSUER_TOKEN_CHARS_MAX,
+  description: "A JWT of the issuer that was made for this Parley: an ID token, or an access token.",
+});
+
+export const IssuerLogin = Closed({ token: IssuerToken });
+
+export const IdentityLink = Closed({ token: IssuerToken, password: CurrentPassword });
+
+/** A user as the issuer knows them. */
+export const Identity = Type.Object({
+  id: Uuid(),
+  issuer: Type.String(),
+  subject: Type.String({ description: "The `sub` of the issuer's tokens." }),
+  created_at: Timestamp(),
+});
+export type Identity = Static<typeof Identity>;

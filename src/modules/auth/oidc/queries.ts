@@ -1,0 +1,78 @@
+import type { Sql } from "../../../db/client.ts";
+
+export type IdentityRow = { id: string; issuer: string; subject: string; created_at: Date };
+type Subject = { issuer: string; subject: string };
+
+export async function findIdentityUser(sql: Sql, { issuer, subject }: Subject): Promise<string | undefined> {
+  const [row] = await sql<{ user_id: string }[]>`
+    select user_id from identities where issuer = ${issuer} and subject = ${subject}`;
+  return row?.user_id;
+}
+
+/** Waits for others who are about to insert the same. @returns undefined when it is there already. */
+export async function insertIdentity(
+  sql: Sql,
+  { id, issuer, subject, userId }: Subject & { id: string; userId: string },
+): Promise<IdentityRow | undefined> {
+  const [row] = await sql<IdentityRow[]>`
+    insert into identities (id, issuer, subject, user_id) values (${id}, ${issuer}, ${subject}, ${userId})
+    on conflict (issuer, subject) do nothing returning id, issuer, subject, created_at`;
+  return row;
+}
+
+/** The identities of a user, oldest first; there are few. */
+export async function listIdentities(sql: Sql, userId: string): Promise<IdentityRow[]> {
+  return await sql<IdentityRow[]>`
+    select id, issuer, subject, created_at from identities where user_id = ${userId} order by created_at, id`;
+}
+
+export async function deleteIdentity(sql: Sql, id: string, userId: string): Promise<boolean> {
+  const { count } = await sql`delete from identities where id = ${id} and user_id = ${userId}`;
+  return count > 0;
+}
+
+/** The session of a token that is used by itself, whether it is live or not. */
+export async function findTokenSession(sql: Sql, tokenKey: Uint8Array): Promise<string | undefined> {
+  const [row] = await sql<{ id: string }[]>`
+    select id from sessions where token_key = ${tokenKey} and refresh_key is null`;
+  return row?.id;
+}
+
+/** Whether a session that was opened with this token has been ended before its time. */
+export async function isTokenEnded(sql: Sql, tokenKey: Uint8Array): Promise<boolean> {
+  const rows = await sql`select 1 from sessions where token_key = ${tokenKey} and revoked_at is not null limit 1`;
+  return rows.length > 0;
+}
+
+type NewTokenSession = {
+  id: string;
+  userId: string;
+  tokenKey: Uint8Array;
+  expiresAtMs: number;
+  ipAddress: string | null;
+};
+
+/**
+ * @returns false when the user is disabled or gone, when a session that was opened with this token has been ended, or
+ * when the token has its session already. Waits for a change of the user that is under way.
+ */
+export async function insertTokenSession(sql: Sql, session: NewTokenSession): Promise<boolean> {
+  const { id, userId, tokenKey, ipAddress } = session;
+  const expiresAt = new Date(session.expiresAtMs);
+  const { count } = await sql`
+    insert into sessions (id, user_id, token_key, token_expires_at, expires_at, ip_address)
+    select ${id}::uuid, u.id, ${tokenKey}::bytea, ${expiresAt}::timestamptz, ${expiresAt}::timestamptz, ${ipAddress}::text
+    from users u where u.id = ${userId} and u.disabled_at is null
+      and not exists (select 1 from sessions e where e.token_key = ${tokenKey} and e.revoked_at is not null)
+    for share of u
+    on conflict (token_key) where refresh_key is null do nothing`;
+  return count > 0;
+}
+
+/** Ends what a user has open by tokens of an issuer. @returns the ids of the sessions. */
+export async function endIssuerSessions(sql: Sql, userId: string): Promise<string[]> {
+  const rows = await sql<{ id: string }[]>`
+    update sessions set revoked_at = now(), revoked_reason = 'ended'
+    where user_id = ${userId} and token_key is not null and revoked_at is null and expires_at > now() returning id`;
+  return rows.map(({ id }) => id);
+}

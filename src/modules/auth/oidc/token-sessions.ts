@@ -1,0 +1,60 @@
+import { type Database, withTransaction } from "../../../db/client.ts";
+import { BoundedMap } from "../../../lib/bounded-map.ts";
+import { createId } from "../../../lib/id.ts";
+import { Problem } from "../../../lib/problem.ts";
+import type { AuditService } from "../../audit/service.ts";
+import { IDENTITIES_CACHED_MAX } from "../limits.ts";
+import type { IssuerAccounts } from "./accounts.ts";
+import * as queries from "./queries.ts";
+import type { IssuerClaims } from "./tokens.ts";
+
+type TokenSessionsDependencies = {
+  database: Database;
+  audit: AuditService;
+  issuer: string;
+  accounts: IssuerAccounts;
+};
+
+/**
+ * The sessions of tokens that are used by themselves: one for each token, from its first use until it expires. Which
+ * session a token has never changes, so it is remembered; whether that one still lives is for the caller to look at.
+ */
+export function createTokenSessions({ database, audit, issuer, accounts }: TokenSessionsDependencies) {
+  const known = new BoundedMap<string, Promise<string>>(IDENTITIES_CACHED_MAX);
+
+  async function open(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+    const { tokenKey, expiresAtMs } = claims;
+    const found = await queries.findTokenSession(database, tokenKey);
+    if (found !== undefined) return found;
+    const userId = await accounts.findOrCreate(claims, ipAddress);
+    const id = createId();
+    const isOpen = await withTransaction(database, async (sql) => {
+      if (!(await queries.insertTokenSession(sql, { id, userId, tokenKey, expiresAtMs, ipAddress }))) return false;
+      const target = { type: "user", id: userId } as const;
+      const entry = { action: "user.logged_in", actorId: userId, credentialId: id, target, ipAddress } as const;
+      await audit.record(sql, { ...entry, details: { issuer } });
+      return true;
+    });
+    // Another request was faster, or it may not be.
+    const sessionId = isOpen ? id : await queries.findTokenSession(database, tokenKey);
+    if (sessionId === undefined) throw new Problem("unauthorized", "The credential is not valid, or no longer.");
+    return sessionId;
+  }
+
+  return {
+    /** @throws Problem `unauthorized` (ended, or a disabled user), and what `findOrCreate` throws. */
+    find(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+      const key = claims.tokenKey.toString("base64");
+      const session = known.get(key);
+      if (session) return session;
+      const opened = open(claims, ipAddress);
+      known.set(key, opened);
+      opened.catch(() => {
+        if (known.get(key) === opened) known.delete(key);
+      });
+      return opened;
+    },
+  };
+}
+
+export type TokenSessions = ReturnType<typeof createTokenSessions>;

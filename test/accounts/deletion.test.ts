@@ -1,0 +1,266 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { type Account, TEST_PASSWORD } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+import { type Administration, type AuditEvent, logIn, type Page, startAdministration } from "./start-administration.ts";
+
+let parley: Administration;
+let admin: Rest;
+beforeAll(async () => {
+  parley = await startAdministration();
+  admin = parley.admin;
+});
+afterAll(() => parley.stop());
+
+const register = (mark = "somebody") => parley.createNamed(`Ada ${mark}`, mark);
+const restOf = (account: Account) => createRest(parley, account);
+type Member = { user_id: string; display_name: string; role: string };
+type Event = { type: string; seq: number; data: Record<string, unknown> };
+
+/** Who is in a conversation, as somebody sees it. */
+const membersOf = async (rest: Rest, id: string) =>
+  (await rest.get<Page<Member>>(`/conversations/${id}/members`)).body.data.map(({ user_id, role }) => ({
+    user_id,
+    role,
+  }));
+const eventsOf = async (rest: Rest, id: string) =>
+  (await rest.get<Page<Event>>(`/conversations/${id}/events?after_seq=0`)).body.data;
+
+async function remove(account: Account, by: "self" | "administrator"): Promise<void> {
+  const { status } =
+    by === "self"
+      ? await restOf(account).ask("DELETE", "/me", { password: TEST_PASSWORD })
+      : await admin.ask("DELETE", `/users/${account.user.id}`);
+  expect(status).toBe(204);
+}
+
+/** Every row of every table, as text. */
+async function dumpDatabase(): Promise<string> {
+  const sql = parley.database;
+  const tables = await sql<{ name: string }[]>`
+    select quote_ident(tablename) as name from pg_tables where schemaname = 'public'`;
+  const texts = await Promise.all(
+    tables.map(({ name }) => sql.unsafe(`select coalesce(string_agg(t::text, '\n'), '') as text from ${name} t`)),
+  );
+  return texts.map(([row]) => String(row?.text)).join("\n");
+}
+
+describe.each(["self", "administrator"] as const)("deleting a user, asked by %s", (by) => {
+  test("leaves nothing that names them, anywhere in the database", async () => {
+    const mark = `unmistakable${by}`;
+    const gone = await register(mark);
+    const friend = await parley.register();
+    const rest = restOf(gone);
+    const { id: shared } = await createConversation(parley, friend, [gone]);
+    const { id: left } = await createConversation(parley, friend, [gone]);
+    await createConversation(parley, gone, [], { title: `diary ${mark}` });
+    await rest.ask("POST", `/conversations/${shared}/messages`, { content: "hello all" });
+    await rest.ask("DELETE", `/conversations/${left}/members/${gone.user.id}`);
+    await rest.ask("PUT", "/me/preferences", { city: `city ${mark}` });
+    await rest.ask("POST", "/prompts", { name: "p", template: `prompt ${mark}` });
+    await rest.ask("POST", "/api-keys", { name: `key ${mark}`, scopes: ["messages:read"] });
+    await logIn(parley, gone.user.email);
+    await parley.fetch("/api/v1/auth/login", { json: { email: gone.user.email, password: "wrong one" } });
+    expect((await dumpDatabase()).split(mark).length).toBeGreaterThan(8);
+
+    await remove(gone, by);
+    const dump = await dumpDatabase();
+    expect(dump.split("\n").filter((row) => row.includes(mark))).toEqual([]);
+    expect(dump.includes("hello all")).toBe(true);
+    const addresses = await parley.database`
+      select action from audit_events where ip_address is not null
+        and (actor_id = ${gone.user.id} or (actor_id is null and target_id = ${gone.user.id}))`;
+    expect([...addresses]).toEqual([]);
+    const [entry] = (await admin.get<Page<AuditEvent>>(`/audit?target_id=${gone.user.id}`)).body.data;
+    const isOwn = by === "self";
+    expect(entry).toMatchObject({
+      action: "user.deleted",
+      actor_id: isOwn ? gone.user.id : admin.id,
+      ip_address: isOwn ? null : "127.0.0.1",
+    });
+    expect((await admin.refused("GET", `/users/${gone.user.id}`)).status).toBe(404);
+    // The address is free again, and leads to somebody else.
+    expect((await parley.register(gone.user.email)).user.id).not.toBe(gone.user.id);
+  });
+
+  test("their messages stay for the others, without an author", async () => {
+    const gone = await register();
+    const friend = await parley.register();
+    const { id } = await createConversation(parley, friend, [gone]);
+    const { body } = await restOf(gone).ask<{ message: { id: string } }>("POST", `/conversations/${id}/messages`, {
+      content: "what I said",
+    });
+    await remove(gone, by);
+    const { body: message } = await restOf(friend).get(`/conversations/${id}/messages/${body.message.id}`);
+    expect(message).toMatchObject({ content: "what I said", author: null, role: "user", status: "complete" });
+    expect((await eventsOf(restOf(friend), id)).map(({ type }) => type)).toEqual([
+      "member.added",
+      "message.created",
+      "member.removed",
+    ]);
+  });
+
+  test("the others are told at once, by an event with the next number", async () => {
+    const gone = await register();
+    const friend = await parley.register();
+    const { id } = await createConversation(parley, friend, [gone]);
+    const socket = await openSocket(parley.url, { token: friend.access_token });
+    const { last_seq } = await socket.ask({ type: "subscribe", conversation_id: id });
+    await remove(gone, by);
+    const event = await socket.waitFor(({ type }) => type === "member.removed");
+    expect(event).toMatchObject({
+      seq: Number(last_seq) + 1,
+      data: { user_id: gone.user.id, display_name: "Deleted user", role: "member" },
+    });
+    expect((await eventsOf(restOf(friend), id)).at(-1)).toEqual(event as unknown as Event);
+    await restOf(friend).ask("POST", `/conversations/${id}/messages`, { content: "next" });
+    expect(await socket.waitFor(({ type }) => type === "message.created")).toMatchObject({ seq: Number(last_seq) + 2 });
+    await socket.close();
+  });
+});
+
+describe("a conversation that loses its only owner", () => {
+  test("gets its longest-standing member, who is told so; not a viewer, not somebody disabled", async () => {
+    const gone = await register();
+    const [disabled, viewer, oldest, youngest] = [
+      await parley.register(),
+      await parley.register(),
+      await parley.register(),
+      await parley.register(),
+    ];
+    const { id } = await createConversation(parley, gone, [disabled]);
+    const add = (account: Account, role: string) =>
+      restOf(gone).ask("POST", `/conversations/${id}/members`, { user_id: account.user.id, role });
+    await add(viewer, "viewer");
+    await add(oldest, "member");
+    await add(youngest, "member");
+    await admin.ask("PATCH", `/users/${disabled.user.id}`, { disabled: true });
+    const socket = await openSocket(parley.url, { token: oldest.access_token });
+    const { last_seq } = await socket.ask({ type: "subscribe", conversation_id: id });
+    await remove(gone, "self");
+    const removed = await socket.waitFor(({ type }) => type === "member.removed");
+    const raised = socket.list("member.added").at(-1);
+    expect(raised).toMatchObject({
+      seq: Number(last_seq) + 1,
+      data: { user_id: oldest.user.id, display_name: "Somebody", role: "owner", last_read_seq: 0 },
+    });
+    expect(removed.seq).toBe(Number(last_seq) + 2);
+    const rest = restOf(oldest);
+    const { body } = await rest.get<Page<Member>>(`/conversations/${id}/members`);
+    // What the event said is what is stored.
+    expect(body.data.find(({ user_id }) => user_id === oldest.user.id)).toEqual(raised?.data as unknown as Member);
+    expect((await rest.ask("PATCH", `/conversations/${id}`, { title: "Mine now" })).status).toBe(200);
+    expect((await restOf(youngest).ask("PATCH", `/conversations/${id}`, { title: "Mine" })).status).toBe(403);
+    await socket.close();
+  });
+
+  test("gets a viewer when there is nobody else; with another owner, nobody is raised", async () => {
+    const gone = await register();
+    const [viewer, owner, member] = [await parley.register(), await parley.register(), await parley.register()];
+    const { id } = await createConversation(parley, gone);
+    await restOf(gone).ask("POST", `/conversations/${id}/members`, { user_id: viewer.user.id, role: "viewer" });
+    const { id: other } = await createConversation(parley, gone, [member]);
+    await restOf(gone).ask("POST", `/conversations/${other}/members`, { user_id: owner.user.id, role: "owner" });
+    await remove(gone, "administrator");
+    expect(await membersOf(restOf(viewer), id)).toEqual([{ user_id: viewer.user.id, role: "owner" }]);
+    expect((await membersOf(restOf(member), other)).map(({ role }) => role).sort()).toEqual(["member", "owner"]);
+  });
+});
+
+test("conversations of the user alone go with all their messages; those of others stay untouched", async () => {
+  const gone = await register();
+  const outsider = await parley.register();
+  const { id } = await createConversation(parley, gone);
+  const { id: kept } = await createConversation(parley, outsider);
+  for (const [account, conversation] of [
+    [gone, id],
+    [outsider, kept],
+  ] as const)
+    await restOf(account).ask("POST", `/conversations/${conversation}/messages`, { content: "text" });
+  // More than one step takes away.
+  await parley.database`
+    insert into messages (id, conversation_id, seq, role, author_id, content)
+    select gen_random_uuid(), ${id}, n, 'user', ${gone.user.id}, 'm' from generate_series(10, 11000) n`;
+  await remove(gone, "self");
+  const rows = await parley.database`
+    select conversation_id from messages where conversation_id in (${id}, ${kept})
+    union all select id from conversations where id in (${id}, ${kept})`;
+  expect(rows.map(({ conversation_id }) => conversation_id)).toEqual([kept, kept]);
+  expect((await restOf(outsider).get(`/conversations/${kept}`)).body).toMatchObject({ last_seq: 1 });
+});
+
+test("their prompts go; conversations that used them have none", async () => {
+  const gone = await register();
+  const friend = await parley.register();
+  const { body: prompt } = await restOf(gone).ask<{ id: string }>("POST", "/prompts", {
+    name: "p",
+    template: "be brief",
+  });
+  const { id } = await createConversation(parley, gone, [friend], { prompt_id: prompt.id });
+  expect((await restOf(friend).get(`/conversations/${id}`)).body).toMatchObject({ prompt_id: prompt.id });
+  await remove(gone, "self");
+  expect((await restOf(friend).get(`/conversations/${id}`)).body).toMatchObject({ prompt_id: null, role: "owner" });
+  expect(await parley.database`select 1 from prompts where id = ${prompt.id}`).toHaveLength(0);
+});
+
+test("an answer that is being written for them is stopped; the conversation goes on", async () => {
+  const gone = await register();
+  const friend = await parley.register();
+  const { id } = await createConversation(parley, friend, [gone]);
+  const [messageId, generationId, ownId, ownGenerationId] = [createId(), createId(), createId(), createId()];
+  const { id: own } = await createConversation(parley, gone);
+  const begin = async (conversation: string, message: string, generation: string) => {
+    await parley.database`
+      insert into messages (id, conversation_id, seq, role, content, status)
+      values (${message}, ${conversation}, 50, 'assistant', 'so far', 'streaming')`;
+    await parley.database`update conversations set last_seq = 50 where id = ${conversation}`;
+    // Its instance died a moment ago.
+    await parley.database`
+      insert into generations (id, message_id, conversation_id, requested_by, status, owner, fence, lease_until)
+      values (${generation}, ${message}, ${conversation}, ${gone.user.id}, 'running', ${createId()}, 1, now() + interval '1 s')`;
+  };
+  await begin(id, messageId, generationId);
+  await begin(own, ownId, ownGenerationId);
+  await remove(gone, "self");
+  const deadlineMs = Date.now() + 10_000;
+  let message: { status?: string } = {};
+  while (message.status !== "cancelled" && Date.now() < deadlineMs) {
+    await Bun.sleep(200);
+    message = (await restOf(friend).get<{ status: string }>(`/conversations/${id}/messages/${messageId}`)).body;
+  }
+  expect(message).toMatchObject({ status: "cancelled", finish_reason: "cancelled", content: "so far" });
+  const left = await parley.database`select id from generations where id in (${generationId}, ${ownGenerationId})`;
+  expect(left.map((row) => row.id)).toEqual([generationId]);
+}, 20_000);
+
+describe("one's own account", () => {
+  test("goes with the right password, or with none; not with a wrong one", async () => {
+    const account = await register();
+    const rest = restOf(account);
+    expect(await rest.refused("DELETE", "/me", { password: "wrong" })).toMatchObject({
+      status: 403,
+      code: "forbidden",
+    });
+    for (const json of [{ password: 1 }, { sure: true }, []])
+      expect((await rest.refused("DELETE", "/me", json)).status).toBe(422);
+    expect((await parley.fetch("/api/v1/me", { method: "DELETE" })).status).toBe(401);
+    expect((await rest.get("/me")).status).toBe(200);
+    expect((await rest.ask("DELETE", "/me")).status).toBe(204);
+    expect((await rest.get("/me")).status).toBe(401);
+    expect(
+      (await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: account.refresh_token } })).status,
+    ).toBe(401);
+  });
+
+  test("is not deleted by a key", async () => {
+    const account = await register();
+    const { body } = await restOf(account).ask<{ key: string }>("POST", "/api-keys", {
+      name: "k",
+      scopes: ["users:write"],
+    });
+    expect((await parley.fetch("/api/v1/me", { method: "DELETE", token: body.key })).status).toBe(403);
+    expect((await restOf(account).get("/me")).status).toBe(200);
+  });
+});

@@ -1,0 +1,209 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { streamText } from "../../src/modules/accounts/export.ts";
+import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
+import type { Account } from "../support/client.ts";
+import { createRest } from "../support/rest.ts";
+
+let parley: TestApp;
+beforeAll(async () => {
+  parley = await startApp();
+});
+afterAll(() => parley.stop());
+
+type Row = Record<string, unknown>;
+type Lists =
+  | "sessions"
+  | "identities"
+  | "api_keys"
+  | "memberships"
+  | "messages"
+  | "answers"
+  | "feedback"
+  | "prompts"
+  | "prompt_versions"
+  | "usage"
+  | "audit_events";
+type Export = { user: Row; preferences: Row } & Record<Lists, Row[]>;
+const exportOf = async (account: Account) => (await createRest(parley, account).get<Export>("/me/export")).body;
+
+async function createConversation(...memberIds: string[]): Promise<string> {
+  const id = createId();
+  await parley.database`insert into conversations (id, kind, reply_mode) values (${id}, 'group', 'never')`;
+  for (const userId of memberIds)
+    await parley.database`insert into members (conversation_id, user_id, role) values (${id}, ${userId}, 'member')`;
+  return id;
+}
+
+async function say(conversationId: string, authorId: string | null, content: string, seq: number): Promise<string> {
+  const id = createId();
+  await parley.database`
+    insert into messages (id, conversation_id, seq, role, author_id, content)
+    values (${id}, ${conversationId}, ${seq}, 'user', ${authorId}, ${content})`;
+  return id;
+}
+
+/** An answer of a model that this user asked for. */
+async function answerTo(conversationId: string, userId: string, content: string, seq: number): Promise<string> {
+  const id = createId();
+  await parley.database`
+    insert into messages (id, conversation_id, seq, role, content)
+    values (${id}, ${conversationId}, ${seq}, 'assistant', ${content})`;
+  await parley.database`
+    insert into generations (id, message_id, conversation_id, requested_by, status)
+    values (${createId()}, ${id}, ${conversationId}, ${userId}, 'finished')`;
+  return id;
+}
+
+test("of a new user has all its parts", async () => {
+  const me = await parley.register();
+  const response = await parley.fetch("/api/v1/me/export", { token: me.access_token });
+  expect(response.headers.get("content-type")).toBe("application/json");
+  expect(response.headers.get("content-disposition")).toContain("attachment");
+  const { audit_events, ...rest } = (await response.json()) as Export;
+  expect(rest).toEqual({
+    exported_at: expect.any(String),
+    user: me.user,
+    preferences: {},
+    sessions: [expect.objectContaining({ ip_address: "127.0.0.1" })],
+    identities: [],
+    api_keys: [],
+    memberships: [],
+    messages: [],
+    answers: [],
+    feedback: [],
+    prompts: [],
+    prompt_versions: [],
+    usage: [],
+  } as unknown as Omit<Export, "audit_events">);
+  expect(audit_events.map(({ action, is_own, ip_address }) => ({ action, is_own, ip_address }))).toEqual(
+    ["user.registered", "user.logged_in", "user.exported"].map((action) => ({
+      action,
+      is_own: true,
+      ip_address: "127.0.0.1",
+    })),
+  );
+});
+
+test("is for whoever it is about, by a session", async () => {
+  expect((await parley.fetch("/api/v1/me/export")).status).toBe(401);
+});
+
+test("holds what is one's own, also from conversations one has left, and nothing of others", async () => {
+  const me = await parley.register();
+  const other = await parley.register();
+  const rest = createRest(parley, me);
+  await rest.ask("PUT", "/me/preferences", { theme: "dark" });
+  const { body: prompt } = await rest.ask<{ id: string }>("POST", "/prompts", { name: "mine", template: "be brief" });
+  const shared = await createConversation(me.user.id, other.user.id);
+  const left = await createConversation(other.user.id);
+  const mine = await say(shared, me.user.id, 'mine \u2028 "quoted"', 1);
+  await say(shared, other.user.id, "of somebody else", 2);
+  await say(shared, null, "of a model", 3);
+  const old = await say(left, me.user.id, "before I left", 1);
+  const answer = await answerTo(shared, me.user.id, "for me", 4);
+  await answerTo(shared, other.user.id, "for the other one", 5);
+  for (const { user } of [me, other]) {
+    await parley.database`insert into feedback (message_id, user_id, rating, comment) values (${mine}, ${user.id}, 1, ${user.email})`;
+    await parley.database`
+      insert into budget_windows (scope, scope_id, period, starts_on, spent_tokens)
+      values ('user', ${user.id}, 'day', '2026-01-01', ${user === me.user ? 7 : 8})`;
+    await parley.database`
+      insert into identities (id, issuer, subject, user_id) values (${createId()}, 'https://id', ${user.email}, ${user.id})`;
+    await parley.database`
+      insert into api_keys (id, user_id, name, hash, prefix, last_four, scopes)
+      values (${createId()}, ${user.id}, ${`key of ${user.email}`}, ${Buffer.from(user.id)}, 'pk_', '1234', '{users:read}')`;
+  }
+
+  const text = await (await parley.fetch("/api/v1/me/export", { token: me.access_token })).text();
+  const all = JSON.parse(text) as Export;
+  expect(all.preferences).toEqual({ theme: "dark" });
+  expect(all.memberships.map((row) => row.conversation_id)).toEqual([shared]);
+  const texts = (rows: Row[]) => rows.map(({ id, content }) => ({ id, content }));
+  expect(texts(all.messages)).toEqual([
+    { id: mine, content: 'mine \u2028 "quoted"' },
+    { id: old, content: "before I left" },
+  ]);
+  expect(texts(all.answers)).toEqual([{ id: answer, content: "for me" }]);
+  expect(all.feedback.map((row) => row.comment)).toEqual([me.user.email]);
+  expect(all.usage.map((row) => row.spent_tokens)).toEqual([7]);
+  expect(all.identities.map((row) => row.subject)).toEqual([me.user.email]);
+  expect(all.api_keys.map((row) => row.name)).toEqual([`key of ${me.user.email}`]);
+  expect(all.prompts.map((row) => row.id)).toEqual([prompt.id]);
+  expect(all.prompt_versions.map((row) => row.template)).toEqual(["be brief"]);
+  const secrets = ["of somebody else", "of a model", "for the other one", other.user.email, other.user.id];
+  for (const secret of [...secrets, "argon2", "refresh_key", "hash", TEST_PASSWORD]) expect(text).not.toContain(secret);
+});
+
+test("goes through more rows than a batch and more messages than a window, in order", async () => {
+  const me = await parley.register();
+  const crowd = await parley.register();
+  const id = await createConversation(me.user.id);
+  // Ids rise with seq: 25,000 messages, of which every 50th is mine.
+  await parley.database`
+    insert into messages (id, conversation_id, seq, role, author_id, content)
+    select (substr(hex, 1, 8) || '-' || substr(hex, 9, 4) || '-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, ${id}, n, 'user',
+      case when n % 50 = 0 then ${me.user.id}::uuid else ${crowd.user.id}::uuid end, 'message ' || n
+    from generate_series(1, 25000) n, (select lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') as hex) h`;
+  for (let count = 0; count < 4; count++)
+    await parley.fetch("/api/v1/auth/login", { json: { email: me.user.email, password: TEST_PASSWORD } });
+  const all = await exportOf(me);
+  expect(all.messages.map((row) => row.seq)).toEqual(Array.from({ length: 500 }, (_, index) => (index + 1) * 50));
+  expect(all.sessions).toHaveLength(5);
+  expect((await exportOf(crowd)).messages).toHaveLength(25_000 - 500);
+});
+
+test("reads no further when nobody takes the pieces any more", async () => {
+  let made = 0;
+  let isClosed = false;
+  async function* pieces() {
+    try {
+      for (; made < 1_000; made++) yield "x".repeat(1_000);
+    } finally {
+      isClosed = true;
+    }
+  }
+  const reader = streamText(pieces(), () => {}).getReader();
+  await reader.read();
+  await reader.cancel();
+  expect(isClosed).toBe(true);
+  expect(made).toBeLessThan(10);
+});
+
+test("a reader who leaves while a piece is made is no fault", async () => {
+  async function* pieces() {
+    await Bun.sleep(20);
+    yield "late";
+  }
+  const faults: unknown[] = [];
+  const reader = streamText(pieces(), (error) => faults.push(error)).getReader();
+  const read = reader.read();
+  await reader.cancel();
+  expect((await read).done).toBe(true);
+  await Bun.sleep(40);
+  expect(faults).toEqual([]);
+});
+
+test("breaks off when the database goes away in the middle, so that half a document is no document", async () => {
+  const isLost: boolean = true;
+  async function* pieces() {
+    yield '{"user":';
+    if (isLost) throw new Error("connection lost");
+    yield "1}";
+  }
+  const faults: unknown[] = [];
+  const server = Bun.serve({
+    port: 0,
+    development: false,
+    fetch: () => new Response(streamText(pieces(), (error) => faults.push(error))),
+  });
+  const taken = fetch(server.url).then((response) => response.json());
+  expect(
+    await taken.then(
+      () => "whole",
+      () => "broken",
+    ),
+  ).toBe("broken");
+  expect(faults).toEqual([new Error("connection lost")]);
+  await server.stop(true);
+});

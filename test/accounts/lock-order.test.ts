@@ -1,0 +1,72 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Account } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest } from "../support/rest.ts";
+import { type Administration, startAdministration } from "./start-administration.ts";
+
+const CONVERSATIONS = 12;
+const USERS = 8;
+const DELETED = 4;
+
+let parley: Administration;
+beforeAll(async () => {
+  parley = await startAdministration();
+});
+afterAll(() => parley.stop());
+
+test("deletions, sends and changes of members never wait for each other in a circle, and leave no gap", async () => {
+  const accounts: Account[] = [];
+  for (let count = 0; count < USERS; count += 1) accounts.push(await parley.register());
+  const [owner, ...others] = accounts as [Account, ...Account[]];
+  const gone = others.slice(0, DELETED);
+  const stays = accounts.filter((account) => !gone.includes(account));
+  const ids: string[] = [];
+  for (let count = 0; count < CONVERSATIONS; count += 1) {
+    // Some are owned by those who go.
+    const first = count % 3 === 0 ? (gone[count % DELETED] ?? owner) : owner;
+    ids.push(
+      (
+        await createConversation(
+          parley,
+          first,
+          accounts.filter((account) => account !== first),
+        )
+      ).id,
+    );
+  }
+  const statuses = new Map<number, number>();
+  const count = (status: number) => statuses.set(status, (statuses.get(status) ?? 0) + 1);
+  let isDone = false;
+  const pick = <T>(items: T[]) => items[Math.floor(Math.random() * items.length)] as T;
+  const writers = accounts.map(async (account) => {
+    const rest = createRest(parley, account);
+    while (!isDone) {
+      count((await rest.ask("POST", `/conversations/${pick(ids)}/messages`, { content: "text" })).status);
+      const change = { user_id: pick(accounts).user.id, role: pick(["member", "viewer"]) };
+      count((await rest.ask("POST", `/conversations/${pick(ids)}/members`, change)).status);
+      await Bun.sleep(2);
+    }
+  });
+  await Bun.sleep(100);
+  const removals = await Promise.all(
+    gone.map(({ user }) => parley.admin.ask("DELETE", `/users/${user.id}`).then(({ status }) => status)),
+  );
+  isDone = true;
+  await Promise.all(writers);
+
+  expect(removals).toEqual(gone.map(() => 204));
+  expect([...statuses.keys()].filter((status) => ![201, 401, 403, 404, 409, 429].includes(status))).toEqual([]);
+  expect(statuses.get(201)).toBeGreaterThan(USERS);
+  const sql = parley.database;
+  const [left] = await sql`
+    select (select count(*)::int from users where id in ${sql(gone.map(({ user }) => user.id))}) as users,
+      (select count(*)::int from conversations) as conversations,
+      (select count(*)::int from conversations c
+       where not exists (select 1 from members m where m.conversation_id = c.id and m.role = 'owner')) as unowned,
+      (select count(*)::int from conversations c
+       where c.last_seq <> (select count(*) from events e where e.conversation_id = c.id)
+         + (select count(*) from messages x where x.conversation_id = c.id)) as gaps,
+      (select deadlocks::int from pg_stat_database where datname = current_database()) as deadlocks`;
+  expect(left).toEqual({ users: 0, conversations: CONVERSATIONS, unowned: 0, gaps: 0, deadlocks: 0 });
+  expect(stays.length).toBe(USERS - DELETED);
+}, 60_000);

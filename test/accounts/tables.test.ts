@@ -1,0 +1,49 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Database } from "../../src/db/client.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+let database: Database;
+beforeAll(async () => {
+  ({ database } = await createTestDatabase());
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+/** What is exported as a list of its own; `users` and `preferences` stand at the head. */
+const exported = [
+  "api_keys",
+  "audit_events",
+  "budget_windows",
+  "feedback",
+  "identities",
+  "members",
+  "messages",
+  "prompts",
+  "sessions",
+  "users",
+];
+/** Not exported, because: */
+const reasons: Record<string, string> = {
+  budget_reservations: "lives as long as an answer is written; the window holds what was spent",
+  generations: "the answers themselves are exported",
+  idempotency_keys: "hashes and sealed answers of a day",
+  tickets: "a secret of 30 seconds",
+};
+
+test("every table that refers to a user has its place in the deletion, and in the export or a reason", async () => {
+  const rows = await database<{ table: string }[]>`
+    select distinct c.table_name as table from information_schema.columns c
+    where c.table_schema = 'public' and (
+      c.column_name ~ '^(user|author|owner|actor|target|scope|requester|member|creator)_id$' or c.column_name ~ '_by$')
+    union
+    select distinct t.relname::text from pg_constraint f join pg_class t on t.oid = f.conrelid
+    where f.contype = 'f' and f.confrelid = 'users'::regclass
+    union select 'users'
+    order by 1`;
+  // Whether the title came from a person or from a model; it does not say from whom.
+  const tables = rows.map(({ table }) => table).filter((table) => table !== "conversations");
+  expect(tables).toEqual([...exported, ...Object.keys(reasons)].sort());
+  const decision = readFileSync(join(import.meta.dir, "../../docs/decisions/0040-deleting-a-user.md"), "utf8");
+  expect(tables.filter((table) => !decision.includes(`\`${table}\``))).toEqual([]);
+});

@@ -1,0 +1,204 @@
+import { afterAll, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Socket } from "bun";
+import { type IncomingResponse, sendRequest } from "../../src/ai/http/client.ts";
+
+const stops: (() => unknown)[] = [];
+afterAll(async () => {
+  for (const stop of stops) await stop();
+});
+
+const ask = (url: string | URL, body = "", signal: AbortSignal | null = null) =>
+  sendRequest({ url: new URL(url), method: "POST", headers: new Headers({ "x-own": "yes" }), body, signal });
+
+/** The whole body, or what went wrong after how much of it. */
+function readAll({ body }: IncomingResponse): Promise<{ text: string; error: string | null }> {
+  let text = "";
+  return new Promise((resolve) =>
+    body.listen({
+      onBytes: (bytes) => {
+        text += Buffer.from(bytes).toString();
+      },
+      onEnd: (error) => resolve({ text, error: error?.message ?? null }),
+    }),
+  );
+}
+
+/** A server that answers every packet by these very bytes, and counts its connections. */
+function serveBytes(answer: (socket: Socket, request: string) => void) {
+  const seen = { connections: 0, url: "" };
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      open: () => {
+        seen.connections += 1;
+      },
+      data: (socket, bytes) => answer(socket, bytes.toString()),
+    },
+  });
+  stops.push(() => server.stop(true));
+  seen.url = `http://127.0.0.1:${server.port}/`;
+  return seen;
+}
+
+test("a connection serves one request after the other", async () => {
+  const server = serveBytes((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+  for (let n = 0; n < 5; n += 1) expect(await readAll(await ask(server.url))).toEqual({ text: "ok", error: null });
+  expect(server.connections).toBe(1);
+});
+
+test("a connection that the server wants to close, or whose answer was given up, is not used again", async () => {
+  const server = serveBytes((socket, request) => {
+    const isLast = request.includes("/last");
+    socket.write(
+      `HTTP/1.1 200 OK\r\n${isLast ? "Connection: close\r\n" : ""}Content-Length: 2\r\n\r\n${isLast ? "ok" : "o"}`,
+    );
+  });
+  await readAll(await ask(new URL("/last", server.url)));
+  await readAll(await ask(new URL("/last", server.url)));
+  (await ask(server.url)).body.abort();
+  await readAll(await ask(new URL("/last", server.url)));
+  expect(server.connections).toBe(4);
+});
+
+test("a request says what it must, and nothing that its body or headers could add", async () => {
+  let request = "";
+  const server = serveBytes((socket, text) => {
+    request = text;
+    socket.write("HTTP/1.1 204 No Content\r\n\r\n");
+  });
+  await ask(new URL("/a%20b?c=d", server.url), "häl");
+  expect(request).toStartWith("POST /a%20b?c=d HTTP/1.1\r\n");
+  for (const field of [
+    "content-length: 4",
+    "accept-encoding: identity",
+    `host: ${new URL(server.url).host}`,
+    "x-own: yes",
+  ])
+    expect(request).toContain(`\r\n${field}\r\n`);
+  const smuggling = { url: new URL(server.url), headers: new Headers(), body: "", signal: null };
+  await expect(sendRequest({ ...smuggling, method: "GET / HTTP/1.1\r\nX: y\r\n\r\nGET" })).rejects.toThrow("method");
+});
+
+test("a large request and a large answer come whole, in both directions", async () => {
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    async fetch(request) {
+      const text = await request.text();
+      return new Response(`${text.length} ${text.slice(-5)}${"x".repeat(8_000_000)}`);
+    },
+  });
+  stops.push(() => server.stop(true));
+  const { text, error } = await readAll(await ask(server.url, `${"y".repeat(5_000_000)}z`));
+  expect([text.length, text.slice(0, 13), error]).toEqual([8_000_013, "5000001 yyyyz", null]);
+});
+
+test("the server waits while nobody reads", async () => {
+  let pulled = 0;
+  const chunk = new Uint8Array(64 * 1024);
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: () =>
+      new Response(
+        new ReadableStream({
+          pull(controller) {
+            pulled += chunk.byteLength;
+            if (pulled > 100_000_000) controller.close();
+            else controller.enqueue(chunk);
+          },
+        }),
+      ),
+  });
+  stops.push(() => server.stop(true));
+  const response = await ask(server.url);
+  await Bun.sleep(300);
+  const before = pulled;
+  expect(before).toBeLessThan(50_000_000);
+  const { text, error } = await readAll(response);
+  expect(error).toBeNull();
+  expect(text.length).toBeGreaterThan(99_000_000);
+});
+
+const broken: [name: string, answer: string, error: RegExp][] = [
+  ["no HTTP", "SSH-2.0-OpenSSH\r\n\r\n", /status line/],
+  ["a broken chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", /size of a chunk/],
+  ["bytes behind the answer", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nok", /more than the answer/],
+];
+for (const [name, answer, error] of broken)
+  test(`an answer with ${name} is an error`, async () => {
+    const server = serveBytes((socket) => void socket.write(answer));
+    const outcome = await ask(server.url).then(readAll, ({ message }) => ({ text: "", error: message }));
+    expect(outcome.error).toMatch(error);
+  });
+
+test("an answer that is cut off is an error, and one without a length that ends is whole", async () => {
+  const server = serveBytes((socket, request) => {
+    socket.write(`HTTP/1.1 200 OK\r\n${request.includes("/whole") ? "" : "Content-Length: 9\r\n"}\r\nhalf`);
+    socket.end();
+  });
+  expect(await readAll(await ask(server.url))).toEqual({ text: "half", error: "the connection broke" });
+  expect(await readAll(await ask(new URL("/whole", server.url)))).toEqual({ text: "half", error: null });
+});
+
+test("aborting in the middle of an answer ends the connection, and the listener hears of it", async () => {
+  const ended = Promise.withResolvers<void>();
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data: (socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
+      close: () => ended.resolve(),
+    },
+  });
+  stops.push(() => server.stop(true));
+  const stopping = new AbortController();
+  const response = await ask(`http://127.0.0.1:${server.port}/`, "", stopping.signal);
+  const reading = readAll(response);
+  stopping.abort();
+  expect(await reading).toEqual({ text: "half", error: "aborted" });
+  await ended.promise;
+});
+
+test("over TLS nothing is sent to a server whose certificate is not trusted", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "parley-tls-"));
+  stops.push(() => rmSync(folder, { recursive: true }));
+  const key = join(folder, "key.pem");
+  const cert = join(folder, "cert.pem");
+  const make = Bun.spawnSync(
+    ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2"].concat([
+      "-subj",
+      "/CN=localhost",
+      "-addext",
+      "subjectAltName=DNS:localhost",
+    ]),
+    { stderr: "ignore" },
+  );
+  expect(make.exitCode).toBe(0);
+  let requests = 0;
+  const server = Bun.serve({
+    port: 0,
+    tls: { key: readFileSync(key), cert: readFileSync(cert) },
+    fetch: () => {
+      requests += 1;
+      return new Response("ok");
+    },
+  });
+  stops.push(() => server.stop(true));
+  await expect(ask(`https://localhost:${server.port}/`)).rejects.toThrow("certificate is not trusted");
+  expect(requests).toBe(0);
+
+  // The same server, to a process that trusts the certificate, by the right name and by a wrong one.
+  const program = join(import.meta.dir, "fixtures/ask-https.ts");
+  const run = async (url: string) => {
+    const child = Bun.spawn([process.execPath, program, url], { env: { ...process.env, NODE_EXTRA_CA_CERTS: cert } });
+    return (await new Response(child.stdout).text()).trim();
+  };
+  expect(await run(`https://localhost:${server.port}/`)).toBe("200 ok");
+  expect(await run(`https://127.0.0.1:${server.port}/`)).toContain("certificate is not trusted");
+  expect(requests).toBe(1);
+});

@@ -1,0 +1,118 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { createResponseParser, HEAD_BYTES_MAX, MalformedResponseError } from "../../src/ai/http/response-parser.ts";
+
+type Read = { status: number; headers: Record<string, string>; body: string; canReuse: boolean | null };
+
+/** Reads an answer that arrives in these packets; the connection is then closed. */
+function read(...packets: string[]): Read & { isWhole: boolean } {
+  const seen: Read = { status: 0, headers: {}, body: "", canReuse: null };
+  const parser = createResponseParser({
+    onHead({ status, headers }) {
+      Object.assign(seen, { status, headers: headers.toJSON() });
+    },
+    onBody(bytes) {
+      seen.body += Buffer.from(bytes).toString("latin1");
+    },
+    onEnd(canReuse) {
+      seen.canReuse = canReuse;
+    },
+  });
+  for (const packet of packets) parser.push(Buffer.from(packet, "latin1"));
+  const isWhole = parser.close();
+  return { ...seen, isWhole };
+}
+
+const head = (...fields: string[]) => ["HTTP/1.1 200 OK", ...fields, "", ""].join("\r\n");
+const chunked = head("Transfer-Encoding: chunked");
+
+/** Whole answers and what is in them. */
+const answers: [name: string, text: string, body: string, canReuse: boolean][] = [
+  ["with a length", `${head("Content-Length: 5")}hello`, "hello", true],
+  ["without a body", head("content-length: 0"), "", true],
+  ["without content", "HTTP/1.1 204 No Content\r\n\r\n", "", true],
+  ["up to the end of the connection", `${head()}all of it`, "all of it", false],
+  ["in chunks", `${chunked}5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n`, "hello world", true],
+  ["in chunks of many digits", `${chunked}0000000005\r\nhello\r\n0\r\n\r\n`, "hello", true],
+  ["in chunks with extensions", `${chunked}5;name=value\r\nhello\r\n0;last\r\n\r\n`, "hello", true],
+  ["with trailers", `${chunked}A\r\n0123456789\r\n0\r\nDigest: x\r\nOther: y\r\n\r\n`, "0123456789", true],
+  ["after an early hint", `HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n${head("Content-Length: 2")}ok`, "ok", true],
+  ["of a server that closes", `${head("Connection: close", "Content-Length: 2")}ok`, "ok", false],
+  ["of HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", false],
+  ["with bare line feeds", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "ok", true],
+  [
+    "with both framings",
+    `${head("Content-Length: 99", "Transfer-Encoding: chunked")}2\r\nok\r\n0\r\n\r\n`,
+    "ok",
+    false,
+  ],
+];
+
+for (const [name, text, body, canReuse] of answers)
+  test(`an answer ${name} is the same however it is cut`, () => {
+    expect(read(text)).toMatchObject({ body, canReuse, isWhole: true });
+    expect(read(...text)).toMatchObject({ body, canReuse, isWhole: true });
+    fc.assert(
+      fc.property(fc.array(fc.nat(text.length), { maxLength: 6 }), (cuts) => {
+        const places = [0, ...cuts.sort((a, b) => a - b), text.length];
+        const packets = places.slice(1).map((to, index) => text.slice(places[index], to));
+        expect(read(...packets)).toMatchObject({ body, canReuse, isWhole: true });
+      }),
+    );
+  });
+
+test("status and fields are read; what is said twice is a list", () => {
+  const { status, headers } = read(
+    "HTTP/1.1 429 Too Many\r\nRetry-After:  7 \r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n",
+  );
+  expect([status, headers["retry-after"], headers["x-a"]]).toEqual([429, "7", "1, 2"]);
+});
+
+const cut = [
+  head("Content-Length: 5"),
+  `${head("Content-Length: 5")}hell`,
+  chunked,
+  `${chunked}5\r\nhello\r\n`,
+  "HTTP/1.1 2",
+];
+for (const text of cut)
+  test(`is not whole: ${JSON.stringify(text.slice(-30))}`, () => expect(read(text).isWhole).toBe(false));
+
+const malformed = [
+  "HTTP/2 200\r\n\r\n",
+  "SSH-2.0-OpenSSH\r\n\r\n",
+  "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+  head("no colon"),
+  head("Name : value"),
+  head(" folded: value"),
+  head("Content-Length: -1"),
+  head("Content-Length: 1", "Content-Length: 2"),
+  head("Content-Length: 1e3"),
+  head("Transfer-Encoding: gzip, chunked"),
+  `${chunked}xyz\r\n`,
+  `${chunked}-5\r\nhello`,
+  `${chunked}1234567890123\r\n`,
+  `${chunked}5\r\nhello!!`,
+  `${chunked}\r\n`,
+  `${head("Content-Length: 2")}okay`,
+  `${chunked}0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n`,
+  `HTTP/1.1 200 OK\r\nX: ${"a".repeat(HEAD_BYTES_MAX)}`,
+  `${chunked}${"0".repeat(5000)}`,
+];
+for (const text of malformed)
+  test(`is refused: ${JSON.stringify(text.slice(0, 60))}`, () => {
+    expect(() => read(text)).toThrow(MalformedResponseError);
+    expect(() => read(...text)).toThrow(MalformedResponseError);
+  });
+
+test("bytes of any kind are read or refused, and nothing else", () => {
+  fc.assert(
+    fc.property(fc.array(fc.string({ unit: "binary-ascii" })), (packets) => {
+      try {
+        read(...packets);
+      } catch (error) {
+        expect(error).toBeInstanceOf(MalformedResponseError);
+      }
+    }),
+  );
+});

@@ -1,0 +1,223 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import OpenAI from "openai";
+import { scopes } from "../../src/http/scopes.ts";
+import type { ApiKey } from "../../src/modules/api-keys/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openStream } from "../support/event-stream.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { createRest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+import { createKey } from "./create-key.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: { OPENAI_API_KEY: "sk-test", OPENAI_BASE_URL: provider.openaiUrl, AI_MODELS: "openai/one" },
+  });
+  anna = await parley.register();
+});
+beforeEach(() => provider.reset());
+afterAll(async () => {
+  await parley.stop();
+  provider.stop();
+});
+
+const statusWith = async (token: string, path = "/api/v1/me") => (await parley.fetch(path, { token })).status;
+const encode = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
+
+describe("a key calls for its owner", () => {
+  test("on REST, by either header", async () => {
+    const { key } = await createKey(parley, anna);
+    const ways: Record<string, string>[] = [{ authorization: `Bearer ${key}` }, { "x-api-key": key }];
+    for (const headers of ways) {
+      const response = await parley.fetch("/api/v1/me", { headers });
+      expect(response.status).toBe(200);
+      expect(await response.json()).toMatchObject({ id: anna.user.id });
+    }
+  });
+
+  test("on an event stream", async () => {
+    const { key } = await createKey(parley, anna);
+    const { id } = await createConversation(parley, anna);
+    const stream = await openStream(parley, `/conversations/${id}/events`, { headers: { "x-api-key": key } });
+    await createRest(parley, anna).ask("POST", `/conversations/${id}/messages`, { content: "hello" });
+    expect((await stream.waitFor(({ type }) => type === "message.created")).frame.data?.content).toBe("hello");
+    await stream.close();
+  });
+
+  test("on a socket: by header, subprotocol, ticket, and first frame", async () => {
+    const { key } = await createKey(parley, anna);
+    const { ticket } = (await (await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" })).json()) as {
+      ticket: string;
+    };
+    const ways = [
+      { token: key },
+      { headers: { "x-api-key": key } },
+      { protocols: ["parley.v1", encode(key)] },
+      { query: `?ticket=${ticket}` },
+    ];
+    for (const way of ways) {
+      const socket = await openSocket(parley.url, way);
+      expect((await socket.waitFor(({ type }) => type === "ready")).user).toMatchObject({ id: anna.user.id });
+      expect(socket.socket.protocol).toBe("parley.v1");
+      await socket.close();
+    }
+    await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("refused");
+
+    const socket = await openSocket(parley.url);
+    expect(await socket.ask({ type: "auth", token: key })).toMatchObject({ type: "ack", expires_at: null });
+    const expires_at = new Date(Date.now() + 60_000).toISOString();
+    const expiring = await createKey(parley, anna, { expires_at });
+    expect(await socket.ask({ type: "auth", token: expiring.key })).toMatchObject({ type: "ack", expires_at });
+    const foreign = await createKey(parley, await parley.register());
+    expect(await socket.ask({ type: "auth", token: foreign.key })).toMatchObject({ code: "forbidden" });
+    await socket.close();
+  });
+
+  test("through OpenAI's own client, whole and streamed", async () => {
+    provider.script("one", { text: "Hello there." });
+    const { key } = await createKey(parley, anna, { scopes: ["chat:completions"] });
+    const client = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: key, maxRetries: 0 });
+    const asked = { model: "openai/one", messages: [{ role: "user" as const, content: "Hi" }] };
+    const whole = await client.chat.completions.create(asked);
+    expect(whole.choices[0]?.message.content).toBe("Hello there.");
+    let text = "";
+    for await (const chunk of await client.chat.completions.create({ ...asked, stream: true }))
+      text += chunk.choices[0]?.delta.content ?? "";
+    expect(text).toBe("Hello there.");
+    expect((await client.models.list()).data.map(({ id }) => id)).toEqual(["openai/one"]);
+
+    const { key: other } = await createKey(parley, anna, { scopes: ["messages:write"] });
+    const refused = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: other, maxRetries: 0 });
+    await expect(refused.chat.completions.create(asked).asResponse()).rejects.toMatchObject({ status: 403 });
+    const unknown = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: `${key.slice(0, -1)}!`, maxRetries: 0 });
+    await expect(unknown.models.list().asResponse()).rejects.toMatchObject({ status: 401 });
+  });
+});
+
+describe("scopes", () => {
+  type Needed = (typeof scopes)[number];
+  const calls: [Needed, string, string, unknown][] = [
+    ["conversations:read", "GET", "/conversations", undefined],
+    ["conversations:write", "POST", "/conversations", { title: "by a key" }],
+    ["messages:read", "GET", "/conversations/{id}/messages", undefined],
+    ["messages:write", "POST", "/conversations/{id}/messages", { content: "by a key", reply: false }],
+    ["users:read", "GET", "/me/preferences", undefined],
+    ["users:write", "PATCH", "/me", { display_name: "By a key" }],
+    ["admin", "GET", "/api-keys", undefined],
+  ];
+
+  test.each(calls)("%s is what %s %s takes, and admin", async (needed, method, path, json) => {
+    const owner = await parley.register();
+    await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
+    const { id } = await createConversation(parley, owner);
+    const ask = async (granted: readonly Needed[]) => {
+      const { key } = await createKey(parley, owner, { scopes: granted });
+      const rest = createRest(parley, { ...owner, access_token: key });
+      return (await rest.ask<{ code?: string }>(method, path.replace("{id}", id), json)).status;
+    };
+    expect(await ask(scopes.filter((scope) => scope !== needed && scope !== "admin"))).toBe(403);
+    expect(await ask([needed])).toBeLessThan(300);
+    expect(await ask(["admin"])).toBeLessThan(300);
+  });
+
+  test("never open what takes a session", async () => {
+    const owner = await parley.register();
+    await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
+    const { key } = await createKey(parley, owner, { scopes });
+    const rest = createRest(parley, { ...owner, access_token: key });
+    for (const [method, path, json] of [
+      ["GET", "/me/sessions"],
+      ["DELETE", "/me"],
+      ["GET", "/me/export"],
+      ["POST", "/me/password", { current_password: "x", new_password: "another good one" }],
+    ] as const)
+      expect((await rest.refused(method, path, json)).code).toBe("forbidden");
+  });
+
+  test("hold for the frames of a socket; an outsider's key finds nothing", async () => {
+    const { id: conversation_id } = await createConversation(parley, anna);
+    const send = { type: "message.send", conversation_id, content: "x", client_message_id: "1", reply: false };
+    const open = async (owner: Account, granted: Needed[]) =>
+      openSocket(parley.url, { token: (await createKey(parley, owner, { scopes: granted })).key });
+
+    const reader = await open(anna, ["messages:read"]);
+    expect(await reader.ask({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
+    expect(await reader.ask(send)).toMatchObject({ type: "error", code: "forbidden" });
+    const writer = await open(anna, ["messages:write"]);
+    expect(await writer.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "forbidden" });
+    expect(await writer.ask(send)).toMatchObject({ type: "ack", duplicate: false });
+    expect((await reader.waitFor(({ type }) => type === "message.created")).data).toMatchObject({ content: "x" });
+
+    const outsider = await open(await parley.register(), ["messages:read", "messages:write"]);
+    expect(await outsider.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
+    expect(await outsider.ask({ ...send, client_message_id: "2" })).toMatchObject({ code: "not_found" });
+    // A ticket keeps the scopes of the key it was made with.
+    const { key } = await createKey(parley, anna, { scopes: ["messages:read"] });
+    const answer = await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" });
+    const { ticket } = (await answer.json()) as { ticket: string };
+    const ticketed = await openSocket(parley.url, { query: `?ticket=${ticket}` });
+    expect(await ticketed.ask({ ...send, client_message_id: "3" })).toMatchObject({ code: "forbidden" });
+    for (const socket of [reader, writer, outsider, ticketed]) await socket.close();
+  });
+
+  test("of an owner who is no administrator open nothing that takes one", async () => {
+    const owner = await parley.register();
+    await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
+    const { key } = await createKey(parley, owner, { scopes: ["admin"] });
+    await parley.database`update users set role = 'user' where id = ${owner.user.id}`;
+    expect(await statusWith(key)).toBe(200);
+    expect(await statusWith(key, "/api/v1/users")).toBe(403);
+  });
+});
+
+describe("is refused", () => {
+  test("what is no key, an unknown one, and one that has expired", async () => {
+    const { id, key } = await createKey(parley, anna, { expires_at: new Date(Date.now() + 1_500).toISOString() });
+    const wrong = key.slice(0, -1) + (key.endsWith("0") ? "1" : "0");
+    for (const token of [wrong, "pk_", "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"]) {
+      expect(await statusWith(token)).toBe(401);
+      expect((await parley.fetch("/api/v1/me", { headers: { "x-api-key": token } })).status).toBe(401);
+      await expect(openSocket(parley.url, { token })).rejects.toThrow("refused");
+    }
+    expect(await statusWith(key)).toBe(200);
+    const { ticket } = (await (await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" })).json()) as {
+      ticket: string;
+    };
+    await Bun.sleep(1_600);
+    // Looked up a moment ago, and still no longer good.
+    expect(await statusWith(key)).toBe(401);
+    await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("refused");
+    expect((await createRest(parley, anna).get(`/api-keys/${id}`)).status).toBe(200);
+  });
+
+  test("the key of a disabled user, until they are enabled again", async () => {
+    const owner = await parley.register();
+    const { key } = await createKey(parley, owner);
+    await parley.database`update users set disabled_at = now() where id = ${owner.user.id}`;
+    expect(await statusWith(key)).toBe(401);
+    await parley.database`update users set disabled_at = null where id = ${owner.user.id}`;
+    await Bun.sleep(1_050);
+    expect(await statusWith(key)).toBe(200);
+  });
+});
+
+test("its last use is noted once a minute", async () => {
+  const { id, key } = await createKey(parley, anna);
+  const read = async () => (await createRest(parley, anna).get<ApiKey>(`/api-keys/${id}`)).body.last_used_at;
+  expect(await read()).toBeNull();
+  await statusWith(key);
+  let first: string | null = null;
+  for (let tries = 0; first === null && tries < 100; tries += 1) {
+    await Bun.sleep(20);
+    first = await read();
+  }
+  expect(Math.abs(Date.now() - Date.parse(first ?? ""))).toBeLessThan(10_000);
+  await Promise.all(Array.from({ length: 10 }, () => statusWith(key)));
+  await Bun.sleep(100);
+  expect(await read()).toBe(first);
+});

@@ -1,0 +1,247 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { ConfigError, loadConfig } from "../../src/config.ts";
+import type { BudgetUsage } from "../../src/modules/budgets/model.ts";
+import { sweepWindows } from "../../src/modules/budgets/queries.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { openSocket } from "../support/socket.ts";
+import { createKey, registerAdmin } from "./create-key.ts";
+
+/** What is reserved for the first answer of a conversation: extra, the text, and the longest answer. */
+const CONTENT = "x".repeat(30);
+const ANSWER_TOKENS = 100;
+const RESERVED_TOKENS = 500 + 10 + ANSWER_TOKENS;
+const scopes = ["messages:write", "chat:completions"];
+
+let provider: ProviderStandIn;
+let apps: TestApp[] = [];
+beforeAll(() => {
+  provider = startProviderStandIn();
+});
+beforeEach(() => provider.reset());
+afterEach(async () => {
+  for (const app of apps) await app.stop();
+  await apps[0]?.database.end({ timeout: 1 });
+  apps = [];
+});
+afterAll(() => provider.stop());
+
+async function start(config: Record<string, string>, instances = 1): Promise<TestApp> {
+  const database = await createTestDatabase(10);
+  const settings = {
+    OPENAI_API_KEY: "sk-test",
+    OPENAI_BASE_URL: provider.openaiUrl,
+    AI_MODELS: "openai/one",
+    AI_PRICES: "openai/one=100/1000",
+    AI_MAX_RETRIES: "0",
+    BUDGET_ANSWER_TOKENS: String(ANSWER_TOKENS),
+    ...config,
+  };
+  for (let index = 0; index < instances; index += 1) apps.push(await startApp({ database, config: settings }));
+  return apps[0] as TestApp;
+}
+
+const send = (app: TestApp, token: string, conversationId: string, headers: Record<string, string> = {}) =>
+  app.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+    token,
+    headers,
+    json: { content: CONTENT, reply: true },
+  });
+const complete = (app: TestApp, token: string) =>
+  app.fetch("/v1/chat/completions", {
+    token,
+    json: { model: "openai/one", messages: [{ role: "user", content: CONTENT }] },
+  });
+const getUsage = async (app: TestApp, token: string): Promise<BudgetUsage> =>
+  (await app.fetch("/api/v1/me/usage", { token })).json() as Promise<BudgetUsage>;
+const createConversations = (app: TestApp, owner: Account, count: number) =>
+  Promise.all(Array.from({ length: count }, async () => (await createConversation(app, owner)).id));
+const count = <T>(values: T[], wanted: T) => values.filter((value) => value === wanted).length;
+
+async function untilIdle(app: TestApp): Promise<void> {
+  for (let waits = 0; waits < 400; waits += 1) {
+    const rows = await app.database`
+      select 1 from generations where status <> 'finished' union all select 1 from budget_reservations`;
+    if (rows.length === 0) return;
+    await Bun.sleep(25);
+  }
+  throw new Error("Answers are still being written, or reserved for.");
+}
+
+describe("the budget of a key", () => {
+  test.each([1, 2])(
+    "for 20 answers lets 20 of 40 concurrent sends pass, on %p instances; sessions and other keys go on",
+    async (instances) => {
+      provider.script("one", { text: "Short.", firstDelayMs: 1_500 });
+      const parley = await start({ BUDGET_KEY_TOKENS_PER_DAY: String(20 * RESERVED_TOKENS) }, instances);
+      const anna = await parley.register();
+      const [first, second] = [await createKey(parley, anna, { scopes }), await createKey(parley, anna, { scopes })];
+      const ids = await createConversations(parley, anna, 42);
+      const sends = ids.slice(2).map((id, n) => send(apps[n % instances] ?? parley, first.key, id));
+      const answers = await Promise.all(sends);
+      expect(
+        count(
+          answers.map(({ status }) => status),
+          201,
+        ),
+      ).toBe(20);
+      const refused = answers.find(({ status }) => status === 429);
+      expect(await refused?.json()).toMatchObject({ code: "budget_exceeded" });
+      const during = await getUsage(parley, first.key);
+      expect(during.api_key?.day).toMatchObject({
+        reserved_tokens: 20 * RESERVED_TOKENS,
+        limit_tokens: 20 * RESERVED_TOKENS,
+      });
+      expect(during.day).toMatchObject({ reserved_tokens: 20 * RESERVED_TOKENS, limit_tokens: null });
+      expect((await send(parley, second.key, ids[0] ?? "")).status).toBe(201);
+      expect((await send(parley, anna.access_token, ids[1] ?? "")).status).toBe(201);
+      await untilIdle(parley);
+      const [byFirst, bySecond] = [await getUsage(parley, first.key), await getUsage(parley, second.key)];
+      const [stored] = await parley.database<{ tokens: number; usd: number }[]>`
+        select sum(input_tokens + output_tokens)::int as tokens, sum(cost_usd)::float as usd from messages`;
+      const each = (stored?.tokens ?? 0) / 22;
+      expect(byFirst.api_key?.day).toMatchObject({ spent_tokens: 20 * each, reserved_tokens: 0, reserved_usd: 0 });
+      expect(bySecond.api_key?.day).toMatchObject({ spent_tokens: each, reserved_tokens: 0 });
+      expect(byFirst.day).toMatchObject({ spent_tokens: stored?.tokens, reserved_tokens: 0, reserved_usd: 0 });
+      expect(byFirst.day.spent_usd).toBeCloseTo(stored?.usd ?? -1, 6);
+      expect((await getUsage(parley, anna.access_token)).api_key).toBeNull();
+    },
+    30_000,
+  );
+
+  test("and that of its user hold both; who is refused by one leaves nothing reserved in the other", async () => {
+    provider.script("one", { text: "Short.", firstDelayMs: 1_000 });
+    const parley = await start({
+      BUDGET_KEY_TOKENS_PER_DAY: String(3 * RESERVED_TOKENS),
+      BUDGET_USER_TOKENS_PER_MONTH: String(5 * RESERVED_TOKENS),
+    });
+    const anna = await parley.register();
+    const keys = await Promise.all([1, 2, 3].map(() => createKey(parley, anna, { scopes })));
+    const ids = await createConversations(parley, anna, 12);
+    const sends = ids.map((id, n) => send(parley, keys[n % 3]?.key ?? "", id));
+    const statuses = (await Promise.all(sends)).map(({ status }) => status);
+    expect(count(statuses, 201)).toBe(5);
+    const rows = await parley.database<{ scope: string; reserved: number }[]>`
+      select scope, sum(reserved_tokens)::int as reserved from budget_windows where period = 'day' group by 1 order by 1`;
+    expect([...rows]).toEqual([
+      { scope: "key", reserved: 5 * RESERVED_TOKENS },
+      { scope: "user", reserved: 5 * RESERVED_TOKENS },
+    ]);
+    expect(await parley.database`select 1 from budget_reservations`).toHaveLength(10);
+    await untilIdle(parley);
+  }, 20_000);
+
+  test("holds in one batch of frames, where many are committed together", async () => {
+    provider.script("one", { text: "Short.", firstDelayMs: 1_000 });
+    const limit = 20_000;
+    const parley = await start({ BUDGET_KEY_TOKENS_PER_DAY: String(limit) });
+    const anna = await parley.register();
+    const { key } = await createKey(parley, anna, { scopes });
+    const { id: conversation_id } = await createConversation(parley, anna);
+    const socket = await openSocket(parley.url, { token: key });
+    const frames = Array.from({ length: 60 }, (_, n) =>
+      socket.ask({ type: "message.send", conversation_id, content: CONTENT, client_message_id: `${n}`, reply: true }),
+    );
+    const outcomes = await Promise.all(frames);
+    const refused = outcomes.filter(({ type }) => type === "error");
+    expect(refused.length).toBeGreaterThan(0);
+    expect(refused.every(({ code }) => code === "budget_exceeded")).toBe(true);
+    const { api_key } = await getUsage(parley, key);
+    const taken = (api_key?.day.spent_tokens ?? 0) + (api_key?.day.reserved_tokens ?? 0);
+    expect(taken).toBeLessThanOrEqual(limit);
+    expect(taken).toBeGreaterThan(limit - 2 * RESERVED_TOKENS);
+    await untilIdle(parley);
+    await socket.close();
+  }, 20_000);
+
+  test("holds for completions and for other answers to a message, in tokens and in money", async () => {
+    // $0.151 for an answer: 510 tokens in at $100, 100 out at $1,000 per million.
+    const parley = await start({ BUDGET_KEY_USD_PER_MONTH: "0.5", BUDGET_KEY_TOKENS_PER_MONTH: "100000" });
+    provider.script("one", { text: "Short." });
+    const anna = await parley.register();
+    const { id: keyId, key } = await createKey(parley, anna, { scopes });
+    const [id = ""] = await createConversations(parley, anna, 1);
+    const { reply } = (await (await send(parley, key, id)).json()) as { reply: { id: string } };
+    await untilIdle(parley);
+    expect((await complete(parley, key)).status).toBe(200);
+    await untilIdle(parley);
+    const spent = await getUsage(parley, key);
+    expect(spent.api_key?.month).toMatchObject({
+      spent_tokens: spent.month.spent_tokens,
+      spent_usd: spent.month.spent_usd,
+      limit_usd: 0.5,
+      limit_tokens: 100_000,
+    });
+    expect(spent.month.spent_usd).toBeGreaterThan(0);
+    await parley.database`update budget_windows set spent_usd = 0.4 where scope = 'key' and period = 'month'`;
+    const regenerate = `/api/v1/conversations/${id}/messages/${reply.id}/regenerate`;
+    expect((await parley.fetch(regenerate, { token: key, json: {} })).status).toBe(429);
+    expect((await complete(parley, key)).status).toBe(429);
+    expect((await complete(parley, anna.access_token)).status).toBe(200);
+    expect((await parley.fetch(regenerate, { token: anna.access_token, json: {} })).status).toBe(201);
+    await untilIdle(parley);
+    expect(await parley.database`select 1 from budget_windows where scope_id = ${keyId}`).toHaveLength(2);
+  }, 20_000);
+
+  test("counts what a service key asks for many users, each of whom has a budget too; nobody waits in a circle", async () => {
+    provider.script("one", { text: "Short.", firstDelayMs: 500 });
+    const parley = await start(
+      {
+        BUDGET_KEY_TOKENS_PER_DAY: String(12 * RESERVED_TOKENS),
+        BUDGET_USER_TOKENS_PER_DAY: String(8 * RESERVED_TOKENS),
+      },
+      2,
+    );
+    const root = await registerAdmin(parley);
+    const keys = await Promise.all([1, 2].map(() => createKey(parley, root, { scopes, service: true })));
+    const users = await Promise.all([1, 2, 3].map(() => parley.register()));
+    const owned = await Promise.all(users.map((user) => createConversations(parley, user, 20)));
+    const sends = owned.flatMap((ids, n) =>
+      ids.map((id, m) =>
+        send(apps[m % 2] ?? parley, keys[(n + m) % 2]?.key ?? "", id, { "x-on-behalf-of": users[n]?.user.id ?? "" }),
+      ),
+    );
+    const statuses = (await Promise.all(sends)).map(({ status }) => status);
+    // 24 by either: two keys for 12, three users for 8. In between, one may be refused for what the other gives back.
+    expect(count(statuses, 201) + count(statuses, 429)).toBe(60);
+    expect(count(statuses, 201)).toBeGreaterThan(16);
+    const windows = await parley.database<{ scope: string; reserved: number }[]>`
+      select scope, (reserved_tokens + spent_tokens)::int as reserved from budget_windows where period = 'day'`;
+    for (const { scope, reserved } of windows)
+      expect(reserved).toBeLessThanOrEqual((scope === "key" ? 12 : 8) * RESERVED_TOKENS);
+    await untilIdle(parley);
+    const sums = await parley.database<{ scope: string; spent: number; reserved: number }[]>`
+      select scope, sum(spent_tokens)::int as spent, sum(reserved_tokens)::int as reserved
+      from budget_windows where period = 'day' group by 1 order by 1`;
+    expect(sums.map(({ reserved }) => reserved)).toEqual([0, 0]);
+    expect(sums[0]?.spent).toBe(sums[1]?.spent ?? -1);
+  }, 30_000);
+
+  test("is forgotten with the key", async () => {
+    const parley = await start({ BUDGET_KEY_TOKENS_PER_DAY: "10000" });
+    const anna = await parley.register();
+    const { id: keyId, key } = await createKey(parley, anna, { scopes });
+    expect((await complete(parley, key)).status).toBe(200);
+    await untilIdle(parley);
+    const list = () => parley.database`select 1 from budget_windows where scope_id in (${keyId}, ${anna.user.id})`;
+    await sweepWindows(parley.database);
+    expect(await list()).toHaveLength(4);
+    await parley.fetch(`/api/v1/api-keys/${keyId}`, { method: "DELETE", token: anna.access_token });
+    await sweepWindows(parley.database);
+    expect(await list()).toHaveLength(2);
+  });
+});
+
+test.each([
+  [{ BUDGET_KEY_TOKENS_PER_DAY: "4096" }, "BUDGET_KEY_TOKENS_PER_DAY: no answer fits"],
+  [
+    { BUDGET_KEY_USD_PER_MONTH: "1", AI_MODELS: "compatible/own", COMPATIBLE_BASE_URL: "http://127.0.0.1:1/v1" },
+    "AI_PRICES",
+  ],
+])("settings %j are refused", (environment, problem) => {
+  const load = () => loadConfig(environment as Record<string, string>, () => "");
+  expect(load).toThrow(ConfigError);
+  expect(load).toThrow(problem);
+});

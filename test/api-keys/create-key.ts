@@ -1,0 +1,25 @@
+import type { CreatedApiKey } from "../../src/modules/api-keys/model.ts";
+import type { Account, TestApp } from "../support/app.ts";
+
+type Parley = Pick<TestApp, "fetch" | "register" | "database">;
+
+/** A new key of the account; `messages:read` and `messages:write` unless the input says otherwise. */
+export async function createKey(
+  parley: Pick<TestApp, "fetch">,
+  account: Account,
+  input: Record<string, unknown> = {},
+): Promise<CreatedApiKey> {
+  const response = await parley.fetch("/api/v1/api-keys", {
+    token: account.access_token,
+    json: { name: "a test", scopes: ["messages:read", "messages:write"], ...input },
+  });
+  if (response.status !== 201) throw new Error(`key: ${response.status} ${await response.text()}`);
+  return (await response.json()) as CreatedApiKey;
+}
+
+/** A new user who is an administrator before anybody has looked at them. */
+export async function registerAdmin(parley: Parley): Promise<Account> {
+  const account = await parley.register();
+  await parley.database`update users set role = 'admin' where id = ${account.user.id}`;
+  return account;
+}

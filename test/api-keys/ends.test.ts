@@ -1,0 +1,138 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openStream } from "../support/event-stream.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { createRest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+import { createKey, registerAdmin } from "./create-key.ts";
+
+/** What the contract allows for, on every instance. */
+const ENDED_WITHIN_MS = 2_000;
+
+let here: TestApp;
+let there: TestApp;
+let root: Account;
+beforeAll(async () => {
+  const database = await createTestDatabase(20);
+  [here, there] = await Promise.all([startApp({ database }), startApp({ database })]);
+  root = await registerAdmin(here);
+});
+afterAll(async () => {
+  await Promise.all([here.stop(), there.stop()]);
+  await here.database.end({ timeout: 1 });
+});
+
+type Holding = { ends: () => Promise<{ codes: number[]; tookMs: number }>; stay: () => Promise<boolean> };
+
+/** A socket and a stream by a key on each instance. */
+async function hold(owner: Account, key: string, onBehalfOf?: Account): Promise<Holding> {
+  const { id } = await createConversation(here, onBehalfOf ?? owner);
+  const headers = { "x-api-key": key, ...(onBehalfOf && { "x-on-behalf-of": onBehalfOf.user.id }) };
+  const sockets = await Promise.all([here, there].map(({ url }) => openSocket(url, { headers })));
+  const streams = await Promise.all(
+    [here, there].map((parley) => openStream(parley, `/conversations/${id}/events`, { headers })),
+  );
+  let openStreams = streams.length;
+  for (const stream of streams) void stream.ended.then(() => (openStreams -= 1));
+  return {
+    async ends() {
+      const fromMs = performance.now();
+      const closed = Promise.all(sockets.map(async (socket) => (await socket.closed).code));
+      const all = Promise.all([closed, ...streams.map(({ ended }) => ended)]);
+      const codes = await Promise.race([all.then(([codes]) => codes), Bun.sleep(10_000).then(() => [])]);
+      return { codes, tookMs: performance.now() - fromMs };
+    },
+    async stay() {
+      const pongs = await Promise.all(
+        sockets.map(async ({ socket, send, waitFor }) => {
+          if (socket.readyState !== WebSocket.OPEN) return false;
+          send({ type: "ping", id: "still" });
+          return (await waitFor(({ type }) => type === "pong")).id === "still";
+        }),
+      );
+      const areOpen = pongs.every(Boolean) && openStreams === streams.length;
+      await Promise.all([...sockets.map((socket) => socket.close()), ...streams.map((stream) => stream.close())]);
+      return areOpen;
+    },
+  };
+}
+
+async function expectEnd({ ends }: Holding, code: number): Promise<void> {
+  const { codes, tookMs } = await ends();
+  expect(codes).toEqual([code, code]);
+  expect(tookMs).toBeLessThan(ENDED_WITHIN_MS);
+}
+
+describe("sockets and streams of a key end on both instances within 2 s", () => {
+  test("when it is deleted; those of other keys and of sessions stay", async () => {
+    const anna = await here.register();
+    const [first, second] = [await createKey(here, anna), await createKey(here, anna)];
+    const held = await hold(anna, first.key);
+    const others = await hold(anna, second.key);
+    const session = await openSocket(there.url, { token: anna.access_token });
+    expect((await createRest(here, anna).ask("DELETE", `/api-keys/${first.id}`)).status).toBe(204);
+    await expectEnd(held, 4506);
+    for (const { url } of [here, there]) {
+      await Bun.sleep(1_050);
+      await expect(openSocket(url, { token: first.key })).rejects.toThrow("refused");
+    }
+    expect(await others.stay()).toBe(true);
+    await session.close();
+  }, 20_000);
+
+  test("when an administrator disables its owner, whose requests are refused at once", async () => {
+    const anna = await here.register();
+    const { key } = await createKey(here, anna);
+    const held = await hold(anna, key);
+    const disabled = await createRest(here, root).ask("PATCH", `/users/${anna.user.id}`, { disabled: true });
+    expect(disabled.status).toBe(200);
+    expect((await here.fetch("/api/v1/me", { token: key })).status).toBe(401);
+    await expectEnd(held, 4506);
+  }, 20_000);
+
+  test("when its owner deletes the account; the key is gone then", async () => {
+    const anna = await here.register();
+    const { id, key } = await createKey(here, anna);
+    const held = await hold(anna, key);
+    const deleted = await createRest(here, anna).ask("DELETE", "/me", { password: TEST_PASSWORD });
+    expect(deleted.status).toBe(204);
+    expect((await here.fetch("/api/v1/me", { token: key })).status).toBe(401);
+    await expectEnd(held, 4506);
+    expect(await here.database`select 1 from api_keys where id = ${id}`).toHaveLength(0);
+  }, 20_000);
+
+  test("when it expires: its sockets with 4006", async () => {
+    const anna = await here.register();
+    const expires_at = new Date(Date.now() + 2_500).toISOString();
+    const { key } = await createKey(here, anna, { expires_at });
+    const held = await hold(anna, key);
+    const { codes } = await held.ends();
+    expect(codes).toEqual([4006, 4006]);
+    expect(Date.now() - Date.parse(expires_at)).toBeLessThan(ENDED_WITHIN_MS);
+  }, 20_000);
+
+  test("when the user whom it acts for is disabled, or becomes an administrator; its own stay", async () => {
+    const { key } = await createKey(here, root, { service: true });
+    const [anna, ben] = [await here.register(), await here.register()];
+    const [own, forAnna, forBen] = [await hold(root, key), await hold(root, key, anna), await hold(root, key, ben)];
+    await here.database`update users set disabled_at = now() where id = ${anna.user.id}`;
+    await expectEnd(forAnna, 4506);
+    await here.database`update users set role = 'admin' where id = ${ben.user.id}`;
+    await expectEnd(forBen, 4506);
+    expect(await own.stay()).toBe(true);
+  }, 20_000);
+
+  test("when the owner of a service key is no administrator any more: what it holds for others", async () => {
+    const former = await registerAdmin(here);
+    const { key } = await createKey(here, former, { service: true });
+    const anna = await here.register();
+    const [own, forAnna] = [await hold(former, key), await hold(former, key, anna)];
+    await here.database`update users set role = 'user' where id = ${former.user.id}`;
+    await expectEnd(forAnna, 4506);
+    expect(await own.stay()).toBe(true);
+    await Bun.sleep(1_050);
+    const answer = await here.fetch("/api/v1/me", { token: key, headers: { "x-on-behalf-of": anna.user.id } });
+    expect(answer.status).toBe(403);
+  }, 20_000);
+});

@@ -1,0 +1,113 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import type { Database } from "../../src/db/client.ts";
+import { createRandomBase62, encodeBase62 } from "../../src/lib/base62.ts";
+import { createKeyCallers } from "../../src/modules/api-keys/callers.ts";
+import { createChecksum, createKey, isKey, showEnds } from "../../src/modules/api-keys/key-format.ts";
+import { createAuditService } from "../../src/modules/audit/service.ts";
+import { silentLog } from "../support/log.ts";
+import { unknownOrigin } from "../support/request-origin.ts";
+
+const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const random = fc
+  .array(fc.constantFrom(...ALPHABET), { minLength: 30, maxLength: 30 })
+  .map((characters) => characters.join(""));
+
+/** CRC-32 as IEEE 802.3 defines it, bit by bit, and base62 by big integers: another way to the same number. */
+function checksumBitByBit(text: string): string {
+  let crc = 0xffffffff;
+  for (const byte of Buffer.from(text, "ascii")) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  }
+  let rest = BigInt((crc ^ 0xffffffff) >>> 0);
+  let digits = "";
+  for (let digit = 0; digit < 6; digit += 1) {
+    digits = ALPHABET.charAt(Number(rest % 62n)) + digits;
+    rest /= 62n;
+  }
+  return digits;
+}
+
+test("the checksum is the one of the published vector", () => {
+  expect(createChecksum("zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ")).toBe("0mLq17");
+  expect(isKey("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toBe(true);
+});
+
+test("the checksum of any 30 characters is six digits of their CRC-32, and makes a key of them", () => {
+  fc.assert(
+    fc.property(random, (text) => {
+      const checksum = createChecksum(text);
+      return checksum === checksumBitByBit(text) && /^[0-9A-Za-z]{6}$/.test(checksum) && isKey(`pk_${text}${checksum}`);
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test("a key with one other character, or two swapped, is none", () => {
+  const change = fc.record({ at: fc.nat(35), to: fc.constantFrom(...ALPHABET) });
+  fc.assert(
+    fc.property(random, change, fc.nat(34), (text, { at, to }, swap) => {
+      const body = text + createChecksum(text);
+      const changed = body.slice(0, at) + to + body.slice(at + 1);
+      const swapped = body.slice(0, swap) + body.charAt(swap + 1) + body.charAt(swap) + body.slice(swap + 2);
+      return [changed, swapped].every((other) => isKey(`pk_${other}`) === (other === body));
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test("nothing else is a key", () => {
+  fc.assert(fc.property(fc.string(), (text) => !isKey(text) && !isKey(`pk_${text}`)));
+  const key = createKey();
+  for (const other of [
+    "",
+    "pk_",
+    key.slice(3),
+    ` ${key}`,
+    `${key}\n`,
+    key.toUpperCase(),
+    key.replace("pk", "sk"),
+    key + key,
+  ])
+    expect(isKey(other)).toBe(false);
+});
+
+test("new keys are keys, each another one, of all characters alike", () => {
+  const keys = Array.from({ length: 2_000 }, createKey);
+  expect(new Set(keys).size).toBe(2_000);
+  for (const key of keys) expect(isKey(key)).toBe(true);
+  const counts = new Map<string, number>();
+  const drawn = createRandomBase62(62_000);
+  for (const character of drawn) counts.set(character, (counts.get(character) ?? 0) + 1);
+  expect(counts.size).toBe(62);
+  // 1,000 of each are expected, with a deviation of 31: seven of them is once in 10^11.
+  for (const count of counts.values()) expect(Math.abs(count - 1_000)).toBeLessThan(220);
+});
+
+test("base62 pads on the left, and shows both ends of a key", () => {
+  expect([0, 61, 62, 2 ** 32 - 1].map((value) => encodeBase62(value, 6))).toEqual([
+    "000000",
+    "00000z",
+    "000010",
+    "4gfFC3",
+  ]);
+  expect(showEnds("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toEqual({ prefix: "pk_zQWB", lastFour: "Lq17" });
+});
+
+test("a wrong form or checksum asks no database", async () => {
+  let queries = 0;
+  const database = (() => {
+    queries += 1;
+    return Promise.resolve([]);
+  }) as unknown as Database;
+  const callers = createKeyCallers({ database, audit: createAuditService(), log: silentLog });
+  const key = createKey();
+  const last = key.endsWith("a") ? "b" : "a";
+  for (const wrong of [key.slice(0, -1) + last, "pk_", "pk_short", `${key}0`, key.replace("_", "-")])
+    expect(await callers.findCaller(wrong, unknownOrigin)).toBeNull();
+  expect(queries).toBe(0);
+  // The same with the right checksum is looked up, and found nowhere.
+  expect(await callers.findCaller(key, unknownOrigin)).toBeNull();
+  expect(queries).toBeGreaterThan(0);
+});

@@ -1,0 +1,254 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { createAuditLog, createAuditService } from "../../src/modules/audit/service.ts";
+import {
+  type Administration,
+  type AuditEvent,
+  logIn,
+  type Page,
+  startAdministration,
+} from "../accounts/start-administration.ts";
+import { TEST_PASSWORD } from "../support/app.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+let parley: Administration;
+let admin: Rest;
+beforeAll(async () => {
+  parley = await startAdministration();
+  admin = parley.admin;
+});
+afterAll(() => parley.stop());
+
+const list = async (query = "") => (await admin.get<Page<AuditEvent>>(`/audit?${query}`)).body.data;
+const actionsOf = async (userId: string) => (await list(`actor_id=${userId}`)).map(({ action }) => action).reverse();
+const tryLogin = (email: string, password: string) => parley.fetch("/api/v1/auth/login", { json: { email, password } });
+
+describe("reading", () => {
+  test("is for administrators, with a session or a key of theirs that has the scope admin", async () => {
+    const user = createRest(parley, await parley.register());
+    expect(await user.refused("GET", "/audit")).toMatchObject({ status: 403, code: "forbidden" });
+    expect((await parley.fetch("/api/v1/audit")).status).toBe(401);
+    for (const [scope, status] of [
+      ["users:read", 403],
+      ["admin", 200],
+    ] as const) {
+      const { body } = await admin.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: [scope] });
+      expect((await parley.fetch("/api/v1/audit", { token: body.key })).status).toBe(status);
+    }
+  });
+
+  test("comes in pages, newest first, filtered by all that an entry has", async () => {
+    const account = await parley.register();
+    const other = await parley.register();
+    const rest = createRest(parley, account);
+    for (let count = 0; count < 4; count += 1) await logIn(parley, account.user.email);
+    const { rows, pages } = await admin.all<AuditEvent>(`/audit?actor_id=${account.user.id}`, 2);
+    expect(pages).toEqual([2, 2, 2]);
+    const ids = rows.map(({ id }) => id);
+    expect(ids).toEqual([...new Set(ids)].sort().reverse());
+    expect(rows.every(({ actor_id }) => actor_id === account.user.id)).toBe(true);
+    expect(rows[0]).toEqual({
+      id: expect.any(String),
+      action: "user.logged_in",
+      actor_id: account.user.id,
+      credential_id: expect.any(String),
+      target: { type: "user", id: account.user.id },
+      ip_address: "127.0.0.1",
+      details: {},
+      at: expect.any(String),
+    });
+    expect(await list(`target_id=${account.user.id}&action=user.registered`)).toHaveLength(1);
+    expect(await list(`target_id=${other.user.id}&actor_id=${account.user.id}`)).toEqual([]);
+    const [newest, second] = rows;
+    const about = `actor_id=${account.user.id}`;
+    // The end of a span is not part of it, its beginning is.
+    expect((await list(`${about}&to=${newest?.at}`)).map(({ id }) => id)).not.toContain(String(newest?.id));
+    expect((await list(`${about}&from=${newest?.at}`)).map(({ id }) => id)).toContain(String(newest?.id));
+    expect((await list(`${about}&from=${second?.at}&to=${second?.at}`)).length).toBe(0);
+    expect(await list("from=2000-01-01T00:00:00Z&to=2000-01-02T00:00:00Z")).toEqual([]);
+    expect(await list("from=9998-01-01T00:00:00Z")).toEqual([]);
+    expect((await rest.get("/audit")).status).toBe(403);
+  });
+
+  test("refuses filters of another form", async () => {
+    const bad = ["action=user.danced", "actor_id=me", "target_id=%00", "from=yesterday", "to=2026-13-45T00:00:00Z"];
+    for (const query of [...bad, "from=0000-01-01T00:00:00Z", "limit=0"])
+      expect({ query, status: (await admin.refused("GET", `/audit?${query}`)).status }).toEqual({ query, status: 422 });
+    expect((await admin.refused("GET", "/audit?cursor=x")).status).toBe(400);
+  });
+});
+
+describe("what is written down", () => {
+  test("registration, logins, a password change, ended sessions, an export", async () => {
+    const account = await parley.register();
+    const rest = createRest(parley, account);
+    const second = await logIn(parley, account.user.email);
+    await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: second.refresh_token } });
+    const third = await logIn(parley, account.user.email);
+    const { body } = await createRest(parley, third).get<Page<{ id: string; current: boolean }>>("/me/sessions");
+    const thirdId = body.data.find(({ current }) => current)?.id ?? "";
+    await rest.ask("DELETE", `/me/sessions/${thirdId}`);
+    await rest.ask("POST", "/me/password", { current_password: TEST_PASSWORD, new_password: "another password" });
+    await parley.fetch("/api/v1/me/export", { token: account.access_token });
+    expect(await actionsOf(account.user.id)).toEqual([
+      "user.registered",
+      "user.logged_in",
+      "user.logged_in",
+      "session.ended",
+      "user.logged_in",
+      "session.ended",
+      "user.password_changed",
+      "user.exported",
+    ]);
+    const ends = await list(`actor_id=${account.user.id}&action=session.ended`);
+    expect(ends.map(({ details }) => details)).toEqual([{ reason: "ended" }, { reason: "logout" }]);
+    expect(ends[0]?.target).toEqual({ type: "session", id: thirdId });
+  });
+
+  test("a failed login, of a known and of an unknown address alike; never the address itself", async () => {
+    const { user } = await parley.register();
+    const unknown = `${createId()}@example.com`;
+    const before = (await list("action=user.login_failed")).length;
+    for (const email of [user.email, unknown]) {
+      const response = await tryLogin(email, "wrong password");
+      expect(((await response.json()) as { code: string }).code).toBe("invalid_credentials");
+    }
+    const failed = await list("action=user.login_failed");
+    expect(failed.length).toBe(before + 2);
+    const [forUnknown, forKnown] = failed;
+    const entry = { actor_id: null, ip_address: "127.0.0.1", details: { reason: "credentials" } };
+    expect(forUnknown).toMatchObject({ ...entry, target: null });
+    expect(forKnown).toMatchObject({ ...entry, target: { type: "user", id: user.id } });
+    const text = JSON.stringify(await list("limit=200"));
+    for (const secret of [user.email, unknown, "wrong password", TEST_PASSWORD]) expect(text).not.toContain(secret);
+  });
+
+  test("a spent refresh token, with its session", async () => {
+    const account = await parley.register();
+    const refresh = () => parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: account.refresh_token } });
+    await refresh();
+    await parley.database`update sessions set rotated_at = now() - interval '1 min' where user_id = ${account.user.id}`;
+    expect(((await (await refresh()).json()) as { code: string }).code).toBe("token_reused");
+    expect((await refresh()).status).toBe(401);
+    const [session] = await parley.database`select id from sessions where user_id = ${account.user.id}`;
+    const [entry, ...more] = await list(`target_id=${account.user.id}&action=session.token_reused`);
+    expect(more).toEqual([]);
+    expect(entry).toMatchObject({ actor_id: null, credential_id: session?.id, ip_address: "127.0.0.1" });
+  });
+
+  test("nothing where nothing was done", async () => {
+    const account = await parley.register();
+    const rest = createRest(parley, account);
+    const before = await list("limit=1");
+    await rest.ask("DELETE", `/me/sessions/${createId()}`);
+    await rest.ask("DELETE", "/me/sessions");
+    await rest.ask("POST", "/me/password", { current_password: "wrong", new_password: "another password" });
+    await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: "prt_x" } });
+    await parley.fetch("/api/v1/auth/register", { json: { email: account.user.email, password: TEST_PASSWORD } });
+    expect(await list("limit=1")).toEqual(before);
+  });
+});
+
+describe("the record", () => {
+  const sql = () => parley.database;
+  const record = (at: string) => sql()`
+    insert into audit_events (id, action, ip_address, at) values (${createId()}, 'user.exported', '10.0.0.1', ${at}) returning id`;
+
+  test("is never changed: not by update, delete or truncate", async () => {
+    const [row] = await record("2026-01-01T00:00:00Z");
+    const id = row?.id as string;
+    const attempts = [
+      () => sql()`update audit_events set action = 'user.created' where id = ${id}`,
+      () => sql()`update audit_events set ip_address = null where id = ${id}`,
+      () => sql()`delete from audit_events where id = ${id}`,
+      () => sql()`truncate audit_events`,
+      // What may erase an address may change nothing else.
+      () =>
+        sql().begin(async (sql) => {
+          await sql`select set_config('parley.audit_erasure', 'on', true)`;
+          await sql`update audit_events set ip_address = null, action = 'user.created' where id = ${id}`;
+        }),
+      () =>
+        sql().begin(async (sql) => {
+          await sql`select set_config('parley.audit_erasure', 'on', true)`;
+          await sql`update audit_events set ip_address = '10.0.0.2' where id = ${id}`;
+        }),
+      () =>
+        sql().begin(async (sql) => {
+          await sql`select set_config('parley.audit_erasure', 'on', true)`;
+          await sql`delete from audit_events where id = ${id}`;
+        }),
+      () =>
+        sql().begin(async (sql) => {
+          await sql`select set_config('parley.audit_retention', 'on', true)`;
+          await sql`truncate audit_events`;
+        }),
+    ];
+    for (const attempt of attempts)
+      expect(
+        await attempt().then(
+          () => "done",
+          (error: Error) => error.message,
+        ),
+      ).toBe("audit events are append-only");
+    expect([...(await sql()`select action, ip_address from audit_events where id = ${id}`)]).toEqual([
+      { action: "user.exported", ip_address: "10.0.0.1" },
+    ]);
+  });
+
+  test("keeps entries for as long as is set, and the settings of a sweep end with it", async () => {
+    const [old] = await record(new Date(Date.now() - 31 * 86_400_000).toISOString());
+    const [kept] = await record(new Date(Date.now() - 29 * 86_400_000).toISOString());
+    const log = createAuditLog({ database: sql(), retentionDays: 30 });
+    expect(await log.sweep()).toBeGreaterThanOrEqual(1);
+    expect(await log.sweep()).toBe(0);
+    const left = await sql()`select id from audit_events where id in (${old?.id}, ${kept?.id})`;
+    expect(left.map(({ id }) => id)).toEqual([kept?.id]);
+    for (let connection = 0; connection < 12; connection += 1)
+      expect(
+        await sql()`delete from audit_events where id = ${kept?.id}`.then(
+          () => "done",
+          (error: Error) => error.message,
+        ),
+      ).toBe("audit events are append-only");
+  });
+
+  test("loses the addresses of one user alone, and those of attempts on their account", async () => {
+    const [me, other] = [createId(), createId()];
+    const { record, eraseAddresses } = createAuditService();
+    const about = (actorId: string | null, target: string) => ({
+      action: "user.changed" as const,
+      actorId,
+      credentialId: null,
+      target: { type: "user" as const, id: target },
+      ipAddress: "10.1.1.1",
+    });
+    const entries = [
+      about(me, me),
+      about(me, other),
+      about(null, me),
+      about(other, me),
+      about(other, other),
+      about(null, other),
+    ];
+    for (const entry of entries) await record(sql(), entry);
+    await sql().begin((sql) => eraseAddresses(sql, me));
+    const rows = await sql()`
+      select ip_address from audit_events where actor_id in (${me}, ${other}) or target_id in (${me}, ${other}) order by id`;
+    expect(rows.map(({ ip_address }) => ip_address)).toEqual([null, null, null, "10.1.1.1", "10.1.1.1", "10.1.1.1"]);
+  });
+
+  test("is read by an index, whatever the filter", async () => {
+    const plan = async (where: string) =>
+      JSON.stringify(
+        await sql().begin(async (sql) => {
+          await sql`set local enable_seqscan = off`;
+          return sql.unsafe(`explain select id from audit_events where ${where} order by id desc limit 51`);
+        }),
+      );
+    expect(await plan("action = 'user.deleted'")).toContain("audit_events_action");
+    expect(await plan(`actor_id = '${createId()}'`)).toContain("audit_events_actor");
+    expect(await plan(`target_id = '${createId()}'`)).toContain("audit_events_target");
+    expect(await plan(`id < '${createId()}'`)).toContain("audit_events_pkey");
+  });
+});

@@ -1,0 +1,117 @@
+import { type CryptoKey, exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from "jose";
+
+/** What the stand-in answers where the keys are asked for. */
+type Mode = "good" | "down" | "html" | "huge" | "slow" | "redirect" | "no keys" | "foreign document";
+
+type SigningKey = { kid: string; alg: string; privateKey: CryptoKey; jwk: JWK };
+
+export const AUDIENCE = "parley";
+
+export type Issuer = Awaited<ReturnType<typeof startIssuer>>;
+
+/** A stand-in for an OpenID Connect issuer: discovery, keys that rotate, tokens; and the ways in which one fails. */
+export async function startIssuer() {
+  const state = { mode: "good" as Mode, keyRequests: 0, discoveries: 0, secretReads: 0 };
+  let keys: SigningKey[] = [];
+  let subjects = 0;
+
+  // What a redirect leads to: something inside that nobody outside should make the server read.
+  const inside = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch() {
+      state.secretReads += 1;
+      return Response.json({ keys: keys.map(({ jwk }) => jwk) });
+    },
+  });
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    async fetch(request): Promise<Response> {
+      const { pathname } = new URL(request.url);
+      if (pathname === "/.well-known/openid-configuration") {
+        state.discoveries += 1;
+        const issuer = state.mode === "foreign document" ? "https://somebody.example.com" : url;
+        return Response.json({ issuer, jwks_uri: `${url}/keys` });
+      }
+      if (pathname !== "/keys") return new Response(null, { status: 404 });
+      state.keyRequests += 1;
+      return answerKeys();
+    },
+  });
+  const url: string = `http://127.0.0.1:${server.port}`;
+
+  async function answerKeys(): Promise<Response> {
+    const set = { keys: keys.map(({ jwk }) => jwk) };
+    switch (state.mode) {
+      case "down":
+        return new Response("away", { status: 502 });
+      case "html":
+        return new Response("<!doctype html><title>Log in</title>", { headers: { "content-type": "text/html" } });
+      case "huge":
+        return Response.json({ ...set, padding: "x".repeat(5 * 1024 * 1024) });
+      case "slow":
+        await Bun.sleep(3_000);
+        return Response.json(set);
+      case "redirect":
+        return Response.redirect(`http://127.0.0.1:${inside.port}/keys`, 302);
+      case "no keys":
+        return Response.json({ error: "none" });
+      default:
+        return Response.json(set);
+    }
+  }
+
+  /** Another key, beside the ones there are. */
+  async function addKey(alg: string): Promise<SigningKey> {
+    const { publicKey, privateKey } = await generateKeyPair(alg, { extractable: true });
+    const kid = `${alg}-${keys.length + 1}-${crypto.randomUUID()}`;
+    const key = { kid, alg, privateKey, jwk: { ...(await exportJWK(publicKey)), kid, alg, use: "sig" } };
+    keys.push(key);
+    return key;
+  }
+
+  /** The claims of a usual ID token, for somebody new unless `sub` says otherwise. */
+  function createClaims(changes: JWTPayload = {}): JWTPayload {
+    const now = Math.floor(Date.now() / 1000);
+    subjects += 1;
+    const sub = `person-${subjects}-${crypto.randomUUID()}`;
+    const email = `${changes.sub ?? sub}@example.com`;
+    const person = { sub, email, email_verified: true, name: "Ada of the Issuer" };
+    return { iss: url, aud: AUDIENCE, iat: now, exp: now + 300, ...person, ...changes };
+  }
+
+  await addKey("RS256");
+
+  return {
+    url,
+    state,
+    addKey,
+    createClaims,
+
+    get keys(): readonly SigningKey[] {
+      return keys;
+    },
+
+    /** Takes all keys away but this one. */
+    keepOnly(key: SigningKey): void {
+      keys = [key];
+    },
+
+    /** A signed token: a good one, but for what is changed. */
+    sign(
+      changes: JWTPayload = {},
+      { key = keys[0], header = {} }: { key?: SigningKey | undefined; header?: Record<string, unknown> } = {},
+    ): Promise<string> {
+      if (!key) throw new Error("The issuer has no key.");
+      return new SignJWT(createClaims(changes))
+        .setProtectedHeader({ alg: key.alg, kid: key.kid, typ: "JWT", ...header })
+        .sign(key.privateKey);
+    },
+
+    async stop(): Promise<void> {
+      await server.stop(true);
+      await inside.stop(true);
+    },
+  };
+}

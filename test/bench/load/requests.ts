@@ -1,0 +1,92 @@
+// Load process: asks one thing over and over on connections that are kept, and notes how long each answer takes.
+import type { Socket } from "bun";
+import { serveSteps } from "../support/load.ts";
+import { createCountdown } from "./session.ts";
+
+export type RequestsStep =
+  | {
+      step: "open";
+      url: string;
+      method: "GET" | "POST";
+      path: string;
+      headers: Record<string, string>;
+      body?: string;
+      /** Each has one request on its way. */
+      connections: number;
+      /** Between an answer and the next request. */
+      pauseMs?: number;
+    }
+  | { step: "run"; durationMs: number };
+
+type Setup = Extract<RequestsStep, { step: "open" }>;
+type State = { received: string; askedAtMs: number };
+
+let setup: Setup;
+let text = "";
+let sockets: Socket<State>[] = [];
+let endsAtMs = 0;
+let tookMs: number[] = [];
+let finished = createCountdown(1);
+
+async function open(step: Setup) {
+  setup = step;
+  const { hostname, port } = new URL(step.url);
+  const { body = "", headers } = step;
+  const fields = { host: `${hostname}:${port}`, "content-length": String(Buffer.byteLength(body)), ...headers };
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  text = `${step.method} ${step.path} HTTP/1.1\r\n${lines.join("")}\r\n${body}`;
+  const connect = () =>
+    Bun.connect<State>({
+      hostname,
+      port: Number(port),
+      data: { received: "", askedAtMs: 0 },
+      socket: {
+        data: receive,
+        close() {
+          if (performance.now() < endsAtMs) fail("The server ended a connection.");
+        },
+      },
+    });
+  sockets = await Promise.all(Array.from({ length: step.connections }, connect));
+  return {};
+}
+
+function ask(socket: Socket<State>): void {
+  socket.data.askedAtMs = performance.now();
+  socket.write(text);
+}
+
+function receive(socket: Socket<State>, bytes: Buffer): void {
+  const { data } = socket;
+  data.received += bytes.toString("latin1");
+  const headEnd = data.received.indexOf("\r\n\r\n");
+  if (headEnd < 0) return;
+  const length = Number(/^content-length: *(\d+)/im.exec(data.received.slice(0, headEnd))?.[1]);
+  if (data.received.length < headEnd + 4 + length) return;
+  if (!data.received.startsWith("HTTP/1.1 200")) fail(`The server answered ${data.received.slice(0, 500)}`);
+  data.received = "";
+  const nowMs = performance.now();
+  tookMs.push(nowMs - data.askedAtMs);
+  if (nowMs >= endsAtMs) finished.step();
+  else if (setup.pauseMs === undefined) ask(socket);
+  else setTimeout(() => ask(socket), setup.pauseMs);
+}
+
+async function run(durationMs: number) {
+  tookMs = [];
+  finished = createCountdown(sockets.length);
+  endsAtMs = performance.now() + durationMs;
+  for (const socket of sockets) ask(socket);
+  await finished.done;
+  tookMs.sort((a, b) => a - b);
+  const quantile = (share: number) =>
+    tookMs[Math.min(tookMs.length - 1, Math.floor(share * tookMs.length))] ?? Number.NaN;
+  return { requests: tookMs.length, p50Ms: quantile(0.5), p99Ms: quantile(0.99), maxMs: quantile(1) };
+}
+
+function fail(message: string): never {
+  console.error(message);
+  process.exit(1);
+}
+
+serveSteps((step: RequestsStep) => (step.step === "open" ? open(step) : run(step.durationMs)));

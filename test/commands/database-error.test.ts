@@ -1,0 +1,58 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { explainDatabaseError } from "../../src/commands/database-error.ts";
+import { type Database, openDatabase } from "../../src/db/client.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+type Target = Awaited<ReturnType<typeof createTestDatabase>>["target"];
+
+let database: Database;
+let target: Target;
+beforeAll(async () => {
+  ({ database, target } = await createTestDatabase());
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+/** What is said when this connection fails. */
+async function explain(wrong: Partial<Target>, statement = "select 1"): Promise<string | null> {
+  const other = openDatabase({ target: { ...target, ...wrong }, poolSize: 1 });
+  try {
+    await other.unsafe(statement);
+    throw new Error("It did not fail.");
+  } catch (error) {
+    return explainDatabaseError(error);
+  } finally {
+    await other.end({ timeout: 1 });
+  }
+}
+
+test("a database that does not exist", async () => {
+  expect(await explain({ database: "nowhere" })).toBe(
+    'The database is not there yet (database "nowhere" does not exist); create it, or correct DATABASE_URL.',
+  );
+});
+
+test("a user who does not exist", async () => {
+  expect(await explain({ user: "nobody_here" })).toBe(
+    'Postgres does not let Parley in (role "nobody_here" does not exist); correct the user and the password in DATABASE_URL.',
+  );
+});
+
+test("a user who may do nothing", async () => {
+  await database.unsafe("create role weak_user login");
+  const text = await explain({ user: "weak_user" }, "create table public.x ()");
+  await database.unsafe("drop role weak_user");
+  expect(text).toBe(
+    "The user of DATABASE_URL may not do that (permission denied for schema public); make it the owner of the database.",
+  );
+});
+
+test("a server that is away", async () => {
+  expect(await explain({ socketDirectory: "/nonexistent" })).toMatch(
+    /^The database cannot be reached \(.*\); check that it runs, and DATABASE_URL\.$/,
+  );
+});
+
+test("any other error is nobody's sentence", async () => {
+  expect(await explain({}, "select nonsense")).toBeNull();
+  expect(explainDatabaseError("text")).toBeNull();
+});

@@ -1,0 +1,101 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { isKey } from "../../src/modules/api-keys/key-format.ts";
+import { TEST_PASSWORD } from "../support/client.ts";
+import { createFolder, findFreePort, runParley, spawnParley, waitForStatus } from "./run-parley.ts";
+
+describe("beside a running server with the embedded database, parley key create", () => {
+  const folder = createFolder();
+  const port = findFreePort();
+  const env = { DATA_DIR: folder.path, PORT: String(port), HOST: "127.0.0.1", LOG_LEVEL: "silent" };
+  const url = `http://127.0.0.1:${port}`;
+  let server: ReturnType<typeof spawnParley>;
+  const create = (...args: string[]) => runParley(["key", "create", "--name", "ci", ...args], { env });
+  const me = (key: string, headers: Record<string, string> = {}) =>
+    fetch(`${url}/api/v1/me`, { headers: { "x-api-key": key, ...headers } });
+
+  async function register(email: string): Promise<{ id: string }> {
+    const response = await fetch(`${url}/api/v1/auth/register`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ email, password: TEST_PASSWORD }),
+    });
+    return ((await response.json()) as { user: { id: string } }).user;
+  }
+
+  beforeAll(async () => {
+    server = spawnParley(["serve"], { env });
+    await waitForStatus(`${url}/readyz`, 200);
+  }, 30_000);
+  afterAll(async () => {
+    server.kill();
+    await server.exited;
+    folder[Symbol.dispose]();
+  });
+
+  test("without an administrator says how to make one", async () => {
+    const { code, stdout, stderr } = await create("--scopes", "messages:read");
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain("parley admin create");
+  }, 15_000);
+
+  test("prints a key of the first administrator, and nothing else", async () => {
+    for (const email of ["first@example.com", "second@example.com"])
+      await runParley(["admin", "create", "--email", email, "--password", TEST_PASSWORD], { env });
+    const { code, stdout, stderr } = await create("--scopes", "messages:read, admin");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(isKey(stdout.trim())).toBe(true);
+    expect(stdout).toBe(`${stdout.trim()}\n`);
+    expect(await (await me(stdout.trim())).json()).toMatchObject({ email: "first@example.com" });
+    const listed = await fetch(`${url}/api/v1/api-keys`, { headers: { "x-api-key": stdout.trim() } });
+    expect(((await listed.json()) as { data: unknown[] }).data).toMatchObject([
+      { name: "ci", scopes: ["messages:read", "admin"], service: false, expires_at: null },
+    ]);
+  }, 20_000);
+
+  test("makes keys of others, service keys, and keys that end", async () => {
+    const anna = await register("Anna@example.com");
+    const own = await create("--scopes", "messages:read", "--email", "anna@EXAMPLE.com");
+    expect(await (await me(own.stdout.trim())).json()).toMatchObject({ id: anna.id });
+    const service = await create("--scopes", "messages:read", "--service", "--expires-at", "2999-01-31T00:00:00Z");
+    const acting = await me(service.stdout.trim(), { "x-on-behalf-of": anna.id });
+    expect(await acting.json()).toMatchObject({ id: anna.id });
+    const past = await create("--scopes", "messages:read", "--expires-at", "2001-01-31T00:00:00Z");
+    expect(past).toEqual({ code: 2, stdout: "", stderr: "--expires-at: Expected a time in the future.\n" });
+    // What only administrators may have, and who is not there.
+    for (const args of [
+      ["--scopes", "admin", "--email", "anna@example.com"],
+      ["--scopes", "messages:read", "--service", "--email", "anna@example.com"],
+      ["--scopes", "messages:read", "--email", "nobody@example.com"],
+    ]) {
+      const { code, stdout, stderr } = await create(...args);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr.trim().split("\n")).toHaveLength(1);
+    }
+  }, 30_000);
+});
+
+test.each([
+  [["key"], "Say what to do"],
+  [["key", "drop"], 'cannot "drop"'],
+  [["key", "create", "--name", "n"], "--name and --scopes"],
+  [["key", "create", "--scopes", "messages:read"], "--name and --scopes"],
+  [["key", "create", "--name", "n", "--scopes", "messages:read,everything"], 'no scope "everything"'],
+  [["key", "create", "--name", "n", "--scopes", " , "], "at least one"],
+  [["key", "create", "--name", "", "--scopes", "admin"], "--name"],
+  [["key", "create", "--name", "n".repeat(101), "--scopes", "admin"], "--name"],
+  [["key", "create", "--name", "n", "--scopes", "admin", "--email", "nobody"], "--email"],
+  [["key", "create", "--name", "n", "--scopes", "admin", "--expires-at", "tomorrow"], "--expires-at"],
+  [["key", "create", "--name", "n", "--scopes", "admin", "--for", "ever"], "no option --for"],
+])("%j is wrong usage, said in one sentence", async (args, said) => {
+  using folder = createFolder();
+  const { code, stdout, stderr } = await runParley(args, { env: { DATA_DIR: folder.path }, cwd: folder.path });
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr).toContain(said);
+  expect(stderr.trim().split("\n")).toHaveLength(1);
+});
+
+test("its help names every scope", async () => {
+  const { code, stdout } = await runParley(["key", "--help"]);
+  expect(code).toBe(0);
+  for (const scope of ["conversations:read", "chat:completions", "admin"]) expect(stdout).toContain(scope);
+});

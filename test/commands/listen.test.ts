@@ -1,0 +1,253 @@
+import { afterAll, afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { connect as connectHttp2 } from "node:http2";
+import { Elysia } from "elysia";
+import pino from "pino";
+import { CommandError } from "../../src/commands/command.ts";
+import { type Listener, listen } from "../../src/commands/listen.ts";
+import { reloadTls, tellOfCertificate } from "../../src/commands/tls.ts";
+import { loadConfig } from "../../src/config.ts";
+import { createMetrics } from "../../src/lib/metrics.ts";
+import { createCertificates, readServedNames } from "../support/certificates.ts";
+import { findFreePort } from "./run-parley.ts";
+
+setDefaultTimeout(20_000);
+
+const certificates = createCertificates();
+afterAll(() => certificates.remove());
+const first = certificates.create("first.test");
+const second = certificates.create("second.test", { issuer: first });
+
+const listeners: Listener[] = [];
+afterEach(async () => {
+  for (const listener of listeners.splice(0)) await listener.stop(true);
+});
+
+const TICK_MS = 50;
+
+function createLogCollector() {
+  const collected: string[] = [];
+  const log = pino(
+    { formatters: { level: (level) => ({ level }) } },
+    { write: (line: string) => void collected.push(line) },
+  );
+  return { log, lines: () => collected.map((line) => JSON.parse(line) as Record<string, unknown>) };
+}
+
+/** A server with one of each that outlives a moment: a socket, a stream, a slow answer. */
+function start(env: Record<string, string> = {}, tls: { cert: string; key: string } | undefined = first) {
+  const config = loadConfig({ HOST: "127.0.0.1", PORT: "0", ...env }, () => "");
+  const app = new Elysia()
+    .get("/", () => "hello")
+    .get("/slow", async () => {
+      await Bun.sleep(10 * TICK_MS);
+      return "at last";
+    })
+    .get("/stream", async function* () {
+      for (let i = 0; i < 10; i += 1) {
+        await Bun.sleep(TICK_MS);
+        yield `${i} `;
+      }
+    })
+    .get("/socket", ({ request, server }) => {
+      (server as { upgrade(request: Request, options: object): boolean } | null)?.upgrade(request, { data: {} });
+    });
+  const websocket = {
+    open: (socket: Bun.ServerWebSocket<unknown>) => socket.subscribe("all"),
+    message: (socket: Bun.ServerWebSocket<unknown>, text: string) => void socket.send(`echo ${text}`),
+  };
+  const listener = listen({ app, websocket } as unknown as Parameters<typeof listen>[0], config, tls);
+  listeners.push(listener);
+  return { listener, app, url: `https://127.0.0.1:${listener.port}` };
+}
+
+const tls = { rejectUnauthorized: false };
+const get = async (url: string) => (await fetch(url, { tls, keepalive: false })).text();
+
+async function openSocket(url: string) {
+  const socket = new WebSocket(`${url.replace("http", "ws")}/socket`, { tls } as unknown as string[]);
+  const received: string[] = [];
+  let closedWith: number | undefined;
+  socket.onmessage = ({ data }) => received.push(String(data));
+  socket.onclose = ({ code }) => {
+    closedWith = code;
+  };
+  await new Promise((resolve, reject) => {
+    socket.onopen = resolve;
+    socket.onerror = reject;
+  });
+  const waitFor = async (text: string) => {
+    while (!received.includes(text) && closedWith === undefined) await Bun.sleep(5);
+    expect(received).toContain(text);
+  };
+  return { socket, waitFor, isOpen: () => closedWith === undefined };
+}
+
+describe("a new certificate", () => {
+  test("is served to who comes, and who is there stays", async () => {
+    const { listener, url } = start();
+    expect(await readServedNames(listener.port)).toEqual(["first.test"]);
+    const early = await openSocket(url);
+    const slow = get(`${url}/slow`);
+    const stream = get(`${url}/stream`);
+    await Bun.sleep(2 * TICK_MS);
+
+    listener.useTls({ cert: second.cert + first.cert, key: second.key });
+    for (let i = 0; i < 5; i += 1) expect(await readServedNames(listener.port)).toEqual(["second.test", "first.test"]);
+    const late = await openSocket(url);
+    listener.publish("all", "to everyone");
+    for (const socket of [early, late]) {
+      await socket.waitFor("to everyone");
+      socket.socket.send("1");
+      await socket.waitFor("echo 1");
+    }
+    expect(await slow).toBe("at last");
+    expect(await stream).toBe("0 1 2 3 4 5 6 7 8 9 ");
+    expect(early.isOpen()).toBe(true);
+  });
+
+  test("may come again and again, and nothing piles up", async () => {
+    const { listener, url } = start();
+    const early = await openSocket(url);
+    const listenersBefore = process.listenerCount("beforeExit");
+    for (let i = 0; i < 6; i += 1) listener.useTls(i % 2 === 0 ? second : first);
+    expect(await readServedNames(listener.port)).toEqual(["first.test"]);
+    expect(process.listenerCount("beforeExit")).toBe(listenersBefore);
+    listener.publish("all", "once");
+    await early.waitFor("once");
+  });
+
+  test("that cannot be served changes nothing", async () => {
+    const { listener, url } = start();
+    const early = await openSocket(url);
+    expect(() => listener.useTls({ cert: second.cert, key: first.key })).toThrow(CommandError);
+    expect(() => listener.useTls({ cert: "", key: "" })).toThrow(CommandError);
+    expect(await readServedNames(listener.port)).toEqual(["first.test"]);
+    expect(await get(url)).toBe("hello");
+    expect(early.isOpen()).toBe(true);
+  });
+
+  test("the end comes for the connections of both", async () => {
+    const { listener, url } = start();
+    const early = await openSocket(url);
+    listener.useTls(second);
+    const late = await openSocket(url);
+    await listener.stop(true);
+    while (early.isOpen() || late.isOpen()) await Bun.sleep(5);
+    await expect(readServedNames(listener.port)).rejects.toThrow();
+  });
+});
+
+describe("read again on SIGHUP", () => {
+  const metrics = createMetrics({ version: "test", commit: "test" });
+  const readExpiry = async () =>
+    Number(/^parley_tls_certificate_expiry_timestamp_seconds (\d+)$/m.exec(await metrics.registry.metrics())?.[1]);
+
+  test("a good one is served, a broken one is not, and the log says so", async () => {
+    const { listener } = start();
+    const { log, lines } = createLogCollector();
+    const [certFile, keyFile] = [certificates.path("live.crt"), certificates.path("live.key")];
+    await Bun.write(certFile, second.cert);
+    await Bun.write(keyFile, second.key);
+    const config = loadConfig({ TLS_CERT_FILE: first.certFile, TLS_KEY_FILE: first.keyFile }, (path) =>
+      path === first.certFile ? first.cert : first.key,
+    );
+    const deps = { config: { ...config, TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile }, listener, log, metrics };
+    reloadTls(deps);
+    expect(await readServedNames(listener.port)).toEqual(["second.test"]);
+    expect(lines().at(-1)).toMatchObject({ level: "info", names: "CN=second.test" });
+
+    // Half of a renewal: the certificate is new, the key is not yet.
+    await Bun.write(certFile, first.cert);
+    reloadTls(deps);
+    expect(await readServedNames(listener.port)).toEqual(["second.test"]);
+    expect(lines().at(-1)).toMatchObject({
+      level: "error",
+      reason: "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate.",
+      msg: "the new certificate cannot be used; the old one stays",
+    });
+    reloadTls({ ...deps, config: { ...deps.config, TLS_KEY_FILE: "/no/such/file" } });
+    expect(lines().at(-1)).toMatchObject({
+      level: "error",
+      reason: "TLS_KEY_FILE: the file /no/such/file cannot be read.",
+    });
+    expect(await readServedNames(listener.port)).toEqual(["second.test"]);
+  });
+
+  test.each([
+    { days: -1, level: "warn", msg: "the certificate has expired; clients will refuse it" },
+    { days: 13, level: "warn", msg: "the certificate expires soon" },
+    { days: 15, level: "info", msg: "serving with this certificate" },
+  ])("one that lasts $days days more: $msg", async ({ days, level, msg }) => {
+    const { log, lines } = createLogCollector();
+    tellOfCertificate(certificates.create("aging.test", { days }), log, metrics);
+    expect(lines()).toMatchObject([{ level, msg }]);
+    expect(Math.round((await readExpiry()) - Date.now() / 1_000 - days * 86_400)).toBeWithin(-60, 60);
+  });
+
+  test("without TLS there is no expiry", async () => {
+    const { registry } = createMetrics({ version: "test", commit: "test" });
+    expect(await registry.metrics()).not.toMatch(/^parley_tls_certificate_expiry_timestamp_seconds /m);
+  });
+});
+
+describe("a port with TLS", () => {
+  test("is not shared with a second Parley, although it could be", () => {
+    const port = String(findFreePort());
+    start({ PORT: port });
+    expect(() => start({ PORT: port })).toThrow(`Port ${port} on 127.0.0.1 is in use`);
+    expect(() => start({ PORT: port }, undefined)).toThrow(`Port ${port} on 127.0.0.1 is in use`);
+  });
+
+  test("nor is one without", () => {
+    const port = String(findFreePort());
+    start({ PORT: port }, undefined);
+    expect(() => start({ PORT: port })).toThrow(`Port ${port} on 127.0.0.1 is in use`);
+  });
+
+  test("hangs up on plain HTTP, and lives", async () => {
+    const { listener, url } = start();
+    const plain = fetch(`http://127.0.0.1:${listener.port}/`).then(
+      ({ status }) => status,
+      () => "hung up",
+    );
+    expect(await plain).toBe("hung up");
+    expect(await get(url)).toBe("hello");
+  });
+
+  test.each([
+    ["-tls1_1", false],
+    ["-tls1_2", true],
+    ["-tls1_3", true],
+  ])("openssl s_client %s: %p", async (version, isTaken) => {
+    const { listener } = start();
+    const child = Bun.spawn(
+      ["openssl", "s_client", version, "-cipher", "ALL:@SECLEVEL=0", "-connect", `127.0.0.1:${listener.port}`],
+      { stdin: "ignore", stdout: "pipe", stderr: "ignore" },
+    );
+    expect((await new Response(child.stdout).text()).includes("subject=CN = first.test")).toBe(isTaken);
+  });
+
+  test.each([
+    ["on", "h2"],
+    ["off", "http/1.1"],
+  ])("HTTP2=%s speaks %s to who offers both", async (setting, expected) => {
+    const { url } = start({ HTTP2: setting });
+    const session = connectHttp2(url, { rejectUnauthorized: false });
+    const outcome = await new Promise((resolve) => {
+      session.on("connect", () => resolve(session.alpnProtocol));
+      session.on("error", () => resolve("http/1.1"));
+    });
+    expect(outcome).toBe(expected);
+    if (outcome === "h2") {
+      const stream = session.request({ ":path": "/" });
+      let body = "";
+      for await (const chunk of stream) body += chunk;
+      expect(body).toBe("hello");
+    }
+    session.destroy();
+    // A client of HTTP/1.1 is served in any case, sockets too.
+    expect(await get(url)).toBe("hello");
+    const socket = await openSocket(url);
+    expect(socket.isOpen()).toBe(true);
+  });
+});

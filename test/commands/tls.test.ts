@@ -1,0 +1,86 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { findTlsProblems } from "../../src/config/tls.ts";
+import { createCertificates } from "../support/certificates.ts";
+import { runParley } from "./run-parley.ts";
+
+const certificates = createCertificates();
+afterAll(() => certificates.remove());
+
+const authority = certificates.create("authority.test");
+const ours = certificates.create("ours.test", { issuer: authority });
+const other = certificates.create("other.test");
+const encrypted = certificates.encryptKey(ours);
+
+describe("a certificate and its key", () => {
+  const { cert, key } = ours;
+  const keyUnreadable = "TLS_KEY_FILE: the file holds no private key that can be read; PEM is expected.";
+  const certUnreadable = "TLS_CERT_FILE: the file holds no certificate that can be read; PEM is expected.";
+  const scenarios = [
+    { name: "that belong together are good", cert, key, problem: undefined },
+    { name: "with the issuer's certificate behind it are good", cert: cert + authority.cert, key, problem: undefined },
+    { name: "with text around them are good", cert: `Bag\n${cert}\nend`, key: `\n${key}`, problem: undefined },
+    {
+      name: "with the issuer's first",
+      cert: authority.cert + cert,
+      key,
+      problem: "TLS_CERT_FILE: the server's own certificate must come first, those of its issuers behind it.",
+    },
+    {
+      name: "of different pairs",
+      cert,
+      key: other.key,
+      problem: "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate.",
+    },
+    {
+      name: "with an encrypted key",
+      cert,
+      key: encrypted,
+      problem: "TLS_KEY_FILE: the key is encrypted; take one without a passphrase (openssl pkey -in KEY -out PLAIN).",
+    },
+    { name: "with no key", cert, key: "", problem: keyUnreadable },
+    { name: "in the wrong place", cert: key, key: cert, problem: certUnreadable },
+    { name: "with a key that is cut off", cert, key: key.slice(0, 80), problem: keyUnreadable },
+    { name: "with a damaged certificate", cert: cert.replace("MII", "AAA"), key, problem: certUnreadable },
+    {
+      name: "with a damaged certificate behind a good one",
+      cert: cert + authority.cert.replace("MII", "AAA"),
+      key,
+      problem: certUnreadable,
+    },
+  ];
+  test.each(scenarios)("$name", ({ cert, key, problem }) => {
+    expect(findTlsProblems({ cert, key })[0]).toBe(problem as string);
+  });
+});
+
+describe("on the command line", () => {
+  const env = (cert: string, key: string) => ({ TLS_CERT_FILE: cert, TLS_KEY_FILE: key });
+
+  test.each(["config check", "serve", "healthcheck"])(
+    "a key that does not belong to its certificate is an error of the configuration (%s)",
+    async (command) => {
+      const { code, stdout, stderr } = await runParley(command.split(" "), { env: env(ours.certFile, other.keyFile) });
+      expect({ code, stdout, stderr }).toEqual({
+        code: 2,
+        stdout: "",
+        stderr: "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate.\n",
+      });
+    },
+  );
+
+  test("so is an encrypted key, and its text is not shown", async () => {
+    const { code, stderr } = await runParley(["config", "check"], {
+      env: env(ours.certFile, `${ours.keyFile}.encrypted`),
+    });
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: expect.stringMatching(/^TLS_KEY_FILE: the key is encrypted;/),
+    });
+    expect(stderr.trim().split("\n")).toHaveLength(1);
+  });
+
+  test("a good pair passes", async () => {
+    const { code } = await runParley(["config", "check"], { env: env(ours.certFile, ours.keyFile) });
+    expect(code).toBe(0);
+  });
+});

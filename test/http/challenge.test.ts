@@ -1,0 +1,65 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { requireScope } from "../../src/http/scopes.ts";
+import { Problem } from "../../src/lib/problem.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+
+let parley: TestApp;
+
+beforeAll(async () => {
+  parley = await startApp();
+});
+afterAll(() => parley.stop());
+
+const plain = 'Bearer realm="parley"';
+const refused = `${plain}, error="invalid_token"`;
+
+describe("WWW-Authenticate", () => {
+  const scenarios: { name: string; headers: Record<string, string>; expected: string }[] = [
+    { name: "without a credential", headers: {}, expected: plain },
+    { name: "with one of another scheme", headers: { authorization: "Basic YTpi" }, expected: plain },
+    { name: "with a token that is none of ours", headers: { authorization: "Bearer x.y.z" }, expected: refused },
+    { name: "with a token in small letters", headers: { authorization: "bearer x.y.z" }, expected: refused },
+    { name: "with a key that is none of ours", headers: { "x-api-key": `pk_${"a".repeat(36)}` }, expected: refused },
+  ];
+  describe.each(["/api/v1/me", "/v1/models"])("of a 401 at %s", (path) => {
+    test.each(scenarios)("$name", async ({ headers, expected }) => {
+      const response = await parley.fetch(path, { headers });
+      expect(response.status).toBe(401);
+      expect(response.headers.get("www-authenticate")).toBe(expected);
+    });
+  });
+
+  test("of a wrong password says nothing of tokens", async () => {
+    const json = { email: "nobody@example.com", password: "a wrong password" };
+    const response = await parley.fetch("/api/v1/auth/login", { json });
+    expect(response.status).toBe(401);
+    expect(response.headers.get("www-authenticate")).toBe(plain);
+  });
+
+  test("of an upgrade with a bad token", async () => {
+    const response = await parley.fetch("/realtime", {
+      token: "x.y.z",
+      headers: { upgrade: "websocket", connection: "Upgrade" },
+    });
+    expect(response.status).toBe(401);
+    expect(response.headers.get("www-authenticate")).toBe(refused);
+  });
+
+  test("of a key without the scope names the scope", () => {
+    try {
+      requireScope(new Set(["messages:read"]), "messages:write");
+      throw new Error("It passed.");
+    } catch (error) {
+      expect(error).toBeInstanceOf(Problem);
+      expect((error as Problem).headers).toEqual({
+        "www-authenticate": `${plain}, error="insufficient_scope", scope="messages:write"`,
+      });
+    }
+  });
+
+  test("is on no other answer", async () => {
+    const { access_token: token } = await parley.register();
+    for (const path of ["/api/v1/me", "/api/v1/nothing", "/version"])
+      expect((await parley.fetch(path, { token })).headers.get("www-authenticate")).toBeNull();
+  });
+});

@@ -1,0 +1,200 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { Elysia } from "elysia";
+import { createAuthenticate } from "../../src/http/authenticate.ts";
+import { jsonBody } from "../../src/http/body.ts";
+import { createErrorHandler } from "../../src/http/error-handler.ts";
+import { createIdempotency } from "../../src/http/idempotency.ts";
+import { createIdempotencyStore, STORED_ANSWER_BYTES_MAX } from "../../src/http/idempotency-store.ts";
+import { requestId } from "../../src/http/request-id.ts";
+import { createId } from "../../src/lib/id.ts";
+import { Problem } from "../../src/lib/problem.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+type Store = ReturnType<typeof createIdempotencyStore>;
+type Handler = (set: { status?: number | string; headers: Record<string, string | number> }) => unknown;
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>["database"];
+let store: Store;
+let url: string;
+let stop: () => Promise<void>;
+let key: string;
+let calls: number;
+/** What the one route does; set by each test. */
+let handle: Handler;
+let keep: Store["keep"];
+let release: Store["release"];
+
+beforeAll(async () => {
+  ({ database } = await createTestDatabase());
+  const user = { id: createId(), email: "a@b.c", display_name: "A", role: "user" as const, created_at: new Date() };
+  await database`insert into users (id, email, email_key, display_name) values (${user.id}, 'a@b.c', 'a@b.c', 'A')`;
+  store = createIdempotencyStore({ database, jwtSecret: "a secret of the tests" });
+  const watched: Store = { ...store, keep: (...rest) => keep(...rest), release: (claim) => release(claim) };
+  const caller = {
+    user,
+    credentialId: createId(),
+    scopes: null,
+    expiresAtMs: Number.POSITIVE_INFINITY,
+    ipAddress: null,
+  };
+  const app = new Elysia({ normalize: false })
+    .use(requestId)
+    .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
+    .use(jsonBody)
+    .use(
+      new Elysia({ prefix: "/probe" })
+        .use(
+          createAuthenticate({
+            identify: async () => caller,
+            findScope: () => "any",
+            readClientAddress: () => null,
+            countRequest: () => undefined,
+            idempotency: createIdempotency({ store: watched, findMode: () => "stored", log: silentLog }),
+          }),
+        )
+        .post("", async ({ set }) => {
+          calls += 1;
+          return handle(set);
+        }),
+    )
+    .listen({ port: 0, hostname: "127.0.0.1" });
+  url = `http://127.0.0.1:${app.server?.port}/probe`;
+  stop = async () => {
+    await app.stop(true);
+    await database.end();
+  };
+});
+beforeEach(() => {
+  key = createId();
+  calls = 0;
+  ({ keep, release } = store);
+});
+afterAll(() => stop());
+
+async function ask() {
+  const headers = { authorization: "Bearer x", "idempotency-key": key };
+  const response = await fetch(url, { method: "POST", headers });
+  const isReplayed = response.headers.get("idempotent-replayed") === "true";
+  return { status: response.status, headers: response.headers, text: await response.text(), isReplayed };
+}
+
+describe("what is kept of an answer", () => {
+  test("status and headers that belong to it, of an object and of a response", async () => {
+    const kept = { etag: '"1"', location: "/x", "cache-control": "no-store", link: "</y>; rel=next" };
+    const shown = { ...kept, "x-other": "1" };
+    for (const made of [
+      () => Response.json({ n: calls }, { status: 202, headers: shown }),
+      (set: Parameters<Handler>[0]) => {
+        set.status = 202;
+        Object.assign(set.headers, shown);
+        return { n: calls };
+      },
+    ]) {
+      handle = made;
+      key = createId();
+      const [first, second] = [await ask(), await ask()];
+      expect(first.headers.get("x-other")).toBe("1");
+      expect(second.headers.get("x-other")).toBeNull();
+      expect([second.status, second.text]).toEqual([202, first.text]);
+      expect(second.headers.get("content-type")).toBe(first.headers.get("content-type"));
+      for (const [name, value] of Object.entries(kept)) {
+        expect(first.headers.get(name)).toBe(value);
+        expect(second.headers.get(name)).toBe(value);
+      }
+      expect([first.isReplayed, second.isReplayed]).toEqual([false, true]);
+    }
+    expect(calls).toBe(2);
+  });
+
+  test("also of one without a body, and of a text", async () => {
+    for (const [value, status, text] of [
+      [undefined, 204, ""],
+      ["zwölf\nZeilen", 200, "zwölf\nZeilen"],
+    ] as const) {
+      key = createId();
+      handle = (set) => {
+        set.status = status;
+        return value;
+      };
+      for (const isReplayed of [false, true]) expect(await ask()).toMatchObject({ status, text, isReplayed });
+    }
+    expect(calls).toBe(2);
+  });
+
+  test.each([400, 403, 404, 409, 413, 422])("a refusal with %p is a result", async (status) => {
+    handle = () => new Response("no", { status });
+    expect(await ask()).toMatchObject({ status, isReplayed: false });
+    expect(await ask()).toMatchObject({ status, text: "no", isReplayed: true });
+    expect(calls).toBe(1);
+  });
+
+  test.each([401, 408, 425, 429, 500, 502, 503])("%p says nothing of the operation: it runs again", async (status) => {
+    handle = () => new Response("later", { status });
+    await ask();
+    handle = () => "done";
+    expect(await ask()).toMatchObject({ status: 200, text: "done", isReplayed: false });
+    expect(calls).toBe(2);
+  });
+
+  test("also when it was thrown, in the shape of a problem", async () => {
+    handle = () => {
+      throw new Problem("rate_limited", "Later.", { retryAfterMs: 1_000 });
+    };
+    expect(await ask()).toMatchObject({ status: 429, isReplayed: false });
+    handle = () => {
+      throw new Problem("conflict", "Taken.");
+    };
+    const first = await ask();
+    expect(first.status).toBe(409);
+    handle = () => "done";
+    expect(await ask()).toMatchObject({ status: 409, text: first.text, isReplayed: true });
+  });
+});
+
+describe("what cannot be kept", () => {
+  test("up to the limit an answer is kept, above it only that it was given", async () => {
+    handle = () => "a".repeat(STORED_ANSWER_BYTES_MAX);
+    await ask();
+    expect(await ask()).toMatchObject({ status: 200, isReplayed: true, text: "a".repeat(STORED_ANSWER_BYTES_MAX) });
+    key = createId();
+    handle = () => "a".repeat(STORED_ANSWER_BYTES_MAX + 1);
+    expect((await ask()).text).toHaveLength(STORED_ANSWER_BYTES_MAX + 1);
+    const second = await ask();
+    expect(second.status).toBe(409);
+    expect(JSON.parse(second.text)).toMatchObject({ code: "idempotency_answer_not_kept" });
+    expect(calls).toBe(2);
+  });
+
+  test("a stream reaches its reader as it is, and is not done again", async () => {
+    handle = () => new Response("data: 1\n\n", { headers: { "content-type": "text/event-stream; charset=utf-8" } });
+    expect(await ask()).toMatchObject({ status: 200, text: "data: 1\n\n", isReplayed: false });
+    expect((await ask()).status).toBe(409);
+    expect(calls).toBe(1);
+  });
+
+  test("what was sealed with another secret is as if it had not been kept", async () => {
+    handle = () => "done";
+    await ask();
+    const changed = await database`update idempotency_keys set answer = '\\x00'::bytea || substr(answer, 2)`;
+    expect(changed.count).toBeGreaterThan(0);
+    const { status, text } = await ask();
+    expect([status, JSON.parse(text).code]).toEqual([409, "idempotency_answer_not_kept"]);
+    expect(calls).toBe(1);
+  });
+
+  test("a database that goes away after the operation does not keep the answer from whoever asked", async () => {
+    handle = () => "done";
+    keep = async () => {
+      throw Object.assign(new Error("gone"), { code: "CONNECTION_CLOSED" });
+    };
+    expect(await ask()).toMatchObject({ status: 200, text: "done" });
+    // Not known to have ended: it is taken for running until its lease is over.
+    expect((await ask()).status).toBe(409);
+    handle = () => new Response("", { status: 503 });
+    key = createId();
+    release = keep as unknown as Store["release"];
+    expect((await ask()).status).toBe(503);
+    expect(calls).toBe(2);
+  });
+});

@@ -1,0 +1,196 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { ProblemBody } from "../../src/http/problem-response.ts";
+import { createId } from "../../src/lib/id.ts";
+import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openStream, type TestStream } from "../support/event-stream.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Rest;
+let ben: Rest;
+let path: string;
+let key: string;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/good", AI_MAX_RETRIES: "0" },
+  });
+  [anna, ben] = (await Promise.all([parley.register(), parley.register()])).map((account) =>
+    createRest(parley, account),
+  ) as [Rest, Rest];
+});
+beforeEach(async () => {
+  provider.reset();
+  key = createId();
+  path = `/conversations/${(await createConversation(parley, anna.account, [ben.account])).id}/messages`;
+});
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+const pieces = Array.from({ length: 30 }, (_, n) => `word${n} `);
+const keyed = () => ({ "idempotency-key": key });
+const send = (by: Rest, json: object) => by.ask<SentMessage>("POST", path, json, keyed());
+const stream = (json: object, at = path) =>
+  openStream(parley, at, { token: anna.account.access_token, json, headers: keyed() });
+/** What the last event of a stream tells of: the answer in its final state. */
+const endOf = ({ events }: TestStream) => events.at(-1)?.frame.data as Partial<Message> | undefined;
+const history = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
+const isReplayed = ({ headers }: { headers: Headers }) => headers.get("idempotent-replayed") === "true";
+/** As if the instance had died after the commit, before the answer was kept. */
+const loseRun = () =>
+  parley.database`
+    update idempotency_keys set ended_at = null, answer = null, claim_id = gen_random_uuid(),
+      lease_until = now() - interval '1 ms'`;
+
+describe("a message that is sent under a key", () => {
+  test("is sent once, and answered as it was the first time", async () => {
+    const first = await send(anna, { content: "hello" });
+    const second = await send(anna, { content: "hello" });
+    expect(second.body).toEqual(first.body);
+    expect([first, second].map(isReplayed)).toEqual([false, true]);
+    expect(await history()).toHaveLength(1);
+    expect((await send(anna, { content: "other" })).status).toBe(422);
+    const theirs = await send(ben, { content: "hello" });
+    expect([theirs.status, isReplayed(theirs)]).toEqual([201, false]);
+    expect(await history()).toHaveLength(2);
+  });
+
+  test("is the same one when its instance died before the answer was kept", async () => {
+    const first = await send(anna, { content: "hello" });
+    await loseRun();
+    const second = await send(anna, { content: "hello" });
+    expect([second.status, second.body.message.id]).toEqual([201, first.body.message.id]);
+    expect(await history()).toHaveLength(1);
+    // Also when the key itself is forgotten, after a day.
+    await parley.database`update idempotency_keys set created_at = now() - interval '25 h'`;
+    expect((await send(anna, { content: "hello" })).body.message.id).toBe(first.body.message.id);
+    expect((await send(anna, { content: "next day" })).status).toBe(422);
+    await parley.database`update idempotency_keys set created_at = now() - interval '25 h'`;
+    expect((await send(anna, { content: "next day" })).body.message.content).toBe("next day");
+  });
+
+  test("keeps its own client_message_id", async () => {
+    const json = { content: "hello", client_message_id: "mine" };
+    expect((await send(anna, json)).body.message.client_message_id).toBe("mine");
+    await loseRun();
+    expect((await send(anna, json)).status).toBe(201);
+    expect(await history()).toHaveLength(1);
+  });
+});
+
+describe("a message that is sent under a key, with its answer as a stream", () => {
+  const question = { content: "question", reply: true };
+
+  test("repeated while the answer is written, joins it", async () => {
+    provider.script("good", { pieces, pieceDelayMs: 20 });
+    const first = await stream(question);
+    await first.waitFor(({ type }) => type === "message.delta");
+    const second = await stream(question);
+    expect([first.response, second.response].map(isReplayed)).toEqual([false, true]);
+    await Promise.all([first.ended, second.ended]);
+    const [message, answer] = await history();
+    expect(await history()).toHaveLength(2);
+    for (const one of [first, second]) {
+      const created = one.events.slice(0, 2).map(({ frame }) => frame.data);
+      expect(created).toMatchObject([{ id: message?.id }, { id: answer?.id }]);
+      expect(endOf(one)).toMatchObject({ id: answer?.id, content: pieces.join("") });
+    }
+    expect((await send(anna, { content: "other" })).status).toBe(422);
+  });
+
+  test("repeated afterwards, shows what is stored; without a stream as well", async () => {
+    provider.script("good", { pieces });
+    await (await stream(question)).ended;
+    const second = await stream(question);
+    await second.ended;
+    expect(isReplayed(second.response)).toBe(true);
+    const [message, answer] = await history();
+    expect(endOf(second)?.content).toBe(pieces.join(""));
+    const plain = await send(anna, question);
+    expect([plain.status, isReplayed(plain)]).toEqual([201, true]);
+    expect([plain.body.message.id, plain.body.reply?.id]).toEqual([message?.id, answer?.id]);
+    expect(await history()).toHaveLength(2);
+  });
+
+  test("first without a stream, then with one", async () => {
+    provider.script("good", { pieces, pieceDelayMs: 5 });
+    const { body } = await send(anna, question);
+    const second = await stream(question);
+    await second.ended;
+    expect(endOf(second)?.id).toBe(body.reply?.id ?? "none");
+    expect(await history()).toHaveLength(2);
+  });
+
+  test("that is refused is refused again, as it was", async () => {
+    const model = { ...question, model: "no/model" };
+    const refuse = () => stream(model).catch((error: Error) => error.message);
+    const first = await refuse();
+    expect(first).toContain("unknown_model");
+    expect(await refuse()).toBe(first);
+  });
+});
+
+describe("another answer that is asked for under a key", () => {
+  test("is written once; one that was streamed cannot be given again", async () => {
+    provider.script("good", { pieces });
+    await (await stream({ content: "question", reply: true })).ended;
+    const [, answer] = await history();
+    const regenerate = `${path}/${answer?.id}/regenerate`;
+    const first = await anna.ask<SentMessage>("POST", regenerate, {}, keyed());
+    expect(first.status).toBe(201);
+    const second = await anna.ask<SentMessage>("POST", regenerate, {}, keyed());
+    expect(second.body).toEqual(first.body);
+    expect(await history()).toHaveLength(3);
+
+    key = createId();
+    await (await stream({}, regenerate)).ended;
+    const again = await anna.ask<ProblemBody>("POST", regenerate, {}, keyed());
+    expect([again.status, again.body.code]).toEqual([409, "idempotency_answer_not_kept"]);
+    expect(await history()).toHaveLength(4);
+  });
+});
+
+describe("a completion of OpenAI's surface under a key", () => {
+  const complete = (more: object = {}, by = anna) =>
+    parley.fetch("/v1/chat/completions", {
+      token: by.account.access_token,
+      json: { model: "compatible/good", messages: [{ role: "user", content: "Hello" }], ...more },
+      headers: keyed(),
+    });
+  type Completion = { id: string; error?: { code: string; type: string } };
+  const read = async (response: Response) => (await response.json()) as Completion;
+
+  test("is written and paid for once; its errors have OpenAI's shape", async () => {
+    provider.script("good", { pieces });
+    const [first, second] = [await complete(), await complete()];
+    expect([first, second].map(isReplayed)).toEqual([false, true]);
+    expect(await read(second)).toEqual(await read(first));
+    expect(provider.requestsOf("good")).toHaveLength(1);
+    const other = await complete({ max_tokens: 5 });
+    expect(other.status).toBe(422);
+    expect((await read(other)).error).toMatchObject({ code: "idempotency_key_reused", type: "invalid_request_error" });
+    expect(isReplayed(await complete({}, ben))).toBe(false);
+  });
+
+  test("is written again when its provider failed", async () => {
+    provider.script("good", { fault: "status", status: 500, times: 1 });
+    expect((await complete()).status).toBe(503);
+    const second = await complete();
+    expect([second.status, isReplayed(second)]).toEqual([200, false]);
+  });
+
+  test("takes no notice of it while it streams", async () => {
+    provider.script("good", { pieces });
+    for (const response of [await complete({ stream: true }), await complete({ stream: true })]) {
+      expect([response.status, isReplayed(response)]).toEqual([200, false]);
+      expect(await response.text()).toContain("[DONE]");
+    }
+  });
+});

@@ -1,0 +1,291 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { ProblemBody } from "../../src/http/problem-response.ts";
+import { createId } from "../../src/lib/id.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { countWaiting } from "../support/postgres-locks.ts";
+import { type Answer, createRest, type Rest } from "../support/rest.ts";
+
+type Created = { id: string; title: string };
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+let parley: TestApp;
+let other: TestApp;
+let anna: Rest;
+let ben: Rest;
+let key: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  parley = await startApp({ database });
+  other = await startApp({ database });
+  [anna, ben] = (await Promise.all([parley.register(), parley.register()])).map((account) =>
+    createRest(parley, account),
+  ) as [Rest, Rest];
+});
+beforeEach(() => {
+  key = createId();
+});
+afterAll(async () => {
+  await other.stop();
+  await parley.stop();
+  await database.database.end();
+});
+
+const create = <T = Created>(by: Rest, json: object, sent = key, path = "/conversations"): Promise<Answer<T>> =>
+  by.ask<T>("POST", path, json, { "idempotency-key": sent });
+const isReplayed = ({ headers }: Answer<unknown>) => headers.get("idempotent-replayed") === "true";
+const titled = async (by: Rest, title: string) =>
+  (await by.all<Created>("/conversations", 200)).rows.filter((conversation) => conversation.title === title);
+const countKeys = async () => (await parley.database`select 1 from idempotency_keys`).length;
+
+/** Holds up whoever wants to create a conversation, until the returned function is called. */
+async function holdUp(): Promise<() => Promise<void>> {
+  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+  const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
+  const done = parley.database.begin(async (sql) => {
+    await sql`lock table conversations in exclusive mode`;
+    onLocked();
+    await held;
+  });
+  await locked;
+  return async () => {
+    release();
+    await done;
+  };
+}
+
+async function waitForLock(): Promise<void> {
+  for (let tries = 0; (await countWaiting(parley)) === 0; tries += 1) {
+    if (tries > 300) throw new Error("Nobody waits for the lock.");
+    await Bun.sleep(10);
+  }
+}
+
+describe("a request that is repeated with its key", () => {
+  test("is answered as the first one was, and not done again", async () => {
+    const first = await create(anna, { title: key });
+    expect(first.status).toBe(201);
+    expect(isReplayed(first)).toBe(false);
+    const second = await create(anna, { title: key });
+    expect(second.status).toBe(201);
+    expect(isReplayed(second)).toBe(true);
+    expect(second.body).toEqual(first.body);
+    for (const name of ["location", "content-type", "x-content-type-options"])
+      expect([name, second.headers.get(name)]).toEqual([name, first.headers.get(name) ?? "missing"]);
+    expect(second.headers.get("x-request-id")).not.toBe(first.headers.get("x-request-id"));
+    expect(await titled(anna, key)).toHaveLength(1);
+  });
+
+  test("in quotes and without them, with its fields in another order, on another instance", async () => {
+    const first = await create(anna, { title: key, kind: "group" });
+    const elsewhere = createRest(other, anna.account);
+    for (const second of [
+      await create(anna, { title: key, kind: "group" }, `"${key}"`),
+      await create(anna, { kind: "group", title: key }),
+      await create(elsewhere, { title: key, kind: "group" }),
+    ]) {
+      expect(isReplayed(second)).toBe(true);
+      expect(second.body).toEqual(first.body);
+    }
+  });
+
+  test("in another session of the same user", async () => {
+    const first = await create(anna, { title: key });
+    const { email } = anna.account.user;
+    const login = await parley.fetch("/api/v1/auth/login", { json: { email, password: "correct horse battery" } });
+    const again = createRest(parley, { ...anna.account, ...((await login.json()) as { access_token: string }) });
+    expect((await create(again, { title: key })).body).toEqual(first.body);
+  });
+
+  test("gets an error that was its result", async () => {
+    const path = `/conversations/${createId()}/members`;
+    const first = await create<ProblemBody>(anna, { user_id: ben.id }, key, path);
+    expect([first.status, first.body.code]).toEqual([404, "not_found"]);
+    const second = await create<ProblemBody>(anna, { user_id: ben.id }, key, path);
+    expect(second.body).toEqual(first.body);
+    expect([second.status, isReplayed(second)]).toEqual([404, true]);
+    expect(second.headers.get("content-type")).toBe("application/problem+json");
+  });
+});
+
+describe("a key stands for one request", () => {
+  test("another body or query is refused, and nothing is done", async () => {
+    await create(anna, { title: key });
+    const before = await countKeys();
+    for (const [json, path] of [
+      [{ title: `${key}!` }, "/conversations"],
+      [{ title: key }, "/conversations?x=1"],
+      [{}, "/conversations"],
+    ] as const) {
+      const { status, body } = await create<ProblemBody>(anna, json, key, path);
+      expect([status, body.code]).toEqual([422, "idempotency_key_reused"]);
+    }
+    expect(await titled(anna, `${key}!`)).toEqual([]);
+    expect(await countKeys()).toBe(before);
+  });
+
+  test("of one user: another one with the same key and body gets nothing of it", async () => {
+    const mine = await create(anna, { title: key });
+    const theirs = await create(ben, { title: key });
+    expect([theirs.status, isReplayed(theirs)]).toEqual([201, false]);
+    expect(theirs.body.id).not.toBe(mine.body.id);
+    expect((await create<ProblemBody>(ben, { title: "other" })).body.code).toBe("idempotency_key_reused");
+    expect((await ben.get(`/conversations/${mine.body.id}`)).status).toBe(404);
+  });
+
+  test("at one address", async () => {
+    const { id } = (await create(anna, { title: key })).body;
+    const prompt = await create<{ name: string }>(anna, { name: key, template: "Be brief." }, key, "/prompts");
+    expect([prompt.status, isReplayed(prompt), prompt.body.name]).toEqual([201, false, key]);
+    const member = await create(anna, { user_id: ben.id }, key, `/conversations/${id}/members`);
+    expect([member.status, isReplayed(member)]).toEqual([201, false]);
+  });
+
+  test.each([
+    ["two keys", "a, b"],
+    ["an open quote", '"a'],
+    ["nothing", ""],
+    ["too long", "k".repeat(256)],
+    ["no ASCII", "schl\u00fcssel"],
+  ])("and is readable: %s is 400", async (_, header) => {
+    const { status, body } = await create<ProblemBody>(anna, { title: key }, header);
+    expect([status, body.code]).toEqual([400, "malformed"]);
+    expect(await titled(anna, key)).toEqual([]);
+  });
+});
+
+describe("requests at the same time", () => {
+  test("one that runs answers the others 409, and its own answer from then on", async () => {
+    const release = await holdUp();
+    const first = create(anna, { title: key });
+    await waitForLock();
+    const second = await create<ProblemBody>(anna, { title: key });
+    expect([second.status, second.body.code]).toEqual([409, "idempotency_in_progress"]);
+    expect(second.headers.get("retry-after")).toBe("1");
+    // The payload is looked at first: waiting would not help.
+    expect((await create<ProblemBody>(anna, { title: "other" })).body.code).toBe("idempotency_key_reused");
+    await release();
+    const { status, body } = await first;
+    expect(status).toBe(201);
+    expect((await create(anna, { title: key })).body).toEqual(body);
+  });
+
+  test("a repetition waits a little for the first to end", async () => {
+    const release = await holdUp();
+    const first = create(anna, { title: key });
+    await waitForLock();
+    const second = create(createRest(other, anna.account), { title: key });
+    await Bun.sleep(200);
+    await release();
+    expect((await second).body).toEqual((await first).body);
+    expect(isReplayed(await second)).toBe(true);
+  });
+
+  test("of 16 alike, on two instances, one is done", async () => {
+    const elsewhere = createRest(other, anna.account);
+    const answers = await Promise.all(
+      Array.from({ length: 16 }, (_, n) => create(n % 2 === 0 ? anna : elsewhere, { title: key })),
+    );
+    expect(answers.map(({ status }) => status)).toEqual(Array(16).fill(201));
+    expect(new Set(answers.map(({ body }) => body.id)).size).toBe(1);
+    expect(answers.filter((answer) => !isReplayed(answer))).toHaveLength(1);
+    expect(await titled(anna, key)).toHaveLength(1);
+  });
+});
+
+describe("what had no result is not kept", () => {
+  test("an invalid body may be mended under the same key", async () => {
+    expect((await create(anna, { title: 1 })).status).toBe(422);
+    expect((await create(anna, { title: key })).status).toBe(201);
+  });
+
+  test("a credential that is refused leaves nothing", async () => {
+    const before = await countKeys();
+    const headers = { "idempotency-key": key };
+    expect((await parley.fetch("/api/v1/conversations", { token: "no", json: {}, headers })).status).toBe(401);
+    expect(await countKeys()).toBe(before);
+  });
+
+  test("after a fault of ours the same request runs again", async () => {
+    await parley.database`alter table prompts rename to away`;
+    const prompt = { name: key, template: "Be brief." };
+    const first = await create(anna, prompt, key, "/prompts");
+    await parley.database`alter table away rename to prompts`;
+    expect(first.status).toBe(500);
+    const second = await create(anna, prompt, key, "/prompts");
+    expect([second.status, isReplayed(second)]).toEqual([201, false]);
+  });
+
+  test("without a database it is 503", async () => {
+    const alone = await startApp();
+    const carl = createRest(alone, await alone.register());
+    expect((await create(carl, { title: key })).status).toBe(201);
+    await alone.database.end();
+    const { status, body } = await create<ProblemBody>(carl, { title: "other" }, createId());
+    expect([status, body.code]).toEqual([503, "unavailable"]);
+    await alone.stop();
+  });
+});
+
+describe("where a key means nothing", () => {
+  test("a request without one leaves no trace", async () => {
+    const before = await countKeys();
+    expect((await anna.ask("POST", "/conversations", {})).status).toBe(201);
+    expect(await countKeys()).toBe(before);
+  });
+
+  test("what creates nothing, and what is not a POST, takes no notice of it", async () => {
+    const before = await countKeys();
+    const tickets = await Promise.all([1, 2].map(() => create<{ ticket: string }>(anna, {}, key, "/auth/ticket")));
+    expect(new Set(tickets.map(({ body }) => body.ticket)).size).toBe(2);
+    const { id } = (await anna.ask<Created>("POST", "/conversations", {})).body;
+    for (const title of ["one", "two"]) {
+      const headers = { "idempotency-key": "not a key" };
+      const changed = await anna.ask<Created>("PATCH", `/conversations/${id}`, { title }, headers);
+      expect([changed.status, changed.body.title]).toEqual([200, title]);
+    }
+    expect(await countKeys()).toBe(before);
+  });
+});
+
+describe("an API key", () => {
+  test("that was created under a key is shown again, and stands nowhere in the table", async () => {
+    const json = { name: key, scopes: ["conversations:write"] };
+    const first = await create<{ id: string; key: string }>(anna, json, key, "/api-keys");
+    expect(first.status).toBe(201);
+    expect(first.body.key).toMatch(/^pk_/);
+    const second = await create<{ id: string; key: string }>(anna, json, key, "/api-keys");
+    expect(second.body).toEqual(first.body);
+    expect(second.headers.get("cache-control")).toBe("no-store");
+    const rows = await parley.database<{ row: string }[]>`
+      select encode(convert_to(k::text, 'UTF8'), 'hex') || encode(answer, 'hex') as row from idempotency_keys k`;
+    expect(rows.length).toBeGreaterThan(0);
+    for (const secret of [first.body.key, first.body.id, key])
+      for (const { row } of rows) expect(row.includes(Buffer.from(secret).toString("hex"))).toBe(false);
+  });
+
+  test("has keys of its own, beside those of its owner and of other API keys", async () => {
+    const mine = await create(anna, { title: key });
+    const seen = new Set([mine.body.id]);
+    for (const name of ["one", "two"]) {
+      const made = await anna.ask<{ key: string }>("POST", "/api-keys", { name, scopes: ["conversations:write"] });
+      const machine = createRest(parley, { ...anna.account, access_token: made.body.key });
+      const first = await create(machine, { title: key });
+      expect([first.status, isReplayed(first)]).toEqual([201, false]);
+      expect((await create(machine, { title: key })).body).toEqual(first.body);
+      seen.add(first.body.id);
+    }
+    expect(seen.size).toBe(3);
+  });
+});
+
+test("the keys of a deleted user go with them", async () => {
+  const account = await parley.register();
+  const carl = createRest(parley, account);
+  await create(carl, { title: key });
+  const rows = () => parley.database`select 1 from idempotency_keys where user_id = ${account.user.id}`;
+  expect(await rows()).toHaveLength(1);
+  expect((await carl.ask("DELETE", "/me", { password: "correct horse battery" })).status).toBe(204);
+  expect(await rows()).toHaveLength(0);
+});

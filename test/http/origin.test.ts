@@ -1,0 +1,174 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { loadConfig } from "../../src/config.ts";
+import { createOriginPolicy } from "../../src/http/origin.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { sendRaw } from "../support/send-raw.ts";
+
+type Settings = Parameters<typeof createOriginPolicy>[0];
+
+const base: Settings = { APP_ENV: "production", CORS_ORIGINS: [] };
+const request = (host = "chat.example.com") => new Request(`http://${host}/`, { headers: { host } });
+
+type Scenario = { name: string; settings?: Partial<Settings>; origin: string; host?: string; isAllowed: boolean };
+
+const development = { APP_ENV: "development" };
+const publicUrl = { PUBLIC_URL: "https://chat.example.com/x" };
+const named = { CORS_ORIGINS: ["https://app.example.com", "http://other.example:8080"] };
+const scenarios: Scenario[] = [
+  { name: "a foreign one", origin: "https://evil.example", isAllowed: false },
+  { name: "null", origin: "null", isAllowed: false },
+  { name: "null, in development", settings: development, origin: "null", isAllowed: false },
+  { name: "nonsense", origin: "x", isAllowed: false },
+  { name: "nothing", origin: "", isAllowed: false },
+  { name: "a named one", settings: named, origin: "https://app.example.com", isAllowed: true },
+  { name: "a named one with its port", settings: named, origin: "http://other.example:8080", isAllowed: true },
+  { name: "a named one by another scheme", settings: named, origin: "http://app.example.com", isAllowed: false },
+  { name: "a named one on another port", settings: named, origin: "https://app.example.com:8443", isAllowed: false },
+  { name: "one below a named one", settings: named, origin: "https://x.app.example.com", isAllowed: false },
+  {
+    name: "one that begins like it",
+    settings: named,
+    origin: "https://app.example.com.evil.example",
+    isAllowed: false,
+  },
+  { name: "one with a path", settings: named, origin: "https://app.example.com/x", isAllowed: false },
+  {
+    name: "that of PUBLIC_URL",
+    settings: publicUrl,
+    origin: "https://chat.example.com",
+    host: "10.0.0.1",
+    isAllowed: true,
+  },
+  { name: "PUBLIC_URL's, without TLS", settings: publicUrl, origin: "http://chat.example.com", isAllowed: false },
+  { name: "the host that was asked", origin: "https://chat.example.com", isAllowed: true },
+  {
+    name: "the host that was asked, beside PUBLIC_URL",
+    settings: publicUrl,
+    origin: "http://10.0.0.1:3000",
+    host: "10.0.0.1:3000",
+    isAllowed: true,
+  },
+  { name: "the host that was asked, on another port", origin: "https://chat.example.com:8443", isAllowed: false },
+  {
+    name: "the host that was asked, with TLS here",
+    settings: { TLS_CERT_FILE: "x" },
+    origin: "https://chat.example.com",
+    isAllowed: true,
+  },
+  {
+    name: "its page without TLS, with TLS here",
+    settings: { TLS_CERT_FILE: "x" },
+    origin: "http://chat.example.com",
+    isAllowed: false,
+  },
+  { name: "this machine's", origin: "http://localhost:5173", isAllowed: false },
+  {
+    name: "this machine's, in staging",
+    settings: { APP_ENV: "staging" },
+    origin: "http://localhost:5173",
+    isAllowed: false,
+  },
+  ...[
+    "http://localhost:5173",
+    "http://localhost",
+    "https://localhost:8443",
+    "http://127.0.0.1:5173",
+    "http://[::1]:5173",
+    "http://app.localhost:5173",
+  ].map((origin) => ({ name: `${origin}, in development`, settings: development, origin, isAllowed: true })),
+  ...[
+    "http://localhost.evil.example",
+    "http://localhost:5173.evil.example",
+    "http://127.0.0.1.evil.example",
+    "http://192.168.1.7:5173",
+    "http://evil.example:5173",
+    "http://localhost:x",
+  ].map((origin) => ({ name: `${origin}, in development`, settings: development, origin, isAllowed: false })),
+  {
+    name: "this machine's, in development, when others are named",
+    settings: { ...development, ...named },
+    origin: "http://localhost:5173",
+    isAllowed: false,
+  },
+];
+
+test.each(scenarios)("$name: $isAllowed", ({ settings, origin, host, isAllowed }) => {
+  expect(createOriginPolicy({ ...base, ...settings })(origin, request(host))).toBe(isAllowed);
+});
+
+test.each([
+  "*",
+  "https://*",
+  "https://*.example.com",
+  "app.example.com",
+  "https://app.example.com/",
+  "https://user@app.example.com",
+  "https://a.example?x",
+  "null",
+  "ftp://a.example",
+])("CORS_ORIGINS=%s stops the start", (CORS_ORIGINS) => {
+  expect(() => loadConfig({ CORS_ORIGINS }, () => "")).toThrow(/^CORS_ORIGINS: /);
+});
+
+describe("over HTTP and WebSocket, the same policy", () => {
+  let parley: TestApp;
+  let token: string;
+  beforeAll(async () => {
+    parley = await startApp({ config: { CORS_ORIGINS: "https://app.example.com" } });
+    token = (await parley.register()).access_token;
+  });
+  afterAll(() => parley.stop());
+
+  const upgrade = (origin: string | null) =>
+    sendRaw(
+      parley.url,
+      [
+        "GET /realtime HTTP/1.1",
+        `Host: ${new URL(parley.url).host}`,
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        `Authorization: Bearer ${token}`,
+        ...(origin === null ? [] : [`Origin: ${origin}`]),
+        "\r\n",
+      ].join("\r\n"),
+    );
+
+  test.each(["https://evil.example", "null", "http://localhost:5173", "https://app.example.com.evil.example"])(
+    "%s gets nothing",
+    async (origin) => {
+      const refused = await upgrade(origin);
+      expect(refused.status).toBe(403);
+      expect(JSON.parse(refused.body)).toMatchObject({ code: "forbidden" });
+      const { headers } = await parley.fetch("/version", { headers: { origin } });
+      expect(headers.get("access-control-allow-origin")).toBeNull();
+      expect(headers.get("access-control-allow-credentials")).toBeNull();
+    },
+  );
+
+  test.each(["https://app.example.com", null])("%p comes in", async (origin) => {
+    expect((await upgrade(origin)).status).toBe(101);
+  });
+
+  test("a page of Parley's own comes in", async () => {
+    expect((await upgrade(parley.url)).status).toBe(101);
+  });
+
+  test("in development a page on this machine may call, and read what it needs", async () => {
+    const own = await startApp();
+    const origin = "http://localhost:5173";
+    const preflight = await own.fetch("/api/v1/conversations", {
+      method: "OPTIONS",
+      headers: {
+        origin,
+        "access-control-request-method": "PATCH",
+        "access-control-request-headers": "idempotency-key",
+      },
+    });
+    expect(preflight.headers.get("access-control-allow-origin")).toBe(origin);
+    expect(preflight.headers.get("access-control-allow-headers")).toContain("Idempotency-Key");
+    expect(preflight.headers.get("access-control-allow-credentials")).toBeNull();
+    await own.stop();
+  });
+});

@@ -1,0 +1,152 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+
+let parley: TestApp;
+let account: Account;
+
+beforeAll(async () => {
+  parley = await startApp({ config: { PUBLIC_URL: "https://chat.example.com" } });
+  account = await parley.register();
+});
+afterAll(() => parley.stop());
+
+/** What every answer has, whatever it is; pages have a policy of their own. */
+function expectSecure({ headers }: Response, what: string): void {
+  const seen = Object.fromEntries(headers);
+  expect({ what, ...seen }).toMatchObject({
+    what,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "content-security-policy": expect.stringContaining("frame-ancestors 'none'"),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": expect.stringContaining("microphone=()"),
+    "strict-transport-security": "max-age=31536000",
+    "cache-control": expect.stringMatching(/./),
+    "x-request-id": expect.stringMatching(/./),
+    vary: expect.stringContaining("Origin"),
+  });
+  expect(seen.server ?? seen["x-powered-by"] ?? seen["set-cookie"]).toBeUndefined();
+}
+
+type OpenApi = { paths: Record<string, Record<string, unknown>> };
+
+async function listRoutes(): Promise<{ method: string; path: string }[]> {
+  const { paths } = (await (await parley.fetch("/swagger/json")).json()) as OpenApi;
+  return Object.entries(paths).flatMap(([template, operations]) =>
+    Object.keys(operations).map((method) => ({
+      method: method.toUpperCase(),
+      path: template.replaceAll(/\{[^}]+\}/g, createId()),
+    })),
+  );
+}
+
+describe("every route of the API document", () => {
+  test("has them, with and without a credential, asked rightly and wrongly; and nothing personal may be kept", async () => {
+    const routes = await listRoutes();
+    expect(routes.length).toBeGreaterThan(50);
+    const { access_token } = await parley.register();
+    let answers = 0;
+    for (const { method, path } of routes)
+      for (const token of [undefined, "no.good.token", access_token])
+        for (const accept of ["application/json", "text/event-stream"]) {
+          // It would end the session with which the others ask.
+          if (method === "DELETE" && path === "/api/v1/me" && token === access_token) continue;
+          const what = `${method} ${path}`;
+          const response = await parley.fetch(path, {
+            method,
+            ...(token !== undefined && { token }),
+            headers: { accept },
+            ...(method !== "GET" && { json: {} }),
+          });
+          await response.body?.cancel();
+          expectSecure(response, what);
+          if (path.startsWith("/api/") || path.startsWith("/v1/"))
+            expect({ what, cached: response.headers.get("cache-control") }).toEqual({
+              what,
+              cached: expect.stringMatching(/^(no-store|private, no-cache)$/),
+            });
+          answers += 1;
+        }
+    expect(answers).toBeGreaterThan(300);
+  });
+});
+
+describe("every kind of answer", () => {
+  const api = "/api/v1/conversations";
+  const kinds: { kind: string; path: string; status: number; init?: Parameters<TestApp["fetch"]>[1] }[] = [
+    { kind: "a page", path: "/swagger", status: 200 },
+    { kind: "a script", path: "/swagger/json", status: 200 },
+    { kind: "text", path: "/livez", status: 200 },
+    { kind: "a problem's page", path: "/problems/invalid", status: 200 },
+    { kind: "no such address", path: "/nothing", status: 404 },
+    { kind: "another method", path: "/version", status: 405, init: { method: "DELETE" } },
+    { kind: "HEAD", path: "/version", status: 200, init: { method: "HEAD" } },
+    { kind: "HEAD of nothing", path: "/nothing", status: 404, init: { method: "HEAD" } },
+    { kind: "no credential", path: "/api/v1/me", status: 401 },
+    { kind: "no credential, as OpenAI says it", path: "/v1/models", status: 401 },
+    { kind: "an upgrade that is none", path: "/realtime", status: 400 },
+    {
+      kind: "a preflight",
+      path: api,
+      status: 204,
+      init: { method: "OPTIONS", headers: { origin: "https://x.example", "access-control-request-method": "POST" } },
+    },
+    {
+      kind: "a body that is too large",
+      path: "/api/v1/auth/login",
+      status: 413,
+      init: { json: "x".repeat(1_100_000) },
+    },
+    {
+      kind: "a body of another type",
+      path: "/api/v1/auth/login",
+      status: 415,
+      init: { json: {}, headers: { "content-type": "text/xml" } },
+    },
+  ];
+  test.each(kinds)("$kind: $status", async ({ kind, path, status, init }) => {
+    const response = await parley.fetch(path, init);
+    expect(response.status).toBe(status);
+    expectSecure(response, kind);
+  });
+
+  test("304", async () => {
+    const token = account.access_token;
+    const etag = (await parley.fetch("/api/v1/documents", { token })).headers.get("etag") ?? "none";
+    const response = await parley.fetch("/api/v1/documents", { token, headers: { "if-none-match": etag } });
+    expect(response.status).toBe(304);
+    expectSecure(response, "304");
+  });
+
+  test("an event stream", async () => {
+    const token = account.access_token;
+    const { id } = (await (await parley.fetch(api, { token, json: {} })).json()) as { id: string };
+    const response = await parley.fetch(`${api}/${id}/events`, { token, headers: { accept: "text/event-stream" } });
+    expect(response.headers.get("content-type")).toStartWith("text/event-stream");
+    expectSecure(response, "an event stream");
+    await response.body?.cancel();
+  });
+
+  test("503", async () => {
+    const draining = await startApp({ config: { PUBLIC_URL: "https://chat.example.com" } });
+    draining.lifecycle.markDraining();
+    const response = await draining.fetch("/readyz");
+    expect(response.status).toBe(503);
+    expectSecure(response, "503");
+    await draining.stop();
+  });
+});
+
+describe("Strict-Transport-Security", () => {
+  test.each<Record<string, string>>([{}, { PUBLIC_URL: "http://chat.example.com" }])(
+    "is not sent without TLS (%p)",
+    async (config) => {
+      const plain = await startApp({ config });
+      expect((await plain.fetch("/version")).headers.get("strict-transport-security")).toBeNull();
+      await plain.stop();
+    },
+  );
+});

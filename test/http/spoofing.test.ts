@@ -1,0 +1,107 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { startApp, type TestApp } from "../support/app.ts";
+import { sendRaw } from "../support/send-raw.ts";
+
+const EVIL = "evil.example";
+const forged = [
+  `Host: ${EVIL}`,
+  `X-Forwarded-Host: ${EVIL}`,
+  "X-Forwarded-Proto: https",
+  `X-Forwarded-Port: 666`,
+  `X-Forwarded-Prefix: /${EVIL}`,
+  `X-Original-URL: /api/v1/me`,
+  `X-Rewrite-URL: /api/v1/me`,
+  `X-HTTP-Method-Override: DELETE`,
+  `Forwarded: for=6.6.6.6;host=${EVIL};proto=https`,
+  "Connection: close",
+].join("\r\n");
+
+let parley: TestApp;
+let token: string;
+let trusting: TestApp;
+beforeAll(async () => {
+  parley = await startApp({ config: { PUBLIC_URL: "https://chat.example.com" } });
+  trusting = await startApp({ config: { TRUSTED_PROXIES: "127.0.0.0/8" } });
+  token = (await parley.register()).access_token;
+});
+afterAll(async () => {
+  await parley.stop();
+  await trusting.stop();
+});
+
+describe("what a caller says of the address they asked", () => {
+  const ask = (method: string, path: string, body = "") =>
+    sendRaw(
+      parley.url,
+      `${method} ${path} HTTP/1.1\r\n${forged}\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+
+  test.each([
+    ["POST", "/api/v1/conversations", "{}"],
+    ["GET", "/api/v1/conversations?limit=1", ""],
+    ["GET", "/api/v1/documents?limit=1", ""],
+    ["GET", "/api/v1/documents/rest.md", ""],
+    ["GET", "/api/v1/me", ""],
+    ["GET", "/swagger", ""],
+    ["GET", "/swagger/json", ""],
+    ["GET", "/problems/invalid", ""],
+    ["GET", "/nothing", ""],
+    ["GET", "/version", ""],
+  ])("gets into nothing of the answer: %s %s", async (method, path, body) => {
+    if (path.includes("conversations?"))
+      for (let i = 0; i < 2; i += 1) await ask("POST", "/api/v1/conversations", "{}");
+    const answer = await ask(method, path, body);
+    expect(answer.status).not.toBe(0);
+    expect(answer.text).not.toContain(EVIL);
+    expect(answer.text).not.toContain("666");
+    if (path.includes("limit=1"))
+      expect(answer.headers.link).toMatch(/^<\/api\/v1\/\w+\?limit=1&cursor=[^>]+>; rel="next"$/);
+    if (method === "POST") expect(answer.headers.location).toMatch(/^\/api\/v1\/conversations\/[\w-]{36}$/);
+  });
+
+  test("neither its path nor its method is another one for it", async () => {
+    const answer = await sendRaw(parley.url, `GET /version HTTP/1.1\r\n${forged}\r\n\r\n`);
+    expect(JSON.parse(answer.body)).toMatchObject({ version: expect.any(String) });
+  });
+
+  test("links of the API document are those of PUBLIC_URL", async () => {
+    const answer = await ask("GET", "/swagger/json");
+    expect(answer.text).toContain('"servers":[{"url":"https://chat.example.com"}]');
+  });
+});
+
+describe("what a caller says of where they come from", () => {
+  const login = async (app: TestApp, headers: Record<string, string>) => {
+    const { user, access_token } = await app.register();
+    const response = await app.fetch("/api/v1/auth/login", {
+      json: { email: user.email, password: "correct horse battery" },
+      headers,
+    });
+    expect(response.status).toBe(200);
+    const sessions = (await (await app.fetch("/api/v1/me/sessions", { token: access_token })).json()) as {
+      data: { ip_address: string }[];
+    };
+    return sessions.data[0]?.ip_address;
+  };
+
+  const claims: Record<string, string>[] = [
+    { "x-forwarded-for": "6.6.6.6" },
+    { "x-real-ip": "6.6.6.6" },
+    { forwarded: "for=6.6.6.6" },
+    { "cf-connecting-ip": "6.6.6.6" },
+    { "true-client-ip": "6.6.6.6" },
+  ];
+  test.each(claims)("is not believed when no proxy is trusted (%p)", async (headers) => {
+    expect(await login(parley, headers)).toBe("127.0.0.1");
+  });
+
+  test.each([
+    ["203.0.113.7", "203.0.113.7"],
+    ["6.6.6.6, 203.0.113.7", "203.0.113.7"],
+    ["6.6.6.6, 203.0.113.7, 127.0.0.9", "203.0.113.7"],
+    ["nonsense", "127.0.0.1"],
+  ])("through a trusted proxy it is what the proxy saw (%s)", async (forwarded, expected) => {
+    expect(await login(trusting, { "x-forwarded-for": forwarded })).toBe(expected);
+    expect(await login(trusting, { "x-real-ip": "6.6.6.6", "x-forwarded-for": forwarded })).toBe(expected);
+  });
+});

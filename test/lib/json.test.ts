@@ -1,0 +1,78 @@
+import { expect, test } from "bun:test";
+import { JSON_DEPTH_MAX, parseJson } from "../../src/lib/json.ts";
+import { Problem } from "../../src/lib/problem.ts";
+import { COMBINING_MARKS_MAX } from "../../src/lib/text.ts";
+
+function refused(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    return { code: error.code, pointer: error.errors?.[0]?.pointer };
+  }
+}
+const marks = (count: number) => `a${"\u0301\u0316".repeat(count / 2)}${count % 2 ? "\u0301" : ""}`;
+
+test.each([
+  ["a value", '{"a":"e\u0301"}', { a: "é" }],
+  ["a value that is escaped", String.raw`{"a":"e\u0301"}`, { a: "é" }],
+  ["a key", '{"e\u0301":{"o\u0308":1}}', { é: { ö: 1 } }],
+  ["the items of a list", '["e\u0301",["e\u0301"]]', ["é", ["é"]]],
+  ["the whole", '"e\u0301"', "é"],
+  ["not a line break and the mark behind it", `${String.raw`"\n`}\u0301"`, "\n\u0301"],
+])("NFC: %s", (_, text, value) => {
+  expect(parseJson(text)).toEqual(value);
+});
+
+test("what is only passed on keeps its form", () => {
+  expect(parseJson(String.raw`{"e\u0301":"e\u0301"}`, { keepsForm: true })).toEqual({ "e\u0301": "e\u0301" });
+});
+
+test.each([
+  ["NUL", String.raw`{"a":["\u0000"]}`, { code: "invalid", pointer: "#/a/0" }],
+  ["a lone surrogate", String.raw`{"a/b":{"c":"\ud83d"}}`, { code: "invalid", pointer: "#/a~1b/c" }],
+  ["a lone surrogate in a key", String.raw`{"a":{"\udc00":1}}`, { code: "invalid", pointer: "#/a" }],
+  ["__proto__", '{"a":{"__proto__":{"b":1}}}', { code: "invalid", pointer: "#/a/__proto__" }],
+  ["__proto__ in disguise", String.raw`{"_\u005fproto__":1}`, { code: "invalid", pointer: "#/__proto__" }],
+  ["a number beyond all", '{"a":[0,{"b":1e999}]}', { code: "invalid", pointer: "#/a/1/b" }],
+  ["a number below all", "-1e999", { code: "invalid", pointer: "#" }],
+  ["one mark too many", JSON.stringify([marks(COMBINING_MARKS_MAX + 1)]), { code: "invalid", pointer: "#/0" }],
+  ["one level too many", "[".repeat(JSON_DEPTH_MAX + 1) + "]".repeat(JSON_DEPTH_MAX + 1), { code: "malformed" }],
+  ["NaN", "NaN", { code: "malformed" }],
+  ["two documents", "{}{}", { code: "malformed" }],
+])("refused: %s", (_, text, problem) => {
+  expect(refused(text)).toEqual(problem as object);
+});
+
+test.each([
+  ["as many marks as may be", JSON.stringify(marks(COMBINING_MARKS_MAX))],
+  ["as many levels as may be", "[".repeat(JSON_DEPTH_MAX) + "]".repeat(JSON_DEPTH_MAX)],
+  ["what is called constructor", '{"constructor":{"prototype":{"a":1}}}'],
+  ["an emoji, escaped", String.raw`"\ud83d\ude00"`],
+])("taken: %s", (_, text) => {
+  expect(() => parseJson(text)).not.toThrow();
+});
+
+test("of two equal keys the last counts, and nothing reaches the prototype", () => {
+  expect(parseJson('{"a":1,"a":2}')).toEqual({ a: 2 });
+  expect(parseJson(String.raw`{"constructor":{"prototype":{"polluted":1}},"\u0061":1}`)).toEqual({
+    a: 1,
+    constructor: { prototype: { polluted: 1 } },
+  } as object);
+  expect(({} as { polluted?: number }).polluted).toBeUndefined();
+});
+
+test("a megabyte of the worst takes no time that others would notice", () => {
+  const megabyte = 1_000_000;
+  const worst = [
+    `"a${"\u0301\u0316".repeat(megabyte / 4)}"`,
+    `"${marks(COMBINING_MARKS_MAX).repeat(megabyte / 2 / COMBINING_MARKS_MAX)}"`,
+    `[${"1,".repeat(megabyte / 2)}1]`,
+    `[${'{"a":[]},'.repeat(megabyte / 9)}1]`,
+  ];
+  for (const text of worst) {
+    const startedAtMs = performance.now();
+    refused(text);
+    expect(performance.now() - startedAtMs).toBeLessThan(1_000);
+  }
+});

@@ -1,0 +1,148 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { REFUSED_FRAMES_MAX } from "../../src/limits/frame-limit.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import type { Account } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest } from "../support/rest.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+afterEach(() => parley.stop());
+
+const start = async (config: Record<string, string>) => {
+  parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", ...config } });
+};
+const connect = async ({ access_token: token }: Account) => {
+  const socket = await openSocket(parley.url, { token });
+  await socket.waitFor(({ type }) => type === "ready");
+  return socket;
+};
+/** Sends so many pings, and waits for an answer to each. */
+const ping = async (socket: TestSocket, count: number) => {
+  const before = socket.frames.length;
+  for (let n = 0; n < count; n += 1) socket.send({ type: "ping", id: `p${before}-${n}` });
+  for (let n = 0; n < count; n += 1) await socket.waitFor(({ id }) => id === `p${before}-${n}`);
+  const answers = socket.frames.slice(before);
+  return {
+    pongs: answers.filter(({ type }) => type === "pong").length,
+    errors: answers.filter((f) => f.type === "error"),
+  };
+};
+
+describe("frames of one socket", () => {
+  test("past the limit are answered rate_limited, and not executed", async () => {
+    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
+    const anna = await parley.register();
+    const { id } = await createConversation(parley, anna);
+    const socket = await connect(anna);
+    expect((await ping(socket, 10)).pongs).toBe(10);
+    const answer = await socket.ask({
+      type: "message.send",
+      conversation_id: id,
+      client_message_id: "m1",
+      content: "Too much",
+      reply: false,
+    });
+    expect(answer).toMatchObject({ type: "error", code: "rate_limited", temporary: true });
+    expect(answer.retry_after_ms).toBeWithin(1, 10_001);
+    const history = await createRest(parley, anna).get<{ data: unknown[] }>(`/conversations/${id}/messages`);
+    expect(history.body.data).toEqual([]);
+    expect(await (await parley.fetch("/metrics")).text()).toContain('parley_rate_limited_total{limit="frames"} 1');
+    await socket.close();
+  });
+
+  test("that are not of the protocol count as well", async () => {
+    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "3" });
+    const socket = await connect(await parley.register());
+    for (const id of ["a", "b", "c", "d"]) socket.send({ type: "nonsense", id });
+    await socket.waitFor(({ id }) => id === "d");
+    expect(socket.list("error").map(({ code }) => code)).toEqual(["invalid", "invalid", "invalid", "rate_limited"]);
+    await socket.close();
+  });
+
+  test("that say who types cost a tenth", async () => {
+    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
+    const anna = await parley.register();
+    const { id: conversation_id } = await createConversation(parley, anna);
+    const socket = await connect(anna);
+    for (let n = 0; n < 90; n += 1) socket.send({ type: "typing.start", conversation_id });
+    expect(await ping(socket, 2)).toMatchObject({ pongs: 1, errors: [{ code: "rate_limited" }] });
+    await socket.close();
+  });
+
+  test("go on when the window ends", async () => {
+    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "2" });
+    const socket = await connect(await parley.register());
+    const { errors } = await ping(socket, 3);
+    await Bun.sleep(Number(errors[0]?.retry_after_ms) + 5);
+    expect((await ping(socket, 1)).pongs).toBe(1);
+    await socket.close();
+  }, 20_000);
+
+  test("that do not stop end it with 4005, and its user comes back", async () => {
+    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
+    const anna = await parley.register();
+    const socket = await connect(anna);
+    for (let n = 0; n < 10 + REFUSED_FRAMES_MAX; n += 1) socket.send({ type: "ping", id: `${n}` });
+    await socket.waitFor(({ id }) => id === `${10 + REFUSED_FRAMES_MAX - 1}`);
+    expect(socket.list("error")).toHaveLength(REFUSED_FRAMES_MAX);
+    expect(socket.socket.readyState).toBe(WebSocket.OPEN);
+    socket.send({ type: "ping" });
+    expect(await socket.closed).toEqual({ code: 4005, reason: "too many frames" });
+    const again = await connect(anna);
+    expect((await ping(again, 1)).pongs).toBe(1);
+    await again.close();
+  });
+});
+
+describe("frames of one user", () => {
+  test("are counted over all of their sockets, and nobody else's", async () => {
+    await start({ RATE_LIMIT_USER_FRAMES_PER_10S: "10" });
+    const [anna, ben] = [await parley.register(), await parley.register()];
+    const sockets = [await connect(anna), await connect(anna), await connect(ben)] as const;
+    expect((await ping(sockets[0], 6)).pongs).toBe(6);
+    expect(await ping(sockets[1], 5)).toMatchObject({ pongs: 4, errors: [{ code: "rate_limited" }] });
+    expect((await ping(sockets[2], 10)).pongs).toBe(10);
+    await Promise.all(sockets.map((socket) => socket.close()));
+  });
+});
+
+describe("sockets of one user", () => {
+  test("past the limit are refused with 429 at the upgrade, and one that is closed makes room", async () => {
+    await start({ RATE_LIMIT_SOCKETS_PER_USER: "2" });
+    const anna = await parley.register();
+    const [first, second] = [await connect(anna), await connect(anna)];
+    const upgrade = () =>
+      parley.fetch("/realtime", {
+        token: anna.access_token,
+        headers: {
+          connection: "upgrade",
+          upgrade: "websocket",
+          "sec-websocket-key": btoa("0123456789abcdef"),
+          "sec-websocket-version": "13",
+        },
+      });
+    const refused = await upgrade();
+    expect(refused.status).toBe(429);
+    expect(await refused.json()).toMatchObject({ code: "rate_limited" });
+    expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
+    await first.close();
+    await Bun.sleep(20);
+    const third = await connect(anna);
+    const other = await connect(await parley.register());
+    await Promise.all([second, third, other].map((socket) => socket.close()));
+  });
+
+  test("past the limit are closed with 4504 when they say only then who they are", async () => {
+    await start({ RATE_LIMIT_SOCKETS_PER_USER: "1" });
+    const anna = await parley.register();
+    const first = await connect(anna);
+    const second = await openSocket(parley.url);
+    second.send({ type: "auth", token: anna.access_token });
+    expect((await second.closed).code).toBe(4504);
+    expect(second.list("ready")).toEqual([]);
+    await first.close();
+    await Bun.sleep(20);
+    await (await connect(anna)).close();
+  });
+});

@@ -1,0 +1,52 @@
+import { afterEach, expect, setSystemTime, test } from "bun:test";
+import { createLimiter, type Verdict } from "../../src/limits/limiter.ts";
+
+const START = new Date("2026-01-31T12:00:00Z").getTime();
+const at = (seconds: number) => setSystemTime(new Date(START + seconds * 1_000));
+afterEach(() => void setSystemTime());
+
+const create = (burst: number, sustained: number) => {
+  const { consume, peek } = createLimiter({ name: "test", rate: { burst, sustained }, redis: null });
+  // In one process both answer at once.
+  return { consume: (key: string) => consume(key) as Verdict, peek: (key: string) => peek(key) as Verdict };
+};
+
+test("tells what is left of both windows, and when there is more", () => {
+  at(0);
+  const { consume } = create(2, 5);
+  expect(consume("a")).toMatchObject({
+    isAllowed: true,
+    remaining: 1,
+    policy: '"burst";q=2;w=10, "sustained";q=5;w=60',
+    state: '"burst";r=1;t=10, "sustained";r=4;t=60',
+  });
+  at(3.5);
+  expect(consume("a").state).toBe('"burst";r=0;t=7, "sustained";r=3;t=57');
+  expect(consume("a")).toMatchObject({
+    isAllowed: false,
+    violated: ["burst"],
+    retryAfterMs: 6_500,
+    state: '"burst";r=0;t=7, "sustained";r=3;t=57',
+  });
+  expect(consume("b").isAllowed).toBe(true);
+});
+
+test("what the burst window refuses does not use up the other one", () => {
+  at(0);
+  const { consume } = create(2, 5);
+  for (let n = 0; n < 100; n += 1) consume("a");
+  at(10);
+  expect([consume("a").isAllowed, consume("a").isAllowed, consume("a").isAllowed]).toEqual([true, true, false]);
+  at(20);
+  expect(consume("a").isAllowed).toBe(true);
+  expect(consume("a")).toMatchObject({ isAllowed: false, violated: ["sustained"], retryAfterMs: 40_000 });
+  at(60);
+  expect(consume("a").isAllowed).toBe(true);
+});
+
+test("a look counts nothing, and says what the next use would get", () => {
+  const { consume, peek } = create(1, 5);
+  expect([peek("a").isAllowed, peek("a").isAllowed]).toEqual([true, true]);
+  consume("a");
+  expect(peek("a")).toMatchObject({ isAllowed: false, violated: ["burst"] });
+});

@@ -1,0 +1,134 @@
+import { afterEach, beforeEach, describe, expect, setSystemTime, test } from "bun:test";
+import { Problem } from "../../src/lib/problem.ts";
+import { createLoginGuard, type LoginFailures, type LoginGuard, WAIT_S_MAX } from "../../src/limits/login-guard.ts";
+
+const START = new Date("2026-01-31T12:00:00Z").getTime();
+const HERE = "203.0.113.1";
+const ELSEWHERE = "198.51.100.1";
+let nowS = 0;
+let guard: LoginGuard;
+
+const wait = (seconds: number) => {
+  nowS += seconds;
+  setSystemTime(new Date(START + nowS * 1_000));
+};
+const create = (failures: Partial<LoginFailures> = {}) =>
+  createLoginGuard({
+    failures: { account_and_address: 5, account: 1_000, address: 1_000, ...failures },
+    redis: null,
+    onRefused: () => {},
+  });
+beforeEach(() => {
+  wait(0);
+  guard = create();
+});
+afterEach(() => void setSystemTime());
+
+/** The seconds to wait, or what came of it. */
+async function attempt(isRight: boolean, account = "anna", address = HERE): Promise<number | "right" | "wrong"> {
+  try {
+    const begun = await guard.begin(account, address);
+    if (isRight) await begun.succeed();
+    else await begun.fail();
+    return isRight ? "right" : "wrong";
+  } catch (error) {
+    if (!(error instanceof Problem) || error.code !== "rate_limited") throw error;
+    return (error.retryAfterMs ?? 0) / 1_000;
+  }
+}
+const fail = async (times: number, account?: string, address?: string) => {
+  for (let n = 0; n < times; n += 1) expect(await attempt(false, account, address)).toBe("wrong");
+};
+
+describe("an account from one address", () => {
+  test("waits 1, 2, 4 … seconds after the fifth failure in a row, up to 15 minutes", async () => {
+    await fail(5);
+    const waits: number[] = [];
+    for (let n = 0; n < 12; n += 1) {
+      const waitS = (await attempt(true)) as number;
+      waits.push(waitS);
+      // Too early is too early, right or wrong, and makes it no worse.
+      expect(await attempt(false)).toBe(waitS);
+      wait(waitS);
+      expect(await attempt(false)).toBe("wrong");
+    }
+    expect(waits.slice(0, 10)).toEqual([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+    expect(waits.slice(10)).toEqual([WAIT_S_MAX, WAIT_S_MAX]);
+  });
+
+  test("begins anew with the right password, in time", async () => {
+    await fail(4);
+    expect(await attempt(true)).toBe("right");
+    await fail(5);
+    wait(1);
+    expect(await attempt(true)).toBe("right");
+    await fail(5);
+  });
+
+  test("does not hold up the same account elsewhere, nor another one here", async () => {
+    await fail(5);
+    expect(await attempt(true)).toBe(1);
+    expect(await attempt(true, "anna", ELSEWHERE)).toBe("right");
+    expect(await attempt(true, "ben")).toBe("right");
+  });
+
+  test("is the same from all addresses of one /64", async () => {
+    for (let n = 0; n < 5; n += 1) await fail(1, "anna", `2001:db8:1:2::${n}`);
+    expect(await attempt(true, "anna", "2001:db8:1:2:ffff::1")).toBe(1);
+    expect(await attempt(true, "anna", "2001:db8:1:3::1")).toBe("right");
+  });
+
+  test("any number of right passwords may be checked at once", async () => {
+    expect(await Promise.all(Array.from({ length: 50 }, () => attempt(true)))).toEqual(Array(50).fill("right"));
+  });
+
+  test("of guesses at once, those past the free ones learn nothing, the right one among them too", async () => {
+    const begun = await Promise.all(Array.from({ length: 20 }, () => guard.begin("anna", HERE)));
+    const told: string[] = [];
+    for (const [n, one] of begun.entries()) {
+      // Nor when the lock has ended before they are through.
+      if (n === 10) wait(60);
+      const end = n === 12 ? one.succeed() : one.fail();
+      told.push(
+        await end.then(
+          () => "answered",
+          () => "refused",
+        ),
+      );
+    }
+    expect(told).toEqual([...Array(5).fill("answered"), ...Array(15).fill("refused")]);
+    // What was refused is not counted against them.
+    expect(await attempt(true)).toBe("right");
+  });
+});
+
+describe("an account from wherever", () => {
+  test("waits after so many failures, but not where it was used from lately", async () => {
+    guard = create({ account: 20 });
+    expect(await attempt(true, "anna", HERE)).toBe("right");
+    for (let n = 0; n < 5; n += 1) await fail(4, "anna", `198.51.100.${n}`);
+    expect(await attempt(true, "anna", "192.0.2.1")).toBe(1);
+    expect(await attempt(true, "anna", HERE)).toBe("right");
+    expect(await attempt(true, "ben", "192.0.2.1")).toBe("right");
+    wait(24 * 60 * 60);
+    for (let n = 0; n < 5; n += 1) await fail(4, "anna", `198.51.100.${n}`);
+    expect(await attempt(true, "anna", HERE)).toBe(1);
+  });
+});
+
+describe("an address for whatever accounts", () => {
+  test("waits after so many failures, and is forgiven after a quarter of an hour", async () => {
+    guard = create({ address: 10 });
+    for (let n = 0; n < 10; n += 1) await fail(1, `account ${n}`);
+    expect(await attempt(true, "anna")).toBe(1);
+    expect(await attempt(true, "anna", ELSEWHERE)).toBe("right");
+    wait(1);
+    // A success of one's own account does not wipe out the failures with others.
+    expect(await attempt(true, "mine")).toBe("right");
+    await fail(1, "account 11");
+    expect(await attempt(true, "anna")).toBe(2);
+    wait(15 * 60);
+    await fail(9, "carl", "203.0.113.1").catch(() => {});
+    expect(await attempt(true, "anna")).toBe("right");
+  });
+});

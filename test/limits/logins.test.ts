@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
+import { createRest } from "../support/rest.ts";
+
+const FREE = 3;
+let parley: TestApp;
+beforeAll(async () => {
+  parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_LOGIN_FAILURES: String(FREE) } });
+});
+afterAll(() => parley.stop());
+
+type Answer = { status: number; retryAfter: string | null; body: Record<string, unknown>; tookMs: number };
+
+async function login(email: string, password: string): Promise<Answer> {
+  const startedAtMs = performance.now();
+  const response = await parley.fetch("/api/v1/auth/login", { json: { email, password } });
+  const { request_id, instance, ...body } = (await response.json()) as Record<string, unknown>;
+  return {
+    status: response.status,
+    retryAfter: response.headers.get("retry-after"),
+    body,
+    tookMs: performance.now() - startedAtMs,
+  };
+}
+const listAudit = (action: string, userId: string | null) =>
+  parley.database<
+    { details: Record<string, unknown>; ip_address: string | null }[]
+  >`select details, ip_address from audit_events where action = ${action} and target_id is not distinct from ${userId} order by id`;
+
+describe("wrong passwords", () => {
+  test("get the same answers for an account that is there and for one that is not", async () => {
+    const { user } = await parley.register();
+    const known: Answer[] = [];
+    const unknown: Answer[] = [];
+    for (let n = 0; n < FREE + 2; n += 1) {
+      known.push(await login(user.email, `guess ${n}`));
+      unknown.push(await login("nobody@example.com", `guess ${n}`));
+    }
+    const shown = (answers: Answer[]) => answers.map(({ tookMs, ...answer }) => answer);
+    expect(shown(known)).toEqual(shown(unknown));
+    expect(known.map(({ status }) => status)).toEqual([...Array(FREE).fill(401), 429, 429]);
+    const refused = known[FREE];
+    expect(refused).toMatchObject({ retryAfter: "1", body: { code: "rate_limited", status: 429 } });
+    // What is refused costs no hash.
+    const checkedMs = Math.min(...known.slice(0, FREE).map(({ tookMs }) => tookMs));
+    expect(Math.min(refused?.tookMs ?? 99, known[FREE + 1]?.tookMs ?? 99)).toBeLessThan(checkedMs);
+    // Each lock is written down once, not each who meets it.
+    const failed = { account: user.id, nobody: null };
+    expect(await listAudit("user.login_failed", failed.account)).toHaveLength(FREE);
+    expect(await listAudit("user.login_failed", failed.nobody)).toHaveLength(FREE);
+    const entry = { details: { scope: "account_and_address", wait_s: 1 }, ip_address: "127.0.0.1" };
+    expect([...(await listAudit("user.login_limited", user.id))]).toEqual([entry]);
+    expect([...(await listAudit("user.login_limited", null))]).toEqual([entry]);
+  });
+
+  test("keep out the right one too, until the time has come; then all is forgiven", async () => {
+    const { user } = await parley.register();
+    for (let n = 0; n < FREE; n += 1) await login(user.email.toUpperCase(), "wrong");
+    expect(await login(user.email, TEST_PASSWORD)).toMatchObject({ status: 429, retryAfter: "1" });
+    await Bun.sleep(1_010);
+    expect((await login(user.email, "wrong")).status).toBe(401);
+    expect(await login(user.email, TEST_PASSWORD)).toMatchObject({ status: 429, retryAfter: "2" });
+    await Bun.sleep(2_010);
+    expect((await login(user.email, TEST_PASSWORD)).status).toBe(200);
+    for (let n = 0; n < FREE - 1; n += 1) expect((await login(user.email, "wrong")).status).toBe(401);
+    expect((await login(user.email, TEST_PASSWORD)).status).toBe(200);
+  }, 20_000);
+
+  test("guessed at once, 16 of them, learn no more than the free ones", async () => {
+    const { user } = await parley.register();
+    const guesses = Array.from({ length: 16 }, (_, n) => login(user.email, n === 15 ? TEST_PASSWORD : `guess ${n}`));
+    const statuses = (await Promise.all(guesses)).map(({ status }) => status);
+    expect(statuses.filter((status) => status === 401)).toHaveLength(FREE);
+    expect(statuses.filter((status) => status === 429)).toHaveLength(16 - FREE);
+  });
+});
+
+test("50 logins at once with the right password all succeed", async () => {
+  const { user } = await parley.register();
+  const all = await Promise.all(Array.from({ length: 50 }, () => login(user.email, TEST_PASSWORD)));
+  expect(new Set(all.map(({ status }) => status))).toEqual(new Set([200]));
+});
+
+test("a password shown by who is logged in is guarded alike, wherever it is asked for", async () => {
+  const anna = await parley.register();
+  const rest = createRest(parley, anna);
+  const change = { current_password: "wrong", new_password: "another good one" };
+  for (let n = 0; n < FREE - 1; n += 1) expect((await rest.ask("POST", "/me/password", change)).status).toBe(403);
+  expect((await rest.ask("DELETE", "/me", { password: "wrong" })).status).toBe(403);
+  const right = { ...change, current_password: TEST_PASSWORD };
+  const refused = await rest.refused("POST", "/me/password", right);
+  expect(refused).toMatchObject({ status: 429, code: "rate_limited" });
+  expect(await rest.refused("DELETE", "/me", { password: TEST_PASSWORD })).toMatchObject({ code: "rate_limited" });
+  await Bun.sleep(1_010);
+  expect((await rest.ask("POST", "/me/password", right)).status).toBe(204);
+});

@@ -1,0 +1,206 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import type { ProblemBody } from "../../src/http/problem-response.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import type { FetchOptions } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { parseLimitHeader } from "./headers.ts";
+
+let parley: TestApp;
+afterEach(() => parley.stop());
+
+const start = async (config: Record<string, string>) => {
+  parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", ...config } });
+};
+const ask = async (path: string, options: FetchOptions = {}) => {
+  const response = await parley.fetch(path, options);
+  await response.text();
+  return response;
+};
+const statuses = async (times: number, path: string, options?: FetchOptions) => {
+  const all: number[] = [];
+  for (let n = 0; n < times; n += 1) all.push((await ask(path, options)).status);
+  return all;
+};
+const countRefused = async (limit: string): Promise<number> => {
+  const text = await (await parley.fetch("/metrics")).text();
+  return Number(new RegExp(`^parley_rate_limited_total\\{limit="${limit}"\\} (\\d+)$`, "m").exec(text)?.[1] ?? 0);
+};
+const createKey = async ({ access_token: token }: Account, scopes = ["users:read", "conversations:read"]) => {
+  const response = await parley.fetch("/api/v1/api-keys", { token, json: { name: "Test", scopes } });
+  expect(response.status).toBe(201);
+  return ((await response.json()) as { key: string }).key;
+};
+
+describe("what a caller may do", () => {
+  test("is told with every answer, and refused with 429 past it", async () => {
+    await start({ RATE_LIMIT_READ_PER_10S: "3", RATE_LIMIT_READ_PER_MINUTE: "100" });
+    const { access_token: token } = await parley.register();
+    for (const left of [2, 1, 0]) {
+      const { status, headers } = await ask("/api/v1/me", { token });
+      expect(status).toBe(200);
+      expect(parseLimitHeader(headers.get("ratelimit-policy"))).toEqual({
+        burst: { q: 3, w: 10 },
+        sustained: { q: 100, w: 60 },
+      });
+      const { burst, sustained } = parseLimitHeader(headers.get("ratelimit"));
+      expect({ burst: burst?.r, sustained: sustained?.r }).toEqual({ burst: left, sustained: 97 + left });
+      expect(burst?.t).toBeWithin(1, 11);
+      expect(sustained?.t).toBeWithin(1, 61);
+    }
+    const response = await parley.fetch("/api/v1/me", { token });
+    const body = (await response.json()) as ProblemBody;
+    expect(response.status).toBe(429);
+    expect(response.headers.get("content-type")).toBe("application/problem+json");
+    expect(body).toMatchObject({ code: "rate_limited", status: 429, violated_policies: ["burst"] });
+    const { burst } = parseLimitHeader(response.headers.get("ratelimit"));
+    expect(burst?.r).toBe(0);
+    expect(Number(response.headers.get("retry-after"))).toBeGreaterThanOrEqual(burst?.t ?? 99);
+    expect(response.headers.get("x-request-id")).toBe(body.request_id);
+    expect(await countRefused("read")).toBe(1);
+  });
+
+  test("holds to the very request under 16 clients at once", async () => {
+    const quota = 200;
+    await start({ RATE_LIMIT_READ_PER_10S: String(quota) });
+    const { access_token: token } = await parley.register();
+    const clients = Array.from({ length: 16 }, () => statuses(25, "/api/v1/me", { token }));
+    const all = (await Promise.all(clients)).flat();
+    expect(all.filter((status) => status === 200)).toHaveLength(quota);
+    expect(all.filter((status) => status === 429)).toHaveLength(400 - quota);
+  });
+
+  test("is counted apart for reading and writing, and for each user", async () => {
+    await start({ RATE_LIMIT_READ_PER_10S: "2", RATE_LIMIT_WRITE_PER_10S: "2" });
+    const [anna, ben] = [await parley.register(), await parley.register()];
+    const change = { token: anna.access_token, method: "PATCH", json: { display_name: "Anna" } };
+    expect(await statuses(3, "/api/v1/me", { token: anna.access_token })).toEqual([200, 200, 429]);
+    expect(await statuses(3, "/api/v1/me", change)).toEqual([200, 200, 429]);
+    expect(await statuses(3, "/api/v1/me", { token: ben.access_token })).toEqual([200, 200, 429]);
+  });
+
+  test("is one account's, over all of its sessions", async () => {
+    await start({ RATE_LIMIT_READ_PER_10S: "2" });
+    const { user, access_token: token } = await parley.register();
+    const login = { json: { email: user.email, password: "correct horse battery" } };
+    const other = (await (await parley.fetch("/api/v1/auth/login", login)).json()) as Account;
+    expect(await statuses(2, "/api/v1/me", { token })).toEqual([200, 200]);
+    expect(await statuses(1, "/api/v1/me", { token: other.access_token })).toEqual([429]);
+  });
+
+  test("is counted for an API key and for the user behind it", async () => {
+    await start({ RATE_LIMIT_READ_PER_10S: "4" });
+    const anna = await parley.register();
+    const [first, second] = [await createKey(anna), await createKey(anna)];
+    expect(await statuses(3, "/api/v1/me", { token: first })).toEqual([200, 200, 200]);
+    expect(await statuses(2, "/api/v1/me", { token: second })).toEqual([200, 429]);
+  });
+
+  test("also counts what the scope of a key then refuses", async () => {
+    await start({ RATE_LIMIT_READ_PER_10S: "2" });
+    const key = await createKey(await parley.register(), ["users:read"]);
+    expect(await statuses(3, "/api/v1/conversations", { token: key })).toEqual([403, 403, 429]);
+  });
+
+  test("is told on event streams too, and in OpenAI's shape below /v1", async () => {
+    await start({ RATE_LIMIT_AI_PER_10S: "1" });
+    const anna = await parley.register();
+    const token = anna.access_token;
+    const { id } = await createConversation(parley, anna);
+    const headers = { accept: "text/event-stream" };
+    const feed = await parley.fetch(`/api/v1/conversations/${id}/events`, { token, headers });
+    expect(feed.headers.get("content-type")).toStartWith("text/event-stream");
+    expect(parseLimitHeader(feed.headers.get("ratelimit"))).toHaveProperty("burst");
+    await feed.body?.cancel();
+
+    const json = { model: "offline/documents", messages: [{ role: "user", content: "Hello" }] };
+    const answered = await ask("/v1/chat/completions", { token, json });
+    expect(answered.status).toBe(200);
+    expect(parseLimitHeader(answered.headers.get("ratelimit")).burst?.r).toBe(0);
+    const refused = await parley.fetch("/v1/chat/completions", { token, json });
+    expect(refused.status).toBe(429);
+    expect(await refused.json()).toEqual({
+      error: {
+        message: expect.stringContaining("Too many requests for answers"),
+        type: "rate_limit_error",
+        param: null,
+        code: "rate_limit_exceeded",
+      },
+    });
+    expect(Number(refused.headers.get("retry-after"))).toBeWithin(1, 11);
+    expect(parseLimitHeader(refused.headers.get("ratelimit")).burst?.r).toBe(0);
+  });
+});
+
+describe("what a client address may do", () => {
+  const through = (address: string): FetchOptions => ({ headers: { "x-forwarded-for": address } });
+
+  test("is limited before anybody is asked who they are", async () => {
+    await start({ RATE_LIMIT_ADDRESS_PER_10S: "5" });
+    expect(await statuses(3, "/api/v1/me", { token: "nonsense" })).toEqual([401, 401, 401]);
+    expect(await statuses(2, "/api/v1/nothing")).toEqual([404, 404]);
+    for (const path of ["/api/v1/me", "/api", "/v1/models", "/realtime", "/api/v1/auth/login?x=1"])
+      expect({ path, status: (await ask(path)).status }).toEqual({ path, status: 429 });
+    for (const path of ["/livez", "/readyz", "/metrics", "/version", "/swagger/json", "/problems/rate_limited"])
+      expect({ path, status: (await ask(path)).status }).toEqual({ path, status: 200 });
+    expect(await countRefused("address")).toBe(5);
+  });
+
+  test("is not evaded by a made-up X-Forwarded-For, nor by another way to write the address", async () => {
+    await start({ RATE_LIMIT_AUTH_PER_10S: "4" });
+    const json = { email: "nobody", password: "x" };
+    const login = (path: string, address: string) => statuses(1, path, { json, ...through(address) });
+    expect(await login("/api/v1/auth/login", "198.51.100.1")).toEqual([422]);
+    expect(await login("/api/v1/auth/login/", "198.51.100.2")).toEqual([422]);
+    expect(await login("/api/v1/auth/login?a=b", "198.51.100.3")).toEqual([422]);
+    expect(await login("/api/v1/auth/register", "198.51.100.4")).toEqual([422]);
+    expect(await login("/api/v1/auth/login", "198.51.100.5")).toEqual([429]);
+    expect(await login("/api/v1/auth/login/", "198.51.100.6")).toEqual([429]);
+  });
+
+  test("is that of the client behind a trusted proxy, by /64 where it is IPv6", async () => {
+    await start({ RATE_LIMIT_ADDRESS_PER_10S: "2", TRUSTED_PROXIES: "127.0.0.1" });
+    const me = (address: string) => statuses(1, "/api/v1/me", through(address));
+    expect(await statuses(3, "/api/v1/me", through("198.51.100.1"))).toEqual([401, 401, 429]);
+    expect(await me("198.51.100.2")).toEqual([401]);
+    // What stands left of the address that the proxy saw is the client's own invention.
+    expect(await me("203.0.113.9, 198.51.100.1")).toEqual([429]);
+    expect(await me("2001:db8:1:2::1")).toEqual([401]);
+    expect(await me("2001:db8:1:2:ffff::9")).toEqual([401]);
+    expect(await me("2001:db8:1:2:abcd:1:2:3")).toEqual([429]);
+    expect(await me("2001:db8:1:3::1")).toEqual([401]);
+  });
+
+  test("leaves refreshes and tickets apart from logins", async () => {
+    await start({ RATE_LIMIT_AUTH_PER_10S: "1", RATE_LIMIT_RENEW_PER_10S: "3" });
+    const { access_token: token, refresh_token } = await parley.register();
+    expect(await statuses(1, "/api/v1/auth/login", { json: { email: "a@example.com", password: "x" } })).toEqual([429]);
+    const refreshed = await ask("/api/v1/auth/refresh", { json: { refresh_token } });
+    expect(refreshed.status).toBe(200);
+    expect(parseLimitHeader(refreshed.headers.get("ratelimit-policy")).burst).toEqual({ q: 3, w: 10 });
+    expect(await statuses(3, "/api/v1/auth/ticket", { token, method: "POST" })).toEqual([200, 200, 429]);
+  });
+});
+
+test("RATE_LIMIT_ENABLED=false turns all of it off", async () => {
+  await start({ RATE_LIMIT_ENABLED: "false", RATE_LIMIT_READ_PER_10S: "1", RATE_LIMIT_ADDRESS_PER_10S: "1" });
+  const { access_token: token } = await parley.register();
+  expect(await statuses(3, "/api/v1/me", { token })).toEqual([200, 200, 200]);
+  expect((await ask("/api/v1/me", { token })).headers.has("ratelimit")).toBe(false);
+});
+
+test("the document names what a route counts as, and its 429", async () => {
+  await start({});
+  type Operation = { "x-limit"?: string; responses: Record<string, unknown> };
+  const document = (await (await parley.fetch("/swagger/json")).json()) as {
+    paths: Record<string, Record<string, Operation>>;
+  };
+  const find = (path: string, method: string) => document.paths[path]?.[method];
+  expect(find("/api/v1/auth/login", "post")?.["x-limit"]).toBe("auth");
+  expect(find("/v1/chat/completions", "post")?.["x-limit"]).toBe("ai");
+  const limited = Object.entries(document.paths).filter(([path]) => /^\/(?:api|v1)\//.test(path));
+  expect(limited.length).toBeGreaterThan(30);
+  for (const [path, operations] of limited)
+    for (const [method, { responses }] of Object.entries(operations))
+      expect({ path, method, is429: "429" in responses }).toEqual({ path, method, is429: true });
+  expect(find("/livez", "get")?.responses).not.toHaveProperty("429");
+});

@@ -1,0 +1,97 @@
+import { SCOPE_FIELD } from "../../src/http/openapi.ts";
+import { mapSchemaToOpenApi } from "../../src/http/openapi-schema.ts";
+import { frameScopes } from "../../src/modules/socket/commands.ts";
+import { type ClientFrameType, clientFrames } from "../../src/realtime/frames.ts";
+import type { TestClient } from "../support/client.ts";
+
+/** What of a schema in the dialect of OpenAPI 3.0 is looked at here. */
+export type Schema = {
+  type?: string;
+  nullable?: boolean;
+  enum?: unknown[];
+  anyOf?: Schema[];
+  format?: string;
+  pattern?: string;
+  minLength?: number;
+  maxLength?: number;
+  minimum?: number;
+  maximum?: number;
+  items?: Schema;
+  minItems?: number;
+  maxItems?: number;
+  uniqueItems?: boolean;
+  properties?: Record<string, Schema>;
+  required?: string[];
+  additionalProperties?: boolean | Schema;
+};
+
+export type Parameter = { in: "path" | "query" | "header"; name: string; required?: boolean; schema: Schema };
+
+/** One method of one address, as the OpenAPI document tells of it. */
+export type Operation = {
+  /** `GET /api/v1/me` */
+  name: string;
+  id: string;
+  method: string;
+  path: string;
+  parameters: Parameter[];
+  body: Schema | null;
+  isPublic: boolean;
+  /** What it asks of an API key; null where it is public. */
+  scope: string | null;
+};
+
+type Described = {
+  operationId: string;
+  parameters?: (Parameter | { $ref: string })[];
+  requestBody?: { content: Record<string, { schema: Schema }> };
+  security?: object[];
+  [SCOPE_FIELD]?: string;
+};
+
+/** All operations of a running Parley, from its document: what is new there is new here. */
+export async function listOperations(parley: Pick<TestClient, "fetch">): Promise<Operation[]> {
+  const response = await parley.fetch("/swagger/json");
+  const { paths, components } = (await response.json()) as {
+    paths: Record<string, Record<string, Described>>;
+    components: { parameters?: Record<string, Parameter> };
+  };
+  const resolve = (parameter: Parameter | { $ref: string }): Parameter => {
+    const shared = "$ref" in parameter ? components.parameters?.[parameter.$ref.split("/").at(-1) ?? ""] : parameter;
+    if (!shared) throw new Error(`${JSON.stringify(parameter)} is nowhere in the document.`);
+    return shared;
+  };
+  return Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, described]) => ({
+      name: `${method.toUpperCase()} ${path}`,
+      id: described.operationId,
+      method: method.toUpperCase(),
+      path,
+      parameters: described.parameters?.map(resolve) ?? [],
+      body: described.requestBody?.content["application/json"]?.schema ?? null,
+      isPublic: !described.security?.length,
+      scope: described[SCOPE_FIELD] ?? null,
+    })),
+  );
+}
+
+/** For an order in which what takes away most comes last: of the deletions, those that lie highest. */
+export function byHarm(one: Operation, other: Operation): number {
+  const rank = ({ method, path }: Operation) => {
+    // Ends the other sessions.
+    if (path === "/api/v1/me/password") return 2.09;
+    return method === "GET" ? 0 : method === "DELETE" ? 2 + 1 / path.length : 1;
+  };
+  return rank(one) - rank(other);
+}
+
+export type FrameDescription = { type: ClientFrameType; schema: Schema; scope: string };
+
+/** All frames that a client may send, from what reads them. */
+export function listFrames(): FrameDescription[] {
+  return (Object.keys(clientFrames) as ClientFrameType[]).map((type) => ({
+    type,
+    schema: mapSchemaToOpenApi(JSON.parse(JSON.stringify(clientFrames[type]))) as Schema,
+    scope: frameScopes[type],
+  }));
+}

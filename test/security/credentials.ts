@@ -1,0 +1,149 @@
+import { SignJWT } from "jose";
+import { type Scope, scopes } from "../../src/http/scopes.ts";
+import { createId } from "../../src/lib/id.ts";
+import type { Account, TestClient } from "../support/client.ts";
+import { TEST_PASSWORD } from "../support/client.ts";
+import { createRest } from "../support/rest.ts";
+
+export const JWT_SECRET = "a secret of the attack suite: 0123456789";
+
+/** A token under a name for the report; null is none at all. `headers` are sent beside it. */
+export type Credential = { name: string; token: string | null; headers?: Record<string, string> };
+
+type Site = { parley: TestClient; sql: { unsafe(text: string, values: string[]): PromiseLike<unknown> } };
+
+/** Everything that looks like a credential and is none. `admin` is an administrator, whose tokens are bent for it. */
+export async function createBadCredentials({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
+  const [header = "", payload = "", signature = ""] = admin.access_token.split(".");
+  const claims = JSON.parse(Buffer.from(payload, "base64url").toString()) as Record<string, string>;
+  const { iss = "", sid = "", sub = "" } = claims;
+  const sign = (change: (jwt: SignJWT) => SignJWT, more: Partial<Signing> = {}) =>
+    signToken(change, { issuer: iss, userId: sub, sessionId: sid, ...more });
+  const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const good = await sign((jwt) => jwt);
+  const works = await parley.fetch("/api/v1/me", { token: good });
+  if (works.status !== 200) throw new Error("A token that is made here is not taken even when it is right.");
+  const someone = await parley.register();
+  const keys = await createBadKeys({ parley, sql }, admin);
+
+  return [
+    { name: "none", token: null },
+    { name: "an empty one", token: "" },
+    { name: "garbage", token: "garbage" },
+    { name: "three dots", token: "..." },
+    {
+      name: "a token with another payload",
+      token: [header, encode({ ...claims, sub: someone.user.id }), signature].join("."),
+    },
+    { name: "a token with another signature", token: [header, payload, bend(signature)].join(".") },
+    { name: "a token without its signature", token: `${header}.${payload}.` },
+    { name: "a token of alg none", token: `${encode({ alg: "none", typ: "JWT" })}.${payload}.` },
+    { name: "a token of alg none, with a signature", token: `${encode({ alg: "none" })}.${payload}.${signature}` },
+    { name: "a token of another secret", token: await sign((jwt) => jwt, { secret: `${JWT_SECRET}.` }) },
+    { name: "a token of another algorithm", token: await sign((jwt) => jwt, { alg: "HS512" }) },
+    { name: "a token of another issuer", token: await sign((jwt) => jwt.setIssuer("somebody")) },
+    { name: "an expired token", token: await sign((jwt) => jwt.setExpirationTime("-1s")) },
+    { name: "a token of tomorrow", token: await sign((jwt) => jwt.setNotBefore("1d").setExpirationTime("2d")) },
+    { name: "a token of another's session", token: await sign((jwt) => jwt.setSubject(someone.user.id)) },
+    { name: "a token of no session", token: await sign((jwt) => jwt, { sessionId: createId() }) },
+    { name: "a token for a user alone", token: await sign((jwt) => jwt, { sessionId: undefined }) },
+    { name: "a refresh token", token: admin.refresh_token },
+    { name: "a ticket", token: await createTicket(parley, admin) },
+    { name: "the token of a session that ended", token: await createEnded(parley) },
+    { name: "the token of a disabled user", token: await createDisabled(parley, admin) },
+    { name: "the token of a deleted user", token: await createDeleted(parley) },
+    ...keys,
+  ];
+}
+
+/** Keys of `owner` by the scope that each does not have, and one that has all; `admin` only where it is the point. */
+export async function createKeys(parley: TestClient, owner: Account) {
+  const create = (granted: readonly Scope[]) => createApiKey(parley, owner, granted);
+  const ordinary = scopes.filter((scope) => scope !== "admin");
+  return {
+    all: await create(scopes),
+    ordinary: await create(ordinary),
+    lacking: new Map(
+      await Promise.all(
+        scopes.map(
+          async (scope) => [scope as string, await create(ordinary.filter((other) => other !== scope))] as const,
+        ),
+      ),
+    ),
+    having: new Map(await Promise.all(scopes.map(async (scope) => [scope as string, await create([scope])] as const))),
+  };
+}
+
+/** A new key of its owner. */
+export async function createApiKey(parley: TestClient, owner: Account, granted: readonly Scope[]): Promise<string> {
+  return (await createNamedKey(parley, owner, granted)).key;
+}
+
+async function createNamedKey(parley: TestClient, owner: Account, granted: readonly Scope[]) {
+  const json = { name: "of the suite", scopes: granted };
+  const { status, body } = await createRest(parley, owner).ask<{ id: string; key: string }>("POST", "/api-keys", json);
+  if (status !== 201) throw new Error(`api key: ${status} ${JSON.stringify(body)}`);
+  return body;
+}
+
+async function createBadKeys({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
+  const [live, revoked, expired] = await Promise.all([
+    createNamedKey(parley, admin, scopes),
+    createNamedKey(parley, admin, scopes),
+    createNamedKey(parley, admin, scopes),
+  ]);
+  await createRest(parley, admin).ask("DELETE", `/api-keys/${revoked.id}`);
+  await sql.unsafe("update api_keys set expires_at = now() - interval '1 second' where id = $1", [expired.id]);
+  return [
+    { name: "a key of another checksum", token: bend(live.key) },
+    { name: "a key with another character", token: `pk_${bend(live.key.slice(3, 4))}${live.key.slice(4)}` },
+    { name: "a key nobody has", token: "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17" },
+    { name: "a revoked key", token: revoked.key },
+    { name: "an expired key", token: expired.key },
+    { name: "a revoked key in X-API-Key", token: null, headers: { "x-api-key": revoked.key } },
+    { name: "a good key beside a bad token", token: "garbage", headers: { "x-api-key": live.key } },
+  ];
+}
+
+/** Another last character that counts. */
+const bend = (text: string) => `${text.slice(0, -1)}${text.endsWith("A") ? "Q" : "A"}`;
+
+type Signing = { issuer: string; userId: string; sessionId: string | undefined; secret: string; alg: string };
+
+/** A token as Parley makes it, but for what is changed of it. */
+function signToken(change: (jwt: SignJWT) => SignJWT, signing: Partial<Signing>): Promise<string> {
+  const { issuer = "", userId = "", sessionId, secret = JWT_SECRET, alg = "HS256" } = signing;
+  const jwt = new SignJWT(sessionId === undefined ? {} : { sid: sessionId })
+    .setProtectedHeader({ alg, typ: "JWT" })
+    .setSubject(userId)
+    .setIssuer(issuer)
+    .setIssuedAt()
+    .setExpirationTime("10m");
+  return change(jwt).sign(Buffer.from(secret));
+}
+
+async function createTicket(parley: TestClient, account: Account): Promise<string> {
+  const response = await parley.fetch("/api/v1/auth/ticket", { method: "POST", token: account.access_token });
+  return ((await response.json()) as { ticket: string }).ticket;
+}
+
+async function createEnded(parley: TestClient): Promise<string> {
+  const account = await parley.register();
+  await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: account.refresh_token } });
+  return account.access_token;
+}
+
+async function createDisabled(parley: TestClient, admin: Account): Promise<string> {
+  const account = await parley.register();
+  const { status, body } = await createRest(parley, admin).ask("PATCH", `/users/${account.user.id}`, {
+    disabled: true,
+  });
+  if (status !== 200) throw new Error(`disable: ${status} ${JSON.stringify(body)}`);
+  return account.access_token;
+}
+
+async function createDeleted(parley: TestClient): Promise<string> {
+  const account = await parley.register();
+  await createRest(parley, account).ask("DELETE", "/me", { password: TEST_PASSWORD });
+  return account.access_token;
+}

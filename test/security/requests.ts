@@ -1,0 +1,116 @@
+import fc from "fast-check";
+import { TEST_PASSWORD, type TestClient } from "../support/client.ts";
+import type { Operation } from "./catalogue.ts";
+import { createSamples, type Hints } from "./samples.ts";
+import { fillPath, type World } from "./world.ts";
+
+/** Without an answer after this, the server hangs. */
+const ANSWER_MS_MAX = 10_000;
+
+export type Answer = { status: number; type: string; text: string; headers: Headers };
+
+export type PlannedRequest = { method: string; path: string; json: unknown; isPrivate: boolean };
+
+/** Fields that stand for themselves wherever they are. */
+export const plainHints: Hints = {
+  password: fc.constant(TEST_PASSWORD),
+  current_password: fc.constant(TEST_PASSWORD),
+  new_password: fc.constant(TEST_PASSWORD),
+  email: fc.uuid().map((id) => `${id}@example.com`),
+  model: fc.constant("offline/documents"),
+  template: fc.constant("Hello, {{user.display_name}}."),
+  scopes: fc.constant(["messages:read"]),
+};
+
+/** Bodies whose fields must fit each other. */
+const wholeBodies: Record<string, object> = {
+  createChatCompletion: { model: "offline/documents", messages: [{ role: "user", content: "Hello." }] },
+};
+
+/** A request that is right in all but, perhaps, who sends it: it names what the world has, wherever something is named. */
+export function planRequest(operation: Operation, world: World, more: Record<string, unknown> = {}): PlannedRequest {
+  const { path, isPrivate } = fillPath(operation.path, world.places);
+  const known = { ...world.fields, ...more };
+  const hints = { ...plainHints, ...mapToHints(known) };
+  let json: unknown;
+  if (operation.body) {
+    const whole = wholeBodies[operation.id];
+    const sample = createSamples(operation.body, hints, true);
+    json = whole ? { ...whole, metadata: world.fields.metadata } : fc.sample(sample, { numRuns: 1, seed: 42 })[0];
+  }
+  const namesField = Object.entries(world.fields).some(
+    ([name, value]) => name !== "metadata" && holds(json, name, value),
+  );
+  const isWhole = operation.id in wholeBodies;
+  return { method: operation.method, path, json, isPrivate: isPrivate || namesField || isWhole };
+}
+
+const mapToHints = (values: Record<string, unknown>): Hints =>
+  Object.fromEntries(Object.entries(values).map(([name, value]) => [name, fc.constant(value)]));
+
+function holds(json: unknown, name: string, value: unknown): boolean {
+  return typeof json === "object" && json !== null && (json as Record<string, unknown>)[name] === value;
+}
+
+/** Sends a request and reads its answer; of an event stream, which may have no end, only how it begins. */
+export async function send(
+  parley: Pick<TestClient, "url">,
+  { method, path, json }: Pick<PlannedRequest, "method" | "path" | "json">,
+  token: string | null,
+  more: Record<string, string> = {},
+): Promise<Answer> {
+  const headers = {
+    ...(token !== null && { authorization: `Bearer ${token}` }),
+    ...more,
+    ...(json !== undefined && { "content-type": "application/json" }),
+  };
+  return sendRaw(`${parley.url}${path}`, {
+    method,
+    headers,
+    ...(json !== undefined && { body: JSON.stringify(json) }),
+  });
+}
+
+/** As `send`, with what only `fetch` itself can say. @throws when there is no answer in time. */
+export async function sendRaw(url: string, init: RequestInit): Promise<Answer> {
+  const response = await fetch(url, { ...init, redirect: "manual", signal: AbortSignal.timeout(ANSWER_MS_MAX) });
+  const type = response.headers.get("content-type")?.split(";", 1)[0] ?? "";
+  const isStream = type === "text/event-stream";
+  if (isStream) await response.body?.cancel();
+  return { status: response.status, type, text: isStream ? "" : await response.text(), headers: response.headers };
+}
+
+/** What is wrong with the form of an error; null when nothing is. */
+export function findFormFault(path: string, { status, type, text, headers }: Answer): string | null {
+  // The runtime's own answer, before we see anything of it: more than 16 KiB of address and headers.
+  if (status === 431) return text === "" ? null : "431 with a text";
+  if (!headers.has("x-request-id")) return "no X-Request-Id";
+  if (status < 400) return null;
+  if (path.startsWith("/v1/")) {
+    const error = readObject(readObject(parse(text))?.error);
+    return type === "application/json" && typeof error?.message === "string" && "code" in error
+      ? null
+      : "not OpenAI's error";
+  }
+  const problem = readObject(parse(text));
+  const isProblem =
+    type === "application/problem+json" &&
+    problem?.status === status &&
+    problem.type === `/problems/${problem.code}` &&
+    problem.request_id === headers.get("x-request-id") &&
+    problem.instance === `urn:request:${problem.request_id}` &&
+    typeof problem.title === "string" &&
+    typeof problem.detail === "string";
+  return isProblem ? null : "no problem+json";
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+const readObject = (value: unknown): Record<string, unknown> | null =>
+  typeof value === "object" && value !== null ? (value as Record<string, unknown>) : null;

@@ -1,0 +1,243 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { connect } from "node:net";
+import { PARTS_MAX } from "../../src/modules/openai/model.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+import { listFrames, listOperations, type Operation, type Schema } from "./catalogue.ts";
+
+let parley: TestApp;
+let anna: Account;
+let rest: Rest;
+let conversationId: string;
+
+beforeAll(async () => {
+  parley = await startApp();
+  anna = await parley.register();
+  rest = createRest(parley, anna);
+  conversationId = (await createConversation(parley, anna)).id;
+});
+afterAll(() => parley.stop());
+
+const messages = () => `/conversations/${conversationId}/messages`;
+type Stored = { id: string; content: string; title: string; name: string; metadata: Record<string, unknown> };
+
+describe("a text of one line", () => {
+  const hidden = {
+    tab: "\t",
+    "line break": "\n",
+    bell: "\u0007",
+    "C1 control": "\u0085",
+    override: "\u202e",
+    separator: "\u2028",
+  };
+  for (const [name, character] of Object.entries(hidden))
+    test(`may hold no ${name}`, async () => {
+      const text = `a${character}b`;
+      const asked: [string, string, object][] = [
+        ["POST", "/conversations", { title: text }],
+        ["POST", "/prompts", { name: text, template: "x" }],
+        ["PATCH", "/me", { display_name: text }],
+        ["PATCH", "/me", { email: `${text}@example.com` }],
+        ["POST", messages(), { content: "x", client_message_id: text }],
+        ["POST", messages(), { content: "x", model: text }],
+      ];
+      for (const [method, path, json] of asked) {
+        const problem = await rest.refused(method, path, json);
+        expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{}] });
+        expect(problem.detail).not.toContain(character);
+      }
+    });
+});
+
+describe("a text of several lines", () => {
+  test("keeps its line breaks, tabs and marks of direction as they are", async () => {
+    const content = "one\r\n\ttwo\n\rthree \u202eright\u202c \u200d👩‍👧";
+    const { status, body } = await rest.ask<{ message: Stored }>("POST", messages(), { content });
+    expect(status).toBe(201);
+    expect(body.message.content).toBe(content);
+  });
+
+  test.each(["\u0000", "\u0007", "\u001b[31m", "\u007f", "\u009b", "\ud83d"])("may not hold %j", async (character) => {
+    expect(await rest.refused("POST", messages(), { content: `a${character}` })).toMatchObject({
+      status: 422,
+      errors: [{ pointer: "#/content" }],
+    });
+  });
+});
+
+describe("NFC", () => {
+  const [decomposed, composed] = ["Zoe\u0308 🎉", "Zoë 🎉"];
+
+  test("titles, names, metadata and messages are stored in it", async () => {
+    const { body } = await rest.ask<Stored>("POST", "/conversations", {
+      title: decomposed,
+      metadata: { [decomposed]: [decomposed] },
+    });
+    expect(body).toMatchObject({ title: composed, metadata: { [composed]: [composed] } });
+    expect((await rest.ask<Stored>("POST", "/prompts", { name: decomposed, template: "x" })).body.name).toBe(composed);
+    const sent = await rest.ask<{ message: Stored }>("POST", messages(), { content: decomposed });
+    expect(sent.body.message.content).toBe(composed);
+    const edited = await rest.ask<Stored>("PATCH", `${messages()}/${sent.body.message.id}`, {
+      content: `${decomposed}!`,
+    });
+    expect(edited.body.content).toBe(`${composed}!`);
+  });
+
+  test("one id in two forms is one id, on the socket too", async () => {
+    const send = { content: "x", client_message_id: decomposed };
+    const first = await rest.ask<{ message: Stored }>("POST", messages(), send);
+    const second = await rest.ask<{ message: Stored }>("POST", messages(), { ...send, client_message_id: composed });
+    expect(second.body.message.id).toBe(first.body.message.id);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    const frame = { type: "message.send", conversation_id: conversationId, ...send };
+    expect(await socket.ask(frame)).toMatchObject({
+      type: "ack",
+      duplicate: true,
+      message: { id: first.body.message.id },
+    });
+    const other = { ...frame, client_message_id: "another", content: decomposed };
+    expect(await socket.ask(other)).toMatchObject({ message: { content: composed } });
+    expect(await socket.ask({ ...other, id: "a\u0007" })).toMatchObject({ type: "error", code: "invalid" });
+    await socket.close();
+  });
+
+  test("an address in two forms is one account, a password in two forms one password", async () => {
+    const password = `${decomposed} and more`;
+    const register = (email: string) =>
+      parley.fetch("/api/v1/auth/register", { json: { email, password, display_name: "Zoë" } });
+    expect((await register("zoe\u0308@example.com")).status).toBe(201);
+    expect((await register("zoë@example.com")).status).toBe(409);
+    const login = { email: "zoë@example.com", password: password.normalize("NFC") };
+    expect((await parley.fetch("/api/v1/auth/login", { json: login })).status).toBe(200);
+  });
+
+  test("OpenAI's address stores a question in it", async () => {
+    const ask = (content: string) =>
+      parley.fetch("/v1/chat/completions", {
+        token: anna.access_token,
+        json: {
+          model: "offline/documents",
+          messages: [{ role: "user", content }],
+          metadata: { conversation_id: conversationId },
+        },
+      });
+    expect((await ask(decomposed)).status).toBe(200);
+    const { rows } = await rest.all<Stored>(messages(), 200);
+    expect(rows.at(-2)?.content).toBe(composed);
+    expect((await ask("bell \u0007")).status).toBe(400);
+  });
+
+  test("OpenAI's address takes as many parts as may be, and no more", async () => {
+    const ask = (parts: number) =>
+      parley.fetch("/v1/chat/completions", {
+        token: anna.access_token,
+        json: {
+          model: "offline/documents",
+          messages: [{ role: "user", content: Array(parts).fill({ type: "text", text: "a" }) }],
+        },
+      });
+    expect((await ask(PARTS_MAX)).status).toBe(200);
+    expect((await ask(PARTS_MAX + 1)).status).toBe(400);
+  });
+});
+
+describe("a body", () => {
+  const create = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
+    fetch(`${parley.url}/api/v1/conversations`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${anna.access_token}`, "content-type": "application/json", ...headers },
+      body,
+    });
+  const json = '{"title":"a"}';
+
+  test.each([
+    ["gzip", Bun.gzipSync(json), { "content-encoding": "gzip" }, 415],
+    ["that says it is gzip", json, { "content-encoding": "gzip" }, 415],
+    ["of another charset", json, { "content-type": "application/json; charset=iso-8859-1" }, 415],
+    ["as multipart", "--x\r\n\r\n--x--", { "content-type": "multipart/form-data; boundary=x" }, 415],
+    ["as a form", "title=a", { "content-type": "application/x-www-form-urlencoded" }, 415],
+    ["with no type", json, { "content-type": "" }, 415],
+    ["with a type of JSON's family", json, { "content-type": "application/merge-patch+json" }, 201],
+    ["that says UTF-8", json, { "content-type": 'Application/JSON; Charset="UTF-8"' }, 201],
+    ["with a byte order mark", `\ufeff${json}`, {}, 201],
+    ["with blanks around it", `\r\n\t ${json} `, {}, 201],
+    ["with __proto__", '{"__proto__":{"title":"a"}}', {}, 422],
+    ["with __proto__ in free JSON", '{"metadata":{"__proto__":{"role":"admin"}}}', {}, 422],
+    ["with constructor as a field", '{"constructor":1}', {}, 422],
+    ["with constructor in free JSON", '{"metadata":{"constructor":{"prototype":1}}}', {}, 201],
+    ["with a value that cannot be shown", '{"title":{"toString":1,"valueOf":1},"kind":{"toString":1}}', {}, 422],
+    ["with a number beyond all", '{"metadata":{"a":1e999}}', {}, 422],
+    ["with -0 and a great integer", '{"metadata":{"a":-0,"b":123456789012345678901234567890}}', {}, 201],
+    ["with 100,000 fields", `{${Array.from({ length: 100_000 }, (_, n) => `"${n}":1`).join()}}`, {}, 422],
+    ["with 400,000 items", `{"title":[${"1,".repeat(400_000)}1]}`, {}, 422],
+    ["of a megabyte of marks", `{"title":"a${"\u0301\u0316".repeat(250_000)}"}`, {}, 422],
+  ] as [string, string | Uint8Array<ArrayBuffer>, Record<string, string>, number][])(
+    "%s",
+    async (_, body, headers, status) => {
+      const startedAtMs = performance.now();
+      const response = await create(body, headers);
+      expect(performance.now() - startedAtMs).toBeLessThan(2_000);
+      expect({ status: response.status, text: await response.text() }).toMatchObject({ status });
+    },
+  );
+
+  test("on a GET is passed over, and the next request on the connection is answered", async () => {
+    const { port, hostname } = new URL(parley.url);
+    const socket = connect(Number(port), hostname);
+    const request =
+      'GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 6\r\n\r\n["a\u0000"]';
+    socket.write(`${request}GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+    let received = "";
+    for await (const bytes of socket) received += String(bytes);
+    expect(received.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 200", "HTTP/1.1 200"]);
+    expect(received).toContain('"version"');
+  });
+});
+
+describe("every text and every list has a limit", () => {
+  test("of bodies, queries and paths", async () => {
+    const operations = await listOperations(parley);
+    expect(operations.length).toBeGreaterThan(30);
+    expect(operations.flatMap(findUnbounded)).toEqual([]);
+  });
+
+  test("of frames", () => {
+    expect(listFrames().flatMap(({ type, schema }) => findOpenEnds(schema, type))).toEqual([]);
+  });
+});
+
+/** What is found by its whole name, among few, or only looked for; nothing of it is stored. */
+const looked = [
+  "GET /problems/{code} path code",
+  "GET /v1/models/{path} path path",
+  "GET /api/v1/documents/{path} path path",
+  "GET /readyz query verbose",
+  "GET /healthz query verbose",
+];
+
+function findUnbounded({ name, body, parameters }: Operation): string[] {
+  const places = parameters
+    // A header's limit is with what reads it: quotes around it do not count.
+    .filter((parameter) => parameter.in !== "header")
+    .flatMap((parameter) => findOpenEnds(parameter.schema, `${name} ${parameter.in} ${parameter.name}`));
+  return [...places, ...(body ? findOpenEnds(body, `${name} body`) : [])].filter((place) => !looked.includes(place));
+}
+
+/** Places of a schema that take a text or a list of any length. Free JSON is limited in bytes where it is stored. */
+function findOpenEnds(schema: Schema, place: string): string[] {
+  const own =
+    (schema.type === "string" && !schema.enum && !schema.format && !schema.pattern && schema.maxLength === undefined) ||
+    (schema.type === "array" && schema.maxItems === undefined)
+      ? [place]
+      : [];
+  return [
+    ...own,
+    ...(schema.anyOf ?? []).flatMap((branch) => findOpenEnds(branch, place)),
+    ...(schema.items ? findOpenEnds(schema.items, `${place}[]`) : []),
+    ...Object.entries(schema.properties ?? {}).flatMap(([name, property]) =>
+      findOpenEnds(property, `${place}.${name}`),
+    ),
+  ];
+}

@@ -1,0 +1,124 @@
+import type { Account, TestClient } from "../support/client.ts";
+import { TEST_PASSWORD } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+export type World = Awaited<ReturnType<typeof createWorld>>;
+
+/** Addresses whose last part names nobody's property. */
+export const sharedPlaces = {
+  "documents/{path}": "rest.md",
+  "problems/{code}": "not_found",
+  "models/{path}": "offline/documents",
+};
+
+/**
+ * Somebody with one of everything that can be named in an address, and a word in all of it that stands nowhere else.
+ * @param owner an administrator, so that there is an answer at every address.
+ */
+export async function createWorld(parley: TestClient, owner: Account, word: string) {
+  const rest = createRest(parley, owner);
+  const colleague = await parley.register(`${word}-2@example.com`, `${word} colleague`);
+  const create = async (path: string, json: object) => (await requireCreated(rest, path, json)).id;
+  const prompt = await create("/prompts", { name: `${word} name`, template: `${word} template` });
+  const conversation = await createConversation(parley, owner, [colleague], {
+    title: `${word} title`,
+    metadata: { secret: word },
+    prompt_id: prompt,
+  });
+  const sent = await rest.ask<{ message: { id: string } }>("POST", `/conversations/${conversation.id}/messages`, {
+    content: `${word} content`,
+  });
+  const apiKey = await create("/api-keys", { name: `${word} key`, scopes: ["messages:read"] });
+  await rest.ask("PUT", "/me/preferences", { secret: word });
+  const elsewhere = await parley.fetch("/api/v1/auth/login", {
+    json: { email: owner.user.email, password: TEST_PASSWORD },
+  });
+  if (elsewhere.status !== 200) throw new Error(`login: ${elsewhere.status} ${await elsewhere.text()}`);
+  const sessions = await rest.get<{ data: { id: string; current: boolean }[] }>("/me/sessions");
+  const session = sessions.body.data.find(({ current }) => !current)?.id ?? "";
+
+  /** By the last part of an address and what stands before it. */
+  const places: Record<string, string> = {
+    "conversations/{id}": conversation.id,
+    "members/{user_id}": colleague.user.id,
+    "messages/{message_id}": sent.body.message.id,
+    "prompts/{id}": prompt,
+    "sessions/{id}": session,
+    "api-keys/{id}": apiKey,
+    "users/{id}": colleague.user.id,
+  };
+  /** By the field of a body or of a frame. */
+  const fields: Record<string, unknown> = {
+    conversation_id: conversation.id,
+    prompt_id: prompt,
+    message_id: sent.body.message.id,
+    parent_id: sent.body.message.id,
+    user_id: colleague.user.id,
+    on_behalf_of: colleague.user.id,
+    metadata: { conversation_id: conversation.id },
+  };
+  const owned = [
+    "/me",
+    "/me/preferences",
+    "/me/sessions",
+    "/api-keys",
+    "/prompts",
+    `/prompts/${prompt}/versions`,
+    "/conversations",
+    `/conversations/${conversation.id}/members`,
+    `/conversations/${conversation.id}/messages`,
+    `/conversations/${conversation.id}/events`,
+    `/users/${colleague.user.id}`,
+  ];
+
+  return {
+    owner,
+    colleague,
+    rest,
+    word,
+    places,
+    fields,
+    refreshToken: ((await elsewhere.json()) as Account).refresh_token,
+
+    /** All that the owner has, as it is shown; what only tells of use is left out. */
+    async snapshot(): Promise<string> {
+      const parts = await Promise.all(owned.map((path) => rest.get(path)));
+      const wrong = parts.findIndex(({ status }) => status !== 200);
+      if (wrong >= 0) throw new Error(`${owned[wrong]} is gone: ${JSON.stringify(parts[wrong]?.body)}`);
+      return JSON.stringify(parts.map(({ body }) => body)).replaceAll(/"last_used_at":("[^"]*"|null)/g, "");
+    },
+
+    /** Whether everything that has an address is still there. */
+    async isWhole(): Promise<boolean> {
+      const paths = ["/me", `/conversations/${conversation.id}/messages/${sent.body.message.id}`];
+      paths.push(`/prompts/${prompt}`, `/api-keys/${apiKey}`);
+      const answers = await Promise.all(paths.map((path) => rest.get<{ deleted_at?: string; role?: string }>(path)));
+      return (
+        answers.every(({ status, body }) => status === 200 && !body.deleted_at) && answers[0]?.body.role === "admin"
+      );
+    },
+  };
+}
+
+async function requireCreated(rest: Rest, path: string, json: object): Promise<{ id: string }> {
+  const { status, body } = await rest.ask<{ id: string }>("POST", path, json);
+  if (status !== 201) throw new Error(`${path}: ${status} ${JSON.stringify(body)}`);
+  return body;
+}
+
+/**
+ * The address with its places filled, and whether somebody's property is named in it.
+ * @throws Error for a place that nobody has filled yet: whoever adds a route gives the world one of what it is about.
+ */
+export function fillPath(path: string, places: Readonly<Record<string, string>>): { path: string; isPrivate: boolean } {
+  let isPrivate = false;
+  const filled = path.replaceAll(/([\w-]+)\/(\{\w+\})/g, (place, before: string) => {
+    const own = places[place];
+    const value = own ?? (sharedPlaces as Record<string, string>)[place];
+    if (!value) throw new Error(`The world of test/security/world.ts has nothing for ${place} in ${path}.`);
+    isPrivate ||= own !== undefined;
+    return `${before}/${encodeURIComponent(value)}`;
+  });
+  return { path: filled, isPrivate };
+}

@@ -1,0 +1,68 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect } from "node:tls";
+
+export type Certificate = { certFile: string; keyFile: string; cert: string; key: string };
+
+type Options = {
+  /** Days until it expires; fewer than none for one that has expired. */
+  days?: number;
+  /** Who signs it; absent: itself. */
+  issuer?: Certificate;
+};
+
+/** A folder of certificates, made by `openssl`. */
+export function createCertificates() {
+  const folder = mkdtempSync(join(tmpdir(), "parley-tls-"));
+  const path = (name: string) => join(folder, name);
+  let made = 0;
+
+  function openssl(...args: string[]): void {
+    const { exitCode, stderr } = Bun.spawnSync(["openssl", ...args], { stderr: "pipe" });
+    if (exitCode !== 0) throw new Error(`openssl ${args.join(" ")}: ${stderr}`);
+  }
+
+  return {
+    path,
+
+    /** A certificate for `localhost` and 127.0.0.1 with this common name. */
+    create(commonName: string, { days = 30, issuer }: Options = {}): Certificate {
+      made += 1;
+      const [certFile, keyFile, requestFile] = [path(`${made}.crt`), path(`${made}.key`), path(`${made}.csr`)];
+      openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", keyFile);
+      openssl("req", "-new", "-key", keyFile, "-subj", `/CN=${commonName}`, "-out", requestFile);
+      const signer = issuer
+        ? ["-CA", issuer.certFile, "-CAkey", issuer.keyFile, "-CAcreateserial"]
+        : ["-signkey", keyFile];
+      openssl("x509", "-req", "-in", requestFile, ...signer, "-days", String(days), "-out", certFile);
+      return { certFile, keyFile, cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
+    },
+
+    /** The key of a certificate behind a passphrase. */
+    encryptKey({ keyFile }: Certificate): string {
+      const encrypted = `${keyFile}.encrypted`;
+      openssl("pkey", "-in", keyFile, "-aes256", "-passout", "pass:hunter2", "-out", encrypted);
+      return readFileSync(encrypted, "utf8");
+    },
+
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+/** The common names of the chain that a server shows, its own first. */
+export function readServedNames(port: number): Promise<string[]> {
+  const { promise, resolve, reject } = Promise.withResolvers<string[]>();
+  const socket = connect({ port, host: "127.0.0.1", servername: "localhost", rejectUnauthorized: false }, () => {
+    const names: string[] = [];
+    let certificate = socket.getPeerCertificate(true);
+    while (certificate?.subject && names.at(-1) !== certificate.subject.CN) {
+      names.push(String(certificate.subject.CN));
+      certificate = certificate.issuerCertificate;
+    }
+    socket.destroy();
+    resolve(names);
+  });
+  socket.on("error", reject);
+  return promise;
+}

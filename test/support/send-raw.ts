@@ -1,0 +1,48 @@
+import { connect } from "node:net";
+
+/** An answer that does not come to its end is taken as it is after so long. */
+const TIMEOUT_MS = 2_000;
+
+export type RawAnswer = {
+  /** 0 when there is none. */
+  status: number;
+  /** Names in lower case. */
+  headers: Record<string, string>;
+  body: string;
+  text: string;
+};
+
+/** Sends what no HTTP library would send. The request should ask for `Connection: close`. */
+export function sendRaw(url: string, request: string | Uint8Array): Promise<RawAnswer> {
+  const { hostname, port } = new URL(url);
+  const { promise, resolve } = Promise.withResolvers<RawAnswer>();
+  const socket = connect(Number(port), hostname);
+  let text = "";
+  const end = () => {
+    clearTimeout(timer);
+    socket.destroy();
+    resolve(readAnswer(text));
+  };
+  const timer = setTimeout(end, TIMEOUT_MS);
+  socket.on("data", (bytes) => {
+    text += bytes.toString();
+    // From here on it is another protocol.
+    if (text.startsWith("HTTP/1.1 101 ")) end();
+  });
+  socket.on("close", end);
+  socket.on("error", end);
+  socket.write(request);
+  return promise;
+}
+
+function readAnswer(text: string): RawAnswer {
+  const headEnd = text.indexOf("\r\n\r\n");
+  const [line = "", ...headerLines] = text.slice(0, Math.max(0, headEnd)).split("\r\n");
+  const headers = Object.fromEntries(
+    headerLines.map((header) => {
+      const colon = header.indexOf(":");
+      return [header.slice(0, colon).toLowerCase(), header.slice(colon + 1).trim()];
+    }),
+  );
+  return { status: Number(/^HTTP\/1\.1 (\d{3})/.exec(line)?.[1] ?? 0), headers, body: text.slice(headEnd + 4), text };
+}
