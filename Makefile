@@ -24,7 +24,7 @@ dev: setup ## run from source, again after each change
 	$(BUN) --no-env-file --watch src/main.ts
 
 test: setup test-postgres test-redis ## run the tests (TEST=path for some of them)
-	$(BUN) test --timeout=30000 $(TEST)
+	$(BUN) test --parallel=3 --no-isolate --timeout=30000 $(TEST)
 
 check: setup test-postgres test-redis ## format, lint, types, tests, build, and a look at the running executable: what CI runs
 	BUN=$(BUN) MAKE="$(MAKE)" scripts/check.sh

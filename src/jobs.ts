@@ -6,7 +6,8 @@ const SOCKET_SWEEP_MS = 1_000;
 const CHECKPOINT_MS = 500;
 const LEASE_RENEWAL_MS = 1_000;
 const ORPHAN_SWEEP_MS = 2_000;
-const ENDED_SESSIONS_MS = 1_000;
+/** Who has just been let in by what is remembered for a second must still go within two. */
+const ENDED_SESSIONS_MS = 500;
 /** Looks back further than the interval: a commit may come late. */
 const ENDED_SESSIONS_WITHIN_MS = 15_000;
 const BUDGET_SWEEP_MS = 10_000;

@@ -19,7 +19,7 @@ export type ChannelHooks = {
 };
 
 /** Someone who is about to listen: what is pushed while they read their start position is kept for them. */
-export type Join = { missed: DurableEvent[] };
+export type Join = { missed: DurableEvent[]; hadBegun: boolean };
 
 /**
  * The order of one conversation's pushes on this instance. Durable events go out strictly by `seq`, each once: one that
@@ -44,13 +44,22 @@ export class Channel {
   constructor(readonly hooks: ChannelHooks) {}
 
   startJoin(): Join {
-    const join: Join = { missed: [] };
+    const join: Join = { missed: [], hadBegun: this.#pushedSeq !== null };
     this.#joins.add(join);
     return join;
   }
 
   cancelJoin(join: Join): void {
     this.#joins.delete(join);
+  }
+
+  /**
+   * Whether the pushes were begun by another join behind `readSeq`: what lies between was never pushed, and a join that
+   * ended there would leave it out.
+   */
+  isOvertaken(join: Join, readSeq: number): boolean {
+    if (join.hadBegun || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
+    return !join.missed.some(({ seq }) => seq === readSeq + 1);
   }
 
   /**

@@ -135,7 +135,8 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
 
   /**
    * Lets someone listen, without a gap and without a repeat.
-   * @param read checks the access and reads the position; it is asked again if access was taken away meanwhile.
+   * @param read checks the access and reads the position; it is asked again if access was taken away meanwhile, or if
+   * another one who came at the same time begins the pushes behind it.
    * @param welcome runs in the tick in which pushes begin, so that it can answer before the first of them.
    * @param catchUp runs after it, and tells the text so far of answers; not when all who listen are told it anyway.
    * @throws whatever `read` throws: an outsider's `not_found`.
@@ -162,7 +163,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
         room.joining -= 1;
         queueMicrotask(() => closeRoomIfEmpty(conversationId, room));
       }
-      if (epoch !== accessEpoch) {
+      if (epoch !== accessEpoch || room.channel.isOvertaken(pending, position.lastSeq)) {
         room.channel.cancelJoin(pending);
         continue;
       }

@@ -70,7 +70,7 @@ test("takes keys of administrators that have the scope, and nobody else's", asyn
   }
 });
 
-test("a key makes administrators only with the scope admin", async () => {
+test("a key makes, changes and ends administrators only with the scope admin", async () => {
   const createKey = async (scopes: string[]) =>
     (await admin.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
   const { user: person } = await parley.register();
@@ -84,8 +84,15 @@ test("a key makes administrators only with the scope admin", async () => {
   const full = await createKey(["admin"]);
   const { body: made } = await admin.ask<User>("POST", "/users", fresh());
   for (const id of [made.id, person.id]) expect(await ask(full, "PATCH", `/users/${id}`, { role: "admin" })).toBe(200);
-  expect(await ask(writing, "PATCH", `/users/${made.id}`, { role: "user" })).toBe(200);
-  expect(await ask(writing, "PATCH", `/users/${person.id}`, { role: "user" })).toBe(200);
+  for (const [method, path, json] of [
+    ["PATCH", "", { role: "user" }],
+    ["PATCH", "", { disabled: true }],
+    ["DELETE", "", undefined],
+    ["DELETE", "/sessions", undefined],
+  ] as const)
+    expect(await ask(writing, method, `/users/${made.id}${path}`, json)).toBe(403);
+  for (const id of [made.id, person.id]) expect(await ask(full, "PATCH", `/users/${id}`, { role: "user" })).toBe(200);
+  expect(await ask(writing, "PATCH", `/users/${made.id}`, { disabled: true })).toBe(200);
 });
 
 describe("the list", () => {

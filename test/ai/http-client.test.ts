@@ -1,9 +1,9 @@
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, expect, setSystemTime, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket } from "bun";
-import { type IncomingResponse, sendRequest } from "../../src/ai/http/client.ts";
+import { IDLE_MS_MAX, type IncomingResponse, sendRequest } from "../../src/ai/http/client.ts";
 
 const stops: (() => unknown)[] = [];
 afterAll(async () => {
@@ -162,6 +162,65 @@ test("aborting in the middle of an answer ends the connection, and the listener 
   stopping.abort();
   expect(await reading).toEqual({ text: "half", error: "aborted" });
   await ended.promise;
+});
+
+test("a connection that has waited too long is not used again", async () => {
+  const server = serveBytes((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+  try {
+    const startMs = Date.now();
+    for (const [elapsedMs, connections] of [
+      [0, 1],
+      [IDLE_MS_MAX - 1_000, 1],
+      [2 * IDLE_MS_MAX + 1_000, 2],
+    ] as const) {
+      setSystemTime(startMs + elapsedMs);
+      expect(await readAll(await ask(server.url))).toEqual({ text: "ok", error: null });
+      expect(server.connections).toBe(connections);
+    }
+  } finally {
+    setSystemTime();
+  }
+});
+
+test("a request whose answer is broken is not sent again", async () => {
+  let requests = 0;
+  const server = serveBytes((socket) => {
+    requests += 1;
+    socket.write(requests === 1 ? "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" : "nonsense\r\n\r\n");
+  });
+  await readAll(await ask(server.url));
+  await expect(ask(server.url)).rejects.toThrow("status line");
+  expect(requests).toBe(2);
+});
+
+test("a connection that was paused when its answer ended serves the next one", async () => {
+  const server = serveBytes((socket) => {
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    setTimeout(() => socket.write("ok"), 10);
+  });
+  const { body } = await ask(server.url);
+  const ended = Promise.withResolvers<Error | null>();
+  body.listen({ onBytes: () => body.pause(), onEnd: ended.resolve });
+  expect(await ended.promise).toBeNull();
+  expect(await readAll(await ask(server.url, "", AbortSignal.timeout(2_000)))).toEqual({ text: "ok", error: null });
+  expect(server.connections).toBe(1);
+});
+
+test("aborting before the certificate is known closes the connection", async () => {
+  const closed = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: { data: () => begun.resolve(), close: () => closed.resolve() },
+  });
+  stops.push(() => server.stop(true));
+  const stopping = new AbortController();
+  const asked = ask(`https://127.0.0.1:${server.port}/`, "", stopping.signal);
+  await begun.promise;
+  stopping.abort(new Error("enough"));
+  await expect(asked).rejects.toThrow("enough");
+  await closed.promise;
 });
 
 test("over TLS nothing is sent to a server whose certificate is not trusted", async () => {

@@ -139,6 +139,18 @@ describe("scopes", () => {
       expect((await rest.refused(method, path, json)).code).toBe("forbidden");
   });
 
+  test("hold for what a socket listens to already, when it takes another credential", async () => {
+    const { id: conversation_id } = await createConversation(parley, anna);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    expect(await socket.ask({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
+    const [writer, reader] = await Promise.all(
+      ["messages:write", "messages:read"].map((scope) => createKey(parley, anna, { scopes: [scope] })),
+    );
+    expect(await socket.ask({ type: "auth", token: writer?.key })).toMatchObject({ type: "error", code: "forbidden" });
+    expect(await socket.ask({ type: "auth", token: reader?.key })).toMatchObject({ type: "ack" });
+    await socket.close();
+  });
+
   test("hold for the frames of a socket; an outsider's key finds nothing", async () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const send = { type: "message.send", conversation_id, content: "x", client_message_id: "1", reply: false };

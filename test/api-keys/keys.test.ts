@@ -166,6 +166,23 @@ describe("keys made with a key", () => {
     expect((await withKey(full.key).refused("POST", "/api-keys", { ...input, service: true })).code).toBe("forbidden");
   });
 
+  test("act for others only where it does", async () => {
+    const asked = { ...input, service: true };
+    const full = await createKey(parley, root, { scopes: ["admin"] });
+    expect((await withKey(full.key).refused("POST", "/api-keys", asked)).code).toBe("forbidden");
+    const service = await createKey(parley, root, { scopes: ["admin"], service: true });
+    expect((await withKey(service.key).ask("POST", "/api-keys", asked)).status).toBe(201);
+  });
+
+  test("last no longer than it does", async () => {
+    const endsAt = new Date(Date.now() + 3_600_000).toISOString();
+    const later = new Date(Date.parse(endsAt) + 1).toISOString();
+    const brief = await createKey(parley, root, { scopes: ["admin"], expires_at: endsAt });
+    for (const expires_at of [undefined, null, later])
+      expect((await withKey(brief.key).refused("POST", "/api-keys", { ...input, expires_at })).code).toBe("forbidden");
+    expect((await withKey(brief.key).ask("POST", "/api-keys", { ...input, expires_at: endsAt })).status).toBe(201);
+  });
+
   test("never for a user whom a service key acts for", async () => {
     const service = await createKey(parley, root, { scopes: ["admin"], service: true });
     const headers = { "x-on-behalf-of": ben.user.id };

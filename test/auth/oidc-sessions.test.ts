@@ -234,6 +234,10 @@ describe("a user who may not come in", () => {
       expect(await readProblem(await me(attempt))).toEqual(refused);
       expect(await readProblem(await exchange(attempt))).toEqual({ status: 403, code: "forbidden" });
     }
+    const refusals = await server.database`
+      select details ->> 'reason' as reason from audit_events
+      where target_id = ${userId} and action = 'user.login_failed'`;
+    expect(refusals.map(({ reason }) => reason)).toEqual(["disabled", "disabled"]);
   });
 
   test("because they deleted their account, does so only by a new token, as somebody new", async () => {

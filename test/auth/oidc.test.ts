@@ -206,6 +206,22 @@ describe("an address that somebody has", () => {
     expect(await listActions(local.user.id)).toContain("user.identity_unlinked");
   });
 
+  test("lets nobody in who shows a token while it is being unlinked", async () => {
+    const local = await accounts.register();
+    const token = await issuer.sign(issuer.createClaims({ email: local.user.email }));
+    await accounts.call("/me/identities", { token: local.access_token, json: { token, password: PASSWORD } });
+    const late: Promise<Response>[] = [];
+    await accounts.database.begin(async (sql) => {
+      await sql`select 1 from users where id = ${local.user.id} for update`;
+      late.push(login(token), me(token));
+      const waiting = () => accounts.database`
+        select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+      while ((await waiting()).length < late.length) await Bun.sleep(5);
+      await sql`delete from identities where user_id = ${local.user.id}`;
+    });
+    for (const answer of late) expect(await readProblem(await answer)).toEqual({ status: 401, code: "unauthorized" });
+  });
+
   test("the only way in cannot be taken away", async () => {
     const token = await issuer.sign();
     const page = await readJson<{ data: Identity[] }>(await accounts.call("/me/identities", { token }));

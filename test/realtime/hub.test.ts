@@ -109,6 +109,30 @@ describe("access that ends", () => {
     });
   });
 
+  test("that another one overtakes looks again, and misses nothing", async () => {
+    const hub = createTestHub();
+    const [late, early] = [createListener("late"), createListener("early")];
+    const reading = Promise.withResolvers<void>();
+    const positions = [0, 3];
+    const read = async () => {
+      const lastSeq = positions.shift() ?? Number.NaN;
+      if (lastSeq === 0) await reading.promise;
+      return { role: "member" as const, lastSeq };
+    };
+    const starts: number[] = [];
+    const joined = hub.join(conversation_id, late.listener, read, ({ lastSeq }, { missed }) => {
+      starts.push(lastSeq, ...missed.map(({ seq }) => seq));
+    });
+    for (const seq of [1, 2]) hub.publish(eventOf(seq));
+    await join(hub, early.listener, "member", 2);
+    hub.publish(eventOf(3));
+    reading.resolve();
+    await joined;
+    hub.publish(eventOf(4));
+    expect({ starts, late: late.frames.map(({ seq }) => seq) }).toEqual({ starts: [3], late: [4] });
+    expect(early.frames.flatMap(({ seq }) => seq ?? [])).toEqual([3, 4]);
+  });
+
   test("a role that changes meanwhile is read again as well", async () => {
     const hub = createTestHub();
     const { listener } = createListener("late");

@@ -3,6 +3,11 @@ import type { ResponseHead } from "./response-parser.ts";
 
 /** Connections that wait for the next request, per server; beyond that they are closed after use. */
 const IDLE_CONNECTIONS_MAX = 256;
+/**
+ * One that has waited longer is not used again: what lies between (a load balancer, a NAT) may have forgotten it by then
+ * without a word, and a request would wait in vain.
+ */
+export const IDLE_MS_MAX = 60_000;
 /** Bytes of an answer that may wait for somebody who reads it; then the server has to wait. */
 const UNREAD_BYTES_MAX = 256 * 1024;
 
@@ -36,8 +41,10 @@ const idle = new Map<string, Connection[]>();
 
 function takeConnection(url: URL): Connection {
   const { origin } = url;
-  const waiting = idle.get(origin)?.pop();
-  if (waiting) return waiting;
+  for (let waiting = idle.get(origin)?.pop(); waiting; waiting = idle.get(origin)?.pop()) {
+    if (Date.now() - waiting.idleSinceMs <= IDLE_MS_MAX) return waiting;
+    waiting.abort(new Error("waited too long"));
+  }
   return new Connection(
     url,
     (connection) => {
@@ -95,7 +102,7 @@ function exchange(
       signal?.removeEventListener("abort", onAbort);
       if (hasHead) return body.onEnd(error);
       // The server closed a waiting connection at the very moment of its reuse: that is no failure of the model.
-      if (isReused) exchange(request, bytes, resolve, reject);
+      if (isReused && !connection.hasAnswered) exchange(request, bytes, resolve, reject);
       else reject(error ?? new Error("the connection broke"));
     },
   });

@@ -13,7 +13,13 @@ export type Exchange = {
 export class Connection {
   /** Whether it has served a request before: the server may have closed it without our knowing. */
   isReused = false;
+  /** Whether anything of an answer to its request has come. */
+  hasAnswered = false;
+  /** Since when it waits for the next request, in milliseconds of `Date.now()`. */
+  idleSinceMs = 0;
   #socket: Socket | null = null;
+  /** Open, but not to be written to yet: the certificate is not known. */
+  #unproven: Socket | null = null;
   #exchange: Exchange | null = null;
   #parser: ResponseParser | null = null;
   #unsent: Uint8Array | null = null;
@@ -42,7 +48,11 @@ export class Connection {
       ...(isSecure && { tls: { serverName: hostname } }),
       socket: {
         // Over TLS nothing is sent before the certificate is known to be that of the server.
-        open: (socket) => void (isSecure || opened(socket)),
+        open: (socket) => {
+          if (!isSecure) return opened(socket);
+          if (this.#isClosed) return void socket.terminate();
+          this.#unproven = socket;
+        },
         ...(isSecure && {
           handshake: (socket: Socket, isAuthorized: boolean, error: Error | null) => {
             if (isAuthorized) return opened(socket);
@@ -62,6 +72,7 @@ export class Connection {
 
   /** Sends a request; only while no other is under way. */
   send(request: Uint8Array, exchange: Exchange): void {
+    this.hasAnswered = false;
     this.#exchange = exchange;
     this.#unsent = request;
     this.#parser = createResponseParser({
@@ -98,6 +109,7 @@ export class Connection {
 
   #receive(bytes: Uint8Array): void {
     if (this.#isClosed) return;
+    this.hasAnswered = true;
     try {
       if (!this.#parser) throw new Error("bytes without a request");
       this.#parser.push(bytes);
@@ -113,6 +125,9 @@ export class Connection {
     this.#parser = null;
     if (this.#canReuse) {
       this.isReused = true;
+      this.idleSinceMs = Date.now();
+      // Whoever paused it for the last packets would leave the next answer unread.
+      this.#socket?.resume();
       // Waiting for another request is no reason for the process to live.
       this.#socket?.unref();
       this.#onIdle(this);
@@ -123,7 +138,7 @@ export class Connection {
   #close(error: Error | null): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#socket?.terminate();
+    (this.#socket ?? this.#unproven)?.terminate();
     this.#onGone(this);
     const exchange = this.#exchange;
     this.#exchange = null;

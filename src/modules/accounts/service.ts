@@ -59,6 +59,7 @@ export function createAccountService({ database, users, auth, audit, deletions }
     const administrators = locked.filter(({ role, disabled_at }) => role === "admin" && disabled_at === null);
     if (administrators.some(({ id }) => id === userId) && administrators.length === 1 && !isKept(target))
       throw new Problem("conflict", "This is the last administrator; make somebody else one first.");
+    if (!isOwn) requireGrant(caller, target.role);
     if (!isOwn && !administrators.some(({ id }) => id === caller.user.id))
       throw new Problem("forbidden", "This needs an administrator.");
     return target;
@@ -146,7 +147,7 @@ export function createAccountService({ database, users, auth, audit, deletions }
 
     /** For administrators: logs a user out everywhere. @throws Problem `not_found`. */
     async endSessions(caller: Caller, userId: string): Promise<void> {
-      requireRow(await queries.findAccount(database, userId), "user");
+      requireGrant(caller, requireRow(await queries.findAccount(database, userId), "user").role);
       await auth.endSessions(caller, userId);
     },
 
@@ -159,7 +160,7 @@ export function createAccountService({ database, users, auth, audit, deletions }
   };
 }
 
-/** A key that may write users must not make itself an administrator by the way. @throws Problem `forbidden`. */
+/** What makes, changes or ends an administrator takes more of a key than to write users. @throws Problem `forbidden`. */
 function requireGrant({ scopes }: Caller, role: User["role"] | undefined): void {
   if (role === "admin") requireScope(scopes, "admin");
 }

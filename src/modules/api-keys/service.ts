@@ -65,13 +65,13 @@ export function createApiKeyService({ database, audit, log, onKeysEnded }: Depen
     get,
 
     /**
-     * For every user, for themselves; a key makes only keys that reach no further than it does, and none for users whom
+     * For every user, for themselves; a key makes only keys that reach no further and last no longer than it does, and none for users whom
      * it acts for. Scope `admin` and service keys are for administrators.
      * @throws Problem `invalid`, `forbidden`, `conflict` (too many).
      */
     async create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey> {
       for (const scope of input.scopes) requireScope(caller.scopes, scope);
-      if (caller.scopes !== null) await get(caller, caller.credentialId).catch(explainActing);
+      if (caller.scopes !== null) checkReach(await get(caller, caller.credentialId).catch(explainActing), input);
       return withTransaction(database, (sql) => create(sql, caller.user.id, input, caller));
     },
 
@@ -115,6 +115,13 @@ export type ApiKeyService = ReturnType<typeof createApiKeyService>;
 function checkOrdinary(scopes: readonly Scope[], isService: boolean): void {
   if (scopes.includes("admin")) throw new Problem("forbidden", "Only administrators have keys with the scope admin.");
   if (isService) throw new Problem("forbidden", "Only administrators have service keys.");
+}
+
+/** Otherwise whoever has stolen a key that ends soon would have one for ever. @throws Problem `forbidden`. */
+function checkReach(own: ApiKey, { service, expires_at: until = null }: CreateApiKey): void {
+  if (service && !own.service) throw new Problem("forbidden", "Only a service key makes service keys.");
+  if (own.expires_at !== null && (until === null || new Date(until) > new Date(own.expires_at)))
+    throw new Problem("forbidden", "A key makes no keys that last longer than it does; see `expires_at`.");
 }
 
 function explainActing(error: unknown): never {

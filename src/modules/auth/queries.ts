@@ -8,13 +8,14 @@ const inSeconds = (sql: Sql, seconds: number) => sql`make_interval(secs => ${sec
 const isLive = (sql: Sql) => sql`s.revoked_at is null and s.expires_at > now()`;
 
 /** What a login was checked against: a password, or a token of an issuer. */
-export type LoginProof = { passwordHash: string } | { tokenKey: Uint8Array; expiresAtMs: number };
+export type LoginProof = { passwordHash: string } | TokenProof;
+type TokenProof = { issuer: string; subject: string; tokenKey: Uint8Array; expiresAtMs: number };
 type NewSession = { id: string; userId: string; proof: LoginProof; refreshKey: Uint8Array; client: Client };
 
 /**
- * @returns false when the user is disabled or gone, or no longer has the password that was checked, or when a session
- * that was opened with this very token has been ended. Waits for a change of the user that is under way, so that no login
- * slips past it.
+ * @returns false when the user is disabled or gone, or no longer has the password or the identity that was checked, or
+ * when a session that was opened with this very token has been ended. Waits for a change of the user that is under way, so
+ * that no login slips past it.
  */
 export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, client }: NewSession): Promise<boolean> {
   const token = "tokenKey" in proof ? proof : null;
@@ -22,14 +23,18 @@ export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, c
     "tokenKey" in proof
       ? sql`not exists (select 1 from sessions e where e.token_key = ${proof.tokenKey} and e.revoked_at is not null)`
       : sql`u.password_hash = ${proof.passwordHash}`;
+  // Locked as well: of an identity that is being unlinked, only the lock tells that it is gone.
+  const identity = token
+    ? sql`join identities i on i.user_id = u.id and i.issuer = ${token.issuer} and i.subject = ${token.subject}`
+    : sql``;
   const { count } = await sql`
     insert into sessions
       (id, user_id, refresh_key, user_agent, ip_address, expires_at, token_key, token_expires_at)
     select ${id}::uuid, u.id, ${refreshKey}::bytea, ${client.userAgent}::text, ${client.ipAddress}::text,
       now() + ${inSeconds(sql, SESSION_IDLE_S)}, ${token?.tokenKey ?? null}::bytea,
       ${token && new Date(token.expiresAtMs)}::timestamptz
-    from users u where u.id = ${userId} and ${isProven} and u.disabled_at is null
-    for share of u`;
+    from users u ${identity} where u.id = ${userId} and ${isProven} and u.disabled_at is null
+    for share of ${token ? sql`u, i` : sql`u`}`;
   return count > 0;
 }
 

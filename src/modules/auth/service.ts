@@ -149,7 +149,17 @@ export function createAuthService({
     async loginByIssuer(token: string, client: Client): Promise<Tokens> {
       const { userId, claims } = await issuers.findUser(token, client.ipAddress);
       const user = await users.getUser(userId);
-      if (user.disabled) throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
+      if (user.disabled) {
+        await audit.record(database, {
+          action: "user.login_failed",
+          actorId: null,
+          credentialId: null,
+          target: { type: "user", id: userId },
+          ipAddress: client.ipAddress,
+          details: { reason: "disabled", issuer: claims.issuer },
+        });
+        throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
+      }
       return createTokens(user, await sessions.open(user.id, claims, client));
     },
 

@@ -3,8 +3,8 @@ import type { Caller } from "../../http/authenticate.ts";
 import type { DurableEvent } from "../../realtime/frames.ts";
 import type { MemberRole } from "../../realtime/hub.ts";
 import { type ConversationService, createEvent } from "../conversations/service.ts";
-import type { Message } from "./model.ts";
-import { findCompletion, listEvents, type Slice } from "./queries.ts";
+import type { Message, SentMessage } from "./model.ts";
+import { findCompletion, findMessageById, listEvents, mapToMessage, type Slice } from "./queries.ts";
 
 /** Events of one recovery; who has missed more, or more text than fits, reads the history anew. */
 export const RECOVERY_EVENTS_MAX = 500;
@@ -60,6 +60,15 @@ export function createEventLog(database: Database, conversations: ConversationSe
       // So much text that it did not fit: a client could not take it in at once.
       if (events.length < missed) return { ...position, recovered: false, events: [] };
       return { ...position, recovered: true, events };
+    },
+
+    /** Message and answer as they are now. For callers whose access is checked. */
+    async reread({ message, reply }: SentMessage): Promise<SentMessage> {
+      const read = async (known: Message) => {
+        const row = await findMessageById(database, known.id);
+        return row ? mapToMessage(row) : known;
+      };
+      return { message: await read(message), reply: reply && (await read(reply)) };
     },
 
     /** The stored end of an answer; null while it is being written. For callers whose access is checked. */

@@ -95,14 +95,17 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
       else early.push(text);
     },
 
-    /** Begins, once the send was answered. A repeated one starts with what is stored, and goes on from there. */
-    async begin(result: RepliedMessage): Promise<void> {
-      const { message, reply, duplicate } = result;
+    /**
+     * Begins, once the send was answered.
+     * @param isLate the answer may be on its way for long: it starts with what is stored, and goes on from there.
+     */
+    async begin(result: SentMessage, isLate: boolean): Promise<void> {
+      const { message, reply } = result;
       const stored = reply && reply.status !== "streaming" ? await findEnd(reply) : null;
       sent = result;
       writeEvent(createCreated(message));
       if (reply) writeEvent(createCreated(reply));
-      const snapshot = reply && duplicate ? findSnapshot(reply.id) : undefined;
+      const snapshot = reply && isLate ? findSnapshot(reply.id) : undefined;
       if (snapshot) forward(result, snapshot);
       for (const text of early.splice(0)) forward(result, text);
       if (stored && stored.seq > lastSeq) writeEvent(stored);

@@ -123,6 +123,7 @@ export function createStreams({ hub, events, feeds, listSnapshots }: StreamDepen
       };
       const stream = openStream(caller, request, server, () => hub.leave(conversationId, listener));
       let sent: RepliedMessage | undefined;
+      let isLate = false;
       try {
         await hub.join(
           conversationId,
@@ -130,24 +131,28 @@ export function createStreams({ hub, events, feeds, listSnapshots }: StreamDepen
           async () => {
             // A new message says itself where the pushes go on, and that its author may be here; it is sent once, also
             // when the join has to look again.
-            const isNew = sent === undefined;
+            const isFirst = sent === undefined;
             sent ??= await send();
-            if (!isNew || sent.duplicate) return events.start(caller, conversationId, undefined);
             const role = hub.findRole(conversationId, caller.user.id) ?? "member";
-            return { role, lastSeq: (sent.reply ?? sent.message).seq };
+            if (isFirst && !sent.duplicate) return { role, lastSeq: (sent.reply ?? sent.message).seq };
+            isLate = true;
+            return events.start(caller, conversationId, undefined);
           },
-          () => {
+          (_position, { missed }) => {
+            for (const event of missed) reply.hear(JSON.stringify(event));
             // The message is sent all the same; only nobody listens to its answer.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
           () => {
-            // The first pieces may be older than the join; a repeated send brings its snapshot itself.
-            if (sent?.duplicate) return;
+            // The first pieces may be older than the join; who comes late begins with a snapshot anyway.
+            if (isLate) return;
             for (const { messageId, frame, text } of listSnapshots(conversationId))
               if (messageId === sent?.reply?.id && text !== "") reply.hear(frame);
           },
         );
-        if (sent) await reply.begin(sent);
+        // It may have been answered before the position that was read: what is stored now counts.
+        if (sent && isLate) await reply.begin(await events.reread(sent), true);
+        else if (sent) await reply.begin(sent, false);
       } catch (error) {
         stream.end();
         // Access was taken away after the message was stored: it is sent, but its author hears no more.

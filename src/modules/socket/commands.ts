@@ -1,5 +1,5 @@
 import { type Caller, type Identify, showExpiry } from "../../http/authenticate.ts";
-import type { NeededScope } from "../../http/scopes.ts";
+import { type NeededScope, requireScope } from "../../http/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ClientFrame, ClientFrameType, DurableEvent } from "../../realtime/frames.ts";
 import type { Hub } from "../../realtime/hub.ts";
@@ -62,6 +62,8 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       const renewed = await deps.identify(token, { ipAddress: connection.ipAddress, onBehalfOf });
       if (renewed.user.id !== caller.user.id)
         throw new Problem("forbidden", "A connection belongs to one user; open another for another one.");
+      // What is subscribed to goes on being pushed, so the new credential must be one that could subscribe.
+      if (connection.subscriptions.size > 0) requireScope(renewed.scopes, frameScopes.subscribe);
       connection.caller = renewed;
       return { expires_at: showExpiry(renewed) };
     },

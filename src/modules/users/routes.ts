@@ -15,7 +15,7 @@ export function createUserRoutes({ users, authenticate }: UserRoutesDependencies
       ({ caller }) => users.getUser(caller.user.id),
       describe({ operationId: "getMe", scope: "any", summary: "Who I am", tag: "me", ok: User }),
     )
-    .patch("", ({ caller, body }) => users.changeProfile(caller.user.id, body), {
+    .patch("", ({ caller, body }) => users.changeProfile(caller, body), {
       body: ProfileChange,
       ...describe({
         operationId: "updateMe",

@@ -1,4 +1,6 @@
 import { type Database, isUniqueViolation, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import type { Caller } from "../../http/authenticate.ts";
+import { requireScope } from "../../http/scopes.ts";
 import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
@@ -171,7 +173,10 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
     parseDisplayName,
 
     /** The user's own profile. @throws Problem `invalid`, `conflict` (the address is taken), `not_found`. */
-    async changeProfile(userId: string, change: ProfileChange): Promise<User> {
+    async changeProfile(caller: Caller, change: ProfileChange): Promise<User> {
+      const userId = caller.user.id;
+      // The address is half of a login: no key may take it away from its owner.
+      if (change.email !== undefined) requireScope(caller.scopes, "session");
       const email = change.email === undefined ? null : parseEmail(change.email);
       const columns = {
         ...(change.display_name !== undefined && { display_name: parseDisplayName(change.display_name) }),
@@ -179,7 +184,14 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
       };
       if (Object.keys(columns).length === 0) return getUser(userId);
       try {
-        return queries.mapRowToUser(requireRow(await queries.updateProfile(database, userId, columns), "user"));
+        return await withTransaction(database, async (sql) => {
+          const row = requireRow(await queries.updateProfile(sql, userId, columns), "user");
+          const { credentialId, ipAddress } = caller;
+          const target = { type: "user", id: userId } as const;
+          const entry = { action: "user.changed", actorId: userId, credentialId, target, ipAddress } as const;
+          if (email) await audit.record(sql, { ...entry, details: { field: "email" } });
+          return queries.mapRowToUser(row);
+        });
       } catch (error) {
         if (isUniqueViolation(error, "users_email_key"))
           throw new Problem("conflict", "There is already a user with this e-mail address.");

@@ -44,7 +44,7 @@ export async function isTokenEnded(sql: Sql, tokenKey: Uint8Array): Promise<bool
   return rows.length > 0;
 }
 
-type NewTokenSession = {
+type NewTokenSession = Subject & {
   id: string;
   userId: string;
   tokenKey: Uint8Array;
@@ -53,18 +53,19 @@ type NewTokenSession = {
 };
 
 /**
- * @returns false when the user is disabled or gone, when a session that was opened with this token has been ended, or
- * when the token has its session already. Waits for a change of the user that is under way.
+ * @returns false when the user is disabled or gone, or not linked any more, when a session that was opened with this
+ * token has been ended, or when the token has its session already. Waits for a change of the user that is under way.
  */
 export async function insertTokenSession(sql: Sql, session: NewTokenSession): Promise<boolean> {
-  const { id, userId, tokenKey, ipAddress } = session;
+  const { id, userId, issuer, subject, tokenKey, ipAddress } = session;
   const expiresAt = new Date(session.expiresAtMs);
   const { count } = await sql`
     insert into sessions (id, user_id, token_key, token_expires_at, expires_at, ip_address)
     select ${id}::uuid, u.id, ${tokenKey}::bytea, ${expiresAt}::timestamptz, ${expiresAt}::timestamptz, ${ipAddress}::text
-    from users u where u.id = ${userId} and u.disabled_at is null
+    from users u join identities i on i.user_id = u.id and i.issuer = ${issuer} and i.subject = ${subject}
+    where u.id = ${userId} and u.disabled_at is null
       and not exists (select 1 from sessions e where e.token_key = ${tokenKey} and e.revoked_at is not null)
-    for share of u
+    for share of u, i
     on conflict (token_key) where refresh_key is null do nothing`;
   return count > 0;
 }

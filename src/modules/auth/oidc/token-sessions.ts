@@ -23,13 +23,14 @@ export function createTokenSessions({ database, audit, issuer, accounts }: Token
   const known = new BoundedMap<string, Promise<string>>(IDENTITIES_CACHED_MAX);
 
   async function open(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
-    const { tokenKey, expiresAtMs } = claims;
+    const { subject, tokenKey, expiresAtMs } = claims;
     const found = await queries.findTokenSession(database, tokenKey);
     if (found !== undefined) return found;
     const userId = await accounts.findOrCreate(claims, ipAddress);
     const id = createId();
     const isOpen = await withTransaction(database, async (sql) => {
-      if (!(await queries.insertTokenSession(sql, { id, userId, tokenKey, expiresAtMs, ipAddress }))) return false;
+      if (!(await queries.insertTokenSession(sql, { id, userId, issuer, subject, tokenKey, expiresAtMs, ipAddress })))
+        return false;
       const target = { type: "user", id: userId } as const;
       const entry = { action: "user.logged_in", actorId: userId, credentialId: id, target, ipAddress } as const;
       await audit.record(sql, { ...entry, details: { issuer } });

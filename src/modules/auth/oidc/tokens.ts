@@ -32,6 +32,7 @@ const subjectForm = new RegExp(`^[\\x20-\\x7e]{1,${SUBJECT_CHARS_MAX}}$`);
 
 /** What a good token of the issuer says. */
 export type IssuerClaims = {
+  issuer: string;
   subject: string;
   /** Names the token among the sessions. */
   tokenKey: Buffer;
@@ -92,11 +93,13 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
 export type IssuerTokens = ReturnType<typeof createIssuerTokens>;
 
 function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult): IssuerClaims | null {
-  const { sub, exp, email, email_verified, name, preferred_username, events } = payload;
+  const { iss, sub, exp, email, email_verified, name, preferred_username, events } = payload;
   if (!types.has((protectedHeader.typ ?? "jwt").toLowerCase()) || events !== undefined) return null;
-  if (typeof sub !== "string" || !subjectForm.test(sub) || typeof exp !== "number") return null;
+  if (typeof iss !== "string" || typeof sub !== "string" || !subjectForm.test(sub) || typeof exp !== "number")
+    return null;
   if (exp > Date.now() / 1000 + ISSUER_TOKEN_TTL_MAX_S) return null;
   return {
+    issuer: iss,
     subject: sub,
     tokenKey: createTokenKey(token),
     expiresAtMs: (exp + CLOCK_TOLERANCE_S) * 1000,

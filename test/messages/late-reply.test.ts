@@ -1,0 +1,98 @@
+import { expect, test } from "bun:test";
+import type { Caller } from "../../src/http/authenticate.ts";
+import { createId } from "../../src/lib/id.ts";
+import type { Slots } from "../../src/limits/slots.ts";
+import type { Message } from "../../src/modules/messages/model.ts";
+import { type createEventLog, createStreams } from "../../src/modules/messages/service.ts";
+import { createHub } from "../../src/realtime/hub.ts";
+import { silentLog } from "../support/log.ts";
+
+const conversationId = createId();
+const caller: Caller = {
+  user: { id: createId(), email: "a@example.com", display_name: "A", role: "user", created_at: new Date() },
+  credentialId: createId(),
+  scopes: null,
+  expiresAtMs: Number.POSITIVE_INFINITY,
+  ipAddress: null,
+};
+
+function createMessage(seq: number, change: Partial<Message>): Message {
+  const at = new Date().toISOString();
+  const nothing = { author: null, model: null, finish_reason: null, usage: null, parent_id: null, error: null };
+  const times = { created_at: at, updated_at: at, deleted_at: null };
+  return {
+    ...nothing,
+    ...times,
+    id: createId(),
+    conversation_id: conversationId,
+    seq,
+    role: "user",
+    content: "question",
+    status: "complete",
+    client_message_id: "c1",
+    metadata: {},
+    ...change,
+  };
+}
+
+test("a repeated send ends with its answer, also when that ends while the position is read", async () => {
+  const hub = createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
+  const message = createMessage(1, {});
+  const begun = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
+  const ended: Message = { ...begun, status: "complete", content: "answer" };
+  let reply = begun;
+  const completed = (data: Message) =>
+    ({ type: "message.completed", conversation_id: conversationId, seq: 3, at: data.updated_at, data }) as const;
+  type Events = ReturnType<typeof createEventLog>;
+  const events = {
+    async start() {
+      // The position is that after the end, of which nobody who joins now will be told any more.
+      reply = ended;
+      hub.publish(completed(ended));
+      return { role: "member" as const, lastSeq: 3, recovered: false, events: [] };
+    },
+    reread: async () => ({ message, reply }),
+    findCompletion: async (answer: Message) => completed(answer),
+  } as unknown as Events;
+  const streams = createStreams({ hub, events, feeds: {} as Slots, listSnapshots: () => [] });
+  const send = async () => ({ message, reply, duplicate: true });
+  const request = new Request("http://parley/", { method: "POST" });
+  const response = await streams.openReply(caller, conversationId, send, request, null);
+  const text = await response.text();
+  expect(text.match(/^event: .*/gm)).toEqual([
+    "event: message.created",
+    "event: message.created",
+    "event: message.completed",
+  ]);
+  expect(text).toContain('"content":"answer"');
+});
+
+test("a new send that has to look again ends with its answer, and is not sent again", async () => {
+  const hub = createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
+  const message = createMessage(1, {});
+  const reply = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
+  const ended: Message = { ...reply, status: "complete", content: "answer" };
+  const about = { conversation_id: conversationId, seq: 3, at: ended.updated_at };
+  const event = { type: "message.completed", ...about, data: ended } as const;
+  let sends = 0;
+  const events = {
+    async start() {
+      hub.publish(event);
+      return { role: "member" as const, lastSeq: 3, recovered: false, events: [] };
+    },
+    reread: async () => ({ message, reply: ended }),
+    findCompletion: async () => event,
+  } as unknown as ReturnType<typeof createEventLog>;
+  const streams = createStreams({ hub, events, feeds: {} as Slots, listSnapshots: () => [] });
+  const send = async () => {
+    sends += 1;
+    // Somebody's role changes on this instance: whoever joins has to look again.
+    hub.changeRole(createId(), createId(), "member");
+    return { message, reply };
+  };
+  const request = new Request("http://parley/", { method: "POST" });
+  const response = await streams.openReply(caller, conversationId, send, request, null);
+  const text = await response.text();
+  expect(text.match(/^event: .*/gm)?.at(-1)).toBe("event: message.completed");
+  expect(sends).toBe(1);
+});
