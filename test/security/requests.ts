@@ -23,8 +23,14 @@ export const plainHints: Hints = {
 };
 
 /** Bodies whose fields must fit each other. */
-const wholeBodies: Record<string, object> = {
-  createChatCompletion: { model: "offline/documents", messages: [{ role: "user", content: "Hello." }] },
+const wholeBodies: Record<string, (world: World) => object> = {
+  createChatCompletion: ({ fields: { metadata } }) => ({
+    model: "offline/documents",
+    messages: [{ role: "user", content: "Hello." }],
+    metadata,
+  }),
+  // The address, which a key may not change, has a test of its own.
+  updateMe: () => ({ display_name: "Another name" }),
 };
 
 /** A request that is right in all but, perhaps, who sends it: it names what the world has, wherever something is named. */
@@ -36,12 +42,12 @@ export function planRequest(operation: Operation, world: World, more: Record<str
   if (operation.body) {
     const whole = wholeBodies[operation.id];
     const sample = createSamples(operation.body, hints, true);
-    json = whole ? { ...whole, metadata: world.fields.metadata } : fc.sample(sample, { numRuns: 1, seed: 42 })[0];
+    json = whole ? whole(world) : fc.sample(sample, { numRuns: 1, seed: 42 })[0];
   }
   const namesField = Object.entries(world.fields).some(
     ([name, value]) => name !== "metadata" && holds(json, name, value),
   );
-  const isWhole = operation.id in wholeBodies;
+  const isWhole = operation.id in wholeBodies && holds(json, "metadata", world.fields.metadata);
   return { method: operation.method, path, json, isPrivate: isPrivate || namesField || isWhole };
 }
 
