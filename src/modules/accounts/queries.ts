@@ -1,14 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 import type { UserRole } from "../users/model.ts";
-
-export type AccountRow = {
-  id: string;
-  email: string;
-  display_name: string;
-  role: UserRole;
-  disabled_at: Date | null;
-  created_at: Date;
-};
+import type { UserRow } from "../users/service.ts";
 
 const columns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
 /** In small letters, as the index has it (sql/0011). */
@@ -20,22 +12,20 @@ const PIECE_CHARS = 3;
 export async function listAccounts(
   sql: Sql,
   { q, afterId, rows }: { q: string | undefined; afterId: string | null; rows: number },
-): Promise<AccountRow[]> {
+): Promise<UserRow[]> {
   const position = afterId === null ? sql`` : sql`and u.id < ${afterId}`;
   const pieces =
     q !== undefined && [...q].length >= PIECE_CHARS
       ? sql`and text_pieces(${searched(sql)}) @> text_pieces(lower(${q}))`
       : sql``;
   const match = q === undefined ? sql`` : sql`${pieces} and strpos(${searched(sql)}, lower(${q})) > 0`;
-  return sql<AccountRow[]>`
+  return sql<UserRow[]>`
     select ${columns(sql)} from users u where u.deleting_at is null ${match} ${position}
     order by u.id desc limit ${rows}`;
 }
 
-export async function findAccount(sql: Sql, id: string): Promise<AccountRow | undefined> {
-  const [row] = await sql<
-    AccountRow[]
-  >`select ${columns(sql)} from users u where u.id = ${id} and u.deleting_at is null`;
+export async function findAccount(sql: Sql, id: string): Promise<UserRow | undefined> {
+  const [row] = await sql<UserRow[]>`select ${columns(sql)} from users u where u.id = ${id} and u.deleting_at is null`;
   return row;
 }
 
@@ -43,8 +33,8 @@ export async function findAccount(sql: Sql, id: string): Promise<AccountRow | un
  * Locks a user together with all administrators who can log in, always in id order: of two who would demote each other
  * the second one sees what the first has done.
  */
-export async function lockWithAdministrators(sql: Sql, id: string): Promise<AccountRow[]> {
-  return sql<AccountRow[]>`
+export async function lockWithAdministrators(sql: Sql, id: string): Promise<UserRow[]> {
+  return sql<UserRow[]>`
     select ${columns(sql)} from users u
     where u.deleting_at is null and (u.id = ${id} or (u.role = 'admin' and u.disabled_at is null))
     order by u.id for update`;
@@ -52,9 +42,9 @@ export async function lockWithAdministrators(sql: Sql, id: string): Promise<Acco
 
 export type AccountColumns = { role?: UserRole; display_name?: string; isDisabled?: boolean };
 
-export async function updateAccount(sql: Sql, id: string, change: AccountColumns): Promise<AccountRow | undefined> {
+export async function updateAccount(sql: Sql, id: string, change: AccountColumns): Promise<UserRow | undefined> {
   const { role = null, display_name = null, isDisabled = null } = change;
-  const [row] = await sql<AccountRow[]>`
+  const [row] = await sql<UserRow[]>`
     update users as u set updated_at = now(), role = coalesce(${role}, u.role),
       display_name = coalesce(${display_name}, u.display_name),
       disabled_at = case ${isDisabled}::boolean when true then coalesce(u.disabled_at, now()) when false then null

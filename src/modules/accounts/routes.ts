@@ -7,9 +7,10 @@ import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
 import { isUuid, UuidParam } from "../../lib/schema.ts";
 import { User } from "../users/model.ts";
+import { mapRowToUser } from "../users/service.ts";
 import { createOwnRoutes } from "./me-routes.ts";
 import { UserChange, UserCreation, UserListQuery } from "./model.ts";
-import { type AccountService, mapRowToUser } from "./service.ts";
+import type { AccountService } from "./service.ts";
 
 const ById = Type.Object({ id: UuidParam() });
 

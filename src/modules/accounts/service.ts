@@ -6,7 +6,7 @@ import type { AuditAction, AuditEntry } from "../audit/model.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { User } from "../users/model.ts";
-import type { UserService } from "../users/service.ts";
+import { mapRowToUser, type UserRow, type UserService } from "../users/service.ts";
 import type { Deletions } from "./deletion.ts";
 import { createExport } from "./export.ts";
 import type { UserChange, UserCreation } from "./model.ts";
@@ -48,9 +48,9 @@ export function createAccountService({ database, users, auth, audit, deletions }
     sql: Sql,
     caller: Caller,
     userId: string,
-    isKept: (row: queries.AccountRow) => boolean,
+    isKept: (row: UserRow) => boolean,
     isOwn = false,
-  ): Promise<queries.AccountRow> {
+  ): Promise<UserRow> {
     const locked = await queries.lockWithAdministrators(sql, userId);
     const target = requireRow(
       locked.find(({ id }) => id === userId),
@@ -82,7 +82,7 @@ export function createAccountService({ database, users, auth, audit, deletions }
 
   return {
     /** For administrators: newest first. `after` is [id]. */
-    list: (q: string | undefined, afterId: string | null, rows: number): Promise<queries.AccountRow[]> =>
+    list: (q: string | undefined, afterId: string | null, rows: number): Promise<UserRow[]> =>
       queries.listAccounts(database, { q, afterId, rows }),
 
     /** For administrators. @throws Problem `not_found`. */
@@ -166,14 +166,3 @@ function requireGrant({ scopes }: Caller, role: User["role"] | undefined): void 
 }
 
 export type AccountService = ReturnType<typeof createAccountService>;
-
-export function mapRowToUser(row: queries.AccountRow): User {
-  return {
-    id: row.id,
-    email: row.email,
-    display_name: row.display_name,
-    role: row.role,
-    disabled: row.disabled_at !== null,
-    created_at: row.created_at.toISOString(),
-  };
-}

@@ -11,6 +11,7 @@ import { PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, type Passwords } from "./passwo
 import * as queries from "./queries.ts";
 
 export { parseEmail } from "./email.ts";
+export { mapRowToUser, type UserRow } from "./queries.ts";
 
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
 /** With the stored hash, so that what follows can make sure that the password is still this one. */
