@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 
 /** Summaries of one conversation that are looked at; branches have their own. */
-const SUMMARIES_MAX = 50;
+export const SUMMARIES_MAX = 50;
 
 export type StoredSummary = { id: string; message_id: string; content: string };
 
@@ -21,30 +21,19 @@ export type ContextSetting = {
   summaries: StoredSummary[];
 };
 
-/**
- * The setting, and the newest rows of the path with it: a reader waits for this look at the database, and one is half of
- * two. `userId` asks; the path leads to `fromId`, or to the newest message. Undefined when the conversation is gone.
- */
-export async function findSetting(
+/** The setting, and the newest rows of the path with it: one look at the database is half of two. */
+export type FoundContext = ContextSetting & { newest: PathRow[] };
+
+/** `userId` asks; the path leads to `fromId`, or to the newest message. Undefined when the conversation is gone. */
+export async function findContext(
   sql: Sql,
   conversationId: string,
   userId: string | null,
   fromId: string | null,
-): Promise<(ContextSetting & { newest: PathRow[] }) | undefined> {
-  const from = fromId === null ? { seq: Number.MAX_SAFE_INTEGER } : { id: fromId };
-  const [row] = await sql<(ContextSetting & { newest: PathRow[] })[]>`
-    select coalesce((select json_agg(x) from (${pathRows(sql, conversationId, from)}) x), '[]') as newest, c.id, c.title, c.kind, c.titled_by, c.metadata, c.model, v.template, p.user_id as prompt_owner_id,
-      u.id as user_id, u.display_name, u.preferences,
-      coalesce((
-        select jsonb_agg(jsonb_build_object('id', s.id, 'message_id', s.message_id, 'content', s.content))
-        from (select * from summaries where conversation_id = c.id order by until_seq desc limit ${SUMMARIES_MAX}) s
-      ), '[]') as summaries
-    from conversations c
-    left join prompts p on p.id = c.prompt_id
-    left join prompt_versions v on v.prompt_id = p.id and v.version = p.version
-    left join users u on u.id = ${userId}
-    where c.id = ${conversationId}`;
-  return row;
+): Promise<FoundContext | undefined> {
+  const [row] = await sql<{ found: FoundContext | null }[]>`
+    select answer_context(${conversationId}, ${userId}, ${fromId}, ${PATH_ROWS}, ${SUMMARIES_MAX}) as found`;
+  return row?.found ?? undefined;
 }
 
 /** Whoever asks without a conversation: only their own name and preferences. */
@@ -73,27 +62,12 @@ export type PathRow = {
 /** Rows of one look at the database. */
 export const PATH_ROWS = 100;
 
-/** The message with which a path begins, or the number. */
-type PathStart = { id: string } | { seq: number };
-
-/** Messages up to this one, newest first, with what is needed to follow a branch. */
-export async function listPathRows(sql: Sql, conversationId: string, from: PathStart): Promise<PathRow[]> {
-  return sql<PathRow[]>`${pathRows(sql, conversationId, from)}`;
-}
-
-function pathRows(sql: Sql, conversationId: string, from: PathStart) {
-  const seq = "id" in from ? sql`(select seq from messages where id = ${from.id})` : sql`${from.seq}::bigint`;
-  return sql`
-    select x.id, x.seq, x.role, u.display_name as author_name, x.content, x.parent_id, p.seq as parent_seq,
-      case when x.role = 'assistant' and x.seq > p.seq + 1 then (
-        select min(s.seq) from messages s where s.parent_id = x.parent_id and s.role = 'assistant') end as first_answer_seq,
-      x.deleted_at is null and x.content <> '' and x.status in ('complete', 'cancelled')
-        and x.role in ('system', 'user', 'assistant') as is_shown
-    from messages x
-    left join messages p on p.id = x.parent_id
-    left join users u on u.id = x.author_id
-    where x.conversation_id = ${conversationId} and x.seq <= ${seq}
-    order by x.seq desc limit ${PATH_ROWS}`;
+/** Messages up to this number, newest first, with what is needed to follow a branch. */
+export async function listPathRows(sql: Sql, conversationId: string, untilSeq: number): Promise<PathRow[]> {
+  return sql<PathRow[]>`
+    select id, seq, role, author_name, content, parent_id, parent_seq, first_answer_seq, is_shown
+    from path_messages where conversation_id = ${conversationId} and seq <= ${untilSeq}
+    order by seq desc limit ${PATH_ROWS}`;
 }
 
 export type NewSummary = {

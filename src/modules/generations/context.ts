@@ -4,7 +4,7 @@ import type { ChatMessage } from "../../ai/provider.ts";
 import { type Database, requireRow } from "../../db/client.ts";
 import type { FoundPassage } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";
-import { type ContextSetting, findAsker, findSetting, type PathRow } from "./context-queries.ts";
+import { type ContextSetting, type FoundContext, findAsker, findContext, type PathRow } from "./context-queries.ts";
 import { limitPassages, type Source, writeGroupNote, writePassages, writeSummary } from "./context-texts.ts";
 import { walkPath } from "./path.ts";
 
@@ -23,6 +23,8 @@ export type ContextRequest = {
   userId: string | null;
   /** Takes the place of the conversation's prompt; it belongs to whoever asks. */
   template?: string;
+  /** What was read with the commit of the question; absent, it is read now. */
+  found?: FoundContext | undefined;
 };
 
 export type Context = {
@@ -101,8 +103,9 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
 
   return {
     /** For callers whose access is checked. @throws Problem `not_found` when the conversation is gone. */
-    async build({ conversationId, fromId, model: asked, userId, template }: ContextRequest): Promise<Context> {
-      const found = await findSetting(database, conversationId, userId, fromId);
+    async build(request: ContextRequest): Promise<Context> {
+      const { conversationId, fromId, model: asked, userId, template } = request;
+      const found = request.found ?? (await findContext(database, conversationId, userId, fromId));
       const { newest, ...setting } = requireRow(found, "conversation");
       const path = walkPath(database, conversationId, newest);
       const model = asked ?? setting.model ?? defaultModel;

@@ -11,7 +11,7 @@ export async function* walkPath(sql: Sql, conversationId: string, newest: PathRo
   const answered = new Set<string>();
   /** The number from which the path goes on. */
   let upper = Number.MAX_SAFE_INTEGER;
-  for (let rows = newest; ; rows = await listPathRows(sql, conversationId, { seq: upper })) {
+  for (let rows = newest; ; rows = await listPathRows(sql, conversationId, upper)) {
     for (const row of rows) {
       if (row.seq > upper) continue;
       upper = row.seq - 1;

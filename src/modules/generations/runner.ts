@@ -7,6 +7,7 @@ import type { Hub } from "../../realtime/hub.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { Context, Contexts } from "./context.ts";
+import type { FoundContext } from "./context-queries.ts";
 import { createFinisher } from "./finisher.ts";
 import type { FollowUps } from "./follow-ups.ts";
 import { findCoalesceMs, LiveAnswer } from "./live-answer.ts";
@@ -74,8 +75,11 @@ export function createRunner(deps: RunnerDependencies) {
     if (siblings?.size === 0) byConversation.delete(generation.conversation_id);
   }
 
-  /** Runs a claimed generation to its end. The claim is the right to write; nothing is thrown. */
-  function run(generation: queries.ClaimedGeneration): Promise<void> {
+  /**
+   * Runs a claimed generation to its end. The claim is the right to write; nothing is thrown.
+   * @param found what the answer is made from, where that was read with the commit of the question.
+   */
+  function run(generation: queries.ClaimedGeneration, found?: FoundContext): Promise<void> {
     // A lease that ran out while the database was away: the run before it may not go on beside this one.
     const before = running.get(generation.id);
     if (before) stop(before, "release");
@@ -92,15 +96,15 @@ export function createRunner(deps: RunnerDependencies) {
     const entry: Running = { generation, live, context: null, abort, stop: null, done: Promise.resolve() };
     register(entry);
     if (generation.is_cancelled) stop(entry, "cancel");
-    entry.done = write(entry)
+    entry.done = write(entry, found)
       .catch((error) => log.error({ err: error, message_id: generation.message_id }, "generation failed"))
       .finally(() => unregister(entry));
     return entry.done;
   }
 
-  async function write(entry: Running): Promise<void> {
+  async function write(entry: Running, found: FoundContext | undefined): Promise<void> {
     const startedAtMs = performance.now();
-    const final = await ask(entry);
+    const final = await ask(entry, found);
     entry.live.flush();
     if (entry.stop === "release") {
       await release(entry);
@@ -114,11 +118,11 @@ export function createRunner(deps: RunnerDependencies) {
   }
 
   /** Follows the chain, and gives what it ended with. */
-  async function ask(entry: Running): Promise<queries.FinalState> {
+  async function ask(entry: Running, found: FoundContext | undefined): Promise<queries.FinalState> {
     const { generation, live, abort } = entry;
     const { conversation_id: conversationId, parent_id: fromId, requested_by: userId } = generation;
     try {
-      const context = await contexts.build({ conversationId, fromId, model: generation.model, userId });
+      const context = await contexts.build({ conversationId, fromId, model: generation.model, userId, found });
       entry.context = context;
       // An owner that died before its first checkpoint may have shown text all the same: its readers need a reset.
       const attempt = Math.max(generation.attempt, generation.fence - 1);

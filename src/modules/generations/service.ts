@@ -7,12 +7,19 @@ import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import { createEvent } from "../conversations/service.ts";
 import type { Message, SentMessage } from "../messages/model.ts";
 import { findMessageById, type MessageService, mapToMessage, type NewAnswer } from "../messages/service.ts";
+import { type FoundContext, PATH_ROWS, SUMMARIES_MAX } from "./context-queries.ts";
 import type { Model } from "./model.ts";
 import * as queries from "./queries.ts";
 import { createRunner, LEASE_MS, type RunnerDependencies } from "./runner.ts";
 
 /** Answers that one instance writes at the same time; more wait for a free place, here or elsewhere. */
 export const RUNNING_MAX = 500;
+/**
+ * Contexts are read with the commit only where that takes no time to speak of: in small batches, of short conversations.
+ * Others read theirs apart, so that no send waits for the long history of another.
+ */
+const CONTEXT_BATCH_MAX = 8;
+const contextLimits = { rows: PATH_ROWS, summaries: SUMMARIES_MAX, seqMax: 40 };
 /** How long a cancel waits for the end to be stored, so that its answer already shows it. */
 const CANCEL_WAIT_MS = 2_000;
 
@@ -30,10 +37,10 @@ export function createGenerationService(deps: Dependencies) {
   const runner = createRunner(deps);
 
   /** Begins an answer that was committed; without a free place it stays pending, and a sweep takes it up. */
-  function start({ isClaimed, ...answer }: NewAnswer): void {
+  function start({ isClaimed, context, ...answer }: NewAnswer): void {
     const { generationId, messageId } = answer;
     if (isClaimed) {
-      runner.run(mapToClaimed(answer));
+      runner.run(mapToClaimed(answer), (context as FoundContext | null) ?? undefined);
       return;
     }
     if (runner.count() >= RUNNING_MAX) return;
@@ -51,7 +58,9 @@ export function createGenerationService(deps: Dependencies) {
 
     /** For the sender of messages: a lease on the answers of a whole batch, where there is room for all of them. */
     takeLease: (answers: number) =>
-      runner.count() + answers <= RUNNING_MAX ? { owner: deps.instanceId, leaseMs: LEASE_MS } : null,
+      runner.count() + answers <= RUNNING_MAX
+        ? { owner: deps.instanceId, leaseMs: LEASE_MS, context: answers <= CONTEXT_BATCH_MAX ? contextLimits : null }
+        : null,
 
     /** The answers that are being written here: what a new listener needs to go on with the next delta. */
     listSnapshots(conversationId: string) {
@@ -117,7 +126,7 @@ export function createGenerationService(deps: Dependencies) {
         await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });
         await queries.insertAnswer(sql, row);
         const reply = mapToMessage(requireRow(await findMessageById(sql, row.messageId), "message"));
-        return { reply, answer: { ...row, isClaimed: false } };
+        return { reply, answer: { ...row, isClaimed: false, context: null } };
       };
       const { reply, answer } = await storeAnswer(caller.user.id, () => withTransaction(database, insert));
       const stored = { seq: reply.seq, at: new Date(reply.created_at) };
@@ -156,7 +165,7 @@ export function createGenerationService(deps: Dependencies) {
 export type GenerationService = ReturnType<typeof createGenerationService>;
 
 /** A generation that was stored with the lease of this instance, as a claim would have returned it. */
-function mapToClaimed(answer: Omit<NewAnswer, "isClaimed">): queries.ClaimedGeneration {
+function mapToClaimed(answer: Omit<NewAnswer, "isClaimed" | "context">): queries.ClaimedGeneration {
   return {
     id: answer.generationId,
     message_id: answer.messageId,

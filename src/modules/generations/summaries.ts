@@ -3,7 +3,7 @@ import { estimateTokens } from "../../ai/tokens.ts";
 import type { Writer } from "../../ai/writer.ts";
 import { type Database, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
-import { findSetting, insertSummary, type PathRow, type StoredSummary } from "./context-queries.ts";
+import { findContext, insertSummary, type PathRow, type StoredSummary } from "./context-queries.ts";
 import { walkPath } from "./path.ts";
 
 /** A summary is made when a context fills so much of its budget, */
@@ -31,7 +31,7 @@ type Gathered = { newestFirst: PathRow[]; previous: StoredSummary | null };
 /** Keeps a summary of the part of a conversation that its model is no longer shown. */
 export function createSummaries({ database, budgetOf, writer }: Dependencies) {
   async function gather(conversationId: string, fromId: string): Promise<Gathered> {
-    const setting = await findSetting(database, conversationId, null, fromId);
+    const setting = await findContext(database, conversationId, null, fromId);
     if (!setting) return { newestFirst: [], previous: null };
     const summaries = new Map(setting.summaries.map((summary) => [summary.message_id, summary]));
     const newestFirst: PathRow[] = [];

@@ -60,10 +60,20 @@ export type SendOutcome = {
   at: Date;
   /** The period whose budget does not suffice. */
   exceeded: Period | null;
+  /** What the answer is made from, for whoever writes it; null when it is to be read apart. */
+  context: unknown;
 };
 
 /** The right to write the answers of a batch, for the instance that sends it. */
-export type Lease = { owner: string; leaseMs: number };
+export type Lease = {
+  owner: string;
+  leaseMs: number;
+  /** What of the answers' contexts is read with the commit; null: nothing. See answer_context (sql/0015). */
+  context: ContextLimits | null;
+};
+
+/** A context is left out where the answer's number is above `seqMax`. */
+export type ContextLimits = { rows: number; summaries: number; seqMax: number };
 
 export type SendRules = {
   defaultModel: string;
@@ -73,7 +83,7 @@ export type SendRules = {
   lease: Lease | null;
 };
 
-/** Writes a batch of sends in one transaction (sql/0010); one outcome per item, in order. */
+/** Writes a batch of sends in one transaction (sql/0010, 0015); one outcome per item, in order. */
 export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
   const { defaultModel, budget, lease } = rules;
   // One text for the whole batch: an array for each column costs the driver much more. Nulls are left out.
@@ -92,8 +102,10 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
     api_key: item.keyId ?? undefined,
   }));
   const conversations = [...new Set(items.map((item) => item.conversationId))];
+  const { seqMax, rows, summaries } = lease?.context ?? { seqMax: 0, rows: 0, summaries: 0 };
   return sql<SendOutcome[]>`
-    select outcome, message_id, seq, answer_seq, answer_model, at, exceeded
+    select outcome, message_id, seq, answer_seq, answer_model, at, exceeded,
+      case when answer_seq <= ${seqMax} then message_context(message_id, ${rows}, ${summaries}) end as context
     from send_messages(${JSON.stringify(input)}::text::json, ${conversations}::uuid[], ${defaultModel},
       ${budget && sql.json(budget)}, ${lease?.owner ?? null}, ${lease?.leaseMs ?? null})
     order by n`;

@@ -21,6 +21,8 @@ export type NewAnswer = {
   requestedBy: string;
   /** Whether this instance already holds its lease. */
   isClaimed: boolean;
+  /** What it is made from, as answer_context (sql/0015) gives it; null when that was not read. */
+  context: unknown;
 };
 
 /** What calls for a model where `reply_mode` is `mention`. */
@@ -80,6 +82,7 @@ export function createSender({ database, hub, metrics, defaultModel, budgets, ta
       model: answer.model,
       requestedBy: item.author.id,
       isClaimed,
+      context: outcome.context,
     });
   }
 
