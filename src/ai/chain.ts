@@ -49,6 +49,8 @@ export type ChainRequest = {
   /** False: no other model is asked when the requested one fails. */
   hasFallback?: boolean;
   options?: AnswerOptions;
+  /** Takes most texts without the detour by way of parts; see `LegRequest`. */
+  onText?(text: string): void;
 };
 
 /** The configured models as one: whoever asks gets an answer from the first that can give it. */

@@ -8,6 +8,7 @@ import type {
   AnswerOptions,
   ChatMessage,
   FinishReason,
+  PartStream,
   Provider,
   ProviderError,
   StreamPart,
@@ -17,6 +18,9 @@ import { createProviderError } from "./provider-error.ts";
 import { createSeam } from "./seam.ts";
 import { createTextFlow } from "./text-flow.ts";
 import { watch } from "./watchdog.ts";
+
+/** Near the end of what an answer may hold texts are looked at one by one; far more than a seam holds back. */
+const ROOM_MIN = 16_384;
 
 export type LegOptions = {
   providers: ReadonlyMap<string, Provider>;
@@ -33,6 +37,11 @@ export type LegRequest = {
   /** Whether each model gets only what fits its own budget, and is asked for no longer answer than it can give. */
   isFitted?: boolean;
   options?: AnswerOptions;
+  /**
+   * Takes texts in the tick in which they come, while the caller waits for the next part: they then come as parts no
+   * more. Those that something has to be said before (a start, a reset) come as parts all the same. It must not throw.
+   */
+  onText?(text: string): void;
 };
 
 export type LegOutcome =
@@ -64,7 +73,11 @@ export function startLeg(
   const partial = findPartial(answer);
   const seam = createSeam(partial ?? "");
   const flow = createTextFlow(roomLeft(answer));
-  const stream = watch(openStream(options, request, model, partial), { ...options, signal });
+  const stream = watch(openStream(options, request, model, partial), {
+    ...options,
+    signal,
+    ...(request.onText && { takeText: forward }),
+  });
   let hasToolCall = false;
   let outcome: LegOutcome | null = null;
   let isClosed = false;
@@ -82,6 +95,18 @@ export function startLeg(
     const parts = show(answer, model, flow.push(seam.push(text)));
     if (flow.isFull()) outcome = { type: "finish", reason: "length", toolCalls: [] };
     return parts;
+  }
+
+  /** The short way of a text: no promise stands between its packet and its reader. */
+  function forward(text: string): boolean {
+    const isPlain = entry.textLength > 0 && answer.opening === null && roomLeft(answer) > text.length + ROOM_MIN;
+    if (!isPlain || !request.onText) return false;
+    entry.textLength += text.length;
+    for (const shown of flow.push(seam.push(text))) {
+      answer.shown += shown;
+      request.onText(shown);
+    }
+    return true;
   }
 
   function takeEnd(part: StreamPart | null): ChainPart[] {
@@ -150,6 +175,6 @@ function openStream(options: LegOptions, request: LegRequest, model: string, par
   if (!provider) throw new Error(`There is no provider for the model ${model}.`);
   const { options: answerOptions = {} } = request;
   const { messages, outputTokensMax } = fit(request, options.budgetOf(model));
-  return (signal: AbortSignal): AsyncIterable<StreamPart> =>
+  return (signal: AbortSignal): PartStream =>
     provider.stream({ model: name, messages, partial, outputTokensMax, options: answerOptions, signal });
 }

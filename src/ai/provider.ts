@@ -95,8 +95,17 @@ export type ProviderError = {
 
 export type ProviderName = "openai" | "anthropic" | "compatible" | "offline";
 
+/** Takes a part in the tick of its packet; false: it is to come from the iterator. */
+export type TakePart = (part: StreamPart) => boolean;
+
+/** The parts of one answer; most of them may be handed on at once, without a promise for each. */
+export type PartStream = AsyncIterable<StreamPart> & {
+  /** `take` is asked of each part while a reader waits for it, and all before it were read. */
+  forward?(take: TakePart): void;
+};
+
 /** One kind of model server. SDK types and foreign words stop behind this border. */
 export interface Provider {
   readonly name: ProviderName;
-  stream(request: ProviderRequest): AsyncIterable<StreamPart>;
+  stream(request: ProviderRequest): PartStream;
 }

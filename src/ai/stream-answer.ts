@@ -1,7 +1,7 @@
 import { BrokenStreamError, createEventParser, type ServerSentEvent } from "./event-stream.ts";
-import type { IncomingBody } from "./http/client.ts";
-import { readStart, takeBody } from "./http-fetch.ts";
-import type { ProviderError, StreamPart } from "./provider.ts";
+import type { IncomingBody, IncomingResponse } from "./http/client.ts";
+import { readStart } from "./http/read-start.ts";
+import type { PartStream, ProviderError, StreamPart, TakePart } from "./provider.ts";
 import { cleanCause, createProviderError, type HttpFailure, mapHttpFailure } from "./provider-error.ts";
 
 /**
@@ -28,8 +28,8 @@ export type EventMapper = {
 
 export type AnswerSource = {
   signal: AbortSignal;
-  /** Sends the request by the SDK; throws the SDK's errors. */
-  send(): Promise<Response>;
+  /** Sends the request as the SDK would; throws the SDK's errors. Only a good answer comes back. */
+  send(): Promise<IncomingResponse>;
   mapper: EventMapper;
   /** What the SDK's error says, or null when it is none of the SDK's. */
   mapSdkError(error: unknown): HttpFailure | null;
@@ -43,7 +43,7 @@ export type AnswerSource = {
  * up to twice the CPU per event. Written out instead of a generator over a stream: parts go from the packet to whoever
  * waits for them in one step, and each step costs on every token.
  */
-export function streamAnswer(source: AnswerSource): AsyncIterableIterator<StreamPart, undefined, undefined> {
+export function streamAnswer(source: AnswerSource): PartStream & AsyncIterator<StreamPart> {
   return new AnswerStream(source);
 }
 
@@ -64,10 +64,15 @@ class AnswerStream implements AsyncIterableIterator<StreamPart, undefined, undef
   #isFinished = false;
   #grace: Timer | undefined;
   #drainedPackets = 0;
+  #take: TakePart | null = null;
   readonly #onAbort = () => this.#leave();
 
   constructor(source: AnswerSource) {
     this.#source = source;
+  }
+
+  forward(take: TakePart): void {
+    this.#take = take;
   }
 
   [Symbol.asyncIterator](): this {
@@ -156,6 +161,7 @@ class AnswerStream implements AsyncIterableIterator<StreamPart, undefined, undef
   }
 
   #give(part: StreamPart): void {
+    if (this.#waiting && this.#take?.(part)) return;
     const resolve = this.#waiting;
     this.#waiting = null;
     if (resolve) resolve({ done: false, value: part });
@@ -197,13 +203,12 @@ class AnswerStream implements AsyncIterableIterator<StreamPart, undefined, undef
   }
 }
 
-async function openBody(response: Response): Promise<IncomingBody> {
-  const body = takeBody(response);
-  if (!body) throw new BrokenStreamError("an answer without a body");
-  const type = response.headers.get("content-type") ?? "";
+async function openBody({ status, headers, body }: IncomingResponse): Promise<IncomingBody> {
+  if (status === 204) throw new BrokenStreamError("an answer without a body");
+  const type = headers.get("content-type") ?? "";
   if (!/html|json/i.test(type)) return body;
   const start = await (await readStart(body)).text();
-  throw new UnexpectedAnswerError(`HTTP ${response.status} with ${type} instead of an event stream: ${start}`);
+  throw new UnexpectedAnswerError(`HTTP ${status} with ${type} instead of an event stream: ${start}`);
 }
 
 /** A web page or a document where a stream was due: a wrong address or a proxy, which no retry mends. */

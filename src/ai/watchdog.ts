@@ -1,4 +1,4 @@
-import type { StreamPart } from "./provider.ts";
+import type { PartStream, StreamPart } from "./provider.ts";
 import { createProviderError } from "./provider-error.ts";
 
 export type WatchdogOptions = {
@@ -7,6 +7,8 @@ export type WatchdogOptions = {
   firstTokenTimeoutMs: number;
   /** Between two such parts. Time that the consumer takes does not count. */
   idleTimeoutMs: number;
+  /** Takes a text at once while a reader waits in `next`; false: it is to come from there. */
+  takeText?(text: string): boolean;
 };
 
 export type WatchedStream = {
@@ -22,8 +24,8 @@ export type WatchedStream = {
  * token; and no `Promise.race`, which would pile up on a long-lived promise.
  */
 export function watch(
-  open: (signal: AbortSignal) => AsyncIterable<StreamPart>,
-  { signal, firstTokenTimeoutMs, idleTimeoutMs }: WatchdogOptions,
+  open: (signal: AbortSignal) => PartStream,
+  { signal, firstTokenTimeoutMs, idleTimeoutMs, takeText }: WatchdogOptions,
 ): WatchedStream {
   const controller = new AbortController();
   let iterator: AsyncIterator<StreamPart> | null = null;
@@ -62,6 +64,17 @@ export function watch(
     answer = null;
     resolve?.(value);
   };
+  const take = (part: StreamPart) => {
+    if (isOver || part.type !== "text" || !takeText?.(part.text)) return false;
+    hasBegun = true;
+    quietSinceMs = performance.now();
+    return true;
+  };
+  const begin = () => {
+    const stream = open(controller.signal);
+    if (takeText) stream.forward?.(take);
+    return stream[Symbol.asyncIterator]();
+  };
   // One timer for the whole stream, which looks when it is due instead of being set anew for each part.
   const onTimer = () => {
     const limitMs = hasBegun ? idleTimeoutMs : firstTokenTimeoutMs;
@@ -84,7 +97,7 @@ export function watch(
         answer = resolve;
         if (hasBegun) quietSinceMs = performance.now();
         try {
-          iterator ??= open(controller.signal)[Symbol.asyncIterator]();
+          iterator ??= begin();
           iterator.next().then(onNext, fail);
         } catch (error) {
           fail(error);

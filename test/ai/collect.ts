@@ -64,6 +64,11 @@ export async function collect(chain: Chain, request: Partial<ChainRequest> = {})
     model: null,
     messages: [{ role: "user", content: "What is Parley?" }],
     signal: new AbortController().signal,
+    // A text that is handed on at once stands where it would as a part.
+    onText(piece) {
+      parts.push({ type: "text", text: piece });
+      text += piece;
+    },
     ...request,
   })) {
     parts.push(part);

@@ -133,7 +133,7 @@ export function createRunner(deps: RunnerDependencies) {
       const onLost = () => stop(entry, "release");
       const parts = context.hasTools
         ? await toolRuns.open({ generation, live, onLost }, request)
-        : chain.run({ ...request, resume });
+        : chain.run({ ...request, resume, onText: (text) => live.append(text) });
       for await (const part of parts) {
         if (part.type === "text") live.append(part.text);
         else if (part.type === "start") live.attempt = part.attempt;
