@@ -9,8 +9,8 @@ export const GAP_WAIT_MS_MAX = 5_000;
 export type Snapshot = { messageId: string; attempt: number; frame: string };
 
 export type ChannelHooks = {
-  /** Sends a serialised frame to everyone who listens. */
-  send(text: string, type: string): void;
+  /** Sends a serialised frame to everyone who listens; with the event that it says, where that is at hand. */
+  send(text: string, type: string, event?: DurableEvent | EphemeralEvent): void;
   /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
   loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
   /** Every answer that is being written, with a frame of its text so far. */
@@ -125,7 +125,7 @@ export class Channel {
   }
 
   #send(event: DurableEvent | EphemeralEvent): void {
-    this.hooks.send(JSON.stringify(event), event.type);
+    this.hooks.send(JSON.stringify(event), event.type, event);
   }
 
   #push(event: DurableEvent): void {

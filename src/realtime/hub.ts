@@ -9,8 +9,8 @@ export interface Listener {
   readonly userId: string;
   /** Does not make its user present: it listens on behalf of one request, say. */
   readonly isHidden?: boolean;
-  /** Sends a serialised frame to this listener alone. */
-  send(text: string): void;
+  /** Sends a serialised frame to this listener alone; with the event that it says, where that is at hand. */
+  send(text: string, event?: DurableEvent | EphemeralEvent): void;
   /** Native topic subscription; a listener without topics gets every frame by `send`. */
   readonly topics?: { subscribe(topic: string): void; unsubscribe(topic: string): void };
   /** Called when the membership ends, or the conversation: nothing more will come. */
@@ -57,9 +57,9 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     const topic = topicOf(conversationId);
     const direct = new Set<Listener>();
     const channel = new Channel({
-      send(text, type) {
+      send(text, type, event) {
         if (room.listeners > direct.size) server?.publish(topic, text);
-        for (const listener of direct) sendTo(listener, text);
+        for (const listener of direct) sendTo(listener, text, event);
         onPushed(type, room.listeners);
       },
       listSnapshots: () => listSnapshots(conversationId),
@@ -78,9 +78,9 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
   }
 
   /** What goes wrong with one listener must not keep the push from the others, or from whoever makes it. */
-  function sendTo(listener: Listener, text: string): void {
+  function sendTo(listener: Listener, text: string, event?: DurableEvent | EphemeralEvent): void {
     try {
-      listener.send(text);
+      listener.send(text, event);
     } catch (error) {
       log.error({ err: error }, "a listener could not be sent to");
     }

@@ -34,13 +34,16 @@ async function read(models: string[], isPushed: boolean) {
 
 const script = () => standIn.script("steady", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 20 });
 
-test.each(["openai", "anthropic", "compatible"])("%s: texts after the first are handed on at once", async (provider) => {
-  script();
-  const { pushed, parts, text } = await read([`${provider}/steady`], true);
-  expect(text).toBe("one two three four");
-  expect(parts).toEqual(["start", "one ", "finish"]);
-  expect(pushed).toEqual(["two ", "three ", "four"]);
-});
+test.each(["openai", "anthropic", "compatible"])(
+  "%s: texts after the first are handed on at once",
+  async (provider) => {
+    script();
+    const { pushed, parts, text } = await read([`${provider}/steady`], true);
+    expect(text).toBe("one two three four");
+    expect(parts).toEqual(["start", "one ", "finish"]);
+    expect(pushed).toEqual(["two ", "three ", "four"]);
+  },
+);
 
 test("without a taker they all come as parts", async () => {
   script();

@@ -26,19 +26,13 @@ type Outlet = {
   findSnapshot(messageId: string): string | undefined;
 };
 
-const DELTA_START = '{"type":"message.delta",';
-/** As `LiveAnswer` makes them: ids, attempt and offset come before the text. */
-const deltaForm =
-  /^\{"type":"message\.delta","conversation_id":"[\w-]{36}","message_id":"([\w-]{36})","attempt":(\d+),"offset":(\d+),/;
-const DELTA_HEAD_CHARS = 220;
-
 /**
  * Picks one message and its answer out of a conversation's pushes: both `message.created`, the text, the end. What was
  * pushed before the send was answered is kept until then.
  */
 export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet) {
   let sent: RepliedMessage | undefined;
-  const early: string[] = [];
+  const early: { text: string; frame: Frame }[] = [];
   /** The newest durable event that was written. */
   let lastSeq = 0;
   /** Where the text is: deltas below it have been written, as part of a snapshot. */
@@ -56,24 +50,7 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
     return frame.attempt < attempt || (frame.attempt === attempt && (frame.offset ?? 0) < offset);
   }
 
-  /** Most frames are pieces of this very answer: what they say is read off their beginning, and not parsed. */
-  function forwardPiece({ reply }: RepliedMessage, text: string): boolean {
-    const piece = reply && text.startsWith(DELTA_START) ? deltaForm.exec(text.slice(0, DELTA_HEAD_CHARS)) : null;
-    if (!piece || piece[1] !== reply?.id) return false;
-    const pieceAttempt = Number(piece[2]);
-    const pieceOffset = Number(piece[3]);
-    if (pieceAttempt < attempt || (pieceAttempt === attempt && pieceOffset < offset)) return true;
-    attempt = pieceAttempt;
-    // Less than what it brings, but no later piece begins below it.
-    offset = pieceOffset;
-    write(`event: message.delta\ndata: ${text}\n\n`);
-    return true;
-  }
-
-  function forward(result: RepliedMessage, text: string): void {
-    if (forwardPiece(result, text)) return;
-    const { message, reply } = result;
-    const frame = JSON.parse(text) as Frame;
+  function forward({ message, reply }: RepliedMessage, text: string, frame: Frame): void {
     const about = frame.message_id ?? frame.data?.id;
     // The tools that the answer calls are part of how it comes about.
     const isToolOfReply = frame.data?.role === "tool" && reply !== null && frame.data.parent_id === reply.id;
@@ -89,10 +66,10 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   }
 
   return {
-    /** Takes a push. */
-    hear(text: string): void {
-      if (sent) forward(sent, text);
-      else early.push(text);
+    /** Takes a push; `frame` is what its text says. */
+    hear(text: string, frame = JSON.parse(text) as Frame): void {
+      if (sent) forward(sent, text, frame);
+      else early.push({ text, frame });
     },
 
     /**
@@ -106,8 +83,8 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
       writeEvent(createCreated(message));
       if (reply) writeEvent(createCreated(reply));
       const snapshot = reply && isLate ? findSnapshot(reply.id) : undefined;
-      if (snapshot) forward(result, snapshot);
-      for (const text of early.splice(0)) forward(result, text);
+      if (snapshot) forward(result, snapshot, JSON.parse(snapshot) as Frame);
+      for (const { text, frame } of early.splice(0)) forward(result, text, frame);
       if (stored && stored.seq > lastSeq) writeEvent(stored);
       if (reply?.status !== "streaming") end();
     },

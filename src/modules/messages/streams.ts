@@ -60,7 +60,7 @@ export function createStreams({ hub, events, feeds, listSnapshots }: StreamDepen
     ): Promise<Response> {
       const listener: Listener = {
         userId: caller.user.id,
-        send: (text) => stream.write(formatServerSentEvent(JSON.parse(text) as Frame, text)),
+        send: (text, event) => stream.write(formatServerSentEvent(event ?? (JSON.parse(text) as Frame), text)),
         onExpelled: () => stream.end(),
       };
       feeds.requireRoom(caller.user.id);
@@ -139,7 +139,7 @@ export function createStreams({ hub, events, feeds, listSnapshots }: StreamDepen
             return events.start(caller, conversationId, undefined);
           },
           (_position, { missed }) => {
-            for (const event of missed) reply.hear(JSON.stringify(event));
+            for (const event of missed) reply.hear(JSON.stringify(event), event);
             // The message is sent all the same; only nobody listens to its answer.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },

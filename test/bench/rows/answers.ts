@@ -16,7 +16,8 @@ const CONCURRENT = 100;
 /** As many answers begin as end: CONCURRENT of them are being written all the time. */
 const INTERVAL_MS = (PIECES * PIECE_DELAY_MS) / CONCURRENT;
 const STREAMS = 500;
-const CONVERSATIONS = 500;
+/** Conversations that are made at the same time. */
+const MAKING = 20;
 const QUESTION = "What is the answer to the question that everybody asks?";
 
 const P50_ADDED_MS_MAX = 3;
@@ -43,9 +44,11 @@ export async function measureAnswers({ rounds, getPostgres }: Context): Promise<
   });
   const portkey = await startPortkey();
   const account = await register(parley.url);
+  // A new one for each stream: all sides then ask the provider the same single question, and carry no history along.
   const conversations: string[] = [];
-  while (conversations.length < CONVERSATIONS)
-    conversations.push(await createTitledConversation(parley.url, account.token));
+  const make = () => createTitledConversation(parley.url, account.token);
+  while (conversations.length < (rounds + 1) * (STREAMS + CONCURRENT))
+    conversations.push(...(await Promise.all(Array.from({ length: MAKING }, make))));
 
   const chat = JSON.stringify({
     model: MODEL,
