@@ -1,35 +1,48 @@
-import Anthropic, { APIError } from "@anthropic-ai/sdk";
-import { httpFetch, SDK_TIMEOUT_MS } from "./http-fetch.ts";
+import Anthropic, { APIError, type ClientOptions } from "@anthropic-ai/sdk";
 import { createMessagesMapper, mapToMessagesRequest } from "./map-anthropic.ts";
 import type { Provider } from "./provider.ts";
 import type { HttpFailure } from "./provider-error.ts";
+import { createSendBody, SDK_TIMEOUT_MS } from "./sdk-request.ts";
 import { streamAnswer } from "./stream-answer.ts";
 
 const DEFAULT_BASE_URL = "https://api.anthropic.com";
 
 /** Anthropic by its Messages API. */
 export function createAnthropicProvider(options: { apiKey: string; baseUrl?: string | undefined }): Provider {
-  // Given in full, so that the SDK takes nothing from the environment.
-  const client = new Anthropic({
-    apiKey: options.apiKey,
-    baseURL: options.baseUrl ?? DEFAULT_BASE_URL,
-    webhookKey: null,
-    maxRetries: 0,
-    timeout: SDK_TIMEOUT_MS,
-    logLevel: "off",
-    fetch: httpFetch,
-  });
+  const { apiKey, baseUrl = DEFAULT_BASE_URL } = options;
+  const sendBody = createSendBody((fetch) =>
+    createAnthropicClient(apiKey, baseUrl, fetch)
+      .messages.create({ model: "", max_tokens: 1, messages: [], stream: true })
+      .asResponse(),
+  );
   return {
     name: "anthropic",
     stream: (request) =>
       streamAnswer({
         signal: request.signal,
-        send: () => client.messages.create(mapToMessagesRequest(request), { signal: request.signal }).asResponse(),
+        send: () => sendBody(mapToMessagesRequest(request), request.signal),
         mapper: createMessagesMapper(),
         mapSdkError: mapAnthropicError,
-        secrets: [options.apiKey],
+        secrets: [apiKey],
       }),
   };
+}
+
+/** The SDK, with everything given that it would else take from the environment, silent, and without retries. */
+export function createAnthropicClient(
+  apiKey: string,
+  baseURL: string,
+  fetch: NonNullable<ClientOptions["fetch"]>,
+): Anthropic {
+  return new Anthropic({
+    apiKey,
+    baseURL,
+    webhookKey: null,
+    maxRetries: 0,
+    timeout: SDK_TIMEOUT_MS,
+    logLevel: "off",
+    fetch,
+  });
 }
 
 function mapAnthropicError(error: unknown): HttpFailure | null {

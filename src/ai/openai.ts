@@ -1,30 +1,37 @@
-import OpenAI, { APIError } from "openai";
-import { httpFetch, SDK_TIMEOUT_MS } from "./http-fetch.ts";
+import OpenAI, { APIError, type ClientOptions } from "openai";
 import { createResponsesMapper, mapToResponsesRequest } from "./map-responses.ts";
 import type { Provider } from "./provider.ts";
 import type { HttpFailure } from "./provider-error.ts";
+import { createSendBody, SDK_TIMEOUT_MS } from "./sdk-request.ts";
 import { streamAnswer } from "./stream-answer.ts";
 
 const DEFAULT_BASE_URL = "https://api.openai.com/v1";
 
 /** OpenAI by its Responses API. */
 export function createOpenAiProvider(options: { apiKey: string; baseUrl?: string | undefined }): Provider {
-  const client = createOpenAiClient(options.apiKey, options.baseUrl ?? DEFAULT_BASE_URL);
+  const { apiKey, baseUrl = DEFAULT_BASE_URL } = options;
+  const sendBody = createSendBody((fetch) =>
+    createOpenAiClient(apiKey, baseUrl, fetch).responses.create({ input: [], stream: true }).asResponse(),
+  );
   return {
     name: "openai",
     stream: (request) =>
       streamAnswer({
         signal: request.signal,
-        send: () => client.responses.create(mapToResponsesRequest(request), { signal: request.signal }).asResponse(),
+        send: () => sendBody(mapToResponsesRequest(request), request.signal),
         mapper: createResponsesMapper(),
         mapSdkError: mapOpenAiError,
-        secrets: [options.apiKey],
+        secrets: [apiKey],
       }),
   };
 }
 
 /** The SDK, with everything given that it would else take from the environment, silent, and without retries. */
-export function createOpenAiClient(apiKey: string, baseURL: string): OpenAI {
+export function createOpenAiClient(
+  apiKey: string,
+  baseURL: string,
+  fetch: NonNullable<ClientOptions["fetch"]>,
+): OpenAI {
   return new OpenAI({
     apiKey,
     baseURL,
@@ -35,7 +42,7 @@ export function createOpenAiClient(apiKey: string, baseURL: string): OpenAI {
     maxRetries: 0,
     timeout: SDK_TIMEOUT_MS,
     logLevel: "off",
-    fetch: httpFetch,
+    fetch,
   });
 }
 

@@ -3,7 +3,10 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket } from "bun";
-import { IDLE_MS_MAX, type IncomingResponse, sendRequest } from "../../src/ai/http/client.ts";
+import { IDLE_MS_MAX, type IncomingResponse, prepareRequest, sendRequest } from "../../src/ai/http/client.ts";
+
+/** More than Bun's own `fetch` lets run at once. */
+const REQUESTS = 400;
 
 const stops: (() => unknown)[] = [];
 afterAll(async () => {
@@ -11,7 +14,11 @@ afterAll(async () => {
 });
 
 const ask = (url: string | URL, body = "", signal: AbortSignal | null = null) =>
-  sendRequest({ url: new URL(url), method: "POST", headers: new Headers({ "x-own": "yes" }), body, signal });
+  sendRequest(
+    prepareRequest({ url: new URL(url), method: "POST", headers: new Headers({ "x-own": "yes" }) }),
+    body,
+    signal,
+  );
 
 /** The whole body, or what went wrong after how much of it. */
 function readAll({ body }: IncomingResponse): Promise<{ text: string; error: string | null }> {
@@ -79,8 +86,90 @@ test("a request says what it must, and nothing that its body or headers could ad
     "x-own: yes",
   ])
     expect(request).toContain(`\r\n${field}\r\n`);
-  const smuggling = { url: new URL(server.url), headers: new Headers(), body: "", signal: null };
-  await expect(sendRequest({ ...smuggling, method: "GET / HTTP/1.1\r\nX: y\r\n\r\nGET" })).rejects.toThrow("method");
+  const smuggling = { url: new URL(server.url), headers: new Headers(), method: "GET / HTTP/1.1\r\nX: y\r\n\r\nGET" };
+  expect(() => prepareRequest(smuggling)).toThrow("method");
+});
+
+test("a prepared request is sent with one body after the other, and no length of its own", async () => {
+  const seen: [string | null, string][] = [];
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    async fetch(request) {
+      seen.push([request.headers.get("content-length"), await request.text()]);
+      return new Response("ok");
+    },
+  });
+  stops.push(() => server.stop(true));
+  const headers = new Headers({ "content-length": "7" });
+  const prepared = prepareRequest({ url: server.url, method: "POST", headers });
+  for (const body of ["häl", "世界 🚀", ""]) await readAll(await sendRequest(prepared, body, null));
+  expect(seen).toEqual([
+    ["4", "häl"],
+    ["11", "世界 🚀"],
+    ["0", ""],
+  ]);
+});
+
+test(`${REQUESTS} requests run at once`, async () => {
+  let waiting = 0;
+  const everybodyIsHere = Promise.withResolvers<void>();
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    async fetch() {
+      waiting += 1;
+      if (waiting === REQUESTS) everybodyIsHere.resolve();
+      await everybodyIsHere.promise;
+      return new Response("ok");
+    },
+  });
+  stops.push(() => server.stop(true));
+  const answers = await Promise.all(Array.from({ length: REQUESTS }, () => ask(server.url).then(readAll)));
+  expect(answers).toEqual(Array(REQUESTS).fill({ text: "ok", error: null }));
+}, 10_000);
+
+test("redirects are not followed", async () => {
+  const server = serveBytes((socket) => {
+    socket.write("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n");
+  });
+  const response = await ask(server.url);
+  expect([response.status, response.headers.get("location")]).toEqual([302, "/elsewhere"]);
+});
+
+test("aborting before the head has come ends the request at the server", async () => {
+  const begun = Promise.withResolvers<void>();
+  const hungUp = Promise.withResolvers<void>();
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: { data: () => begun.resolve(), close: () => hungUp.resolve() },
+  });
+  stops.push(() => server.stop(true));
+  const url = `http://127.0.0.1:${server.port}/`;
+  const reason = new Error("stopped");
+  await expect(ask(url, "", AbortSignal.abort(reason))).rejects.toBe(reason);
+  const stopping = new AbortController();
+  const asked = ask(url, "", stopping.signal);
+  await begun.promise;
+  stopping.abort(reason);
+  await expect(asked).rejects.toBe(reason);
+  await hungUp.promise;
+});
+
+test("a server that is not there", async () => {
+  await expect(ask("http://127.0.0.1:1/")).rejects.toThrow();
+});
+
+test("a waiting connection that the server has just closed is no failure", async () => {
+  const first = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("first") });
+  const { port, url } = first;
+  expect((await readAll(await ask(url))).text).toBe("first");
+  await Bun.sleep(5);
+  await first.stop(true);
+  const second = Bun.serve({ port: port ?? 0, hostname: "127.0.0.1", fetch: () => new Response("second") });
+  stops.push(() => second.stop(true));
+  expect((await readAll(await ask(url))).text).toBe("second");
 });
 
 test("a large request and a large answer come whole, in both directions", async () => {

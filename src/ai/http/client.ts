@@ -11,12 +11,15 @@ export const IDLE_MS_MAX = 60_000;
 /** Bytes of an answer that may wait for somebody who reads it; then the server has to wait. */
 const UNREAD_BYTES_MAX = 256 * 1024;
 
-export type OutgoingRequest = {
+export type OutgoingRequest = { url: URL; method: string; headers: Headers };
+
+/** What requests to one address have in common, encoded; it holds the key. */
+export type PreparedRequest = {
   url: URL;
-  method: string;
-  headers: Headers;
-  body: string;
-  signal: AbortSignal | null;
+  /** Names the server whose connections serve it. */
+  origin: string;
+  /** The request line and every header field but the length of the body. */
+  head: Uint8Array;
 };
 
 /** An answer whose head has come. Its body is kept until somebody listens, and the server waits when that is much. */
@@ -39,8 +42,7 @@ export type IncomingBody = {
 
 const idle = new Map<string, Connection[]>();
 
-function takeConnection(url: URL): Connection {
-  const { origin } = url;
+function takeConnection({ url, origin }: PreparedRequest): Connection {
   for (let waiting = idle.get(origin)?.pop(); waiting; waiting = idle.get(origin)?.pop()) {
     if (Date.now() - waiting.idleSinceMs <= IDLE_MS_MAX) return waiting;
     waiting.abort(new Error("waited too long"));
@@ -67,22 +69,26 @@ function takeConnection(url: URL): Connection {
  * packet, which cost more than all the rest of an answer. Connections are kept and used again; redirects are not followed.
  * @throws the signal's reason when it aborts before the head has come; Error when there is no answer.
  */
-export function sendRequest(request: OutgoingRequest): Promise<IncomingResponse> {
-  return new Promise((resolve, reject) => exchange(request, encodeRequest(request), resolve, reject));
+export function sendRequest(
+  request: PreparedRequest,
+  body: string,
+  signal: AbortSignal | null,
+): Promise<IncomingResponse> {
+  return new Promise((resolve, reject) => exchange(request, encodeRequest(request, body), signal, resolve, reject));
 }
 
 function exchange(
-  request: OutgoingRequest,
+  request: PreparedRequest,
   bytes: Uint8Array,
+  signal: AbortSignal | null,
   resolve: (response: IncomingResponse) => void,
   reject: (error: unknown) => void,
 ): void {
-  const { signal } = request;
   if (signal?.aborted) {
     reject(signal.reason);
     return;
   }
-  const connection = takeConnection(request.url);
+  const connection = takeConnection(request);
   const body = createBody(connection);
   let hasHead = false;
   const onAbort = () => {
@@ -102,7 +108,7 @@ function exchange(
       signal?.removeEventListener("abort", onAbort);
       if (hasHead) return body.onEnd(error);
       // The server closed a waiting connection at the very moment of its reuse: that is no failure of the model.
-      if (isReused && !connection.hasAnswered) exchange(request, bytes, resolve, reject);
+      if (isReused && !connection.hasAnswered) exchange(request, bytes, signal, resolve, reject);
       else reject(error ?? new Error("the connection broke"));
     },
   });
@@ -149,18 +155,23 @@ function createBody(connection: Connection): IncomingBody & BodyListener {
   };
 }
 
-const encoder = new TextEncoder();
-
-/** `Headers` has checked that no name or value holds a line end. */
-function encodeRequest({ url, method, headers, body }: OutgoingRequest): Uint8Array {
-  const bytes = encoder.encode(body);
+/**
+ * Encodes once what all requests to this address have in common. `Headers` has checked that no name or value holds a line
+ * end.
+ */
+export function prepareRequest({ url, method, headers }: OutgoingRequest): PreparedRequest {
+  if (!/^[A-Z]+$/.test(method)) throw new TypeError(`The method ${method} cannot be sent.`);
   const fields = new Headers(headers);
+  fields.delete("content-length");
   fields.set("host", url.host);
-  fields.set("content-length", String(bytes.byteLength));
   fields.set("accept-encoding", "identity");
   fields.set("connection", "keep-alive");
-  if (!/^[A-Z]+$/.test(method)) throw new TypeError(`The method ${method} cannot be sent.`);
   const lines = [...fields].map(([name, value]) => `${name}: ${value}\r\n`).join("");
-  const head = Buffer.from(`${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines}\r\n`, "latin1");
-  return Buffer.concat([head, bytes]);
+  const head = Buffer.from(`${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines}`, "latin1");
+  return { url, origin: url.origin, head };
+}
+
+function encodeRequest({ head }: PreparedRequest, body: string): Uint8Array {
+  const bytes = Buffer.from(body);
+  return Buffer.concat([head, Buffer.from(`content-length: ${bytes.byteLength}\r\n\r\n`, "latin1"), bytes]);
 }

@@ -1,0 +1,239 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { createAnthropicClient, createAnthropicProvider } from "../../src/ai/anthropic.ts";
+import { createCompatibleProvider } from "../../src/ai/compatible.ts";
+import { mapToMessagesRequest } from "../../src/ai/map-anthropic.ts";
+import { mapToChatRequest } from "../../src/ai/map-chat-completions.ts";
+import { mapToResponsesRequest } from "../../src/ai/map-responses.ts";
+import { createOpenAiClient, createOpenAiProvider } from "../../src/ai/openai.ts";
+import type { Provider, ProviderError, ProviderRequest } from "../../src/ai/provider.ts";
+import { TEST_KEY } from "./collect.ts";
+
+type Seen = { line: string; headers: Record<string, string>; body: string };
+
+const seen: Seen[] = [];
+/** What the server answers; it says nothing of use, because only what is asked and what goes wrong matters here. */
+let answer: () => Response;
+let server: ReturnType<typeof Bun.serve>;
+let hangUps = 0;
+
+const emptyStream = () => new Response("", { headers: { "content-type": "text/event-stream" } });
+
+beforeAll(() => {
+  server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    idleTimeout: 0,
+    async fetch(request) {
+      request.signal.addEventListener("abort", () => {
+        hangUps += 1;
+      });
+      const { pathname, search } = new URL(request.url);
+      const headers = Object.fromEntries(request.headers);
+      seen.push({ line: `${request.method} ${pathname}${search}`, headers, body: await request.text() });
+      return answer();
+    },
+  });
+  answer = emptyStream;
+});
+afterEach(() => {
+  seen.length = 0;
+  answer = emptyStream;
+});
+afterAll(() => server.stop(true));
+
+const createRequest = (content: string): ProviderRequest => ({
+  model: "model",
+  messages: [
+    { role: "system", content: "Be brief." },
+    { role: "user", content },
+  ],
+  partial: null,
+  outputTokensMax: 77,
+  options: { temperature: 0.5 },
+  signal: new AbortController().signal,
+});
+
+type Side = {
+  name: string;
+  create(baseUrl: string): Provider;
+  /** The same request by the SDK alone, over the runtime's `fetch`. */
+  askBySdk(baseUrl: string, request: ProviderRequest): Promise<Response>;
+};
+
+const createCompatible = (apiKey: string | undefined): Omit<Side, "name"> => ({
+  create: (baseUrl) => createCompatibleProvider({ apiKey, baseUrl }),
+  askBySdk: (baseUrl, request) =>
+    createOpenAiClient(apiKey ?? "none", baseUrl, fetch)
+      .chat.completions.create(
+        mapToChatRequest(request),
+        apiKey === undefined ? { headers: { Authorization: null } } : {},
+      )
+      .asResponse(),
+});
+
+const sides: Side[] = [
+  {
+    name: "openai",
+    create: (baseUrl) => createOpenAiProvider({ apiKey: TEST_KEY, baseUrl }),
+    askBySdk: (baseUrl, request) =>
+      createOpenAiClient(TEST_KEY, baseUrl, fetch).responses.create(mapToResponsesRequest(request)).asResponse(),
+  },
+  {
+    name: "anthropic",
+    create: (baseUrl) => createAnthropicProvider({ apiKey: TEST_KEY, baseUrl }),
+    askBySdk: (baseUrl, request) =>
+      createAnthropicClient(TEST_KEY, baseUrl, fetch).messages.create(mapToMessagesRequest(request)).asResponse(),
+  },
+  { name: "compatible with a key", ...createCompatible(TEST_KEY) },
+  { name: "compatible without a key", ...createCompatible(undefined) },
+];
+
+/** Asks, and gives the failure that the answer ends with: an empty stream is one. */
+async function ask(provider: Provider, request: ProviderRequest): Promise<ProviderError> {
+  for await (const part of provider.stream(request)) if (part.type === "error") return part.error;
+  throw new Error("no failure");
+}
+
+/** These two are the transport's, and not the SDK's. */
+function withoutTransport({ headers, ...rest }: Seen): Seen {
+  const { "accept-encoding": _coding, connection: _connection, ...others } = headers;
+  return { ...rest, headers: others };
+}
+
+describe.each(sides)("$name", ({ name, create, askBySdk }) => {
+  // A query in the address is part of what the SDK makes of it.
+  test.each(["/v1", "/gateway/v1?region=north"])("asks at %s as its SDK would, every time anew", async (path) => {
+    const baseUrl = new URL(path, server.url).href;
+    const provider = create(baseUrl);
+    for (const content of ["What is Parley?", "Grüße, 世界 🚀", "a lone \ud83d surrogate"]) {
+      const request = createRequest(content);
+      await ask(provider, request);
+      await askBySdk(baseUrl, request);
+      const [ours, sdks] = seen.splice(0);
+      if (!ours || !sdks) throw new Error("two requests were due");
+      expect(withoutTransport(ours)).toEqual(withoutTransport(sdks));
+      expect(ours.headers).toMatchObject({ "accept-encoding": "identity", connection: "keep-alive" });
+      expect(ours.headers["content-length"]).toBe(String(Buffer.byteLength(ours.body)));
+      expect(JSON.stringify(ours.headers).includes(TEST_KEY)).toBe(name !== "compatible without a key");
+      expect(Object.keys(ours.headers).includes("authorization")).toBe(
+        Object.keys(sdks.headers).includes("authorization"),
+      );
+    }
+  });
+
+  test("requests at once are prepared once, and each has its own body", async () => {
+    const provider = create(server.url.href);
+    const contents = Array.from({ length: 20 }, (_, index) => `Question ${"ä".repeat(index)}.`);
+    await Promise.all(contents.map((content) => ask(provider, createRequest(content))));
+    for (const content of contents) expect(seen.filter(({ body }) => body.includes(content)).length).toBe(1);
+  });
+
+  const failures: [name: string, response: () => Response, expected: Partial<ProviderError>][] = [
+    [
+      "429 with Retry-After",
+      () => Response.json({ error: { message: "slow down" } }, { status: 429, headers: { "retry-after": "7" } }),
+      { code: "provider_rate_limited", retryable: true, retryAfterMs: 7_000 },
+    ],
+    [
+      "429 with retry-after-ms, and x-should-retry",
+      () => new Response("", { status: 429, headers: { "retry-after-ms": "250", "x-should-retry": "true" } }),
+      { code: "provider_rate_limited", retryable: true, retryAfterMs: 250 },
+    ],
+    [
+      "an empty account",
+      () => Response.json({ error: { message: "no money", code: "insufficient_quota" } }, { status: 429 }),
+      { code: "provider_rate_limited", retryable: false },
+    ],
+    [
+      "401 that quotes the key",
+      () => Response.json({ error: { message: `Wrong key ${TEST_KEY}` } }, { status: 401 }),
+      { code: "provider_unauthorized", retryable: false },
+    ],
+    [
+      "400",
+      () => Response.json({ type: "error", error: { type: "invalid", message: "Grüße" } }, { status: 400 }),
+      { code: "provider_refused", retryable: false },
+    ],
+    [
+      "a page of HTML",
+      () => new Response("<h1>upstream down</h1>", { status: 502, headers: { "content-type": "text/html" } }),
+      { code: "provider_unavailable", retryable: true },
+    ],
+    ["JSON that is no object", () => Response.json("down", { status: 503 }), { code: "provider_unavailable" }],
+    ["no body", () => new Response(null, { status: 500 }), { code: "provider_unavailable" }],
+    ["304", () => new Response(null, { status: 304 }), { code: "provider_refused" }],
+    ["a code of its own", () => new Response("odd", { status: 529 }), { code: "provider_unavailable" }],
+  ];
+  test.each(failures)("%s is the SDK's error", async (failure, response, expected) => {
+    answer = response;
+    const baseUrl = server.url.href;
+    const error = await ask(create(baseUrl), createRequest("What is Parley?"));
+    expect(error).toMatchObject(expected);
+    expect(JSON.stringify(error)).not.toContain(TEST_KEY);
+    const thrown = await askBySdk(baseUrl, createRequest("What is Parley?")).catch((reason: Error) => reason);
+    if (!(thrown instanceof Error) || !("status" in thrown)) throw new Error("the SDK took it for an answer");
+    const cause = `HTTP ${thrown.status}: ${thrown.message}`.replaceAll(TEST_KEY, "[key]");
+    // The `openai` SDK names a code beside its message.
+    const code = failure === "an empty account" && name !== "anthropic" ? " [insufficient_quota]" : "";
+    expect(error.cause).toBe(`${cause}${code}`);
+    expect(seen.length).toBe(2);
+  });
+
+  test("a redirect is not followed", async () => {
+    answer = () => Response.redirect("/elsewhere", 302);
+    const error = await ask(create(server.url.href), createRequest("What is Parley?"));
+    expect(error).toMatchObject({ code: "provider_refused", cause: "HTTP 302: 302 status code (no body)" });
+    expect(seen.length).toBe(1);
+  });
+
+  test("a good answer without a body", async () => {
+    answer = () => new Response(null, { status: 204 });
+    const error = await ask(create(server.url.href), createRequest("What is Parley?"));
+    expect(error.code).toBe("provider_unavailable");
+    expect(error.cause).toContain("without a body");
+  });
+
+  test("an endless error is cut", async () => {
+    let pulled = 0;
+    const chunk = new Uint8Array(65_536).fill(120);
+    const pull = (controller: ReadableStreamDefaultController) => {
+      pulled += chunk.byteLength;
+      controller.enqueue(chunk);
+    };
+    answer = () => new Response(new ReadableStream({ pull }), { status: 500 });
+    const error = await ask(create(server.url.href), createRequest("What is Parley?"));
+    expect(error.code).toBe("provider_unavailable");
+    expect(error.cause).toStartWith("HTTP 500: 500 xxx");
+    expect(pulled).toBeLessThan(20_000_000);
+  });
+
+  test("a server that is not there is the SDK's connection error, with its cause and without the key", async () => {
+    const error = await ask(create("http://127.0.0.1:1/v1"), createRequest("What is Parley?"));
+    expect(error).toMatchObject({ code: "provider_unavailable", retryable: true, retryAfterMs: null });
+    expect(error.cause).toMatch(/^Connection error\. \(.+\)$/);
+    expect(error.cause).not.toContain(TEST_KEY);
+  });
+
+  test("an address that is none fails every time, and says so", async () => {
+    const provider = create("nonsense");
+    for (let n = 0; n < 2; n += 1)
+      expect((await ask(provider, createRequest("What is Parley?"))).code).toBe("provider_unavailable");
+  });
+
+  test("stopping before the head has come ends the request at the server, and the stream without a part", async () => {
+    hangUps = 0;
+    const begun = Promise.withResolvers<void>();
+    answer = () => {
+      begun.resolve();
+      return new Response(new ReadableStream({ pull: () => new Promise(() => {}) }));
+    };
+    const stopping = new AbortController();
+    const request = { ...createRequest("What is Parley?"), signal: stopping.signal };
+    const parts = Array.fromAsync(create(server.url.href).stream(request));
+    await begun.promise;
+    stopping.abort();
+    expect(await parts).toEqual([]);
+    for (let n = 0; n < 100 && hangUps === 0; n += 1) await Bun.sleep(10);
+    expect(hangUps).toBe(1);
+  });
+});
