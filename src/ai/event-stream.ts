@@ -9,6 +9,7 @@ export type ServerSentEvent = { event: string | null; data: string };
 /** The body is no event stream that can be followed; the text is for the log. */
 export class BrokenStreamError extends Error {}
 
+const streaming = { stream: true };
 const lineEnd = /\r\n|\n|\r/;
 
 /**
@@ -57,10 +58,19 @@ export function createEventParser() {
     return events;
   }
 
+  /** What nearly every packet of a model is: one event of one line, whole. @returns its data, null for any other text. */
+  function findPlainData(text: string): string | null {
+    if (pending.length > 0 || data.length > 0 || event !== null || endedWithCarriageReturn) return null;
+    if (!text.startsWith("data: ") || text.indexOf("\n") !== text.length - 2 || !text.endsWith("\n\n")) return null;
+    return text.includes("\r") ? null : text.slice(6, -2);
+  }
+
   return {
     /** The events that this packet completes. @throws BrokenStreamError when EVENT_BYTES_MAX bytes brought none. */
     push(packet: Uint8Array): ServerSentEvent[] {
-      const events = takeText(decoder.decode(packet, { stream: true }));
+      const text = decoder.decode(packet, streaming);
+      const plain = findPlainData(text);
+      const events = plain === null ? takeText(text) : [{ event: null, data: plain }];
       barrenBytes = events.length > 0 ? 0 : barrenBytes + packet.byteLength;
       if (barrenBytes > EVENT_BYTES_MAX) throw new BrokenStreamError(`${EVENT_BYTES_MAX} bytes without an event`);
       return events;

@@ -148,7 +148,7 @@ export function createResponseParser(receiver: ResponseReceiver) {
   return {
     /** @throws MalformedResponseError; the connection is of no more use then. */
     push(packet: Uint8Array): void {
-      const fresh = Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
+      const fresh = Buffer.isBuffer(packet) ? packet : Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
       const bytes = pending ? Buffer.concat([pending, fresh]) : fresh;
       pending = null;
       let at = 0;
