@@ -2,8 +2,8 @@ import type { EphemeralEvent } from "../../realtime/frames.ts";
 
 /** Deltas of this time go together: readers see no difference, and a fast model costs a tenth of the pushes. */
 export const COALESCE_MS = 25;
-/** An instance that is busy writes less often, up to this: 20 times a second still reads as a flow. */
-export const COALESCE_MS_MAX = 50;
+/** An instance that is busy writes less often, up to this: 15 times a second still reads as a flow. */
+export const COALESCE_MS_MAX = 66;
 /** Answers that an instance writes at the same time before it counts as busy. */
 const BUSY_ANSWERS = 40;
 

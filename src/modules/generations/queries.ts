@@ -95,12 +95,12 @@ export async function storeCheckpoints(
   sql: Sql,
   checkpoints: (Holding & { attempt: number; text: string })[],
 ): Promise<void> {
+  // One text for all of them: an array for each column costs the driver much more.
   await sql`
     with locked as materialized (${lockInOrder(sql, checkpoints)}),
     held as (
-      select * from unnest(${checkpoints.map(({ id }) => id)}::uuid[], ${checkpoints.map(({ fence }) => fence)}::int[],
-        ${checkpoints.map(({ attempt }) => attempt)}::int[], ${checkpoints.map(({ text }) => text)}::text[])
-        as c (id, fence, attempt, text)
+      select * from json_to_recordset(${JSON.stringify(checkpoints)}::text::json)
+        as c (id uuid, fence int, attempt int, text text)
     ), mine as (
       update generations g set attempt = held.attempt from held, locked
       where locked.id = held.id and g.id = held.id and g.fence = held.fence and g.status = 'running' returning g.message_id, held.text
