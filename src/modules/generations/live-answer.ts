@@ -1,4 +1,5 @@
 import type { EphemeralEvent } from "../../realtime/frames.ts";
+import type { Beat } from "./beat.ts";
 
 /** Deltas of this time go together: readers see no difference, and a fast model costs a tenth of the pushes. */
 export const COALESCE_MS = 25;
@@ -23,8 +24,8 @@ export type LiveAnswerOptions = {
   /** What an earlier run has written. */
   text: string;
   publish(event: EphemeralEvent): void;
-  /** How long pieces wait for each other now. */
-  coalesceMs(): number;
+  /** In which pieces that follow each other soon are pushed together. */
+  beat: Beat;
 };
 
 /**
@@ -40,12 +41,12 @@ export class LiveAnswer {
   /** Length of the text that is in the database. */
   storedLength: number;
   #pending = "";
-  #timer: Timer | undefined;
+  #isWaiting = false;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
   readonly #publish: (event: EphemeralEvent) => void;
-  readonly #coalesceMs: () => number;
+  readonly #beat: Beat;
 
-  constructor({ conversationId, messageId, seq, attempt, text, publish, coalesceMs }: LiveAnswerOptions) {
+  constructor({ conversationId, messageId, seq, attempt, text, publish, beat }: LiveAnswerOptions) {
     this.conversationId = conversationId;
     this.messageId = messageId;
     this.seq = seq;
@@ -53,21 +54,21 @@ export class LiveAnswer {
     this.text = text;
     this.storedLength = text.length;
     this.#publish = publish;
-    this.#coalesceMs = coalesceMs;
+    this.#beat = beat;
   }
 
   append(text: string): void {
     this.#pending += text;
-    if (this.#timer) return;
-    const waitMs = this.#coalesceMs() - (performance.now() - this.#flushedAtMs);
-    if (waitMs <= 0) this.flush();
-    else this.#timer = setTimeout(() => this.flush(), waitMs);
+    if (this.#isWaiting) return;
+    this.#isWaiting = performance.now() - this.#flushedAtMs < this.#beat.ms();
+    if (this.#isWaiting) this.#beat.wait(this);
+    else this.flush();
   }
 
   /** Pushes what has come in since the last push. */
   flush(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    if (this.#isWaiting) this.#beat.forget(this);
+    this.#isWaiting = false;
     if (this.#pending === "") return;
     const text = this.#pending;
     this.#pending = "";

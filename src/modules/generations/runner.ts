@@ -6,6 +6,7 @@ import type { Metrics } from "../../lib/metrics.ts";
 import type { Hub } from "../../realtime/hub.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { ToolService } from "../tools/service.ts";
+import { createBeat } from "./beat.ts";
 import type { Context, Contexts } from "./context.ts";
 import type { FoundContext } from "./context-queries.ts";
 import { createFinisher } from "./finisher.ts";
@@ -54,6 +55,7 @@ export function createRunner(deps: RunnerDependencies) {
   const toolRuns = createToolRuns(deps);
   const finisher = createFinisher({ database });
   const running = new Map<string, Running>();
+  const beat = createBeat(() => findCoalesceMs(running.size));
   const byMessage = new Map<string, Running>();
   const byConversation = new Map<string, Set<Running>>();
 
@@ -90,7 +92,7 @@ export function createRunner(deps: RunnerDependencies) {
       attempt: generation.attempt,
       text: generation.content,
       publish: hub.publishEphemeral,
-      coalesceMs: () => findCoalesceMs(running.size),
+      beat,
     });
     const abort = new AbortController();
     const entry: Running = { generation, live, context: null, abort, stop: null, done: Promise.resolve() };
