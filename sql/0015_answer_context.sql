@@ -1,6 +1,7 @@
 -- What an answer is made from, in one look: with the commit of the question where it can be, else apart from it.
 
--- The messages of a conversation, with what is needed to follow a branch.
+-- The messages of a conversation, with what is needed to follow a branch. (To change the type of a column that it shows, drop
+-- it first and make it again.)
 create view path_messages as
 select x.conversation_id, x.id, x.seq, x.role, u.display_name as author_name, x.content, x.parent_id, p.seq as parent_seq,
   case when x.role = 'assistant' and x.seq > p.seq + 1 then (
@@ -51,11 +52,20 @@ end
 $$;
 
 -- The same for the answer to a message that was just sent, asked by its author. It also sees one of its own statement.
-create function message_context(p_message uuid, p_rows integer, p_summaries integer) returns json
+-- Null when the newest messages have more than p_bytes of text: it holds a commit that others wait for.
+create function message_context(p_message uuid, p_rows integer, p_summaries integer, p_bytes integer) returns json
 language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 begin
   return (
-    select answer_context(m.conversation_id, m.author_id, m.id, p_rows, p_summaries) from messages m where m.id = p_message);
+    select answer_context(m.conversation_id, m.author_id, m.id, p_rows, p_summaries)
+    from messages m
+    where m.id = p_message and p_bytes >= (
+      select coalesce(sum(octet_length(newest.content)), 0) from (
+        select x.content from messages x where x.conversation_id = m.conversation_id and x.seq <= m.seq
+        order by x.seq desc limit p_rows
+      ) newest));
 end
 $$;

@@ -26,7 +26,7 @@ export function createOpenAiProvider(options: { apiKey: string; baseUrl?: string
   };
 }
 
-/** The SDK, with everything given that it would else take from the environment, silent, and without retries. */
+/** The SDK, silent and without retries; from the environment it takes nothing but `OPENAI_CUSTOM_HEADERS`. */
 export function createOpenAiClient(
   apiKey: string,
   baseURL: string,

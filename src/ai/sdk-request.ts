@@ -20,7 +20,10 @@ export type SendBody = (body: object, signal: AbortSignal) => Promise<IncomingRe
 export function createSendBody(call: SdkCall): SendBody {
   let prepared: Promise<PreparedRequest> | undefined;
   return async (body, signal) => {
-    prepared ??= recordRequest(call);
+    prepared ??= recordRequest(call).catch((error) => {
+      prepared = undefined;
+      throw error;
+    });
     const request = await prepared;
     let replay: SdkFetch;
     try {

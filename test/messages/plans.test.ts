@@ -97,6 +97,13 @@ const sendItem = (): messages.SendItem => ({
 });
 const none = { beforeSeq: undefined, afterSeq: undefined };
 
+const CONTEXT_ROWS = 100;
+const leaseWithContext = {
+  owner: createId(),
+  leaseMs: 1_000,
+  context: { rows: CONTEXT_ROWS, summaries: 50, seqMax: 2 ** 31 - 1, bytesMax: 2 ** 31 - 1 },
+};
+
 describe("among a hundred thousand messages", () => {
   /** Rows that a query may touch in a table at most. */
   const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
@@ -118,6 +125,11 @@ describe("among a hundred thousand messages", () => {
           lease: null,
         }),
       50 * 12,
+    ],
+    [
+      "a send, with the context of its answer",
+      (sql) => messages.sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: leaseWithContext }),
+      12 + 6 * CONTEXT_ROWS,
     ],
     ["one conversation, with what is unread", (sql) => conversations.findConversation(sql, big, user), 1_002],
     ["a page of conversations", (sql) => conversations.listConversations(sql, user, null, PAGE), 1_100 + PAGE * SMALL],

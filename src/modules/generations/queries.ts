@@ -95,7 +95,8 @@ export async function storeCheckpoints(
   sql: Sql,
   checkpoints: (Holding & { attempt: number; text: string })[],
 ): Promise<void> {
-  // One text for all of them: an array for each column costs the driver much more.
+  // One text for all of them: an array for each column costs the driver much more. It is JSON that Postgres can read,
+  // since no text of an answer holds NUL or half a character (src/ai/text-flow.ts).
   await sql`
     with locked as materialized (${lockInOrder(sql, checkpoints)}),
     held as (

@@ -19,7 +19,7 @@ export const RUNNING_MAX = 500;
  * Others read theirs apart, so that no send waits for the long history of another.
  */
 const CONTEXT_BATCH_MAX = 8;
-const contextLimits = { rows: PATH_ROWS, summaries: SUMMARIES_MAX, seqMax: 40 };
+const contextLimits = { rows: PATH_ROWS, summaries: SUMMARIES_MAX, seqMax: 40, bytesMax: 256 * 1024 };
 /** How long a cancel waits for the end to be stored, so that its answer already shows it. */
 const CANCEL_WAIT_MS = 2_000;
 

@@ -30,7 +30,7 @@ type Finish = Extract<ChainPart, { type: "finish" }>;
  */
 export async function* runWithTools(
   { chain, tools, onResult }: Dependencies,
-  request: Omit<ChainRequest, "options">,
+  request: Omit<ChainRequest, "options" | "onText">,
   progress: ToolProgress | null,
 ): AsyncGenerator<ChainPart, void, undefined> {
   const { signal } = request;

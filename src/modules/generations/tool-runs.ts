@@ -60,7 +60,7 @@ export function createToolRuns({ database, hub, chain, tools, metrics }: Depende
      */
     async open(
       answering: Answering,
-      request: Omit<ChainRequest, "options" | "resume">,
+      request: Omit<ChainRequest, "options" | "resume" | "onText">,
     ): Promise<AsyncGenerator<ChainPart, void, undefined>> {
       const { generation, live } = answering;
       const { attempt, message_id: messageId } = generation;

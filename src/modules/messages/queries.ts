@@ -72,8 +72,8 @@ export type Lease = {
   context: ContextLimits | null;
 };
 
-/** A context is left out where the answer's number is above `seqMax`. */
-export type ContextLimits = { rows: number; summaries: number; seqMax: number };
+/** A context is left out where the answer's number is above `seqMax`, or its messages have more bytes. */
+export type ContextLimits = { rows: number; summaries: number; seqMax: number; bytesMax: number };
 
 export type SendRules = {
   defaultModel: string;
@@ -83,7 +83,7 @@ export type SendRules = {
   lease: Lease | null;
 };
 
-/** Writes a batch of sends in one transaction (sql/0010, 0015); one outcome per item, in order. */
+/** Writes a batch of sends in one transaction (sql/0010, 0014, 0015); one outcome per item, in order. */
 export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
   const { defaultModel, budget, lease } = rules;
   // One text for the whole batch: an array for each column costs the driver much more. Nulls are left out.
@@ -102,10 +102,10 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
     api_key: item.keyId ?? undefined,
   }));
   const conversations = [...new Set(items.map((item) => item.conversationId))];
-  const { seqMax, rows, summaries } = lease?.context ?? { seqMax: 0, rows: 0, summaries: 0 };
+  const { seqMax, rows, summaries, bytesMax } = lease?.context ?? { seqMax: 0, rows: 0, summaries: 0, bytesMax: 0 };
   return sql<SendOutcome[]>`
     select outcome, message_id, seq, answer_seq, answer_model, at, exceeded,
-      case when answer_seq <= ${seqMax} then message_context(message_id, ${rows}, ${summaries}) end as context
+      case when answer_seq <= ${seqMax} then message_context(message_id, ${rows}, ${summaries}, ${bytesMax}) end as context
     from send_messages(${JSON.stringify(input)}::text::json, ${conversations}::uuid[], ${defaultModel},
       ${budget && sql.json(budget)}, ${lease?.owner ?? null}, ${lease?.leaseMs ?? null})
     order by n`;
