@@ -28,7 +28,7 @@ export function createAnthropicProvider(options: { apiKey: string; baseUrl?: str
   };
 }
 
-/** The SDK, with everything given that it would else take from the environment, silent, and without retries. */
+/** The SDK, silent and without retries; from the environment it takes nothing but `ANTHROPIC_CUSTOM_HEADERS`. */
 export function createAnthropicClient(
   apiKey: string,
   baseURL: string,
