@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
-import { type SendItem, sendMessages } from "../../src/modules/messages/queries.ts";
+import { type SendItem, sendMessages } from "../../src/modules/messages/send-queries.ts";
 import type { Account } from "../support/app.ts";
+import { createSendItem } from "../support/send-item.ts";
 import { type Asking, startAsking } from "./start-asking.ts";
 
 let asking: Asking;
@@ -16,20 +17,8 @@ beforeAll(async () => {
 afterAll(() => asking.stop());
 
 const limits = { rows: 100, summaries: 50, seqMax: 40, bytesMax: 1_000 };
-const item = (conversationId: string, account: Account, content: string): SendItem => ({
-  id: createId(),
-  conversationId,
-  authorId: account.user.id,
-  clientMessageId: null,
-  content,
-  parentId: null,
-  reply: true,
-  isMentioned: false,
-  model: null,
-  answerId: createId(),
-  generationId: createId(),
-  keyId: null,
-});
+const item = (conversationId: string, account: Account, content: string) =>
+  createSendItem(conversationId, account.user.id, content);
 
 type Found = { newest: { id: string; content: string }[]; user_id: string };
 

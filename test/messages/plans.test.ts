@@ -3,7 +3,9 @@ import { type Database, type Sql, withTransaction } from "../../src/db/client.ts
 import { createId } from "../../src/lib/id.ts";
 import * as conversations from "../../src/modules/conversations/queries.ts";
 import * as messages from "../../src/modules/messages/queries.ts";
+import { sendMessages } from "../../src/modules/messages/send-queries.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { createSendItem } from "../support/send-item.ts";
 
 const USERS = 2_000;
 const CONVERSATIONS = 20_000;
@@ -81,20 +83,7 @@ async function measure(work: (sql: Sql) => Promise<unknown>, mode: string): Prom
 }
 
 const PAGE = 51;
-const sendItem = (): messages.SendItem => ({
-  id: createId(),
-  conversationId: big,
-  authorId: user,
-  clientMessageId: createId(),
-  content: "x",
-  parentId: message,
-  reply: true,
-  isMentioned: false,
-  model: null,
-  answerId: createId(),
-  generationId: createId(),
-  keyId: null,
-});
+const sendItem = () => createSendItem(big, user, "x", { parentId: message, clientMessageId: createId() });
 const none = { beforeSeq: undefined, afterSeq: undefined };
 
 const CONTEXT_ROWS = 100;
@@ -115,11 +104,11 @@ describe("among a hundred thousand messages", () => {
     ["one message", (sql) => messages.findMessage(sql, message, user), 10],
     ["an answer to it", (sql) => messages.findAnswer(sql, message), 10],
     ["a change of it", (sql) => messages.lockMessage(sql, message, user), 10],
-    ["a send", (sql) => messages.sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: null }), 12],
+    ["a send", (sql) => sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: null }), 12],
     [
       "fifty sends",
       (sql) =>
-        messages.sendMessages(sql, Array.from({ length: 50 }, sendItem), {
+        sendMessages(sql, Array.from({ length: 50 }, sendItem), {
           defaultModel: "m",
           budget: null,
           lease: null,
@@ -128,7 +117,7 @@ describe("among a hundred thousand messages", () => {
     ],
     [
       "a send, with the context of its answer",
-      (sql) => messages.sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: leaseWithContext }),
+      (sql) => sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: leaseWithContext }),
       12 + 6 * CONTEXT_ROWS,
     ],
     ["one conversation, with what is unread", (sql) => conversations.findConversation(sql, big, user), 1_002],

@@ -8,7 +8,7 @@ import type { BudgetService } from "../budgets/service.ts";
 import { createEvent } from "../conversations/service.ts";
 import { createGroupCommit } from "./group-commit.ts";
 import type { Message, SendMessage, SentMessage } from "./model.ts";
-import { type Lease, type SendItem, type SendOutcome, sendMessages } from "./queries.ts";
+import { type Lease, type SendItem, type SendOutcome, sendMessages } from "./send-queries.ts";
 
 /** An answer that a model has to write. */
 export type NewAnswer = {

@@ -9,6 +9,7 @@ import type { BudgetService } from "../budgets/service.ts";
 import { appendEvent, createEvent } from "../conversations/service.ts";
 import type { Feedback, GiveFeedback, Message, SendMessage, SentMessage } from "./model.ts";
 import * as queries from "./queries.ts";
+import type { Lease } from "./send-queries.ts";
 import { createSender, type NewAnswer } from "./sender.ts";
 
 export { createEventLog, type EventLog, RECOVERY_EVENTS_MAX, type StartPosition } from "./events.ts";
@@ -26,7 +27,7 @@ type Dependencies = {
   budgets: BudgetService;
   limits: Pick<Limits, "storeAnswered" | "checkAnswered" | "countAnswer">;
   /** The right to write up to so many answers on this instance; null when there is no room for them. */
-  takeLease(answers: number): queries.Lease | null;
+  takeLease(answers: number): Lease | null;
   hasModel(model: string): boolean;
   /** Whether answers may begin here; not while this instance shuts down. */
   canAnswer(): boolean;

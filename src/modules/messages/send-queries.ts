@@ -1,0 +1,79 @@
+import type { Sql } from "../../db/client.ts";
+import type { BudgetRules, Period } from "../budgets/service.ts";
+
+/** One item of a group commit. */
+export type SendItem = {
+  id: string;
+  conversationId: string;
+  authorId: string;
+  clientMessageId: string | null;
+  content: string;
+  parentId: string | null;
+  reply: boolean | null;
+  isMentioned: boolean;
+  model: string | null;
+  answerId: string;
+  generationId: string;
+  /** The API key that it is sent with, whose budget counts then. */
+  keyId: string | null;
+};
+
+export type SendOutcome = {
+  outcome: "created" | "duplicate" | "not_found" | "forbidden" | "no_parent" | "budget_exceeded";
+  message_id: string | null;
+  seq: number | null;
+  answer_seq: number | null;
+  answer_model: string | null;
+  at: Date;
+  /** The period whose budget does not suffice. */
+  exceeded: Period | null;
+  /** What the answer is made from, for whoever writes it; null when it is to be read apart. */
+  context: unknown;
+};
+
+/** The right to write the answers of a batch, for the instance that sends it. */
+export type Lease = {
+  owner: string;
+  leaseMs: number;
+  /** What of the answers' contexts is read with the commit; null: nothing. See answer_context (sql/0015). */
+  context: ContextLimits | null;
+};
+
+/** A context is left out where the answer's number is above `seqMax`, or its messages have more bytes. */
+export type ContextLimits = { rows: number; summaries: number; seqMax: number; bytesMax: number };
+
+export type SendRules = {
+  defaultModel: string;
+  /** Null: nothing is limited. */
+  budget: BudgetRules | null;
+  /** Null: the answers wait for whoever claims them. */
+  lease: Lease | null;
+};
+
+/** Writes a batch of sends in one transaction (sql/0010, 0014, 0015); one outcome per item, in order. */
+export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
+  const { defaultModel, budget, lease } = rules;
+  // One text for the whole batch: an array for each column costs the driver much more. Nulls are left out.
+  const input = items.map((item) => ({
+    id: item.id,
+    conversation: item.conversationId,
+    author: item.authorId,
+    client_id: item.clientMessageId ?? undefined,
+    content: item.content,
+    parent: item.parentId ?? undefined,
+    reply: item.reply ?? undefined,
+    mentioned: item.isMentioned,
+    model: item.model ?? undefined,
+    answer_id: item.answerId,
+    generation_id: item.generationId,
+    api_key: item.keyId ?? undefined,
+  }));
+  const conversations = [...new Set(items.map((item) => item.conversationId))];
+  const { seqMax, rows, summaries, bytesMax } = lease?.context ?? { seqMax: 0, rows: 0, summaries: 0, bytesMax: 0 };
+  return sql<SendOutcome[]>`
+    select outcome, message_id, seq, answer_seq, answer_model, at, exceeded,
+      case when answer_seq <= ${seqMax} then message_context(message_id, ${rows}, ${summaries}, ${bytesMax}) end as context
+    from send_messages(${JSON.stringify(input)}::text::json, ${conversations}::uuid[], ${defaultModel},
+      ${budget && sql.json(budget)}, ${lease?.owner ?? null}, ${lease?.leaseMs ?? null})
+    order by n`;
+}
