@@ -12,18 +12,23 @@ export type StoredEvent = { seq: number; type: string; about: string | null };
  * @throws when its numbers have a gap or a repeat, or when one client id has two messages.
  */
 export async function readLog({ database }: TestApp, conversationId: string): Promise<StoredEvent[]> {
-  const log = await database<StoredEvent[]>`
-    select seq, 'message.created' as type, id as about from messages where conversation_id = ${conversationId}
-    union all
-    select seq, type, message_id as about from events where conversation_id = ${conversationId} order by seq`;
-  const [row] = await database<{ last_seq: number }[]>`
-    select last_seq from conversations where id = ${conversationId}`;
+  // One statement, so one snapshot: answers and titles may still be stored while this reads.
+  const [row] = await database<{ last_seq: number; log: StoredEvent[] }[]>`
+    select c.last_seq, coalesce((
+      select json_agg(e order by e.seq) from (
+        select seq, 'message.created' as type, id as about from messages where conversation_id = c.id
+        union all
+        select seq, type, message_id as about from events where conversation_id = c.id
+      ) e
+    ), '[]') as log
+    from conversations c where c.id = ${conversationId}`;
+  const log = row?.log ?? [];
   expect(log.map(({ seq }) => seq)).toEqual(upTo(row?.last_seq ?? -1));
   const twins = await database`
     select author_id, client_message_id from messages
     where conversation_id = ${conversationId} and client_message_id is not null group by 1, 2 having count(*) > 1`;
   expect([...twins]).toEqual([]);
-  return [...log];
+  return log;
 }
 
 /** What a socket was told of a conversation, by its recovery and by pushes, in the order in which it came. */
