@@ -3,7 +3,7 @@ import type { Drainable } from "./lib/lifecycle.ts";
 import type { ServiceDependencies, Services } from "./services.ts";
 
 const SOCKET_SWEEP_MS = 1_000;
-const CHECKPOINT_MS = 500;
+const PIECES_MS = 500;
 const LEASE_RENEWAL_MS = 1_000;
 const ORPHAN_SWEEP_MS = 2_000;
 /** Who has just been let in by what is remembered for a second must still go within two. */
@@ -41,7 +41,7 @@ export async function startJobs(services: Services, { config, log }: ServiceDepe
 
   const jobs = createJobRunner({ log });
   jobs.every("sockets", SOCKET_SWEEP_MS, async () => sockets.sweep());
-  jobs.every("checkpoints", CHECKPOINT_MS, generations.checkpoint);
+  jobs.every("pieces", PIECES_MS, generations.storePieces);
   jobs.every("leases", LEASE_RENEWAL_MS, generations.renewLeases);
   jobs.every("orphans", ORPHAN_SWEEP_MS, generations.takeOrphans);
   jobs.every("ended-sessions", ENDED_SESSIONS_MS, async () => {

@@ -5,6 +5,8 @@ import { createBudgetOf } from "./ai/model-budget.ts";
 import { createWriter } from "./ai/writer.ts";
 import type { Config } from "./config.ts";
 import type { Database } from "./db/client.ts";
+import { createEventLog } from "./events/log.ts";
+import { loadEvents } from "./events/read.ts";
 import { createIdempotencyStore } from "./http/idempotency-store.ts";
 import { createId } from "./lib/id.ts";
 import type { Lifecycle } from "./lib/lifecycle.ts";
@@ -24,7 +26,7 @@ import { createFollowUps } from "./modules/generations/follow-ups.ts";
 import { createPreviews } from "./modules/generations/previews.ts";
 import { createGenerationService, type GenerationService } from "./modules/generations/service.ts";
 import { createHealthService } from "./modules/health/service.ts";
-import { createEventLog, createMessageService, createStreams } from "./modules/messages/service.ts";
+import { createMessageService, createRecovery, createStreams } from "./modules/messages/service.ts";
 import { createCompletionService } from "./modules/openai/service.ts";
 import { createPromptService } from "./modules/prompts/service.ts";
 import { createSockets, type Sockets } from "./modules/socket/sockets.ts";
@@ -57,11 +59,12 @@ export function createServices(deps: ServiceDependencies) {
   let sockets: Sockets;
 
   const hub = createHub({
-    loadEvents: (id, afterSeq, untilSeq) => events.load(id, afterSeq, untilSeq, GAP_EVENTS_MAX),
+    loadEvents: (id, afterSeq, untilSeq) => loadEvents(database, id, afterSeq, untilSeq, GAP_EVENTS_MAX),
     listSnapshots: (id) => generations.listSnapshots(id),
     log,
     onPushed: (type, listeners) => metrics.countPushes(type, listeners),
   });
+  const events = createEventLog({ database, hub });
   const limits = createLimits({
     config,
     log,
@@ -120,11 +123,11 @@ export function createServices(deps: ServiceDependencies) {
   const { defaultModel } = chain;
   const promptTokensMaxOf = (model: string) => budgetOf(model).inputTokens;
   const budgets = createBudgetService({ database, config, prices, models, defaultModel, promptTokensMaxOf, metrics });
-  const conversations = createConversationService({ database, hub, prompts, hasModel: chain.has });
-  const events = createEventLog(database, conversations);
+  const conversations = createConversationService({ database, events, hub, prompts, hasModel: chain.has });
+  const recovery = createRecovery({ database, conversations, events });
   const messages = createMessageService({
     database,
-    hub,
+    events,
     metrics,
     defaultModel,
     budgets,
@@ -149,6 +152,7 @@ export function createServices(deps: ServiceDependencies) {
   const instanceId = createId();
   generations = createGenerationService({
     database,
+    events,
     hub,
     chain,
     metrics,
@@ -174,7 +178,7 @@ export function createServices(deps: ServiceDependencies) {
     log,
   });
   const { feeds } = limits;
-  const streams = createStreams({ hub, events, feeds, listSnapshots: generations.listSnapshots });
+  const streams = createStreams({ hub, events, recovery, feeds, listSnapshots: generations.listSnapshots });
   const typing = createTyping(hub);
   const { identify } = auth;
   sockets = createSockets({
@@ -182,14 +186,14 @@ export function createServices(deps: ServiceDependencies) {
     conversations,
     messages,
     generations,
-    events,
+    recovery,
     hub,
     typing,
     limits,
     log,
     metrics,
   });
-  const deletions = createDeletions({ database, audit, departures: createDepartures({ database, hub }), log });
+  const deletions = createDeletions({ database, audit, departures: createDepartures({ database, events }), log });
   const accounts = createAccountService({ database, users, auth, audit, deletions });
   const health = createHealthService({
     database,

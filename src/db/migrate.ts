@@ -1,47 +1,144 @@
+import { build } from "../lib/build.ts";
 import type { Log } from "../lib/log.ts";
-import { type Database, type Sql, withTransaction } from "./client.ts";
-import { readMigrationFiles } from "./migration-files.ts" with { type: "macro" };
+import type { Database, Sql } from "./client.ts";
+import { withMigrationLock } from "./migration-lock.ts";
+import { readSqlFiles } from "./sql-files.ts" with { type: "macro" };
+import type { SqlFile } from "./sql-files.ts";
 
-export type Migration = { name: string; text: string; checksum: string };
+export type Migration = SqlFile & { checksum: string };
 export type MigrationStatus = {
   name: string;
   applied_at: Date | null;
   state: "applied" | "pending" | "changed" | "unknown";
 };
 
-/** Any number, the same on every instance: whoever holds this advisory lock migrates, the others wait. */
-const MIGRATION_LOCK = 7_275_539;
+/** What a build brings to a database: sql/migrations, each applied once, and sql/functions, applied when they change. */
+export type SqlSources = { migrations: Migration[]; functions: Migration[] };
+
 const SERVER_VERSION_MIN = 150_000;
 
-const files: { name: string; text: string }[] = readMigrationFiles();
+/** The first line of a migration that runs outside a transaction. */
+const NO_TRANSACTION = /^-- parley: no transaction\s*$/m;
+const CONCURRENT_INDEX = /\bcreate\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?"?(\w+)"?/gi;
 
-/** The migrations that this build carries, in order. */
-export const migrations: Migration[] = files.map(({ name, text }) => ({
+const migrationFiles: SqlFile[] = readSqlFiles("migrations");
+const functionFiles: SqlFile[] = readSqlFiles("functions");
+
+/** Adds the checksum by which a file is recognised. */
+export const createMigration = ({ name, text }: SqlFile): Migration => ({
   name,
   text,
   checksum: new Bun.CryptoHasher("sha256").update(text).digest("hex"),
-}));
+});
+
+/** The SQL that this build carries, in order. */
+export const carried: SqlSources = {
+  migrations: migrationFiles.map(createMigration),
+  functions: functionFiles.map(createMigration),
+};
 
 export class MigrationError extends Error {}
 
+type AppliedRow = { name: string; checksum: string; applied_at: Date; version: string | null };
+type Applied = { migrations: Map<string, AppliedRow>; functions: Map<string, string> };
+
 /**
- * Brings the database up to date: each migration in a transaction of its own, forward only. Safe when several
- * instances start at once, also behind PgBouncer: the lock lives in the transaction. An error leaves what was applied
- * before.
+ * Brings the database up to date: migrations forward only, then the functions that differ. Safe when several instances
+ * start at once. An error leaves what was applied before.
  * @returns the names of the migrations applied now.
- * @throws MigrationError when an applied file has changed since, or the server is too old.
+ * @throws MigrationError when the database has a migration that this build does not know or that differs from its own,
+ * or when the server is too old.
  */
-export async function migrate(database: Database, log: Log): Promise<string[]> {
+export async function migrate(database: Database, log: Log, sources: SqlSources = carried): Promise<string[]> {
   await checkServerVersion(database);
-  const applied: string[] = [];
-  for (const migration of migrations) {
-    const isNew = await withTransaction(database, (sql) => applyOnce(sql, migration));
-    if (!isNew) continue;
-    log.info({ migration: migration.name }, "migration applied");
-    applied.push(migration.name);
+  const names: string[] = [];
+  // Without the lock at first: an instance that starts on a database that is up to date waits for nobody.
+  while (!isUpToDate(sources, await readApplied(database))) {
+    const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources));
+    if (name) names.push(name);
   }
-  return applied;
+  return names;
 }
+
+/** One migration, or all functions, under the lock. @returns the name of the migration. */
+async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
+  await createBookkeeping(sql);
+  const applied = await readApplied(sql);
+  // Another instance may have been faster, also one of a newer version.
+  if (isUpToDate(sources, applied)) return null;
+  const next = sources.migrations.find(({ name }) => !applied.migrations.has(name));
+  if (!next) {
+    await applyFunctions(sql, log, sources.functions, applied.functions);
+    return null;
+  }
+  if (NO_TRANSACTION.test(next.text)) {
+    // The last query's portal keeps its snapshot while the transaction is idle, and the index would wait for it; a query
+    // of the simple protocol closes it.
+    await sql`select 1`.simple();
+    await runOutsideTransaction(database, next);
+  } else await sql.unsafe(next.text);
+  await sql`insert into migrations (name, checksum, version) values (${next.name}, ${next.checksum}, ${describeBuild()})`;
+  // With the last one, all functions: a migration may have dropped what they use, or what they make.
+  await sql`delete from sql_functions`;
+  if (next === sources.migrations.at(-1)) await applyFunctions(sql, log, sources.functions, new Map());
+  log.info({ migration: next.name }, "migration applied");
+  return next.name;
+}
+
+/** @throws MigrationError, see `migrate`. */
+function isUpToDate({ migrations, functions }: SqlSources, applied: Applied): boolean {
+  const known = new Map(migrations.map(({ name, checksum }) => [name, checksum]));
+  for (const { name, checksum, version } of applied.migrations.values()) {
+    const by = version === null ? "" : ` (applied by Parley ${version})`;
+    const cure = version === null ? "the version that applied it" : `Parley ${version}`;
+    if (!known.has(name))
+      throw new MigrationError(
+        `The database has a migration that Parley ${build.version} does not know: ${name}${by}. Use ${cure}, or a newer version.`,
+      );
+    if (known.get(name) !== checksum)
+      throw new MigrationError(
+        `${name} differs from the migration that this database already has${by}. Use ${cure}, or another database.`,
+      );
+  }
+  if (migrations.some(({ name }) => !applied.migrations.has(name))) return false;
+  return functions.every(({ name, checksum }) => applied.functions.get(name) === checksum);
+}
+
+async function applyFunctions(sql: Sql, log: Log, functions: Migration[], applied: Map<string, string>): Promise<void> {
+  // They may call each other in any order.
+  await sql`set local check_function_bodies = off`;
+  for (const { name, text, checksum } of functions) {
+    if (applied.get(name) === checksum) continue;
+    await sql.unsafe(text);
+    await sql`
+      insert into sql_functions (name, checksum) values (${name}, ${checksum})
+      on conflict (name) do update set checksum = excluded.checksum, applied_at = now()`;
+    log.debug({ file: name }, "functions applied");
+  }
+}
+
+/**
+ * On a connection of its own, statement by statement, while the lock is held by an idle transaction. A crash in the
+ * middle leaves an invalid index, which is dropped first; so write `create index concurrently if not exists`.
+ */
+async function runOutsideTransaction(database: Database, { text }: Migration): Promise<void> {
+  const connection = await database.reserve();
+  try {
+    await connection`set statement_timeout = 0`;
+    for (const [, index = ""] of text.matchAll(CONCURRENT_INDEX)) {
+      const [invalid] = await connection`
+        select 1 from pg_index where indexrelid = to_regclass(${index}) and not indisvalid`;
+      if (invalid) await connection`drop index concurrently ${connection(index)}`;
+    }
+    for (const statement of text.split(/;[ \t]*(?:\n|$)/)) await connection.unsafe(statement);
+  } finally {
+    await connection`reset statement_timeout`.catch(() => {});
+    connection.release();
+  }
+}
+
+const describeBuild = (): string =>
+  build.commit === "source" ? build.version : `${build.version}, commit ${build.commit}`;
 
 async function checkServerVersion(sql: Sql): Promise<void> {
   const [server] = await sql<{ version: number; shown: string }[]>`
@@ -50,39 +147,43 @@ async function checkServerVersion(sql: Sql): Promise<void> {
     throw new MigrationError(`The database is PostgreSQL ${server?.shown}; Parley needs 15 or newer.`);
 }
 
-async function applyOnce(sql: Sql, { name, text, checksum }: Migration): Promise<boolean> {
-  await sql`select pg_advisory_xact_lock(${MIGRATION_LOCK})`;
-  await createBookkeeping(sql);
-  const [row] = await sql<{ checksum: string }[]>`select checksum from migrations where name = ${name}`;
-  if (row && row.checksum !== checksum)
-    throw new MigrationError(`${name} was applied to this database with another text. Use the build it came from.`);
-  if (row) return false;
-  await sql`set local statement_timeout = 0`;
-  await sql.unsafe(text);
-  await sql`insert into migrations (name, checksum) values (${name}, ${checksum})`;
-  return true;
-}
-
 async function createBookkeeping(sql: Sql): Promise<void> {
   await sql`
     create table if not exists migrations (
+      name text primary key, checksum text not null, applied_at timestamptz not null default now(), version text)`;
+  await sql`
+    create table if not exists sql_functions (
       name text primary key, checksum text not null, applied_at timestamptz not null default now())`;
 }
 
-/** Every migration known to this build or to the database, with its state. Creates the bookkeeping table. */
-export async function listMigrations(sql: Sql): Promise<MigrationStatus[]> {
-  await createBookkeeping(sql);
-  const rows = await sql<{ name: string; checksum: string; applied_at: Date }[]>`
-    select name, checksum, applied_at from migrations`;
-  const applied = new Map(rows.map((row) => [row.name, row]));
+async function readApplied(sql: Sql): Promise<Applied> {
+  const [has] = await sql<{ migrations: boolean; functions: boolean }[]>`
+    select to_regclass('migrations') is not null as migrations, to_regclass('sql_functions') is not null as functions`;
+  // By way of JSON: a table that an early build made has no such column.
+  const migrations = has?.migrations
+    ? await sql<AppliedRow[]>`
+        select name, checksum, applied_at, to_jsonb(m) ->> 'version' as version from migrations m order by name`
+    : [];
+  const functions = has?.functions
+    ? await sql<{ name: string; checksum: string }[]>`select name, checksum from sql_functions`
+    : [];
+  return {
+    migrations: new Map(migrations.map((row) => [row.name, row])),
+    functions: new Map(functions.map(({ name, checksum }) => [name, checksum])),
+  };
+}
+
+/** Every migration known to this build or to the database, with its state. Changes nothing. */
+export async function listMigrations(sql: Sql, { migrations }: SqlSources = carried): Promise<MigrationStatus[]> {
+  const applied = (await readApplied(sql)).migrations;
   const known = migrations.map(({ name, checksum }): MigrationStatus => {
     const row = applied.get(name);
-    applied.delete(name);
     if (!row) return { name, applied_at: null, state: "pending" };
     return { name, applied_at: row.applied_at, state: row.checksum === checksum ? "applied" : "changed" };
   });
-  const unknown = [...applied.values()].map(
-    ({ name, applied_at }): MigrationStatus => ({ name, applied_at, state: "unknown" }),
-  );
+  const names = new Set(migrations.map(({ name }) => name));
+  const unknown = [...applied.values()]
+    .filter(({ name }) => !names.has(name))
+    .map(({ name, applied_at }): MigrationStatus => ({ name, applied_at, state: "unknown" }));
   return [...known, ...unknown].sort((a, b) => a.name.localeCompare(b.name));
 }

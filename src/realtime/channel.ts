@@ -1,4 +1,4 @@
-import type { DurableEvent, EphemeralEvent } from "./frames.ts";
+import type { DurableEvent, EphemeralEvent } from "../protocol/events.ts";
 
 /** How long an event may wait for one before it, until the missing ones are read from the database. */
 export const GAP_WAIT_MS = 100;
@@ -11,6 +11,8 @@ export type Snapshot = { messageId: string; attempt: number; frame: string };
 export type ChannelHooks = {
   /** Sends a serialised frame to everyone who listens; with the event that it says, where that is at hand. */
   send(text: string, type: string, event?: DurableEvent | EphemeralEvent): void;
+  /** Called with each durable event in its order, after everyone who listens was sent it. */
+  onEvent(event: DurableEvent): void;
   /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
   loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
   /** Every answer that is being written, with a frame of its text so far. */
@@ -134,15 +136,16 @@ export class Channel {
     for (const join of this.#joins) join.missed.push(event);
     if (event.type === "message.completed") this.#tellText(event);
     this.#send(event);
+    this.hooks.onEvent(event);
   }
 
   /** An answer ends while pieces of it were left out: its text comes before its end. */
-  #tellText({ conversation_id, data }: DurableEvent): void {
-    const message_id = String(data.id);
+  #tellText({ conversation_id, data }: DurableEvent<"message.completed">): void {
+    const message_id = data.id;
     const attempt = this.#untold.get(message_id);
     if (attempt === undefined) return;
     this.#untold.delete(message_id);
-    this.#send({ type: "message.reset", conversation_id, message_id, attempt, text: String(data.content) });
+    this.#send({ type: "message.reset", conversation_id, message_id, attempt, text: data.content });
   }
 
   /** Pushes those that follow what has been pushed. */

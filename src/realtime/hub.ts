@@ -1,8 +1,7 @@
 import type { Log } from "../lib/log.ts";
+import type { MemberRole } from "../protocol/conversation.ts";
+import type { DurableEvent, EphemeralEvent } from "../protocol/events.ts";
 import { Channel, type Join, type Snapshot } from "./channel.ts";
-import type { DurableEvent, EphemeralEvent } from "./frames.ts";
-
-export type MemberRole = "owner" | "member" | "viewer";
 
 /** One who listens: a socket or an event stream. */
 export interface Listener {
@@ -20,8 +19,16 @@ export interface Listener {
 /** A listening server, as far as pushes go through it. */
 type Publisher = { publish(topic: string, text: string): unknown };
 
-type User = { role: MemberRole; listeners: Set<Listener> };
+type User = {
+  role: MemberRole;
+  /** Up to which event the role is known; older events say nothing new of it. */
+  roleSeq: number;
+  listeners: Set<Listener>;
+};
 type Room = { channel: Channel; users: Map<string, User>; direct: Set<Listener>; listeners: number; joining: number };
+
+/** What a member may do in a conversation, as of an event. */
+type Membership = { role: MemberRole; lastSeq: number };
 
 /** What a new listener is told in the very tick in which its pushes begin. */
 export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: string[] };
@@ -62,6 +69,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
         for (const listener of direct) sendTo(listener, text, event);
         onPushed(type, room.listeners);
       },
+      onEvent: (event) => actOn(room, event),
       listSnapshots: () => listSnapshots(conversationId),
       loadEvents: (afterSeq, untilSeq) => loadEvents(conversationId, afterSeq, untilSeq),
       onFault: (error) => log.error({ err: error, conversation_id: conversationId }, "missing events cannot be read"),
@@ -104,9 +112,9 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     onPushed(event.type, sent);
   }
 
-  function add(room: Room, conversationId: string, listener: Listener, role: MemberRole): void {
-    const user = room.users.get(listener.userId) ?? { role, listeners: new Set() };
-    user.role = role;
+  function add(room: Room, conversationId: string, listener: Listener, { role, lastSeq }: Membership): void {
+    const user = room.users.get(listener.userId) ?? { role, roleSeq: lastSeq, listeners: new Set() };
+    if (lastSeq >= user.roleSeq) Object.assign(user, { role, roleSeq: lastSeq });
     const wasOnline = isOnline(user);
     if (!user.listeners.has(listener)) room.listeners += 1;
     user.listeners.add(listener);
@@ -133,6 +141,33 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     return true;
   }
 
+  /** Does what an event asks of this instance: listeners lose access with their membership, or get another role. */
+  function actOn(room: Room, event: DurableEvent): void {
+    if (event.type === "member.added") {
+      // Whoever is just joining may have read the former role.
+      accessEpoch += 1;
+      const user = room.users.get(event.data.user_id);
+      if (user && event.seq > user.roleSeq) Object.assign(user, { role: event.data.role, roleSeq: event.seq });
+    } else if (event.type === "member.removed") expel(room, event, event.data.user_id);
+    else if (event.type === "conversation.deleted") expel(room, event, null);
+  }
+
+  /** After it, nothing more reaches the listeners of this user, or without a user anybody. */
+  function expel(room: Room, event: DurableEvent, userId: string | null): void {
+    accessEpoch += 1;
+    const conversationId = event.conversation_id;
+    // One before it may be missing; those who go would never be told.
+    const isHeld = !room.channel.hasPushed(event.seq);
+    const listeners = [...room.users].flatMap(([id, user]) =>
+      (userId === null || id === userId) && event.seq > user.roleSeq ? [...user.listeners] : [],
+    );
+    for (const listener of listeners) {
+      if (isHeld) sendTo(listener, JSON.stringify(event));
+      leave(conversationId, listener, userId === null);
+      listener.onExpelled?.(conversationId);
+    }
+  }
+
   /**
    * Lets someone listen, without a gap and without a repeat.
    * @param read checks the access and reads the position; it is asked again if access was taken away meanwhile, or if
@@ -141,7 +176,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
    * @param catchUp runs after it, and tells the text so far of answers; not when all who listen are told it anyway.
    * @throws whatever `read` throws: an outsider's `not_found`.
    */
-  async function join<Position extends { lastSeq: number; role: MemberRole }>(
+  async function join<Position extends Membership>(
     conversationId: string,
     listener: Listener,
     read: () => Promise<Position>,
@@ -168,7 +203,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
         continue;
       }
       const begin = (lastSeq: number, missed: DurableEvent[]) => {
-        add(room, conversationId, listener, position.role);
+        add(room, conversationId, listener, position);
         welcome(position, { lastSeq, missed, usersOnline: listOnline(room) });
       };
       room.channel.finishJoin(pending, position.lastSeq, begin, catchUp);
@@ -186,9 +221,15 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     publishEphemeral,
     publishToOthers,
 
-    /** Pushes a committed event, in its order. */
+    /**
+     * Takes in an event of the log, once it is committed: pushes it in its order, and acts on it. The end of a membership
+     * takes effect at once, also while an event before it is missing.
+     */
     publish(event: DurableEvent): void {
-      rooms.get(event.conversation_id)?.channel.publish(event);
+      const room = rooms.get(event.conversation_id);
+      if (!room) return;
+      room.channel.publish(event);
+      if (!room.channel.hasPushed(event.seq)) actOn(room, event);
     },
 
     /** Whether anyone listens here: without listeners there is no need to make a push. */
@@ -197,36 +238,6 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     /** The role with which a user listens here, or null. */
     findRole: (conversationId: string, userId: string): MemberRole | null =>
       rooms.get(conversationId)?.users.get(userId)?.role ?? null,
-
-    /** A member's role has changed; their sockets go on. Call it after the commit. */
-    changeRole(conversationId: string, userId: string, role: MemberRole): void {
-      // Whoever is just joining may have read the former one.
-      accessEpoch += 1;
-      const user = rooms.get(conversationId)?.users.get(userId);
-      if (user) user.role = role;
-    },
-
-    /**
-     * Pushes the event that ends a membership or (without a user) the conversation; after it, nothing more reaches those
-     * whom it concerns. Call it after the commit.
-     */
-    expel(event: DurableEvent, userId: string | null): void {
-      const conversationId = event.conversation_id;
-      accessEpoch += 1;
-      const room = rooms.get(conversationId);
-      if (!room) return;
-      room.channel.publish(event);
-      // One before it may be missing; those who go would never be told.
-      const isHeld = !room.channel.hasPushed(event.seq);
-      const listeners = [...room.users].flatMap(([id, user]) =>
-        userId === null || id === userId ? [...user.listeners] : [],
-      );
-      for (const listener of listeners) {
-        if (isHeld) sendTo(listener, JSON.stringify(event));
-        leave(conversationId, listener, userId === null);
-        listener.onExpelled?.(conversationId);
-      }
-    },
   };
 }
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createId } from "../../src/lib/id.ts";
+import { insertAnswer } from "../support/answer.ts";
 import { type Account, TEST_PASSWORD } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
@@ -209,20 +209,15 @@ test("an answer that is being written for them is stopped; the conversation goes
   const gone = await register();
   const friend = await parley.register();
   const { id } = await createConversation(parley, friend, [gone]);
-  const [messageId, generationId, ownId, ownGenerationId] = [createId(), createId(), createId(), createId()];
   const { id: own } = await createConversation(parley, gone);
-  const begin = async (conversation: string, message: string, generation: string) => {
-    await parley.database`
-      insert into messages (id, conversation_id, seq, role, content, status)
-      values (${message}, ${conversation}, 50, 'assistant', 'so far', 'streaming')`;
-    await parley.database`update conversations set last_seq = 50 where id = ${conversation}`;
+  const begin = async (conversationId: string) => {
+    await parley.database`update conversations set last_seq = 50 where id = ${conversationId}`;
     // Its instance died a moment ago.
-    await parley.database`
-      insert into generations (id, message_id, conversation_id, requested_by, status, owner, fence, lease_until)
-      values (${generation}, ${message}, ${conversation}, ${gone.user.id}, 'running', ${createId()}, 1, now() + interval '1 s')`;
+    const answer = { conversationId, seq: 50, requestedBy: gone.user.id, leaseMs: 1_000, text: "so far" };
+    return insertAnswer(parley.database, answer);
   };
-  await begin(id, messageId, generationId);
-  await begin(own, ownId, ownGenerationId);
+  const { id: generationId, message_id: messageId } = await begin(id);
+  const { id: ownGenerationId } = await begin(own);
   await remove(gone, "self");
   const deadlineMs = Date.now() + 10_000;
   let message: { status?: string } = {};

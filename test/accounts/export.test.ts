@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { streamText } from "../../src/modules/accounts/export.ts";
+import { insertAnswer } from "../support/answer.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import type { Account } from "../support/client.ts";
 import { createRest } from "../support/rest.ts";
@@ -45,14 +46,8 @@ async function say(conversationId: string, authorId: string | null, content: str
 
 /** An answer of a model that this user asked for. */
 async function answerTo(conversationId: string, userId: string, content: string, seq: number): Promise<string> {
-  const id = createId();
-  await parley.database`
-    insert into messages (id, conversation_id, seq, role, content)
-    values (${id}, ${conversationId}, ${seq}, 'assistant', ${content})`;
-  await parley.database`
-    insert into generations (id, message_id, conversation_id, requested_by, status)
-    values (${createId()}, ${id}, ${conversationId}, ${userId}, 'finished')`;
-  return id;
+  const answer = { conversationId, seq, requestedBy: userId, status: "finished", text: content } as const;
+  return (await insertAnswer(parley.database, answer)).message_id;
 }
 
 test("of a new user has all its parts", async () => {
@@ -104,7 +99,8 @@ test("holds what is one's own, also from conversations one has left, and nothing
   const answer = await answerTo(shared, me.user.id, "for me", 4);
   await answerTo(shared, other.user.id, "for the other one", 5);
   for (const { user } of [me, other]) {
-    await parley.database`insert into feedback (message_id, user_id, rating, comment) values (${mine}, ${user.id}, 1, ${user.email})`;
+    await parley.database`insert into feedback (conversation_id, message_seq, message_id, user_id, rating, comment)
+    select conversation_id, seq, id, ${user.id}, 1, ${user.email} from messages where id = ${mine}`;
     await parley.database`
       insert into budget_windows (scope, scope_id, period, starts_on, spent_tokens)
       values ('user', ${user.id}, 'day', '2026-01-01', ${user === me.user ? 7 : 8})`;

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
+import { createEventLog } from "../../src/events/log.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createDeletions } from "../../src/modules/accounts/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
@@ -16,7 +17,7 @@ afterAll(() => database.end({ timeout: 1 }));
 
 const hub = createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
 const createInstance = (sql = database) => {
-  const departures = createDepartures({ database: sql, hub });
+  const departures = createDepartures({ database: sql, events: createEventLog({ database: sql, hub }) });
   return createDeletions({ database: sql, audit: createAuditService(), departures, log: silentLog });
 };
 

@@ -33,7 +33,8 @@ const reasons: Record<string, string> = {
 
 test("every table that refers to a user has its place in the deletion, and in the export or a reason", async () => {
   const rows = await database<{ table: string }[]>`
-    select distinct c.table_name as table from information_schema.columns c
+    select distinct c.table_name as table from information_schema.columns c join information_schema.tables t
+      on t.table_schema = c.table_schema and t.table_name = c.table_name and t.table_type = 'BASE TABLE'
     where c.table_schema = 'public' and (
       c.column_name ~ '^(user|author|owner|actor|target|scope|requester|member|creator)_id$' or c.column_name ~ '_by$')
     union

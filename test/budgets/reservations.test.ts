@@ -4,6 +4,7 @@ import { createId } from "../../src/lib/id.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
 import { Problem } from "../../src/lib/problem.ts";
 import { createBudgetService } from "../../src/modules/budgets/service.ts";
+import { insertAnswer } from "../support/answer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MODEL = "compatible/own";
@@ -100,14 +101,9 @@ test("what was reserved for a generation is free again when that is gone or has 
   const conversation = createId();
   await database`insert into conversations (id, kind, reply_mode) values (${conversation}, 'direct', 'never')`;
   const generations = await Promise.all(
-    ["running", "finished"].map(async (status, index) => {
-      const [id, messageId] = [createId(), createId()];
-      await database`
-        insert into messages (id, conversation_id, seq, role, content) values (${messageId}, ${conversation}, ${index + 1}, 'assistant', '')`;
-      await database`
-        insert into generations (id, message_id, conversation_id, requested_by, status)
-        values (${id}, ${messageId}, ${conversation}, ${user}, ${status})`;
-      return id;
+    (["running", "finished"] as const).map(async (status, index) => {
+      const answer = { conversationId: conversation, seq: index + 1, requestedBy: user, status };
+      return (await insertAnswer(database, answer)).id;
     }),
   );
   for (const generationId of [...generations, createId()])

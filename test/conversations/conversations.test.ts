@@ -1,6 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
-import { type Conversation, METADATA_BYTES_MAX, TITLE_CHARS_MAX } from "../../src/modules/conversations/model.ts";
+import { METADATA_BYTES_MAX, TITLE_CHARS_MAX } from "../../src/modules/conversations/model.ts";
+import { keyOf } from "../../src/modules/generations/pieces.ts";
+import { storePieces } from "../../src/modules/generations/queries.ts";
+import type { Conversation } from "../../src/protocol/conversation.ts";
+import { insertAnswer } from "../support/answer.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { countWaiting } from "../support/postgres-locks.ts";
@@ -245,20 +249,17 @@ describe("delete", () => {
   /** Fixed: it locked the messages first and their generations after them, and met a checkpoint in a circle. */
   test("does not get in the way of a checkpoint of an answer that is being written", async () => {
     const { id } = await createConversation(parley, annaAccount);
-    const [messageId, generationId] = [createId(), createId()];
-    await parley.database`
-      insert into messages (id, conversation_id, seq, role, content, status)
-      values (${messageId}, ${id}, 1, 'assistant', '', 'streaming')`;
-    await parley.database`
-      insert into generations (id, message_id, conversation_id, status, owner, lease_until)
-      values (${generationId}, ${messageId}, ${id}, 'running', ${createId()}, now() + interval '1 minute')`;
+    const generation = await insertAnswer(parley.database, { conversationId: id });
+    const piece = { ...keyOf(generation), attempt: 1, n: 1, text: "so far" };
     const deleted = await parley.database.begin(async (sql) => {
-      await sql`update generations set attempt = 1 where id = ${generationId}`;
+      expect(await storePieces(sql, [piece])).toEqual(new Set([generation.id]));
       const started = anna.ask("DELETE", `/conversations/${id}`);
       while ((await countWaiting(parley)) === 0) await Bun.sleep(5);
-      await sql`update messages set content = 'so far' where id = ${messageId}`;
+      expect(await storePieces(sql, [{ ...piece, n: 2 }])).toEqual(new Set([generation.id]));
       return () => started;
     });
     expect((await deleted()).status).toBe(204);
+    expect(await storePieces(parley.database, [{ ...piece, n: 3 }])).toEqual(new Set());
+    expect(await parley.database`select 1 from generation_pieces where conversation_id = ${id}`).toHaveLength(0);
   });
 });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
-import type { Conversation } from "../../src/modules/conversations/model.ts";
+import type { Conversation } from "../../src/protocol/conversation.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type Answer, createRest, type Rest } from "../support/rest.ts";

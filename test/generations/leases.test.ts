@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { insertAnswer } from "../support/answer.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -44,7 +45,7 @@ async function ask(): Promise<{ conversationId: string; messageId: string }> {
 
 const find = async (messageId: string): Promise<Stored | undefined> => {
   const [row] = await first.database<Stored[]>`
-    select x.id, x.status, x.content, g.fence from messages x join generations g on g.message_id = x.id
+    select x.id, x.status, x.content, g.fence from current_messages x join generations g on g.message_id = x.id
     where x.id = ${messageId}`;
   return row;
 };
@@ -96,14 +97,9 @@ describe("leases of generations", () => {
   test("an answer that nobody began is begun", async () => {
     provider.script("one", { text: "Late, but here." });
     const { conversationId } = await ask();
-    const forgotten = await first.database<{ message_id: string }[]>`
-      with m as (
-        insert into messages (id, conversation_id, seq, role, content, status)
-        select gen_random_uuid(), ${conversationId}, 99, 'assistant', '', 'streaming' returning id
-      )
-      insert into generations (id, message_id, conversation_id, created_at)
-      select gen_random_uuid(), id, ${conversationId}, now() - interval '10 s' from m returning message_id`;
-    const messageId = forgotten[0]?.message_id ?? "";
+    const createdAt = new Date(Date.now() - 10_000);
+    const forgotten = await insertAnswer(first.database, { conversationId, seq: 99, status: "pending", createdAt });
+    const messageId = forgotten.message_id;
     await until(async () => (await find(messageId))?.status === "complete", 8_000);
     expect((await find(messageId))?.content).toBe("Late, but here.");
   }, 15_000);

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { createId } from "../../src/lib/id.ts";
-import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream, type TestStream } from "../support/event-stream.ts";

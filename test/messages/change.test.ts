@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { COMMENT_CHARS_MAX, type Feedback, type Message, type SentMessage } from "../../src/modules/messages/model.ts";
-import { CONTENT_CHARS_MAX } from "../../src/realtime/frames.ts";
+import { COMMENT_CHARS_MAX, type Feedback, type SentMessage } from "../../src/modules/messages/model.ts";
+import { CONTENT_CHARS_MAX } from "../../src/protocol/frames.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";

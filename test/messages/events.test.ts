@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
 import { collectEvents } from "../../src/modules/messages/service.ts";
-import type { DurableEvent } from "../../src/realtime/frames.ts";
+import type { DurableEvent, DurableEventType } from "../../src/protocol/events.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { createTestEvent } from "../support/events.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
 let parley: TestApp;
@@ -87,13 +89,8 @@ describe("the events of a conversation as JSON", () => {
 });
 
 describe("a recovery", () => {
-  const eventOf = (seq: number, type: DurableEvent["type"], data: Record<string, unknown>): DurableEvent => ({
-    type,
-    conversation_id: "c",
-    seq,
-    at: "2026-01-01T00:00:00.000Z",
-    data,
-  });
+  const eventOf = (seq: number, type: DurableEventType, data: Record<string, unknown>) =>
+    createTestEvent("c", seq, type, data);
 
   /** Fixed: an answer that ended in between was replayed as begun and ended, and its text was in neither's place. */
   test("says of a message what is true now, also if it changed after the events were read", () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { READ_BYTES_MAX } from "../../src/events/slice.ts";
 import { createId } from "../../src/lib/id.ts";
-import type { Message } from "../../src/modules/messages/model.ts";
-import { READ_BYTES_MAX } from "../../src/modules/messages/queries.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { type Database, openDatabase } from "../../src/db/client.ts";
-import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";

@@ -1,10 +1,12 @@
 import { expect, test } from "bun:test";
+import type { EventLog } from "../../src/events/log.ts";
 import type { Caller } from "../../src/http/authenticate.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Slots } from "../../src/limits/slots.ts";
-import type { Message } from "../../src/modules/messages/model.ts";
-import { type createEventLog, createStreams } from "../../src/modules/messages/service.ts";
+import { createStreams, type Recovery } from "../../src/modules/messages/service.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { createHub } from "../../src/realtime/hub.ts";
+import { createTestEvent } from "../support/events.ts";
 import { silentLog } from "../support/log.ts";
 
 const conversationId = createId();
@@ -43,8 +45,7 @@ test("a repeated send ends with its answer, also when that ends while the positi
   let reply = begun;
   const completed = (data: Message) =>
     ({ type: "message.completed", conversation_id: conversationId, seq: 3, at: data.updated_at, data }) as const;
-  type Events = ReturnType<typeof createEventLog>;
-  const events = {
+  const recovery = {
     async start() {
       // The position is that after the end, of which nobody who joins now will be told any more.
       reply = ended;
@@ -52,9 +53,9 @@ test("a repeated send ends with its answer, also when that ends while the positi
       return { role: "member" as const, lastSeq: 3, recovered: false, events: [] };
     },
     reread: async () => ({ message, reply }),
-    findCompletion: async (answer: Message) => completed(answer),
-  } as unknown as Events;
-  const streams = createStreams({ hub, events, feeds: {} as Slots, listSnapshots: () => [] });
+  } as Recovery;
+  const events: Pick<EventLog, "findCompletion"> = { findCompletion: async (answer) => completed(answer) };
+  const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, listSnapshots: () => [] });
   const send = async () => ({ message, reply, duplicate: true });
   const request = new Request("http://parley/", { method: "POST" });
   const response = await streams.openReply(caller, conversationId, send, request, null);
@@ -72,22 +73,22 @@ test("a new send that has to look again ends with its answer, and is not sent ag
   const message = createMessage(1, {});
   const reply = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
   const ended: Message = { ...reply, status: "complete", content: "answer" };
-  const about = { conversation_id: conversationId, seq: 3, at: ended.updated_at };
+  const about = { conversation_id: conversationId, seq: 4, at: ended.updated_at };
   const event = { type: "message.completed", ...about, data: ended } as const;
   let sends = 0;
-  const events = {
+  const recovery = {
     async start() {
       hub.publish(event);
-      return { role: "member" as const, lastSeq: 3, recovered: false, events: [] };
+      return { role: "member" as const, lastSeq: 4, recovered: false, events: [] };
     },
     reread: async () => ({ message, reply: ended }),
-    findCompletion: async () => event,
-  } as unknown as ReturnType<typeof createEventLog>;
-  const streams = createStreams({ hub, events, feeds: {} as Slots, listSnapshots: () => [] });
+  } as Recovery;
+  const events: Pick<EventLog, "findCompletion"> = { findCompletion: async () => event };
+  const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, listSnapshots: () => [] });
   const send = async () => {
     sends += 1;
-    // Somebody's role changes on this instance: whoever joins has to look again.
-    hub.changeRole(createId(), createId(), "member");
+    // Somebody's role changes: whoever joins has to look again.
+    hub.publish(createTestEvent(conversationId, 3, "member.added", { user_id: createId(), role: "member" }));
     return { message, reply };
   };
   const request = new Request("http://parley/", { method: "POST" });

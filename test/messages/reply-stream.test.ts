@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
-import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { readAnswer } from "../acceptance/reader.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { createId } from "../../src/lib/id.ts";
-import type { Message, SentMessage } from "../../src/modules/messages/model.ts";
-import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX } from "../../src/realtime/frames.ts";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
+import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX } from "../../src/protocol/frames.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";

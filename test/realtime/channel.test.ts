@@ -1,17 +1,12 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import fc from "fast-check";
+import type { DurableEvent, EphemeralEvent } from "../../src/protocol/events.ts";
 import { Channel, type ChannelHooks, GAP_WAIT_MS, GAP_WAIT_MS_MAX } from "../../src/realtime/channel.ts";
-import type { DurableEvent, EphemeralEvent } from "../../src/realtime/frames.ts";
+import { createTestEvent } from "../support/events.ts";
 
 const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
 const message_id = "0190e6f0-0000-7000-8000-000000000001";
-const eventOf = (seq: number): DurableEvent => ({
-  type: "message.created",
-  conversation_id,
-  seq,
-  at: "2026-01-01T00:00:00.000Z",
-  data: { id: `${seq}` },
-});
+const eventOf = (seq: number) => createTestEvent(conversation_id, seq, "message.created", { id: `${seq}` });
 const delta = (offset: number, text: string): EphemeralEvent => ({
   type: "message.delta",
   conversation_id,
@@ -42,6 +37,7 @@ function createHarness(hooks: Partial<ChannelHooks> = {}) {
     },
     listSnapshots: () =>
       text === "" ? [] : [{ messageId: message_id, attempt: 1, frame: JSON.stringify({ text: `=${text}` }) }],
+    onEvent: () => {},
     onFault: (error) => faults.push(error),
     ...hooks,
   });
@@ -285,7 +281,7 @@ describe("the text of answers", () => {
       publish(2);
       write("a");
       write("b");
-      channel.publish({ ...eventOf(3), type: "message.completed", data: { id: message_id, content: "ab" } });
+      channel.publish(createTestEvent(conversation_id, 3, "message.completed", { id: message_id, content: "ab" }));
       join(0, joining);
       await wait();
       channel.publish(eventOf(4));

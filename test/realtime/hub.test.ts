@@ -1,16 +1,13 @@
 import { describe, expect, test } from "bun:test";
-import type { DurableEvent } from "../../src/realtime/frames.ts";
-import { createHub, type Listener, type MemberRole } from "../../src/realtime/hub.ts";
+import type { MemberRole } from "../../src/protocol/conversation.ts";
+import type { DurableEventType } from "../../src/protocol/events.ts";
+import { createHub, type Listener } from "../../src/realtime/hub.ts";
+import { createTestEvent } from "../support/events.ts";
 import { silentLog } from "../support/log.ts";
 
 const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
-const eventOf = (seq: number, type: DurableEvent["type"] = "message.created"): DurableEvent => ({
-  type,
-  conversation_id,
-  seq,
-  at: "2026-01-01T00:00:00.000Z",
-  data: {},
-});
+const eventOf = (seq: number, type?: DurableEventType, user_id?: string, role?: MemberRole) =>
+  createTestEvent(conversation_id, seq, type, { user_id, role });
 
 const createTestHub = () =>
   createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
@@ -59,7 +56,7 @@ describe("access that ends", () => {
     const [gone, stays] = [createListener("gone"), createListener("stays")];
     for (const { listener } of [gone, stays]) await join(hub, listener);
     hub.publish(eventOf(1));
-    hub.expel(eventOf(3, "member.removed"), "gone");
+    hub.publish(eventOf(3, "member.removed", "gone"));
     hub.publish(eventOf(2));
     hub.publish(eventOf(4));
     const durable = ({ frames }: typeof gone) => frames.flatMap(({ seq }) => seq ?? []);
@@ -73,7 +70,7 @@ describe("access that ends", () => {
     const all = ["a", "b", "c"].map(createListener);
     for (const { listener } of all) await join(hub, listener);
     for (const { frames } of all) frames.length = 0;
-    hub.expel(eventOf(5, "conversation.deleted"), null);
+    hub.publish(eventOf(5, "conversation.deleted"));
     hub.publish(eventOf(6));
     for (const { types, expelled } of all)
       expect({ types: types(), expelled }).toEqual({ types: ["conversation.deleted"], expelled: [conversation_id] });
@@ -96,7 +93,7 @@ describe("access that ends", () => {
       },
       () => {},
     );
-    hub.expel(eventOf(1, "member.removed"), "late");
+    hub.publish(eventOf(1, "member.removed", "late"));
     reading.resolve();
     expect(joined).rejects.toThrow("no member any more");
     await joined.catch(() => {});
@@ -148,10 +145,46 @@ describe("access that ends", () => {
       },
       () => {},
     );
-    hub.changeRole(conversation_id, "late", "viewer");
+    hub.publish(eventOf(1, "member.added", "late", "viewer"));
     reading.resolve();
     await joined;
     expect(hub.findRole(conversation_id, "late")).toBe("viewer");
+  });
+});
+
+describe("events about members", () => {
+  test("of a time before the listener's own look change nothing", async () => {
+    const hub = createTestHub();
+    const [old, back] = [createListener("old"), createListener("back")];
+    await join(hub, old.listener, "member", 0);
+    // Removed (2) and added again (3), and listening again, while the event before is still missing here.
+    hub.publish(eventOf(2, "member.removed", "back"));
+    await join(hub, back.listener, "owner", 3);
+    hub.publish(eventOf(1));
+    hub.publish(eventOf(3, "member.added", "back", "member"));
+    expect(back.expelled).toEqual([]);
+    expect(hub.findRole(conversation_id, "back")).toBe("owner");
+    hub.publish(eventOf(4, "member.added", "back", "viewer"));
+    expect(hub.findRole(conversation_id, "back")).toBe("viewer");
+    hub.publish(eventOf(5, "member.removed", "back"));
+    expect([back.expelled, old.expelled]).toEqual([[conversation_id], []]);
+  });
+
+  test("that another instance wrote take effect when the gap is filled", async () => {
+    const missed = [eventOf(1, "member.added", "member", "viewer"), eventOf(2, "member.removed", "gone")];
+    const hub = createHub({
+      loadEvents: async () => missed,
+      listSnapshots: () => [],
+      log: silentLog,
+      onPushed: () => {},
+    });
+    const [member, gone] = [createListener("member"), createListener("gone")];
+    for (const { listener } of [member, gone]) await join(hub, listener);
+    hub.publish(eventOf(3));
+    while (member.frames.at(-1)?.seq !== 3) await Bun.sleep(5);
+    expect(gone.expelled).toEqual([conversation_id]);
+    expect(gone.frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2]);
+    expect(hub.findRole(conversation_id, "member")).toBe("viewer");
   });
 });
 

@@ -143,6 +143,37 @@ describe("messages over sockets", () => {
     await a.close();
   });
 
+  test("a message may be named together with its conversation, and is found only there", async () => {
+    const conversation = await createConversation(parley, anna);
+    const other = await createConversation(parley, anna);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    const sent = await socket.ask(send(conversation.id, "one"));
+    const message_id = (sent.message as { id: string }).id;
+    const edit = (conversation_id: string | null, content: string) =>
+      socket.ask({ type: "message.edit", message_id, conversation_id, content });
+    expect(await edit(other.id, "elsewhere")).toMatchObject({ type: "error", code: "not_found" });
+    expect(await edit("not an id", "nowhere")).toMatchObject({ type: "error", code: "invalid" });
+    expect(await edit(conversation.id.toUpperCase(), "two")).toMatchObject({
+      type: "ack",
+      message: { content: "two" },
+    });
+    expect(await edit(null, "three")).toMatchObject({ type: "ack", message: { content: "three" } });
+    for (const type of ["message.delete", "generation.cancel", "generation.regenerate"])
+      expect(await socket.ask({ type, message_id, conversation_id: other.id })).toMatchObject({ code: "not_found" });
+    const regenerated = await socket.ask({
+      type: "generation.regenerate",
+      message_id,
+      conversation_id: conversation.id,
+    });
+    expect(regenerated).toMatchObject({ type: "ack", message: { parent_id: message_id } });
+    const answer_id = (regenerated.message as { id: string }).id;
+    const cancel = { type: "generation.cancel", message_id: answer_id, conversation_id: conversation.id };
+    expect(await socket.ask(cancel)).toMatchObject({ type: "ack", message: { id: answer_id } });
+    const removal = { type: "message.delete", message_id, conversation_id: conversation.id };
+    expect(await socket.ask(removal)).toMatchObject({ type: "ack" });
+    await socket.close();
+  });
+
   test("an outsider can neither subscribe, send, edit, delete, read nor type", async () => {
     const conversation = await createConversation(parley, anna);
     const a = await openSocket(parley.url, { token: anna.access_token });
@@ -151,6 +182,7 @@ describe("messages over sockets", () => {
     const message_id = (sent.message as { id: string }).id;
     const o = await openSocket(parley.url, { token: outsider.access_token });
     const conversation_id = conversation.id;
+    const own = await createConversation(parley, outsider);
     const tries = [
       { type: "subscribe", conversation_id },
       { type: "subscribe", conversation_id, after_seq: 0 },
@@ -159,6 +191,13 @@ describe("messages over sockets", () => {
       { type: "message.delete", message_id },
       { type: "generation.cancel", message_id },
       { type: "generation.regenerate", message_id },
+      // Also if they name the right conversation, or one of their own.
+      ...[conversation_id, own.id].flatMap((conversation_id) => [
+        { type: "message.edit", message_id, conversation_id, content: "x" },
+        { type: "message.delete", message_id, conversation_id },
+        { type: "generation.cancel", message_id, conversation_id },
+        { type: "generation.regenerate", message_id, conversation_id },
+      ]),
       { type: "read", conversation_id, seq: 1 },
       { type: "typing.start", conversation_id },
       { type: "typing.stop", conversation_id },

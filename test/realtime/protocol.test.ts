@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { FRAME_BYTES_MAX } from "../../src/realtime/frames.ts";
+import { FRAME_BYTES_MAX } from "../../src/protocol/frames.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openSocket } from "../support/socket.ts";

@@ -1,7 +1,7 @@
 import { SCOPE_FIELD } from "../../src/http/openapi.ts";
 import { mapSchemaToOpenApi } from "../../src/http/openapi-schema.ts";
 import { frameScopes } from "../../src/modules/socket/commands.ts";
-import { type ClientFrameType, clientFrames } from "../../src/realtime/frames.ts";
+import { type ClientFrameType, clientFrames } from "../../src/protocol/frames.ts";
 import type { TestClient } from "../support/client.ts";
 
 /** What of a schema in the dialect of OpenAPI 3.0 is looked at here. */

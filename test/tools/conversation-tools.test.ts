@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { TOOL_CALLS_PER_STEP_MAX, TOOL_STEPS_MAX } from "../../src/modules/generations/tool-loop.ts";
-import type { Message } from "../../src/modules/messages/model.ts";
 import { TOOL_RESULT_CHARS_MAX } from "../../src/modules/tools/service.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import type { Message } from "../../src/modules/messages/model.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -56,7 +56,9 @@ test("an answer whose owner has died goes on after the results that are stored",
     return ((await answer.json()) as { data: Message[] }).data;
   };
   const stored = async () => {
-    const [row] = await first.database<{ content: string }[]>`select content from messages where id = ${reply.id}`;
+    const [row] = await first.database<
+      { content: string }[]
+    >`select content from current_messages where id = ${reply.id}`;
     return row?.content ?? "";
   };
   await until(async () => (await stored()).includes("lost1 "), 5_000);

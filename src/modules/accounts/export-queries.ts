@@ -127,8 +127,9 @@ export function readAnswers(sql: Sql, userId: string, since: Date): AsyncGenerat
     sql,
     since,
     sql`select id, conversation_id, seq, content, status, model, parent_id, created_at, updated_at, deleted_at
-        from messages x where role = 'assistant'
-          and exists (select 1 from generations g where g.message_id = x.id and g.requested_by = ${userId})`,
+        from current_messages x where role = 'assistant' and exists (
+          select 1 from generations g
+          where g.conversation_id = x.conversation_id and g.message_seq = x.seq and g.requested_by = ${userId})`,
   );
 }
 

@@ -3,7 +3,7 @@ import type { UserRole } from "../users/model.ts";
 import type { UserRow } from "../users/service.ts";
 
 const columns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
-/** In small letters, as the index has it (sql/0011). */
+/** In small letters, as the index has it (sql/migrations/0001_accounts.sql). */
 const searched = (sql: Sql) => sql`lower(u.email_key || ' ' || u.display_name)`;
 /** Shorter texts have no piece to look for in the index; most users have them anyway. */
 const PIECE_CHARS = 3;

@@ -13,7 +13,7 @@ export type BudgetConfig = {
   readonly BUDGET_ANSWER_TOKENS: number;
 };
 
-/** As sql/0006 reads them; what is absent is not limited. */
+/** As reserve_budget (sql/functions/budgets.sql) reads them; what is absent is not limited. */
 export type Limits = { day_tokens?: number; month_tokens?: number; day_usd?: number; month_usd?: number };
 
 /** The newest messages of a conversation that may be part of a prompt. */
@@ -21,7 +21,7 @@ const PROMPT_MESSAGES = 1_000;
 /** What a prompt has beside the messages: instructions, a summary, the form of the request. */
 const PROMPT_TOKENS_EXTRA = 500;
 
-/** All that the database needs to know to reserve for an answer (sql/0010, `reserve_answer`). */
+/** All that the database needs to know to reserve for an answer (sql/functions/budgets.sql, `reserve_answer`). */
 export type BudgetRules = {
   /** Of each user. */
   limits: Limits;

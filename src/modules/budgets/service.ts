@@ -13,7 +13,7 @@ export type { BudgetRules } from "./rules.ts";
 
 /** A reservation without a stored generation that is not renewed for so long belongs to nobody: its instance died. */
 const HELD_MS = 60_000;
-/** Bytes of a prompt for one token; rather too few, so that a reservation is rather too large. As in sql/0006. */
+/** Bytes of a prompt for one token; rather too few, so that a reservation is rather too large. As in estimate_tokens (sql/functions/budgets.sql). */
 const BYTES_PER_TOKEN = 3;
 
 export type TokensAndCost = { usage: { input_tokens: number; output_tokens: number } | null; costUsd: number | null };
@@ -57,7 +57,7 @@ export function createBudgetService({ database, config, metrics, ...modelRules }
   }
 
   return {
-    /** What sql/0010 needs to reserve within a send; null while nothing is limited. */
+    /** What send_messages (sql/functions) needs to reserve within a send; null while nothing is limited. */
     rules,
     refuse,
 

@@ -1,5 +1,5 @@
 import type { Sql } from "../../db/client.ts";
-import type { MemberRole } from "../../realtime/hub.ts";
+import type { FormerMember, Member } from "../../protocol/conversation.ts";
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
@@ -15,11 +15,11 @@ export type DepartureEvent = {
   conversation_id: string;
   seq: number;
   type: "member.added" | "member.removed";
-  data: { user_id: string; role: MemberRole };
+  data: Member | FormerMember;
   at: Date;
 };
 
-/** Ends memberships where somebody else is left (sql/0011). @returns the events in their order. */
+/** Ends memberships where somebody else is left (sql/functions). @returns the events in their order. */
 export async function leaveConversations(
   sql: Sql,
   userId: string,
@@ -33,7 +33,7 @@ export async function leaveConversations(
 
 export type Erasure = { is_shared: boolean } & ({ is_erased: false } | { is_erased: true; seq: number; at: Date });
 
-/** Takes away a part of a conversation where nobody else is left (sql/0011). */
+/** Takes away a part of a conversation where nobody else is left (sql/functions). */
 export async function eraseConversation(
   sql: Sql,
   userId: string,

@@ -1,7 +1,7 @@
 import type { Database } from "../../db/client.ts";
-import type { Hub } from "../../realtime/hub.ts";
+import type { EventLog } from "../../events/log.ts";
+import { createEvent } from "../../protocol/events.ts";
 import * as queries from "./departure-queries.ts";
-import { createEvent } from "./events.ts";
 
 /** Conversations that one transaction locks. */
 export const DEPARTURE_CONVERSATIONS = 100;
@@ -9,16 +9,10 @@ export const DEPARTURE_CONVERSATIONS = 100;
 export const ERASED_MESSAGES = 5_000;
 
 /** How a user who is being deleted goes out of all their conversations (docs/decisions/0040). */
-export function createDepartures({ database, hub }: { database: Database; hub: Hub }) {
+export function createDepartures({ database, events }: { database: Database; events: EventLog }) {
   async function leave(userId: string, shownName: string, ids: string[]): Promise<void> {
-    for (const row of await queries.leaveConversations(database, userId, shownName, ids)) {
-      const event = createEvent(row.type, row.conversation_id, row, row.data);
-      if (row.type === "member.removed") hub.expel(event, userId);
-      else {
-        hub.changeRole(row.conversation_id, row.data.user_id, row.data.role);
-        hub.publish(event);
-      }
-    }
+    const rows = await queries.leaveConversations(database, userId, shownName, ids);
+    events.publish(rows.map((row) => createEvent(row.type, row.conversation_id, row, row.data)));
   }
 
   return {
@@ -41,7 +35,7 @@ export function createDepartures({ database, hub }: { database: Database; hub: H
         const [id] = await queries.listMemberships(database, userId, undefined, 1);
         if (id === undefined) return;
         const erasure = await queries.eraseConversation(database, userId, id, ERASED_MESSAGES);
-        if (erasure.is_erased) hub.expel(createEvent("conversation.deleted", id, erasure, { id }), null);
+        if (erasure.is_erased) events.publish([createEvent("conversation.deleted", id, erasure, { id })]);
         // Somebody was added at the last moment.
         else if (erasure.is_shared) await leave(userId, shownName, [id]);
         yield;

@@ -1,14 +1,10 @@
 import type { Sql } from "../../db/client.ts";
-import type { MemberRole } from "../../realtime/hub.ts";
-import type { Conversation, Member, SharedConversation } from "./model.ts";
+import { conversationColumns } from "../../events/columns.ts";
+import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../../protocol/conversation.ts";
 
 /** Counting stops here: nobody reads the difference between a thousand unread messages and more. */
 const UNREAD_COUNTED_MAX = 1000;
 
-export type ConversationRow = Omit<SharedConversation, "created_at" | "updated_at"> & {
-  created_at: Date;
-  updated_at: Date;
-};
 export type MembershipRow = ConversationRow & {
   role: MemberRole;
   last_read_seq: number;
@@ -16,11 +12,8 @@ export type MembershipRow = ConversationRow & {
   cursor: string;
 };
 
-const columns = (sql: Sql) =>
-  sql`c.id, c.title, c.kind, c.model, c.prompt_id, c.reply_mode, c.metadata, c.last_seq, c.created_at, c.updated_at`;
-
 const membershipColumns = (sql: Sql) => sql`
-  ${columns(sql)}, m.role, m.last_read_seq,
+  ${conversationColumns(sql)}, m.role, m.last_read_seq,
   (select count(*)::int from (
     select 1 from messages x
     where x.conversation_id = c.id and x.seq > m.last_read_seq and x.deleted_at is null
@@ -78,7 +71,7 @@ export async function lockMembership(sql: Sql, id: string, userId: string): Prom
   const locked = sql`
     select 1 from conversations c where c.id = ${id}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
-    for update`.execute();
+    for no key update`.execute();
   // Read by a statement of its own: only that one sees what was committed while the lock was waited for.
   const role = sql<{ role: MemberRole }[]>`
     select role from members where conversation_id = ${id} and user_id = ${userId}`;
@@ -124,18 +117,12 @@ export async function updateClaimedTitle(sql: Sql, id: string, title: string): P
   return count > 0;
 }
 
-export async function getShared(sql: Sql, id: string): Promise<ConversationRow | undefined> {
-  const [row] = await sql<ConversationRow[]>`select ${columns(sql)} from conversations c where c.id = ${id}`;
-  return row;
-}
-
 export async function deleteConversation(sql: Sql, id: string): Promise<void> {
-  // Answers that are being written first, and their messages after them: the order in which checkpoints lock both.
-  await sql`delete from generations where conversation_id = ${id} and status <> 'finished'`;
+  // Generations before messages: the order in which the ends of answers lock both.
+  await sql`select delete_pieces(${id}, ${Number.MAX_SAFE_INTEGER})`;
+  await sql`delete from generations where conversation_id = ${id}`;
   await sql`delete from conversations where id = ${id}`;
 }
-
-export type MemberRow = Omit<Member, "joined_at"> & { joined_at: Date };
 
 export async function listMembers(
   sql: Sql,
@@ -187,15 +174,7 @@ export async function moveReadPosition(sql: Sql, id: string, userId: string, seq
   return rows.length > 0;
 }
 
-export function mapToConversation(row: MembershipRow): Conversation {
+export function mapRowToConversation(row: MembershipRow): Conversation {
   const { cursor: _, ...conversation } = row;
   return { ...conversation, created_at: row.created_at.toISOString(), updated_at: row.updated_at.toISOString() };
-}
-
-export function mapToShared(row: ConversationRow): SharedConversation {
-  return { ...row, created_at: row.created_at.toISOString(), updated_at: row.updated_at.toISOString() };
-}
-
-export function mapToMember(row: MemberRow): Member {
-  return { ...row, joined_at: row.joined_at.toISOString() };
 }

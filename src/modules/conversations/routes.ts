@@ -5,8 +5,9 @@ import { hashTag, respondWithTag } from "../../http/etag.ts";
 import { describe } from "../../http/openapi.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
 import { UuidParam } from "../../lib/schema.ts";
-import { AddMember, ChangeConversation, Conversation, CreateConversation, Member } from "./model.ts";
-import { mapToConversation, mapToMember } from "./queries.ts";
+import { Conversation, Member, mapRowToMember } from "../../protocol/conversation.ts";
+import { AddMember, ChangeConversation, CreateConversation } from "./model.ts";
+import { mapRowToConversation } from "./queries.ts";
 import type { ConversationService } from "./service.ts";
 
 const ById = Type.Object({ id: UuidParam() });
@@ -44,7 +45,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
       async ({ caller, query, request, set }) => {
         const page = readPage(query, 2);
         const rows = await conversations.list(caller, page);
-        return createPage(rows, page.limit, (row) => [row.cursor, row.id], mapToConversation, {
+        return createPage(rows, page.limit, (row) => [row.cursor, row.id], mapRowToConversation, {
           request,
           headers: set.headers,
         });
@@ -111,7 +112,7 @@ export function createConversationRoutes({ conversations, authenticate }: Depend
       async ({ caller, params, query, request, set }) => {
         const page = readPage(query, 1);
         const rows = await conversations.listMembers(caller, params.id, page);
-        return createPage(rows, page.limit, (row) => [row.user_id], mapToMember, { request, headers: set.headers });
+        return createPage(rows, page.limit, (row) => [row.user_id], mapRowToMember, { request, headers: set.headers });
       },
       {
         params: ById,

@@ -1,39 +1,40 @@
-import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import { type Database, requireRow, type Sql } from "../../db/client.ts";
+import type { EventLog, EventTransaction } from "../../events/log.ts";
+import { findShared } from "../../events/read.ts";
 import type { Caller } from "../../http/authenticate.ts";
 import type { PageRequest } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
-import type { Hub, MemberRole } from "../../realtime/hub.ts";
-import type { PromptService } from "../prompts/service.ts";
-import { appendEvent, createEvent } from "./events.ts";
 import {
-  type AddMember,
-  type ChangeConversation,
   type Conversation,
-  type CreateConversation,
-  METADATA_BYTES_MAX,
   type Member,
-  type SharedConversation,
-} from "./model.ts";
+  type MemberRole,
+  type MemberRow,
+  mapRowToMember,
+} from "../../protocol/conversation.ts";
+import type { Hub } from "../../realtime/hub.ts";
+import type { PromptService } from "../prompts/service.ts";
+import { type AddMember, type ChangeConversation, type CreateConversation, METADATA_BYTES_MAX } from "./model.ts";
 import * as queries from "./queries.ts";
 
 export { createDepartures, type Departures } from "./departures.ts";
-export { appendEvent, createEvent } from "./events.ts";
 
 /** Members of one conversation. */
 export const MEMBERS_MAX = 10_000;
 
 type Dependencies = {
   database: Database;
-  hub: Hub;
+  events: EventLog;
+  /** For what is not stored. */
+  hub: Pick<Hub, "publishEphemeral">;
   prompts: PromptService;
   /** Whether a model of this name is configured. */
   hasModel(model: string): boolean;
 };
 
 /** Rules of conversations and their members. Access is the look-up: what one is not a member of is not found. */
-export function createConversationService({ database, hub, prompts, hasModel }: Dependencies) {
+export function createConversationService({ database, events, hub, prompts, hasModel }: Dependencies) {
   function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
     if (model && !hasModel(model)) throw createUnknownModel(model);
     if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > METADATA_BYTES_MAX) {
@@ -42,15 +43,19 @@ export function createConversationService({ database, hub, prompts, hasModel }: 
     }
   }
 
-  /** Runs a change under the conversation's lock. What it returns is pushed by the caller, after the commit. */
-  function change<T>(caller: Caller, id: string, work: (sql: Sql, role: MemberRole) => Promise<T>): Promise<T> {
-    return withTransaction(database, async (sql) =>
-      work(sql, requireRow(await queries.lockMembership(sql, id, caller.user.id), "conversation")),
+  /** Runs a change under the conversation's lock. */
+  function change<T>(
+    caller: Caller,
+    id: string,
+    work: (transaction: EventTransaction, role: MemberRole) => Promise<T>,
+  ): Promise<T> {
+    return events.write(async (transaction) =>
+      work(transaction, requireRow(await queries.lockMembership(transaction.sql, id, caller.user.id), "conversation")),
     );
   }
 
   async function get(caller: Caller, id: string): Promise<Conversation> {
-    return queries.mapToConversation(
+    return queries.mapRowToConversation(
       requireRow(await queries.findConversation(database, id, caller.user.id), "conversation"),
     );
   }
@@ -90,32 +95,29 @@ export function createConversationService({ database, hub, prompts, hasModel }: 
     /** For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`. */
     async update(caller: Caller, id: string, input: ChangeConversation): Promise<Conversation> {
       checkInput(input);
-      const event = await change(caller, id, async (sql, role) => {
+      await change(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
         if (input.prompt_id) await prompts.checkChoice(sql, caller.user.id, input.prompt_id);
-        if (Object.keys(input).length === 0) return null;
-        await queries.updateConversation(sql, id, input);
-        const stored = await appendEvent(sql, { conversationId: id, type: "conversation.updated" });
-        const data = queries.mapToShared(requireRow(await queries.getShared(sql, id), "conversation"));
-        return createEvent("conversation.updated", id, stored, data);
+        if (Object.keys(input).length === 0) return;
+        await append("conversation.updated", id, async () => {
+          await queries.updateConversation(sql, id, input);
+          return requireRow(await findShared(sql, id), "conversation");
+        });
       });
-      if (event) hub.publish(event);
       return get(caller, id);
     },
 
     /** For owners: the conversation is gone with all its messages. @throws Problem `not_found`, `forbidden`. */
     async remove(caller: Caller, id: string): Promise<void> {
-      const event = await change(caller, id, async (sql, role) => {
+      await change(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
-        const stored = await appendEvent(sql, { conversationId: id, type: "conversation.deleted" });
+        await append("conversation.deleted", id, () => ({ id }));
         await queries.deleteConversation(sql, id);
-        return createEvent("conversation.deleted", id, stored, { id });
       });
-      hub.expel(event, null);
     },
 
     /** For members. `page.after` is [user_id]. @throws Problem `not_found`. */
-    async listMembers(caller: Caller, id: string, { limit, after }: PageRequest): Promise<queries.MemberRow[]> {
+    async listMembers(caller: Caller, id: string, { limit, after }: PageRequest): Promise<MemberRow[]> {
       requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
       const afterUserId = after?.[0] ?? null;
       if (afterUserId !== null && !isUuid(afterUserId))
@@ -130,22 +132,16 @@ export function createConversationService({ database, hub, prompts, hasModel }: 
     async addMember(caller: Caller, id: string, input: AddMember): Promise<Member> {
       const { role = "member" } = input;
       const userId = input.user_id.toLowerCase();
-      const { member, event } = await change(caller, id, async (sql, callerRole) => {
+      return change(caller, id, async ({ sql, append }, callerRole) => {
         requireOwner(callerRole);
         const before = await queries.findMember(sql, id, userId);
-        if (before?.role === role) return { member: queries.mapToMember(before), event: null };
+        if (before?.role === role) return mapRowToMember(before);
         await checkRoom(sql, id, before?.role, role);
         if (!(await queries.upsertMember(sql, id, userId, role)))
           throw new Problem("not_found", "There is no such user.");
-        const member = queries.mapToMember(requireRow(await queries.findMember(sql, id, userId), "member"));
-        const stored = await appendEvent(sql, { conversationId: id, type: "member.added", data: member });
-        return { member, event: createEvent("member.added", id, stored, member) };
+        const member = mapRowToMember(requireRow(await queries.findMember(sql, id, userId), "member"));
+        return append("member.added", id, () => member);
       });
-      if (event) {
-        hub.changeRole(id, userId, role);
-        hub.publish(event);
-      }
-      return member;
     },
 
     /**
@@ -153,16 +149,15 @@ export function createConversationService({ database, hub, prompts, hasModel }: 
      * @throws Problem `not_found` (conversation or member), `forbidden`, `conflict` (the last owner).
      */
     async removeMember(caller: Caller, id: string, userId: string): Promise<void> {
-      const event = await change(caller, id, async (sql, callerRole) => {
+      await change(caller, id, async ({ sql, append }, callerRole) => {
         if (userId !== caller.user.id) requireOwner(callerRole);
-        const member = requireRow(await queries.findMember(sql, id, userId), "member");
-        await checkRoom(sql, id, member.role, null);
-        await queries.deleteMember(sql, id, userId);
-        const data = { user_id: userId, display_name: member.display_name, role: member.role };
-        const stored = await appendEvent(sql, { conversationId: id, type: "member.removed", data });
-        return createEvent("member.removed", id, stored, data);
+        const { user_id, display_name, role } = requireRow(await queries.findMember(sql, id, userId), "member");
+        await checkRoom(sql, id, role, null);
+        await append("member.removed", id, async () => {
+          await queries.deleteMember(sql, id, userId);
+          return { user_id, display_name, role };
+        });
       });
-      hub.expel(event, userId);
     },
 
     /**
@@ -185,18 +180,10 @@ export function createConversationService({ database, hub, prompts, hasModel }: 
 
     /** Gives a conversation the title that was claimed, unless a person has settled it or the conversation is gone. */
     async giveTitle(id: string, title: string): Promise<void> {
-      const event = await withTransaction(database, async (sql) => {
-        if (!(await queries.updateClaimedTitle(sql, id, title))) return null;
-        const stored = await appendEvent(sql, { conversationId: id, type: "conversation.updated" });
-        const data = queries.mapToShared(requireRow(await queries.getShared(sql, id), "conversation"));
-        return createEvent("conversation.updated", id, stored, data);
+      await events.write(async ({ sql, append }) => {
+        if (!(await queries.updateClaimedTitle(sql, id, title))) return;
+        await append("conversation.updated", id, async () => requireRow(await findShared(sql, id), "conversation"));
       });
-      if (event) hub.publish(event);
-    },
-
-    /** What everyone sees of the conversation alike. For callers whose access is checked. @throws Problem `not_found`. */
-    async getShared(id: string): Promise<SharedConversation> {
-      return queries.mapToShared(requireRow(await queries.getShared(database, id), "conversation"));
     },
 
     /** Role and newest `seq`, for members. @throws Problem `not_found`. */

@@ -81,7 +81,7 @@ export type NewSummary = {
   usage: { input_tokens: number; output_tokens: number } | null;
   costUsd: number | null;
   /** What it was made from: these texts, and the summary before it. */
-  covered: { id: string; content: string }[];
+  covered: { seq: number; content: string }[];
   previousId: string | null;
 };
 
@@ -91,21 +91,23 @@ export type NewSummary = {
  */
 export async function insertSummary(sql: Sql, summary: NewSummary): Promise<boolean> {
   const { id, conversationId, messageId, untilSeq, content, model, usage, costUsd, covered, previousId } = summary;
-  await sql`select 1 from conversations where id = ${conversationId} for update`;
+  await sql`select 1 from conversations where id = ${conversationId} for no key update`;
   const { count } = await sql`
-    insert into summaries (id, conversation_id, message_id, until_seq, content, model, input_tokens, output_tokens, cost_usd)
-    select ${id}, ${conversationId}, ${messageId}, ${untilSeq}, ${content}, ${model}, ${usage?.input_tokens ?? null},
+    insert into summaries (conversation_id, until_seq, id, message_id, content, model, input_tokens, output_tokens, cost_usd)
+    select ${conversationId}, ${untilSeq}, ${id}, ${messageId}, ${content}, ${model}, ${usage?.input_tokens ?? null},
       ${usage?.output_tokens ?? null}, ${costUsd}
     where not exists (
-        select 1 from unnest(${covered.map((message) => message.id)}::uuid[],
-          ${covered.map((message) => message.content)}::text[]) as c (id, content)
-        left join messages x on x.id = c.id and x.deleted_at is null and x.content = c.content
+        select 1 from unnest(${covered.map((message) => message.seq)}::bigint[],
+          ${covered.map((message) => message.content)}::text[]) as c (seq, content)
+        left join messages x on x.conversation_id = ${conversationId} and x.seq = c.seq and x.deleted_at is null
+          and x.content = c.content
         where x.id is null)
-      and (${previousId}::uuid is null or exists (select 1 from summaries where id = ${previousId}))
-    on conflict (message_id) do nothing`;
+      and (${previousId}::uuid is null or exists (
+        select 1 from summaries where conversation_id = ${conversationId} and id = ${previousId}))
+    on conflict (conversation_id, until_seq) do nothing`;
   await sql`
-    delete from summaries where conversation_id = ${conversationId} and id not in (
-      select id from summaries where conversation_id = ${conversationId}
+    delete from summaries where conversation_id = ${conversationId} and until_seq not in (
+      select until_seq from summaries where conversation_id = ${conversationId}
       order by created_at desc, id desc limit ${SUMMARIES_MAX})`;
   return count > 0;
 }

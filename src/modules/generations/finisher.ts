@@ -1,7 +1,6 @@
 import type { Database, Sql } from "../../db/client.ts";
-import type { DurableEvent } from "../../realtime/frames.ts";
-import { createEvent } from "../conversations/service.ts";
-import type { Message } from "../messages/model.ts";
+import { createEvent, type DurableEvent } from "../../protocol/events.ts";
+import type { Message } from "../../protocol/message.ts";
 import { createGroupCommit } from "../messages/service.ts";
 import type { ClaimedGeneration, FinalState } from "./queries.ts";
 
@@ -42,11 +41,12 @@ export function createFinisher({ database }: { database: Database }) {
   };
 }
 
-/** Writes a batch in one transaction (sql/0008); one row per ending, in order. */
+/** Writes a batch in one transaction (sql/functions/finish_answers.sql); one row per ending, in order. */
 async function finishAnswers(sql: Sql, endings: Ending[]): Promise<Stored[]> {
   const finals = endings.map(({ final }) => final);
   return sql<Stored[]>`
     select outcome, event_seq, at, model, cost_usd, metadata, created_at from finish_answers(
+      ${endings.map(({ generation }) => generation.conversation_id)}::uuid[],
       ${endings.map(({ generation }) => generation.id)}::uuid[],
       ${endings.map(({ generation }) => generation.fence)}::int[], ${endings.map(({ attempt }) => attempt)}::int[],
       ${finals.map(({ content }) => content)}::text[], ${finals.map(({ status }) => status)}::text[],

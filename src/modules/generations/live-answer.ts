@@ -1,4 +1,4 @@
-import type { EphemeralEvent } from "../../realtime/frames.ts";
+import type { EphemeralEvent } from "../../protocol/events.ts";
 import type { Beat } from "./beat.ts";
 
 /** Deltas of this time go together: readers see no difference, and a fast model costs a tenth of the pushes. */
@@ -28,6 +28,9 @@ export type LiveAnswerOptions = {
   beat: Beat;
 };
 
+/** A piece of the text as it is stored: the `n`th of an attempt, from 1 on. */
+export type LivePiece = { attempt: number; n: number; text: string };
+
 /**
  * The text of an answer while it is written. `text` is what readers have been pushed: one who comes now gets it, and
  * goes on with the next delta, without a gap and without a repeat.
@@ -38,9 +41,11 @@ export class LiveAnswer {
   readonly seq: number;
   attempt: number;
   text: string;
-  /** Length of the text that is in the database. */
-  storedLength: number;
   #pending = "";
+  /** Pieces of the attempt that are in the database; none: its text is still to be stored as a whole. */
+  #storedPieces = 0;
+  /** Length of the text in these pieces. */
+  #storedLength = 0;
   #isWaiting = false;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
   readonly #publish: (event: EphemeralEvent) => void;
@@ -52,7 +57,6 @@ export class LiveAnswer {
     this.seq = seq;
     this.attempt = attempt;
     this.text = text;
-    this.storedLength = text.length;
     this.#publish = publish;
     this.#beat = beat;
   }
@@ -96,10 +100,34 @@ export class LiveAnswer {
   /** Another run of a model goes on from `text`. */
   reset(text: string, attempt: number): void {
     this.flush();
-    this.attempt = attempt;
+    this.begin(attempt);
     this.text = text;
-    this.storedLength = -1;
     this.#publish(this.snapshot());
+  }
+
+  /** A run of a model begins; what it writes is stored as an attempt of its own. */
+  begin(attempt: number): void {
+    if (attempt === this.attempt) return;
+    this.attempt = attempt;
+    this.#storedPieces = 0;
+    this.#storedLength = 0;
+  }
+
+  /** What follows the text that is stored; null when there is nothing new. */
+  nextPiece(): LivePiece | null {
+    return this.text.length > this.#storedLength ? this.emptyPiece(this.text.slice(this.#storedLength)) : null;
+  }
+
+  /** The next piece, without any text: it only tells of the attempt. */
+  emptyPiece(text = ""): LivePiece {
+    return { attempt: this.attempt, n: this.#storedPieces + 1, text };
+  }
+
+  /** The next piece is committed. An attempt that began in the meantime is stored from its beginning. */
+  confirm({ attempt, n, text }: LivePiece): void {
+    if (attempt !== this.attempt) return;
+    this.#storedPieces = n;
+    this.#storedLength += text.length;
   }
 
   /** What brings a new reader to where the others are. */

@@ -1,5 +1,6 @@
 import type { Sql } from "../../db/client.ts";
-import type { FinishReason } from "../messages/model.ts";
+import type { EventPosition } from "../../protocol/events.ts";
+import type { FinishReason } from "../../protocol/message.ts";
 import type { Source } from "./context-texts.ts";
 
 /** A generation that is nobody's for so long after it was made has been forgotten by a dead instance. */
@@ -16,6 +17,7 @@ export type ClaimedGeneration = {
   is_cancelled: boolean;
   seq: number;
   parent_id: string | null;
+  /** The text so far. */
   content: string;
 };
 
@@ -23,18 +25,25 @@ const claimedColumns = (sql: Sql) => sql`
   g.id, g.message_id, g.conversation_id, g.model, g.requested_by, g.fence, g.attempt, g.cancel_requested_at is not null as is_cancelled,
   x.seq, x.parent_id, x.content`;
 
+/** The message that a generation writes, with the text so far. */
+const itsMessage = (sql: Sql) => sql`x.conversation_id = g.conversation_id and x.seq = g.message_seq`;
+
+const claim = (sql: Sql, owner: string, leaseMs: number) => sql`
+  owner = ${owner}, lease_until = now() + ${leaseMs} * interval '1 ms', status = 'running', fence = g.fence + 1,
+  started_at = coalesce(g.started_at, now())`;
+
 /** Takes a generation that was just made; undefined when another instance was faster. */
 export async function claimGeneration(
   sql: Sql,
-  id: string,
+  { conversationId, id }: GenerationKey,
   owner: string,
   leaseMs: number,
 ): Promise<ClaimedGeneration | undefined> {
   const [row] = await sql<ClaimedGeneration[]>`
-    update generations g set owner = ${owner}, lease_until = now() + ${leaseMs} * interval '1 ms', status = 'running',
-      fence = g.fence + 1, started_at = coalesce(g.started_at, now())
-    from messages x
-    where g.id = ${id} and x.id = g.message_id and g.status = 'pending' returning ${claimedColumns(sql)}`;
+    update generations g set ${claim(sql, owner, leaseMs)}
+    from current_messages x
+    where g.conversation_id = ${conversationId} and g.id = ${id} and ${itsMessage(sql)} and g.status = 'pending'
+    returning ${claimedColumns(sql)}`;
   return row;
 }
 
@@ -46,22 +55,36 @@ export async function claimOrphans(
   rows: number,
 ): Promise<ClaimedGeneration[]> {
   return sql<ClaimedGeneration[]>`
-    update generations g set owner = ${owner}, lease_until = now() + ${leaseMs} * interval '1 ms', status = 'running',
-      fence = g.fence + 1, started_at = coalesce(g.started_at, now())
-    from messages x
-    where x.id = g.message_id and g.id in (
-      select id from generations
+    with orphans as materialized (
+      select conversation_id, id from generations
       where status <> 'finished'
         and coalesce(lease_until, created_at + ${PENDING_GRACE_MS} * interval '1 ms') < now()
-      order by created_at limit ${rows} for update skip locked)
+      order by id limit ${rows} for no key update skip locked
+    )
+    update generations g set ${claim(sql, owner, leaseMs)}
+    from orphans o, current_messages x
+    where g.conversation_id = o.conversation_id and g.id = o.id and ${itsMessage(sql)}
     returning ${claimedColumns(sql)}`;
 }
 
-export type Holding = { id: string; fence: number };
+export type GenerationKey = { conversationId: string; id: string };
+export type Holding = GenerationKey & { fence: number };
 
-/** Whoever writes several generations takes their rows in this order: else two of them may wait for each other. */
-const lockInOrder = (sql: Sql, held: Holding[]) => sql`
-  select id from generations where id = any (${held.map(({ id }) => id)}::uuid[]) order by id for update`;
+/** The rows of `held` as `h`; several generations are always locked in the order of their ids, to avoid deadlocks. */
+const listHeld = (sql: Sql, held: Holding[]) => sql`
+  unnest(${held.map(({ conversationId }) => conversationId)}::uuid[], ${held.map(({ id }) => id)}::uuid[],
+    ${held.map(({ fence }) => fence)}::int[]) as h (conversation_id, id, fence)`;
+
+const isHeld = (sql: Sql, owner: string) => sql`
+  g.conversation_id = h.conversation_id and g.id = h.id and g.fence = h.fence and g.owner = ${owner}
+  and g.status = 'running'`;
+
+export type LeaseTimes = {
+  /** How long a lease lasts from its renewal on. */
+  leaseMs: number;
+  /** A lease that lasts longer than this is left as it is. */
+  enoughMs: number;
+};
 
 /**
  * Renews the leases that are still held.
@@ -71,42 +94,37 @@ export async function renewLeases(
   sql: Sql,
   owner: string,
   held: Holding[],
-  leaseMs: number,
+  { leaseMs, enoughMs }: LeaseTimes,
 ): Promise<{ id: string; is_cancelled: boolean }[]> {
   return sql<{ id: string; is_cancelled: boolean }[]>`
-    with locked as materialized (${lockInOrder(sql, held)})
-    update generations g set lease_until = now() + ${leaseMs} * interval '1 ms'
-    from locked, unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)
-    where locked.id = h.id and g.id = h.id and g.fence = h.fence and g.owner = ${owner} and g.status = 'running'
-    returning g.id, g.cancel_requested_at is not null as is_cancelled`;
+    with due as materialized (
+      select g.conversation_id, g.id from ${listHeld(sql, held)} join generations g on ${isHeld(sql, owner)}
+      where g.lease_until < now() + ${enoughMs} * interval '1 ms' order by g.id for no key update of g
+    ), renewed as (
+      update generations g set lease_until = now() + ${leaseMs} * interval '1 ms'
+      from due d where g.conversation_id = d.conversation_id and g.id = d.id
+    )
+    select g.id, g.cancel_requested_at is not null as is_cancelled
+    from ${listHeld(sql, held)} join generations g on ${isHeld(sql, owner)}`;
 }
 
-/** Gives generations back: whoever looks next goes on from what is stored. */
-export async function releaseLeases(sql: Sql, owner: string, held: Holding[]): Promise<void> {
+/** Gives a generation back: whoever looks next goes on from what is stored. */
+export async function releaseLease(sql: Sql, owner: string, held: Holding): Promise<void> {
   await sql`
-    with locked as materialized (${lockInOrder(sql, held)})
-    update generations g set lease_until = now() - interval '1 ms'
-    from locked, unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)
-    where locked.id = h.id and g.id = h.id and g.fence = h.fence and g.owner = ${owner} and g.status = 'running'`;
+    update generations g set lease_until = now() - interval '1 ms' from ${listHeld(sql, [held])}
+    where ${isHeld(sql, owner)}`;
 }
 
-/** Stores the text so far of many answers at once, and of each the attempt; a lost lease writes nothing. */
-export async function storeCheckpoints(
-  sql: Sql,
-  checkpoints: (Holding & { attempt: number; text: string })[],
-): Promise<void> {
+/** What follows the text that is stored of an answer; with `n` 1 the whole text, at the start of an attempt. */
+export type Piece = Holding & { attempt: number; n: number; text: string };
+
+/** Stores pieces of many answers at once (sql/functions/store_pieces.sql). @returns the generations that are still held. */
+export async function storePieces(sql: Sql, pieces: Piece[]): Promise<Set<string>> {
   // One text for all of them: an array for each column costs the driver much more. It is JSON that Postgres can read,
   // since no text of an answer holds NUL or half a character (src/ai/text-flow.ts).
-  await sql`
-    with locked as materialized (${lockInOrder(sql, checkpoints)}),
-    held as (
-      select * from json_to_recordset(${JSON.stringify(checkpoints)}::text::json)
-        as c (id uuid, fence int, attempt int, text text)
-    ), mine as (
-      update generations g set attempt = held.attempt from held, locked
-      where locked.id = held.id and g.id = held.id and g.fence = held.fence and g.status = 'running' returning g.message_id, held.text
-    )
-    update messages x set content = mine.text from mine where x.id = mine.message_id`;
+  const input = pieces.map(({ conversationId, ...piece }) => ({ conversation_id: conversationId, ...piece }));
+  const stored = await sql<{ id: string }[]>`select store_pieces(${JSON.stringify(input)}::text::json) as id`;
+  return new Set(stored.map(({ id }) => id));
 }
 
 export type FinalState = {
@@ -124,10 +142,13 @@ export type FinalState = {
 };
 
 /** Stop is stored: whoever runs the generation sees it. @returns the generation that will obey, if one still runs. */
-export async function requestCancel(sql: Sql, messageId: string): Promise<string | undefined> {
+export async function requestCancel(
+  sql: Sql,
+  { conversation_id, seq }: { conversation_id: string; seq: number },
+): Promise<string | undefined> {
   const [row] = await sql<{ id: string }[]>`
     update generations set cancel_requested_at = coalesce(cancel_requested_at, now())
-    where message_id = ${messageId} and status <> 'finished' returning id`;
+    where conversation_id = ${conversation_id} and message_seq = ${seq} and status <> 'finished' returning id`;
   return row?.id;
 }
 
@@ -135,33 +156,27 @@ export type NewAnswerRow = {
   generationId: string;
   messageId: string;
   conversationId: string;
-  seq: number;
   parentId: string;
   model: string | null;
   requestedBy: string;
 };
 
 /** An empty answer with its generation, under a number that was taken before. */
-export async function insertAnswer(sql: Sql, answer: NewAnswerRow): Promise<void> {
-  const { generationId, messageId, conversationId, seq, parentId, model, requestedBy } = answer;
+export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
+  const { generationId, messageId, conversationId, parentId, model, requestedBy } = answer;
   await sql`
     with answer as (
-      insert into messages (id, conversation_id, seq, role, content, status, model, parent_id)
-      values (${messageId}, ${conversationId}, ${seq}, 'assistant', '', 'streaming', ${model}, ${parentId})
+      insert into messages (id, conversation_id, seq, role, content, status, model, parent_id, created_at, updated_at)
+      values (${messageId}, ${conversationId}, ${seq}, 'assistant', '', 'streaming', ${model}, ${parentId}, ${at}, ${at})
     )
-    insert into generations (id, message_id, conversation_id, requested_by, model)
-    values (${generationId}, ${messageId}, ${conversationId}, ${requestedBy}, ${model})`;
+    insert into generations (id, message_id, message_seq, conversation_id, requested_by, model, created_at)
+    values (${generationId}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${model}, ${at})`;
 }
 
-/** Takes the conversation's next number. @returns it, with the conversation's own model. */
-export async function takeSeq(
-  sql: Sql,
-  conversationId: string,
-): Promise<{ seq: number; model: string | null } | undefined> {
-  const [row] = await sql<{ seq: number; model: string | null }[]>`
-    update conversations set last_seq = last_seq + 1, updated_at = now() where id = ${conversationId}
-    returning last_seq as seq, model`;
-  return row;
+/** The model that a conversation names. */
+export async function findModel(sql: Sql, conversationId: string): Promise<string | null> {
+  const [row] = await sql<{ model: string | null }[]>`select model from conversations where id = ${conversationId}`;
+  return row?.model ?? null;
 }
 
 /** Answers that a user has asked for and that have not ended, wherever they are written. */

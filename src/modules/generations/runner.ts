@@ -1,6 +1,7 @@
 import type { Chain } from "../../ai/chain.ts";
 import type { ChainPart } from "../../ai/chain-part.ts";
 import { type Database, isDatabaseAway } from "../../db/client.ts";
+import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import type { Hub } from "../../realtime/hub.ts";
@@ -11,12 +12,15 @@ import type { Context, Contexts } from "./context.ts";
 import type { FoundContext } from "./context-queries.ts";
 import { createFinisher } from "./finisher.ts";
 import type { FollowUps } from "./follow-ups.ts";
-import { findCoalesceMs, LiveAnswer } from "./live-answer.ts";
+import { findCoalesceMs, LiveAnswer, type LivePiece } from "./live-answer.ts";
+import { createPieces, keyOf } from "./pieces.ts";
 import * as queries from "./queries.ts";
 import { createToolRuns } from "./tool-runs.ts";
 
 /** An owner that has not renewed its lease for so long counts as dead. */
 export const LEASE_MS = 8_000;
+/** Leases are looked at every second, but written every other time only. */
+const leaseTimes: queries.LeaseTimes = { leaseMs: LEASE_MS, enoughMs: LEASE_MS - 1_500 };
 /** A final state that cannot be stored is tried again so often; after that the lease runs out and another run ends it. */
 const FINISH_RETRY_MS = 500;
 const FINISH_TRIES_MAX = 20;
@@ -37,7 +41,9 @@ type Running = {
 
 export type RunnerDependencies = {
   database: Database;
-  hub: Hub;
+  events: EventLog;
+  /** For the text of answers, which is not an event of the log. */
+  hub: Pick<Hub, "publishEphemeral">;
   chain: Chain;
   budgets: BudgetService;
   contexts: Contexts;
@@ -51,8 +57,9 @@ export type RunnerDependencies = {
 
 /** Runs generations as tasks of their own: whoever watches may go and come, the answer is written all the same. */
 export function createRunner(deps: RunnerDependencies) {
-  const { database, hub, chain, budgets, contexts, followUps, metrics, log, instanceId } = deps;
-  const toolRuns = createToolRuns(deps);
+  const { database, events, hub, chain, budgets, contexts, followUps, metrics, log, instanceId } = deps;
+  const pieces = createPieces({ database });
+  const toolRuns = createToolRuns({ ...deps, pieces });
   const finisher = createFinisher({ database });
   const running = new Map<string, Running>();
   const beat = createBeat(() => findCoalesceMs(running.size));
@@ -126,7 +133,7 @@ export function createRunner(deps: RunnerDependencies) {
     try {
       const context = await contexts.build({ conversationId, fromId, model: generation.model, userId, found });
       entry.context = context;
-      // An owner that died before its first checkpoint may have shown text all the same: its readers need a reset.
+      // An owner that died before it stored its first piece may have shown text all the same: its readers need a reset.
       const attempt = Math.max(generation.attempt, generation.fence - 1);
       const resume = attempt > 0 ? { text: live.text, attempt } : null;
       const { model, messages } = context;
@@ -138,10 +145,12 @@ export function createRunner(deps: RunnerDependencies) {
         : chain.run({ ...request, resume, onText: (text) => live.append(text) });
       for await (const part of parts) {
         if (part.type === "text") live.append(part.text);
-        else if (part.type === "start") live.attempt = part.attempt;
+        else if (part.type === "start") live.begin(part.attempt);
         else if (part.type === "reset") {
-          await storeAttempt(generation, part);
+          const piece = { attempt: part.attempt, n: 1, text: part.text };
+          const isStored = await storeAttempt(generation, piece);
           live.reset(part.text, part.attempt);
+          if (isStored) live.confirm(piece);
         } else return { ...mapToFinalState(part, live), sources: context.sources };
       }
     } catch (error) {
@@ -155,12 +164,13 @@ export function createRunner(deps: RunnerDependencies) {
   }
 
   /** Before readers see the new attempt: a successor must go on with a higher one, should this instance die now. */
-  async function storeAttempt({ id, fence }: queries.Holding, { attempt, text }: { attempt: number; text: string }) {
+  async function storeAttempt(generation: queries.ClaimedGeneration, piece: LivePiece): Promise<boolean> {
     try {
-      await queries.storeCheckpoints(database, [{ id, fence, attempt, text }]);
+      return (await queries.storePieces(database, [{ ...keyOf(generation), ...piece }])).size > 0;
     } catch (error) {
       if (!isDatabaseAway(error)) throw error;
       log.warn({ err: error }, "the new attempt of an answer could not be stored");
+      return false;
     }
   }
 
@@ -175,7 +185,7 @@ export function createRunner(deps: RunnerDependencies) {
           metrics.messages.inc({ role: "assistant" });
           // First, so that nobody who joins now is told of an answer in progress after its end.
           unregister(entry);
-          hub.publish(stored.event);
+          events.publish([stored.event]);
           if (context && final.status === "complete")
             followUps.begin({ conversationId, messageId, text: final.content, context, askerId: userId });
           return;
@@ -192,8 +202,8 @@ export function createRunner(deps: RunnerDependencies) {
   }
 
   async function release(entry: Running): Promise<void> {
-    await checkpoint([entry]);
-    await queries.releaseLeases(database, instanceId, [entry.generation]);
+    await pieces.store(entry, (write) => write(database));
+    await queries.releaseLease(database, instanceId, keyOf(entry.generation));
   }
 
   function stop(entry: Running, reason: "cancel" | "release"): void {
@@ -201,26 +211,13 @@ export function createRunner(deps: RunnerDependencies) {
     entry.abort.abort();
   }
 
-  async function checkpoint(entries: Iterable<Running>): Promise<void> {
-    const changed = [...entries].filter(({ live }) => live.storedLength !== live.text.length);
-    if (changed.length === 0) return;
-    const texts = changed.map(({ generation: { id, fence }, live }) => {
-      return { id, fence, attempt: live.attempt, text: live.text };
-    });
-    await queries.storeCheckpoints(database, texts);
-    changed.forEach(({ live }, index) => {
-      // A reset in the meantime has marked the text as not stored; that stays so.
-      if (live.attempt === texts[index]?.attempt) live.storedLength = texts[index].text.length;
-    });
-  }
-
   return {
     run,
     count: (): number => running.size,
 
     /** Claims a new generation and runs it, unless another instance was faster. */
-    async start(generationId: string): Promise<void> {
-      const generation = await queries.claimGeneration(database, generationId, instanceId, LEASE_MS);
+    async start(key: queries.GenerationKey): Promise<void> {
+      const generation = await queries.claimGeneration(database, key, instanceId, LEASE_MS);
       if (generation) await run(generation);
     },
 
@@ -238,16 +235,16 @@ export function createRunner(deps: RunnerDependencies) {
 
     findLive: (messageId: string): LiveAnswer | null => byMessage.get(messageId)?.live ?? null,
 
-    /** Stores the text so far of all that run here: where a successor would go on. */
-    checkpoint: (): Promise<void> => checkpoint(running.values()),
+    /** Stores what is new of all answers that run here: where a successor would go on. */
+    storePieces: (): Promise<void> => pieces.append(running.values()),
 
     /** Renews the leases, and obeys stops that other instances have stored. */
     async renewLeases(): Promise<void> {
       const entries = [...running.values()];
       if (entries.length === 0) return;
-      const held = entries.map(({ generation: { id, fence } }) => ({ id, fence }));
+      const held = entries.map(({ generation }) => keyOf(generation));
       const kept = new Map(
-        (await queries.renewLeases(database, instanceId, held, LEASE_MS)).map((row) => [row.id, row]),
+        (await queries.renewLeases(database, instanceId, held, leaseTimes)).map((row) => [row.id, row]),
       );
       for (const entry of entries) {
         const row = kept.get(entry.generation.id);

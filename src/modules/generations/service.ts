@@ -1,12 +1,13 @@
 import type { Chain } from "../../ai/chain.ts";
-import { requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import { requireRow } from "../../db/client.ts";
+import type { EventTransaction } from "../../events/log.ts";
 import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
-import { createEvent } from "../conversations/service.ts";
-import type { Message, SentMessage } from "../messages/model.ts";
-import { findMessageById, type MessageService, mapToMessage, type NewAnswer } from "../messages/service.ts";
+import { type Message, mapRowToMessage } from "../../protocol/message.ts";
+import type { SentMessage } from "../messages/model.ts";
+import { findMessageById, type MessageKey, type MessageService, type NewAnswer } from "../messages/service.ts";
 import { type FoundContext, PATH_ROWS, SUMMARIES_MAX } from "./context-queries.ts";
 import type { Model } from "./model.ts";
 import * as queries from "./queries.ts";
@@ -33,7 +34,7 @@ type Dependencies = RunnerDependencies & {
 
 /** Rules of generations: who may stop one or ask for another answer, and who writes the answers. */
 export function createGenerationService(deps: Dependencies) {
-  const { database, hub, chain, messages, lifecycle, budgets, log, storeAnswer } = deps;
+  const { database, events, chain, messages, lifecycle, budgets, log, storeAnswer } = deps;
   const runner = createRunner(deps);
 
   /** Begins an answer that was committed; without a free place it stays pending, and a sweep takes it up. */
@@ -45,12 +46,8 @@ export function createGenerationService(deps: Dependencies) {
     }
     if (runner.count() >= RUNNING_MAX) return;
     runner
-      .start(generationId)
+      .start({ conversationId: answer.conversationId, id: generationId })
       .catch((error) => log.warn({ err: error, message_id: messageId }, "generation could not begin"));
-  }
-
-  function requireWriter(role: string): void {
-    if (role === "viewer") throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
   }
 
   return {
@@ -83,55 +80,52 @@ export function createGenerationService(deps: Dependencies) {
      * For members who may write: stops an answer. One that has ended stays as it is.
      * @throws Problem `not_found`, `forbidden`.
      */
-    async cancel(caller: Caller, messageId: string): Promise<Message> {
-      const role = await messages.getRole(caller, messageId);
-      requireWriter(role);
-      if ((await queries.requestCancel(database, messageId)) !== undefined)
-        await Promise.race([runner.cancel(messageId.toLowerCase()), Bun.sleep(CANCEL_WAIT_MS)]);
-      return messages.get(caller, messageId);
+    async cancel(caller: Caller, key: MessageKey): Promise<Message> {
+      const { id, seq, conversation_id } = await messages.getWritable(caller, key);
+      if ((await queries.requestCancel(database, { conversation_id, seq })) !== undefined)
+        await Promise.race([runner.cancel(id), Bun.sleep(CANCEL_WAIT_MS)]);
+      return messages.get(caller, { id, conversationId: conversation_id });
     },
 
     /**
      * For members who may write: another answer to the same message. The one before stays.
-     * @param messageId an answer, or the message that is to be answered.
+     * @param key an answer, or the message that is to be answered.
      * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`,
      * `draining`.
      */
-    async regenerate(caller: Caller, messageId: string, model: string | undefined): Promise<SentMessage> {
+    async regenerate(caller: Caller, key: MessageKey, model: string | undefined): Promise<SentMessage> {
       if (model !== undefined && !chain.has(model)) throw createUnknownModel(model);
       if (lifecycle.phase === "draining")
         throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: 1_000 });
-      requireWriter(await messages.getRole(caller, messageId));
-      const chosen = await messages.get(caller, messageId);
+      const chosen = await messages.getWritable(caller, key);
+      const conversationId = chosen.conversation_id;
       const question = chosen.role === "assistant" && chosen.parent_id ? chosen.parent_id : chosen.id;
       if (chosen.status === "streaming")
         throw new Problem("conflict", "The answer is still being written; cancel it first.");
-      const message = question === chosen.id ? chosen : await messages.get(caller, question);
+      const message = question === chosen.id ? chosen : await messages.get(caller, { id: question, conversationId });
       if (message.role !== "user" || message.deleted_at)
         throw new Problem("conflict", "The message that was answered is no longer there.");
 
-      const conversationId = message.conversation_id;
-      const ids = { generationId: createId(), messageId: createId(), conversationId };
-      const insert = async (sql: Sql) => {
-        const taken = requireRow(await queries.takeSeq(sql, conversationId), "conversation");
-        const row = {
-          ...ids,
-          seq: taken.seq,
-          parentId: message.id,
-          model: model ?? taken.model ?? chain.defaultModel,
-          requestedBy: caller.user.id,
-        };
-        const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
-        // The question is part of the conversation, which is counted already.
-        await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });
-        await queries.insertAnswer(sql, row);
-        const reply = mapToMessage(requireRow(await findMessageById(sql, row.messageId), "message"));
-        return { reply, answer: { ...row, isClaimed: false, context: null } };
-      };
-      const { reply, answer } = await storeAnswer(caller.user.id, () => withTransaction(database, insert));
-      const stored = { seq: reply.seq, at: new Date(reply.created_at) };
-      hub.publish(createEvent("message.created", reply.conversation_id, stored, reply));
-      start(answer);
+      const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
+      const insert = ({ sql, append }: EventTransaction) =>
+        append("message.created", conversationId, async (position) => {
+          const row = {
+            generationId: createId(),
+            messageId: createId(),
+            conversationId,
+            parentId: message.id,
+            model: model ?? (await queries.findModel(sql, conversationId)) ?? chain.defaultModel,
+            requestedBy: caller.user.id,
+          };
+          // The question is part of the conversation, which is counted already.
+          await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });
+          await queries.insertAnswer(sql, row, position);
+          answer = { ...row, seq: position.seq, isClaimed: false, context: null };
+          return mapRowToMessage(requireRow(await findMessageById(sql, conversationId, row.messageId), "message"));
+        });
+      let answer: NewAnswer | undefined;
+      const reply = await storeAnswer(caller.user.id, () => events.write(insert));
+      if (answer) start(answer);
       return { message, reply };
     },
 
@@ -150,7 +144,7 @@ export function createGenerationService(deps: Dependencies) {
     countUnfinished: (userId: string): Promise<number> => queries.countUnfinished(database, userId),
 
     count: runner.count,
-    checkpoint: runner.checkpoint,
+    storePieces: runner.storePieces,
     renewLeases: runner.renewLeases,
     drain: runner.drain,
 

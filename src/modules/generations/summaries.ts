@@ -91,7 +91,7 @@ export function createSummaries({ database, budgetOf, writer }: Dependencies) {
           model: written.model,
           usage: written.usage,
           costUsd: written.costUsd,
-          covered: covered.map(({ id, content }) => ({ id, content })),
+          covered: covered.map(({ seq, content }) => ({ seq, content })),
           previousId: previous?.id ?? null,
         }),
       );

@@ -1,6 +1,5 @@
 import type { ChatMessage } from "../../ai/provider.ts";
 import type { Sql } from "../../db/client.ts";
-import type { Holding } from "./queries.ts";
 
 /** What a `tool` message keeps of its call, in `metadata`. */
 export type ToolMetadata = {
@@ -15,23 +14,6 @@ export type ToolMetadata = {
   offset: number;
 };
 
-/**
- * Stores how far an answer is, together with what a tool gave in between.
- * @returns false when the lease was lost: then nothing may be written any more.
- */
-export async function storeProgress(
-  sql: Sql,
-  { id, fence }: Holding,
-  messageId: string,
-  { text, attempt }: { text: string; attempt: number },
-): Promise<boolean> {
-  const { count } = await sql`
-    update generations set attempt = ${attempt} where id = ${id} and fence = ${fence} and status = 'running'`;
-  if (count === 0) return false;
-  await sql`update messages set content = ${text} where id = ${messageId}`;
-  return true;
-}
-
 /** Turns of an answer that have ended with calls, as far as their results are stored. */
 export type ToolProgress = {
   messages: ChatMessage[];
@@ -42,10 +24,14 @@ export type ToolProgress = {
 };
 
 /** What an earlier owner of the generation has got from tools. */
-export async function loadToolProgress(sql: Sql, messageId: string, text: string): Promise<ToolProgress> {
+export async function loadToolProgress(
+  sql: Sql,
+  { conversation_id, message_id }: { conversation_id: string; message_id: string },
+  text: string,
+): Promise<ToolProgress> {
   const rows = await sql<{ content: string; metadata: ToolMetadata }[]>`
     select content, metadata from messages
-    where parent_id = ${messageId} and role = 'tool' and deleted_at is null order by seq`;
+    where conversation_id = ${conversation_id} and parent_id = ${message_id} and role = 'tool' and deleted_at is null order by seq`;
   const progress: ToolProgress = { messages: [], steps: 0, offset: 0 };
   for (const [step, calls] of Map.groupBy(rows, ({ metadata }) => metadata.step)) {
     const offset = calls[0]?.metadata.offset ?? progress.offset;

@@ -1,17 +1,25 @@
 import type { Chain, ChainPart, ChainRequest } from "../../ai/chain.ts";
-import { type Database, withTransaction } from "../../db/client.ts";
+import type { Database } from "../../db/client.ts";
+import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import type { Hub } from "../../realtime/hub.ts";
-import { createEvent } from "../conversations/service.ts";
-import { insertMessage, mapToMessage } from "../messages/service.ts";
+import { Problem } from "../../lib/problem.ts";
+import { appendMessage } from "../messages/service.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { LiveAnswer } from "./live-answer.ts";
+import type { Pieces } from "./pieces.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
-import { loadToolProgress, storeProgress, type ToolMetadata } from "./tool-queries.ts";
+import { loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
-type Dependencies = { database: Database; hub: Hub; chain: Chain; tools: ToolService; metrics: Metrics };
+type Dependencies = {
+  database: Database;
+  events: EventLog;
+  chain: Chain;
+  tools: ToolService;
+  pieces: Pieces;
+  metrics: Metrics;
+};
 
 type Answering = {
   generation: ClaimedGeneration;
@@ -21,11 +29,11 @@ type Answering = {
 };
 
 /** Answers whose model may call tools. Each call is stored and pushed as a `tool` message below its answer. */
-export function createToolRuns({ database, hub, chain, tools, metrics }: Dependencies) {
+export function createToolRuns({ database, events, chain, tools, pieces, metrics }: Dependencies) {
   /** The result and the text so far in one transaction: a successor has both, or neither. */
-  async function store({ generation, live, onLost }: Answering, { call, result, step }: ToolCallDone): Promise<void> {
+  async function store(answering: Answering, { call, result, step }: ToolCallDone): Promise<void> {
+    const { generation, live, onLost } = answering;
     live.flush();
-    const { text, attempt } = live;
     const { message_id: parentId, conversation_id: conversationId } = generation;
     const metadata: ToolMetadata = {
       name: call.name,
@@ -33,22 +41,20 @@ export function createToolRuns({ database, hub, chain, tools, metrics }: Depende
       call_id: call.id,
       is_error: result.isError,
       step,
-      offset: text.length,
+      offset: live.text.length,
     };
     const message = { id: createId(), conversationId, parentId, metadata, content: result.content };
     try {
-      const row = await withTransaction(database, async (sql) => {
-        const stored = await insertMessage(sql, { ...message, role: "tool", status: "complete" });
-        if (!stored || !(await storeProgress(sql, generation, parentId, { text, attempt }))) throw new LostError();
-        return stored;
-      });
-      live.storedLength = text.length;
-      metrics.messages.inc({ role: "tool" });
-      hub.publish(
-        createEvent("message.created", conversationId, { seq: row.seq, at: row.created_at }, mapToMessage(row)),
+      await pieces.store(answering, (write) =>
+        events.write(async (transaction) => {
+          await appendMessage(transaction, { ...message, role: "tool", status: "complete" });
+          if (!(await write(transaction.sql))) throw new LostError();
+        }),
       );
+      metrics.messages.inc({ role: "tool" });
     } catch (error) {
-      if (!(error instanceof LostError)) throw error;
+      const isGone = error instanceof Problem && error.code === "not_found";
+      if (!(error instanceof LostError) && !isGone) throw error;
       onLost();
     }
   }
@@ -63,8 +69,8 @@ export function createToolRuns({ database, hub, chain, tools, metrics }: Depende
       request: Omit<ChainRequest, "options" | "resume" | "onText">,
     ): Promise<AsyncGenerator<ChainPart, void, undefined>> {
       const { generation, live } = answering;
-      const { attempt, message_id: messageId } = generation;
-      const progress = attempt > 0 ? await loadToolProgress(database, messageId, live.text) : null;
+      const { attempt } = generation;
+      const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
       const resume = progress && { text: live.text.slice(0, progress.offset), attempt, turn: "restarted" as const };
       const onResult = (done: ToolCallDone) => store(answering, done);
       return runWithTools({ chain, tools, onResult }, { ...request, resume }, progress);

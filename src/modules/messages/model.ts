@@ -1,43 +1,17 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Line, Nullable, OneOf, Text, Timestamp, Uuid } from "../../lib/schema.ts";
-import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../realtime/frames.ts";
+import { Closed, Line, Nullable, Text, Timestamp, Uuid, UuidParam } from "../../lib/schema.ts";
+import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../protocol/frames.ts";
+import { Message } from "../../protocol/message.ts";
 
 export const COMMENT_CHARS_MAX = 2_000;
 
-export const MessageRole = OneOf(["system", "user", "assistant", "tool"]);
-export const MessageStatus = OneOf(["complete", "streaming", "cancelled", "failed"]);
-export const FinishReason = OneOf(["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]);
-export type FinishReason = Static<typeof FinishReason>;
+/** In the path of a message. */
+export const MessageParams = Type.Object({ id: UuidParam(), message_id: UuidParam() });
 
-export const MessageUsage = Type.Object({
-  input_tokens: Type.Integer(),
-  output_tokens: Type.Integer(),
-  cost_usd: Nullable(Type.Number()),
+export const mapParamsToKey = ({ id, message_id }: Static<typeof MessageParams>) => ({
+  id: message_id,
+  conversationId: id,
 });
-export type MessageUsage = Static<typeof MessageUsage>;
-
-export const Message = Type.Object({
-  id: Uuid(),
-  conversation_id: Uuid(),
-  seq: Type.Integer(),
-  role: MessageRole,
-  author: Nullable(Type.Object({ id: Uuid(), display_name: Type.String() })),
-  content: Type.String(),
-  status: MessageStatus,
-  model: Nullable(Type.String()),
-  finish_reason: Nullable(FinishReason),
-  usage: Nullable(MessageUsage),
-  parent_id: Nullable(Uuid()),
-  client_message_id: Nullable(Type.String()),
-  error: Nullable(Type.Object({ code: Type.String(), detail: Type.String() })),
-  metadata: Type.Record(Type.String(), Type.Unknown(), {
-    description: "Of an answer: `models`, those that wrote it, in order; `sources`, the documents it was given.",
-  }),
-  created_at: Timestamp(),
-  updated_at: Timestamp(),
-  deleted_at: Nullable(Timestamp()),
-});
-export type Message = Static<typeof Message>;
 
 const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
 
@@ -71,11 +45,3 @@ export const Feedback = Type.Object({
   updated_at: Timestamp(),
 });
 export type Feedback = Static<typeof Feedback>;
-
-export const Event = Type.Object({
-  type: Type.String(),
-  conversation_id: Uuid(),
-  seq: Type.Integer(),
-  at: Timestamp(),
-  data: Type.Record(Type.String(), Type.Unknown()),
-});

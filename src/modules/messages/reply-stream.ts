@@ -1,6 +1,7 @@
 import { formatServerSentEvent } from "../../http/event-stream.ts";
-import type { DurableEvent } from "../../realtime/frames.ts";
-import type { Message, SentMessage } from "./model.ts";
+import type { DurableEvent } from "../../protocol/events.ts";
+import type { Message } from "../../protocol/message.ts";
+import type { SentMessage } from "./model.ts";
 
 /** A push, as far as it matters here. */
 export type Frame = {

@@ -1,5 +1,6 @@
 import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
+import type { EventLog } from "../../events/log.ts";
 import type { Authenticate } from "../../http/authenticate.ts";
 import { acceptsEventStream } from "../../http/event-stream.ts";
 import { findOperationId } from "../../http/idempotency.ts";
@@ -7,14 +8,22 @@ import { describe } from "../../http/openapi.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
 import { Problem } from "../../lib/problem.ts";
 import { Nullable, QueryInteger, UuidParam } from "../../lib/schema.ts";
+import { Event } from "../../protocol/events.ts";
+import { Message } from "../../protocol/message.ts";
 import type { ConversationService } from "../conversations/service.ts";
-import type { EventLog } from "./events.ts";
-import { EditMessage, Event, Feedback, GiveFeedback, Message, SendMessage, SentMessage } from "./model.ts";
+import {
+  EditMessage,
+  Feedback,
+  GiveFeedback,
+  MessageParams,
+  mapParamsToKey,
+  SendMessage,
+  SentMessage,
+} from "./model.ts";
 import type { MessageService } from "./service.ts";
 import type { Streams } from "./streams.ts";
 
 const InConversation = Type.Object({ id: UuidParam() });
-const ByMessage = Type.Object({ id: UuidParam(), message_id: UuidParam() });
 const seq = (description: string) => Type.Optional(QueryInteger({ minimum: 0, description }));
 const HistoryQuery = Type.Object({
   ...PageQuery,
@@ -72,9 +81,9 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         const range = readRange(after, query);
         const { rows, fitting } = await messages.list(params.id, range, limit);
         const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
-        const keyOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
+        const cursorOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
         const context = { request, headers: set.headers };
-        const page = createPage(rows, Math.min(limit, fitting), keyOf, (message) => message, context);
+        const page = createPage(rows, Math.min(limit, fitting), cursorOf, (message) => message, context);
         // A page counts from where the list is read, but is shown in the order of the conversation.
         return isForward ? page : { ...page, data: page.data.reverse() };
       },
@@ -90,8 +99,8 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
         }),
       },
     )
-    .get("/messages/:message_id", ({ caller, params }) => messages.getIn(caller, params.id, params.message_id), {
-      params: ByMessage,
+    .get("/messages/:message_id", ({ caller, params }) => messages.get(caller, mapParamsToKey(params)), {
+      params: MessageParams,
       ...describe({
         operationId: "getMessage",
         scope: "messages:read",
@@ -103,11 +112,10 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
     .patch(
       "/messages/:message_id",
       async ({ caller, params, body }) => {
-        await messages.getIn(caller, params.id, params.message_id);
-        return messages.edit(caller, params.message_id, body.content);
+        return messages.edit(caller, mapParamsToKey(params), body.content);
       },
       {
-        params: ByMessage,
+        params: MessageParams,
         body: EditMessage,
         ...describe({
           operationId: "editMessage",
@@ -122,12 +130,11 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
     .delete(
       "/messages/:message_id",
       async ({ caller, params, set }) => {
-        await messages.getIn(caller, params.id, params.message_id);
-        await messages.remove(caller, params.message_id);
+        await messages.remove(caller, mapParamsToKey(params));
         set.status = 204;
       },
       {
-        params: ByMessage,
+        params: MessageParams,
         ...describe({
           operationId: "deleteMessage",
           scope: "messages:write",
@@ -140,11 +147,10 @@ export function createMessageRoutes({ messages, conversations, events, streams, 
     .put(
       "/messages/:message_id/feedback",
       async ({ caller, params, body }) => {
-        await messages.getIn(caller, params.id, params.message_id);
-        return messages.giveFeedback(caller, params.message_id, body);
+        return messages.giveFeedback(caller, mapParamsToKey(params), body);
       },
       {
-        params: ByMessage,
+        params: MessageParams,
         body: GiveFeedback,
         ...describe({
           operationId: "giveFeedback",

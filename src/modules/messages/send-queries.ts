@@ -35,7 +35,7 @@ export type SendOutcome = {
 export type Lease = {
   owner: string;
   leaseMs: number;
-  /** What of the answers' contexts is read with the commit; null: nothing. See answer_context (sql/0015). */
+  /** What of the answers' contexts is read with the commit; null: nothing. See answer_context (sql/functions). */
   context: ContextLimits | null;
 };
 
@@ -50,7 +50,7 @@ export type SendRules = {
   lease: Lease | null;
 };
 
-/** Writes a batch of sends in one transaction (sql/0010, 0014, 0015); one outcome per item, in order. */
+/** Writes a batch of sends in one transaction (sql/functions/send_messages.sql); one outcome per item, in order. */
 export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
   const { defaultModel, budget, lease } = rules;
   // One text for the whole batch: an array for each column costs the driver much more. Nulls are left out.
@@ -72,7 +72,7 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
   const { seqMax, rows, summaries, bytesMax } = lease?.context ?? { seqMax: 0, rows: 0, summaries: 0, bytesMax: 0 };
   return sql<SendOutcome[]>`
     select outcome, message_id, seq, answer_seq, answer_model, at, exceeded,
-      case when answer_seq <= ${seqMax} then message_context(message_id, ${rows}, ${summaries}, ${bytesMax}) end as context
+      case when answer_seq <= ${seqMax} then message_context(conversation_id, answer_seq - 1, ${rows}, ${summaries}, ${bytesMax}) end as context
     from send_messages(${JSON.stringify(input)}::text::json, ${conversations}::uuid[], ${defaultModel},
       ${budget && sql.json(budget)}, ${lease?.owner ?? null}, ${lease?.leaseMs ?? null})
     order by n`;

@@ -1,13 +1,14 @@
 import type { Database } from "../../db/client.ts";
+import type { EventLog } from "../../events/log.ts";
 import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
-import type { Hub } from "../../realtime/hub.ts";
+import { createEvent } from "../../protocol/events.ts";
+import type { Message } from "../../protocol/message.ts";
 import type { BudgetService } from "../budgets/service.ts";
-import { createEvent } from "../conversations/service.ts";
 import { createGroupCommit } from "./group-commit.ts";
-import type { Message, SendMessage, SentMessage } from "./model.ts";
+import type { SendMessage, SentMessage } from "./model.ts";
 import { type Lease, type SendItem, type SendOutcome, sendMessages } from "./send-queries.ts";
 
 /** An answer that a model has to write. */
@@ -21,7 +22,7 @@ export type NewAnswer = {
   requestedBy: string;
   /** Whether this instance already holds its lease. */
   isClaimed: boolean;
-  /** What it is made from, as answer_context (sql/0015) gives it; null when that was not read. */
+  /** What it is made from, as answer_context (sql/functions) gives it; null when that was not read. */
   context: unknown;
 };
 
@@ -34,7 +35,7 @@ type Sent = SentMessage | { duplicateOf: string };
 
 type Dependencies = {
   database: Database;
-  hub: Hub;
+  events: Pick<EventLog, "publishIfHeard">;
   metrics: Metrics;
   defaultModel: string;
   budgets: Pick<BudgetService, "rules" | "refuse">;
@@ -44,7 +45,7 @@ type Dependencies = {
 };
 
 /** The hot path: validated sends in, one commit for many of them, pushes and results out. */
-export function createSender({ database, hub, metrics, defaultModel, budgets, takeLease, onAnswer }: Dependencies) {
+export function createSender({ database, events, metrics, defaultModel, budgets, takeLease, onAnswer }: Dependencies) {
   const userMessages = metrics.messages.labels("user");
   const commits = createGroupCommit<Pending, SendOutcome>(async (items) => {
     const lease = takeLease(items.length);
@@ -66,12 +67,12 @@ export function createSender({ database, hub, metrics, defaultModel, budgets, ta
   function announce(item: Pending, outcome: SendOutcome, isClaimed: boolean): void {
     const { conversationId } = item;
     const answer = createAnswer(item, outcome);
-    if (hub.hasListeners(conversationId)) {
+    events.publishIfHeard(conversationId, () => {
       const message = createMessage(item, outcome);
-      hub.publish(createEvent("message.created", conversationId, { seq: message.seq, at: outcome.at }, message));
-      if (answer)
-        hub.publish(createEvent("message.created", conversationId, { seq: answer.seq, at: outcome.at }, answer));
-    }
+      return [message, ...(answer ? [answer] : [])].map((created) =>
+        createEvent("message.created", conversationId, { seq: created.seq, at: outcome.at }, created),
+      );
+    });
     if (!answer) return;
     onAnswer({
       generationId: item.generationId,

@@ -1,26 +1,29 @@
-import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import { type Database, requireRow, type Sql } from "../../db/client.ts";
+import type { EventLog } from "../../events/log.ts";
+import type { Slice } from "../../events/slice.ts";
 import type { Caller } from "../../http/authenticate.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
-import type { DurableEventType } from "../../realtime/frames.ts";
-import type { Hub, MemberRole } from "../../realtime/hub.ts";
+import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/message.ts";
 import type { BudgetService } from "../budgets/service.ts";
-import { appendEvent, createEvent } from "../conversations/service.ts";
-import type { Feedback, GiveFeedback, Message, SendMessage, SentMessage } from "./model.ts";
+import { appendMessage } from "./append-message.ts";
+import type { Feedback, GiveFeedback, SendMessage, SentMessage } from "./model.ts";
+import type { MessageKey, OtherMessage } from "./queries.ts";
 import * as queries from "./queries.ts";
 import type { Lease } from "./send-queries.ts";
 import { createSender, type NewAnswer } from "./sender.ts";
 
-export { createEventLog, type EventLog, RECOVERY_EVENTS_MAX, type StartPosition } from "./events.ts";
+export { appendMessage } from "./append-message.ts";
 export { createGroupCommit } from "./group-commit.ts";
-export { findMessageById, insertMessage, mapToMessage } from "./queries.ts";
+export { findMessageById, type MessageKey } from "./queries.ts";
+export { collectEvents, createRecovery, RECOVERY_EVENTS_MAX, type Recovery, type StartPosition } from "./recovery.ts";
 export type { NewAnswer } from "./sender.ts";
-export { collectEvents, createStreams, type Streams } from "./streams.ts";
+export { createStreams, type Streams } from "./streams.ts";
 
 type Dependencies = {
   database: Database;
-  hub: Hub;
+  events: EventLog;
   metrics: Metrics;
   /** The model that answers where neither the message nor the conversation names one. */
   defaultModel: string;
@@ -39,43 +42,42 @@ type Dependencies = {
 
 /** Rules of messages: send, read, edit, delete, rate. Access is membership, checked in the look-up itself. */
 export function createMessageService(deps: Dependencies) {
-  const { database, hub, metrics, limits, hasModel, canAnswer, findLiveText } = deps;
+  const { database, events, metrics, limits, hasModel, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
 
-  function mapRow(row: queries.MessageRow): Message {
-    const message = queries.mapToMessage(row);
+  function mapRow(row: MessageRow): Message {
+    const message = mapRowToMessage(row);
     if (message.status !== "streaming") return message;
     return { ...message, content: findLiveText(message.id) ?? message.content };
   }
 
   /**
-   * Changes a message in one transaction, with its event, and pushes it after the commit.
+   * Changes a message in one transaction, with its event.
    * @param check looks at the message under the lock; false: there is nothing to do. It throws when it may not be.
    * @returns the message, changed or not.
    */
-  async function change(
+  function change(
     caller: Caller,
-    id: string,
-    type: DurableEventType,
-    check: (row: VisibleRow) => boolean,
-    work: (sql: Sql) => Promise<void>,
+    key: MessageKey,
+    type: "message.updated" | "message.deleted",
+    check: (row: queries.VisibleRow) => boolean,
+    work: (sql: Sql, row: queries.VisibleRow, at: Date) => Promise<void>,
   ): Promise<Message> {
-    const { row, stored } = await withTransaction(database, async (sql) => {
-      const before = requireRow(await queries.lockMessage(sql, id, caller.user.id), "message");
-      if (!check(before)) return { row: before, stored: null };
-      if (before.deleted_at || before.status === "streaming")
+    return events.write(async ({ sql, append }) => {
+      const row = requireRow(await queries.lockMessage(sql, key, caller.user.id), "message");
+      if (!check(row)) return mapRowToMessage(row);
+      if (row.deleted_at || row.status === "streaming")
         throw new Problem("conflict", "The message is deleted, or still being written.");
-      await work(sql);
-      const stored = await appendEvent(sql, { conversationId: before.conversation_id, type, messageId: id });
-      return { row: requireRow(await queries.findMessageById(sql, id), "message"), stored };
+      const { conversation_id: conversationId, id } = row;
+      return append(type, conversationId, async ({ at }) => {
+        await work(sql, row, at);
+        return mapRowToMessage(requireRow(await queries.findMessageById(sql, conversationId, id), "message"));
+      });
     });
-    const message = queries.mapToMessage(row);
-    if (stored) hub.publish(createEvent(type, message.conversation_id, stored, message));
-    return message;
   }
 
-  async function getRow(caller: Caller, id: string) {
-    return requireRow(await queries.findMessage(database, id, caller.user.id), "message");
+  async function getRow(caller: Caller, key: MessageKey): Promise<queries.VisibleRow> {
+    return requireRow(await queries.findMessage(database, key, caller.user.id), "message");
   }
 
   return {
@@ -106,8 +108,11 @@ export function createMessageService(deps: Dependencies) {
         if (outcome.reply && !isAnswered) limits.countAnswer(caller);
         return { ...outcome, duplicate: false };
       }
-      const message = requireRow(await queries.findMessageById(database, outcome.duplicateOf), "message");
-      const reply = await queries.findAnswer(database, message.id);
+      const message = requireRow(
+        await queries.findMessageById(database, conversationId, outcome.duplicateOf),
+        "message",
+      );
+      const reply = await queries.findAnswer(database, conversationId, message.id);
       return { message: mapRow(message), reply: reply ? mapRow(reply) : null, duplicate: true };
     },
 
@@ -115,31 +120,23 @@ export function createMessageService(deps: Dependencies) {
      * Stores an answer that a model has written to the end elsewhere. Call it for members who may write.
      * @throws Problem `not_found` when the conversation is gone.
      */
-    async addAnswer(answer: Omit<queries.OtherMessage, "role">): Promise<Message> {
-      const row = await withTransaction(database, (sql) =>
-        queries.insertMessage(sql, { ...answer, role: "assistant" }),
-      );
-      const message = queries.mapToMessage(requireRow(row, "conversation"));
+    async addAnswer(answer: Omit<OtherMessage, "role">): Promise<Message> {
+      const message = await events.write((transaction) => appendMessage(transaction, { ...answer, role: "assistant" }));
       metrics.messages.inc({ role: "assistant" });
-      const stored = { seq: message.seq, at: new Date(message.created_at) };
-      hub.publish(createEvent("message.created", message.conversation_id, stored, message));
       return message;
     },
 
-    /** For members. @throws Problem `not_found`. */
-    async get(caller: Caller, id: string): Promise<Message> {
-      return mapRow(await getRow(caller, id));
+    /** For members; with a conversation, only a message of it is found. @throws Problem `not_found`. */
+    async get(caller: Caller, key: MessageKey): Promise<Message> {
+      return mapRow(await getRow(caller, key));
     },
 
-    /** For members; a message is only found below its own conversation. @throws Problem `not_found`. */
-    async getIn(caller: Caller, conversationId: string, id: string): Promise<Message> {
-      const row = await getRow(caller, id);
-      return mapRow(requireRow(row.conversation_id === conversationId.toLowerCase() ? row : undefined, "message"));
-    },
-
-    /** What the caller is in the conversation of the message. @throws Problem `not_found`. */
-    async getRole(caller: Caller, id: string): Promise<MemberRole> {
-      return (await getRow(caller, id)).member_role;
+    /** For members who may write. @throws Problem `not_found`, `forbidden` (viewers). */
+    async getWritable(caller: Caller, key: MessageKey): Promise<Message> {
+      const row = await getRow(caller, key);
+      if (row.member_role === "viewer")
+        throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+      return mapRow(row);
     },
 
     /** In the order of reading (backward, unless only `afterSeq` is given), with one more that tells there is more. */
@@ -147,44 +144,44 @@ export function createMessageService(deps: Dependencies) {
       conversationId: string,
       range: { beforeSeq: number | undefined; afterSeq: number | undefined },
       limit: number,
-    ): Promise<queries.Slice<Message>> {
+    ): Promise<Slice<Message>> {
       const { rows, fitting } = await queries.listMessages(database, conversationId, range, limit + 1);
       return { rows: rows.map(mapRow), fitting };
     },
 
     /** For its author. @throws Problem `not_found`, `forbidden`, `conflict`. */
-    edit(caller: Caller, id: string, content: string): Promise<Message> {
-      const check = ({ author_id, member_role }: VisibleRow) => {
+    edit(caller: Caller, key: MessageKey, content: string): Promise<Message> {
+      const check = ({ author_id, member_role }: queries.VisibleRow) => {
         if (author_id !== caller.user.id || member_role === "viewer")
           throw new Problem("forbidden", "Only its author may edit a message.");
         return true;
       };
-      return change(caller, id, "message.updated", check, (sql) => queries.updateContent(sql, id, content));
+      return change(caller, key, "message.updated", check, (sql, row, at) =>
+        queries.updateContent(sql, row, content, at),
+      );
     },
 
     /**
      * For its author and the conversation's owners; a tombstone stays, which is deleted already.
      * @throws Problem `not_found`, `forbidden`, `conflict`.
      */
-    async remove(caller: Caller, id: string): Promise<void> {
-      const check = ({ author_id, member_role, deleted_at }: VisibleRow) => {
+    async remove(caller: Caller, key: MessageKey): Promise<void> {
+      const check = ({ author_id, member_role, deleted_at }: queries.VisibleRow) => {
         if (member_role !== "owner" && (author_id !== caller.user.id || member_role === "viewer"))
           throw new Problem("forbidden", "Only its author or an owner of the conversation may delete a message.");
         return deleted_at === null;
       };
-      await change(caller, id, "message.deleted", check, (sql) => queries.deleteContent(sql, id));
+      await change(caller, key, "message.deleted", check, (sql, row, at) => queries.deleteContent(sql, row, at));
     },
 
     /** For members, on answers of a model. @throws Problem `not_found`, `conflict`. */
-    async giveFeedback(caller: Caller, id: string, { rating, comment }: GiveFeedback): Promise<Feedback> {
-      const row = await getRow(caller, id);
+    async giveFeedback(caller: Caller, key: MessageKey, { rating, comment }: GiveFeedback): Promise<Feedback> {
+      const row = await getRow(caller, key);
       if (row.role !== "assistant" || row.deleted_at)
         throw new Problem("conflict", "Only answers of a model can be rated.");
-      return queries.upsertFeedback(database, id, caller.user.id, rating, comment ?? null);
+      return queries.upsertFeedback(database, row, caller.user.id, rating, comment ?? null);
     },
   };
 }
-
-type VisibleRow = queries.MessageRow & { member_role: MemberRole };
 
 export type MessageService = ReturnType<typeof createMessageService>;

@@ -1,16 +1,17 @@
 import type { Server } from "bun";
+import type { EventLog } from "../../events/log.ts";
 import type { Caller } from "../../http/authenticate.ts";
 import { createEventStream, type EventStream, formatServerSentEvent } from "../../http/event-stream.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Slots } from "../../limits/slots.ts";
-import type { DurableEvent } from "../../realtime/frames.ts";
 import type { Hub, Listener } from "../../realtime/hub.ts";
-import type { EventLog, StartPosition } from "./events.ts";
+import { collectEvents, type Recovery, type StartPosition } from "./recovery.ts";
 import { createReplyStream, type Frame, type RepliedMessage } from "./reply-stream.ts";
 
 export type StreamDependencies = {
   hub: Hub;
-  events: EventLog;
+  events: Pick<EventLog, "findCompletion">;
+  recovery: Recovery;
   /** Live feeds that are open, of each user. */
   feeds: Slots;
   /** Frames that bring a new listener up to date with answers that are being written right now. */
@@ -22,7 +23,7 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
 /** Server-sent events over the same pushes that sockets get. */
-export function createStreams({ hub, events, feeds, listSnapshots }: StreamDependencies) {
+export function createStreams({ hub, events, recovery, feeds, listSnapshots }: StreamDependencies) {
   /** What is open, with whom it belongs to. */
   const open = new Map<EventStream, Caller>();
   let isDraining = false;
@@ -76,7 +77,7 @@ export function createStreams({ hub, events, feeds, listSnapshots }: StreamDepen
         await hub.join(
           conversationId,
           listener,
-          () => events.start(caller, conversationId, afterSeq),
+          () => recovery.start(caller, conversationId, afterSeq),
           (position: StartPosition, { lastSeq, missed }) => {
             // Gone while the position was read: it must not stay in the room.
             if (stream.hasEnded()) {
@@ -136,7 +137,7 @@ export function createStreams({ hub, events, feeds, listSnapshots }: StreamDepen
             const role = hub.findRole(conversationId, caller.user.id) ?? "member";
             if (isFirst && !sent.duplicate) return { role, lastSeq: (sent.reply ?? sent.message).seq };
             isLate = true;
-            return events.start(caller, conversationId, undefined);
+            return recovery.start(caller, conversationId, undefined);
           },
           (_position, { missed }) => {
             for (const event of missed) reply.hear(JSON.stringify(event), event);
@@ -151,7 +152,7 @@ export function createStreams({ hub, events, feeds, listSnapshots }: StreamDepen
           },
         );
         // It may have been answered before the position that was read: what is stored now counts.
-        if (sent && isLate) await reply.begin(await events.reread(sent), true);
+        if (sent && isLate) await reply.begin(await recovery.reread(sent), true);
         else if (sent) await reply.begin(sent, false);
       } catch (error) {
         stream.end();
@@ -187,17 +188,3 @@ export function createStreams({ hub, events, feeds, listSnapshots }: StreamDepen
 }
 
 export type Streams = ReturnType<typeof createStreams>;
-
-/**
- * The missed events up to the position from which pushes go on. What an event says of a message is its state now, also
- * when it changed since the events were read.
- */
-export function collectEvents(position: StartPosition, lastSeq: number, missed: DurableEvent[]): DurableEvent[] {
-  const newest = new Map(missed.filter(isAboutMessage).map(({ data }) => [data.id, data]));
-  return [...position.events.filter((event) => event.seq <= lastSeq), ...missed].map((event) => {
-    const data = isAboutMessage(event) ? newest.get(event.data.id) : undefined;
-    return data ? { ...event, data } : event;
-  });
-}
-
-const isAboutMessage = ({ type }: DurableEvent): boolean => type.startsWith("message.");

@@ -2,7 +2,7 @@ import type { AnswerOptions, ChatMessage } from "../../ai/provider.ts";
 import { Problem } from "../../lib/problem.ts";
 import { formatMeanings, isUuid } from "../../lib/schema.ts";
 import { isPlainText, normalizeText } from "../../lib/text.ts";
-import { CONTENT_CHARS_MAX } from "../../realtime/frames.ts";
+import { CONTENT_CHARS_MAX } from "../../protocol/frames.ts";
 import type { CompletionMessage, CreateCompletion } from "./model.ts";
 
 export type CompletionRequest = {

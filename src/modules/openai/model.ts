@@ -2,7 +2,7 @@ import { type Static, type StringOptions, type TSchema, Type } from "@sinclair/t
 import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
 import { BODY_BYTES_MAX } from "../../http/body.ts";
 import { Nullable, OneOf } from "../../lib/schema.ts";
-import { MODEL_CHARS_MAX } from "../../realtime/frames.ts";
+import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 
 /** Messages of one request. */
 export const MESSAGES_MAX = 2_048;

@@ -1,12 +1,13 @@
 import { type Caller, type Identify, showExpiry } from "../../http/authenticate.ts";
 import { type NeededScope, requireScope } from "../../http/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
-import type { ClientFrame, ClientFrameType, DurableEvent } from "../../realtime/frames.ts";
+import type { DurableEvent } from "../../protocol/events.ts";
+import type { ClientFrame, ClientFrameType } from "../../protocol/frames.ts";
 import type { Hub } from "../../realtime/hub.ts";
 import type { Typing } from "../../realtime/typing.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { GenerationService } from "../generations/service.ts";
-import { collectEvents, type EventLog, type MessageService, type StartPosition } from "../messages/service.ts";
+import { collectEvents, type MessageService, type Recovery, type StartPosition } from "../messages/service.ts";
 import type { Connection } from "./connection.ts";
 import { SENDING_MAX, SUBSCRIPTIONS_MAX } from "./limits.ts";
 
@@ -15,7 +16,7 @@ export type CommandDependencies = {
   conversations: ConversationService;
   messages: MessageService;
   generations: GenerationService;
-  events: EventLog;
+  recovery: Recovery;
   hub: Hub;
   typing: Typing;
 };
@@ -46,9 +47,14 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
   read: "messages:write",
 };
 
+const keyOf = ({ message_id, conversation_id }: { message_id: string; conversation_id?: string | null }) => ({
+  id: message_id,
+  conversationId: conversation_id ?? undefined,
+});
+
 /** What each frame of a known caller does. Errors are thrown as problems and answered as error frames. */
 export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: Command<T> } {
-  const { conversations, messages, generations, events, hub, typing } = deps;
+  const { conversations, messages, generations, recovery, hub, typing } = deps;
 
   /** Typing needs the right to write; who listens here has been checked already. */
   async function requireWriter(caller: Caller, conversationId: string): Promise<void> {
@@ -76,7 +82,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       await hub.join(
         conversationId,
         connection,
-        () => events.start(caller, conversationId, after_seq ?? undefined),
+        () => recovery.start(caller, conversationId, after_seq ?? undefined),
         (position: StartPosition, { lastSeq, missed, usersOnline }) => {
           // Gone while the position was read: it must not stay in the room.
           if (connection.isClosing) {
@@ -133,21 +139,21 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       }
     },
 
-    async "message.edit"(_connection, caller, { message_id, content }) {
-      return { message: await messages.edit(caller, message_id, content) };
+    async "message.edit"(_connection, caller, frame) {
+      return { message: await messages.edit(caller, keyOf(frame), frame.content) };
     },
 
-    async "message.delete"(_connection, caller, { message_id }) {
-      await messages.remove(caller, message_id);
+    async "message.delete"(_connection, caller, frame) {
+      await messages.remove(caller, keyOf(frame));
       return {};
     },
 
-    async "generation.cancel"(_connection, caller, { message_id }) {
-      return { message: await generations.cancel(caller, message_id) };
+    async "generation.cancel"(_connection, caller, frame) {
+      return { message: await generations.cancel(caller, keyOf(frame)) };
     },
 
-    async "generation.regenerate"(_connection, caller, { message_id, model }) {
-      const { reply } = await generations.regenerate(caller, message_id, model ?? undefined);
+    async "generation.regenerate"(_connection, caller, frame) {
+      const { reply } = await generations.regenerate(caller, keyOf(frame), frame.model ?? undefined);
       return { message: reply };
     },
 

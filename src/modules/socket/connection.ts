@@ -2,8 +2,8 @@ import type { ServerWebSocket } from "bun";
 import type { Caller } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import { FrameMeter } from "../../limits/frame-limit.ts";
-import { type CloseReason, closeCodes } from "../../realtime/close-codes.ts";
-import type { ClientFrame, ServerFrame } from "../../realtime/frames.ts";
+import { type CloseReason, closeCodes } from "../../protocol/close-codes.ts";
+import type { ClientFrame, ServerFrame } from "../../protocol/frames.ts";
 import type { Listener } from "../../realtime/hub.ts";
 
 export type Socket = ServerWebSocket<{ connection: Connection }>;

@@ -1,4 +1,4 @@
-import { CONTENT_CHARS_MAX, FRAME_BYTES_MAX } from "../../realtime/frames.ts";
+import { CONTENT_CHARS_MAX, FRAME_BYTES_MAX } from "../../protocol/frames.ts";
 import { RECOVERY_EVENTS_MAX } from "../messages/service.ts";
 
 /** A socket that has said nothing for so long is pinged. */

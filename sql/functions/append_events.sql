@@ -1,0 +1,21 @@
+-- Stores events under numbers that take_seqs gave in the same transaction. The only writer of `events`. A
+-- `message.created` is not stored a second time (the message is its own event), but it is appended here like all others.
+--
+-- All arrays are parallel; p_messages and p_data may be null, or have nulls.
+create or replace function append_events(
+  p_conversations uuid[], p_seqs bigint[], p_types text[], p_messages uuid[], p_data jsonb[], p_at timestamptz
+)
+returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  if 'message.created' <> any (p_types) then
+    insert into events (conversation_id, seq, type, message_id, data, at)
+    select e.conversation_id, e.seq, e.type, e.message_id, e.data, p_at
+    from unnest(p_conversations, p_seqs, p_types, p_messages, p_data) as e (conversation_id, seq, type, message_id, data)
+    where e.type <> 'message.created';
+  end if;
+  perform on_events_appended(p_conversations, p_seqs, p_types, p_messages, p_data, p_at);
+end
+$$;

@@ -1,0 +1,187 @@
+-- Budgets (docs/decisions/0030, 0032). A request with an API key is reserved for twice, under one id: for the key and for
+-- the user. All keys come before all users, to avoid deadlocks.
+
+-- Reserves in the windows of today, or returns the period that has no room (of both, the one that ends last).
+-- p_limits: {"day_tokens", "day_usd", "month_tokens", "month_usd"}; an absent one is unlimited.
+create or replace function reserve_budget(
+  p_id uuid, p_scope text, p_scope_id uuid, p_tokens bigint, p_usd numeric, p_limits jsonb, p_expires_at timestamptz
+)
+returns text
+language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  today date := (now() at time zone 'utc')::date;
+  month date := date_trunc('month', today)::date;
+  exceeded text;
+begin
+  insert into budget_windows (scope, scope_id, period, starts_on)
+  values (p_scope, p_scope_id, 'day', today), (p_scope, p_scope_id, 'month', month)
+  on conflict do nothing;
+  perform 1 from budget_windows w
+  where w.scope = p_scope and w.scope_id = p_scope_id
+    and ((w.period = 'day' and w.starts_on = today) or (w.period = 'month' and w.starts_on = month))
+  order by w.period for no key update;
+
+  select w.period into exceeded from budget_windows w
+  where w.scope = p_scope and w.scope_id = p_scope_id
+    and ((w.period = 'day' and w.starts_on = today) or (w.period = 'month' and w.starts_on = month))
+    and (w.spent_tokens + w.reserved_tokens + p_tokens > (p_limits ->> (w.period || '_tokens'))::bigint
+      or w.spent_usd + w.reserved_usd + p_usd > (p_limits ->> (w.period || '_usd'))::numeric)
+  order by w.period desc limit 1;
+  if exceeded is not null then
+    return exceeded;
+  end if;
+
+  update budget_windows w set reserved_tokens = w.reserved_tokens + p_tokens, reserved_usd = w.reserved_usd + p_usd
+  where w.scope = p_scope and w.scope_id = p_scope_id
+    and ((w.period = 'day' and w.starts_on = today) or (w.period = 'month' and w.starts_on = month));
+  insert into budget_reservations (id, scope, scope_id, starts_on, tokens, usd, expires_at)
+  values (p_id, p_scope, p_scope_id, today, p_tokens, p_usd, p_expires_at);
+  return null;
+end
+$$;
+
+-- Takes back what this transaction reserved for a key, if there was no room for its user.
+create or replace function take_back_reservation(p_id uuid, p_scope text)
+returns void
+language sql
+as $$
+  with ended as (
+    delete from budget_reservations r where r.id = p_id and r.scope = p_scope returning r.*
+  )
+  update budget_windows w set reserved_tokens = w.reserved_tokens - e.tokens, reserved_usd = w.reserved_usd - e.usd
+  from ended e
+  where w.scope = e.scope and w.scope_id = e.scope_id
+    and ((w.period = 'day' and w.starts_on = e.starts_on)
+      or (w.period = 'month' and w.starts_on = date_trunc('month', e.starts_on)::date));
+$$;
+
+-- Reserves for the user of a request, after its key: or for neither.
+create or replace function reserve_for_user(
+  p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric, p_limits jsonb, p_expires_at timestamptz
+)
+returns text
+language plpgsql
+as $$
+declare
+  exceeded text := reserve_budget(p_id, 'user', p_user, p_tokens, p_usd, p_limits, p_expires_at);
+begin
+  if exceeded is not null then
+    perform take_back_reservation(p_id, 'key');
+  end if;
+  return exceeded;
+end
+$$;
+
+-- Reserves for the key of a request, if it has one, and for its user; or for neither, and returns the period that has no
+-- room. p_budget: {"limits": of the user, "key_limits": of the key, absent if keys are not limited}.
+create or replace function reserve_budgets(
+  p_id uuid, p_user uuid, p_key uuid, p_tokens bigint, p_usd numeric, p_budget jsonb, p_expires_at timestamptz
+)
+returns text
+language plpgsql
+as $$
+declare
+  exceeded text;
+begin
+  if p_key is not null and p_budget ? 'key_limits' then
+    exceeded := reserve_budget(p_id, 'key', p_key, p_tokens, p_usd, p_budget -> 'key_limits', p_expires_at);
+  end if;
+  if exceeded is null then
+    exceeded := reserve_for_user(p_id, p_user, p_tokens, p_usd, p_budget -> 'limits', p_expires_at);
+  end if;
+  return exceeded;
+end
+$$;
+
+-- The shortest tokens of texts have about 3 bytes on average, so this estimate is rather too high.
+create or replace function estimate_tokens(p_bytes bigint) returns bigint language sql immutable
+as 'select (p_bytes + 2) / 3';
+
+-- What one answer needs at most, as {tokens, USD}: the prompt, the longest answer, and the price of both with this model.
+-- Null: nothing, because the built-in model is free.
+-- p_budget: {"limits", "answer_tokens", "prompt_messages", "prompt_tokens_extra", "default_model",
+-- "models": {model: [USD per million tokens in, out, tokens that a prompt has at most]}}.
+create or replace function estimate_answer(
+  p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
+)
+returns numeric[]
+language plpgsql
+as $$
+declare
+  asked text := case when p_budget -> 'models' ? p_model then p_model else p_budget ->> 'default_model' end;
+  rule jsonb := p_budget -> 'models' -> asked;
+  answer_tokens bigint := (p_budget ->> 'answer_tokens')::bigint;
+  history_bytes bigint;
+  prompt_tokens bigint;
+begin
+  if asked like 'offline/%' then
+    return null;
+  end if;
+  select coalesce(sum(octet_length(h.content)), 0) into history_bytes from (
+    select m.content from messages m where m.conversation_id = p_conversation and m.deleted_at is null
+    order by m.seq desc limit (p_budget ->> 'prompt_messages')::int) h;
+  prompt_tokens := (p_budget ->> 'prompt_tokens_extra')::bigint
+    + least(estimate_tokens(history_bytes + p_content_bytes), (rule ->> 2)::bigint);
+  return array[prompt_tokens + answer_tokens,
+    (prompt_tokens * (rule ->> 0)::numeric + answer_tokens * (rule ->> 1)::numeric) / 1000000];
+end
+$$;
+
+-- Reserves for one answer that is stored in the same transaction.
+create or replace function reserve_answer(
+  p_generation uuid, p_user uuid, p_key uuid, p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
+)
+returns text
+language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  needed numeric[] := estimate_answer(p_conversation, p_content_bytes, p_model, p_budget);
+begin
+  if needed is null then
+    return null;
+  end if;
+  return reserve_budgets(p_generation, p_user, p_key, needed[1]::bigint, needed[2], p_budget, null);
+end
+$$;
+
+-- Ends the reservations p_ids with the usage p_tokens and p_usd. Where nothing was reserved, p_users are charged. What was
+-- reserved on one day is charged to that day, also if its answer ends on the next.
+create or replace function settle_budgets(p_ids uuid[], p_users uuid[], p_tokens bigint[], p_usd numeric[])
+returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  charge record;
+begin
+  for charge in
+    with ended as (
+      delete from budget_reservations r where r.id = any (p_ids) returning r.*
+    ),
+    charges as (
+      select coalesce(e.scope, 'user') as scope, coalesce(e.scope_id, i.user_id) as scope_id,
+        coalesce(e.starts_on, (now() at time zone 'utc')::date) as starts_on,
+        i.tokens, i.usd, coalesce(e.tokens, 0) as reserved_tokens, coalesce(e.usd, 0) as reserved_usd
+      from unnest(p_ids, p_users, p_tokens, p_usd) as i (id, user_id, tokens, usd)
+      left join ended e on e.id = i.id
+    )
+    select c.scope, c.scope_id, p.period,
+      case p.period when 'day' then c.starts_on else date_trunc('month', c.starts_on)::date end as starts_on,
+      sum(c.tokens)::bigint as tokens, sum(c.usd) as usd,
+      sum(c.reserved_tokens)::bigint as reserved_tokens, sum(c.reserved_usd) as reserved_usd
+    from charges c cross join (values ('day'), ('month')) as p (period)
+    where c.scope_id is not null and (c.tokens > 0 or c.usd > 0 or c.reserved_tokens > 0 or c.reserved_usd > 0)
+    group by 1, 2, 3, 4 order by 1, 2, 3, 4
+  loop
+    insert into budget_windows as w (scope, scope_id, period, starts_on, spent_tokens, spent_usd)
+    values (charge.scope, charge.scope_id, charge.period, charge.starts_on, charge.tokens, charge.usd)
+    on conflict (scope, scope_id, period, starts_on) do update set
+      spent_tokens = w.spent_tokens + charge.tokens, spent_usd = w.spent_usd + charge.usd,
+      reserved_tokens = w.reserved_tokens - charge.reserved_tokens,
+      reserved_usd = w.reserved_usd - charge.reserved_usd;
+  end loop;
+end
+$$;

@@ -1,0 +1,12 @@
+-- A summary never outlives what it says: a change or deletion of a message deletes the summaries that may cover it, in the
+-- same transaction. Summaries of other branches may be deleted too; they are written again.
+create or replace function drop_summaries() returns trigger language plpgsql as $$
+begin
+  delete from summaries where conversation_id = new.conversation_id and until_seq >= new.seq;
+  return null;
+end
+$$;
+create or replace trigger messages_drop_summaries after update of content, status, deleted_at on messages
+  for each row when (old.status <> 'streaming' and (old.content is distinct from new.content
+    or old.status is distinct from new.status or old.deleted_at is distinct from new.deleted_at))
+  execute function drop_summaries();

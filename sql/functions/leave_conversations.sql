@@ -1,0 +1,80 @@
+-- A user who is being deleted leaves conversations with others (docs/decisions/0040). If no owner would be left, the
+-- longest-standing member becomes one: somebody who can log in before somebody who cannot, a member before a viewer.
+-- Conversations of the user alone stay as they are; erase_conversation deletes them. Returns the events in their order.
+create or replace function leave_conversations(p_user uuid, p_name text, p_conversations uuid[])
+returns table (conversation_id uuid, seq bigint, type text, data jsonb, at timestamptz)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+  -- Parallel, in id order: the conversations that are left, the user's role there, and the new owner where one is needed.
+  shared_ids uuid[];
+  roles text[];
+  heirs uuid[];
+  first_seqs bigint[];
+  left_at timestamptz;
+  event_conversations uuid[];
+  event_seqs bigint[];
+  event_types text[];
+  event_data jsonb[];
+begin
+  -- Always in id order, as every batch of sends locks them.
+  perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
+  -- What the user asked models for is not wanted any more.
+  perform 1 from generations g
+  where g.conversation_id = any (p_conversations) and g.requested_by = p_user and g.status <> 'finished'
+  order by g.id for no key update;
+
+  -- A statement of its own: only its snapshot shows what was committed while the locks were waited for.
+  select array_agg(m.conversation_id order by m.conversation_id), array_agg(m.role order by m.conversation_id),
+    array_agg(h.user_id order by m.conversation_id)
+  into shared_ids, roles, heirs
+  from members m
+  left join lateral (
+    select o.user_id from members o join users u on u.id = o.user_id
+    where o.conversation_id = m.conversation_id and o.user_id <> p_user
+      and not exists (select 1 from members w
+                      where w.conversation_id = m.conversation_id and w.user_id <> p_user and w.role = 'owner')
+    order by u.disabled_at is not null, o.role = 'viewer', o.joined_at, o.user_id limit 1
+  ) h on true
+  where m.user_id = p_user and m.conversation_id = any (p_conversations)
+    and exists (select 1 from members o where o.conversation_id = m.conversation_id and o.user_id <> p_user);
+  if shared_ids is null then
+    return;
+  end if;
+
+  select t.first_seqs, t.taken_at into first_seqs, left_at
+  from take_seqs(shared_ids, (
+    select array_agg(1 + (s.heir is not null)::int order by s.n)
+    from unnest(heirs) with ordinality as s (heir, n)
+  )) t;
+
+  update generations g set cancel_requested_at = coalesce(g.cancel_requested_at, left_at)
+  where g.conversation_id = any (shared_ids) and g.requested_by = p_user and g.status <> 'finished';
+  update members m set role = 'owner'
+  from unnest(shared_ids, heirs) as s (conversation_id, heir)
+  where m.conversation_id = s.conversation_id and m.user_id = s.heir;
+  delete from members m where m.conversation_id = any (shared_ids) and m.user_id = p_user;
+
+  select array_agg(e.conversation_id order by e.conversation_id, e.seq), array_agg(e.seq order by e.conversation_id, e.seq),
+    array_agg(e.type order by e.conversation_id, e.seq), array_agg(e.data order by e.conversation_id, e.seq)
+  into event_conversations, event_seqs, event_types, event_data
+  from (
+    select s.conversation_id, s.first_seq as seq, 'member.added' as type,
+      jsonb_build_object('user_id', m.user_id, 'display_name', u.display_name, 'role', m.role,
+        'last_read_seq', m.last_read_seq,
+        'joined_at', to_char(m.joined_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) as data
+    from unnest(shared_ids, first_seqs, heirs) as s (conversation_id, first_seq, heir)
+    join members m on m.conversation_id = s.conversation_id and m.user_id = s.heir
+    join users u on u.id = m.user_id
+    union all
+    select s.conversation_id, s.first_seq + (s.heir is not null)::int, 'member.removed',
+      jsonb_build_object('user_id', p_user, 'display_name', p_name, 'role', s.role)
+    from unnest(shared_ids, first_seqs, heirs, roles) as s (conversation_id, first_seq, heir, role)
+  ) e;
+  perform append_events(event_conversations, event_seqs, event_types, null, event_data, left_at);
+  return query
+  select e.conversation_id, e.seq, e.type, e.data, left_at
+  from unnest(event_conversations, event_seqs, event_types, event_data) as e (conversation_id, seq, type, data);
+end
+$$;

@@ -1,0 +1,177 @@
+-- Group commit: many sends in one call (docs/decisions/0002). For each item, in the given order: checks that the author
+-- may write there, finds the stored message of a repeated client id, takes the next number(s) of the conversation, and
+-- stores the message and, if a model is to answer, the empty answer with its generation.
+--
+-- Outcomes: created, duplicate, not_found (also: not a member), forbidden (viewer), no_parent, budget_exceeded (with the
+-- period in `exceeded`).
+-- p_items: an array of objects; their fields are listed below. `reply` is true, false, or absent for what the
+-- conversation's reply_mode says; `mentioned`: the text calls for a model; `api_key`: the key that it was sent with.
+-- p_conversations: those of the items. p_budget: as in estimate_answer, with the limits of reserve_budgets; null: nothing
+-- is limited. p_owner and p_lease_ms: the lease of the generations, so that the sender's own instance writes the answers
+-- without another look; null: any instance claims them.
+create or replace function send_messages(
+  p_items json, p_conversations uuid[], p_default_model text, p_budget jsonb, p_owner uuid, p_lease_ms integer
+)
+returns table (
+  n bigint, outcome text, conversation_id uuid, message_id uuid, seq bigint, answer_seq bigint, answer_model text,
+  at timestamptz, exceeded text
+)
+language plpgsql
+-- Planned once for each connection, for tables that grow from nothing to millions: no plan that only suits small tables.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  verdicts send_verdict[];
+  conversation_ids uuid[];
+  counts integer[];
+  first_seqs bigint[];
+  sent_at timestamptz;
+begin
+  -- Always in id order, to avoid deadlocks.
+  perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
+
+  -- A statement of its own: only its snapshot shows what was committed while the locks were waited for.
+  with checked as (
+    select i.*, stored.id as stored_id,
+      coalesce(i.reply, c.reply_mode = 'always' or (c.reply_mode = 'mention' and i.mentioned)) as is_answered,
+      coalesce(i.model, c.model, p_default_model) as answer_model,
+      case
+        when m.role is null then 'not_found'
+        when stored.id is not null then 'duplicate'
+        when m.role = 'viewer' then 'forbidden'
+        when i.parent is not null and (
+          select p.id from messages p where p.conversation_id = i.conversation and p.id = i.parent limit 1
+        ) is null then 'no_parent'
+        else 'created'
+      end as outcome
+    from rows from (
+      json_to_recordset(p_items) as (
+        id uuid, conversation uuid, author uuid, client_id text, content text, parent uuid, reply boolean,
+        mentioned boolean, model text, answer_id uuid, generation_id uuid, api_key uuid)
+    ) with ordinality as i (id, conversation, author, client_id, content, parent, reply, mentioned, model, answer_id,
+                            generation_id, api_key, n)
+    -- Each look-up is a subquery with a limit, which is planned by itself: as a join it may be given an index of which it
+    -- uses the first column alone, while the tables are small.
+    left join lateral (
+      select x.role from members x where x.conversation_id = i.conversation and x.user_id = i.author limit 1
+    ) m on true
+    left join conversations c on c.id = i.conversation
+    left join lateral (
+      select x.id from messages x
+      where x.conversation_id = i.conversation and x.author_id = i.author and x.client_message_id = i.client_id limit 1
+    ) stored on true
+  ),
+  -- If one batch has the same client id twice, the first one is sent and the others repeat it.
+  paired as (
+    select c.*, first_value(c.id) over twins as first_id,
+      c.outcome = 'created' and row_number() over twins = 1 as is_first
+    from checked c
+    window twins as (
+      partition by c.conversation, c.author, coalesce(c.client_id, c.id::text), c.outcome order by c.n
+    )
+  ),
+  -- All keys before all users, each in the order of their ids: windows are locked in the same order everywhere.
+  allowed as materialized (
+    select k.*,
+      case when k.needed is not null and k.api_key is not null and p_budget ? 'key_limits' then
+        reserve_budget(k.generation_id, 'key', k.api_key, k.needed[1]::bigint, k.needed[2], p_budget -> 'key_limits', null)
+      end as refused_to_key
+    from (
+      select p.*,
+        case when p.is_first and p.is_answered and p_budget is not null then
+          estimate_answer(p.conversation, octet_length(p.content), p.answer_model, p_budget)
+        end as needed
+      from paired p order by p.api_key, p.n
+    ) k
+  ),
+  afforded as materialized (
+    select a.*,
+      case when a.needed is null or a.refused_to_key is not null then a.refused_to_key
+      else reserve_for_user(a.generation_id, a.author, a.needed[1]::bigint, a.needed[2], p_budget -> 'limits', null)
+      end as refused_by
+    from (select * from allowed order by author, n) a
+  ),
+  judged as (
+    select a.*, a.is_first and a.refused_by is null as is_new, first_value(a.refused_by) over twins as exceeded
+    from afforded a
+    window twins as (
+      partition by a.conversation, a.author, coalesce(a.client_id, a.id::text), a.outcome order by a.n
+    )
+  ),
+  placed as (
+    select j.*,
+      dense_rank() over (order by case when j.is_new then j.conversation end) as conversation_rank,
+      sum(1 + j.is_answered::int) over same_conversation - 1 - j.is_answered::int as seq_offset,
+      j.is_new and lead(j.n) over same_conversation is null as is_last
+    from judged j
+    window same_conversation as (partition by case when j.is_new then j.conversation end order by j.n)
+  )
+  select
+    -- The conversations that get messages, in the order of the ranks, and how many numbers each needs.
+    array_agg(p.conversation order by p.conversation) filter (where p.is_last),
+    array_agg(p.seq_offset + 1 + p.is_answered::int order by p.conversation) filter (where p.is_last),
+    array_agg((
+    p.n, p.id, p.conversation, p.author, p.client_id, p.content, p.parent, p.answer_id, p.generation_id, p.answer_model,
+    case
+      when p.outcome = 'created' and p.exceeded is not null then 'budget_exceeded'
+      when p.outcome = 'created' and not p.is_new then 'duplicate'
+      else p.outcome
+    end,
+    coalesce(p.stored_id, p.first_id), p.exceeded, p.is_new, p.is_answered, p.conversation_rank, p.seq_offset
+  )::send_verdict order by p.n)
+  into conversation_ids, counts, verdicts
+  from placed p;
+
+  if conversation_ids is not null then
+    select t.first_seqs, t.taken_at into first_seqs, sent_at from take_seqs(conversation_ids, counts) t;
+  end if;
+
+  return query
+  with numbered as (
+    select v.*, case when v.is_new then first_seqs[v.conversation_rank] + v.seq_offset end as new_seq
+    from unnest(verdicts) v
+  ),
+  sent as (
+    insert into messages (conversation_id, seq, id, role, author_id, content, status, model, parent_id,
+      client_message_id, created_at, updated_at)
+    select x.conversation, x.new_seq, x.id, 'user', x.author, x.content, 'complete', null, x.parent, x.client_id, sent_at,
+      sent_at
+    from numbered x where x.is_new
+    union all
+    select x.conversation, x.new_seq + 1, x.answer_id, 'assistant', null, '', 'streaming', x.answer_model, x.id, null,
+      sent_at, sent_at
+    from numbered x where x.is_new and x.is_answered
+  ),
+  generating as (
+    insert into generations (conversation_id, id, message_id, message_seq, requested_by, model, status, owner, lease_until,
+      fence, created_at, started_at)
+    select x.conversation, x.generation_id, x.answer_id, x.new_seq + 1, x.author, x.answer_model,
+      case when p_owner is null then 'pending' else 'running' end, p_owner,
+      case when p_owner is not null then sent_at + p_lease_ms * interval '1 ms' end,
+      case when p_owner is null then 0 else 1 end, sent_at, case when p_owner is not null then sent_at end
+    from numbered x where x.is_new and x.is_answered
+  )
+  select x.n, x.outcome, x.conversation, x.existing_id, x.new_seq,
+    case when x.is_new and x.is_answered then x.new_seq + 1 end,
+    case when x.is_new and x.is_answered then x.answer_model end,
+    sent_at, x.exceeded
+  from numbered x
+  order by x.n;
+
+  if conversation_ids is not null then
+    perform append_events(array_agg(e.conversation), array_agg(e.seq), array_agg('message.created'::text),
+      array_agg(e.message), null, sent_at)
+    from (
+      select v.conversation, first_seqs[v.conversation_rank] + v.seq_offset as seq, v.id as message
+      from unnest(verdicts) v where v.is_new
+      union all
+      select v.conversation, first_seqs[v.conversation_rank] + v.seq_offset + 1, v.answer_id
+      from unnest(verdicts) v where v.is_new and v.is_answered
+      order by 1, 2
+    ) e;
+  end if;
+end
+$$;

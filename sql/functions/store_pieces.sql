@@ -1,0 +1,44 @@
+-- Appends the newest text of answers in progress, many at once. p_pieces: an array of {conversation_id, id (of the
+-- generation), fence, attempt, n, text}. A piece with n = 1 is the whole text so far and starts a new attempt. A piece
+-- replaces those from its number on, so a call whose result was lost can be made again.
+--
+-- Returns the generations whose piece was stored; the others belong to another owner or a later attempt, or have ended.
+-- Each generation stays locked until the commit, so a takeover or an end sees all pieces or none of the call.
+create or replace function store_pieces(p_pieces json) returns setof uuid
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  held uuid[];
+begin
+  -- In the order in which leases are renewed and ends are stored.
+  select array_agg(l.id) into held from (
+    select g.id
+    from json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, fence integer, attempt integer, n integer)
+    join generations g on g.conversation_id = p.conversation_id and g.id = p.id
+    where g.status = 'running' and g.fence = p.fence and (g.attempt = p.attempt or (p.n = 1 and g.attempt < p.attempt))
+    order by g.id for no key update of g
+  ) l;
+  if held is null then
+    return;
+  end if;
+
+  update generations g set attempt = p.attempt
+  from json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, attempt integer, n integer)
+  where p.n = 1 and p.id = any (held) and g.conversation_id = p.conversation_id and g.id = p.id
+    and g.attempt <> p.attempt;
+  -- Not by `on conflict`, which writes a record more for each row.
+  delete from generation_pieces o
+  using json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, n integer)
+  where p.id = any (held) and o.conversation_id = p.conversation_id and o.generation_id = p.id and o.n >= p.n;
+  return query
+  insert into generation_pieces as o (conversation_id, generation_id, n, text)
+  select p.conversation_id, p.id, p.n, p.text
+  from json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, n integer, text text)
+  where p.id = any (held)
+  returning o.generation_id;
+end
+$$;

@@ -1,0 +1,27 @@
+import { type Database, type Sql, withTransaction } from "./client.ts";
+
+/** Any number, the same on every instance: the advisory lock under which a database is migrated. */
+const MIGRATION_LOCK = 7_275_539;
+const POLL_MS = 100;
+
+/**
+ * Runs `work` in a transaction that holds the migration lock. The lock lives in the transaction, so that it works behind
+ * PgBouncer. It is polled for and never waited for: a session that waits for a lock holds a snapshot, and `create index
+ * concurrently` on another instance would wait for that snapshot.
+ */
+export async function withMigrationLock<T>(database: Database, work: (sql: Sql) => Promise<T>): Promise<T> {
+  for (;;) {
+    const result = await withTransaction(database, async (sql) => {
+      const [row] = await sql<
+        { is_locked: boolean }[]
+      >`select pg_try_advisory_xact_lock(${MIGRATION_LOCK}) as is_locked`;
+      if (!row?.is_locked) return null;
+      // A migration may take longer than a server allows sessions to be idle, and statements to run.
+      await sql`set local idle_in_transaction_session_timeout = 0`;
+      await sql`set local statement_timeout = 0`;
+      return { value: await work(sql) };
+    });
+    if (result) return result.value;
+    await Bun.sleep(POLL_MS * (1 + Math.random()));
+  }
+}

@@ -1,0 +1,26 @@
+import { requireRow, type Sql } from "../db/client.ts";
+import { type DurableEvent, type EventPosition, isMessageEvent } from "../protocol/events.ts";
+
+/**
+ * Takes the next number of a conversation, in a transaction that then stores what has this number. It locks the
+ * conversation until the transaction ends, so that numbers become visible in their order.
+ * @returns the number, and the time of the event.
+ * @throws Problem `not_found` when the conversation is gone.
+ */
+export async function takeSeq(sql: Sql, conversationId: string): Promise<EventPosition> {
+  const [row] = await sql<{ seq: number | null; at: Date }[]>`
+    select first_seqs[1] as seq, taken_at as at from take_seqs(${[conversationId]}::uuid[], array[1])`;
+  return requireRow(row && row.seq !== null ? { seq: row.seq, at: row.at } : undefined, "conversation");
+}
+
+/**
+ * Stores an event under a number that `takeSeq` gave in this transaction. An event about a message refers to it; one about
+ * a conversation's settings stands for whatever they are when it is read.
+ */
+export async function appendEvent(sql: Sql, event: DurableEvent): Promise<void> {
+  const messageId = isMessageEvent(event) ? event.data.id : null;
+  const data = isMessageEvent(event) || event.type === "conversation.updated" ? null : sql.json(event.data);
+  await sql`
+    select append_events(array[${event.conversation_id}::uuid], array[${event.seq}::bigint], array[${event.type}::text],
+      array[${messageId}::uuid], array[${data}::jsonb], ${event.at}::timestamptz)`;
+}

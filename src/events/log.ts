@@ -1,0 +1,82 @@
+import { type Database, type Sql, withTransaction } from "../db/client.ts";
+import {
+  createEvent,
+  type DurableEvent,
+  type DurableEventType,
+  type EventData,
+  type EventPosition,
+} from "../protocol/events.ts";
+import type { Message } from "../protocol/message.ts";
+import type { Hub } from "../realtime/hub.ts";
+import { appendEvent, takeSeq } from "./append.ts";
+import { findCompletion, listEvents, loadEvents } from "./read.ts";
+import type { Slice } from "./slice.ts";
+
+/** A transaction that appends events. */
+export type EventTransaction = {
+  readonly sql: Sql;
+  /**
+   * Appends an event under the conversation's next number, and has it published after the commit.
+   * @param change writes what the event tells of, and returns the event's data; it gets the number and the time.
+   * @throws Problem `not_found` when the conversation is gone; whatever `change` throws.
+   */
+  append<T extends DurableEventType>(
+    type: T,
+    conversationId: string,
+    change: (position: EventPosition) => Promise<EventData<T>> | EventData<T>,
+  ): Promise<EventData<T>>;
+};
+
+/**
+ * The log of each conversation: every durable event, numbered without gaps. Whatever changes a conversation appends an
+ * event here; nobody else takes numbers or pushes events. Events are pushed after their commit, never before.
+ */
+export function createEventLog({ database, hub }: { database: Database; hub: Hub }) {
+  return {
+    /** Events after `afterSeq` up to `untilSeq`, in order, at most `limit`. For callers whose access is checked. */
+    list: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<Slice<DurableEvent>> =>
+      listEvents(database, conversationId, afterSeq, untilSeq, limit),
+
+    /** The same, without those that are too much for one read: they come with the next one. */
+    load: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<DurableEvent[]> =>
+      loadEvents(database, conversationId, afterSeq, untilSeq, limit),
+
+    /** The stored end of an answer; null while it is being written. For callers whose access is checked. */
+    async findCompletion(answer: Message): Promise<DurableEvent | null> {
+      const position = await findCompletion(database, answer);
+      return position ? createEvent("message.completed", answer.conversation_id, position, answer) : null;
+    },
+
+    /** Runs `work` in one transaction, and publishes the events that it appended once they are committed. */
+    async write<T>(work: (transaction: EventTransaction) => Promise<T>): Promise<T> {
+      const appended: DurableEvent[] = [];
+      const result = await withTransaction(database, (sql) =>
+        work({
+          sql,
+          async append(type, conversationId, change) {
+            const position = await takeSeq(sql, conversationId);
+            const data = await change(position);
+            const event = createEvent(type, conversationId, position, data) as DurableEvent;
+            await appendEvent(sql, event);
+            appended.push(event);
+            return data;
+          },
+        }),
+      );
+      for (const event of appended) hub.publish(event);
+      return result;
+    },
+
+    /** Publishes events that a function of the database has appended (sql/functions), once they are committed. */
+    publish(events: Iterable<DurableEvent>): void {
+      for (const event of events) hub.publish(event);
+    },
+
+    /** The same for the hot path: `create` makes the events only if somebody listens to the conversation here. */
+    publishIfHeard(conversationId: string, create: () => Iterable<DurableEvent>): void {
+      if (hub.hasListeners(conversationId)) for (const event of create()) hub.publish(event);
+    },
+  };
+}
+
+export type EventLog = ReturnType<typeof createEventLog>;

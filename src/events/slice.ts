@@ -1,0 +1,26 @@
+import type { PendingQuery, Row } from "postgres";
+import type { Sql } from "../db/client.ts";
+
+/**
+ * Bytes of text that one read takes in, plus at most two messages: texts are long enough for a page of them to fill the
+ * memory. As JSON it is at most six times as much.
+ */
+export const READ_BYTES_MAX = 2 * 1024 * 1024;
+
+/** Rows in order, of which the first `fitting` are within `READ_BYTES_MAX`; one more tells that there is more. */
+export type Slice<T> = { rows: T[]; fitting: number };
+
+/** A row with the bytes of the texts before it. */
+export type Measured = { bytes_before: number };
+
+/** Columns for `x.content`: bytes of the texts before a row, and before the one before it, in the order of reading. */
+export const measure = (sql: Sql, order: PendingQuery<Row[]>) => sql`
+  coalesce(sum(octet_length(x.content)) over (order by ${order} rows between unbounded preceding and 1 preceding), 0)
+    as bytes_before,
+  coalesce(sum(octet_length(x.content)) over (order by ${order} rows between unbounded preceding and 2 preceding), 0)
+    as bytes_before_last`;
+
+export const createSlice = <T extends Measured>(rows: T[]): Slice<T> => ({
+  rows,
+  fitting: rows.filter(({ bytes_before }) => bytes_before <= READ_BYTES_MAX).length,
+});

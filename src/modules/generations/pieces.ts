@@ -1,0 +1,71 @@
+import type { Database, Sql } from "../../db/client.ts";
+import type { LiveAnswer } from "./live-answer.ts";
+import { type ClaimedGeneration, storePieces } from "./queries.ts";
+
+/** An answer that is being written here. */
+export type Answer = { generation: ClaimedGeneration; live: LiveAnswer };
+
+/**
+ * Stores the text so far of answers in progress, in appended pieces (docs/decisions/0047): where a successor goes on. One
+ * store of an answer at a time, since a piece follows the one before it.
+ */
+export function createPieces({ database }: { database: Database }) {
+  const storing = new Map<LiveAnswer, Promise<void>>();
+
+  async function hold<T>(answers: readonly Answer[], work: () => Promise<T>): Promise<T> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    for (const { live } of answers) storing.set(live, promise);
+    try {
+      return await work();
+    } finally {
+      for (const { live } of answers) storing.delete(live);
+      resolve();
+    }
+  }
+
+  return {
+    /** Appends what is new of these answers. One whose last piece is still on its way is left out until the next time. */
+    async append(answers: Iterable<Answer>): Promise<void> {
+      const changed = [...answers].flatMap((answer) => {
+        const piece = storing.has(answer.live) ? null : answer.live.nextPiece();
+        return piece ? [{ ...answer, piece }] : [];
+      });
+      if (changed.length === 0) return;
+      await hold(changed, async () => {
+        const held = await storePieces(
+          database,
+          changed.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece })),
+        );
+        for (const { generation, live, piece } of changed) if (held.has(generation.id)) live.confirm(piece);
+      });
+    },
+
+    /**
+     * Stores the text so far of one answer, also if it is empty, in a transaction of the caller.
+     * @param work calls `write` once; it gives false when the lease is lost, and then nothing may be written any more.
+     */
+    async store<T>(answer: Answer, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
+      const { generation, live } = answer;
+      while (storing.has(live)) await storing.get(live);
+      return hold([answer], async () => {
+        const piece = live.nextPiece() ?? live.emptyPiece();
+        let isHeld = false;
+        const result = await work(async (sql) => {
+          isHeld = (await storePieces(sql, [{ ...keyOf(generation), ...piece }])).size > 0;
+          return isHeld;
+        });
+        if (isHeld) live.confirm(piece);
+        return result;
+      });
+    },
+  };
+}
+
+export type Pieces = ReturnType<typeof createPieces>;
+
+/** A claimed generation, as its owner names it. */
+export const keyOf = ({ conversation_id: conversationId, id, fence }: ClaimedGeneration) => ({
+  conversationId,
+  id,
+  fence,
+});

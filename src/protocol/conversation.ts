@@ -1,0 +1,67 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
+
+export const ConversationKind = OneOf(["direct", "group"]);
+export const ReplyMode = OneOf(["always", "mention", "never"], {
+  description: "When a model answers by itself: each message, only one that mentions @ai or @assistant, or none.",
+});
+export const MemberRole = OneOf(["owner", "member", "viewer"]);
+export type MemberRole = Static<typeof MemberRole>;
+
+export const Metadata = Type.Record(Type.String(), Type.Unknown(), {
+  description:
+    "Free JSON, 16 KiB at most. With `documents: true` models are given passages of the documents, with `tools: true` they may call tools.",
+});
+
+/** What every member sees alike. */
+const shared = {
+  id: Uuid(),
+  title: Type.String(),
+  kind: ConversationKind,
+  model: Nullable(Type.String()),
+  prompt_id: Nullable(Uuid()),
+  reply_mode: ReplyMode,
+  metadata: Metadata,
+  last_seq: Type.Integer(),
+  created_at: Timestamp(),
+  updated_at: Timestamp(),
+};
+
+export const SharedConversation = Type.Object(shared);
+export type SharedConversation = Static<typeof SharedConversation>;
+
+export const Conversation = Type.Object({
+  ...shared,
+  role: MemberRole,
+  last_read_seq: Type.Integer(),
+  unread: Type.Integer({ description: "Messages of others above the read position, counted up to 1000." }),
+});
+export type Conversation = Static<typeof Conversation>;
+
+export const Member = Type.Object({
+  user_id: Uuid(),
+  display_name: Type.String(),
+  role: MemberRole,
+  last_read_seq: Type.Integer(),
+  joined_at: Timestamp(),
+});
+export type Member = Static<typeof Member>;
+
+/** A member whose membership has ended, with their last role. */
+export const FormerMember = Type.Object({ user_id: Uuid(), display_name: Type.String(), role: MemberRole });
+export type FormerMember = Static<typeof FormerMember>;
+
+export type ConversationRow = Omit<SharedConversation, "created_at" | "updated_at"> & {
+  created_at: Date;
+  updated_at: Date;
+};
+
+export function mapRowToShared(row: ConversationRow): SharedConversation {
+  return { ...row, created_at: row.created_at.toISOString(), updated_at: row.updated_at.toISOString() };
+}
+
+export type MemberRow = Omit<Member, "joined_at"> & { joined_at: Date };
+
+export function mapRowToMember(row: MemberRow): Member {
+  return { ...row, joined_at: row.joined_at.toISOString() };
+}

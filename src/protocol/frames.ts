@@ -1,0 +1,132 @@
+import { type Static, type TSchema, Type } from "@sinclair/typebox";
+import { type TypeCheck, TypeCompiler } from "@sinclair/typebox/compiler";
+import { cleanJson, readJson } from "../lib/json.ts";
+import { type InvalidField, Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
+import { Closed, formatMeanings, Line, Nullable, Text, Uuid } from "../lib/schema.ts";
+import { isStorableText, normalizeText } from "../lib/text.ts";
+
+/** Bytes of a client's frame; a longer one is answered with an error. */
+export const FRAME_BYTES_MAX = 64 * 1024;
+/** UTF-16 units of a message's text. Over a socket the frame's own limit comes first. */
+export const CONTENT_CHARS_MAX = 200_000;
+export const CLIENT_MESSAGE_ID_CHARS_MAX = 128;
+export const MODEL_CHARS_MAX = 200;
+const FRAME_ID_CHARS_MAX = 64;
+const TOKEN_CHARS_MAX = 8_192;
+
+const id = Line({ minLength: 1, maxLength: FRAME_ID_CHARS_MAX });
+const Seq = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
+const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
+
+const frame = <T extends string, P extends Record<string, TSchema>>(type: T, properties: P) =>
+  Closed({ type: Type.Literal(type), id, ...properties });
+/** Frames that are answered by nothing but an error may leave out the id. */
+const signal = <T extends string, P extends Record<string, TSchema>>(type: T, properties: P) =>
+  Closed({ type: Type.Literal(type), id: Type.Optional(id), ...properties });
+
+/** A message, which may be named together with its conversation: it is then found faster, and only there. */
+const ByMessage = { message_id: Uuid(), conversation_id: Type.Optional(Nullable(Uuid())) };
+
+/** Every frame that a client may send, by its type. */
+export const clientFrames = {
+  auth: signal("auth", {
+    token: Line({ minLength: 1, maxLength: TOKEN_CHARS_MAX }),
+    on_behalf_of: Type.Optional(Nullable(Uuid())),
+  }),
+  subscribe: frame("subscribe", { conversation_id: Uuid(), after_seq: Type.Optional(Nullable(Seq)) }),
+  unsubscribe: frame("unsubscribe", { conversation_id: Uuid() }),
+  "message.send": frame("message.send", {
+    conversation_id: Uuid(),
+    client_message_id: Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
+    content: Content,
+    reply: Type.Optional(Nullable(Type.Boolean())),
+    model: Type.Optional(Nullable(Model)),
+    parent_id: Type.Optional(Nullable(Uuid())),
+  }),
+  "message.edit": frame("message.edit", { ...ByMessage, content: Content }),
+  "message.delete": frame("message.delete", ByMessage),
+  "generation.cancel": frame("generation.cancel", ByMessage),
+  "generation.regenerate": frame("generation.regenerate", {
+    ...ByMessage,
+    model: Type.Optional(Nullable(Model)),
+  }),
+  "typing.start": signal("typing.start", { conversation_id: Uuid() }),
+  "typing.stop": signal("typing.stop", { conversation_id: Uuid() }),
+  read: frame("read", { conversation_id: Uuid(), seq: Seq }),
+  ping: signal("ping", {}),
+} as const;
+
+export type ClientFrameType = keyof typeof clientFrames;
+export type ClientFrame<T extends ClientFrameType = ClientFrameType> = {
+  [K in T]: Static<(typeof clientFrames)[K]>;
+}[T];
+
+const checks = new Map<string, TypeCheck<TSchema>>(
+  Object.entries(clientFrames).map(([type, schema]) => [type, TypeCompiler.Compile<TSchema>(schema)]),
+);
+
+/** The id of a frame that could not be read, as far as it has one: the error is then answered to it. */
+export type UnreadFrame = { id: string | null };
+
+/**
+ * Reads a text frame of a client.
+ * @param about takes the frame's `id` as soon as it is known, also of a frame that is then refused.
+ * @throws Problem `too_large`, `malformed`, `invalid`.
+ */
+export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame {
+  const value = readJson(text);
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new Problem("malformed", "A frame is one JSON object.");
+  const { id, type } = value as { id?: unknown; type?: unknown };
+  // Before anything is refused: who sent the frame waits for an answer to this id.
+  if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX && isStorableText(id)) about.id = normalizeText(id);
+  // A UTF-16 unit is at most three bytes, so that most frames need no count.
+  if (text.length > FRAME_BYTES_MAX || (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text) > FRAME_BYTES_MAX))
+    throw new Problem("too_large", `A frame may have ${FRAME_BYTES_MAX} bytes.`);
+  cleanJson(value, text);
+  const check = typeof type === "string" ? checks.get(type) : undefined;
+  if (!check) throw new Problem("invalid", "The frame has no `type` that the protocol knows.");
+  if (!check.Check(value)) throw describeInvalidFrame(check, value);
+  return value as ClientFrame;
+}
+
+function describeInvalidFrame(check: TypeCheck<TSchema>, value: unknown): Problem {
+  const first = check.Errors(value).First();
+  const meaning =
+    first && /^Expected string to match/.test(first.message) && formatMeanings[String(first.schema.format)];
+  const detail = meaning || `${first?.message ?? "Not valid"}.`;
+  const errors: InvalidField[] = [{ pointer: `#${first?.path ?? ""}`, detail }];
+  return new Problem("invalid", `${errors[0]?.pointer}: ${errors[0]?.detail}`, { errors });
+}
+
+/** What the server sends to one connection. */
+export type ServerFrame =
+  | { type: "ready"; connection_id: string; user: unknown; heartbeat_ms: number; limits: unknown; server_time: string }
+  | { type: "ack"; id: string; [field: string]: unknown }
+  | ErrorFrame
+  | { type: "pong"; id?: string }
+  | { type: "server.draining"; reconnect_after_ms: number };
+
+export type ErrorFrame = {
+  type: "error";
+  id: string | null;
+  code: ProblemCode;
+  detail: string;
+  temporary: boolean;
+  retry_after_ms?: number;
+  errors?: InvalidField[];
+};
+
+/** The error frame for a problem; `id` is that of the frame it answers, if it could be read. */
+export function createErrorFrame(problem: Problem, id: string | null): ErrorFrame {
+  return {
+    type: "error",
+    id,
+    code: problem.code,
+    detail: problem.message,
+    temporary: problemCodes[problem.code].temporary,
+    ...(problem.retryAfterMs !== undefined && { retry_after_ms: Math.ceil(problem.retryAfterMs) }),
+    ...(problem.errors && { errors: problem.errors }),
+  };
+}

@@ -1,0 +1,92 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
+
+export const MessageRole = OneOf(["system", "user", "assistant", "tool"]);
+export const MessageStatus = OneOf(["complete", "streaming", "cancelled", "failed"]);
+export const FinishReason = OneOf(["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]);
+export type FinishReason = Static<typeof FinishReason>;
+
+export const MessageUsage = Type.Object({
+  input_tokens: Type.Integer(),
+  output_tokens: Type.Integer(),
+  cost_usd: Nullable(Type.Number()),
+});
+export type MessageUsage = Static<typeof MessageUsage>;
+
+export const Message = Type.Object({
+  id: Uuid(),
+  conversation_id: Uuid(),
+  seq: Type.Integer(),
+  role: MessageRole,
+  author: Nullable(Type.Object({ id: Uuid(), display_name: Type.String() })),
+  content: Type.String(),
+  status: MessageStatus,
+  model: Nullable(Type.String()),
+  finish_reason: Nullable(FinishReason),
+  usage: Nullable(MessageUsage),
+  parent_id: Nullable(Uuid()),
+  client_message_id: Nullable(Type.String()),
+  error: Nullable(Type.Object({ code: Type.String(), detail: Type.String() })),
+  metadata: Type.Record(Type.String(), Type.Unknown(), {
+    description: "Of an answer: `models`, those that wrote it, in order; `sources`, the documents it was given.",
+  }),
+  created_at: Timestamp(),
+  updated_at: Timestamp(),
+  deleted_at: Nullable(Timestamp()),
+});
+export type Message = Static<typeof Message>;
+
+/** A row of the view `current_messages` (sql/functions), with the name of its author. */
+export type MessageRow = {
+  id: string;
+  conversation_id: string;
+  seq: number;
+  role: Message["role"];
+  author_id: string | null;
+  author_name: string | null;
+  content: string;
+  status: Message["status"];
+  model: string | null;
+  finish_reason: FinishReason | null;
+  input_tokens: number | null;
+  output_tokens: number | null;
+  cost_usd: string | null;
+  parent_id: string | null;
+  client_message_id: string | null;
+  error_code: string | null;
+  error_detail: string | null;
+  metadata: Record<string, unknown>;
+  created_at: Date;
+  updated_at: Date;
+  deleted_at: Date | null;
+};
+
+export function mapRowToMessage(row: MessageRow): Message {
+  const hasUsage = row.input_tokens !== null && row.output_tokens !== null;
+  return {
+    id: row.id,
+    conversation_id: row.conversation_id,
+    seq: row.seq,
+    role: row.role,
+    author:
+      row.author_id !== null && row.author_name !== null ? { id: row.author_id, display_name: row.author_name } : null,
+    content: row.content,
+    status: row.status,
+    model: row.model,
+    finish_reason: row.finish_reason,
+    usage: hasUsage
+      ? {
+          input_tokens: row.input_tokens ?? 0,
+          output_tokens: row.output_tokens ?? 0,
+          cost_usd: row.cost_usd === null ? null : Number(row.cost_usd),
+        }
+      : null,
+    parent_id: row.parent_id,
+    client_message_id: row.client_message_id,
+    error: row.error_code === null ? null : { code: row.error_code, detail: row.error_detail ?? "" },
+    metadata: row.metadata,
+    created_at: row.created_at.toISOString(),
+    updated_at: row.updated_at.toISOString(),
+    deleted_at: row.deleted_at?.toISOString() ?? null,
+  };
+}

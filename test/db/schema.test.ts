@@ -1,0 +1,131 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Database } from "../../src/db/client.ts";
+import { createId } from "../../src/lib/id.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+const root = join(import.meta.dir, "../..");
+let database: Database;
+beforeAll(async () => {
+  ({ database } = await createTestDatabase());
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+/** The tables of a conversation: they can be partitioned by it. */
+const ofConversations = ["events", "feedback", "generation_pieces", "generations", "members", "messages", "summaries"];
+
+test("every table of a conversation has it first in its key, and in every unique index", async () => {
+  const tables = await database<{ table: string }[]>`
+    select c.relname as table from pg_attribute a join pg_class c on c.oid = a.attrelid
+    where a.attname = 'conversation_id' and c.relkind = 'r' and c.relnamespace = 'public'::regnamespace order by 1`;
+  expect(tables.map(({ table }) => table)).toEqual(ofConversations);
+  const indexes = await database<{ table: string; isPrimary: boolean; columns: string[] }[]>`
+    select i.indrelid::regclass::text as table, i.indisprimary as "isPrimary", array(
+      select a.attname::text from unnest(i.indkey) with ordinality k (attnum, n)
+      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum order by k.n) as columns
+    from pg_index i where i.indisunique and i.indrelid::regclass::text = any (${ofConversations})`;
+  expect(indexes.filter(({ isPrimary }) => isPrimary).map(({ columns }) => columns[0])).toEqual(
+    ofConversations.map(() => "conversation_id"),
+  );
+  expect(indexes.filter(({ columns }) => !columns.includes("conversation_id"))).toEqual([]);
+});
+
+test("messages are found by number, by id, and by their author's client id", async () => {
+  const rows = await database<{ name: string; definition: string }[]>`
+    select indexname as name, indexdef as definition from pg_indexes where tablename = 'messages' order by 1`;
+  const columnsOf = (name: string) => /\(([^)]*)\)/.exec(rows.find((row) => row.name === name)?.definition ?? "")?.[1];
+  expect(columnsOf("messages_pkey")).toBe("conversation_id, seq");
+  expect(columnsOf("messages_client_id")).toBe("conversation_id, author_id, client_message_id");
+  expect(columnsOf("messages_id")).toStartWith("id");
+});
+
+test("a table partitioned by hash takes the keys, indexes and rows of messages, and is pruned by its look-ups", async () => {
+  const rollback = new Error("rolled back");
+  const work = database.begin(async (sql) => {
+    await sql`create table parts (like messages including all) partition by hash (conversation_id)`;
+    for (let n = 0; n < 4; n += 1)
+      await sql.unsafe(`create table parts_${n} partition of parts for values with (modulus 4, remainder ${n})`);
+    await sql`set local plan_cache_mode = force_generic_plan`;
+    const plan = async (text: string) => {
+      await sql.unsafe(`prepare look_up (uuid, uuid, text) as ${text}`);
+      const rows = await sql.unsafe(
+        `explain (analyze, costs off) execute look_up ('${createId()}', '${createId()}', 'c')`,
+      );
+      await sql`deallocate look_up`;
+      const lines = rows.map((row) => String(row["QUERY PLAN"])).join("\n");
+      return {
+        removed: lines.includes("Subplans Removed: 3"),
+        scan: /Scan using (\w+?)_\d?_?\w* on/.exec(lines) !== null,
+      };
+    };
+    for (const text of [
+      "select 1 from parts where conversation_id = $1 and id = $2 and $3 <> ''",
+      "select 1 from parts where conversation_id = $1 and author_id = $2 and client_message_id = $3",
+      "select 1 from parts where conversation_id = $1 and parent_id = $2 and $3 <> ''",
+    ])
+      expect({ text, ...(await plan(text)) }).toMatchObject({ text, removed: true });
+    throw rollback;
+  });
+  await work.catch((error: unknown) => {
+    if (error !== rollback) throw error;
+  });
+});
+
+describe("closed sets", () => {
+  const refused: [string, string, Record<string, unknown>][] = [
+    ["a role of a message", "messages", { role: "robot" }],
+    ["a status of a message", "messages", { status: "lost" }],
+    ["a finish reason", "messages", { finish_reason: "bored" }],
+    ["a number of a message", "messages", { seq: 0 }],
+    ["a type of an event", "events", { type: "message.created" }],
+    ["a number of an event", "events", { seq: -1 }],
+    ["a status of a generation", "generations", { status: "waiting" }],
+    ["a running generation without an owner", "generations", { status: "running", lease_until: new Date() }],
+    ["a running generation without a lease", "generations", { status: "running", owner: createId() }],
+    ["a role of a member", "members", { role: "guest" }],
+  ];
+  const valid: Record<string, Record<string, unknown>> = {
+    messages: { seq: 1, id: createId(), role: "user", content: "" },
+    events: { seq: 1, type: "member.added", at: new Date() },
+    generations: { id: createId(), message_id: createId(), message_seq: 1 },
+    members: { user_id: createId(), role: "member" },
+  };
+
+  test.each(refused)("%s is checked", async (_name, table, change) => {
+    const insert = (row: Record<string, unknown>) =>
+      database.begin(async (sql) => {
+        await sql`set local session_replication_role = replica`;
+        await sql`insert into ${sql(table)} ${sql({ conversation_id: createId(), ...valid[table], ...row })}`;
+      });
+    await insert({});
+    expect(insert(change)).rejects.toMatchObject({ code: "23514" });
+    await insert(change).catch(() => {});
+  });
+});
+
+describe("the log has one writer", () => {
+  const list = (folder: string): string[] =>
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter((name) => /\.(?:ts|sql)$/.test(name))
+      .map((name) => join(folder, name));
+  const texts = [...list("sql"), ...list("src")].map((name) => ({
+    name,
+    text: readFileSync(join(root, name), "utf8").replaceAll(/^\s*(?:--|\/\/|\*|\/\*).*$/gm, ""),
+  }));
+  const findWriters = (pattern: RegExp) => texts.filter(({ text }) => pattern.test(text)).map(({ name }) => name);
+
+  test("take_seqs alone writes last_seq", () => {
+    expect(findWriters(/\bset\b[^;]*\blast_seq\s*=/i)).toEqual(["sql/functions/take_seqs.sql"]);
+    expect(findWriters(/insert\s+into\s+conversations\b[^;]*\blast_seq\b/i)).toEqual([]);
+  });
+
+  test("append_events alone stores events, and nobody changes them but to forget a name", () => {
+    expect(findWriters(/insert\s+into\s+events\b/i)).toEqual(["sql/functions/append_events.sql"]);
+    expect(findWriters(/(?:update|delete\s+from)\s+events\b/i)).toEqual(["src/modules/accounts/deletion-queries.ts"]);
+  });
+
+  test("only the log publishes durable events", () => {
+    expect(findWriters(/\bhub\.publish\(/)).toEqual(["src/events/log.ts"]);
+  });
+});

@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createConversation } from "../support/conversation.ts";
+import { type Asking, startAsking } from "./start-asking.ts";
+
+const ANSWERS = 100;
+/** An answer of 10 s with 2.7 kB of text. */
+const PIECES = 200;
+const PIECE = "thirteen and½ ";
+const PIECE_DELAY_MS = 50;
+/** What such an answer may write to the log of the database, with its question, its leases and its end. */
+const WAL_BYTES_MAX = 15_000;
+const HOT_SHARE_MIN = 0.95;
+
+let asking: Asking;
+beforeAll(async () => {
+  asking = await startAsking();
+  asking.provider.script("one", { pieces: Array.from({ length: PIECES }, () => PIECE), pieceDelayMs: PIECE_DELAY_MS });
+});
+afterAll(() => asking.stop());
+
+type Updates = { table: string; updates: number; hot: number };
+
+async function readUpdates(): Promise<Map<string, Updates>> {
+  // Statistics are written a second late at most, by whoever is at work.
+  await Bun.sleep(1_100);
+  const rows = await asking.parley.database<Updates[]>`
+    select relname as table, n_tup_upd as updates, n_tup_hot_upd as hot from pg_stat_user_tables`;
+  return new Map(rows.map((row) => [row.table, row]));
+}
+
+async function readWalPosition(): Promise<bigint> {
+  const [row] = await asking.parley.database<{ bytes: string }[]>`
+    select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text as bytes`;
+  return BigInt(row?.bytes ?? 0);
+}
+
+const countUnfinished = async () =>
+  (await asking.parley.database`select 1 from generations where status <> 'finished'`).length;
+
+test("a long answer writes little: its updates are heap-only, its text is appended", async () => {
+  const { parley } = asking;
+  const anna = await parley.register();
+  const conversations = await Promise.all(Array.from({ length: ANSWERS }, () => createConversation(parley, anna)));
+  await parley.database`checkpoint`;
+  const walBefore = await readWalPosition();
+  await Promise.all(
+    conversations.map(async ({ id }) => {
+      const json = { content: "Tell me a long story.", reply: true };
+      const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token, json });
+      expect(sent.status).toBe(201);
+    }),
+  );
+  const before = await readUpdates();
+  await Bun.sleep(6_000);
+  const after = await readUpdates();
+  expect(await countUnfinished()).toBe(ANSWERS);
+  // While they stream: leases are renewed, and nothing else is updated.
+  const changed = [...after.values()]
+    .map(({ table, updates, hot }) => {
+      const start = before.get(table);
+      return { table, updates: updates - (start?.updates ?? 0), hot: hot - (start?.hot ?? 0) };
+    })
+    .filter(({ updates }) => updates > 0);
+  const generations = changed.find(({ table }) => table === "generations");
+  expect(generations?.updates).toBeGreaterThan(ANSWERS * 2);
+  expect((generations?.hot ?? 0) / (generations?.updates ?? 0)).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
+  const [updates, hot] = [
+    changed.reduce((sum, row) => sum + row.updates, 0),
+    changed.reduce((sum, row) => sum + row.hot, 0),
+  ];
+  expect(hot / updates).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
+
+  await asking.until(async () => ((await countUnfinished()) === 0 ? true : undefined), 15_000);
+  const walBytes = Number((await readWalPosition()) - walBefore) / ANSWERS;
+  if (process.env.PRINT_WRITES) console.error({ walBytes, generations, changed, total: await readUpdates() });
+  expect(walBytes).toBeLessThan(WAL_BYTES_MAX);
+  const stored = await parley.database<{ content: string }[]>`select content from messages where role = 'assistant'`;
+  expect(stored.map(({ content }) => content)).toEqual(conversations.map(() => PIECE.repeat(PIECES)));
+  // The counters of conversations, which every send and every end updates.
+  const all = (await readUpdates()).get("conversations");
+  expect((all?.hot ?? 0) / (all?.updates ?? 0)).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
+}, 60_000);

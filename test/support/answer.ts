@@ -1,0 +1,61 @@
+import type { Sql } from "../../src/db/client.ts";
+import { createId } from "../../src/lib/id.ts";
+import type { ClaimedGeneration } from "../../src/modules/generations/queries.ts";
+
+type TestAnswer = {
+  conversationId: string;
+  seq?: number;
+  requestedBy?: string | null;
+  /** `running` by default: by an owner that nobody knows, and that nobody takes to be dead for `leaseMs`. */
+  status?: "pending" | "running" | "finished";
+  owner?: string;
+  leaseMs?: number;
+  createdAt?: Date;
+  /** The text so far, or of a finished answer all of it. */
+  text?: string;
+};
+
+/** An answer with its generation, as the database has it. The conversation's counter stays as it is. */
+export async function insertAnswer(
+  sql: Sql,
+  {
+    conversationId,
+    seq = 1,
+    requestedBy = null,
+    status = "running",
+    owner = createId(),
+    leaseMs = 60_000,
+    createdAt = new Date(),
+    text = "",
+  }: TestAnswer,
+): Promise<ClaimedGeneration> {
+  const [messageId, id] = [createId(), createId()];
+  const isFinished = status === "finished";
+  const fence = status === "pending" ? 0 : 1;
+  await sql`
+    insert into messages (id, conversation_id, seq, role, content, status)
+    values (${messageId}, ${conversationId}, ${seq}, 'assistant', ${isFinished ? text : ""},
+      ${isFinished ? "complete" : "streaming"})`;
+  await sql`
+    insert into generations (id, message_id, message_seq, conversation_id, requested_by, status, owner, fence,
+      lease_until, created_at, finished_at)
+    values (${id}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${status},
+      ${status === "running" ? owner : null}, ${fence},
+      ${status === "running" ? new Date(Date.now() + leaseMs) : null}, ${createdAt}, ${isFinished ? new Date() : null})`;
+  if (!isFinished && text !== "")
+    await sql`
+      insert into generation_pieces (conversation_id, generation_id, n, text) values (${conversationId}, ${id}, 1, ${text})`;
+  return {
+    id,
+    message_id: messageId,
+    conversation_id: conversationId,
+    model: null,
+    requested_by: requestedBy,
+    fence,
+    attempt: 0,
+    is_cancelled: false,
+    seq,
+    parent_id: null,
+    content: text,
+  };
+}
