@@ -9,7 +9,7 @@ BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
 
-.PHONY: help setup run dev test check build bench docs clean test-postgres test-redis
+.PHONY: help setup run dev test check build bench docs sql clean test-postgres test-redis
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -36,6 +36,9 @@ bench: build ## measure speed and memory
 
 docs: setup ## write .env.example and the settings in docs/operations.md
 	$(BUN) scripts/docs.ts
+
+sql: setup ## write the checksums of the migrations, and the revision of the functions
+	$(BUN) scripts/sql-checksums.ts
 
 clean: ## remove what was built
 	rm -rf dist

@@ -1,4 +1,4 @@
--- What an answer is made from, in one look: with the commit of the question where possible, else apart from it
+-- What an answer is made from, in one query: with the commit of the question where possible, otherwise separately
 -- (docs/decisions/0045).
 
 -- The setting of an answer, with the newest p_rows messages up to p_from (null: of all) and the newest summaries. p_user

@@ -12,6 +12,11 @@ declare
   deleted_at timestamptz;
 begin
   perform 1 from conversations c where c.id = p_conversation for update;
+  -- Another instance, or its owner, has deleted it meanwhile.
+  if not found then
+    return query select false, false, null::bigint, null::timestamptz;
+    return;
+  end if;
   if exists (select 1 from members m where m.conversation_id = p_conversation and m.user_id <> p_user) then
     return query select true, false, null::bigint, null::timestamptz;
     return;

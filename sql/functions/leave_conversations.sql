@@ -20,7 +20,7 @@ declare
 begin
   -- Always in id order, as every batch of sends locks them.
   perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
-  -- What the user asked models for is not wanted any more.
+  -- Answers that the user asked for are cancelled.
   perform 1 from generations g
   where g.conversation_id = any (p_conversations) and g.requested_by = p_user and g.status <> 'finished'
   order by g.id for no key update;

@@ -1,6 +1,7 @@
 -- Appends the newest text of answers in progress, many at once. p_pieces: an array of {conversation_id, id (of the
 -- generation), fence, attempt, n, text}. A piece with n = 1 is the whole text so far and starts a new attempt. A piece
--- replaces those from its number on, so a call whose result was lost can be made again.
+-- replaces those from its number on, so a call whose result was lost can be made again; it never replaces a longer one, so
+-- the lost call does no harm if it runs later.
 --
 -- Returns the generations whose piece was stored; the others belong to another owner or a later attempt, or have ended.
 -- Each generation stays locked until the commit, so a takeover or an end sees all pieces or none of the call.
@@ -17,9 +18,14 @@ begin
   -- In the order in which leases are renewed and ends are stored.
   select array_agg(l.id) into held from (
     select g.id
-    from json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, fence integer, attempt integer, n integer)
+    from json_to_recordset(p_pieces)
+      as p (conversation_id uuid, id uuid, fence integer, attempt integer, n integer, text text)
     join generations g on g.conversation_id = p.conversation_id and g.id = p.id
     where g.status = 'running' and g.fence = p.fence and (g.attempt = p.attempt or (p.n = 1 and g.attempt < p.attempt))
+      and (p.n = 1 or not exists (
+        select 1 from generation_pieces o
+        where o.conversation_id = p.conversation_id and o.generation_id = p.id and o.n = p.n
+          and octet_length(o.text) > octet_length(p.text)))
     order by g.id for no key update of g
   ) l;
   if held is null then

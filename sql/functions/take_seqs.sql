@@ -33,7 +33,7 @@ begin
     returning t.position, c.last_seq - t.count + 1 as first_seq
   )
   select array_agg(taken.first_seq order by taken.position) into first_seqs from taken;
-  if cardinality(first_seqs) <> cardinality(p_conversations) then
+  if cardinality(first_seqs) is distinct from cardinality(p_conversations) then
     raise exception 'a conversation does not exist';
   end if;
 end

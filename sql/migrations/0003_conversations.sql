@@ -98,8 +98,8 @@ create table feedback (
 );
 create index feedback_user on feedback (user_id, message_id);
 
--- One run of a model that writes one assistant message. The owner renews its lease every second; no index contains what
--- that changes.
+-- One run of a model that writes one assistant message. The owner renews its lease every other second; no index contains
+-- what that changes.
 create table generations (
   conversation_id     uuid not null references conversations on delete cascade,
   id                  uuid not null,
@@ -154,7 +154,8 @@ create table summaries (
   primary key (conversation_id, until_seq)
 );
 
--- What send_messages decides of one item, between its statements. Its shape belongs to that function.
+-- What send_messages decides of one item, between its statements. Like a function, a type whose shape changes gets a new
+-- name.
 create type send_verdict as (
   n                 bigint,
   id                uuid,

@@ -1,6 +1,6 @@
 -- Budgets (docs/decisions/0030): what a user or an API key has spent in a day and in a month (UTC), and what is reserved
--- for answers in progress. Locks are always taken in this order: conversation, reservation, window (by scope, scope_id,
--- period).
+-- for answers in progress. Locks are always taken in this order: conversation, generation, reservation, window (by
+-- scope, scope_id, period).
 
 -- Every answer changes these rows at its beginning and its end, so pages keep room for the next version of a row.
 create table budget_windows (

@@ -113,7 +113,7 @@ async function prepareDatabase(database: Database, log: Log, signal: AbortSignal
   for (;;) {
     await waitForDatabase(database, log, signal);
     try {
-      await migrate(database, log);
+      await migrate(database, log, { signal });
       return;
     } catch (error) {
       if (!isDatabaseAway(error)) throw error;

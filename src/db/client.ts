@@ -104,6 +104,11 @@ export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return error instanceof postgres.PostgresError && error.code === "23505" && error.constraint_name === constraint;
 }
 
+/** Whether a lock could not be had in time (55P03), or only by a deadlock (40P01): the same may work later. */
+export function isLockConflict(error: unknown): boolean {
+  return error instanceof postgres.PostgresError && (error.code === "55P03" || error.code === "40P01");
+}
+
 /**
  * Whether a single row of a statement may have been at fault: its data (class 22), a constraint (23), or a deadlock (40).
  * Anything else, a timeout above all, would befall each row alone just the same.

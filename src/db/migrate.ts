@@ -1,31 +1,38 @@
 import { build } from "../lib/build.ts";
 import type { Log } from "../lib/log.ts";
-import type { Database, Sql } from "./client.ts";
+import { type Database, isLockConflict, type Sql } from "./client.ts";
 import { withMigrationLock } from "./migration-lock.ts";
-import { readSqlFiles } from "./sql-files.ts" with { type: "macro" };
+import { readFunctionsRevision, readSqlFiles } from "./sql-files.ts" with { type: "macro" };
 import type { SqlFile } from "./sql-files.ts";
 
-export type Migration = SqlFile & { checksum: string };
+/** A file with the checksum by which it is recognised. */
+export type KnownFile = SqlFile & { checksum: string };
 export type MigrationStatus = {
   name: string;
   applied_at: Date | null;
   state: "applied" | "pending" | "changed" | "unknown";
 };
 
-/** What a build brings to a database: sql/migrations, each applied once, and sql/functions, applied when they change. */
-export type SqlSources = { migrations: Migration[]; functions: Migration[] };
+/** What a build brings to a database. */
+export type SqlSources = {
+  /** sql/migrations: each is applied once. */
+  migrations: KnownFile[];
+  /** sql/functions: applied when they change. */
+  functions: KnownFile[];
+  /** Rises with each change of a function. A build leaves functions of a higher revision as they are. */
+  functionsRevision: number;
+};
 
 const SERVER_VERSION_MIN = 150_000;
 
 /** The first line of a migration that runs outside a transaction. */
-const NO_TRANSACTION = /^-- parley: no transaction\s*$/m;
+const NO_TRANSACTION = /^-- parley: no transaction[ \t]*(?:\n|$)/;
 const CONCURRENT_INDEX = /\bcreate\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?"?(\w+)"?/gi;
 
 const migrationFiles: SqlFile[] = readSqlFiles("migrations");
 const functionFiles: SqlFile[] = readSqlFiles("functions");
 
-/** Adds the checksum by which a file is recognised. */
-export const createMigration = ({ name, text }: SqlFile): Migration => ({
+export const addChecksum = ({ name, text }: SqlFile): KnownFile => ({
   name,
   text,
   checksum: new Bun.CryptoHasher("sha256").update(text).digest("hex"),
@@ -33,29 +40,53 @@ export const createMigration = ({ name, text }: SqlFile): Migration => ({
 
 /** The SQL that this build carries, in order. */
 export const carried: SqlSources = {
-  migrations: migrationFiles.map(createMigration),
-  functions: functionFiles.map(createMigration),
+  migrations: migrationFiles.map(addChecksum),
+  functions: functionFiles.map(addChecksum),
+  functionsRevision: readFunctionsRevision(),
 };
 
 export class MigrationError extends Error {}
 
 type AppliedRow = { name: string; checksum: string; applied_at: Date; version: string | null };
-type Applied = { migrations: Map<string, AppliedRow>; functions: Map<string, string> };
+type Applied = { migrations: Map<string, AppliedRow>; functions: Map<string, string>; functionsRevision: number };
+
+/** Tries of one step that meets locks of other sessions, or a deadlock with them. */
+const TRIES_MAX = 10;
+const RETRY_MS = 500;
+
+export type MigrateOptions = {
+  sources?: SqlSources;
+  /** Ends the wait for another instance that migrates. */
+  signal?: AbortSignal;
+};
 
 /**
  * Brings the database up to date: migrations forward only, then the functions that differ. Safe when several instances
- * start at once. An error leaves what was applied before.
+ * start at once, and while older ones are running. An error leaves what was applied before.
  * @returns the names of the migrations applied now.
  * @throws MigrationError when the database has a migration that this build does not know or that differs from its own,
- * or when the server is too old.
+ * or when the server is too old; the signal's reason.
  */
-export async function migrate(database: Database, log: Log, sources: SqlSources = carried): Promise<string[]> {
+export async function migrate(
+  database: Database,
+  log: Log,
+  { sources = carried, signal }: MigrateOptions = {},
+): Promise<string[]> {
   await checkServerVersion(database);
   const names: string[] = [];
+  let tries = 0;
   // Without the lock at first: an instance that starts on a database that is up to date waits for nobody.
   while (!isUpToDate(sources, await readApplied(database))) {
-    const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources));
-    if (name) names.push(name);
+    try {
+      const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources), signal);
+      if (name) names.push(name);
+      tries = 0;
+    } catch (error) {
+      tries += 1;
+      if (!isLockConflict(error) || tries >= TRIES_MAX) throw error;
+      log.warn({ err: error }, "a migration met the locks of other sessions; trying again");
+      await Bun.sleep(RETRY_MS * (1 + Math.random()));
+    }
   }
   return names;
 }
@@ -68,7 +99,7 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
   if (isUpToDate(sources, applied)) return null;
   const next = sources.migrations.find(({ name }) => !applied.migrations.has(name));
   if (!next) {
-    await applyFunctions(sql, log, sources.functions, applied.functions);
+    await applyFunctions(sql, log, sources, applied.functions);
     return null;
   }
   if (NO_TRANSACTION.test(next.text)) {
@@ -80,13 +111,13 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
   await sql`insert into migrations (name, checksum, version) values (${next.name}, ${next.checksum}, ${describeBuild()})`;
   // With the last one, all functions: a migration may have dropped what they use, or what they make.
   await sql`delete from sql_functions`;
-  if (next === sources.migrations.at(-1)) await applyFunctions(sql, log, sources.functions, new Map());
+  if (next === sources.migrations.at(-1)) await applyFunctions(sql, log, sources, new Map());
   log.info({ migration: next.name }, "migration applied");
   return next.name;
 }
 
 /** @throws MigrationError, see `migrate`. */
-function isUpToDate({ migrations, functions }: SqlSources, applied: Applied): boolean {
+function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, applied: Applied): boolean {
   const known = new Map(migrations.map(({ name, checksum }) => [name, checksum]));
   for (const { name, checksum, version } of applied.migrations.values()) {
     const by = version === null ? "" : ` (applied by Parley ${version})`;
@@ -101,18 +132,24 @@ function isUpToDate({ migrations, functions }: SqlSources, applied: Applied): bo
       );
   }
   if (migrations.some(({ name }) => !applied.migrations.has(name))) return false;
+  if (applied.functionsRevision > functionsRevision) return true;
   return functions.every(({ name, checksum }) => applied.functions.get(name) === checksum);
 }
 
-async function applyFunctions(sql: Sql, log: Log, functions: Migration[], applied: Map<string, string>): Promise<void> {
+async function applyFunctions(
+  sql: Sql,
+  log: Log,
+  { functions, functionsRevision }: SqlSources,
+  applied: Map<string, string>,
+): Promise<void> {
   // They may call each other in any order.
   await sql`set local check_function_bodies = off`;
   for (const { name, text, checksum } of functions) {
     if (applied.get(name) === checksum) continue;
     await sql.unsafe(text);
     await sql`
-      insert into sql_functions (name, checksum) values (${name}, ${checksum})
-      on conflict (name) do update set checksum = excluded.checksum, applied_at = now()`;
+      insert into sql_functions (name, checksum, revision) values (${name}, ${checksum}, ${functionsRevision})
+      on conflict (name) do update set checksum = excluded.checksum, revision = excluded.revision, applied_at = now()`;
     log.debug({ file: name }, "functions applied");
   }
 }
@@ -121,7 +158,8 @@ async function applyFunctions(sql: Sql, log: Log, functions: Migration[], applie
  * On a connection of its own, statement by statement, while the lock is held by an idle transaction. A crash in the
  * middle leaves an invalid index, which is dropped first; so write `create index concurrently if not exists`.
  */
-async function runOutsideTransaction(database: Database, { text }: Migration): Promise<void> {
+async function runOutsideTransaction(database: Database, { name, text }: KnownFile): Promise<void> {
+  if (text.includes("$$")) throw new MigrationError(`${name} has a function body, which needs a transaction.`);
   const connection = await database.reserve();
   try {
     await connection`set statement_timeout = 0`;
@@ -153,7 +191,8 @@ async function createBookkeeping(sql: Sql): Promise<void> {
       name text primary key, checksum text not null, applied_at timestamptz not null default now(), version text)`;
   await sql`
     create table if not exists sql_functions (
-      name text primary key, checksum text not null, applied_at timestamptz not null default now())`;
+      name text primary key, checksum text not null, revision integer not null,
+      applied_at timestamptz not null default now())`;
 }
 
 async function readApplied(sql: Sql): Promise<Applied> {
@@ -165,11 +204,13 @@ async function readApplied(sql: Sql): Promise<Applied> {
         select name, checksum, applied_at, to_jsonb(m) ->> 'version' as version from migrations m order by name`
     : [];
   const functions = has?.functions
-    ? await sql<{ name: string; checksum: string }[]>`select name, checksum from sql_functions`
+    ? await sql<{ name: string; checksum: string; revision: number }[]>`
+        select name, checksum, revision from sql_functions`
     : [];
   return {
     migrations: new Map(migrations.map((row) => [row.name, row])),
     functions: new Map(functions.map(({ name, checksum }) => [name, checksum])),
+    functionsRevision: Math.max(0, ...functions.map(({ revision }) => revision)),
   };
 }
 

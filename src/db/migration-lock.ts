@@ -3,14 +3,22 @@ import { type Database, type Sql, withTransaction } from "./client.ts";
 /** Any number, the same on every instance: the advisory lock under which a database is migrated. */
 const MIGRATION_LOCK = 7_275_539;
 const POLL_MS = 100;
+/** A change that waits for a table makes everybody wait who needs the table after it, so it waits no longer than this. */
+const TABLE_LOCK_TIMEOUT_MS = 3_000;
 
 /**
  * Runs `work` in a transaction that holds the migration lock. The lock lives in the transaction, so that it works behind
  * PgBouncer. It is polled for and never waited for: a session that waits for a lock holds a snapshot, and `create index
  * concurrently` on another instance would wait for that snapshot.
+ * @throws the signal's reason if it is aborted while another instance has the lock.
  */
-export async function withMigrationLock<T>(database: Database, work: (sql: Sql) => Promise<T>): Promise<T> {
+export async function withMigrationLock<T>(
+  database: Database,
+  work: (sql: Sql) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
   for (;;) {
+    signal?.throwIfAborted();
     const result = await withTransaction(database, async (sql) => {
       const [row] = await sql<
         { is_locked: boolean }[]
@@ -19,6 +27,7 @@ export async function withMigrationLock<T>(database: Database, work: (sql: Sql) 
       // A migration may take longer than a server allows sessions to be idle, and statements to run.
       await sql`set local idle_in_transaction_session_timeout = 0`;
       await sql`set local statement_timeout = 0`;
+      await sql`select set_config('lock_timeout', ${`${TABLE_LOCK_TIMEOUT_MS}ms`}, true)`;
       return { value: await work(sql) };
     });
     if (result) return result.value;

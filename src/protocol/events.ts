@@ -51,7 +51,7 @@ export type MessageEvent = Extract<DurableEvent, { type: `message.${string}` }>;
 
 export const isMessageEvent = (event: DurableEvent): event is MessageEvent => event.type.startsWith("message.");
 
-/** What is only worth knowing now: never stored, never replayed. */
+/** Ephemeral events: never stored, never replayed. */
 export type EphemeralEvent =
   | { type: "typing"; conversation_id: string; user_id: string; active: boolean; expires_in_ms: number }
   | { type: "presence"; conversation_id: string; user_id: string; online: boolean }

@@ -25,7 +25,7 @@ const frame = <T extends string, P extends Record<string, TSchema>>(type: T, pro
 const signal = <T extends string, P extends Record<string, TSchema>>(type: T, properties: P) =>
   Closed({ type: Type.Literal(type), id: Type.Optional(id), ...properties });
 
-/** A message, which may be named together with its conversation: it is then found faster, and only there. */
+/** A message, which may be named together with its conversation: it is then found only there. */
 const ByMessage = { message_id: Uuid(), conversation_id: Type.Optional(Nullable(Uuid())) };
 
 /** Every frame that a client may send, by its type. */

@@ -144,7 +144,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
   /** Does what an event asks of this instance: listeners lose access with their membership, or get another role. */
   function actOn(room: Room, event: DurableEvent): void {
     if (event.type === "member.added") {
-      // Whoever is just joining may have read the former role.
+      // A join in progress may have read the former role.
       accessEpoch += 1;
       const user = room.users.get(event.data.user_id);
       if (user && event.seq > user.roleSeq) Object.assign(user, { role: event.data.role, roleSeq: event.seq });
@@ -156,7 +156,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
   function expel(room: Room, event: DurableEvent, userId: string | null): void {
     accessEpoch += 1;
     const conversationId = event.conversation_id;
-    // One before it may be missing; those who go would never be told.
+    // An event before it may be missing; the listeners who leave would never get this one.
     const isHeld = !room.channel.hasPushed(event.seq);
     const listeners = [...room.users].flatMap(([id, user]) =>
       (userId === null || id === userId) && event.seq > user.roleSeq ? [...user.listeners] : [],

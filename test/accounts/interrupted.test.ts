@@ -4,6 +4,7 @@ import { createEventLog } from "../../src/events/log.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createDeletions } from "../../src/modules/accounts/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
+import { eraseConversation } from "../../src/modules/conversations/departure-queries.ts";
 import { createDepartures } from "../../src/modules/conversations/service.ts";
 import { createHub } from "../../src/realtime/hub.ts";
 import { silentLog } from "../support/log.ts";
@@ -150,4 +151,9 @@ describe("a deletion that is interrupted", () => {
     await adding;
     expect(await inspect(gone)).toMatchObject({ ...done, removals: 1 });
   }, 30_000);
+});
+
+test("a conversation that is gone already is nothing to erase", async () => {
+  const erased = await eraseConversation(database, await createUser(), createId(), 10);
+  expect(erased).toMatchObject({ is_shared: false, is_erased: false });
 });

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { formatRevision, hashFiles, parseSums } from "../../scripts/sql-revision.ts";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import {
+  addChecksum,
   carried,
-  createMigration,
   listMigrations,
   MigrationError,
   migrate,
@@ -35,32 +36,34 @@ async function createEmpty(): Promise<Database> {
   return made.database;
 }
 
-const file = (name: string, text: string) => createMigration({ name, text });
-const run = (sql: Database, sources: SqlSources) => migrate(sql, silentLog, sources);
+const file = (name: string, text: string) => addChecksum({ name, text });
+const run = (sql: Database, sources: SqlSources) => migrate(sql, silentLog, { sources });
 const base: SqlSources = {
   migrations: [file("0001_things.sql", "create table things (id int, name text)")],
   functions: [
     file("name_of.sql", "create or replace function name_of() returns text language sql as $$ select 'old' $$"),
   ],
+  functionsRevision: 1,
 };
 const nameOf = async (sql: Database) => (await sql<{ name: string }[]>`select name_of() as name`)[0]?.name;
 
 test("a committed migration never changes: a change is a new migration, with a line of its own in SHA256SUMS", () => {
-  const sums = new Map(
-    readFileSync(join(root, "sql/migrations/SHA256SUMS"), "utf8")
-      .trimEnd()
-      .split("\n")
-      .map((line) => line.split("  ") as [string, string])
-      .map(([sum, name]) => [name, sum]),
-  );
-  const files = readSqlFiles("migrations").map(createMigration);
+  const sums = parseSums(readFileSync(join(root, "sql/migrations/SHA256SUMS"), "utf8"));
+  const files = readSqlFiles("migrations").map(addChecksum);
   expect(files.length).toBeGreaterThan(3);
   expect(Object.fromEntries(files.map(({ name, checksum }) => [name, checksum]))).toEqual(Object.fromEntries(sums));
 });
 
+test("a change of a function raises the revision: `make sql` does it", () => {
+  const functions = readSqlFiles("functions");
+  expect(readFileSync(join(root, "sql/functions/REVISION"), "utf8")).toBe(
+    formatRevision(carried.functionsRevision, hashFiles(functions)),
+  );
+});
+
 test("the executable's SQL is that of the folders, and the database has a row for each migration", async () => {
-  expect(carried.migrations).toEqual(readSqlFiles("migrations").map(createMigration));
-  expect(carried.functions).toEqual(readSqlFiles("functions").map(createMigration));
+  expect(carried.migrations).toEqual(readSqlFiles("migrations").map(addChecksum));
+  expect(carried.functions).toEqual(readSqlFiles("functions").map(addChecksum));
   const rows = await database<
     { name: string; checksum: string }[]
   >`select name, checksum from migrations order by name`;
@@ -88,7 +91,7 @@ describe("functions", () => {
     await run(sql, { ...base, functions: [changed] });
     expect(await nameOf(sql)).toBe("by hand");
     const dropping = file("0002_drop.sql", "drop function name_of()");
-    await run(sql, { migrations: [...base.migrations, dropping], functions: [changed] });
+    await run(sql, { ...base, migrations: [...base.migrations, dropping], functions: [changed] });
     expect(await nameOf(sql)).toBe("new");
   });
 
@@ -99,6 +102,39 @@ describe("functions", () => {
     await run(sql, { ...base, functions: [first, second] });
     expect(await sql`select a()`).toMatchObject([{ a: 7 }]);
   });
+
+  test("of a newer version are left as they are by an older one, which starts all the same", async () => {
+    const sql = await createEmpty();
+    await run(sql, base);
+    const text = base.functions[0]?.text ?? "";
+    await run(sql, { ...base, functions: [file("name_of.sql", text.replace("old", "newer"))], functionsRevision: 2 });
+    expect(await run(sql, base)).toEqual([]);
+    expect(await nameOf(sql)).toBe("newer");
+    await run(sql, { ...base, functions: [file("name_of.sql", text.replace("old", "newest"))], functionsRevision: 3 });
+    expect(await nameOf(sql)).toBe("newest");
+  });
+
+  test("wait for a table that is in use, in turns that hold up nobody for long", async () => {
+    const sql = await createEmpty();
+    await run(sql, base);
+    const trigger = `${base.functions[0]?.text};
+      create or replace function do_nothing() returns trigger language plpgsql as 'begin return null; end';
+      create or replace trigger things_none after insert on things for each row execute function do_nothing()`;
+    let waited = 0;
+    const applied = await sql.begin(async (tx) => {
+      await tx`insert into things values (1, 'x')`;
+      const running = run(sql, { ...base, functions: [file("name_of.sql", trigger)] });
+      await Bun.sleep(4_000);
+      // It has given up in between: a reader who came behind it was let through.
+      const startedAt = performance.now();
+      await sql`insert into things values (2, 'y')`;
+      waited = performance.now() - startedAt;
+      return () => running;
+    });
+    expect(await applied()).toEqual([]);
+    expect(waited).toBeLessThan(3_500);
+    expect(await sql`select 1 from pg_trigger where tgname = 'things_none'`).toHaveLength(1);
+  }, 20_000);
 
   test("that fail leave the ones before as they were", async () => {
     const sql = await createEmpty();
@@ -148,6 +184,23 @@ describe("a database of a newer version", () => {
     expect(await sql`select to_regclass('mine') as mine`).toMatchObject([{ mine: null }]);
   });
 
+  test("is not waited for when the process is told to stop", async () => {
+    const sql = await createEmpty();
+    await run(sql, base);
+    const sources = { ...base, migrations: [...base.migrations, file("0002_mine.sql", "create table mine ()")] };
+    const stopping = new AbortController();
+    let error: unknown;
+    await withMigrationLock(sql, async () => {
+      const waiting = migrate(sql, silentLog, { sources, signal: stopping.signal }).catch((thrown: unknown) => {
+        error = thrown;
+      });
+      await Bun.sleep(150);
+      stopping.abort(new Error("told to stop"));
+      await waiting;
+    });
+    expect(String(error)).toContain("told to stop");
+  });
+
   test("with another text of a migration is refused", async () => {
     const sql = await createEmpty();
     await run(sql, base);
@@ -194,6 +247,8 @@ describe("a migration outside a transaction", () => {
     await sql`delete from things where name = 'y'`;
     expect(await run(sql, concurrent)).toEqual(["0002_index.sql"]);
     expect(await findIndexes(sql)).toEqual(both);
+    const inside = indexed("create function f() returns int language sql as $$ select 1 $$;");
+    expect(run(sql, inside)).rejects.toBeInstanceOf(MigrationError);
     const [row] = await sql<{ timeout: string }[]>`select current_setting('statement_timeout') as timeout`;
     expect(row?.timeout).toBe("30s");
   }, 20_000);

@@ -1,12 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Database, openDatabase, type Sql, withTransaction } from "../../src/db/client.ts";
-import { listEvents } from "../../src/events/read.ts";
+import { findCompletion, listEvents } from "../../src/events/read.ts";
 import { createId } from "../../src/lib/id.ts";
+import { leaveConversations } from "../../src/modules/conversations/departure-queries.ts";
 import * as conversations from "../../src/modules/conversations/queries.ts";
+import { findContext, listPathRows } from "../../src/modules/generations/context-queries.ts";
 import { createFinisher } from "../../src/modules/generations/finisher.ts";
 import { keyOf } from "../../src/modules/generations/pieces.ts";
 import type { ClaimedGeneration, FinalState } from "../../src/modules/generations/queries.ts";
 import * as generations from "../../src/modules/generations/queries.ts";
+import { loadToolProgress } from "../../src/modules/generations/tool-queries.ts";
 import * as messages from "../../src/modules/messages/queries.ts";
 import { sendMessages } from "../../src/modules/messages/send-queries.ts";
 import { insertAnswer } from "../support/answer.ts";
@@ -75,7 +78,7 @@ beforeAll(async () => {
   });
   await database`
     insert into generation_pieces (conversation_id, generation_id, n, text)
-    select gen_random_uuid(), gen_random_uuid(), n % 20 + 1, 'piece' from generate_series(1, 5000) n`;
+    select ${big}, gen_random_uuid(), n % 20 + 1, 'piece' from generate_series(1, 5000) n`;
   running = await insertAnswer(database, { conversationId: big, seq: BIG * 2 + 1, requestedBy: user, text: "so far" });
   const [row] = await database<{ id: string }[]>`
     select id from messages where conversation_id = ${big} and seq = ${BIG}`;
@@ -164,6 +167,15 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["the text of an answer in progress", (sql) => messages.findMessageById(sql, big, running.message_id), 10],
   ["a piece of it", (sql) => generations.storePieces(sql, [{ ...keyOf(running), attempt: 1, n: 1, text: "x" }]), 10],
   ["its lease", (sql) => generations.renewLeases(sql, createId(), [keyOf(running)], leaseTimes), 10],
+  ["results of tools for it", (sql) => loadToolProgress(sql, running, ""), 10],
+  [
+    "the end of another one",
+    (sql) => findCompletion(sql, { id: message, conversation_id: big, seq: BIG * 2 - 10 }),
+    20,
+  ],
+  ["a context up to a message", (sql) => findContext(sql, big, user, message), 6 * CONTEXT_ROWS],
+  ["a step of a path", (sql) => listPathRows(sql, big, BIG), 6 * CONTEXT_ROWS],
+  ["a departure", (sql) => leaveConversations(sql, user, "Gone", [big]), 3 * USERS],
   ["a stop of it", (sql) => generations.requestCancel(sql, { conversation_id: big, seq: BIG * 2 + 1 }), 10],
   ["how many answers a user waits for", (sql) => generations.countUnfinished(sql, user), 10],
   ["answers whose owner is gone", (sql) => generations.claimOrphans(sql, createId(), 1_000, 10), 10],

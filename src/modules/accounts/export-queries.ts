@@ -135,7 +135,7 @@ export function readAnswers(sql: Sql, userId: string, since: Date): AsyncGenerat
 
 /**
  * Messages in the order of their ids. There is no index by author, since it would make every send dearer for the sake of
- * a rare export; the primary key is walked instead, from the day of the registration on, a window at a time, so that no
+ * a rare export; the index of their ids is walked instead, from the day of the registration on, a window at a time, so that no
  * statement runs long. Empty batches tell that the search goes on.
  */
 async function* walkMessages(sql: Sql, since: Date, wanted: PendingQuery<Row[]>): AsyncGenerator<ExportedRow[]> {

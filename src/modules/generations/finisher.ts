@@ -44,8 +44,8 @@ export function createFinisher({ database }: { database: Database }) {
 /** Writes a batch in one transaction (sql/functions/finish_answers.sql); one row per ending, in order. */
 async function finishAnswers(sql: Sql, endings: Ending[]): Promise<Stored[]> {
   const finals = endings.map(({ final }) => final);
-  return sql<Stored[]>`
-    select outcome, event_seq, at, model, cost_usd, metadata, created_at from finish_answers(
+  const rows = await sql<(Stored & { n: number })[]>`
+    select n, outcome, event_seq, at, model, cost_usd, metadata, created_at from finish_answers(
       ${endings.map(({ generation }) => generation.conversation_id)}::uuid[],
       ${endings.map(({ generation }) => generation.id)}::uuid[],
       ${endings.map(({ generation }) => generation.fence)}::int[], ${endings.map(({ attempt }) => attempt)}::int[],
@@ -57,6 +57,8 @@ async function finishAnswers(sql: Sql, endings: Ending[]): Promise<Stored[]> {
       ${finals.map(({ error }) => error?.detail ?? null)}::text[],
       ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[])
     order by n`;
+  const stored = new Map(rows.map(({ n, ...row }) => [n, row as Stored]));
+  return endings.map((_, index) => stored.get(index + 1) ?? { outcome: "gone" });
 }
 
 /** The message as it was just stored. */

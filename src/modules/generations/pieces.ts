@@ -6,8 +6,8 @@ import { type ClaimedGeneration, storePieces } from "./queries.ts";
 export type Answer = { generation: ClaimedGeneration; live: LiveAnswer };
 
 /**
- * Stores the text so far of answers in progress, in appended pieces (docs/decisions/0047): where a successor goes on. One
- * store of an answer at a time, since a piece follows the one before it.
+ * Stores the text so far of answers in progress, in appended pieces (docs/decisions/0047), so that a successor can continue
+ * from there. One store per answer at a time, since a piece follows the one before it.
  */
 export function createPieces({ database }: { database: Database }) {
   const storing = new Map<LiveAnswer, Promise<void>>();

@@ -22,10 +22,10 @@ export type ClaimedGeneration = {
 };
 
 const claimedColumns = (sql: Sql) => sql`
-  g.id, g.message_id, g.conversation_id, g.model, g.requested_by, g.fence, g.attempt, g.cancel_requested_at is not null as is_cancelled,
-  x.seq, x.parent_id, x.content`;
+  g.id, g.message_id, g.conversation_id, g.model, g.requested_by, g.fence, g.attempt,
+  g.cancel_requested_at is not null as is_cancelled, x.seq, x.parent_id`;
 
-/** The message that a generation writes, with the text so far. */
+/** The message that a generation writes. */
 const itsMessage = (sql: Sql) => sql`x.conversation_id = g.conversation_id and x.seq = g.message_seq`;
 
 const claim = (sql: Sql, owner: string, leaseMs: number) => sql`
@@ -39,12 +39,12 @@ export async function claimGeneration(
   owner: string,
   leaseMs: number,
 ): Promise<ClaimedGeneration | undefined> {
-  const [row] = await sql<ClaimedGeneration[]>`
-    update generations g set ${claim(sql, owner, leaseMs)}
-    from current_messages x
+  const [row] = await sql<Omit<ClaimedGeneration, "content">[]>`
+    update generations g set ${claim(sql, owner, leaseMs)} from messages x
     where g.conversation_id = ${conversationId} and g.id = ${id} and ${itsMessage(sql)} and g.status = 'pending'
     returning ${claimedColumns(sql)}`;
-  return row;
+  // Nobody has written any of it.
+  return row && { ...row, content: "" };
 }
 
 /** Takes generations whose owner has died, or that nobody ever began. */
@@ -54,7 +54,7 @@ export async function claimOrphans(
   leaseMs: number,
   rows: number,
 ): Promise<ClaimedGeneration[]> {
-  return sql<ClaimedGeneration[]>`
+  const claimed = await sql<Omit<ClaimedGeneration, "content">[]>`
     with orphans as materialized (
       select conversation_id, id from generations
       where status <> 'finished'
@@ -62,9 +62,20 @@ export async function claimOrphans(
       order by id limit ${rows} for no key update skip locked
     )
     update generations g set ${claim(sql, owner, leaseMs)}
-    from orphans o, current_messages x
+    from orphans o, messages x
     where g.conversation_id = o.conversation_id and g.id = o.id and ${itsMessage(sql)}
     returning ${claimedColumns(sql)}`;
+  if (claimed.length === 0) return [];
+  // By a statement of its own: the last piece of the former owner may have been committed after the first one began.
+  const texts = await sql<{ id: string; content: string }[]>`
+    select k.id, x.content
+    from unnest(${claimed.map((row) => row.conversation_id)}::uuid[], ${claimed.map(({ seq }) => seq)}::bigint[],
+      ${claimed.map(({ id }) => id)}::uuid[]) as k (conversation_id, seq, id)
+    join lateral (
+      select m.content from current_messages m where m.conversation_id = k.conversation_id and m.seq = k.seq limit 1
+    ) x on true`;
+  const textOf = new Map(texts.map(({ id, content }) => [id, content]));
+  return claimed.map((row) => ({ ...row, content: textOf.get(row.id) ?? "" }));
 }
 
 export type GenerationKey = { conversationId: string; id: string };

@@ -141,7 +141,7 @@ export function createRunner(deps: RunnerDependencies) {
       const request = { model, messages, isFitted: true, outputTokensMax: budgets.answerTokensMax, signal };
       const onLost = () => stop(entry, "release");
       const parts = context.hasTools
-        ? await toolRuns.open({ generation, live, onLost }, request)
+        ? await toolRuns.open({ generation, live, onLost }, attempt, request)
         : chain.run({ ...request, resume, onText: (text) => live.append(text) });
       for await (const part of parts) {
         if (part.type === "text") live.append(part.text);

@@ -62,14 +62,15 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
   return {
     /**
      * Begins a run. One that was taken over goes on after the last results that are stored: text after them may have led
-     * to a call that nobody knows of, so that turn is made anew.
+     * to a call that nobody knows of, so that turn is made again.
+     * @param attempt the newest attempt that readers may have seen; 0: none.
      */
     async open(
       answering: Answering,
+      attempt: number,
       request: Omit<ChainRequest, "options" | "resume" | "onText">,
     ): Promise<AsyncGenerator<ChainPart, void, undefined>> {
       const { generation, live } = answering;
-      const { attempt } = generation;
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
       const resume = progress && { text: live.text.slice(0, progress.offset), attempt, turn: "restarted" as const };
       const onResult = (done: ToolCallDone) => store(answering, done);

@@ -34,7 +34,7 @@ export async function insertMessage(sql: Sql, message: OtherMessage, { seq, at }
       ${message.costUsd ?? null}, ${error?.code ?? null}, ${error?.detail ?? null}, ${at}, ${at})`;
 }
 
-/** A message, and where it is known its conversation, which spares a look into every partition. */
+/** A message, and its conversation where it is known: a partitioned table is then searched in one partition. */
 export type MessageKey = { id: string; conversationId?: string | undefined };
 
 const whereKey = (sql: Sql, { id, conversationId }: MessageKey) =>

@@ -8,7 +8,7 @@ import type { ConversationService } from "../conversations/service.ts";
 import type { SentMessage } from "./model.ts";
 import { findMessageById } from "./queries.ts";
 
-/** Events of one recovery. Who has missed more, or more text than fits, reads the history again. */
+/** Events of one recovery. A client that missed more events, or more text than fits, reads the history again. */
 export const RECOVERY_EVENTS_MAX = 500;
 
 export type StartPosition = {

@@ -134,8 +134,11 @@ export function createStreams({ hub, events, recovery, feeds, listSnapshots }: S
             // when the join has to look again.
             const isFirst = sent === undefined;
             sent ??= await send();
-            const role = hub.findRole(conversationId, caller.user.id) ?? "member";
-            if (isFirst && !sent.duplicate) return { role, lastSeq: (sent.reply ?? sent.message).seq };
+            if (isFirst && !sent.duplicate) {
+              // At least a member: a viewer could not have sent it.
+              const role = hub.findRole(conversationId, caller.user.id) === "owner" ? "owner" : "member";
+              return { role, lastSeq: (sent.reply ?? sent.message).seq };
+            }
             isLate = true;
             return recovery.start(caller, conversationId, undefined);
           },

@@ -47,7 +47,7 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
   read: "messages:write",
 };
 
-const keyOf = ({ message_id, conversation_id }: { message_id: string; conversation_id?: string | null }) => ({
+const mapFrameToKey = ({ message_id, conversation_id }: { message_id: string; conversation_id?: string | null }) => ({
   id: message_id,
   conversationId: conversation_id ?? undefined,
 });
@@ -140,20 +140,20 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
 
     async "message.edit"(_connection, caller, frame) {
-      return { message: await messages.edit(caller, keyOf(frame), frame.content) };
+      return { message: await messages.edit(caller, mapFrameToKey(frame), frame.content) };
     },
 
     async "message.delete"(_connection, caller, frame) {
-      await messages.remove(caller, keyOf(frame));
+      await messages.remove(caller, mapFrameToKey(frame));
       return {};
     },
 
     async "generation.cancel"(_connection, caller, frame) {
-      return { message: await generations.cancel(caller, keyOf(frame)) };
+      return { message: await generations.cancel(caller, mapFrameToKey(frame)) };
     },
 
     async "generation.regenerate"(_connection, caller, frame) {
-      const { reply } = await generations.regenerate(caller, keyOf(frame), frame.model ?? undefined);
+      const { reply } = await generations.regenerate(caller, mapFrameToKey(frame), frame.model ?? undefined);
       return { message: reply };
     },
 

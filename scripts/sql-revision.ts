@@ -1,0 +1,21 @@
+import type { SqlFile } from "../src/db/sql-files.ts";
+
+/** One hash over all files of a folder. */
+export function hashFiles(files: SqlFile[]): string {
+  const hasher = new Bun.CryptoHasher("sha256");
+  for (const { name, text } of files) hasher.update(`${name}\0${text}\0`);
+  return hasher.digest("hex");
+}
+
+/** The content of sql/functions/REVISION. */
+export const formatRevision = (revision: number, hash: string): string => `${revision} ${hash}\n`;
+
+/** What sql/migrations/SHA256SUMS says: the checksum of each file, as `sha256sum` writes it. */
+export const parseSums = (text: string): Map<string, string> =>
+  new Map(
+    text
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => line.split("  ") as [string, string])
+      .map(([sum, name]) => [name, sum]),
+  );

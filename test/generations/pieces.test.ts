@@ -1,0 +1,65 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+import { createId } from "../../src/lib/id.ts";
+import { keyOf } from "../../src/modules/generations/pieces.ts";
+import { type ClaimedGeneration, claimOrphans, storePieces } from "../../src/modules/generations/queries.ts";
+import { insertAnswer } from "../support/answer.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+let database: Database;
+let generation: ClaimedGeneration;
+beforeAll(async () => {
+  ({ database } = await createTestDatabase());
+});
+afterAll(() => database.end({ timeout: 1 }));
+beforeEach(async () => {
+  const conversationId = createId();
+  await database`insert into conversations (id, kind, reply_mode) values (${conversationId}, 'direct', 'always')`;
+  generation = await insertAnswer(database, { conversationId });
+});
+
+const store = async (n: number, text: string, attempt = 1, fence = 1): Promise<boolean> =>
+  (await storePieces(database, [{ ...keyOf(generation), fence, attempt, n, text }])).has(generation.id);
+const read = async (): Promise<string | undefined> => {
+  const [row] = await database<{ content: string }[]>`
+    select content from current_messages where id = ${generation.message_id}`;
+  return row?.content;
+};
+
+test("pieces follow each other; a repeated one replaces itself, a late shorter one does not", async () => {
+  expect(await read()).toBe("");
+  expect(await store(1, "ab")).toBe(true);
+  expect(await store(2, "cd")).toBe(true);
+  expect(await read()).toBe("abcd");
+  expect(await store(2, "cdef")).toBe(true);
+  expect(await store(2, "cd")).toBe(false);
+  expect(await store(3, "gh")).toBe(true);
+  expect(await store(2, "cd")).toBe(false);
+  expect(await read()).toBe("abcdefgh");
+});
+
+test("an attempt begins with its whole text, an older one stores nothing more", async () => {
+  for (const [n, text] of ["one ", "two ", "three"].entries()) await store(n + 1, text);
+  expect(await store(2, "of an attempt that never began", 2)).toBe(false);
+  expect(await store(1, "one again ", 2)).toBe(true);
+  expect(await read()).toBe("one again ");
+  expect(await store(4, "late", 1)).toBe(false);
+  expect(await store(1, "late", 1)).toBe(false);
+  expect(await store(2, "and on", 2)).toBe(true);
+  expect(await store(1, "", 3)).toBe(true);
+  expect(await read()).toBe("");
+});
+
+test("only the owner of the lease stores, and a successor begins with all that was stored", async () => {
+  await store(1, "all of ");
+  await store(2, "it");
+  expect(await store(3, "!", 1, 2)).toBe(false);
+  await database`update generations set lease_until = now() - interval '1 s' where id = ${generation.id}`;
+  const [claimed] = await claimOrphans(database, createId(), 1_000, 10);
+  expect(claimed).toMatchObject({ id: generation.id, content: "all of it", fence: 2, attempt: 1 });
+  expect(await store(3, "!")).toBe(false);
+  expect(await store(3, "!", 1, 2)).toBe(true);
+  await database`update generations set status = 'finished', lease_until = null where id = ${generation.id}`;
+  expect(await store(4, "?", 1, 2)).toBe(false);
+  expect(await storePieces(database, [])).toEqual(new Set());
+});
