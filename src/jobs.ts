@@ -1,3 +1,4 @@
+import { gatherStatistics } from "./db/statistics.ts";
 import { createJobRunner } from "./jobs/runner.ts";
 import type { Drainable } from "./lib/lifecycle.ts";
 import type { ServiceDependencies, Services } from "./services.ts";
@@ -12,12 +13,17 @@ const ENDED_SESSIONS_MS = 500;
 const ENDED_SESSIONS_WITHIN_MS = 15_000;
 const BUDGET_SWEEP_MS = 10_000;
 const DELETION_SWEEP_MS = 5_000;
+const ERASURE_MS = 1_000;
+const STATISTICS_MS = 2_000;
 const ACCOUNT_SWEEP_MS = 5 * 60_000;
 const IDEMPOTENCY_RENEWAL_MS = 10_000;
 const IDEMPOTENCY_SWEEP_MS = 60_000;
 
 /** Starts what an instance does by itself once its database is ready. @returns what has to be stopped, in order. */
-export async function startJobs(services: Services, { config, log }: ServiceDependencies): Promise<Drainable[]> {
+export async function startJobs(
+  services: Services,
+  { config, database, log }: ServiceDependencies,
+): Promise<Drainable[]> {
   const {
     users,
     auth,
@@ -34,6 +40,9 @@ export async function startJobs(services: Services, { config, log }: ServiceDepe
     auditLog,
     deletions,
     limits,
+    messages,
+    changes,
+    erasures,
   } = services;
   const stopping = new AbortController();
   await users.ensureFirstAdministrator(config);
@@ -56,6 +65,8 @@ export async function startJobs(services: Services, { config, log }: ServiceDepe
   });
   jobs.every("budgets", BUDGET_SWEEP_MS, budgets.sweep);
   jobs.every("deletions", DELETION_SWEEP_MS, deletions.resume);
+  jobs.every("statistics", STATISTICS_MS, async () => void (await gatherStatistics(database)));
+  jobs.every("erasures", ERASURE_MS, erasures.run);
   jobs.every("accounts", ACCOUNT_SWEEP_MS, async () => {
     await auth.sweepAccounts();
     await apiKeys.sweep();
@@ -79,5 +90,7 @@ export async function startJobs(services: Services, { config, log }: ServiceDepe
     { name: "documents", stop: async () => stopping.abort() },
     { name: "jobs", stop: jobs.stop },
     { name: "redis", stop: async () => limits.redis?.close() },
+    { name: "lanes", stop: async () => void (await Promise.all([messages.close(), generations.close()])) },
+    { name: "changes", stop: changes.close },
   ];
 }

@@ -4,6 +4,7 @@ import { createProviders } from "./ai/create-providers.ts";
 import { createBudgetOf } from "./ai/model-budget.ts";
 import { createWriter } from "./ai/writer.ts";
 import type { Config } from "./config.ts";
+import { createChanges } from "./db/changes.ts";
 import type { Database } from "./db/client.ts";
 import { createEventLog } from "./events/log.ts";
 import { loadEvents } from "./events/read.ts";
@@ -19,7 +20,7 @@ import { createApiKeyService } from "./modules/api-keys/service.ts";
 import { createAuditLog, createAuditService } from "./modules/audit/service.ts";
 import { createAuthService } from "./modules/auth/service.ts";
 import { createBudgetService } from "./modules/budgets/service.ts";
-import { createConversationService, createDepartures } from "./modules/conversations/service.ts";
+import { createConversationService, createDepartures, createErasures } from "./modules/conversations/service.ts";
 import { createDocumentService } from "./modules/documents/service.ts";
 import { createContexts } from "./modules/generations/context.ts";
 import { createFollowUps } from "./modules/generations/follow-ups.ts";
@@ -64,7 +65,8 @@ export function createServices(deps: ServiceDependencies) {
     log,
     onPushed: (type, listeners) => metrics.countPushes(type, listeners),
   });
-  const events = createEventLog({ database, hub });
+  const changes = createChanges(database);
+  const events = createEventLog({ database, changes, hub });
   const limits = createLimits({
     config,
     log,
@@ -141,7 +143,7 @@ export function createServices(deps: ServiceDependencies) {
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
   const cheapestModel = findCheapestModel(models, prices);
   const writer = cheapestModel === null ? null : createWriter({ chain, model: cheapestModel, charge: budgets.charge });
-  const followUps = createFollowUps({ database, conversations, budgetOf, writer, log });
+  const followUps = createFollowUps({ database, changes, conversations, budgetOf, writer, log });
   const previews = createPreviews({ contexts, prompts, conversations });
   const builtInTools = [createSearchDocuments(documents.searchPassages)];
   const mcpServers = createMcpServers(config.MCP_SERVERS, log);
@@ -152,6 +154,7 @@ export function createServices(deps: ServiceDependencies) {
   const instanceId = createId();
   generations = createGenerationService({
     database,
+    changes,
     events,
     hub,
     chain,
@@ -204,6 +207,8 @@ export function createServices(deps: ServiceDependencies) {
   });
 
   return {
+    erasures: createErasures({ database }),
+    changes,
     hub,
     limits,
     audit,

@@ -4,9 +4,9 @@
 create or replace view current_messages as
 select m.conversation_id, m.seq, m.id, m.role, m.author_id, u.display_name as author_name,
   case when m.status = 'streaming' then coalesce((
-    select string_agg(p.text, '' order by p.n)
-    from generations g join generation_pieces p on p.conversation_id = g.conversation_id and p.generation_id = g.id
-    where g.conversation_id = m.conversation_id and g.message_seq = m.seq
+    select string_agg(p.text, '' order by p.n) from generation_pieces p
+    where p.conversation_id = m.conversation_id and p.generation_id = (
+      select g.id from generations g where g.conversation_id = m.conversation_id and g.message_seq = m.seq limit 1)
   ), '') else m.content end as content,
   m.status, m.model, m.finish_reason, m.input_tokens, m.output_tokens, m.cost_usd, m.parent_id, m.client_message_id,
   m.error_code, m.error_detail, m.metadata, m.created_at, m.updated_at, m.deleted_at

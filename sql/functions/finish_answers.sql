@@ -3,12 +3,15 @@
 -- `message.completed`, stores the final state and the event, and deletes the pieces of text. What was reserved for them is
 -- settled at the end, in the same transaction.
 --
--- Outcomes: finished, lost (another instance holds it), gone (the conversation was deleted, and the answer with it).
+-- Without p_wait, the call waits for no lock of a conversation or of a budget: such answers get the outcome `locked`, and
+-- nothing of them is written. With p_wait it waits, for a limited time.
+--
+-- Outcomes: finished, locked, lost (another instance holds it), gone (the conversation was deleted, and the answer with it).
 -- All arrays are parallel, with one entry for each answer; an answer is named once.
 create or replace function finish_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
   p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
-  p_error_code text[], p_error_detail text[], p_metadata text[]
+  p_error_code text[], p_error_detail text[], p_metadata text[], p_wait boolean
 )
 returns table (
   n bigint, outcome text, event_seq bigint, at timestamptz, model text, cost_usd numeric, metadata jsonb,
@@ -19,8 +22,12 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set lock_timeout = '1500ms'
 as $$
 declare
+  free uuid[];
+  -- Conversations that are locked, or that have an answer whose budget is.
+  busy uuid[];
   -- Parallel to the parameters, with nulls for answers whose lease was lost: the answer's message, who asked for it, the
   -- rank of its conversation among those that get an event, and the numbers that answers before it take there.
   message_seqs bigint[];
@@ -35,17 +42,35 @@ declare
   ended_at timestamptz;
 begin
   -- Always in id order, as every batch of sends locks them.
-  perform 1 from conversations c where c.id = any (p_conversation) order by c.id for no key update;
+  if p_wait then
+    perform 1 from conversations c where c.id = any (p_conversation) order by c.id for no key update;
+  else
+    select array_agg(l.id) into free from (
+      select c.id from conversations c where c.id = any (p_conversation) order by c.id for no key update skip locked
+    ) l;
+    -- What is not free is locked, or gone.
+    select array_agg(c.id) into busy from conversations c
+    where c.id = any (p_conversation) and (free is null or c.id <> all (free));
+  end if;
   -- Then the generations, in the order in which leases are renewed and pieces are stored.
-  perform 1 from unnest(p_conversation, p_generation) as i (conversation, generation)
-  join generations g on g.conversation_id = i.conversation and g.id = i.generation
-  order by g.id for no key update of g;
+  perform 1 from (
+    select * from unnest(p_conversation, p_generation) as i (conversation, generation)
+    where busy is null or i.conversation <> all (busy) order by i.generation
+  ) i
+  cross join lateral (
+    select 1 from generations g where g.conversation_id = i.conversation and g.id = i.generation for no key update
+  ) l;
+  if not p_wait then
+    busy := busy || list_unsettleable(p_conversation, p_generation);
+  end if;
 
   with judged as (
     select i.n, i.conversation, g.id is not null as is_stored, g.message_seq, g.message_id, g.requested_by,
-      g.fence = i.fence and g.status = 'running' as is_held
+      g.fence = i.fence and g.status = 'running' and (busy is null or i.conversation <> all (busy)) as is_held
     from unnest(p_conversation, p_generation, p_fence) with ordinality as i (conversation, generation, fence, n)
-    left join generations g on g.conversation_id = i.conversation and g.id = i.generation
+    left join lateral (
+      select x.* from generations x where x.conversation_id = i.conversation and x.id = i.generation limit 1
+    ) g on true
   ),
   placed as (
     select j.*,
@@ -93,7 +118,8 @@ begin
   )
   select w.n, 'finished', w.new_seq, ended_at, w.model, w.cost_usd, w.metadata, w.created_at from written w
   union all
-  select i.n, case when i.is_stored then 'lost' else 'gone' end, null, null, null, null, null, null
+  select i.n, case when i.conversation = any (busy) then 'locked' when i.is_stored then 'lost' else 'gone' end, null, null,
+    null, null, null, null
   from input i where i.message_seq is null
   order by 1;
 

@@ -2,7 +2,10 @@
 -- may write there, finds the stored message of a repeated client id, takes the next number(s) of the conversation, and
 -- stores the message and, if a model is to answer, the empty answer with its generation.
 --
--- Outcomes: created, duplicate, not_found (also: not a member), forbidden (viewer), no_parent, budget_exceeded (with the
+-- Without p_wait, the call waits for no lock of a conversation or of a budget: items whose conversation is locked, or whose
+-- payer's budget is, get the outcome `locked`, and nothing of them is written. With p_wait it waits, for a limited time.
+--
+-- Outcomes: created, locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent, budget_exceeded (with the
 -- period in `exceeded`).
 -- p_items: an array of objects; their fields are listed below. `reply` is true, false, or absent for what the
 -- conversation's reply_mode says; `mentioned`: the text calls for a model; `api_key`: the key that it was sent with.
@@ -10,7 +13,8 @@
 -- is limited. p_owner and p_lease_ms: the lease of the generations, so that the sender's own instance writes the answers
 -- without another look; null: any instance claims them.
 create or replace function send_messages(
-  p_items json, p_conversations uuid[], p_default_model text, p_budget jsonb, p_owner uuid, p_lease_ms integer
+  p_items json, p_conversations uuid[], p_default_model text, p_budget jsonb, p_owner uuid, p_lease_ms integer,
+  p_wait boolean
 )
 returns table (
   n bigint, outcome text, conversation_id uuid, message_id uuid, seq bigint, answer_seq bigint, answer_model text,
@@ -22,16 +26,33 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set lock_timeout = '1500ms'
 as $$
 declare
+  free uuid[];
+  -- Conversations that are locked, or that have an item whose budget is.
+  busy uuid[];
   verdicts send_verdict[];
   conversation_ids uuid[];
   counts integer[];
   first_seqs bigint[];
   sent_at timestamptz;
 begin
-  -- Always in id order, to avoid deadlocks.
-  perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
+  -- Always in id order, to avoid deadlocks. Not `for update`, which meets the shares that foreign keys take.
+  if p_wait then
+    perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
+  else
+    select array_agg(l.id) into free from (
+      select c.id from conversations c where c.id = any (p_conversations) order by c.id for no key update skip locked
+    ) l;
+    if coalesce(cardinality(free), 0) < cardinality(p_conversations) then
+      select array_agg(c.id) into busy from conversations c
+      where c.id = any (p_conversations) and (free is null or c.id <> all (free));
+    end if;
+    if p_budget is not null then
+      busy := busy || list_unpayable(p_items);
+    end if;
+  end if;
 
   -- A statement of its own: only its snapshot shows what was committed while the locks were waited for.
   with checked as (
@@ -40,6 +61,7 @@ begin
       coalesce(i.model, c.model, p_default_model) as answer_model,
       case
         when m.role is null then 'not_found'
+        when i.conversation = any (busy) then 'locked'
         when stored.id is not null then 'duplicate'
         when m.role = 'viewer' then 'forbidden'
         when i.parent is not null and (

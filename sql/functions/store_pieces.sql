@@ -4,8 +4,9 @@
 -- the lost call does no harm if it runs later.
 --
 -- Returns the generations whose piece was stored; the others belong to another owner or a later attempt, or have ended.
+-- Without p_wait, a generation that is locked by somebody else is left out as well.
 -- Each generation stays locked until the commit, so a takeover or an end sees all pieces or none of the call.
-create or replace function store_pieces(p_pieces json) returns setof uuid
+create or replace function store_pieces(p_pieces json, p_wait boolean) returns setof uuid
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -15,13 +16,24 @@ as $$
 declare
   held uuid[];
 begin
+  if not p_wait then
+    select array_agg(l.id) into held from (
+      select g.id
+      from json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid)
+      join generations g on g.conversation_id = p.conversation_id and g.id = p.id
+      where g.status = 'running' for no key update of g skip locked
+    ) l;
+    if held is null then
+      return;
+    end if;
+  end if;
   -- In the order in which leases are renewed and ends are stored.
   select array_agg(l.id) into held from (
     select g.id
     from json_to_recordset(p_pieces)
       as p (conversation_id uuid, id uuid, fence integer, attempt integer, n integer, text text)
     join generations g on g.conversation_id = p.conversation_id and g.id = p.id
-    where g.status = 'running' and g.fence = p.fence and (g.attempt = p.attempt or (p.n = 1 and g.attempt < p.attempt))
+    where (p_wait or g.id = any (held)) and g.status = 'running' and g.fence = p.fence and (g.attempt = p.attempt or (p.n = 1 and g.attempt < p.attempt))
       and (p.n = 1 or not exists (
         select 1 from generation_pieces o
         where o.conversation_id = p.conversation_id and o.generation_id = p.id and o.n = p.n

@@ -2,7 +2,7 @@
 -- `last_seq`. It locks the conversations in id order, to avoid deadlocks; the locks last until the transaction ends, so
 -- numbers become visible in their order. Name each conversation once. Several must exist: lock them before.
 --
--- first_seqs[i]: the first number taken; null if the only conversation does not exist. taken_at: read once, after all locks
+-- first_seqs[i]: the first number taken; null if the only conversation does not exist, or is deleted. taken_at: read once, after all locks
 -- were acquired, so that times rise with the numbers. In milliseconds, as clients see it, so that it is the same in every
 -- column that follows it.
 create or replace function take_seqs(
@@ -20,6 +20,7 @@ begin
     perform 1 from conversations c where c.id = p_conversations[1] for no key update;
     taken_at := date_trunc('milliseconds', clock_timestamp());
     update conversations c set last_seq = c.last_seq + p_counts[1], updated_at = taken_at where c.id = p_conversations[1]
+      and c.deleted_at is null
     returning array[c.last_seq - p_counts[1] + 1] into first_seqs;
     return;
   end if;
@@ -29,7 +30,7 @@ begin
   with taken as (
     update conversations c set last_seq = c.last_seq + t.count, updated_at = taken_at
     from unnest(p_conversations, p_counts) with ordinality as t (id, count, position)
-    where c.id = t.id
+    where c.id = t.id and c.deleted_at is null
     returning t.position, c.last_seq - t.count + 1 as first_seq
   )
   select array_agg(taken.first_seq order by taken.position) into first_seqs from taken;

@@ -19,8 +19,11 @@ create table conversations (
   last_seq   bigint not null default 0 check (last_seq >= 0),
   created_at timestamptz not null default now(),
   -- Of the latest event. Not indexed, so that a send is a heap-only update.
-  updated_at timestamptz not null default now()
+  updated_at timestamptz not null default now(),
+  -- Set when it is deleted: it has no members any more, so nobody finds it, and a job deletes its rows in batches.
+  deleted_at timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+create index conversations_deleted on conversations (deleted_at) where deleted_at is not null;
 create index conversations_prompt on conversations (prompt_id) where prompt_id is not null;
 
 create table members (
@@ -127,6 +130,7 @@ create table generations (
 -- In the order of their ids, which is that of their creation: for the sweep of orphans and of reservations.
 create index generations_unfinished on generations (id) where status <> 'finished';
 create index generations_requested on generations (requested_by, conversation_id) where status <> 'finished';
+create index generations_unfinished_in on generations (conversation_id) where status <> 'finished';
 
 -- The text so far of answers in progress: appended about twice a second, deleted when the answer ends. Rewriting the whole
 -- text in the message instead takes two to three times the WAL (docs/decisions/0047).

@@ -11,7 +11,24 @@ export type DatabaseOptions = {
   /** Connection string of a server, or the socket directory of the embedded one. */
   target: { url: string } | { socketDirectory: string; user: string; database?: string };
   poolSize: number;
+  /** Closes connections that nobody has used for so long, in seconds; absent: they stay. */
+  idleTimeoutS?: number;
 };
+
+/**
+ * A transaction whose client is silent for so long is ended by Postgres, so that a frozen instance gives back its locks.
+ * It is shorter than what waits for them (LANE_TIMEOUT_MS).
+ */
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000;
+/** Connections of a dead host are noticed within 30 s, on both ends. */
+const KEEPALIVE_S = 10;
+const KEEPALIVE_INTERVAL_S = 5;
+const KEEPALIVE_COUNT = 4;
+/** How long connections of a further pool stay open unused. */
+const SIDE_IDLE_TIMEOUT_S = 30;
+
+/** How each pool was opened. */
+const origins = new WeakMap<Database, DatabaseOptions>();
 
 /** A statement that runs longer than this is cancelled by Postgres, so that no request can hold a connection. */
 const STATEMENT_TIMEOUT_MS = 30_000;
@@ -22,19 +39,57 @@ const CONNECT_TIMEOUT_S = 10;
  */
 const RECONNECT_PAUSE_S = 0.1;
 
+/** When a request that failed because of the database may work again. */
+const DATABASE_RETRY_AFTER_MS = 2_000;
+
 /** The same for all connections of this process, and another one in each: so an instance can count its own. */
 const APPLICATION_NAME = `parley ${createId().slice(-12)}`;
 
 /** Opens the pool; connections are made when first needed. `bigint` columns are numbers (exact up to 2^53). */
-export function openDatabase({ target, poolSize }: DatabaseOptions): Database {
+export function openDatabase(opened: DatabaseOptions): Database {
+  const database = openPool(opened);
+  origins.set(database, opened);
+  return database;
+}
+
+/**
+ * A further, small pool on the same database, for work that may wait for locks: it takes no connection that others need.
+ * It is opened at its first use, and its connections are closed when nobody uses them.
+ */
+export function createSidePool(database: Database, poolSize: number) {
+  let pool: Database | undefined;
+  return {
+    open(): Database {
+      const origin = origins.get(database);
+      if (!origin) throw new Error("The pool was not opened by openDatabase.");
+      pool ??= openDatabase({ ...origin, poolSize, idleTimeoutS: SIDE_IDLE_TIMEOUT_S });
+      return pool;
+    },
+
+    /** Ends it, after what is running; at most a second later. */
+    async close(): Promise<void> {
+      await pool?.end({ timeout: 1 });
+    },
+  };
+}
+
+function openPool({ target, poolSize, idleTimeoutS = 0 }: DatabaseOptions): Database {
   const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
     max: poolSize,
     connect_timeout: CONNECT_TIMEOUT_S,
-    idle_timeout: 0,
+    idle_timeout: idleTimeoutS,
+    keep_alive: KEEPALIVE_S,
     max_lifetime: null,
     backoff: () => (0.5 + Math.random() / 2) * RECONNECT_PAUSE_S,
     onnotice: () => {},
-    connection: { application_name: APPLICATION_NAME, statement_timeout: STATEMENT_TIMEOUT_MS },
+    connection: {
+      application_name: APPLICATION_NAME,
+      statement_timeout: STATEMENT_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+      tcp_keepalives_idle: KEEPALIVE_S,
+      tcp_keepalives_interval: KEEPALIVE_INTERVAL_S,
+      tcp_keepalives_count: KEEPALIVE_COUNT,
+    },
     types: {
       bigint: {
         to: 20,
@@ -63,7 +118,7 @@ export async function withTransaction<T>(database: Database, work: (sql: Sql) =>
 // Seen from a Postgres that ends, is killed, restarts or is not there: 57P01 to 57P03, CONNECTION_*, CONNECT_TIMEOUT,
 // ECONNRESET, EPIPE, ECONNREFUSED, ENOENT (no socket), ENOTFOUND. The others are their kin: class 08 of PostgreSQL's
 // appendix A (08P01 is what PgBouncer says when its server is away), 53300 (too many connections), 25006 (a replica
-// after failover), EAGAIN (a Unix socket whose queue is full).
+// after failover), 25P03 (the transaction was idle for too long), EAGAIN (a Unix socket whose queue is full).
 const awayCodes = new Set([
   "08000",
   "08001",
@@ -77,6 +132,7 @@ const awayCodes = new Set([
   "57P05",
   "53300",
   "25006",
+  "25P03",
   "CONNECTION_CLOSED",
   "CONNECTION_ENDED",
   "CONNECTION_DESTROYED",
@@ -109,12 +165,21 @@ export function isLockConflict(error: unknown): boolean {
   return error instanceof postgres.PostgresError && (error.code === "55P03" || error.code === "40P01");
 }
 
-/**
- * Whether a single row of a statement may have been at fault: its data (class 22), a constraint (23), or a deadlock (40).
- * Anything else, a timeout above all, would befall each row alone just the same.
- */
-export function isRowFault(error: unknown): boolean {
-  return error instanceof postgres.PostgresError && /^(?:22|23|40)/.test(error.code);
+/** Whether Postgres has cancelled a statement that ran too long (57014). */
+export function isStatementTimeout(error: unknown): boolean {
+  return error instanceof postgres.PostgresError && error.code === "57014";
+}
+
+/** The problem that an error of the database stands for, if the same request may work later; otherwise undefined. */
+export function findTemporaryProblem(error: unknown): Problem | undefined {
+  const retryAfterMs = DATABASE_RETRY_AFTER_MS;
+  if (isLockConflict(error))
+    return new Problem("overloaded", "What is to be changed is locked by another change. Try again.", { retryAfterMs });
+  if (isStatementTimeout(error))
+    return new Problem("unavailable", "The database took too long to respond. Try again.", { retryAfterMs });
+  if (isDatabaseAway(error))
+    return new Problem("unavailable", "The database cannot be reached at the moment.", { retryAfterMs });
+  return undefined;
 }
 
 /** The row, or `not_found`: look-ups are how access is checked, so a row that one may not see is not there. */

@@ -1,4 +1,5 @@
-import { type Database, type Sql, withTransaction } from "../db/client.ts";
+import type { Changes } from "../db/changes.ts";
+import type { Database, Sql } from "../db/client.ts";
 import {
   createEvent,
   type DurableEvent,
@@ -31,7 +32,7 @@ export type EventTransaction = {
  * The log of each conversation: every durable event, numbered without gaps. Whatever changes a conversation appends an
  * event here; nobody else takes numbers or pushes events. Events are pushed after their commit, never before.
  */
-export function createEventLog({ database, hub }: { database: Database; hub: Hub }) {
+export function createEventLog({ database, changes, hub }: { database: Database; changes: Changes; hub: Hub }) {
   return {
     /** Events after `afterSeq` up to `untilSeq`, in order, at most `limit`. For callers whose access is checked. */
     list: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<Slice<DurableEvent>> =>
@@ -47,10 +48,14 @@ export function createEventLog({ database, hub }: { database: Database; hub: Hub
       return position ? createEvent("message.completed", answer.conversation_id, position, answer) : null;
     },
 
-    /** Runs `work` in one transaction, and publishes the events that it appended once they are committed. */
-    async write<T>(work: (transaction: EventTransaction) => Promise<T>): Promise<T> {
+    /**
+     * Runs `work` in one transaction, and publishes the events that it appended once they are committed. Changes of the
+     * same conversation wait for each other, without a connection.
+     * @throws Problem `overloaded` when too many wait; whatever `work` throws.
+     */
+    async write<T>(conversationId: string, work: (transaction: EventTransaction) => Promise<T>): Promise<T> {
       const appended: DurableEvent[] = [];
-      const result = await withTransaction(database, (sql) =>
+      const result = await changes.run(conversationId, (sql) =>
         work({
           sql,
           async append(type, conversationId, change) {

@@ -28,7 +28,8 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
     if (isFault) {
       const line = { request_id: requestId, method: request.method, route, code: problem.code };
       // A database that is away fails every request alike; one line each is enough to see it.
-      if (problem.code === "unavailable") log.warn({ ...line, reason: describeReason(error) }, "request failed");
+      if (problem.code === "unavailable" || problem.code === "overloaded")
+        log.warn({ ...line, reason: describeReason(error) }, "request failed");
       else log.error({ ...line, err: error }, "request failed");
     }
     const { pathname } = readUrl(request);

@@ -1,12 +1,11 @@
 import { Kind } from "@sinclair/typebox";
 import { ParseError, ValidationError } from "elysia";
-import { isDatabaseAway } from "../db/client.ts";
+import { findTemporaryProblem } from "../db/client.ts";
 import { escapePointer } from "../lib/json.ts";
 import { type InvalidField, Problem, problemCodes } from "../lib/problem.ts";
 import { formatMeanings } from "../lib/schema.ts";
 
 const ERRORS_SHOWN_MAX = 20;
-const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /** RFC 9457, with our `code`, `request_id` and, for invalid input, `errors`. */
 export type ProblemBody = {
@@ -50,12 +49,8 @@ export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { proble
   if (error instanceof ValidationError) return mapValidationError(error);
   // The framework wraps what a body parser throws.
   if (error instanceof ParseError && error.cause instanceof Problem) return mapErrorToProblem(error.cause, elysiaCode);
-  if (isDatabaseAway(error)) {
-    const problem = new Problem("unavailable", "The database cannot be reached at the moment.", {
-      retryAfterMs: DATABASE_RETRY_AFTER_MS,
-    });
-    return { problem, isFault: true };
-  }
+  const temporary = findTemporaryProblem(error);
+  if (temporary) return { problem: temporary, isFault: true };
   if (elysiaCode === "NOT_FOUND")
     return { problem: new Problem("not_found", "There is nothing at this address."), isFault: false };
   if (elysiaCode === "PARSE")

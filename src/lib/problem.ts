@@ -162,6 +162,14 @@ export const problemCodes = {
     meaning: "Something that is needed, usually the database, cannot be reached at the moment. Nothing was changed.",
     mend: "Try again after `Retry-After`; it recovers by itself.",
   },
+  overloaded: {
+    status: 503,
+    title: "Temporarily overloaded",
+    temporary: true,
+    meaning:
+      "Too many requests are waiting for the same thing, or what is to be changed is locked by another change. Nothing was changed.",
+    mend: "Try again after `Retry-After`.",
+  },
   draining: {
     status: 503,
     title: "This instance is shutting down",

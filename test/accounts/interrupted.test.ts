@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createChanges } from "../../src/db/changes.ts";
 import type { Database } from "../../src/db/client.ts";
 import { createEventLog } from "../../src/events/log.ts";
 import { createId } from "../../src/lib/id.ts";
@@ -18,7 +19,10 @@ afterAll(() => database.end({ timeout: 1 }));
 
 const hub = createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
 const createInstance = (sql = database) => {
-  const departures = createDepartures({ database: sql, events: createEventLog({ database: sql, hub }) });
+  const departures = createDepartures({
+    database: sql,
+    events: createEventLog({ database: sql, changes: createChanges(sql), hub }),
+  });
   return createDeletions({ database: sql, audit: createAuditService(), departures, log: silentLog });
 };
 

@@ -4,6 +4,7 @@ import { cpus } from "node:os";
 import { measureAnswers } from "./rows/answers.ts";
 import { measureFanOut } from "./rows/fan-out.ts";
 import { measureGenerationMemory } from "./rows/generation-memory.ts";
+import { measureHotConversation } from "./rows/hot-conversation.ts";
 import { measureLimited } from "./rows/limited.ts";
 import { measureLogins } from "./rows/logins.ts";
 import { measureMemory } from "./rows/memory.ts";
@@ -18,6 +19,7 @@ import { undoAll } from "./support/temporary.ts";
 const ROUNDS = 5;
 const rows: Record<string, Row> = {
   sends: measureSends,
+  "hot-conversation": measureHotConversation,
   "fan-out": measureFanOut,
   memory: measureMemory,
   start: measureStart,

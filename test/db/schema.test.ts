@@ -120,9 +120,12 @@ describe("the log has one writer", () => {
     expect(findWriters(/insert\s+into\s+conversations\b[^;]*\blast_seq\b/i)).toEqual([]);
   });
 
-  test("append_events alone stores events, and nobody changes them but to forget a name", () => {
+  test("append_events alone stores events, and nobody changes them but to forget a name or to erase a conversation", () => {
     expect(findWriters(/insert\s+into\s+events\b/i)).toEqual(["sql/functions/append_events.sql"]);
-    expect(findWriters(/(?:update|delete\s+from)\s+events\b/i)).toEqual(["src/modules/accounts/deletion-queries.ts"]);
+    expect(findWriters(/(?:update|delete\s+from)\s+events\b/i)).toEqual([
+      "sql/functions/erase_deleted_conversation.sql",
+      "src/modules/accounts/deletion-queries.ts",
+    ]);
   });
 
   test("only the log publishes durable events", () => {

@@ -29,6 +29,7 @@ async function send(items: SendItem[], context: typeof limits | null = limits) {
     defaultModel: "compatible/one",
     budget: null,
     lease,
+    waits: false,
   });
   return outcomes.map((outcome) => ({ ...outcome, context: outcome.context as Found | null }));
 }

@@ -106,22 +106,30 @@ export async function updateConversation(
 /** Whether a model may give the conversation its title: once, as long as no person has. */
 export async function claimTitle(sql: Sql, id: string): Promise<boolean> {
   const { count } = await sql`
-    update conversations set titled_by = 'model' where id = ${id} and titled_by is null and title = ''`;
+    update conversations set titled_by = 'model' where id = ${id} and titled_by is null and title = ''
+      and deleted_at is null`;
   return count > 0;
 }
 
 /** @returns false when a person has settled the title in the meantime. */
 export async function updateClaimedTitle(sql: Sql, id: string, title: string): Promise<boolean> {
   const { count } = await sql`
-    update conversations set title = ${title} where id = ${id} and titled_by = 'model' and title = ''`;
+    update conversations set title = ${title} where id = ${id} and titled_by = 'model' and title = ''
+      and deleted_at is null`;
   return count > 0;
 }
 
-export async function deleteConversation(sql: Sql, id: string): Promise<void> {
-  // Generations before messages: the order in which the ends of answers lock both.
-  await sql`select delete_pieces(${id}, ${Number.MAX_SAFE_INTEGER})`;
-  await sql`delete from generations where conversation_id = ${id}`;
-  await sql`delete from conversations where id = ${id}`;
+/** From here on nobody finds it: it has no members, and its answers in progress are gone. Its rows are erased later. */
+export async function markDeleted(sql: Sql, id: string, at: Date): Promise<void> {
+  await sql`delete from generations where conversation_id = ${id} and status <> 'finished'`;
+  await sql`delete from members where conversation_id = ${id}`;
+  await sql`update conversations set deleted_at = ${at}, title = '', metadata = '{}', prompt_id = null where id = ${id}`;
+}
+
+/** Erases a part of a deleted conversation. @returns whether there may be more. */
+export async function eraseDeleted(sql: Sql, rows: number): Promise<boolean> {
+  const [row] = await sql<{ has_more: boolean }[]>`select erase_deleted_conversation(${rows}) as has_more`;
+  return row?.has_more ?? false;
 }
 
 export async function listMembers(

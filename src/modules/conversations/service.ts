@@ -19,6 +19,7 @@ import { type AddMember, type ChangeConversation, type CreateConversation, METAD
 import * as queries from "./queries.ts";
 
 export { createDepartures, type Departures } from "./departures.ts";
+export { createErasures, type Erasures } from "./erasures.ts";
 
 /** Members of one conversation. */
 export const MEMBERS_MAX = 10_000;
@@ -49,7 +50,7 @@ export function createConversationService({ database, events, hub, prompts, hasM
     id: string,
     work: (transaction: EventTransaction, role: MemberRole) => Promise<T>,
   ): Promise<T> {
-    return events.write(async (transaction) =>
+    return events.write(id, async (transaction) =>
       work(transaction, requireRow(await queries.lockMembership(transaction.sql, id, caller.user.id), "conversation")),
     );
   }
@@ -111,8 +112,10 @@ export function createConversationService({ database, events, hub, prompts, hasM
     async remove(caller: Caller, id: string): Promise<void> {
       await change(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
-        await append("conversation.deleted", id, () => ({ id }));
-        await queries.deleteConversation(sql, id);
+        await append("conversation.deleted", id, async ({ at }) => {
+          await queries.markDeleted(sql, id, at);
+          return { id };
+        });
       });
     },
 
@@ -180,7 +183,7 @@ export function createConversationService({ database, events, hub, prompts, hasM
 
     /** Gives a conversation the title that was claimed, unless a person has settled it or the conversation is gone. */
     async giveTitle(id: string, title: string): Promise<void> {
-      await events.write(async ({ sql, append }) => {
+      await events.write(id, async ({ sql, append }) => {
         if (!(await queries.updateClaimedTitle(sql, id, title))) return;
         await append("conversation.updated", id, async () => requireRow(await findShared(sql, id), "conversation"));
       });

@@ -1,7 +1,7 @@
-import type { Database, Sql } from "../../db/client.ts";
+import { createSidePool, type Database, type Sql } from "../../db/client.ts";
+import { createGroupCommit, LANES_WAITING_MAX, LOCKED } from "../../db/group-commit.ts";
 import { createEvent, type DurableEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
-import { createGroupCommit } from "../messages/service.ts";
 import type { ClaimedGeneration, FinalState } from "./queries.ts";
 
 type Ending = { generation: ClaimedGeneration; attempt: number; final: FinalState };
@@ -26,7 +26,23 @@ export type Finish = { outcome: "finished"; event: DurableEvent } | { outcome: "
 
 /** Stores the ends of answers: those that come while a commit is in flight are written together by the next one. */
 export function createFinisher({ database }: { database: Database }) {
-  const commits = createGroupCommit<Ending, Stored>((endings) => finishAnswers(database, endings));
+  const lanes = createSidePool(database, LANES_WAITING_MAX);
+  const commits = createGroupCommit<Ending, Stored>({
+    keyOf: ({ generation }) => generation.conversation_id,
+    senderOf: ({ generation }) => generation.id,
+    bytesOf: ({ final }) => final.content.length * 3,
+    async commit(endings) {
+      const stored = await finishAnswers(database, endings, false);
+      return stored.map((one) => (one.outcome === "locked" ? LOCKED : one));
+    },
+    async commitWaiting(endings) {
+      const stored = await finishAnswers(lanes.open(), endings, true);
+      return stored.map((one) => {
+        if (one.outcome === "locked") throw new Error("A commit that waits left an answer out.");
+        return one;
+      });
+    },
+  });
 
   return {
     /** Fulfils once the end, its event, and what it has cost are committed. */
@@ -38,13 +54,16 @@ export function createFinisher({ database }: { database: Database }) {
       const event = createEvent("message.completed", conversationId, position, mapToMessage(ending, stored));
       return { outcome: "finished", event };
     },
+
+    /** Ends the connections of the lanes. */
+    close: lanes.close,
   };
 }
 
 /** Writes a batch in one transaction (sql/functions/finish_answers.sql); one row per ending, in order. */
-async function finishAnswers(sql: Sql, endings: Ending[]): Promise<Stored[]> {
+async function finishAnswers(sql: Sql, endings: Ending[], waits: boolean): Promise<(Stored | { outcome: "locked" })[]> {
   const finals = endings.map(({ final }) => final);
-  const rows = await sql<(Stored & { n: number })[]>`
+  const rows = await sql<((Stored | { outcome: "locked" }) & { n: number })[]>`
     select n, outcome, event_seq, at, model, cost_usd, metadata, created_at from finish_answers(
       ${endings.map(({ generation }) => generation.conversation_id)}::uuid[],
       ${endings.map(({ generation }) => generation.id)}::uuid[],
@@ -55,7 +74,8 @@ async function finishAnswers(sql: Sql, endings: Ending[]): Promise<Stored[]> {
       ${finals.map(({ usage }) => usage?.output_tokens ?? null)}::int[],
       ${finals.map(({ costUsd }) => costUsd)}::numeric[], ${finals.map(({ error }) => error?.code ?? null)}::text[],
       ${finals.map(({ error }) => error?.detail ?? null)}::text[],
-      ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[])
+      ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[],
+      ${waits})
     order by n`;
   const stored = new Map(rows.map(({ n, ...row }) => [n, row as Stored]));
   return endings.map((_, index) => stored.get(index + 1) ?? { outcome: "gone" });

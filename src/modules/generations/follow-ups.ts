@@ -1,5 +1,6 @@
 import type { BudgetOf } from "../../ai/model-budget.ts";
 import type { Writer } from "../../ai/writer.ts";
+import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { ConversationService } from "../conversations/service.ts";
@@ -10,6 +11,7 @@ import { createTitles } from "./titles.ts";
 
 export type FollowUpDependencies = {
   database: Database;
+  changes: Changes;
   conversations: ConversationService;
   budgetOf: BudgetOf;
   /** Null when no model can write titles and summaries. */
@@ -27,10 +29,10 @@ export type Answered = {
 };
 
 /** What comes after an answer, in the background: the title of a new conversation, the summary of a long one. */
-export function createFollowUps({ database, conversations, budgetOf, writer, log }: FollowUpDependencies) {
+export function createFollowUps({ database, changes, conversations, budgetOf, writer, log }: FollowUpDependencies) {
   const background = createBackground({ log });
   const titles = createTitles({ conversations, writer, log });
-  const summaries = writer && createSummaries({ database, budgetOf, writer });
+  const summaries = writer && createSummaries({ database, changes, budgetOf, writer });
 
   return {
     /** Call it once the end of an answer is stored. Returns at once, and throws nothing. */

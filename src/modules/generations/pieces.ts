@@ -35,6 +35,7 @@ export function createPieces({ database }: { database: Database }) {
         const held = await storePieces(
           database,
           changed.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece })),
+          { waits: false },
         );
         for (const { generation, live, piece } of changed) if (held.has(generation.id)) live.confirm(piece);
       });

@@ -98,7 +98,7 @@ export type LeaseTimes = {
 };
 
 /**
- * Renews the leases that are still held.
+ * Renews the leases that are still held; one that is locked by somebody else, the next time.
  * @returns what is held, with whether it is to be cancelled; what is missing belongs to another instance, or is gone.
  */
 export async function renewLeases(
@@ -110,7 +110,7 @@ export async function renewLeases(
   return sql<{ id: string; is_cancelled: boolean }[]>`
     with due as materialized (
       select g.conversation_id, g.id from ${listHeld(sql, held)} join generations g on ${isHeld(sql, owner)}
-      where g.lease_until < now() + ${enoughMs} * interval '1 ms' order by g.id for no key update of g
+      where g.lease_until < now() + ${enoughMs} * interval '1 ms' order by g.id for no key update of g skip locked
     ), renewed as (
       update generations g set lease_until = now() + ${leaseMs} * interval '1 ms'
       from due d where g.conversation_id = d.conversation_id and g.id = d.id
@@ -129,12 +129,14 @@ export async function releaseLease(sql: Sql, owner: string, held: Holding): Prom
 /** What follows the text that is stored of an answer; with `n` 1 the whole text, at the start of an attempt. */
 export type Piece = Holding & { attempt: number; n: number; text: string };
 
-/** Stores pieces of many answers at once (sql/functions/store_pieces.sql). @returns the generations that are still held. */
-export async function storePieces(sql: Sql, pieces: Piece[]): Promise<Set<string>> {
+/** Stores pieces of many answers at once (sql/functions/store_pieces.sql). @returns the generations that are still held;
+ * unless it waits, without those that are locked by somebody else. */
+export async function storePieces(sql: Sql, pieces: Piece[], { waits = true } = {}): Promise<Set<string>> {
   // One text for all of them: an array for each column costs the driver much more. It is JSON that Postgres can read,
   // since no text of an answer holds NUL or half a character (src/ai/text-flow.ts).
   const input = pieces.map(({ conversationId, ...piece }) => ({ conversation_id: conversationId, ...piece }));
-  const stored = await sql<{ id: string }[]>`select store_pieces(${JSON.stringify(input)}::text::json) as id`;
+  const stored = await sql<{ id: string }[]>`
+    select store_pieces(${JSON.stringify(input)}::text::json, ${waits}) as id`;
   return new Set(stored.map(({ id }) => id));
 }
 

@@ -1,9 +1,10 @@
 import type { Chain } from "../../ai/chain.ts";
 import type { ChainPart } from "../../ai/chain-part.ts";
-import { type Database, isDatabaseAway } from "../../db/client.ts";
+import { type Database, isDatabaseAway, isLockConflict } from "../../db/client.ts";
 import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
+import { Problem } from "../../lib/problem.ts";
 import type { Hub } from "../../realtime/hub.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { ToolService } from "../tools/service.ts";
@@ -195,7 +196,10 @@ export function createRunner(deps: RunnerDependencies) {
         log.warn({ message_id: messageId }, "generation was taken over; its end is not stored here");
         return budgets.charge(userId, final);
       } catch (error) {
-        if (!isDatabaseAway(error) || tries >= FINISH_TRIES_MAX) throw error;
+        // A conversation that is locked will be free again; meanwhile the lease is renewed.
+        const isLocked = (error instanceof Problem && error.code === "overloaded") || isLockConflict(error);
+        if (!isLocked && (!isDatabaseAway(error) || tries >= FINISH_TRIES_MAX)) throw error;
+        if (isLocked) tries = 0;
         await Bun.sleep(FINISH_RETRY_MS);
       }
     }
@@ -261,6 +265,9 @@ export function createRunner(deps: RunnerDependencies) {
         run(generation);
       }
     },
+
+    /** Ends the connections that waited for locks. */
+    close: finisher.close,
 
     /** Waits for the answers in progress; then, shortly before `deadlineMs` (since 1970), leaves them to a successor. */
     async drain(deadlineMs: number): Promise<void> {

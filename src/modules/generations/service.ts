@@ -1,4 +1,5 @@
 import type { Chain } from "../../ai/chain.ts";
+import type { Changes } from "../../db/changes.ts";
 import { requireRow } from "../../db/client.ts";
 import type { EventTransaction } from "../../events/log.ts";
 import { type Caller, keyIdOf } from "../../http/authenticate.ts";
@@ -25,6 +26,7 @@ const contextLimits = { rows: PATH_ROWS, summaries: SUMMARIES_MAX, seqMax: 40, b
 const CANCEL_WAIT_MS = 2_000;
 
 type Dependencies = RunnerDependencies & {
+  changes: Changes;
   chain: Chain;
   messages: MessageService;
   lifecycle: Lifecycle;
@@ -34,7 +36,7 @@ type Dependencies = RunnerDependencies & {
 
 /** Rules of generations: who may stop one or ask for another answer, and who writes the answers. */
 export function createGenerationService(deps: Dependencies) {
-  const { database, events, chain, messages, lifecycle, budgets, log, storeAnswer } = deps;
+  const { database, changes, events, chain, messages, lifecycle, budgets, log, storeAnswer } = deps;
   const runner = createRunner(deps);
 
   /** Begins an answer that was committed; without a free place it stays pending, and a sweep takes it up. */
@@ -82,7 +84,10 @@ export function createGenerationService(deps: Dependencies) {
      */
     async cancel(caller: Caller, key: MessageKey): Promise<Message> {
       const { id, seq, conversation_id } = await messages.getWritable(caller, key);
-      if ((await queries.requestCancel(database, { conversation_id, seq })) !== undefined)
+      if (
+        (await changes.run(conversation_id, (sql) => queries.requestCancel(sql, { conversation_id, seq }))) !==
+        undefined
+      )
         await Promise.race([runner.cancel(id), Bun.sleep(CANCEL_WAIT_MS)]);
       return messages.get(caller, { id, conversationId: conversation_id });
     },
@@ -124,7 +129,7 @@ export function createGenerationService(deps: Dependencies) {
           return mapRowToMessage(requireRow(await findMessageById(sql, conversationId, row.messageId), "message"));
         });
       let answer: NewAnswer | undefined;
-      const reply = await storeAnswer(caller.user.id, () => events.write(insert));
+      const reply = await storeAnswer(caller.user.id, () => events.write(conversationId, insert));
       if (answer) start(answer);
       return { message, reply };
     },
@@ -147,6 +152,7 @@ export function createGenerationService(deps: Dependencies) {
     storePieces: runner.storePieces,
     renewLeases: runner.renewLeases,
     drain: runner.drain,
+    close: runner.close,
 
     /** Takes over what dead instances left, as far as there is room. */
     takeOrphans(): Promise<void> {

@@ -46,7 +46,7 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
     const message = { id: createId(), conversationId, parentId, metadata, content: result.content };
     try {
       await pieces.store(answering, (write) =>
-        events.write(async (transaction) => {
+        events.write(conversationId, async (transaction) => {
           await appendMessage(transaction, { ...message, role: "tool", status: "complete" });
           if (!(await write(transaction.sql))) throw new LostError();
         }),

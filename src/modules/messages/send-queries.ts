@@ -19,7 +19,7 @@ export type SendItem = {
 };
 
 export type SendOutcome = {
-  outcome: "created" | "duplicate" | "not_found" | "forbidden" | "no_parent" | "budget_exceeded";
+  outcome: "created" | "locked" | "duplicate" | "not_found" | "forbidden" | "no_parent" | "budget_exceeded";
   message_id: string | null;
   seq: number | null;
   answer_seq: number | null;
@@ -48,11 +48,13 @@ export type SendRules = {
   budget: BudgetRules | null;
   /** Null: the answers wait for whoever claims them. */
   lease: Lease | null;
+  /** Whether locks are waited for; otherwise items whose conversation is locked are left out. */
+  waits: boolean;
 };
 
 /** Writes a batch of sends in one transaction (sql/functions/send_messages.sql); one outcome per item, in order. */
 export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
-  const { defaultModel, budget, lease } = rules;
+  const { defaultModel, budget, lease, waits } = rules;
   // One text for the whole batch: an array for each column costs the driver much more. Nulls are left out.
   const input = items.map((item) => ({
     id: item.id,
@@ -74,6 +76,6 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
     select outcome, message_id, seq, answer_seq, answer_model, at, exceeded,
       case when answer_seq <= ${seqMax} then message_context(conversation_id, answer_seq - 1, ${rows}, ${summaries}, ${bytesMax}) end as context
     from send_messages(${JSON.stringify(input)}::text::json, ${conversations}::uuid[], ${defaultModel},
-      ${budget && sql.json(budget)}, ${lease?.owner ?? null}, ${lease?.leaseMs ?? null})
+      ${budget && sql.json(budget)}, ${lease?.owner ?? null}, ${lease?.leaseMs ?? null}, ${waits})
     order by n`;
 }

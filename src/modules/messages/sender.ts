@@ -1,4 +1,5 @@
-import type { Database } from "../../db/client.ts";
+import { createSidePool, type Database } from "../../db/client.ts";
+import { createGroupCommit, LANES_WAITING_MAX, LOCKED } from "../../db/group-commit.ts";
 import type { EventLog } from "../../events/log.ts";
 import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
@@ -7,7 +8,6 @@ import { Problem } from "../../lib/problem.ts";
 import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { BudgetService } from "../budgets/service.ts";
-import { createGroupCommit } from "./group-commit.ts";
 import type { SendMessage, SentMessage } from "./model.ts";
 import { type Lease, type SendItem, type SendOutcome, sendMessages } from "./send-queries.ts";
 
@@ -47,9 +47,22 @@ type Dependencies = {
 /** The hot path: validated sends in, one commit for many of them, pushes and results out. */
 export function createSender({ database, events, metrics, defaultModel, budgets, takeLease, onAnswer }: Dependencies) {
   const userMessages = metrics.messages.labels("user");
-  const commits = createGroupCommit<Pending, SendOutcome>(async (items) => {
+  const lanes = createSidePool(database, LANES_WAITING_MAX);
+  const commits = createGroupCommit<Pending, SendOutcome>({
+    keyOf: ({ conversationId }) => conversationId,
+    senderOf: ({ authorId }) => authorId,
+    // At most three bytes for each UTF-16 unit.
+    bytesOf: ({ content }) => content.length * 3,
+    async commit(items) {
+      const outcomes = await write(database, items, false);
+      return outcomes.map((outcome) => (outcome.outcome === "locked" ? LOCKED : outcome));
+    },
+    commitWaiting: (items) => write(lanes.open(), items, true),
+  });
+
+  async function write(sql: Database, items: Pending[], waits: boolean): Promise<SendOutcome[]> {
     const lease = takeLease(items.length);
-    const outcomes = await sendMessages(database, items, { defaultModel, budget: budgets.rules, lease });
+    const outcomes = await sendMessages(sql, items, { defaultModel, budget: budgets.rules, lease, waits });
     const nowMs = performance.now();
     let created = 0;
     items.forEach((item, index) => {
@@ -61,7 +74,7 @@ export function createSender({ database, events, metrics, defaultModel, budgets,
     });
     userMessages.inc(created);
     return outcomes;
-  });
+  }
 
   /** Pushes what was committed, in the order of its numbers. */
   function announce(item: Pending, outcome: SendOutcome, isClaimed: boolean): void {
@@ -88,7 +101,7 @@ export function createSender({ database, events, metrics, defaultModel, budgets,
   }
 
   return {
-    /** @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `unavailable`. */
+    /** @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `overloaded`. */
     async send(caller: Caller, conversationId: string, input: SendMessage): Promise<Sent> {
       const author = caller.user;
       const item: Pending = {
@@ -123,8 +136,13 @@ export function createSender({ database, events, metrics, defaultModel, budgets,
           throw budgets.refuse(outcome.exceeded ?? "day");
         case "not_found":
           throw new Problem("not_found", "There is no such conversation.");
+        case "locked":
+          throw new Error("A commit that waits left an item out.");
       }
     },
+
+    /** Ends the connections of the lanes. */
+    close: lanes.close,
   };
 }
 

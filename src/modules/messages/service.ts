@@ -15,7 +15,6 @@ import type { Lease } from "./send-queries.ts";
 import { createSender, type NewAnswer } from "./sender.ts";
 
 export { appendMessage } from "./append-message.ts";
-export { createGroupCommit } from "./group-commit.ts";
 export { findMessageById, type MessageKey } from "./queries.ts";
 export { collectEvents, createRecovery, RECOVERY_EVENTS_MAX, type Recovery, type StartPosition } from "./recovery.ts";
 export type { NewAnswer } from "./sender.ts";
@@ -56,15 +55,20 @@ export function createMessageService(deps: Dependencies) {
    * @param check looks at the message under the lock; false: there is nothing to do. It throws when it may not be.
    * @returns the message, changed or not.
    */
-  function change(
+  async function change(
     caller: Caller,
     key: MessageKey,
     type: "message.updated" | "message.deleted",
     check: (row: queries.VisibleRow) => boolean,
     work: (sql: Sql, row: queries.VisibleRow, at: Date) => Promise<void>,
   ): Promise<Message> {
-    return events.write(async ({ sql, append }) => {
-      const row = requireRow(await queries.lockMessage(sql, key, caller.user.id), "message");
+    // Who may not see it waits for nothing.
+    const seen = await getRow(caller, key);
+    return events.write(seen.conversation_id, async ({ sql, append }) => {
+      const row = requireRow(
+        await queries.lockMessage(sql, { id: seen.id, conversationId: seen.conversation_id }, caller.user.id),
+        "message",
+      );
       if (!check(row)) return mapRowToMessage(row);
       if (row.deleted_at || row.status === "streaming")
         throw new Problem("conflict", "The message is deleted, or still being written.");
@@ -121,7 +125,9 @@ export function createMessageService(deps: Dependencies) {
      * @throws Problem `not_found` when the conversation is gone.
      */
     async addAnswer(answer: Omit<OtherMessage, "role">): Promise<Message> {
-      const message = await events.write((transaction) => appendMessage(transaction, { ...answer, role: "assistant" }));
+      const message = await events.write(answer.conversationId, (transaction) =>
+        appendMessage(transaction, { ...answer, role: "assistant" }),
+      );
       metrics.messages.inc({ role: "assistant" });
       return message;
     },
@@ -138,6 +144,9 @@ export function createMessageService(deps: Dependencies) {
         throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
       return mapRow(row);
     },
+
+    /** Ends the connections that waited for locks. */
+    close: sender.close,
 
     /** In the order of reading (backward, unless only `afterSeq` is given), with one more that tells there is more. */
     async list(

@@ -1,4 +1,4 @@
-import { isDatabaseAway } from "../../db/client.ts";
+import { findTemporaryProblem } from "../../db/client.ts";
 import { type Caller, showExpiry } from "../../http/authenticate.ts";
 import { requireScope } from "../../http/scopes.ts";
 import type { Log } from "../../lib/log.ts";
@@ -16,8 +16,6 @@ type Dependencies = CommandDependencies & {
   log: Log;
   metrics: Metrics;
 };
-
-const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /** All WebSockets of this instance: reads their frames, answers them, and ends those that have to go. */
 export function createSockets(deps: Dependencies) {
@@ -271,9 +269,5 @@ export type Sockets = ReturnType<typeof createSockets>;
 function mapError(error: unknown, log: Log): Problem {
   if (error instanceof Problem) return error;
   log.error({ err: error }, "frame failed");
-  if (isDatabaseAway(error))
-    return new Problem("unavailable", "The database cannot be reached at the moment.", {
-      retryAfterMs: DATABASE_RETRY_AFTER_MS,
-    });
-  return new Problem("internal", "The frame could not be completed.");
+  return findTemporaryProblem(error) ?? new Problem("internal", "The frame could not be completed.");
 }
