@@ -6,7 +6,7 @@ import { openSocket } from "../support/socket.ts";
 
 const MESSAGES = 150_000;
 /** Far below what the deletion takes. */
-const UNDISTURBED_MS = 1_500;
+const UNDISTURBED_MS = 2_500;
 
 let parley: TestApp;
 let anna: Account;

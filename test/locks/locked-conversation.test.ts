@@ -7,7 +7,7 @@ import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 /** Far above what a send takes, far below how long the locks are held. */
-const UNDISTURBED_MS = 1_500;
+const UNDISTURBED_MS = 2_500;
 
 let asking: Asking;
 let anna: Rest;
