@@ -17,7 +17,7 @@ import { createRateLimit } from "./http/rate-limit.ts";
 import { requestId } from "./http/request-id.ts";
 import type { DeclaredRoute } from "./http/route-index.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
-import { startJobs } from "./jobs.ts";
+import { registerJobs } from "./jobs.ts";
 import { createAccountRoutes } from "./modules/accounts/routes.ts";
 import { createApiKeyRoutes } from "./modules/api-keys/routes.ts";
 import { createAuditRoutes } from "./modules/audit/routes.ts";
@@ -100,8 +100,15 @@ export function createApp(deps: AppDependencies) {
     websocket: sockets.handlers,
     /** Call it once the server listens: pushes go through its native topics. */
     attach: hub.attach,
-    /** Call it once the database is migrated: starts what runs by itself, and returns what has to be stopped. */
-    start: () => startJobs(services, deps),
+    /** What has to be stopped, in order. */
+    parts: services.parts,
+    /** Call it once the database is migrated: starts what runs by itself. */
+    async start(): Promise<void> {
+      await users.ensureFirstAdministrator(config);
+      await services.documents.start(services.stopping);
+      registerJobs(services, deps);
+      services.jobs.start();
+    },
   };
 }
 

@@ -9,10 +9,12 @@ import type { Database } from "./db/client.ts";
 import { createEventLog } from "./events/log.ts";
 import { loadEvents } from "./events/read.ts";
 import { createIdempotencyStore } from "./http/idempotency-store.ts";
+import { createJobs } from "./jobs/runner.ts";
 import { createId } from "./lib/id.ts";
 import type { Lifecycle } from "./lib/lifecycle.ts";
 import type { Log } from "./lib/log.ts";
 import type { Metrics } from "./lib/metrics.ts";
+import { createParts } from "./lib/parts.ts";
 import { mergePrices } from "./lib/prices.ts";
 import { createLimits } from "./limits/limits.ts";
 import { createAccountService, createDeletions } from "./modules/accounts/service.ts";
@@ -30,12 +32,14 @@ import { createHealthService } from "./modules/health/service.ts";
 import { createMessageService, createRecovery, createStreams } from "./modules/messages/service.ts";
 import { createCompletionService } from "./modules/openai/service.ts";
 import { createPromptService } from "./modules/prompts/service.ts";
-import { createSockets, type Sockets } from "./modules/socket/sockets.ts";
+import { createSockets } from "./modules/socket/sockets.ts";
 import { createMcpServers } from "./modules/tools/mcp-servers.ts";
 import { createSearchDocuments } from "./modules/tools/search-documents.ts";
 import { createToolService } from "./modules/tools/service.ts";
 import { createPasswords } from "./modules/users/passwords.ts";
 import { createUserService } from "./modules/users/service.ts";
+import type { Bus } from "./realtime/bus.ts";
+import { createMemoryBus } from "./realtime/bus-memory.ts";
 import { createHub } from "./realtime/hub.ts";
 import { createTyping } from "./realtime/typing.ts";
 
@@ -46,8 +50,12 @@ export type ServiceDependencies = {
   metrics: Metrics;
   lifecycle: Lifecycle;
   jwtSecret: string;
+  /** How instances hear from each other; without it, this one is alone. */
+  bus?: Bus;
 };
 
+/** The longest time that load balancers are given to notice. */
+const UNREADY_MS_MAX = 5_000;
 /** Events that one look for a gap reads; a larger gap is filled in steps. */
 const GAP_EVENTS_MAX = 1_000;
 
@@ -55,36 +63,44 @@ const GAP_EVENTS_MAX = 1_000;
 export function createServices(deps: ServiceDependencies) {
   const { config, database, log, metrics, lifecycle, jwtSecret } = deps;
 
-  // Two knots: messages start generations, which lie above them, and ended sessions end sockets, the topmost.
+  const parts = createParts();
+  // Load balancers have to notice first that this instance is not ready any more.
+  const unreadyMs = config.APP_ENV === "production" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
+  parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs) });
+  // A knot: messages start generations, which lie above them.
   let generations: GenerationService;
-  let sockets: Sockets;
 
+  const instanceId = createId();
+  const bus = deps.bus ?? createMemoryBus({ log });
   const hub = createHub({
+    bus,
+    instanceId,
     loadEvents: (id, afterSeq, untilSeq) => loadEvents(database, id, afterSeq, untilSeq, GAP_EVENTS_MAX),
     listSnapshots: (id) => generations.listSnapshots(id),
     log,
     onPushed: (type, listeners) => metrics.countPushes(type, listeners),
   });
+  const jobs = createJobs({ database, log, instanceId });
+  parts.add({ name: "jobs", after: ["generations", "completions", "follow-ups"], stop: jobs.stop });
   const changes = createChanges(database);
-  const events = createEventLog({ database, changes, hub });
+  const events = createEventLog({ database, changes, bus });
   const limits = createLimits({
     config,
     log,
     metrics,
     countStored: (userId) => generations.countUnfinished(userId),
   });
+  parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
   const audit = createAuditService();
   const auditLog = createAuditLog({ database, retentionDays: config.AUDIT_RETENTION_DAYS });
-  const idempotency = createIdempotencyStore({ database, jwtSecret });
+  const announceEnd = (ids: string[]) => bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
+  const idempotency = createIdempotencyStore({ database, jwtSecret, instanceId });
   const users = createUserService({ database, passwords: createPasswords(), audit });
   const apiKeys = createApiKeyService({
     database,
     audit,
     log,
-    onKeysEnded: (keyIds) => {
-      sockets.endCredentials(keyIds);
-      streams.endCredentials(keyIds);
-    },
+    onKeysEnded: announceEnd,
   });
   const auth = createAuthService({
     database,
@@ -96,12 +112,11 @@ export function createServices(deps: ServiceDependencies) {
     registration: config.REGISTRATION,
     issuer: readIssuer(config),
     log,
-    onSessionsEnded: (sessionIds) => {
-      sockets.endCredentials(sessionIds);
-      streams.endCredentials(sessionIds);
-    },
+    onSessionsEnded: announceEnd,
   });
   const documents = createDocumentService({ database, documentsDir: config.DOCUMENTS_DIR, log });
+  const stopping = new AbortController();
+  parts.add({ name: "documents", after: ["readiness"], stop: async () => stopping.abort() });
   const prices = mergePrices(config.AI_PRICES);
   const providers = createProviders(config, documents.searchPassages);
   const budgetOf = createBudgetOf(config.AI_CONTEXT_TOKENS);
@@ -124,13 +139,23 @@ export function createServices(deps: ServiceDependencies) {
   const { models } = providers;
   const { defaultModel } = chain;
   const promptTokensMaxOf = (model: string) => budgetOf(model).inputTokens;
-  const budgets = createBudgetService({ database, config, prices, models, defaultModel, promptTokensMaxOf, metrics });
-  const conversations = createConversationService({ database, events, hub, prompts, hasModel: chain.has });
+  const budgets = createBudgetService({
+    database,
+    config,
+    prices,
+    models,
+    defaultModel,
+    promptTokensMaxOf,
+    metrics,
+    instanceId,
+  });
+  const conversations = createConversationService({ database, events, bus, prompts, hasModel: chain.has });
   const recovery = createRecovery({ database, conversations, events });
   const messages = createMessageService({
     database,
     events,
     metrics,
+    log,
     defaultModel,
     budgets,
     limits,
@@ -140,23 +165,25 @@ export function createServices(deps: ServiceDependencies) {
     onAnswer: (answer) => generations.start(answer),
     findLiveText: (messageId) => generations.findLiveText(messageId),
   });
+  parts.add({ name: "lanes of sends", after: ["http"], stop: messages.close });
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
   const cheapestModel = findCheapestModel(models, prices);
   const writer = cheapestModel === null ? null : createWriter({ chain, model: cheapestModel, charge: budgets.charge });
   const followUps = createFollowUps({ database, changes, conversations, budgetOf, writer, log });
+  parts.add({ name: "follow-ups", after: ["generations"], stop: followUps.stop });
   const previews = createPreviews({ contexts, prompts, conversations });
   const builtInTools = [createSearchDocuments(documents.searchPassages)];
   const mcpServers = createMcpServers(config.MCP_SERVERS, log);
+  parts.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
   const tools = createToolService({
     listTools: async () => [...builtInTools, ...(await mcpServers.listTools())],
     log,
   });
-  const instanceId = createId();
   generations = createGenerationService({
     database,
     changes,
     events,
-    hub,
+    bus,
     chain,
     metrics,
     log,
@@ -169,8 +196,9 @@ export function createServices(deps: ServiceDependencies) {
     followUps,
     tools,
   });
+  parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
+  parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
   const completions = createCompletionService({
-    database,
     chain,
     messages,
     conversations,
@@ -180,11 +208,13 @@ export function createServices(deps: ServiceDependencies) {
     metrics,
     log,
   });
+  parts.add({ name: "completions", after: ["sockets"], stop: completions.drain });
   const { feeds } = limits;
   const streams = createStreams({ hub, events, recovery, feeds, listSnapshots: generations.listSnapshots });
-  const typing = createTyping(hub);
+  parts.add({ name: "streams", after: ["generations", "completions"], stop: streams.drain });
+  const typing = createTyping(bus);
   const { identify } = auth;
-  sockets = createSockets({
+  const sockets = createSockets({
     identify,
     conversations,
     messages,
@@ -196,7 +226,17 @@ export function createServices(deps: ServiceDependencies) {
     log,
     metrics,
   });
-  const deletions = createDeletions({ database, audit, departures: createDepartures({ database, events }), log });
+  parts.add({ name: "sockets", after: ["readiness"], stop: sockets.drain });
+  // Should it get lost on the way from another instance, a job finds it in the database.
+  bus.subscribe("credentials", {
+    onMessage({ ids }) {
+      auth.forgetSessions(ids);
+      sockets.endCredentials(ids);
+      streams.endCredentials(ids);
+    },
+    onGap: () => {},
+  });
+  const deletions = createDeletions({ database, audit, departures: createDepartures({ database, events }), jobs });
   const accounts = createAccountService({ database, users, auth, audit, deletions });
   const health = createHealthService({
     database,
@@ -207,8 +247,10 @@ export function createServices(deps: ServiceDependencies) {
   });
 
   return {
+    parts,
+    jobs,
+    stopping: stopping.signal,
     erasures: createErasures({ database }),
-    changes,
     hub,
     limits,
     audit,
@@ -229,10 +271,8 @@ export function createServices(deps: ServiceDependencies) {
     health,
     budgets,
     completions,
-    mcpServers,
     prompts,
     previews,
-    followUps,
   };
 }
 

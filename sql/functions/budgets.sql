@@ -1,10 +1,55 @@
 -- Budgets (docs/decisions/0030, 0032). A request with an API key is reserved for twice, under one id: for the key and for
--- the user. All keys come before all users, to avoid deadlocks.
+-- the user. To avoid deadlocks, whoever waits for windows takes those of the user first, and each payer's in the order of
+-- their periods: nobody holds those of a key, which many users may share, while they wait for those of one user.
+
+-- What an advisory lock names a payer by.
+create or replace function hash_payer(p_scope text, p_id uuid) returns bigint language sql immutable
+as $$select hashtextextended(p_scope || ' ' || p_id::text, 5030)$$;
+
+-- Makes the windows that a day belongs to, unless they exist. Two transactions that insert the same row wait for each other,
+-- in any order, and nobody can see the row before its commit. So windows are only inserted under an advisory lock on their
+-- payer, which is taken before the rows are locked, and which a batch can try (lock_windows).
+create or replace function open_windows(p_scope text, p_id uuid, p_day date)
+returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  month date := date_trunc('month', p_day)::date;
+begin
+  if (select w.scope_id from budget_windows w
+      where w.scope = p_scope and w.scope_id = p_id and w.period = 'day' and w.starts_on = p_day limit 1) is not null
+    and (select w.scope_id from budget_windows w
+      where w.scope = p_scope and w.scope_id = p_id and w.period = 'month' and w.starts_on = month limit 1) is not null then
+    return;
+  end if;
+  perform pg_advisory_xact_lock(hash_payer(p_scope, p_id));
+  insert into budget_windows (scope, scope_id, period, starts_on)
+  values (p_scope, p_id, 'day', p_day), (p_scope, p_id, 'month', month)
+  on conflict do nothing;
+end
+$$;
+
+-- Locks the windows that a day belongs to, and waits for them.
+create or replace function wait_for_windows(p_scope text, p_id uuid, p_day date)
+returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  perform open_windows(p_scope, p_id, p_day);
+  perform 1 from budget_windows w
+  where w.scope = p_scope and w.scope_id = p_id
+    and ((w.period = 'day' and w.starts_on = p_day)
+      or (w.period = 'month' and w.starts_on = date_trunc('month', p_day)::date))
+  order by w.period for no key update;
+end
+$$;
 
 -- Reserves in the windows of today, or returns the period that has no room (of both, the one that ends last).
 -- p_limits: {"day_tokens", "day_usd", "month_tokens", "month_usd"}; an absent one is unlimited.
 create or replace function reserve_budget(
-  p_id uuid, p_scope text, p_scope_id uuid, p_tokens bigint, p_usd numeric, p_limits jsonb, p_expires_at timestamptz
+  p_id uuid, p_scope text, p_scope_id uuid, p_tokens bigint, p_usd numeric, p_limits jsonb
 )
 returns text
 language plpgsql
@@ -15,13 +60,7 @@ declare
   month date := date_trunc('month', today)::date;
   exceeded text;
 begin
-  insert into budget_windows (scope, scope_id, period, starts_on)
-  values (p_scope, p_scope_id, 'day', today), (p_scope, p_scope_id, 'month', month)
-  on conflict do nothing;
-  perform 1 from budget_windows w
-  where w.scope = p_scope and w.scope_id = p_scope_id
-    and ((w.period = 'day' and w.starts_on = today) or (w.period = 'month' and w.starts_on = month))
-  order by w.period for no key update;
+  perform wait_for_windows(p_scope, p_scope_id, today);
 
   select w.period into exceeded from budget_windows w
   where w.scope = p_scope and w.scope_id = p_scope_id
@@ -36,8 +75,8 @@ begin
   update budget_windows w set reserved_tokens = w.reserved_tokens + p_tokens, reserved_usd = w.reserved_usd + p_usd
   where w.scope = p_scope and w.scope_id = p_scope_id
     and ((w.period = 'day' and w.starts_on = today) or (w.period = 'month' and w.starts_on = month));
-  insert into budget_reservations (id, scope, scope_id, starts_on, tokens, usd, expires_at)
-  values (p_id, p_scope, p_scope_id, today, p_tokens, p_usd, p_expires_at);
+  insert into budget_reservations (id, scope, scope_id, starts_on, tokens, usd)
+  values (p_id, p_scope, p_scope_id, today, p_tokens, p_usd);
   return null;
 end
 $$;
@@ -59,13 +98,13 @@ $$;
 
 -- Reserves for the user of a request, after its key: or for neither.
 create or replace function reserve_for_user(
-  p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric, p_limits jsonb, p_expires_at timestamptz
+  p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric, p_limits jsonb
 )
 returns text
 language plpgsql
 as $$
 declare
-  exceeded text := reserve_budget(p_id, 'user', p_user, p_tokens, p_usd, p_limits, p_expires_at);
+  exceeded text := reserve_budget(p_id, 'user', p_user, p_tokens, p_usd, p_limits);
 begin
   if exceeded is not null then
     perform take_back_reservation(p_id, 'key');
@@ -77,7 +116,7 @@ $$;
 -- Reserves for the key of a request, if it has one, and for its user; or for neither, and returns the period that has no
 -- room. p_budget: {"limits": of the user, "key_limits": of the key, absent if keys are not limited}.
 create or replace function reserve_budgets(
-  p_id uuid, p_user uuid, p_key uuid, p_tokens bigint, p_usd numeric, p_budget jsonb, p_expires_at timestamptz
+  p_id uuid, p_user uuid, p_key uuid, p_tokens bigint, p_usd numeric, p_budget jsonb
 )
 returns text
 language plpgsql
@@ -86,10 +125,11 @@ declare
   exceeded text;
 begin
   if p_key is not null and p_budget ? 'key_limits' then
-    exceeded := reserve_budget(p_id, 'key', p_key, p_tokens, p_usd, p_budget -> 'key_limits', p_expires_at);
+    perform wait_for_windows('user', p_user, (now() at time zone 'utc')::date);
+    exceeded := reserve_budget(p_id, 'key', p_key, p_tokens, p_usd, p_budget -> 'key_limits');
   end if;
   if exceeded is null then
-    exceeded := reserve_for_user(p_id, p_user, p_tokens, p_usd, p_budget -> 'limits', p_expires_at);
+    exceeded := reserve_for_user(p_id, p_user, p_tokens, p_usd, p_budget -> 'limits');
   end if;
   return exceeded;
 end
@@ -98,6 +138,13 @@ $$;
 -- The shortest tokens of texts have about 3 bytes on average, so this estimate is rather too high.
 create or replace function estimate_tokens(p_bytes bigint) returns bigint language sql immutable
 as 'select (p_bytes + 2) / 3';
+
+-- The model that answers, as far as budgets are concerned; null: it is built in, and costs nothing.
+create or replace function find_priced_model(p_model text, p_budget jsonb) returns text language sql immutable
+as $$
+  select case when m.name not like 'offline/%' then m.name end
+  from (select case when p_budget -> 'models' ? p_model then p_model else p_budget ->> 'default_model' end as name) m
+$$;
 
 -- What one answer needs at most, as {tokens, USD}: the prompt, the longest answer, and the price of both with this model.
 -- Null: nothing, because the built-in model is free.
@@ -110,13 +157,13 @@ returns numeric[]
 language plpgsql
 as $$
 declare
-  asked text := case when p_budget -> 'models' ? p_model then p_model else p_budget ->> 'default_model' end;
+  asked text := find_priced_model(p_model, p_budget);
   rule jsonb := p_budget -> 'models' -> asked;
   answer_tokens bigint := (p_budget ->> 'answer_tokens')::bigint;
   history_bytes bigint;
   prompt_tokens bigint;
 begin
-  if asked like 'offline/%' then
+  if asked is null then
     return null;
   end if;
   select coalesce(sum(octet_length(h.content)), 0) into history_bytes from (
@@ -129,13 +176,15 @@ begin
 end
 $$;
 
--- Reserves for one answer that is stored in the same transaction.
+-- Reserves for one answer that is stored in the same transaction, which has locked the conversation: so a payer that is locked
+-- is waited for so shortly that nobody in the conversation notices.
 create or replace function reserve_answer(
   p_generation uuid, p_user uuid, p_key uuid, p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
 )
 returns text
 language plpgsql
 set plan_cache_mode = force_generic_plan
+set lock_timeout = '50ms'
 as $$
 declare
   needed numeric[] := estimate_answer(p_conversation, p_content_bytes, p_model, p_budget);
@@ -143,7 +192,7 @@ begin
   if needed is null then
     return null;
   end if;
-  return reserve_budgets(p_generation, p_user, p_key, needed[1]::bigint, needed[2], p_budget, null);
+  return reserve_budgets(p_generation, p_user, p_key, needed[1]::bigint, needed[2], p_budget);
 end
 $$;
 
@@ -174,14 +223,63 @@ begin
       sum(c.reserved_tokens)::bigint as reserved_tokens, sum(c.reserved_usd) as reserved_usd
     from charges c cross join (values ('day'), ('month')) as p (period)
     where c.scope_id is not null and (c.tokens > 0 or c.usd > 0 or c.reserved_tokens > 0 or c.reserved_usd > 0)
-    group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    group by 1, 2, 3, 4 order by 1 desc, 2, 3, 4
   loop
-    insert into budget_windows as w (scope, scope_id, period, starts_on, spent_tokens, spent_usd)
-    values (charge.scope, charge.scope_id, charge.period, charge.starts_on, charge.tokens, charge.usd)
-    on conflict (scope, scope_id, period, starts_on) do update set
+    -- Payer by payer, as everywhere: a payer's windows are made and locked before those of the next one.
+    if charge.period = 'day' then
+      perform open_windows(charge.scope, charge.scope_id, charge.starts_on);
+    end if;
+    update budget_windows w set
       spent_tokens = w.spent_tokens + charge.tokens, spent_usd = w.spent_usd + charge.usd,
       reserved_tokens = w.reserved_tokens - charge.reserved_tokens,
-      reserved_usd = w.reserved_usd - charge.reserved_usd;
+      reserved_usd = w.reserved_usd - charge.reserved_usd
+    where w.scope = charge.scope and w.scope_id = charge.scope_id and w.period = charge.period
+      and w.starts_on = charge.starts_on;
   end loop;
+end
+$$;
+
+-- Ends reservations that nobody holds any more: their generation has ended or is gone, or they have expired. Looks at the
+-- next p_rows of them after p_after, and leaves out those whose payer is locked by somebody else, so it waits for nobody.
+-- Returns how many it ended, and the last one that it looked at; null: there are no more.
+create or replace function free_reservations(p_after uuid, p_rows integer, out freed integer, out last_id uuid)
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set lock_timeout = '100ms'
+as $$
+declare
+  left_behind uuid[];
+  positions bigint[];
+  scopes text[];
+  payers uuid[];
+  days date[];
+  locked bigint[];
+  free uuid[];
+begin
+  select array_agg(l.id order by l.id) into left_behind from (
+    select distinct r.id from budget_reservations r
+    where r.id > p_after and (r.lease_until <= now() or (r.lease_until is null and not exists (
+      select 1 from generations g where g.id = r.id and g.status <> 'finished')))
+    order by r.id limit p_rows
+  ) l;
+  freed := 0;
+  last_id := left_behind[cardinality(left_behind)];
+  if left_behind is null then
+    return;
+  end if;
+  select array_agg(i.n), array_agg(r.scope), array_agg(r.scope_id), array_agg(r.starts_on)
+  into positions, scopes, payers, days
+  from unnest(left_behind) with ordinality as i (id, n) join budget_reservations r on r.id = i.id;
+  if positions is null then
+    return;
+  end if;
+  locked := lock_windows(positions, scopes, payers, days);
+  select array_agg(i.id) into free from unnest(left_behind) with ordinality as i (id, n)
+  where locked is null or i.n <> all (locked);
+  freed := coalesce(cardinality(free), 0);
+  if freed > 0 then
+    perform settle_budgets(free, array_fill(null::uuid, array[freed]), array_fill(0::bigint, array[freed]),
+      array_fill(0::numeric, array[freed]));
+  end if;
 end
 $$;

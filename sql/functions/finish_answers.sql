@@ -3,10 +3,11 @@
 -- `message.completed`, stores the final state and the event, and deletes the pieces of text. What was reserved for them is
 -- settled at the end, in the same transaction.
 --
--- Without p_wait, the call waits for no lock of a conversation or of a budget: such answers get the outcome `locked`, and
--- nothing of them is written. With p_wait it waits, for a limited time.
+-- The call waits for no generation and for no budget: answers that need one that is locked by somebody else get the outcome
+-- `item_locked`, and nothing of them is written. Without p_wait it waits for no conversation either: answers in locked ones
+-- get the outcome `locked`. With p_wait it waits for them, for a limited time.
 --
--- Outcomes: finished, locked, lost (another instance holds it), gone (the conversation was deleted, and the answer with it).
+-- Outcomes: finished, locked, item_locked, lost (another instance holds it), gone (the conversation was deleted, and the answer with it).
 -- All arrays are parallel, with one entry for each answer; an answer is named once.
 create or replace function finish_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
@@ -22,12 +23,15 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
-set lock_timeout = '1500ms'
+set lock_timeout = '100ms'
 as $$
 declare
   free uuid[];
-  -- Conversations that are locked, or that have an answer whose budget is.
+  -- Conversations that are locked by somebody else.
   busy uuid[];
+  -- Positions of answers that are left out: first those in these conversations and those whose generation is locked, then
+  -- also those whose payer is.
+  left_out bigint[];
   -- Parallel to the parameters, with nulls for answers whose lease was lost: the answer's message, who asked for it, the
   -- rank of its conversation among those that get an event, and the numbers that answers before it take there.
   message_seqs bigint[];
@@ -43,7 +47,9 @@ declare
 begin
   -- Always in id order, as every batch of sends locks them.
   if p_wait then
+    perform set_config('lock_timeout', '1500ms', true);
     perform 1 from conversations c where c.id = any (p_conversation) order by c.id for no key update;
+    perform set_config('lock_timeout', '100ms', true);
   else
     select array_agg(l.id) into free from (
       select c.id from conversations c where c.id = any (p_conversation) order by c.id for no key update skip locked
@@ -52,21 +58,22 @@ begin
     select array_agg(c.id) into busy from conversations c
     where c.id = any (p_conversation) and (free is null or c.id <> all (free));
   end if;
-  -- Then the generations, in the order in which leases are renewed and pieces are stored.
-  perform 1 from (
-    select * from unnest(p_conversation, p_generation) as i (conversation, generation)
-    where busy is null or i.conversation <> all (busy) order by i.generation
-  ) i
-  cross join lateral (
-    select 1 from generations g where g.conversation_id = i.conversation and g.id = i.generation for no key update
-  ) l;
-  if not p_wait then
-    busy := busy || list_unsettleable(p_conversation, p_generation);
-  end if;
+  select array_agg(i.n) into left_out
+  from unnest(p_conversation, p_generation) with ordinality as i (conversation, generation, n)
+  where i.conversation = any (busy) or (
+    not exists (
+      select 1 from generations g where g.conversation_id = i.conversation and g.id = i.generation
+      for no key update skip locked
+    ) and (
+      select g.id from generations g where g.conversation_id = i.conversation and g.id = i.generation limit 1
+    ) is not null
+  );
+  left_out := left_out || list_unsettleable_answers(p_conversation, p_generation, p_fence, p_input_tokens,
+    p_output_tokens, p_cost_usd, left_out);
 
   with judged as (
     select i.n, i.conversation, g.id is not null as is_stored, g.message_seq, g.message_id, g.requested_by,
-      g.fence = i.fence and g.status = 'running' and (busy is null or i.conversation <> all (busy)) as is_held
+      g.fence = i.fence and g.status = 'running' and (left_out is null or i.n <> all (left_out)) as is_held
     from unnest(p_conversation, p_generation, p_fence) with ordinality as i (conversation, generation, fence, n)
     left join lateral (
       select x.* from generations x where x.conversation_id = i.conversation and x.id = i.generation limit 1
@@ -118,8 +125,13 @@ begin
   )
   select w.n, 'finished', w.new_seq, ended_at, w.model, w.cost_usd, w.metadata, w.created_at from written w
   union all
-  select i.n, case when i.conversation = any (busy) then 'locked' when i.is_stored then 'lost' else 'gone' end, null, null,
-    null, null, null, null
+  select i.n,
+    case
+      when i.conversation = any (busy) then 'locked'
+      when i.n = any (left_out) then 'item_locked'
+      when i.is_stored then 'lost'
+      else 'gone'
+    end, null, null, null, null, null, null
   from input i where i.message_seq is null
   order by 1;
 

@@ -1,16 +1,22 @@
--- A user who is being deleted leaves conversations with others (docs/decisions/0040). If no owner would be left, the
--- longest-standing member becomes one: somebody who can log in before somebody who cannot, a member before a viewer.
--- Conversations of the user alone stay as they are; erase_conversation deletes them. Returns the events in their order.
-create or replace function leave_conversations(p_user uuid, p_name text, p_conversations uuid[])
+-- A user who is being deleted leaves conversations (docs/decisions/0040). If no owner would be left, the longest-standing
+-- member becomes one: somebody who can log in before somebody who cannot, a member before a viewer. If nobody would be left,
+-- the conversation is deleted. Returns the events in their order.
+--
+-- Without p_wait, conversations that are locked are left out. With p_wait it waits: name one conversation then, so that no
+-- others stay locked meanwhile.
+create or replace function leave_conversations(p_user uuid, p_name text, p_conversations uuid[], p_wait boolean)
 returns table (conversation_id uuid, seq bigint, type text, data jsonb, at timestamptz)
 language plpgsql
 as $$
 #variable_conflict use_column
 declare
+  held uuid[];
   -- Parallel, in id order: the conversations that are left, the user's role there, and the new owner where one is needed.
-  shared_ids uuid[];
+  left_ids uuid[];
   roles text[];
   heirs uuid[];
+  -- Those of them that are deleted.
+  lone_ids uuid[];
   first_seqs bigint[];
   left_at timestamptz;
   event_conversations uuid[];
@@ -18,17 +24,22 @@ declare
   event_types text[];
   event_data jsonb[];
 begin
-  -- Always in id order, as every batch of sends locks them.
-  perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
-  -- Answers that the user asked for are cancelled.
-  perform 1 from generations g
-  where g.conversation_id = any (p_conversations) and g.requested_by = p_user and g.status <> 'finished'
-  order by g.id for no key update;
+  -- Always in id order, to avoid deadlocks.
+  if p_wait then
+    perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
+    held := p_conversations;
+  else
+    select array_agg(l.id) into held from (
+      select c.id from conversations c where c.id = any (p_conversations) order by c.id for no key update skip locked
+    ) l;
+  end if;
 
   -- A statement of its own: only its snapshot shows what was committed while the locks were waited for.
   select array_agg(m.conversation_id order by m.conversation_id), array_agg(m.role order by m.conversation_id),
-    array_agg(h.user_id order by m.conversation_id)
-  into shared_ids, roles, heirs
+    array_agg(h.user_id order by m.conversation_id),
+    coalesce(array_agg(m.conversation_id) filter (where not exists (
+      select 1 from members o where o.conversation_id = m.conversation_id and o.user_id <> p_user)), '{}')
+  into left_ids, roles, heirs, lone_ids
   from members m
   left join lateral (
     select o.user_id from members o join users u on u.id = o.user_id
@@ -37,24 +48,28 @@ begin
                       where w.conversation_id = m.conversation_id and w.user_id <> p_user and w.role = 'owner')
     order by u.disabled_at is not null, o.role = 'viewer', o.joined_at, o.user_id limit 1
   ) h on true
-  where m.user_id = p_user and m.conversation_id = any (p_conversations)
-    and exists (select 1 from members o where o.conversation_id = m.conversation_id and o.user_id <> p_user);
-  if shared_ids is null then
+  where m.user_id = p_user and m.conversation_id = any (held);
+  if left_ids is null then
     return;
   end if;
 
+  -- Answers that the user asked for are cancelled, or deleted with the conversation.
+  perform 1 from generations g
+  where g.conversation_id = any (left_ids) and g.requested_by = p_user and g.status <> 'finished'
+  order by g.id for update;
   select t.first_seqs, t.taken_at into first_seqs, left_at
-  from take_seqs(shared_ids, (
+  from take_seqs(left_ids, (
     select array_agg(1 + (s.heir is not null)::int order by s.n)
     from unnest(heirs) with ordinality as s (heir, n)
   )) t;
 
+  perform mark_deleted(lone_ids, left_at);
   update generations g set cancel_requested_at = coalesce(g.cancel_requested_at, left_at)
-  where g.conversation_id = any (shared_ids) and g.requested_by = p_user and g.status <> 'finished';
+  where g.conversation_id = any (left_ids) and g.requested_by = p_user and g.status <> 'finished';
   update members m set role = 'owner'
-  from unnest(shared_ids, heirs) as s (conversation_id, heir)
+  from unnest(left_ids, heirs) as s (conversation_id, heir)
   where m.conversation_id = s.conversation_id and m.user_id = s.heir;
-  delete from members m where m.conversation_id = any (shared_ids) and m.user_id = p_user;
+  delete from members m where m.conversation_id = any (left_ids) and m.user_id = p_user;
 
   select array_agg(e.conversation_id order by e.conversation_id, e.seq), array_agg(e.seq order by e.conversation_id, e.seq),
     array_agg(e.type order by e.conversation_id, e.seq), array_agg(e.data order by e.conversation_id, e.seq)
@@ -64,13 +79,16 @@ begin
       jsonb_build_object('user_id', m.user_id, 'display_name', u.display_name, 'role', m.role,
         'last_read_seq', m.last_read_seq,
         'joined_at', to_char(m.joined_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) as data
-    from unnest(shared_ids, first_seqs, heirs) as s (conversation_id, first_seq, heir)
+    from unnest(left_ids, first_seqs, heirs) as s (conversation_id, first_seq, heir)
     join members m on m.conversation_id = s.conversation_id and m.user_id = s.heir
     join users u on u.id = m.user_id
     union all
-    select s.conversation_id, s.first_seq + (s.heir is not null)::int, 'member.removed',
-      jsonb_build_object('user_id', p_user, 'display_name', p_name, 'role', s.role)
-    from unnest(shared_ids, first_seqs, heirs, roles) as s (conversation_id, first_seq, heir, role)
+    select s.conversation_id, s.first_seq + (s.heir is not null)::int,
+      case when s.is_lone then 'conversation.deleted' else 'member.removed' end,
+      case when s.is_lone then jsonb_build_object('id', s.conversation_id)
+      else jsonb_build_object('user_id', p_user, 'display_name', p_name, 'role', s.role) end
+    from (select *, conversation_id = any (lone_ids) as is_lone
+          from unnest(left_ids, first_seqs, heirs, roles) as s (conversation_id, first_seq, heir, role)) s
   ) e;
   perform append_events(event_conversations, event_seqs, event_types, null, event_data, left_at);
   return query

@@ -2,10 +2,11 @@
 -- may write there, finds the stored message of a repeated client id, takes the next number(s) of the conversation, and
 -- stores the message and, if a model is to answer, the empty answer with its generation.
 --
--- Without p_wait, the call waits for no lock of a conversation or of a budget: items whose conversation is locked, or whose
--- payer's budget is, get the outcome `locked`, and nothing of them is written. With p_wait it waits, for a limited time.
+-- The call waits for no budget: items whose payer is locked by somebody else get the outcome `item_locked`, and nothing of
+-- them is written. Without p_wait it waits for no conversation either: items of locked ones get the outcome `locked`. With
+-- p_wait it waits for them, for a limited time.
 --
--- Outcomes: created, locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent, budget_exceeded (with the
+-- Outcomes: created, locked, item_locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent, budget_exceeded (with the
 -- period in `exceeded`).
 -- p_items: an array of objects; their fields are listed below. `reply` is true, false, or absent for what the
 -- conversation's reply_mode says; `mentioned`: the text calls for a model; `api_key`: the key that it was sent with.
@@ -26,12 +27,15 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
-set lock_timeout = '1500ms'
+-- For what nobody locks for long: the rows that foreign keys refer to.
+set lock_timeout = '100ms'
 as $$
 declare
   free uuid[];
-  -- Conversations that are locked, or that have an item whose budget is.
+  -- Conversations that are locked by somebody else.
   busy uuid[];
+  -- Items whose payer is, and what their authors have sent after them.
+  unpayable bigint[];
   verdicts send_verdict[];
   conversation_ids uuid[];
   counts integer[];
@@ -40,7 +44,9 @@ declare
 begin
   -- Always in id order, to avoid deadlocks. Not `for update`, which meets the shares that foreign keys take.
   if p_wait then
+    perform set_config('lock_timeout', '1500ms', true);
     perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
+    perform set_config('lock_timeout', '100ms', true);
   else
     select array_agg(l.id) into free from (
       select c.id from conversations c where c.id = any (p_conversations) order by c.id for no key update skip locked
@@ -49,9 +55,9 @@ begin
       select array_agg(c.id) into busy from conversations c
       where c.id = any (p_conversations) and (free is null or c.id <> all (free));
     end if;
-    if p_budget is not null then
-      busy := busy || list_unpayable(p_items);
-    end if;
+  end if;
+  if p_budget is not null then
+    unpayable := list_unpayable_items(p_items, p_default_model, p_budget, busy);
   end if;
 
   -- A statement of its own: only its snapshot shows what was committed while the locks were waited for.
@@ -62,6 +68,7 @@ begin
       case
         when m.role is null then 'not_found'
         when i.conversation = any (busy) then 'locked'
+        when i.n = any (unpayable) then 'item_locked'
         when stored.id is not null then 'duplicate'
         when m.role = 'viewer' then 'forbidden'
         when i.parent is not null and (
@@ -95,11 +102,11 @@ begin
       partition by c.conversation, c.author, coalesce(c.client_id, c.id::text), c.outcome order by c.n
     )
   ),
-  -- All keys before all users, each in the order of their ids: windows are locked in the same order everywhere.
+  -- All windows are locked already. First the keys, then the users: what has no room in the one takes none of the other.
   allowed as materialized (
     select k.*,
       case when k.needed is not null and k.api_key is not null and p_budget ? 'key_limits' then
-        reserve_budget(k.generation_id, 'key', k.api_key, k.needed[1]::bigint, k.needed[2], p_budget -> 'key_limits', null)
+        reserve_budget(k.generation_id, 'key', k.api_key, k.needed[1]::bigint, k.needed[2], p_budget -> 'key_limits')
       end as refused_to_key
     from (
       select p.*,
@@ -112,7 +119,7 @@ begin
   afforded as materialized (
     select a.*,
       case when a.needed is null or a.refused_to_key is not null then a.refused_to_key
-      else reserve_for_user(a.generation_id, a.author, a.needed[1]::bigint, a.needed[2], p_budget -> 'limits', null)
+      else reserve_for_user(a.generation_id, a.author, a.needed[1]::bigint, a.needed[2], p_budget -> 'limits')
       end as refused_by
     from (select * from allowed order by author, n) a
   ),
@@ -172,7 +179,7 @@ begin
       fence, created_at, started_at)
     select x.conversation, x.generation_id, x.answer_id, x.new_seq + 1, x.author, x.answer_model,
       case when p_owner is null then 'pending' else 'running' end, p_owner,
-      case when p_owner is not null then sent_at + p_lease_ms * interval '1 ms' end,
+      sent_at + coalesce(p_lease_ms * interval '1 ms', interval '5 s'),
       case when p_owner is null then 0 else 1 end, sent_at, case when p_owner is not null then sent_at end
     from numbered x where x.is_new and x.is_answered
   )

@@ -10,14 +10,13 @@ create table users (
   password_hash text,
   preferences   jsonb not null default '{}',
   disabled_at   timestamptz,
-  -- Set while a user is being deleted, which takes several steps (docs/decisions/0040): the time of the last step. The
-  -- user is disabled and has no name then. If the time is old, the deletion was interrupted and any instance resumes it.
+  -- Set while a user is being deleted, which takes several steps (docs/decisions/0040) by a job. The user is disabled and
+  -- has no name then.
   deleting_at   timestamptz,
   created_at    timestamptz not null default now(),
   updated_at    timestamptz not null default now(),
   constraint users_deleting check (deleting_at is null or disabled_at is not null)
 );
-create index users_deleting on users (deleting_at) where deleting_at is not null;
 create index users_disabled on users (disabled_at) where disabled_at is not null;
 create index users_administrators on users (id) where role = 'admin';
 
@@ -56,6 +55,8 @@ create table sessions (
 );
 create index sessions_user on sessions (user_id);
 create index sessions_revoked on sessions (revoked_at) where revoked_at is not null;
+-- For the sweep of those that ended long ago.
+create index sessions_ended on sessions (least(expires_at, revoked_at));
 create unique index sessions_issuer_token on sessions (token_key) where refresh_key is null;
 create index sessions_token_key on sessions (token_key) where token_key is not null;
 
@@ -104,6 +105,7 @@ create unlogged table tickets (
   credential_expires_at timestamptz,
   constraint tickets_credential check (num_nonnulls(session_id, api_key_id) = 1)
 );
+create index tickets_expires on tickets (expires_at);
 
 -- Requests with an Idempotency-Key, and their responses (docs/decisions/0042). Kept for a day.
 create table idempotency_keys (
@@ -112,9 +114,10 @@ create table idempotency_keys (
   user_id     uuid not null references users on delete cascade,
   -- A MAC over the payload, which may hold passwords: a plain hash of it could be guessed.
   fingerprint bytea not null,
-  -- The run. If a lost run is taken over, the new one has another id.
-  claim_id    uuid not null,
-  -- Renewed during the run. After it the run counts as lost, and the next request with this payload runs again.
+  -- The instance that runs the request, and until when it is taken to be alive; after it, the run counts as lost, and the
+  -- next request with this payload runs again, under a higher fence.
+  owner       uuid not null,
+  fence       integer not null,
   lease_until timestamptz not null,
   -- Null during the run.
   ended_at    timestamptz,

@@ -111,9 +111,10 @@ create table generations (
   requested_by        uuid,
   model               text,
   status              text not null default 'pending' check (status in ('pending', 'running', 'finished')),
-  -- The instance that runs it, and until when it is taken to be alive.
+  -- The instance that runs it, and until when it is taken to be alive. One that nobody has begun is left for a while to
+  -- the instance that made it. Null once it has ended.
   owner               uuid,
-  lease_until         timestamptz,
+  lease_until         timestamptz default now() + interval '5 s',
   -- Rises with each owner: late writes of a former owner are refused.
   fence               integer not null default 0 check (fence >= 0),
   -- Rises whenever the text starts again from an earlier point.
@@ -125,7 +126,8 @@ create table generations (
   finished_at         timestamptz,
   primary key (conversation_id, id),
   constraint generations_message unique (conversation_id, message_seq),
-  constraint generations_running check (status <> 'running' or (owner is not null and lease_until is not null))
+  constraint generations_running check (status <> 'running' or owner is not null),
+  constraint generations_leased check (status = 'finished' or lease_until is not null)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 -- In the order of their ids, which is that of their creation: for the sweep of orphans and of reservations.
 create index generations_unfinished on generations (id) where status <> 'finished';

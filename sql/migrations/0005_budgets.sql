@@ -15,6 +15,9 @@ create table budget_windows (
   primary key (scope, scope_id, period, starts_on)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
+-- For the sweep of what was spent long ago.
+create index budget_windows_starts on budget_windows (starts_on);
+
 create table budget_reservations (
   -- The generation that it is for, or an id of its own where no generation is stored.
   id         uuid not null,
@@ -23,7 +26,9 @@ create table budget_reservations (
   starts_on  date not null,
   tokens     bigint not null check (tokens >= 0),
   usd        numeric(18, 8) not null check (usd >= 0),
-  -- Null: it lives as long as its generation does. Otherwise its holder renews it.
-  expires_at timestamptz,
+  -- Null: it lives as long as its generation does. Otherwise the instance that holds it renews its lease (src/db/leases.ts).
+  owner       uuid,
+  fence       integer not null default 0,
+  lease_until timestamptz,
   primary key (id, scope)
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);

@@ -6,7 +6,7 @@ import { connectDatabase, waitForDatabase } from "../db/connect.ts";
 import { migrate } from "../db/migrate.ts";
 import { build } from "../lib/build.ts";
 import { watchEventLoopLag } from "../lib/event-loop-lag.ts";
-import { createLifecycle, type Drainable } from "../lib/lifecycle.ts";
+import { createLifecycle } from "../lib/lifecycle.ts";
 import { createLog, type Log } from "../lib/log.ts";
 import { createMetrics } from "../lib/metrics.ts";
 import { type Command, exitCodes, parseOptions } from "./command.ts";
@@ -17,8 +17,6 @@ import { stopInOrder } from "./shutdown.ts";
 import { untilAborted, type Wishes, watchProcess } from "./signals.ts";
 import { readTls, reloadTls, tellOfCertificate } from "./tls.ts";
 
-/** In production, the time in which load balancers notice that this instance is not ready any more. */
-const UNREADY_DELAY_MAX_MS = 5_000;
 /** After an error that got past everything, the end may take so long. */
 const CRASH_TIMEOUT_MS = 3_000;
 /** After a second signal, the database gets so long to close. */
@@ -78,10 +76,12 @@ async function serve({ config, tls, jwtSecret, log, wishes, database }: Serving)
   wishes.onHangup(() => reloadTls({ config, listener, log, metrics }));
   const stopWatch = watchEventLoopLag((lagS) => metrics.eventLoopLag.observe(lagS));
 
-  let parts: Drainable[] = [];
+  const { parts } = parley;
+  parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
+  const inOrder = parts.list();
   try {
     await prepareDatabase(database, log, wishes.stop);
-    parts = await parley.start();
+    await parley.start();
     lifecycle.markReady();
     log.info(`Parley ${build.version} is ready: ${url} (its API: ${url}/swagger)`);
   } catch (error) {
@@ -92,20 +92,10 @@ async function serve({ config, tls, jwtSecret, log, wishes, database }: Serving)
 
   lifecycle.markDraining();
   stopWatch();
-  const http: Drainable = { name: "http", stop: () => listener.stop(false) };
-  if (wishes.hasCrashed()) {
-    await stopInOrder([http], { log, timeoutMs: CRASH_TIMEOUT_MS, hurry: wishes.hurry });
-  } else {
-    const timeoutMs = config.SHUTDOWN_TIMEOUT_MS;
-    const unready = createUnreadyDelay(Math.min(UNREADY_DELAY_MAX_MS, timeoutMs / 5));
-    const inOrder = [...(config.APP_ENV === "production" ? [unready] : []), ...parts, http];
-    await stopInOrder(inOrder, { log, timeoutMs, hurry: wishes.hurry });
-  }
+  const stopped = wishes.hasCrashed() ? inOrder.filter(({ name }) => name === "http") : inOrder;
+  const timeoutMs = wishes.hasCrashed() ? CRASH_TIMEOUT_MS : config.SHUTDOWN_TIMEOUT_MS;
+  await stopInOrder(stopped, { log, timeoutMs, hurry: wishes.hurry });
   await listener.stop(true);
-}
-
-function createUnreadyDelay(delayMs: number): Drainable {
-  return { name: "readiness", stop: () => Bun.sleep(delayMs) };
 }
 
 /** Waits for the database for as long as it takes, and migrates it; it may go away in between. */

@@ -1,26 +1,32 @@
-import type { Drainable } from "../lib/lifecycle.ts";
 import type { Log } from "../lib/log.ts";
+import type { Part } from "../lib/parts.ts";
 import { untilAborted } from "./signals.ts";
 
 /**
- * Stops one after the other, all of them within `timeoutMs`. One that takes too long or fails is logged and left behind,
- * so that those after it still get their turn.
+ * Stops every part once those it stops after have stopped, all of them within `timeoutMs`. One that takes too long or
+ * fails is logged and left behind, so that those after it still get their turn.
+ * @param parts in an order in which each comes behind those it stops after.
  * @param hurry once it is aborted, nothing is waited for any more.
  */
 export async function stopInOrder(
-  drainables: readonly Drainable[],
+  parts: readonly Part[],
   { log, timeoutMs, hurry }: { log: Log; timeoutMs: number; hurry: AbortSignal },
 ): Promise<void> {
   const deadlineMs = Date.now() + timeoutMs;
   const hurried = untilAborted(hurry);
-  for (const drainable of drainables)
-    await Promise.race([stopOne(drainable, hurry.aborted ? Date.now() : deadlineMs, log), hurried]);
+  const stopped = new Map<string, Promise<void>>();
+  for (const part of parts) {
+    const before = Promise.all((part.after ?? []).map((name) => stopped.get(name)));
+    const stop = () => Promise.race([stopOne(part, hurry.aborted ? Date.now() : deadlineMs, log), hurried]);
+    stopped.set(part.name, before.then(stop));
+  }
+  await Promise.all(stopped.values());
 }
 
 /** How much longer than the deadline a part may take: time to notice it, and to put away what is unfinished. */
 const GRACE_MS = 100;
 
-async function stopOne({ name, stop }: Drainable, deadlineMs: number, log: Log): Promise<void> {
+async function stopOne({ name, stop }: Part, deadlineMs: number, log: Log): Promise<void> {
   const startedAt = performance.now();
   const stopped = stop(deadlineMs).then(
     () => log.debug({ part: name, ms: Math.round(performance.now() - startedAt) }, "a part has stopped"),

@@ -63,7 +63,7 @@ export const settings = Type.Object({
     default: 10,
     minimum: 2,
     maximum: 500,
-    description: "Database connections of this instance.",
+    description: "Database connections for reads; up to 18 more open when they are needed, see Connections.",
   }),
   REDIS_URL: text({
     pattern: "^rediss?://\\S+$",

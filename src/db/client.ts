@@ -2,6 +2,10 @@ import { join } from "node:path";
 import postgres from "postgres";
 import { createId } from "../lib/id.ts";
 import { Problem } from "../lib/problem.ts";
+import { isLockConflict } from "./errors.ts";
+import { createPlaces, createTurns } from "./turns.ts";
+
+export * from "./errors.ts";
 
 /** A connection pool, or the connection of a running transaction: every query function takes one first. */
 export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
@@ -13,6 +17,8 @@ export type DatabaseOptions = {
   poolSize: number;
   /** Closes connections that nobody has used for so long, in seconds; absent: they stay. */
   idleTimeoutS?: number;
+  /** Statements that run longer are cancelled; absent: after STATEMENT_TIMEOUT_MS. */
+  statementTimeoutMs?: number;
 };
 
 /**
@@ -24,11 +30,24 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000;
 const KEEPALIVE_S = 10;
 const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 4;
-/** How long connections of a further pool stay open unused. */
+/** A client that takes nothing of what it is sent for so long is cut off. */
+const TCP_USER_TIMEOUT_MS = 10_000;
+/** How long connections of a side pool stay open unused. */
 const SIDE_IDLE_TIMEOUT_S = 30;
 
-/** How each pool was opened. */
-const origins = new WeakMap<Database, DatabaseOptions>();
+/** How long a statement waits for a lock. */
+const LOCK_TIMEOUT_MS = 2_000;
+/** The same for the first try of a transaction: locks of healthy transactions are gone by then. */
+const FIRST_LOCK_TIMEOUT_MS = 50;
+/** Transactions at the same time: those of the first try, and those that wait for rows known to be locked. */
+const FIRST_TRIES_MAX = 4;
+const LOCKED_TRIES_MAX = 3;
+/** Transactions of one key that may wait for each other. */
+const TURNS_WAITING_MAX = 1_000;
+/** For look-ups of callers, leases and health checks. */
+const RESERVED_POOL_SIZE = 3;
+/** What an instance opens at most beside its main pool, without group commits (group-commit.ts). */
+export const SIDE_CONNECTIONS_MAX = FIRST_TRIES_MAX + LOCKED_TRIES_MAX + RESERVED_POOL_SIZE;
 
 /** A statement that runs longer than this is cancelled by Postgres, so that no request can hold a connection. */
 const STATEMENT_TIMEOUT_MS = 30_000;
@@ -39,41 +58,84 @@ const CONNECT_TIMEOUT_S = 10;
  */
 const RECONNECT_PAUSE_S = 0.1;
 
-/** When a request that failed because of the database may work again. */
-const DATABASE_RETRY_AFTER_MS = 2_000;
-
 /** The same for all connections of this process, and another one in each: so an instance can count its own. */
 const APPLICATION_NAME = `parley ${createId().slice(-12)}`;
 
-/** Opens the pool; connections are made when first needed. `bigint` columns are numbers (exact up to 2^53). */
-export function openDatabase(opened: DatabaseOptions): Database {
-  const database = openPool(opened);
-  origins.set(database, opened);
+/** What belongs to a database beside its main pool. */
+type Sides = { options: DatabaseOptions; pools: Set<SidePool>; reserved: SidePool; transactions: Transactions };
+type SidePool = { open(): Database; close(): Promise<void> };
+type Transactions = { run<T>(work: (sql: Sql) => Promise<T>, key: string | undefined): Promise<T> };
+const sidesOf = new WeakMap<Database, Sides>();
+
+/**
+ * Opens the main pool, which is for reads, and for writes that wait for no row; connections are made when first needed.
+ * `end` closes its side pools as well. `bigint` columns are numbers (exact up to 2^53).
+ */
+export function openDatabase(options: DatabaseOptions): Database {
+  const database = openPool(options);
+  const pools = new Set<SidePool>();
+  const addPool = (poolSize: number) => {
+    const pool = createPool({ ...options, poolSize, idleTimeoutS: SIDE_IDLE_TIMEOUT_S });
+    pools.add(pool);
+    return pool;
+  };
+  const transactions = createTransactions(addPool(FIRST_TRIES_MAX + LOCKED_TRIES_MAX));
+  sidesOf.set(database, { options, pools, reserved: addPool(RESERVED_POOL_SIZE), transactions });
+  const end = database.end;
+  database.end = async (timeout) => void (await Promise.all([end(timeout), ...[...pools].map(({ close }) => close())]));
   return database;
 }
 
-/**
- * A further, small pool on the same database, for work that may wait for locks: it takes no connection that others need.
- * It is opened at its first use, and its connections are closed when nobody uses them.
- */
-export function createSidePool(database: Database, poolSize: number) {
+function createPool(options: DatabaseOptions): SidePool {
   let pool: Database | undefined;
   return {
-    open(): Database {
-      const origin = origins.get(database);
-      if (!origin) throw new Error("The pool was not opened by openDatabase.");
-      pool ??= openDatabase({ ...origin, poolSize, idleTimeoutS: SIDE_IDLE_TIMEOUT_S });
+    open() {
+      pool ??= openPool(options);
       return pool;
     },
-
-    /** Ends it, after what is running; at most a second later. */
-    async close(): Promise<void> {
+    async close() {
       await pool?.end({ timeout: 1 });
     },
   };
 }
 
-function openPool({ target, poolSize, idleTimeoutS = 0 }: DatabaseOptions): Database {
+/**
+ * A further, small pool on the same database, for work that may wait for locks: it takes no connection that others need.
+ * It is opened at its first use, and its connections are closed when nobody uses them. `close` ends it after what is
+ * running, at most a second later.
+ */
+export function createSidePool(
+  database: Database,
+  poolSize: number,
+  {
+    idleTimeoutS = SIDE_IDLE_TIMEOUT_S,
+    statementTimeoutMs,
+  }: Pick<DatabaseOptions, "idleTimeoutS" | "statementTimeoutMs"> = {},
+): SidePool {
+  const sides = sidesOf.get(database);
+  if (!sides) throw new Error("The pool was not opened by openDatabase.");
+  const pool = createPool({
+    ...sides.options,
+    poolSize,
+    idleTimeoutS,
+    ...(statementTimeoutMs && { statementTimeoutMs }),
+  });
+  sides.pools.add(pool);
+  return pool;
+}
+
+/**
+ * Connections that are left when the main pool is exhausted. For short statements that wait for no row, since the driver
+ * sends the next statement after one that is still running.
+ */
+export const getReservedPool = (database: Database): Database => sidesOf.get(database)?.reserved.open() ?? database;
+
+function openPool({
+  target,
+  poolSize,
+  idleTimeoutS = 0,
+  statementTimeoutMs = STATEMENT_TIMEOUT_MS,
+}: DatabaseOptions): Database {
   const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
     max: poolSize,
     connect_timeout: CONNECT_TIMEOUT_S,
@@ -84,11 +146,14 @@ function openPool({ target, poolSize, idleTimeoutS = 0 }: DatabaseOptions): Data
     onnotice: () => {},
     connection: {
       application_name: APPLICATION_NAME,
-      statement_timeout: STATEMENT_TIMEOUT_MS,
+      statement_timeout: statementTimeoutMs,
+      lock_timeout: LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
       tcp_keepalives_idle: KEEPALIVE_S,
       tcp_keepalives_interval: KEEPALIVE_INTERVAL_S,
       tcp_keepalives_count: KEEPALIVE_COUNT,
+      // Also while a client that is frozen does not take its result, which no other timeout of Postgres covers.
+      tcp_user_timeout: TCP_USER_TIMEOUT_MS,
     },
     types: {
       bigint: {
@@ -110,76 +175,50 @@ function openPool({ target, poolSize, idleTimeoutS = 0 }: DatabaseOptions): Data
   });
 }
 
-/** Runs `work` in one transaction: all of it is committed when the promise fulfils, nothing when it rejects. */
-export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>): Promise<T> {
-  return (await database.begin(work)) as T;
+/**
+ * Runs `work` in one transaction: all of it is committed when the promise fulfils, nothing when it rejects. Everything that
+ * may wait for a row runs in here, single statements as well: the transaction has a connection of its own, none of the main
+ * pool. `work` runs again when a row was locked.
+ * @param key names the row that many requests may wait for, such as `user:<id>`, or the id of a conversation. Transactions
+ * of the same key wait for their turn without a connection; if the row stays locked, those that wait fail at once.
+ * @throws Problem `overloaded` when too many wait; a lock timeout of the database; whatever `work` throws.
+ */
+export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>, key?: string): Promise<T> {
+  const sides = sidesOf.get(database);
+  return sides ? sides.transactions.run(work, key) : ((await database.begin(work)) as T);
 }
 
-// Seen from a Postgres that ends, is killed, restarts or is not there: 57P01 to 57P03, CONNECTION_*, CONNECT_TIMEOUT,
-// ECONNRESET, EPIPE, ECONNREFUSED, ENOENT (no socket), ENOTFOUND. The others are their kin: class 08 of PostgreSQL's
-// appendix A (08P01 is what PgBouncer says when its server is away), 53300 (too many connections), 25006 (a replica
-// after failover), 25P03 (the transaction was idle for too long), EAGAIN (a Unix socket whose queue is full).
-const awayCodes = new Set([
-  "08000",
-  "08001",
-  "08003",
-  "08004",
-  "08006",
-  "08P01",
-  "57P01",
-  "57P02",
-  "57P03",
-  "57P05",
-  "53300",
-  "25006",
-  "25P03",
-  "CONNECTION_CLOSED",
-  "CONNECTION_ENDED",
-  "CONNECTION_DESTROYED",
-  "CONNECT_TIMEOUT",
-  "EAGAIN",
-  "EAI_AGAIN",
-  "ECONNABORTED",
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENOENT",
-  "ENOTFOUND",
-  "EPIPE",
-  "ETIMEDOUT",
-]);
+/**
+ * The first try waits for locks so shortly that it delays nobody. Only then it is known that a row is locked, and the next
+ * try waits for it on one of the connections for such rows: however many there are, they leave the others alone.
+ */
+function createTransactions(pool: SidePool): Transactions {
+  const firstTries = createPlaces(FIRST_TRIES_MAX);
+  const lockedTries = createPlaces(LOCKED_TRIES_MAX);
+  const turns = createTurns(TURNS_WAITING_MAX);
 
-/** Whether a thrown error means that the database cannot be reached now, so that the same request may work later. */
-export function isDatabaseAway(error: unknown): boolean {
-  return error instanceof Error && "code" in error && typeof error.code === "string" && awayCodes.has(error.code);
-}
+  async function begin<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
+    const result = await pool.open().begin(async (sql) => {
+      // Sent together with the first statement of the work.
+      const limited = sql`select set_config('lock_timeout', ${`${lockTimeoutMs}ms`}, true)`.execute();
+      const [result] = await Promise.all([work(sql), limited]);
+      return result;
+    });
+    return result as T;
+  }
 
-/** Whether Postgres refused a row because of this unique index or constraint. */
-export function isUniqueViolation(error: unknown, constraint: string): boolean {
-  return error instanceof postgres.PostgresError && error.code === "23505" && error.constraint_name === constraint;
-}
+  async function runTries<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    try {
+      return await firstTries.run(() => begin(work, FIRST_LOCK_TIMEOUT_MS));
+    } catch (error) {
+      if (!isLockConflict(error)) throw error;
+    }
+    return lockedTries.run(() => begin(work, LOCK_TIMEOUT_MS));
+  }
 
-/** Whether a lock could not be had in time (55P03), or only by a deadlock (40P01): the same may work later. */
-export function isLockConflict(error: unknown): boolean {
-  return error instanceof postgres.PostgresError && (error.code === "55P03" || error.code === "40P01");
-}
-
-/** Whether Postgres has cancelled a statement that ran too long (57014). */
-export function isStatementTimeout(error: unknown): boolean {
-  return error instanceof postgres.PostgresError && error.code === "57014";
-}
-
-/** The problem that an error of the database stands for, if the same request may work later; otherwise undefined. */
-export function findTemporaryProblem(error: unknown): Problem | undefined {
-  const retryAfterMs = DATABASE_RETRY_AFTER_MS;
-  if (isLockConflict(error))
-    return new Problem("overloaded", "What is to be changed is locked by another change. Try again.", { retryAfterMs });
-  if (isStatementTimeout(error))
-    return new Problem("unavailable", "The database took too long to respond. Try again.", { retryAfterMs });
-  if (isDatabaseAway(error))
-    return new Problem("unavailable", "The database cannot be reached at the moment.", { retryAfterMs });
-  return undefined;
+  return {
+    run: (work, key) => (key === undefined ? runTries(work) : turns.run(key, () => runTries(work), isLockConflict)),
+  };
 }
 
 /** The row, or `not_found`: look-ups are how access is checked, so a row that one may not see is not there. */

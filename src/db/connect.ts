@@ -1,11 +1,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Config, ConfigError } from "../config.ts";
+import { abortable } from "../lib/abortable.ts";
 import type { Log } from "../lib/log.ts";
-import { type Database, type DatabaseOptions, openDatabase } from "./client.ts";
+import { type Database, type DatabaseOptions, openDatabase, SIDE_CONNECTIONS_MAX } from "./client.ts";
 import { DataDirectoryInUseError, findRunningPostgres, startEmbeddedPostgres } from "./embedded.ts";
+import { LANES_WAITING_MAX } from "./group-commit.ts";
 
 /** Longest wait for running queries when the pool closes. */
 const CLOSE_TIMEOUT_S = 5;
+/** Group commits of sends, and of the ends of answers: one connection for the batches of each, and those of its lanes. */
+const COMMIT_CONNECTIONS_MAX = 2 * (1 + LANES_WAITING_MAX);
+/** What an instance opens at most beside DATABASE_POOL_SIZE. */
+export const FURTHER_CONNECTIONS_MAX = SIDE_CONNECTIONS_MAX + COMMIT_CONNECTIONS_MAX;
 const RETRY_DELAY_MIN_MS = 250;
 const RETRY_DELAY_MAX_MS = 5_000;
 
@@ -39,7 +45,8 @@ export async function connectDatabase(config: Config, log: Log, options: Connect
 async function startOrJoin(config: Config, log: Log, { canJoin = false }: ConnectOptions) {
   const dataDir = config.DATA_DIR;
   try {
-    return await startEmbeddedPostgres({ dataDir, poolSize: config.DATABASE_POOL_SIZE, log });
+    const poolSize = config.DATABASE_POOL_SIZE + FURTHER_CONNECTIONS_MAX;
+    return await startEmbeddedPostgres({ dataDir, poolSize, log });
   } catch (error) {
     const running = canJoin && error instanceof DataDirectoryInUseError ? findRunningPostgres(dataDir) : null;
     if (running === null) throw error;
@@ -83,7 +90,7 @@ export async function waitForDatabase(database: Database, log: Log, signal: Abor
   for (let delayMs = RETRY_DELAY_MIN_MS; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MAX_MS)) {
     signal.throwIfAborted();
     try {
-      await untilAborted(database`select 1`, signal);
+      await abortable(database`select 1`, signal);
       return;
     } catch (error) {
       signal.throwIfAborted();
@@ -98,16 +105,4 @@ function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const code = "code" in error ? ` (${error.code})` : "";
   return `${error.message}${code}`;
-}
-
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const { promise, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }

@@ -51,7 +51,7 @@ type AppliedRow = { name: string; checksum: string; applied_at: Date; version: s
 type Applied = { migrations: Map<string, AppliedRow>; functions: Map<string, string>; functionsRevision: number };
 
 /** Tries of one step that meets locks of other sessions, or a deadlock with them. */
-const TRIES_MAX = 10;
+const TRIES_MAX = 30;
 const RETRY_MS = 500;
 
 export type MigrateOptions = {
@@ -163,6 +163,8 @@ async function runOutsideTransaction(database: Database, { name, text }: KnownFi
   const connection = await database.reserve();
   try {
     await connection`set statement_timeout = 0`;
+    // An index that is built concurrently waits for transactions by locks.
+    await connection`set lock_timeout = 0`;
     for (const [, index = ""] of text.matchAll(CONCURRENT_INDEX)) {
       const [invalid] = await connection`
         select 1 from pg_index where indexrelid = to_regclass(${index}) and not indisvalid`;
@@ -171,6 +173,7 @@ async function runOutsideTransaction(database: Database, { name, text }: KnownFi
     for (const statement of text.split(/;[ \t]*(?:\n|$)/)) await connection.unsafe(statement);
   } finally {
     await connection`reset statement_timeout`.catch(() => {});
+    await connection`reset lock_timeout`.catch(() => {});
     connection.release();
   }
 }

@@ -1,10 +1,13 @@
-import { type Database, type Sql, withTransaction } from "./client.ts";
+import type { Database, Sql } from "./client.ts";
 
 /** Any number, the same on every instance: the advisory lock under which a database is migrated. */
 const MIGRATION_LOCK = 7_275_539;
 const POLL_MS = 100;
-/** A change that waits for a table makes everybody wait who needs the table after it, so it waits no longer than this. */
-const TABLE_LOCK_TIMEOUT_MS = 3_000;
+/**
+ * A change that waits for a table makes everybody wait who needs the table after it, so it waits no longer than this: half
+ * of the time after which they would be refused (client.ts).
+ */
+const TABLE_LOCK_TIMEOUT_MS = 1_000;
 
 /**
  * Runs `work` in a transaction that holds the migration lock. The lock lives in the transaction, so that it works behind
@@ -19,7 +22,7 @@ export async function withMigrationLock<T>(
 ): Promise<T> {
   for (;;) {
     signal?.throwIfAborted();
-    const result = await withTransaction(database, async (sql) => {
+    const result = await database.begin(async (sql) => {
       const [row] = await sql<
         { is_locked: boolean }[]
       >`select pg_try_advisory_xact_lock(${MIGRATION_LOCK}) as is_locked`;

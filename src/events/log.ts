@@ -8,7 +8,7 @@ import {
   type EventPosition,
 } from "../protocol/events.ts";
 import type { Message } from "../protocol/message.ts";
-import type { Hub } from "../realtime/hub.ts";
+import type { Bus } from "../realtime/bus.ts";
 import { appendEvent, takeSeq } from "./append.ts";
 import { findCompletion, listEvents, loadEvents } from "./read.ts";
 import type { Slice } from "./slice.ts";
@@ -32,7 +32,11 @@ export type EventTransaction = {
  * The log of each conversation: every durable event, numbered without gaps. Whatever changes a conversation appends an
  * event here; nobody else takes numbers or pushes events. Events are pushed after their commit, never before.
  */
-export function createEventLog({ database, changes, hub }: { database: Database; changes: Changes; hub: Hub }) {
+export function createEventLog({ database, changes, bus }: { database: Database; changes: Changes; bus: Bus }) {
+  const publish = (events: Iterable<DurableEvent>): void => {
+    for (const event of events) bus.publish(event.conversation_id, () => [event]);
+  };
+
   return {
     /** Events after `afterSeq` up to `untilSeq`, in order, at most `limit`. For callers whose access is checked. */
     list: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<Slice<DurableEvent>> =>
@@ -54,9 +58,11 @@ export function createEventLog({ database, changes, hub }: { database: Database;
      * @throws Problem `overloaded` when too many wait; whatever `work` throws.
      */
     async write<T>(conversationId: string, work: (transaction: EventTransaction) => Promise<T>): Promise<T> {
-      const appended: DurableEvent[] = [];
-      const result = await changes.run(conversationId, (sql) =>
-        work({
+      let appended: DurableEvent[] = [];
+      const result = await changes.run(conversationId, (sql) => {
+        // It may be the second try.
+        appended = [];
+        return work({
           sql,
           async append(type, conversationId, change) {
             const position = await takeSeq(sql, conversationId);
@@ -66,21 +72,18 @@ export function createEventLog({ database, changes, hub }: { database: Database;
             appended.push(event);
             return data;
           },
-        }),
-      );
-      for (const event of appended) hub.publish(event);
+        });
+      });
+      publish(appended);
       return result;
     },
 
     /** Publishes events that a function of the database has appended (sql/functions), once they are committed. */
-    publish(events: Iterable<DurableEvent>): void {
-      for (const event of events) hub.publish(event);
-    },
+    publish,
 
-    /** The same for the hot path: `create` makes the events only if somebody listens to the conversation here. */
-    publishIfHeard(conversationId: string, create: () => Iterable<DurableEvent>): void {
-      if (hub.hasListeners(conversationId)) for (const event of create()) hub.publish(event);
-    },
+    /** The same for the hot path: `create` makes the events of a conversation only if somebody may hear them. */
+    publishIfHeard: (conversationId: string, create: () => Iterable<DurableEvent>): void =>
+      bus.publish(conversationId, create),
   };
 }
 

@@ -1,14 +1,15 @@
 import { createHmac } from "node:crypto";
-import type { Database, Sql } from "../db/client.ts";
+import { type Database, type Sql, withTransaction } from "../db/client.ts";
+import { isFree, isHeld, type LeasedTable, leaseEnd, renewLeases, takeLease } from "../db/leases.ts";
+import { repeatUntilDone } from "../lib/batches.ts";
 import { formatCanonicalJson } from "../lib/canonical-json.ts";
-import { createId } from "../lib/id.ts";
 import { createSeal, deriveKey } from "../lib/seal.ts";
 import { decodeAnswer, encodeAnswer, type StoredAnswer } from "./stored-answer.ts";
 
 /** How long a key is known, from its first use. */
 export const IDEMPOTENCY_KEPT_S = 24 * 60 * 60;
 /** A run that has not been renewed for so long is lost: its instance has died. */
-export const IDEMPOTENCY_LEASE_S = 30;
+export const IDEMPOTENCY_LEASE_MS = 30_000;
 /** A larger answer is not kept; that it was given is. */
 export const STORED_ANSWER_BYTES_MAX = 256 * 1024;
 /** A run that lasts longer is not renewed any more, whatever it is doing. */
@@ -28,7 +29,8 @@ export type Call = {
   operationId: string;
 };
 
-export type Claim = { name: Buffer; claimId: string; startedAtMs: number };
+/** The right to run a request, under the fence of its lease. */
+export type Claim = { name: Buffer; fence: number; startedAtMs: number };
 
 export type Found =
   /** It is the caller's to run. */
@@ -41,7 +43,15 @@ export type Found =
   | { state: "ended"; answer: StoredAnswer | null };
 
 /** The requests that were made under a key, in Postgres: so they are known to all instances, and survive them. */
-export function createIdempotencyStore({ database, jwtSecret }: { database: Database; jwtSecret: string }) {
+export function createIdempotencyStore({
+  database,
+  jwtSecret,
+  instanceId,
+}: {
+  database: Database;
+  jwtSecret: string;
+  instanceId: string;
+}) {
   const macKey = deriveKey(jwtSecret, "idempotency names");
   const seal = createSeal(deriveKey(jwtSecret, "idempotency answers"));
   /** What this instance runs now. */
@@ -80,29 +90,32 @@ export function createIdempotencyStore({ database, jwtSecret }: { database: Data
 
     /** One statement, which decides between any number of requests at once, on any instance. */
     async claim(call: Call): Promise<Found> {
-      const claimId = createId();
-      const [row] = await claimKey(database, call, claimId);
+      const claimIt = (sql: Sql) => claimKey(sql, call, instanceId);
+      // It refers to the user, whose row may be locked.
+      const [row] = await withTransaction(database, claimIt, `idempotency:${call.userId}`);
       // Not yet to be seen: somebody claimed it at the same moment.
       if (row === undefined || row.state === "running") return { state: "running" };
       if (row.state === "reused") return { state: "reused" };
       if (row.state === "ended") return { state: "ended", answer: openAnswer(row.answer, call.name) };
-      const claim = { name: call.name, claimId, startedAtMs: performance.now() };
+      const claim = { name: call.name, fence: row.fence, startedAtMs: performance.now() };
       running.add(claim);
       return { state: "claimed", claim };
     },
 
     /** Keeps the answer of a run. Without effect when the run was taken over. @param answer null: it cannot be kept. */
-    async keep({ name, claimId }: Claim, answer: StoredAnswer | null): Promise<void> {
+    async keep(claim: Claim, answer: StoredAnswer | null): Promise<void> {
       const isKept = answer !== null && answer.body.length <= STORED_ANSWER_BYTES_MAX;
-      const sealed = isKept ? seal.seal(encodeAnswer(answer), name) : null;
+      const sealed = isKept ? seal.seal(encodeAnswer(answer), claim.name) : null;
       await database`
-        update idempotency_keys set ended_at = now(), answer = ${sealed}
-        where name = ${name} and claim_id = ${claimId}`;
+        update idempotency_keys x set ended_at = now(), answer = ${sealed}
+        from ${leased.listHeld(database, [claim])} where ${isHeld(database, leased, instanceId)}`;
     },
 
     /** Forgets a run that had no result, so that the next request runs again. */
-    async release({ name, claimId }: Claim): Promise<void> {
-      await database`delete from idempotency_keys where name = ${name} and claim_id = ${claimId}`;
+    async release(claim: Claim): Promise<void> {
+      await database`
+        delete from idempotency_keys x using ${leased.listHeld(database, [claim])}
+        where ${isHeld(database, leased, instanceId)}`;
     },
 
     /** This instance runs it no longer, whatever became of it. */
@@ -114,16 +127,12 @@ export function createIdempotencyStore({ database, jwtSecret }: { database: Data
     async renew(): Promise<void> {
       const oldestMs = performance.now() - RUN_MS_MAX;
       for (const claim of running) if (claim.startedAtMs < oldestMs) running.delete(claim);
-      if (running.size > 0) await renewLeases(database, [...running]);
+      const times = { leaseMs: IDEMPOTENCY_LEASE_MS, enoughMs: IDEMPOTENCY_LEASE_MS };
+      if (running.size > 0) await renewLeases(database, leased, instanceId, [...running], times);
     },
 
     /** Deletes what is too old, in bounded statements, until nothing is left or it is stopped. */
-    async sweep(signal: AbortSignal): Promise<number> {
-      let total = 0;
-      for (let count = IDEMPOTENCY_SWEEP_BATCH; count === IDEMPOTENCY_SWEEP_BATCH && !signal.aborted; total += count)
-        count = await deleteOldKeys(database);
-      return total;
-    },
+    sweep: (signal: AbortSignal): Promise<number> => repeatUntilDone(() => deleteOldKeys(database), signal),
   };
 }
 
@@ -131,33 +140,35 @@ export type IdempotencyStore = ReturnType<typeof createIdempotencyStore>;
 
 const inSeconds = (sql: Sql, seconds: number) => sql`make_interval(secs => ${seconds}::float8)`;
 
-type KeyRow = { state: "claimed" | "running" | "reused" | "ended"; answer: Uint8Array | null };
+const leased: LeasedTable<Claim> = {
+  name: "idempotency_keys",
+  key: ["name"],
+  listHeld: (sql, held) => sql`(
+    select decode(name, 'hex') as name, fence
+    from unnest(${held.map(({ name }) => name.toString("hex"))}::text[], ${held.map(({ fence }) => fence)}::int[])
+      as named (name, fence)) h`,
+  isOpen: (sql) => sql`x.ended_at is null`,
+};
 
-async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, claimId: string): Promise<KeyRow[]> {
+type KeyRow = { state: "claimed" | "running" | "reused" | "ended"; fence: number; answer: Uint8Array | null };
+
+async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, owner: string): Promise<KeyRow[]> {
   // A row that is too old and not yet swept is none; a lost run is taken over by the same payload alone.
   return await sql<KeyRow[]>`
     with claimed as (
-      insert into idempotency_keys as k (name, user_id, fingerprint, claim_id, lease_until)
-      values (${name}, ${userId}, ${fingerprint}, ${claimId}, now() + ${inSeconds(sql, IDEMPOTENCY_LEASE_S)})
-      on conflict (name) do update set fingerprint = excluded.fingerprint, claim_id = excluded.claim_id,
-        lease_until = excluded.lease_until, ended_at = null, answer = null, created_at = now()
-      where k.created_at < now() - ${inSeconds(sql, IDEMPOTENCY_KEPT_S)}
-        or (k.ended_at is null and k.lease_until < now() and k.fingerprint = excluded.fingerprint)
-      returning 1
+      insert into idempotency_keys as x (name, user_id, fingerprint, owner, fence, lease_until)
+      values (${name}, ${userId}, ${fingerprint}, ${owner}, 1, ${leaseEnd(sql, IDEMPOTENCY_LEASE_MS)})
+      on conflict (name) do update set fingerprint = excluded.fingerprint, ${takeLease(sql, owner, IDEMPOTENCY_LEASE_MS)},
+        ended_at = null, answer = null, created_at = now()
+      where x.created_at < now() - ${inSeconds(sql, IDEMPOTENCY_KEPT_S)}
+        or (x.ended_at is null and ${isFree(sql)} and x.fingerprint = excluded.fingerprint)
+      returning fence
     )
-    select 'claimed' as state, null::bytea as answer from claimed
+    select 'claimed' as state, fence, null::bytea as answer from claimed
     union all
-    select case when fingerprint <> ${fingerprint} then 'reused' when ended_at is null then 'running' else 'ended' end,
+    select case when fingerprint <> ${fingerprint} then 'reused' when ended_at is null then 'running' else 'ended' end, fence,
       case when fingerprint = ${fingerprint} then answer end
     from idempotency_keys where name = ${name} and not exists (select from claimed)`;
-}
-
-async function renewLeases(sql: Sql, claims: readonly Claim[]): Promise<void> {
-  await sql`
-    update idempotency_keys k set lease_until = now() + ${inSeconds(sql, IDEMPOTENCY_LEASE_S)}
-    from unnest(${claims.map(({ name }) => name.toString("hex"))}::text[], ${claims.map(({ claimId }) => claimId)}::uuid[])
-      as c (name, claim_id)
-    where k.name = decode(c.name, 'hex') and k.claim_id = c.claim_id and k.ended_at is null`;
 }
 
 async function deleteOldKeys(sql: Sql): Promise<number> {

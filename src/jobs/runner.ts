@@ -1,16 +1,57 @@
+import type { Database } from "../db/client.ts";
 import type { Log } from "../lib/log.ts";
+import type { QueuedJob } from "./queue.ts";
+import * as queries from "./queue.ts";
 
 export type Job = (signal: AbortSignal) => Promise<void>;
 
+/** Work that is held and not renewed for so long is taken by another instance. */
+export const LEASE_MS = 15_000;
+const RENEWAL_MS = 3_000;
+/** How often a queue is looked at; whoever puts something in can have it looked at sooner, on their own instance. */
+const POLL_MS = 1_000;
+const RETRY_MS_MAX = 5 * 60_000;
+
+/** After a failed attempt: 1 s, 2 s, 4 s, … up to 5 minutes. */
+const findRetryMs = (attempts: number): number => Math.min(RETRY_MS_MAX, 1_000 * 2 ** (attempts - 1));
+
+const nameQueue = (name: string): string => `queue ${name}`;
+
+type QueueOptions = {
+  /** Jobs of the queue that one instance does at the same time. */
+  concurrency: number;
+};
+type Queue = QueueOptions & {
+  name: string;
+  work: QueueWork;
+  running: Set<string>;
+  /** Whether there is a reason to look again, that came while it was looked at. */
+  isNudged: boolean;
+};
+
 /**
- * Runs jobs of this instance at intervals. One run of a job never overlaps the next: the interval counts from the end of
- * a run. A failed run is logged, and the next one comes as planned.
+ * Does one job of a queue: at least once, so it must do no harm to do it again.
+ * @throws when it is not done, also because `signal` tells it to stop; it is then tried again.
  */
-export function createJobRunner({ log }: { log: Log }) {
+export type QueueWork = (key: string, signal: AbortSignal) => Promise<void>;
+
+type Dependencies = { database: Database; log: Log; instanceId: string };
+
+/**
+ * What an instance does by itself: jobs at intervals, each on every instance or on one at a time, and queues. It does
+ * nothing before `start`. One run of a job never overlaps the next: the interval counts from the end of a run. A failed run is
+ * logged, and the next one comes as planned.
+ */
+export function createJobs({ database, log, instanceId }: Dependencies) {
   const stopping = new AbortController();
+  const beginnings = new Map<string, () => void>();
   const timers = new Map<string, Timer>();
   const running = new Map<string, Promise<void>>();
   const failing = new Set<string>();
+  const queues = new Map<string, Queue>();
+  /** What this instance holds, with what ends it when it is lost. */
+  const held = new Map<string, { job: QueuedJob; lost: AbortController }>();
+  let hasStarted = false;
 
   async function runOnce(name: string, job: Job): Promise<void> {
     try {
@@ -24,23 +65,139 @@ export function createJobRunner({ log }: { log: Log }) {
     }
   }
 
-  function schedule(name: string, intervalMs: number, job: Job): void {
+  function schedule(name: string, intervalMs: number, job: Job, delayMs = intervalMs): void {
     if (stopping.signal.aborted) return;
-    const timer = setTimeout(() => {
-      const run = runOnce(name, job).finally(() => {
+    clearTimeout(timers.get(name));
+    const run = () => {
+      timers.delete(name);
+      const done = runOnce(name, job).finally(() => {
         running.delete(name);
         schedule(name, intervalMs, job);
       });
-      running.set(name, run);
-    }, intervalMs);
-    timers.set(name, timer);
+      running.set(name, done);
+    };
+    timers.set(name, setTimeout(run, delayMs));
+  }
+
+  function add(name: string, intervalMs: number, job: Job): void {
+    if (beginnings.has(name)) throw new Error(`There already is a job ${name}.`);
+    const begin = () => schedule(name, intervalMs, job);
+    beginnings.set(name, begin);
+    if (hasStarted) begin();
+  }
+
+  /** Runs `work` while the lease is kept. Its signal is aborted when this instance stops, or has lost the lease. */
+  async function hold(job: QueuedJob, work: Job): Promise<void> {
+    const name = queries.nameOf(job);
+    const lost = new AbortController();
+    held.set(name, { job, lost });
+    try {
+      await work(AbortSignal.any([stopping.signal, lost.signal]));
+    } finally {
+      held.delete(name);
+    }
+  }
+
+  async function keepLeases(): Promise<void> {
+    const jobs = [...held.values()].map(({ job }) => job);
+    if (jobs.length === 0) return;
+    await queries.renewLeases(database, instanceId, jobs, LEASE_MS);
+    for (const job of await queries.findLost(database, instanceId, jobs)) {
+      const holding = held.get(queries.nameOf(job));
+      if (holding?.job === job) holding.lost.abort();
+    }
+  }
+
+  async function runOnOne(name: string, intervalMs: number, work: Job, isDue: () => Promise<boolean>): Promise<void> {
+    if (!(await isDue())) return;
+    const startedAtMs = performance.now();
+    const job = await queries.claimInterval(database, name, instanceId, LEASE_MS);
+    if (!job) return;
+    // Whoever looks an interval later must find it due, though clocks and timers are not exact.
+    const findNextMs = () => Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
+    try {
+      await hold(job, work);
+      await queries.postpone(database, instanceId, job, findNextMs(), null);
+    } catch (error) {
+      await queries.postpone(database, instanceId, job, findNextMs(), String(error));
+      throw error;
+    }
+  }
+
+  async function look(queue: Queue): Promise<void> {
+    do {
+      queue.isNudged = false;
+      await take(queue);
+    } while (queue.isNudged && !stopping.signal.aborted);
+  }
+
+  async function take(queue: Queue): Promise<void> {
+    const rows = queue.concurrency - queue.running.size;
+    if (rows <= 0) return;
+    for (const job of await queries.claimDue(database, queue.name, instanceId, { leaseMs: LEASE_MS, rows })) {
+      const name = queries.nameOf(job);
+      queue.running.add(job.key);
+      const done = doQueued(queue, job).finally(() => {
+        queue.running.delete(job.key);
+        running.delete(name);
+        // There may be more for the place that is free now.
+        nudge(queue.name);
+      });
+      running.set(name, done);
+    }
+  }
+
+  /** Nothing is thrown: what cannot be noted is found again when the lease has run out. */
+  async function doQueued({ work }: Queue, job: QueuedJob): Promise<void> {
+    const about = { queue: job.queue, key: job.key, attempts: job.attempts };
+    try {
+      try {
+        await hold(job, (signal) => work(job.key, signal));
+      } catch (error) {
+        if (stopping.signal.aborted) return await queries.release(database, instanceId, [job]);
+        log.error({ ...about, err: error }, "a queued job failed; it will be tried again");
+        return await queries.postpone(database, instanceId, job, findRetryMs(job.attempts), String(error));
+      }
+      await queries.complete(database, instanceId, job);
+    } catch (error) {
+      log.warn({ ...about, err: error }, "what became of a queued job could not be stored");
+    }
+  }
+
+  function nudge(name: string): void {
+    const queue = queues.get(name);
+    if (!queue) throw new Error(`There is no queue ${name}.`);
+    queue.isNudged = true;
+    const job = nameQueue(name);
+    if (timers.has(job)) schedule(job, POLL_MS, () => look(queue), 0);
   }
 
   return {
-    /** Runs `job` every `intervalMs`, the first time after one interval. Its signal is aborted by `stop`. */
-    every(name: string, intervalMs: number, job: Job): void {
-      if (timers.has(name)) throw new Error(`There already is a job ${name}.`);
-      schedule(name, intervalMs, job);
+    /** Runs `job` every `intervalMs` on each instance, the first time after one interval. */
+    everyOnEach: add,
+
+    /**
+     * The same on one instance at a time, whichever is the first, as long as there is only one that is at it.
+     * @param isDue asked before, where a look is cheaper than the claim: two writes, each interval.
+     */
+    everyOnOne(name: string, intervalMs: number, job: Job, isDue: () => Promise<boolean> = async () => true): void {
+      add(name, intervalMs, () => runOnOne(name, intervalMs, job, isDue));
+    },
+
+    /** Does what `enqueue` (queue.ts) puts into the queue of this name. */
+    queue(name: string, work: QueueWork, options: QueueOptions): void {
+      const queue: Queue = { ...options, name, work, running: new Set(), isNudged: false };
+      queues.set(name, queue);
+      add(nameQueue(name), POLL_MS, () => look(queue));
+    },
+
+    /** Has a queue looked at now, after something was put into it. */
+    nudge,
+
+    start(): void {
+      hasStarted = true;
+      for (const begin of beginnings.values()) begin();
+      schedule("leases of jobs", RENEWAL_MS, keepLeases);
     },
 
     /** Starts nothing more, and waits for what runs, at the latest until `deadlineMs` (milliseconds since 1970). */
@@ -56,4 +213,4 @@ export function createJobRunner({ log }: { log: Log }) {
   };
 }
 
-export type JobRunner = ReturnType<typeof createJobRunner>;
+export type Jobs = ReturnType<typeof createJobs>;

@@ -18,10 +18,3 @@ export function createLifecycle() {
 }
 
 export type Lifecycle = ReturnType<typeof createLifecycle>;
-
-/** A part that has to come to an end in order: it takes on no more work, and lets what runs end. */
-export type Drainable = {
-  name: string;
-  /** @param deadlineMs when it must have ended, in milliseconds since 1970. */
-  stop(deadlineMs: number): Promise<unknown>;
-};

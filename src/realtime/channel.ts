@@ -38,6 +38,8 @@ export class Channel {
    * listeners are told the whole text when nothing is missing any more, or before the end of the answer.
    */
   readonly #untold = new Map<string, number>();
+  /** Above 0, events may be stored that nobody has told of; it rises with each reason to think so. */
+  #doubts = 0;
   readonly #joins = new Set<Join>();
   #gapTimer: Timer | undefined;
   #gapWaitMs = GAP_WAIT_MS;
@@ -110,6 +112,12 @@ export class Channel {
     else this.#send(event);
   }
 
+  /** Events may have been lost on the way here: looks for what is stored behind the pushes. */
+  lookForMissed(): void {
+    this.#doubts += 1;
+    this.#settle();
+  }
+
   /** Whether listeners have been sent this event. */
   hasPushed(seq: number): boolean {
     return this.#pushedSeq !== null && this.#pushedSeq >= seq;
@@ -123,7 +131,7 @@ export class Channel {
 
   /** Whether events are missing that come before what is known. */
   #isWaiting(): boolean {
-    return this.#held.size > 0 || this.#targetSeq > (this.#pushedSeq ?? Number.POSITIVE_INFINITY);
+    return this.#doubts > 0 || this.#held.size > 0 || this.#targetSeq > (this.#pushedSeq ?? Number.POSITIVE_INFINITY);
   }
 
   #send(event: DurableEvent | EphemeralEvent): void {
@@ -177,9 +185,13 @@ export class Channel {
     this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
     try {
       if (this.#pushedSeq === null) return;
-      const untilSeq = Math.max(this.#targetSeq, ...this.#held.keys());
-      if (untilSeq > this.#pushedSeq)
-        for (const event of await this.hooks.loadEvents(this.#pushedSeq, untilSeq)) this.#held.set(event.seq, event);
+      const doubts = this.#doubts;
+      const untilSeq = doubts > 0 ? Number.MAX_SAFE_INTEGER : Math.max(this.#targetSeq, ...this.#held.keys());
+      if (untilSeq <= this.#pushedSeq) return;
+      const events = await this.hooks.loadEvents(this.#pushedSeq, untilSeq);
+      for (const event of events) this.#held.set(event.seq, event);
+      // One read has an end: only when it finds nothing, there is nothing more.
+      if (events.length === 0 && doubts === this.#doubts) this.#doubts = 0;
     } catch (error) {
       this.hooks.onFault(error);
     } finally {

@@ -1,7 +1,9 @@
 import type { Log } from "../lib/log.ts";
 import type { MemberRole } from "../protocol/conversation.ts";
 import type { DurableEvent, EphemeralEvent } from "../protocol/events.ts";
+import type { Bus, ConversationMessage } from "./bus.ts";
 import { Channel, type Join, type Snapshot } from "./channel.ts";
+import { Presence } from "./presence.ts";
 
 /** One who listens: a socket or an event stream. */
 export interface Listener {
@@ -19,13 +21,24 @@ export interface Listener {
 /** A listening server, as far as pushes go through it. */
 type Publisher = { publish(topic: string, text: string): unknown };
 
+/** After a gap, an instance that does not tell in this time who listens to it is one to which nobody listens. */
+const PRESENCE_ANSWER_MS = 2_000;
+
 type User = {
   role: MemberRole;
   /** Up to which event the role is known; older events say nothing new of it. */
   roleSeq: number;
   listeners: Set<Listener>;
 };
-type Room = { channel: Channel; users: Map<string, User>; direct: Set<Listener>; listeners: number; joining: number };
+type Room = {
+  channel: Channel;
+  users: Map<string, User>;
+  presence: Presence;
+  direct: Set<Listener>;
+  listeners: number;
+  joining: number;
+  unsubscribe(): void;
+};
 
 /** What a member may do in a conversation, as of an event. */
 type Membership = { role: MemberRole; lastSeq: number };
@@ -34,6 +47,8 @@ type Membership = { role: MemberRole; lastSeq: number };
 export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: string[] };
 
 type HubDependencies = {
+  bus: Bus;
+  instanceId: string;
   loadEvents(conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
   /** Every answer that is being written in the conversation, with its text so far. */
   listSnapshots(conversationId: string): Snapshot[];
@@ -47,12 +62,13 @@ function isOnline({ listeners }: User): boolean {
   return false;
 }
 
-const listOnline = (room: Room): string[] => [...room.users].flatMap(([id, user]) => (isOnline(user) ? [id] : []));
-
 const topicOf = (conversationId: string) => `c:${conversationId}`;
 
-/** Who listens to what on this instance, and the way of every push to them. Rooms exist only while someone listens. */
-export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDependencies) {
+/**
+ * Who listens to what on this instance, and the way of every push from the bus to them. Rooms, and with them
+ * subscriptions to the bus, exist only while someone listens.
+ */
+export function createHub({ bus, instanceId, loadEvents, listSnapshots, log, onPushed }: HubDependencies) {
   const rooms = new Map<string, Room>();
   let server: Publisher | undefined;
   /** Rises whenever access is taken away: a join that began before must look again. */
@@ -74,13 +90,27 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
       loadEvents: (afterSeq, untilSeq) => loadEvents(conversationId, afterSeq, untilSeq),
       onFault: (error) => log.error({ err: error, conversation_id: conversationId }, "missing events cannot be read"),
     });
-    const room: Room = { channel, users: new Map(), direct, listeners: 0, joining: 0 };
+    const unsubscribe = bus.subscribe(conversationId, {
+      onMessage: (message) => hear(room, message),
+      onGap() {
+        channel.lookForMissed();
+        room.presence.doubt(instanceId);
+        askWhoIsOnline(conversationId);
+        setTimeout(() => {
+          for (const silent of room.presence.listDoubted()) takePresence(room, conversationId, silent, []);
+        }, PRESENCE_ANSWER_MS);
+      },
+    });
+    const users = new Map<string, User>();
+    const room: Room = { channel, users, presence: new Presence(), direct, listeners: 0, joining: 0, unsubscribe };
     rooms.set(conversationId, room);
+    askWhoIsOnline(conversationId);
     return room;
   }
 
   function closeRoomIfEmpty(conversationId: string, room: Room): void {
     if (room.users.size > 0 || room.joining > 0 || rooms.get(conversationId) !== room) return;
+    room.unsubscribe();
     room.channel.close();
     rooms.delete(conversationId);
   }
@@ -94,14 +124,63 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     }
   }
 
-  function publishEphemeral(event: EphemeralEvent): void {
-    rooms.get(event.conversation_id)?.channel.publishFrame(event);
+  /** Takes in what the bus brings of a conversation. */
+  function hear(room: Room, message: ConversationMessage): void {
+    switch (message.type) {
+      case "message.delta":
+      case "message.reset":
+      case "read":
+        room.channel.publishFrame(message);
+        return;
+      case "typing":
+        pushToOthers(room, message);
+        return;
+      case "presence.changed": {
+        const { conversation_id, instance_id, user_id, online } = message;
+        if (room.presence.set(instance_id, user_id, online))
+          pushToOthers(room, { type: "presence", conversation_id, user_id, online });
+        return;
+      }
+      case "presence.listed": {
+        // What this instance has, it knows better itself.
+        if (message.instance_id === instanceId) return;
+        takePresence(room, message.conversation_id, message.instance_id, message.user_ids);
+        return;
+      }
+      case "presence.asked":
+        if (message.instance_id !== instanceId) tellWhoIsOnline(message.conversation_id, room);
+        return;
+      default:
+        // The end of a membership takes effect at once, also while an event before it is missing.
+        room.channel.publish(message);
+        if (!room.channel.hasPushed(message.seq)) actOn(room, message);
+    }
   }
 
-  /** To everyone who listens, but for the user it is about. */
-  function publishToOthers(event: EphemeralEvent & { user_id: string }): void {
-    const room = rooms.get(event.conversation_id);
-    if (!room) return;
+  function takePresence(room: Room, conversation_id: string, from: string, user_ids: readonly string[]): void {
+    for (const { userId, online } of room.presence.replace(from, user_ids))
+      pushToOthers(room, { type: "presence", conversation_id, user_id: userId, online });
+  }
+
+  function askWhoIsOnline(conversation_id: string): void {
+    bus.publish(conversation_id, () => [{ type: "presence.asked", conversation_id, instance_id: instanceId }]);
+  }
+
+  function tellWhoIsOnline(conversation_id: string, { presence }: Room): void {
+    const user_ids = presence.listOf(instanceId);
+    bus.publish(conversation_id, () => [
+      { type: "presence.listed", conversation_id, instance_id: instanceId, user_ids },
+    ]);
+  }
+
+  function publishPresence(conversation_id: string, user_id: string, online: boolean): void {
+    bus.publish(conversation_id, () => [
+      { type: "presence.changed", conversation_id, instance_id: instanceId, user_id, online },
+    ]);
+  }
+
+  /** To everyone who listens here, but for the user it is about. */
+  function pushToOthers(room: Room, event: EphemeralEvent & { user_id: string }): void {
     const text = JSON.stringify(event);
     let sent = 0;
     for (const [userId, { listeners }] of room.users) {
@@ -119,8 +198,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     if (!user.listeners.has(listener)) room.listeners += 1;
     user.listeners.add(listener);
     room.users.set(listener.userId, user);
-    if (!wasOnline && isOnline(user))
-      publishToOthers({ type: "presence", conversation_id: conversationId, user_id: listener.userId, online: true });
+    if (!wasOnline && isOnline(user)) publishPresence(conversationId, listener.userId, true);
     if (listener.topics) listener.topics.subscribe(topicOf(conversationId));
     else room.direct.add(listener);
   }
@@ -135,8 +213,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     room.direct.delete(listener);
     listener.topics?.unsubscribe(topicOf(conversationId));
     if (user.listeners.size === 0) room.users.delete(listener.userId);
-    if (wasOnline && !isOnline(user) && !isSilent)
-      publishToOthers({ type: "presence", conversation_id: conversationId, user_id: listener.userId, online: false });
+    if (wasOnline && !isOnline(user) && !isSilent) publishPresence(conversationId, listener.userId, false);
     closeRoomIfEmpty(conversationId, room);
     return true;
   }
@@ -204,7 +281,7 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
       }
       const begin = (lastSeq: number, missed: DurableEvent[]) => {
         add(room, conversationId, listener, position);
-        welcome(position, { lastSeq, missed, usersOnline: listOnline(room) });
+        welcome(position, { lastSeq, missed, usersOnline: room.presence.list() });
       };
       room.channel.finishJoin(pending, position.lastSeq, begin, catchUp);
       return;
@@ -218,23 +295,6 @@ export function createHub({ loadEvents, listSnapshots, log, onPushed }: HubDepen
     },
     join,
     leave,
-    publishEphemeral,
-    publishToOthers,
-
-    /**
-     * Takes in an event of the log, once it is committed: pushes it in its order, and acts on it. The end of a membership
-     * takes effect at once, also while an event before it is missing.
-     */
-    publish(event: DurableEvent): void {
-      const room = rooms.get(event.conversation_id);
-      if (!room) return;
-      room.channel.publish(event);
-      if (!room.channel.hasPushed(event.seq)) actOn(room, event);
-    },
-
-    /** Whether anyone listens here: without listeners there is no need to make a push. */
-    hasListeners: (conversationId: string): boolean => rooms.has(conversationId),
-
     /** The role with which a user listens here, or null. */
     findRole: (conversationId: string, userId: string): MemberRole | null =>
       rooms.get(conversationId)?.users.get(userId)?.role ?? null,

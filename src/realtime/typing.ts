@@ -1,4 +1,4 @@
-import type { Hub } from "./hub.ts";
+import type { Bus } from "./bus.ts";
 
 /** A user's `typing` is sent on at most once in this time. */
 export const TYPING_THROTTLE_MS = 2_000;
@@ -7,13 +7,13 @@ export const TYPING_EXPIRES_MS = 6_000;
 
 type Typist = { announcedAtMs: number; expiry: Timer | undefined };
 
-/** Who is typing where, on this instance. Never stored, never replayed. */
-export function createTyping(hub: Hub) {
+/** Who is typing where, of those who do so on this instance. Never stored, never replayed. */
+export function createTyping(bus: Bus) {
   const typists = new Map<string, Typist>();
 
-  function announce(conversationId: string, userId: string, active: boolean): void {
+  function announce(conversation_id: string, user_id: string, active: boolean): void {
     const expires_in_ms = active ? TYPING_EXPIRES_MS : 0;
-    hub.publishToOthers({ type: "typing", conversation_id: conversationId, user_id: userId, active, expires_in_ms });
+    bus.publish(conversation_id, () => [{ type: "typing", conversation_id, user_id, active, expires_in_ms }]);
   }
 
   function stop(conversationId: string, userId: string): void {

@@ -169,7 +169,7 @@ describe("a conversation that loses its only owner", () => {
   });
 });
 
-test("conversations of the user alone go with all their messages; those of others stay untouched", async () => {
+test("conversations of the user alone are deleted at once and erased soon; those of others stay untouched", async () => {
   const gone = await register();
   const outsider = await parley.register();
   const { id } = await createConversation(parley, gone);
@@ -179,17 +179,55 @@ test("conversations of the user alone go with all their messages; those of other
     [outsider, kept],
   ] as const)
     await restOf(account).ask("POST", `/conversations/${conversation}/messages`, { content: "text" });
-  // More than one step takes away.
+  // More than one step erases.
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
-    select gen_random_uuid(), ${id}, n, 'user', ${gone.user.id}, 'm' from generate_series(10, 11000) n`;
+    select gen_random_uuid(), ${id}, n, 'user', ${gone.user.id}, 'm' from generate_series(2, 11000) n`;
+  await parley.database`update conversations set last_seq = 11000 where id = ${id}`;
   await remove(gone, "self");
-  const rows = await parley.database`
+  const [state] = await parley.database`
+    select (select count(*)::int from members where conversation_id = ${id}) as members,
+      (select count(*)::int from conversations where id = ${id} and deleted_at is null) as found`;
+  expect(state).toEqual({ members: 0, found: 0 });
+  const listRows = () => parley.database`
     select conversation_id from messages where conversation_id in (${id}, ${kept})
+    union all select conversation_id from events where conversation_id in (${id}, ${kept})
     union all select id from conversations where id in (${id}, ${kept})`;
-  expect(rows.map(({ conversation_id }) => conversation_id)).toEqual([kept, kept]);
+  const deadlineMs = Date.now() + 10_000;
+  while ((await listRows()).length > 2 && Date.now() < deadlineMs) await Bun.sleep(100);
+  expect((await listRows()).map(({ conversation_id }) => conversation_id)).toEqual([kept, kept]);
   expect((await restOf(outsider).get(`/conversations/${kept}`)).body).toMatchObject({ last_seq: 1 });
-});
+}, 20_000);
+
+test("what there may be much of goes in steps: repeated requests, ratings, sessions, addresses in the record", async () => {
+  const gone = await register();
+  const friend = await parley.register();
+  const { id } = await createConversation(parley, friend, [gone]);
+  const sql = parley.database;
+  await sql`
+    insert into idempotency_keys (name, user_id, fingerprint, owner, fence, lease_until)
+    select decode(md5(n::text), 'hex'), ${gone.user.id}, '', gen_random_uuid(), 1, now() from generate_series(1, 2500) n`;
+  await sql`
+    insert into messages (id, conversation_id, seq, role, author_id, content)
+    select gen_random_uuid(), ${id}, n, 'user', ${friend.user.id}, 'm' from generate_series(10, 2509) n`;
+  await sql`
+    insert into feedback (conversation_id, message_seq, user_id, message_id, rating)
+    select conversation_id, seq, ${gone.user.id}, id, 1 from messages where conversation_id = ${id}`;
+  await sql`
+    insert into sessions (id, user_id, refresh_key, expires_at, revoked_at)
+    select gen_random_uuid(), ${gone.user.id}, '', now(), now() from generate_series(1, 2500)`;
+  await sql`
+    insert into audit_events (id, action, actor_id, ip_address)
+    select gen_random_uuid(), 'user.logged_in', ${gone.user.id}, '192.0.2.1' from generate_series(1, 25000)`;
+  await remove(gone, "administrator");
+  const [left] = await sql`
+    select (select count(*)::int from users where id = ${gone.user.id}) as users,
+      (select count(*)::int from idempotency_keys where user_id = ${gone.user.id}) as keys,
+      (select count(*)::int from feedback where user_id = ${gone.user.id}) as ratings,
+      (select count(*)::int from sessions where user_id = ${gone.user.id}) as sessions,
+      (select count(*)::int from audit_events where actor_id = ${gone.user.id} and ip_address is not null) as addresses`;
+  expect(left).toEqual({ users: 0, keys: 0, ratings: 0, sessions: 0, addresses: 0 });
+}, 20_000);
 
 test("their prompts go; conversations that used them have none", async () => {
   const gone = await register();

@@ -1,13 +1,16 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createChanges } from "../../src/db/changes.ts";
 import type { Database } from "../../src/db/client.ts";
 import { createEventLog } from "../../src/events/log.ts";
+import { createJobs, type Jobs } from "../../src/jobs/runner.ts";
 import { createId } from "../../src/lib/id.ts";
+import { DELETION_QUEUE } from "../../src/modules/accounts/deletion.ts";
+import { registerAccountJobs } from "../../src/modules/accounts/jobs.ts";
 import { createDeletions } from "../../src/modules/accounts/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
-import { eraseConversation } from "../../src/modules/conversations/departure-queries.ts";
-import { createDepartures } from "../../src/modules/conversations/service.ts";
-import { createHub } from "../../src/realtime/hub.ts";
+import { listMemberships } from "../../src/modules/conversations/departure-queries.ts";
+import { createDepartures, createErasures } from "../../src/modules/conversations/service.ts";
+import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
@@ -17,14 +20,24 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-const hub = createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
-const createInstance = (sql = database) => {
-  const departures = createDepartures({
-    database: sql,
-    events: createEventLog({ database: sql, changes: createChanges(sql), hub }),
-  });
-  return createDeletions({ database: sql, audit: createAuditService(), departures, log: silentLog });
+const bus = createMemoryBus({ log: silentLog });
+const createInstance = (jobs: Pick<Jobs, "nudge">) => {
+  const events = createEventLog({ database, changes: createChanges(database), bus });
+  const departures = createDepartures({ database, events });
+  return createDeletions({ database, audit: createAuditService(), departures, jobs });
 };
+
+const started: { stop(): Promise<void> }[] = [];
+/** Deletions as an instance does them, which has started. */
+function startInstance() {
+  const jobs = createJobs({ database, log: silentLog, instanceId: createId() });
+  const deletions = createInstance(jobs);
+  registerAccountJobs(jobs, { deletions });
+  jobs.start();
+  const instance = { ...deletions, jobs, stop: () => jobs.stop(Date.now() + 5_000) };
+  started.push(instance);
+  return instance;
+}
 
 async function createUser(): Promise<string> {
   const id = createId();
@@ -51,25 +64,34 @@ async function createConversations(userId: string, otherId: string, shared: numb
     insert into members (conversation_id, user_id, role) select id, ${userId}, 'owner' from made`;
 }
 
-const begin = (userId: string) => database.begin((sql) => createInstance().begin(sql, userId));
+const begin = (userId: string) => database.begin((sql) => createInstance({ nudge() {} }).begin(sql, userId));
 
 /** What is left of a user, and whether the numbers of what is left of the conversations are whole. */
 async function inspect(userId: string) {
   const [row] = await database`
     select (select count(*)::int from users where id = ${userId}) as users,
       (select count(*)::int from members where user_id = ${userId}) as members,
-      (select count(*)::int from conversations c
-       where not exists (select 1 from members m where m.conversation_id = c.id)) as deserted,
-      (select count(*)::int from conversations c
-       where not exists (select 1 from members m where m.conversation_id = c.id and m.role = 'owner')) as unowned,
+      (select count(*)::int from conversations c where deleted_at is null
+         and not exists (select 1 from members m where m.conversation_id = c.id and m.role = 'owner')) as unowned,
       (select count(*)::int from conversations c
        where c.last_seq <> (select count(*) from events e where e.conversation_id = c.id)
          + (select count(*) from messages x where x.conversation_id = c.id)) as gaps,
-      (select count(*)::int from events where type = 'member.removed' and data ->> 'user_id' = ${userId}) as removals`;
+      (select count(*)::int from events where type = 'member.removed' and data ->> 'user_id' = ${userId}) as removals,
+      (select count(*)::int from conversations c join events e on e.conversation_id = c.id
+       where c.deleted_at is not null and e.type = 'conversation.deleted' and e.seq = c.last_seq) as deletions`;
   return row;
 }
 
-const done = { users: 0, members: 0, deserted: 0, unowned: 0, gaps: 0 };
+const done = { users: 0, members: 0, unowned: 0, gaps: 0 };
+
+/** Erases what is deleted, as the job does. */
+const erase = () => createErasures({ database }).run(new AbortController().signal);
+afterEach(async () => {
+  await Promise.all(started.splice(0).map((instance) => instance.stop()));
+  await erase();
+  const [left] = await database`select 1 from conversations where deleted_at is not null`;
+  expect(left).toBeUndefined();
+});
 
 test("10,000 memberships go in steps, each without holding others up", async () => {
   const [gone, stays] = [await createUser(), await createUser()];
@@ -87,55 +109,62 @@ test("10,000 memberships go in steps, each without holding others up", async () 
       await Bun.sleep(5);
     }
   })();
-  const deletions = createInstance();
+  const deletions = startInstance();
   const deadlineMs = Date.now() + 60_000;
   while ((await inspect(gone))?.users === 1 && Date.now() < deadlineMs) await deletions.complete(gone);
   isDone = true;
   await writer;
-  expect(await inspect(gone)).toEqual({ ...done, removals: 9_500 });
+  expect(await inspect(gone)).toEqual({ ...done, removals: 9_500, deletions: 500 });
   expect(waitedMs).toBeLessThan(2_000);
 }, 90_000);
+
+test("a step is bounded by conversations and by their members, and has one at least", async () => {
+  const [gone, stays] = [await createUser(), await createUser()];
+  await createConversations(gone, stays, 6, 0);
+  const count = async (rows: number, members: number) =>
+    (await listMemberships(database, gone, undefined, { rows, members })).length;
+  expect([await count(10, 100), await count(4, 100), await count(10, 3), await count(10, 1)]).toEqual([6, 4, 2, 1]);
+});
 
 describe("a deletion that is interrupted", () => {
   test("is gone on with by any instance, and leaves nothing half done", async () => {
     const [gone, stays] = [await createUser(), await createUser()];
     await createConversations(gone, stays, 450, 20);
     await begin(gone);
-    const first = createInstance();
-    const running = first.complete(gone);
-    await first.stop();
-    await running;
-    const between = await inspect(gone);
-    expect(between).toMatchObject({ users: 1, gaps: 0, deserted: 0, unowned: 0 });
+    const first = startInstance();
+    const [last] = await database`
+      select conversation_id as id from members where user_id = ${gone} order by 1 desc limit 1`;
+    // One that it cannot leave meanwhile, so that it is still at it.
+    const between = await database.begin(async (sql) => {
+      await sql`select 1 from conversations where id = ${last?.id} for update`;
+      first.jobs.nudge(DELETION_QUEUE);
+      while ((await inspect(gone))?.members === 470) await Bun.sleep(1);
+      await first.stop();
+      return inspect(gone);
+    });
+    expect(between).toMatchObject({ users: 1, gaps: 0, unowned: 0 });
     expect(between?.members).toBeGreaterThan(0);
     expect(between?.members).toBeLessThan(470);
-
-    const second = createInstance();
-    // Somebody may still be at it.
-    await second.resume();
-    await Bun.sleep(200);
-    expect(await inspect(gone)).toEqual(between);
-    await database`update users set deleting_at = now() - interval '1 min' where id = ${gone}`;
-    await second.resume();
-    await second.complete(gone);
-    expect(await inspect(gone)).toEqual({ ...done, removals: 450 });
+    await startInstance().complete(gone);
+    expect(await inspect(gone)).toEqual({ ...done, removals: 450, deletions: 20 });
   }, 30_000);
 
   test("two instances at once do it once", async () => {
     const [gone, stays] = [await createUser(), await createUser()];
     await createConversations(gone, stays, 350, 10);
     await begin(gone);
-    await Promise.all([createInstance().complete(gone), createInstance().complete(gone)]);
-    expect(await inspect(gone)).toEqual({ ...done, removals: 350 });
+    await Promise.all([startInstance().complete(gone), startInstance().complete(gone)]);
+    expect(await inspect(gone)).toEqual({ ...done, removals: 350, deletions: 10 });
   }, 30_000);
 
   test("several who share all their conversations can go at once; the last one takes them along", async () => {
     const [first, second] = [await createUser(), await createUser()];
     await createConversations(first, second, 250, 0);
     await Promise.all([begin(first), begin(second)]);
-    await Promise.all([createInstance().complete(first), createInstance().complete(second)]);
+    await Promise.all([startInstance().complete(first), startInstance().complete(second)]);
     expect(await inspect(first)).toMatchObject(done);
-    expect(await inspect(second)).toMatchObject(done);
+    expect(await inspect(second)).toMatchObject({ ...done, deletions: 250 });
+    await erase();
     const left = await database`select 1 from messages where author_id in (${first}, ${second})`;
     expect(left).toHaveLength(0);
   }, 30_000);
@@ -151,13 +180,25 @@ describe("a deletion that is interrupted", () => {
       await Bun.sleep(300);
     });
     await Bun.sleep(50);
-    await createInstance().complete(gone);
+    await startInstance().complete(gone);
     await adding;
     expect(await inspect(gone)).toMatchObject({ ...done, removals: 1 });
   }, 30_000);
 });
 
-test("a conversation that is gone already is nothing to erase", async () => {
-  const erased = await eraseConversation(database, await createUser(), createId(), 10);
-  expect(erased).toMatchObject({ is_shared: false, is_erased: false });
-});
+test("a locked conversation holds up none of the others, and is left when it is free", async () => {
+  const [gone, stays] = [await createUser(), await createUser()];
+  await createConversations(gone, stays, 150, 50);
+  await begin(gone);
+  const [locked] = await database`select conversation_id as id from members where user_id = ${gone} order by 1 limit 1`;
+  await database.begin(async (sql) => {
+    await sql`select 1 from conversations where id = ${locked?.id} for update`;
+    // Waits for the last one, for a limited time.
+    await startInstance().complete(gone);
+    expect(await inspect(gone)).toMatchObject({ users: 1, members: 1, gaps: 0, unowned: 0 });
+  });
+  await startInstance().complete(gone);
+  const left = await inspect(gone);
+  expect(left).toMatchObject(done);
+  expect([left?.removals, left?.deletions]).toEqual([150, 50]);
+}, 30_000);

@@ -1,7 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import type { BudgetUsage } from "../../src/modules/budgets/model.ts";
-import { sweepWindows } from "../../src/modules/budgets/queries.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -226,10 +225,8 @@ describe("the budget of a key", () => {
     expect((await complete(parley, key)).status).toBe(200);
     await untilIdle(parley);
     const list = () => parley.database`select 1 from budget_windows where scope_id in (${keyId}, ${anna.user.id})`;
-    await sweepWindows(parley.database);
     expect(await list()).toHaveLength(4);
     await parley.fetch(`/api/v1/api-keys/${keyId}`, { method: "DELETE", token: anna.access_token });
-    await sweepWindows(parley.database);
     expect(await list()).toHaveLength(2);
   });
 });

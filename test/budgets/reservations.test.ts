@@ -3,7 +3,7 @@ import type { Database } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
 import { Problem } from "../../src/lib/problem.ts";
-import { createBudgetService } from "../../src/modules/budgets/service.ts";
+import { createBudgetService, WINDOWS_KEPT_DAYS } from "../../src/modules/budgets/service.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
@@ -26,7 +26,9 @@ const createService = (tokensPerDay?: number) =>
     defaultModel: MODEL,
     promptTokensMaxOf: () => 100_000,
     metrics: createMetrics({ version: "test", commit: "test" }),
+    instanceId: createId(),
   });
+const goOn = new AbortController().signal;
 
 async function createUser(): Promise<string> {
   const id = createId();
@@ -62,7 +64,7 @@ test("completions at the same time share a budget, and what they did not use is 
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 10 * RESERVED_TOKENS });
   for (const [index, { id }] of granted.entries())
     await (index % 2 === 0
-      ? budgets.settle(database, id, user, { usage: { input_tokens: 60, output_tokens: 40 }, costUsd: 0.5 })
+      ? budgets.settle(id, user, { usage: { input_tokens: 60, output_tokens: 40 }, costUsd: 0.5 })
       : budgets.release(id));
   expect(await findDay(user)).toEqual({ spent: 500, reserved: 0, usd: 2.5 });
   await budgets.reserve(request(user));
@@ -88,8 +90,9 @@ test("what a dead instance held expires, what a living one holds does not", asyn
   const user = await createUser();
   await dead.reserve(request(user));
   const { id } = await living.reserve(request(user));
-  await database`update budget_reservations set expires_at = now() - interval '1 s'`;
-  await living.sweep();
+  await database`update budget_reservations set lease_until = now() - interval '1 s'`;
+  await living.renew();
+  await living.free(goOn);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: RESERVED_TOKENS });
   await living.release(id);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 0 });
@@ -116,10 +119,10 @@ test("what was reserved for a generation is free again when that is gone or has 
       model: MODEL,
     });
   expect((await findDay(user))?.reserved).toBe(3 * RESERVED_TOKENS);
-  await budgets.sweep();
+  await budgets.free(goOn);
   expect((await findDay(user))?.reserved).toBe(RESERVED_TOKENS);
   await database`delete from conversations where id = ${conversation}`;
-  await Promise.all([budgets.sweep(), createService(1_000).sweep()]);
+  await Promise.all([budgets.free(goOn), createService(1_000).free(goOn)]);
   expect(await findDay(user)).toMatchObject({ reserved: 0, spent: 0 });
 });
 
@@ -129,18 +132,24 @@ test("what was reserved yesterday is charged to yesterday", async () => {
   const { id } = await budgets.reserve(request(user));
   await database`update budget_windows set starts_on = starts_on - 1 where scope_id = ${user} and period = 'day'`;
   await database`update budget_reservations set starts_on = starts_on - 1 where id = ${id}`;
-  await budgets.settle(database, id, user, { usage: { input_tokens: 1, output_tokens: 2 }, costUsd: null });
+  await budgets.settle(id, user, { usage: { input_tokens: 1, output_tokens: 2 }, costUsd: null });
   const days = await database`
     select spent_tokens, reserved_tokens from budget_windows where scope_id = ${user} and period = 'day'`;
   expect([...days]).toEqual([{ spent_tokens: 3, reserved_tokens: 0 }]);
 });
 
-test("windows of users who are gone are forgotten", async () => {
+test("what was spent long ago is forgotten", async () => {
   const budgets = createService(100_000);
-  const [stays, goes] = [await createUser(), await createUser()];
-  for (const user of [stays, goes]) await budgets.release((await budgets.reserve(request(user))).id);
-  await database`delete from users where id = ${goes}`;
-  await budgets.forget();
-  expect(await findDay(goes)).toBeUndefined();
-  expect(await findDay(stays)).toBeDefined();
+  const [now, before] = [await createUser(), await createUser()];
+  for (const user of [now, before]) await budgets.release((await budgets.reserve(request(user))).id);
+  const age = (days: number) =>
+    database`update budget_windows set starts_on = starts_on - ${days}::int where scope_id = ${before}`;
+  const count = async () => (await database`select 1 from budget_windows where scope_id = ${before}`).length;
+  await age(WINDOWS_KEPT_DAYS - 40);
+  expect(await budgets.forget()).toBe(0);
+  await age(41);
+  expect(await budgets.forget()).toBe(2);
+  expect(await budgets.forget()).toBe(0);
+  expect(await count()).toBe(0);
+  expect(await findDay(now)).toBeDefined();
 });

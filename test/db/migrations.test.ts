@@ -132,7 +132,7 @@ describe("functions", () => {
       return () => running;
     });
     expect(await applied()).toEqual([]);
-    expect(waited).toBeLessThan(3_500);
+    expect(waited).toBeLessThan(1_500);
     expect(await sql`select 1 from pg_trigger where tgname = 'things_none'`).toHaveLength(1);
   }, 20_000);
 

@@ -82,7 +82,11 @@ describe("closed sets", () => {
     ["a number of an event", "events", { seq: -1 }],
     ["a status of a generation", "generations", { status: "waiting" }],
     ["a running generation without an owner", "generations", { status: "running", lease_until: new Date() }],
-    ["a running generation without a lease", "generations", { status: "running", owner: createId() }],
+    [
+      "a running generation without a lease",
+      "generations",
+      { status: "running", owner: createId(), lease_until: null },
+    ],
     ["a role of a member", "members", { role: "guest" }],
   ];
   const valid: Record<string, Record<string, unknown>> = {
@@ -123,12 +127,16 @@ describe("the log has one writer", () => {
   test("append_events alone stores events, and nobody changes them but to forget a name or to erase a conversation", () => {
     expect(findWriters(/insert\s+into\s+events\b/i)).toEqual(["sql/functions/append_events.sql"]);
     expect(findWriters(/(?:update|delete\s+from)\s+events\b/i)).toEqual([
-      "sql/functions/erase_deleted_conversation.sql",
+      "sql/functions/erase_deleted.sql",
       "src/modules/accounts/deletion-queries.ts",
     ]);
   });
 
-  test("only the log publishes durable events", () => {
-    expect(findWriters(/\bhub\.publish\(/)).toEqual(["src/events/log.ts"]);
+  test("only the log publishes durable events: whoever else publishes to a conversation names what is not stored", () => {
+    const publishers = texts.filter(({ text }) => /\bbus\.publish\(/i.test(text));
+    const others = publishers.filter(({ name }) => name !== "src/events/log.ts");
+    expect(others.length).toBe(publishers.length - 1);
+    for (const { text } of others)
+      expect(text).not.toMatch(/bus\.publish\([^;]*"(?:message\.(?:c|u|dele)|member|conversation)/);
   });
 });

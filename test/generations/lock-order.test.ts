@@ -6,7 +6,7 @@ import { keyOf } from "../../src/modules/generations/pieces.ts";
 import {
   type ClaimedGeneration,
   type FinalState,
-  renewLeases,
+  renewGenerations,
   storePieces,
 } from "../../src/modules/generations/queries.ts";
 import { insertAnswer } from "../support/answer.ts";
@@ -50,7 +50,7 @@ test("ends, checkpoints and leases of the same answers never wait for each other
   const { finish } = createFinisher({ database });
   const write = (round: number) => {
     const some = shuffle(generations).map(keyOf);
-    if (round % 2 === 0) return renewLeases(database, owner, some, { leaseMs: LEASE_MS, enoughMs: 2 * LEASE_MS });
+    if (round % 2 === 0) return renewGenerations(database, owner, some, { leaseMs: LEASE_MS, enoughMs: 2 * LEASE_MS });
     return storePieces(
       database,
       some.map((key) => ({ ...key, attempt: 1, n: round, text: "So far" })),

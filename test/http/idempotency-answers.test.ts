@@ -29,7 +29,7 @@ beforeAll(async () => {
   ({ database } = await createTestDatabase());
   const user = { id: createId(), email: "a@b.c", display_name: "A", role: "user" as const, created_at: new Date() };
   await database`insert into users (id, email, email_key, display_name) values (${user.id}, 'a@b.c', 'a@b.c', 'A')`;
-  store = createIdempotencyStore({ database, jwtSecret: "a secret of the tests" });
+  store = createIdempotencyStore({ database, jwtSecret: "a secret of the tests", instanceId: createId() });
   const watched: Store = { ...store, keep: (...rest) => keep(...rest), release: (claim) => release(claim) };
   const caller = {
     user,

@@ -47,7 +47,7 @@ const isReplayed = ({ headers }: { headers: Headers }) => headers.get("idempoten
 /** As if the instance had died after the commit, before the answer was kept. */
 const loseRun = () =>
   parley.database`
-    update idempotency_keys set ended_at = null, answer = null, claim_id = gen_random_uuid(),
+    update idempotency_keys set ended_at = null, answer = null, owner = gen_random_uuid(),
       lease_until = now() - interval '1 ms'`;
 
 describe("a message that is sent under a key", () => {

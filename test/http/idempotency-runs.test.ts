@@ -3,7 +3,7 @@ import {
   type Call,
   createIdempotencyStore,
   IDEMPOTENCY_KEPT_S,
-  IDEMPOTENCY_LEASE_S,
+  IDEMPOTENCY_LEASE_MS,
   IDEMPOTENCY_SWEEP_BATCH,
   type IdempotencyStore,
 } from "../../src/http/idempotency-store.ts";
@@ -22,10 +22,11 @@ let call: Call;
 beforeAll(async () => {
   ({ database } = await createTestDatabase());
   await database`insert into users (id, email, email_key, display_name) values (${user.id}, 'a@b.c', 'a@b.c', 'A')`;
-  [one, two] = [1, 2].map(() => createIdempotencyStore({ database, jwtSecret: "a secret" })) as [Store, Store];
 });
 beforeEach(async () => {
   await database`delete from idempotency_keys`;
+  const createStore = () => createIdempotencyStore({ database, jwtSecret: "a secret", instanceId: createId() });
+  [one, two] = [createStore(), createStore()];
   call = describeCall();
 });
 afterAll(() => database.end());
@@ -83,7 +84,7 @@ describe("a run", () => {
     await one.renew();
     const [row] = await database<{ left: number }[]>`
       select extract(epoch from lease_until - now())::float8 as left from idempotency_keys`;
-    expect(row?.left).toBeGreaterThan(IDEMPOTENCY_LEASE_S - 5);
+    expect(row?.left).toBeGreaterThan(IDEMPOTENCY_LEASE_MS / 1_000 - 5);
     one.forget(mine);
     await expireLease();
     await one.renew();
@@ -108,8 +109,8 @@ test("a key is known for a day, also when nobody sweeps", async () => {
 test("the sweep takes what is too old in bounded statements, past what others hold, and nothing else", async () => {
   const old = IDEMPOTENCY_SWEEP_BATCH * 2 + 10;
   await database`
-    insert into idempotency_keys (name, user_id, fingerprint, claim_id, lease_until, created_at)
-    select int4send(n), ${user.id}, '', gen_random_uuid(), now(), now() - make_interval(secs => ${IDEMPOTENCY_KEPT_S + 1})
+    insert into idempotency_keys (name, user_id, fingerprint, owner, fence, lease_until, created_at)
+    select int4send(n), ${user.id}, '', gen_random_uuid(), 1, now(), now() - make_interval(secs => ${IDEMPOTENCY_KEPT_S + 1})
     from generate_series(1, ${old}) n`;
   await one.keep(await claim(one), text("done"));
   await database.begin(async (sql) => {
@@ -137,7 +138,13 @@ test("a request is named by its user, credential, method, path and key; its payl
     describeCall({}, "key", "/xk"),
     describeCall({}, "kkey"),
     describeCall({}, "ey", "/xk"),
-    createIdempotencyStore({ database, jwtSecret: "another" }).describe(caller, "POST", at, "key", {}),
+    createIdempotencyStore({ database, jwtSecret: "another", instanceId: createId() }).describe(
+      caller,
+      "POST",
+      at,
+      "key",
+      {},
+    ),
   ].map(({ name }) => name.toString("hex"));
   expect(new Set(names).size).toBe(names.length);
   const newSession = one.describe({ ...caller, credentialId: createId() }, "POST", at, "key", {});

@@ -1,16 +1,32 @@
-import { expect, test } from "bun:test";
-import { createJobRunner } from "../../src/jobs/runner.ts";
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+import { createJobs } from "../../src/jobs/runner.ts";
+import { createId } from "../../src/lib/id.ts";
 import { createLog } from "../../src/lib/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 
 const log = createLog("silent", "json");
 const INTERVAL_MS = 5;
 
+let database: Database;
+beforeAll(async () => {
+  ({ database } = await createTestDatabase());
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+/** The jobs of one instance, which has started. */
+function startJobs(by = log) {
+  const jobs = createJobs({ database, log: by, instanceId: createId() });
+  jobs.start();
+  return jobs;
+}
+
 test("a job runs again and again, and never beside itself", async () => {
-  const jobs = createJobRunner({ log });
+  const jobs = startJobs();
   let runs = 0;
   let beside = 0;
   let mostBeside = 0;
-  jobs.every("slow", INTERVAL_MS, async () => {
+  jobs.everyOnEach("slow", INTERVAL_MS, async () => {
     beside += 1;
     mostBeside = Math.max(mostBeside, beside);
     await Bun.sleep(3 * INTERVAL_MS);
@@ -30,9 +46,9 @@ test("a failed run is logged, once until one succeeds, and the next one comes", 
   const recording = Object.assign(Object.create(log), {
     error: (_line: object, message: string) => lines.push(message),
   });
-  const jobs = createJobRunner({ log: recording });
+  const jobs = startJobs(recording);
   let runs = 0;
-  jobs.every("failing", INTERVAL_MS, async () => {
+  jobs.everyOnEach("failing", INTERVAL_MS, async () => {
     runs += 1;
     if (runs !== 3) throw new Error("no");
   });
@@ -42,10 +58,10 @@ test("a failed run is logged, once until one succeeds, and the next one comes", 
 });
 
 test("stopping aborts what runs, waits for it, but not for ever", async () => {
-  const jobs = createJobRunner({ log });
+  const jobs = startJobs();
   let wasAborted = false;
   const started = Promise.withResolvers<void>();
-  jobs.every("obedient", 1, async (signal) => {
+  jobs.everyOnEach("obedient", 1, async (signal) => {
     started.resolve();
     await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
     await Bun.sleep(INTERVAL_MS);
@@ -55,9 +71,9 @@ test("stopping aborts what runs, waits for it, but not for ever", async () => {
   await jobs.stop(Date.now() + 1_000);
   expect(wasAborted).toBe(true);
 
-  const stubborn = createJobRunner({ log });
+  const stubborn = startJobs();
   const hanging = Promise.withResolvers<void>();
-  stubborn.every("stubborn", 1, () => {
+  stubborn.everyOnEach("stubborn", 1, () => {
     hanging.resolve();
     return new Promise(() => {});
   });
@@ -68,8 +84,77 @@ test("stopping aborts what runs, waits for it, but not for ever", async () => {
 });
 
 test("a name is taken once", () => {
-  const jobs = createJobRunner({ log });
-  jobs.every("one", 60_000, async () => {});
-  expect(() => jobs.every("one", 60_000, async () => {})).toThrow("There already is a job one.");
+  const jobs = startJobs();
+  jobs.everyOnEach("one", 60_000, async () => {});
+  expect(() => jobs.everyOnEach("one", 60_000, async () => {})).toThrow("There already is a job one.");
   void jobs.stop(Date.now());
+});
+
+test("nothing runs before the start", async () => {
+  const jobs = createJobs({ database, log, instanceId: createId() });
+  let runs = 0;
+  jobs.everyOnEach("early", 1, async () => {
+    runs += 1;
+  });
+  await Bun.sleep(5 * INTERVAL_MS);
+  expect(runs).toBe(0);
+  jobs.start();
+  while (runs === 0) await Bun.sleep(INTERVAL_MS);
+  await jobs.stop(Date.now() + 1_000);
+});
+
+test("a job for one instance at a time runs on one of many, and goes on when that one stops", async () => {
+  const instances = Array.from({ length: 3 }, () => startJobs());
+  const runs = [0, 0, 0];
+  let beside = 0;
+  let mostBeside = 0;
+  instances.forEach((jobs, n) => {
+    jobs.everyOnOne("shared", INTERVAL_MS, async () => {
+      beside += 1;
+      mostBeside = Math.max(mostBeside, beside);
+      await Bun.sleep(2 * INTERVAL_MS);
+      beside -= 1;
+      runs[n] = (runs[n] ?? 0) + 1;
+    });
+  });
+  const total = () => runs.reduce((sum, count) => sum + count, 0);
+  while (total() < 10) await Bun.sleep(INTERVAL_MS);
+  await Promise.all(instances.slice(0, 2).map((jobs) => jobs.stop(Date.now() + 1_000)));
+  const before = runs[2] ?? 0;
+  while ((runs[2] ?? 0) < before + 3) await Bun.sleep(INTERVAL_MS);
+  await instances[2]?.stop(Date.now() + 1_000);
+  expect(mostBeside).toBe(1);
+});
+
+test("a job for one instance at a time keeps its interval over all instances", async () => {
+  const instances = Array.from({ length: 4 }, () => startJobs());
+  let runs = 0;
+  for (const jobs of instances)
+    jobs.everyOnOne("rare", 400, async () => {
+      runs += 1;
+    });
+  await Bun.sleep(1_000);
+  await Promise.all(instances.map((jobs) => jobs.stop(Date.now() + 1_000)));
+  expect(runs).toBeGreaterThanOrEqual(1);
+  expect(runs).toBeLessThanOrEqual(3);
+});
+
+test("what is not due is not claimed", async () => {
+  const jobs = startJobs();
+  let looks = 0;
+  let runs = 0;
+  jobs.everyOnOne(
+    "seldom due",
+    1,
+    async () => {
+      runs += 1;
+    },
+    async () => {
+      looks += 1;
+      return looks % 5 === 0;
+    },
+  );
+  while (runs < 2) await Bun.sleep(INTERVAL_MS);
+  await jobs.stop(Date.now() + 1_000);
+  expect(looks).toBeGreaterThanOrEqual(10);
 });

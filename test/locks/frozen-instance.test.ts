@@ -1,35 +1,78 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { type DatabaseOptions, openDatabase } from "../../src/db/client.ts";
+import { migrate } from "../../src/db/migrate.ts";
 import { startApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { startInstalledPostgres } from "../support/installed-postgres.ts";
+import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRest } from "../support/rest.ts";
+import { expectUndisturbed, measure } from "./strangers.ts";
 
-test("an instance that is frozen inside a transaction holds others for about 10 s at most", async () => {
+/** An instance that locks a conversation, and is stopped once it has said its first word. */
+async function freeze(target: DatabaseOptions["target"], conversationId: string, ...how: string[]) {
+  const frozen = Bun.spawn(
+    [process.execPath, join(import.meta.dir, "holder.ts"), JSON.stringify(target), conversationId, ...how],
+    { stdout: "pipe", stderr: "inherit" },
+  );
+  await frozen.stdout.getReader().read();
+  // What it asks for next is on its way.
+  if (how.length > 0) await Bun.sleep(100);
+  frozen.kill("SIGSTOP");
+  return { [Symbol.dispose]: () => frozen.kill("SIGKILL") };
+}
+
+test("an instance that is frozen inside a transaction holds a conversation for about 10 s at most, and nobody else", async () => {
   const database = await createTestDatabase();
   const parley = await startApp({ database });
-  const account = await parley.register();
-  const rest = createRest(parley, account);
-  const { id } = await createConversation(parley, account);
-  const frozen = Bun.spawn(
-    [process.execPath, join(import.meta.dir, "holder.ts"), JSON.stringify(database.target), id],
-    {
-      stdout: "pipe",
-      stderr: "inherit",
-    },
-  );
   try {
-    await frozen.stdout.getReader().read();
-    frozen.kill("SIGSTOP");
+    const rest = createRest(parley, await parley.register());
+    const [{ id }, { id: other }] = [
+      await createConversation(parley, rest.account),
+      await createConversation(parley, rest.account),
+    ];
+    const send = async (conversationId: string) =>
+      expect(
+        (await rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "hello", reply: false }))
+          .status,
+      ).toBe(201);
+    await measure(300, () => send(other));
+    using _ = await freeze(database.target, id);
     const startedAtMs = performance.now();
-    const sent = await rest.ask("POST", `/conversations/${id}/messages`, { content: "hello", reply: false });
-    const tookMs = performance.now() - startedAtMs;
-    expect(sent.status).toBe(201);
+    let tookMs = 0;
+    const sent = send(id).then(() => {
+      tookMs = performance.now() - startedAtMs;
+    });
+    expectUndisturbed(await measure(10_000, () => send(other)));
+    await sent;
     expect(tookMs).toBeGreaterThan(2_000);
     expect(tookMs).toBeLessThan(14_000);
   } finally {
-    frozen.kill("SIGKILL");
     await parley.stop();
     await database.database.end({ timeout: 1 });
   }
 }, 40_000);
+
+test("an instance that is frozen while it is sent a large result is cut off after about 10 s", async () => {
+  const port = 20_000 + Math.floor(Math.random() * 10_000);
+  const server = await startInstalledPostgres({ port });
+  const target = { url: `postgres://postgres@127.0.0.1:${port}/postgres` };
+  const database = openDatabase({ target, poolSize: 2 });
+  try {
+    await migrate(database, silentLog);
+    const id = crypto.randomUUID();
+    await database`insert into conversations (id, kind, reply_mode) values (${id}, 'direct', 'never')`;
+    using _ = await freeze(target, id, "result");
+    await Bun.sleep(2_000);
+    const startedAtMs = performance.now();
+    const isLocked = async () =>
+      (await database`select 1 from conversations where id = ${id} for update skip locked`).length === 0;
+    expect(await isLocked()).toBe(true);
+    while ((await isLocked()) && performance.now() - startedAtMs < 25_000) await Bun.sleep(100);
+    expect(performance.now() - startedAtMs).toBeLessThan(16_000);
+  } finally {
+    await database.end({ timeout: 1 });
+    await server.stop();
+  }
+}, 60_000);

@@ -1,10 +1,17 @@
-// A process that locks a conversation, says so, and keeps it: `holder.ts TARGET CONVERSATION`.
+// A process that locks a conversation, says so, and keeps it: `holder.ts TARGET CONVERSATION`, until its transaction ends. With
+// `result` as a third word it keeps it because it is to take a large result, and says so before.
 import { openDatabase } from "../../src/db/client.ts";
 
-const [target = "", conversationId = ""] = process.argv.slice(2);
+const [target = "", conversationId = "", how] = process.argv.slice(2);
 const database = openDatabase({ target: JSON.parse(target), poolSize: 1 });
-await database.begin(async (sql) => {
-  await sql`select 1 from conversations where id = ${conversationId} for update`;
-  console.log("locked");
-  await Bun.sleep(60_000);
-});
+if (how === "result") {
+  await database`select 1`;
+  console.log("ready");
+  await database`
+    select pg_sleep(0.5), repeat('x', 8000000) from conversations where id = ${conversationId} for update`;
+} else
+  await database.begin(async (sql) => {
+    await sql`select 1 from conversations where id = ${conversationId} for update`;
+    console.log("locked");
+    await Bun.sleep(60_000);
+  });

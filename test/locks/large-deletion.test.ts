@@ -4,9 +4,15 @@ import { createConversation } from "../support/conversation.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
-const MESSAGES = 150_000;
-/** Far below what the deletion takes. */
-const UNDISTURBED_MS = 2_500;
+/** A million, alone on the machine, is what docs/decisions/0049 has measured. */
+const { TEST_DELETED_MESSAGES } = process.env;
+const MESSAGES = Number(TEST_DELETED_MESSAGES ?? 150_000);
+/** Far below what the erasure takes. */
+const DELETION_MAX_MS = 2_500;
+const ERASURE_MAX_MS = 60_000;
+/** Other tests run beside it. */
+const P99_MAX_MS = TEST_DELETED_MESSAGES ? 200 : 1_000;
+const WRITERS = 8;
 
 let parley: TestApp;
 let anna: Account;
@@ -16,21 +22,54 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("a conversation of 150,000 messages is deleted at once, and erased without delaying anybody", async () => {
-  const rest = createRest(parley, anna);
-  const { id } = await createConversation(parley, anna);
-  const { id: other } = await createConversation(parley, anna);
+/** Messages, each fifth edited and rated, each tenth with the generation of an answer; a summary, and pieces that were left. */
+async function fill(id: string): Promise<void> {
+  const numbers = MESSAGES + Math.floor(MESSAGES / 5);
   await parley.database.begin(async (sql) => {
     // Without the triggers that check references, which take most of the time.
     await sql`set local session_replication_role = replica`;
+    await sql`set local statement_timeout = 0`;
     await sql`
       insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
       select gen_random_uuid(), ${id}, n, 'user', ${anna.user.id}, repeat('x', 100), n::text from generate_series(1, ${MESSAGES}) n`;
     await sql`
       insert into generations (conversation_id, id, message_id, message_seq, status, finished_at)
       select ${id}, gen_random_uuid(), id, seq, 'finished', now() from messages where conversation_id = ${id} and seq % 10 = 0`;
-    await sql`update conversations set last_seq = ${MESSAGES} where id = ${id}`;
+    await sql`
+      insert into events (conversation_id, seq, type, at)
+      select ${id}, n, 'message.updated', now() from generate_series(${MESSAGES + 1}::int, ${numbers}::int) n`;
+    await sql`
+      insert into feedback (conversation_id, message_seq, user_id, message_id, rating)
+      select ${id}, seq, ${anna.user.id}, id, 1 from messages where conversation_id = ${id} and seq % 5 = 0`;
+    await sql`
+      insert into summaries (conversation_id, until_seq, id, message_id, content, model)
+      values (${id}, 100, gen_random_uuid(), gen_random_uuid(), 'They talked.', 'one')`;
+    await sql`
+      insert into generation_pieces (conversation_id, generation_id, n, text)
+      select ${id}, gen_random_uuid(), n, 'piece' from generate_series(1, 100) n`;
+    await sql`update conversations set last_seq = ${numbers} where id = ${id}`;
   });
+}
+
+/** Tables that still have rows of the conversation. */
+async function listLeft(id: string): Promise<string[]> {
+  const sql = parley.database;
+  const tables = await sql<{ name: string }[]>`
+    select t.relname as name from pg_class t join pg_attribute a on a.attrelid = t.oid
+    where t.relnamespace = 'public'::regnamespace and t.relkind = 'r' and a.attname = 'conversation_id'`;
+  expect(tables.length).toBeGreaterThan(5);
+  const found = await Promise.all([
+    sql`select 1 from conversations where id = ${id}`,
+    ...tables.map(({ name }) => sql`select 1 from ${sql(name)} where conversation_id = ${id} limit 1`),
+  ]);
+  return ["conversations", ...tables.map(({ name }) => name)].filter((_, index) => (found[index]?.length ?? 0) > 0);
+}
+
+test(`a conversation of ${MESSAGES} messages is deleted at once, and erased without delaying anybody`, async () => {
+  const rest = createRest(parley, anna);
+  const { id } = await createConversation(parley, anna);
+  const { id: other } = await createConversation(parley, anna);
+  await fill(id);
 
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.ask({ type: "subscribe", conversation_id: id });
@@ -46,38 +85,36 @@ test("a conversation of 150,000 messages is deleted at once, and erased without 
         await Bun.sleep(10);
       }
     })(),
-    (async () => {
+    ...Array.from({ length: WRITERS }, async () => {
       while (!isErased) {
         const startedAtMs = performance.now();
         expect((await send(other)).status).toBe(201);
         took.push(performance.now() - startedAtMs);
-        await Bun.sleep(10);
+        await Bun.sleep(20);
       }
-    })(),
+    }),
   ];
   await Bun.sleep(200);
   const startedAtMs = performance.now();
   expect((await rest.ask("DELETE", `/conversations/${id}`)).status).toBe(204);
-  expect(performance.now() - startedAtMs).toBeLessThan(UNDISTURBED_MS);
+  const deletedMs = performance.now() - startedAtMs;
+  expect(deletedMs).toBeLessThan(DELETION_MAX_MS);
   await socket.waitFor(({ type }) => type === "conversation.deleted");
   expect((await rest.get(`/conversations/${id}`)).status).toBe(404);
 
-  const isLeft = async () => {
-    for (const table of ["messages", "generations", "events", "members"])
-      if (
-        (await parley.database`select 1 from ${parley.database(table)} where conversation_id = ${id} limit 1`).length >
-        0
-      )
-        return true;
-    return false;
-  };
-  while (await isLeft()) {
-    if (performance.now() - startedAtMs > 60_000) throw new Error("It was not erased within a minute.");
-    await Bun.sleep(100);
-  }
+  // Its row goes last. The other tables are not looked at meanwhile: that would walk through all that was erased.
+  const isLeft = async () => (await parley.database`select 1 from conversations where id = ${id}`).length > 0;
+  while ((await isLeft()) && performance.now() - startedAtMs < ERASURE_MAX_MS) await Bun.sleep(100);
+  const erasedMs = performance.now() - startedAtMs;
   isErased = true;
   await Promise.all(writers);
+  expect(await listLeft(id)).toEqual([]);
   expect(new Set(intoIt)).toEqual(new Set([201, 404]));
-  expect(Math.max(...took)).toBeLessThan(UNDISTURBED_MS);
+  took.sort((one, another) => one - another);
+  const at = (share: number) => Math.round(took[Math.floor((took.length - 1) * share)] ?? 0);
+  if (TEST_DELETED_MESSAGES)
+    console.log({ deletedMs, erasedMs, sends: took.length, p50: at(0.5), p99: at(0.99), max: at(1) });
+  expect(at(0.99)).toBeLessThan(P99_MAX_MS);
+  expect(at(1)).toBeLessThan(DELETION_MAX_MS);
   await socket.close();
-}, 120_000);
+}, 180_000);

@@ -5,9 +5,8 @@ import { createId } from "../../src/lib/id.ts";
 import type { Slots } from "../../src/limits/slots.ts";
 import { createStreams, type Recovery } from "../../src/modules/messages/service.ts";
 import type { Message } from "../../src/protocol/message.ts";
-import { createHub } from "../../src/realtime/hub.ts";
 import { createTestEvent } from "../support/events.ts";
-import { silentLog } from "../support/log.ts";
+import { createTestHub } from "../support/hub.ts";
 
 const conversationId = createId();
 const caller: Caller = {
@@ -38,7 +37,7 @@ function createMessage(seq: number, change: Partial<Message>): Message {
 }
 
 test("a repeated send ends with its answer, also when that ends while the position is read", async () => {
-  const hub = createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
+  const hub = createTestHub();
   const message = createMessage(1, {});
   const begun = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
   const ended: Message = { ...begun, status: "complete", content: "answer" };
@@ -69,7 +68,7 @@ test("a repeated send ends with its answer, also when that ends while the positi
 });
 
 test("a new send that has to look again ends with its answer, and is not sent again", async () => {
-  const hub = createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
+  const hub = createTestHub();
   const message = createMessage(1, {});
   const reply = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
   const ended: Message = { ...reply, status: "complete", content: "answer" };

@@ -6,7 +6,7 @@ import { createId } from "../../src/lib/id.ts";
 import { leaveConversations } from "../../src/modules/conversations/departure-queries.ts";
 import * as conversations from "../../src/modules/conversations/queries.ts";
 import { findContext, listPathRows } from "../../src/modules/generations/context-queries.ts";
-import { createFinisher } from "../../src/modules/generations/finisher.ts";
+import { finishAnswers } from "../../src/modules/generations/finisher.ts";
 import { keyOf } from "../../src/modules/generations/pieces.ts";
 import type { ClaimedGeneration, FinalState } from "../../src/modules/generations/queries.ts";
 import * as generations from "../../src/modules/generations/queries.ts";
@@ -176,7 +176,7 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a read position", (sql) => conversations.moveReadPosition(sql, big, user, BIG), 10],
   ["the text of an answer in progress", (sql) => messages.findMessageById(sql, big, running.message_id), 10],
   ["a piece of it", (sql) => generations.storePieces(sql, [{ ...keyOf(running), attempt: 1, n: 1, text: "x" }]), 10],
-  ["its lease", (sql) => generations.renewLeases(sql, createId(), [keyOf(running)], leaseTimes), 10],
+  ["its lease", (sql) => generations.renewGenerations(sql, createId(), [keyOf(running)], leaseTimes), 10],
   ["results of tools for it", (sql) => loadToolProgress(sql, running, ""), 10],
   [
     "the end of another one",
@@ -189,11 +189,7 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a stop of it", (sql) => generations.requestCancel(sql, { conversation_id: big, seq: BIG * 2 + 1 }), 10],
   ["how many answers a user waits for", (sql) => generations.countUnfinished(sql, user), 10],
   ["answers whose owner is gone", (sql) => generations.claimOrphans(sql, createId(), 1_000, 10), 10],
-  [
-    "the end of an answer",
-    (sql) => createFinisher({ database: sql as Database }).finish({ generation: running, attempt: 1, final }),
-    20,
-  ],
+  ["the end of an answer", (sql) => finishAnswers(sql, [{ generation: running, attempt: 1, final }], false), 20],
   ["the lock of a conversation", (sql) => conversations.lockMembership(sql, big, user), 10],
 ];
 

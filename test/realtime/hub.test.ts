@@ -1,16 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import type { MemberRole } from "../../src/protocol/conversation.ts";
 import type { DurableEventType } from "../../src/protocol/events.ts";
-import { createHub, type Listener } from "../../src/realtime/hub.ts";
+import type { Listener } from "../../src/realtime/hub.ts";
 import { createTestEvent } from "../support/events.ts";
-import { silentLog } from "../support/log.ts";
+import { createTestHub } from "../support/hub.ts";
 
 const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
 const eventOf = (seq: number, type?: DurableEventType, user_id?: string, role?: MemberRole) =>
   createTestEvent(conversation_id, seq, type, { user_id, role });
-
-const createTestHub = () =>
-  createHub({ loadEvents: async () => [], listSnapshots: () => [], log: silentLog, onPushed: () => {} });
 
 function createListener(userId: string) {
   const frames: { type: string; seq?: number }[] = [];
@@ -43,7 +40,7 @@ describe("a listener who fails", () => {
     };
     for (const listener of [first.listener, broken, last.listener]) await join(hub, listener);
     hub.publish(eventOf(1));
-    hub.publishToOthers({ type: "typing", conversation_id, user_id: "first", active: true, expires_in_ms: 1 });
+    hub.publish({ type: "typing", conversation_id, user_id: "first", active: true, expires_in_ms: 1 });
     hub.publish(eventOf(2));
     for (const { frames } of [first, last]) expect(frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2]);
     expect(last.types()).toContain("typing");
@@ -74,7 +71,7 @@ describe("access that ends", () => {
     hub.publish(eventOf(6));
     for (const { types, expelled } of all)
       expect({ types: types(), expelled }).toEqual({ types: ["conversation.deleted"], expelled: [conversation_id] });
-    expect(hub.hasListeners(conversation_id)).toBe(false);
+    expect(hub.isHeard(conversation_id)).toBe(false);
   });
 
   test("makes a join that is under way look again", async () => {
@@ -99,7 +96,7 @@ describe("access that ends", () => {
     await joined.catch(() => {});
     hub.publish(eventOf(2));
     await Promise.resolve();
-    expect({ reads, frames, isOpen: hub.hasListeners(conversation_id) }).toEqual({
+    expect({ reads, frames, isOpen: hub.isHeard(conversation_id) }).toEqual({
       reads: 2,
       frames: [],
       isOpen: false,
@@ -172,12 +169,7 @@ describe("events about members", () => {
 
   test("that another instance wrote take effect when the gap is filled", async () => {
     const missed = [eventOf(1, "member.added", "member", "viewer"), eventOf(2, "member.removed", "gone")];
-    const hub = createHub({
-      loadEvents: async () => missed,
-      listSnapshots: () => [],
-      log: silentLog,
-      onPushed: () => {},
-    });
+    const hub = createTestHub({ loadEvents: async () => missed });
     const [member, gone] = [createListener("member"), createListener("gone")];
     for (const { listener } of [member, gone]) await join(hub, listener);
     hub.publish(eventOf(3));
@@ -198,13 +190,13 @@ describe("a room", () => {
       () => Promise.reject(new Error("outsider")),
       () => {},
     );
-    expect(hub.hasListeners(conversation_id)).toBe(true);
+    expect(hub.isHeard(conversation_id)).toBe(true);
     await failed.catch(() => {});
     await Promise.resolve();
-    expect(hub.hasListeners(conversation_id)).toBe(false);
+    expect(hub.isHeard(conversation_id)).toBe(false);
     await join(hub, listener);
-    expect(hub.hasListeners(conversation_id)).toBe(true);
+    expect(hub.isHeard(conversation_id)).toBe(true);
     hub.leave(conversation_id, listener);
-    expect(hub.hasListeners(conversation_id)).toBe(false);
+    expect(hub.isHeard(conversation_id)).toBe(false);
   });
 });

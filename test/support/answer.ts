@@ -31,6 +31,10 @@ export async function insertAnswer(
 ): Promise<ClaimedGeneration> {
   const [messageId, id] = [createId(), createId()];
   const isFinished = status === "finished";
+  const createLeaseEnd = () => {
+    if (isFinished) return null;
+    return new Date(status === "running" ? Date.now() + leaseMs : createdAt.getTime() + 5_000);
+  };
   const fence = status === "pending" ? 0 : 1;
   await sql`
     insert into messages (id, conversation_id, seq, role, content, status)
@@ -41,7 +45,7 @@ export async function insertAnswer(
       lease_until, created_at, finished_at)
     values (${id}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${status},
       ${status === "running" ? owner : null}, ${fence},
-      ${status === "running" ? new Date(Date.now() + leaseMs) : null}, ${createdAt}, ${isFinished ? new Date() : null})`;
+      ${createLeaseEnd()}, ${createdAt}, ${isFinished ? new Date() : null})`;
   if (!isFinished && text !== "")
     await sql`
       insert into generation_pieces (conversation_id, generation_id, n, text) values (${conversationId}, ${id}, 1, ${text})`;

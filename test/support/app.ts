@@ -1,9 +1,10 @@
 import { createApp } from "../../src/app.ts";
 import { listen } from "../../src/commands/listen.ts";
+import { stopInOrder } from "../../src/commands/shutdown.ts";
 import { loadConfig } from "../../src/config.ts";
-import type { Drainable } from "../../src/lib/lifecycle.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
+import type { Bus } from "../../src/realtime/bus.ts";
 import { createTestClient } from "./client.ts";
 import { silentLog } from "./log.ts";
 import { createTestDatabase } from "./postgres.ts";
@@ -14,7 +15,11 @@ export type TestApp = Awaited<ReturnType<typeof startApp>>;
 
 /** A whole Parley on a database of its own, listening on a free port. Settings by their names in the environment. */
 export async function startApp(
-  options: { config?: Record<string, string>; database?: Awaited<ReturnType<typeof createTestDatabase>> } = {},
+  options: {
+    config?: Record<string, string>;
+    database?: Awaited<ReturnType<typeof createTestDatabase>>;
+    bus?: Bus;
+  } = {},
 ) {
   const { database } = options.database ?? (await createTestDatabase());
   const config = loadConfig(
@@ -26,10 +31,11 @@ export async function startApp(
   const lifecycle = createLifecycle();
   const metrics = createMetrics({ version: "test", commit: "test" });
   const jwtSecret = config.JWT_SECRET ?? "a secret that only tests know: 0123456789";
-  const parley = createApp({ config, database, log: silentLog, metrics, lifecycle, jwtSecret });
+  const parley = createApp({ config, database, log: silentLog, metrics, lifecycle, jwtSecret, bus: options.bus });
   const listener = listen(parley, config, undefined);
   parley.attach(listener);
-  const drainables: Drainable[] = await parley.start();
+  parley.parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
+  await parley.start();
   lifecycle.markReady();
   const url = `http://127.0.0.1:${listener.port}`;
 
@@ -42,7 +48,8 @@ export async function startApp(
     /** Stops everything in order; the database stays for whoever gave it. */
     async stop(): Promise<void> {
       lifecycle.markDraining();
-      for (const { stop } of drainables) await stop(Date.now() + 2_000);
+      const hurry = new AbortController().signal;
+      await stopInOrder(parley.parts.list(), { log: silentLog, timeoutMs: 2_000, hurry });
       await listener.stop(true);
       if (!options.database) await database.end({ timeout: 1 });
     },

@@ -12,36 +12,29 @@ export async function beginDeletion(sql: Sql, id: string, shownName: string): Pr
     where id = ${id}`;
 }
 
-/** Says that somebody is at it. @returns false when the user is gone. */
-export async function touchDeletion(sql: Sql, id: string): Promise<boolean> {
-  const { count } = await sql`update users set deleting_at = now() where id = ${id} and deleting_at is not null`;
-  return count > 0;
-}
-
-/** Deletions that nobody has been at for so long. */
-export async function listStaleDeletions(sql: Sql, staleMs: number, rows: number): Promise<string[]> {
-  const found = await sql<{ id: string }[]>`
-    select id from users where deleting_at < now() - ${staleMs} * interval '1 ms' order by deleting_at limit ${rows}`;
-  return found.map(({ id }) => id);
+export async function isBeingDeleted(sql: Sql, id: string): Promise<boolean> {
+  return (await sql`select 1 from users where id = ${id} and deleting_at is not null`).length > 0;
 }
 
 /**
- * Takes the user's prompts out of the conversations that use them, and deletes those that none uses any more.
- * Conversations are locked before, in their order, since a reference that is set to null would lock them in any.
+ * Takes away rows of which there may be many; the others go with the user. What is locked goes then as well.
  * @returns whether there may be more.
  */
-export async function deletePrompts(sql: Sql, userId: string): Promise<boolean> {
-  const { count } = await sql`
-    with used as materialized (
-      select c.id from conversations c
-      where c.prompt_id in (select p.id from prompts p where p.user_id = ${userId})
-      order by c.id limit ${BATCH_ROWS} for update
-    )
-    update conversations c set prompt_id = null from used where c.id = used.id`;
-  if (count > 0) return true;
-  const deleted = await sql`
-    delete from prompts where id in (select id from prompts where user_id = ${userId} limit ${BATCH_ROWS})`;
-  return deleted.count > 0;
+export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
+  const results = [
+    await sql`
+      delete from idempotency_keys where name = any (array(
+        select name from idempotency_keys where user_id = ${userId} limit ${BATCH_ROWS} for update skip locked))`,
+    await sql`
+      delete from feedback where ctid = any (array(
+        select ctid from feedback where user_id = ${userId} limit ${BATCH_ROWS} for update skip locked))`,
+    // Ended sessions stay for a day. One that is live, of a login that was under way, still has to be found by its user.
+    await sql`
+      update sessions set user_id = null where id = any (array(
+        select id from sessions where user_id = ${userId} and revoked_at is not null
+        limit ${BATCH_ROWS} for update skip locked))`,
+  ];
+  return results.some(({ count }) => count === BATCH_ROWS);
 }
 
 /**

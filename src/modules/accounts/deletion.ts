@@ -1,80 +1,66 @@
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
-import type { Log } from "../../lib/log.ts";
+import { enqueue } from "../../jobs/queue.ts";
+import type { Jobs } from "../../jobs/runner.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { Departures } from "../conversations/service.ts";
+import { deletePrompts, releasePrompts } from "../prompts/service.ts";
 import * as queries from "./deletion-queries.ts";
 import { DELETED_NAME } from "./model.ts";
 
+/** The queue of users who are being deleted, by their ids. */
+export const DELETION_QUEUE = "user deletions";
+
 /** A request waits for so long; what is not done by then is done after its answer. */
 const WAIT_MS = 5_000;
-/** A deletion that nobody has been at for so long was interrupted. */
-const STALE_MS = 15_000;
-/** Interrupted deletions that one instance takes up at once. */
-const RESUMED_MAX = 10;
+const LOOK_MS_MAX = 250;
 
-type Dependencies = { database: Database; audit: AuditService; departures: Departures; log: Log };
+type Dependencies = { database: Database; audit: AuditService; departures: Departures; jobs: Pick<Jobs, "nudge"> };
 
 /**
- * What a user leaves behind is taken away in steps that each commit (docs/decisions/0040). Any instance can go on with a
- * deletion; two that do so at once are in each other's way, but do no harm.
+ * What a user leaves behind is taken away in steps that each commit (docs/decisions/0040). It is work of a queue: any
+ * instance can go on with it.
  */
-export function createDeletions({ database, audit, departures, log }: Dependencies) {
-  const running = new Map<string, Promise<void>>();
-  let isStopping = false;
-
-  /** Runs steps until there is nothing more to do. @returns false when it was interrupted, or somebody else is done. */
-  async function repeat(userId: string, step: () => Promise<boolean>): Promise<boolean> {
-    while (await step()) if (isStopping || !(await queries.touchDeletion(database, userId))) return false;
-    return true;
-  }
-
-  async function run(userId: string): Promise<void> {
-    for (;;) {
-      const leaving = departures.leaveAll(userId, DELETED_NAME);
-      if (!(await repeat(userId, async () => !(await leaving.next()).done))) return;
-      const deletePrompts = () => withTransaction(database, (sql) => queries.deletePrompts(sql, userId));
-      if (!(await repeat(userId, deletePrompts))) return;
-      if (!(await repeat(userId, () => queries.forgetName(database, userId, DELETED_NAME)))) return;
-      // Somebody may have added them at the last moment: then it begins again.
-      if (await withTransaction(database, (sql) => finish(sql, userId))) return;
-    }
-  }
-
+export function createDeletions({ database, audit, departures, jobs }: Dependencies) {
   async function finish(sql: Sql, userId: string): Promise<boolean> {
     if (!(await queries.lockDeleted(sql, userId))) return false;
-    await audit.eraseAddresses(sql, userId);
+    if (await audit.eraseAddresses(sql, userId)) return false;
     await queries.deleteUser(sql, userId);
     return true;
   }
 
-  function start(userId: string): Promise<void> {
-    const existing = running.get(userId);
-    if (existing) return existing;
-    const done = run(userId)
-      .catch((err) => log.error({ err, user_id: userId }, "the deletion of a user was interrupted; it will go on"))
-      .finally(() => running.delete(userId));
-    running.set(userId, done);
-    return done;
-  }
-
   return {
     /** Inside a transaction that has locked the user and ended their sessions. After its commit, call `complete`. */
-    begin: (sql: Sql, userId: string): Promise<void> => queries.beginDeletion(sql, userId, DELETED_NAME),
-
-    /** Takes away what is left; fulfils when that is done, or after some seconds, when it goes on by itself. */
-    complete: (userId: string): Promise<void> => Promise.race([start(userId), Bun.sleep(WAIT_MS)]),
-
-    /** For the job runner: takes up what was interrupted, on this or on another instance. */
-    async resume(): Promise<void> {
-      if (isStopping || running.size >= RESUMED_MAX) return;
-      const stale = await queries.listStaleDeletions(database, STALE_MS, RESUMED_MAX - running.size);
-      for (const userId of stale) start(userId);
+    async begin(sql: Sql, userId: string): Promise<void> {
+      await queries.beginDeletion(sql, userId, DELETED_NAME);
+      await enqueue(sql, DELETION_QUEUE, [userId]);
     },
 
-    /** Ends after the steps that are under way; the rest is taken up at the next start. */
-    async stop(): Promise<void> {
-      isStopping = true;
-      await Promise.all(running.values());
+    /** Fulfils when the user is gone, or after some seconds, when it goes on by itself. */
+    async complete(userId: string): Promise<void> {
+      jobs.nudge(DELETION_QUEUE);
+      const endsAtMs = performance.now() + WAIT_MS;
+      for (let pauseMs = 10; performance.now() < endsAtMs; pauseMs = Math.min(2 * pauseMs, LOOK_MS_MAX)) {
+        if (!(await queries.isBeingDeleted(database, userId))) return;
+        await Bun.sleep(pauseMs);
+      }
+    },
+
+    /** The work of the queue: takes away what is left, in bounded steps. @throws when it is interrupted. */
+    async run(userId: string, signal: AbortSignal): Promise<void> {
+      const repeat = async (step: () => Promise<boolean>): Promise<void> => {
+        while (await step()) signal.throwIfAborted();
+      };
+      do {
+        const leaving = departures.leaveAll(userId, DELETED_NAME);
+        await repeat(async () => !(await leaving.next()).done);
+        await repeat(() => releasePrompts(database, userId));
+        await repeat(() => withTransaction(database, async (sql) => (await deletePrompts(sql, userId)) > 0));
+        await repeat(() => queries.forgetName(database, userId, DELETED_NAME));
+        await repeat(() => queries.deleteRows(database, userId));
+        await repeat(() => withTransaction(database, (sql) => audit.eraseAddresses(sql, userId)));
+        signal.throwIfAborted();
+        // Somebody may have added them at the last moment: then it begins again.
+      } while (!(await withTransaction(database, (sql) => finish(sql, userId))));
     },
   };
 }

@@ -14,6 +14,9 @@ import * as queries from "./queries.ts";
 
 export { createDeletions } from "./deletion.ts";
 
+/** Changes of accounts wait for each other: each locks all administrators. */
+const ADMINISTRATORS = "administrators";
+
 type Dependencies = {
   database: Database;
   users: UserService;
@@ -67,14 +70,15 @@ export function createAccountService({ database, users, auth, audit, deletions }
 
   /** @param checkOwn looks, under the lock, whether the caller may delete themselves; absent: only administrators may. */
   async function remove(caller: Caller, userId: string, checkOwn?: (sql: Sql) => Promise<void>): Promise<void> {
-    const ended = await withTransaction(database, async (sql) => {
+    const begin = async (sql: Sql) => {
       await lock(sql, caller, userId, () => false, checkOwn !== undefined);
       await checkOwn?.(sql);
       const ids = await auth.endUser(sql, userId, "user_deleted");
       await deletions.begin(sql, userId);
       await record(sql, caller, "user.deleted", userId);
       return ids;
-    });
+    };
+    const ended = await withTransaction(database, begin, ADMINISTRATORS);
     auth.announceEnd(ended, "user_deleted");
     auth.forgetIdentities();
     await deletions.complete(userId);
@@ -106,7 +110,7 @@ export function createAccountService({ database, users, auth, audit, deletions }
     async change(caller: Caller, userId: string, input: UserChange): Promise<User> {
       requireGrant(caller, input.role);
       const name = input.display_name === undefined ? undefined : parseDisplayName(input.display_name);
-      const { row, ended } = await withTransaction(database, async (sql) => {
+      const update = async (sql: Sql) => {
         const before = await lock(
           sql,
           caller,
@@ -124,7 +128,8 @@ export function createAccountService({ database, users, auth, audit, deletions }
         const isChanged = role !== before.role || isDisabled !== wasDisabled || isRenamed;
         const columns = { role, isDisabled, ...(isRenamed && { display_name: name }) };
         return { ended, row: isChanged ? await queries.updateAccount(sql, userId, columns) : before };
-      });
+      };
+      const { row, ended } = await withTransaction(database, update, ADMINISTRATORS);
       auth.announceEnd(ended, "user_disabled");
       auth.forgetIdentities();
       return mapRowToUser(requireRow(row, "user"));

@@ -1,4 +1,4 @@
-import type { Database } from "../../db/client.ts";
+import { type Database, getReservedPool, withTransaction } from "../../db/client.ts";
 import type { Caller, RequestOrigin } from "../../http/authenticate.ts";
 import { BoundedMap } from "../../lib/bounded-map.ts";
 import type { Log } from "../../lib/log.ts";
@@ -14,16 +14,18 @@ type Dependencies = { database: Database; audit: AuditService; log: Log };
 
 /** Finds out who calls with a key: its owner, or the user whom it acts for. */
 export function createKeyCallers({ database, audit, log }: Dependencies) {
+  const reserved = () => getReservedPool(database);
   const cached = { keptMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
-  const keys = createShortCache((hash) => queries.findKnownKey(database, { hash }), cached);
-  const targets = createShortCache((userId) => queries.findTarget(database, userId), cached);
+  const keys = createShortCache((hash) => queries.findKnownKey(reserved(), { hash }), cached);
+  const targets = createShortCache((userId) => queries.findTarget(reserved(), userId), cached);
   const isUseDue = createPace(LAST_USED_EVERY_MS);
   const isRecordDue = createPace(ACTED_FOR_EVERY_MS);
 
   /** Nobody waits for these two, and a request does not fail by them. */
   function touch(keyId: string): void {
-    if (isUseDue(keyId))
-      queries.touchKey(database, keyId).catch((err) => log.warn({ err }, "the use of a key was not noted"));
+    if (!isUseDue(keyId)) return;
+    const write = withTransaction(database, (sql) => queries.touchKey(sql, keyId));
+    write.catch((err) => log.warn({ err }, "the use of a key was not noted"));
   }
   function recordActing(key: queries.KnownKey, userId: string, ipAddress: string | null): void {
     if (!isRecordDue(nameHolder({ keyId: key.id, userId }))) return;

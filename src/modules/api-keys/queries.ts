@@ -135,7 +135,9 @@ export async function listKeys(sql: Sql, userId: string, beforeId: string | null
 /** @returns what it hashed to; undefined when the user has no such key. */
 export async function deleteKey(sql: Sql, id: string, userId: string): Promise<string | undefined> {
   const [row] = await sql<{ hash: string }[]>`
-    delete from api_keys where id = ${id} and user_id = ${userId} returning encode(hash, 'hex') as hash`;
+    with deleted as (delete from api_keys where id = ${id} and user_id = ${userId} returning id, hash),
+    forgotten as (delete from budget_windows w using deleted d where w.scope = 'key' and w.scope_id = d.id)
+    select encode(hash, 'hex') as hash from deleted`;
   return row?.hash;
 }
 
@@ -147,9 +149,14 @@ export async function touchKey(sql: Sql, id: string): Promise<void> {
 }
 
 export async function deleteExpiredKeys(sql: Sql): Promise<number> {
-  const { count } = await sql`
-    delete from api_keys where id in (
-      select id from api_keys where expires_at < now() - make_interval(secs => ${EXPIRED_KEY_KEPT_S}::float8)
-      limit ${EXPIRED_KEYS_BATCH} for update skip locked)`;
-  return count;
+  const [row] = await sql<{ count: number }[]>`
+    with deleted as (
+      delete from api_keys where id in (
+        select id from api_keys where expires_at < now() - make_interval(secs => ${EXPIRED_KEY_KEPT_S}::float8)
+        limit ${EXPIRED_KEYS_BATCH} for update skip locked)
+      returning id
+    ),
+    forgotten as (delete from budget_windows w using deleted d where w.scope = 'key' and w.scope_id = d.id)
+    select count(*)::int as count from deleted`;
+  return row?.count ?? 0;
 }

@@ -72,7 +72,8 @@ export function createApiKeyService({ database, audit, log, onKeysEnded }: Depen
     async create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey> {
       for (const scope of input.scopes) requireScope(caller.scopes, scope);
       if (caller.scopes !== null) checkReach(await get(caller, caller.credentialId).catch(explainActing), input);
-      return withTransaction(database, (sql) => create(sql, caller.user.id, input, caller));
+      const ownerId = caller.user.id;
+      return withTransaction(database, (sql) => create(sql, ownerId, input, caller), `user:${ownerId}`);
     },
 
     /**
@@ -94,13 +95,14 @@ export function createApiKeyService({ database, audit, log, onKeysEnded }: Depen
 
     /** For its owner: it is no longer good, and what is connected with it ends. @throws Problem `not_found`. */
     async remove(caller: Caller, id: string): Promise<void> {
-      const hash = await withTransaction(database, async (sql) => {
+      const remove = async (sql: Sql) => {
         const hash = requireRow(await queries.deleteKey(sql, id, caller.user.id), "API key");
         const { user, credentialId, ipAddress } = caller;
         const target = { type: "api_key", id } as const;
         await audit.record(sql, { action: "api_key.deleted", actorId: user.id, credentialId, target, ipAddress });
         return hash;
-      });
+      };
+      const hash = await withTransaction(database, remove, `user:${caller.user.id}`);
       callers.forgetKey(hash);
       onKeysEnded([id]);
     },

@@ -3,7 +3,7 @@ import { createId } from "../../lib/id.ts";
 import type { AuditEntry, AuditFilter } from "./model.ts";
 import * as queries from "./queries.ts";
 
-/** Entries that one transaction of the sweep takes away. */
+/** Entries that one transaction takes away, or takes addresses out of. */
 const SWEPT_ROWS = 10_000;
 
 /** The record of what happened to accounts, keys and rights. */
@@ -12,8 +12,9 @@ export function createAuditService() {
     /** Writes an entry down; inside the transaction of what it tells of, so that there is never one without the other. */
     record: (sql: Sql, entry: AuditEntry): Promise<void> => queries.insertAuditEvent(sql, createId(), entry),
 
-    /** Inside the transaction that deletes a user: entries about them keep ids only. */
-    eraseAddresses: queries.eraseAuditAddresses,
+    /** For a user who is being deleted: entries about them keep ids only. Bounded. @returns whether there may be more. */
+    eraseAddresses: async (sql: Sql, userId: string): Promise<boolean> =>
+      (await queries.eraseAuditAddresses(sql, userId, SWEPT_ROWS)) === SWEPT_ROWS,
   };
 }
 

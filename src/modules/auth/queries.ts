@@ -143,7 +143,6 @@ export async function listEndedSessions(sql: Sql, withinSeconds: number): Promis
 }
 
 export async function deleteOldSessions(sql: Sql, endedForSeconds: number): Promise<number> {
-  // Skipping what is locked: the sweep of another instance is at it.
   const { count } = await sql`
     delete from sessions where id in (
       select id from sessions where least(expires_at, revoked_at) < now() - ${inSeconds(sql, endedForSeconds)}
@@ -191,6 +190,8 @@ export async function takeTicket(sql: Sql, hash: Uint8Array): Promise<TicketRow 
 }
 
 export async function deleteOldTickets(sql: Sql): Promise<number> {
-  const { count } = await sql`delete from tickets where expires_at < now()`;
+  const { count } = await sql`
+    delete from tickets where hash in (
+      select hash from tickets where expires_at < now() limit ${ENDED_SESSIONS_BATCH} for update skip locked)`;
   return count;
 }

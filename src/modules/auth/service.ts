@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type Database, type Sql, withTransaction } from "../../db/client.ts";
+import { type Database, getReservedPool, type Sql, withTransaction } from "../../db/client.ts";
 import type { Caller, RequestOrigin } from "../../http/authenticate.ts";
 import { createSecret } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
@@ -60,7 +60,7 @@ export function createAuthService({
 }: AuthServiceDependencies) {
   const accessTokens = createAccessTokens(jwtSecret);
   const refreshTokens = createRefreshTokens(jwtSecret);
-  const identities = createShortCache((sessionId) => queries.findSessionUser(database, sessionId), {
+  const identities = createShortCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
     keptMs: IDENTITY_CACHE_MS,
     entriesMax: IDENTITIES_CACHED_MAX,
   });
@@ -204,14 +204,15 @@ export function createAuthService({
     /** A ticket stands for the caller's credential and whom it acts for, and ends with it. */
     async createTicket(caller: Caller): Promise<Ticket> {
       const ticket = TICKET_PREFIX + createSecret();
-      await queries.insertTicket(database, {
+      const row = {
         hash: hashTicket(ticket),
         credentialId: caller.credentialId,
         userId: caller.user.id,
         isKey: caller.scopes !== null,
         ttlSeconds: TICKET_TTL_S,
         credentialExpiresAtMs: caller.expiresAtMs,
-      });
+      };
+      await withTransaction(database, (sql) => queries.insertTicket(sql, row), `user:${caller.user.id}`);
       return { ticket, expires_in: TICKET_TTL_S };
     },
 
@@ -220,7 +221,8 @@ export function createAuthService({
      * @throws Problem `unauthorized`, `forbidden` (a ticket already says for whom it is).
      */
     async redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller> {
-      const row = ticketForm.test(ticket) ? await queries.takeTicket(database, hashTicket(ticket)) : undefined;
+      const take = (sql: Sql) => queries.takeTicket(sql, hashTicket(ticket));
+      const row = ticketForm.test(ticket) ? await withTransaction(database, take) : undefined;
       const caller = row ? await identifyTicket(row, origin) : null;
       if (!caller) throw new Problem("unauthorized", "The ticket is not valid, was used before, or is too old.");
       if (origin.onBehalfOf !== null) throw refusedToAct();
@@ -247,7 +249,7 @@ export function createAuthService({
     async changePassword(caller: Caller, currentPassword: string, newPassword: string): Promise<void> {
       const currentHash = await passwordChecks.prove(caller, currentPassword);
       const newHash = await users.hashPassword(newPassword);
-      const ended = await withTransaction(database, async (sql) => {
+      const change = async (sql: Sql) => {
         await users.lockUser(sql, caller.user.id, currentHash);
         await users.storePasswordHash(sql, caller.user.id, newHash);
         await audit.record(sql, {
@@ -258,7 +260,8 @@ export function createAuthService({
           ipAddress: caller.ipAddress,
         });
         return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
-      });
+      };
+      const ended = await withTransaction(database, change, `user:${caller.user.id}`);
       announceEnd(ended, "password_changed");
     },
 
@@ -273,6 +276,9 @@ export function createAuthService({
     },
 
     announceEnd,
+
+    /** Another instance has ended these sessions: it counts here at once. */
+    forgetSessions: (sessionIds: string[]): void => identities.forget(sessionIds),
 
     /** After a change of what a user is or may: on this instance it counts at once. */
     forgetIdentities(): void {

@@ -19,7 +19,7 @@ const mapToActor = ({ user, credentialId, ipAddress }: Caller): By => ({ actorId
 /** The ends of sessions before their time, each with its entry in the audit record. */
 export function createSessionEnds({ database, audit, announceEnd }: SessionEndsDependencies) {
   async function endOne(sessionId: string, reason: EndReason, userId: string | undefined, by: Partial<By>) {
-    const isEnded = await withTransaction(database, async (sql) => {
+    const end = async (sql: Sql) => {
       const ended = await queries.endSession(sql, sessionId, reason, userId);
       if (!ended) return false;
       await audit.record(sql, {
@@ -31,7 +31,8 @@ export function createSessionEnds({ database, audit, announceEnd }: SessionEndsD
         details: { reason },
       });
       return true;
-    });
+    };
+    const isEnded = await withTransaction(database, end, `session:${sessionId}`);
     if (isEnded) announceEnd([sessionId], reason);
     return isEnded;
   }
@@ -56,7 +57,8 @@ export function createSessionEnds({ database, audit, announceEnd }: SessionEndsD
 
     /** All of a user, but for the one named. Whoever calls checks that the caller may. */
     async endAll(caller: Caller, userId: string, exceptId?: string): Promise<void> {
-      const ids = await withTransaction(database, (sql) => endMany(sql, userId, "ended", mapToActor(caller), exceptId));
+      const end = (sql: Sql) => endMany(sql, userId, "ended", mapToActor(caller), exceptId);
+      const ids = await withTransaction(database, end, `user:${userId}`);
       announceEnd(ids, "ended");
     },
   };

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { type Database, withTransaction } from "../../db/client.ts";
+import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -26,15 +26,15 @@ type SessionsDependencies = {
 /** The life of a session: opened by a login, carried on by refresh tokens (docs/decisions/0003). */
 export function createSessions({ database, audit, refreshTokens, log, onReuse }: SessionsDependencies) {
   async function endForReuse(sessionId: string, userId: string, ipAddress: string | null): Promise<never> {
-    const isEnded = await withTransaction(database, async (sql) => {
+    const end = async (sql: Sql) => {
       if (!(await queries.endSession(sql, sessionId, "token_reused"))) return false;
       // Whose doing it was is just what is not known: the user's, or a thief's.
       const target = { type: "user", id: userId } as const;
       const entry = { action: "session.token_reused", actorId: null, credentialId: sessionId, target } as const;
       await audit.record(sql, { ...entry, ipAddress });
       return true;
-    });
-    if (isEnded) {
+    };
+    if (await withTransaction(database, end, `session:${sessionId}`)) {
       log.warn({ session_id: sessionId, user_id: userId }, "a spent refresh token was shown; its session is ended");
       onReuse(sessionId);
     }
@@ -51,13 +51,14 @@ export function createSessions({ database, audit, refreshTokens, log, onReuse }:
       const refreshKey = randomBytes(REFRESH_KEY_BYTES);
       const cut = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
       const session = { id: sessionId, userId, proof, refreshKey, client: cut };
-      const isOpen = await withTransaction(database, async (sql) => {
+      const insert = async (sql: Sql) => {
         if (!(await queries.insertSession(sql, session))) return false;
         const target = { type: "user", id: userId } as const;
         const entry = { action: "user.logged_in", actorId: userId, credentialId: sessionId, target } as const;
         await audit.record(sql, { ...entry, ipAddress: client.ipAddress });
         return true;
-      });
+      };
+      const isOpen = await withTransaction(database, insert, `user:${userId}`);
       if (!isOpen && "tokenKey" in proof)
         throw new Problem("unauthorized", "A session of this token has been ended; get a new token from the issuer.");
       if (!isOpen) throw new Problem("invalid_credentials", "The user was changed at the same moment. Log in again.");
@@ -80,7 +81,8 @@ export function createSessions({ database, audit, refreshTokens, log, onReuse }:
       if (generation > state.generation) throw refused();
       if (generation === state.generation) {
         // Of several requests with this token one moves the session; the others were in time as well.
-        const isMoved = await queries.rotateSession(database, sessionId, generation);
+        const rotate = (sql: Sql) => queries.rotateSession(sql, sessionId, generation);
+        const isMoved = await withTransaction(database, rotate, `session:${sessionId}`);
         if (!isMoved && !(await queries.findRefreshState(database, sessionId))?.is_live) throw refused();
       } else if (generation < state.generation - 1 || !state.is_in_grace)
         return endForReuse(sessionId, state.user_id, ipAddress);

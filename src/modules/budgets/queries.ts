@@ -1,4 +1,5 @@
 import type { Sql } from "../../db/client.ts";
+import { type Fenced, type LeasedTable, renewLeases, takeLease } from "../../db/leases.ts";
 import type { BudgetRules } from "./rules.ts";
 
 export type Period = "day" | "month";
@@ -11,19 +12,41 @@ export type Scope = { scope: "user" | "key"; id: string };
 
 export type Amount = { tokens: number; usd: number };
 
-/** Reserves, or gives the period that has no room. A reservation that is not renewed expires after `ttlMs`. */
+/** Reservations that are ended in one transaction. */
+const SWEEP_ROWS = 100;
+/** Windows that one statement deletes. */
+const WINDOWS_ROWS = 1_000;
+
+/** A reservation without a stored generation, as the instance that made it holds it. */
+export type Held = Fenced & { id: string };
+
+const leased: LeasedTable<Held> = {
+  name: "budget_reservations",
+  key: ["id"],
+  listHeld: (sql, held) => sql`
+    unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)`,
+  isOpen: (sql) => sql`true`,
+};
+
+/** Inside a transaction: reserves, and takes the lease on it; or gives the period that has no room. */
 export async function reserve(
   sql: Sql,
   id: string,
   { userId, keyId }: Payer,
   { tokens, usd }: Amount,
   rules: BudgetRules,
-  ttlMs: number,
-): Promise<Period | null> {
-  const [row] = await sql<{ exceeded: Period | null }[]>`
-    select reserve_budgets(${id}, ${userId}, ${keyId}, ${tokens}, ${usd}, ${sql.json(rules)},
-      now() + ${ttlMs} * interval '1 ms') as exceeded`;
-  return row?.exceeded ?? null;
+  { owner, leaseMs }: { owner: string; leaseMs: number },
+): Promise<{ exceeded: Period } | { held: Held }> {
+  // Sent together.
+  const [[row], [taken]] = await Promise.all([
+    sql<{ exceeded: Period | null }[]>`
+      select reserve_budgets(${id}, ${userId}, ${keyId}, ${tokens}, ${usd}, ${sql.json(rules)}) as exceeded`,
+    sql<Held[]>`
+      update budget_reservations x set ${takeLease(sql, owner, leaseMs)} where x.id = ${id} returning x.id, x.fence`,
+  ]);
+  if (row?.exceeded) return { exceeded: row.exceeded };
+  if (!taken) throw new Error("A reservation was not stored.");
+  return { held: taken };
 }
 
 export type AnswerToReserve = Payer & {
@@ -47,32 +70,29 @@ export async function settle(sql: Sql, id: string, userId: string | null, { toke
   await sql`select settle_budgets(${[id]}::uuid[], ${[userId]}::uuid[], ${[tokens]}::bigint[], ${[usd]}::numeric[])`;
 }
 
-export async function renew(sql: Sql, ids: string[], ttlMs: number): Promise<void> {
-  await sql`
-    update budget_reservations set expires_at = now() + ${ttlMs} * interval '1 ms'
-    where id = any (${ids}::uuid[]) and expires_at is not null`;
+export async function renew(sql: Sql, owner: string, held: Held[], leaseMs: number): Promise<void> {
+  await renewLeases(sql, leased, owner, held, { leaseMs, enoughMs: leaseMs });
 }
 
-/** Ends reservations that nobody holds any more: their generation has ended or is gone, or they have expired. */
-export async function sweepReservations(sql: Sql): Promise<number> {
-  const [row] = await sql<{ count: number }[]>`
-    with left_behind as (
-      select distinct r.id from budget_reservations r
-      where r.expires_at < now() or (r.expires_at is null and not exists (
-        select 1 from generations g where g.id = r.id and g.status <> 'finished'))
-    ),
-    gathered as (select coalesce(array_agg(id), '{}') as ids, count(*)::int as count from left_behind)
-    select count, case when count > 0 then settle_budgets(ids, array_fill(null::uuid, array[count]),
-      array_fill(0::bigint, array[count]), array_fill(0::numeric, array[count]))::text end from gathered`;
-  return row?.count ?? 0;
+/**
+ * Ends a few reservations that nobody holds any more; those whose payer is locked, the next time.
+ * @returns how many, and the last of those it looked at; null: there are no more behind `afterId`.
+ */
+export async function freeReservations(sql: Sql, afterId: string): Promise<{ freed: number; last_id: string | null }> {
+  const [row] = await sql<{ freed: number; last_id: string | null }[]>`
+    select freed, last_id from free_reservations(${afterId}, ${SWEEP_ROWS})`;
+  return row ?? { freed: 0, last_id: null };
 }
 
-/** Forgets what users and keys have spent that no longer exist. */
-export async function sweepWindows(sql: Sql): Promise<void> {
-  await sql`
-    delete from budget_windows w where case w.scope
-      when 'user' then not exists (select 1 from users u where u.id = w.scope_id)
-      else not exists (select 1 from api_keys k where k.id = w.scope_id) end`;
+/** Forgets what was spent long ago, a part of it. @returns how many windows. */
+export async function deleteOldWindows(sql: Sql, keptDays: number): Promise<number> {
+  const { count } = await sql`
+    delete from budget_windows w using (
+      select x.scope, x.scope_id, x.period, x.starts_on from budget_windows x
+      where x.starts_on < (now() at time zone 'utc')::date - ${keptDays}::int limit ${WINDOWS_ROWS} for update skip locked
+    ) old
+    where w.scope = old.scope and w.scope_id = old.scope_id and w.period = old.period and w.starts_on = old.starts_on`;
+  return count;
 }
 
 export type WindowRow = {

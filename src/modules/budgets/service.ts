@@ -1,4 +1,5 @@
-import type { Database, Sql } from "../../db/client.ts";
+import { type Database, type Sql, withTransaction } from "../../db/client.ts";
+import { retryTemporary } from "../../db/retry.ts";
 import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
@@ -16,6 +17,13 @@ const HELD_MS = 60_000;
 /** Bytes of a prompt for one token; rather too few, so that a reservation is rather too large. As in estimate_tokens (sql/functions/budgets.sql). */
 const BYTES_PER_TOKEN = 3;
 
+const FIRST_ID = "00000000-0000-0000-0000-000000000000";
+/** What was spent in a day or a month is kept for so long. */
+export const WINDOWS_KEPT_DAYS = 400;
+
+/** How long a charge is tried. */
+const CHARGE_MS_MAX = 5_000;
+
 export type TokensAndCost = { usage: { input_tokens: number; output_tokens: number } | null; costUsd: number | null };
 
 export type Reservation = {
@@ -25,18 +33,24 @@ export type Reservation = {
   outputTokensMax: number | null;
 };
 
-type Dependencies = ModelRules & { database: Database; config: BudgetConfig; metrics: Metrics };
+type Dependencies = ModelRules & {
+  database: Database;
+  config: BudgetConfig;
+  metrics: Metrics;
+  /** This process, as the owner of leases. */
+  instanceId: string;
+};
 
 /**
  * Budgets of users and of API keys: reserve before a model is asked, settle with what it really used. A reservation is never larger than
  * what is left, so that answers at the same time cannot overspend together.
  */
-export function createBudgetService({ database, config, metrics, ...modelRules }: Dependencies) {
+export function createBudgetService({ database, config, metrics, instanceId, ...modelRules }: Dependencies) {
   const { prices } = modelRules;
   const limits = { user: createLimits(config, "USER"), key: createLimits(config, "KEY") };
   const rules = createRules(limits, config, modelRules);
   /** Reservations that this instance holds without a stored generation. */
-  const held = new Set<string>();
+  const held = new Map<string, queries.Held>();
 
   /** The problem that a refusal ends with; it is counted. */
   function refuse(period: queries.Period): Problem {
@@ -49,11 +63,14 @@ export function createBudgetService({ database, config, metrics, ...modelRules }
     );
   }
 
-  async function settle(sql: Sql, id: string, userId: string | null, { usage, costUsd }: TokensAndCost): Promise<void> {
-    const tokens = (usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0);
+  /** Somebody's windows may be locked: their requests wait for each other, without a connection. */
+  const keyOf = (userId: string | null) => (userId === null ? undefined : `payer:${userId}`);
+
+  async function settle(id: string, userId: string | null, { usage, costUsd }: TokensAndCost): Promise<void> {
+    const amount = { tokens: (usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0), usd: costUsd ?? 0 };
     // First: one that cannot be settled now is not to be renewed for ever.
     held.delete(id);
-    await queries.settle(sql, id, userId, { tokens, usd: costUsd ?? 0 });
+    await withTransaction(database, (sql) => queries.settle(sql, id, userId, amount), keyOf(userId));
   }
 
   return {
@@ -94,9 +111,11 @@ export function createBudgetService({ database, config, metrics, ...modelRules }
         tokens: inputTokens + outputTokensMax,
         usd: (inputTokens * input + outputTokensMax * output) / 1_000_000,
       };
-      const exceeded = await queries.reserve(database, id, request.payer, amount, rules, HELD_MS);
-      if (exceeded) throw refuse(exceeded);
-      held.add(id);
+      const lease = { owner: instanceId, leaseMs: HELD_MS };
+      const reserve = (sql: Sql) => queries.reserve(sql, id, request.payer, amount, rules, lease);
+      const reserved = await withTransaction(database, reserve, keyOf(request.payer.userId));
+      if ("exceeded" in reserved) throw refuse(reserved.exceeded);
+      held.set(id, reserved.held);
       return { id, outputTokensMax };
     },
 
@@ -106,22 +125,34 @@ export function createBudgetService({ database, config, metrics, ...modelRules }
      */
     settle,
 
-    /** Charges a user for what was used beside a reservation: by a run that another instance has taken over, say. */
+    /**
+     * Charges a user for what was used beside a reservation: by a run that another instance has taken over, say. It is
+     * tried for some seconds if their windows are locked.
+     */
     async charge(userId: string | null, used: TokensAndCost): Promise<void> {
-      if (used.usage) await settle(database, createId(), userId, used);
+      const id = createId();
+      const charge = () => settle(id, userId, used);
+      if (used.usage) await retryTemporary(charge, AbortSignal.timeout(CHARGE_MS_MAX));
     },
 
     /** Ends a reservation of which nothing was used. */
-    release: (id: string): Promise<void> => settle(database, id, null, { usage: null, costUsd: null }),
+    release: (id: string): Promise<void> => settle(id, null, { usage: null, costUsd: null }),
 
-    /** For the job runner: keeps what this instance holds, and frees what nobody does. */
-    async sweep(): Promise<void> {
-      if (held.size > 0) await queries.renew(database, [...held], HELD_MS);
-      await queries.sweepReservations(database);
+    /** Keeps what this instance holds; call it several times within a lease. */
+    async renew(): Promise<void> {
+      if (held.size > 0) await queries.renew(database, instanceId, [...held.values()], HELD_MS);
     },
 
-    /** For the job runner, now and then. */
-    forget: (): Promise<void> => queries.sweepWindows(database),
+    /** Frees what nobody holds any more, a few payers in each transaction. */
+    async free(signal: AbortSignal): Promise<void> {
+      for (let afterId: string | null = FIRST_ID; afterId !== null && !signal.aborted; ) {
+        const from: string = afterId;
+        ({ last_id: afterId } = await withTransaction(database, (sql) => queries.freeReservations(sql, from)));
+      }
+    },
+
+    /** Forgets what was spent long ago, a part of it. @returns how much it was; 0: there is no more. */
+    forget: (): Promise<number> => queries.deleteOldWindows(database, WINDOWS_KEPT_DAYS),
 
     /** For every caller: what they have spent, and what they may; with an API key, also what that has and may. */
     async getUsage(caller: Caller): Promise<BudgetUsage> {

@@ -3,45 +3,51 @@ import type { FormerMember, Member } from "../../protocol/conversation.ts";
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
-/** Conversations that a user is in, by their ids. */
-export async function listMemberships(sql: Sql, userId: string, afterId = FIRST_ID, rows: number): Promise<string[]> {
+/**
+ * Conversations that a user is in, by their ids: at least one, and no more than `rows`, or as many as have `members`
+ * together, beside one that is larger.
+ */
+export async function listMemberships(
+  sql: Sql,
+  userId: string,
+  afterId = FIRST_ID,
+  { rows, members }: { rows: number; members: number },
+): Promise<string[]> {
   const found = await sql<{ conversation_id: string }[]>`
-    select conversation_id from members where user_id = ${userId} and conversation_id > ${afterId}
-    order by conversation_id limit ${rows}`;
+    select conversation_id from (
+      select m.conversation_id, sum(o.count) over (order by m.conversation_id) - o.count as before
+      from (
+        select conversation_id from members where user_id = ${userId} and conversation_id > ${afterId}
+        order by conversation_id limit ${rows}
+      ) m
+      cross join lateral (
+        select count(*) as count from (
+          select 1 from members x where x.conversation_id = m.conversation_id limit ${members}) counted
+      ) o
+    ) memberships
+    where before < ${members} order by conversation_id`;
   return found.map(({ conversation_id }) => conversation_id);
 }
 
-export type DepartureEvent = {
-  conversation_id: string;
-  seq: number;
-  type: "member.added" | "member.removed";
-  data: Member | FormerMember;
-  at: Date;
-};
+export type DepartureEvent = { conversation_id: string; seq: number; at: Date } & (
+  | { type: "member.added"; data: Member }
+  | { type: "member.removed"; data: FormerMember }
+  | { type: "conversation.deleted"; data: { id: string } }
+);
 
-/** Ends memberships where somebody else is left (sql/functions). @returns the events in their order. */
+/**
+ * Ends memberships, and deletes conversations where nobody else is left (sql/functions).
+ * @param wait whether to wait for a locked conversation: for one alone. Otherwise locked ones are left out.
+ * @returns the events in their order.
+ */
 export async function leaveConversations(
   sql: Sql,
   userId: string,
   shownName: string,
   conversationIds: string[],
+  wait = false,
 ): Promise<DepartureEvent[]> {
   return sql<DepartureEvent[]>`
     select conversation_id, seq, type, data, at
-    from leave_conversations(${userId}, ${shownName}, ${conversationIds}::uuid[])`;
-}
-
-export type Erasure = { is_shared: boolean } & ({ is_erased: false } | { is_erased: true; seq: number; at: Date });
-
-/** Takes away a part of a conversation where nobody else is left (sql/functions). */
-export async function eraseConversation(
-  sql: Sql,
-  userId: string,
-  conversationId: string,
-  rows: number,
-): Promise<Erasure> {
-  const [row] = await sql<Erasure[]>`
-    select is_shared, is_erased, seq, at from erase_conversation(${userId}, ${conversationId}, ${rows})`;
-  if (!row) throw new Error("A function that returns one row returned none.");
-  return row;
+    from leave_conversations(${userId}, ${shownName}, ${conversationIds}::uuid[], ${wait})`;
 }

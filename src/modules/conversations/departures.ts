@@ -1,43 +1,39 @@
-import type { Database } from "../../db/client.ts";
+import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import type { EventLog } from "../../events/log.ts";
 import { createEvent } from "../../protocol/events.ts";
 import * as queries from "./departure-queries.ts";
 
-/** Conversations that one transaction locks. */
-export const DEPARTURE_CONVERSATIONS = 100;
-/** Messages that one transaction takes away. */
-export const ERASED_MESSAGES = 5_000;
+/** Conversations that one transaction locks, and their members, among whom new owners are looked for. */
+const BATCH = { rows: 50, members: 500 };
 
 /** How a user who is being deleted goes out of all their conversations (docs/decisions/0040). */
 export function createDepartures({ database, events }: { database: Database; events: EventLog }) {
-  async function leave(userId: string, shownName: string, ids: string[]): Promise<void> {
-    const rows = await queries.leaveConversations(database, userId, shownName, ids);
+  const publish = (rows: queries.DepartureEvent[]): void =>
     events.publish(rows.map((row) => createEvent(row.type, row.conversation_id, row, row.data)));
-  }
 
   return {
     /**
-     * Ends every membership of a user who can start nothing any more: disabled, sessions ended. Each step is a
-     * transaction of its own and of bounded size, and yields after it; what is interrupted is gone on with by calling it
-     * again. Conversations of the user alone are deleted.
+     * Ends every membership of a user who can start nothing any more: disabled, sessions ended. Conversations of the user
+     * alone are deleted. Each step is a transaction of its own and of bounded size, and yields after it; if it is
+     * interrupted, call it again.
      * @param shownName what others are told in place of the user's name.
+     * @throws a lock timeout of the database, when a conversation stays locked.
      */
     async *leaveAll(userId: string, shownName: string): AsyncGenerator<void> {
       let after: string | undefined;
       for (;;) {
-        const ids = await queries.listMemberships(database, userId, after, DEPARTURE_CONVERSATIONS);
+        const ids = await queries.listMemberships(database, userId, after, BATCH);
         if (ids.length === 0) break;
-        await leave(userId, shownName, ids);
+        const leave = (sql: Sql) => queries.leaveConversations(sql, userId, shownName, ids);
+        publish(await withTransaction(database, leave));
         after = ids.at(-1);
         yield;
       }
+      // Those that were locked, and those that they were added to at the last moment.
       for (;;) {
-        const [id] = await queries.listMemberships(database, userId, undefined, 1);
+        const [id] = await queries.listMemberships(database, userId, undefined, { ...BATCH, rows: 1 });
         if (id === undefined) return;
-        const erasure = await queries.eraseConversation(database, userId, id, ERASED_MESSAGES);
-        if (erasure.is_erased) events.publish([createEvent("conversation.deleted", id, erasure, { id })]);
-        // Somebody was added at the last moment.
-        else if (erasure.is_shared) await leave(userId, shownName, [id]);
+        publish(await events.write(id, ({ sql }) => queries.leaveConversations(sql, userId, shownName, [id], true)));
         yield;
       }
     },

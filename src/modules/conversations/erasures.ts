@@ -1,15 +1,18 @@
 import type { Database } from "../../db/client.ts";
-import { eraseDeleted } from "./queries.ts";
+import { eraseDeleted, hasDeleted } from "./queries.ts";
 
-/** Rows of each table that one transaction erases. */
-export const ERASED_ROWS = 5_000;
+/** Numbers of conversations that one transaction erases. */
+const ERASED_SEQS = 5_000;
 
 /** Erases the rows of deleted conversations, in batches that each commit, so that nobody waits for them. */
 export function createErasures({ database }: { database: Database }) {
   return {
+    isDue: (): Promise<boolean> => hasDeleted(database),
+
     /** For the job runner: erases all there is; what is interrupted is resumed by the next run, on any instance. */
     async run(signal: AbortSignal): Promise<void> {
-      while (!signal.aborted && (await eraseDeleted(database, ERASED_ROWS)));
+      let erased = await eraseDeleted(database, ERASED_SEQS);
+      while (erased.has_more && !signal.aborted) erased = await eraseDeleted(database, ERASED_SEQS, erased);
     },
   };
 }

@@ -121,15 +121,23 @@ export async function updateClaimedTitle(sql: Sql, id: string, title: string): P
 
 /** From here on nobody finds it: it has no members, and its answers in progress are gone. Its rows are erased later. */
 export async function markDeleted(sql: Sql, id: string, at: Date): Promise<void> {
-  await sql`delete from generations where conversation_id = ${id} and status <> 'finished'`;
-  await sql`delete from members where conversation_id = ${id}`;
-  await sql`update conversations set deleted_at = ${at}, title = '', metadata = '{}', prompt_id = null where id = ${id}`;
+  await sql`select mark_deleted(array[${id}]::uuid[], ${at})`;
 }
 
-/** Erases a part of a deleted conversation. @returns whether there may be more. */
-export async function eraseDeleted(sql: Sql, rows: number): Promise<boolean> {
-  const [row] = await sql<{ has_more: boolean }[]>`select erase_deleted_conversation(${rows}) as has_more`;
-  return row?.has_more ?? false;
+export async function hasDeleted(sql: Sql): Promise<boolean> {
+  const rows = await sql`select 1 from conversations where deleted_at is not null order by deleted_at limit 1`;
+  return rows.length > 0;
+}
+
+/** Where an erasure has stopped: the conversation, if it is not done with it, and the last number that is erased there. */
+export type Erasure = { has_more: boolean; conversation: string | null; seq: number | null };
+
+/** Erases a part of the deleted conversations (sql/functions). @param from where the previous call has stopped. */
+export async function eraseDeleted(sql: Sql, seqs: number, from?: Erasure): Promise<Erasure> {
+  const [row] = await sql<Erasure[]>`
+    select has_more, conversation, seq from erase_deleted(${seqs}, ${from?.conversation ?? null}, ${from?.seq ?? null})`;
+  if (!row) throw new Error("A function that returns one row returned none.");
+  return row;
 }
 
 export async function listMembers(

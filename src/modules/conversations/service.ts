@@ -1,4 +1,4 @@
-import { type Database, requireRow, type Sql } from "../../db/client.ts";
+import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import { findShared } from "../../events/read.ts";
 import type { Caller } from "../../http/authenticate.ts";
@@ -13,7 +13,7 @@ import {
   type MemberRow,
   mapRowToMember,
 } from "../../protocol/conversation.ts";
-import type { Hub } from "../../realtime/hub.ts";
+import type { Bus } from "../../realtime/bus.ts";
 import type { PromptService } from "../prompts/service.ts";
 import { type AddMember, type ChangeConversation, type CreateConversation, METADATA_BYTES_MAX } from "./model.ts";
 import * as queries from "./queries.ts";
@@ -28,14 +28,14 @@ type Dependencies = {
   database: Database;
   events: EventLog;
   /** For what is not stored. */
-  hub: Pick<Hub, "publishEphemeral">;
+  bus: Pick<Bus, "publish">;
   prompts: PromptService;
   /** Whether a model of this name is configured. */
   hasModel(model: string): boolean;
 };
 
 /** Rules of conversations and their members. Access is the look-up: what one is not a member of is not found. */
-export function createConversationService({ database, events, hub, prompts, hasModel }: Dependencies) {
+export function createConversationService({ database, events, bus, prompts, hasModel }: Dependencies) {
   function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
     if (model && !hasModel(model)) throw createUnknownModel(model);
     if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > METADATA_BYTES_MAX) {
@@ -68,23 +68,23 @@ export function createConversationService({ database, events, hub, prompts, hasM
     /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt). */
     async create(caller: Caller, input: CreateConversation): Promise<Conversation> {
       checkInput(input);
-      if (input.prompt_id) await prompts.checkChoice(database, caller.user.id, input.prompt_id);
       const kind = input.kind ?? "direct";
       const id = createId();
-      await queries.insertConversation(
-        database,
-        {
-          id,
-          kind,
-          title: input.title ?? "",
-          model: input.model ?? null,
-          prompt_id: input.prompt_id === undefined ? await prompts.findDefault(caller.user.id) : input.prompt_id,
-          // Among people a model that answers every line is a nuisance; alone with one it is the point.
-          reply_mode: input.reply_mode ?? (kind === "group" ? "mention" : "always"),
-          metadata: input.metadata ?? {},
-        },
-        caller.user.id,
-      );
+      const row = {
+        id,
+        kind,
+        title: input.title ?? "",
+        model: input.model ?? null,
+        prompt_id: input.prompt_id === undefined ? await prompts.findDefault(caller.user.id) : input.prompt_id,
+        // Among people a model that answers every line is a nuisance; alone with one it is the point.
+        reply_mode: input.reply_mode ?? (kind === "group" ? "mention" : "always"),
+        metadata: input.metadata ?? {},
+      };
+      const insert = async (sql: Sql) => {
+        if (input.prompt_id) await prompts.checkChoice(sql, caller.user.id, input.prompt_id);
+        await queries.insertConversation(sql, row, caller.user.id);
+      };
+      await withTransaction(database, insert, `user:${caller.user.id}`);
       return get(caller, id);
     },
 
@@ -168,8 +168,9 @@ export function createConversationService({ database, events, hub, prompts, hasM
      * @returns the position now. @throws Problem `not_found`, `invalid` (a `seq` that does not exist yet).
      */
     async read(caller: Caller, id: string, seq: number): Promise<number> {
-      if (await queries.moveReadPosition(database, id, caller.user.id, seq)) {
-        hub.publishEphemeral({ type: "read", conversation_id: id, user_id: caller.user.id, seq });
+      const move = (sql: Sql) => queries.moveReadPosition(sql, id, caller.user.id, seq);
+      if (await withTransaction(database, move, `member:${id}:${caller.user.id}`)) {
+        bus.publish(id, () => [{ type: "read", conversation_id: id, user_id: caller.user.id, seq }]);
         return seq;
       }
       const position = requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
@@ -179,7 +180,7 @@ export function createConversationService({ database, events, hub, prompts, hasM
     },
 
     /** Whether the conversation is to be given a title now: true once at most, and never after a person's word. */
-    claimTitle: (id: string): Promise<boolean> => queries.claimTitle(database, id),
+    claimTitle: (id: string): Promise<boolean> => withTransaction(database, (sql) => queries.claimTitle(sql, id), id),
 
     /** Gives a conversation the title that was claimed, unless a person has settled it or the conversation is gone. */
     async giveTitle(id: string, title: string): Promise<void> {

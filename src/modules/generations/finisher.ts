@@ -1,5 +1,5 @@
-import { createSidePool, type Database, type Sql } from "../../db/client.ts";
-import { createGroupCommit, LANES_WAITING_MAX, LOCKED } from "../../db/group-commit.ts";
+import type { Database, Sql } from "../../db/client.ts";
+import { createCommitPools, createGroupCommit, ITEM_LOCKED, LOCKED } from "../../db/group-commit.ts";
 import { createEvent, type DurableEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { ClaimedGeneration, FinalState } from "./queries.ts";
@@ -26,22 +26,13 @@ export type Finish = { outcome: "finished"; event: DurableEvent } | { outcome: "
 
 /** Stores the ends of answers: those that come while a commit is in flight are written together by the next one. */
 export function createFinisher({ database }: { database: Database }) {
-  const lanes = createSidePool(database, LANES_WAITING_MAX);
+  const pools = createCommitPools(database);
   const commits = createGroupCommit<Ending, Stored>({
     keyOf: ({ generation }) => generation.conversation_id,
     senderOf: ({ generation }) => generation.id,
     bytesOf: ({ final }) => final.content.length * 3,
-    async commit(endings) {
-      const stored = await finishAnswers(database, endings, false);
-      return stored.map((one) => (one.outcome === "locked" ? LOCKED : one));
-    },
-    async commitWaiting(endings) {
-      const stored = await finishAnswers(lanes.open(), endings, true);
-      return stored.map((one) => {
-        if (one.outcome === "locked") throw new Error("A commit that waits left an answer out.");
-        return one;
-      });
-    },
+    commit: (endings) => finishAnswers(pools.openBatches(), endings, false),
+    commitWaiting: (endings) => finishAnswers(pools.openLanes(), endings, true),
   });
 
   return {
@@ -55,15 +46,19 @@ export function createFinisher({ database }: { database: Database }) {
       return { outcome: "finished", event };
     },
 
-    /** Ends the connections of the lanes. */
-    close: lanes.close,
+    /** Ends its connections. */
+    close: pools.close,
   };
 }
 
 /** Writes a batch in one transaction (sql/functions/finish_answers.sql); one row per ending, in order. */
-async function finishAnswers(sql: Sql, endings: Ending[], waits: boolean): Promise<(Stored | { outcome: "locked" })[]> {
+export async function finishAnswers(
+  sql: Sql,
+  endings: Ending[],
+  waits: boolean,
+): Promise<(Stored | typeof LOCKED | typeof ITEM_LOCKED)[]> {
   const finals = endings.map(({ final }) => final);
-  const rows = await sql<((Stored | { outcome: "locked" }) & { n: number })[]>`
+  const rows = await sql<((Stored | { outcome: "locked" | "item_locked" }) & { n: number })[]>`
     select n, outcome, event_seq, at, model, cost_usd, metadata, created_at from finish_answers(
       ${endings.map(({ generation }) => generation.conversation_id)}::uuid[],
       ${endings.map(({ generation }) => generation.id)}::uuid[],
@@ -77,7 +72,10 @@ async function finishAnswers(sql: Sql, endings: Ending[], waits: boolean): Promi
       ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[],
       ${waits})
     order by n`;
-  const stored = new Map(rows.map(({ n, ...row }) => [n, row as Stored]));
+  const stored = new Map<number, Stored | typeof LOCKED | typeof ITEM_LOCKED>();
+  for (const { n, ...row } of rows)
+    if (row.outcome === "locked") stored.set(n, LOCKED);
+    else stored.set(n, row.outcome === "item_locked" ? ITEM_LOCKED : (row as Stored));
   return endings.map((_, index) => stored.get(index + 1) ?? { outcome: "gone" });
 }
 

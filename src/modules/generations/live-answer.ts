@@ -1,4 +1,5 @@
 import type { EphemeralEvent } from "../../protocol/events.ts";
+import type { Bus } from "../../realtime/bus.ts";
 import type { Beat } from "./beat.ts";
 
 /** Deltas of this time go together: readers see no difference, and a fast model costs a tenth of the pushes. */
@@ -23,7 +24,7 @@ export type LiveAnswerOptions = {
   attempt: number;
   /** What an earlier run has written. */
   text: string;
-  publish(event: EphemeralEvent): void;
+  bus: Pick<Bus, "publish">;
   /** In which pieces that follow each other soon are pushed together. */
   beat: Beat;
 };
@@ -48,16 +49,16 @@ export class LiveAnswer {
   #storedLength = 0;
   #isWaiting = false;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
-  readonly #publish: (event: EphemeralEvent) => void;
+  readonly #bus: Pick<Bus, "publish">;
   readonly #beat: Beat;
 
-  constructor({ conversationId, messageId, seq, attempt, text, publish, beat }: LiveAnswerOptions) {
+  constructor({ conversationId, messageId, seq, attempt, text, bus, beat }: LiveAnswerOptions) {
     this.conversationId = conversationId;
     this.messageId = messageId;
     this.seq = seq;
     this.attempt = attempt;
     this.text = text;
-    this.#publish = publish;
+    this.#bus = bus;
     this.#beat = beat;
   }
 
@@ -87,14 +88,10 @@ export class LiveAnswer {
   #push(text: string): void {
     const offset = this.text.length;
     this.text += text;
-    this.#publish({
-      type: "message.delta",
-      conversation_id: this.conversationId,
-      message_id: this.messageId,
-      attempt: this.attempt,
-      offset,
-      text,
-    });
+    const { conversationId, messageId, attempt } = this;
+    this.#bus.publish(conversationId, () => [
+      { type: "message.delta", conversation_id: conversationId, message_id: messageId, attempt, offset, text },
+    ]);
   }
 
   /** Another run of a model goes on from `text`. */
@@ -102,7 +99,7 @@ export class LiveAnswer {
     this.flush();
     this.begin(attempt);
     this.text = text;
-    this.#publish(this.snapshot());
+    this.#bus.publish(this.conversationId, () => [this.snapshot()]);
   }
 
   /** A run of a model begins; what it writes is stored as an attempt of its own. */

@@ -1,10 +1,8 @@
 import type { Sql } from "../../db/client.ts";
+import { isFree, isHeld, type LeasedTable, releaseLeases, renewLeases, takeLease } from "../../db/leases.ts";
 import type { EventPosition } from "../../protocol/events.ts";
 import type { FinishReason } from "../../protocol/message.ts";
 import type { Source } from "./context-texts.ts";
-
-/** A generation that is nobody's for so long after it was made has been forgotten by a dead instance. */
-const PENDING_GRACE_MS = 5_000;
 
 export type ClaimedGeneration = {
   id: string;
@@ -21,16 +19,15 @@ export type ClaimedGeneration = {
   content: string;
 };
 
+/** What is told of a generation `x` that is claimed, and of the message `m` that it writes. */
 const claimedColumns = (sql: Sql) => sql`
-  g.id, g.message_id, g.conversation_id, g.model, g.requested_by, g.fence, g.attempt,
-  g.cancel_requested_at is not null as is_cancelled, x.seq, x.parent_id`;
+  x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.attempt,
+  x.cancel_requested_at is not null as is_cancelled, m.seq, m.parent_id`;
 
-/** The message that a generation writes. */
-const itsMessage = (sql: Sql) => sql`x.conversation_id = g.conversation_id and x.seq = g.message_seq`;
+const itsMessage = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
-const claim = (sql: Sql, owner: string, leaseMs: number) => sql`
-  owner = ${owner}, lease_until = now() + ${leaseMs} * interval '1 ms', status = 'running', fence = g.fence + 1,
-  started_at = coalesce(g.started_at, now())`;
+const begin = (sql: Sql, owner: string, leaseMs: number) => sql`
+  ${takeLease(sql, owner, leaseMs)}, status = 'running', started_at = coalesce(x.started_at, now())`;
 
 /** Takes a generation that was just made; undefined when another instance was faster. */
 export async function claimGeneration(
@@ -40,8 +37,8 @@ export async function claimGeneration(
   leaseMs: number,
 ): Promise<ClaimedGeneration | undefined> {
   const [row] = await sql<Omit<ClaimedGeneration, "content">[]>`
-    update generations g set ${claim(sql, owner, leaseMs)} from messages x
-    where g.conversation_id = ${conversationId} and g.id = ${id} and ${itsMessage(sql)} and g.status = 'pending'
+    update generations x set ${begin(sql, owner, leaseMs)} from messages m
+    where x.conversation_id = ${conversationId} and x.id = ${id} and ${itsMessage(sql)} and x.status = 'pending'
     returning ${claimedColumns(sql)}`;
   // Nobody has written any of it.
   return row && { ...row, content: "" };
@@ -56,14 +53,12 @@ export async function claimOrphans(
 ): Promise<ClaimedGeneration[]> {
   const claimed = await sql<Omit<ClaimedGeneration, "content">[]>`
     with orphans as materialized (
-      select conversation_id, id from generations
-      where status <> 'finished'
-        and coalesce(lease_until, created_at + ${PENDING_GRACE_MS} * interval '1 ms') < now()
-      order by id limit ${rows} for no key update skip locked
+      select x.conversation_id, x.id from generations x
+      where x.status <> 'finished' and ${isFree(sql)} order by x.id limit ${rows} for no key update skip locked
     )
-    update generations g set ${claim(sql, owner, leaseMs)}
-    from orphans o, messages x
-    where g.conversation_id = o.conversation_id and g.id = o.id and ${itsMessage(sql)}
+    update generations x set ${begin(sql, owner, leaseMs)}
+    from orphans o, messages m
+    where x.conversation_id = o.conversation_id and x.id = o.id and ${itsMessage(sql)}
     returning ${claimedColumns(sql)}`;
   if (claimed.length === 0) return [];
   // By a statement of its own: the last piece of the former owner may have been committed after the first one began.
@@ -81,49 +76,34 @@ export async function claimOrphans(
 export type GenerationKey = { conversationId: string; id: string };
 export type Holding = GenerationKey & { fence: number };
 
-/** The rows of `held` as `h`; several generations are always locked in the order of their ids, to avoid deadlocks. */
-const listHeld = (sql: Sql, held: Holding[]) => sql`
-  unnest(${held.map(({ conversationId }) => conversationId)}::uuid[], ${held.map(({ id }) => id)}::uuid[],
-    ${held.map(({ fence }) => fence)}::int[]) as h (conversation_id, id, fence)`;
-
-const isHeld = (sql: Sql, owner: string) => sql`
-  g.conversation_id = h.conversation_id and g.id = h.id and g.fence = h.fence and g.owner = ${owner}
-  and g.status = 'running'`;
-
-export type LeaseTimes = {
-  /** How long a lease lasts from its renewal on. */
-  leaseMs: number;
-  /** A lease that lasts longer than this is left as it is. */
-  enoughMs: number;
+const leased: LeasedTable<Holding> = {
+  name: "generations",
+  key: ["conversation_id", "id"],
+  listHeld: (sql, held) => sql`
+    unnest(${held.map(({ conversationId }) => conversationId)}::uuid[], ${held.map(({ id }) => id)}::uuid[],
+      ${held.map(({ fence }) => fence)}::int[]) as h (conversation_id, id, fence)`,
+  isOpen: (sql) => sql`x.status = 'running'`,
 };
 
 /**
- * Renews the leases that are still held; one that is locked by somebody else, the next time.
+ * Renews the leases that are still held.
  * @returns what is held, with whether it is to be cancelled; what is missing belongs to another instance, or is gone.
  */
-export async function renewLeases(
+export async function renewGenerations(
   sql: Sql,
   owner: string,
   held: Holding[],
-  { leaseMs, enoughMs }: LeaseTimes,
+  times: { leaseMs: number; enoughMs: number },
 ): Promise<{ id: string; is_cancelled: boolean }[]> {
   return sql<{ id: string; is_cancelled: boolean }[]>`
-    with due as materialized (
-      select g.conversation_id, g.id from ${listHeld(sql, held)} join generations g on ${isHeld(sql, owner)}
-      where g.lease_until < now() + ${enoughMs} * interval '1 ms' order by g.id for no key update of g skip locked
-    ), renewed as (
-      update generations g set lease_until = now() + ${leaseMs} * interval '1 ms'
-      from due d where g.conversation_id = d.conversation_id and g.id = d.id
-    )
-    select g.id, g.cancel_requested_at is not null as is_cancelled
-    from ${listHeld(sql, held)} join generations g on ${isHeld(sql, owner)}`;
+    with renewed as (${renewLeases(sql, leased, owner, held, times)})
+    select x.id, x.cancel_requested_at is not null as is_cancelled
+    from ${leased.listHeld(sql, held)} join generations x on ${isHeld(sql, leased, owner)}`;
 }
 
 /** Gives a generation back: whoever looks next goes on from what is stored. */
-export async function releaseLease(sql: Sql, owner: string, held: Holding): Promise<void> {
-  await sql`
-    update generations g set lease_until = now() - interval '1 ms' from ${listHeld(sql, [held])}
-    where ${isHeld(sql, owner)}`;
+export async function releaseGeneration(sql: Sql, owner: string, held: Holding): Promise<void> {
+  await releaseLeases(sql, leased, owner, [held]);
 }
 
 /** What follows the text that is stored of an answer; with `n` 1 the whole text, at the start of an attempt. */
@@ -159,6 +139,8 @@ export async function requestCancel(
   sql: Sql,
   { conversation_id, seq }: { conversation_id: string; seq: number },
 ): Promise<string | undefined> {
+  // First, as everywhere: if this transaction stays open, the end of the answer waits in the lane of its conversation.
+  await sql`select 1 from conversations where id = ${conversation_id} for no key update`;
   const [row] = await sql<{ id: string }[]>`
     update generations set cancel_requested_at = coalesce(cancel_requested_at, now())
     where conversation_id = ${conversation_id} and message_seq = ${seq} and status <> 'finished' returning id`;

@@ -1,11 +1,11 @@
 import type { Chain } from "../../ai/chain.ts";
 import type { ChainPart } from "../../ai/chain-part.ts";
-import { type Database, isDatabaseAway, isLockConflict } from "../../db/client.ts";
+import { type Database, getReservedPool, type Sql, withTransaction } from "../../db/client.ts";
+import { isTemporary, retryTemporary } from "../../db/retry.ts";
 import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { Problem } from "../../lib/problem.ts";
-import type { Hub } from "../../realtime/hub.ts";
+import type { Bus } from "../../realtime/bus.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { ToolService } from "../tools/service.ts";
 import { createBeat } from "./beat.ts";
@@ -21,10 +21,11 @@ import { createToolRuns } from "./tool-runs.ts";
 /** An owner that has not renewed its lease for so long counts as dead. */
 export const LEASE_MS = 8_000;
 /** Leases are looked at every second, but written every other time only. */
-const leaseTimes: queries.LeaseTimes = { leaseMs: LEASE_MS, enoughMs: LEASE_MS - 1_500 };
-/** A final state that cannot be stored is tried again so often; after that the lease runs out and another run ends it. */
-const FINISH_RETRY_MS = 500;
-const FINISH_TRIES_MAX = 20;
+const leaseTimes = { leaseMs: LEASE_MS, enoughMs: LEASE_MS - 1_500 };
+/** A final state is tried to be stored for so long; after that the lease runs out and another run ends it. */
+const FINISH_MS_MAX = 10 * 60_000;
+/** How long a released answer waits for its end, if that is just being stored. */
+const LAST_FINISH_MS = 300;
 
 /** Of the time that a shutdown leaves; the rest is for storing what is unfinished then. */
 const DRAIN_SHARE = 0.8;
@@ -35,16 +36,16 @@ type Running = {
   /** What the model is shown, once it is put together. */
   context: Context | null;
   abort: AbortController;
-  /** Why it is to end: a user's stop is final, a release leaves the rest to another instance. */
+  /** Why it is to end: by a user's stop, or released, which leaves the rest to another instance. */
   stop: "cancel" | "release" | null;
+  released: AbortController;
   done: Promise<void>;
 };
 
 export type RunnerDependencies = {
   database: Database;
   events: EventLog;
-  /** For the text of answers, which is not an event of the log. */
-  hub: Pick<Hub, "publishEphemeral">;
+  bus: Bus;
   chain: Chain;
   budgets: BudgetService;
   contexts: Contexts;
@@ -58,7 +59,7 @@ export type RunnerDependencies = {
 
 /** Runs generations as tasks of their own: whoever watches may go and come, the answer is written all the same. */
 export function createRunner(deps: RunnerDependencies) {
-  const { database, events, hub, chain, budgets, contexts, followUps, metrics, log, instanceId } = deps;
+  const { database, events, bus, chain, budgets, contexts, followUps, metrics, log, instanceId } = deps;
   const pieces = createPieces({ database });
   const toolRuns = createToolRuns({ ...deps, pieces });
   const finisher = createFinisher({ database });
@@ -99,11 +100,12 @@ export function createRunner(deps: RunnerDependencies) {
       seq: generation.seq,
       attempt: generation.attempt,
       text: generation.content,
-      publish: hub.publishEphemeral,
+      bus,
       beat,
     });
     const abort = new AbortController();
-    const entry: Running = { generation, live, context: null, abort, stop: null, done: Promise.resolve() };
+    const released = new AbortController();
+    const entry: Running = { generation, live, context: null, abort, stop: null, released, done: Promise.resolve() };
     register(entry);
     if (generation.is_cancelled) stop(entry, "cancel");
     entry.done = write(entry, found)
@@ -116,12 +118,11 @@ export function createRunner(deps: RunnerDependencies) {
     const startedAtMs = performance.now();
     const final = await ask(entry, found);
     entry.live.flush();
-    if (entry.stop === "release") {
-      await release(entry);
+    if (entry.stop === "release" || !(await finish(entry, final))) {
+      await release(entry).catch((error) => log.warn({ err: error }, "an answer could not be released"));
       // The successor settles; what this run has used comes on top.
       return budgets.charge(entry.generation.requested_by, final);
     }
-    await finish(entry, final);
     const model = final.model ?? "none";
     metrics.generations.inc({ model, outcome: final.status });
     metrics.generationDuration.observe({ model }, (performance.now() - startedAtMs) / 1000);
@@ -142,7 +143,7 @@ export function createRunner(deps: RunnerDependencies) {
       const request = { model, messages, isFitted: true, outputTokensMax: budgets.answerTokensMax, signal };
       const onLost = () => stop(entry, "release");
       const parts = context.hasTools
-        ? await toolRuns.open({ generation, live, onLost }, attempt, request)
+        ? await toolRuns.open({ generation, live, onLost, released: entry.released.signal }, attempt, request)
         : chain.run({ ...request, resume, onText: (text) => live.append(text) });
       for await (const part of parts) {
         if (part.type === "text") live.append(part.text);
@@ -157,7 +158,7 @@ export function createRunner(deps: RunnerDependencies) {
     } catch (error) {
       log.error({ err: error, message_id: generation.message_id }, "generation interrupted");
       // Nothing is wrong with the answer itself: whoever reaches the database first goes on with it.
-      if (isDatabaseAway(error)) stop(entry, "release");
+      if (isTemporary(error)) stop(entry, "release");
     }
     live.flush();
     const error = { code: "internal", detail: "The answer could not be written." };
@@ -166,54 +167,98 @@ export function createRunner(deps: RunnerDependencies) {
 
   /** Before readers see the new attempt: a successor must go on with a higher one, should this instance die now. */
   async function storeAttempt(generation: queries.ClaimedGeneration, piece: LivePiece): Promise<boolean> {
+    const store = (sql: Sql) => queries.storePieces(sql, [{ ...keyOf(generation), ...piece }]);
     try {
-      return (await queries.storePieces(database, [{ ...keyOf(generation), ...piece }])).size > 0;
+      return (await withTransaction(database, store)).size > 0;
     } catch (error) {
-      if (!isDatabaseAway(error)) throw error;
+      if (!isTemporary(error)) throw error;
       log.warn({ err: error }, "the new attempt of an answer could not be stored");
       return false;
     }
   }
 
-  /** Stores the final state with its event and its cost in one transaction, pushes it, and lets go of the lease. */
-  async function finish(entry: Running, final: queries.FinalState): Promise<void> {
-    const { generation, live, context } = entry;
-    const { conversation_id: conversationId, message_id: messageId, requested_by: userId } = generation;
-    for (let tries = 1; ; tries += 1) {
-      try {
-        const stored = await finisher.finish({ generation, attempt: live.attempt, final });
-        if (stored.outcome === "finished") {
-          metrics.messages.inc({ role: "assistant" });
-          // First, so that nobody who joins now is told of an answer in progress after its end.
-          unregister(entry);
-          events.publish([stored.event]);
-          if (context && final.status === "complete")
-            followUps.begin({ conversationId, messageId, text: final.content, context, askerId: userId });
-          return;
-        }
-        // Nobody else will: with the conversation, the generation is gone, and only its reservation is left.
-        if (stored.outcome === "gone") return budgets.settle(database, generation.id, userId, final);
-        log.warn({ message_id: messageId }, "generation was taken over; its end is not stored here");
-        return budgets.charge(userId, final);
-      } catch (error) {
-        // A conversation that is locked will be free again; meanwhile the lease is renewed.
-        const isLocked = (error instanceof Problem && error.code === "overloaded") || isLockConflict(error);
-        if (!isLocked && (!isDatabaseAway(error) || tries >= FINISH_TRIES_MAX)) throw error;
-        if (isLocked) tries = 0;
-        await Bun.sleep(FINISH_RETRY_MS);
-      }
+  /**
+   * Stores the final state with its event and its cost in one transaction, pushes it, and lets go of the lease. While that
+   * fails with what is temporary, such as a locked conversation, it is tried again, and the lease is renewed.
+   * @returns false when the run was released before that.
+   */
+  async function finish(entry: Running, final: queries.FinalState): Promise<boolean> {
+    let ending = Promise.resolve();
+    const end = () => {
+      ending = storeEnd(entry, final);
+      return ending;
+    };
+    try {
+      await retryTemporary(end, AbortSignal.any([entry.released.signal, AbortSignal.timeout(FINISH_MS_MAX)]));
+      return true;
+    } catch (error) {
+      if (entry.stop !== "release") throw error;
+      const isStored = ending.then(() => true).catch(() => false);
+      return Promise.race([isStored, Bun.sleep(LAST_FINISH_MS).then(() => false)]);
     }
   }
 
+  async function storeEnd(entry: Running, final: queries.FinalState): Promise<void> {
+    const { generation, live, context } = entry;
+    const { conversation_id: conversationId, message_id: messageId, requested_by: userId } = generation;
+    const stored = await finisher.finish({ generation, attempt: live.attempt, final });
+    if (stored.outcome !== "finished") {
+      // Nobody else will: with the conversation, the generation is gone, and only its reservation is left.
+      if (stored.outcome === "gone") return budgets.settle(generation.id, userId, final);
+      log.warn({ message_id: messageId }, "generation was taken over; its end is not stored here");
+      return budgets.charge(userId, final);
+    }
+    metrics.messages.inc({ role: "assistant" });
+    // First, so that nobody who joins now is told of an answer in progress after its end.
+    unregister(entry);
+    events.publish([stored.event]);
+    if (context && final.status === "complete")
+      followUps.begin({ conversationId, messageId, text: final.content, context, askerId: userId });
+  }
+
   async function release(entry: Running): Promise<void> {
-    await pieces.store(entry, (write) => write(database));
-    await queries.releaseLease(database, instanceId, keyOf(entry.generation));
+    await pieces.store(entry, (write) =>
+      withTransaction(database, async (sql) => {
+        await write(sql);
+        await queries.releaseGeneration(sql, instanceId, keyOf(entry.generation));
+      }),
+    );
   }
 
   function stop(entry: Running, reason: "cancel" | "release"): void {
-    entry.stop ??= reason;
+    // Also after a user's stop: that is stored, and whoever goes on obeys it.
+    if (reason === "release") entry.stop = reason;
+    else entry.stop ??= reason;
+    if (reason === "release") entry.released.abort();
     entry.abort.abort();
   }
+
+  async function renewLeases(): Promise<void> {
+    const entries = [...running.values()];
+    if (entries.length === 0) return;
+    const held = entries.map(({ generation }) => keyOf(generation));
+    const kept = new Map(
+      (await queries.renewGenerations(getReservedPool(database), instanceId, held, leaseTimes)).map((row) => [
+        row.id,
+        row,
+      ]),
+    );
+    for (const entry of entries) {
+      const row = kept.get(entry.generation.id);
+      // A lease that is gone belongs to another instance, or the message was deleted: nothing more is to be written.
+      if (!row) stop(entry, "release");
+      else if (row.is_cancelled) stop(entry, "cancel");
+    }
+  }
+
+  // Without it, a stop takes effect when the leases are renewed.
+  bus.subscribe("generations", {
+    onMessage({ message_id }) {
+      const entry = byMessage.get(message_id);
+      if (entry) stop(entry, "cancel");
+    },
+    onGap: () => {},
+  });
 
   return {
     run,
@@ -221,17 +266,13 @@ export function createRunner(deps: RunnerDependencies) {
 
     /** Claims a new generation and runs it, unless another instance was faster. */
     async start(key: queries.GenerationKey): Promise<void> {
-      const generation = await queries.claimGeneration(database, key, instanceId, LEASE_MS);
+      const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, LEASE_MS);
+      const generation = await withTransaction(database, claim);
       if (generation) await run(generation);
     },
 
-    /** Stops a generation that runs here. @returns when its end is stored; null when it does not run here. */
-    cancel(messageId: string): Promise<void> | null {
-      const entry = byMessage.get(messageId);
-      if (!entry) return null;
-      stop(entry, "cancel");
-      return entry.done;
-    },
+    /** When the end of an answer is stored; null when it is not written here. */
+    untilEnded: (messageId: string): Promise<void> | null => byMessage.get(messageId)?.done ?? null,
 
     /** Text and number of the answers that are being written here. */
     listLive: (conversationId: string): LiveAnswer[] =>
@@ -242,21 +283,8 @@ export function createRunner(deps: RunnerDependencies) {
     /** Stores what is new of all answers that run here: where a successor would go on. */
     storePieces: (): Promise<void> => pieces.append(running.values()),
 
-    /** Renews the leases, and obeys stops that other instances have stored. */
-    async renewLeases(): Promise<void> {
-      const entries = [...running.values()];
-      if (entries.length === 0) return;
-      const held = entries.map(({ generation }) => keyOf(generation));
-      const kept = new Map(
-        (await queries.renewLeases(database, instanceId, held, leaseTimes)).map((row) => [row.id, row]),
-      );
-      for (const entry of entries) {
-        const row = kept.get(entry.generation.id);
-        // A lease that is gone belongs to another instance, or the message was deleted: nothing more is to be written.
-        if (!row) stop(entry, "release");
-        else if (row.is_cancelled) stop(entry, "cancel");
-      }
-    },
+    /** Renews the leases, and obeys stops that are stored. */
+    renewLeases,
 
     /** Takes over what dead instances left behind. */
     async takeOrphans(rowsMax: number): Promise<void> {

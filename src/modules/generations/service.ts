@@ -8,7 +8,13 @@ import type { Lifecycle } from "../../lib/lifecycle.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import { type Message, mapRowToMessage } from "../../protocol/message.ts";
 import type { SentMessage } from "../messages/model.ts";
-import { findMessageById, type MessageKey, type MessageService, type NewAnswer } from "../messages/service.ts";
+import {
+  findMessageById,
+  type Lease,
+  type MessageKey,
+  type MessageService,
+  type NewAnswer,
+} from "../messages/service.ts";
 import { type FoundContext, PATH_ROWS, SUMMARIES_MAX } from "./context-queries.ts";
 import type { Model } from "./model.ts";
 import * as queries from "./queries.ts";
@@ -18,10 +24,11 @@ import { createRunner, LEASE_MS, type RunnerDependencies } from "./runner.ts";
 export const RUNNING_MAX = 500;
 /**
  * Contexts are read with the commit only where that takes no time to speak of: in small batches, of short conversations.
- * Others read theirs apart, so that no send waits for the long history of another.
+ * Others read theirs apart, so that no send waits for the long history of another. A batch reads few bytes of them: a
+ * result that an instance does not take, because it is frozen, keeps the locks of the batch until the connection is cut off.
  */
 const CONTEXT_BATCH_MAX = 8;
-const contextLimits = { rows: PATH_ROWS, summaries: SUMMARIES_MAX, seqMax: 40, bytesMax: 256 * 1024 };
+const contextLimits = { rows: PATH_ROWS, summaries: SUMMARIES_MAX, seqMax: 40, bytesMax: 64 * 1024 };
 /** How long a cancel waits for the end to be stored, so that its answer already shows it. */
 const CANCEL_WAIT_MS = 2_000;
 
@@ -36,8 +43,10 @@ type Dependencies = RunnerDependencies & {
 
 /** Rules of generations: who may stop one or ask for another answer, and who writes the answers. */
 export function createGenerationService(deps: Dependencies) {
-  const { database, changes, events, chain, messages, lifecycle, budgets, log, storeAnswer } = deps;
+  const { database, changes, events, bus, chain, messages, lifecycle, budgets, log, storeAnswer } = deps;
   const runner = createRunner(deps);
+  /** Answers that may begin with the commits in flight. */
+  let leased = 0;
 
   /** Begins an answer that was committed; without a free place it stays pending, and a sweep takes it up. */
   function start({ isClaimed, context, ...answer }: NewAnswer): void {
@@ -56,10 +65,19 @@ export function createGenerationService(deps: Dependencies) {
     start,
 
     /** For the sender of messages: a lease on the answers of a whole batch, where there is room for all of them. */
-    takeLease: (answers: number) =>
-      runner.count() + answers <= RUNNING_MAX
-        ? { owner: deps.instanceId, leaseMs: LEASE_MS, context: answers <= CONTEXT_BATCH_MAX ? contextLimits : null }
-        : null,
+    takeLease(answers: number): Lease | null {
+      if (runner.count() + leased + answers > RUNNING_MAX) return null;
+      leased += answers;
+      const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
+      return {
+        owner: deps.instanceId,
+        leaseMs: LEASE_MS,
+        context: answers <= CONTEXT_BATCH_MAX ? context : null,
+        end() {
+          leased -= answers;
+        },
+      };
+    },
 
     /** The answers that are being written here: what a new listener needs to go on with the next delta. */
     listSnapshots(conversationId: string) {
@@ -84,11 +102,14 @@ export function createGenerationService(deps: Dependencies) {
      */
     async cancel(caller: Caller, key: MessageKey): Promise<Message> {
       const { id, seq, conversation_id } = await messages.getWritable(caller, key);
-      if (
-        (await changes.run(conversation_id, (sql) => queries.requestCancel(sql, { conversation_id, seq }))) !==
-        undefined
-      )
-        await Promise.race([runner.cancel(id), Bun.sleep(CANCEL_WAIT_MS)]);
+      const generation = await changes.run(conversation_id, (sql) =>
+        queries.requestCancel(sql, { conversation_id, seq }),
+      );
+      if (generation !== undefined) {
+        const ended = runner.untilEnded(id);
+        bus.publish("generations", () => [{ type: "generation.cancelled", message_id: id }]);
+        await Promise.race([ended, Bun.sleep(CANCEL_WAIT_MS)]);
+      }
       return messages.get(caller, { id, conversationId: conversation_id });
     },
 

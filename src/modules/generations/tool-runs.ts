@@ -1,5 +1,6 @@
 import type { Chain, ChainPart, ChainRequest } from "../../ai/chain.ts";
 import type { Database } from "../../db/client.ts";
+import { retryTemporary } from "../../db/retry.ts";
 import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
@@ -11,6 +12,9 @@ import type { Pieces } from "./pieces.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
 import { loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
+
+/** A result is tried to be stored for so long; then the answer is left to a successor, who calls the tool again. */
+const STORE_MS_MAX = 60_000;
 
 type Dependencies = {
   database: Database;
@@ -26,13 +30,15 @@ type Answering = {
   live: LiveAnswer;
   /** The lease is gone: nothing more may be written. It is to abort the run. */
   onLost(): void;
+  /** The rest is for a successor. */
+  released: AbortSignal;
 };
 
 /** Answers whose model may call tools. Each call is stored and pushed as a `tool` message below its answer. */
 export function createToolRuns({ database, events, chain, tools, pieces, metrics }: Dependencies) {
   /** The result and the text so far in one transaction: a successor has both, or neither. */
   async function store(answering: Answering, { call, result, step }: ToolCallDone): Promise<void> {
-    const { generation, live, onLost } = answering;
+    const { generation, live, onLost, released } = answering;
     live.flush();
     const { message_id: parentId, conversation_id: conversationId } = generation;
     const metadata: ToolMetadata = {
@@ -44,13 +50,15 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       offset: live.text.length,
     };
     const message = { id: createId(), conversationId, parentId, metadata, content: result.content };
-    try {
-      await pieces.store(answering, (write) =>
+    const write = () =>
+      pieces.store(answering, (writePiece) =>
         events.write(conversationId, async (transaction) => {
           await appendMessage(transaction, { ...message, role: "tool", status: "complete" });
-          if (!(await write(transaction.sql))) throw new LostError();
+          if (!(await writePiece(transaction.sql))) throw new LostError();
         }),
       );
+    try {
+      await retryTemporary(write, AbortSignal.any([released, AbortSignal.timeout(STORE_MS_MAX)]));
       metrics.messages.inc({ role: "tool" });
     } catch (error) {
       const isGone = error instanceof Problem && error.code === "not_found";

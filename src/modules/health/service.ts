@@ -1,4 +1,4 @@
-import type { Database } from "../../db/client.ts";
+import { type Database, getReservedPool } from "../../db/client.ts";
 import { build } from "../../lib/build.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Metrics } from "../../lib/metrics.ts";
@@ -35,7 +35,7 @@ export function createHealthService(deps: {
 
   /** One look at a time: a flood of probes asks the database once. */
   function refresh(): Promise<void> {
-    running ??= Promise.race([queries.ping(database), rejectAfter(CHECK_ABANDON_MS)])
+    running ??= Promise.race([queries.ping(getReservedPool(database)), rejectAfter(CHECK_ABANDON_MS)])
       .then(
         () => {
           lastAliveAt = performance.now();

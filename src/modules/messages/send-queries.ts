@@ -19,7 +19,15 @@ export type SendItem = {
 };
 
 export type SendOutcome = {
-  outcome: "created" | "locked" | "duplicate" | "not_found" | "forbidden" | "no_parent" | "budget_exceeded";
+  outcome:
+    | "created"
+    | "locked"
+    | "item_locked"
+    | "duplicate"
+    | "not_found"
+    | "forbidden"
+    | "no_parent"
+    | "budget_exceeded";
   message_id: string | null;
   seq: number | null;
   answer_seq: number | null;
@@ -37,6 +45,8 @@ export type Lease = {
   leaseMs: number;
   /** What of the answers' contexts is read with the commit; null: nothing. See answer_context (sql/functions). */
   context: ContextLimits | null;
+  /** To be called when the answers have begun, or will not. */
+  end(): void;
 };
 
 /** A context is left out where the answer's number is above `seqMax`, or its messages have more bytes. */
@@ -47,8 +57,8 @@ export type SendRules = {
   /** Null: nothing is limited. */
   budget: BudgetRules | null;
   /** Null: the answers wait for whoever claims them. */
-  lease: Lease | null;
-  /** Whether locks are waited for; otherwise items whose conversation is locked are left out. */
+  lease: Omit<Lease, "end"> | null;
+  /** Whether conversations that are locked are waited for; otherwise their items are left out. */
   waits: boolean;
 };
 

@@ -1,8 +1,9 @@
-import { createSidePool, type Database } from "../../db/client.ts";
-import { createGroupCommit, LANES_WAITING_MAX, LOCKED } from "../../db/group-commit.ts";
+import type { Database } from "../../db/client.ts";
+import { createCommitPools, createGroupCommit, ITEM_LOCKED, LOCKED } from "../../db/group-commit.ts";
 import type { EventLog } from "../../events/log.ts";
 import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
+import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
 import { createEvent } from "../../protocol/events.ts";
@@ -37,6 +38,7 @@ type Dependencies = {
   database: Database;
   events: Pick<EventLog, "publishIfHeard">;
   metrics: Metrics;
+  log: Log;
   defaultModel: string;
   budgets: Pick<BudgetService, "rules" | "refuse">;
   /** The right to write up to so many answers here; null when there is no room for them. */
@@ -45,24 +47,36 @@ type Dependencies = {
 };
 
 /** The hot path: validated sends in, one commit for many of them, pushes and results out. */
-export function createSender({ database, events, metrics, defaultModel, budgets, takeLease, onAnswer }: Dependencies) {
+export function createSender(deps: Dependencies) {
+  const { database, events, metrics, log, defaultModel, budgets, takeLease, onAnswer } = deps;
   const userMessages = metrics.messages.labels("user");
-  const lanes = createSidePool(database, LANES_WAITING_MAX);
+  const pools = createCommitPools(database);
   const commits = createGroupCommit<Pending, SendOutcome>({
     keyOf: ({ conversationId }) => conversationId,
     senderOf: ({ authorId }) => authorId,
     // At most three bytes for each UTF-16 unit.
     bytesOf: ({ content }) => content.length * 3,
-    async commit(items) {
-      const outcomes = await write(database, items, false);
-      return outcomes.map((outcome) => (outcome.outcome === "locked" ? LOCKED : outcome));
-    },
-    commitWaiting: (items) => write(lanes.open(), items, true),
+    commit: (items) => write(pools.openBatches(), items, false),
+    commitWaiting: (items) => write(pools.openLanes(), items, true),
   });
 
-  async function write(sql: Database, items: Pending[], waits: boolean): Promise<SendOutcome[]> {
-    const lease = takeLease(items.length);
-    const outcomes = await sendMessages(sql, items, { defaultModel, budget: budgets.rules, lease, waits });
+  async function write(sql: Database, items: Pending[], waits: boolean) {
+    const answers = items.filter(({ reply }) => reply !== false).length;
+    const lease = answers > 0 ? takeLease(answers) : null;
+    try {
+      const outcomes = await sendMessages(sql, items, { defaultModel, budget: budgets.rules, lease, waits });
+      tell(items, outcomes, lease !== null);
+      return outcomes.map((outcome) => {
+        if (outcome.outcome === "locked") return LOCKED;
+        return outcome.outcome === "item_locked" ? ITEM_LOCKED : outcome;
+      });
+    } finally {
+      lease?.end();
+    }
+  }
+
+  /** Tells of what was committed. Nothing is thrown: the batch would be written again. */
+  function tell(items: Pending[], outcomes: SendOutcome[], isClaimed: boolean): void {
     const nowMs = performance.now();
     let created = 0;
     items.forEach((item, index) => {
@@ -70,10 +84,13 @@ export function createSender({ database, events, metrics, defaultModel, budgets,
       if (outcome?.outcome !== "created") return;
       created += 1;
       metrics.messageCommitDuration.observe((nowMs - item.arrivedAtMs) / 1000);
-      announce(item, outcome, lease !== null);
+      try {
+        announce(item, outcome, isClaimed);
+      } catch (error) {
+        log.error({ err: error, message_id: item.id }, "a message is stored, but was not announced");
+      }
     });
     userMessages.inc(created);
-    return outcomes;
   }
 
   /** Pushes what was committed, in the order of its numbers. */
@@ -137,12 +154,13 @@ export function createSender({ database, events, metrics, defaultModel, budgets,
         case "not_found":
           throw new Problem("not_found", "There is no such conversation.");
         case "locked":
-          throw new Error("A commit that waits left an item out.");
+        case "item_locked":
+          throw new Error("An item that is locked has no result yet.");
       }
     },
 
-    /** Ends the connections of the lanes. */
-    close: lanes.close,
+    /** Ends its connections. */
+    close: pools.close,
   };
 }
 

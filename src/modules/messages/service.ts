@@ -1,7 +1,8 @@
-import { type Database, requireRow, type Sql } from "../../db/client.ts";
+import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { EventLog } from "../../events/log.ts";
 import type { Slice } from "../../events/slice.ts";
 import type { Caller } from "../../http/authenticate.ts";
+import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
@@ -17,13 +18,23 @@ import { createSender, type NewAnswer } from "./sender.ts";
 export { appendMessage } from "./append-message.ts";
 export { findMessageById, type MessageKey } from "./queries.ts";
 export { collectEvents, createRecovery, RECOVERY_EVENTS_MAX, type Recovery, type StartPosition } from "./recovery.ts";
+export type { Lease } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
 export { createStreams, type Streams } from "./streams.ts";
+
+/** The place of a message among those that are sent one after the other, while each is checked for itself. */
+export type SendTurn = {
+  /** When the message before it has its place; absent: it has. */
+  before: Promise<void> | undefined;
+  /** Called when this one has. */
+  onSubmit(): void;
+};
 
 type Dependencies = {
   database: Database;
   events: EventLog;
   metrics: Metrics;
+  log: Log;
   /** The model that answers where neither the message nor the conversation names one. */
   defaultModel: string;
   budgets: BudgetService;
@@ -88,6 +99,7 @@ export function createMessageService(deps: Dependencies) {
     /**
      * For members who may write. Fulfils when the message is committed; the same `client_message_id` gives the same
      * message for ever.
+     * @param turn absent: it takes its place when it has been checked.
      * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
      * `budget_exceeded`, `draining`, `unavailable`.
      */
@@ -95,6 +107,7 @@ export function createMessageService(deps: Dependencies) {
       caller: Caller,
       conversationId: string,
       input: SendMessage,
+      turn?: SendTurn,
     ): Promise<SentMessage & { duplicate: boolean }> {
       if (input.model && !hasModel(input.model)) throw createUnknownModel(input.model);
       if (input.reply !== false && !canAnswer())
@@ -102,7 +115,12 @@ export function createMessageService(deps: Dependencies) {
           retryAfterMs: 1_000,
         });
       const parentId = input.parent_id?.toLowerCase();
-      const store = () => sender.send(caller, conversationId, parentId ? { ...input, parent_id: parentId } : input);
+      const submit = () => {
+        const sent = sender.send(caller, conversationId, parentId ? { ...input, parent_id: parentId } : input);
+        turn?.onSubmit();
+        return sent;
+      };
+      const store = () => (turn?.before ? turn.before.then(submit) : submit());
       const isAnswered = input.reply === true;
       // Where it is left to the conversation, only the commit knows whether a model answers.
       const checked = input.reply === false || isAnswered ? undefined : limits.checkAnswered(caller);
@@ -121,13 +139,16 @@ export function createMessageService(deps: Dependencies) {
     },
 
     /**
-     * Stores an answer that a model has written to the end elsewhere. Call it for members who may write.
+     * Stores an answer that a model has written to the end elsewhere; after a failure it may be called again. Call it for
+     * members who may write.
      * @throws Problem `not_found` when the conversation is gone.
      */
     async addAnswer(answer: Omit<OtherMessage, "role">): Promise<Message> {
-      const message = await events.write(answer.conversationId, (transaction) =>
-        appendMessage(transaction, { ...answer, role: "assistant" }),
-      );
+      const { conversationId, id } = answer;
+      const message = await events.write(conversationId, async (transaction) => {
+        const stored = await queries.findMessageById(transaction.sql, conversationId, id);
+        return stored ? mapRowToMessage(stored) : appendMessage(transaction, { ...answer, role: "assistant" });
+      });
       metrics.messages.inc({ role: "assistant" });
       return message;
     },
@@ -188,7 +209,8 @@ export function createMessageService(deps: Dependencies) {
       const row = await getRow(caller, key);
       if (row.role !== "assistant" || row.deleted_at)
         throw new Problem("conflict", "Only answers of a model can be rated.");
-      return queries.upsertFeedback(database, row, caller.user.id, rating, comment ?? null);
+      const upsert = (sql: Sql) => queries.upsertFeedback(sql, row, caller.user.id, rating, comment ?? null);
+      return withTransaction(database, upsert, `message:${row.id}`);
     },
   };
 }

@@ -1,5 +1,6 @@
 import type { Server } from "bun";
 import type { ChainPart } from "../../ai/chain-part.ts";
+import { findTemporaryProblem } from "../../db/client.ts";
 import { createEventStream } from "../../http/event-stream.ts";
 import {
   createOpenAiErrorResponse,
@@ -84,7 +85,7 @@ export async function answerInChunks(
         } else error ??= mapEndToError(part);
       }
     } catch (thrown) {
-      error ??= mapThrownToOpenAiError(thrown);
+      error ??= mapThrownToOpenAiError(findTemporaryProblem(thrown) ?? thrown);
     }
     // Without `[DONE]`: that is how clients tell a broken answer from a whole one.
     if (error) stream.write(`data: ${formatOpenAiError(error)}\n\n`);

@@ -1,4 +1,5 @@
 import type { ChainPart } from "../../ai/chain-part.ts";
+import { isTemporary } from "../../db/retry.ts";
 import type { Caller } from "../../http/authenticate.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ConversationService } from "../conversations/service.ts";
@@ -6,14 +7,20 @@ import type { MessageService } from "../messages/service.ts";
 import { mapToolCall } from "./map-answer.ts";
 import type { CompletionRequest } from "./map-request.ts";
 
+/** How long an answer waits for what is stored of it; after that, it is stored in the background. */
+export const STORE_WAIT_MS = 500;
+
 type Dependencies = { messages: MessageService; conversations: ConversationService };
 type LastPart = Extract<ChainPart, { type: "finish" | "error" | "aborted" }>;
 
 /** What is stored of one request that names a conversation. */
 export type Exchange = {
-  /** Stores the question, once; at the first sign of an answer, so that a request that gets none leaves nothing. */
+  /**
+   * Stores the question, once; at the first sign of an answer, so that a request that gets none leaves nothing. If the
+   * conversation is locked, it is left to `end`.
+   */
   begin(): Promise<void>;
-  /** Stores the answer as it ended. */
+  /** Stores the answer as it ended; after a failure it may be called again. */
   end(part: LastPart, text: string): Promise<void>;
 };
 
@@ -27,26 +34,43 @@ export async function openExchange(
   if (conversationId === null) return null;
   const { role } = await conversations.getPosition(caller, conversationId);
   if (role === "viewer") throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
-  let questionId: string | null = null;
+  let asked: Promise<string | null> | null = null;
   let hasBegun = false;
+
+  const sendQuestion = async (): Promise<string | null> => {
+    if (question === null) return null;
+    // So that it is stored once, however often it is tried.
+    const input = { content: question, reply: false, client_message_id: answerId };
+    return (await messages.send(caller, conversationId, input)).message.id;
+  };
+  /** @returns its id. */
+  function storeQuestion(): Promise<string | null> {
+    asked ??= sendQuestion().catch((error) => {
+      asked = null;
+      throw error;
+    });
+    return asked;
+  }
 
   return {
     async begin() {
       if (hasBegun) return;
       hasBegun = true;
-      if (question === null) return;
-      const sent = await messages.send(caller, conversationId, { content: question, reply: false });
-      questionId = sent.message.id;
+      const stored = storeQuestion().catch((error) => {
+        if (!isTemporary(error)) throw error;
+      });
+      await Promise.race([stored, Bun.sleep(STORE_WAIT_MS)]);
     },
     async end(part, text) {
       if (!hasBegun) return;
+      const parentId = await storeQuestion();
       const { models, usage, costUsd } = part;
       const toolCalls = part.type === "finish" ? part.toolCalls.map(mapToolCall) : [];
       await messages.addAnswer({
         id: answerId,
         conversationId,
         content: text,
-        parentId: questionId,
+        parentId,
         metadata: { models, ...(toolCalls.length > 0 && { tool_calls: toolCalls }) },
         model: part.type === "finish" ? part.model : (models.at(-1) ?? null),
         usage,

@@ -1,5 +1,5 @@
 import type { Chain, ChainPart, ChainRequest } from "../../ai/chain.ts";
-import type { Database } from "../../db/client.ts";
+import { retryTemporary } from "../../db/retry.ts";
 import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
@@ -9,7 +9,7 @@ import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import type { BudgetService, TokensAndCost } from "../budgets/service.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
-import { type Exchange, openExchange } from "./exchange.ts";
+import { type Exchange, openExchange, STORE_WAIT_MS } from "./exchange.ts";
 import type { CompletionHead } from "./map-answer.ts";
 import type { CompletionRequest } from "./map-request.ts";
 import type { OpenAiModel } from "./model.ts";
@@ -19,9 +19,11 @@ export const COMPLETIONS_MAX = 500;
 const RETRY_AFTER_MS = 1_000;
 /** Of the time that a shutdown leaves; the rest is for storing what was cut off. */
 const DRAIN_SHARE = 0.8;
+/** How long it is tried to store and to charge an answer; at a shutdown only until shortly before its deadline. */
+const STORE_MS_MAX = 60_000;
+const LAST_STORE_MS = 200;
 
 type Dependencies = {
-  database: Database;
   chain: Chain;
   budgets: BudgetService;
   messages: MessageService;
@@ -39,7 +41,7 @@ type Parts = AsyncGenerator<ChainPart, void, undefined>;
 
 /** One answer on its way. */
 export type RunningCompletion = CompletionHead & {
-  /** To be read to the end in any case: what is stored and charged is so by reading it. */
+  /** To be read to the end in any case: reading it has it stored and charged. */
   parts: Parts;
   /** The reader has gone: ends the run, unless it is stored. */
   leave(): void;
@@ -47,8 +49,9 @@ export type RunningCompletion = CompletionHead & {
 
 /** Answers for OpenAI's clients: any user, with any configured model, through the same chain as conversations. */
 export function createCompletionService(deps: Dependencies) {
-  const { database, chain, budgets, lifecycle, holdAnswer, metrics, log } = deps;
+  const { chain, budgets, lifecycle, holdAnswer, metrics, log } = deps;
   const running = new Set<Running>();
+  const stopping = new AbortController();
 
   function checkRoom(model: string): void {
     if (!chain.has(model)) throw createUnknownModel(model);
@@ -73,19 +76,22 @@ export function createCompletionService(deps: Dependencies) {
   async function* follow(
     request: ChainRequest,
     exchange: Exchange | null,
-    onEnd: (part: LastPart) => Promise<void>,
+    onEnd: (part: LastPart, text: string) => Promise<void>,
   ): Parts {
     let text = "";
     for await (const part of chain.run(request)) {
       if (part.type === "text") text += part.text;
       else if (part.type === "reset") text = part.text;
       if (part.type === "start" || part.type === "finish") await exchange?.begin();
-      if (part.type === "finish" || part.type === "error" || part.type === "aborted") {
-        await onEnd(part);
-        await exchange?.end(part, text);
-      }
+      if (part.type === "finish" || part.type === "error" || part.type === "aborted") await onEnd(part, text);
       yield part;
     }
+  }
+
+  /** What was paid for is not lost because a row is locked or the database is away for a while. */
+  async function keepTrying(what: string, work: () => Promise<void>): Promise<void> {
+    const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(STORE_MS_MAX)]);
+    await retryTemporary(work, signal).catch((error) => log.error({ err: error }, `completion could not be ${what}`));
   }
 
   function count(part: LastPart, startedAtMs: number): void {
@@ -112,32 +118,32 @@ export function createCompletionService(deps: Dependencies) {
       const { promise: done, resolve } = Promise.withResolvers<void>();
       const entry: Running = { abort: new AbortController(), done };
       const startedAtMs = performance.now();
-      let used: TokensAndCost = { usage: null, costUsd: null };
-      let isSettled = false;
+      let stored: Promise<unknown> | undefined;
 
-      async function settle(): Promise<void> {
-        if (isSettled) return;
-        isSettled = true;
-        // The answer is there; that it could not be charged is no reason to keep it back.
-        await budgets
-          .settle(database, reservation.id, caller.user.id, used)
-          .catch((error) => log.error({ err: error }, "completion could not be charged"));
+      /** In the background, since the answer is there: that it cannot be stored yet is no reason to keep it back. */
+      function store(used: TokensAndCost, end?: () => Promise<void>): void {
+        stored = Promise.all([
+          keepTrying("charged", () => budgets.settle(reservation.id, caller.user.id, used)),
+          end && keepTrying("stored", end),
+        ]);
       }
       async function* keep(): Parts {
         try {
           const { model, messages, options } = request;
           const { outputTokensMax } = reservation;
           const asked = { model, messages, options, outputTokensMax, signal: entry.abort.signal };
-          yield* follow(asked, exchange, async (part) => {
-            used = part;
+          yield* follow(asked, exchange, async (part, text) => {
             count(part, startedAtMs);
-            await settle();
+            store(part, exchange ? () => exchange.end(part, text) : undefined);
+            await Promise.race([stored, Bun.sleep(STORE_WAIT_MS)]);
           });
         } finally {
-          await settle();
-          running.delete(entry);
+          if (!stored) store({ usage: null, costUsd: null });
           release();
-          resolve();
+          void stored?.then(() => {
+            running.delete(entry);
+            resolve();
+          });
         }
       }
       running.add(entry);
@@ -160,11 +166,16 @@ export function createCompletionService(deps: Dependencies) {
       return mapToModel(model);
     },
 
-    /** Waits for the answers in progress; shortly before `deadlineMs` (since 1970) those that are left are cut off. */
+    /**
+     * Waits for the answers in progress and until they are stored; shortly before `deadlineMs` (since 1970) those that are
+     * left are cut off.
+     */
     async drain(deadlineMs: number): Promise<void> {
       const all = () => Promise.all([...running].map(({ done }) => done));
       await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
       for (const { abort } of running) abort.abort();
+      await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now() - LAST_STORE_MS))]);
+      stopping.abort();
       await all();
     },
   };

@@ -1,6 +1,11 @@
 import type { Sql } from "../../db/client.ts";
 import type { Prompt, PromptVersion } from "./model.ts";
 
+/** Conversations that one statement takes a prompt out of. */
+const RELEASED_CONVERSATIONS = 1_000;
+/** Prompts that one statement deletes; each may have a thousand versions. */
+const DELETED_PROMPTS = 10;
+
 export type PromptRow = Omit<Prompt, "created_at" | "updated_at"> & { created_at: Date; updated_at: Date };
 export type VersionRow = Omit<PromptVersion, "created_at"> & { created_at: Date };
 
@@ -76,9 +81,27 @@ export async function updatePrompt(
     where id = ${id}`;
 }
 
-export async function deletePrompt(sql: Sql, id: string, userId: string): Promise<boolean> {
-  const { count } = await sql`delete from prompts where id = ${id} and user_id = ${userId}`;
-  return count > 0;
+const selectPrompts = (sql: Sql, userId: string, id?: string) =>
+  sql`select p.id from prompts p where p.user_id = ${userId} ${id === undefined ? sql`` : sql`and p.id = ${id}`}`;
+
+/**
+ * Takes a prompt, or all of a user's, out of conversations that nobody has locked. Before prompts are deleted: otherwise
+ * their foreign key would lock all these conversations in one statement.
+ * @returns whether there may be more.
+ */
+export async function releasePrompts(sql: Sql, userId: string, id?: string): Promise<boolean> {
+  const { count } = await sql`
+    update conversations set prompt_id = null where id = any (array(
+      select c.id from conversations c where c.prompt_id in (${selectPrompts(sql, userId, id)})
+      limit ${RELEASED_CONVERSATIONS} for no key update skip locked))`;
+  return count === RELEASED_CONVERSATIONS;
+}
+
+/** Deletes a prompt, or some of a user's. Waits for conversations that use one and are locked. @returns how many. */
+export async function deletePrompts(sql: Sql, userId: string, id?: string): Promise<number> {
+  const { count } = await sql`
+    delete from prompts where id = any (array(${selectPrompts(sql, userId, id)} limit ${DELETED_PROMPTS}))`;
+  return count;
 }
 
 export function mapToPrompt(row: PromptRow): Prompt {

@@ -8,6 +8,7 @@ import type { ChangePrompt, CreatePrompt, Prompt } from "./model.ts";
 import * as queries from "./queries.ts";
 import { checkTemplate } from "./template.ts";
 
+export { deletePrompts, releasePrompts } from "./queries.ts";
 export { renderTemplate } from "./template.ts";
 export { createVariables } from "./variables.ts";
 
@@ -31,13 +32,14 @@ export function createPromptService({ database }: { database: Database }) {
       checkTemplate(template);
       const id = createId();
       const userId = caller.user.id;
-      await withTransaction(database, async (sql) => {
+      const insert = async (sql: Sql) => {
         if ((await queries.lockPrompts(sql, userId)) >= PROMPTS_MAX)
           throw new Problem("conflict", `A user may have ${PROMPTS_MAX} prompts.`);
         if (is_default) await queries.clearDefault(sql, userId);
         await queries.insertPrompt(sql, { id, userId, name, isDefault: is_default });
         await queries.insertVersion(sql, id, 1, template);
-      });
+      };
+      await withTransaction(database, insert, `user:${userId}`);
       return get(caller, id);
     },
 
@@ -63,7 +65,7 @@ export function createPromptService({ database }: { database: Database }) {
     async change(caller: Caller, id: string, input: ChangePrompt): Promise<Prompt> {
       if (input.template !== undefined) checkTemplate(input.template);
       const userId = caller.user.id;
-      await withTransaction(database, async (sql) => {
+      const update = async (sql: Sql) => {
         await queries.lockPrompts(sql, userId);
         const now = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
         const { name = now.name, template = now.template, is_default = now.is_default } = input;
@@ -74,13 +76,20 @@ export function createPromptService({ database }: { database: Database }) {
         await queries.deleteVersionsBelow(sql, id, version - VERSIONS_MAX + 1);
         if (is_default && !now.is_default) await queries.clearDefault(sql, userId);
         await queries.updatePrompt(sql, id, { name, version, is_default });
-      });
+      };
+      await withTransaction(database, update, `user:${userId}`);
       return get(caller, id);
     },
 
-    /** For its owner; conversations that had it go on without one. @throws Problem `not_found`. */
+    /**
+     * For its owner; conversations that had it go on without one.
+     * @throws Problem `not_found`; a lock timeout of the database, when such a conversation stays locked.
+     */
     async remove(caller: Caller, id: string): Promise<void> {
-      requireRow((await queries.deletePrompt(database, id, caller.user.id)) || undefined, "prompt");
+      const userId = caller.user.id;
+      while (await queries.releasePrompts(database, userId, id));
+      const count = await withTransaction(database, (sql) => queries.deletePrompts(sql, userId, id), `prompt:${id}`);
+      requireRow(count || undefined, "prompt");
     },
 
     /** What a conversation of this user begins with, or null. */

@@ -131,7 +131,9 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       const conversationId = conversation_id.toLowerCase();
       connection.sending += 1;
       try {
-        const { message, duplicate } = await messages.send(caller, conversationId, input);
+        const { message, duplicate } = await connection.sendOrder.run(conversationId, (turn) =>
+          messages.send(caller, conversationId, input, turn),
+        );
         typing.stop(conversationId, caller.user.id);
         return { message, duplicate };
       } finally {

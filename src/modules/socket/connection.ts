@@ -5,6 +5,7 @@ import { FrameMeter } from "../../limits/frame-limit.ts";
 import { type CloseReason, closeCodes } from "../../protocol/close-codes.ts";
 import type { ClientFrame, ServerFrame } from "../../protocol/frames.ts";
 import type { Listener } from "../../realtime/hub.ts";
+import { SendOrder } from "./send-order.ts";
 
 export type Socket = ServerWebSocket<{ connection: Connection }>;
 
@@ -19,6 +20,7 @@ export class Connection implements Listener {
   isBusy = false;
   /** Messages that are not committed yet. */
   sending = 0;
+  readonly sendOrder = new SendOrder();
   /** Frames in a row that were not of the protocol. */
   violations = 0;
   /** Gives back its place among the sockets of its user. */

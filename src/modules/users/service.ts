@@ -39,13 +39,14 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
     if (await queries.findCredentials(database, { emailKey: key })) throw taken();
     const password_hash = await passwords.hash(password);
     const user = { id: createId(), email: shown, email_key: key, display_name: name, role, password_hash };
-    return withTransaction(database, async (sql) => {
+    const insert = async (sql: Sql) => {
       const row = await queries.insertUser(sql, user);
       if (!row) throw taken();
       const created = queries.mapRowToUser(row);
       await onCreated(sql, created);
       return { user: created, passwordHash: password_hash };
-    });
+    };
+    return withTransaction(database, insert, `email:${key}`);
   }
 
   /** What the command line or the configuration did: nobody's account stands behind it. */
@@ -62,11 +63,12 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
    */
   async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
     const { key } = parseEmail(email);
-    const raised = await withTransaction(database, async (sql) => {
+    const raise = async (sql: Sql) => {
       const row = await queries.raiseUser(sql, key);
       if (row?.is_raised) await recordByOperator(sql, "user.role_changed", row.id);
       return row;
-    });
+    };
+    const raised = await withTransaction(database, raise, `email:${key}`);
     if (raised) return { user: queries.mapRowToUser(raised), isNew: false };
     try {
       const { user } = await createUser({ email, password, role: "admin" }, (sql, { id }) =>
@@ -184,15 +186,16 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
         ...(email && { email: email.shown, email_key: email.key }),
       };
       if (Object.keys(columns).length === 0) return getUser(userId);
+      const update = async (sql: Sql) => {
+        const row = requireRow(await queries.updateProfile(sql, userId, columns), "user");
+        const { credentialId, ipAddress } = caller;
+        const target = { type: "user", id: userId } as const;
+        const entry = { action: "user.changed", actorId: userId, credentialId, target, ipAddress } as const;
+        if (email) await audit.record(sql, { ...entry, details: { field: "email" } });
+        return queries.mapRowToUser(row);
+      };
       try {
-        return await withTransaction(database, async (sql) => {
-          const row = requireRow(await queries.updateProfile(sql, userId, columns), "user");
-          const { credentialId, ipAddress } = caller;
-          const target = { type: "user", id: userId } as const;
-          const entry = { action: "user.changed", actorId: userId, credentialId, target, ipAddress } as const;
-          if (email) await audit.record(sql, { ...entry, details: { field: "email" } });
-          return queries.mapRowToUser(row);
-        });
+        return await withTransaction(database, update, `user:${userId}`);
       } catch (error) {
         if (isUniqueViolation(error, "users_email_key"))
           throw new Problem("conflict", "There is already a user with this e-mail address.");
@@ -209,7 +212,8 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
     async replacePreferences(userId: string, preferences: Preferences): Promise<Preferences> {
       if (Buffer.byteLength(JSON.stringify(preferences)) > PREFERENCES_BYTES_MAX)
         throw new Problem("too_large", `Preferences may have ${PREFERENCES_BYTES_MAX} bytes.`);
-      requireRow((await queries.updatePreferences(database, userId, preferences)) || undefined, "user");
+      const update = (sql: Sql) => queries.updatePreferences(sql, userId, preferences);
+      requireRow((await withTransaction(database, update, `user:${userId}`)) || undefined, "user");
       return preferences;
     },
   };

@@ -85,7 +85,8 @@ export function createIssuerAccounts({ database, users, audit, issuer, isProvisi
         throw new Problem("unauthorized", "A session of this token has been ended; get a new token from the issuer.");
       requireProvisionable(claims);
       try {
-        return await withTransaction(database, (sql) => provision(sql, claims, ipAddress));
+        const key = `identity:${claims.subject}`;
+        return await withTransaction(database, (sql) => provision(sql, claims, ipAddress), key);
       } catch (error) {
         const winner = error instanceof Outrun ? await find() : undefined;
         if (winner === undefined) throw error;

@@ -1,4 +1,4 @@
-import { type Database, withTransaction } from "../../../db/client.ts";
+import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
 import type { Caller } from "../../../http/authenticate.ts";
 import { createId } from "../../../lib/id.ts";
 import { Problem } from "../../../lib/problem.ts";
@@ -37,7 +37,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
      */
     async link(caller: Caller, { issuer, subject }: { issuer: string; subject: string }, password: string) {
       const passwordHash = await passwordChecks.prove(caller, password);
-      return withTransaction(database, async (sql) => {
+      const insert = async (sql: Sql) => {
         await users.lockUser(sql, caller.user.id, passwordHash);
         const mine = await queries.listIdentities(sql, caller.user.id);
         const known = mine.find((row) => row.issuer === issuer && row.subject === subject);
@@ -48,7 +48,8 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
         if (!row) throw new Problem("conflict", "This identity is linked to another account.");
         await audit.record(sql, createEntry("user.identity_linked", caller, issuer));
         return mapRowToIdentity(row);
-      });
+      };
+      return withTransaction(database, insert, `user:${caller.user.id}`);
     },
 
     /**
@@ -56,7 +57,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
      * @returns the sessions that were ended; announce them. @throws Problem `not_found`, `conflict` (the only way in).
      */
     async unlink(caller: Caller, identityId: string): Promise<string[]> {
-      return withTransaction(database, async (sql) => {
+      const remove = async (sql: Sql) => {
         await users.lockUser(sql, caller.user.id, undefined);
         const mine = await queries.listIdentities(sql, caller.user.id);
         const row = mine.find(({ id }) => id === identityId.toLowerCase());
@@ -66,7 +67,8 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
         await queries.deleteIdentity(sql, row.id, caller.user.id);
         await audit.record(sql, createEntry("user.identity_unlinked", caller, row.issuer));
         return queries.endIssuerSessions(sql, caller.user.id);
-      });
+      };
+      return withTransaction(database, remove, `user:${caller.user.id}`);
     },
   };
 }

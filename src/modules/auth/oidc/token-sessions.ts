@@ -1,4 +1,4 @@
-import { type Database, withTransaction } from "../../../db/client.ts";
+import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
 import { BoundedMap } from "../../../lib/bounded-map.ts";
 import { createId } from "../../../lib/id.ts";
 import { Problem } from "../../../lib/problem.ts";
@@ -28,14 +28,15 @@ export function createTokenSessions({ database, audit, issuer, accounts }: Token
     if (found !== undefined) return found;
     const userId = await accounts.findOrCreate(claims, ipAddress);
     const id = createId();
-    const isOpen = await withTransaction(database, async (sql) => {
+    const insert = async (sql: Sql) => {
       if (!(await queries.insertTokenSession(sql, { id, userId, issuer, subject, tokenKey, expiresAtMs, ipAddress })))
         return false;
       const target = { type: "user", id: userId } as const;
       const entry = { action: "user.logged_in", actorId: userId, credentialId: id, target, ipAddress } as const;
       await audit.record(sql, { ...entry, details: { issuer } });
       return true;
-    });
+    };
+    const isOpen = await withTransaction(database, insert, `user:${userId}`);
     // Another request was faster, or it may not be.
     const sessionId = isOpen ? id : await queries.findTokenSession(database, tokenKey);
     if (sessionId === undefined) throw new Problem("unauthorized", "The credential is not valid, or no longer.");

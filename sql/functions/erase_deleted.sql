@@ -1,0 +1,63 @@
+-- Erases up to p_rows numbers of deleted conversations, oldest first: small ones whole, a large one by ranges of its numbers,
+-- each of which is one message or one event. Returns whether there may be more, and the conversation in which it stopped, with
+-- the last number that it erased there. Give both to the next call: without them it walks again through the remains of what
+-- was erased, which costs more with each call as long as an old snapshot keeps vacuum away.
+--
+-- One instance erases at a time. It does not lock the conversations first: somebody may still try to send there.
+--
+-- The order of the rows has only one index that gives it. Without it, a plan of the time when a table was nearly empty may take
+-- another index, of which it uses the first column alone, and walk through the whole conversation for each batch.
+create or replace function erase_deleted(
+  p_rows integer, p_conversation uuid, p_seq bigint, out has_more boolean, out conversation uuid, out seq bigint
+)
+language plpgsql
+set enable_seqscan = off
+set enable_sort = off
+as $$
+declare
+  target record;
+  from_seq bigint;
+  until_seq bigint;
+  rows_left bigint := p_rows;
+  erased bigint;
+begin
+  has_more := false;
+  for target in
+    select c.id, c.last_seq from conversations c where c.deleted_at is not null order by c.deleted_at
+  loop
+    has_more := true;
+    from_seq := case when target.id = p_conversation then p_seq else 0 end;
+    until_seq := from_seq + rows_left;
+    -- Of answers that were in progress: never many.
+    delete from generation_pieces p where p.conversation_id = target.id;
+    -- Each member may have rated each message.
+    delete from feedback f where f.ctid = any (array(
+      select x.ctid from feedback x
+      where x.conversation_id = target.id and x.message_seq > from_seq and x.message_seq <= until_seq
+      order by x.message_seq limit p_rows));
+    get diagnostics erased = row_count;
+    if erased = p_rows then
+      conversation := target.id;
+      seq := from_seq;
+      return;
+    end if;
+    delete from generations g where g.ctid = any (array(
+      select x.ctid from generations x
+      where x.conversation_id = target.id and x.message_seq > from_seq and x.message_seq <= until_seq
+      order by x.message_seq));
+    delete from events e where e.conversation_id = target.id and e.seq > from_seq and e.seq <= until_seq;
+    delete from messages m where m.ctid = any (array(
+      select x.ctid from messages x where x.conversation_id = target.id and x.seq > from_seq and x.seq <= until_seq
+      order by x.seq));
+    if until_seq < target.last_seq then
+      conversation := target.id;
+      seq := until_seq;
+      return;
+    end if;
+    -- Summaries are few, and go with it.
+    delete from conversations c where c.id = target.id;
+    rows_left := rows_left - (target.last_seq - from_seq) - 1;
+    exit when rows_left <= 0;
+  end loop;
+end
+$$;

@@ -1,0 +1,51 @@
+-- Locks the windows that a batch is charged to, and makes those that are missing, without waiting for anybody. Returns the
+-- items whose payer is locked by somebody else, for now. The arrays are parallel: item p_items[i] is charged to the windows
+-- of p_scopes[i] and p_ids[i] that p_days[i] belongs to; an item may have several payers.
+create or replace function lock_windows(p_items bigint[], p_scopes text[], p_ids uuid[], p_days date[]) returns bigint[]
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+begin
+  -- As open_windows does it, only that nothing is waited for. Each lock takes a place in the server's table of locks, so
+  -- they are few: at the start of a day the next batches make the rest.
+  with missing as materialized (
+    select distinct i.scope, i.id, i.day
+    from unnest(p_scopes, p_ids, p_days) as i (scope, id, day)
+    where (
+      select w.scope_id from budget_windows w
+      where w.scope = i.scope and w.scope_id = i.id and w.period = 'day' and w.starts_on = i.day limit 1
+    ) is null or (
+      select w.scope_id from budget_windows w
+      where w.scope = i.scope and w.scope_id = i.id and w.period = 'month'
+        and w.starts_on = date_trunc('month', i.day)::date limit 1
+    ) is null
+    limit 100
+  ),
+  opened as materialized (
+    select m.* from missing m where pg_try_advisory_xact_lock(hash_payer(m.scope, m.id))
+  )
+  insert into budget_windows (scope, scope_id, period, starts_on)
+  select o.scope, o.id, p.period, case p.period when 'day' then o.day else date_trunc('month', o.day)::date end
+  from opened o cross join (values ('day'), ('month')) as p (period)
+  on conflict do nothing;
+
+  return (
+    select array_agg(distinct i.item)
+    from unnest(p_items, p_scopes, p_ids, p_days) as i (item, scope, id, day)
+    -- Those that this transaction has locked are free to be locked again.
+    where not exists (
+      select 1 from budget_windows w
+      where w.scope = i.scope and w.scope_id = i.id and w.period = 'day' and w.starts_on = i.day
+      for no key update skip locked
+    ) or not exists (
+      select 1 from budget_windows w
+      where w.scope = i.scope and w.scope_id = i.id and w.period = 'month'
+        and w.starts_on = date_trunc('month', i.day)::date
+      for no key update skip locked
+    )
+  );
+end
+$$;

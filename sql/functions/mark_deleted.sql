@@ -1,0 +1,18 @@
+-- Deletes conversations that the caller has locked: they lose their members and their answers in progress, so nobody finds
+-- them any more. erase_deleted removes their rows later, in batches. The caller appends `conversation.deleted`.
+create or replace function mark_deleted(p_conversations uuid[], p_at timestamptz) returns void
+language plpgsql
+-- A plan of the time when the tables were nearly empty may walk through all finished generations of a conversation.
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  -- In id order, as pieces are stored and leases are renewed, to avoid deadlocks.
+  perform 1 from generations g
+  where g.conversation_id = any (p_conversations) and g.status <> 'finished'
+  order by g.id for update;
+  delete from generations g where g.conversation_id = any (p_conversations) and g.status <> 'finished';
+  delete from members m where m.conversation_id = any (p_conversations);
+  update conversations c set deleted_at = p_at, title = '', metadata = '{}', prompt_id = null
+  where c.id = any (p_conversations);
+end
+$$;

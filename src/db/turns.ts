@@ -1,0 +1,93 @@
+import { Problem } from "../lib/problem.ts";
+
+/** How long something may wait in this process, and how many may. */
+const WAIT_MS_MAX = 10_000;
+const RETRY_AFTER_MS = 1_000;
+
+const createOverloaded = (): Problem =>
+  new Problem("overloaded", "Too many changes are waiting. Try again.", { retryAfterMs: RETRY_AFTER_MS });
+
+type Waiting = { begin(): void; fail(error: unknown): void };
+
+/** Places that are given out in the order in which they are asked for. */
+export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINITY) {
+  let free = count;
+  const waiting = new Set<Waiting>();
+
+  function take(): Promise<void> {
+    if (free > 0) {
+      free -= 1;
+      return Promise.resolve();
+    }
+    if (waiting.size >= waitingMax) throw createOverloaded();
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        clearTimeout(timer);
+        waiting.delete(entry);
+      };
+      const entry: Waiting = {
+        begin() {
+          leave();
+          resolve();
+        },
+        fail(error) {
+          leave();
+          reject(error);
+        },
+      };
+      const timer = setTimeout(() => entry.fail(createOverloaded()), WAIT_MS_MAX);
+      waiting.add(entry);
+    });
+  }
+
+  function release(): void {
+    const [next] = waiting;
+    if (next) next.begin();
+    else free += 1;
+  }
+
+  return {
+    /** Runs `work` on a place. @throws Problem `overloaded` when too many wait, or for too long; whatever `work` throws. */
+    async run<T>(work: () => Promise<T>): Promise<T> {
+      await take();
+      try {
+        return await work();
+      } finally {
+        release();
+      }
+    },
+
+    /** Nobody waits any longer. */
+    failWaiting(error: unknown): void {
+      for (const { fail } of waiting) fail(error);
+    },
+
+    isIdle: (): boolean => free === count,
+  };
+}
+
+/** Work of the same key runs one after the other, in order; at most `waitingMax` of a key wait. */
+export function createTurns(waitingMax: number) {
+  const turns = new Map<string, ReturnType<typeof createPlaces>>();
+
+  return {
+    /**
+     * @param isHopeless whether an error of `work` would befall those who wait as well: then they fail at once.
+     * @throws Problem `overloaded`; whatever `work` throws.
+     */
+    async run<T>(key: string, work: () => Promise<T>, isHopeless: (error: unknown) => boolean): Promise<T> {
+      const turn = turns.get(key) ?? createPlaces(1, waitingMax);
+      turns.set(key, turn);
+      try {
+        return await turn.run(() =>
+          work().catch((error) => {
+            if (isHopeless(error)) turn.failWaiting(error);
+            throw error;
+          }),
+        );
+      } finally {
+        if (turn.isIdle()) turns.delete(key);
+      }
+    },
+  };
+}

@@ -1,0 +1,143 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+import { claimDue, complete, enqueue, type QueuedJob } from "../../src/jobs/queue.ts";
+import { createJobs, type Jobs, type QueueWork } from "../../src/jobs/runner.ts";
+import { createId } from "../../src/lib/id.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+let database: Database;
+const started: Jobs[] = [];
+beforeAll(async () => {
+  ({ database } = await createTestDatabase());
+});
+beforeEach(async () => {
+  await database`delete from jobs`;
+});
+afterEach(async () => {
+  await Promise.all(started.splice(0).map((jobs) => jobs.stop(Date.now() + 1_000)));
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+function startInstance(work: QueueWork, concurrency = 2): Jobs {
+  const jobs = createJobs({ database, log: silentLog, instanceId: createId() });
+  jobs.queue("letters", work, { concurrency });
+  jobs.start();
+  started.push(jobs);
+  return jobs;
+}
+const claim = (owner: string, rows = 10, leaseMs = 10_000) => claimDue(database, "letters", owner, { leaseMs, rows });
+const countJobs = async () => (await database`select 1 from jobs where queue = 'letters'`).length;
+const keysOf = (jobs: QueuedJob[]) => jobs.map(({ key }) => key).sort();
+async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+  for (const endsAtMs = Date.now() + 5_000; !(await isSo()); await Bun.sleep(5))
+    if (Date.now() > endsAtMs) throw new Error("It did not happen in 5 s.");
+}
+
+describe("a queued job", () => {
+  test("is done once by one of several instances, and is gone then", async () => {
+    const keys = Array.from({ length: 40 }, (_, n) => `letter ${n}`);
+    const done: string[] = [];
+    let beside = 0;
+    let mostBeside = 0;
+    const work = async (key: string) => {
+      beside += 1;
+      mostBeside = Math.max(mostBeside, beside);
+      await Bun.sleep(2);
+      beside -= 1;
+      done.push(key);
+    };
+    const instances = [startInstance(work), startInstance(work)];
+    await enqueue(database, "letters", keys);
+    for (const jobs of instances) jobs.nudge("letters");
+    await until(async () => (await countJobs()) === 0);
+    expect(done.sort()).toEqual([...keys].sort());
+    // Two places on each of two instances, and all of them are used.
+    expect(mostBeside).toBeGreaterThan(1);
+    expect(mostBeside).toBeLessThanOrEqual(4);
+  });
+
+  test("exists only if the transaction that made it necessary was committed, and once for each key", async () => {
+    const undone = database.begin(async (sql) => {
+      await enqueue(sql, "letters", ["a"]);
+      throw new Error("undone");
+    });
+    expect(undone).rejects.toThrow("undone");
+    await undone.catch(() => {});
+    expect(await countJobs()).toBe(0);
+    await Promise.all([enqueue(database, "letters", ["a", "b"]), enqueue(database, "letters", ["b", "a"])]);
+    expect(await countJobs()).toBe(2);
+  });
+
+  test("that fails is tried again later, with what it failed with", async () => {
+    let tries = 0;
+    const jobs = startInstance(async () => {
+      tries += 1;
+      if (tries === 1) throw new Error("the post is closed");
+    });
+    await enqueue(database, "letters", ["a"]);
+    jobs.nudge("letters");
+    await until(() => tries === 1);
+    await until(async () => (await database`select 1 from jobs where error like '%the post is closed'`).length === 1);
+    const [row] = await database<{ attempts: number; waits: number }[]>`
+      select attempts, extract(epoch from lease_until - now())::float8 as waits from jobs where queue = 'letters'`;
+    expect(row?.attempts).toBe(1);
+    expect(row?.waits).toBeGreaterThan(0.2);
+    await until(async () => (await countJobs()) === 0);
+    expect(tries).toBe(2);
+  });
+
+  test("of an instance that died goes to another one after the lease, and the dead one's word counts no more", async () => {
+    const [dead, heir] = [createId(), createId()];
+    await enqueue(database, "letters", ["a", "b"]);
+    const [lost] = await claim(dead, 1, 50);
+    if (!lost) throw new Error("Nothing was claimed.");
+    expect(keysOf(await claim(heir))).toEqual([lost.key === "a" ? "b" : "a"]);
+    await Bun.sleep(60);
+    const [taken] = await claim(heir);
+    expect(taken).toMatchObject({ key: lost.key, attempts: 2, fence: lost.fence + 1 });
+    await complete(database, dead, lost);
+    expect(await countJobs()).toBe(2);
+    if (taken) await complete(database, heir, taken);
+    expect(await countJobs()).toBe(1);
+  });
+
+  test("that somebody else has locked is passed by", async () => {
+    await enqueue(database, "letters", ["a", "b", "c"]);
+    await database.begin(async (sql) => {
+      await sql`select 1 from jobs where key = 'b' for update`;
+      expect(keysOf(await claim(createId()))).toEqual(["a", "c"]);
+    });
+  });
+
+  test("that is at work when its instance stops is told so, and goes to another one at once", async () => {
+    const begun = Promise.withResolvers<void>();
+    const jobs = startInstance(async (_key, signal) => {
+      begun.resolve();
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      signal.throwIfAborted();
+    });
+    await enqueue(database, "letters", ["a"]);
+    jobs.nudge("letters");
+    await begun.promise;
+    expect(await claim(createId())).toEqual([]);
+    await jobs.stop(Date.now() + 1_000);
+    expect(keysOf(await claim(createId()))).toEqual(["a"]);
+  });
+
+  test("whose lease was lost is told so", async () => {
+    const begun = Promise.withResolvers<void>();
+    const lost = Promise.withResolvers<void>();
+    const jobs = startInstance(async (_key, signal) => {
+      begun.resolve();
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      lost.resolve();
+    });
+    await enqueue(database, "letters", ["a"]);
+    jobs.nudge("letters");
+    await begun.promise;
+    await database`update jobs set owner = ${createId()}, fence = fence + 1 where queue = 'letters'`;
+    await lost.promise;
+    expect(await countJobs()).toBe(1);
+  });
+});

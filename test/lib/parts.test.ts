@@ -1,0 +1,23 @@
+import { expect, test } from "bun:test";
+import { createParts } from "../../src/lib/parts.ts";
+
+const stop = async () => {};
+
+test("each part comes behind those it stops after, whatever the order in which they were registered", () => {
+  const parts = createParts();
+  parts.add({ name: "http", after: ["streams", "jobs"], stop });
+  parts.add({ name: "streams", after: ["answers"], stop });
+  parts.add({ name: "answers", stop });
+  parts.add({ name: "jobs", after: ["answers"], stop });
+  expect(parts.list().map(({ name }) => name)).toEqual(["answers", "streams", "jobs", "http"]);
+});
+
+test("a name that is taken, one that nobody has, and a circle are mistakes", () => {
+  const parts = createParts();
+  parts.add({ name: "a", after: ["b"], stop });
+  expect(() => parts.add({ name: "a", stop })).toThrow("There already is a part a.");
+  expect(() => parts.list()).toThrow("a is to stop after b, which is no part.");
+  parts.add({ name: "b", after: ["c"], stop });
+  parts.add({ name: "c", after: ["a"], stop });
+  expect(() => parts.list()).toThrow("Parts stop after each other: a, b, c, a.");
+});

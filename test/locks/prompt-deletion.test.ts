@@ -1,0 +1,52 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+/** More than one statement takes the prompt out of. */
+const CONVERSATIONS = 2_500;
+/** Below how long the lock is waited for. */
+const UNDISTURBED_MS = 1_500;
+const REFUSAL_MAX_MS = 8_000;
+
+let parley: TestApp;
+let anna: Rest;
+beforeAll(async () => {
+  parley = await startApp();
+  anna = createRest(parley, await parley.register());
+});
+afterAll(() => parley.stop());
+
+test("a prompt that a locked conversation uses is refused for now, and delays nobody", async () => {
+  const { body: prompt } = await anna.ask<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." });
+  const { id: locked } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
+  const { id: other } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
+  const sql = parley.database;
+  await sql`
+    insert into conversations (id, kind, reply_mode, prompt_id)
+    select gen_random_uuid(), 'group', 'never', ${prompt.id} from generate_series(1, ${CONVERSATIONS})`;
+  const remove = () => anna.ask("DELETE", `/prompts/${prompt.id}`);
+  const send = async () => {
+    const startedAtMs = performance.now();
+    const { status } = await anna.ask("POST", `/conversations/${other}/messages`, { content: "text", reply: false });
+    expect(status).toBe(201);
+    return performance.now() - startedAtMs;
+  };
+  await sql.begin(async (held) => {
+    await held`select 1 from conversations where id = ${locked} for update`;
+    const startedAtMs = performance.now();
+    const refusals = Promise.all(Array.from({ length: 15 }, remove));
+    const took = [await send(), await send(), await send()];
+    for (const { status, headers, body } of await refusals) {
+      expect({ status, body }).toMatchObject({ status: 503, body: { code: "overloaded" } });
+      expect(Number(headers.get("retry-after"))).toBeGreaterThan(0);
+    }
+    expect(performance.now() - startedAtMs).toBeLessThan(REFUSAL_MAX_MS);
+    expect(Math.max(...took)).toBeLessThan(UNDISTURBED_MS);
+    const using = await held`select id from conversations where prompt_id = ${prompt.id}`;
+    expect(using.map(({ id }) => id)).toEqual([locked]);
+  });
+  expect((await remove()).status).toBe(204);
+  expect((await remove()).status).toBe(404);
+  expect((await anna.get(`/conversations/${locked}`)).body).toMatchObject({ prompt_id: null });
+}, 30_000);

@@ -1,0 +1,46 @@
+import { expect } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+
+/** What somebody feels who has nothing to do with a lock; without one, about 5 ms. Anything that waits takes a second. */
+const P99_MS = 300;
+const MAX_MS = 1_000;
+
+/** How long each call took, one after the other, for so long. */
+export async function measure(ms: number, work: () => Promise<unknown>, pauseMs = 20): Promise<number[]> {
+  const took: number[] = [];
+  const endsAtMs = performance.now() + ms;
+  while (performance.now() < endsAtMs) {
+    const startedAtMs = performance.now();
+    await work();
+    took.push(performance.now() - startedAtMs);
+    await Bun.sleep(pauseMs);
+  }
+  return took;
+}
+
+export function expectUndisturbed(took: number[], countMin = 20): void {
+  const sorted = took.toSorted((a, b) => a - b);
+  const p99 = sorted[Math.ceil(sorted.length * 0.99) - 1] ?? 0;
+  const max = sorted.at(-1) ?? 0;
+  if (process.env.SHOW_TIMES) console.log({ count: took.length, p50: sorted[sorted.length >> 1], p99, max });
+  expect(took.length).toBeGreaterThanOrEqual(countMin);
+  expect(p99).toBeLessThan(P99_MS);
+  expect(max).toBeLessThan(MAX_MS);
+}
+
+/** Locks rows as another instance would, while `work` runs. */
+export async function whileLocked<T>(
+  database: Database,
+  lock: string,
+  parameters: (string | string[])[],
+  work: () => Promise<T>,
+): Promise<T> {
+  const running = await database.begin(async (sql) => {
+    await sql`set local idle_in_transaction_session_timeout = 0`;
+    await sql.unsafe(lock, parameters);
+    return { result: await work() };
+  });
+  return running.result as T;
+}
+
+export const LOCK_CONVERSATIONS = "select 1 from conversations where id = any ($1) for update";

@@ -1,0 +1,83 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+import type { Caller } from "../../src/http/authenticate.ts";
+import { createId } from "../../src/lib/id.ts";
+import { createMetrics } from "../../src/lib/metrics.ts";
+import { createSender } from "../../src/modules/messages/sender.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+let database: Database;
+beforeAll(async () => {
+  ({ database } = await createTestDatabase());
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+async function createMember(): Promise<{ caller: Caller; conversationId: string }> {
+  const [id, conversationId] = [createId(), createId()];
+  await database`
+    insert into users (id, email, email_key, display_name, password_hash) values (${id}, ${id}, ${id}, 'X', 'x')`;
+  await database`insert into conversations (id, kind, reply_mode) values (${conversationId}, 'direct', 'never')`;
+  await database`insert into members (conversation_id, user_id, role) values (${conversationId}, ${id}, 'owner')`;
+  return { caller: { user: { id, display_name: "X" }, scopes: null } as Caller, conversationId };
+}
+
+/** A sender whose listeners all fail. */
+function createFailing() {
+  const leased: number[] = [];
+  let open = 0;
+  const fail = () => {
+    throw new Error("Nobody may notice this.");
+  };
+  const sender = createSender({
+    database,
+    events: { publishIfHeard: fail },
+    metrics: createMetrics({ version: "test", commit: "test" }),
+    log: silentLog,
+    defaultModel: "compatible/one",
+    budgets: { rules: null, refuse: fail },
+    takeLease(answers) {
+      leased.push(answers);
+      open += 1;
+      const end = () => {
+        open -= 1;
+      };
+      return { owner: createId(), leaseMs: 1_000, context: null, end };
+    },
+    onAnswer: fail,
+  });
+  return { sender, leased, countOpen: () => open };
+}
+
+test("a message that was committed is sent once, also if nobody could be told of it", async () => {
+  const { caller, conversationId } = await createMember();
+  const { sender } = createFailing();
+  const sent = await Promise.all(
+    Array.from({ length: 10 }, (_, n) => sender.send(caller, conversationId, { content: `${n}`, reply: n === 5 })),
+  );
+  expect(sent.map((one) => ("message" in one ? one.message.content : one))).toEqual(
+    Array.from({ length: 10 }, (_, n) => `${n}`),
+  );
+  const [row] = await database`select count(*)::int as count from messages where conversation_id = ${conversationId}`;
+  expect(row?.count).toBe(11);
+  await sender.close();
+});
+
+test("a lease is taken for messages that may be answered, and ends with the commit, also if that fails", async () => {
+  const { caller, conversationId } = await createMember();
+  const { sender, leased, countOpen } = createFailing();
+  await Promise.all([
+    sender.send(caller, conversationId, { content: "1", reply: false }),
+    sender.send(caller, conversationId, { content: "2", reply: true }),
+    sender.send(caller, conversationId, { content: "3" }),
+  ]);
+  expect(leased).toEqual([2]);
+  await sender.send(caller, conversationId, { content: "4", reply: false });
+  expect(leased).toEqual([2]);
+  await database`alter table messages rename to away`;
+  await expect(sender.send(caller, conversationId, { content: "5", reply: true })).rejects.toThrow();
+  await database`alter table away rename to messages`;
+  expect(leased).toEqual([2, 1]);
+  expect(countOpen()).toBe(0);
+  await sender.close();
+});

@@ -1,0 +1,77 @@
+import { describe, expect, test } from "bun:test";
+import { createLog } from "../../src/lib/log.ts";
+import type { GenerationsMessage } from "../../src/realtime/bus.ts";
+import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
+
+const messageOf = (message_id: string): GenerationsMessage => ({ type: "generation.cancelled", message_id });
+
+function createTestBus() {
+  const faults: unknown[] = [];
+  const log = Object.assign(Object.create(createLog("silent", "json")), {
+    error: (line: { err: unknown }) => faults.push(line.err),
+  });
+  const bus = createMemoryBus({ log });
+  const listen = (heard: string[], onMessage: (id: string) => void = () => {}) =>
+    bus.subscribe("generations", {
+      onMessage({ message_id }) {
+        heard.push(message_id);
+        onMessage(message_id);
+      },
+      onGap: () => heard.push("gap"),
+    });
+  const publish = (...ids: string[]) => bus.publish("generations", () => ids.map(messageOf));
+  return { bus, faults, listen, publish };
+}
+
+describe("the bus within one process", () => {
+  test("brings each message to every subscriber of its channel, in order, before publish returns", () => {
+    const { bus, listen, publish } = createTestBus();
+    const [one, two, other]: [string[], string[], string[]] = [[], [], []];
+    listen(one);
+    listen(two);
+    bus.subscribe("credentials", { onMessage: ({ ids }) => other.push(...ids), onGap() {} });
+    publish("a", "b");
+    publish("c");
+    expect({ one, two, other }).toEqual({ one: ["a", "b", "c"], two: ["a", "b", "c"], other: [] });
+  });
+
+  test("makes no message that nobody would hear", () => {
+    const { bus, listen, publish } = createTestBus();
+    const create = () => {
+      throw new Error("It was made.");
+    };
+    bus.publish("generations", create);
+    const heard: string[] = [];
+    const unsubscribe = listen(heard);
+    publish("a");
+    unsubscribe();
+    unsubscribe();
+    bus.publish("generations", create);
+    expect(heard).toEqual(["a"]);
+  });
+
+  test("keeps a subscriber who fails from harming the others and the publisher", () => {
+    const { listen, publish, faults } = createTestBus();
+    const [broken, fine]: [string[], string[]] = [[], []];
+    listen(broken, () => {
+      throw new Error("broken");
+    });
+    listen(fine);
+    publish("a", "b");
+    expect({ broken, fine, faults: faults.length }).toEqual({ broken: ["a", "b"], fine: ["a", "b"], faults: 2 });
+  });
+
+  test("takes who unsubscribes while it delivers, and what is published meanwhile", () => {
+    const { listen, publish } = createTestBus();
+    const [first, second]: [string[], string[]] = [[], []];
+    const unsubscribe = listen(first, (id) => {
+      if (id === "a") publish("b");
+      else unsubscribe();
+    });
+    listen(second);
+    publish("a");
+    publish("c");
+    expect(first).toEqual(["a", "b"]);
+    expect([...second].sort()).toEqual(["a", "b", "c"]);
+  });
+});
