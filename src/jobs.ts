@@ -6,6 +6,7 @@ import { registerAuthJobs } from "./modules/auth/jobs.ts";
 import { registerBudgetJobs } from "./modules/budgets/jobs.ts";
 import { registerConversationJobs } from "./modules/conversations/jobs.ts";
 import { registerGenerationJobs } from "./modules/generations/jobs.ts";
+import { registerPromptJobs } from "./modules/prompts/jobs.ts";
 import { registerSocketJobs } from "./modules/socket/jobs.ts";
 import type { ServiceDependencies, Services } from "./services.ts";
 
@@ -26,5 +27,6 @@ export function registerJobs(services: Services, { database }: ServiceDependenci
   registerApiKeyJobs(jobs, services);
   registerAccountJobs(jobs, services);
   registerConversationJobs(jobs, services);
+  registerPromptJobs(jobs, services);
   registerAuditJobs(jobs, services);
 }

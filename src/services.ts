@@ -7,7 +7,7 @@ import type { Config } from "./config.ts";
 import { createChanges } from "./db/changes.ts";
 import type { Database } from "./db/client.ts";
 import { createEventLog } from "./events/log.ts";
-import { loadEvents } from "./events/read.ts";
+import { findLastSeq, loadEvents } from "./events/read.ts";
 import { createIdempotencyStore } from "./http/idempotency-store.ts";
 import { createJobs } from "./jobs/runner.ts";
 import { createId } from "./lib/id.ts";
@@ -76,6 +76,7 @@ export function createServices(deps: ServiceDependencies) {
     bus,
     instanceId,
     loadEvents: (id, afterSeq, untilSeq) => loadEvents(database, id, afterSeq, untilSeq, GAP_EVENTS_MAX),
+    findLastSeq: (id) => findLastSeq(database, id),
     listSnapshots: (id) => generations.listSnapshots(id),
     log,
     onPushed: (type, listeners) => metrics.countPushes(type, listeners),
@@ -135,7 +136,7 @@ export function createServices(deps: ServiceDependencies) {
       onTokens: (model, kind, count) => metrics.aiTokens.inc({ model, kind }, count),
     },
   });
-  const prompts = createPromptService({ database });
+  const prompts = createPromptService({ database, jobs });
   const { models } = providers;
   const { defaultModel } = chain;
   const promptTokensMaxOf = (model: string) => budgetOf(model).inputTokens;

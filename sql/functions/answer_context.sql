@@ -35,7 +35,7 @@ begin
           ) x
         ), '[]') as newest
       from conversations c
-      left join prompts p on p.id = c.prompt_id
+      left join prompts p on p.id = c.prompt_id and p.deleted_at is null
       left join prompt_versions v on v.prompt_id = p.id and v.version = p.version
       left join users u on u.id = p_user
       where c.id = p_conversation

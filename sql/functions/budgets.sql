@@ -239,6 +239,24 @@ begin
 end
 $$;
 
+-- As settle_budgets, for one reservation, and only once under p_charge: so a caller that does not know whether the commit
+-- took place calls it again.
+create or replace function settle_once(p_charge uuid, p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric)
+returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  if p_tokens > 0 or p_usd > 0 then
+    insert into budget_charges (id) values (p_charge) on conflict do nothing;
+    if not found then
+      return;
+    end if;
+  end if;
+  perform settle_budgets(array[p_id], array[p_user], array[p_tokens], array[p_usd]);
+end
+$$;
+
 -- Ends reservations that nobody holds any more: their generation has ended or is gone, or they have expired. Looks at the
 -- next p_rows of them after p_after, and leaves out those whose payer is locked by somebody else, so it waits for nobody.
 -- Returns how many it ended, and the last one that it looked at; null: there are no more.

@@ -7,6 +7,9 @@
 -- `item_locked`, and nothing of them is written. Without p_wait it waits for no conversation either: answers in locked ones
 -- get the outcome `locked`. With p_wait it waits for them, for a limited time.
 --
+-- An end that is stored already under the same fence is `finished` again, with its event, and costs nothing more: the
+-- response to its commit was lost.
+--
 -- Outcomes: finished, locked, item_locked, lost (another instance holds it), gone (the conversation was deleted, and the answer with it).
 -- All arrays are parallel, with one entry for each answer; an answer is named once.
 create or replace function finish_answers(
@@ -129,10 +132,21 @@ begin
     case
       when i.conversation = any (busy) then 'locked'
       when i.n = any (left_out) then 'item_locked'
+      when again.seq is not null then 'finished'
       when i.is_stored then 'lost'
       else 'gone'
-    end, null, null, null, null, null, null
-  from input i where i.message_seq is null
+    end, again.seq, again.at, again.model, again.cost_usd, again.metadata, again.created_at
+  from input i
+  left join lateral (
+    select e.seq, e.at, m.model, m.cost_usd, m.metadata, m.created_at
+    from generations g
+    join messages m on m.conversation_id = g.conversation_id and m.seq = g.message_seq
+    join events e on e.conversation_id = g.conversation_id and e.seq > g.message_seq and e.message_id = g.message_id
+      and e.type = 'message.completed'
+    where g.conversation_id = i.conversation and g.id = i.generation and g.fence = p_fence[i.n] and g.status = 'finished'
+    limit 1
+  ) again on left_out is null or i.n <> all (left_out)
+  where i.message_seq is null
   order by 1;
 
   if conversation_ids is null then

@@ -117,7 +117,8 @@ create table idempotency_keys (
   -- The instance that runs the request, and until when it is taken to be alive; after it, the run counts as lost, and the
   -- next request with this payload runs again, under a higher fence.
   owner       uuid not null,
-  fence       integer not null,
+  -- Starts anywhere: a row that is deleted and made again is not taken for the former one.
+  fence       integer not null default floor(random() * 1000000000),
   lease_until timestamptz not null,
   -- Null during the run.
   ended_at    timestamptz,

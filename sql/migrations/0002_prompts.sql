@@ -7,6 +7,8 @@ create table prompts (
   version    integer not null default 1,
   -- Used by this user's new conversations.
   is_default boolean not null default false,
+  -- Set while a job takes it out of the conversations that use it. To everybody it is not there any more.
+  deleted_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 );

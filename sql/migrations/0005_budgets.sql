@@ -1,6 +1,6 @@
 -- Budgets (docs/decisions/0030): what a user or an API key has spent in a day and in a month (UTC), and what is reserved
--- for answers in progress. Locks are always taken in this order: conversation, generation, reservation, window (by
--- scope, scope_id, period).
+-- for answers in progress. Locks are always taken in this order: conversation, generation, charge, reservation,
+-- window (by scope, scope_id, period).
 
 -- Every answer changes these rows at its beginning and its end, so pages keep room for the next version of a row.
 create table budget_windows (
@@ -32,3 +32,11 @@ create table budget_reservations (
   lease_until timestamptz,
   primary key (id, scope)
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+
+-- What was charged outside of a transaction that stores the end of an answer. A charge whose commit got no response is tried
+-- again under the same id; so it is kept for longer than anything is tried.
+create table budget_charges (
+  id         uuid primary key,
+  charged_at timestamptz not null default now()
+);
+create index budget_charges_charged on budget_charges (charged_at);

@@ -7,7 +7,8 @@ create table jobs (
   key         text not null,
   attempts    integer not null default 0 check (attempts >= 0),
   owner       uuid,
-  fence       integer not null default 0 check (fence >= 0),
+  -- Starts anywhere: a row that is deleted and made again is not taken for the former one.
+  fence       integer not null default floor(random() * 1000000000),
   -- Nobody takes it before: while it is at work the end of its lease, otherwise its next time.
   lease_until timestamptz not null default now(),
   -- What the last attempt failed with.

@@ -180,7 +180,7 @@ function openPool({
  * may wait for a row runs in here, single statements as well: the transaction has a connection of its own, none of the main
  * pool. `work` runs again when a row was locked.
  * @param key names the row that many requests may wait for, such as `user:<id>`, or the id of a conversation. Transactions
- * of the same key wait for their turn without a connection; if the row stays locked, those that wait fail at once.
+ * of the same key wait for their turn without a connection; if the row stays locked, those that wait try it only shortly.
  * @throws Problem `overloaded` when too many wait; a lock timeout of the database; whatever `work` throws.
  */
 export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>, key?: string): Promise<T> {
@@ -207,17 +207,20 @@ function createTransactions(pool: SidePool): Transactions {
     return result as T;
   }
 
-  async function runTries<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+  async function runTries<T>(work: (sql: Sql) => Promise<T>, wasLocked: boolean): Promise<T> {
     try {
       return await firstTries.run(() => begin(work, FIRST_LOCK_TIMEOUT_MS));
     } catch (error) {
-      if (!isLockConflict(error)) throw error;
+      if (wasLocked || !isLockConflict(error)) throw error;
     }
     return lockedTries.run(() => begin(work, LOCK_TIMEOUT_MS));
   }
 
   return {
-    run: (work, key) => (key === undefined ? runTries(work) : turns.run(key, () => runTries(work), isLockConflict)),
+    run: (work, key) =>
+      key === undefined
+        ? runTries(work, false)
+        : turns.run(key, (wasLocked) => runTries(work, wasLocked), isLockConflict),
   };
 }
 

@@ -57,36 +57,43 @@ export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINIT
       }
     },
 
-    /** Nobody waits any longer. */
-    failWaiting(error: unknown): void {
-      for (const { fail } of waiting) fail(error);
-    },
-
     isIdle: (): boolean => free === count,
   };
 }
 
+type Turn = { places: ReturnType<typeof createPlaces>; wasLocked: boolean };
+
 /** Work of the same key runs one after the other, in order; at most `waitingMax` of a key wait. */
 export function createTurns(waitingMax: number) {
-  const turns = new Map<string, ReturnType<typeof createPlaces>>();
+  const turns = new Map<string, Turn>();
 
   return {
     /**
-     * @param isHopeless whether an error of `work` would befall those who wait as well: then they fail at once.
+     * @param work is told whether the work before it, for which it waited, met a lock. That need not be the lock of a row
+     * that this one needs, so it has to look for itself, but shortly.
+     * @param isLock whether an error says so.
      * @throws Problem `overloaded`; whatever `work` throws.
      */
-    async run<T>(key: string, work: () => Promise<T>, isHopeless: (error: unknown) => boolean): Promise<T> {
-      const turn = turns.get(key) ?? createPlaces(1, waitingMax);
+    async run<T>(
+      key: string,
+      work: (wasLocked: boolean) => Promise<T>,
+      isLock: (error: unknown) => boolean,
+    ): Promise<T> {
+      const turn = turns.get(key) ?? { places: createPlaces(1, waitingMax), wasLocked: false };
       turns.set(key, turn);
       try {
-        return await turn.run(() =>
-          work().catch((error) => {
-            if (isHopeless(error)) turn.failWaiting(error);
+        return await turn.places.run(async () => {
+          try {
+            const result = await work(turn.wasLocked);
+            turn.wasLocked = false;
+            return result;
+          } catch (error) {
+            turn.wasLocked = isLock(error);
             throw error;
-          }),
-        );
+          }
+        });
       } finally {
-        if (turn.isIdle()) turns.delete(key);
+        if (turn.places.isIdle()) turns.delete(key);
       }
     },
   };

@@ -26,6 +26,13 @@ export type EventTransaction = {
     conversationId: string,
     change: (position: EventPosition) => Promise<EventData<T>> | EventData<T>,
   ): Promise<EventData<T>>;
+  /** Has an event published that an earlier try has appended: its commit got no response, so it may not be published yet. */
+  publishAgain<T extends DurableEventType>(
+    type: T,
+    conversationId: string,
+    position: EventPosition,
+    data: EventData<T>,
+  ): void;
 };
 
 /**
@@ -71,6 +78,9 @@ export function createEventLog({ database, changes, bus }: { database: Database;
             await appendEvent(sql, event);
             appended.push(event);
             return data;
+          },
+          publishAgain(type, conversationId, position, data) {
+            appended.push(createEvent(type, conversationId, position, data) as DurableEvent);
           },
         });
       });

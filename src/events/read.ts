@@ -58,6 +58,12 @@ export async function loadEvents(
   return slice.rows.slice(0, slice.fitting);
 }
 
+/** The number of the newest event of a conversation; 0 when it is gone. */
+export async function findLastSeq(sql: Sql, conversationId: string): Promise<number> {
+  const [row] = await sql<{ last_seq: number }[]>`select last_seq from conversations where id = ${conversationId}`;
+  return row?.last_seq ?? 0;
+}
+
 /** What everyone sees of a conversation alike; undefined when it is gone. */
 export async function findShared(sql: Sql, conversationId: string): Promise<SharedConversation | undefined> {
   const [row] = await sql<ConversationRow[]>`

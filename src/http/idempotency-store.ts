@@ -1,5 +1,5 @@
 import { createHmac } from "node:crypto";
-import { type Database, type Sql, withTransaction } from "../db/client.ts";
+import { type Database, getReservedPool, type Sql, withTransaction } from "../db/client.ts";
 import { isFree, isHeld, type LeasedTable, leaseEnd, renewLeases, takeLease } from "../db/leases.ts";
 import { repeatUntilDone } from "../lib/batches.ts";
 import { formatCanonicalJson } from "../lib/canonical-json.ts";
@@ -128,7 +128,7 @@ export function createIdempotencyStore({
       const oldestMs = performance.now() - RUN_MS_MAX;
       for (const claim of running) if (claim.startedAtMs < oldestMs) running.delete(claim);
       const times = { leaseMs: IDEMPOTENCY_LEASE_MS, enoughMs: IDEMPOTENCY_LEASE_MS };
-      if (running.size > 0) await renewLeases(database, leased, instanceId, [...running], times);
+      if (running.size > 0) await renewLeases(getReservedPool(database), leased, instanceId, [...running], times);
     },
 
     /** Deletes what is too old, in bounded statements, until nothing is left or it is stopped. */
@@ -157,7 +157,7 @@ async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, owner: st
   return await sql<KeyRow[]>`
     with claimed as (
       insert into idempotency_keys as x (name, user_id, fingerprint, owner, fence, lease_until)
-      values (${name}, ${userId}, ${fingerprint}, ${owner}, 1, ${leaseEnd(sql, IDEMPOTENCY_LEASE_MS)})
+      values (${name}, ${userId}, ${fingerprint}, ${owner}, default, ${leaseEnd(sql, IDEMPOTENCY_LEASE_MS)})
       on conflict (name) do update set fingerprint = excluded.fingerprint, ${takeLease(sql, owner, IDEMPOTENCY_LEASE_MS)},
         ended_at = null, answer = null, created_at = now()
       where x.created_at < now() - ${inSeconds(sql, IDEMPOTENCY_KEPT_S)}

@@ -68,8 +68,8 @@ export async function claimInterval(
   leaseMs: number,
 ): Promise<QueuedJob | undefined> {
   const [job] = await sql<QueuedJob[]>`
-    insert into jobs as x (queue, key, owner, fence, lease_until)
-    values (${INTERVALS}, ${name}, ${owner}, 1, ${leaseEnd(sql, leaseMs)})
+    insert into jobs as x (queue, key, owner, lease_until)
+    values (${INTERVALS}, ${name}, ${owner}, ${leaseEnd(sql, leaseMs)})
     on conflict (queue, key) do update set ${takeLease(sql, owner, leaseMs)} where ${isFree(sql)}
     returning queue, key, attempts, fence`;
   return job;

@@ -1,4 +1,4 @@
-import type { Database } from "../db/client.ts";
+import { type Database, getReservedPool } from "../db/client.ts";
 import type { Log } from "../lib/log.ts";
 import type { QueuedJob } from "./queue.ts";
 import * as queries from "./queue.ts";
@@ -43,6 +43,8 @@ type Dependencies = { database: Database; log: Log; instanceId: string };
  * logged, and the next one comes as planned.
  */
 export function createJobs({ database, log, instanceId }: Dependencies) {
+  /** Slow reads of others must not let leases run out. */
+  const leases = () => getReservedPool(database);
   const stopping = new AbortController();
   const beginnings = new Map<string, () => void>();
   const timers = new Map<string, Timer>();
@@ -86,23 +88,37 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     if (hasStarted) begin();
   }
 
-  /** Runs `work` while the lease is kept. Its signal is aborted when this instance stops, or has lost the lease. */
-  async function hold(job: QueuedJob, work: Job): Promise<void> {
+  /**
+   * Runs `work` while the lease is kept; its signal is aborted when this instance stops, or has lost the lease. Nothing is
+   * thrown.
+   * @returns the claim under which it is held in the end, and what the work failed with, if it did.
+   */
+  async function hold(job: QueuedJob, work: Job): Promise<{ job: QueuedJob; error?: unknown }> {
     const name = queries.nameOf(job);
-    const lost = new AbortController();
-    held.set(name, { job, lost });
+    const holding = { job, lost: new AbortController() };
+    held.set(name, holding);
     try {
-      await work(AbortSignal.any([stopping.signal, lost.signal]));
+      await work(AbortSignal.any([stopping.signal, holding.lost.signal]));
+      return { job: holding.job };
+    } catch (error) {
+      return { job: holding.job, error };
     } finally {
       held.delete(name);
     }
   }
 
+  /** A lease of this instance had run out, and nobody else was faster: what is under way goes on under the new claim. */
+  function adopt(job: QueuedJob): boolean {
+    const holding = held.get(queries.nameOf(job));
+    if (holding) holding.job = job;
+    return holding !== undefined;
+  }
+
   async function keepLeases(): Promise<void> {
     const jobs = [...held.values()].map(({ job }) => job);
     if (jobs.length === 0) return;
-    await queries.renewLeases(database, instanceId, jobs, LEASE_MS);
-    for (const job of await queries.findLost(database, instanceId, jobs)) {
+    await queries.renewLeases(leases(), instanceId, jobs, LEASE_MS);
+    for (const job of await queries.findLost(leases(), instanceId, jobs)) {
       const holding = held.get(queries.nameOf(job));
       if (holding?.job === job) holding.lost.abort();
     }
@@ -111,17 +127,13 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   async function runOnOne(name: string, intervalMs: number, work: Job, isDue: () => Promise<boolean>): Promise<void> {
     if (!(await isDue())) return;
     const startedAtMs = performance.now();
-    const job = await queries.claimInterval(database, name, instanceId, LEASE_MS);
-    if (!job) return;
+    const claimed = await queries.claimInterval(database, name, instanceId, LEASE_MS);
+    if (!claimed) return;
+    const { job, error } = await hold(claimed, work);
     // Whoever looks an interval later must find it due, though clocks and timers are not exact.
-    const findNextMs = () => Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
-    try {
-      await hold(job, work);
-      await queries.postpone(database, instanceId, job, findNextMs(), null);
-    } catch (error) {
-      await queries.postpone(database, instanceId, job, findNextMs(), String(error));
-      throw error;
-    }
+    const nextMs = Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
+    await queries.postpone(leases(), instanceId, job, nextMs, error === undefined ? null : String(error));
+    if (error !== undefined) throw error;
   }
 
   async function look(queue: Queue): Promise<void> {
@@ -135,6 +147,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     const rows = queue.concurrency - queue.running.size;
     if (rows <= 0) return;
     for (const job of await queries.claimDue(database, queue.name, instanceId, { leaseMs: LEASE_MS, rows })) {
+      if (adopt(job)) continue;
       const name = queries.nameOf(job);
       queue.running.add(job.key);
       const done = doQueued(queue, job).finally(() => {
@@ -148,19 +161,18 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   }
 
   /** Nothing is thrown: what cannot be noted is found again when the lease has run out. */
-  async function doQueued({ work }: Queue, job: QueuedJob): Promise<void> {
+  async function doQueued({ work }: Queue, claimed: QueuedJob): Promise<void> {
+    const { job, error } = await hold(claimed, (signal) => work(claimed.key, signal));
     const about = { queue: job.queue, key: job.key, attempts: job.attempts };
     try {
-      try {
-        await hold(job, (signal) => work(job.key, signal));
-      } catch (error) {
-        if (stopping.signal.aborted) return await queries.release(database, instanceId, [job]);
+      if (error === undefined) await queries.complete(leases(), instanceId, job);
+      else if (stopping.signal.aborted) await queries.release(leases(), instanceId, [job]);
+      else {
         log.error({ ...about, err: error }, "a queued job failed; it will be tried again");
-        return await queries.postpone(database, instanceId, job, findRetryMs(job.attempts), String(error));
+        await queries.postpone(leases(), instanceId, job, findRetryMs(job.attempts), String(error));
       }
-      await queries.complete(database, instanceId, job);
-    } catch (error) {
-      log.warn({ ...about, err: error }, "what became of a queued job could not be stored");
+    } catch (err) {
+      log.warn({ ...about, err }, "what became of a queued job could not be stored");
     }
   }
 

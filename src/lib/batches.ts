@@ -8,3 +8,14 @@ export async function repeatUntilDone(doBatch: () => Promise<number>, signal: Ab
   }
   return total;
 }
+
+const LOOK_MS_MAX = 250;
+
+/** Looks until `isThere` says no, at most for `waitMs`. */
+export async function waitUntilGone(isThere: () => Promise<boolean>, waitMs: number): Promise<void> {
+  const endsAtMs = performance.now() + waitMs;
+  for (let pauseMs = 5; performance.now() < endsAtMs; pauseMs = Math.min(2 * pauseMs, LOOK_MS_MAX)) {
+    if (!(await isThere())) return;
+    await Bun.sleep(pauseMs);
+  }
+}

@@ -15,6 +15,8 @@ export type ChannelHooks = {
   onEvent(event: DurableEvent): void;
   /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
   loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
+  /** The number of the newest event in the database. */
+  findLastSeq(): Promise<number>;
   /** Every answer that is being written, with a frame of its text so far. */
   listSnapshots(): Snapshot[];
   onFault(error: unknown): void;
@@ -38,7 +40,7 @@ export class Channel {
    * listeners are told the whole text when nothing is missing any more, or before the end of the answer.
    */
   readonly #untold = new Map<string, number>();
-  /** Above 0, events may be stored that nobody has told of; it rises with each reason to think so. */
+  /** Above 0, events may be stored that nobody has told of: so many reasons there are to think so. */
   #doubts = 0;
   readonly #joins = new Set<Join>();
   #gapTimer: Timer | undefined;
@@ -186,12 +188,14 @@ export class Channel {
     try {
       if (this.#pushedSeq === null) return;
       const doubts = this.#doubts;
-      const untilSeq = doubts > 0 ? Number.MAX_SAFE_INTEGER : Math.max(this.#targetSeq, ...this.#held.keys());
+      if (doubts > 0) {
+        this.#targetSeq = Math.max(this.#targetSeq, await this.hooks.findLastSeq());
+        // Another doubt that came meanwhile asks for another look.
+        this.#doubts -= doubts;
+      }
+      const untilSeq = Math.max(this.#targetSeq, ...this.#held.keys());
       if (untilSeq <= this.#pushedSeq) return;
-      const events = await this.hooks.loadEvents(this.#pushedSeq, untilSeq);
-      for (const event of events) this.#held.set(event.seq, event);
-      // One read has an end: only when it finds nothing, there is nothing more.
-      if (events.length === 0 && doubts === this.#doubts) this.#doubts = 0;
+      for (const event of await this.hooks.loadEvents(this.#pushedSeq, untilSeq)) this.#held.set(event.seq, event);
     } catch (error) {
       this.hooks.onFault(error);
     } finally {

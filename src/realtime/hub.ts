@@ -37,6 +37,8 @@ type Room = {
   direct: Set<Listener>;
   listeners: number;
   joining: number;
+  /** After it, who has not told again since a gap has nobody here. */
+  doubtTimer: Timer | undefined;
   unsubscribe(): void;
 };
 
@@ -50,6 +52,8 @@ type HubDependencies = {
   bus: Bus;
   instanceId: string;
   loadEvents(conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
+  /** The number of the newest event that is stored. */
+  findLastSeq(conversationId: string): Promise<number>;
   /** Every answer that is being written in the conversation, with its text so far. */
   listSnapshots(conversationId: string): Snapshot[];
   log: Log;
@@ -68,7 +72,7 @@ const topicOf = (conversationId: string) => `c:${conversationId}`;
  * Who listens to what on this instance, and the way of every push from the bus to them. Rooms, and with them
  * subscriptions to the bus, exist only while someone listens.
  */
-export function createHub({ bus, instanceId, loadEvents, listSnapshots, log, onPushed }: HubDependencies) {
+export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapshots, log, onPushed }: HubDependencies) {
   const rooms = new Map<string, Room>();
   let server: Publisher | undefined;
   /** Rises whenever access is taken away: a join that began before must look again. */
@@ -88,6 +92,7 @@ export function createHub({ bus, instanceId, loadEvents, listSnapshots, log, onP
       onEvent: (event) => actOn(room, event),
       listSnapshots: () => listSnapshots(conversationId),
       loadEvents: (afterSeq, untilSeq) => loadEvents(conversationId, afterSeq, untilSeq),
+      findLastSeq: () => findLastSeq(conversationId),
       onFault: (error) => log.error({ err: error, conversation_id: conversationId }, "missing events cannot be read"),
     });
     const unsubscribe = bus.subscribe(conversationId, {
@@ -96,13 +101,24 @@ export function createHub({ bus, instanceId, loadEvents, listSnapshots, log, onP
         channel.lookForMissed();
         room.presence.doubt(instanceId);
         askWhoIsOnline(conversationId);
-        setTimeout(() => {
+        clearTimeout(room.doubtTimer);
+        room.doubtTimer = setTimeout(() => {
           for (const silent of room.presence.listDoubted()) takePresence(room, conversationId, silent, []);
         }, PRESENCE_ANSWER_MS);
       },
     });
     const users = new Map<string, User>();
-    const room: Room = { channel, users, presence: new Presence(), direct, listeners: 0, joining: 0, unsubscribe };
+    const presence = new Presence();
+    const room: Room = {
+      channel,
+      users,
+      presence,
+      direct,
+      listeners: 0,
+      joining: 0,
+      doubtTimer: undefined,
+      unsubscribe,
+    };
     rooms.set(conversationId, room);
     askWhoIsOnline(conversationId);
     return room;
@@ -111,6 +127,7 @@ export function createHub({ bus, instanceId, loadEvents, listSnapshots, log, onP
   function closeRoomIfEmpty(conversationId: string, room: Room): void {
     if (room.users.size > 0 || room.joining > 0 || rooms.get(conversationId) !== room) return;
     room.unsubscribe();
+    clearTimeout(room.doubtTimer);
     room.channel.close();
     rooms.delete(conversationId);
   }
@@ -151,6 +168,8 @@ export function createHub({ bus, instanceId, loadEvents, listSnapshots, log, onP
         if (message.instance_id !== instanceId) tellWhoIsOnline(message.conversation_id, room);
         return;
       default:
+        // A newer instance may say what this one does not know.
+        if (!Number.isInteger(message.seq)) return;
         // The end of a membership takes effect at once, also while an event before it is missing.
         room.channel.publish(message);
         if (!room.channel.hasPushed(message.seq)) actOn(room, message);

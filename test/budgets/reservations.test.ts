@@ -5,6 +5,7 @@ import { createMetrics } from "../../src/lib/metrics.ts";
 import { Problem } from "../../src/lib/problem.ts";
 import { createBudgetService, WINDOWS_KEPT_DAYS } from "../../src/modules/budgets/service.ts";
 import { insertAnswer } from "../support/answer.ts";
+import { createLossyDatabase } from "../support/lossy-database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MODEL = "compatible/own";
@@ -17,9 +18,9 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-const createService = (tokensPerDay?: number) =>
+const createService = (tokensPerDay?: number, on = database) =>
   createBudgetService({
-    database,
+    database: on,
     config: { BUDGET_ANSWER_TOKENS: 400, BUDGET_USER_TOKENS_PER_DAY: tokensPerDay },
     prices: { [MODEL]: { input: 1, output: 2 } },
     models: [MODEL, "offline/documents"],
@@ -64,7 +65,7 @@ test("completions at the same time share a budget, and what they did not use is 
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 10 * RESERVED_TOKENS });
   for (const [index, { id }] of granted.entries())
     await (index % 2 === 0
-      ? budgets.settle(id, user, { usage: { input_tokens: 60, output_tokens: 40 }, costUsd: 0.5 })
+      ? budgets.settle({ id }, user, { usage: { input_tokens: 60, output_tokens: 40 }, costUsd: 0.5 })
       : budgets.release(id));
   expect(await findDay(user)).toEqual({ spent: 500, reserved: 0, usd: 2.5 });
   await budgets.reserve(request(user));
@@ -132,7 +133,7 @@ test("what was reserved yesterday is charged to yesterday", async () => {
   const { id } = await budgets.reserve(request(user));
   await database`update budget_windows set starts_on = starts_on - 1 where scope_id = ${user} and period = 'day'`;
   await database`update budget_reservations set starts_on = starts_on - 1 where id = ${id}`;
-  await budgets.settle(id, user, { usage: { input_tokens: 1, output_tokens: 2 }, costUsd: null });
+  await budgets.settle({ id }, user, { usage: { input_tokens: 1, output_tokens: 2 }, costUsd: null });
   const days = await database`
     select spent_tokens, reserved_tokens from budget_windows where scope_id = ${user} and period = 'day'`;
   expect([...days]).toEqual([{ spent_tokens: 3, reserved_tokens: 0 }]);
@@ -152,4 +153,36 @@ test("what was spent long ago is forgotten", async () => {
   expect(await budgets.forget()).toBe(0);
   expect(await count()).toBe(0);
   expect(await findDay(now)).toBeDefined();
+});
+
+test("what is charged again under one id is charged once, with a reservation, without one, and at the same time", async () => {
+  const budgets = createService(100_000);
+  const user = await createUser();
+  const used = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
+  const { id } = await budgets.reserve(request(user));
+  for (let tries = 0; tries < 2; tries += 1) await budgets.settle({ id }, user, used);
+  expect(await findDay(user)).toEqual({ spent: 50, reserved: 0, usd: 0.5 });
+  const other = createId();
+  await Promise.all([1, 2, 3].map(() => createService().settle({ id: other }, user, used)));
+  await budgets.charge(user, used, { id: other });
+  await budgets.charge(user, used, { id: createId(), isDue: async () => false });
+  expect(await findDay(user)).toEqual({ spent: 100, reserved: 0, usd: 1 });
+
+  await database`update budget_charges set charged_at = charged_at - interval '25 hours' where id = ${id}`;
+  await budgets.forget();
+  const kept = await database<{ id: string }[]>`select id from budget_charges where id in (${id}, ${other})`;
+  expect(kept.map((row) => row.id)).toEqual([other]);
+});
+
+test("a charge whose commit got no response is made once", async () => {
+  const lossy = await createLossyDatabase();
+  const budgets = createService(undefined, lossy.database);
+  const user = createId();
+  const isLost = lossy.lose("settle_once(", "COMMIT");
+  await budgets.charge(user, { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: null });
+  await isLost;
+  const [row] = await lossy.direct<{ spent: number }[]>`
+    select spent_tokens as spent from budget_windows where scope_id = ${user} and period = 'day'`;
+  expect(row?.spent).toBe(50);
+  await lossy.end();
 });

@@ -19,24 +19,28 @@ test("work of a key runs one after the other, in order; of other keys at the sam
   expect(order).toEqual(["a1 begins", "b1 begins", "b1 ends", "a1 ends", "a2 begins", "a2 ends"]);
 });
 
-test("work that fails lets the next one begin; if that is hopeless, those who wait fail as well", async () => {
+test("work that fails lets the next one begin, which is told if there was a lock, until one succeeds", async () => {
   const turns = createTurns(10);
-  const fail = async () => {
-    await Bun.sleep(5);
-    throw new Error("failed");
-  };
-  const isHopeless = () => true;
-  expect(await Promise.allSettled([turns.run("a", fail, never), turns.run("a", async () => 1, never)])).toMatchObject([
-    { status: "rejected" },
-    { status: "fulfilled", value: 1 },
-  ]);
-  const all = await Promise.allSettled([
-    turns.run("a", fail, isHopeless),
-    turns.run("a", async () => 1, never),
-    turns.run("b", async () => 2, never),
-  ]);
-  expect(all.map(({ status }) => status)).toEqual(["rejected", "rejected", "fulfilled"]);
-  expect(await turns.run("a", async () => 3, never)).toBe(3);
+  const told: boolean[] = [];
+  const run = (outcome: Error | number, isLock = never) =>
+    turns.run(
+      "a",
+      async (wasLocked) => {
+        told.push(wasLocked);
+        await Bun.sleep(5);
+        if (outcome instanceof Error) throw outcome;
+        return outcome;
+      },
+      isLock,
+    );
+  const isLock = () => true;
+  const failed = new Error("failed");
+  const all = await Promise.allSettled([run(failed), run(1), run(failed, isLock), run(failed, isLock), run(2), run(3)]);
+  expect(all.map(({ status }) => (status === "fulfilled" ? "ok" : "no"))).toEqual(["no", "ok", "no", "no", "ok", "ok"]);
+  expect(told).toEqual([false, false, false, true, true, false]);
+  await run(failed, isLock).catch(() => {});
+  await run(4);
+  expect(told.slice(-2)).toEqual([false, false]);
 });
 
 test("more than may wait are refused", async () => {

@@ -140,4 +140,29 @@ describe("a queued job", () => {
     await lost.promise;
     expect(await countJobs()).toBe(1);
   });
+
+  test("whose lease ran out while it is at work is not begun a second time by its own instance", async () => {
+    let beside = 0;
+    const goOn = Promise.withResolvers<void>();
+    const signals: AbortSignal[] = [];
+    const jobs = startInstance(async (_key, signal) => {
+      beside += 1;
+      signals.push(signal);
+      await goOn.promise;
+    });
+    await enqueue(database, "letters", ["a"]);
+    jobs.nudge("letters");
+    await until(() => beside === 1);
+    const [before] = await database<{ fence: number }[]>`select fence from jobs where queue = 'letters'`;
+    await database`update jobs set lease_until = now() - interval '1 s' where queue = 'letters'`;
+    jobs.nudge("letters");
+    const fenceOf = async () =>
+      (await database<{ fence: number }[]>`select fence from jobs where queue = 'letters'`)[0]?.fence;
+    await until(async () => (await fenceOf()) === (before?.fence ?? 0) + 1);
+    await Bun.sleep(50);
+    expect({ beside, isLost: signals[0]?.aborted }).toEqual({ beside: 1, isLost: false });
+    // It is held under the new claim, so its end is stored.
+    goOn.resolve();
+    await until(async () => (await countJobs()) === 0);
+  });
 });

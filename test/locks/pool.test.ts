@@ -278,3 +278,17 @@ test("an instance that stops leaves an answer in a locked conversation to anothe
   const [generation] = await generations();
   expect(generation?.is_free || (generation?.fence ?? 0) > 1).toBe(true);
 }, 30_000);
+
+test("a change that waits for somebody else's row takes no other change of the conversation with it", async () => {
+  const { id } = await createConversation(parley, anna.account);
+  const userId = ben.account.user.id;
+  await whileLocked(LOCKED_MS, "select 1 from users where id = $1 for update", [userId], async () => {
+    const adding = anna.ask("POST", `/conversations/${id}/members`, { user_id: userId });
+    await Bun.sleep(20);
+    const changes = await Promise.all(
+      ["a", "b", "c"].map((title) => anna.ask("PATCH", `/conversations/${id}`, { title })),
+    );
+    expect(changes.map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect((await adding).status).toBe(503);
+  });
+});

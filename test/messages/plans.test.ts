@@ -173,7 +173,12 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a page of conversations", (sql) => conversations.listConversations(sql, user, null, PAGE), 1_100 + PAGE * SMALL],
   ["a page of members", (sql) => conversations.listMembers(sql, big, null, PAGE), 2 * PAGE],
   ["a position", (sql) => conversations.findPosition(sql, big, user), 10],
-  ["a read position", (sql) => conversations.moveReadPosition(sql, big, user, BIG), 10],
+  ["a read position", (sql) => conversations.moveReadPosition(sql, big, user, BIG, { waits: false }), 12],
+  [
+    "a read position that is waited for",
+    (sql) => conversations.moveReadPosition(sql, big, user, BIG, { waits: true }),
+    12,
+  ],
   ["the text of an answer in progress", (sql) => messages.findMessageById(sql, big, running.message_id), 10],
   ["a piece of it", (sql) => generations.storePieces(sql, [{ ...keyOf(running), attempt: 1, n: 1, text: "x" }]), 10],
   ["its lease", (sql) => generations.renewGenerations(sql, createId(), [keyOf(running)], leaseTimes), 10],

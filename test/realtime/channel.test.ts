@@ -37,6 +37,7 @@ function createHarness(hooks: Partial<ChannelHooks> = {}) {
     },
     listSnapshots: () =>
       text === "" ? [] : [{ messageId: message_id, attempt: 1, frame: JSON.stringify({ text: `=${text}` }) }],
+    findLastSeq: async () => stored.seq,
     onEvent: () => {},
     onFault: (error) => faults.push(error),
     ...hooks,

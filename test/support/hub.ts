@@ -10,6 +10,7 @@ export function createTestHub(options: Partial<Parameters<typeof createHub>[0]> 
     bus,
     instanceId: "this-instance",
     loadEvents: async () => [],
+    findLastSeq: async () => 0,
     listSnapshots: () => [],
     log: silentLog,
     onPushed: () => {},

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Message } from "../../src/protocol/message.ts";
+import { whileLocked } from "../locks/strangers.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -78,3 +79,36 @@ test("an answer whose owner has died goes on after the results that are stored",
   expect(asked.at(-1)?.content).toBe(all[2]?.content ?? "");
   expect(JSON.stringify(asked)).not.toContain("lost");
 }, 25_000);
+
+test("an answer that is released while the result of a tool cannot be stored is charged for what it has used", async () => {
+  const shared = await createTestDatabase(10);
+  const other = await startApp({
+    database: shared,
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/two", AI_MAX_RETRIES: "0" },
+  });
+  const ben = await other.register();
+  provider.script("two", {
+    text: "Let me look. ",
+    // By then its conversation is locked.
+    firstDelayMs: 400,
+    toolCalls: [{ name: "search_documents", arguments: '{"query":"x"}' }],
+  });
+  const { id } = await createConversation(other, ben, [], { title: "Tools", metadata: { tools: true } });
+  await other.fetch(`/api/v1/conversations/${id}/messages`, {
+    token: ben.access_token,
+    json: { content: "Look it up.", reply: true },
+  });
+  await whileLocked(shared.database, "select 1 from conversations where id = $1 for update", [id], async () => {
+    await until(async () => provider.requestsOf("two").length === 1, 2_000);
+    await Bun.sleep(900);
+    await other.stop();
+  });
+  const spent = async () => {
+    const [row] = await shared.database<{ spent: number }[]>`
+      select spent_tokens as spent from budget_windows where scope_id = ${ben.user.id} and period = 'day'`;
+    return row?.spent ?? 0;
+  };
+  expect(provider.requestsOf("two")).toHaveLength(1);
+  await until(async () => (await spent()) > 0, 3_000);
+  await shared.database.end({ timeout: 1 });
+}, 20_000);

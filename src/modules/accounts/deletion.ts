@@ -1,6 +1,7 @@
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
+import { waitUntilGone } from "../../lib/batches.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { Departures } from "../conversations/service.ts";
 import { deletePrompts, releasePrompts } from "../prompts/service.ts";
@@ -12,7 +13,6 @@ export const DELETION_QUEUE = "user deletions";
 
 /** A request waits for so long; what is not done by then is done after its answer. */
 const WAIT_MS = 5_000;
-const LOOK_MS_MAX = 250;
 
 type Dependencies = { database: Database; audit: AuditService; departures: Departures; jobs: Pick<Jobs, "nudge"> };
 
@@ -38,11 +38,7 @@ export function createDeletions({ database, audit, departures, jobs }: Dependenc
     /** Fulfils when the user is gone, or after some seconds, when it goes on by itself. */
     async complete(userId: string): Promise<void> {
       jobs.nudge(DELETION_QUEUE);
-      const endsAtMs = performance.now() + WAIT_MS;
-      for (let pauseMs = 10; performance.now() < endsAtMs; pauseMs = Math.min(2 * pauseMs, LOOK_MS_MAX)) {
-        if (!(await queries.isBeingDeleted(database, userId))) return;
-        await Bun.sleep(pauseMs);
-      }
+      await waitUntilGone(() => queries.isBeingDeleted(database, userId), WAIT_MS);
     },
 
     /** The work of the queue: takes away what is left, in bounded steps. @throws when it is interrupted. */
@@ -53,8 +49,8 @@ export function createDeletions({ database, audit, departures, jobs }: Dependenc
       do {
         const leaving = departures.leaveAll(userId, DELETED_NAME);
         await repeat(async () => !(await leaving.next()).done);
-        await repeat(() => releasePrompts(database, userId));
-        await repeat(() => withTransaction(database, async (sql) => (await deletePrompts(sql, userId)) > 0));
+        await repeat(() => releasePrompts(database, { userId }));
+        await repeat(() => withTransaction(database, async (sql) => (await deletePrompts(sql, { userId })) > 0));
         await repeat(() => queries.forgetName(database, userId, DELETED_NAME));
         await repeat(() => queries.deleteRows(database, userId));
         await repeat(() => withTransaction(database, (sql) => audit.eraseAddresses(sql, userId)));

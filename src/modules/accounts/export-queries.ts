@@ -69,7 +69,7 @@ export function readPrompts(sql: Sql, userId: string): AsyncGenerator<ExportedRo
     "id",
     (after) => sql<ExportedRow[]>`
       select id, name, version, is_default, created_at, updated_at from prompts
-      where user_id = ${userId} and id > ${after} order by id limit ${BATCH_ROWS}`,
+      where user_id = ${userId} and deleted_at is null and id > ${after} order by id limit ${BATCH_ROWS}`,
   );
 }
 

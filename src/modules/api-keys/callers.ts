@@ -96,7 +96,7 @@ export function createKeyCallers({ database, audit, log }: Dependencies) {
       if (callers.length === 0) return new Set();
       const byHolder = Map.groupBy(callers, (caller) => nameHolder(mapToHolder(caller)));
       const holders = [...byHolder.values()].flatMap(([caller]) => (caller ? [mapToHolder(caller)] : []));
-      const ended = await queries.listEndedHolders(database, holders);
+      const ended = await queries.listEndedHolders(reserved(), holders);
       return new Set(ended.flatMap((holder) => byHolder.get(nameHolder(holder)) ?? []));
     },
   };

@@ -156,7 +156,12 @@ export async function deleteExpiredKeys(sql: Sql): Promise<number> {
         limit ${EXPIRED_KEYS_BATCH} for update skip locked)
       returning id
     ),
-    forgotten as (delete from budget_windows w using deleted d where w.scope = 'key' and w.scope_id = d.id)
+    -- What is locked stays, and goes when it is old.
+    forgotten as (
+      delete from budget_windows where ctid = any (array(
+        select w.ctid from deleted d join budget_windows w on w.scope = 'key' and w.scope_id = d.id
+        for update of w skip locked))
+    )
     select count(*)::int as count from deleted`;
   return row?.count ?? 0;
 }

@@ -291,7 +291,7 @@ export function createAuthService({
      * a transaction that commits late is dated at its start.
      */
     findEndedSessions(withinMs: number): Promise<queries.EndedSession[]> {
-      return queries.listEndedSessions(database, withinMs / 1000);
+      return queries.listEndedSessions(getReservedPool(database), withinMs / 1000);
     },
 
     /** Deletes what is of no more use: spent time, ended sessions. One round is bounded; run it every few minutes. */

@@ -14,8 +14,10 @@ export type Amount = { tokens: number; usd: number };
 
 /** Reservations that are ended in one transaction. */
 const SWEEP_ROWS = 100;
-/** Windows that one statement deletes. */
-const WINDOWS_ROWS = 1_000;
+/** Windows or charges that one statement deletes. */
+const FORGET_ROWS = 1_000;
+/** A charge is tried for some minutes at most. */
+const CHARGES_KEPT_H = 24;
 
 /** A reservation without a stored generation, as the instance that made it holds it. */
 export type Held = Fenced & { id: string };
@@ -65,9 +67,13 @@ export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: Bu
   return row?.exceeded ?? null;
 }
 
-/** Ends a reservation with what was used; `userId` is charged where there was none. */
-export async function settle(sql: Sql, id: string, userId: string | null, { tokens, usd }: Amount): Promise<void> {
-  await sql`select settle_budgets(${[id]}::uuid[], ${[userId]}::uuid[], ${[tokens]}::bigint[], ${[usd]}::numeric[])`;
+/** Ends a reservation with what was used, once under `chargeId`; `userId` is charged where there was none. */
+export async function settle(
+  sql: Sql,
+  { chargeId, reservationId, userId }: { chargeId: string; reservationId: string; userId: string | null },
+  { tokens, usd }: Amount,
+): Promise<void> {
+  await sql`select settle_once(${chargeId}, ${reservationId}, ${userId}, ${tokens}::bigint, ${usd}::numeric)`;
 }
 
 export async function renew(sql: Sql, owner: string, held: Held[], leaseMs: number): Promise<void> {
@@ -89,9 +95,20 @@ export async function deleteOldWindows(sql: Sql, keptDays: number): Promise<numb
   const { count } = await sql`
     delete from budget_windows w using (
       select x.scope, x.scope_id, x.period, x.starts_on from budget_windows x
-      where x.starts_on < (now() at time zone 'utc')::date - ${keptDays}::int limit ${WINDOWS_ROWS} for update skip locked
+      where x.starts_on < (now() at time zone 'utc')::date - ${keptDays}::int limit ${FORGET_ROWS} for update skip locked
     ) old
     where w.scope = old.scope and w.scope_id = old.scope_id and w.period = old.period and w.starts_on = old.starts_on`;
+  return count;
+}
+
+/** Forgets charges that nobody tries any more, a part of them. @returns how many. */
+export async function deleteOldCharges(sql: Sql): Promise<number> {
+  const { count } = await sql`
+    delete from budget_charges c using (
+      select x.id from budget_charges x where x.charged_at < now() - ${CHARGES_KEPT_H} * interval '1 hour'
+      limit ${FORGET_ROWS} for update skip locked
+    ) old
+    where c.id = old.id`;
   return count;
 }
 

@@ -26,6 +26,16 @@ const CHARGE_MS_MAX = 5_000;
 
 export type TokensAndCost = { usage: { input_tokens: number; output_tokens: number } | null; costUsd: number | null };
 
+/** How something is charged for that may be tried again, by several callers as well. */
+export type ChargeOptions = {
+  /** It is charged once under this id. */
+  id: string;
+  /** What is settled with it; absent: a reservation of the same id, if there is one. */
+  reservationId?: string;
+  /** Looked at in the transaction that charges. */
+  isDue?(sql: Sql): Promise<boolean>;
+};
+
 export type Reservation = {
   /** To be settled or released under this id, by whoever reserved. */
   id: string;
@@ -66,11 +76,19 @@ export function createBudgetService({ database, config, metrics, instanceId, ...
   /** Somebody's windows may be locked: their requests wait for each other, without a connection. */
   const keyOf = (userId: string | null) => (userId === null ? undefined : `payer:${userId}`);
 
-  async function settle(id: string, userId: string | null, { usage, costUsd }: TokensAndCost): Promise<void> {
+  async function settle(
+    { id, reservationId = id, isDue }: ChargeOptions,
+    userId: string | null,
+    { usage, costUsd }: TokensAndCost,
+  ): Promise<void> {
     const amount = { tokens: (usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0), usd: costUsd ?? 0 };
     // First: one that cannot be settled now is not to be renewed for ever.
-    held.delete(id);
-    await withTransaction(database, (sql) => queries.settle(sql, id, userId, amount), keyOf(userId));
+    held.delete(reservationId);
+    const work = async (sql: Sql) => {
+      if (isDue && !(await isDue(sql))) return;
+      await queries.settle(sql, { chargeId: id, reservationId, userId }, amount);
+    };
+    await withTransaction(database, work, keyOf(userId));
   }
 
   return {
@@ -121,7 +139,7 @@ export function createBudgetService({ database, config, metrics, instanceId, ...
 
     /**
      * Ends the reservation of a generation or a completion with what it used; without a reservation, the user is
-     * charged all the same. Call it once.
+     * charged all the same. It may be called again: under one id, what was used is charged once.
      */
     settle,
 
@@ -129,14 +147,17 @@ export function createBudgetService({ database, config, metrics, instanceId, ...
      * Charges a user for what was used beside a reservation: by a run that another instance has taken over, say. It is
      * tried for some seconds if their windows are locked.
      */
-    async charge(userId: string | null, used: TokensAndCost): Promise<void> {
-      const id = createId();
-      const charge = () => settle(id, userId, used);
+    async charge(
+      userId: string | null,
+      used: TokensAndCost,
+      options: ChargeOptions = { id: createId() },
+    ): Promise<void> {
+      const charge = () => settle(options, userId, used);
       if (used.usage) await retryTemporary(charge, AbortSignal.timeout(CHARGE_MS_MAX));
     },
 
     /** Ends a reservation of which nothing was used. */
-    release: (id: string): Promise<void> => settle(id, null, { usage: null, costUsd: null }),
+    release: (id: string): Promise<void> => settle({ id }, null, { usage: null, costUsd: null }),
 
     /** Keeps what this instance holds; call it several times within a lease. */
     async renew(): Promise<void> {
@@ -152,7 +173,10 @@ export function createBudgetService({ database, config, metrics, instanceId, ...
     },
 
     /** Forgets what was spent long ago, a part of it. @returns how much it was; 0: there is no more. */
-    forget: (): Promise<number> => queries.deleteOldWindows(database, WINDOWS_KEPT_DAYS),
+    async forget(): Promise<number> {
+      const windows = await queries.deleteOldWindows(database, WINDOWS_KEPT_DAYS);
+      return windows + (await queries.deleteOldCharges(database));
+    },
 
     /** For every caller: what they have spent, and what they may; with an API key, also what that has and may. */
     async getUsage(caller: Caller): Promise<BudgetUsage> {

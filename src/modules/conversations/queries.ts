@@ -56,7 +56,7 @@ export async function insertConversation(sql: Sql, conversation: NewConversation
     with made as (
       insert into conversations (id, title, titled_by, kind, model, prompt_id, reply_mode, metadata)
       values (${id}, ${title}, ${titledBy}, ${kind}, ${model},
-              (select p.id from prompts p where p.id = ${prompt_id} for key share), ${reply_mode},
+              (select p.id from prompts p where p.id = ${prompt_id} and p.deleted_at is null for key share), ${reply_mode},
               ${sql.json(metadata as Parameters<Sql["json"]>[0])})
       returning id
     )
@@ -180,14 +180,25 @@ export async function countMembers(sql: Sql, id: string): Promise<{ members: num
   return row ?? { members: 0, owners: 0 };
 }
 
-/** Moves the read position forward, never back. @returns false when it stays, also for an outsider. */
-export async function moveReadPosition(sql: Sql, id: string, userId: string, seq: number): Promise<boolean> {
-  const rows = await sql`
-    update members m set last_read_seq = ${seq} from conversations c
-    where c.id = m.conversation_id and m.conversation_id = ${id} and m.user_id = ${userId}
-      and c.last_seq >= ${seq} and m.last_read_seq < ${seq}
-    returning m.user_id`;
-  return rows.length > 0;
+/**
+ * Moves the read position forward, never back.
+ * @param waits whether for a locked row; otherwise the position stays then.
+ * @returns false when it stays, also for an outsider.
+ */
+export async function moveReadPosition(
+  sql: Sql,
+  id: string,
+  userId: string,
+  seq: number,
+  { waits }: { waits: boolean },
+): Promise<boolean> {
+  const { count } = await sql`
+    update members m set last_read_seq = ${seq}
+    where m.conversation_id = ${id} and m.user_id = (
+      select x.user_id from members x join conversations c on c.id = x.conversation_id
+      where x.conversation_id = ${id} and x.user_id = ${userId} and c.last_seq >= ${seq} and x.last_read_seq < ${seq}
+      for no key update of x ${waits ? sql`` : sql`skip locked`})`;
+  return count > 0;
 }
 
 export function mapRowToConversation(row: MembershipRow): Conversation {

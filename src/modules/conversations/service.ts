@@ -168,15 +168,21 @@ export function createConversationService({ database, events, bus, prompts, hasM
      * @returns the position now. @throws Problem `not_found`, `invalid` (a `seq` that does not exist yet).
      */
     async read(caller: Caller, id: string, seq: number): Promise<number> {
-      const move = (sql: Sql) => queries.moveReadPosition(sql, id, caller.user.id, seq);
-      if (await withTransaction(database, move, `member:${id}:${caller.user.id}`)) {
-        bus.publish(id, () => [{ type: "read", conversation_id: id, user_id: caller.user.id, seq }]);
-        return seq;
+      const userId = caller.user.id;
+      const move = (sql: Sql, waits: boolean) => queries.moveReadPosition(sql, id, userId, seq, { waits });
+      let hasMoved = await move(database, false);
+      if (!hasMoved) {
+        const position = requireRow(await queries.findPosition(database, id, userId), "conversation");
+        if (seq > position.last_seq) {
+          const detail = "The conversation has no event with this seq yet.";
+          throw new Problem("invalid", detail, { errors: [{ pointer: "#/seq", detail }] });
+        }
+        if (position.last_read_seq >= seq) return position.last_read_seq;
+        // Somebody else has the row locked.
+        hasMoved = await withTransaction(database, (sql) => move(sql, true), `member:${id}:${userId}`);
       }
-      const position = requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
-      if (seq <= position.last_seq) return position.last_read_seq;
-      const detail = "The conversation has no event with this seq yet.";
-      throw new Problem("invalid", detail, { errors: [{ pointer: "#/seq", detail }] });
+      if (hasMoved) bus.publish(id, () => [{ type: "read", conversation_id: id, user_id: userId, seq }]);
+      return seq;
     },
 
     /** Whether the conversation is to be given a title now: true once at most, and never after a person's word. */

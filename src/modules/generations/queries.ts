@@ -1,5 +1,5 @@
 import type { Sql } from "../../db/client.ts";
-import { isFree, isHeld, type LeasedTable, releaseLeases, renewLeases, takeLease } from "../../db/leases.ts";
+import { isFree, isHeld, type LeasedTable, renewLeases, takeLease } from "../../db/leases.ts";
 import type { EventPosition } from "../../protocol/events.ts";
 import type { FinishReason } from "../../protocol/message.ts";
 import type { Source } from "./context-texts.ts";
@@ -101,9 +101,21 @@ export async function renewGenerations(
     from ${leased.listHeld(sql, held)} join generations x on ${isHeld(sql, leased, owner)}`;
 }
 
-/** Gives a generation back: whoever looks next goes on from what is stored. */
-export async function releaseGeneration(sql: Sql, owner: string, held: Holding): Promise<void> {
-  await releaseLeases(sql, leased, owner, [held]);
+/**
+ * Gives a generation back: whoever looks next goes on from what is stored. Its end is refused from then on, also one that
+ * is on its way already.
+ * @returns false when that end is stored.
+ */
+export async function releaseGeneration(sql: Sql, owner: string, held: Holding): Promise<boolean> {
+  const { conversationId, id, fence } = held;
+  await sql`
+    update generations set status = 'pending', lease_until = now()
+    where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
+      and status = 'running'`;
+  const [ended] = await sql`
+    select 1 from generations
+    where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and status = 'finished'`;
+  return ended === undefined;
 }
 
 /** What follows the text that is stored of an answer; with `n` 1 the whole text, at the start of an attempt. */

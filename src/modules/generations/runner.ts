@@ -3,6 +3,7 @@ import type { ChainPart } from "../../ai/chain-part.ts";
 import { type Database, getReservedPool, type Sql, withTransaction } from "../../db/client.ts";
 import { isTemporary, retryTemporary } from "../../db/retry.ts";
 import type { EventLog } from "../../events/log.ts";
+import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import type { Bus } from "../../realtime/bus.ts";
@@ -32,6 +33,8 @@ const DRAIN_SHARE = 0.8;
 
 type Running = {
   generation: queries.ClaimedGeneration;
+  /** What it has used is charged once under this id, unless its end is stored. */
+  chargeId: string;
   live: LiveAnswer;
   /** What the model is shown, once it is put together. */
   context: Context | null;
@@ -64,6 +67,9 @@ export function createRunner(deps: RunnerDependencies) {
   const toolRuns = createToolRuns({ ...deps, pieces });
   const finisher = createFinisher({ database });
   const running = new Map<string, Running>();
+  /** Generations that are being claimed. */
+  let claiming = 0;
+  let isDrained = false;
   const beat = createBeat(() => findCoalesceMs(running.size));
   const byMessage = new Map<string, Running>();
   const byConversation = new Map<string, Set<Running>>();
@@ -105,9 +111,20 @@ export function createRunner(deps: RunnerDependencies) {
     });
     const abort = new AbortController();
     const released = new AbortController();
-    const entry: Running = { generation, live, context: null, abort, stop: null, released, done: Promise.resolve() };
+    const entry: Running = {
+      generation,
+      chargeId: createId(),
+      live,
+      context: null,
+      abort,
+      stop: null,
+      released,
+      done: Promise.resolve(),
+    };
     register(entry);
     if (generation.is_cancelled) stop(entry, "cancel");
+    // Its claim was on its way.
+    if (isDrained) stop(entry, "release");
     entry.done = write(entry, found)
       .catch((error) => log.error({ err: error, message_id: generation.message_id }, "generation failed"))
       .finally(() => unregister(entry));
@@ -120,8 +137,7 @@ export function createRunner(deps: RunnerDependencies) {
     entry.live.flush();
     if (entry.stop === "release" || !(await finish(entry, final))) {
       await release(entry).catch((error) => log.warn({ err: error }, "an answer could not be released"));
-      // The successor settles; what this run has used comes on top.
-      return budgets.charge(entry.generation.requested_by, final);
+      return charge(entry, final);
     }
     const model = final.model ?? "none";
     metrics.generations.inc({ model, outcome: final.status });
@@ -193,7 +209,11 @@ export function createRunner(deps: RunnerDependencies) {
       return true;
     } catch (error) {
       if (entry.stop !== "release") throw error;
-      const isStored = ending.then(() => true).catch(() => false);
+      // Once more if the last try has failed: if its commit got no response, the lease is gone because the end is stored.
+      const isStored = ending.catch(end).then(
+        () => true,
+        () => false,
+      );
       return Promise.race([isStored, Bun.sleep(LAST_FINISH_MS).then(() => false)]);
     }
   }
@@ -204,9 +224,10 @@ export function createRunner(deps: RunnerDependencies) {
     const stored = await finisher.finish({ generation, attempt: live.attempt, final });
     if (stored.outcome !== "finished") {
       // Nobody else will: with the conversation, the generation is gone, and only its reservation is left.
-      if (stored.outcome === "gone") return budgets.settle(generation.id, userId, final);
+      if (stored.outcome === "gone")
+        return budgets.settle({ id: entry.chargeId, reservationId: generation.id }, userId, final);
       log.warn({ message_id: messageId }, "generation was taken over; its end is not stored here");
-      return budgets.charge(userId, final);
+      return charge(entry, final);
     }
     metrics.messages.inc({ role: "assistant" });
     // First, so that nobody who joins now is told of an answer in progress after its end.
@@ -214,6 +235,15 @@ export function createRunner(deps: RunnerDependencies) {
     events.publish([stored.event]);
     if (context && final.status === "complete")
       followUps.begin({ conversationId, messageId, text: final.content, context, askerId: userId });
+  }
+
+  /**
+   * The successor settles; what this run has used comes on top. Its end may still wait for its commit, or be committed
+   * without a response: so it is released here again, which refuses the end or finds it stored, and charged.
+   */
+  function charge({ generation, chargeId }: Running, final: queries.FinalState): Promise<void> {
+    const isDue = (sql: Sql) => queries.releaseGeneration(sql, instanceId, keyOf(generation));
+    return budgets.charge(generation.requested_by, final, { id: chargeId, isDue });
   }
 
   async function release(entry: Running): Promise<void> {
@@ -262,12 +292,19 @@ export function createRunner(deps: RunnerDependencies) {
 
   return {
     run,
-    count: (): number => running.size,
+    /** With those that are about to begin. */
+    count: (): number => running.size + claiming,
 
-    /** Claims a new generation and runs it, unless another instance was faster. */
+    /**
+     * Claims a new generation and runs it, unless another instance was faster. One claim after the other: those of a whole
+     * batch would stand in front of everybody's changes.
+     */
     async start(key: queries.GenerationKey): Promise<void> {
       const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, LEASE_MS);
-      const generation = await withTransaction(database, claim);
+      claiming += 1;
+      const generation = await withTransaction(database, claim, "claims").finally(() => {
+        claiming -= 1;
+      });
       if (generation) await run(generation);
     },
 
@@ -301,6 +338,7 @@ export function createRunner(deps: RunnerDependencies) {
     async drain(deadlineMs: number): Promise<void> {
       const all = () => Promise.all([...running.values()].map(({ done }) => done));
       await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
+      isDrained = true;
       for (const entry of running.values()) stop(entry, "release");
       await all();
     },

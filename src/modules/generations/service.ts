@@ -47,15 +47,19 @@ export function createGenerationService(deps: Dependencies) {
   const runner = createRunner(deps);
   /** Answers that may begin with the commits in flight. */
   let leased = 0;
+  const hasRoom = (answers: number): boolean => runner.count() + leased + answers <= RUNNING_MAX;
 
-  /** Begins an answer that was committed; without a free place it stays pending, and a sweep takes it up. */
+  /**
+   * Begins an answer that was committed. Without a free place it stays pending, and a sweep takes it up. So does one that is
+   * committed while this instance shuts down: another instance takes it up.
+   */
   function start({ isClaimed, context, ...answer }: NewAnswer): void {
     const { generationId, messageId } = answer;
     if (isClaimed) {
       runner.run(mapToClaimed(answer), (context as FoundContext | null) ?? undefined);
       return;
     }
-    if (runner.count() >= RUNNING_MAX) return;
+    if (lifecycle.phase === "draining" || !hasRoom(1)) return;
     runner
       .start({ conversationId: answer.conversationId, id: generationId })
       .catch((error) => log.warn({ err: error, message_id: messageId }, "generation could not begin"));
@@ -64,9 +68,12 @@ export function createGenerationService(deps: Dependencies) {
   return {
     start,
 
-    /** For the sender of messages: a lease on the answers of a whole batch, where there is room for all of them. */
+    /**
+     * For the sender of messages: a lease on the answers of a whole batch, where there is room for all of them, and they
+     * may begin here.
+     */
     takeLease(answers: number): Lease | null {
-      if (runner.count() + leased + answers > RUNNING_MAX) return null;
+      if (lifecycle.phase === "draining" || !hasRoom(answers)) return null;
       leased += answers;
       const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
       return {

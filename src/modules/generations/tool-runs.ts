@@ -1,8 +1,9 @@
 import type { Chain, ChainPart, ChainRequest } from "../../ai/chain.ts";
 import type { Database } from "../../db/client.ts";
-import { retryTemporary } from "../../db/retry.ts";
+import { isTemporary, retryTemporary } from "../../db/retry.ts";
 import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
+import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
 import { appendMessage } from "../messages/service.ts";
@@ -23,19 +24,20 @@ type Dependencies = {
   tools: ToolService;
   pieces: Pieces;
   metrics: Metrics;
+  log: Log;
 };
 
 type Answering = {
   generation: ClaimedGeneration;
   live: LiveAnswer;
-  /** The lease is gone: nothing more may be written. It is to abort the run. */
+  /** Nothing more is to be written, since the lease is gone or the database is away. It is to abort the run. */
   onLost(): void;
   /** The rest is for a successor. */
   released: AbortSignal;
 };
 
 /** Answers whose model may call tools. Each call is stored and pushed as a `tool` message below its answer. */
-export function createToolRuns({ database, events, chain, tools, pieces, metrics }: Dependencies) {
+export function createToolRuns({ database, events, chain, tools, pieces, metrics, log }: Dependencies) {
   /** The result and the text so far in one transaction: a successor has both, or neither. */
   async function store(answering: Answering, { call, result, step }: ToolCallDone): Promise<void> {
     const { generation, live, onLost, released } = answering;
@@ -57,12 +59,15 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
           if (!(await writePiece(transaction.sql))) throw new LostError();
         }),
       );
+    const signal = AbortSignal.any([released, AbortSignal.timeout(STORE_MS_MAX)]);
     try {
-      await retryTemporary(write, AbortSignal.any([released, AbortSignal.timeout(STORE_MS_MAX)]));
+      await retryTemporary(write, signal);
       metrics.messages.inc({ role: "tool" });
     } catch (error) {
       const isGone = error instanceof Problem && error.code === "not_found";
-      if (!(error instanceof LostError) && !isGone) throw error;
+      if (!(error instanceof LostError || isGone || isTemporary(error) || signal.aborted)) throw error;
+      log.warn({ err: error, message_id: parentId }, "the result of a tool is not stored; a successor calls it again");
+      // Nothing is thrown: the run then ends with what it has used so far.
       onLost();
     }
   }

@@ -59,6 +59,13 @@ export async function findMessageById(sql: Sql, conversationId: string, id: stri
   return row;
 }
 
+/** The same with its conversation locked: an earlier transaction that may have stored it is committed, or gone. */
+export async function findStoredMessage(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
+  const locked = sql`select 1 from conversations where id = ${conversationId} for no key update`.execute();
+  const [, row] = await Promise.all([locked, findMessageById(sql, conversationId, id)]);
+  return row;
+}
+
 /** The first answer to a message. */
 export async function findAnswer(sql: Sql, conversationId: string, parentId: string): Promise<MessageRow | undefined> {
   const [row] = await sql<MessageRow[]>`

@@ -1,5 +1,5 @@
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
-import type { EventLog } from "../../events/log.ts";
+import type { EventLog, EventTransaction } from "../../events/log.ts";
 import type { Slice } from "../../events/slice.ts";
 import type { Caller } from "../../http/authenticate.ts";
 import type { Log } from "../../lib/log.ts";
@@ -144,11 +144,8 @@ export function createMessageService(deps: Dependencies) {
      * @throws Problem `not_found` when the conversation is gone.
      */
     async addAnswer(answer: Omit<OtherMessage, "role">): Promise<Message> {
-      const { conversationId, id } = answer;
-      const message = await events.write(conversationId, async (transaction) => {
-        const stored = await queries.findMessageById(transaction.sql, conversationId, id);
-        return stored ? mapRowToMessage(stored) : appendMessage(transaction, { ...answer, role: "assistant" });
-      });
+      const store = (transaction: EventTransaction) => appendMessage(transaction, { ...answer, role: "assistant" });
+      const message = await events.write(answer.conversationId, store);
       metrics.messages.inc({ role: "assistant" });
       return message;
     },

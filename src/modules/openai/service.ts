@@ -16,6 +16,9 @@ import type { OpenAiModel } from "./model.ts";
 
 /** Requests that one instance answers at the same time; more are answered 503. */
 export const COMPLETIONS_MAX = 500;
+/** Answers that were given and wait to be stored: on one instance, and of one user. More are only charged. */
+export const STORING_MAX = 500;
+export const STORING_PER_USER_MAX = 50;
 const RETRY_AFTER_MS = 1_000;
 /** Of the time that a shutdown leaves; the rest is for storing what was cut off. */
 const DRAIN_SHARE = 0.8;
@@ -36,7 +39,7 @@ type Dependencies = {
 };
 
 type LastPart = Extract<ChainPart, { type: "finish" | "error" | "aborted" }>;
-type Running = { abort: AbortController; done: Promise<void> };
+type Running = { userId: string; abort: AbortController; done: Promise<void> };
 type Parts = AsyncGenerator<ChainPart, void, undefined>;
 
 /** One answer on its way. */
@@ -51,6 +54,9 @@ export type RunningCompletion = CompletionHead & {
 export function createCompletionService(deps: Dependencies) {
   const { chain, budgets, lifecycle, holdAnswer, metrics, log } = deps;
   const running = new Set<Running>();
+  /** Those that have ended, until they are stored and charged; and those of them whose text waits to be stored. */
+  const ended = new Set<Running>();
+  const storing = new Set<Running>();
   const stopping = new AbortController();
 
   function checkRoom(model: string): void {
@@ -89,10 +95,13 @@ export function createCompletionService(deps: Dependencies) {
   }
 
   /** What was paid for is not lost because a row is locked or the database is away for a while. */
-  async function keepTrying(what: string, work: () => Promise<void>): Promise<void> {
-    const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(STORE_MS_MAX)]);
+  async function keepTrying(what: string, work: () => Promise<void>, given = stopping.signal): Promise<void> {
+    const signal = AbortSignal.any([stopping.signal, given, AbortSignal.timeout(STORE_MS_MAX)]);
     await retryTemporary(work, signal).catch((error) => log.error({ err: error }, `completion could not be ${what}`));
   }
+
+  const hasStoringRoom = (userId: string): boolean =>
+    storing.size < STORING_MAX && [...storing].filter((entry) => entry.userId === userId).length < STORING_PER_USER_MAX;
 
   function count(part: LastPart, startedAtMs: number): void {
     const model = part.type === "finish" ? part.model : (part.models.at(-1) ?? "none");
@@ -116,15 +125,16 @@ export function createCompletionService(deps: Dependencies) {
         throw error;
       });
       const { promise: done, resolve } = Promise.withResolvers<void>();
-      const entry: Running = { abort: new AbortController(), done };
+      const entry: Running = { userId: caller.user.id, abort: new AbortController(), done };
+      const giveUp = new AbortController();
       const startedAtMs = performance.now();
       let stored: Promise<unknown> | undefined;
 
       /** In the background, since the answer is there: that it cannot be stored yet is no reason to keep it back. */
       function store(used: TokensAndCost, end?: () => Promise<void>): void {
         stored = Promise.all([
-          keepTrying("charged", () => budgets.settle(reservation.id, caller.user.id, used)),
-          end && keepTrying("stored", end),
+          keepTrying("charged", () => budgets.settle({ id: reservation.id }, caller.user.id, used)),
+          end && keepTrying("stored", end, giveUp.signal),
         ]);
       }
       async function* keep(): Parts {
@@ -140,8 +150,14 @@ export function createCompletionService(deps: Dependencies) {
         } finally {
           if (!stored) store({ usage: null, costUsd: null });
           release();
+          running.delete(entry);
+          ended.add(entry);
+          // If a conversation is locked for long, the texts that wait for it are bounded.
+          if (exchange && hasStoringRoom(entry.userId)) storing.add(entry);
+          else giveUp.abort();
           void stored?.then(() => {
-            running.delete(entry);
+            ended.delete(entry);
+            storing.delete(entry);
             resolve();
           });
         }
@@ -171,7 +187,7 @@ export function createCompletionService(deps: Dependencies) {
      * left are cut off.
      */
     async drain(deadlineMs: number): Promise<void> {
-      const all = () => Promise.all([...running].map(({ done }) => done));
+      const all = () => Promise.all([...running, ...ended].map(({ done }) => done));
       await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
       for (const { abort } of running) abort.abort();
       await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now() - LAST_STORE_MS))]);

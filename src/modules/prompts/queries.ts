@@ -15,7 +15,7 @@ const newest = (sql: Sql) => sql`prompts p join prompt_versions v on v.prompt_id
 /** A prompt of this user; undefined for everyone else's. */
 export async function findPrompt(sql: Sql, id: string, userId: string): Promise<PromptRow | undefined> {
   const [row] = await sql<PromptRow[]>`
-    select ${columns(sql)} from ${newest(sql)} where p.id = ${id} and p.user_id = ${userId}`;
+    select ${columns(sql)} from ${newest(sql)} where p.id = ${id} and p.user_id = ${userId} and p.deleted_at is null`;
   return row;
 }
 
@@ -23,7 +23,8 @@ export async function findPrompt(sql: Sql, id: string, userId: string): Promise<
 export async function listPrompts(sql: Sql, userId: string, afterId: string | null, rows: number) {
   const position = afterId ? sql`and p.id < ${afterId}` : sql``;
   return sql<PromptRow[]>`
-    select ${columns(sql)} from ${newest(sql)} where p.user_id = ${userId} ${position} order by p.id desc limit ${rows}`;
+    select ${columns(sql)} from ${newest(sql)} where p.user_id = ${userId} and p.deleted_at is null ${position}
+    order by p.id desc limit ${rows}`;
 }
 
 /** Newest first. `beforeVersion` is the last one seen. */
@@ -36,7 +37,8 @@ export async function listVersions(sql: Sql, id: string, beforeVersion: number |
 
 /** Whether the user has this prompt; it cannot be deleted until the transaction ends. */
 export async function lockChoice(sql: Sql, id: string, userId: string): Promise<boolean> {
-  const rows = await sql`select 1 from prompts where id = ${id} and user_id = ${userId} for key share`;
+  const rows = await sql`
+    select 1 from prompts where id = ${id} and user_id = ${userId} and deleted_at is null for key share`;
   return rows.length > 0;
 }
 
@@ -81,26 +83,41 @@ export async function updatePrompt(
     where id = ${id}`;
 }
 
-const selectPrompts = (sql: Sql, userId: string, id?: string) =>
-  sql`select p.id from prompts p where p.user_id = ${userId} ${id === undefined ? sql`` : sql`and p.id = ${id}`}`;
+/** From here on it is not there any more. @returns whether the user has this prompt. */
+export async function markDeleted(sql: Sql, id: string, userId: string): Promise<boolean> {
+  const { count } = await sql`
+    update prompts set deleted_at = now(), is_default = false
+    where id = ${id} and user_id = ${userId} and deleted_at is null`;
+  return count > 0;
+}
+
+export async function isLeft(sql: Sql, id: string): Promise<boolean> {
+  return (await sql`select 1 from prompts where id = ${id}`).length > 0;
+}
+
+/** One prompt, or all of a user's. */
+export type PromptsOf = { id: string } | { userId: string };
+
+const selectPrompts = (sql: Sql, of: PromptsOf) =>
+  sql`select p.id from prompts p where ${"id" in of ? sql`p.id = ${of.id}` : sql`p.user_id = ${of.userId}`}`;
 
 /**
- * Takes a prompt, or all of a user's, out of conversations that nobody has locked. Before prompts are deleted: otherwise
- * their foreign key would lock all these conversations in one statement.
+ * Takes prompts out of conversations that nobody has locked. Before they are deleted: otherwise their foreign key would
+ * lock all these conversations in one statement.
  * @returns whether there may be more.
  */
-export async function releasePrompts(sql: Sql, userId: string, id?: string): Promise<boolean> {
+export async function releasePrompts(sql: Sql, of: PromptsOf): Promise<boolean> {
   const { count } = await sql`
     update conversations set prompt_id = null where id = any (array(
-      select c.id from conversations c where c.prompt_id in (${selectPrompts(sql, userId, id)})
+      select c.id from conversations c where c.prompt_id in (${selectPrompts(sql, of)})
       limit ${RELEASED_CONVERSATIONS} for no key update skip locked))`;
   return count === RELEASED_CONVERSATIONS;
 }
 
-/** Deletes a prompt, or some of a user's. Waits for conversations that use one and are locked. @returns how many. */
-export async function deletePrompts(sql: Sql, userId: string, id?: string): Promise<number> {
+/** Deletes some of these prompts. Waits for conversations that use one and are locked. @returns how many. */
+export async function deletePrompts(sql: Sql, of: PromptsOf): Promise<number> {
   const { count } = await sql`
-    delete from prompts where id = any (array(${selectPrompts(sql, userId, id)} limit ${DELETED_PROMPTS}))`;
+    delete from prompts where id = any (array(${selectPrompts(sql, of)} limit ${DELETED_PROMPTS}))`;
   return count;
 }
 

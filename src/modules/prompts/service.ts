@@ -1,6 +1,9 @@
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { Caller } from "../../http/authenticate.ts";
 import type { PageRequest } from "../../http/pagination.ts";
+import { enqueue } from "../../jobs/queue.ts";
+import type { Jobs } from "../../jobs/runner.ts";
+import { waitUntilGone } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
@@ -17,8 +20,15 @@ export const PROMPTS_MAX = 1_000;
 /** Versions of one prompt that are kept; older ones are forgotten. */
 export const VERSIONS_MAX = 1_000;
 
+/** The queue of prompts that are being deleted, by their ids. */
+export const DELETION_QUEUE = "prompt deletions";
+/** A request waits for so long; what is not done by then is done after its answer. */
+const DELETION_WAIT_MS = 2_000;
+
+type Dependencies = { database: Database; jobs: Pick<Jobs, "nudge"> };
+
 /** Rules of prompts: each belongs to the user who made it, and to everyone else it is not there. */
-export function createPromptService({ database }: { database: Database }) {
+export function createPromptService({ database, jobs }: Dependencies) {
   async function get(caller: Caller, id: string): Promise<Prompt> {
     return queries.mapToPrompt(requireRow(await queries.findPrompt(database, id, caller.user.id), "prompt"));
   }
@@ -81,15 +91,21 @@ export function createPromptService({ database }: { database: Database }) {
       return get(caller, id);
     },
 
-    /**
-     * For its owner; conversations that had it go on without one.
-     * @throws Problem `not_found`; a lock timeout of the database, when such a conversation stays locked.
-     */
+    /** For its owner; conversations that had it go on without one. @throws Problem `not_found`. */
     async remove(caller: Caller, id: string): Promise<void> {
-      const userId = caller.user.id;
-      while (await queries.releasePrompts(database, userId, id));
-      const count = await withTransaction(database, (sql) => queries.deletePrompts(sql, userId, id), `prompt:${id}`);
-      requireRow(count || undefined, "prompt");
+      const remove = async (sql: Sql) => {
+        requireRow((await queries.markDeleted(sql, id, caller.user.id)) || undefined, "prompt");
+        await enqueue(sql, DELETION_QUEUE, [id]);
+      };
+      await withTransaction(database, remove, `prompt:${id}`);
+      jobs.nudge(DELETION_QUEUE);
+      await waitUntilGone(() => queries.isLeft(database, id), DELETION_WAIT_MS);
+    },
+
+    /** The work of the queue: takes a prompt out of its conversations, and deletes it. @throws when one stays locked. */
+    async erase(id: string, signal: AbortSignal): Promise<void> {
+      while (await queries.releasePrompts(database, { id })) signal.throwIfAborted();
+      await withTransaction(database, (sql) => queries.deletePrompts(sql, { id }));
     },
 
     /** What a conversation of this user begins with, or null. */

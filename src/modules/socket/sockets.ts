@@ -268,6 +268,7 @@ export type Sockets = ReturnType<typeof createSockets>;
 
 function mapError(error: unknown, log: Log): Problem {
   if (error instanceof Problem) return error;
-  log.error({ err: error }, "frame failed");
-  return findTemporaryProblem(error) ?? new Problem("internal", "The frame could not be completed.");
+  const temporary = findTemporaryProblem(error);
+  log[temporary ? "warn" : "error"]({ err: error }, "frame failed");
+  return temporary ?? new Problem("internal", "The frame could not be completed.");
 }

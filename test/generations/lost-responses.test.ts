@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { createChanges } from "../../src/db/changes.ts";
+import { createEventLog } from "../../src/events/log.ts";
+import { createId } from "../../src/lib/id.ts";
+import { finishAnswers } from "../../src/modules/generations/finisher.ts";
+import type { FinalState } from "../../src/modules/generations/queries.ts";
+import { releaseGeneration } from "../../src/modules/generations/queries.ts";
+import { appendMessage } from "../../src/modules/messages/service.ts";
+import type { DurableEvent } from "../../src/protocol/events.ts";
+import type { Message } from "../../src/protocol/message.ts";
+import type { Bus } from "../../src/realtime/bus.ts";
+import { insertAnswer } from "../support/answer.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openStream } from "../support/event-stream.ts";
+import { createLossyDatabase } from "../support/lossy-database.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { openSocket } from "../support/socket.ts";
+
+let provider: ProviderStandIn;
+let lossy: Awaited<ReturnType<typeof createLossyDatabase>>;
+let parley: TestApp;
+let anna: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  lossy = await createLossyDatabase();
+  parley = await startApp({
+    database: lossy,
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
+  });
+});
+beforeEach(async () => {
+  provider.reset();
+  anna = await parley.register();
+});
+afterAll(async () => {
+  await parley.stop();
+  provider.stop();
+  await lossy.end();
+});
+
+const findSpent = async (): Promise<number> => {
+  const [row] = await lossy.direct<{ spent: number }[]>`
+    select spent_tokens as spent from budget_windows where scope_id = ${anna.user.id} and period = 'day'`;
+  return row?.spent ?? 0;
+};
+
+// Leases are renewed every second: one that is looked at before the next try of the commit seems to be lost.
+test.each([0, 250, 500, 750])(
+  "an answer whose commit got no response is pushed, charged once, and followed by its title (%p)",
+  async (firstDelayMs) => {
+    provider.script("one", { text: "A red animal.", firstDelayMs }, { text: "Foxes", firstDelayMs: 1_000 });
+    const { id } = await createConversation(parley, anna, [], { title: "" });
+    const isLost = lossy.lose("finish_answers(", "finished");
+    const reply = await openStream(parley, `/conversations/${id}/messages`, {
+      token: anna.access_token,
+      json: { content: "What is a fox?", reply: true },
+    });
+    await isLost;
+    const { frame: completed } = await reply.waitFor((frame) => frame.type === "message.completed");
+    expect(completed.data).toMatchObject({ content: "A red animal.", status: "complete" });
+    await reply.ended;
+    const [event] = await lossy.direct<{ seq: number; at: Date }[]>`
+    select seq, at from events where conversation_id = ${id} and type = 'message.completed'`;
+    expect({ seq: completed.seq, at: completed.at }).toEqual({
+      seq: event?.seq ?? 0,
+      at: event?.at.toISOString() ?? "",
+    } as never);
+    const { usage } = completed.data as unknown as Message;
+    expect(await findSpent()).toBe((usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0));
+    for (let waits = 0; waits < 200 && provider.requestsOf("one").length < 2; waits += 1) await Bun.sleep(20);
+    expect(provider.requestsOf("one")).toHaveLength(2);
+  },
+);
+
+test("the end of an answer that was released before is refused; one that is stored is found", async () => {
+  const final: FinalState = {
+    content: "A red animal.",
+    status: "complete",
+    finishReason: "stop",
+    model: null,
+    models: [],
+    usage: { input_tokens: 60, output_tokens: 40 },
+    costUsd: null,
+    error: null,
+  };
+  const { id: conversationId } = await createConversation(parley, anna);
+  const owner = createId();
+  await lossy.direct`update conversations set last_seq = 101 where id = ${conversationId}`;
+  const insert = (seq: number) => insertAnswer(lossy.direct, { conversationId, seq, owner, requestedBy: anna.user.id });
+  const finish = async (generation: Awaited<ReturnType<typeof insert>>) =>
+    (await finishAnswers(lossy.direct, [{ generation, attempt: 1, final }], false))[0];
+  const release = ({ id, fence }: { id: string; fence: number }) =>
+    releaseGeneration(lossy.direct, owner, { conversationId, id, fence });
+
+  const [late, stored] = [await insert(100), await insert(101)];
+  expect(await release(late)).toBe(true);
+  expect(await finish(late)).toMatchObject({ outcome: "lost" });
+  const first = await finish(stored);
+  expect(first).toMatchObject({ outcome: "finished" });
+  expect(await finish(stored)).toEqual(first as never);
+  expect(await release(stored)).toBe(false);
+  expect(await findSpent()).toBe(100);
+});
+
+test("the result of a tool whose commit got no response is stored once, and pushed", async () => {
+  const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
+  provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found it.", firstDelayMs: 1_500 });
+  const { id } = await createConversation(parley, anna, [], { metadata: { tools: true } });
+  const socket = await openSocket(parley.url, { token: anna.access_token });
+  await socket.ask({ type: "subscribe", conversation_id: id });
+  const isLost = lossy.lose(
+    "insert into messages (id, conversation_id, seq, role, content, status, parent_id",
+    "COMMIT",
+  );
+  const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+    token: anna.access_token,
+    json: { content: "Look it up.", reply: true },
+  });
+  expect(sent.status).toBe(201);
+  await isLost;
+  await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
+  expect(socket.frames.some(({ type }) => type === "message.completed")).toBe(false);
+  await socket.waitFor((frame) => frame.type === "message.completed");
+  const stored = await lossy.direct<{ role: string }[]>`
+    select role from messages where conversation_id = ${id} order by seq`;
+  expect(stored.map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
+  await socket.close();
+});
+
+test("a message that is stored already is only published again", async () => {
+  const published: DurableEvent[] = [];
+  const bus = { publish: (_: string, create: () => Iterable<DurableEvent>) => published.push(...create()) };
+  const database = lossy.direct;
+  const events = createEventLog({ database, changes: createChanges(database), bus: bus as unknown as Bus });
+  const { id: conversationId } = await createConversation(parley, anna);
+  const message = { id: createId(), conversationId, content: "42", parentId: null, metadata: {} };
+  const append = () =>
+    events.write(conversationId, (transaction) =>
+      appendMessage(transaction, { ...message, role: "tool", status: "complete" }),
+    );
+  const stored = await append();
+  expect(await append()).toEqual(stored);
+  expect(published).toHaveLength(2);
+  expect(published[1]).toEqual(published[0] as never);
+  expect(await database`select 1 from messages where conversation_id = ${conversationId}`).toHaveLength(1);
+});

@@ -1,0 +1,95 @@
+import { expect, test } from "bun:test";
+import type { Caller } from "../../src/http/authenticate.ts";
+import { createId } from "../../src/lib/id.ts";
+import { createLifecycle } from "../../src/lib/lifecycle.ts";
+import { createMetrics } from "../../src/lib/metrics.ts";
+import { Problem } from "../../src/lib/problem.ts";
+import type { CompletionRequest } from "../../src/modules/openai/map-request.ts";
+import {
+  COMPLETIONS_MAX,
+  createCompletionService,
+  STORING_MAX,
+  STORING_PER_USER_MAX,
+} from "../../src/modules/openai/service.ts";
+
+/** Every conversation is locked until it is unlocked. */
+function createService() {
+  const counts = { charged: 0, stored: 0, givenUp: 0 };
+  let isLocked = true;
+  const deps = {
+    chain: {
+      has: () => true,
+      async *run() {
+        yield { type: "text", text: "Hello." };
+        yield {
+          type: "finish",
+          model: "a/b",
+          reason: "stop",
+          toolCalls: [],
+          models: ["a/b"],
+          usage: null,
+          costUsd: null,
+        };
+      },
+    },
+    budgets: {
+      reserve: async () => ({ id: createId(), outputTokensMax: null }),
+      settle: async () => {
+        counts.charged += 1;
+      },
+    },
+    conversations: { getPosition: async () => ({ role: "owner" }) },
+    messages: {
+      async addAnswer() {
+        if (isLocked) throw new Problem("overloaded", "Locked.");
+        counts.stored += 1;
+      },
+    },
+    lifecycle: createLifecycle(),
+    holdAnswer: async () => () => {},
+    metrics: createMetrics({ version: "test", commit: "test" }),
+    log: {
+      error() {
+        counts.givenUp += 1;
+      },
+    },
+  };
+  const service = createCompletionService(deps as unknown as Parameters<typeof createCompletionService>[0]);
+  const ask = async (userId: string) => {
+    const caller = { user: { id: userId } } as unknown as Caller;
+    const request = { model: "a/b", messages: [], options: {}, conversationId: createId(), question: null };
+    const { parts } = await service.start(caller, request as unknown as CompletionRequest);
+    const types: string[] = [];
+    for await (const part of parts) types.push(part.type);
+    expect(types).toEqual(["text", "finish"]);
+  };
+  const unlock = () => {
+    isLocked = false;
+  };
+  return { service, counts, ask, unlock };
+}
+
+test("answers that wait to be stored take nobody's room; beyond a number of all they are only charged", async () => {
+  const { service, counts, ask, unlock } = createService();
+  const users = Array.from({ length: STORING_MAX / STORING_PER_USER_MAX }, () => createId());
+  await Promise.all(users.flatMap((user) => Array.from({ length: STORING_PER_USER_MAX }, () => ask(user))));
+  expect(counts).toEqual({ charged: STORING_MAX, stored: 0, givenUp: 0 });
+  expect(STORING_MAX).toBeGreaterThanOrEqual(COMPLETIONS_MAX);
+  await ask(createId());
+  await Bun.sleep(10);
+  expect(counts).toEqual({ charged: STORING_MAX + 1, stored: 0, givenUp: 1 });
+  unlock();
+  await service.drain(Date.now() + 5_000);
+  expect(counts.stored).toBe(STORING_MAX);
+}, 20_000);
+
+test("of one user fewer answers may wait", async () => {
+  const { service, counts, ask, unlock } = createService();
+  const user = createId();
+  await Promise.all(Array.from({ length: STORING_PER_USER_MAX + 10 }, () => ask(user)));
+  await Bun.sleep(10);
+  expect(counts).toEqual({ charged: STORING_PER_USER_MAX + 10, stored: 0, givenUp: 10 });
+  unlock();
+  await service.drain(Date.now() + 5_000);
+  expect(counts.stored).toBe(STORING_PER_USER_MAX);
+}, 20_000);
