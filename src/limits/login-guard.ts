@@ -69,13 +69,17 @@ export function createLoginGuard({ failures, redis, onRefused }: Options): Login
   async function requireUnlocked(places: Place[], begun?: number[]): Promise<number[]> {
     const states = await Promise.all(places.map(look));
     const waits = states.map(({ waitMs, failed, failuresMax }, index) => {
-      const isOvertaken = begun !== undefined && failed > (begun[index] ?? 0) && failed >= failuresMax;
-      return isOvertaken ? Math.max(waitMs, FIRST_WAIT_S * 1_000) : waitMs;
+      const wasOvertaken = begun !== undefined && isOvertaken(failed, begun[index] ?? 0, failuresMax);
+      return wasOvertaken ? Math.max(waitMs, FIRST_WAIT_S * 1_000) : waitMs;
     });
     const waitMs = Math.max(...waits);
     if (waitMs === 0) return states.map(({ failed }) => failed);
+    throw refuse(waitMs);
+  }
+
+  function refuse(waitMs: number): Problem {
     onRefused();
-    throw new Problem("rate_limited", "Too many logins have failed; wait before the next one.", {
+    return new Problem("rate_limited", "Too many logins have failed; wait before the next one.", {
       retryAfterMs: waitMs,
     });
   }
@@ -93,8 +97,10 @@ export function createLoginGuard({ failures, redis, onRefused }: Options): Login
       return {
         async fail() {
           await requireUnlocked(places, begun);
-          const locks = await Promise.all(places.map(countFailure));
-          return locks.filter((lock) => lock !== null);
+          const counts = await Promise.all(places.map((place, index) => countFailure(place, begun[index] ?? 0)));
+          // Of several that looked at the same time, the count decides.
+          if (counts.includes("overtaken")) throw refuse(FIRST_WAIT_S * 1_000);
+          return counts.filter((count) => count !== null && count !== "overtaken");
         },
         async succeed() {
           await requireUnlocked(places, begun);
@@ -113,8 +119,14 @@ async function look({ scope, key }: Place) {
   return { waitMs: lock?.msBeforeNext ?? 0, failed: count?.consumedPoints ?? 0, failuresMax: scope.failuresMax };
 }
 
-async function countFailure({ scope, key }: Place): Promise<LoginLock | null> {
+/** Whether an attempt that began after `begun` failures came behind the one that set a lock. */
+const isOvertaken = (failed: number, begun: number, failuresMax: number): boolean =>
+  failed > begun && failed >= failuresMax;
+
+/** @returns the lock that this failure sets, if it does. */
+async function countFailure({ scope, key }: Place, begun: number): Promise<LoginLock | "overtaken" | null> {
   const { consumedPoints } = await scope.counts.penalty(key);
+  if (isOvertaken(consumedPoints - 1, begun, scope.failuresMax)) return "overtaken";
   const beyond = consumedPoints - scope.failuresMax;
   if (beyond < 0) return null;
   const waitS = Math.min(FIRST_WAIT_S * 2 ** beyond, WAIT_S_MAX);

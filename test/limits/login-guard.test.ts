@@ -56,6 +56,14 @@ describe("an account from one address", () => {
     expect(waits.slice(10)).toEqual([WAIT_S_MAX, WAIT_S_MAX]);
   });
 
+  test("learns from one guess after a wait, however many end at the same time", async () => {
+    await fail(5);
+    wait(1);
+    const attempts = await Promise.all(Array.from({ length: 8 }, () => guard.begin("anna", HERE)));
+    const ends = await Promise.allSettled(attempts.map((attempt) => attempt.fail()));
+    expect(ends.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+  });
+
   test("begins anew with the right password, in time", async () => {
     await fail(4);
     expect(await attempt(true)).toBe("right");
