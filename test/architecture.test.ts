@@ -21,7 +21,7 @@ const layers = [
   ["lib"],
   ["config.ts", "config", "protocol"],
   ["db", "limits"],
-  ["realtime", "ai"],
+  ["realtime", "access", "ai"],
   ["events", "http", "jobs"],
   ["modules"],
   ["app.ts", "services.ts", "jobs.ts"],

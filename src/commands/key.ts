@@ -1,6 +1,6 @@
 import { Value } from "@sinclair/typebox/value";
+import { scopes as knownScopes, type Scope } from "../access/scopes.ts";
 import { migrate } from "../db/migrate.ts";
-import { scopes as knownScopes, type Scope } from "../http/scopes.ts";
 import { createLog } from "../lib/log.ts";
 import { Problem } from "../lib/problem.ts";
 import { CreateApiKey } from "../modules/api-keys/model.ts";

@@ -1,14 +1,15 @@
-import type { Problem } from "../lib/problem.ts";
+import { type Problem, problemCodes } from "../lib/problem.ts";
 
 const CHALLENGE = 'Bearer realm="parley"';
 
-/** `WWW-Authenticate` for a credential that may not do this, although it is a good one (RFC 6750, section 3.1). */
-export function challengeForScope(scope: string): string {
-  return `${CHALLENGE}, error="insufficient_scope", scope="${scope}"`;
-}
-
-/** `WWW-Authenticate` of a 401: that a token is needed, or that the one that was sent is no good (RFC 6750, section 3). */
-export function challengeFor(problem: Problem, request: Request): string {
+/**
+ * `WWW-Authenticate` of a 401: that a token is needed, or that the one that was sent is no good (RFC 6750, section 3); and of
+ * a credential that may not do this, although it is a good one (section 3.1). Undefined for every other problem.
+ */
+export function findChallenge(problem: Problem, request: Request): string | undefined {
+  if (problem.neededScope !== undefined)
+    return `${CHALLENGE}, error="insufficient_scope", scope="${problem.neededScope}"`;
+  if (problemCodes[problem.code].status !== 401) return undefined;
   const isTokenRefused = problem.code === "unauthorized" && hasToken(request.headers);
   return isTokenRefused ? `${CHALLENGE}, error="invalid_token"` : CHALLENGE;
 }

@@ -1,6 +1,6 @@
 import type { Log } from "../lib/log.ts";
 import { Problem, problemCodes } from "../lib/problem.ts";
-import { challengeFor } from "./challenge.ts";
+import { findChallenge } from "./challenge.ts";
 import { createOpenAiErrorResponse, isOpenAiPath, mapProblemToOpenAiError } from "./openai-error.ts";
 import { createProblemResponse, mapErrorToProblem } from "./problem-response.ts";
 import { readRequestId } from "./request-id.ts";
@@ -40,7 +40,8 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
         : problem;
     if (methods.length > 0) set.headers.allow = methods.join(", ");
     if (shown.headers) Object.assign(set.headers, shown.headers);
-    if (problemCodes[shown.code].status === 401) set.headers["www-authenticate"] = challengeFor(shown, request);
+    const challenge = findChallenge(shown, request);
+    if (challenge) set.headers["www-authenticate"] = challenge;
     if (isOpenAiPath(pathname)) {
       const openAiError = mapProblemToOpenAiError(shown);
       set.status = openAiError.status;

@@ -1,7 +1,7 @@
+import type { NeededScope } from "../access/scopes.ts";
 import type { FindScope } from "./authenticate.ts";
 import { SCOPE_FIELD } from "./openapi.ts";
 import { createRouteIndex, type DeclaredRoute } from "./route-index.ts";
-import type { NeededScope } from "./scopes.ts";
 
 /** What each route asks of an API key. */
 export const createFindScope = (listRoutes: () => readonly DeclaredRoute[]): FindScope =>

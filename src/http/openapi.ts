@@ -1,7 +1,7 @@
 import { type TSchema, Type } from "@sinclair/typebox";
 import type { DocumentDecoration } from "elysia";
+import type { NeededScope } from "../access/scopes.ts";
 import type { RouteClass } from "../limits/limits.ts";
-import type { NeededScope } from "./scopes.ts";
 
 /** Names of the groups in the OpenAPI document, in its order. */
 export const tags = {

@@ -195,6 +195,8 @@ export class Problem extends Error {
   readonly retryAfterMs: number | undefined;
   /** What an HTTP answer says besides. */
   readonly headers: Readonly<Record<string, string>> | undefined;
+  /** The scope that the API key lacks. */
+  readonly neededScope: string | undefined;
   /** The names of the limits that were exceeded. */
   readonly violatedPolicies: readonly string[] | undefined;
 
@@ -205,6 +207,7 @@ export class Problem extends Error {
     this.errors = extra.errors;
     this.retryAfterMs = extra.retryAfterMs;
     this.headers = extra.headers;
+    this.neededScope = extra.neededScope;
     this.violatedPolicies = extra.violatedPolicies;
   }
 }
@@ -213,6 +216,7 @@ type ProblemExtra = {
   errors?: InvalidField[];
   retryAfterMs?: number;
   headers?: Record<string, string>;
+  neededScope?: string;
   violatedPolicies?: readonly string[];
 };
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import OpenAI from "openai";
-import { scopes } from "../../src/http/scopes.ts";
+import { scopes } from "../../src/access/scopes.ts";
 import type { ApiKey } from "../../src/modules/api-keys/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
+import type { Caller } from "../../src/access/caller.ts";
 import type { EventLog } from "../../src/events/log.ts";
-import type { Caller } from "../../src/http/authenticate.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Slots } from "../../src/limits/slots.ts";
 import { createStreams, type Recovery } from "../../src/modules/messages/service.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Caller } from "../../src/access/caller.ts";
 import type { Database } from "../../src/db/client.ts";
-import type { Caller } from "../../src/http/authenticate.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
 import { createSender } from "../../src/modules/messages/sender.ts";

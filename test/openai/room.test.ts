@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { Caller } from "../../src/http/authenticate.ts";
+import type { Caller } from "../../src/access/caller.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";

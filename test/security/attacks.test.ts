@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { scopes } from "../../src/http/scopes.ts";
+import { scopes } from "../../src/access/scopes.ts";
 import { createId } from "../../src/lib/id.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { byHarm, listOperations, type Operation } from "./catalogue.ts";

@@ -1,5 +1,5 @@
 import { SignJWT } from "jose";
-import { type Scope, scopes } from "../../src/http/scopes.ts";
+import { type Scope, scopes } from "../../src/access/scopes.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Account, TestClient } from "../support/client.ts";
 import { TEST_PASSWORD } from "../support/client.ts";

@@ -1,6 +1,7 @@
 import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
-import { type Authenticate, requireAdmin } from "../../http/authenticate.ts";
+import { requireAdmin } from "../../access/caller.ts";
+import type { Authenticate } from "../../http/authenticate.ts";
 import { describe } from "../../http/openapi.ts";
 import { createPage, Page, readPage } from "../../http/pagination.ts";
 import type { Log } from "../../lib/log.ts";

@@ -1,6 +1,6 @@
+import type { Caller } from "../../access/caller.ts";
+import { requireScope } from "../../access/scopes.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
-import { requireScope } from "../../http/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { AuditAction, AuditEntry } from "../audit/model.ts";
 import type { AuditService } from "../audit/service.ts";

@@ -1,5 +1,5 @@
+import type { Caller, RequestOrigin } from "../../access/caller.ts";
 import { type Database, getReservedPool, withTransaction } from "../../db/client.ts";
-import type { Caller, RequestOrigin } from "../../http/authenticate.ts";
 import { BoundedMap } from "../../lib/bounded-map.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";

@@ -1,5 +1,5 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { scopes } from "../../http/scopes.ts";
+import { scopes } from "../../access/scopes.ts";
 import { Closed, Line, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 import { NAME_CHARS_MAX } from "./limits.ts";
 

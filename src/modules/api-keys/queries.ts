@@ -1,6 +1,6 @@
+import type { Caller } from "../../access/caller.ts";
+import type { Scope } from "../../access/scopes.ts";
 import type { Sql } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
-import type { Scope } from "../../http/scopes.ts";
 import { EXPIRED_KEY_KEPT_S, EXPIRED_KEYS_BATCH, LAST_USED_EVERY_MS } from "./limits.ts";
 import type { ApiKey } from "./model.ts";
 

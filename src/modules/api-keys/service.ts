@@ -1,6 +1,6 @@
+import type { Caller } from "../../access/caller.ts";
+import { requireScope, type Scope } from "../../access/scopes.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
-import { requireScope, type Scope } from "../../http/scopes.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
+import type { Caller, RequestOrigin } from "../../access/caller.ts";
 import { type Database, getReservedPool, type Sql, withTransaction } from "../../db/client.ts";
-import type { Caller, RequestOrigin } from "../../http/authenticate.ts";
 import { createSecret } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";

@@ -1,5 +1,5 @@
+import type { Caller } from "../../access/caller.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { EndReason } from "./model.ts";
 import * as queries from "./queries.ts";

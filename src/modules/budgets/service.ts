@@ -1,6 +1,6 @@
+import { type Caller, keyIdOf } from "../../access/caller.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { retryTemporary } from "../../db/retry.ts";
-import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { findPrice } from "../../lib/prices.ts";

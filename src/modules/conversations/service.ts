@@ -1,7 +1,7 @@
+import type { Caller } from "../../access/caller.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import { findShared } from "../../events/read.ts";
-import type { Caller } from "../../http/authenticate.ts";
 import type { PageRequest } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";

@@ -1,8 +1,8 @@
+import { type Caller, keyIdOf } from "../../access/caller.ts";
 import type { Chain } from "../../ai/chain.ts";
 import type { Changes } from "../../db/changes.ts";
 import { requireRow } from "../../db/client.ts";
 import type { EventTransaction } from "../../events/log.ts";
-import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";

@@ -1,6 +1,6 @@
+import type { Caller } from "../../access/caller.ts";
 import type { Database } from "../../db/client.ts";
 import type { EventLog } from "../../events/log.ts";
-import type { Caller } from "../../http/authenticate.ts";
 import type { MemberRole } from "../../protocol/conversation.ts";
 import { type DurableEvent, isMessageEvent } from "../../protocol/events.ts";
 import { type Message, mapRowToMessage } from "../../protocol/message.ts";

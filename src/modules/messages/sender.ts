@@ -1,7 +1,7 @@
+import { type Caller, keyIdOf } from "../../access/caller.ts";
 import type { Database } from "../../db/client.ts";
 import { createCommitPools, createGroupCommit, ITEM_LOCKED, LOCKED } from "../../db/group-commit.ts";
 import type { EventLog } from "../../events/log.ts";
-import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";

@@ -1,7 +1,7 @@
+import type { Caller } from "../../access/caller.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import type { Slice } from "../../events/slice.ts";
-import type { Caller } from "../../http/authenticate.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";

@@ -1,6 +1,6 @@
 import type { Server } from "bun";
+import type { Caller } from "../../access/caller.ts";
 import type { EventLog } from "../../events/log.ts";
-import type { Caller } from "../../http/authenticate.ts";
 import { createEventStream, type EventStream, formatServerSentEvent } from "../../http/event-stream.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Slots } from "../../limits/slots.ts";

@@ -1,6 +1,6 @@
+import type { Caller } from "../../access/caller.ts";
 import type { ChainPart } from "../../ai/chain-part.ts";
 import { isTemporary } from "../../db/retry.ts";
-import type { Caller } from "../../http/authenticate.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";

@@ -1,6 +1,6 @@
+import { type Caller, keyIdOf } from "../../access/caller.ts";
 import type { Chain, ChainPart, ChainRequest } from "../../ai/chain.ts";
 import { retryTemporary } from "../../db/retry.ts";
-import { type Caller, keyIdOf } from "../../http/authenticate.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Log } from "../../lib/log.ts";

@@ -1,5 +1,5 @@
+import type { Caller } from "../../access/caller.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
-import type { Caller } from "../../http/authenticate.ts";
 import type { PageRequest } from "../../http/pagination.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";

@@ -1,5 +1,5 @@
-import { type Caller, type Identify, showExpiry } from "../../http/authenticate.ts";
-import { type NeededScope, requireScope } from "../../http/scopes.ts";
+import { type Caller, type Identify, showExpiry } from "../../access/caller.ts";
+import { type NeededScope, requireScope } from "../../access/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { DurableEvent } from "../../protocol/events.ts";
 import type { ClientFrame, ClientFrameType } from "../../protocol/frames.ts";

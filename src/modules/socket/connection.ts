@@ -1,5 +1,5 @@
 import type { ServerWebSocket } from "bun";
-import type { Caller } from "../../http/authenticate.ts";
+import type { Caller } from "../../access/caller.ts";
 import { createId } from "../../lib/id.ts";
 import { FrameMeter } from "../../limits/frame-limit.ts";
 import { type CloseReason, closeCodes } from "../../protocol/close-codes.ts";

@@ -1,6 +1,7 @@
 import type { Server } from "bun";
 import { Elysia } from "elysia";
-import { type Caller, type Identify, type RequestOrigin, readCredential } from "../../http/authenticate.ts";
+import type { Caller, Identify, RequestOrigin } from "../../access/caller.ts";
+import { readCredential } from "../../http/authenticate.ts";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
 import { readUrl } from "../../http/request-url.ts";

@@ -1,6 +1,6 @@
+import { type Caller, showExpiry } from "../../access/caller.ts";
+import { requireScope } from "../../access/scopes.ts";
 import { findTemporaryProblem } from "../../db/client.ts";
-import { type Caller, showExpiry } from "../../http/authenticate.ts";
-import { requireScope } from "../../http/scopes.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem, problemCodes } from "../../lib/problem.ts";

@@ -1,5 +1,5 @@
+import type { Caller } from "../../../access/caller.ts";
 import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
-import type { Caller } from "../../../http/authenticate.ts";
 import { createId } from "../../../lib/id.ts";
 import { Problem } from "../../../lib/problem.ts";
 import type { AuditAction } from "../../audit/model.ts";

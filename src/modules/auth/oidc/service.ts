@@ -1,5 +1,5 @@
+import type { Caller } from "../../../access/caller.ts";
 import type { Database } from "../../../db/client.ts";
-import type { Caller } from "../../../http/authenticate.ts";
 import type { Log } from "../../../lib/log.ts";
 import { Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";

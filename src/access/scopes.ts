@@ -1,5 +1,4 @@
 import { Problem } from "../lib/problem.ts";
-import { challengeForScope } from "./challenge.ts";
 
 /** What an API key can be allowed. `admin` stands for all of them; none reaches further than the user it acts for. */
 export const scopes = [
@@ -33,7 +32,5 @@ export function requireScope(granted: GrantedScopes, needed: NeededScope | undef
   if (needed === undefined || needed === "session")
     throw new Problem("forbidden", "This takes a session; an API key may not do it.");
   if (granted.has(needed) || granted.has("admin")) return;
-  throw new Problem("forbidden", `The API key does not have the scope ${needed}.`, {
-    headers: { "www-authenticate": challengeForScope(needed) },
-  });
+  throw new Problem("forbidden", `The API key does not have the scope ${needed}.`, { neededScope: needed });
 }
