@@ -69,6 +69,12 @@ TypeRegistry.Set<{ enum: string[] }>("StringEnum", (schema, value) => schema.enu
 export const OneOf = <const T extends string>(values: readonly T[], options: SchemaOptions = {}) =>
   Type.Unsafe<T>({ ...options, [Kind]: "StringEnum", type: "string", enum: [...values] });
 
+/**
+ * A schema with a name of its own: the documents (OpenAPI, AsyncAPI) hold it once, below this name, and refer to it.
+ * `title` is a keyword of JSON Schema that validates nothing.
+ */
+export const Named = <T extends TSchema>(name: string, schema: T): T => ({ ...schema, title: name });
+
 const wholeNumber = /^-?\d{1,15}$/;
 
 TypeRegistry.Set<{ minimum: number; maximum: number }>("QueryInteger", (schema, value) => {
