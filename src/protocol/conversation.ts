@@ -1,5 +1,5 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
+import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
 
 export const ConversationKind = OneOf(["direct", "group"]);
 export const ReplyMode = OneOf(["always", "mention", "never"], {
@@ -27,28 +27,37 @@ const shared = {
   updated_at: Timestamp(),
 };
 
-export const SharedConversation = Type.Object(shared);
+export const SharedConversation = Named("SharedConversation", Closed(shared));
 export type SharedConversation = Static<typeof SharedConversation>;
 
-export const Conversation = Type.Object({
-  ...shared,
-  role: MemberRole,
-  last_read_seq: Type.Integer(),
-  unread: Type.Integer({ description: "Messages of others above the read position, counted up to 1000." }),
-});
+export const Conversation = Named(
+  "Conversation",
+  Closed({
+    ...shared,
+    role: MemberRole,
+    last_read_seq: Type.Integer(),
+    unread: Type.Integer({ description: "Messages of others above the read position, counted up to 1000." }),
+  }),
+);
 export type Conversation = Static<typeof Conversation>;
 
-export const Member = Type.Object({
-  user_id: Uuid(),
-  display_name: Type.String(),
-  role: MemberRole,
-  last_read_seq: Type.Integer(),
-  joined_at: Timestamp(),
-});
+export const Member = Named(
+  "Member",
+  Closed({
+    user_id: Uuid(),
+    display_name: Type.String(),
+    role: MemberRole,
+    last_read_seq: Type.Integer(),
+    joined_at: Timestamp(),
+  }),
+);
 export type Member = Static<typeof Member>;
 
 /** A member whose membership has ended, with their last role. */
-export const FormerMember = Type.Object({ user_id: Uuid(), display_name: Type.String(), role: MemberRole });
+export const FormerMember = Named(
+  "FormerMember",
+  Closed({ user_id: Uuid(), display_name: Type.String(), role: MemberRole }),
+);
 export type FormerMember = Static<typeof FormerMember>;
 
 export type ConversationRow = Omit<SharedConversation, "created_at" | "updated_at"> & {

@@ -1,9 +1,10 @@
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { type TypeCheck, TypeCompiler } from "@sinclair/typebox/compiler";
 import { cleanJson, readJson } from "../lib/json.ts";
-import { type InvalidField, Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
-import { Closed, formatMeanings, Line, Nullable, Text, Uuid } from "../lib/schema.ts";
+import { type InvalidField, Problem } from "../lib/problem.ts";
+import { Closed, formatMeanings, Line, Named, Nullable, Text, Uuid } from "../lib/schema.ts";
 import { isStorableText, normalizeText } from "../lib/text.ts";
+import { mapTypeToName } from "./names.ts";
 
 /** Bytes of a client's frame; a longer one is answered with an error. */
 export const FRAME_BYTES_MAX = 64 * 1024;
@@ -19,24 +20,30 @@ const Seq = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
 const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
 
-const frame = <T extends string, P extends Record<string, TSchema>>(type: T, properties: P) =>
-  Closed({ type: Type.Literal(type), id, ...properties });
+const frame = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
+  Named(`${mapTypeToName(type)}Frame`, Closed({ type: Type.Literal(type), id, ...properties }, { description }));
 /** Frames that are answered by nothing but an error may leave out the id. */
-const signal = <T extends string, P extends Record<string, TSchema>>(type: T, properties: P) =>
-  Closed({ type: Type.Literal(type), id: Type.Optional(id), ...properties });
+const signal = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
+  Named(
+    `${mapTypeToName(type)}Frame`,
+    Closed({ type: Type.Literal(type), id: Type.Optional(id), ...properties }, { description }),
+  );
 
 /** A message, which may be named together with its conversation: it is then found only there. */
 const ByMessage = { message_id: Uuid(), conversation_id: Type.Optional(Nullable(Uuid())) };
 
-/** Every frame that a client may send, by its type. */
+/** Every frame that a client may send, by its type. What it is acknowledged with is in `acks`. */
 export const clientFrames = {
-  auth: signal("auth", {
+  auth: signal("auth", "Authenticates a new connection, or renews the credential of an open one.", {
     token: Line({ minLength: 1, maxLength: TOKEN_CHARS_MAX }),
     on_behalf_of: Type.Optional(Nullable(Uuid())),
   }),
-  subscribe: frame("subscribe", { conversation_id: Uuid(), after_seq: Type.Optional(Nullable(Seq)) }),
-  unsubscribe: frame("unsubscribe", { conversation_id: Uuid() }),
-  "message.send": frame("message.send", {
+  subscribe: frame("subscribe", "Subscribes to a conversation, and recovers the events after `after_seq`.", {
+    conversation_id: Uuid(),
+    after_seq: Type.Optional(Nullable(Seq)),
+  }),
+  unsubscribe: frame("unsubscribe", "Ends the subscription to a conversation.", { conversation_id: Uuid() }),
+  "message.send": frame("message.send", "Sends a message; the same `client_message_id` stores it only once.", {
     conversation_id: Uuid(),
     client_message_id: Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
     content: Content,
@@ -44,17 +51,22 @@ export const clientFrames = {
     model: Type.Optional(Nullable(Model)),
     parent_id: Type.Optional(Nullable(Uuid())),
   }),
-  "message.edit": frame("message.edit", { ...ByMessage, content: Content }),
-  "message.delete": frame("message.delete", ByMessage),
-  "generation.cancel": frame("generation.cancel", ByMessage),
-  "generation.regenerate": frame("generation.regenerate", {
+  "message.edit": frame("message.edit", "Changes the text of one of your messages.", {
+    ...ByMessage,
+    content: Content,
+  }),
+  "message.delete": frame("message.delete", "Deletes a message.", ByMessage),
+  "generation.cancel": frame("generation.cancel", "Stops the model that is writing this response.", ByMessage),
+  "generation.regenerate": frame("generation.regenerate", "Has a model write another response to the same message.", {
     ...ByMessage,
     model: Type.Optional(Nullable(Model)),
   }),
-  "typing.start": signal("typing.start", { conversation_id: Uuid() }),
-  "typing.stop": signal("typing.stop", { conversation_id: Uuid() }),
-  read: frame("read", { conversation_id: Uuid(), seq: Seq }),
-  ping: signal("ping", {}),
+  "typing.start": signal("typing.start", "Shows the other members that you are typing.", { conversation_id: Uuid() }),
+  "typing.stop": signal("typing.stop", "Shows the other members that you have stopped typing.", {
+    conversation_id: Uuid(),
+  }),
+  read: frame("read", "Moves your read position forward.", { conversation_id: Uuid(), seq: Seq }),
+  ping: signal("ping", "Asks for a `pong`.", {}),
 } as const;
 
 export type ClientFrameType = keyof typeof clientFrames;
@@ -98,35 +110,4 @@ function describeInvalidFrame(check: TypeCheck<TSchema>, value: unknown): Proble
   const detail = meaning || `${first?.message ?? "Not valid"}.`;
   const errors: InvalidField[] = [{ pointer: `#${first?.path ?? ""}`, detail }];
   return new Problem("invalid", `${errors[0]?.pointer}: ${errors[0]?.detail}`, { errors });
-}
-
-/** What the server sends to one connection. */
-export type ServerFrame =
-  | { type: "ready"; connection_id: string; user: unknown; heartbeat_ms: number; limits: unknown; server_time: string }
-  | { type: "ack"; id: string; [field: string]: unknown }
-  | ErrorFrame
-  | { type: "pong"; id?: string }
-  | { type: "server.draining"; reconnect_after_ms: number };
-
-export type ErrorFrame = {
-  type: "error";
-  id: string | null;
-  code: ProblemCode;
-  detail: string;
-  temporary: boolean;
-  retry_after_ms?: number;
-  errors?: InvalidField[];
-};
-
-/** The error frame for a problem; `id` is that of the frame it answers, if it could be read. */
-export function createErrorFrame(problem: Problem, id: string | null): ErrorFrame {
-  return {
-    type: "error",
-    id,
-    code: problem.code,
-    detail: problem.message,
-    temporary: problemCodes[problem.code].temporary,
-    ...(problem.retryAfterMs !== undefined && { retry_after_ms: Math.ceil(problem.retryAfterMs) }),
-    ...(problem.errors && { errors: problem.errors }),
-  };
 }

@@ -1,39 +1,44 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
+import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
 
 export const MessageRole = OneOf(["system", "user", "assistant", "tool"]);
 export const MessageStatus = OneOf(["complete", "streaming", "cancelled", "failed"]);
 export const FinishReason = OneOf(["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]);
 export type FinishReason = Static<typeof FinishReason>;
 
-export const MessageUsage = Type.Object({
-  input_tokens: Type.Integer(),
-  output_tokens: Type.Integer(),
-  cost_usd: Nullable(Type.Number()),
-});
+export const MessageUsage = Named(
+  "MessageUsage",
+  Closed({ input_tokens: Type.Integer(), output_tokens: Type.Integer(), cost_usd: Nullable(Type.Number()) }),
+);
 export type MessageUsage = Static<typeof MessageUsage>;
 
-export const Message = Type.Object({
-  id: Uuid(),
-  conversation_id: Uuid(),
-  seq: Type.Integer(),
-  role: MessageRole,
-  author: Nullable(Type.Object({ id: Uuid(), display_name: Type.String() })),
-  content: Type.String(),
-  status: MessageStatus,
-  model: Nullable(Type.String()),
-  finish_reason: Nullable(FinishReason),
-  usage: Nullable(MessageUsage),
-  parent_id: Nullable(Uuid()),
-  client_message_id: Nullable(Type.String()),
-  error: Nullable(Type.Object({ code: Type.String(), detail: Type.String() })),
-  metadata: Type.Record(Type.String(), Type.Unknown(), {
-    description: "Of an answer: `models`, those that wrote it, in order; `sources`, the documents it was given.",
+const MessageAuthor = Named("MessageAuthor", Closed({ id: Uuid(), display_name: Type.String() }));
+const MessageError = Named("MessageError", Closed({ code: Type.String(), detail: Type.String() }));
+
+export const Message = Named(
+  "Message",
+  Closed({
+    id: Uuid(),
+    conversation_id: Uuid(),
+    seq: Type.Integer(),
+    role: MessageRole,
+    author: Nullable(MessageAuthor),
+    content: Type.String(),
+    status: MessageStatus,
+    model: Nullable(Type.String()),
+    finish_reason: Nullable(FinishReason),
+    usage: Nullable(MessageUsage),
+    parent_id: Nullable(Uuid()),
+    client_message_id: Nullable(Type.String()),
+    error: Nullable(MessageError),
+    metadata: Type.Record(Type.String(), Type.Unknown(), {
+      description: "Of an answer: `models`, those that wrote it, in order; `sources`, the documents it was given.",
+    }),
+    created_at: Timestamp(),
+    updated_at: Timestamp(),
+    deleted_at: Nullable(Timestamp()),
   }),
-  created_at: Timestamp(),
-  updated_at: Timestamp(),
-  deleted_at: Nullable(Timestamp()),
-});
+);
 export type Message = Static<typeof Message>;
 
 /** A row of the view `current_messages` (sql/functions), with the name of its author. */

@@ -1,4 +1,4 @@
-import type { DurableEvent, EphemeralEvent } from "../protocol/events.ts";
+import type { ConversationEvent, DurableEvent, EphemeralEvent } from "../protocol/events.ts";
 
 /** How long an event may wait for one before it, until the missing ones are read from the database. */
 export const GAP_WAIT_MS = 100;
@@ -10,7 +10,7 @@ export type Snapshot = { messageId: string; attempt: number; frame: string };
 
 export type ChannelHooks = {
   /** Sends a serialised frame to everyone who listens; with the event that it says, where that is at hand. */
-  send(text: string, type: string, event?: DurableEvent | EphemeralEvent): void;
+  send(text: string, type: string, event?: ConversationEvent): void;
   /** Called with each durable event in its order, after everyone who listens was sent it. */
   onEvent(event: DurableEvent): void;
   /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
@@ -136,7 +136,7 @@ export class Channel {
     return this.#doubts > 0 || this.#held.size > 0 || this.#targetSeq > (this.#pushedSeq ?? Number.POSITIVE_INFINITY);
   }
 
-  #send(event: DurableEvent | EphemeralEvent): void {
+  #send(event: ConversationEvent): void {
     this.hooks.send(JSON.stringify(event), event.type, event);
   }
 

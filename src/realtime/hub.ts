@@ -1,6 +1,6 @@
 import type { Log } from "../lib/log.ts";
 import type { MemberRole } from "../protocol/conversation.ts";
-import type { DurableEvent, EphemeralEvent } from "../protocol/events.ts";
+import type { ConversationEvent, DurableEvent, EphemeralEvent } from "../protocol/events.ts";
 import type { Bus, ConversationMessage } from "./bus.ts";
 import { Channel, type Join, type Snapshot } from "./channel.ts";
 import { Presence } from "./presence.ts";
@@ -11,7 +11,7 @@ export interface Listener {
   /** Does not make its user present: it listens on behalf of one request, say. */
   readonly isHidden?: boolean;
   /** Sends a serialised frame to this listener alone; with the event that it says, where that is at hand. */
-  send(text: string, event?: DurableEvent | EphemeralEvent): void;
+  send(text: string, event?: ConversationEvent): void;
   /** Native topic subscription; a listener without topics gets every frame by `send`. */
   readonly topics?: { subscribe(topic: string): void; unsubscribe(topic: string): void };
   /** Called when the membership ends, or the conversation: nothing more will come. */
@@ -133,7 +133,7 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
   }
 
   /** What goes wrong with one listener must not keep the push from the others, or from whoever makes it. */
-  function sendTo(listener: Listener, text: string, event?: DurableEvent | EphemeralEvent): void {
+  function sendTo(listener: Listener, text: string, event?: ConversationEvent): void {
     try {
       listener.send(text, event);
     } catch (error) {

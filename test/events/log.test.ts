@@ -95,8 +95,8 @@ describe("the catalogue of events", () => {
     pushed.push(...(socket.frames.filter(({ seq, data }) => seq && data) as unknown as DurableEvent[]));
     const all = [...(await listEvents(other)), ...pushed];
     expect(new Set(all.map(({ type }) => type))).toEqual(new Set(Object.keys(durableEvents) as DurableEvent["type"][]));
-    for (const { type, data } of all)
-      expect({ type, errors: [...Value.Errors(durableEvents[type], data)] }).toEqual({ type, errors: [] });
+    for (const event of all)
+      expect({ event, errors: [...Value.Errors(durableEvents[event.type], event)] }).toEqual({ event, errors: [] });
     await socket.close();
   });
 });

@@ -126,7 +126,11 @@ export function createGenerationService(deps: Dependencies) {
      * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`,
      * `draining`.
      */
-    async regenerate(caller: Caller, key: MessageKey, model: string | undefined): Promise<SentMessage> {
+    async regenerate(
+      caller: Caller,
+      key: MessageKey,
+      model: string | undefined,
+    ): Promise<SentMessage & { reply: Message }> {
       if (model !== undefined && !chain.has(model)) throw createUnknownModel(model);
       if (lifecycle.phase === "draining")
         throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: 1_000 });

@@ -1,19 +1,7 @@
 import { formatServerSentEvent } from "../../http/event-stream.ts";
-import type { DurableEvent } from "../../protocol/events.ts";
+import type { ConversationEvent, DurableEvent, EphemeralEvent, MessageEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "./model.ts";
-
-/** A push, as far as it matters here. */
-export type Frame = {
-  type: string;
-  seq?: number;
-  at?: string;
-  data?: { id?: string; role?: string; parent_id?: string | null };
-  message_id?: string;
-  attempt?: number;
-  offset?: number;
-  text?: string;
-};
 
 /** What a send gave; `duplicate` when it repeated one, whose answer was begun long ago. */
 export type RepliedMessage = SentMessage & { duplicate?: boolean };
@@ -33,7 +21,7 @@ type Outlet = {
  */
 export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet) {
   let sent: RepliedMessage | undefined;
-  const early: { text: string; frame: Frame }[] = [];
+  const early: { text: string; event: ConversationEvent }[] = [];
   /** The newest durable event that was written. */
   let lastSeq = 0;
   /** Where the text is: deltas below it have been written, as part of a snapshot. */
@@ -45,32 +33,34 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
     write(formatServerSentEvent(event));
   }
 
-  function isRepeat(frame: Frame): boolean {
-    if (frame.seq !== undefined) return frame.seq <= lastSeq;
-    if (frame.type !== "message.delta" || frame.attempt === undefined) return false;
-    return frame.attempt < attempt || (frame.attempt === attempt && (frame.offset ?? 0) < offset);
+  function isRepeat(event: MessageEvent | TextEvent): boolean {
+    if ("seq" in event) return event.seq <= lastSeq;
+    if (event.type === "message.reset") return false;
+    return event.attempt < attempt || (event.attempt === attempt && event.offset < offset);
   }
 
-  function forward({ message, reply }: RepliedMessage, text: string, frame: Frame): void {
-    const about = frame.message_id ?? frame.data?.id;
+  function forward({ message, reply }: RepliedMessage, text: string, event: ConversationEvent): void {
+    if (!isAboutMessage(event)) return;
+    const messageId = "data" in event ? event.data.id : event.message_id;
     // The tools that the answer calls are part of how it comes about.
-    const isToolOfReply = frame.data?.role === "tool" && reply !== null && frame.data.parent_id === reply.id;
-    const isOwn = about !== undefined && (about === message.id || about === reply?.id || isToolOfReply);
-    if (!isOwn || isRepeat(frame)) return;
-    if (frame.seq !== undefined) lastSeq = frame.seq;
+    const isToolOfReply =
+      "data" in event && event.data.role === "tool" && reply !== null && event.data.parent_id === reply.id;
+    const isOwn = messageId === message.id || messageId === reply?.id || isToolOfReply;
+    if (!isOwn || isRepeat(event)) return;
+    if ("seq" in event) lastSeq = event.seq;
     else {
-      attempt = frame.attempt ?? attempt;
-      offset = (frame.offset ?? 0) + (frame.text?.length ?? 0);
+      attempt = event.attempt;
+      offset = (event.type === "message.delta" ? event.offset : 0) + event.text.length;
     }
-    write(formatServerSentEvent(frame, text));
-    if (about === reply?.id && (frame.type === "message.completed" || frame.type === "message.deleted")) end();
+    write(formatServerSentEvent(event, text));
+    if (messageId === reply?.id && (event.type === "message.completed" || event.type === "message.deleted")) end();
   }
 
   return {
-    /** Takes a push; `frame` is what its text says. */
-    hear(text: string, frame = JSON.parse(text) as Frame): void {
-      if (sent) forward(sent, text, frame);
-      else early.push({ text, frame });
+    /** Takes a push; `event` is what its text says. */
+    hear(text: string, event = JSON.parse(text) as ConversationEvent): void {
+      if (sent) forward(sent, text, event);
+      else early.push({ text, event });
     },
 
     /**
@@ -84,13 +74,19 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
       writeEvent(createCreated(message));
       if (reply) writeEvent(createCreated(reply));
       const snapshot = reply && isLate ? findSnapshot(reply.id) : undefined;
-      if (snapshot) forward(result, snapshot, JSON.parse(snapshot) as Frame);
-      for (const { text, frame } of early.splice(0)) forward(result, text, frame);
+      if (snapshot) forward(result, snapshot, JSON.parse(snapshot) as ConversationEvent);
+      for (const { text, event } of early.splice(0)) forward(result, text, event);
       if (stored && stored.seq > lastSeq) writeEvent(stored);
       if (reply?.status !== "streaming") end();
     },
   };
 }
+
+/** The text of an answer while it is written. */
+type TextEvent = EphemeralEvent<"message.delta" | "message.reset">;
+
+const isAboutMessage = (event: ConversationEvent): event is MessageEvent | TextEvent =>
+  event.type.startsWith("message.");
 
 function createCreated(message: Message): DurableEvent {
   return {

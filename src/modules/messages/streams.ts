@@ -4,9 +4,10 @@ import type { EventLog } from "../../events/log.ts";
 import { createEventStream, type EventStream, formatServerSentEvent } from "../../http/event-stream.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Slots } from "../../limits/slots.ts";
+import type { ConversationEvent } from "../../protocol/events.ts";
 import type { Hub, Listener } from "../../realtime/hub.ts";
 import { collectEvents, type Recovery, type StartPosition } from "./recovery.ts";
-import { createReplyStream, type Frame, type RepliedMessage } from "./reply-stream.ts";
+import { createReplyStream, type RepliedMessage } from "./reply-stream.ts";
 
 export type StreamDependencies = {
   hub: Hub;
@@ -61,7 +62,8 @@ export function createStreams({ hub, events, recovery, feeds, listSnapshots }: S
     ): Promise<Response> {
       const listener: Listener = {
         userId: caller.user.id,
-        send: (text, event) => stream.write(formatServerSentEvent(event ?? (JSON.parse(text) as Frame), text)),
+        send: (text, event) =>
+          stream.write(formatServerSentEvent(event ?? (JSON.parse(text) as ConversationEvent), text)),
         onExpelled: () => stream.end(),
       };
       feeds.requireRoom(caller.user.id);

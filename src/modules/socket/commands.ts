@@ -3,6 +3,7 @@ import { type NeededScope, requireScope } from "../../access/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { DurableEvent } from "../../protocol/events.ts";
 import type { ClientFrame, ClientFrameType } from "../../protocol/frames.ts";
+import type { Ack, AckBody, AckedFrameType } from "../../protocol/pushes.ts";
 import type { Hub } from "../../realtime/hub.ts";
 import type { Typing } from "../../realtime/typing.ts";
 import type { ConversationService } from "../conversations/service.ts";
@@ -21,13 +22,13 @@ export type CommandDependencies = {
   typing: Typing;
 };
 
-/** What the ack says besides its id; nothing for a frame that is not acknowledged, or has been answered already. */
-type Answer = Record<string, unknown> | undefined;
-type Command<T extends ClientFrameType> = (
+/** What the ack says; undefined for a frame that is not acknowledged, or has been answered already. */
+type Answer<T extends ClientFrameType> = (T extends AckedFrameType ? AckBody<T> : never) | undefined;
+export type Command<T extends ClientFrameType> = (
   connection: Connection,
   caller: Caller,
   frame: ClientFrame<T>,
-) => Promise<Answer> | Answer;
+) => Promise<Answer<T>> | Answer<T>;
 
 const SENDING_RETRY_AFTER_MS = 500;
 
@@ -93,17 +94,20 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
           const snapshots = generations.listSnapshots(conversationId);
           recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
           const shown = recovered.map((event) => {
-            const snapshot = snapshots.find(({ seq }) => event.type === "message.created" && seq === event.seq);
+            if (event.type !== "message.created") return event;
+            const snapshot = snapshots.find(({ seq }) => seq === event.seq);
             return snapshot ? { ...event, data: { ...event.data, content: snapshot.text } } : event;
           });
-          connection.answer({
+          // At once, before the first push.
+          const ack: Ack<"subscribe"> = {
             type: "ack",
             id,
             last_seq: lastSeq,
             recovered: position.recovered,
             events: shown,
             members_online: usersOnline,
-          });
+          };
+          connection.answer(ack);
         },
         () => {
           // Answers in progress whose text so far is not among the events.

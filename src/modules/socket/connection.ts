@@ -3,7 +3,8 @@ import type { Caller } from "../../access/caller.ts";
 import { createId } from "../../lib/id.ts";
 import { FrameMeter } from "../../limits/frame-limit.ts";
 import { type CloseReason, closeCodes } from "../../protocol/close-codes.ts";
-import type { ClientFrame, ServerFrame } from "../../protocol/frames.ts";
+import type { ClientFrame } from "../../protocol/frames.ts";
+import type { Push } from "../../protocol/pushes.ts";
 import type { Listener } from "../../realtime/hub.ts";
 import { SendOrder } from "./send-order.ts";
 
@@ -82,7 +83,7 @@ export class Connection implements Listener {
     this.#socket?.send(text);
   }
 
-  answer(frame: ServerFrame): void {
+  answer(frame: Push): void {
     this.#onSent?.(frame.type);
     this.send(JSON.stringify(frame));
   }
@@ -91,7 +92,7 @@ export class Connection implements Listener {
    * Answers at the end of this turn. A group commit answers hundreds of messages in one turn: they then cost one system
    * call for each socket, together with the pushes that wait for it, and not one for each message.
    */
-  answerSoon(frame: ServerFrame): void {
+  answerSoon(frame: Push): void {
     if (this.isClosing) return;
     this.#onSent?.(frame.type);
     if (this.#unsent.push(JSON.stringify(frame)) === 1) process.nextTick(() => this.#flush());

@@ -1,4 +1,5 @@
 import { CONTENT_CHARS_MAX, FRAME_BYTES_MAX } from "../../protocol/frames.ts";
+import type { Push } from "../../protocol/pushes.ts";
 import { RECOVERY_EVENTS_MAX } from "../messages/service.ts";
 
 /** A socket that has said nothing for so long is pinged. */
@@ -27,7 +28,7 @@ export const BACKPRESSURE_BYTES_MAX = 16 * 1024 * 1024;
 export const FRAME_BYTES_READ_MAX = 1024 * 1024;
 
 /** What `ready` tells clients of it. */
-export const shownLimits = {
+export const shownLimits: Push<"ready">["limits"] = {
   frame_bytes: FRAME_BYTES_MAX,
   content_chars: CONTENT_CHARS_MAX,
   subscriptions: SUBSCRIPTIONS_MAX,

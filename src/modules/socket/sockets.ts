@@ -6,8 +6,9 @@ import type { Metrics } from "../../lib/metrics.ts";
 import { Problem, problemCodes } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
 import type { CloseReason } from "../../protocol/close-codes.ts";
-import { type ClientFrame, createErrorFrame, parseClientFrame, type UnreadFrame } from "../../protocol/frames.ts";
-import { type CommandDependencies, createCommands, frameScopes } from "./commands.ts";
+import { type ClientFrame, type ClientFrameType, parseClientFrame, type UnreadFrame } from "../../protocol/frames.ts";
+import { createErrorFrame } from "../../protocol/pushes.ts";
+import { type Command, type CommandDependencies, createCommands, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
 import * as limits from "./limits.ts";
 
@@ -77,9 +78,10 @@ export function createSockets(deps: Dependencies) {
       requireScope(connection.caller.scopes, frameScopes[frame.type]);
       // A message counts where it is stored: only then it is known whether a model answers it.
       if (frame.type === "generation.regenerate") await rates.countCaller("ai", connection.caller);
-      const command = commands[frame.type] as (c: Connection, u: Caller, f: ClientFrame) => unknown;
-      const answer = (await command(connection, connection.caller, frame)) as Record<string, unknown> | undefined;
-      if (answer && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...answer });
+      // The command of a type takes the frames of that type; the compiler cannot follow.
+      const command = commands[frame.type] as Command<ClientFrameType>;
+      const body = await command(connection, connection.caller, frame);
+      if (body && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...body });
     } catch (error) {
       fail(connection, error, frame.id ?? null);
       if (error instanceof Problem && error.violatedPolicies) countRefused(connection);

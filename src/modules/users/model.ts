@@ -1,8 +1,9 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
+import { Closed } from "../../lib/schema.ts";
 import { DisplayNameInput } from "./display-name.ts";
 import { EmailInput } from "./email.ts";
 
+export { User, UserRole } from "../../protocol/user.ts";
 // Inputs that other modules take, too.
 export { DisplayNameInput } from "./display-name.ts";
 export { EmailInput } from "./email.ts";
@@ -10,20 +11,6 @@ export { CurrentPassword, NewPassword } from "./passwords.ts";
 
 /** Of the preferences of one user, as JSON in UTF-8. */
 export const PREFERENCES_BYTES_MAX = 16 * 1024;
-
-export const UserRole = OneOf(["user", "admin"]);
-export type UserRole = Static<typeof UserRole>;
-
-/** A user as they see themselves, and as administrators see them. */
-export const User = Type.Object({
-  id: Uuid(),
-  email: Type.String(),
-  display_name: Type.String(),
-  role: UserRole,
-  disabled: Type.Boolean(),
-  created_at: Timestamp(),
-});
-export type User = Static<typeof User>;
 
 export const ProfileChange = Closed({
   display_name: Type.Optional(DisplayNameInput),
