@@ -24,13 +24,14 @@ const layers = [
   ["realtime", "access", "ai"],
   ["events", "http", "jobs"],
   ["modules"],
-  ["app.ts", "services.ts", "jobs.ts"],
+  ["app.ts", "services.ts", "routes.ts", "jobs.ts"],
   ["commands"],
   ["main.ts"],
 ];
 
 /** From the ground up: a module may use those before it, and of them only what they show: service.ts and model.ts. */
 const modules = [
+  "models",
   "health",
   "audit",
   "users",
@@ -97,6 +98,13 @@ test("no file imports itself by way of others", () => {
   };
   for (const file of files) visit(file, []);
   expect(circles).toEqual([]);
+});
+
+test("only http/ and the composition root know the framework: routes are declared", () => {
+  const users = [...texts]
+    .filter(([, text]) => /from "elysia"|from "@elysiajs\/swagger"/.test(text))
+    .map(([file]) => file);
+  expect(users.filter((file) => !file.startsWith("http/"))).toEqual(["app.ts"]);
 });
 
 test("only the command line reads the environment or ends the process", () => {

@@ -1,4 +1,3 @@
-import { Elysia } from "elysia";
 import { parseJson } from "../lib/json.ts";
 import { Problem } from "../lib/problem.ts";
 import { isOpenAiPath } from "./openai-error.ts";
@@ -7,16 +6,17 @@ import { isOpenAiPath } from "./openai-error.ts";
 export const BODY_BYTES_MAX = 1024 * 1024;
 
 /**
- * Reads bodies in place of the framework: JSON only, valid UTF-8 only, never more than the limit is read. What cannot be
+ * Reads a body in place of the framework: JSON only, valid UTF-8 only, never more than the limit is read. What cannot be
  * stored is refused before a handler sees it, and texts come in NFC; only what is passed on to models is left as it is.
+ * @returns null where there is none; where one is needed, the schema says so.
+ * @throws Problem `too_large`, `unsupported_media_type`, `malformed`.
  */
-export const jsonBody = new Elysia({ name: "json-body" }).onParse({ as: "global" }, async ({ request, path }) => {
+export async function readBody(request: Request, path: string): Promise<unknown> {
   const bytes = await readBytes(request);
-  // Runs for every POST, PUT, PATCH and DELETE, also of routes that take no body; where one is needed, the schema says so.
   if (bytes.length === 0) return null;
   checkType(request.headers);
   return parseJson(decode(bytes), { keepsForm: isOpenAiPath(path) });
-});
+}
 
 const jsonType = /^application\/(?:json|[\w.-]+\+json)$/;
 

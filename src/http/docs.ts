@@ -1,19 +1,18 @@
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { swagger } from "@elysiajs/swagger";
-import { Elysia } from "elysia";
+import { Type } from "@sinclair/typebox";
 import scalarPath from "../../node_modules/@scalar/api-reference/dist/browser/standalone.js" with { type: "file" };
 import scalarPackage from "../../node_modules/@scalar/api-reference/package.json";
 import { build } from "../lib/build.ts";
 import { escapeHtml } from "../lib/html.ts";
 import { hashTag, respondWithTag } from "./etag.ts";
-import { finishDocument } from "./openapi-document.ts";
-import type { DeclaredRoute } from "./route-index.ts";
+import { createOpenApiDocument } from "./openapi-document.ts";
+import { type Route, route } from "./route.ts";
 import { createPagePolicy } from "./security-headers.ts";
 
 const PAGE_PATH = "/swagger";
 const DOCUMENT_PATH = "/swagger/json";
-const SCRIPT_PATH = `/swagger/scalar-${scalarPackage.version}.js`;
+const SCRIPT_PATH = `/swagger/scalar-${scalarPackage.version}.js` as const;
 
 /** Everything that would call a server other than this one is off. */
 const scalarSettings = {
@@ -59,46 +58,57 @@ const page = `<!doctype html>
 </html>
 `;
 
-/** `/swagger` (a page that needs no internet) and `/swagger/json` (OpenAPI 3.0.3) of all routes of the app it is used in. */
-export function createDocs(deps: { serverUrl: string; listRoutes: () => DeclaredRoute[] }) {
-  let document: { text: string; tag: string } | undefined;
+/** `/swagger` (a page that needs no internet) and `/swagger/json` (OpenAPI 3.0.3) of these routes. */
+export function createDocs(documented: readonly Route[]): Route[] {
+  let document: Promise<{ text: string; tag: string }> | undefined;
   const readScript = createCompressed(scalarPath);
+  const open = { method: "GET", tag: "operations", public: true, isHidden: true } as const;
 
-  return (
-    new Elysia({ name: "docs" })
-      .onAfterHandle(async ({ path, request, response }) => {
-        if (path !== DOCUMENT_PATH) return;
-        if (!document) {
-          const about = { version: build.version, serverUrl: deps.serverUrl, routes: deps.listRoutes() };
-          const text = JSON.stringify(finishDocument(response, about));
-          document = { text, tag: hashTag(text) };
-        }
-        return respondWithTag(request, document.tag, document.text, { "content-type": "application/json" });
-      })
-      .use(
-        swagger({
-          path: PAGE_PATH,
-          specPath: DOCUMENT_PATH,
-          documentation: { info: { title: "Parley", description: "The API of Parley", version: build.version } },
-        }),
-      )
-      // Takes the place of the plugin's own page, which carries no policy and styles of another brand.
-      .get(PAGE_PATH, () => new Response(page, { headers: pageHeaders }), { detail: { hide: true } })
-      .get(
-        SCRIPT_PATH,
-        async ({ request }) => {
-          const headers = {
-            "content-type": "text/javascript; charset=utf-8",
-            "cache-control": "public, max-age=31536000, immutable",
-            vary: "Accept-Encoding, Origin",
-          };
-          if (!/\bgzip\b/.test(request.headers.get("accept-encoding") ?? ""))
-            return new Response(Bun.file(scalarPath), { headers });
-          return new Response(await readScript(), { headers: { ...headers, "content-encoding": "gzip" } });
-        },
-        { detail: { hide: true } },
-      )
-  );
+  async function createDocument() {
+    const text = JSON.stringify(await createOpenApiDocument(documented, build.version));
+    return { text, tag: hashTag(text) };
+  }
+
+  return [
+    route({
+      ...open,
+      path: DOCUMENT_PATH,
+      operationId: "getOpenApi",
+      summary: "The OpenAPI document",
+      ok: Type.Unknown(),
+      isTagged: true,
+      handle: async ({ request }) => {
+        document ??= createDocument();
+        const { text, tag } = await document;
+        return respondWithTag(request, tag, text, { "content-type": "application/json" });
+      },
+    }),
+    route({
+      ...open,
+      path: PAGE_PATH,
+      operationId: "showOpenApi",
+      summary: "The OpenAPI document as a page",
+      ok: Type.String(),
+      handle: () => new Response(page, { headers: pageHeaders }),
+    }),
+    route({
+      ...open,
+      path: SCRIPT_PATH,
+      operationId: "getOpenApiScript",
+      summary: "The script of the page",
+      ok: Type.String(),
+      handle: async ({ request }) => {
+        const headers = {
+          "content-type": "text/javascript; charset=utf-8",
+          "cache-control": "public, max-age=31536000, immutable",
+          vary: "Accept-Encoding, Origin",
+        };
+        if (!/\bgzip\b/.test(request.headers.get("accept-encoding") ?? ""))
+          return new Response(Bun.file(scalarPath), { headers });
+        return new Response(await readScript(), { headers: { ...headers, "content-encoding": "gzip" } });
+      },
+    }),
+  ];
 }
 
 /** The gzip form of a file, made when it is first asked for and then kept. */

@@ -54,13 +54,11 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
 
 const describeReason = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
-/** Builds the look-up out of the routes of an app; asked only for what no route matched, so it may be linear. */
-export function createFindMethods(listRoutes: () => readonly { method: string; path: string }[]): FindMethods {
-  let patterns: { method: string; pattern: RegExp }[] | undefined;
+/** Builds the look-up out of the declared routes; asked only for what no route matched, so it may be linear. */
+export function createFindMethods(routes: readonly { method: string; path: string }[]): FindMethods {
+  const patterns = routes.map((route) => ({ method: route.method, pattern: compilePath(route.path) }));
   return (path) => {
-    patterns ??= listRoutes().map((route) => ({ method: route.method, pattern: compilePath(route.path) }));
     const found = new Set(patterns.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method));
-    if (found.delete("WS")) found.add("GET");
     if (found.has("GET")) found.add("HEAD");
     return [...found].sort();
   };

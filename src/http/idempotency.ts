@@ -2,10 +2,11 @@ import type { Log } from "../lib/log.ts";
 import { Problem } from "../lib/problem.ts";
 import { acceptsEventStream } from "./event-stream.ts";
 import { readIdempotencyKey } from "./idempotency-key.ts";
-import type { FindIdempotencyMode } from "./idempotency-mode.ts";
 import type { Call, Claim, Found, IdempotencyStore, KeyHolder } from "./idempotency-store.ts";
+import type { RoutePlugin } from "./mount.ts";
 import { isOpenAiPath } from "./openai-error.ts";
 import { readUrl } from "./request-url.ts";
+import type { IdempotencyMode, Route } from "./route.ts";
 import { createAnswer, createResponse, readAnswer } from "./stored-answer.ts";
 
 /** How long a repetition waits for the first request to end, before it is answered 409. */
@@ -15,7 +16,7 @@ const PAUSE_MS_MAX = 200;
 const RETRY_AFTER_MS = 1_000;
 
 type Settings = { headers: Record<string, string | number>; status?: number | string };
-type Context = { request: Request; route: string; body: unknown; caller: KeyHolder; set: Settings };
+type Context = { request: Request; body: unknown; caller: KeyHolder; set: Settings };
 
 /** What a request is known by for ever, when it came with a key. */
 const operationIds = new WeakMap<Request, string>();
@@ -26,10 +27,16 @@ const operationIds = new WeakMap<Request, string>();
  */
 export const findOperationId = (request: Request): string | undefined => operationIds.get(request);
 
-type Dependencies = { store: IdempotencyStore; findMode: FindIdempotencyMode; log: Log };
+type Dependencies = { store: IdempotencyStore; log: Log };
+
+/** What the header does on a route; undefined where it means nothing: only what may create something takes it. */
+export function modeOf({ method, path, scope, idempotencyKey }: Route): IdempotencyMode | undefined {
+  if (method !== "POST" || scope === undefined || idempotencyKey === "ignored") return undefined;
+  return path.startsWith("/api/v1/") || isOpenAiPath(path) ? (idempotencyKey ?? "stored") : undefined;
+}
 
 /** `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a repeated POST is answered, and not done again. */
-export function createIdempotency({ store, findMode, log }: Dependencies) {
+export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
   const claims = new WeakMap<Request, Claim>();
 
   /** A run that fails or dies while others wait for it goes to one of them. */
@@ -53,67 +60,72 @@ export function createIdempotency({ store, findMode, log }: Dependencies) {
     }
   }
 
-  return {
-    /**
-     * Before the handler. @returns the answer that was given before; undefined when the handler is to run.
-     * @throws Problem `malformed`, `idempotency_key_reused`, `idempotency_in_progress`, `idempotency_answer_not_kept`.
-     */
-    async begin({ request, route, body, caller, set }: Context): Promise<Response | undefined> {
-      const mode = findMode(request.method, route);
-      if (mode === undefined || isStreamedCompletion(route, body)) return undefined;
-      const key = readIdempotencyKey(request.headers.get("idempotency-key") ?? "");
-      const { pathname: path, search: query } = readUrl(request);
-      const call = store.describe(caller, request.method, { path, query }, key, body);
-      // A stream cannot be given again as it was, but one may join the answer that is being written.
-      const joins = mode === "exact" && acceptsEventStream(request);
-      const found = await claimInTime(call, joins ? 0 : IDEMPOTENCY_WAIT_MS);
-      if (found.state === "reused") throw createReused();
-      if (found.state === "running" && !joins) throw createInProgress();
-      if (found.state === "ended") {
-        const { answer } = found;
-        if (answer && !(joins && answer.status < 400)) return createAnswer(answer, replayed);
-        if (mode !== "exact") throw createNotKept();
-      }
-      if (found.state === "claimed") claims.set(request, found.claim);
-      else Object.assign(set.headers, replayed);
-      operationIds.set(request, call.operationId);
-      return undefined;
-    },
+  /**
+   * Before the handler. @returns the answer that was given before; undefined when the handler is to run.
+   * @throws Problem `malformed`, `idempotency_key_reused`, `idempotency_in_progress`, `idempotency_answer_not_kept`.
+   */
+  async function begin(mode: IdempotencyMode, { request, body, caller, set }: Context): Promise<Response | undefined> {
+    const key = readIdempotencyKey(request.headers.get("idempotency-key") ?? "");
+    const { pathname: path, search: query } = readUrl(request);
+    const call = store.describe(caller, request.method, { path, query }, key, body);
+    // A stream cannot be given again as it was, but one may join the answer that is being written.
+    const joins = mode === "exact" && acceptsEventStream(request);
+    const found = await claimInTime(call, joins ? 0 : IDEMPOTENCY_WAIT_MS);
+    if (found.state === "reused") throw createReused();
+    if (found.state === "running" && !joins) throw createInProgress();
+    if (found.state === "ended") {
+      const { answer } = found;
+      if (answer && !(joins && answer.status < 400)) return createAnswer(answer, replayed);
+      if (mode !== "exact") throw createNotKept();
+    }
+    if (found.state === "claimed") claims.set(request, found.claim);
+    else Object.assign(set.headers, replayed);
+    operationIds.set(request, call.operationId);
+    return undefined;
+  }
 
-    /** Whether a handler runs for this request under a key. */
-    isRunning: (request: Request): boolean => claims.has(request),
+  /** After the handler, or its error: keeps what came of it. @returns the answer to give. */
+  async function end(claim: Claim, request: Request, set: Settings, value: unknown): Promise<Response> {
+    claims.delete(request);
+    const response = createResponse(value, set);
+    // Read by the access log, which does not wait for the promise of this.
+    set.status = response.status;
+    if (isPassing(response.status)) {
+      await conclude(claim, () => store.release(claim));
+      return response;
+    }
+    if (response.headers.get("content-type")?.startsWith("text/event-stream")) {
+      await conclude(claim, () => store.keep(claim, null));
+      return response;
+    }
+    const answer = await readAnswer(response, set);
+    await conclude(claim, () => store.keep(claim, answer));
+    return createAnswer({ ...answer, headers: Object.fromEntries(response.headers) });
+  }
 
-    /** After the handler, or its error: keeps what came of it. @returns the answer to give. */
-    async end(request: Request, set: Settings, value: unknown): Promise<Response> {
-      const response = createResponse(value, set);
-      // Read by the access log, which does not wait for the promise of this.
-      set.status = response.status;
-      const claim = claims.get(request);
-      if (!claim) return response;
-      claims.delete(request);
-      if (isPassing(response.status)) {
-        await conclude(claim, () => store.release(claim));
-        return response;
-      }
-      if (response.headers.get("content-type")?.startsWith("text/event-stream")) {
-        await conclude(claim, () => store.keep(claim, null));
-        return response;
-      }
-      const answer = await readAnswer(response, set);
-      await conclude(claim, () => store.keep(claim, answer));
-      return createAnswer({ ...answer, headers: Object.fromEntries(response.headers) });
-    },
+  return (route) => {
+    const mode = modeOf(route);
+    if (mode === undefined) return undefined;
+    const isOpenAi = isOpenAiPath(route.path);
+    // The framework reads in the texts of these two that their results may be promises (`return x(`), and what they use.
+    return {
+      beforeHandle: ({ request, body, caller, set }) => {
+        if (!request.headers.has("idempotency-key") || (isOpenAi && isStreamed(body))) return;
+        return begin(mode, { request, body, caller, set });
+      },
+      mapResponse: ({ request, set, responseValue }) => {
+        const claim = claims.get(request);
+        if (!claim) return;
+        return end(claim, request, set, responseValue);
+      },
+    };
   };
 }
-
-export type Idempotency = ReturnType<typeof createIdempotency>;
 
 const replayed = { "idempotent-replayed": "true" };
 
 /** A completion is not kept anywhere while it streams: asked again, it is written again. */
-function isStreamedCompletion(route: string, body: unknown): boolean {
-  return isOpenAiPath(route) && (body as { stream?: unknown } | null)?.stream === true;
-}
+const isStreamed = (body: unknown): boolean => (body as { stream?: unknown } | null)?.stream === true;
 
 /** Statuses that say nothing of the operation, only of this moment: the same request may do better later. */
 const isPassing = (status: number): boolean => status >= 500 || [401, 408, 425, 429].includes(status);

@@ -6,50 +6,91 @@ export const isObject = (value: Json | undefined): value is JsonObject =>
 
 /** Formats by which the framework marks what it reads out of a text; beside them stands the type that is meant. */
 const coercedFormats = new Set(["integer", "numeric", "boolean", "ObjectString", "ArrayString", "date"]);
-/** Keywords of validation that mean nothing to readers of OpenAPI 3.0. */
-const dropped = new Set(["$id", "$schema", "error", "examples", "const", "patternProperties"]);
+/** Keywords of validation that mean nothing to readers of OpenAPI 3.0, and what is handled apart. */
+const dropped = new Set(["$id", "$schema", "error", "examples", "const", "patternProperties", "documented"]);
 
 /**
- * Rewrites a JSON Schema as TypeBox makes it into the dialect of OpenAPI 3.0: no `const`, no type `null`, no
- * `patternProperties`, boolean exclusive bounds. Schemas below it are rewritten too.
+ * Collects the schemas that have a name (`title`, lib/schema.ts) while others are rewritten: each is kept once, and
+ * wherever it stands there is a `$ref` to it.
  */
-export function mapSchemaToOpenApi(schema: Json): Json {
-  if (Array.isArray(schema)) return schema.map(mapSchemaToOpenApi);
-  if (!isObject(schema)) return schema;
-  if (schema.type === "null") return { enum: [null], nullable: true };
-  if (Array.isArray(schema.anyOf)) return mapUnion(schema, schema.anyOf.filter(isObject));
-  const mapped: JsonObject = {};
-  for (const [key, value] of Object.entries(schema)) {
-    if (dropped.has(key) || (key === "format" && (value === "text" || value === "line"))) continue;
-    if (key === "properties" && isObject(value))
-      mapped.properties = Object.fromEntries(
-        Object.entries(value).map(([name, property]) => [name, mapSchemaToOpenApi(property)]),
-      );
-    else mapped[key] = key === "enum" || key === "default" || key === "example" ? value : mapSchemaToOpenApi(value);
-  }
-  if (schema.const !== undefined) mapped.enum = [schema.const];
-  if (Array.isArray(schema.examples) && schema.examples[0] !== undefined) mapped.example = schema.examples[0];
-  if (isObject(schema.patternProperties))
-    mapped.additionalProperties = mapSchemaToOpenApi(Object.values(schema.patternProperties)[0] ?? {});
-  for (const [exclusive, bound] of [
-    ["exclusiveMinimum", "minimum"],
-    ["exclusiveMaximum", "maximum"],
-  ] as const)
-    if (typeof schema[exclusive] === "number") Object.assign(mapped, { [bound]: schema[exclusive], [exclusive]: true });
-  return mapped;
-}
+export class Components {
+  readonly #schemas = new Map<string, JsonObject>();
 
-function mapUnion(schema: JsonObject, branches: JsonObject[]): Json {
-  const { anyOf: _, ...outer } = schema;
-  const isNullable = branches.some(({ type }) => type === "null");
-  const meant = branches.filter((branch) => branch.type !== "null" && !isCoerced(branch, branches));
-  const rest = { ...outer, ...(isNullable && { nullable: true }) };
-  const constants = meant.map((branch) => branch.const);
-  if (constants.length > 0 && constants.every((constant) => typeof constant === "string"))
-    return mapSchemaToOpenApi({ ...rest, type: "string", enum: constants as string[] });
-  const [only] = meant;
-  if (meant.length === 1 && only) return mapSchemaToOpenApi({ ...only, ...rest });
-  return { ...(mapSchemaToOpenApi(rest) as JsonObject), anyOf: meant.map(mapSchemaToOpenApi) };
+  /** All that were met, by name. */
+  list(): JsonObject {
+    const byName = ([a]: [string, JsonObject], [b]: [string, JsonObject]) => (a < b ? -1 : 1);
+    return Object.fromEntries([...this.#schemas].sort(byName));
+  }
+
+  /**
+   * Rewrites a JSON Schema as TypeBox makes it into the dialect of OpenAPI 3.0: no `const`, no type `null`, no
+   * `patternProperties`, boolean exclusive bounds. Schemas below it are rewritten too.
+   * @param direction what Parley sends may have further fields one day; what it takes may not.
+   * @throws Error when two different schemas have one name.
+   */
+  map(schema: Json, direction: "in" | "out"): Json {
+    if (Array.isArray(schema)) return schema.map((part) => this.map(part, direction));
+    if (!isObject(schema)) return schema;
+    if (typeof schema.title !== "string") return this.#mapHere(schema, direction);
+    const { title, ...rest } = schema;
+    this.#add(title, this.#mapHere(rest, direction) as JsonObject);
+    return { $ref: `#/components/schemas/${title}` };
+  }
+
+  #add(name: string, schema: JsonObject): void {
+    const known = this.#schemas.get(name);
+    if (known && JSON.stringify(known) !== JSON.stringify(schema))
+      throw new Error(`Two different schemas are named ${name}.`);
+    this.#schemas.set(name, schema);
+  }
+
+  #mapHere(schema: JsonObject, direction: "in" | "out"): Json {
+    if (schema.type === "null") return { enum: [null], nullable: true };
+    if (Array.isArray(schema.anyOf)) return this.#mapUnion(schema, schema.anyOf.filter(isObject), direction);
+    const mapped: JsonObject = {};
+    for (const [key, value] of Object.entries(schema)) {
+      if (dropped.has(key) || (key === "format" && (value === "text" || value === "line"))) continue;
+      if (key === "additionalProperties" && value === false && direction === "out") continue;
+      if (key === "maximum" && value === Number.MAX_SAFE_INTEGER) continue;
+      if (key === "properties" && isObject(value))
+        mapped.properties = Object.fromEntries(
+          Object.entries(value).map(([name, property]) => [name, this.map(property, direction)]),
+        );
+      else mapped[key] = key === "enum" || key === "default" || key === "example" ? value : this.map(value, direction);
+    }
+    if (schema.const !== undefined) mapped.enum = [schema.const];
+    if (isObject(schema.documented)) Object.assign(mapped, schema.documented);
+    if (Array.isArray(schema.examples) && schema.examples[0] !== undefined) mapped.example = schema.examples[0];
+    if (isObject(schema.patternProperties))
+      mapped.additionalProperties = this.map(Object.values(schema.patternProperties)[0] ?? {}, direction);
+    for (const [exclusive, bound] of [
+      ["exclusiveMinimum", "minimum"],
+      ["exclusiveMaximum", "maximum"],
+    ] as const)
+      if (typeof schema[exclusive] === "number")
+        Object.assign(mapped, { [bound]: schema[exclusive], [exclusive]: true });
+    return mapped;
+  }
+
+  #mapUnion(schema: JsonObject, branches: JsonObject[], direction: "in" | "out"): Json {
+    const { anyOf: _, ...outer } = schema;
+    const isNullable = branches.some(({ type }) => type === "null");
+    const meant = branches.filter((branch) => branch.type !== "null" && !isCoerced(branch, branches));
+    const rest = { ...outer, ...(isNullable && { nullable: true }) };
+    const constants = meant.map((branch) => branch.const);
+    if (constants.length > 0 && constants.every((constant) => typeof constant === "string"))
+      return this.#mapHere({ ...rest, type: "string", enum: constants as string[] }, direction);
+    if (constants.length > 0 && constants.every((constant) => typeof constant === "number"))
+      return this.#mapHere({ ...rest, type: "number", enum: constants as number[] }, direction);
+    const [only] = meant;
+    // Beside a `$ref` nothing else counts in OpenAPI 3.0, so what is said of it wraps it.
+    if (meant.length === 1 && only?.title !== undefined) return { ...rest, allOf: [this.map(only, direction)] };
+    if (meant.length === 1 && only) return this.#mapHere({ ...only, ...rest }, direction);
+    return {
+      ...(this.#mapHere(rest, direction) as JsonObject),
+      anyOf: meant.map((branch) => this.map(branch, direction)),
+    };
+  }
 }
 
 function isCoerced(branch: JsonObject, branches: JsonObject[]): boolean {

@@ -1,7 +1,5 @@
-import { type TSchema, Type } from "@sinclair/typebox";
-import type { DocumentDecoration } from "elysia";
-import type { NeededScope } from "../access/scopes.ts";
-import type { RouteClass } from "../limits/limits.ts";
+import { Type } from "@sinclair/typebox";
+import { Named } from "../lib/schema.ts";
 
 /** Names of the groups in the OpenAPI document, in its order. */
 export const tags = {
@@ -22,22 +20,41 @@ export const tags = {
 export type Tag = keyof typeof tags;
 
 /** RFC 9457, as every error answer has it. */
-export const ProblemDetails = Type.Object(
-  {
-    type: Type.String({ description: "`/problems/<code>`, a page that explains the code." }),
-    title: Type.String({ description: "The same for every occurrence." }),
-    status: Type.Integer(),
-    detail: Type.String({ description: "What happened this time." }),
-    instance: Type.String({ description: "`urn:request:<request_id>`" }),
-    code: Type.String({ description: "What clients branch on." }),
-    request_id: Type.String(),
-    errors: Type.Optional(
-      Type.Array(Type.Object({ pointer: Type.String(), detail: Type.String() }), {
-        description: "The invalid places, as JSON pointers.",
-      }),
-    ),
-  },
-  { description: "RFC 9457 problem details." },
+export const ProblemDetails = Named(
+  "Problem",
+  Type.Object(
+    {
+      type: Type.String({ description: "`/problems/<code>`, a page that explains the code." }),
+      title: Type.String({ description: "The same for every occurrence." }),
+      status: Type.Integer(),
+      detail: Type.String({ description: "What happened this time." }),
+      instance: Type.String({ description: "`urn:request:<request_id>`" }),
+      code: Type.String({ description: "What clients branch on." }),
+      request_id: Type.String(),
+      errors: Type.Optional(
+        Type.Array(Type.Object({ pointer: Type.String(), detail: Type.String() }), {
+          description: "The invalid places, as JSON pointers.",
+        }),
+      ),
+      violated_policies: Type.Optional(
+        Type.Array(Type.String(), { description: "Of a 429: the policies of `RateLimit-Policy` that were exceeded." }),
+      ),
+    },
+    { description: "RFC 9457 problem details." },
+  ),
+);
+
+/** An error below `/v1`, in OpenAI's shape. */
+export const OpenAiErrorBody = Named(
+  "OpenAiError",
+  Type.Object({
+    error: Type.Object({
+      message: Type.String(),
+      type: Type.String(),
+      param: Type.Union([Type.String(), Type.Null()]),
+      code: Type.Union([Type.String(), Type.Null()]),
+    }),
+  }),
 );
 
 /** Every error status that an operation may document, with its meaning. */
@@ -58,86 +75,58 @@ export const problemStatuses = {
 
 export type ProblemStatus = keyof typeof problemStatuses;
 
-export type OperationDescription = {
-  operationId: string;
-  summary: string;
-  tag: Tag;
-  description?: string;
-  /** Body of the answer; absent when it has none. */
-  ok?: TSchema;
-  /** Status of the answer when all is well; 200, or 204 when there is no body. */
-  status?: number;
-  /** Media types of `ok`. */
-  mediaTypes?: readonly string[];
-  /**
-   * Error statuses beyond those that follow from the rest (401 unless public, 400/413/415/422 with a body, 404 and 422
-   * with a path parameter, 422 with a query, 500 and 503 always).
-   */
-  problems?: readonly ProblemStatus[];
-  /**
-   * What an `Idempotency-Key` does here, where it does not just have the answer kept (every POST with a credential): the
-   * operation itself does nothing twice under one id (`exact`), or creates nothing and the key is `ignored`.
-   */
-  idempotencyKey?: "exact" | "ignored";
-  /** What a request counts as; else `read` where it only reads, and `write`. */
-  limit?: RouteClass;
-  /** Answers by status that none of the above describes. */
-  responses?: Record<number, { description: string; content?: Record<string, { schema: object }> }>;
-} & (
-  | {
-      /** Needs no credential. */
-      public: true;
-      scope?: undefined;
-    }
-  | {
-      /** What an API key must have been allowed; enforced where the caller is found out. */
-      scope: NeededScope;
-      public?: undefined;
-    }
-);
+const text = { type: "string" } as const;
 
-/** Where an operation of the document says what it asks of an API key. */
-export const SCOPE_FIELD = "x-scope";
-/** Where it says what an `Idempotency-Key` does. */
-export const IDEMPOTENCY_FIELD = "x-idempotency-key";
-/** Where it says what a request counts as. */
-export const LIMIT_FIELD = "x-limit";
+/** Headers that answers have, by the name under which operations refer to them. */
+export const answerHeaders = {
+  "X-Request-Id": { description: "Names the request; the caller's own, where it sent one.", schema: text },
+  "RateLimit-Policy": {
+    description: "The limits that the request counted for (IETF draft, ratelimit-headers).",
+    schema: text,
+  },
+  RateLimit: { description: "What is left of them.", schema: text },
+  ETag: { description: "Names this state; send it back as `If-None-Match`.", schema: text },
+  Link: { description: 'The next page, as `rel="next"`; absent on the last one.', schema: text },
+  Location: { description: "The address of what was created.", schema: text },
+  "Content-Disposition": { description: "The name of a file to save it as.", schema: text },
+  "Idempotent-Replayed": {
+    description: "`true`: the answer to an earlier request with this `Idempotency-Key`.",
+    schema: { type: "string", enum: ["true"] },
+  },
+  "Retry-After": { description: "Seconds after which another try makes sense.", schema: { type: "integer" } },
+  "WWW-Authenticate": { description: "What is wrong with the credential (RFC 6750).", schema: text },
+} as const;
 
-/**
- * Documents a route: `app.get("/x", handler, { ...describe({ … }), query: … })`. Of all this only the scope, the
- * limit and what an `Idempotency-Key` does have an effect at run time.
- */
-export function describe(operation: OperationDescription): { detail: DocumentDecoration } {
-  const status = operation.status ?? (operation.ok ? 200 : 204);
-  const mediaTypes = operation.mediaTypes ?? ["application/json"];
-  const content =
-    operation.ok && Object.fromEntries(mediaTypes.map((type) => [type, { schema: operation.ok as object }]));
-  const problems = new Set<ProblemStatus>([
-    ...(operation.public ? [] : [401 as const, 403 as const]),
-    // Health, metrics and pages are not limited.
-    ...(operation.tag === "operations" ? [] : [429 as const]),
-    ...(operation.problems ?? []),
-    500,
-    503,
-  ]);
-  return {
-    detail: {
-      operationId: operation.operationId,
-      summary: operation.summary,
-      ...(operation.description && { description: operation.description }),
-      tags: [operation.tag],
-      security: operation.public ? [] : [{ bearer: [] }, { apiKey: [] }],
-      ...(operation.scope && { [SCOPE_FIELD]: operation.scope }),
-      ...(operation.idempotencyKey && { [IDEMPOTENCY_FIELD]: operation.idempotencyKey }),
-      ...(operation.limit && { [LIMIT_FIELD]: operation.limit }),
-      responses: {
-        [status]: { description: operation.ok?.description ?? operation.summary, ...(content && { content }) },
-        ...Object.fromEntries([...problems].sort((a, b) => a - b).map((problem) => [problem, refToProblem(problem)])),
-        ...operation.responses,
-      },
-    },
-  };
-}
-
-/** The shared response of an error status. */
-export const refToProblem = (status: ProblemStatus) => ({ $ref: `#/components/responses/Problem${status}` });
+/** Headers that requests may have, by the name of their component. */
+export const requestHeaders = {
+  IdempotencyKey: {
+    in: "header",
+    name: "Idempotency-Key",
+    required: false,
+    description:
+      "1 to 255 visible ASCII characters, in quotes or without. The same key with the same payload gets the same answer for " +
+      "24 hours, with `Idempotent-Replayed: true`; another payload is 422, and a request that is still running 409.",
+    schema: text,
+  },
+  IfNoneMatch: {
+    in: "header",
+    name: "If-None-Match",
+    required: false,
+    description: "An `ETag` that the caller has; where it still holds, the answer is 304.",
+    schema: text,
+  },
+  LastEventId: {
+    in: "header",
+    name: "Last-Event-ID",
+    required: false,
+    description: "The `id` of the last event that was seen; an event stream goes on after it.",
+    schema: { type: "integer", minimum: 0 },
+  },
+  OnBehalfOf: {
+    in: "header",
+    name: "X-On-Behalf-Of",
+    required: false,
+    description: "For service keys: the id of the user to act for.",
+    schema: { type: "string", format: "uuid" },
+  },
+} as const;

@@ -1,6 +1,6 @@
 import { type TSchema, Type } from "@sinclair/typebox";
 import { Problem } from "../lib/problem.ts";
-import { Nullable, QueryInteger } from "../lib/schema.ts";
+import { isUuid, Named, Nullable, QueryInteger } from "../lib/schema.ts";
 import { readUrl } from "./request-url.ts";
 
 export const PAGE_LIMIT_DEFAULT = 50;
@@ -12,15 +12,22 @@ export const PageQuery = {
   limit: Type.Optional(
     QueryInteger({
       minimum: 1,
-      description: `Rows of a page, at most ${PAGE_LIMIT_MAX} (default ${PAGE_LIMIT_DEFAULT}).`,
+      description: "Rows of a page. More than the maximum gives the maximum.",
+      documented: { maximum: PAGE_LIMIT_MAX, default: PAGE_LIMIT_DEFAULT },
     }),
   ),
   cursor: Type.Optional(Type.String({ maxLength: CURSOR_CHARS_MAX, description: "`next_cursor` of the page before." })),
 };
 
-/** The body of every list. */
+/** The body of every list, named after its items. */
 export const Page = <T extends TSchema>(item: T) =>
-  Type.Object({ data: Type.Array(item), next_cursor: Nullable(Type.String()) });
+  Named(
+    `${item.title}Page`,
+    Type.Object({
+      data: Type.Array(item),
+      next_cursor: Nullable(Type.String(), { description: "Send it as `cursor` for the next page; null on the last." }),
+    }),
+  );
 
 export type PageRequest = { limit: number; after: string[] | null };
 
@@ -32,8 +39,18 @@ export function readPage(query: { limit?: number; cursor?: string }, columns: nu
   const limit = Math.min(query.limit ?? PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX);
   if (query.cursor === undefined) return { limit, after: null };
   const after = decodeCursor(query.cursor);
-  if (after?.length !== columns) throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+  if (after?.length !== columns) throw createBadCursor();
   return { limit, after };
+}
+
+export const createBadCursor = (): Problem =>
+  new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+
+/** The id after which a list by id goes on; null at its beginning. @throws Problem `bad_cursor`. */
+export function readIdCursor(after: string[] | null): string | null {
+  const [id = null] = after ?? [];
+  if (id !== null && !isUuid(id)) throw createBadCursor();
+  return id;
 }
 
 /**

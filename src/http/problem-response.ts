@@ -1,11 +1,8 @@
-import { Kind } from "@sinclair/typebox";
+import type { ValueError } from "@sinclair/typebox/errors";
 import { ParseError, ValidationError } from "elysia";
 import { findTemporaryProblem } from "../db/client.ts";
-import { escapePointer } from "../lib/json.ts";
 import { type InvalidField, Problem, problemCodes } from "../lib/problem.ts";
-import { formatMeanings } from "../lib/schema.ts";
-
-const ERRORS_SHOWN_MAX = 20;
+import { type InputPlace, listSchemaErrors } from "../lib/schema-errors.ts";
 
 /** RFC 9457, with our `code`, `request_id` and, for invalid input, `errors`. */
 export type ProblemBody = {
@@ -47,8 +44,8 @@ export function createProblemResponse(problem: Problem, requestId: string): Resp
 export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { problem: Problem; isFault: boolean } {
   if (error instanceof Problem) return { problem: error, isFault: error.code === "internal" };
   if (error instanceof ValidationError) return mapValidationError(error);
-  // The framework wraps what a body parser throws.
-  if (error instanceof ParseError && error.cause instanceof Problem) return mapErrorToProblem(error.cause, elysiaCode);
+  // The framework wraps what is thrown before the body is read, and while it is.
+  if (error instanceof ParseError && error.cause instanceof Error) return mapErrorToProblem(error.cause, undefined);
   const temporary = findTemporaryProblem(error);
   if (temporary) return { problem: temporary, isFault: true };
   if (elysiaCode === "NOT_FOUND")
@@ -58,42 +55,16 @@ export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { proble
   return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
 }
 
-type SchemaError = { path: string; message: string; schema: Record<PropertyKey, unknown> };
-
 function mapValidationError(error: ValidationError): { problem: Problem; isFault: boolean } {
   // An answer of ours that does not fit its own schema is our fault, and nothing of it may be shown.
   if (error.type === "response")
     return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
   // Not `error.all`, which puts the values into its texts and so calls whatever they have as `toString`.
   const { validator, value } = error as unknown as {
-    validator: { Errors(value: unknown): Iterable<SchemaError> };
+    validator: { Errors(value: unknown): Iterable<ValueError> };
     value: unknown;
   };
-  const errors = mapSchemaErrors(validator.Errors(value), error.type);
-  const detail = errors[0] ? `${errors[0].pointer}: ${errors[0].detail}` : "The request is not valid.";
+  const errors = listSchemaErrors(validator.Errors(value), error.type as InputPlace);
+  const detail = errors[0]?.detail ?? "The request is not valid.";
   return { problem: new Problem("invalid", detail, { errors }), isFault: false };
-}
-
-/** JSON pointers into the body as URI fragments; for query and path, the parameter is named below its place. */
-export function mapSchemaErrors(found: Iterable<SchemaError>, place: string): InvalidField[] {
-  const prefix = place === "body" ? "#" : `#/${escapePointer(place)}`;
-  const byPointer = new Map<string, string>();
-  for (const { path, message, schema } of found) {
-    const pointer = `${prefix}${path}`;
-    // The first error at a place is the telling one: a missing field is reported again as one of the wrong type.
-    if (!byPointer.has(pointer)) byPointer.set(pointer, describe(message, schema));
-    if (byPointer.size >= ERRORS_SHOWN_MAX) break;
-  }
-  return [...byPointer].map(([pointer, detail]) => ({ pointer, detail }));
-}
-
-function describe(message: string, schema: Record<PropertyKey, unknown>): string {
-  if (Array.isArray(schema.enum)) return `Expected one of ${schema.enum.join(", ")}.`;
-  if (schema[Kind] === "QueryInteger") return `Expected a whole number, ${describeRange(schema)}.`;
-  const isFormatError = /^Expected string to match '[\w-]+' format$/.test(message);
-  return (isFormatError && formatMeanings[String(schema.format)]) || `${message}.`;
-}
-
-function describeRange({ minimum, maximum }: Record<PropertyKey, unknown>): string {
-  return maximum === Number.MAX_SAFE_INTEGER ? `${minimum} or more` : `${minimum} to ${maximum}`;
 }

@@ -1,44 +1,46 @@
 import { Type } from "@sinclair/typebox";
-import { Elysia } from "elysia";
 import { escapeHtml } from "../lib/html.ts";
 import { Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
+import { Named } from "../lib/schema.ts";
 import { readAccept } from "./accept.ts";
-import { describe } from "./openapi.ts";
+import { type Route, route } from "./route.ts";
 import { createPagePolicy } from "./security-headers.ts";
 
-const ProblemExplanation = Type.Object({
-  code: Type.String(),
-  status: Type.Integer(),
-  title: Type.String(),
-  temporary: Type.Boolean({ description: "Whether the same request may succeed later." }),
-  meaning: Type.String(),
-  mend: Type.String({ description: "What to do about it." }),
-});
+const ProblemExplanation = Named(
+  "ProblemExplanation",
+  Type.Object({
+    code: Type.String(),
+    status: Type.Integer(),
+    title: Type.String(),
+    temporary: Type.Boolean({ description: "Whether the same request may succeed later." }),
+    meaning: Type.String(),
+    mend: Type.String({ description: "What to do about it." }),
+  }),
+);
 
 /** `/problems/{code}`: what a problem's `type` leads to. A page for people, the same as JSON for `Accept: application/json`. */
-export const problemPages = new Elysia({ name: "problem-pages" }).get(
-  "/problems/:code",
-  ({ params, request }) => {
-    if (!isProblemCode(params.code)) throw new Problem("not_found", "There is no such problem.");
-    const headers = { "cache-control": "public, max-age=3600", vary: "Accept, Origin" };
-    if (prefersJson(request.headers.get("accept")))
-      return Response.json({ code: params.code, ...problemCodes[params.code] }, { headers });
-    return new Response(renderPage(params.code), {
-      headers: { ...headers, "content-type": "text/html; charset=utf-8", "content-security-policy": pagePolicy },
-    });
-  },
-  {
+export const problemPages: Route[] = [
+  route({
+    method: "GET",
+    path: "/problems/:code",
+    operationId: "explainProblem",
+    summary: "What an error code means, and how to mend it",
+    tag: "operations",
+    public: true,
     params: Type.Object({ code: Type.String() }),
-    ...describe({
-      operationId: "explainProblem",
-      summary: "What an error code means, and how to mend it",
-      tag: "operations",
-      public: true,
-      ok: ProblemExplanation,
-      mediaTypes: ["application/json", "text/html"],
-    }),
-  },
-);
+    ok: ProblemExplanation,
+    mediaTypes: ["application/json", "text/html"],
+    handle: ({ params, request }) => {
+      if (!isProblemCode(params.code)) throw new Problem("not_found", "There is no such problem.");
+      const headers = { "cache-control": "public, max-age=3600", vary: "Accept, Origin" };
+      if (prefersJson(request.headers.get("accept")))
+        return Response.json({ code: params.code, ...problemCodes[params.code] }, { headers });
+      return new Response(renderPage(params.code), {
+        headers: { ...headers, "content-type": "text/html; charset=utf-8", "content-security-policy": pagePolicy },
+      });
+    },
+  }),
+];
 
 const pagePolicy = createPagePolicy({ "default-src": "'none'", "style-src": "'unsafe-inline'" });
 

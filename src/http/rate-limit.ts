@@ -1,69 +1,62 @@
 import { Elysia } from "elysia";
-import type { AddressClass, CallerClass, Limits, Outcome, Subject } from "../limits/limits.ts";
+import type { AddressClass, CallerClass, Limits, Outcome, RouteClass } from "../limits/limits.ts";
 import type { ReadClientAddress } from "./client-address.ts";
-import type { FindLimit } from "./find-limit.ts";
+import type { RoutePlugin, Visit } from "./mount.ts";
+import type { Route } from "./route.ts";
 
 /** What costs something. Health, metrics and pages are never limited: whoever watches a flood has to see it. */
 const limitedUrl = /^(?:[a-z]+:\/\/[^/]*)?\/(?:api|v1|realtime)(?:[/?]|$)/;
 
-type Headers = Record<string, string | number | undefined>;
+export const isLimitedPath = (path: string): boolean => limitedUrl.test(path);
+
 type Dependencies = {
   limits: Pick<Limits, "isLocal" | "countAddress" | "countCaller">;
-  findLimit: FindLimit;
   readClientAddress: ReadClientAddress;
 };
 
-/** Counts a request of a caller, and says in `headers` what is left. @throws Problem `rate_limited`. */
-export type CountRequest = (caller: Subject, method: string, route: string, headers: Headers) => Promise<void> | void;
+/** All limits that requests meet, in the order in which they do; frames meet their own. */
+export function createRateLimit({ limits, readClientAddress }: Dependencies) {
+  const countAddress = (limit: AddressClass, { request, server, headers }: Visit) =>
+    showOutcome(limits.countAddress(limit, readClientAddress(request, server)), headers);
 
-/** All limits that requests meet; frames meet their own. */
-export function createRateLimit({ limits, findLimit, readClientAddress }: Dependencies) {
-  function tell(outcome: Outcome, headers: Headers): void {
-    if (!outcome) return;
-    headers["ratelimit-policy"] = outcome.policy;
-    headers.ratelimit = outcome.state;
-  }
+  /** For routes that declare a limit by address: what is asked before anybody is known, or whoever is. */
+  const ofRoute: RoutePlugin = (route) => {
+    const limit = limitOf(route);
+    return isAddressClass(limit) ? { onEnter: (visit) => countAddress(limit, visit) } : undefined;
+  };
 
-  async function tellLater(outcome: Promise<Outcome>, headers: Headers): Promise<void> {
-    tell(await outcome, headers);
-  }
-
-  function countFor(outcome: Outcome | Promise<Outcome>, headers: Headers): Promise<void> | void {
-    if (outcome instanceof Promise) return tellLater(outcome, headers);
-    tell(outcome, headers);
-  }
-
-  const countRequest: CountRequest = (caller, method, route, headers) => {
-    const limit = findLimit(method, route);
-    if (!isAddressClass(limit)) return countFor(limits.countCaller(limit, caller), headers);
+  /** Of who calls. Comes before their rights are looked at: who asks in vain all the time is limited as well. */
+  const ofCaller: RoutePlugin = (route) => {
+    const limit = limitOf(route);
+    if (route.public || isAddressClass(limit)) return undefined;
+    return { onEnter: ({ caller, headers }) => caller && showOutcome(limits.countCaller(limit, caller), headers) };
   };
 
   return {
     /** Every request of a client address, before anything else is looked at. */
-    byAddress: limits.isLocal
+    ofAddress: limits.isLocal
       ? new Elysia({ name: "rate-limit" }).onRequest(({ request, server }) => {
           if (limitedUrl.test(request.url)) limits.countAddress("address", readClientAddress(request, server));
         })
       : new Elysia({ name: "rate-limit" }).onRequest(async ({ request, server }) => {
           if (limitedUrl.test(request.url)) await limits.countAddress("address", readClientAddress(request, server));
         }),
-
-    /** For the routes of an instance that declare an address class: by what route they came, not by how it was written. */
-    ofRoute: new Elysia({ name: "rate-limit-of-route" }).onTransform(
-      { as: "scoped" },
-      async ({ request, server, route, set }) => {
-        const limit = findLimit(request.method, route);
-        if (!isAddressClass(limit)) return;
-        await countFor(limits.countAddress(limit, readClientAddress(request, server)), set.headers);
-      },
-    ),
-
-    /** For whoever finds out who calls. What is counted by the address has been counted. */
-    countRequest,
+    ofRoute,
+    ofCaller,
   };
 }
 
-export type RateLimit = ReturnType<typeof createRateLimit>;
+/** What a request to a route counts as. */
+export const limitOf = ({ method, limit }: Pick<Route, "method" | "limit">): RouteClass =>
+  limit ?? (method === "GET" ? "read" : "write");
 
-const isAddressClass = (limit: AddressClass | CallerClass): limit is AddressClass =>
+const isAddressClass = (limit: AddressClass | CallerClass): limit is "auth" | "renew" =>
   limit === "auth" || limit === "renew";
+
+/** Says in the headers what is left. */
+function showOutcome(outcome: Outcome | Promise<Outcome>, headers: Visit["headers"]): Promise<void> | void {
+  if (outcome instanceof Promise) return outcome.then((later) => showOutcome(later, headers));
+  if (!outcome) return;
+  headers["ratelimit-policy"] = outcome.policy;
+  headers.ratelimit = outcome.state;
+}

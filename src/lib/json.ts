@@ -1,4 +1,4 @@
-import { Problem } from "./problem.ts";
+import { createInvalid, Problem } from "./problem.ts";
 import { COMBINING_MARKS_MAX, hasMarkRun, isNormalized, isStorableText, normalizeText } from "./text.ts";
 
 /** Nesting of JSON input; deeper documents only serve to exhaust the stack. */
@@ -33,7 +33,8 @@ export function readJson(text: string): unknown {
 
 /** The second half: what was read from `text` is checked and normalised, in place. @throws Problem `malformed` (too deep), `invalid`. */
 export function cleanJson(value: unknown, text: string, options: Options = {}): unknown {
-  if (!hasFiniteNumbers(value, 0)) throw invalid(findInfinity(value, "#") ?? "#", "The number is too large.");
+  if (!hasFiniteNumbers(value, 0))
+    throw createInvalid(findInfinity(value, "#") ?? "#", "The number at this place is too large.");
   if (!isSuspicious(text) && (options.keepsForm ? !hasMarkRun(text) : isNormalized(text))) return value;
   return cleanValue(value, "#", options.keepsForm ? (kept) => kept : normalizeText);
 }
@@ -68,7 +69,7 @@ function cleanValue(value: unknown, pointer: string, normalize: (text: string) =
   for (const [key, child] of Object.entries(record)) {
     const name = cleanText(key, pointer, normalize);
     const place = `${pointer}/${escapePointer(name)}`;
-    if (name === "__proto__") throw invalid(place, "This name is not allowed.");
+    if (name === "__proto__") throw createInvalid(place, "No field may be called __proto__.");
     if (name !== key) delete record[key];
     record[name] = cleanValue(child, place, normalize);
   }
@@ -76,13 +77,10 @@ function cleanValue(value: unknown, pointer: string, normalize: (text: string) =
 }
 
 function cleanText(text: string, pointer: string, normalize: (text: string) => string): string {
-  if (!isStorableText(text)) throw invalid(pointer, "Text may hold no NUL character and no lone surrogate.");
-  if (hasMarkRun(text)) throw invalid(pointer, `At most ${COMBINING_MARKS_MAX} combining marks may follow each other.`);
+  if (!isStorableText(text)) throw createInvalid(pointer, "Text may hold no NUL character and no lone surrogate.");
+  if (hasMarkRun(text))
+    throw createInvalid(pointer, `At most ${COMBINING_MARKS_MAX} combining marks may follow each other.`);
   return normalize(text);
-}
-
-function invalid(pointer: string, detail: string): Problem {
-  return new Problem("invalid", `${pointer}: ${detail}`, { errors: [{ pointer, detail }] });
 }
 
 /** RFC 6901: `~` and `/` inside a reference token. */

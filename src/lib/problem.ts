@@ -220,6 +220,11 @@ type ProblemExtra = {
   violatedPolicies?: readonly string[];
 };
 
+/** For one place of an input; `detail` is a sentence that names it. */
+export function createInvalid(pointer: string, detail: string): Problem {
+  return new Problem("invalid", detail, { errors: [{ pointer, detail }] });
+}
+
 /** For a model that is named in a request, but not configured here. */
 export function createUnknownModel(model: string): Problem {
   const detail = `The model ${model} is not configured here.`;

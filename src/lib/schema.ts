@@ -19,13 +19,13 @@ FormatRegistry.Set("text", isPlainText);
 FormatRegistry.Set("line", isLine);
 FormatRegistry.Set("date-time", (value) => timePattern.test(value) && !Number.isNaN(Date.parse(value)));
 
-/** What the formats mean to a person who sent something else. */
-export const formatMeanings: Readonly<Record<string, string>> & Record<"text", string> = {
-  text: "Text may hold no control characters but tab and line breaks, and no lone surrogate.",
-  line: "Expected one line without control characters.",
-  uuid: "Expected a UUID.",
-  email: "Expected an e-mail address.",
-  "date-time": "Expected a time as in RFC 3339.",
+/** What the formats ask of a text, to be read after its name. */
+export const formatRules: Readonly<Record<string, string>> & Record<"text", string> = {
+  text: "may hold no control characters but tab and line breaks, and no lone surrogate",
+  line: "must be one line without control characters",
+  uuid: "must be a UUID",
+  email: "must be an e-mail address",
+  "date-time": "must be a time as in RFC 3339",
 };
 
 /** Whether a text is a UUID in its usual form. */
@@ -86,7 +86,14 @@ TypeRegistry.Set<{ minimum: number; maximum: number }>("QueryInteger", (schema, 
  * A whole number in a query, which arrives as text. The framework's own checks the range only while it decodes, and then
  * cannot say which parameter was wrong.
  */
-export const QueryInteger = (options: SchemaOptions & { minimum: number; maximum?: number }) =>
+export const QueryInteger = (
+  options: SchemaOptions & {
+    minimum: number;
+    maximum?: number;
+    /** What the document says besides, where the server is more lenient. */
+    documented?: { maximum?: number; default?: number };
+  },
+) =>
   Type.Transform(
     Type.Unsafe<number>({ maximum: Number.MAX_SAFE_INTEGER, ...options, [Kind]: "QueryInteger", type: "integer" }),
   )

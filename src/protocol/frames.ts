@@ -1,8 +1,9 @@
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { type TypeCheck, TypeCompiler } from "@sinclair/typebox/compiler";
 import { cleanJson, readJson } from "../lib/json.ts";
-import { type InvalidField, Problem } from "../lib/problem.ts";
-import { Closed, formatMeanings, Line, Named, Nullable, Text, Uuid } from "../lib/schema.ts";
+import { Problem } from "../lib/problem.ts";
+import { Closed, Line, Named, Nullable, Text, Uuid } from "../lib/schema.ts";
+import { listSchemaErrors } from "../lib/schema-errors.ts";
 import { isStorableText, normalizeText } from "../lib/text.ts";
 import { mapTypeToName } from "./names.ts";
 
@@ -104,10 +105,6 @@ export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame 
 }
 
 function describeInvalidFrame(check: TypeCheck<TSchema>, value: unknown): Problem {
-  const first = check.Errors(value).First();
-  const meaning =
-    first && /^Expected string to match/.test(first.message) && formatMeanings[String(first.schema.format)];
-  const detail = meaning || `${first?.message ?? "Not valid"}.`;
-  const errors: InvalidField[] = [{ pointer: `#${first?.path ?? ""}`, detail }];
-  return new Problem("invalid", `${errors[0]?.pointer}: ${errors[0]?.detail}`, { errors });
+  const errors = listSchemaErrors(check.Errors(value), "body");
+  return new Problem("invalid", errors[0]?.detail ?? "The frame is not valid.", { errors });
 }

@@ -1,9 +1,11 @@
 import { Elysia } from "elysia";
 import { createAuthenticate } from "../../src/http/authenticate.ts";
-import { jsonBody } from "../../src/http/body.ts";
+import { checkAccess } from "../../src/http/check-access.ts";
 import { createReadClientAddress } from "../../src/http/client-address.ts";
 import { createErrorHandler } from "../../src/http/error-handler.ts";
+import { mount } from "../../src/http/mount.ts";
 import { requestId } from "../../src/http/request-id.ts";
+import { createSecurityHeaders } from "../../src/http/security-headers.ts";
 import { openLoginGuard } from "../../src/limits/login-guard.ts";
 import { createApiKeyService } from "../../src/modules/api-keys/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
@@ -14,8 +16,6 @@ import { createPasswords } from "../../src/modules/users/passwords.ts";
 import { createUserRoutes } from "../../src/modules/users/routes.ts";
 import { createUserService } from "../../src/modules/users/service.ts";
 import { silentLog } from "../support/log.ts";
-import { noIdempotency } from "../support/no-idempotency.ts";
-import { noRouteLimit } from "../support/no-route-limit.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 export const JWT_SECRET = "a secret of the tests, long enough to be one";
@@ -55,19 +55,13 @@ export async function startAccounts({
     onSessionsEnded,
   });
   const readClientAddress = createReadClientAddress(trustedProxies);
-  const authenticate = createAuthenticate({
-    identify: auth.identify,
-    findScope: () => undefined,
-    readClientAddress,
-    idempotency: noIdempotency,
-    countRequest: () => {},
-  });
+  const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
+  const routes = [...createAuthRoutes({ auth, readClientAddress }), ...createUserRoutes({ users })];
   const app = new Elysia({ normalize: false, aot: true })
     .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
     .use(requestId)
-    .use(jsonBody)
-    .use(createAuthRoutes({ auth, authenticate, readClientAddress, limitRoute: noRouteLimit }))
-    .use(createUserRoutes({ users, authenticate }))
+    .use(createSecurityHeaders({}))
+    .use(mount(routes, [authenticate, checkAccess]))
     .listen({ port: 0, hostname: "127.0.0.1" });
   const url = `http://127.0.0.1:${app.server?.port}/api/v1`;
 

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { Elysia } from "elysia";
 import { createAuthenticate } from "../../src/http/authenticate.ts";
 import { createErrorHandler, createFindMethods } from "../../src/http/error-handler.ts";
+import { mount } from "../../src/http/mount.ts";
 import { requestId } from "../../src/http/request-id.ts";
 import { createSecurityHeaders } from "../../src/http/security-headers.ts";
 import { createId } from "../../src/lib/id.ts";
@@ -12,7 +13,6 @@ import { Problem } from "../../src/lib/problem.ts";
 import { createDocumentRoutes } from "../../src/modules/documents/routes.ts";
 import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { silentLog } from "../support/log.ts";
-import { noIdempotency } from "../support/no-idempotency.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const TOKEN = "the-token";
@@ -51,18 +51,14 @@ export async function startDocuments(documentsDir?: string, shared?: Awaited<Ret
       if (token !== TOKEN) throw new Problem("unauthorized", "No.");
       return caller;
     },
-    findScope: () => undefined,
     readClientAddress: () => null,
-    idempotency: noIdempotency,
-    countRequest: () => {},
   });
-  const routes = createDocumentRoutes({ documents, authenticate });
-  const app = new Elysia({ normalize: false, aot: true });
-  app
-    .onError(createErrorHandler({ log: silentLog, findMethods: createFindMethods(() => app.routes) }))
+  const routes = createDocumentRoutes({ documents });
+  const app = new Elysia({ normalize: false, aot: true })
+    .onError(createErrorHandler({ log: silentLog, findMethods: createFindMethods(routes) }))
     .use(requestId)
     .use(createSecurityHeaders({}))
-    .use(routes)
+    .use(mount(routes, [authenticate]))
     .listen({ port: 0, hostname: "127.0.0.1" });
   const port = app.server?.port ?? 0;
 

@@ -87,14 +87,14 @@ describe("the place of what is invalid", () => {
   test("of a body is a JSON pointer into it", async () => {
     const { problem } = await send(conversations, { body: '{"title":1,"kind":"secret"}' });
     expect(problem.errors?.map(({ pointer }) => pointer).sort()).toEqual(["#/kind", "#/title"]);
-    expect(problem.errors?.find(({ pointer }) => pointer === "#/title")?.detail).toBe("Expected string.");
+    expect(problem.errors?.find(({ pointer }) => pointer === "#/title")?.detail).toBe("title must be text.");
   });
 
   test("of an id is its name in the path", async () => {
     const response = await parley.fetch(`${conversations}/42`, { token });
     expect(response.status).toBe(422);
     const problem = (await response.json()) as ProblemBody;
-    expect(problem.errors).toEqual([{ pointer: "#/params/id", detail: "Expected a UUID." }]);
+    expect(problem.errors).toEqual([{ pointer: "#/params/id", detail: "id must be a UUID." }]);
   });
 
   test.each(["0", "-1", "1.5", "x", "1e3", "99999999999999999999"])(

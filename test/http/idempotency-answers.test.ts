@@ -1,18 +1,20 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { Elysia } from "elysia";
+import { Type } from "@sinclair/typebox";
+import { type Context, Elysia } from "elysia";
 import { createAuthenticate } from "../../src/http/authenticate.ts";
-import { jsonBody } from "../../src/http/body.ts";
 import { createErrorHandler } from "../../src/http/error-handler.ts";
 import { createIdempotency } from "../../src/http/idempotency.ts";
 import { createIdempotencyStore, STORED_ANSWER_BYTES_MAX } from "../../src/http/idempotency-store.ts";
+import { mount } from "../../src/http/mount.ts";
 import { requestId } from "../../src/http/request-id.ts";
+import { route } from "../../src/http/route.ts";
 import { createId } from "../../src/lib/id.ts";
 import { Problem } from "../../src/lib/problem.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 type Store = ReturnType<typeof createIdempotencyStore>;
-type Handler = (set: { status?: number | string; headers: Record<string, string | number> }) => unknown;
+type Handler = (set: Context["set"]) => unknown;
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>["database"];
 let store: Store;
@@ -38,28 +40,33 @@ beforeAll(async () => {
     expiresAtMs: Number.POSITIVE_INFINITY,
     ipAddress: null,
   };
+  const probe = route({
+    method: "POST",
+    path: "/api/v1/probe",
+    operationId: "probe",
+    summary: "Probe",
+    tag: "operations",
+    scope: "any",
+    ok: Type.Any(),
+    handle: async ({ set }) => {
+      calls += 1;
+      return handle(set);
+    },
+  });
   const app = new Elysia({ normalize: false })
     .use(requestId)
     .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
-    .use(jsonBody)
     .use(
-      new Elysia({ prefix: "/probe" })
-        .use(
-          createAuthenticate({
-            identify: async () => caller,
-            findScope: () => "any",
-            readClientAddress: () => null,
-            countRequest: () => undefined,
-            idempotency: createIdempotency({ store: watched, findMode: () => "stored", log: silentLog }),
-          }),
-        )
-        .post("", async ({ set }) => {
-          calls += 1;
-          return handle(set);
-        }),
+      mount(
+        [probe],
+        [
+          createAuthenticate({ identify: async () => caller, readClientAddress: () => null }),
+          createIdempotency({ store: watched, log: silentLog }),
+        ],
+      ),
     )
     .listen({ port: 0, hostname: "127.0.0.1" });
-  url = `http://127.0.0.1:${app.server?.port}/probe`;
+  url = `http://127.0.0.1:${app.server?.port}/api/v1/probe`;
   stop = async () => {
     await app.stop(true);
     await database.end();

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { createFindIdempotencyMode } from "../../src/http/idempotency-mode.ts";
-import { describe as describeOperation } from "../../src/http/openapi.ts";
+import { modeOf } from "../../src/http/idempotency.ts";
+import { route } from "../../src/http/route.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
 type Operation = {
@@ -40,34 +40,16 @@ test("every POST with a credential documents the header, but for those that crea
   }
 });
 
-test("how it is declared does not show", async () => {
-  expect(await (await parley.fetch("/swagger/json")).text()).not.toContain("x-idempotency-key");
-});
-
 test("a route that declares nothing takes it, if it is a POST with a credential in the API", () => {
-  const operation = { operationId: "x", summary: "X", tag: "me" } as const;
-  const { detail } = describeOperation({ ...operation, scope: "any" });
-  const routes = [
-    { method: "POST", path: "/api/v1/things", detail },
-    { method: "POST", path: "/v1/things", detail },
-    { method: "POST", path: "/things", detail },
-    { method: "PUT", path: "/api/v1/things", detail },
-    { method: "GET", path: "/api/v1/things", detail },
-    { method: "POST", path: "/api/v1/bare", detail: undefined },
-    { method: "POST", path: "/api/v1/open", detail: describeOperation({ ...operation, public: true }).detail },
-    {
-      method: "POST",
-      path: "/api/v1/exact",
-      detail: describeOperation({ ...operation, scope: "any", idempotencyKey: "exact" }).detail,
-    },
-    {
-      method: "POST",
-      path: "/api/v1/ignored",
-      detail: describeOperation({ ...operation, scope: "any", idempotencyKey: "ignored" }).detail,
-    },
-  ];
-  const find = createFindIdempotencyMode(() => routes);
-  const modes = routes.flatMap(({ method, path }) => find(method, path) ?? []);
-  expect(modes).toEqual(["stored", "stored", "exact"]);
-  expect(find("POST", "/api/v1/exact")).toBe("exact");
+  const handle = () => undefined;
+  const shown = { operationId: "x", summary: "X", tag: "me", handle } as const;
+  const declared = { ...shown, method: "POST", path: "/api/v1/things", scope: "any" } as const;
+  expect(modeOf(route(declared))).toBe("stored");
+  expect(modeOf(route({ ...declared, path: "/v1/things" }))).toBe("stored");
+  expect(modeOf(route({ ...declared, idempotencyKey: "exact" }))).toBe("exact");
+  expect(modeOf(route({ ...declared, idempotencyKey: "ignored" }))).toBeUndefined();
+  expect(modeOf(route({ ...declared, path: "/things" }))).toBeUndefined();
+  expect(modeOf(route({ ...declared, method: "PUT" }))).toBeUndefined();
+  expect(modeOf(route({ ...declared, method: "GET" }))).toBeUndefined();
+  expect(modeOf(route({ ...shown, method: "POST", path: "/api/v1/open", public: true }))).toBeUndefined();
 });

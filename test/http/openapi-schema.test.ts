@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import { type TSchema, Type } from "@sinclair/typebox";
-import { mapSchemaToOpenApi } from "../../src/http/openapi-schema.ts";
-import { Nullable, OneOf, QueryInteger, Text } from "../../src/lib/schema.ts";
+import { Components } from "../../src/http/openapi-schema.ts";
+import { Closed, Named, Nullable, OneOf, QueryInteger, Text } from "../../src/lib/schema.ts";
 
-const map = (schema: TSchema) => mapSchemaToOpenApi(JSON.parse(JSON.stringify(schema)));
+const toJson = (schema: TSchema) => JSON.parse(JSON.stringify(schema));
+const map = (schema: TSchema) => new Components().map(toJson(schema), "in");
 
 const scenarios: [string, TSchema, unknown][] = [
   ["null", Type.Null(), { enum: [null], nullable: true }],
@@ -19,6 +20,12 @@ const scenarios: [string, TSchema, unknown][] = [
   ["one of several texts", OneOf(["a", "b"]), { type: "string", enum: ["a", "b"] }],
   ["free text", Text({ maxLength: 5 }), { type: "string", maxLength: 5 }],
   ["a number in a query", QueryInteger({ minimum: 1, maximum: 9 }), { type: "integer", minimum: 1, maximum: 9 }],
+  ["a union of numbers", Type.Union([Type.Literal(1), Type.Literal(-1)]), { type: "number", enum: [1, -1] }],
+  [
+    "what the document says besides",
+    QueryInteger({ minimum: 1, documented: { maximum: 9, default: 5 } }),
+    { type: "integer", minimum: 1, maximum: 9, default: 5 },
+  ],
   ["an exclusive bound", Type.Number({ exclusiveMinimum: 0 }), { type: "number", minimum: 0, exclusiveMinimum: true }],
   ["a record", Type.Record(Type.String(), Type.Number()), { type: "object", additionalProperties: { type: "number" } }],
   [
@@ -45,4 +52,35 @@ const scenarios: [string, TSchema, unknown][] = [
 
 test.each(scenarios)("%s", (_name, schema, expected) => {
   expect(map(schema)).toEqual(expected as never);
+});
+
+test("a schema with a name is kept once, and referred to", () => {
+  const components = new Components();
+  const Part = Named("Part", Type.Object({ n: Type.Integer() }));
+  const Whole = Named("Whole", Type.Object({ parts: Type.Array(Part), last: Nullable(Part, { description: "d" }) }));
+  const ref = { $ref: "#/components/schemas/Part" };
+  expect(components.map(toJson(Whole), "out")).toEqual({ $ref: "#/components/schemas/Whole" });
+  expect(components.list()).toEqual({
+    Part: { type: "object", required: ["n"], properties: { n: { type: "integer" } } },
+    Whole: {
+      type: "object",
+      required: ["parts", "last"],
+      properties: {
+        parts: { type: "array", items: ref },
+        last: { allOf: [ref], nullable: true, description: "d" },
+      },
+    },
+  });
+});
+
+test("two different schemas cannot have one name", () => {
+  const components = new Components();
+  components.map(toJson(Named("One", Type.String())), "out");
+  expect(() => components.map(toJson(Named("One", Type.Integer())), "out")).toThrow("One");
+});
+
+test("what is taken has no further fields, what is given may have them one day", () => {
+  const schema = toJson(Closed({}));
+  expect(new Components().map(schema, "in")).toMatchObject({ additionalProperties: false });
+  expect(new Components().map(schema, "out")).not.toHaveProperty("additionalProperties");
 });

@@ -8,13 +8,23 @@ type Operation = {
   tags?: string[];
   security?: unknown[];
   requestBody?: { content: Record<string, unknown> };
-  responses: Record<string, { description?: string; $ref?: string }>;
+  parameters?: { in?: string; name?: string; $ref?: string; schema?: object }[];
+  responses: Record<string, Answer>;
+};
+type Answer = {
+  description?: string;
+  $ref?: string;
+  headers?: object;
+  content?: Record<string, { schema: { $ref?: string } }>;
 };
 type Document = {
   openapi: string;
   tags: { name: string }[];
   paths: Record<string, Record<string, Operation>>;
-  components: { responses: Record<string, unknown> };
+  components: {
+    responses: Record<string, { content: Record<string, { schema: { $ref?: string } }> }>;
+    schemas: Record<string, { properties?: Record<string, unknown> }>;
+  };
 };
 
 let parley: TestApp;
@@ -106,6 +116,84 @@ test("bodies are JSON, and all under /api/v1 but the ways in wants a credential"
   expect(open.map(({ path }) => path).sort()).toEqual(
     ["login", "logout", "oidc", "refresh", "register"].map((way) => `/api/v1/auth/${way}`),
   );
+});
+
+test("every error is a Problem; below /v1 it has OpenAI's shape", () => {
+  for (const { name, path, operation } of operations)
+    for (const [status, { $ref, content }] of Object.entries(operation.responses).filter(
+      ([status]) => status >= "400",
+    )) {
+      // Probes get a line of text when the instance is not ready.
+      if (content?.["text/plain"] && /readyz|healthz/.test(path)) continue;
+      const shared = document.components.responses[$ref?.split("/").at(-1) ?? ""];
+      const [media] = Object.values(shared?.content ?? {});
+      const expected = path.startsWith("/v1/") ? "OpenAiError" : "Problem";
+      expect({ name, status, schema: media?.schema.$ref }).toEqual({
+        name,
+        status,
+        schema: `#/components/schemas/${expected}`,
+      });
+    }
+});
+
+test("what operations take and give has names", () => {
+  const { schemas } = document.components;
+  expect(Object.keys(schemas)).toEqual(
+    expect.arrayContaining([
+      ...["ApiKey", "Conversation", "Document", "Member", "Message", "MessageUsage", "Model", "Problem", "Prompt"],
+      ...["PromptVersion", "SendMessage", "SentMessage", "Session", "Tokens", "User", "MessagePage", "EventPage"],
+    ]),
+  );
+  const refOf = (path: string, method: string, status: string) =>
+    document.paths[path]?.[method]?.responses[status]?.content?.["application/json"]?.schema.$ref;
+  const message = "/api/v1/conversations/{id}/messages/{message_id}";
+  expect(refOf(message, "get", "200")).toBe("#/components/schemas/Message");
+  expect(refOf("/api/v1/conversations", "get", "200")).toBe("#/components/schemas/ConversationPage");
+  expect(schemas.SentMessage?.properties?.message).toEqual({ $ref: "#/components/schemas/Message" });
+  expect(schemas.SentMessage?.properties?.reply).toEqual({
+    allOf: [{ $ref: "#/components/schemas/Message" }],
+    nullable: true,
+  });
+  for (const { name, operation } of operations)
+    for (const { content } of Object.values(operation.responses))
+      for (const [type, { schema }] of Object.entries(content ?? {}))
+        if (type === "application/json" && !name.endsWith("/export"))
+          expect({ name, ref: schema.$ref }).toEqual({ name, ref: expect.stringMatching(/^#\/components\/schemas\//) });
+});
+
+test("streams, states that are known already, headers and bounds are in it", () => {
+  const find = (path: string, method: string) => document.paths[path]?.[method];
+  const messages = find("/api/v1/conversations/{id}/messages", "post");
+  expect(Object.keys(messages?.responses["200"]?.content ?? {})).toEqual(["text/event-stream"]);
+  expect(messages?.responses["201"]?.headers).toHaveProperty("Location");
+  const events = find("/api/v1/conversations/{id}/events", "get");
+  expect(Object.keys(events?.responses["200"]?.content ?? {})).toEqual(["application/json", "text/event-stream"]);
+  expect(events?.parameters).toContainEqual({ $ref: "#/components/parameters/LastEventId" });
+  expect(Object.keys(find("/v1/chat/completions", "post")?.responses["200"]?.content ?? {})).toContain(
+    "text/event-stream",
+  );
+  for (const path of ["/api/v1/conversations/{id}", "/api/v1/prompts/{id}", "/api/v1/documents/{path}"]) {
+    expect(find(path, "get")?.responses).toHaveProperty("304");
+    expect(find(path, "get")?.responses["200"]?.headers).toHaveProperty("ETag");
+  }
+  for (const { name, operation } of operations) {
+    const limit = operation.parameters?.find((parameter) => parameter.name === "limit");
+    if (!limit) continue;
+    expect({ name, schema: limit.schema }).toEqual({
+      name,
+      schema: { type: "integer", minimum: 1, maximum: 200, default: 50 } as object,
+    });
+    expect(operation.responses["200"]?.headers).toHaveProperty("Link");
+  }
+});
+
+test("it is the same wherever it runs", async () => {
+  const elsewhere = await startApp({ config: { PUBLIC_URL: "https://chat.example.com", METRICS_TOKEN: "a-token" } });
+  try {
+    expect(await (await elsewhere.fetch("/swagger/json")).json()).toEqual(document);
+  } finally {
+    await elsewhere.stop();
+  }
 });
 
 test("nothing of the schema library's own dialect is left", () => {

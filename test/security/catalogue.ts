@@ -1,5 +1,4 @@
-import { SCOPE_FIELD } from "../../src/http/openapi.ts";
-import { mapSchemaToOpenApi } from "../../src/http/openapi-schema.ts";
+import { Components } from "../../src/http/openapi-schema.ts";
 import { frameScopes } from "../../src/modules/socket/commands.ts";
 import { type ClientFrameType, clientFrames } from "../../src/protocol/frames.ts";
 import type { TestClient } from "../support/client.ts";
@@ -46,7 +45,7 @@ type Described = {
   parameters?: (Parameter | { $ref: string })[];
   requestBody?: { content: Record<string, { schema: Schema }> };
   security?: object[];
-  [SCOPE_FIELD]?: string;
+  "x-scope"?: string;
 };
 
 /** All operations of a running Parley, from its document: what is new there is new here. */
@@ -54,8 +53,9 @@ export async function listOperations(parley: Pick<TestClient, "fetch">): Promise
   const response = await parley.fetch("/swagger/json");
   const { paths, components } = (await response.json()) as {
     paths: Record<string, Record<string, Described>>;
-    components: { parameters?: Record<string, Parameter> };
+    components: { parameters?: Record<string, Parameter>; schemas: Record<string, object> };
   };
+  const inline = (schema: object | undefined) => (schema ? (inlineRefs(schema, components.schemas) as Schema) : null);
   const resolve = (parameter: Parameter | { $ref: string }): Parameter => {
     const shared = "$ref" in parameter ? components.parameters?.[parameter.$ref.split("/").at(-1) ?? ""] : parameter;
     if (!shared) throw new Error(`${JSON.stringify(parameter)} is nowhere in the document.`);
@@ -68,9 +68,9 @@ export async function listOperations(parley: Pick<TestClient, "fetch">): Promise
       method: method.toUpperCase(),
       path,
       parameters: described.parameters?.map(resolve) ?? [],
-      body: described.requestBody?.content["application/json"]?.schema ?? null,
+      body: inline(described.requestBody?.content["application/json"]?.schema),
       isPublic: !described.security?.length,
-      scope: described[SCOPE_FIELD] ?? null,
+      scope: described["x-scope"] ?? null,
     })),
   );
 }
@@ -89,9 +89,23 @@ export type FrameDescription = { type: ClientFrameType; schema: Schema; scope: s
 
 /** All frames that a client may send, from what reads them. */
 export function listFrames(): FrameDescription[] {
-  return (Object.keys(clientFrames) as ClientFrameType[]).map((type) => ({
-    type,
-    schema: mapSchemaToOpenApi(JSON.parse(JSON.stringify(clientFrames[type]))) as Schema,
-    scope: frameScopes[type],
-  }));
+  return (Object.keys(clientFrames) as ClientFrameType[]).map((type) => {
+    const components = new Components();
+    const schema = components.map(JSON.parse(JSON.stringify(clientFrames[type])), "in") as object;
+    return {
+      type,
+      schema: inlineRefs(schema, components.list() as Record<string, object>) as Schema,
+      scope: frameScopes[type],
+    };
+  });
+}
+
+/** A schema with what it refers to in the place of each `$ref`. */
+function inlineRefs(part: unknown, schemas: Record<string, object>): unknown {
+  if (Array.isArray(part)) return part.map((one) => inlineRefs(one, schemas));
+  if (typeof part !== "object" || part === null) return part;
+  const { $ref, allOf, ...rest } = part as { $ref?: string; allOf?: [object] };
+  if ($ref !== undefined) return inlineRefs(schemas[$ref.split("/").at(-1) ?? ""], schemas);
+  const plain = Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, inlineRefs(value, schemas)]));
+  return allOf === undefined ? plain : { ...(inlineRefs(allOf[0], schemas) as object), ...plain };
 }

@@ -1,6 +1,6 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { PageQuery } from "../../http/pagination.ts";
-import { Closed, Text } from "../../lib/schema.ts";
+import { Closed, Named, Text } from "../../lib/schema.ts";
 import { CurrentPassword, DisplayNameInput, EmailInput, NewPassword, UserRole } from "../users/model.ts";
 
 /** UTF-16 units of what is searched for. */
@@ -15,22 +15,28 @@ export const UserListQuery = Type.Object({
   ),
 });
 
-export const UserCreation = Closed({
-  email: EmailInput,
-  password: NewPassword,
-  display_name: Type.Optional(DisplayNameInput),
-  role: Type.Optional(UserRole),
-});
+export const UserCreation = Named(
+  "UserCreation",
+  Closed({
+    email: EmailInput,
+    password: NewPassword,
+    display_name: Type.Optional(DisplayNameInput),
+    role: Type.Optional(UserRole),
+  }),
+);
 export type UserCreation = Static<typeof UserCreation>;
 
-export const UserChange = Closed({
-  role: Type.Optional(UserRole),
-  disabled: Type.Optional(
-    Type.Boolean({ description: "`true` ends all sessions of the user; nobody logs in as them any more." }),
-  ),
-  display_name: Type.Optional(DisplayNameInput),
-});
+export const UserChange = Named(
+  "UserChange",
+  Closed({
+    role: Type.Optional(UserRole),
+    disabled: Type.Optional(
+      Type.Boolean({ description: "`true` ends all sessions of the user; nobody logs in as them any more." }),
+    ),
+    display_name: Type.Optional(DisplayNameInput),
+  }),
+);
 export type UserChange = Static<typeof UserChange>;
 
 /** The password of the one who deletes their account; without it the session alone is trusted. */
-export const PasswordProof = Closed({ password: CurrentPassword });
+export const PasswordProof = Named("PasswordProof", Closed({ password: CurrentPassword }));

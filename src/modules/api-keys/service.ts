@@ -3,7 +3,7 @@ import { requireScope, type Scope } from "../../access/scopes.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createInvalid, Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
 import { createKeyCallers } from "./callers.ts";
 import { createKey, hashKey, showEnds } from "./key-format.ts";
@@ -131,17 +131,15 @@ function explainActing(error: unknown): never {
   throw new Problem("forbidden", "A key may not make keys for a user whom it acts for.");
 }
 
-function refuse(field: string, detail: string): never {
-  throw new Problem("invalid", `#/${field}: ${detail}`, { errors: [{ pointer: `#/${field}`, detail }] });
-}
-
 function parseName(input: string): string {
   const name = input.trim();
-  return name === "" ? refuse("name", "Expected more than blanks.") : name;
+  if (name === "") throw createInvalid("#/name", "name must not be empty.");
+  return name;
 }
 
 function parseExpiry(input: string | null): Date | null {
   if (input === null) return null;
   const at = new Date(input);
-  return at.getTime() > Date.now() ? at : refuse("expires_at", "Expected a time in the future.");
+  if (at.getTime() <= Date.now()) throw createInvalid("#/expires_at", "expires_at must be a time in the future.");
+  return at;
 }

@@ -1,6 +1,6 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { PageQuery } from "../../http/pagination.ts";
-import { Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
+import { Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 
 /** What is written down, as `noun.verb`. */
 export const auditActions = [
@@ -42,18 +42,21 @@ export type AuditEntry = {
 };
 
 /** An entry as administrators read it. */
-export const AuditEvent = Type.Object({
-  id: Uuid(),
-  action: OneOf(auditActions),
-  actor_id: Nullable(Uuid(), { description: "Whose doing it was; null: nobody known, or the operator." }),
-  credential_id: Nullable(Uuid(), { description: "The session or API key it was done with." }),
-  target: Nullable(Type.Object({ type: OneOf(auditTargets), id: Uuid() })),
-  ip_address: Nullable(
-    Type.String({ description: "Where the request came from, unless that was a user who is gone." }),
-  ),
-  details: Type.Record(Type.String(), Type.Unknown()),
-  at: Timestamp(),
-});
+export const AuditEvent = Named(
+  "AuditEvent",
+  Type.Object({
+    id: Uuid(),
+    action: OneOf(auditActions),
+    actor_id: Nullable(Uuid(), { description: "Whose doing it was; null: nobody known, or the operator." }),
+    credential_id: Nullable(Uuid(), { description: "The session or API key it was done with." }),
+    target: Nullable(Type.Object({ type: OneOf(auditTargets), id: Uuid() })),
+    ip_address: Nullable(
+      Type.String({ description: "Where the request came from, unless that was a user who is gone." }),
+    ),
+    details: Type.Record(Type.String(), Type.Unknown()),
+    at: Timestamp(),
+  }),
+);
 export type AuditEvent = Static<typeof AuditEvent>;
 
 export const AuditQuery = Type.Object({

@@ -1,21 +1,27 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Nullable, Text, Timestamp, Uuid } from "../../lib/schema.ts";
+import { Closed, Named, Nullable, Text, Timestamp, Uuid } from "../../lib/schema.ts";
 import { CurrentPassword, DisplayNameInput, EmailInput, NewPassword, User } from "../users/model.ts";
 import { ACCESS_TOKEN_TTL_S, REFRESH_GRACE_S, TICKET_TTL_S } from "./limits.ts";
 
-export const Registration = Closed({
-  email: EmailInput,
-  password: NewPassword,
-  display_name: Type.Optional(DisplayNameInput),
-});
+export const Registration = Named(
+  "Registration",
+  Closed({
+    email: EmailInput,
+    password: NewPassword,
+    display_name: Type.Optional(DisplayNameInput),
+  }),
+);
 
-export const Login = Closed({
-  email: EmailInput,
-  password: CurrentPassword,
-  display_name: Type.Optional(
-    Text({ maxLength: 200, description: "Not looked at; allowed so that both ways in take the same body." }),
-  ),
-});
+export const Login = Named(
+  "Login",
+  Closed({
+    email: EmailInput,
+    password: CurrentPassword,
+    display_name: Type.Optional(
+      Text({ maxLength: 200, description: "Not looked at; allowed so that both ways in take the same body." }),
+    ),
+  }),
+);
 
 const RefreshToken = Type.String({
   minLength: 1,
@@ -23,38 +29,50 @@ const RefreshToken = Type.String({
   description: `Good for one refresh; shown again after more than ${REFRESH_GRACE_S} s it ends the session.`,
 });
 
-export const Refresh = Closed({ refresh_token: RefreshToken });
+export const Refresh = Named("Refresh", Closed({ refresh_token: RefreshToken }));
 
 /** What a login gives: the user, and the two tokens of a session. */
-export const Tokens = Type.Object({
-  user: User,
-  access_token: Type.String({ description: "Send it as `Authorization: Bearer …`." }),
-  token_type: Type.Literal("Bearer"),
-  expires_in: Type.Integer({ description: "Seconds until the access token ends.", examples: [ACCESS_TOKEN_TTL_S] }),
-  refresh_token: RefreshToken,
-});
+export const Tokens = Named(
+  "Tokens",
+  Type.Object({
+    user: User,
+    access_token: Type.String({ description: "Send it as `Authorization: Bearer …`." }),
+    token_type: Type.Literal("Bearer"),
+    expires_in: Type.Integer({ description: "Seconds until the access token ends.", examples: [ACCESS_TOKEN_TTL_S] }),
+    refresh_token: RefreshToken,
+  }),
+);
 export type Tokens = Static<typeof Tokens>;
 
-export const Ticket = Type.Object({
-  ticket: Type.String({ description: "For `/realtime?ticket=…`, once." }),
-  expires_in: Type.Integer({ description: "Seconds.", examples: [TICKET_TTL_S] }),
-});
+export const Ticket = Named(
+  "Ticket",
+  Type.Object({
+    ticket: Type.String({ description: "For `/realtime?ticket=…`, once." }),
+    expires_in: Type.Integer({ description: "Seconds.", examples: [TICKET_TTL_S] }),
+  }),
+);
 export type Ticket = Static<typeof Ticket>;
 
-export const PasswordChange = Closed({ current_password: CurrentPassword, new_password: NewPassword });
+export const PasswordChange = Named(
+  "PasswordChange",
+  Closed({ current_password: CurrentPassword, new_password: NewPassword }),
+);
 
-export const PasswordProof = Closed({ password: CurrentPassword });
+export const PasswordProof = Named("PasswordProof", Closed({ password: CurrentPassword }));
 
 /** One login on one device. */
-export const Session = Type.Object({
-  id: Uuid(),
-  current: Type.Boolean({ description: "Whether this request was made with it." }),
-  user_agent: Nullable(Type.String()),
-  ip_address: Nullable(Type.String({ description: "Where the login came from." })),
-  created_at: Timestamp(),
-  last_used_at: Timestamp({ description: "The latest login or refresh." }),
-  expires_at: Timestamp({ description: "When it ends unless it is refreshed." }),
-});
+export const Session = Named(
+  "Session",
+  Type.Object({
+    id: Uuid(),
+    current: Type.Boolean({ description: "Whether this request was made with it." }),
+    user_agent: Nullable(Type.String()),
+    ip_address: Nullable(Type.String({ description: "Where the login came from." })),
+    created_at: Timestamp(),
+    last_used_at: Timestamp({ description: "The latest login or refresh." }),
+    expires_at: Timestamp({ description: "When it ends unless it is refreshed." }),
+  }),
+);
 export type Session = Static<typeof Session>;
 
 /** Why a session ended before its time. */

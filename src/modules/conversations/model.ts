@@ -1,5 +1,5 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Line, Nullable, Uuid } from "../../lib/schema.ts";
+import { Closed, Line, Named, Nullable, Uuid } from "../../lib/schema.ts";
 import { ConversationKind, MemberRole, Metadata, ReplyMode } from "../../protocol/conversation.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 
@@ -11,24 +11,30 @@ const Title = Line({ maxLength: TITLE_CHARS_MAX });
 const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
 const PromptId = Nullable(Uuid(), { description: "One of the caller's own prompts, or null for none." });
 
-export const CreateConversation = Closed({
-  title: Type.Optional(Title),
-  kind: Type.Optional(ConversationKind),
-  model: Type.Optional(Nullable(Model)),
-  prompt_id: Type.Optional(PromptId),
-  reply_mode: Type.Optional(ReplyMode),
-  metadata: Type.Optional(Metadata),
-});
+export const CreateConversation = Named(
+  "CreateConversation",
+  Closed({
+    title: Type.Optional(Title),
+    kind: Type.Optional(ConversationKind),
+    model: Type.Optional(Nullable(Model)),
+    prompt_id: Type.Optional(PromptId),
+    reply_mode: Type.Optional(ReplyMode),
+    metadata: Type.Optional(Metadata),
+  }),
+);
 export type CreateConversation = Static<typeof CreateConversation>;
 
-export const ChangeConversation = Closed({
-  title: Type.Optional(Title),
-  model: Type.Optional(Nullable(Model)),
-  prompt_id: Type.Optional(PromptId),
-  reply_mode: Type.Optional(ReplyMode),
-  metadata: Type.Optional(Metadata),
-});
+export const ChangeConversation = Named(
+  "ChangeConversation",
+  Closed({
+    title: Type.Optional(Title),
+    model: Type.Optional(Nullable(Model)),
+    prompt_id: Type.Optional(PromptId),
+    reply_mode: Type.Optional(ReplyMode),
+    metadata: Type.Optional(Metadata),
+  }),
+);
 export type ChangeConversation = Static<typeof ChangeConversation>;
 
-export const AddMember = Closed({ user_id: Uuid(), role: Type.Optional(MemberRole) });
+export const AddMember = Named("AddMember", Closed({ user_id: Uuid(), role: Type.Optional(MemberRole) }));
 export type AddMember = Static<typeof AddMember>;

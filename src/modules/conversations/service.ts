@@ -4,7 +4,7 @@ import type { EventLog, EventTransaction } from "../../events/log.ts";
 import { findShared } from "../../events/read.ts";
 import type { PageRequest } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
-import { createUnknownModel, Problem } from "../../lib/problem.ts";
+import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
 import {
   type Conversation,
@@ -38,10 +38,8 @@ type Dependencies = {
 export function createConversationService({ database, events, bus, prompts, hasModel }: Dependencies) {
   function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
     if (model && !hasModel(model)) throw createUnknownModel(model);
-    if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > METADATA_BYTES_MAX) {
-      const detail = `Metadata may have ${METADATA_BYTES_MAX} bytes as JSON.`;
-      throw new Problem("invalid", detail, { errors: [{ pointer: "#/metadata", detail }] });
-    }
+    if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > METADATA_BYTES_MAX)
+      throw createInvalid("#/metadata", `metadata may have at most ${METADATA_BYTES_MAX} bytes as JSON.`);
   }
 
   /** Runs a change under the conversation's lock. */
@@ -173,10 +171,7 @@ export function createConversationService({ database, events, bus, prompts, hasM
       let hasMoved = await move(database, false);
       if (!hasMoved) {
         const position = requireRow(await queries.findPosition(database, id, userId), "conversation");
-        if (seq > position.last_seq) {
-          const detail = "The conversation has no event with this seq yet.";
-          throw new Problem("invalid", detail, { errors: [{ pointer: "#/seq", detail }] });
-        }
+        if (seq > position.last_seq) throw createInvalid("#/seq", "The conversation has no event with this seq yet.");
         if (position.last_read_seq >= seq) return position.last_read_seq;
         // Somebody else has the row locked.
         hasMoved = await withTransaction(database, (sql) => move(sql, true), `member:${id}:${userId}`);

@@ -1,15 +1,18 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { PageQuery } from "../../http/pagination.ts";
-import { SearchText, Timestamp } from "../../lib/schema.ts";
+import { Named, SearchText, Timestamp } from "../../lib/schema.ts";
 
 /** UTF-16 units of a search. */
 export const SEARCH_CHARS_MAX = 300;
 
-export const DocumentHeading = Type.Object({
-  level: Type.Integer({ minimum: 1, maximum: 6 }),
-  text: Type.String(),
-  slug: Type.String({ description: "Its anchor in the HTML form." }),
-});
+export const DocumentHeading = Named(
+  "DocumentHeading",
+  Type.Object({
+    level: Type.Integer({ minimum: 1, maximum: 6 }),
+    text: Type.String(),
+    slug: Type.String({ description: "Its anchor in the HTML form." }),
+  }),
+);
 
 const summary = {
   path: Type.String({ description: "Below the documents folder, with slashes: `guides/start.md`." }),
@@ -22,16 +25,22 @@ const summary = {
 };
 
 /** A document in a list; `snippet` and `rank` only in the results of a search. */
-export const DocumentSummary = Type.Object({
-  ...summary,
-  snippet: Type.Optional(
-    Type.String({ description: "HTML: the place that fits best, its words in `<mark>`, all else escaped." }),
-  ),
-  rank: Type.Optional(Type.Number({ description: "From 0 to 1; the best result comes first." })),
-});
+export const DocumentSummary = Named(
+  "DocumentSummary",
+  Type.Object({
+    ...summary,
+    snippet: Type.Optional(
+      Type.String({ description: "HTML: the place that fits best, its words in `<mark>`, all else escaped." }),
+    ),
+    rank: Type.Optional(Type.Number({ description: "From 0 to 1; the best result comes first." })),
+  }),
+);
 export type DocumentSummary = Static<typeof DocumentSummary>;
 
-export const Document = Type.Object({ ...summary, content: Type.String({ description: "The markdown." }) });
+export const Document = Named(
+  "Document",
+  Type.Object({ ...summary, content: Type.String({ description: "The markdown." }) }),
+);
 export type Document = Static<typeof Document>;
 
 export const DocumentQuery = Type.Object({

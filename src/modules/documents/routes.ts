@@ -1,9 +1,8 @@
-import { Elysia } from "elysia";
-import type { Authenticate } from "../../http/authenticate.ts";
+import { Type } from "@sinclair/typebox";
 import { hashTag, respondWithTag } from "../../http/etag.ts";
-import { describe } from "../../http/openapi.ts";
 import { createPage, Page, readPage } from "../../http/pagination.ts";
 import { readUrl } from "../../http/request-url.ts";
+import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
 import { pagePolicy } from "./html-page.ts";
 import { parseMarkdown } from "./markdown.ts";
@@ -14,33 +13,13 @@ import { chooseRepresentation, representations } from "./representations.ts";
 import type { DocumentMatch, DocumentService } from "./service.ts";
 import type { DocumentFile } from "./source.ts";
 
-const PREFIX = "/api/v1/documents";
+const DOCUMENTS = "/api/v1/documents";
+const tag = "documents";
 
-const { detail } = describe({
-  operationId: "getDocument",
-  scope: "any",
-  summary: "Read a document",
-  description: "Slashes of the path may be sent raw or as `%2F`. `Accept` chooses the form; absent: markdown.",
-  tag: "documents",
-  ok: Document,
-  problems: [404, 406],
-});
-const text = { schema: { type: "string" as const } };
-const documentDetail = {
-  ...detail,
-  responses: {
-    ...detail.responses,
-    200: {
-      description: "The document.",
-      content: { "text/markdown": text, "application/json": { schema: Document as object }, "text/html": text },
-    },
-  },
-};
-
-type Dependencies = { documents: DocumentService; authenticate: Authenticate };
+type Dependencies = { documents: DocumentService };
 
 /** `/api/v1/documents`: list, search, read. */
-export function createDocumentRoutes({ documents, authenticate }: Dependencies) {
+export function createDocumentRoutes({ documents }: Dependencies): Route[] {
   const getPage = createPageCache();
 
   async function respond(request: Request): Promise<Response> {
@@ -62,11 +41,32 @@ export function createDocumentRoutes({ documents, authenticate }: Dependencies) 
     return respondWithTag(request, hashTag(body), body, { ...headers, "content-type": representation });
   }
 
-  return new Elysia({ name: "documents", prefix: PREFIX })
-    .use(authenticate)
-    .get(
-      "",
-      async ({ query, request }) => {
+  const reading = {
+    method: "GET",
+    operationId: "getDocument",
+    summary: "Read a document",
+    description: "Slashes of the path may be sent raw or as `%2F`. `Accept` chooses the form; absent: markdown.",
+    tag,
+    scope: "any",
+    ok: Document,
+    mediaTypes: representations,
+    isTagged: true,
+    problems: [406],
+    handle: ({ request }: { request: Request }) => respond(request),
+  } as const;
+
+  return [
+    route({
+      method: "GET",
+      path: DOCUMENTS,
+      operationId: "listDocuments",
+      summary: "The documents by path, or with `q` those that have the words, best first",
+      tag,
+      scope: "any",
+      query: DocumentQuery,
+      ok: Page(DocumentSummary),
+      isTagged: true,
+      handle: async ({ query, request }) => {
         const { q } = query;
         const headers: Record<string, string> = { "content-type": "application/json" };
         const context = { request, headers };
@@ -85,26 +85,18 @@ export function createDocumentRoutes({ documents, authenticate }: Dependencies) 
         );
         return respondWithTag(request, hashTag(body), body, headers);
       },
-      {
-        query: DocumentQuery,
-        ...describe({
-          operationId: "listDocuments",
-          scope: "any",
-          summary: "The documents by path, or with `q` those that have the words, best first",
-          tag: "documents",
-          ok: Page(DocumentSummary),
-        }),
-      },
-    )
-    .get("/:path", ({ request }) => respond(request), { detail: documentDetail })
-    .get("/*", ({ request }) => respond(request), { detail: { hide: true } });
+    }),
+    route({ ...reading, path: `${DOCUMENTS}/:path`, params: Type.Object({ path: Type.String() }) }),
+    // The same with raw slashes, which the framework takes for parts of an address.
+    route({ ...reading, path: `${DOCUMENTS}/*`, isHidden: true }),
+  ];
 }
 
 /** The decoded path behind the prefix; null when it is not validly encoded. It is decoded once, never again. */
 function readPath(request: Request): string | null {
   const { pathname } = readUrl(request);
   try {
-    return decodeURIComponent(pathname.slice(PREFIX.length + 1));
+    return decodeURIComponent(pathname.slice(DOCUMENTS.length + 1));
   } catch {
     return null;
   }

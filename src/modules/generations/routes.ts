@@ -1,74 +1,52 @@
-import { Elysia } from "elysia";
-import type { Authenticate } from "../../http/authenticate.ts";
 import { acceptsEventStream } from "../../http/event-stream.ts";
-import { describe } from "../../http/openapi.ts";
-import { Page } from "../../http/pagination.ts";
+import { type Route, route } from "../../http/route.ts";
 import { Nullable } from "../../lib/schema.ts";
 import { Message } from "../../protocol/message.ts";
 import { MessageParams, mapParamsToKey, SentMessage } from "../messages/model.ts";
 import type { Streams } from "../messages/service.ts";
-import { Model, RegenerateMessage } from "./model.ts";
+import { RegenerateMessage } from "./model.ts";
 import type { GenerationService } from "./service.ts";
 
-type Dependencies = {
-  generations: GenerationService;
-  streams: Streams;
-  authenticate: Authenticate;
-};
+const MESSAGE = "/api/v1/conversations/:id/messages/:message_id";
+const tag = "messages";
 
-/** Cancel and regenerate below a message, and `/api/v1/models`. */
-export function createGenerationRoutes({ generations, streams, authenticate }: Dependencies) {
-  return new Elysia({ name: "generations", prefix: "/api/v1" })
-    .use(authenticate)
-    .post(
-      "/conversations/:id/messages/:message_id/cancel",
-      async ({ caller, params }) => {
-        return generations.cancel(caller, mapParamsToKey(params));
-      },
-      {
-        params: MessageParams,
-        ...describe({
-          operationId: "cancelGeneration",
-          scope: "messages:write",
-          summary: "Stop an answer that is being written",
-          idempotencyKey: "ignored",
-          tag: "messages",
-          ok: Message,
-          problems: [403],
-        }),
-      },
-    )
-    .post(
-      "/conversations/:id/messages/:message_id/regenerate",
-      async ({ caller, params, body, request, server, set }) => {
-        const send = () => generations.regenerate(caller, mapParamsToKey(params), body?.model);
-        if (acceptsEventStream(request)) return streams.openReply(caller, params.id, send, request, server);
-        set.status = 201;
-        return await send();
-      },
-      {
-        params: MessageParams,
-        body: Nullable(RegenerateMessage),
-        ...describe({
-          operationId: "regenerateMessage",
-          limit: "ai",
-          scope: "messages:write",
-          summary: "Have another answer written to the same message",
-          description: "The answer before stays. With `Accept: text/event-stream` the new one is streamed.",
-          tag: "messages",
-          ok: SentMessage,
-          status: 201,
-          problems: [403, 409],
-        }),
-      },
-    )
-    .get("/models", () => ({ data: generations.listModels(), next_cursor: null }), {
-      ...describe({
-        operationId: "listModels",
-        scope: "any",
-        summary: "The configured models in fallback order, with their state",
-        tag: "models",
-        ok: Page(Model),
-      }),
-    });
-}
+type Dependencies = { generations: GenerationService; streams: Streams };
+
+/** Cancel and regenerate below a message. */
+export const createGenerationRoutes = ({ generations, streams }: Dependencies): Route[] => [
+  route({
+    method: "POST",
+    path: `${MESSAGE}/cancel`,
+    operationId: "cancelGeneration",
+    summary: "Stop an answer that is being written",
+    tag,
+    scope: "messages:write",
+    idempotencyKey: "ignored",
+    params: MessageParams,
+    ok: Message,
+    handle: ({ caller, params }) => generations.cancel(caller, mapParamsToKey(params)),
+  }),
+
+  route({
+    method: "POST",
+    path: `${MESSAGE}/regenerate`,
+    operationId: "regenerateMessage",
+    summary: "Have another answer written to the same message",
+    description: "The answer before stays. With `Accept: text/event-stream` the new one is streamed.",
+    tag,
+    scope: "messages:write",
+    limit: "ai",
+    params: MessageParams,
+    body: Nullable(RegenerateMessage),
+    ok: SentMessage,
+    status: 201,
+    stream: "`message.created` of the new answer, its text as `message.delta`, and `message.completed`.",
+    problems: [409],
+    handle: async ({ caller, params, body, request, server, set }) => {
+      const send = () => generations.regenerate(caller, mapParamsToKey(params), body?.model);
+      if (!acceptsEventStream(request)) return send();
+      set.status = 200;
+      return streams.openReply(caller, params.id, send, request, server);
+    },
+  }),
+];

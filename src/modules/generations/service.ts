@@ -15,8 +15,8 @@ import {
   type MessageService,
   type NewAnswer,
 } from "../messages/service.ts";
+import type { Model } from "../models/model.ts";
 import { type FoundContext, PATH_ROWS, SUMMARIES_MAX } from "./context-queries.ts";
-import type { Model } from "./model.ts";
 import * as queries from "./queries.ts";
 import { createRunner, LEASE_MS, type RunnerDependencies } from "./runner.ts";
 

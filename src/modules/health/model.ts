@@ -1,11 +1,14 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Nullable, Timestamp } from "../../lib/schema.ts";
+import { Named, Nullable, Timestamp } from "../../lib/schema.ts";
 
-export const Version = Type.Object({
-  version: Type.String(),
-  commit: Type.String(),
-  built_at: Nullable(Timestamp()),
-  bun: Type.String({ description: "Version of the runtime." }),
-  postgres: Type.Optional(Type.String({ description: "Version of the database server, once it was reached." })),
-});
+export const Version = Named(
+  "Version",
+  Type.Object({
+    version: Type.String(),
+    commit: Type.String(),
+    built_at: Nullable(Timestamp()),
+    bun: Type.String({ description: "Version of the runtime." }),
+    postgres: Type.Optional(Type.String({ description: "Version of the database server, once it was reached." })),
+  }),
+);
 export type Version = Static<typeof Version>;

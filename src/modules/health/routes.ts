@@ -1,8 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
-import { Type } from "@sinclair/typebox";
-import { Elysia } from "elysia";
+import { type Static, Type } from "@sinclair/typebox";
 import { readCredential } from "../../http/authenticate.ts";
-import { describe } from "../../http/openapi.ts";
+import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
 import { Version } from "./model.ts";
 import type { HealthService } from "./service.ts";
@@ -25,61 +24,67 @@ const text = (body: string, status: number) =>
   new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" } });
 
 /** `/livez`, `/readyz` (and `/healthz`, its old name), `/version`, `/metrics`. No credential, except a set METRICS_TOKEN. */
-export function createHealthRoutes(deps: { health: HealthService; metricsToken: string | undefined }) {
+export function createHealthRoutes(deps: { health: HealthService; metricsToken: string | undefined }): Route[] {
   const { health, metricsToken } = deps;
-  const readyz = async ({ query }: { query: { verbose?: string; exclude?: string } }) => {
-    const exclude = query.exclude?.split(",").map((name) => name.trim()) ?? [];
-    const { ready, checks } = await health.checkReadiness(exclude);
-    const lines = checks.map(({ name, ok }) => `[${ok ? "+" : "-"}]${name} ${ok ? "ok" : "failed"}\n`).join("");
-    const verdict = ready ? "ready\n" : "not ready\n";
-    return text(query.verbose === undefined ? verdict : lines + verdict, ready ? 200 : 503);
-  };
-  const notReady = { 503: { description: "Not ready.", content: { "text/plain": { schema: { type: "string" } } } } };
-  const plain = { tag: "operations", public: true, ok: Type.String(), mediaTypes: ["text/plain"] } as const;
+  const plain = {
+    method: "GET",
+    tag: "operations",
+    public: true,
+    ok: Type.String(),
+    mediaTypes: ["text/plain"],
+  } as const;
+  const readiness = {
+    ...plain,
+    query: ReadinessQuery,
+    responses: { 503: { description: "Not ready.", content: { "text/plain": { schema: { type: "string" } } } } },
+    handle: async ({ query }: { query: Static<typeof ReadinessQuery> }) => {
+      const exclude = query.exclude?.split(",").map((name) => name.trim()) ?? [];
+      const { ready, checks } = await health.checkReadiness(exclude);
+      const lines = checks.map(({ name, ok }) => `[${ok ? "+" : "-"}]${name} ${ok ? "ok" : "failed"}\n`).join("");
+      const verdict = ready ? "ready\n" : "not ready\n";
+      return text(query.verbose === undefined ? verdict : lines + verdict, ready ? 200 : 503);
+    },
+  } as const;
 
-  return new Elysia({ name: "health" })
-    .get("/livez", () => text("alive\n", 200), {
-      ...describe({ ...plain, operationId: "getLiveness", summary: "Whether the process is alive" }),
-    })
-    .get("/readyz", readyz, {
-      query: ReadinessQuery,
-      ...describe({
-        ...plain,
-        operationId: "getReadiness",
-        summary: "Whether this instance should get traffic",
-        responses: notReady,
-      }),
-    })
-    .get("/healthz", readyz, {
-      query: ReadinessQuery,
-      ...describe({ ...plain, operationId: "getHealth", summary: "The old name of /readyz", responses: notReady }),
-    })
-    .get("/version", () => health.getVersion(), {
-      ...describe({
-        operationId: "getVersion",
-        summary: "What runs",
-        tag: "operations",
-        public: true,
-        ok: Version,
-      }),
-    })
-    .get(
-      "/metrics",
-      async ({ request }) => {
+  return [
+    route({
+      ...plain,
+      path: "/livez",
+      operationId: "getLiveness",
+      summary: "Whether the process is alive",
+      handle: () => text("alive\n", 200),
+    }),
+    route({
+      ...readiness,
+      path: "/readyz",
+      operationId: "getReadiness",
+      summary: "Whether this instance should get traffic",
+    }),
+    route({ ...readiness, path: "/healthz", operationId: "getHealth", summary: "The old name of /readyz" }),
+    route({
+      method: "GET",
+      path: "/version",
+      operationId: "getVersion",
+      summary: "What runs",
+      tag: "operations",
+      public: true,
+      ok: Version,
+      handle: () => health.getVersion(),
+    }),
+    route({
+      ...plain,
+      path: "/metrics",
+      operationId: "getMetrics",
+      summary: "Metrics for Prometheus",
+      description: "Asks for METRICS_TOKEN as bearer token when one is set.",
+      problems: [401],
+      handle: async ({ request }) => {
         if (metricsToken !== undefined) requireToken(request, metricsToken);
         const headers = { "content-type": METRICS_TYPE, "cache-control": "no-store" };
         return new Response(await health.exposeMetrics(), { headers });
       },
-      {
-        ...describe({
-          ...plain,
-          operationId: "getMetrics",
-          summary: "Metrics for Prometheus",
-          description: "Asks for METRICS_TOKEN as bearer token when one is set.",
-          problems: [401],
-        }),
-      },
-    );
+    }),
+  ];
 }
 
 /** @throws Problem `unauthorized`. Takes the same time for every wrong token. */

@@ -1,5 +1,5 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Line, Nullable, Text, Timestamp, Uuid, UuidParam } from "../../lib/schema.ts";
+import { Closed, Line, Named, Nullable, Text, Timestamp, Uuid, UuidParam } from "../../lib/schema.ts";
 import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { Message } from "../../protocol/message.ts";
 
@@ -15,33 +15,42 @@ export const mapParamsToKey = ({ id, message_id }: Static<typeof MessageParams>)
 
 const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
 
-export const SendMessage = Closed({
-  content: Content,
-  client_message_id: Type.Optional(Nullable(Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }))),
-  reply: Type.Optional(
-    Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: as `reply_mode` says." }),
-  ),
-  model: Type.Optional(Nullable(Line({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
-  parent_id: Type.Optional(Nullable(Uuid())),
-});
+export const SendMessage = Named(
+  "SendMessage",
+  Closed({
+    content: Content,
+    client_message_id: Type.Optional(Nullable(Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }))),
+    reply: Type.Optional(
+      Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: as `reply_mode` says." }),
+    ),
+    model: Type.Optional(Nullable(Line({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
+    parent_id: Type.Optional(Nullable(Uuid())),
+  }),
+);
 export type SendMessage = Static<typeof SendMessage>;
 
 /** What a send answers: the message, and the model's answer to it (still empty, `streaming`), if there is one. */
-export const SentMessage = Type.Object({ message: Message, reply: Nullable(Message) });
+export const SentMessage = Named("SentMessage", Type.Object({ message: Message, reply: Nullable(Message) }));
 export type SentMessage = Static<typeof SentMessage>;
 
-export const EditMessage = Closed({ content: Content });
+export const EditMessage = Named("EditMessage", Closed({ content: Content }));
 
-export const GiveFeedback = Closed({
-  rating: Type.Union([Type.Literal(1), Type.Literal(-1)]),
-  comment: Type.Optional(Text({ maxLength: COMMENT_CHARS_MAX })),
-});
+export const GiveFeedback = Named(
+  "GiveFeedback",
+  Closed({
+    rating: Type.Union([Type.Literal(1), Type.Literal(-1)]),
+    comment: Type.Optional(Text({ maxLength: COMMENT_CHARS_MAX })),
+  }),
+);
 export type GiveFeedback = Static<typeof GiveFeedback>;
 
-export const Feedback = Type.Object({
-  message_id: Uuid(),
-  rating: Type.Integer({ minimum: -1, maximum: 1 }),
-  comment: Nullable(Type.String()),
-  updated_at: Timestamp(),
-});
+export const Feedback = Named(
+  "Feedback",
+  Type.Object({
+    message_id: Uuid(),
+    rating: Type.Integer({ minimum: -1, maximum: 1 }),
+    comment: Nullable(Type.String()),
+    updated_at: Timestamp(),
+  }),
+);
 export type Feedback = Static<typeof Feedback>;

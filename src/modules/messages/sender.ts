@@ -5,7 +5,7 @@ import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createInvalid, Problem } from "../../lib/problem.ts";
 import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { BudgetService } from "../budgets/service.ts";
@@ -145,10 +145,8 @@ export function createSender(deps: Dependencies) {
           return { duplicateOf: outcome.message_id ?? item.id };
         case "forbidden":
           throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
-        case "no_parent": {
-          const detail = "The conversation has no such message.";
-          throw new Problem("invalid", detail, { errors: [{ pointer: "#/parent_id", detail }] });
-        }
+        case "no_parent":
+          throw createInvalid("#/parent_id", "The conversation has no message with this parent_id.");
         case "budget_exceeded":
           throw budgets.refuse(outcome.exceeded ?? "day");
         case "not_found":

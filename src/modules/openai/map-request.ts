@@ -1,6 +1,6 @@
 import type { AnswerOptions, ChatMessage } from "../../ai/provider.ts";
-import { Problem } from "../../lib/problem.ts";
-import { formatMeanings, isUuid } from "../../lib/schema.ts";
+import { createInvalid } from "../../lib/problem.ts";
+import { formatRules, isUuid } from "../../lib/schema.ts";
 import { isPlainText, normalizeText } from "../../lib/text.ts";
 import { CONTENT_CHARS_MAX } from "../../protocol/frames.ts";
 import type { CompletionMessage, CreateCompletion } from "./model.ts";
@@ -59,8 +59,8 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
 /** What is stored is held to the same as every message. */
 function checkQuestion(question: string, pointer: string): void {
   if (question.trim() === "" || question.length > CONTENT_CHARS_MAX)
-    throw invalid(pointer, `A message that is stored has 1 to ${CONTENT_CHARS_MAX} characters.`);
-  if (!isPlainText(question)) throw invalid(pointer, formatMeanings.text);
+    throw createInvalid(pointer, `A message that is stored has 1 to ${CONTENT_CHARS_MAX} characters.`);
+  if (!isPlainText(question)) throw createInvalid(pointer, `content ${formatRules.text}.`);
 }
 
 function mapMessage(message: CompletionMessage, index: number): ChatMessage {
@@ -73,7 +73,8 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
       return toolCalls.length > 0 ? { role: "assistant", content, toolCalls } : { role: "assistant", content };
     }
     case "tool":
-      if (!message.tool_call_id) throw invalid(`#/messages/${index}/tool_call_id`, "A tool message names its call.");
+      if (!message.tool_call_id)
+        throw createInvalid(`#/messages/${index}/tool_call_id`, "A tool message names its call.");
       return { role: "tool", content, toolCallId: message.tool_call_id };
     default:
       return { role: "system", content };
@@ -85,11 +86,11 @@ function readContent({ role, content, tool_calls }: CompletionMessage, index: nu
   const pointer = `#/messages/${index}/content`;
   if (content === undefined) {
     if (role === "assistant" && tool_calls?.length) return "";
-    throw invalid(pointer, "A message needs content; only an assistant's with tool_calls may be without.");
+    throw createInvalid(pointer, "A message needs content; only an assistant's with tool_calls may be without.");
   }
   const texts = content.map(({ type, text }, part) => {
     if (type !== "text" || text === undefined)
-      throw invalid(`${pointer}/${part}/type`, "Only parts of the type text are understood here.");
+      throw createInvalid(`${pointer}/${part}/type`, "Only parts of the type text are understood here.");
     return text;
   });
   return texts.join("\n");
@@ -102,7 +103,7 @@ function checkToolMessages(messages: readonly ChatMessage[]): void {
     if (message.role === "assistant") callIds = new Set(message.toolCalls?.map(({ id }) => id));
     else if (message.role !== "tool") callIds.clear();
     else if (!callIds.delete(message.toolCallId))
-      throw invalid(
+      throw createInvalid(
         `#/messages/${index}/role`,
         "A tool message follows an assistant's message with tool_calls, and names one of them.",
       );
@@ -117,13 +118,13 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
     ...(typeof strict === "boolean" && { isStrict: strict }),
   }));
   const names = new Set(tools.map(({ name }) => name));
-  if (names.size < tools.length) throw invalid("#/tools", "The names of the tools must differ.");
+  if (names.size < tools.length) throw createInvalid("#/tools", "The names of the tools must differ.");
   const choice = body.tool_choice ?? null;
   const toolChoice = choice === null || typeof choice === "string" ? choice : { name: choice.function.name };
   if (toolChoice === "required" && tools.length === 0)
-    throw invalid("#/tool_choice", "A tool can only be required when there are tools.");
+    throw createInvalid("#/tool_choice", "A tool can only be required when there are tools.");
   if (toolChoice !== null && typeof toolChoice !== "string" && !names.has(toolChoice.name))
-    throw invalid("#/tool_choice/function/name", "There is no such tool in `tools`.");
+    throw createInvalid("#/tool_choice/function/name", "There is no such tool in `tools`.");
   const stop = body.stop ?? [];
   return {
     tools,
@@ -138,10 +139,7 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
 function readConversationId(metadata: CreateCompletion["metadata"]): string | null {
   const id = metadata?.conversation_id ?? null;
   if (id === null) return null;
-  if (typeof id !== "string" || !isUuid(id)) throw invalid("#/metadata/conversation_id", "Expected a UUID.");
+  if (typeof id !== "string" || !isUuid(id))
+    throw createInvalid("#/metadata/conversation_id", "metadata.conversation_id must be a UUID.");
   return id.toLowerCase();
-}
-
-function invalid(pointer: string, detail: string): Problem {
-  return new Problem("invalid", `${pointer}: ${detail}`, { errors: [{ pointer, detail }] });
 }

@@ -1,7 +1,7 @@
 import { type Static, type StringOptions, type TSchema, Type } from "@sinclair/typebox";
 import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
 import { BODY_BYTES_MAX } from "../../http/body.ts";
-import { Nullable, OneOf } from "../../lib/schema.ts";
+import { Named, Nullable, OneOf } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 
 /** Messages of one request. */
@@ -102,35 +102,44 @@ const CompletionUsage = Type.Object({
 });
 export type CompletionUsage = Static<typeof CompletionUsage>;
 
-export const Completion = Type.Object({
-  id: Type.String(),
-  object: OneOf(["chat.completion"]),
-  created: Type.Integer({ description: "Seconds since 1970." }),
-  model: Type.String({ description: "The model that wrote the end of the answer." }),
-  choices: Type.Array(
-    Type.Object({
-      index: Type.Integer(),
-      message: Type.Object({
-        role: OneOf(["assistant"]),
-        content: Nullable(Type.String()),
-        refusal: Type.Null(),
-        tool_calls: Type.Optional(ToolCalls),
+export const Completion = Named(
+  "Completion",
+  Type.Object({
+    id: Type.String(),
+    object: OneOf(["chat.completion"]),
+    created: Type.Integer({ description: "Seconds since 1970." }),
+    model: Type.String({ description: "The model that wrote the end of the answer." }),
+    choices: Type.Array(
+      Type.Object({
+        index: Type.Integer(),
+        message: Type.Object({
+          role: OneOf(["assistant"]),
+          content: Nullable(Type.String()),
+          refusal: Type.Null(),
+          tool_calls: Type.Optional(ToolCalls),
+        }),
+        logprobs: Type.Null(),
+        finish_reason: OneOf(["stop", "length", "tool_calls", "content_filter"]),
       }),
-      logprobs: Type.Null(),
-      finish_reason: OneOf(["stop", "length", "tool_calls", "content_filter"]),
-    }),
-  ),
-  usage: CompletionUsage,
-});
+    ),
+    usage: CompletionUsage,
+  }),
+);
 export type Completion = Static<typeof Completion>;
 
-export const OpenAiModel = Type.Object({
-  id: Type.String({ description: "`provider/name`" }),
-  object: OneOf(["model"]),
-  created: Type.Integer(),
-  owned_by: Type.String({ description: "The provider." }),
-});
+export const OpenAiModel = Named(
+  "OpenAiModel",
+  Type.Object({
+    id: Type.String({ description: "`provider/name`" }),
+    object: OneOf(["model"]),
+    created: Type.Integer(),
+    owned_by: Type.String({ description: "The provider." }),
+  }),
+);
 export type OpenAiModel = Static<typeof OpenAiModel>;
 
-export const OpenAiModelList = Type.Object({ object: OneOf(["list"]), data: Type.Array(OpenAiModel) });
+export const OpenAiModelList = Named(
+  "OpenAiModelList",
+  Type.Object({ object: OneOf(["list"]), data: Type.Array(OpenAiModel) }),
+);
 export type OpenAiModelList = Static<typeof OpenAiModelList>;

@@ -5,7 +5,7 @@ import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
 import { waitUntilGone } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createInvalid, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
 import type { ChangePrompt, CreatePrompt, Prompt } from "./model.ts";
 import * as queries from "./queries.ts";
@@ -117,8 +117,7 @@ export function createPromptService({ database, jobs }: Dependencies) {
      */
     async checkChoice(sql: Sql, userId: string, id: string): Promise<void> {
       if (await queries.lockChoice(sql, id, userId)) return;
-      const detail = "You have no such prompt.";
-      throw new Problem("invalid", detail, { errors: [{ pointer: "#/prompt_id", detail }] });
+      throw createInvalid("#/prompt_id", "You have no prompt with this prompt_id.");
     },
   };
 }

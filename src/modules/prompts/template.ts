@@ -1,4 +1,4 @@
-import { Problem } from "../../lib/problem.ts";
+import { createInvalid } from "../../lib/problem.ts";
 
 /** UTF-16 units of a rendered prompt: a value may stand in a template many times. */
 export const RENDERED_CHARS_MAX = 100_000;
@@ -42,7 +42,7 @@ export function checkTemplate(template: string): void {
 }
 
 function fail(detail: string): never {
-  throw new Problem("invalid", detail, { errors: [{ pointer: "#/template", detail }] });
+  throw createInvalid("#/template", detail);
 }
 
 /** Puts the values in their places. Values are text and nothing else: a `{{` in one of them stays as it is. */

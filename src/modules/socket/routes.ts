@@ -1,10 +1,10 @@
 import type { Server } from "bun";
-import { Elysia } from "elysia";
 import type { Caller, Identify, RequestOrigin } from "../../access/caller.ts";
 import { readCredential } from "../../http/authenticate.ts";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
 import { readUrl } from "../../http/request-url.ts";
+import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Slots } from "../../limits/slots.ts";
 import { Connection } from "./connection.ts";
@@ -27,7 +27,7 @@ type Dependencies = {
  * `GET /realtime`: who may not come in is told so by HTTP, before the upgrade. A plain route and not the framework's
  * `.ws()`, whose per-socket closures and guessing parser the hot path does without (docs/decisions/0001).
  */
-export function createSocketRoutes(deps: Dependencies) {
+export function createSocketRoutes(deps: Dependencies): Route[] {
   const { identify, redeemTicket, readClientAddress, isAllowedOrigin, places, isDraining } = deps;
 
   async function findCaller(request: Request, protocols: string[], ipAddress: string | null): Promise<Caller | null> {
@@ -42,33 +42,43 @@ export function createSocketRoutes(deps: Dependencies) {
     return null;
   }
 
-  return new Elysia({ name: "socket" }).get(
-    "/realtime",
-    async ({ request, server }) => {
-      if (request.headers.get("upgrade")?.toLowerCase() !== "websocket")
-        throw new Problem("malformed", "This address speaks WebSocket; see /problems/malformed and the docs.");
-      const origin = request.headers.get("origin");
-      if (origin !== null && !isAllowedOrigin(origin, request))
-        throw new Problem("forbidden", "This origin may not connect; name it in CORS_ORIGINS.");
-      if (isDraining())
-        throw new Problem("draining", "This instance is shutting down; connect again.", { retryAfterMs: 1_000 });
-      const protocols = readProtocols(request);
-      if (protocols.length > 0 && !protocols.includes(SUBPROTOCOL))
-        throw new Problem("malformed", `Offer the subprotocol ${SUBPROTOCOL}.`);
-      const ipAddress = readClientAddress(request, server);
-      const caller = await findCaller(request, protocols, ipAddress);
-      if (caller) places.requireRoom(caller.user.id);
-      const connection = new Connection(caller, ipAddress);
-      const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
-      const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {
-        data: { connection },
-        ...(headers && { headers }),
-      });
-      if (!isUpgraded) throw new Problem("malformed", "The WebSocket handshake is not complete.");
-      return undefined;
-    },
-    { detail: { hide: true } },
-  );
+  return [
+    route({
+      method: "GET",
+      path: "/realtime",
+      operationId: "connect",
+      summary: "Open a WebSocket",
+      tag: "operations",
+      // The credential may also come as a ticket, in a subprotocol, or in the first frame.
+      public: true,
+      // In the AsyncAPI document.
+      isHidden: true,
+      status: 200,
+      handle: async ({ request, server }) => {
+        if (request.headers.get("upgrade")?.toLowerCase() !== "websocket")
+          throw new Problem("malformed", "This address speaks WebSocket; see /problems/malformed and the docs.");
+        const origin = request.headers.get("origin");
+        if (origin !== null && !isAllowedOrigin(origin, request))
+          throw new Problem("forbidden", "This origin may not connect; name it in CORS_ORIGINS.");
+        if (isDraining())
+          throw new Problem("draining", "This instance is shutting down; connect again.", { retryAfterMs: 1_000 });
+        const protocols = readProtocols(request);
+        if (protocols.length > 0 && !protocols.includes(SUBPROTOCOL))
+          throw new Problem("malformed", `Offer the subprotocol ${SUBPROTOCOL}.`);
+        const ipAddress = readClientAddress(request, server);
+        const caller = await findCaller(request, protocols, ipAddress);
+        if (caller) places.requireRoom(caller.user.id);
+        const connection = new Connection(caller, ipAddress);
+        const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
+        const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {
+          data: { connection },
+          ...(headers && { headers }),
+        });
+        if (!isUpgraded) throw new Problem("malformed", "The WebSocket handshake is not complete.");
+        return undefined;
+      },
+    }),
+  ];
 }
 
 function readProtocols(request: Request): string[] {

@@ -1,4 +1,4 @@
-import { Problem } from "../../lib/problem.ts";
+import { createInvalid } from "../../lib/problem.ts";
 import { Text } from "../../lib/schema.ts";
 import { isLine } from "../../lib/text.ts";
 
@@ -19,12 +19,11 @@ export function parseDisplayName(input: string): string {
   const name = input.trim().normalize("NFC");
   const detail =
     name.length < 1 || name.length > DISPLAY_NAME_CHARS_MAX
-      ? `Expected 1 to ${DISPLAY_NAME_CHARS_MAX} characters.`
+      ? `display_name must have 1 to ${DISPLAY_NAME_CHARS_MAX} characters.`
       : !isLine(name)
-        ? "Control characters are not allowed."
+        ? "display_name must be one line without control characters."
         : null;
-  if (detail)
-    throw new Problem("invalid", `#/display_name: ${detail}`, { errors: [{ pointer: "#/display_name", detail }] });
+  if (detail) throw createInvalid("#/display_name", detail);
   return name;
 }
 

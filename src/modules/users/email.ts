@@ -1,6 +1,6 @@
 import { Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
-import { Problem } from "../../lib/problem.ts";
+import { createInvalid } from "../../lib/problem.ts";
 import { Text } from "../../lib/schema.ts";
 import { isLine } from "../../lib/text.ts";
 
@@ -25,9 +25,7 @@ export type Email = { shown: string; key: string };
 /** @throws Problem `invalid` when it is no e-mail address. */
 export function parseEmail(input: string): Email {
   const shown = input.trim().normalize("NFC");
-  if (!Value.Check(Address, shown) || !isLine(shown)) {
-    const detail = "Not an e-mail address.";
-    throw new Problem("invalid", `#/email: ${detail}`, { errors: [{ pointer: "#/email", detail }] });
-  }
+  if (!Value.Check(Address, shown) || !isLine(shown))
+    throw createInvalid("#/email", "email must be an e-mail address.");
   return { shown, key: shown.toLowerCase() };
 }

@@ -1,5 +1,5 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed } from "../../lib/schema.ts";
+import { Closed, Named } from "../../lib/schema.ts";
 import { DisplayNameInput } from "./display-name.ts";
 import { EmailInput } from "./email.ts";
 
@@ -12,21 +12,27 @@ export { CurrentPassword, NewPassword } from "./passwords.ts";
 /** Of the preferences of one user, as JSON in UTF-8. */
 export const PREFERENCES_BYTES_MAX = 16 * 1024;
 
-export const ProfileChange = Closed({
-  display_name: Type.Optional(DisplayNameInput),
-  email: Type.Optional(EmailInput),
-});
+export const ProfileChange = Named(
+  "ProfileChange",
+  Closed({
+    display_name: Type.Optional(DisplayNameInput),
+    email: Type.Optional(EmailInput),
+  }),
+);
 export type ProfileChange = Static<typeof ProfileChange>;
 
 /** Free for clients to use; Parley offers them to prompt templates. */
-export const Preferences = Type.Unsafe<Record<string, unknown>>(
-  Type.Object(
-    {},
-    {
-      additionalProperties: true,
-      description: `Any JSON object of up to ${PREFERENCES_BYTES_MAX} bytes.`,
-      examples: [{ theme: "dark" }],
-    },
+export const Preferences = Named(
+  "Preferences",
+  Type.Unsafe<Record<string, unknown>>(
+    Type.Object(
+      {},
+      {
+        additionalProperties: true,
+        description: `Any JSON object of up to ${PREFERENCES_BYTES_MAX} bytes.`,
+        examples: [{ theme: "dark" }],
+      },
+    ),
   ),
 );
 export type Preferences = Static<typeof Preferences>;

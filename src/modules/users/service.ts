@@ -2,7 +2,7 @@ import type { Caller } from "../../access/caller.ts";
 import { requireScope } from "../../access/scopes.ts";
 import { type Database, isUniqueViolation, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createInvalid, Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
 import { createDisplayName, fitDisplayName, parseDisplayName } from "./display-name.ts";
 import { parseEmail } from "./email.ts";
@@ -224,6 +224,5 @@ export type UserService = ReturnType<typeof createUserService>;
 /** Requests are checked by their schema; the command line and the configuration come without one. */
 function checkNewPassword(password: string): void {
   if (password.length >= PASSWORD_CHARS_MIN && password.length <= PASSWORD_CHARS_MAX) return;
-  const detail = `Expected ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`;
-  throw new Problem("invalid", `#/password: ${detail}`, { errors: [{ pointer: "#/password", detail }] });
+  throw createInvalid("#/password", `password must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
 }

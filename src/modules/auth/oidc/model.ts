@@ -1,5 +1,5 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Text, Timestamp, Uuid } from "../../../lib/schema.ts";
+import { Closed, Named, Text, Timestamp, Uuid } from "../../../lib/schema.ts";
 import { CurrentPassword } from "../../users/model.ts";
 import { ISSUER_TOKEN_CHARS_MAX } from "./limits.ts";
 
@@ -9,15 +9,23 @@ const IssuerToken = Text({
   description: "A JWT of the issuer that was made for this Parley: an ID token, or an access token.",
 });
 
-export const IssuerLogin = Closed({ token: IssuerToken });
+export const IssuerLogin = Named("IssuerLogin", Closed({ token: IssuerToken }));
 
-export const IdentityLink = Closed({ token: IssuerToken, password: CurrentPassword });
+export const IdentityLink = Named("IdentityLink", Closed({ token: IssuerToken, password: CurrentPassword }));
 
 /** A user as the issuer knows them. */
-export const Identity = Type.Object({
-  id: Uuid(),
-  issuer: Type.String(),
-  subject: Type.String({ description: "The `sub` of the issuer's tokens." }),
-  created_at: Timestamp(),
-});
+export const Identity = Named(
+  "Identity",
+  Type.Object({
+    id: Uuid(),
+    issuer: Type.String(),
+    subject: Type.String({ description: "The `sub` of the issuer's tokens." }),
+    created_at: Timestamp(),
+  }),
+);
 export type Identity = Static<typeof Identity>;
+
+export const IdentityList = Named(
+  "IdentityList",
+  Type.Object({ data: Type.Array(Identity), next_cursor: Type.Null() }),
+);

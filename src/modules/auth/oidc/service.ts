@@ -1,7 +1,7 @@
 import type { Caller } from "../../../access/caller.ts";
 import type { Database } from "../../../db/client.ts";
 import type { Log } from "../../../lib/log.ts";
-import { Problem } from "../../../lib/problem.ts";
+import { createInvalid, Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";
 import type { UserService } from "../../users/service.ts";
 import type { PasswordChecks } from "../password-checks.ts";
@@ -75,10 +75,8 @@ export function createIssuerService(deps: Dependencies, options: IssuerOptions |
     async link(caller: Caller, token: string, password: string): Promise<Identity> {
       const { issuer, tokens } = requireIssuer();
       const claims = await tokens.verify(token);
-      if (!claims) {
-        const detail = "The token is not of the issuer, not for this server, or no longer good.";
-        throw new Problem("invalid", `#/token: ${detail}`, { errors: [{ pointer: "#/token", detail }] });
-      }
+      if (!claims)
+        throw createInvalid("#/token", "The token is not of the issuer, not for this server, or no longer good.");
       return identities.link(caller, { issuer, subject: claims.subject }, password);
     },
 

@@ -1,0 +1,97 @@
+import type { Server } from "bun";
+import { type Context, Elysia } from "elysia";
+import type { Caller } from "../access/caller.ts";
+import { readBody } from "./body.ts";
+import { type Route, statusOf } from "./route.ts";
+
+/** A request on its way to its handler. */
+export type Visit = {
+  request: Request;
+  server: Server<unknown> | null;
+  /** Headers of the answer. */
+  headers: Context["set"]["headers"];
+  /** Set by the plugin that finds out who calls; undefined on a public route. */
+  caller: Caller | undefined;
+};
+
+type HandleContext = { request: Request; body: unknown; caller: Caller; set: Context["set"] };
+
+/** What a plugin does with the requests of one route; whatever it throws is their answer. */
+export type RouteHooks = {
+  /** Before anything of the body is read. */
+  onEnter?(visit: Visit): Promise<void> | void;
+  /** When the inputs have been checked. A response takes the place of the handler's. */
+  beforeHandle?: (context: HandleContext) => Promise<Response | undefined> | undefined;
+  /** When there is an answer, of the handler or of an error. */
+  mapResponse?: (context: HandleContext & { responseValue: unknown }) => Promise<Response> | undefined;
+};
+
+/** Asked for its hooks once for each route, when the routes are mounted; undefined where it has nothing to do. */
+export type RoutePlugin = (route: Route) => RouteHooks | undefined;
+
+/** Mounts declared routes: each of their requests meets the plugins in this order, then the handler. */
+export function mount(routes: readonly Route[], plugins: readonly RoutePlugin[]) {
+  const app = new Elysia({ name: "routes" });
+  for (const route of routes) {
+    // The framework would not see what the handler uses, and leave it out of its context.
+    if (!/^(?:async\s*)?\(/.test(String(route.handle)))
+      throw new Error(`The handler of ${route.method} ${route.path} is not an arrow function.`);
+    // The types of an address that is only known at run time say nothing; `route()` has checked them.
+    app.route(route.method, route.path, route.handle as never, createHooks(route, plugins) as never);
+  }
+  return app;
+}
+
+/** @throws Error unless every route of the app was declared: without a declaration nobody would guard it. */
+export function requireDeclared(
+  app: { routes: readonly { method: string; path: string }[] },
+  routes: readonly Route[],
+) {
+  const declared = new Set(routes.map(({ method, path }) => `${method} ${path}`));
+  for (const { method, path } of app.routes)
+    if (!declared.has(`${method} ${path}`)) throw new Error(`${method} ${path} was mounted without a declaration.`);
+}
+
+function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
+  const hooks = plugins.flatMap((plugin) => plugin(route) ?? []);
+  const steps = hooks.flatMap(({ onEnter }) => onEnter ?? []);
+  const status = statusOf(route);
+
+  /** The way in, up to the body. The context is taken apart: passed on whole, the framework would fill all of it. */
+  async function enter(request: Request, server: Server<unknown> | null, set: Context["set"]) {
+    set.status = status;
+    const visit: Visit = { request, server, headers: set.headers, caller: undefined };
+    for (const step of steps) {
+      const waiting = step(visit);
+      if (waiting) await waiting;
+    }
+    return visit.caller;
+  }
+
+  type Entered = Pick<Context, "request" | "server" | "set" | "path">;
+  const wayIn =
+    route.method === "GET"
+      ? {
+          transform: async ({ request, server, set }: Entered) => ({ caller: await enter(request, server, set) }),
+        }
+      : {
+          // Runs for every request that may have a body, also where a route takes none.
+          parse: async ({ request, server, set, path }: Entered) => {
+            const caller = await enter(request, server, set);
+            const body = await readBody(request, path);
+            route.prepareBody?.(body);
+            return { caller, body };
+          },
+          // What was parsed becomes part of the context, from where the schemas take the body.
+          transform: ({ body }: { body: unknown }) => body,
+        };
+
+  return {
+    ...(steps.length > 0 || route.method !== "GET" ? wayIn : {}),
+    ...(route.params && { params: route.params }),
+    ...(route.query && { query: route.query }),
+    ...(route.body && { body: route.body }),
+    beforeHandle: hooks.flatMap(({ beforeHandle }) => beforeHandle ?? []),
+    mapResponse: hooks.flatMap(({ mapResponse }) => mapResponse ?? []),
+  };
+}

@@ -1,0 +1,123 @@
+import { Kind, type TSchema } from "@sinclair/typebox";
+import { type ValueError, ValueErrorType } from "@sinclair/typebox/errors";
+import { escapePointer } from "./json.ts";
+import type { InvalidField } from "./problem.ts";
+import { formatRules } from "./schema.ts";
+
+const ERRORS_SHOWN_MAX = 20;
+const NAME_CHARS_MAX = 100;
+
+/** Where an input comes from: its JSON, or the query or the path of an address. */
+export type InputPlace = "body" | "query" | "params";
+
+/**
+ * What is wrong with an input, place by place, in sentences that name the field ("content is required.") and say nothing
+ * of its value. Pointers into a body are JSON pointers as URI fragments; those of query and path begin with their place.
+ * @param found the errors of the schema's check; at least one of each place that is wrong.
+ */
+export function listSchemaErrors(found: Iterable<ValueError>, place: InputPlace): InvalidField[] {
+  const prefix = place === "body" ? "#" : `#/${escapePointer(place)}`;
+  const byPointer = new Map<string, string>();
+  for (const error of found) {
+    for (const { path, sentence } of describeError(error)) {
+      const pointer = `${prefix}${path}`;
+      // The first error at a place is the telling one: a missing field is reported again as one of the wrong type.
+      if (!byPointer.has(pointer)) byPointer.set(pointer, sentence);
+    }
+    if (byPointer.size >= ERRORS_SHOWN_MAX) break;
+  }
+  return [...byPointer].slice(0, ERRORS_SHOWN_MAX).map(([pointer, detail]) => ({ pointer, detail }));
+}
+
+type Described = { path: string; sentence: string };
+
+function describeError(error: ValueError): Described[] {
+  const branch = error.type === ValueErrorType.Union ? findMeantBranch(error) : null;
+  if (branch) return branch.flatMap(describeError);
+  const { path } = error;
+  if (path !== "") return [{ path, sentence: `${mapPathToName(path)} ${findRule(error)}.` }];
+  const isMissing = error.value === null || error.value === undefined;
+  return [{ path, sentence: isMissing ? "Send a JSON body." : `The body ${findRule(error)}.` }];
+}
+
+/**
+ * Of a value that has several forms: the errors of the one that was meant, if that is known: the only one beside null, or
+ * the one that was followed deepest. Null where none is nearer than the others.
+ */
+function findMeantBranch({ schema, errors, path, value }: ValueError): ValueError[] | null {
+  const branches = (schema.anyOf as TSchema[]).map((branch, at) => ({ branch, errors: [...(errors[at] ?? [])] }));
+  const meant = branches.filter(({ branch }) => branch.type !== "null");
+  if (meant.every(({ branch }) => branch.const !== undefined)) return null;
+  if (meant.length === 1) return meant[0]?.errors ?? null;
+  if (value === undefined) return null;
+  const deeper = meant.filter(({ errors }) => errors.length > 0 && errors.every((error) => error.path !== path));
+  deeper.sort((one, other) => one.errors.length - other.errors.length);
+  return deeper[0]?.errors ?? null;
+}
+
+/** `/messages/0/content` as `messages[0].content`. */
+function mapPathToName(path: string): string {
+  const tokens = path.split("/").slice(1);
+  const name = tokens
+    .map((token) => token.replaceAll("~1", "/").replaceAll("~0", "~"))
+    .map((token, at) => (/^\d+$/.test(token) ? `[${token}]` : at > 0 ? `.${token}` : token))
+    .join("");
+  return name.length > NAME_CHARS_MAX ? `${name.slice(0, NAME_CHARS_MAX)}…` : name;
+}
+
+/** What holds for the value, to be read after its name. */
+function findRule({ type, schema, value }: ValueError): string {
+  switch (type) {
+    case ValueErrorType.ObjectRequiredProperty:
+      return "is required";
+    case ValueErrorType.ObjectAdditionalProperties:
+      return "is not a known field";
+    case ValueErrorType.StringMinLength:
+      return schema.minLength === 1 ? "must not be empty" : `must have at least ${schema.minLength} characters`;
+    case ValueErrorType.StringMaxLength:
+      return `may have at most ${schema.maxLength} characters`;
+    case ValueErrorType.StringFormat:
+      return formatRules[String(schema.format)] ?? "does not have the right form";
+    case ValueErrorType.StringPattern:
+      return "does not have the right form";
+    case ValueErrorType.ArrayMinItems:
+      return schema.minItems === 1 ? "must not be empty" : `must have at least ${schema.minItems} entries`;
+    case ValueErrorType.ArrayMaxItems:
+      return `may have at most ${schema.maxItems} entries`;
+    case ValueErrorType.ArrayUniqueItems:
+      return "must not have the same entry twice";
+    case ValueErrorType.NumberMinimum:
+    case ValueErrorType.IntegerMinimum:
+      return `must be ${schema.minimum} or more`;
+    case ValueErrorType.NumberMaximum:
+    case ValueErrorType.IntegerMaximum:
+      return `must be ${schema.maximum} or less`;
+    case ValueErrorType.NumberExclusiveMinimum:
+      return `must be more than ${schema.exclusiveMinimum}`;
+    default:
+      return value === undefined ? "is required" : findTypeRule(schema);
+  }
+}
+
+function findTypeRule(schema: TSchema): string {
+  if (Array.isArray(schema.enum)) return `must be one of ${schema.enum.join(", ")}`;
+  if (schema[Kind] === "QueryInteger") return `must be a whole number, ${describeRange(schema)}`;
+  if (schema.const !== undefined) return `must be ${schema.const}`;
+  if (Array.isArray(schema.anyOf) && schema.anyOf.every((branch) => branch.const !== undefined))
+    return `must be one of ${schema.anyOf.map((branch) => branch.const).join(", ")}`;
+  return typeRules[String(schema.type)] ?? "does not have a form that is allowed here";
+}
+
+const typeRules: Readonly<Record<string, string>> = {
+  string: "must be text",
+  integer: "must be a whole number",
+  number: "must be a number",
+  boolean: "must be true or false",
+  array: "must be a list",
+  object: "must be a JSON object",
+  null: "must be null",
+};
+
+function describeRange({ minimum, maximum }: TSchema): string {
+  return maximum === Number.MAX_SAFE_INTEGER ? `${minimum} or more` : `${minimum} to ${maximum}`;
+}

@@ -1,0 +1,80 @@
+import { Type } from "@sinclair/typebox";
+import { createPage, Page, PageQuery, readIdCursor, readPage } from "../../http/pagination.ts";
+import { type Route, route } from "../../http/route.ts";
+import { OneOf, Uuid } from "../../lib/schema.ts";
+import { PasswordChange, Session } from "./model.ts";
+import type { SessionRow } from "./queries.ts";
+import type { AuthService } from "./service.ts";
+
+const SESSIONS = "/api/v1/me/sessions";
+const tag = "me";
+
+/** The caller's password, and where they are logged in. */
+export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] => [
+  route({
+    method: "POST",
+    path: "/api/v1/me/password",
+    operationId: "changeMyPassword",
+    summary: "Change my password and end my other sessions",
+    tag,
+    scope: "session",
+    body: PasswordChange,
+    problems: [409],
+    handle: ({ caller, body }) => auth.changePassword(caller, body.current_password, body.new_password),
+  }),
+
+  route({
+    method: "GET",
+    path: SESSIONS,
+    operationId: "listMySessions",
+    summary: "Where I am logged in",
+    tag,
+    scope: "session",
+    query: Type.Object(PageQuery),
+    ok: Page(Session),
+    problems: [400],
+    handle: async ({ caller, query, request, set }) => {
+      const { limit, after } = readPage(query, 1);
+      const rows = await auth.listSessions(caller, limit + 1, readIdCursor(after));
+      const mapRow = (row: SessionRow) => mapRowToSession(row, caller.credentialId);
+      return createPage(rows, limit, (row) => [row.id], mapRow, { request, headers: set.headers });
+    },
+  }),
+
+  route({
+    method: "DELETE",
+    path: SESSIONS,
+    operationId: "endMySessions",
+    summary: "End all my other sessions",
+    tag,
+    scope: "session",
+    query: Type.Object({
+      all: Type.Optional(OneOf(["true", "false"], { description: "`true` ends the one of this request as well." })),
+    }),
+    handle: ({ caller, query }) =>
+      auth.endSessions(caller, caller.user.id, query.all === "true" ? undefined : caller.credentialId),
+  }),
+
+  route({
+    method: "DELETE",
+    path: `${SESSIONS}/:id`,
+    operationId: "endMySession",
+    summary: "End one of my sessions",
+    tag,
+    scope: "session",
+    params: Type.Object({ id: Uuid() }),
+    handle: ({ caller, params }) => auth.endSession(caller, params.id),
+  }),
+];
+
+function mapRowToSession(row: SessionRow, currentId: string): Session {
+  return {
+    id: row.id,
+    current: row.id === currentId,
+    user_agent: row.user_agent,
+    ip_address: row.ip_address,
+    created_at: row.created_at.toISOString(),
+    last_used_at: row.last_used_at.toISOString(),
+    expires_at: row.expires_at.toISOString(),
+  };
+}
