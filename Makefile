@@ -9,11 +9,11 @@ BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
 
-.PHONY: help setup run dev test check build bench docs sql clean test-postgres test-redis
+.PHONY: help setup run dev test check build bench docs contract sql clean test-postgres test-redis
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: $(PACKAGES_STAMP) $(POSTGRES) ## fetch Bun, the packages and the Postgres that is carried
 
@@ -36,6 +36,9 @@ bench: build ## measure speed and memory
 
 docs: setup ## write .env.example and the settings in docs/operations.md
 	$(BUN) scripts/docs.ts
+
+contract: setup ## write contract/asyncapi.json, from the tables in src/protocol
+	$(BUN) scripts/contract.ts
 
 sql: setup ## write the checksums of the migrations, and the revision of the functions
 	$(BUN) scripts/sql-checksums.ts

@@ -14,6 +14,9 @@ step "format and lint"
 step "types"
 "$BUN" x tsc -p .
 
+step "contract"
+"$BUN" scripts/contract.ts --check
+
 # Before the tests: some of them use the executable.
 step "build"
 $MAKE --no-print-directory build

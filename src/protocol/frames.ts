@@ -31,26 +31,33 @@ const signal = <T extends string, P extends Record<string, TSchema>>(type: T, de
   );
 
 /** A message, which may be named together with its conversation: it is then found only there. */
-const ByMessage = { message_id: Uuid(), conversation_id: Type.Optional(Nullable(Uuid())) };
+const ByMessage = {
+  message_id: Uuid(),
+  conversation_id: Type.Optional(Nullable(Uuid(), { description: "Send it if you know it: the look-up is faster." })),
+};
 
 /** Every frame that a client may send, by its type. What it is acknowledged with is in `acks`. */
 export const clientFrames = {
   auth: signal("auth", "Authenticates a new connection, or renews the credential of an open one.", {
     token: Line({ minLength: 1, maxLength: TOKEN_CHARS_MAX }),
-    on_behalf_of: Type.Optional(Nullable(Uuid())),
+    on_behalf_of: Type.Optional(Nullable(Uuid(), { description: "The user for whom a service key acts." })),
   }),
   subscribe: frame("subscribe", "Subscribes to a conversation, and recovers the events after `after_seq`.", {
     conversation_id: Uuid(),
-    after_seq: Type.Optional(Nullable(Seq)),
+    after_seq: Type.Optional(Nullable(Seq, { description: "The highest `seq` that you have seen." })),
   }),
   unsubscribe: frame("unsubscribe", "Ends the subscription to a conversation.", { conversation_id: Uuid() }),
   "message.send": frame("message.send", "Sends a message; the same `client_message_id` stores it only once.", {
     conversation_id: Uuid(),
     client_message_id: Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
     content: Content,
-    reply: Type.Optional(Nullable(Type.Boolean())),
-    model: Type.Optional(Nullable(Model)),
-    parent_id: Type.Optional(Nullable(Uuid())),
+    reply: Type.Optional(
+      Nullable(Type.Boolean(), { description: "Whether a model responds. Absent or null: as `reply_mode` says." }),
+    ),
+    model: Type.Optional(Nullable(Model, { description: "The model that responds, instead of the conversation's." })),
+    parent_id: Type.Optional(
+      Nullable(Uuid(), { description: "An earlier message, at which this one starts a branch." }),
+    ),
   }),
   "message.edit": frame("message.edit", "Changes the text of one of your messages.", {
     ...ByMessage,

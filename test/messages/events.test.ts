@@ -95,8 +95,8 @@ describe("a recovery", () => {
   /** Fixed: an answer that ended in between was replayed as begun and ended, and its text was in neither's place. */
   test("says of a message what is true now, also if it changed after the events were read", () => {
     const [begun, ended] = [
-      { id: "answer", content: "", status: "streaming" },
-      { id: "answer", content: "All of it.", status: "complete" },
+      { id: "answer", seq: 2, content: "", status: "streaming" },
+      { id: "answer", seq: 2, content: "All of it.", status: "complete" },
     ];
     const other = { id: "other", content: "x" };
     const read = [1, 2, 3].map((seq) => eventOf(seq, "message.created", seq === 2 ? begun : { ...other, seq }));

@@ -3,24 +3,28 @@ import type { MemberRole } from "../../src/protocol/conversation.ts";
 import type { DurableEventType } from "../../src/protocol/events.ts";
 import type { Listener } from "../../src/realtime/hub.ts";
 import { createTestEvent } from "../support/events.ts";
-import { createTestHub } from "../support/hub.ts";
+import { createTestHub, type TestHub } from "../support/hub.ts";
 
 const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
-const eventOf = (seq: number, type?: DurableEventType, user_id?: string, role?: MemberRole) =>
-  createTestEvent(conversation_id, seq, type, { user_id, role });
+/** The id of a user, by a name of at most six letters. */
+const idOf = (name: string) => `0190e6f0-0000-7000-8000-${Buffer.from(name).toString("hex").padStart(12, "0")}`;
+const eventOf = (seq: number, type?: DurableEventType, user?: string, role?: MemberRole) =>
+  createTestEvent(conversation_id, seq, type, {
+    ...(user !== undefined && { user_id: idOf(user) }),
+    ...(role && { role }),
+  });
 
-function createListener(userId: string) {
+function createListener(name: string) {
   const frames: { type: string; seq?: number }[] = [];
   const expelled: string[] = [];
   const listener: Listener = {
-    userId,
+    userId: idOf(name),
     send: (text) => frames.push(JSON.parse(text)),
     onExpelled: (id) => expelled.push(id),
   };
   return { listener, frames, expelled, types: () => frames.map(({ type }) => type) };
 }
-type Hub = ReturnType<typeof createTestHub>;
-const join = (hub: Hub, listener: Listener, role: MemberRole = "member", lastSeq = 0) =>
+const join = (hub: TestHub, listener: Listener, role: MemberRole = "member", lastSeq = 0) =>
   hub.join(
     conversation_id,
     listener,
@@ -33,14 +37,14 @@ describe("a listener who fails", () => {
     const hub = createTestHub();
     const [first, last] = [createListener("first"), createListener("last")];
     const broken: Listener = {
-      userId: "broken",
+      userId: idOf("broken"),
       send() {
         throw new Error("broken");
       },
     };
     for (const listener of [first.listener, broken, last.listener]) await join(hub, listener);
     hub.publish(eventOf(1));
-    hub.publish({ type: "typing", conversation_id, user_id: "first", active: true, expires_in_ms: 1 });
+    hub.publish({ type: "typing", conversation_id, user_id: idOf("first"), active: true, expires_in_ms: 1 });
     hub.publish(eventOf(2));
     for (const { frames } of [first, last]) expect(frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2]);
     expect(last.types()).toContain("typing");
@@ -59,7 +63,12 @@ describe("access that ends", () => {
     const durable = ({ frames }: typeof gone) => frames.flatMap(({ seq }) => seq ?? []);
     expect({ gone: durable(gone), stays: durable(stays) }).toEqual({ gone: [1, 3], stays: [1, 2, 3, 4] });
     expect([gone.expelled, stays.expelled]).toEqual([[conversation_id], []]);
-    expect(stays.frames).toContainEqual({ type: "presence", conversation_id, user_id: "gone", online: false } as never);
+    expect(stays.frames).toContainEqual({
+      type: "presence",
+      conversation_id,
+      user_id: idOf("gone"),
+      online: false,
+    } as never);
   });
 
   test("with the conversation ends for all, without a word about who was there", async () => {
@@ -145,7 +154,7 @@ describe("access that ends", () => {
     hub.publish(eventOf(1, "member.added", "late", "viewer"));
     reading.resolve();
     await joined;
-    expect(hub.findRole(conversation_id, "late")).toBe("viewer");
+    expect(hub.findRole(conversation_id, idOf("late"))).toBe("viewer");
   });
 });
 
@@ -160,9 +169,9 @@ describe("events about members", () => {
     hub.publish(eventOf(1));
     hub.publish(eventOf(3, "member.added", "back", "member"));
     expect(back.expelled).toEqual([]);
-    expect(hub.findRole(conversation_id, "back")).toBe("owner");
+    expect(hub.findRole(conversation_id, idOf("back"))).toBe("owner");
     hub.publish(eventOf(4, "member.added", "back", "viewer"));
-    expect(hub.findRole(conversation_id, "back")).toBe("viewer");
+    expect(hub.findRole(conversation_id, idOf("back"))).toBe("viewer");
     hub.publish(eventOf(5, "member.removed", "back"));
     expect([back.expelled, old.expelled]).toEqual([[conversation_id], []]);
   });
@@ -176,7 +185,7 @@ describe("events about members", () => {
     while (member.frames.at(-1)?.seq !== 3) await Bun.sleep(5);
     expect(gone.expelled).toEqual([conversation_id]);
     expect(gone.frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2]);
-    expect(hub.findRole(conversation_id, "member")).toBe("viewer");
+    expect(hub.findRole(conversation_id, idOf("member"))).toBe("viewer");
   });
 });
 

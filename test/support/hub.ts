@@ -1,10 +1,31 @@
-import type { BusMessage } from "../../src/realtime/bus.ts";
+import type { Bus, BusMessage } from "../../src/realtime/bus.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
-import { createHub } from "../../src/realtime/hub.ts";
+import { createHub, type Hub, type Listener } from "../../src/realtime/hub.ts";
 import { silentLog } from "./log.ts";
+import { checkPush } from "./pushes.ts";
+
+export type TestHub = Hub & {
+  bus: Bus;
+  publish(message: BusMessage<string>): void;
+  /** Whether anybody subscribes to the conversation. */
+  isHeard(conversationId: string): boolean;
+};
+
+const checked = new WeakSet<Listener>();
+
+/** Checks what a listener is sent; the hub knows it by itself, so that it is changed and not wrapped. */
+function checkListener(listener: Listener): void {
+  if (checked.has(listener)) return;
+  checked.add(listener);
+  const { send } = listener;
+  listener.send = (text, event) => {
+    checkPush(JSON.parse(text));
+    send.call(listener, text, event);
+  };
+}
 
 /** A hub as its instance has it, on a bus of its own if none is given. */
-export function createTestHub(options: Partial<Parameters<typeof createHub>[0]> = {}) {
+export function createTestHub(options: Partial<Parameters<typeof createHub>[0]> = {}): TestHub {
   const bus = options.bus ?? createMemoryBus({ log: silentLog });
   const hub = createHub({
     bus,
@@ -19,9 +40,12 @@ export function createTestHub(options: Partial<Parameters<typeof createHub>[0]> 
   return {
     ...hub,
     bus,
+    join(conversationId, listener, ...rest) {
+      checkListener(listener);
+      return hub.join(conversationId, listener, ...rest);
+    },
     publish: (message: BusMessage<string>) => bus.publish(message.conversation_id, () => [message]),
-    /** Whether anybody subscribes to the conversation. */
-    isHeard(conversationId: string): boolean {
+    isHeard(conversationId) {
       let isHeard = false;
       bus.publish(conversationId, () => {
         isHeard = true;

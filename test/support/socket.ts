@@ -1,3 +1,5 @@
+import { checkSocket } from "./pushes.ts";
+
 /** What a server frame looks like from outside. */
 export type Frame = {
   type: string;
@@ -33,6 +35,7 @@ export async function openSocket(
     ...(tls && { tls }),
   };
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime${query}`, options as unknown as string[]);
+  checkSocket(socket);
   const frames: Frame[] = [];
   const waiters = new Set<Waiter>();
   let nextId = 0;

@@ -1,0 +1,27 @@
+// Writes the documents in contract/, which are generated and committed. With --check it only compares them: exit 1 if
+// one of them differs.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "../src/lib/build.ts";
+import { createAsyncApi } from "../src/protocol/asyncapi.ts";
+
+/** Each file, with what makes it. What is made must not depend on settings, or on the time. */
+const documents: Record<string, () => unknown> = {
+  "asyncapi.json": () => createAsyncApi(build),
+};
+
+const folder = join(import.meta.dir, "../contract");
+const isCheck = process.argv.includes("--check");
+mkdirSync(folder, { recursive: true });
+
+const outdated: string[] = [];
+for (const [name, create] of Object.entries(documents)) {
+  const path = join(folder, name);
+  const text = `${JSON.stringify(await create(), null, 2)}\n`;
+  if (!isCheck) writeFileSync(path, text);
+  else if (!existsSync(path) || readFileSync(path, "utf8") !== text) outdated.push(`contract/${name}`);
+}
+if (outdated.length > 0) {
+  console.error(`${outdated.join(" and ")} differs from the source: run \`make contract\`, and commit the result.`);
+  process.exit(1);
+}

@@ -1,0 +1,141 @@
+import type { TSchema } from "@sinclair/typebox";
+import { closeCodes } from "./close-codes.ts";
+import { durableEvents, ephemeralEvents } from "./events.ts";
+import { type ClientFrameType, clientFrames, FRAME_BYTES_MAX } from "./frames.ts";
+import { mapTypeToName } from "./names.ts";
+import { acks, pushes } from "./pushes.ts";
+import { createSchemaList, type JsonObject } from "./schema-list.ts";
+
+const INFO = `Parley's WebSocket protocol, \`parley.v1\`. Operations are described from the server's side: it receives the frames of
+clients, and sends pushes.
+
+A client frame with an \`id\` gets an \`ack\` or an \`error\` with the same \`id\`. After \`subscribe\`, events of the conversation
+follow. Durable events have a \`seq\`, a counter of the conversation without gaps: after a reconnect, subscribe with the highest
+\`seq\` that you have seen as \`after_seq\`. Ephemeral events have none and are never repeated.
+
+Ignore fields and types of pushes that you don't know: later versions add some.`;
+
+const CHANNEL = `Offer the subprotocol \`parley.v1\`. Frames are text, one JSON object each; those of clients have at most
+${FRAME_BYTES_MAX} bytes. Event streams over HTTP (\`text/event-stream\`) carry the same events.`;
+
+/** In which ways a client authenticates; each will do. */
+const securitySchemes = {
+  bearer: {
+    type: "http",
+    scheme: "bearer",
+    description: "`Authorization: Bearer <access token or API key>`, where the client can set headers.",
+  },
+  apiKey: {
+    type: "httpApiKey",
+    in: "header",
+    name: "X-API-Key",
+    description: "An API key. A service key acts for another user by the header `X-On-Behalf-Of: <user id>`.",
+  },
+  subprotocol: {
+    type: "httpApiKey",
+    in: "header",
+    name: "Sec-WebSocket-Protocol",
+    description:
+      "A second subprotocol beside `parley.v1`, for browsers: `base64url.bearer.` and the token in base64url without padding. " +
+      "The server answers with `parley.v1` alone.",
+  },
+  ticket: {
+    type: "httpApiKey",
+    in: "query",
+    name: "ticket",
+    description: "A ticket of `POST /api/v1/auth/ticket`. It works once, for 30 seconds.",
+  },
+  authFrame: {
+    type: "apiKey",
+    in: "password",
+    description: "Connect without a credential, and send it in an `auth` frame within 10 seconds.",
+  },
+};
+
+/** The AsyncAPI document: what crosses the WebSocket, from the tables of client frames and of pushes. */
+export function createAsyncApi({ version }: { version: string }): JsonObject {
+  const schemas = createSchemaList("#/components/schemas/");
+  const messages: Record<string, JsonObject> = {};
+
+  /** Lists a message. @returns its name in the document. */
+  function add(schema: TSchema, type: string, title: string, isOpen: boolean): string {
+    const name = schema.title ?? mapTypeToName(type);
+    messages[name] = {
+      name: type,
+      title,
+      ...(schema.description !== undefined && { summary: schema.description }),
+      ...("id" in schema.properties && { correlationId: { $ref: "#/components/correlationIds/frame" } }),
+      payload: schemas.add(schema, { isOpen }),
+    };
+    return name;
+  }
+  const addPushes = (table: Record<string, TSchema>) =>
+    Object.entries(table).map(([type, schema]) => add(schema, type, type, true));
+
+  const { ready, error, pong, "server.draining": draining } = pushes;
+  const [errors, pongs] = [addPushes({ error }), addPushes({ pong })];
+  const operations: Record<string, JsonObject> = {};
+  for (const type of Object.keys(clientFrames) as ClientFrameType[]) {
+    const acked = (acks as Partial<Record<ClientFrameType, TSchema>>)[type];
+    const answers = acked ? [add(acked, "ack", `ack of ${type}`, true)] : type === "ping" ? pongs : [];
+    operations[`receive${mapTypeToName(type)}`] = {
+      action: "receive",
+      ...about([add(clientFrames[type], type, type, false)]),
+      summary: String(clientFrames[type].description),
+      reply: about([...answers, ...errors]),
+    };
+  }
+  const sends: [string, string, Record<string, TSchema>][] = [
+    ["sendReady", "Greets a connection, once the caller is known.", { ready }],
+    ["sendEvents", "Tells subscribers what happened in a conversation, in order.", durableEvents],
+    ["sendEphemeralEvents", "Tells subscribers what matters only now.", ephemeralEvents],
+    ["sendError", "Refuses a frame that could not be read; its `id` may be null.", { error }],
+    ["sendServerDraining", "Asks clients to reconnect, before this server stops.", { "server.draining": draining }],
+  ];
+  for (const [name, summary, table] of sends)
+    operations[name] = { action: "send", ...about(addPushes(table)), summary };
+
+  const names = Object.keys(messages).sort();
+  return {
+    asyncapi: "3.0.0",
+    info: { title: "Parley", version, description: INFO, license: { name: "MIT" } },
+    defaultContentType: "application/json",
+    servers: {
+      parley: {
+        host: "{host}",
+        protocol: "wss",
+        description: "Your Parley; `ws` where it is served without TLS.",
+        variables: { host: { default: "chat.example.com", description: "Host, and port if it is not the usual one." } },
+        security: Object.keys(securitySchemes).map((name) => ({ $ref: `#/components/securitySchemes/${name}` })),
+      },
+    },
+    channels: {
+      realtime: {
+        address: "/realtime",
+        title: "WebSocket",
+        description: CHANNEL,
+        messages: Object.fromEntries(names.map((name) => [name, { $ref: `#/components/messages/${name}` }])),
+        bindings: { ws: { method: "GET", bindingVersion: "0.1.0" } },
+        "x-close-codes": listCloseCodes(),
+      },
+    },
+    operations,
+    components: {
+      messages: Object.fromEntries(names.map((name) => [name, messages[name] ?? {}])),
+      schemas: schemas.all(),
+      securitySchemes,
+      correlationIds: {
+        frame: { description: "The `id` that the client chose.", location: "$message.payload#/id" },
+      },
+    },
+  };
+}
+
+/** Messages of the one channel, as operations and replies name them. */
+const about = (names: string[]) => ({
+  channel: { $ref: "#/channels/realtime" },
+  messages: names.map((name) => ({ $ref: `#/channels/realtime/messages/${name}` })),
+});
+
+const listCloseCodes = () =>
+  Object.entries(closeCodes).map(([name, { code, reason }]) => ({ code, name, reason, reconnect: code < 4500 }));

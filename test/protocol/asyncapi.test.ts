@@ -1,0 +1,131 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import specification from "@asyncapi/specs/schemas/3.0.0-without-$id.json";
+import { Type } from "@sinclair/typebox";
+import Ajv, { type ValidateFunction } from "ajv";
+import { Closed, Named } from "../../src/lib/schema.ts";
+import { createAsyncApi } from "../../src/protocol/asyncapi.ts";
+import { closeCodes } from "../../src/protocol/close-codes.ts";
+import { clientFrames } from "../../src/protocol/frames.ts";
+import { acks, pushes } from "../../src/protocol/pushes.ts";
+import { createSchemaList } from "../../src/protocol/schema-list.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestEvent } from "../support/events.ts";
+import { openSocket } from "../support/socket.ts";
+
+type Ref = { $ref: string };
+type Operation = { action: "send" | "receive"; messages: Ref[]; summary: string; reply?: { messages: Ref[] } };
+type Document = {
+  channels: { realtime: { messages: Record<string, Ref>; "x-close-codes": { code: number; reconnect: boolean }[] } };
+  operations: Record<string, Operation>;
+  components: { messages: Record<string, { name: string; payload: Ref }>; schemas: Record<string, object> };
+};
+
+const document = createAsyncApi({ version: "1.2.3" }) as unknown as Document;
+const operations = Object.values(document.operations);
+const nameOf = ({ $ref }: Ref) => $ref.split("/").at(-1) ?? "";
+const typesOf = (refs: Ref[]) => refs.map((ref) => document.components.messages[nameOf(ref)]?.name ?? "nothing");
+
+/** A check of a payload, as somebody makes it who has only the document. */
+function compile(name: string): ValidateFunction {
+  const ajv = new Ajv({ strict: false, validateFormats: false });
+  ajv.addSchema({ $id: "document", ...document });
+  const validate = ajv.getSchema(`document#/components/schemas/${name}`);
+  if (!validate) throw new Error(`The document has no schema ${name}.`);
+  return validate;
+}
+
+describe("the AsyncAPI document", () => {
+  test("is valid AsyncAPI 3.0.0", () => {
+    const validate = new Ajv({ strict: false, validateFormats: false, allErrors: true }).compile(specification);
+    validate(document);
+    expect(validate.errors ?? []).toEqual([]);
+    validate({ ...document, info: {} });
+    expect(validate.errors?.length).toBeGreaterThan(0);
+  });
+
+  test("refers to nothing that is not in it", () => {
+    const references = JSON.stringify(document).match(/"#\/[^"]+"/g) ?? [];
+    const find = (path: string) =>
+      path
+        .split("/")
+        .slice(1)
+        .reduce((at, key) => (at as Record<string, unknown> | undefined)?.[key], document as unknown);
+    expect(references.length).toBeGreaterThan(100);
+    expect(references.map((text) => JSON.parse(text) as string).filter((path) => find(path) === undefined)).toEqual([]);
+  });
+
+  test("has every client frame, every push, every ack as the reply to its frame, and every close code", () => {
+    const received = operations.filter(({ action }) => action === "receive");
+    const sent = operations.filter(({ action }) => action === "send");
+    expect(received.flatMap(({ messages }) => typesOf(messages)).sort()).toEqual(Object.keys(clientFrames).sort());
+    const { ack: _, pong: __, ...others } = pushes;
+    expect(sent.flatMap(({ messages }) => typesOf(messages)).sort()).toEqual(Object.keys(others).sort());
+    const answered = received.map(({ messages, reply }) => [...typesOf(messages), ...typesOf(reply?.messages ?? [])]);
+    for (const [type = "", ...answers] of answered) {
+      const first = type in acks ? ["ack"] : type === "ping" ? ["pong"] : [];
+      expect({ type, answers }).toEqual({ type, answers: [...first, "error"] });
+    }
+    expect(Object.keys(document.channels.realtime.messages).sort()).toEqual(
+      Object.keys(document.components.messages).sort(),
+    );
+    const codes = document.channels.realtime["x-close-codes"];
+    expect(codes.map(({ code }) => code)).toEqual(Object.values(closeCodes).map(({ code }) => code));
+    expect(codes.filter(({ code, reconnect }) => reconnect !== code < 4500)).toEqual([]);
+  });
+
+  test("uses each name of a schema once, and only what other tools understand", () => {
+    const text = JSON.stringify(document.components.schemas);
+    expect(text).not.toMatch(/"format":"(?:text|line)"|"patternProperties"|"title":"/);
+    expect(Object.keys(document.components.schemas)).toEqual(
+      expect.arrayContaining(["Event", "Member", "Message", "MessageCreated", "SharedConversation", "User"]),
+    );
+    const list = createSchemaList("#/");
+    list.add(Named("One", Closed({ a: Type.String() })), { isOpen: true });
+    expect(() => list.add(Named("One", Closed({ a: Type.Integer() })), { isOpen: true })).toThrow("name One");
+  });
+
+  test("is the same for every installation", () => {
+    expect(createAsyncApi({ version: "1.2.3" })).toEqual(document as never);
+    expect(JSON.stringify(document)).not.toMatch(/localhost|127\.0\.0\.1/);
+  });
+});
+
+describe("the schemas of the document", () => {
+  let parley: TestApp;
+  beforeAll(async () => {
+    parley = await startApp();
+  });
+  afterAll(() => parley.stop());
+
+  test("accept what a server sends, and what a later one may add to it", async () => {
+    const anna = await parley.register();
+    const { id: conversation_id } = await createConversation(parley, anna);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    const sent = { type: "message.send", conversation_id, client_message_id: "1", content: "Hello", reply: true };
+    await socket.ask({ type: "subscribe", conversation_id });
+    await socket.ask(sent);
+    await socket.waitFor(({ type }) => type === "message.completed");
+    const subscribed = await socket.ask({ type: "subscribe", conversation_id, after_seq: 0 });
+    const { frames } = socket;
+    await socket.close();
+
+    for (const [type, name] of [
+      ["ready", "ReadyFrame"],
+      ["message.created", "MessageCreated"],
+      ["message.delta", "MessageDelta"],
+      ["message.completed", "MessageCompleted"],
+    ] as const) {
+      const validate = compile(name);
+      const frame = frames.find((one) => one.type === type);
+      for (const good of [frame, { ...frame, later: 1 }])
+        expect({ name, errors: validate(good) ? [] : validate.errors }).toEqual({ name, errors: [] });
+      const { conversation_id: _, connection_id: __, ...less } = frame as object as Record<string, unknown>;
+      expect({ name, isValid: validate(less) }).toEqual({ name, isValid: false });
+    }
+    expect(compile("SubscribeAck")(subscribed)).toBe(true);
+    expect(compile("Event")({ ...createTestEvent(conversation_id, 1), type: "message.forgotten" })).toBe(false);
+    expect(compile("MessageSendFrame")({ ...sent, id: "1" })).toBe(true);
+    expect(compile("MessageSendFrame")({ ...sent, id: "1", later: 1 })).toBe(false);
+  });
+});

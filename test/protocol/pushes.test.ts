@@ -1,0 +1,102 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { clientFrames } from "../../src/protocol/frames.ts";
+import { acks, pushes } from "../../src/protocol/pushes.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestEvent } from "../support/events.ts";
+import { checkedPushes, findViolation } from "../support/pushes.ts";
+import { openSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let anna: Account;
+let ben: Account;
+
+beforeAll(async () => {
+  parley = await startApp();
+  [anna, ben] = await Promise.all([parley.register(), parley.register()]);
+});
+afterAll(() => parley.stop());
+
+describe("the table of pushes", () => {
+  test("has a name for each schema, and one schema for each name", () => {
+    const { ack: _, ...others } = pushes;
+    const all = [...Object.values(clientFrames), ...Object.values(acks), ...Object.values(others)];
+    const names = all.map(({ title }) => title);
+    expect(names.filter((name) => !/^[A-Z][A-Za-z]+$/.test(name ?? ""))).toEqual([]);
+    expect(names).toHaveLength(new Set(names).size);
+    for (const { title, description } of all)
+      expect({ title, description }).toEqual({ title, description: expect.stringMatching(/^[A-Z].+\.$/) });
+  });
+
+  test("holds what each client frame is acknowledged with", async () => {
+    const { id: conversation_id } = await createConversation(parley, anna, [ben]);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    const ask = async (frame: { type: keyof typeof clientFrames; [field: string]: unknown }) => {
+      const ack = await socket.ask(frame);
+      expect({ type: frame.type, ack }).toMatchObject({ type: frame.type, ack: { type: "ack" } });
+      return ack as { message?: { id: string } };
+    };
+    const send = (client_message_id: string, reply: boolean) =>
+      ask({ type: "message.send", conversation_id, client_message_id, content: "text", reply });
+    await ask({ type: "auth", token: anna.access_token });
+    await ask({ type: "subscribe", conversation_id });
+    await send("1", true);
+    const { data } = await socket.waitFor(({ type }) => type === "message.completed");
+    await ask({ type: "generation.regenerate", message_id: data?.id });
+    await socket.waitFor(({ type, data: { id } = {} }) => type === "message.completed" && id !== data?.id);
+    await ask({ type: "generation.cancel", message_id: data?.id });
+    const { message } = await send("2", false);
+    await ask({ type: "message.edit", message_id: message?.id, content: "other" });
+    await ask({ type: "message.delete", message_id: message?.id });
+    await ask({ type: "read", conversation_id, seq: 1 });
+    await ask({ type: "subscribe", conversation_id, after_seq: 0 });
+    await ask({ type: "unsubscribe", conversation_id });
+    await socket.close();
+    const acked = ["auth", "subscribe", "message.send", "generation.regenerate", "generation.cancel", "message.edit"];
+    expect(Object.keys(acks).sort()).toEqual([...acked, "message.delete", "read", "unsubscribe"].sort());
+  });
+});
+
+describe("the check that every test client makes", () => {
+  const id = "0190e6f0-0000-7000-8000-000000000000";
+  const event = createTestEvent(id, 1);
+
+  test("finds what the table does not say: a field too many, one too few, a wrong type, deep inside as well", () => {
+    expect(findViolation(event)).toBeNull();
+    expect(findViolation({ ...event, colour: "red" })).toContain("/colour");
+    expect(findViolation({ ...event, data: { ...event.data, colour: "red" } })).toContain("/data/colour");
+    expect(findViolation({ ...event, seq: undefined })).toContain("/seq");
+    expect(findViolation({ ...event, seq: "1" })).toContain("/seq");
+    expect(findViolation({ type: "shout" })).toBe("The server sends no shout.");
+    expect(findViolation({ type: "error", id: null, code: "tired", detail: "", temporary: true })).toContain("/code");
+    expect(findViolation(null)).toBe("The server sends no undefined.");
+  });
+
+  test("holds an ack against the frame that it answers", () => {
+    const ack = { type: "ack", id: "1", last_read_seq: 1 };
+    expect(findViolation(ack)).toBeNull();
+    expect(findViolation(ack, "read")).toBeNull();
+    expect(findViolation(ack, "message.send")).toContain("/message");
+    expect(findViolation(ack, "ping")).toBe("A ping is not acknowledged.");
+  });
+
+  test("sees what comes over sockets", async () => {
+    const before = checkedPushes.get("ready") ?? 0;
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    await socket.waitFor(({ type }) => type === "ready");
+    await socket.close();
+    expect(checkedPushes.get("ready")).toBe(before + 1);
+  });
+
+  test("is made wherever a test opens a socket of Parley", () => {
+    const root = join(import.meta.dir, "..");
+    // The load of the measurements must cost its clients nothing.
+    const files = [...new Bun.Glob("**/*.ts").scanSync(root)].filter((file) => !file.startsWith("bench/"));
+    const opening = files.filter((file) => /new WebSocket\(.*\/realtime/.test(readFileSync(join(root, file), "utf8")));
+    const unchecked = opening.filter((file) => !readFileSync(join(root, file), "utf8").includes("checkSocket(socket)"));
+    expect(opening.length).toBeGreaterThanOrEqual(3);
+    expect(unchecked).toEqual([]);
+  });
+});
