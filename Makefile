@@ -37,7 +37,7 @@ bench: build ## measure speed and memory
 docs: setup ## write .env.example and the settings in docs/operations.md
 	$(BUN) scripts/docs.ts
 
-contract: setup ## write contract/asyncapi.json, from the tables in src/protocol
+contract: setup ## write contract/openapi.json and contract/asyncapi.json
 	$(BUN) scripts/contract.ts
 
 sql: setup ## write the checksums of the migrations, and the revision of the functions
