@@ -2,8 +2,8 @@
 // one of them differs.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "../src/lib/build.ts";
 import { createOpenApiDocument } from "../src/http/openapi-document.ts";
+import { build } from "../src/lib/build.ts";
 import { createAsyncApi } from "../src/protocol/asyncapi.ts";
 import { createRoutes, type RouteDependencies } from "../src/routes.ts";
 

@@ -154,6 +154,7 @@ export function createServices(deps: ServiceDependencies) {
   const recovery = createRecovery({ database, conversations, events });
   const messages = createMessageService({
     database,
+    conversations,
     events,
     metrics,
     log,

@@ -144,9 +144,10 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a page forward", (sql) => messages.listMessages(sql, big, { ...none, afterSeq: BIG }, PAGE), PAGE],
   ["the events after a number", (sql) => listEvents(sql, big, BIG, BIG * 2, PAGE), PAGE * 3],
   ["the last events", (sql) => listEvents(sql, big, BIG * 2 - 20, BIG * 2, 500), 60],
-  ["one message", (sql) => messages.findMessage(sql, { id: message }, user), 10],
+  ["one message", (sql) => messages.findMessage(sql, null, message, user), 10],
+  ["its conversation", (sql) => messages.findConversationOf(sql, big, message, user), 10],
   ["an answer to it", (sql) => messages.findAnswer(sql, big, message), 10],
-  ["a change of it", (sql) => messages.lockMessage(sql, { id: message, conversationId: big }, user), 10],
+  ["a change of it", (sql) => messages.lockMessage(sql, big, message, user), 10],
   [
     "a send",
     (sql) => sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: null, waits: false }),

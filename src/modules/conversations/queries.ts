@@ -160,13 +160,23 @@ export async function findMember(sql: Sql, id: string, userId: string): Promise<
   return row;
 }
 
-/** @returns false when there is no such user, or they are disabled. */
-export async function upsertMember(sql: Sql, id: string, userId: string, role: MemberRole): Promise<boolean> {
-  const rows = await sql`
-    insert into members (conversation_id, user_id, role, last_read_seq)
-    select ${id}, u.id, ${role}, 0 from users u where u.id = ${userId} and u.disabled_at is null for key share
-    on conflict (conversation_id, user_id) do update set role = excluded.role returning user_id`;
-  return rows.length > 0;
+/** @returns the member as they are then; undefined when there is no such user, or they are disabled. */
+export async function upsertMember(
+  sql: Sql,
+  id: string,
+  userId: string,
+  role: MemberRole,
+): Promise<MemberRow | undefined> {
+  const [row] = await sql<MemberRow[]>`
+    with upserted as (
+      insert into members (conversation_id, user_id, role, last_read_seq)
+      select ${id}, u.id, ${role}, 0 from users u where u.id = ${userId} and u.disabled_at is null for key share
+      on conflict (conversation_id, user_id) do update set role = excluded.role
+      returning user_id, role, last_read_seq, joined_at
+    )
+    select m.user_id, u.display_name, m.role, m.last_read_seq, m.joined_at
+    from upserted m join users u on u.id = m.user_id`;
+  return row;
 }
 
 export async function deleteMember(sql: Sql, id: string, userId: string): Promise<void> {

@@ -2,7 +2,7 @@ import type { Caller } from "../../access/caller.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import { findShared } from "../../events/read.ts";
-import type { PageRequest } from "../../http/pagination.ts";
+import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
 import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
@@ -35,7 +35,60 @@ type Dependencies = {
 };
 
 /** Rules of conversations and their members. Access is the look-up: what one is not a member of is not found. */
-export function createConversationService({ database, events, bus, prompts, hasModel }: Dependencies) {
+export interface ConversationService {
+  /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt). */
+  create(caller: Caller, input: CreateConversation): Promise<Conversation>;
+
+  /** For members. @throws Problem `not_found`. */
+  get(caller: Caller, id: string): Promise<Conversation>;
+
+  /** The caller's own, latest activity first. `page.after` is [updated_at, id]. */
+  list(caller: Caller, page: PageRequest): Promise<queries.MembershipRow[]>;
+
+  /** For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`. */
+  update(caller: Caller, id: string, input: ChangeConversation): Promise<Conversation>;
+
+  /** For owners: the conversation is gone with all its messages. @throws Problem `not_found`, `forbidden`. */
+  remove(caller: Caller, id: string): Promise<void>;
+
+  /** For members. `page.after` is [user_id]. @throws Problem `not_found`. */
+  listMembers(caller: Caller, id: string, page: PageRequest): Promise<MemberRow[]>;
+
+  /**
+   * For owners: adds a user, or changes a member's role.
+   * @throws Problem `not_found` (conversation or user), `forbidden`, `conflict` (the last owner, or too many).
+   */
+  addMember(caller: Caller, id: string, input: AddMember): Promise<Member>;
+
+  /**
+   * For owners, and for members to leave; the removed user's sockets hear no more of the conversation.
+   * @throws Problem `not_found` (conversation or member), `forbidden`, `conflict` (the last owner).
+   */
+  removeMember(caller: Caller, id: string, userId: string): Promise<void>;
+
+  /**
+   * For members: moves their read position forward, and if it moves, tells those who listen.
+   * @returns the position now. @throws Problem `not_found`, `invalid` (a `seq` that does not exist yet).
+   */
+  read(caller: Caller, id: string, seq: number): Promise<number>;
+
+  /** Role and newest `seq`, for members. @throws Problem `not_found`. */
+  getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }>;
+
+  /** Whether the conversation is to be given a title now: true once at most, and never after a person's word. */
+  claimTitle(id: string): Promise<boolean>;
+
+  /** Gives a conversation the title that was claimed, unless a person has settled it or the conversation is gone. */
+  giveTitle(id: string, title: string): Promise<void>;
+}
+
+export function createConversationService({
+  database,
+  events,
+  bus,
+  prompts,
+  hasModel,
+}: Dependencies): ConversationService {
   function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
     if (model && !hasModel(model)) throw createUnknownModel(model);
     if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > METADATA_BYTES_MAX)
@@ -53,18 +106,17 @@ export function createConversationService({ database, events, bus, prompts, hasM
     );
   }
 
-  async function get(caller: Caller, id: string): Promise<Conversation> {
+  async function find(sql: Sql, caller: Caller, id: string): Promise<Conversation> {
     return queries.mapRowToConversation(
-      requireRow(await queries.findConversation(database, id, caller.user.id), "conversation"),
+      requireRow(await queries.findConversation(sql, id, caller.user.id), "conversation"),
     );
   }
+  const get = (caller: Caller, id: string): Promise<Conversation> => find(database, caller, id);
 
   return {
-    /** For members. @throws Problem `not_found`. */
     get,
 
-    /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt). */
-    async create(caller: Caller, input: CreateConversation): Promise<Conversation> {
+    async create(caller, input) {
       checkInput(input);
       const kind = input.kind ?? "direct";
       const id = createId();
@@ -86,28 +138,28 @@ export function createConversationService({ database, events, bus, prompts, hasM
       return get(caller, id);
     },
 
-    /** The caller's own, latest activity first. `page.after` is [updated_at, id]. */
-    async list(caller: Caller, { limit, after }: PageRequest): Promise<queries.MembershipRow[]> {
+    async list(caller, { limit, after }) {
       return queries.listConversations(database, caller.user.id, after && readPosition(after), limit + 1);
     },
 
-    /** For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`. */
-    async update(caller: Caller, id: string, input: ChangeConversation): Promise<Conversation> {
+    async update(caller, id, input) {
       checkInput(input);
-      await change(caller, id, async ({ sql, append }, role) => {
+      return change(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
         if (input.prompt_id) await prompts.checkChoice(sql, caller.user.id, input.prompt_id);
-        if (Object.keys(input).length === 0) return;
+        if (Object.keys(input).length === 0) return find(sql, caller, id);
+        let changed: Conversation | undefined;
         await append("conversation.updated", id, async () => {
           await queries.updateConversation(sql, id, input);
-          return requireRow(await findShared(sql, id), "conversation");
+          changed = await find(sql, caller, id);
+          const { role: _role, last_read_seq: _position, unread: _unread, ...shared } = changed;
+          return shared;
         });
+        return requireRow(changed, "conversation");
       });
-      return get(caller, id);
     },
 
-    /** For owners: the conversation is gone with all its messages. @throws Problem `not_found`, `forbidden`. */
-    async remove(caller: Caller, id: string): Promise<void> {
+    async remove(caller, id) {
       await change(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
         await append("conversation.deleted", id, async ({ at }) => {
@@ -117,20 +169,12 @@ export function createConversationService({ database, events, bus, prompts, hasM
       });
     },
 
-    /** For members. `page.after` is [user_id]. @throws Problem `not_found`. */
-    async listMembers(caller: Caller, id: string, { limit, after }: PageRequest): Promise<MemberRow[]> {
+    async listMembers(caller, id, { limit, after }) {
       requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
-      const afterUserId = after?.[0] ?? null;
-      if (afterUserId !== null && !isUuid(afterUserId))
-        throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
-      return queries.listMembers(database, id, afterUserId, limit + 1);
+      return queries.listMembers(database, id, readIdCursor(after), limit + 1);
     },
 
-    /**
-     * For owners: adds a user, or changes a member's role.
-     * @throws Problem `not_found` (conversation or user), `forbidden`, `conflict` (the last owner, or too many).
-     */
-    async addMember(caller: Caller, id: string, input: AddMember): Promise<Member> {
+    async addMember(caller, id, input) {
       const { role = "member" } = input;
       const userId = input.user_id.toLowerCase();
       return change(caller, id, async ({ sql, append }, callerRole) => {
@@ -138,18 +182,12 @@ export function createConversationService({ database, events, bus, prompts, hasM
         const before = await queries.findMember(sql, id, userId);
         if (before?.role === role) return mapRowToMember(before);
         await checkRoom(sql, id, before?.role, role);
-        if (!(await queries.upsertMember(sql, id, userId, role)))
-          throw new Problem("not_found", "There is no such user.");
-        const member = mapRowToMember(requireRow(await queries.findMember(sql, id, userId), "member"));
-        return append("member.added", id, () => member);
+        const row = requireRow(await queries.upsertMember(sql, id, userId, role), "user");
+        return append("member.added", id, () => mapRowToMember(row));
       });
     },
 
-    /**
-     * For owners, and for members to leave; the removed user's sockets hear no more of the conversation.
-     * @throws Problem `not_found` (conversation or member), `forbidden`, `conflict` (the last owner).
-     */
-    async removeMember(caller: Caller, id: string, userId: string): Promise<void> {
+    async removeMember(caller, id, userId) {
       await change(caller, id, async ({ sql, append }, callerRole) => {
         if (userId !== caller.user.id) requireOwner(callerRole);
         const { user_id, display_name, role } = requireRow(await queries.findMember(sql, id, userId), "member");
@@ -161,11 +199,7 @@ export function createConversationService({ database, events, bus, prompts, hasM
       });
     },
 
-    /**
-     * For members: moves their read position forward, and if it moves, tells those who listen.
-     * @returns the position now. @throws Problem `not_found`, `invalid` (a `seq` that does not exist yet).
-     */
-    async read(caller: Caller, id: string, seq: number): Promise<number> {
+    async read(caller, id, seq) {
       const userId = caller.user.id;
       const move = (sql: Sql, waits: boolean) => queries.moveReadPosition(sql, id, userId, seq, { waits });
       let hasMoved = await move(database, false);
@@ -180,26 +214,21 @@ export function createConversationService({ database, events, bus, prompts, hasM
       return seq;
     },
 
-    /** Whether the conversation is to be given a title now: true once at most, and never after a person's word. */
-    claimTitle: (id: string): Promise<boolean> => withTransaction(database, (sql) => queries.claimTitle(sql, id), id),
+    claimTitle: (id) => withTransaction(database, (sql) => queries.claimTitle(sql, id), id),
 
-    /** Gives a conversation the title that was claimed, unless a person has settled it or the conversation is gone. */
-    async giveTitle(id: string, title: string): Promise<void> {
+    async giveTitle(id, title) {
       await events.write(id, async ({ sql, append }) => {
         if (!(await queries.updateClaimedTitle(sql, id, title))) return;
         await append("conversation.updated", id, async () => requireRow(await findShared(sql, id), "conversation"));
       });
     },
 
-    /** Role and newest `seq`, for members. @throws Problem `not_found`. */
-    async getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }> {
+    async getPosition(caller, id) {
       const row = requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
       return { role: row.role, lastSeq: row.last_seq };
     },
   };
 }
-
-export type ConversationService = ReturnType<typeof createConversationService>;
 
 /** The cursor of the list: microseconds, which a `Date` would lose. */
 function readPosition([updatedAt = "", id = ""]: string[]): { updatedAt: string; id: string } {
@@ -207,7 +236,7 @@ function readPosition([updatedAt = "", id = ""]: string[]): { updatedAt: string;
   const time = new Date(`${seconds}Z`);
   // Written back it must be the same: what is no date for Postgres must not reach it.
   const isTime = !Number.isNaN(time.getTime()) && time.toISOString().startsWith(`${seconds}.`);
-  if (!isTime || !isUuid(id)) throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+  if (!isTime || !isUuid(id)) throw createBadCursor();
   return { updatedAt, id };
 }
 

@@ -2,7 +2,7 @@ import { acceptsEventStream } from "../../http/event-stream.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Nullable } from "../../lib/schema.ts";
 import { Message } from "../../protocol/message.ts";
-import { MessageParams, mapParamsToKey, SentMessage } from "../messages/model.ts";
+import { MessageParams, SentMessage } from "../messages/model.ts";
 import type { Streams } from "../messages/service.ts";
 import { RegenerateMessage } from "./model.ts";
 import type { GenerationService } from "./service.ts";
@@ -24,7 +24,7 @@ export const createGenerationRoutes = ({ generations, streams }: Dependencies): 
     idempotencyKey: "ignored",
     params: MessageParams,
     ok: Message,
-    handle: ({ caller, params }) => generations.cancel(caller, mapParamsToKey(params)),
+    handle: ({ caller, params }) => generations.cancel(caller, params.id, params.message_id),
   }),
 
   route({
@@ -43,7 +43,7 @@ export const createGenerationRoutes = ({ generations, streams }: Dependencies): 
     stream: "`message.created` of the new answer, its text as `message.delta`, and `message.completed`.",
     problems: [409],
     handle: async ({ caller, params, body, request, server, set }) => {
-      const send = () => generations.regenerate(caller, mapParamsToKey(params), body?.model);
+      const send = () => generations.regenerate(caller, params.id, params.message_id, body?.model);
       if (!acceptsEventStream(request)) return send();
       set.status = 200;
       return streams.openReply(caller, params.id, send, request, server);

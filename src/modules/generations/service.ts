@@ -8,13 +8,7 @@ import type { Lifecycle } from "../../lib/lifecycle.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import { type Message, mapRowToMessage } from "../../protocol/message.ts";
 import type { SentMessage } from "../messages/model.ts";
-import {
-  findMessageById,
-  type Lease,
-  type MessageKey,
-  type MessageService,
-  type NewAnswer,
-} from "../messages/service.ts";
+import { findMessageById, type Lease, type MessageService, type NewAnswer } from "../messages/service.ts";
 import type { Model } from "../models/model.ts";
 import { type FoundContext, PATH_ROWS, SUMMARIES_MAX } from "./context-queries.ts";
 import * as queries from "./queries.ts";
@@ -107,8 +101,8 @@ export function createGenerationService(deps: Dependencies) {
      * For members who may write: stops an answer. One that has ended stays as it is.
      * @throws Problem `not_found`, `forbidden`.
      */
-    async cancel(caller: Caller, key: MessageKey): Promise<Message> {
-      const { id, seq, conversation_id } = await messages.getWritable(caller, key);
+    async cancel(caller: Caller, conversationId: string | null, messageId: string): Promise<Message> {
+      const { id, seq, conversation_id } = await messages.getWritable(caller, conversationId, messageId);
       const generation = await changes.run(conversation_id, (sql) =>
         queries.requestCancel(sql, { conversation_id, seq }),
       );
@@ -117,29 +111,30 @@ export function createGenerationService(deps: Dependencies) {
         bus.publish("generations", () => [{ type: "generation.cancelled", message_id: id }]);
         await Promise.race([ended, Bun.sleep(CANCEL_WAIT_MS)]);
       }
-      return messages.get(caller, { id, conversationId: conversation_id });
+      return messages.get(caller, conversation_id, id);
     },
 
     /**
      * For members who may write: another answer to the same message. The one before stays.
-     * @param key an answer, or the message that is to be answered.
+     * @param messageId an answer, or the message that is to be answered.
      * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`,
      * `draining`.
      */
     async regenerate(
       caller: Caller,
-      key: MessageKey,
+      knownId: string | null,
+      messageId: string,
       model: string | undefined,
     ): Promise<SentMessage & { reply: Message }> {
       if (model !== undefined && !chain.has(model)) throw createUnknownModel(model);
       if (lifecycle.phase === "draining")
         throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: 1_000 });
-      const chosen = await messages.getWritable(caller, key);
+      const chosen = await messages.getWritable(caller, knownId, messageId);
       const conversationId = chosen.conversation_id;
       const question = chosen.role === "assistant" && chosen.parent_id ? chosen.parent_id : chosen.id;
       if (chosen.status === "streaming")
         throw new Problem("conflict", "The answer is still being written; cancel it first.");
-      const message = question === chosen.id ? chosen : await messages.get(caller, { id: question, conversationId });
+      const message = question === chosen.id ? chosen : await messages.get(caller, conversationId, question);
       if (message.role !== "user" || message.deleted_at)
         throw new Problem("conflict", "The message that was answered is no longer there.");
 

@@ -8,11 +8,6 @@ export const COMMENT_CHARS_MAX = 2_000;
 /** In the path of a message. */
 export const MessageParams = Type.Object({ id: UuidParam(), message_id: UuidParam() });
 
-export const mapParamsToKey = ({ id, message_id }: Static<typeof MessageParams>) => ({
-  id: message_id,
-  conversationId: id,
-});
-
 const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
 
 export const SendMessage = Named(

@@ -34,28 +34,50 @@ export async function insertMessage(sql: Sql, message: OtherMessage, { seq, at }
       ${message.costUsd ?? null}, ${error?.code ?? null}, ${error?.detail ?? null}, ${at}, ${at})`;
 }
 
-/** A message, and its conversation where it is known: a partitioned table is then searched in one partition. */
-export type MessageKey = { id: string; conversationId?: string | undefined };
-
-const whereKey = (sql: Sql, { id, conversationId }: MessageKey) =>
-  conversationId === undefined ? sql`x.id = ${id}` : sql`x.id = ${id} and x.conversation_id = ${conversationId}`;
+/**
+ * Finds a message, in its conversation where that is known: a partitioned table is then searched in one partition. Frames
+ * may leave it out.
+ */
+const whereIs = (sql: Sql, conversationId: string | null, messageId: string) =>
+  conversationId === null
+    ? sql`x.id = ${messageId}`
+    : sql`x.id = ${messageId} and x.conversation_id = ${conversationId}`;
 
 /** A row of a message that a user may see, with their role. */
 export type VisibleRow = MessageRow & { member_role: MemberRole };
 
+/** The conversation of a message that the user may see; undefined for an outsider. */
+export async function findConversationOf(
+  sql: Sql,
+  conversationId: string | null,
+  messageId: string,
+  userId: string,
+): Promise<string | undefined> {
+  const [row] = await sql<{ conversation_id: string }[]>`
+    select x.conversation_id from messages x
+    join members m on m.conversation_id = x.conversation_id and m.user_id = ${userId}
+    where ${whereIs(sql, conversationId, messageId)}`;
+  return row?.conversation_id;
+}
+
 /** A message that the user may see; undefined for an outsider. */
-export async function findMessage(sql: Sql, key: MessageKey, userId: string): Promise<VisibleRow | undefined> {
+export async function findMessage(
+  sql: Sql,
+  conversationId: string | null,
+  messageId: string,
+  userId: string,
+): Promise<VisibleRow | undefined> {
   const [row] = await sql<VisibleRow[]>`
     select ${messageColumns(sql)}, m.role as member_role from current_messages x
     join members m on m.conversation_id = x.conversation_id and m.user_id = ${userId}
-    where ${whereKey(sql, key)}`;
+    where ${whereIs(sql, conversationId, messageId)}`;
   return row;
 }
 
 /** A message without a check of access: for callers who have checked it, or who act for nobody. */
 export async function findMessageById(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
   const [row] = await sql<MessageRow[]>`
-    select ${messageColumns(sql)} from current_messages x where ${whereKey(sql, { id, conversationId })}`;
+    select ${messageColumns(sql)} from current_messages x where ${whereIs(sql, conversationId, id)}`;
   return row;
 }
 
@@ -101,34 +123,28 @@ export async function listMessages(
  * A message that the user may see, with its conversation locked against every other writer: what it says holds until the
  * transaction ends. Undefined for an outsider.
  */
-export async function lockMessage(sql: Sql, key: MessageKey, userId: string): Promise<VisibleRow | undefined> {
+export async function lockMessage(
+  sql: Sql,
+  conversationId: string,
+  messageId: string,
+  userId: string,
+): Promise<VisibleRow | undefined> {
   const locked = sql`
-    select 1 from conversations c where c.id = (
-      select x.conversation_id from messages x
-      join members m on m.conversation_id = x.conversation_id and m.user_id = ${userId} where ${whereKey(sql, key)})
+    select 1 from conversations c where c.id = ${conversationId}
+      and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`.execute();
   // Read by a statement of its own: only that one sees what was committed while the lock was waited for.
-  const [, row] = await Promise.all([locked, findMessage(sql, key, userId)]);
+  const [, row] = await Promise.all([locked, findMessage(sql, conversationId, messageId, userId)]);
   return row;
 }
 
-type StoredMessage = { conversation_id: string; seq: number };
-
+/** Writes what may change of a message: its text, and whether it is deleted. The number and the author stay. */
 export async function updateContent(
   sql: Sql,
-  { conversation_id, seq }: StoredMessage,
-  content: string,
-  at: Date,
+  { conversation_id, seq, content, updated_at, deleted_at }: MessageRow,
 ): Promise<void> {
   await sql`
-    update messages set content = ${content}, updated_at = ${at}
-    where conversation_id = ${conversation_id} and seq = ${seq}`;
-}
-
-/** Leaves a tombstone: the number and the author stay, the text is gone. */
-export async function deleteContent(sql: Sql, { conversation_id, seq }: StoredMessage, at: Date): Promise<void> {
-  await sql`
-    update messages set content = '', deleted_at = ${at}, updated_at = ${at}
+    update messages set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at}
     where conversation_id = ${conversation_id} and seq = ${seq}`;
 }
 

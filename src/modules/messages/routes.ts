@@ -9,16 +9,8 @@ import { Named, Nullable, QueryInteger, UuidParam } from "../../lib/schema.ts";
 import { type DurableEvent, Event } from "../../protocol/events.ts";
 import { Message } from "../../protocol/message.ts";
 import type { ConversationService } from "../conversations/service.ts";
-import {
-  EditMessage,
-  Feedback,
-  GiveFeedback,
-  MessageParams,
-  mapParamsToKey,
-  SendMessage,
-  SentMessage,
-} from "./model.ts";
-import type { MessageService } from "./service.ts";
+import { EditMessage, Feedback, GiveFeedback, MessageParams, SendMessage, SentMessage } from "./model.ts";
+import type { MessageService, SeqRange } from "./service.ts";
 import type { Streams } from "./streams.ts";
 
 const InConversation = Type.Object({ id: UuidParam() });
@@ -92,10 +84,9 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
     query: HistoryQuery,
     ok: Page(Message),
     handle: async ({ caller, params, query, request, set }) => {
-      await conversations.getPosition(caller, params.id);
       const { limit, after } = readPage(query, 2);
       const range = readRange(after, query);
-      const { rows, fitting } = await messages.list(params.id, range, limit);
+      const { rows, fitting } = await messages.list(caller, params.id, range, limit);
       const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
       const cursorOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
       const context = { request, headers: set.headers };
@@ -114,7 +105,7 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
     scope: "messages:read",
     params: MessageParams,
     ok: Message,
-    handle: ({ caller, params }) => messages.get(caller, mapParamsToKey(params)),
+    handle: ({ caller, params }) => messages.get(caller, params.id, params.message_id),
   }),
 
   route({
@@ -128,7 +119,7 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
     body: EditMessage,
     ok: Message,
     problems: [409],
-    handle: ({ caller, params, body }) => messages.edit(caller, mapParamsToKey(params), body.content),
+    handle: ({ caller, params, body }) => messages.edit(caller, params.id, params.message_id, body.content),
   }),
 
   route({
@@ -140,7 +131,7 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
     scope: "messages:write",
     params: MessageParams,
     problems: [409],
-    handle: ({ caller, params }) => messages.remove(caller, mapParamsToKey(params)),
+    handle: ({ caller, params }) => messages.remove(caller, params.id, params.message_id),
   }),
 
   route({
@@ -154,7 +145,7 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
     body: GiveFeedback,
     ok: Feedback,
     problems: [409],
-    handle: ({ caller, params, body }) => messages.giveFeedback(caller, mapParamsToKey(params), body),
+    handle: ({ caller, params, body }) => messages.giveFeedback(caller, params.id, params.message_id, body),
   }),
 
   route({
@@ -194,10 +185,8 @@ function nameMessage(input: SendMessage, operationId: string | undefined): SendM
 
 const seqPattern = /^\d{1,16}$/;
 
-type Range = { beforeSeq: number | undefined; afterSeq: number | undefined };
-
-function readRange(cursor: string[] | null, query: { before_seq?: number; after_seq?: number }): Range {
-  const range: Range = { beforeSeq: query.before_seq, afterSeq: query.after_seq };
+function readRange(cursor: string[] | null, query: { before_seq?: number; after_seq?: number }): SeqRange {
+  const range: SeqRange = { beforeSeq: query.before_seq, afterSeq: query.after_seq };
   if (!cursor) return range;
   const [key, text] = cursor;
   const position = readSeq(text);

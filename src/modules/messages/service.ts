@@ -1,5 +1,5 @@
 import type { Caller } from "../../access/caller.ts";
-import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import { type Database, requireRow, withTransaction } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import type { Slice } from "../../events/slice.ts";
 import type { Log } from "../../lib/log.ts";
@@ -8,15 +8,16 @@ import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
 import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/message.ts";
 import type { BudgetService } from "../budgets/service.ts";
+import type { ConversationService } from "../conversations/service.ts";
 import { appendMessage } from "./append-message.ts";
 import type { Feedback, GiveFeedback, SendMessage, SentMessage } from "./model.ts";
-import type { MessageKey, OtherMessage } from "./queries.ts";
+import type { OtherMessage } from "./queries.ts";
 import * as queries from "./queries.ts";
 import type { Lease } from "./send-queries.ts";
 import { createSender, type NewAnswer } from "./sender.ts";
 
 export { appendMessage } from "./append-message.ts";
-export { findMessageById, type MessageKey } from "./queries.ts";
+export { findMessageById } from "./queries.ts";
 export { collectEvents, createRecovery, RECOVERY_EVENTS_MAX, type Recovery, type StartPosition } from "./recovery.ts";
 export type { Lease } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
@@ -32,6 +33,7 @@ export type SendTurn = {
 
 type Dependencies = {
   database: Database;
+  conversations: Pick<ConversationService, "getPosition">;
   events: EventLog;
   metrics: Metrics;
   log: Log;
@@ -50,9 +52,61 @@ type Dependencies = {
   findLiveText(messageId: string): string | null;
 };
 
-/** Rules of messages: send, read, edit, delete, rate. Access is membership, checked in the look-up itself. */
-export function createMessageService(deps: Dependencies) {
-  const { database, events, metrics, limits, hasModel, canAnswer, findLiveText } = deps;
+/**
+ * Rules of messages. Access is membership, checked in the look-up itself: who may not see a conversation finds nothing.
+ * A message is named by its conversation and its id; null for the conversation where a frame leaves it out.
+ */
+export interface MessageService {
+  /**
+   * For members who may write. Fulfils when the message is committed; the same `client_message_id` gives the same message
+   * for ever.
+   * @param turn absent: it takes its place when it has been checked.
+   * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
+   * `budget_exceeded`, `draining`, `unavailable`.
+   */
+  send(
+    caller: Caller,
+    conversationId: string,
+    input: SendMessage,
+    turn?: SendTurn,
+  ): Promise<SentMessage & { duplicate: boolean }>;
+
+  /** For members: in the order of reading (backward, unless only `afterSeq` is given). @throws Problem `not_found`. */
+  list(caller: Caller, conversationId: string, range: SeqRange, limit: number): Promise<Slice<Message>>;
+
+  /** For members. @throws Problem `not_found`. */
+  get(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
+
+  /** For members who may write. @throws Problem `not_found`, `forbidden` (viewers). */
+  getWritable(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
+
+  /** For its author. @throws Problem `not_found`, `forbidden`, `conflict` (deleted, or still being written). */
+  edit(caller: Caller, conversationId: string | null, messageId: string, content: string): Promise<Message>;
+
+  /**
+   * For its author and the conversation's owners; a tombstone stays, which is deleted already.
+   * @throws Problem `not_found`, `forbidden`, `conflict` (still being written).
+   */
+  remove(caller: Caller, conversationId: string | null, messageId: string): Promise<void>;
+
+  /** For members, on answers of a model. @throws Problem `not_found`, `conflict`. */
+  giveFeedback(caller: Caller, conversationId: string, messageId: string, feedback: GiveFeedback): Promise<Feedback>;
+
+  /**
+   * Stores an answer that a model has written to the end elsewhere; after a failure it may be called again. Call it for
+   * members who may write.
+   * @throws Problem `not_found` when the conversation is gone.
+   */
+  addAnswer(answer: Omit<OtherMessage, "role">): Promise<Message>;
+
+  /** Ends the connections that waited for locks. */
+  close(): Promise<void>;
+}
+
+export type SeqRange = { beforeSeq: number | undefined; afterSeq: number | undefined };
+
+export function createMessageService(deps: Dependencies): MessageService {
+  const { database, conversations, events, metrics, limits, hasModel, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
 
   function mapRow(row: MessageRow): Message {
@@ -61,54 +115,43 @@ export function createMessageService(deps: Dependencies) {
     return { ...message, content: findLiveText(message.id) ?? message.content };
   }
 
+  async function getRow(caller: Caller, conversationId: string | null, messageId: string): Promise<queries.VisibleRow> {
+    return requireRow(await queries.findMessage(database, conversationId, messageId, caller.user.id), "message");
+  }
+
   /**
    * Changes a message in one transaction, with its event.
    * @param check looks at the message under the lock; false: there is nothing to do. It throws when it may not be.
+   * @param apply gives the message as it is to be.
    * @returns the message, changed or not.
    */
   async function change(
     caller: Caller,
-    key: MessageKey,
+    known: { conversationId: string | null; messageId: string },
     type: "message.updated" | "message.deleted",
     check: (row: queries.VisibleRow) => boolean,
-    work: (sql: Sql, row: queries.VisibleRow, at: Date) => Promise<void>,
+    apply: (row: MessageRow, at: Date) => MessageRow,
   ): Promise<Message> {
+    const { messageId } = known;
+    const userId = caller.user.id;
     // Who may not see it waits for nothing.
-    const seen = await getRow(caller, key);
-    return events.write(seen.conversation_id, async ({ sql, append }) => {
-      const row = requireRow(
-        await queries.lockMessage(sql, { id: seen.id, conversationId: seen.conversation_id }, caller.user.id),
-        "message",
-      );
+    const found = await queries.findConversationOf(database, known.conversationId, messageId, userId);
+    const conversationId = requireRow(found, "message");
+    return events.write(conversationId, async ({ sql, append }) => {
+      const row = requireRow(await queries.lockMessage(sql, conversationId, messageId, userId), "message");
       if (!check(row)) return mapRowToMessage(row);
       if (row.deleted_at || row.status === "streaming")
         throw new Problem("conflict", "The message is deleted, or still being written.");
-      const { conversation_id: conversationId, id } = row;
       return append(type, conversationId, async ({ at }) => {
-        await work(sql, row, at);
-        return mapRowToMessage(requireRow(await queries.findMessageById(sql, conversationId, id), "message"));
+        const changed = apply(row, at);
+        await queries.updateContent(sql, changed);
+        return mapRowToMessage(changed);
       });
     });
   }
 
-  async function getRow(caller: Caller, key: MessageKey): Promise<queries.VisibleRow> {
-    return requireRow(await queries.findMessage(database, key, caller.user.id), "message");
-  }
-
   return {
-    /**
-     * For members who may write. Fulfils when the message is committed; the same `client_message_id` gives the same
-     * message for ever.
-     * @param turn absent: it takes its place when it has been checked.
-     * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
-     * `budget_exceeded`, `draining`, `unavailable`.
-     */
-    async send(
-      caller: Caller,
-      conversationId: string,
-      input: SendMessage,
-      turn?: SendTurn,
-    ): Promise<SentMessage & { duplicate: boolean }> {
+    async send(caller, conversationId, input, turn) {
       if (input.model && !hasModel(input.model)) throw createUnknownModel(input.model);
       if (input.reply !== false && !canAnswer())
         throw new Problem("draining", "This instance is shutting down; send the message again.", {
@@ -130,86 +173,74 @@ export function createMessageService(deps: Dependencies) {
         if (outcome.reply && !isAnswered) limits.countAnswer(caller);
         return { ...outcome, duplicate: false };
       }
-      const message = requireRow(
-        await queries.findMessageById(database, conversationId, outcome.duplicateOf),
-        "message",
-      );
+      const stored = await queries.findMessageById(database, conversationId, outcome.duplicateOf);
+      const message = requireRow(stored, "message");
       const reply = await queries.findAnswer(database, conversationId, message.id);
       return { message: mapRow(message), reply: reply ? mapRow(reply) : null, duplicate: true };
     },
 
-    /**
-     * Stores an answer that a model has written to the end elsewhere; after a failure it may be called again. Call it for
-     * members who may write.
-     * @throws Problem `not_found` when the conversation is gone.
-     */
-    async addAnswer(answer: Omit<OtherMessage, "role">): Promise<Message> {
+    async list(caller, conversationId, range, limit) {
+      await conversations.getPosition(caller, conversationId);
+      // One more, which tells that there is more.
+      const { rows, fitting } = await queries.listMessages(database, conversationId, range, limit + 1);
+      return { rows: rows.map(mapRow), fitting };
+    },
+
+    get: async (caller, conversationId, messageId) => mapRow(await getRow(caller, conversationId, messageId)),
+
+    async getWritable(caller, conversationId, messageId) {
+      const row = await getRow(caller, conversationId, messageId);
+      if (row.member_role === "viewer")
+        throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+      return mapRow(row);
+    },
+
+    edit(caller, conversationId, messageId, content) {
+      const check = ({ author_id, member_role }: queries.VisibleRow) => {
+        if (author_id !== caller.user.id || member_role === "viewer")
+          throw new Problem("forbidden", "Only its author may edit a message.");
+        return true;
+      };
+      return change(caller, { conversationId, messageId }, "message.updated", check, (row, at) => ({
+        ...row,
+        content,
+        updated_at: at,
+      }));
+    },
+
+    async remove(caller, conversationId, messageId) {
+      const check = ({ author_id, member_role, deleted_at }: queries.VisibleRow) => {
+        if (member_role !== "owner" && (author_id !== caller.user.id || member_role === "viewer"))
+          throw new Problem("forbidden", "Only its author or an owner of the conversation may delete a message.");
+        return deleted_at === null;
+      };
+      // A tombstone: the number and the author stay, the text is gone.
+      await change(caller, { conversationId, messageId }, "message.deleted", check, (row, at) => ({
+        ...row,
+        content: "",
+        updated_at: at,
+        deleted_at: at,
+      }));
+    },
+
+    async giveFeedback(caller, conversationId, messageId, { rating, comment }) {
+      const row = await getRow(caller, conversationId, messageId);
+      if (row.role !== "assistant" || row.deleted_at)
+        throw new Problem("conflict", "Only answers of a model can be rated.");
+      return withTransaction(
+        database,
+        (sql) => queries.upsertFeedback(sql, row, caller.user.id, rating, comment ?? null),
+        `message:${row.id}`,
+      );
+    },
+
+    async addAnswer(answer) {
       const store = (transaction: EventTransaction) => appendMessage(transaction, { ...answer, role: "assistant" });
       const message = await events.write(answer.conversationId, store);
       metrics.messages.inc({ role: "assistant" });
       return message;
     },
 
-    /** For members; with a conversation, only a message of it is found. @throws Problem `not_found`. */
-    async get(caller: Caller, key: MessageKey): Promise<Message> {
-      return mapRow(await getRow(caller, key));
-    },
-
-    /** For members who may write. @throws Problem `not_found`, `forbidden` (viewers). */
-    async getWritable(caller: Caller, key: MessageKey): Promise<Message> {
-      const row = await getRow(caller, key);
-      if (row.member_role === "viewer")
-        throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
-      return mapRow(row);
-    },
-
-    /** Ends the connections that waited for locks. */
     close: sender.close,
-
-    /** In the order of reading (backward, unless only `afterSeq` is given), with one more that tells there is more. */
-    async list(
-      conversationId: string,
-      range: { beforeSeq: number | undefined; afterSeq: number | undefined },
-      limit: number,
-    ): Promise<Slice<Message>> {
-      const { rows, fitting } = await queries.listMessages(database, conversationId, range, limit + 1);
-      return { rows: rows.map(mapRow), fitting };
-    },
-
-    /** For its author. @throws Problem `not_found`, `forbidden`, `conflict`. */
-    edit(caller: Caller, key: MessageKey, content: string): Promise<Message> {
-      const check = ({ author_id, member_role }: queries.VisibleRow) => {
-        if (author_id !== caller.user.id || member_role === "viewer")
-          throw new Problem("forbidden", "Only its author may edit a message.");
-        return true;
-      };
-      return change(caller, key, "message.updated", check, (sql, row, at) =>
-        queries.updateContent(sql, row, content, at),
-      );
-    },
-
-    /**
-     * For its author and the conversation's owners; a tombstone stays, which is deleted already.
-     * @throws Problem `not_found`, `forbidden`, `conflict`.
-     */
-    async remove(caller: Caller, key: MessageKey): Promise<void> {
-      const check = ({ author_id, member_role, deleted_at }: queries.VisibleRow) => {
-        if (member_role !== "owner" && (author_id !== caller.user.id || member_role === "viewer"))
-          throw new Problem("forbidden", "Only its author or an owner of the conversation may delete a message.");
-        return deleted_at === null;
-      };
-      await change(caller, key, "message.deleted", check, (sql, row, at) => queries.deleteContent(sql, row, at));
-    },
-
-    /** For members, on answers of a model. @throws Problem `not_found`, `conflict`. */
-    async giveFeedback(caller: Caller, key: MessageKey, { rating, comment }: GiveFeedback): Promise<Feedback> {
-      const row = await getRow(caller, key);
-      if (row.role !== "assistant" || row.deleted_at)
-        throw new Problem("conflict", "Only answers of a model can be rated.");
-      const upsert = (sql: Sql) => queries.upsertFeedback(sql, row, caller.user.id, rating, comment ?? null);
-      return withTransaction(database, upsert, `message:${row.id}`);
-    },
   };
 }
-
-export type MessageService = ReturnType<typeof createMessageService>;

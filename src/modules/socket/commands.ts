@@ -48,11 +48,6 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
   read: "messages:write",
 };
 
-const mapFrameToKey = ({ message_id, conversation_id }: { message_id: string; conversation_id?: string | null }) => ({
-  id: message_id,
-  conversationId: conversation_id ?? undefined,
-});
-
 /** What each frame of a known caller does. Errors are thrown as problems and answered as error frames. */
 export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: Command<T> } {
   const { conversations, messages, generations, recovery, hub, typing } = deps;
@@ -145,21 +140,21 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       }
     },
 
-    async "message.edit"(_connection, caller, frame) {
-      return { message: await messages.edit(caller, mapFrameToKey(frame), frame.content) };
+    async "message.edit"(_connection, caller, { conversation_id = null, message_id, content }) {
+      return { message: await messages.edit(caller, conversation_id, message_id, content) };
     },
 
-    async "message.delete"(_connection, caller, frame) {
-      await messages.remove(caller, mapFrameToKey(frame));
+    async "message.delete"(_connection, caller, { conversation_id = null, message_id }) {
+      await messages.remove(caller, conversation_id, message_id);
       return {};
     },
 
-    async "generation.cancel"(_connection, caller, frame) {
-      return { message: await generations.cancel(caller, mapFrameToKey(frame)) };
+    async "generation.cancel"(_connection, caller, { conversation_id = null, message_id }) {
+      return { message: await generations.cancel(caller, conversation_id, message_id) };
     },
 
-    async "generation.regenerate"(_connection, caller, frame) {
-      const { reply } = await generations.regenerate(caller, mapFrameToKey(frame), frame.model ?? undefined);
+    async "generation.regenerate"(_connection, caller, { conversation_id = null, message_id, model }) {
+      const { reply } = await generations.regenerate(caller, conversation_id, message_id, model ?? undefined);
       return { message: reply };
     },
 
