@@ -4,7 +4,7 @@ import { Problem } from "../lib/problem.ts";
 import { createAuditService } from "../modules/audit/service.ts";
 import { createPasswords } from "../modules/users/passwords.ts";
 import { createUserService } from "../modules/users/service.ts";
-import { type Command, CommandError, exitCodes, parseOptions, UsageError } from "./command.ts";
+import { type Command, CommandError, createUsageError, exitCodes, parseOptions, UsageError } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
 import { useDatabase } from "./use-database.ts";
 
@@ -45,6 +45,6 @@ may be run beside a running server.`,
 function explain(error: unknown): never {
   if (!(error instanceof Problem)) throw error;
   const [field] = error.errors ?? [];
-  if (field) throw new UsageError(`--${field.pointer.replace("#/", "")}: ${field.detail}`);
+  if (field) throw createUsageError(field);
   throw new CommandError(error.message);
 }

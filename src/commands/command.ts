@@ -1,4 +1,5 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import type { InvalidField } from "../lib/problem.ts";
 
 /** Variables of the environment as a command sees them. */
 export type Environment = Record<string, string | undefined>;
@@ -20,6 +21,13 @@ export class UsageError extends Error {}
 
 /** A command cannot do what it was asked to; the message is one sentence that says how to mend it. Exit code 1. */
 export class CommandError extends Error {}
+
+/** What is wrong with a field, said of the option that it was given by. */
+export function createUsageError({ pointer, detail }: InvalidField): UsageError {
+  const field = pointer.replace("#/", "");
+  const option = `--${field.replaceAll("_", "-")}`;
+  return new UsageError(detail.startsWith(`${field} `) ? option + detail.slice(field.length) : `${option}: ${detail}`);
+}
 
 /**
  * Reads the options of a command.

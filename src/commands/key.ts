@@ -3,11 +3,12 @@ import { scopes as knownScopes, type Scope } from "../access/scopes.ts";
 import { migrate } from "../db/migrate.ts";
 import { createLog } from "../lib/log.ts";
 import { Problem } from "../lib/problem.ts";
+import { listSchemaErrors } from "../lib/schema-errors.ts";
 import { CreateApiKey } from "../modules/api-keys/model.ts";
 import { createApiKeyService } from "../modules/api-keys/service.ts";
 import { createAuditService } from "../modules/audit/service.ts";
 import { parseEmail } from "../modules/users/service.ts";
-import { type Command, CommandError, exitCodes, parseOptions, UsageError } from "./command.ts";
+import { type Command, CommandError, createUsageError, exitCodes, parseOptions, UsageError } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
 import { useDatabase } from "./use-database.ts";
 
@@ -71,8 +72,8 @@ function readInput({ name, scopes, service = false, ...options }: Options): Crea
     service,
     ...(expiresAt !== undefined && { expires_at: expiresAt }),
   };
-  const fault = Value.Errors(CreateApiKey, input).First();
-  if (fault) throw new UsageError(`${optionOf(fault.path)}: the value does not have the expected form; ${hint}`);
+  const [fault] = listSchemaErrors(Value.Errors(CreateApiKey, input), "body");
+  if (fault) throw createUsageError(fault);
   return input;
 }
 
@@ -87,7 +88,7 @@ function readEmail(email: string): string {
 function explain(error: unknown, email: string | undefined): never {
   if (!(error instanceof Problem)) throw error;
   const [field] = error.errors ?? [];
-  if (field) throw new UsageError(`${optionOf(field.pointer.slice(1))}: ${field.detail}`);
+  if (field) throw createUsageError(field);
   if (error.code !== "not_found") throw new CommandError(error.message);
   throw new CommandError(
     email === undefined
@@ -95,9 +96,6 @@ function explain(error: unknown, email: string | undefined): never {
       : `There is no user ${email}; let them register, or name another one.`,
   );
 }
-
-/** `/expires_at` as it is written on the command line. */
-const optionOf = (path: string): string => `--${path.split("/")[1]?.replaceAll("_", "-") ?? ""}`;
 
 function wrap(names: readonly string[]): string {
   const lines: string[] = [];

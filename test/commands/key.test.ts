@@ -60,7 +60,7 @@ describe("beside a running server with the embedded database, parley key create"
     const acting = await me(service.stdout.trim(), { "x-on-behalf-of": anna.id });
     expect(await acting.json()).toMatchObject({ id: anna.id });
     const past = await create("--scopes", "messages:read", "--expires-at", "2001-01-31T00:00:00Z");
-    expect(past).toEqual({ code: 2, stdout: "", stderr: "--expires-at: Expected a time in the future.\n" });
+    expect(past).toEqual({ code: 2, stdout: "", stderr: "--expires-at must be a time in the future.\n" });
     // What only administrators may have, and who is not there.
     for (const args of [
       ["--scopes", "admin", "--email", "anna@example.com"],
