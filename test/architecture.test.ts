@@ -19,7 +19,7 @@ const imports = new Map(
 /** From the ground up: a layer may use those below it, and a folder itself, but not its neighbours. */
 const layers = [
   ["lib"],
-  ["config.ts", "config", "protocol"],
+  ["config.ts", "config", "protocol", "cache"],
   ["db", "limits"],
   ["realtime", "access", "ai"],
   ["events", "http", "jobs"],

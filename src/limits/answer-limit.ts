@@ -1,4 +1,4 @@
-import { BoundedMap } from "../lib/bounded-map.ts";
+import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { Problem } from "../lib/problem.ts";
 import { Slots } from "./slots.ts";
 
@@ -23,7 +23,7 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
   /** Answers that are not stored: those of OpenAI's clients. */
   const unstored = new Slots({ placesMax: 0, what: "answers", onRefused });
   const refusals = new Slots({ placesMax: answersMax, what: "answers of models in progress", onRefused });
-  const atMost = new BoundedMap<string, number>(USERS_MAX);
+  const atMost = new BoundedCache<number>({ max: USERS_MAX });
   const looks = new Map<string, Promise<void>>();
   /** Answers that are being stored: a look would not see them. */
   const storing = new Map<string, Set<Promise<unknown>>>();

@@ -1,10 +1,10 @@
 import type { Caller, RequestOrigin } from "../../access/caller.ts";
+import { BoundedCache } from "../../cache/bounded-cache.ts";
+import { createLookupCache } from "../../cache/lookup-cache.ts";
 import { type Database, getReservedPool, withTransaction } from "../../db/client.ts";
-import { BoundedMap } from "../../lib/bounded-map.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
-import { createShortCache } from "../../lib/short-cache.ts";
 import type { AuditService } from "../audit/service.ts";
 import { hashKey, isKey, KEY_PREFIX } from "./key-format.ts";
 import { ACTED_FOR_EVERY_MS, KEY_CACHE_MS, KEYS_CACHED_MAX, LAST_USED_EVERY_MS } from "./limits.ts";
@@ -16,8 +16,8 @@ type Dependencies = { database: Database; audit: AuditService; log: Log };
 export function createKeyCallers({ database, audit, log }: Dependencies) {
   const reserved = () => getReservedPool(database);
   const cached = { keptMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
-  const keys = createShortCache((hash) => queries.findKnownKey(reserved(), { hash }), cached);
-  const targets = createShortCache((userId) => queries.findTarget(reserved(), userId), cached);
+  const keys = createLookupCache((hash) => queries.findKnownKey(reserved(), { hash }), cached);
+  const targets = createLookupCache((userId) => queries.findTarget(reserved(), userId), cached);
   const isUseDue = createPace(LAST_USED_EVERY_MS);
   const isRecordDue = createPace(ACTED_FOR_EVERY_MS);
 
@@ -107,12 +107,11 @@ const nameHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId} $
 
 /** Says of each name at most once in `everyMs` that it is its turn. */
 function createPace(everyMs: number): (name: string) => boolean {
-  const lastAtMs = new BoundedMap<string, number>(KEYS_CACHED_MAX);
+  // Who is pushed out only has their turn sooner.
+  const done = new BoundedCache<true>({ max: KEYS_CACHED_MAX, keptMs: everyMs });
   return (name) => {
-    const nowMs = performance.now();
-    const atMs = lastAtMs.get(name);
-    if (atMs !== undefined && nowMs - atMs < everyMs) return false;
-    lastAtMs.set(name, nowMs);
+    if (done.get(name)) return false;
+    done.set(name, true);
     return true;
   };
 }

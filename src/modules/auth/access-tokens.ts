@@ -1,5 +1,5 @@
 import { jwt } from "@elysiajs/jwt";
-import { BoundedMap } from "../../lib/bounded-map.ts";
+import { BoundedCache } from "../../cache/bounded-cache.ts";
 import { isUuid } from "../../lib/schema.ts";
 import { ACCESS_TOKEN_TTL_S, IDENTITIES_CACHED_MAX, TOKEN_CHARS_MAX } from "./limits.ts";
 
@@ -12,8 +12,8 @@ export type AccessClaims = { userId: string; sessionId: string; expiresAtMs: num
 /** Access tokens: JWTs that say who and by which session. Whether that session still lives is not in them. */
 export function createAccessTokens(secret: string) {
   const { sign, verify } = jwt({ name: "jwt", secret, alg: ALGORITHM, iss: ISSUER }).decorator.jwt;
-  // A signature that was good once stays good: only the time has to be looked at again.
-  const verified = new BoundedMap<string, AccessClaims>(IDENTITIES_CACHED_MAX);
+  // A signature that was good once stays good: only the time has to be looked at again. No token lasts longer than that.
+  const verified = new BoundedCache<AccessClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: ACCESS_TOKEN_TTL_S * 1_000 });
 
   return {
     sign({ userId, sessionId }: { userId: string; sessionId: string }): Promise<string> {

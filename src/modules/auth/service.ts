@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import type { Caller, RequestOrigin } from "../../access/caller.ts";
+import { createLookupCache } from "../../cache/lookup-cache.ts";
 import { type Database, getReservedPool, type Sql, withTransaction } from "../../db/client.ts";
 import { createSecret } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
-import { createShortCache } from "../../lib/short-cache.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuditService } from "../audit/service.ts";
@@ -60,7 +60,7 @@ export function createAuthService({
 }: AuthServiceDependencies) {
   const accessTokens = createAccessTokens(jwtSecret);
   const refreshTokens = createRefreshTokens(jwtSecret);
-  const identities = createShortCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
+  const identities = createLookupCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
     keptMs: IDENTITY_CACHE_MS,
     entriesMax: IDENTITIES_CACHED_MAX,
   });

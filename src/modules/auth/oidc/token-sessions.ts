@@ -1,10 +1,11 @@
+import { BoundedCache } from "../../../cache/bounded-cache.ts";
 import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
-import { BoundedMap } from "../../../lib/bounded-map.ts";
 import { createId } from "../../../lib/id.ts";
 import { Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";
 import { IDENTITIES_CACHED_MAX } from "../limits.ts";
 import type { IssuerAccounts } from "./accounts.ts";
+import { ISSUER_TOKEN_TTL_MAX_S } from "./limits.ts";
 import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
@@ -20,7 +21,11 @@ type TokenSessionsDependencies = {
  * session a token has never changes, so it is remembered; whether that one still lives is for the caller to look at.
  */
 export function createTokenSessions({ database, audit, issuer, accounts }: TokenSessionsDependencies) {
-  const known = new BoundedMap<string, Promise<string>>(IDENTITIES_CACHED_MAX);
+  const known = new BoundedCache<Promise<string>>({
+    max: IDENTITIES_CACHED_MAX,
+    // No token lasts longer.
+    keptMs: ISSUER_TOKEN_TTL_MAX_S * 1_000,
+  });
 
   async function open(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const { subject, tokenKey, expiresAtMs } = claims;
@@ -51,9 +56,7 @@ export function createTokenSessions({ database, audit, issuer, accounts }: Token
       if (session) return session;
       const opened = open(claims, ipAddress);
       known.set(key, opened);
-      opened.catch(() => {
-        if (known.get(key) === opened) known.delete(key);
-      });
+      opened.catch(() => known.deleteValue(key, opened));
       return opened;
     },
   };

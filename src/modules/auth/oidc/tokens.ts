@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { decodeJwt, type JWTVerifyGetKey, type JWTVerifyResult, jwtVerify } from "jose";
-import { BoundedMap } from "../../../lib/bounded-map.ts";
+import { BoundedCache } from "../../../cache/bounded-cache.ts";
 import { Problem } from "../../../lib/problem.ts";
 import { IDENTITIES_CACHED_MAX } from "../limits.ts";
 import { KeysUnavailable } from "./keys.ts";
@@ -48,8 +48,8 @@ type TokensDependencies = { issuer: string; audience: string[]; findKey: JWTVeri
 
 /** Reads tokens that the issuer made for this Parley. */
 export function createIssuerTokens({ issuer, audience, findKey, times }: TokensDependencies) {
-  // By hash: the tokens themselves are large.
-  const verified = new BoundedMap<string, { claims: IssuerClaims; recheckAtMs: number }>(IDENTITIES_CACHED_MAX);
+  // By hash: the tokens themselves are large. Looked at again after a while, in case the issuer has withdrawn the key.
+  const verified = new BoundedCache<IssuerClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: times.refreshMs });
   const options = { algorithms, issuer, audience, clockTolerance: CLOCK_TOLERANCE_S, requiredClaims: ["sub", "exp"] };
 
   async function check(token: string): Promise<IssuerClaims | null> {
@@ -79,12 +79,9 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
       if (token.length > ISSUER_TOKEN_CHARS_MAX) return null;
       const hash = createHash("sha256").update(token).digest("base64");
       const known = verified.get(hash);
-      if (known && known.claims.expiresAtMs <= Date.now()) return null;
-      if (known && known.recheckAtMs > performance.now()) return known.claims;
+      if (known) return known.expiresAtMs > Date.now() ? known : null;
       const claims = await check(token);
-      // Again after this time, in case the issuer has withdrawn the key.
-      if (claims) verified.set(hash, { claims, recheckAtMs: performance.now() + times.refreshMs });
-      else verified.delete(hash);
+      if (claims) verified.set(hash, claims);
       return claims;
     },
   };
