@@ -93,7 +93,7 @@ export function createServices(deps: ServiceDependencies) {
   });
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
   const audit = createAuditService();
-  const auditLog = createAuditLog({ database, retentionDays: config.AUDIT_RETENTION_DAYS });
+  const auditLog = createAuditLog({ database, config });
   const announceEnd = (ids: string[]) => bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
   const idempotency = createIdempotencyStore({ database, jwtSecret, instanceId });
   const users = createUserService({ database, passwords: createPasswords(), audit });
@@ -105,17 +105,16 @@ export function createServices(deps: ServiceDependencies) {
   });
   const auth = createAuthService({
     database,
+    config,
     users,
     audit,
     apiKeys,
     guard: limits.logins,
     jwtSecret,
-    registration: config.REGISTRATION,
-    issuer: readIssuer(config),
     log,
     onSessionsEnded: announceEnd,
   });
-  const documents = createDocumentService({ database, documentsDir: config.DOCUMENTS_DIR, log });
+  const documents = createDocumentService({ database, config, log });
   const stopping = new AbortController();
   parts.add({ name: "documents", after: ["readiness"], stop: async () => stopping.abort() });
   const prices = mergePrices(config.AI_PRICES);
@@ -174,7 +173,7 @@ export function createServices(deps: ServiceDependencies) {
   parts.add({ name: "follow-ups", after: ["generations"], stop: followUps.stop });
   const previews = createPreviews({ contexts, prompts, conversations });
   const builtInTools = [createSearchDocuments(documents.searchPassages)];
-  const mcpServers = createMcpServers(config.MCP_SERVERS, log);
+  const mcpServers = createMcpServers({ config, log });
   parts.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
   const tools = createToolService({
     listTools: async () => [...builtInTools, ...(await mcpServers.listTools())],
@@ -278,11 +277,3 @@ export function createServices(deps: ServiceDependencies) {
 }
 
 export type Services = ReturnType<typeof createServices>;
-
-/** Whose tokens are accepted besides our own; null: nobody's. */
-function readIssuer(config: Config) {
-  const { OIDC_ISSUER, OIDC_AUDIENCE, OIDC_JWKS_URL, OIDC_PROVISION } = config;
-  if (OIDC_ISSUER === undefined) return null;
-  const isProvisioning = OIDC_PROVISION === "on";
-  return { issuer: OIDC_ISSUER, audience: OIDC_AUDIENCE, jwksUrl: OIDC_JWKS_URL, isProvisioning };
-}

@@ -1,5 +1,6 @@
 import type { Caller } from "../../access/caller.ts";
 import { requireScope } from "../../access/scopes.ts";
+import type { Config } from "../../config.ts";
 import { type Database, isUniqueViolation, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -18,15 +19,80 @@ type NewUser = { email: string; password: string; display_name?: string; role?: 
 type KnownUser = { user: User; passwordHash: string };
 /** A login is about to be refused. */
 type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
-type UserServiceDependencies = { database: Database; passwords: Passwords; audit: AuditService };
 
 /** People: their profile, preferences and password. Who is logged in where is a matter of the auth module. */
-export function createUserService({ database, passwords, audit }: UserServiceDependencies) {
+export interface UserService {
   /**
-   * Whoever calls decides who may register.
+   * The caller decides who may register.
    * @param onCreated runs in the transaction that stores the user.
-   * @throws Problem `invalid`, `conflict` (the address is taken), `unavailable` (too many passwords being hashed).
+   * @throws Problem `invalid`, `conflict` (the address is taken), `unavailable` (too many passwords are being hashed).
    */
+  createUser(input: NewUser, onCreated: (sql: Sql, user: User) => Promise<void>): Promise<KnownUser>;
+
+  /**
+   * For the command line and the first start. A user who has this address is raised to administrator and keeps their
+   * password.
+   * @throws Problem `invalid`.
+   */
+  createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }>;
+
+  /** Creates or raises the administrator that the configuration names, if it does. @throws Problem `invalid`. */
+  ensureFirstAdministrator(config: Pick<Config, "ADMIN_EMAIL" | "ADMIN_PASSWORD">): Promise<void>;
+
+  /**
+   * The user with this address and password. An unknown address and a wrong password get the same answer, after the same
+   * time. Only a caller who knows the password is told that the user is disabled.
+   * @param onRefused is told of each refusal before it is thrown; null: nobody has this address.
+   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `unavailable`.
+   */
+  checkCredentials(email: string, password: string, onRefused: OnRefused): Promise<KnownUser>;
+
+  /**
+   * Makes sure that a logged-in user knows their password. Not a 401: the credential of the request is valid.
+   * @returns the stored hash. @throws Problem `forbidden`, `unavailable`.
+   */
+  checkPassword(userId: string, password: string): Promise<string>;
+
+  /**
+   * Inside a transaction: creates a user who logs in by an issuer of identities and has no password here.
+   * @returns null when the address is taken. @throws Problem `invalid` (the address).
+   */
+  createPasswordless(sql: Sql, input: { email: string; name: string | null }): Promise<User | null>;
+
+  /** Whether a user can log in by a password. */
+  hasPassword(sql: Sql, userId: string): Promise<boolean>;
+
+  /** @throws Problem `invalid` (length), `unavailable`. */
+  hashPassword(password: string): Promise<string>;
+
+  /**
+   * Inside a transaction: until it ends, nobody logs in as this user or changes them.
+   * @param passwordHash the one that `checkPassword` returned. @throws Problem `conflict` when the password has changed since.
+   */
+  lockUser(sql: Sql, userId: string, passwordHash: string | undefined): Promise<void>;
+
+  /** Inside a transaction that has locked the user. */
+  storePasswordHash(sql: Sql, userId: string, passwordHash: string): Promise<void>;
+
+  /** @throws Problem `not_found`. */
+  getUser(userId: string): Promise<User>;
+
+  /** The name as it is stored. @throws Problem `invalid`. */
+  parseDisplayName(input: string): string;
+
+  /** For the user themselves. @throws Problem `invalid`, `conflict` (the address is taken), `forbidden`, `not_found`. */
+  changeProfile(caller: Caller, change: ProfileChange): Promise<User>;
+
+  /** @throws Problem `not_found`. */
+  getPreferences(userId: string): Promise<Preferences>;
+
+  /** Replaces all preferences of the user. @throws Problem `too_large`, `not_found`. */
+  replacePreferences(userId: string, preferences: Preferences): Promise<Preferences>;
+}
+
+type Dependencies = { database: Database; passwords: Passwords; audit: AuditService };
+
+export function createUserService({ database, passwords, audit }: Dependencies): UserService {
   async function createUser(
     { email, password, display_name, role = "user" }: NewUser,
     onCreated: (sql: Sql, user: User) => Promise<void>,
@@ -56,11 +122,6 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
     return audit.record(sql, { action, ...nobody, target, details: { role: "admin" } });
   }
 
-  /**
-   * For the command line and the first start. Somebody who has this address is raised to administrator and keeps
-   * their password.
-   * @throws Problem `invalid`.
-   */
   async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
     const { key } = parseEmail(email);
     const raise = async (sql: Sql) => {
@@ -82,7 +143,6 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
     }
   }
 
-  /** @throws Problem `not_found`. */
   async function getUser(userId: string): Promise<User> {
     return queries.mapRowToUser(requireRow(await queries.findUser(database, userId), "user"));
   }
@@ -91,19 +151,12 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
     createUser,
     createAdministrator,
 
-    /** Creates or raises the administrator that the configuration names, if it does. @throws Problem `invalid`. */
-    async ensureFirstAdministrator(config: { ADMIN_EMAIL?: string; ADMIN_PASSWORD?: string }): Promise<void> {
+    async ensureFirstAdministrator(config) {
       if (config.ADMIN_EMAIL === undefined || config.ADMIN_PASSWORD === undefined) return;
       await createAdministrator(config.ADMIN_EMAIL, config.ADMIN_PASSWORD);
     },
 
-    /**
-     * Who this address and password belong to; the same answer, after the same time, for an unknown address and a
-     * wrong password. That the user is disabled is told only to whoever knows the password.
-     * @param onRefused is told of each refusal, before it is answered; null: nobody has this address.
-     * @throws Problem `invalid`, `invalid_credentials`, `forbidden`, `unavailable`.
-     */
-    async checkCredentials(email: string, password: string, onRefused: OnRefused): Promise<KnownUser> {
+    async checkCredentials(email, password, onRefused) {
       const found = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
       const isRight = await passwords.matches(password, found?.password_hash);
       if (!isRight || !found?.password_hash) {
@@ -117,11 +170,7 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
       return { user: queries.mapRowToUser(found), passwordHash: found.password_hash };
     },
 
-    /**
-     * Makes sure that a logged-in user knows their password. Not a 401: the credential of the request is good.
-     * @returns the stored hash. @throws Problem `forbidden`, `unavailable`.
-     */
-    async checkPassword(userId: string, password: string): Promise<string> {
+    async checkPassword(userId, password) {
       const found = await queries.findCredentials(database, { id: userId });
       const isRight = await passwords.matches(password, found?.password_hash);
       if (found?.password_hash === null)
@@ -130,11 +179,7 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
       return found.password_hash;
     },
 
-    /**
-     * Inside a transaction: a user who logs in by an issuer of identities, and has no password here.
-     * @returns null when the address is taken. @throws Problem `invalid` (the address).
-     */
-    async createPasswordless(sql: Sql, { email, name }: { email: string; name: string | null }): Promise<User | null> {
+    async createPasswordless(sql, { email, name }) {
       const { shown, key } = parseEmail(email);
       const display_name = fitDisplayName(name, shown);
       const user = {
@@ -149,34 +194,26 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
       return row ? queries.mapRowToUser(row) : null;
     },
 
-    /** Whether a user could log in by a password. */
-    async hasPassword(sql: Sql, userId: string): Promise<boolean> {
+    async hasPassword(sql, userId) {
       return typeof (await queries.findCredentials(sql, { id: userId }))?.password_hash === "string";
     },
 
-    /** @throws Problem `invalid` (length), `unavailable`. */
-    hashPassword(password: string): Promise<string> {
+    async hashPassword(password) {
       checkNewPassword(password);
       return passwords.hash(password);
     },
 
-    /**
-     * Inside a transaction: from here on nobody logs in or changes this user until it ends.
-     * @param passwordHash what `checkPassword` gave. @throws Problem `conflict` when the password has changed since.
-     */
-    async lockUser(sql: Sql, userId: string, passwordHash: string | undefined): Promise<void> {
+    async lockUser(sql, userId, passwordHash) {
       if (await queries.lockUser(sql, userId, passwordHash)) return;
       throw new Problem("conflict", "The password was changed at the same moment. Try again.");
     },
 
-    /** Inside a transaction that has locked the user. */
     storePasswordHash: queries.updatePasswordHash,
 
     getUser,
     parseDisplayName,
 
-    /** The user's own profile. @throws Problem `invalid`, `conflict` (the address is taken), `not_found`. */
-    async changeProfile(caller: Caller, change: ProfileChange): Promise<User> {
+    async changeProfile(caller, change) {
       const userId = caller.user.id;
       // The address is half of a login: no key may take it away from its owner.
       if (change.email !== undefined) requireScope(caller.scopes, "session");
@@ -203,13 +240,11 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
       }
     },
 
-    /** @throws Problem `not_found`. */
-    async getPreferences(userId: string): Promise<Preferences> {
+    async getPreferences(userId) {
       return requireRow(await queries.findPreferences(database, userId), "user");
     },
 
-    /** Replaces all preferences of the user. @throws Problem `too_large`, `not_found`. */
-    async replacePreferences(userId: string, preferences: Preferences): Promise<Preferences> {
+    async replacePreferences(userId, preferences) {
       if (Buffer.byteLength(JSON.stringify(preferences)) > PREFERENCES_BYTES_MAX)
         throw new Problem("too_large", `Preferences may have ${PREFERENCES_BYTES_MAX} bytes.`);
       const update = (sql: Sql) => queries.updatePreferences(sql, userId, preferences);
@@ -218,8 +253,6 @@ export function createUserService({ database, passwords, audit }: UserServiceDep
     },
   };
 }
-
-export type UserService = ReturnType<typeof createUserService>;
 
 /** Requests are checked by their schema; the command line and the configuration come without one. */
 function checkNewPassword(password: string): void {

@@ -9,6 +9,15 @@ import { ISSUER_TOKEN_TTL_MAX_S } from "./limits.ts";
 import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
+/**
+ * The sessions of tokens that are used by themselves: one for each token, from its first use until it expires. Which
+ * session a token has never changes, so it is remembered; whether that one still lives is for the caller to look at.
+ */
+export interface TokenSessions {
+  /** @throws Problem `unauthorized` (ended, or a disabled user), and what `findOrCreate` throws. */
+  find(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
+}
+
 type TokenSessionsDependencies = {
   database: Database;
   audit: AuditService;
@@ -16,11 +25,8 @@ type TokenSessionsDependencies = {
   accounts: IssuerAccounts;
 };
 
-/**
- * The sessions of tokens that are used by themselves: one for each token, from its first use until it expires. Which
- * session a token has never changes, so it is remembered; whether that one still lives is for the caller to look at.
- */
-export function createTokenSessions({ database, audit, issuer, accounts }: TokenSessionsDependencies) {
+export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessions {
+  const { database, audit, issuer, accounts } = deps;
   const known = new BoundedCache<Promise<string>>({
     max: IDENTITIES_CACHED_MAX,
     // No token lasts longer.
@@ -49,8 +55,7 @@ export function createTokenSessions({ database, audit, issuer, accounts }: Token
   }
 
   return {
-    /** @throws Problem `unauthorized` (ended, or a disabled user), and what `findOrCreate` throws. */
-    find(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+    find(claims, ipAddress) {
       const key = claims.tokenKey.toString("base64");
       const session = known.get(key);
       if (session) return session;
@@ -61,5 +66,3 @@ export function createTokenSessions({ database, audit, issuer, accounts }: Token
     },
   };
 }
-
-export type TokenSessions = ReturnType<typeof createTokenSessions>;

@@ -44,10 +44,18 @@ export type IssuerClaims = {
   name: string | null;
 };
 
+/** Reads tokens that the issuer made for this Parley. */
+export interface IssuerTokens {
+  /** Whether a token says that it is of this issuer. Nothing is proven by that: it only chooses who looks at it. */
+  isAddressed(token: string): boolean;
+
+  /** @returns null unless it is valid now. @throws Problem `unavailable` when its key is not known and cannot be fetched. */
+  verify(token: string): Promise<IssuerClaims | null>;
+}
+
 type TokensDependencies = { issuer: string; audience: string[]; findKey: JWTVerifyGetKey; times: KeyTimes };
 
-/** Reads tokens that the issuer made for this Parley. */
-export function createIssuerTokens({ issuer, audience, findKey, times }: TokensDependencies) {
+export function createIssuerTokens({ issuer, audience, findKey, times }: TokensDependencies): IssuerTokens {
   // By hash: the tokens themselves are large. Looked at again after a while, in case the issuer has withdrawn the key.
   const verified = new BoundedCache<IssuerClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: times.refreshMs });
   const options = { algorithms, issuer, audience, clockTolerance: CLOCK_TOLERANCE_S, requiredClaims: ["sub", "exp"] };
@@ -64,8 +72,7 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
   }
 
   return {
-    /** Whether a token says that it is of this issuer. Nothing is proven by that: it only chooses who looks at it. */
-    isAddressed(token: string): boolean {
+    isAddressed(token) {
       if (token.length > ISSUER_TOKEN_CHARS_MAX || !token.startsWith("ey")) return false;
       try {
         return decodeJwt(token).iss === issuer;
@@ -74,8 +81,7 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
       }
     },
 
-    /** @returns null for whatever is not good now. @throws Problem `unavailable` when its key is not known and cannot be. */
-    async verify(token: string): Promise<IssuerClaims | null> {
+    async verify(token) {
       if (token.length > ISSUER_TOKEN_CHARS_MAX) return null;
       const hash = createHash("sha256").update(token).digest("base64");
       const known = verified.get(hash);
@@ -86,8 +92,6 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
     },
   };
 }
-
-export type IssuerTokens = ReturnType<typeof createIssuerTokens>;
 
 function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult): IssuerClaims | null {
   const { iss, sub, exp, email, email_verified, name, preferred_username, events } = payload;
