@@ -5,16 +5,10 @@ import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { findPrice } from "../../lib/prices.ts";
 import { Problem } from "../../lib/problem.ts";
-import type { BudgetUsage, BudgetWindow, BudgetWindows } from "./model.ts";
+import type { BudgetUsage } from "./model.ts";
 import * as queries from "./queries.ts";
-import {
-  type BudgetConfig,
-  type BudgetRules,
-  createLimits,
-  createRules,
-  type Limits,
-  type ModelRules,
-} from "./rules.ts";
+import { type BudgetConfig, type BudgetRules, createLimits, createRules, type ModelRules } from "./rules.ts";
+import { endOf, mapToWindows } from "./windows.ts";
 
 export type { AnswerToReserve, Payer, Period } from "./queries.ts";
 export type { BudgetRules } from "./rules.ts";
@@ -221,28 +215,4 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       return { ...mapToWindows(user, limits.user), api_key: key && mapToWindows(key, limits.key) };
     },
   };
-}
-
-function mapToWindows(rows: queries.WindowRow[], limits: Limits | null): BudgetWindows {
-  const find = (period: queries.Period): BudgetWindow => {
-    const row = rows.find((candidate) => candidate.period === period);
-    if (!row) throw new Error("A query over constants returns its rows.");
-    return {
-      starts_at: row.starts_at.toISOString(),
-      ends_at: row.ends_at.toISOString(),
-      spent_tokens: row.spent_tokens,
-      reserved_tokens: row.reserved_tokens,
-      limit_tokens: limits?.[`${period}_tokens`] ?? null,
-      spent_usd: Number(row.spent_usd),
-      reserved_usd: Number(row.reserved_usd),
-      limit_usd: limits?.[`${period}_usd`] ?? null,
-    };
-  };
-  return { day: find("day"), month: find("month") };
-}
-
-/** The first moment of the next day or month, UTC. */
-function endOf(period: queries.Period, now: Date): Date {
-  const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
-  return new Date(period === "day" ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1));
 }

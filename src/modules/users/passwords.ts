@@ -83,6 +83,16 @@ export function createPasswords(options: PasswordOptions = {}): Passwords {
   };
 }
 
+/**
+ * Requests are checked by their schema; the command line and the configuration come without one.
+ * @throws Problem `invalid`.
+ */
+export function checkNewPassword(password: string): void {
+  if (password.length >= PASSWORD_CHARS_MIN && password.length <= PASSWORD_CHARS_MAX) return;
+  const detail = `Expected ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`;
+  throw new Problem("invalid", `#/password: ${detail}`, { errors: [{ pointer: "#/password", detail }] });
+}
+
 /** The same characters from different keyboards are the same password (RFC 8265). */
 function normalise(password: string): string {
   return password.normalize("NFC");

@@ -5,23 +5,20 @@ import { type Database, isUniqueViolation, requireRow, type Sql, withTransaction
 import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
+import { type Credentials, createCredentials, type KnownUser } from "./credentials.ts";
 import { createDisplayName, fitDisplayName, parseDisplayName } from "./display-name.ts";
 import { parseEmail } from "./email.ts";
 import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User, type UserRole } from "./model.ts";
-import { PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, type Passwords } from "./passwords.ts";
+import { checkNewPassword, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
 export { parseEmail } from "./email.ts";
 export { mapRowToUser, type UserRow } from "./queries.ts";
 
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
-/** With the stored hash, so that what follows can make sure that the password is still this one. */
-type KnownUser = { user: User; passwordHash: string };
-/** A login is about to be refused. */
-type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
 
-/** People: their profile, preferences and password. Who is logged in where is a matter of the auth module. */
-export interface UserService {
+/** People: their profile, preferences and password (credentials.ts). Who is logged in where is a matter of the auth module. */
+export interface UserService extends Credentials {
   /**
    * The caller decides who may register.
    * @param onCreated runs in the transaction that stores the user.
@@ -40,39 +37,10 @@ export interface UserService {
   ensureFirstAdministrator(config: Pick<Config, "ADMIN_EMAIL" | "ADMIN_PASSWORD">): Promise<void>;
 
   /**
-   * The user with this address and password. An unknown address and a wrong password get the same answer, after the same
-   * time. Only a caller who knows the password is told that the user is disabled.
-   * @param onRefused is told of each refusal before it is thrown; null: nobody has this address.
-   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `unavailable`.
-   */
-  checkCredentials(email: string, password: string, onRefused: OnRefused): Promise<KnownUser>;
-
-  /**
-   * Makes sure that a logged-in user knows their password. Not a 401: the credential of the request is valid.
-   * @returns the stored hash. @throws Problem `forbidden`, `unavailable`.
-   */
-  checkPassword(userId: string, password: string): Promise<string>;
-
-  /**
    * Inside a transaction: creates a user who logs in by an issuer of identities and has no password here.
    * @returns null when the address is taken. @throws Problem `invalid` (the address).
    */
   createPasswordless(sql: Sql, input: { email: string; name: string | null }): Promise<User | null>;
-
-  /** Whether a user can log in by a password. */
-  hasPassword(sql: Sql, userId: string): Promise<boolean>;
-
-  /** @throws Problem `invalid` (length), `unavailable`. */
-  hashPassword(password: string): Promise<string>;
-
-  /**
-   * Inside a transaction: until it ends, nobody logs in as this user or changes them.
-   * @param passwordHash the one that `checkPassword` returned. @throws Problem `conflict` when the password has changed since.
-   */
-  lockUser(sql: Sql, userId: string, passwordHash: string | undefined): Promise<void>;
-
-  /** Inside a transaction that has locked the user. */
-  storePasswordHash(sql: Sql, userId: string, passwordHash: string): Promise<void>;
 
   /** @throws Problem `not_found`. */
   getUser(userId: string): Promise<User>;
@@ -148,35 +116,13 @@ export function createUserService({ database, passwords, audit }: Dependencies):
   }
 
   return {
+    ...createCredentials({ database, passwords }),
     createUser,
     createAdministrator,
 
     async ensureFirstAdministrator(config) {
       if (config.ADMIN_EMAIL === undefined || config.ADMIN_PASSWORD === undefined) return;
       await createAdministrator(config.ADMIN_EMAIL, config.ADMIN_PASSWORD);
-    },
-
-    async checkCredentials(email, password, onRefused) {
-      const found = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
-      const isRight = await passwords.matches(password, found?.password_hash);
-      if (!isRight || !found?.password_hash) {
-        await onRefused(found?.id ?? null, "credentials");
-        throw new Problem("invalid_credentials", "The e-mail address or the password is wrong.");
-      }
-      if (found.disabled_at !== null) {
-        await onRefused(found.id, "disabled");
-        throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
-      }
-      return { user: queries.mapRowToUser(found), passwordHash: found.password_hash };
-    },
-
-    async checkPassword(userId, password) {
-      const found = await queries.findCredentials(database, { id: userId });
-      const isRight = await passwords.matches(password, found?.password_hash);
-      if (found?.password_hash === null)
-        throw new Problem("forbidden", "This account has no password; it logs in by its issuer.");
-      if (!isRight || !found) throw new Problem("forbidden", "The password is wrong.");
-      return found.password_hash;
     },
 
     async createPasswordless(sql, { email, name }) {
@@ -193,22 +139,6 @@ export function createUserService({ database, passwords, audit }: Dependencies):
       const row = await queries.insertUser(sql, user);
       return row ? queries.mapRowToUser(row) : null;
     },
-
-    async hasPassword(sql, userId) {
-      return typeof (await queries.findCredentials(sql, { id: userId }))?.password_hash === "string";
-    },
-
-    async hashPassword(password) {
-      checkNewPassword(password);
-      return passwords.hash(password);
-    },
-
-    async lockUser(sql, userId, passwordHash) {
-      if (await queries.lockUser(sql, userId, passwordHash)) return;
-      throw new Problem("conflict", "The password was changed at the same moment. Try again.");
-    },
-
-    storePasswordHash: queries.updatePasswordHash,
 
     getUser,
     parseDisplayName,
@@ -252,11 +182,4 @@ export function createUserService({ database, passwords, audit }: Dependencies):
       return preferences;
     },
   };
-}
-
-/** Requests are checked by their schema; the command line and the configuration come without one. */
-function checkNewPassword(password: string): void {
-  if (password.length >= PASSWORD_CHARS_MIN && password.length <= PASSWORD_CHARS_MAX) return;
-  const detail = `Expected ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`;
-  throw new Problem("invalid", `#/password: ${detail}`, { errors: [{ pointer: "#/password", detail }] });
 }
