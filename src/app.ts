@@ -1,4 +1,6 @@
 import { Elysia } from "elysia";
+import { registerJobs } from "./composition/jobs.ts";
+import { createServices, type ServiceDependencies } from "./composition/services.ts";
 import { createAccessLog } from "./http/access-log.ts";
 import { createAuthenticate } from "./http/authenticate.ts";
 import { jsonBody } from "./http/body.ts";
@@ -17,7 +19,6 @@ import { createRateLimit } from "./http/rate-limit.ts";
 import { requestId } from "./http/request-id.ts";
 import type { DeclaredRoute } from "./http/route-index.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
-import { registerJobs } from "./jobs.ts";
 import { createAccountRoutes } from "./modules/accounts/routes.ts";
 import { createApiKeyRoutes } from "./modules/api-keys/routes.ts";
 import { createAuditRoutes } from "./modules/audit/routes.ts";
@@ -33,7 +34,6 @@ import { createOpenAiRoutes } from "./modules/openai/routes.ts";
 import { createPromptRoutes } from "./modules/prompts/routes.ts";
 import { createSocketRoutes } from "./modules/socket/routes.ts";
 import { createUserRoutes } from "./modules/users/routes.ts";
-import { createServices, type ServiceDependencies } from "./services.ts";
 
 export type AppDependencies = ServiceDependencies;
 

@@ -24,7 +24,8 @@ const layers = [
   ["realtime", "access", "ai"],
   ["events", "http", "jobs"],
   ["modules"],
-  ["app.ts", "services.ts", "jobs.ts"],
+  ["composition"],
+  ["app.ts"],
   ["commands"],
   ["main.ts"],
 ];
