@@ -32,6 +32,7 @@ check: setup test-postgres test-redis ## format, lint, types, tests, build, and 
 build: setup $(EXECUTABLE) ## compile dist/parley
 
 bench: build ## measure speed and memory
+	$(BUN) install --cwd test/bench --frozen-lockfile
 	$(BUN) test/bench/main.ts
 
 docs: setup ## write .env.example and the settings in docs/operations.md

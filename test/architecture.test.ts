@@ -113,3 +113,17 @@ test("what providers speak stays in ai/", () => {
   expect(users.length).toBeGreaterThan(0);
   expect(users.filter((file) => !file.startsWith("ai/"))).toEqual([]);
 });
+
+test("our own tokens are signed and checked in one place, and jose serves the tokens of issuers alone", () => {
+  const importersOf = (name: string) =>
+    [...texts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
+  expect(importersOf("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
+  const ofJose = importersOf("jose");
+  expect(ofJose.length).toBeGreaterThan(0);
+  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual([]);
+});
+
+test("there is one bounded cache", () => {
+  const users = [...texts].filter(([, text]) => text.includes('from "lru-cache"')).map(([file]) => file);
+  expect(users).toEqual(["cache/bounded-cache.ts"]);
+});
