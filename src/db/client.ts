@@ -2,7 +2,7 @@ import { join } from "node:path";
 import postgres from "postgres";
 import { createId } from "../lib/id.ts";
 import { Problem } from "../lib/problem.ts";
-import { isLockConflict } from "./errors.ts";
+import { isLockConflict, markAsDatabaseError } from "./errors.ts";
 import { createPlaces, createTurns } from "./turns.ts";
 
 export * from "./errors.ts";
@@ -11,9 +11,11 @@ export * from "./errors.ts";
 export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
 export type Database = postgres.Sql<{ bigint: number }>;
 
+type SocketTarget = { socketDirectory: string; user: string; database?: string };
+
 export type DatabaseOptions = {
   /** Connection string of a server, or the socket directory of the embedded one. */
-  target: { url: string } | { socketDirectory: string; user: string; database?: string };
+  target: { url: string } | SocketTarget;
   poolSize: number;
   /** Closes connections that nobody has used for so long, in seconds; absent: they stay. */
   idleTimeoutS?: number;
@@ -164,16 +166,26 @@ function openPool({
       },
     },
   };
-  if ("url" in target) return postgres(target.url, options);
-  // Named in full, since the driver fills gaps from PGHOST, PGPORT and the like.
-  return postgres({
-    ...options,
-    path: join(target.socketDirectory, ".s.PGSQL.5432"),
-    user: target.user,
-    database: target.database ?? "parley",
-    ssl: false,
-  });
+  const pool = "url" in target ? postgres(target.url, options) : postgres({ ...options, ...mapToSocket(target) });
+  const reserve = pool.reserve;
+  pool.reserve = async () => {
+    try {
+      return await reserve();
+    } catch (error) {
+      markAsDatabaseError(error);
+      throw error;
+    }
+  };
+  return pool;
 }
+
+/** Named in full, since the driver fills gaps from PGHOST, PGPORT and the like. */
+const mapToSocket = ({ socketDirectory, user, database = "parley" }: SocketTarget) => ({
+  path: join(socketDirectory, ".s.PGSQL.5432"),
+  user,
+  database,
+  ssl: false,
+});
 
 /**
  * Runs `work` in one transaction: all of it is committed when the promise fulfils, nothing when it rejects. Everything that
