@@ -17,7 +17,7 @@ export type DatabaseOptions = {
   /** Connection string of a server, or the socket directory of the embedded one. */
   target: { url: string } | SocketTarget;
   poolSize: number;
-  /** Closes connections that nobody has used for so long, in seconds; absent: they stay. */
+  /** Closes connections that nobody has used for so long, in seconds; 0: they stay; absent: after MAIN_IDLE_TIMEOUT_S. */
   idleTimeoutS?: number;
   /** Statements that run longer are cancelled; absent: after STATEMENT_TIMEOUT_MS. */
   statementTimeoutMs?: number;
@@ -34,6 +34,13 @@ const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 4;
 /** A client that takes nothing of what it is sent for so long is cut off. */
 const TCP_USER_TIMEOUT_MS = 10_000;
+/**
+ * How long connections of the main pool stay open unused. What a peak has opened is given back: each costs the server a
+ * process, and instances share its `max_connections`. The connection used last takes the next query
+ * (patches/postgres/speed-warmest-connection.patch), so those beyond need become idle, and one stays warm. Connections of transactions and
+ * those that are reserved are not idle, however long they are silent.
+ */
+const MAIN_IDLE_TIMEOUT_S = 300;
 /** How long connections of a side pool stay open unused. */
 const SIDE_IDLE_TIMEOUT_S = 30;
 
@@ -135,7 +142,7 @@ export const getReservedPool = (database: Database): Database => sidesOf.get(dat
 function openPool({
   target,
   poolSize,
-  idleTimeoutS = 0,
+  idleTimeoutS = MAIN_IDLE_TIMEOUT_S,
   statementTimeoutMs = STATEMENT_TIMEOUT_MS,
 }: DatabaseOptions): Database {
   const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
