@@ -35,10 +35,10 @@ const KEEPALIVE_COUNT = 4;
 /** A client that takes nothing of what it is sent for so long is cut off. */
 const TCP_USER_TIMEOUT_MS = 10_000;
 /**
- * How long connections of the main pool stay open unused. What a peak has opened is given back: each costs the server a
- * process, and instances share its `max_connections`. The connection used last takes the next query
- * (patches/postgres/speed-warmest-connection.patch), so those beyond need become idle, and one stays warm. Connections of transactions and
- * those that are reserved are not idle, however long they are silent.
+ * How long connections of the main pool stay open unused. What a peak has opened is given back: each connection costs the
+ * server a process, and instances share its `max_connections`. The connection used last takes the next query
+ * (patches/postgres/speed-warmest-connection.patch), so those beyond need become idle, and one stays warm. A connection of a
+ * transaction, or one that is reserved, is not idle, however long it is silent.
  */
 const MAIN_IDLE_TIMEOUT_S = 300;
 /** How long connections of a side pool stay open unused. */

@@ -80,11 +80,10 @@ test("repair 5, lost array types: a connection that is lost while they are looke
   const unhandled: unknown[] = [];
   const onUnhandled = (error: unknown) => void unhandled.push(error);
   process.on("unhandledRejection", onUnhandled);
-  const { sql, sockets, getSocket } = start({ fetchesTypes: true });
-  const lost = fail(sql.unsafe("one").execute());
-  while (!sockets[0]?.listenerCount("data")) await Bun.sleep(1);
-  getSocket(0).isSilent = true;
-  while (getSocket(0).ownCount === 0) await Bun.sleep(1);
+  const { ask, server, sockets, getSocket } = start({ fetchesTypes: true });
+  server.isSilent = true;
+  const lost = fail(ask("one"));
+  while (!sockets[0]?.ownCount) await Bun.sleep(1);
   getSocket(0).close();
   expect(await lost).toBe("CONNECTION_CLOSED");
   await Bun.sleep(50);

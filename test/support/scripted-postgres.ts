@@ -43,12 +43,15 @@ export class ScriptedSocket extends EventEmitter {
   /** The statements that have arrived by `unsafe`, and how many others: the driver's own. */
   readonly statements: string[] = [];
   ownCount = 0;
-  isSilent = false;
+  isSilent: boolean;
+  readonly #isClosing: boolean;
   #isStarted = false;
 
-  /** @param isClosing closes at the first message, in the middle of the handshake. */
-  constructor(readonly isClosing: boolean) {
+  /** @param isClosing closes at the first message, in the middle of the handshake. @param isSilent answers nothing after it. */
+  constructor({ isClosing, isSilent }: { isClosing: boolean; isSilent: boolean }) {
     super();
+    this.#isClosing = isClosing;
+    this.isSilent = isSilent;
   }
 
   write(bytes: Buffer): boolean {
@@ -72,7 +75,7 @@ export class ScriptedSocket extends EventEmitter {
 
   #read(bytes: Buffer): void {
     if (this.readyState === "closed") return;
-    if (this.isClosing) {
+    if (this.#isClosing) {
       this.close();
       return;
     }
@@ -111,7 +114,8 @@ export class ScriptedSocket extends EventEmitter {
  */
 export function createScriptedPostgres({ poolSize = 1, fetchesTypes = false } = {}) {
   const sockets: ScriptedSocket[] = [];
-  const server = { isClosing: false };
+  /** What sockets are like that are opened from now on. */
+  const server = { isClosing: false, isSilent: false };
   const sql = postgres({
     max: poolSize,
     fetch_types: fetchesTypes,
@@ -119,7 +123,7 @@ export function createScriptedPostgres({ poolSize = 1, fetchesTypes = false } = 
     // Not part of its types.
     ...({
       socket() {
-        const socket = new ScriptedSocket(server.isClosing);
+        const socket = new ScriptedSocket(server);
         sockets.push(socket);
         return socket;
       },
