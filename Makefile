@@ -9,7 +9,7 @@ BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
 
-.PHONY: help setup run dev test check build bench docs contract sql clean test-postgres test-redis
+.PHONY: help setup run dev test check build bench docs contract sql patches clean test-postgres test-redis
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -32,6 +32,7 @@ check: setup test-postgres test-redis ## format, lint, types, tests, build, and 
 build: setup $(EXECUTABLE) ## compile dist/parley
 
 bench: build ## measure speed and memory
+	$(BUN) install --cwd test/bench --frozen-lockfile
 	$(BUN) test/bench/main.ts
 
 docs: setup ## write .env.example and the settings in docs/operations.md
@@ -42,6 +43,9 @@ contract: setup ## write contract/openapi.json and contract/asyncapi.json
 
 sql: setup ## write the checksums of the migrations, and the revision of the functions
 	$(BUN) scripts/sql-checksums.ts
+
+patches: ## write the patch of the Postgres driver out of its parts (patches/postgres)
+	cat patches/postgres/*.patch > patches/postgres@3.4.9.patch
 
 clean: ## remove what was built
 	rm -rf dist

@@ -1,4 +1,6 @@
 import { Elysia } from "elysia";
+import { registerJobs } from "./composition/jobs.ts";
+import { createServices, type ServiceDependencies } from "./composition/services.ts";
 import { createAccessLog } from "./http/access-log.ts";
 import { createAuthenticate } from "./http/authenticate.ts";
 import { checkAccess } from "./http/check-access.ts";
@@ -13,9 +15,7 @@ import { createOriginPolicy } from "./http/origin.ts";
 import { createRateLimit } from "./http/rate-limit.ts";
 import { requestId } from "./http/request-id.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
-import { registerJobs } from "./jobs.ts";
 import { createRoutes } from "./routes.ts";
-import { createServices, type ServiceDependencies } from "./services.ts";
 
 export type AppDependencies = ServiceDependencies;
 

@@ -1,3 +1,4 @@
+import type { Services } from "./composition/services.ts";
 import type { Config } from "./config.ts";
 import type { ReadClientAddress } from "./http/client-address.ts";
 import type { IsAllowedOrigin } from "./http/origin.ts";
@@ -21,7 +22,6 @@ import { createOpenAiRoutes } from "./modules/openai/routes.ts";
 import { createPromptRoutes } from "./modules/prompts/routes.ts";
 import { createSocketRoutes } from "./modules/socket/routes.ts";
 import { createUserRoutes } from "./modules/users/routes.ts";
-import type { Services } from "./services.ts";
 
 export type RouteDependencies = Services & {
   config: Config;

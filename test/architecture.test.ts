@@ -19,12 +19,14 @@ const imports = new Map(
 /** From the ground up: a layer may use those below it, and a folder itself, but not its neighbours. */
 const layers = [
   ["lib"],
-  ["config.ts", "config", "protocol"],
+  ["config.ts", "config", "protocol", "cache"],
   ["db", "limits"],
   ["realtime", "access", "ai"],
   ["events", "http", "jobs"],
   ["modules"],
-  ["app.ts", "services.ts", "routes.ts", "jobs.ts"],
+  ["composition"],
+  ["routes.ts"],
+  ["app.ts"],
   ["commands"],
   ["main.ts"],
 ];
@@ -119,4 +121,18 @@ test("what providers speak stays in ai/", () => {
   const users = [...texts].filter(([, text]) => /from "(?:openai|@anthropic-ai)/.test(text)).map(([file]) => file);
   expect(users.length).toBeGreaterThan(0);
   expect(users.filter((file) => !file.startsWith("ai/"))).toEqual([]);
+});
+
+test("our own tokens are signed and checked in one place, and jose serves the tokens of issuers alone", () => {
+  const importersOf = (name: string) =>
+    [...texts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
+  expect(importersOf("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
+  const ofJose = importersOf("jose");
+  expect(ofJose.length).toBeGreaterThan(0);
+  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual([]);
+});
+
+test("there is one bounded cache", () => {
+  const users = [...texts].filter(([, text]) => text.includes('from "lru-cache"')).map(([file]) => file);
+  expect(users).toEqual(["cache/bounded-cache.ts"]);
 });

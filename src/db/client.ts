@@ -2,7 +2,7 @@ import { join } from "node:path";
 import postgres from "postgres";
 import { createId } from "../lib/id.ts";
 import { Problem } from "../lib/problem.ts";
-import { isLockConflict } from "./errors.ts";
+import { isLockConflict, markAsDatabaseError } from "./errors.ts";
 import { createPlaces, createTurns } from "./turns.ts";
 
 export * from "./errors.ts";
@@ -11,11 +11,13 @@ export * from "./errors.ts";
 export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
 export type Database = postgres.Sql<{ bigint: number }>;
 
+type SocketTarget = { socketDirectory: string; user: string; database?: string };
+
 export type DatabaseOptions = {
   /** Connection string of a server, or the socket directory of the embedded one. */
-  target: { url: string } | { socketDirectory: string; user: string; database?: string };
+  target: { url: string } | SocketTarget;
   poolSize: number;
-  /** Closes connections that nobody has used for so long, in seconds; absent: they stay. */
+  /** Closes connections that nobody has used for so long, in seconds; 0: they stay; absent: after MAIN_IDLE_TIMEOUT_S. */
   idleTimeoutS?: number;
   /** Statements that run longer are cancelled; absent: after STATEMENT_TIMEOUT_MS. */
   statementTimeoutMs?: number;
@@ -32,6 +34,13 @@ const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 4;
 /** A client that takes nothing of what it is sent for so long is cut off. */
 const TCP_USER_TIMEOUT_MS = 10_000;
+/**
+ * How long connections of the main pool stay open unused. What a peak has opened is given back: each connection costs the
+ * server a process, and instances share its `max_connections`. The connection used last takes the next query
+ * (patches/postgres/speed-warmest-connection.patch), so those beyond need become idle, and one stays warm. A connection of a
+ * transaction, or one that is reserved, is not idle, however long it is silent.
+ */
+const MAIN_IDLE_TIMEOUT_S = 300;
 /** How long connections of a side pool stay open unused. */
 const SIDE_IDLE_TIMEOUT_S = 30;
 
@@ -133,7 +142,7 @@ export const getReservedPool = (database: Database): Database => sidesOf.get(dat
 function openPool({
   target,
   poolSize,
-  idleTimeoutS = 0,
+  idleTimeoutS = MAIN_IDLE_TIMEOUT_S,
   statementTimeoutMs = STATEMENT_TIMEOUT_MS,
 }: DatabaseOptions): Database {
   const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
@@ -164,16 +173,26 @@ function openPool({
       },
     },
   };
-  if ("url" in target) return postgres(target.url, options);
-  // Named in full, since the driver fills gaps from PGHOST, PGPORT and the like.
-  return postgres({
-    ...options,
-    path: join(target.socketDirectory, ".s.PGSQL.5432"),
-    user: target.user,
-    database: target.database ?? "parley",
-    ssl: false,
-  });
+  const pool = "url" in target ? postgres(target.url, options) : postgres({ ...options, ...mapToSocket(target) });
+  const reserve = pool.reserve;
+  pool.reserve = async () => {
+    try {
+      return await reserve();
+    } catch (error) {
+      markAsDatabaseError(error);
+      throw error;
+    }
+  };
+  return pool;
 }
+
+/** Named in full, since the driver fills gaps from PGHOST, PGPORT and the like. */
+const mapToSocket = ({ socketDirectory, user, database = "parley" }: SocketTarget) => ({
+  path: join(socketDirectory, ".s.PGSQL.5432"),
+  user,
+  database,
+  ssl: false,
+});
 
 /**
  * Runs `work` in one transaction: all of it is committed when the promise fulfils, nothing when it rejects. Everything that

@@ -23,6 +23,8 @@ export type Connected = {
   close(): Promise<void>;
 };
 
+type DatabaseConfig = Pick<Config, "DATABASE_URL" | "DATABASE_POOL_SIZE" | "DATA_DIR">;
+
 export type ConnectOptions = {
   /** For short commands: when a living Parley has started the embedded Postgres, use that one beside it. */
   canJoin?: boolean;
@@ -35,14 +37,18 @@ export type ConnectOptions = {
  * @throws DataDirectoryInUseError when another Parley lives on `DATA_DIR` (not with `canJoin`).
  * @throws EmbeddedPostgresError when the embedded Postgres cannot start.
  */
-export async function connectDatabase(config: Config, log: Log, options: ConnectOptions = {}): Promise<Connected> {
+export async function connectDatabase(
+  config: DatabaseConfig,
+  log: Log,
+  options: ConnectOptions = {},
+): Promise<Connected> {
   const poolSize = config.DATABASE_POOL_SIZE;
   if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, poolSize });
   const { stop, ...target } = await startOrJoin(config, log, options);
   return connect("embedded", { target, poolSize }, stop);
 }
 
-async function startOrJoin(config: Config, log: Log, { canJoin = false }: ConnectOptions) {
+async function startOrJoin(config: DatabaseConfig, log: Log, { canJoin = false }: ConnectOptions) {
   const dataDir = config.DATA_DIR;
   try {
     const poolSize = config.DATABASE_POOL_SIZE + FURTHER_CONNECTIONS_MAX;

@@ -4,11 +4,12 @@ import { Problem } from "../lib/problem.ts";
 /** When a request that failed because of the database may work again. */
 const DATABASE_RETRY_AFTER_MS = 2_000;
 
-// Seen from a Postgres that ends, is killed, restarts or is not there: 57P01 to 57P03, CONNECTION_*, CONNECT_TIMEOUT,
-// ECONNRESET, EPIPE, ECONNREFUSED, ENOENT (no socket), ENOTFOUND. The others are their kin: class 08 of PostgreSQL's
-// appendix A (08P01 is what PgBouncer says when its server is away), 53300 (too many connections), 25006 (a replica
-// after failover), 25P03 (the transaction was idle for too long), EAGAIN (a Unix socket whose queue is full).
-const awayCodes = new Set([
+/**
+ * SQLSTATEs of a server that ends, starts, restarts or is full (57P01 to 57P05, 53300), of connections (class 08; 08P01 is
+ * what PgBouncer says when its server is away), of a replica after failover (25006), and of a transaction that was idle for
+ * too long (25P03).
+ */
+const awayStates = new Set([
   "08000",
   "08001",
   "08003",
@@ -22,10 +23,13 @@ const awayCodes = new Set([
   "53300",
   "25006",
   "25P03",
-  "CONNECTION_CLOSED",
-  "CONNECTION_ENDED",
-  "CONNECTION_DESTROYED",
-  "CONNECT_TIMEOUT",
+]);
+
+/** The driver's own words for a connection that has ended. Nothing else throws them. */
+const driverCodes = new Set(["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED", "CONNECT_TIMEOUT"]);
+
+/** What a socket says. A file or a provider's socket says the same, so these count only on errors of our database. */
+const socketCodes = new Set([
   "EAGAIN",
   "EAI_AGAIN",
   "ECONNABORTED",
@@ -39,9 +43,24 @@ const awayCodes = new Set([
   "ETIMEDOUT",
 ]);
 
-/** Whether a thrown error means that the database cannot be reached now, so that the same request may work later. */
+const marked = new WeakSet<object>();
+
+/** For an error that the database threw without a query: of a connection that is reserved (client.ts). */
+export function markAsDatabaseError(error: unknown): void {
+  if (error instanceof Error) marked.add(error);
+}
+
+/** The driver writes down the query, with its parameters, on every error that a query is rejected with. */
+const isDatabaseError = (error: Error): boolean => marked.has(error) || ("query" in error && "parameters" in error);
+
+/**
+ * Whether a thrown error means that the database cannot be reached now, so that the same request may work later. Errors of
+ * files and of other peers are never taken for it, though they have the same codes.
+ */
 export function isDatabaseAway(error: unknown): boolean {
-  return error instanceof Error && "code" in error && typeof error.code === "string" && awayCodes.has(error.code);
+  if (error instanceof postgres.PostgresError) return awayStates.has(error.code);
+  if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string") return false;
+  return driverCodes.has(error.code) || (socketCodes.has(error.code) && isDatabaseError(error));
 }
 
 /** Whether Postgres refused a row because of this unique index or constraint. */

@@ -10,7 +10,13 @@ const createOverloaded = (): Problem =>
 type Waiting = { begin(): void; fail(error: unknown): void };
 
 /** Places that are given out in the order in which they are asked for. */
-export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINITY) {
+export interface Places {
+  /** Runs `work` on a place. @throws Problem `overloaded` when too many wait, or for too long; whatever `work` throws. */
+  run<T>(work: () => Promise<T>): Promise<T>;
+  isIdle(): boolean;
+}
+
+export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINITY): Places {
   let free = count;
   const waiting = new Set<Waiting>();
 
@@ -47,8 +53,7 @@ export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINIT
   }
 
   return {
-    /** Runs `work` on a place. @throws Problem `overloaded` when too many wait, or for too long; whatever `work` throws. */
-    async run<T>(work: () => Promise<T>): Promise<T> {
+    async run(work) {
       await take();
       try {
         return await work();
@@ -57,28 +62,29 @@ export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINIT
       }
     },
 
-    isIdle: (): boolean => free === count,
+    isIdle: () => free === count,
   };
 }
 
-type Turn = { places: ReturnType<typeof createPlaces>; wasLocked: boolean };
+type Turn = { places: Places; wasLocked: boolean };
 
-/** Work of the same key runs one after the other, in order; at most `waitingMax` of a key wait. */
-export function createTurns(waitingMax: number) {
+/** Work of the same key runs one after the other, in order. */
+export interface Turns {
+  /**
+   * @param work is told whether the work before it, for which it waited, met a lock. That need not be the lock of a row
+   * that this one needs, so it has to look for itself, but shortly.
+   * @param isLock whether an error says so.
+   * @throws Problem `overloaded`; whatever `work` throws.
+   */
+  run<T>(key: string, work: (wasLocked: boolean) => Promise<T>, isLock: (error: unknown) => boolean): Promise<T>;
+}
+
+/** @param waitingMax how much work of a key may wait. */
+export function createTurns(waitingMax: number): Turns {
   const turns = new Map<string, Turn>();
 
   return {
-    /**
-     * @param work is told whether the work before it, for which it waited, met a lock. That need not be the lock of a row
-     * that this one needs, so it has to look for itself, but shortly.
-     * @param isLock whether an error says so.
-     * @throws Problem `overloaded`; whatever `work` throws.
-     */
-    async run<T>(
-      key: string,
-      work: (wasLocked: boolean) => Promise<T>,
-      isLock: (error: unknown) => boolean,
-    ): Promise<T> {
+    async run(key, work, isLock) {
       const turn = turns.get(key) ?? { places: createPlaces(1, waitingMax), wasLocked: false };
       turns.set(key, turn);
       try {

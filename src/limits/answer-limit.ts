@@ -1,4 +1,4 @@
-import { BoundedMap } from "../lib/bounded-map.ts";
+import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { Problem } from "../lib/problem.ts";
 import { Slots } from "./slots.ts";
 
@@ -13,17 +13,33 @@ type Options = {
   onRefused(): void;
 };
 
+/** How many answers of models a user may have in progress. */
+export interface AnswerLimit {
+  /** Stores an answer, if the user may have one more. @throws Problem `rate_limited`, and what `store` throws. */
+  store<T>(userId: string, store: () => Promise<T>): Promise<T>;
+
+  /**
+   * For a message that might be answered: refused while there is no room; call `count` once it is answered. As a rule there
+   * is nothing to wait for. @throws Problem `rate_limited`.
+   */
+  check(userId: string): Promise<void> | undefined;
+  count(userId: string): void;
+
+  /** Before an answer that is not stored. @returns to be called at its end. @throws Problem `rate_limited`. */
+  hold(userId: string): Promise<() => void>;
+}
+
 /**
- * How many answers of models a user may have in progress. What is kept for each user is not how many there are but how many
+ * What is kept for each user is not how many there are but how many
  * there could be at most: the count of the last look into the database and all that began since. Only who reaches the limit
  * by that is looked up again, so that most answers begin without a question.
  * Answers that other instances begin meanwhile are seen at the next look.
  */
-export function createAnswerLimit({ answersMax, countStored, onRefused }: Options) {
+export function createAnswerLimit({ answersMax, countStored, onRefused }: Options): AnswerLimit {
   /** Answers that are not stored: those of OpenAI's clients. */
   const unstored = new Slots({ placesMax: 0, what: "answers", onRefused });
   const refusals = new Slots({ placesMax: answersMax, what: "answers of models in progress", onRefused });
-  const atMost = new BoundedMap<string, number>(USERS_MAX);
+  const atMost = new BoundedCache<number>({ max: USERS_MAX });
   const looks = new Map<string, Promise<void>>();
   /** Answers that are being stored: a look would not see them. */
   const storing = new Map<string, Set<Promise<unknown>>>();
@@ -72,8 +88,7 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
   }
 
   return {
-    /** Stores an answer, if the user may have one more. @throws Problem `rate_limited`, and what `store` throws. */
-    async store<T>(userId: string, store: () => Promise<T>): Promise<T> {
+    async store(userId, store) {
       const pending = admit(userId, () => takeStored(userId));
       if (pending) await pending;
       const stored = store();
@@ -81,12 +96,10 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
       return stored;
     },
 
-    /** For a message that might be answered: refused while there is no room, and counted once it is. */
-    check: (userId: string): Promise<void> | undefined => admit(userId, () => {}),
+    check: (userId) => admit(userId, () => {}),
     count: takeStored,
 
-    /** Before an answer that is not stored. @returns to be called at its end. @throws Problem `rate_limited`. */
-    async hold(userId: string): Promise<() => void> {
+    async hold(userId) {
       let release = () => {};
       const pending = admit(userId, () => {
         release = unstored.take(userId);
@@ -96,5 +109,3 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
     },
   };
 }
-
-export type AnswerLimit = ReturnType<typeof createAnswerLimit>;

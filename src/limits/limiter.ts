@@ -1,6 +1,6 @@
 import { type RateLimiterLike, RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
+import { BoundedCache } from "../cache/bounded-cache.ts";
 import { KEYS_MAX, MemoryWindow, type Use } from "./memory-window.ts";
-import { RecentMap } from "./recent-map.ts";
 import type { RedisLink } from "./redis.ts";
 
 /** The two windows that every rate has: a short one against bursts, a longer one against what goes on and on. */
@@ -96,13 +96,13 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
 
   const shared = createSharedWindows(name, rate, redis, windows);
   /** What the burst window refused, so that those who do not stop reach neither Redis nor the other window. */
-  const refused = new RecentMap<{ burst: Use; sustained: Use }>({ keptMs: BURST_S * 1_000, entriesMax: keysMax });
+  const refused = new BoundedCache<{ burst: Use; sustained: Use }>({ max: keysMax, keptMs: BURST_S * 1_000 });
 
   async function consumeShared(key: string): Promise<Verdict> {
     const known = refused.get(key);
     if (known && known.burst.endsAtMs > Date.now()) return judge(known.burst, known.sustained, 0);
     const [burst, sustained] = await Promise.all([use(shared.burst, key), use(shared.sustained, key)]);
-    if (burst.points > rate.burst) refused.set(key, { burst, sustained }, Date.now());
+    if (burst.points > rate.burst) refused.set(key, { burst, sustained });
     return judge(burst, sustained, 0);
   }
 

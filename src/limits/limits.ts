@@ -48,8 +48,10 @@ export type Limits = {
   isLocal: boolean;
 };
 
+type LimitConfig = Pick<Config, "REDIS_URL" | Extract<keyof Config, `RATE_LIMIT_${string}`>>;
+
 type Dependencies = {
-  config: Config;
+  config: LimitConfig;
   log: Log;
   metrics: Metrics;
   /** Answers of a user that are stored and have not ended. */

@@ -1,10 +1,10 @@
 import { RateLimiterCompatibleAbstract, RateLimiterRes } from "rate-limiter-flexible";
-import { RecentMap } from "./recent-map.ts";
+import { BoundedCache } from "../cache/bounded-cache.ts";
 
 /** How much of a window a key has used, and when the window ends, in milliseconds of `Date.now()`. */
 export type Use = { points: number; endsAtMs: number };
 
-/** Keys of one window that are remembered; past it the oldest are forgotten, so that strangers cannot fill the memory. */
+/** Keys of one window that are remembered; past it those are forgotten that have not come for longest, so that strangers cannot fill the memory. */
 export const KEYS_MAX = 100_000;
 
 type Options = { points: number; durationS: number; keysMax?: number };
@@ -21,13 +21,13 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
   override execEvenly = false;
   readonly points: number;
   readonly #durationMs: number;
-  readonly #uses: RecentMap<Use>;
+  readonly #uses: BoundedCache<Use>;
 
   constructor({ points, durationS, keysMax = KEYS_MAX }: Options) {
     super();
     this.points = points;
     this.#durationMs = durationS * 1_000;
-    this.#uses = new RecentMap({ keptMs: this.#durationMs, entriesMax: keysMax });
+    this.#uses = new BoundedCache({ max: keysMax, keptMs: this.#durationMs, now: Date.now });
   }
 
   /** Entries in memory, those that have ended but were not cleared away yet included. */
@@ -54,7 +54,7 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
 
   #begin(key: string, points: number, nowMs: number, durationMs: number): Use {
     const use = { points, endsAtMs: nowMs + durationMs };
-    this.#uses.set(key, use, nowMs);
+    this.#uses.set(key, use);
     return use;
   }
 

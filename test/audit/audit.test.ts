@@ -199,7 +199,7 @@ describe("the record", () => {
   test("keeps entries for as long as is set, and the settings of a sweep end with it", async () => {
     const [old] = await record(new Date(Date.now() - 31 * 86_400_000).toISOString());
     const [kept] = await record(new Date(Date.now() - 29 * 86_400_000).toISOString());
-    const log = createAuditLog({ database: sql(), retentionDays: 30 });
+    const log = createAuditLog({ database: sql(), config: { AUDIT_RETENTION_DAYS: 30 } });
     expect(await log.sweep()).toBeGreaterThanOrEqual(1);
     expect(await log.sweep()).toBe(0);
     const left = await sql()`select id from audit_events where id in (${old?.id}, ${kept?.id})`;

@@ -10,8 +10,9 @@ import { openLoginGuard } from "../../src/limits/login-guard.ts";
 import { createApiKeyService } from "../../src/modules/api-keys/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import type { EndReason, Tokens } from "../../src/modules/auth/model.ts";
+import type { KeyTimes } from "../../src/modules/auth/oidc/limits.ts";
 import { createAuthRoutes } from "../../src/modules/auth/routes.ts";
-import { type AuthServiceDependencies, createAuthService } from "../../src/modules/auth/service.ts";
+import { createAuthService } from "../../src/modules/auth/service.ts";
 import { createPasswords } from "../../src/modules/users/passwords.ts";
 import { createUserRoutes } from "../../src/modules/users/routes.ts";
 import { createUserService } from "../../src/modules/users/service.ts";
@@ -21,9 +22,17 @@ import { createTestDatabase } from "../support/postgres.ts";
 export const JWT_SECRET = "a secret of the tests, long enough to be one";
 export const PASSWORD = "correct horse battery";
 
+/** The one whose tokens are accepted besides our own. */
+type Issuer = {
+  issuer: string;
+  audience: string[];
+  jwksUrl: string | undefined;
+  isProvisioning: boolean;
+  times?: KeyTimes;
+};
 type Options = {
   registration?: "open" | "closed";
-  issuer?: AuthServiceDependencies["issuer"];
+  issuer?: Issuer | null;
   trustedProxies?: string[];
   database?: Awaited<ReturnType<typeof createTestDatabase>>["database"];
 };
@@ -49,10 +58,16 @@ export async function startAccounts({
     apiKeys,
     guard: openLoginGuard,
     jwtSecret: JWT_SECRET,
-    registration,
-    issuer,
+    config: {
+      REGISTRATION: registration,
+      OIDC_ISSUER: issuer?.issuer,
+      OIDC_AUDIENCE: issuer?.audience ?? [],
+      OIDC_JWKS_URL: issuer?.jwksUrl,
+      OIDC_PROVISION: issuer?.isProvisioning === false ? "off" : "on",
+    },
     log: silentLog,
     onSessionsEnded,
+    ...(issuer?.times && { issuerKeyTimes: issuer.times }),
   });
   const readClientAddress = createReadClientAddress(trustedProxies);
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });

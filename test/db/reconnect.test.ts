@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Database, isDatabaseAway, withTransaction } from "../../src/db/client.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-// What the driver (with patches/postgres@3.4.9.patch) promises when connections are lost in the middle of work. Without
+// What the driver (with patches/postgres) promises when connections are lost in the middle of work. Without
 // the patch the process crashes, queries wait for ever, answers go to the wrong query, and statements of a dead
 // transaction run outside of it.
 const ROUNDS = 12;

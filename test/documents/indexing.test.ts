@@ -172,7 +172,7 @@ describe("what goes wrong", () => {
     undo.push(() => database.end());
     await database`alter table documents rename to documents_away`;
     const folder = makeFolder({ "a.md": "# Apple" });
-    const documents = createDocumentService({ database, documentsDir: folder.folder, log: silentLog });
+    const documents = createDocumentService({ database, config: { DOCUMENTS_DIR: folder.folder }, log: silentLog });
     const stopping = new AbortController();
     undo.push(() => stopping.abort());
     await documents.start(stopping.signal);

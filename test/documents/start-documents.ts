@@ -44,7 +44,7 @@ export function createFolder(files: Record<string, string | Uint8Array> = {}) {
 /** The document module alone behind a real port and on a real database, indexed once. Omit `documentsDir` for the guides. */
 export async function startDocuments(documentsDir?: string, shared?: Awaited<ReturnType<typeof createTestDatabase>>) {
   const { database } = shared ?? (await createTestDatabase(4));
-  const documents = createDocumentService({ database, documentsDir, log: silentLog });
+  const documents = createDocumentService({ database, config: { DOCUMENTS_DIR: documentsDir }, log: silentLog });
   await documents.rescan();
   const authenticate = createAuthenticate({
     async identify(token) {

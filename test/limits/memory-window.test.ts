@@ -27,7 +27,7 @@ test("what has ended is cleared away by what comes after", () => {
   window.hit("new");
   at(22);
   window.hit("newer");
-  expect(window.size).toBe(2);
+  expect(window.size).toBe(1);
 });
 
 test("as long as there is room, nothing is forgotten before its window ends", () => {

@@ -14,13 +14,24 @@ export const DELETION_QUEUE = "user deletions";
 /** A request waits for so long; what is not done by then is done after its answer. */
 const WAIT_MS = 5_000;
 
-type Dependencies = { database: Database; audit: AuditService; departures: Departures; jobs: Pick<Jobs, "nudge"> };
-
 /**
- * What a user leaves behind is taken away in steps that each commit (docs/decisions/0040). It is work of a queue: any
+ * What a user leaves behind is deleted in steps that each commit (docs/decisions/0040). It is work of a queue: any
  * instance can go on with it.
  */
-export function createDeletions({ database, audit, departures, jobs }: Dependencies) {
+export interface Deletions {
+  /** Inside a transaction that has locked the user and ended their sessions. After its commit, call `complete`. */
+  begin(sql: Sql, userId: string): Promise<void>;
+
+  /** Fulfils when the user is gone, or after some seconds; then the deletion goes on by itself. */
+  complete(userId: string): Promise<void>;
+
+  /** The work of the queue: deletes what is left, in bounded steps. @throws the signal's reason when it is interrupted. */
+  run(userId: string, signal: AbortSignal): Promise<void>;
+}
+
+type Dependencies = { database: Database; audit: AuditService; departures: Departures; jobs: Pick<Jobs, "nudge"> };
+
+export function createDeletions({ database, audit, departures, jobs }: Dependencies): Deletions {
   async function finish(sql: Sql, userId: string): Promise<boolean> {
     if (!(await queries.lockDeleted(sql, userId))) return false;
     if (await audit.eraseAddresses(sql, userId)) return false;
@@ -29,20 +40,17 @@ export function createDeletions({ database, audit, departures, jobs }: Dependenc
   }
 
   return {
-    /** Inside a transaction that has locked the user and ended their sessions. After its commit, call `complete`. */
-    async begin(sql: Sql, userId: string): Promise<void> {
+    async begin(sql, userId) {
       await queries.beginDeletion(sql, userId, DELETED_NAME);
       await enqueue(sql, DELETION_QUEUE, [userId]);
     },
 
-    /** Fulfils when the user is gone, or after some seconds, when it goes on by itself. */
-    async complete(userId: string): Promise<void> {
+    async complete(userId) {
       jobs.nudge(DELETION_QUEUE);
       await waitUntilGone(() => queries.isBeingDeleted(database, userId), WAIT_MS);
     },
 
-    /** The work of the queue: takes away what is left, in bounded steps. @throws when it is interrupted. */
-    async run(userId: string, signal: AbortSignal): Promise<void> {
+    async run(userId, signal) {
       const repeat = async (step: () => Promise<boolean>): Promise<void> => {
         while (await step()) signal.throwIfAborted();
       };
@@ -60,5 +68,3 @@ export function createDeletions({ database, audit, departures, jobs }: Dependenc
     },
   };
 }
-
-export type Deletions = ReturnType<typeof createDeletions>;

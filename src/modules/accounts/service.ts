@@ -12,10 +12,46 @@ import { createExport } from "./export.ts";
 import type { UserChange, UserCreation } from "./model.ts";
 import * as queries from "./queries.ts";
 
-export { createDeletions } from "./deletion.ts";
+export { createDeletions, type Deletions } from "./deletion.ts";
 
 /** Changes of accounts wait for each other: each locks all administrators. */
 const ADMINISTRATORS = "administrators";
+
+/** The life of accounts across everything that belongs to them: administration, export, deletion. */
+export interface AccountService {
+  /** For administrators: newest first. */
+  list(q: string | undefined, afterId: string | null, rows: number): Promise<UserRow[]>;
+
+  /** For administrators. @throws Problem `not_found`. */
+  get(userId: string): Promise<User>;
+
+  /** For administrators. @throws Problem `invalid`, `conflict` (the address is taken), `forbidden`, `unavailable`. */
+  create(caller: Caller, input: UserCreation): Promise<User>;
+
+  /**
+   * For administrators. A user who is disabled is logged out everywhere; a new role counts at once.
+   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator), `forbidden`.
+   */
+  change(caller: Caller, userId: string, input: UserChange): Promise<User>;
+
+  /**
+   * For administrators: deletes the account with everything personal. What others share with the user stays, without a name.
+   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden`.
+   */
+  remove(caller: Caller, userId: string): Promise<void>;
+
+  /**
+   * Deletes the caller's own account. A password that is given must be right.
+   * @throws Problem `forbidden`, `conflict` (the last administrator), `rate_limited`, `unavailable`.
+   */
+  removeOwn(caller: Caller, password: string | undefined): Promise<void>;
+
+  /** For administrators: logs a user out everywhere. @throws Problem `not_found`, `forbidden`. */
+  endSessions(caller: Caller, userId: string): Promise<void>;
+
+  /** All that is stored of the caller, as pieces of one JSON document. @throws Problem `not_found`. */
+  exportOwn(caller: Caller): Promise<AsyncGenerator<string>>;
+}
 
 type Dependencies = {
   database: Database;
@@ -25,8 +61,7 @@ type Dependencies = {
   deletions: Deletions;
 };
 
-/** The life of accounts across everything that belongs to them: administration, export, deletion. */
-export function createAccountService({ database, users, auth, audit, deletions }: Dependencies) {
+export function createAccountService({ database, users, auth, audit, deletions }: Dependencies): AccountService {
   const { parseDisplayName } = users;
 
   /** Writes down what a caller did to a user. */
@@ -85,17 +120,13 @@ export function createAccountService({ database, users, auth, audit, deletions }
   }
 
   return {
-    /** For administrators: newest first. `after` is [id]. */
-    list: (q: string | undefined, afterId: string | null, rows: number): Promise<UserRow[]> =>
-      queries.listAccounts(database, { q, afterId, rows }),
+    list: (q, afterId, rows) => queries.listAccounts(database, { q, afterId, rows }),
 
-    /** For administrators. @throws Problem `not_found`. */
-    async get(userId: string): Promise<User> {
+    async get(userId) {
       return mapRowToUser(requireRow(await queries.findAccount(database, userId), "user"));
     },
 
-    /** For administrators. @throws Problem `invalid`, `conflict` (the address is taken), `unavailable`. */
-    async create(caller: Caller, input: UserCreation): Promise<User> {
+    async create(caller, input) {
       requireGrant(caller, input.role);
       const { user } = await users.createUser(input, (sql, { id, role }) =>
         record(sql, caller, "user.created", id, { role }),
@@ -103,11 +134,7 @@ export function createAccountService({ database, users, auth, audit, deletions }
       return user;
     },
 
-    /**
-     * For administrators. Who is disabled is logged out everywhere; a role counts at once.
-     * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator), `forbidden`.
-     */
-    async change(caller: Caller, userId: string, input: UserChange): Promise<User> {
+    async change(caller, userId, input) {
       requireGrant(caller, input.role);
       const name = input.display_name === undefined ? undefined : parseDisplayName(input.display_name);
       const update = async (sql: Sql) => {
@@ -135,29 +162,19 @@ export function createAccountService({ database, users, auth, audit, deletions }
       return mapRowToUser(requireRow(row, "user"));
     },
 
-    /**
-     * For administrators: the account with everything personal. What others share with the user stays, without a name.
-     * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden`.
-     */
-    remove: (caller: Caller, userId: string): Promise<void> => remove(caller, userId),
+    remove: (caller, userId) => remove(caller, userId),
 
-    /**
-     * Deletes the caller's own account. A password that is given must be right.
-     * @throws Problem `forbidden`, `conflict` (the last administrator), `unavailable`.
-     */
-    async removeOwn(caller: Caller, password: string | undefined): Promise<void> {
+    async removeOwn(caller, password) {
       const hash = password === undefined ? undefined : await auth.provePassword(caller, password);
       await remove(caller, caller.user.id, (sql) => users.lockUser(sql, caller.user.id, hash));
     },
 
-    /** For administrators: logs a user out everywhere. @throws Problem `not_found`. */
-    async endSessions(caller: Caller, userId: string): Promise<void> {
+    async endSessions(caller, userId) {
       requireGrant(caller, requireRow(await queries.findAccount(database, userId), "user").role);
       await auth.endSessions(caller, userId);
     },
 
-    /** All that is stored of the caller, as pieces of one JSON document. @throws Problem `not_found`. */
-    async exportOwn(caller: Caller): Promise<AsyncGenerator<string>> {
+    async exportOwn(caller) {
       const user = await users.getUser(caller.user.id);
       await record(database, caller, "user.exported", user.id);
       return createExport(database, user, await users.getPreferences(user.id));
@@ -169,5 +186,3 @@ export function createAccountService({ database, users, auth, audit, deletions }
 function requireGrant({ scopes }: Caller, role: User["role"] | undefined): void {
   if (role === "admin") requireScope(scopes, "admin");
 }
-
-export type AccountService = ReturnType<typeof createAccountService>;

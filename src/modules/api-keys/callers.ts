@@ -1,23 +1,50 @@
 import type { Caller, RequestOrigin } from "../../access/caller.ts";
+import { BoundedCache } from "../../cache/bounded-cache.ts";
+import { createLookupCache } from "../../cache/lookup-cache.ts";
 import { type Database, getReservedPool, withTransaction } from "../../db/client.ts";
-import { BoundedMap } from "../../lib/bounded-map.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
-import { createShortCache } from "../../lib/short-cache.ts";
 import type { AuditService } from "../audit/service.ts";
 import { hashKey, isKey, KEY_PREFIX } from "./key-format.ts";
 import { ACTED_FOR_EVERY_MS, KEY_CACHE_MS, KEYS_CACHED_MAX, LAST_USED_EVERY_MS } from "./limits.ts";
 import * as queries from "./queries.ts";
 
+/** Finds out who calls with a key: its owner, or the user whom it acts for. */
+export interface KeyCallers {
+  /** Whether a credential claims to be a key; `findCaller` tells whether it is one. */
+  claimsKey(token: string): boolean;
+
+  /**
+   * The caller with this key; null if the key doesn't exist, was deleted or has expired. A text without a key's checksum is
+   * not looked up.
+   * @throws Problem `forbidden` when the key may not act for the user whom the request names.
+   */
+  findCaller(key: string, origin: RequestOrigin): Promise<Caller | null>;
+
+  /** The caller of a ticket that stands for a key and a user. @throws Problem `forbidden`. */
+  findHolder(holder: queries.KeyHolder, ipAddress: string | null): Promise<Caller | null>;
+
+  /**
+   * Of callers who hold connections by keys, those who are no longer let in: the key was deleted, the user or the owner is
+   * disabled or gone, or the key may no longer act for the user; by any instance, or the command line.
+   */
+  findEnded(callers: readonly Caller[]): Promise<Set<Caller>>;
+
+  /** A key was deleted here: it counts at once. */
+  forgetKey(hash: string): void;
+
+  /** A user was changed here in what concerns keys (role, disabled, gone): it counts at once. */
+  forgetUsers(): void;
+}
+
 type Dependencies = { database: Database; audit: AuditService; log: Log };
 
-/** Finds out who calls with a key: its owner, or the user whom it acts for. */
-export function createKeyCallers({ database, audit, log }: Dependencies) {
+export function createKeyCallers({ database, audit, log }: Dependencies): KeyCallers {
   const reserved = () => getReservedPool(database);
   const cached = { keptMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
-  const keys = createShortCache((hash) => queries.findKnownKey(reserved(), { hash }), cached);
-  const targets = createShortCache((userId) => queries.findTarget(reserved(), userId), cached);
+  const keys = createLookupCache((hash) => queries.findKnownKey(reserved(), { hash }), cached);
+  const targets = createLookupCache((userId) => queries.findTarget(reserved(), userId), cached);
   const isUseDue = createPace(LAST_USED_EVERY_MS);
   const isRecordDue = createPace(ACTED_FOR_EVERY_MS);
 
@@ -61,38 +88,25 @@ export function createKeyCallers({ database, audit, log }: Dependencies) {
   }
 
   return {
-    /** Whether a credential claims to be a key; `findCaller` tells whether it is one. */
-    claimsKey: (token: string): boolean => token.startsWith(KEY_PREFIX),
+    claimsKey: (token) => token.startsWith(KEY_PREFIX),
 
-    /**
-     * Who calls with this key; null when it is none, or none any more. What has not even the checksum of a key is not
-     * looked up.
-     * @throws Problem `forbidden` when it may not act for the user whom the request names.
-     */
-    async findCaller(key: string, origin: RequestOrigin): Promise<Caller | null> {
+    async findCaller(key, origin) {
       return isKey(key) ? open(await keys.find(hashKey(key)), origin) : null;
     },
 
-    /** Who calls with what stands for a key and a user: a ticket. @throws Problem `forbidden`. */
-    async findHolder({ keyId, userId }: queries.KeyHolder, ipAddress: string | null): Promise<Caller | null> {
+    async findHolder({ keyId, userId }, ipAddress) {
       const key = await queries.findKnownKey(database, { id: keyId });
       return open(key, { ipAddress, onBehalfOf: userId === key?.owner.id ? null : userId });
     },
 
-    /** A key was deleted here: it counts at once. */
-    forgetKey: (hash: string): void => keys.forget([hash]),
+    forgetKey: (hash) => keys.forget([hash]),
 
-    /** A user was changed here in what concerns keys (role, disabled, gone): it counts at once. */
-    forgetUsers(): void {
+    forgetUsers() {
       keys.forgetAll();
       targets.forgetAll();
     },
 
-    /**
-     * Of those who hold connections by keys, the ones whom these no longer let in: the key was deleted, the user or the
-     * owner is disabled or gone, or the key may no longer act for the user. By whichever instance, or the command line.
-     */
-    async findEnded(callers: readonly Caller[]): Promise<Set<Caller>> {
+    async findEnded(callers) {
       if (callers.length === 0) return new Set();
       const byHolder = Map.groupBy(callers, (caller) => nameHolder(mapToHolder(caller)));
       const holders = [...byHolder.values()].flatMap(([caller]) => (caller ? [mapToHolder(caller)] : []));
@@ -107,12 +121,11 @@ const nameHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId} $
 
 /** Says of each name at most once in `everyMs` that it is its turn. */
 function createPace(everyMs: number): (name: string) => boolean {
-  const lastAtMs = new BoundedMap<string, number>(KEYS_CACHED_MAX);
+  // Who is pushed out only has their turn sooner.
+  const done = new BoundedCache<true>({ max: KEYS_CACHED_MAX, keptMs: everyMs });
   return (name) => {
-    const nowMs = performance.now();
-    const atMs = lastAtMs.get(name);
-    if (atMs !== undefined && nowMs - atMs < everyMs) return false;
-    lastAtMs.set(name, nowMs);
+    if (done.get(name)) return false;
+    done.set(name, true);
     return true;
   };
 }

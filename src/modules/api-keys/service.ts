@@ -5,13 +5,42 @@ import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
-import { createKeyCallers } from "./callers.ts";
+import { createKeyCallers, type KeyCallers } from "./callers.ts";
 import { createKey, hashKey, showEnds } from "./key-format.ts";
 import { KEYS_PER_USER_MAX } from "./limits.ts";
 import type { ApiKey, CreateApiKey, CreatedApiKey } from "./model.ts";
 import * as queries from "./queries.ts";
 
 export { mapToApiKey } from "./queries.ts";
+
+/** Keys with which programs call for their owner, or for users whom they may act for. */
+export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
+  /** For its owner. @throws Problem `not_found`. */
+  get(caller: Caller, id: string): Promise<ApiKey>;
+
+  /**
+   * For every user, for themselves. A key makes only keys that reach no further and last no longer than it does, and none
+   * for users whom it acts for. Scope `admin` and service keys are for administrators.
+   * @throws Problem `invalid`, `forbidden`, `conflict` (too many).
+   */
+  create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey>;
+
+  /**
+   * For the command line.
+   * @param emailKey whose key it becomes; null: the first administrator's.
+   * @throws Problem `not_found` (no such user, or no administrator), `invalid`, `forbidden`, `conflict`.
+   */
+  createForOperator(emailKey: string | null, input: CreateApiKey): Promise<CreatedApiKey>;
+
+  /** The caller's own, newest first, with one more that tells there is more. */
+  list(caller: Caller, beforeId: string | null, limit: number): Promise<queries.ApiKeyRow[]>;
+
+  /** For its owner: the key stops working, and its connections end. @throws Problem `not_found`. */
+  remove(caller: Caller, id: string): Promise<void>;
+
+  /** For the job runner: deletes keys that expired long ago, a part of them. @returns how many. */
+  sweep(): Promise<number>;
+}
 
 type Dependencies = {
   database: Database;
@@ -21,9 +50,8 @@ type Dependencies = {
   onKeysEnded(keyIds: string[]): void;
 };
 
-/** Keys with which programs call for their owner, or for users whom they may act for. */
-export function createApiKeyService({ database, audit, log, onKeysEnded }: Dependencies) {
-  const callers = createKeyCallers({ database, audit, log });
+export function createApiKeyService({ database, audit, log, onKeysEnded }: Dependencies): ApiKeyService {
+  const { forgetKey, ...callers } = createKeyCallers({ database, audit, log });
 
   /** @param by whose doing it is; null: the operator's, on the command line. */
   async function create(sql: Sql, ownerId: string, input: CreateApiKey, by: Caller | null): Promise<CreatedApiKey> {
@@ -61,40 +89,25 @@ export function createApiKeyService({ database, audit, log, onKeysEnded }: Depen
   return {
     ...callers,
 
-    /** For its owner. @throws Problem `not_found`. */
     get,
 
-    /**
-     * For every user, for themselves; a key makes only keys that reach no further and last no longer than it does, and none for users whom
-     * it acts for. Scope `admin` and service keys are for administrators.
-     * @throws Problem `invalid`, `forbidden`, `conflict` (too many).
-     */
-    async create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey> {
+    async create(caller, input) {
       for (const scope of input.scopes) requireScope(caller.scopes, scope);
       if (caller.scopes !== null) checkReach(await get(caller, caller.credentialId).catch(explainActing), input);
       const ownerId = caller.user.id;
       return withTransaction(database, (sql) => create(sql, ownerId, input, caller), `user:${ownerId}`);
     },
 
-    /**
-     * For the command line.
-     * @param emailKey whose key it becomes; null: the first administrator's.
-     * @throws Problem `not_found` (no such user, or no administrator), `invalid`, `forbidden`, `conflict`.
-     */
-    async createForOperator(emailKey: string | null, input: CreateApiKey): Promise<CreatedApiKey> {
+    async createForOperator(emailKey, input) {
       return withTransaction(database, async (sql) => {
         const ownerId = requireRow(await queries.findOwnerId(sql, emailKey), "user");
         return create(sql, ownerId, input, null);
       });
     },
 
-    /** The caller's own, newest first, with one more that tells there is more. */
-    list(caller: Caller, beforeId: string | null, limit: number): Promise<queries.ApiKeyRow[]> {
-      return queries.listKeys(database, caller.user.id, beforeId, limit + 1);
-    },
+    list: (caller, beforeId, limit) => queries.listKeys(database, caller.user.id, beforeId, limit + 1),
 
-    /** For its owner: it is no longer good, and what is connected with it ends. @throws Problem `not_found`. */
-    async remove(caller: Caller, id: string): Promise<void> {
+    async remove(caller, id) {
       const remove = async (sql: Sql) => {
         const hash = requireRow(await queries.deleteKey(sql, id, caller.user.id), "API key");
         const { user, credentialId, ipAddress } = caller;
@@ -103,16 +116,13 @@ export function createApiKeyService({ database, audit, log, onKeysEnded }: Depen
         return hash;
       };
       const hash = await withTransaction(database, remove, `user:${caller.user.id}`);
-      callers.forgetKey(hash);
+      forgetKey(hash);
       onKeysEnded([id]);
     },
 
-    /** For the job runner, now and then: deletes what expired long ago. */
-    sweep: (): Promise<number> => queries.deleteExpiredKeys(database),
+    sweep: () => queries.deleteExpiredKeys(database),
   };
 }
-
-export type ApiKeyService = ReturnType<typeof createApiKeyService>;
 
 function checkOrdinary(scopes: readonly Scope[], isService: boolean): void {
   if (scopes.includes("admin")) throw new Problem("forbidden", "Only administrators have keys with the scope admin.");

@@ -1,5 +1,5 @@
 import { jwt } from "@elysiajs/jwt";
-import { BoundedMap } from "../../lib/bounded-map.ts";
+import { BoundedCache } from "../../cache/bounded-cache.ts";
 import { isUuid } from "../../lib/schema.ts";
 import { ACCESS_TOKEN_TTL_S, IDENTITIES_CACHED_MAX, TOKEN_CHARS_MAX } from "./limits.ts";
 
@@ -9,20 +9,31 @@ const verifyOptions = { algorithms: [ALGORITHM], issuer: ISSUER, requiredClaims:
 
 export type AccessClaims = { userId: string; sessionId: string; expiresAtMs: number };
 
-/** Access tokens: JWTs that say who and by which session. Whether that session still lives is not in them. */
-export function createAccessTokens(secret: string) {
+/**
+ * Access tokens: JWTs with the user and the session. Whether the session still lives is not in them. This is the only place
+ * where a token of ours is signed or checked as a JWT, by @elysiajs/jwt; `jose` is for the tokens of issuers (oidc/).
+ */
+export interface AccessTokens {
+  /** A token that expires after ACCESS_TOKEN_TTL_S. */
+  sign(session: { userId: string; sessionId: string }): Promise<string>;
+
+  /** @returns null unless it is an access token of ours that has not expired. */
+  verify(token: string): Promise<AccessClaims | null>;
+}
+
+export function createAccessTokens(secret: string): AccessTokens {
+  // The plugin is never mounted: what it would add to each request's context works without a request as well.
   const { sign, verify } = jwt({ name: "jwt", secret, alg: ALGORITHM, iss: ISSUER }).decorator.jwt;
-  // A signature that was good once stays good: only the time has to be looked at again.
-  const verified = new BoundedMap<string, AccessClaims>(IDENTITIES_CACHED_MAX);
+  // A signature that was good once stays good: only the time has to be looked at again. No token lasts longer than that.
+  const verified = new BoundedCache<AccessClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: ACCESS_TOKEN_TTL_S * 1_000 });
 
   return {
-    sign({ userId, sessionId }: { userId: string; sessionId: string }): Promise<string> {
+    sign({ userId, sessionId }) {
       const exp = Math.floor(Date.now() / 1000) + ACCESS_TOKEN_TTL_S;
       return sign({ sub: userId, sid: sessionId, exp });
     },
 
-    /** @returns null for whatever is not a token of ours that is good now. */
-    async verify(token: string): Promise<AccessClaims | null> {
+    async verify(token) {
       const known = verified.get(token);
       if (known) return known.expiresAtMs > Date.now() ? known : null;
       if (token.length > TOKEN_CHARS_MAX) return null;
@@ -32,8 +43,6 @@ export function createAccessTokens(secret: string) {
     },
   };
 }
-
-export type AccessTokens = ReturnType<typeof createAccessTokens>;
 
 function readClaims(payload: Record<string, unknown> | false): AccessClaims | null {
   if (payload === false) return null;

@@ -7,10 +7,24 @@ import type { User } from "../users/model.ts";
 import { parseEmail, type UserService } from "../users/service.ts";
 import type { Client } from "./model.ts";
 
+/** Every place where a password is shown: guesses are slowed down alike, wherever they are made. */
+export interface PasswordChecks {
+  /**
+   * The user who logs in. Whether the address is known makes no difference to what is counted, recorded or answered.
+   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `unavailable`.
+   */
+  logIn(email: string, password: string, client: Client): Promise<{ user: User; passwordHash: string }>;
+
+  /**
+   * Makes sure that a logged-in user knows their password.
+   * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `unavailable`.
+   */
+  prove(caller: Caller, password: string): Promise<string>;
+}
+
 type Dependencies = { database: Database; users: UserService; audit: AuditService; guard: LoginGuard };
 
-/** Every place where a password is shown: guesses are slowed down alike, wherever they are made. */
-export function createPasswordChecks({ database, users, audit, guard }: Dependencies) {
+export function createPasswordChecks({ database, users, audit, guard }: Dependencies): PasswordChecks {
   /** A lock is written down once, when it is set, and not again for each who meets it. */
   async function recordLocks(locks: LoginLock[], userId: string | null, ipAddress: string | null): Promise<void> {
     for (const { scope, waitS } of locks)
@@ -25,11 +39,7 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
   }
 
   return {
-    /**
-     * Who logs in. Whether the address is known makes no difference to what is counted, written down or answered.
-     * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `unavailable`.
-     */
-    async logIn(email: string, password: string, { ipAddress }: Client): Promise<{ user: User; passwordHash: string }> {
+    async logIn(email, password, { ipAddress }) {
       const attempt = await guard.begin(`email:${parseEmail(email).key}`, ipAddress);
       const found = await users.checkCredentials(email, password, async (userId, reason) => {
         // Who is disabled and knows the password has not guessed it.
@@ -49,11 +59,7 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
       return found;
     },
 
-    /**
-     * Makes sure that a logged-in user knows their password.
-     * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `unavailable`.
-     */
-    async prove({ user, ipAddress }: Caller, password: string): Promise<string> {
+    async prove({ user, ipAddress }, password) {
       const attempt = await guard.begin(`user:${user.id}`, ipAddress);
       try {
         const hash = await users.checkPassword(user.id, password);
@@ -67,5 +73,3 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
     },
   };
 }
-
-export type PasswordChecks = ReturnType<typeof createPasswordChecks>;

@@ -16,7 +16,17 @@ type Family = { sessionId: string; generation: number; refreshKey: Uint8Array };
  * needs the server's secret and the session's random key, so neither of them alone makes a token, and the same
  * generation is always the same token (docs/decisions/0003).
  */
-export function createRefreshTokens(secret: string) {
+export interface RefreshTokens {
+  create(family: Family): string;
+
+  /** What a token says of itself; nothing is proved by that. @returns null when the text doesn't even have the form. */
+  read(token: string): RefreshClaim | null;
+
+  /** Whether this server made the token for the session with this key. */
+  matches(claim: RefreshClaim, refreshKey: Uint8Array): boolean;
+}
+
+export function createRefreshTokens(secret: string): RefreshTokens {
   const serverKey = createHmac("sha256", secret).update("refresh").digest();
 
   function sign(named: Buffer, refreshKey: Uint8Array): Buffer {
@@ -24,13 +34,12 @@ export function createRefreshTokens(secret: string) {
   }
 
   return {
-    create({ sessionId, generation, refreshKey }: Family): string {
+    create({ sessionId, generation, refreshKey }) {
       const named = nameGeneration(sessionId, generation);
       return PREFIX + Buffer.concat([named, sign(named, refreshKey)]).toString("base64url");
     },
 
-    /** @returns null when the text does not even have the form. Nothing is proved yet. */
-    read(token: string): RefreshClaim | null {
+    read(token) {
       if (!form.test(token)) return null;
       const text = token.slice(PREFIX.length);
       const bytes = Buffer.from(text, "base64url");
@@ -41,14 +50,11 @@ export function createRefreshTokens(secret: string) {
       return { sessionId, generation: bytes.readUInt32BE(SESSION_ID_BYTES), mac: bytes.subarray(NAMED_BYTES) };
     },
 
-    /** Whether this server made the token for the session with this key. */
-    matches(claim: RefreshClaim, refreshKey: Uint8Array): boolean {
+    matches(claim, refreshKey) {
       return timingSafeEqual(sign(nameGeneration(claim.sessionId, claim.generation), refreshKey), claim.mac);
     },
   };
 }
-
-export type RefreshTokens = ReturnType<typeof createRefreshTokens>;
 
 function nameGeneration(sessionId: string, generation: number): Buffer {
   const named = Buffer.alloc(NAMED_BYTES);

@@ -14,6 +14,25 @@ const REFRESH_KEY_BYTES = 32;
 /** A session and the refresh token that it is at now. */
 export type OpenSession = { sessionId: string; userId: string; refreshToken: string };
 
+/** The life of a session: opened by a login, carried on by refresh tokens (docs/decisions/0003). */
+export interface Sessions {
+  /**
+   * @param proof what the login was checked against. @throws Problem `invalid_credentials` when the user was changed in
+   * that moment; with a token of an issuer `unauthorized`, also when a session of that token was ended before.
+   */
+  open(userId: string, proof: queries.LoginProof, client: Client): Promise<OpenSession>;
+
+  /**
+   * Spends a refresh token for its successor. The direct predecessor of the current token gets the current one again
+   * for a few seconds; an older one ends the session.
+   * @throws Problem `unauthorized`, `token_reused`.
+   */
+  refresh(token: string, ipAddress: string | null): Promise<OpenSession>;
+
+  /** The session of a refresh token of any generation; null when this server did not make the token. */
+  findByToken(token: string): Promise<string | null>;
+}
+
 type SessionsDependencies = {
   database: Database;
   audit: AuditService;
@@ -23,8 +42,7 @@ type SessionsDependencies = {
   onReuse(sessionId: string): void;
 };
 
-/** The life of a session: opened by a login, carried on by refresh tokens (docs/decisions/0003). */
-export function createSessions({ database, audit, refreshTokens, log, onReuse }: SessionsDependencies) {
+export function createSessions({ database, audit, refreshTokens, log, onReuse }: SessionsDependencies): Sessions {
   async function endForReuse(sessionId: string, userId: string, ipAddress: string | null): Promise<never> {
     const end = async (sql: Sql) => {
       if (!(await queries.endSession(sql, sessionId, "token_reused"))) return false;
@@ -42,11 +60,7 @@ export function createSessions({ database, audit, refreshTokens, log, onReuse }:
   }
 
   return {
-    /**
-     * @param proof what the login was checked against. @throws Problem `invalid_credentials` when the user was changed in
-     * that moment; with a token of an issuer `unauthorized`, also when a session of that token was ended before.
-     */
-    async open(userId: string, proof: queries.LoginProof, client: Client): Promise<OpenSession> {
+    async open(userId, proof, client) {
       const sessionId = createId();
       const refreshKey = randomBytes(REFRESH_KEY_BYTES);
       const cut = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
@@ -65,12 +79,7 @@ export function createSessions({ database, audit, refreshTokens, log, onReuse }:
       return { sessionId, userId, refreshToken: refreshTokens.create({ sessionId, generation: 0, refreshKey }) };
     },
 
-    /**
-     * Spends a refresh token for its successor. The direct predecessor of the current token gets the current one again
-     * for a few seconds; an older one ends the session.
-     * @throws Problem `unauthorized`, `token_reused`.
-     */
-    async refresh(token: string, ipAddress: string | null): Promise<OpenSession> {
+    async refresh(token, ipAddress) {
       const refused = () => new Problem("unauthorized", "The refresh token is not valid, or its session has ended.");
       const claim = refreshTokens.read(token);
       if (!claim) throw refused();
@@ -90,8 +99,7 @@ export function createSessions({ database, audit, refreshTokens, log, onReuse }:
       return { sessionId, userId: state.user_id, refreshToken: refreshTokens.create(successor) };
     },
 
-    /** Which session a refresh token of any generation is of; null when this server did not make it. */
-    async findByToken(token: string): Promise<string | null> {
+    async findByToken(token) {
       const claim = refreshTokens.read(token);
       const state = claim && (await queries.findRefreshState(database, claim.sessionId));
       return claim && state && refreshTokens.matches(claim, state.refresh_key) ? claim.sessionId : null;

@@ -1,17 +1,13 @@
+import type { Config } from "../../config.ts";
 import { findPrice, type PriceTable } from "../../lib/prices.ts";
 
-/** The settings that concern budgets, by their names in the environment. */
-export type BudgetConfig = {
-  readonly BUDGET_USER_TOKENS_PER_DAY?: number | undefined;
-  readonly BUDGET_USER_TOKENS_PER_MONTH?: number | undefined;
-  readonly BUDGET_USER_USD_PER_DAY?: number | undefined;
-  readonly BUDGET_USER_USD_PER_MONTH?: number | undefined;
-  readonly BUDGET_KEY_TOKENS_PER_DAY?: number | undefined;
-  readonly BUDGET_KEY_TOKENS_PER_MONTH?: number | undefined;
-  readonly BUDGET_KEY_USD_PER_DAY?: number | undefined;
-  readonly BUDGET_KEY_USD_PER_MONTH?: number | undefined;
-  readonly BUDGET_ANSWER_TOKENS: number;
-};
+type Period = "DAY" | "MONTH";
+type Payer = "USER" | "KEY";
+/** The settings that concern budgets. */
+export type BudgetConfig = Pick<
+  Config,
+  "BUDGET_ANSWER_TOKENS" | `BUDGET_${Payer}_TOKENS_PER_${Period}` | `BUDGET_${Payer}_USD_PER_${Period}`
+>;
 
 /** As reserve_budget (sql/functions/budgets.sql) reads them; what is absent is not limited. */
 export type Limits = { day_tokens?: number; month_tokens?: number; day_usd?: number; month_usd?: number };
@@ -36,7 +32,7 @@ export type BudgetRules = {
 };
 
 /** The limits of each user, or of each API key; null when nothing is limited. */
-export function createLimits(config: BudgetConfig, payer: "USER" | "KEY"): Limits | null {
+export function createLimits(config: BudgetConfig, payer: Payer): Limits | null {
   const all = {
     day_tokens: config[`BUDGET_${payer}_TOKENS_PER_DAY`],
     month_tokens: config[`BUDGET_${payer}_TOKENS_PER_MONTH`],

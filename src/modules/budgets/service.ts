@@ -5,9 +5,10 @@ import { createId } from "../../lib/id.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { findPrice } from "../../lib/prices.ts";
 import { Problem } from "../../lib/problem.ts";
-import type { BudgetUsage, BudgetWindow, BudgetWindows } from "./model.ts";
+import type { BudgetUsage } from "./model.ts";
 import * as queries from "./queries.ts";
-import { type BudgetConfig, createLimits, createRules, type Limits, type ModelRules } from "./rules.ts";
+import { type BudgetConfig, type BudgetRules, createLimits, createRules, type ModelRules } from "./rules.ts";
+import { endOf, mapToWindows } from "./windows.ts";
 
 export type { AnswerToReserve, Payer, Period } from "./queries.ts";
 export type { BudgetRules } from "./rules.ts";
@@ -43,6 +44,69 @@ export type Reservation = {
   outputTokensMax: number | null;
 };
 
+/**
+ * Budgets of users and of API keys: reserve before a model is asked, settle with what it really used. A reservation is never
+ * larger than what is left, so that answers at the same time cannot overspend together.
+ */
+export interface BudgetService {
+  /** What send_messages (sql/functions) needs to reserve within a send; null while nothing is limited. */
+  readonly rules: BudgetRules | null;
+
+  /** The most tokens of one answer; null while nothing is limited. */
+  readonly answerTokensMax: number | null;
+
+  /** The problem that a send ends with which the database refused to reserve for; it is counted. */
+  refuse(period: queries.Period): Problem;
+
+  /**
+   * Reserves for an answer of a stored generation, within the transaction that stores it.
+   * @throws Problem `budget_exceeded`.
+   */
+  reserveAnswer(sql: Sql, answer: queries.AnswerToReserve): Promise<void>;
+
+  /**
+   * Reserves for a completion that stores no generation; it has to end in `settle` or `release`. The longest answer
+   * counts, so pass `outputTokensMax` of the result on to the model.
+   * @throws Problem `budget_exceeded`.
+   */
+  reserve(request: ReservationRequest): Promise<Reservation>;
+
+  /**
+   * Ends the reservation of a generation or a completion with what it used; without a reservation, the user is
+   * charged all the same. It may be called again: what was used is charged once under an id.
+   */
+  settle(options: ChargeOptions, userId: string | null, used: TokensAndCost): Promise<void>;
+
+  /**
+   * Charges a user for what was used beside a reservation: by a run that another instance has taken over, for example. It
+   * is tried for some seconds if their windows are locked.
+   */
+  charge(userId: string | null, used: TokensAndCost, options?: ChargeOptions): Promise<void>;
+
+  /** Ends a reservation of which nothing was used. */
+  release(id: string): Promise<void>;
+
+  /** Keeps the reservations that this instance holds; call it several times within a lease. */
+  renew(): Promise<void>;
+
+  /** Frees reservations whose instance died, a few payers in each transaction. */
+  free(signal: AbortSignal): Promise<void>;
+
+  /** Forgets what was spent long ago, a part of it. @returns how much it was; 0: there is no more. */
+  forget(): Promise<number>;
+
+  /** For every caller: what they have spent and their limits; with an API key, also those of the key. */
+  getUsage(caller: Caller): Promise<BudgetUsage>;
+}
+
+export type ReservationRequest = {
+  payer: queries.Payer;
+  model: string;
+  /** UTF-8 bytes of all that the model is shown. */
+  promptBytes: number;
+  outputTokensMax: number | null;
+};
+
 type Dependencies = ModelRules & {
   database: Database;
   config: BudgetConfig;
@@ -51,11 +115,8 @@ type Dependencies = ModelRules & {
   instanceId: string;
 };
 
-/**
- * Budgets of users and of API keys: reserve before a model is asked, settle with what it really used. A reservation is never larger than
- * what is left, so that answers at the same time cannot overspend together.
- */
-export function createBudgetService({ database, config, metrics, instanceId, ...modelRules }: Dependencies) {
+export function createBudgetService(deps: Dependencies): BudgetService {
+  const { database, config, metrics, instanceId, ...modelRules } = deps;
   const { prices } = modelRules;
   const limits = { user: createLimits(config, "USER"), key: createLimits(config, "KEY") };
   const rules = createRules(limits, config, modelRules);
@@ -92,34 +153,17 @@ export function createBudgetService({ database, config, metrics, instanceId, ...
   }
 
   return {
-    /** What send_messages (sql/functions) needs to reserve within a send; null while nothing is limited. */
     rules,
     refuse,
 
-    /** The most tokens of one answer; null while nothing is limited. */
     answerTokensMax: rules?.answer_tokens ?? null,
 
-    /**
-     * Reserves for an answer of a stored generation, within the transaction that stores it.
-     * @throws Problem `budget_exceeded`.
-     */
-    async reserveAnswer(sql: Sql, answer: queries.AnswerToReserve): Promise<void> {
+    async reserveAnswer(sql, answer) {
       const exceeded = rules && (await queries.reserveAnswer(sql, answer, rules));
       if (exceeded) throw refuse(exceeded);
     },
 
-    /**
-     * Reserves for a completion that stores no generation; it has to end in `settle` or `release`. The longest answer
-     * counts, so pass `outputTokensMax` of the result on to the model.
-     * @param promptBytes UTF-8 bytes of all that the model is shown.
-     * @throws Problem `budget_exceeded`.
-     */
-    async reserve(request: {
-      payer: queries.Payer;
-      model: string;
-      promptBytes: number;
-      outputTokensMax: number | null;
-    }): Promise<Reservation> {
+    async reserve(request) {
       const id = createId();
       if (!rules || request.model.startsWith("offline/")) return { id, outputTokensMax: request.outputTokensMax };
       const outputTokensMax = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, rules.answer_tokens);
@@ -137,49 +181,32 @@ export function createBudgetService({ database, config, metrics, instanceId, ...
       return { id, outputTokensMax };
     },
 
-    /**
-     * Ends the reservation of a generation or a completion with what it used; without a reservation, the user is
-     * charged all the same. It may be called again: under one id, what was used is charged once.
-     */
     settle,
 
-    /**
-     * Charges a user for what was used beside a reservation: by a run that another instance has taken over, say. It is
-     * tried for some seconds if their windows are locked.
-     */
-    async charge(
-      userId: string | null,
-      used: TokensAndCost,
-      options: ChargeOptions = { id: createId() },
-    ): Promise<void> {
+    async charge(userId, used, options = { id: createId() }) {
       const charge = () => settle(options, userId, used);
       if (used.usage) await retryTemporary(charge, AbortSignal.timeout(CHARGE_MS_MAX));
     },
 
-    /** Ends a reservation of which nothing was used. */
-    release: (id: string): Promise<void> => settle({ id }, null, { usage: null, costUsd: null }),
+    release: (id) => settle({ id }, null, { usage: null, costUsd: null }),
 
-    /** Keeps what this instance holds; call it several times within a lease. */
-    async renew(): Promise<void> {
+    async renew() {
       if (held.size > 0) await queries.renew(database, instanceId, [...held.values()], HELD_MS);
     },
 
-    /** Frees what nobody holds any more, a few payers in each transaction. */
-    async free(signal: AbortSignal): Promise<void> {
+    async free(signal) {
       for (let afterId: string | null = FIRST_ID; afterId !== null && !signal.aborted; ) {
         const from: string = afterId;
         ({ last_id: afterId } = await withTransaction(database, (sql) => queries.freeReservations(sql, from)));
       }
     },
 
-    /** Forgets what was spent long ago, a part of it. @returns how much it was; 0: there is no more. */
-    async forget(): Promise<number> {
+    async forget() {
       const windows = await queries.deleteOldWindows(database, WINDOWS_KEPT_DAYS);
       return windows + (await queries.deleteOldCharges(database));
     },
 
-    /** For every caller: what they have spent, and what they may; with an API key, also what that has and may. */
-    async getUsage(caller: Caller): Promise<BudgetUsage> {
+    async getUsage(caller) {
       const keyId = keyIdOf(caller);
       const [user, key] = await Promise.all([
         queries.listWindows(database, { scope: "user", id: caller.user.id }),
@@ -188,30 +215,4 @@ export function createBudgetService({ database, config, metrics, instanceId, ...
       return { ...mapToWindows(user, limits.user), api_key: key && mapToWindows(key, limits.key) };
     },
   };
-}
-
-export type BudgetService = ReturnType<typeof createBudgetService>;
-
-function mapToWindows(rows: queries.WindowRow[], limits: Limits | null): BudgetWindows {
-  const find = (period: queries.Period): BudgetWindow => {
-    const row = rows.find((candidate) => candidate.period === period);
-    if (!row) throw new Error("A query over constants returns its rows.");
-    return {
-      starts_at: row.starts_at.toISOString(),
-      ends_at: row.ends_at.toISOString(),
-      spent_tokens: row.spent_tokens,
-      reserved_tokens: row.reserved_tokens,
-      limit_tokens: limits?.[`${period}_tokens`] ?? null,
-      spent_usd: Number(row.spent_usd),
-      reserved_usd: Number(row.reserved_usd),
-      limit_usd: limits?.[`${period}_usd`] ?? null,
-    };
-  };
-  return { day: find("day"), month: find("month") };
-}
-
-/** The first moment of the next day or month, UTC. */
-function endOf(period: queries.Period, now: Date): Date {
-  const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
-  return new Date(period === "day" ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1));
 }

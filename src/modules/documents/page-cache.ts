@@ -1,22 +1,23 @@
+import { BoundedCache } from "../../cache/bounded-cache.ts";
 import { renderPage } from "./html-page.ts";
 import { parseMarkdown } from "./markdown.ts";
 import type { DocumentFile } from "./source.ts";
 
-/** Rendered pages kept in memory; most are some kilobytes. */
-const PAGES_MAX = 32;
+/** Rendered pages kept in memory. Most have some kilobytes; a page that is larger than all of this is rendered each time. */
+const PAGES_BYTES_MAX = 4 * 1024 * 1024;
+/** At most so many bytes has a UTF-16 unit in memory. */
+const BYTES_PER_CHAR = 2;
 
 /** Renders documents as pages, each content once for as long as it is asked for. */
 export function createPageCache(): (file: DocumentFile) => string {
-  const pages = new Map<string, string>();
+  const pages = new BoundedCache<string>({ max: PAGES_BYTES_MAX, bytesOf: (page) => BYTES_PER_CHAR * page.length });
   return ({ path, hash, content }) => {
     // The path too, since it may be what the title comes from.
     const key = `${hash} ${path}`;
-    const page = pages.get(key) ?? renderPage(parseMarkdown(path, content).title, content);
-    // Deleted and set again, so that the one asked for longest ago is the first.
-    pages.delete(key);
+    const known = pages.get(key);
+    if (known !== undefined) return known;
+    const page = renderPage(parseMarkdown(path, content).title, content);
     pages.set(key, page);
-    const oldest = pages.keys().next();
-    if (pages.size > PAGES_MAX && !oldest.done) pages.delete(oldest.value);
     return page;
   };
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Config } from "../../config.ts";
 import { type Database, requireRow } from "../../db/client.ts";
 import type { PageRequest } from "../../http/pagination.ts";
 import type { Log } from "../../lib/log.ts";
@@ -28,20 +29,43 @@ export const PASSAGES_MAX = 50;
 export type FoundPassage = { path: string; title: string; heading: string | null; snippet: string };
 export type DocumentMatch = queries.MatchRow & { snippet: string };
 
-type Dependencies = {
-  database: Database;
-  /** Folder of the documents; undefined for Parley's own guides. */
-  documentsDir: string | undefined;
-  log: Log;
-};
-
 /** The markdown documents: every user may read all of them. The files are the truth, the database is their index. */
-export function createDocumentService({ database, documentsDir, log }: Dependencies) {
+export interface DocumentService {
+  /**
+   * Begins to keep the index like the files, until `signal` is aborted. An error is logged when it begins; the scan is tried
+   * again.
+   * @returns when the first scan has ended; a big folder is not waited for, its indexing goes on.
+   */
+  start(signal: AbortSignal): Promise<void>;
+
+  /** Indexes what changed until now, at once. @throws when the folder or the database cannot be reached. */
+  rescan(): Promise<void>;
+
+  /** For every user: all documents by path. `page.after` is [path]. */
+  list(page: PageRequest): Promise<queries.DocumentRow[]>;
+
+  /** For every user: documents that have what was typed, best first. `page.after` is [rank, path]. @throws Problem `bad_cursor`. */
+  search(typed: string, page: PageRequest): Promise<DocumentMatch[]>;
+
+  /** For every user: the file as it is now. @throws Problem `not_found`. */
+  get(path: string): Promise<DocumentFile>;
+
+  /**
+   * For models and tools: the passages that answer a question in natural language best, each with its whole text as
+   * markdown (at most `PASSAGE_CHARS_MAX` UTF-16 units). Empty when no word of the question is in any document.
+   */
+  searchPassages(question: string, limit: number): Promise<FoundPassage[]>;
+}
+
+type Dependencies = { database: Database; config: Pick<Config, "DOCUMENTS_DIR">; log: Log };
+
+export function createDocumentService({ database, config, log }: Dependencies): DocumentService {
+  /** Without a folder, the documents are Parley's own guides. */
+  const documentsDir = config.DOCUMENTS_DIR;
   const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
   const indexer = createIndexer({ database, source, log });
   let lastScan: Promise<void> = Promise.resolve();
 
-  /** Indexes what changed until now, at once. Rejects when the folder or the database cannot be reached. */
   function rescan(): Promise<void> {
     lastScan = lastScan.then(indexer.scan, indexer.scan);
     return lastScan;
@@ -69,12 +93,7 @@ export function createDocumentService({ database, documentsDir, log }: Dependenc
   return {
     rescan,
 
-    /**
-     * Begins to keep the index like the files, until `signal` is aborted. What goes wrong is logged when it begins, and
-     * tried again.
-     * @returns when the first scan has ended; a big folder is not waited for, it goes on being indexed.
-     */
-    async start(signal: AbortSignal): Promise<void> {
+    async start(signal) {
       const firstScan = Promise.withResolvers<void>();
       watch(signal, firstScan.resolve);
       const waited = new AbortController();
@@ -82,13 +101,11 @@ export function createDocumentService({ database, documentsDir, log }: Dependenc
       waited.abort();
     },
 
-    /** For every user: all documents by path. `page.after` is [path]. */
-    async list({ limit, after }: PageRequest): Promise<queries.DocumentRow[]> {
+    async list({ limit, after }) {
       return queries.listDocuments(database, after?.[0] ?? null, limit + 1);
     },
 
-    /** For every user: documents that have what was typed, best first. `page.after` is [rank, path]. */
-    async search(typed: string, { limit, after }: PageRequest): Promise<DocumentMatch[]> {
+    async search(typed, { limit, after }) {
       const rows = await queries.searchDocuments(
         database,
         toSearchText(typed),
@@ -103,17 +120,12 @@ export function createDocumentService({ database, documentsDir, log }: Dependenc
       return rows.map((row) => ({ ...row, snippet: snippets.get(row.path) ?? "" }));
     },
 
-    /** For every user: the file as it is now. @throws Problem `not_found`. */
-    async get(path: string): Promise<DocumentFile> {
+    async get(path) {
       const file = splitDocumentPath(path) && (await source.read(path));
       return requireRow(file ?? undefined, "document");
     },
 
-    /**
-     * For models and tools: the passages that answer a question in natural language best, each with its whole text as
-     * markdown (at most `PASSAGE_CHARS_MAX` UTF-16 units). Empty when no word of the question is in any document.
-     */
-    async searchPassages(question: string, limit: number): Promise<FoundPassage[]> {
+    async searchPassages(question, limit) {
       const words = listWords(question.slice(0, QUESTION_CHARS_MAX), QUESTION_WORDS_MAX);
       if (words.length === 0) return [];
       // "back up" is also written "backup".
@@ -124,8 +136,6 @@ export function createDocumentService({ database, documentsDir, log }: Dependenc
     },
   };
 }
-
-export type DocumentService = ReturnType<typeof createDocumentService>;
 
 function readPosition([rank, path]: string[]): { rank: number; path: string } {
   const value = Number(rank);

@@ -17,8 +17,21 @@ const DETAIL_WAIT_MS = 500;
 
 export type Check = { name: string; ok: boolean };
 
-/** What machines ask about this instance. Callers: anyone; it tells nothing about users. */
-export function createHealthService(deps: {
+export type Version = { version: string; commit: string; built_at: string | null; bun: string; postgres?: string };
+
+/** What machines ask about this instance. For everyone; it tells nothing about users. */
+export interface HealthService {
+  /** Whether this instance should get traffic; answers within 100 ms. `exclude` names checks to leave out. */
+  checkReadiness(exclude?: readonly string[]): Promise<{ ready: boolean; checks: Check[] }>;
+
+  /** What runs here; `postgres` is missing while the database does not answer. */
+  getVersion(): Promise<Version>;
+
+  /** The metrics in Prometheus' text format. While the database is away, the gauge of its connections has no rows. */
+  exposeMetrics(): Promise<string>;
+}
+
+type Dependencies = {
   database: Database;
   lifecycle: Lifecycle;
   metrics: Metrics;
@@ -26,7 +39,9 @@ export function createHealthService(deps: {
   listModels?(): { id: string; state: "available" | "cooling_down" }[];
   /** Absent where there is none. */
   redis?: { isAlive(): boolean } | null;
-}) {
+};
+
+export function createHealthService(deps: Dependencies): HealthService {
   const { database, lifecycle, metrics, listModels = () => [], redis = null } = deps;
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
@@ -59,8 +74,7 @@ export function createHealthService(deps: {
   }
 
   return {
-    /** Whether this instance should get traffic; answers within 100 ms. `exclude` names checks to leave out. */
-    async checkReadiness(exclude: readonly string[] = []): Promise<{ ready: boolean; checks: Check[] }> {
+    async checkReadiness(exclude = []) {
       const all: Check[] = [
         { name: "lifecycle", ok: lifecycle.phase !== "draining" },
         { name: "migrations", ok: lifecycle.phase !== "starting" },
@@ -86,8 +100,7 @@ export function createHealthService(deps: {
       };
     },
 
-    /** The metrics in Prometheus' text format. While the database is away, the gauge of its connections has no rows. */
-    async exposeMetrics(): Promise<string> {
+    async exposeMetrics() {
       const asked = lifecycle.phase === "starting" ? Promise.resolve([]) : queries.countConnections(database);
       const rows = await Promise.race([asked.catch(() => []), Bun.sleep(DETAIL_WAIT_MS).then(() => [])]);
       metrics.dbPoolConnections.reset();
@@ -99,8 +112,6 @@ export function createHealthService(deps: {
     },
   };
 }
-
-export type HealthService = ReturnType<typeof createHealthService>;
 
 async function rejectAfter(delayMs: number): Promise<never> {
   await Bun.sleep(delayMs);

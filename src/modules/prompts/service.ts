@@ -25,20 +25,53 @@ export const DELETION_QUEUE = "prompt deletions";
 /** A request waits for so long; what is not done by then is done after its answer. */
 const DELETION_WAIT_MS = 2_000;
 
+/** Prompts: each belongs to the user who made it; for everyone else it doesn't exist. */
+export interface PromptService {
+  /** For its owner. @throws Problem `not_found`. */
+  get(caller: Caller, id: string): Promise<Prompt>;
+
+  /** For every user. @throws Problem `invalid` (an unknown variable), `conflict` (too many). */
+  create(caller: Caller, input: CreatePrompt): Promise<Prompt>;
+
+  /** The caller's own, newest first. `page.after` is [id]. @throws Problem `bad_cursor`. */
+  list(caller: Caller, page: PageRequest): Promise<queries.PromptRow[]>;
+
+  /** For its owner, newest first. `page.after` is [version]. @throws Problem `not_found`, `bad_cursor`. */
+  listVersions(caller: Caller, id: string, page: PageRequest): Promise<queries.VersionRow[]>;
+
+  /**
+   * For its owner. Another template is a new version, which conversations with this prompt use from then on.
+   * @throws Problem `not_found`, `invalid` (an unknown variable).
+   */
+  change(caller: Caller, id: string, input: ChangePrompt): Promise<Prompt>;
+
+  /** For its owner; conversations that had it go on without one. @throws Problem `not_found`. */
+  remove(caller: Caller, id: string): Promise<void>;
+
+  /** The work of the queue: takes a prompt out of its conversations, and deletes it. @throws when one stays locked. */
+  erase(id: string, signal: AbortSignal): Promise<void>;
+
+  /** The prompt that a new conversation of this user begins with. */
+  findDefault(userId: string): Promise<string | null>;
+
+  /**
+   * Whether the user may give this prompt to a conversation; in a transaction it then stays until the end of it.
+   * @throws Problem `invalid`, at `#/prompt_id`.
+   */
+  checkChoice(sql: Sql, userId: string, id: string): Promise<void>;
+}
+
 type Dependencies = { database: Database; jobs: Pick<Jobs, "nudge"> };
 
-/** Rules of prompts: each belongs to the user who made it, and to everyone else it is not there. */
-export function createPromptService({ database, jobs }: Dependencies) {
+export function createPromptService({ database, jobs }: Dependencies): PromptService {
   async function get(caller: Caller, id: string): Promise<Prompt> {
     return queries.mapToPrompt(requireRow(await queries.findPrompt(database, id, caller.user.id), "prompt"));
   }
 
   return {
-    /** For its owner. @throws Problem `not_found`. */
     get,
 
-    /** Any user. @throws Problem `invalid` (an unknown variable), `conflict` (too many). */
-    async create(caller: Caller, { name, template, is_default = false }: CreatePrompt): Promise<Prompt> {
+    async create(caller, { name, template, is_default = false }) {
       checkTemplate(template);
       const id = createId();
       const userId = caller.user.id;
@@ -53,26 +86,20 @@ export function createPromptService({ database, jobs }: Dependencies) {
       return get(caller, id);
     },
 
-    /** The caller's own, newest first. `page.after` is [id]. */
-    async list(caller: Caller, { limit, after }: PageRequest): Promise<queries.PromptRow[]> {
+    async list(caller, { limit, after }) {
       const afterId = after?.[0] ?? null;
       if (afterId !== null && !isUuid(afterId)) throw createCursorProblem();
       return queries.listPrompts(database, caller.user.id, afterId, limit + 1);
     },
 
-    /** For its owner, newest first. `page.after` is [version]. @throws Problem `not_found`. */
-    async listVersions(caller: Caller, id: string, { limit, after }: PageRequest): Promise<queries.VersionRow[]> {
+    async listVersions(caller, id, { limit, after }) {
       await get(caller, id);
       const before = after ? Number(after[0]) : null;
       if (before !== null && !(Number.isInteger(before) && Math.abs(before) < 2 ** 31)) throw createCursorProblem();
       return queries.listVersions(database, id, before, limit + 1);
     },
 
-    /**
-     * For its owner. Another template is a new version, which conversations with this prompt use from then on.
-     * @throws Problem `not_found`, `invalid` (an unknown variable).
-     */
-    async change(caller: Caller, id: string, input: ChangePrompt): Promise<Prompt> {
+    async change(caller, id, input) {
       if (input.template !== undefined) checkTemplate(input.template);
       const userId = caller.user.id;
       const update = async (sql: Sql) => {
@@ -91,8 +118,7 @@ export function createPromptService({ database, jobs }: Dependencies) {
       return get(caller, id);
     },
 
-    /** For its owner; conversations that had it go on without one. @throws Problem `not_found`. */
-    async remove(caller: Caller, id: string): Promise<void> {
+    async remove(caller, id) {
       const remove = async (sql: Sql) => {
         requireRow((await queries.markDeleted(sql, id, caller.user.id)) || undefined, "prompt");
         await enqueue(sql, DELETION_QUEUE, [id]);
@@ -102,26 +128,18 @@ export function createPromptService({ database, jobs }: Dependencies) {
       await waitUntilGone(() => queries.isLeft(database, id), DELETION_WAIT_MS);
     },
 
-    /** The work of the queue: takes a prompt out of its conversations, and deletes it. @throws when one stays locked. */
-    async erase(id: string, signal: AbortSignal): Promise<void> {
+    async erase(id, signal) {
       while (await queries.releasePrompts(database, { id })) signal.throwIfAborted();
       await withTransaction(database, (sql) => queries.deletePrompts(sql, { id }));
     },
 
-    /** What a conversation of this user begins with, or null. */
-    findDefault: (userId: string): Promise<string | null> => queries.findDefaultPrompt(database, userId),
+    findDefault: (userId) => queries.findDefaultPrompt(database, userId),
 
-    /**
-     * Whether the user may give this prompt to a conversation; in a transaction it then stays until the end of it.
-     * @throws Problem `invalid`, at `#/prompt_id`.
-     */
-    async checkChoice(sql: Sql, userId: string, id: string): Promise<void> {
+    async checkChoice(sql, userId, id) {
       if (await queries.lockChoice(sql, id, userId)) return;
       throw createInvalid("#/prompt_id", "You have no prompt with this prompt_id.");
     },
   };
 }
-
-export type PromptService = ReturnType<typeof createPromptService>;
 
 const createCursorProblem = () => new Problem("bad_cursor", "The cursor is not one that this list gave out.");

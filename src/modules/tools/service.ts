@@ -8,14 +8,22 @@ export const TOOL_TIMEOUT_MS = 20_000;
 export const TOOL_RESULT_CHARS_MAX = 20_000;
 const SHOWN_ARGUMENTS_CHARS_MAX = 200;
 
+/** The tools of conversations: which there are, and how a model's call becomes a result. */
+export interface ToolService {
+  /** What a model is told of the tools. */
+  list(): Promise<Tool[]>;
+
+  /** Carries a call out. An error is a result as well, which the model is told in our words. Never rejects. */
+  call(call: ToolCall, signal: AbortSignal): Promise<ToolResult>;
+}
+
 type Dependencies = {
   /** The tools there are now; asked anew for every answer that may use them. */
   listTools(): Promise<RunnableTool[]>;
   log: Log;
 };
 
-/** The tools of conversations: which there are, and how a model's call becomes a result. */
-export function createToolService({ listTools, log }: Dependencies) {
+export function createToolService({ listTools, log }: Dependencies): ToolService {
   /** Of two tools with one name the first counts: providers take no name twice. */
   async function listUnique(): Promise<Map<string, RunnableTool>> {
     const byName = new Map<string, RunnableTool>();
@@ -31,15 +39,13 @@ export function createToolService({ listTools, log }: Dependencies) {
   }
 
   return {
-    /** What a model is told of the tools. */
-    async list(): Promise<Tool[]> {
+    async list() {
       return [...(await listUnique()).values()].map(({ name, description, parameters }) => {
         return { name, description, parameters };
       });
     },
 
-    /** Carries a call out. What goes wrong is a result as well: the model is told, in our words. Never rejects. */
-    async call(call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
+    async call(call, signal) {
       try {
         return { content: clip(await run(call, signal)), isError: false };
       } catch (error) {
@@ -50,8 +56,6 @@ export function createToolService({ listTools, log }: Dependencies) {
     },
   };
 }
-
-export type ToolService = ReturnType<typeof createToolService>;
 
 function parseArguments(text: string): Record<string, unknown> {
   let value: unknown;

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { Type } from "@sinclair/typebox";
-import { Problem } from "../../lib/problem.ts";
+import { createInvalid, Problem } from "../../lib/problem.ts";
 
 /** UTF-16 units. The upper end bounds the work that one request can ask for. */
 export const PASSWORD_CHARS_MIN = 8;
@@ -28,11 +28,18 @@ export const CurrentPassword = Type.String({ minLength: 1, maxLength: PASSWORD_C
 
 export type PasswordOptions = { memoryKib?: number; passes?: number; parallelMax?: number; waitingMax?: number };
 
-/**
- * Hashes and checks passwords with argon2id beside the event loop, a few at a time.
- * Both functions throw Problem `unavailable` when too many are waiting.
- */
-export function createPasswords(options: PasswordOptions = {}) {
+/** Hashes and checks passwords with argon2id beside the event loop, a few at a time. */
+export interface Passwords {
+  /** @returns a PHC string with its own salt. @throws Problem `unavailable` when too many are waiting. */
+  hash(password: string): Promise<string>;
+  /**
+   * Whether it is the password of this hash. Without a hash the answer is no, after the same time.
+   * @throws Problem `unavailable` when too many are waiting.
+   */
+  matches(password: string, hash: string | null | undefined): Promise<boolean>;
+}
+
+export function createPasswords(options: PasswordOptions = {}): Passwords {
   const {
     memoryKib = MEMORY_KIB,
     passes = PASSES,
@@ -64,21 +71,26 @@ export function createPasswords(options: PasswordOptions = {}) {
   }
 
   return {
-    /** @returns a PHC string with its own salt. */
-    hash(password: string): Promise<string> {
+    hash(password) {
       const cost = { algorithm: "argon2id", memoryCost: memoryKib, timeCost: passes } as const;
       return queue(() => Bun.password.hash(normalise(password), cost));
     },
 
-    /** Whether it is the password of this hash. Without a hash the answer is no, after the same time. */
-    async matches(password: string, hash: string | null | undefined): Promise<boolean> {
+    async matches(password, hash) {
       const isRight = await queue(() => Bun.password.verify(normalise(password), hash ?? nobodysHash));
       return isRight && typeof hash === "string";
     },
   };
 }
 
-export type Passwords = ReturnType<typeof createPasswords>;
+/**
+ * Requests are checked by their schema; the command line and the configuration come without one.
+ * @throws Problem `invalid`.
+ */
+export function checkNewPassword(password: string): void {
+  if (password.length >= PASSWORD_CHARS_MIN && password.length <= PASSWORD_CHARS_MAX) return;
+  throw createInvalid("#/password", `password must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
+}
 
 /** The same characters from different keyboards are the same password (RFC 8265). */
 function normalise(password: string): string {

@@ -1,11 +1,10 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Server } from "./servers.ts";
 import { executable } from "./servers.ts";
 import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
 
-const peers = join(import.meta.dir, "../peers");
-const portkeyFolder = join(peers, "portkey");
+const bench = join(import.meta.dir, "..");
+const peers = join(bench, "peers");
 const START_TIMEOUT_MS = 30_000;
 const POLL_INTERVAL_MS = 10;
 
@@ -25,13 +24,9 @@ export function startParleyWith(options: { databaseUrl: string; provider: Server
   return start([executable], environment, "/readyz", environment.DATA_DIR);
 }
 
-/** Starts the Portkey gateway, on Bun: under Node 20 it does not start. Its packages are fetched once. */
+/** Starts the Portkey gateway, on Bun: under Node 20 it does not start. */
 export async function startPortkey(): Promise<Server> {
-  const program = join(portkeyFolder, "node_modules/@portkey-ai/gateway/build/start-server.js");
-  if (!existsSync(program)) {
-    const install = Bun.spawn([process.execPath, "install", "--no-save"], { cwd: portkeyFolder, stdout: "ignore" });
-    if ((await install.exited) !== 0) throw new Error("@portkey-ai/gateway could not be installed.");
-  }
+  const program = join(bench, "node_modules/@portkey-ai/gateway/build/start-server.js");
   const command = (port: number) => [process.execPath, program, "--headless", `--port=${port}`];
   return start(command, { TRUSTED_CUSTOM_HOSTS: "localhost", NODE_ENV: "production" }, "/");
 }

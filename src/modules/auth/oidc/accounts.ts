@@ -8,6 +8,17 @@ import type { UserService } from "../../users/service.ts";
 import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
+/** The accounts of the people of the issuer. */
+export interface IssuerAccounts {
+  /**
+   * The user of a token. Somebody who is seen for the first time gets an account, once, however many requests come at
+   * once. An account that has the address already is never taken over (docs/decisions/0041).
+   * @throws Problem `unauthorized` (a token that was ended), `registration_closed`, `forbidden` (no usable address),
+   * `conflict` (the address is taken).
+   */
+  findOrCreate(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
+}
+
 type AccountsDependencies = {
   database: Database;
   users: UserService;
@@ -20,8 +31,9 @@ type AccountsDependencies = {
 /** Another request made the same account; what this one has done so far must go. */
 class Outrun extends Error {}
 
-/** Which accounts belong to the people of the issuer. */
-export function createIssuerAccounts({ database, users, audit, issuer, isProvisioning }: AccountsDependencies) {
+export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts {
+  const { database, users, audit, issuer, isProvisioning } = deps;
+
   async function provision(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const user = await createUser(sql, claims);
     // The address belongs to somebody: to this very person, if another request was faster.
@@ -70,13 +82,7 @@ export function createIssuerAccounts({ database, users, audit, issuer, isProvisi
   }
 
   return {
-    /**
-     * Whose token it is. Somebody who is seen for the first time gets an account, once, however many requests come at
-     * once. An account that has the address already is never taken over (docs/decisions/0041).
-     * @throws Problem `unauthorized` (a token that was ended), `registration_closed`, `forbidden` (no usable address),
-     * `conflict` (the address is taken).
-     */
-    async findOrCreate(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+    async findOrCreate(claims, ipAddress) {
       const find = () => queries.findIdentityUser(database, { issuer, subject: claims.subject });
       const known = await find();
       if (known !== undefined) return known;
@@ -95,5 +101,3 @@ export function createIssuerAccounts({ database, users, audit, issuer, isProvisi
     },
   };
 }
-
-export type IssuerAccounts = ReturnType<typeof createIssuerAccounts>;

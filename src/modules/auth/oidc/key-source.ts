@@ -2,16 +2,17 @@ import { ISSUER_ANSWER_BYTES_MAX } from "./limits.ts";
 
 export type KeySourceOptions = { issuer: string; jwksUrl: string | undefined };
 
+/** Reads the key set of an issuer. @throws Error that says what is wrong with the answer, for the log. */
+export type KeySource = (signal: AbortSignal) => Promise<unknown>;
+
 /**
  * Reads the key set of an issuer: from `jwksUrl`, or from where its discovery document says (OpenID Connect Discovery
  * 1.0, section 4). The document is read each time, so that an issuer may move its keys. Redirects are not followed, and
- * no more than ISSUER_ANSWER_BYTES_MAX are read. @throws Error that says what is wrong with the answer, for the log.
+ * no more than ISSUER_ANSWER_BYTES_MAX are read.
  */
-export function createKeySource({ issuer, jwksUrl }: KeySourceOptions) {
-  return async (signal: AbortSignal): Promise<unknown> => readJson(jwksUrl ?? (await discover(issuer, signal)), signal);
+export function createKeySource({ issuer, jwksUrl }: KeySourceOptions): KeySource {
+  return async (signal) => readJson(jwksUrl ?? (await discover(issuer, signal)), signal);
 }
-
-export type KeySource = ReturnType<typeof createKeySource>;
 
 async function discover(issuer: string, signal: AbortSignal): Promise<string> {
   const address = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;

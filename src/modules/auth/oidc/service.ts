@@ -1,4 +1,5 @@
 import type { Caller } from "../../../access/caller.ts";
+import type { Config } from "../../../config.ts";
 import type { Database } from "../../../db/client.ts";
 import type { Log } from "../../../lib/log.ts";
 import { createInvalid, Problem } from "../../../lib/problem.ts";
@@ -14,27 +15,49 @@ import type { Identity } from "./model.ts";
 import { createTokenSessions } from "./token-sessions.ts";
 import { createIssuerTokens, type IssuerClaims } from "./tokens.ts";
 
-/** The one issuer whose tokens are accepted. */
-export type IssuerOptions = {
-  issuer: string;
-  audience: string[];
-  jwksUrl: string | undefined;
-  isProvisioning: boolean;
-  times?: KeyTimes;
-};
+/** The settings of the one issuer whose tokens are accepted. */
+export type IssuerConfig = Pick<Config, "OIDC_ISSUER" | "OIDC_AUDIENCE" | "OIDC_JWKS_URL" | "OIDC_PROVISION">;
+
+/** Sign-in by an issuer of OpenID Connect (docs/decisions/0041); without one, only the list of identities is left. */
+export interface IssuerService {
+  /** Whether a credential says that it is of the issuer; only then `findSession` looks at it. */
+  isAddressed(token: string): boolean;
+
+  /**
+   * The session of a token of the issuer that is used as a credential. Whether it lives is not looked at.
+   * @throws Problem `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
+   */
+  findSession(token: string, ipAddress: string | null): Promise<{ sessionId: string; expiresAtMs: number }>;
+
+  /**
+   * The user of a token, for a login with it.
+   * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
+   */
+  findUser(token: string, ipAddress: string | null): Promise<{ userId: string; claims: IssuerClaims }>;
+
+  /** @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `unavailable`. */
+  link(caller: Caller, token: string, password: string): Promise<Identity>;
+
+  /** The caller's own. */
+  listIdentities(caller: Caller): Promise<Identity[]>;
+
+  /** @returns the sessions that were ended; announce them. @throws Problem `not_found`, `conflict` (the only way in). */
+  unlink(caller: Caller, identityId: string): Promise<string[]>;
+}
 
 type Dependencies = {
   database: Database;
+  config: IssuerConfig;
   users: UserService;
   audit: AuditService;
   passwordChecks: PasswordChecks;
   log: Log;
 };
 
-/** Sign-in by an issuer of OpenID Connect (docs/decisions/0041); without one, only the list of identities is left. */
-export function createIssuerService(deps: Dependencies, options: IssuerOptions | null) {
+export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTimes): IssuerService {
+  const { OIDC_ISSUER } = deps.config;
   const identities = createIdentities(deps);
-  const current = options && createIssuer(deps, options);
+  const current = OIDC_ISSUER === undefined ? null : createIssuer(deps, OIDC_ISSUER, times);
 
   function requireIssuer() {
     if (!current) throw new Problem("not_found", "This server has no issuer of identities; see OIDC_ISSUER.");
@@ -49,30 +72,20 @@ export function createIssuerService(deps: Dependencies, options: IssuerOptions |
   }
 
   return {
-    /** Whether a credential says that it is of the issuer; only then `findSession` looks at it. */
-    isAddressed: (token: string): boolean => current?.tokens.isAddressed(token) ?? false,
+    isAddressed: (token) => current?.tokens.isAddressed(token) ?? false,
 
-    /**
-     * The session of a token of the issuer that is used as a credential. Whether it lives is not looked at.
-     * @throws Problem `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
-     */
-    async findSession(token: string, ipAddress: string | null): Promise<{ sessionId: string; expiresAtMs: number }> {
+    async findSession(token, ipAddress) {
       const claims = await verify(token);
       const sessionId = await requireIssuer().sessions.find(claims, ipAddress);
       return { sessionId, expiresAtMs: claims.expiresAtMs };
     },
 
-    /**
-     * Whose token it is, for a login with it.
-     * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
-     */
-    async findUser(token: string, ipAddress: string | null): Promise<{ userId: string; claims: IssuerClaims }> {
+    async findUser(token, ipAddress) {
       const claims = await verify(token);
       return { userId: await requireIssuer().accounts.findOrCreate(claims, ipAddress), claims };
     },
 
-    /** @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `unavailable`. */
-    async link(caller: Caller, token: string, password: string): Promise<Identity> {
+    async link(caller, token, password) {
       const { issuer, tokens } = requireIssuer();
       const claims = await tokens.verify(token);
       if (!claims)
@@ -85,12 +98,11 @@ export function createIssuerService(deps: Dependencies, options: IssuerOptions |
   };
 }
 
-export type IssuerService = ReturnType<typeof createIssuerService>;
-
-function createIssuer({ database, users, audit, log }: Dependencies, options: IssuerOptions) {
-  const { issuer, audience, isProvisioning, times = keyTimes } = options;
-  const findKey = createIssuerKeys({ issuer, source: createKeySource(options), log, times });
-  const tokens = createIssuerTokens({ issuer, audience, findKey, times });
+function createIssuer({ database, config, users, audit, log }: Dependencies, issuer: string, times: KeyTimes) {
+  const source = createKeySource({ issuer, jwksUrl: config.OIDC_JWKS_URL });
+  const findKey = createIssuerKeys({ issuer, source, log, times });
+  const tokens = createIssuerTokens({ issuer, audience: config.OIDC_AUDIENCE, findKey, times });
+  const isProvisioning = config.OIDC_PROVISION === "on";
   const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning });
   return { issuer, tokens, accounts, sessions: createTokenSessions({ database, audit, issuer, accounts }) };
 }

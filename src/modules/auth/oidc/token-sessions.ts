@@ -1,12 +1,22 @@
+import { BoundedCache } from "../../../cache/bounded-cache.ts";
 import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
-import { BoundedMap } from "../../../lib/bounded-map.ts";
 import { createId } from "../../../lib/id.ts";
 import { Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";
 import { IDENTITIES_CACHED_MAX } from "../limits.ts";
 import type { IssuerAccounts } from "./accounts.ts";
+import { ISSUER_TOKEN_TTL_MAX_S } from "./limits.ts";
 import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
+
+/**
+ * The sessions of tokens that are used by themselves: one for each token, from its first use until it expires. Which
+ * session a token has never changes, so it is remembered; whether that one still lives is for the caller to look at.
+ */
+export interface TokenSessions {
+  /** @throws Problem `unauthorized` (ended, or a disabled user), and what `findOrCreate` throws. */
+  find(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
+}
 
 type TokenSessionsDependencies = {
   database: Database;
@@ -15,12 +25,13 @@ type TokenSessionsDependencies = {
   accounts: IssuerAccounts;
 };
 
-/**
- * The sessions of tokens that are used by themselves: one for each token, from its first use until it expires. Which
- * session a token has never changes, so it is remembered; whether that one still lives is for the caller to look at.
- */
-export function createTokenSessions({ database, audit, issuer, accounts }: TokenSessionsDependencies) {
-  const known = new BoundedMap<string, Promise<string>>(IDENTITIES_CACHED_MAX);
+export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessions {
+  const { database, audit, issuer, accounts } = deps;
+  const known = new BoundedCache<Promise<string>>({
+    max: IDENTITIES_CACHED_MAX,
+    // No token lasts longer.
+    keptMs: ISSUER_TOKEN_TTL_MAX_S * 1_000,
+  });
 
   async function open(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const { subject, tokenKey, expiresAtMs } = claims;
@@ -44,19 +55,14 @@ export function createTokenSessions({ database, audit, issuer, accounts }: Token
   }
 
   return {
-    /** @throws Problem `unauthorized` (ended, or a disabled user), and what `findOrCreate` throws. */
-    find(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+    find(claims, ipAddress) {
       const key = claims.tokenKey.toString("base64");
       const session = known.get(key);
       if (session) return session;
       const opened = open(claims, ipAddress);
       known.set(key, opened);
-      opened.catch(() => {
-        if (known.get(key) === opened) known.delete(key);
-      });
+      opened.catch(() => known.deleteValue(key, opened));
       return opened;
     },
   };
 }
-
-export type TokenSessions = ReturnType<typeof createTokenSessions>;

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { decodeJwt, type JWTVerifyGetKey, type JWTVerifyResult, jwtVerify } from "jose";
-import { BoundedMap } from "../../../lib/bounded-map.ts";
+import { BoundedCache } from "../../../cache/bounded-cache.ts";
 import { Problem } from "../../../lib/problem.ts";
 import { IDENTITIES_CACHED_MAX } from "../limits.ts";
 import { KeysUnavailable } from "./keys.ts";
@@ -44,12 +44,20 @@ export type IssuerClaims = {
   name: string | null;
 };
 
+/** Reads tokens that the issuer made for this Parley. */
+export interface IssuerTokens {
+  /** Whether a token says that it is of this issuer. Nothing is proven by that: it only chooses who looks at it. */
+  isAddressed(token: string): boolean;
+
+  /** @returns null unless it is valid now. @throws Problem `unavailable` when its key is not known and cannot be fetched. */
+  verify(token: string): Promise<IssuerClaims | null>;
+}
+
 type TokensDependencies = { issuer: string; audience: string[]; findKey: JWTVerifyGetKey; times: KeyTimes };
 
-/** Reads tokens that the issuer made for this Parley. */
-export function createIssuerTokens({ issuer, audience, findKey, times }: TokensDependencies) {
-  // By hash: the tokens themselves are large.
-  const verified = new BoundedMap<string, { claims: IssuerClaims; recheckAtMs: number }>(IDENTITIES_CACHED_MAX);
+export function createIssuerTokens({ issuer, audience, findKey, times }: TokensDependencies): IssuerTokens {
+  // By hash: the tokens themselves are large. Looked at again after a while, in case the issuer has withdrawn the key.
+  const verified = new BoundedCache<IssuerClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: times.refreshMs });
   const options = { algorithms, issuer, audience, clockTolerance: CLOCK_TOLERANCE_S, requiredClaims: ["sub", "exp"] };
 
   async function check(token: string): Promise<IssuerClaims | null> {
@@ -64,8 +72,7 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
   }
 
   return {
-    /** Whether a token says that it is of this issuer. Nothing is proven by that: it only chooses who looks at it. */
-    isAddressed(token: string): boolean {
+    isAddressed(token) {
       if (token.length > ISSUER_TOKEN_CHARS_MAX || !token.startsWith("ey")) return false;
       try {
         return decodeJwt(token).iss === issuer;
@@ -74,23 +81,17 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
       }
     },
 
-    /** @returns null for whatever is not good now. @throws Problem `unavailable` when its key is not known and cannot be. */
-    async verify(token: string): Promise<IssuerClaims | null> {
+    async verify(token) {
       if (token.length > ISSUER_TOKEN_CHARS_MAX) return null;
       const hash = createHash("sha256").update(token).digest("base64");
       const known = verified.get(hash);
-      if (known && known.claims.expiresAtMs <= Date.now()) return null;
-      if (known && known.recheckAtMs > performance.now()) return known.claims;
+      if (known) return known.expiresAtMs > Date.now() ? known : null;
       const claims = await check(token);
-      // Again after this time, in case the issuer has withdrawn the key.
-      if (claims) verified.set(hash, { claims, recheckAtMs: performance.now() + times.refreshMs });
-      else verified.delete(hash);
+      if (claims) verified.set(hash, claims);
       return claims;
     },
   };
 }
-
-export type IssuerTokens = ReturnType<typeof createIssuerTokens>;
 
 function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult): IssuerClaims | null {
   const { iss, sub, exp, email, email_verified, name, preferred_username, events } = payload;

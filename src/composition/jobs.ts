@@ -1,13 +1,13 @@
-import { gatherStatistics } from "./db/statistics.ts";
-import { registerAccountJobs } from "./modules/accounts/jobs.ts";
-import { registerApiKeyJobs } from "./modules/api-keys/jobs.ts";
-import { registerAuditJobs } from "./modules/audit/jobs.ts";
-import { registerAuthJobs } from "./modules/auth/jobs.ts";
-import { registerBudgetJobs } from "./modules/budgets/jobs.ts";
-import { registerConversationJobs } from "./modules/conversations/jobs.ts";
-import { registerGenerationJobs } from "./modules/generations/jobs.ts";
-import { registerPromptJobs } from "./modules/prompts/jobs.ts";
-import { registerSocketJobs } from "./modules/socket/jobs.ts";
+import { gatherStatistics } from "../db/statistics.ts";
+import { registerAccountJobs } from "../modules/accounts/jobs.ts";
+import { registerApiKeyJobs } from "../modules/api-keys/jobs.ts";
+import { registerAuditJobs } from "../modules/audit/jobs.ts";
+import { registerAuthJobs } from "../modules/auth/jobs.ts";
+import { registerBudgetJobs } from "../modules/budgets/jobs.ts";
+import { registerConversationJobs } from "../modules/conversations/jobs.ts";
+import { registerGenerationJobs } from "../modules/generations/jobs.ts";
+import { registerPromptJobs } from "../modules/prompts/jobs.ts";
+import { registerSocketJobs } from "../modules/socket/jobs.ts";
 import type { ServiceDependencies, Services } from "./services.ts";
 
 const STATISTICS_MS = 2_000;

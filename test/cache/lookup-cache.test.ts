@@ -1,6 +1,5 @@
 import { expect, test } from "bun:test";
-import { BoundedMap } from "../../src/lib/bounded-map.ts";
-import { createShortCache } from "../../src/lib/short-cache.ts";
+import { createLookupCache } from "../../src/cache/lookup-cache.ts";
 
 const kept = { keptMs: 1_000, entriesMax: 10 };
 const user = { id: "u" };
@@ -8,7 +7,7 @@ type User = typeof user | undefined;
 
 test("a burst for one key asks once, and again after a second", async () => {
   let asked = 0;
-  const identities = createShortCache(async () => {
+  const identities = createLookupCache(async () => {
     asked++;
     return user;
   }, kept);
@@ -22,7 +21,7 @@ test("a burst for one key asks once, and again after a second", async () => {
 
 test("what was forgotten while it was looked up is looked up again", async () => {
   const answers: ((user: User) => void)[] = [];
-  const identities = createShortCache<User>(() => new Promise((resolve) => answers.push(resolve)), kept);
+  const identities = createLookupCache<User>(() => new Promise((resolve) => answers.push(resolve)), kept);
   const before = identities.find("s");
   identities.forget(["s"]);
   const after = identities.find("s");
@@ -35,7 +34,7 @@ test("what was forgotten while it was looked up is looked up again", async () =>
 
 test("a failed look-up is not remembered", async () => {
   let isAway = true;
-  const identities = createShortCache(async () => {
+  const identities = createLookupCache(async () => {
     if (isAway) throw new Error("away");
     return user;
   }, kept);
@@ -43,10 +42,4 @@ test("a failed look-up is not remembered", async () => {
   await Bun.sleep(0);
   isAway = false;
   expect(await identities.find("s")).toEqual(user);
-});
-
-test("a full map forgets what was set longest ago", () => {
-  const map = new BoundedMap<string, number>(3);
-  for (const key of ["a", "b", "c", "a", "d"]) map.set(key, 1);
-  expect([...map.keys()]).toEqual(["c", "a", "d"]);
 });

@@ -1,0 +1,70 @@
+import { createWriter } from "../ai/writer.ts";
+import { createContexts } from "../modules/generations/context.ts";
+import { createFollowUps } from "../modules/generations/follow-ups.ts";
+import { createPreviews } from "../modules/generations/previews.ts";
+import { createGenerationService } from "../modules/generations/service.ts";
+import { createCompletionService } from "../modules/openai/service.ts";
+import { createMcpServers } from "../modules/tools/mcp-servers.ts";
+import { createSearchDocuments } from "../modules/tools/search-documents.ts";
+import { createToolService } from "../modules/tools/service.ts";
+import type { Core } from "./core.ts";
+import type { Conversations, Library, People } from "./domain.ts";
+import type { Models } from "./models.ts";
+
+/** Answers of models: in conversations, and for OpenAI's clients. */
+export function createAnswers(
+  core: Core,
+  { prompts }: People,
+  { documents }: Library,
+  { chain, budgetOf, cheapest }: Models,
+  { budgets, conversations, messages }: Conversations,
+) {
+  const { database, config, log, metrics, lifecycle, parts, changes, events, bus, limits, instanceId } = core;
+  const { defaultModel } = chain;
+  const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
+  const writer = cheapest === null ? null : createWriter({ chain, model: cheapest, charge: budgets.charge });
+  const followUps = createFollowUps({ database, changes, conversations, budgetOf, writer, log });
+  parts.add({ name: "follow-ups", after: ["generations"], stop: followUps.stop });
+  const previews = createPreviews({ contexts, prompts, conversations });
+  const builtInTools = [createSearchDocuments(documents.searchPassages)];
+  const mcpServers = createMcpServers({ config, log });
+  parts.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
+  const tools = createToolService({
+    listTools: async () => [...builtInTools, ...(await mcpServers.listTools())],
+    log,
+  });
+  const generations = createGenerationService({
+    database,
+    changes,
+    events,
+    bus,
+    chain,
+    metrics,
+    log,
+    instanceId,
+    messages,
+    lifecycle,
+    storeAnswer: limits.answers.store,
+    budgets,
+    contexts,
+    followUps,
+    tools,
+  });
+  core.generations.set(generations);
+  parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
+  parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
+  const completions = createCompletionService({
+    chain,
+    messages,
+    conversations,
+    budgets,
+    lifecycle,
+    holdAnswer: limits.answers.hold,
+    metrics,
+    log,
+  });
+  parts.add({ name: "completions", after: ["sockets"], stop: completions.drain });
+  return { generations, completions, previews };
+}
+
+export type Answers = ReturnType<typeof createAnswers>;

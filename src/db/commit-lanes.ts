@@ -1,0 +1,154 @@
+import {
+  createLaneFull,
+  type Entry,
+  LANE_BYTES_MAX,
+  LANE_ITEMS_MAX,
+  type Lane,
+  laneIdOf,
+  takeBatch,
+} from "./commit-entries.ts";
+import type { CommitQueue } from "./commit-queue.ts";
+
+/** The pause of a lane before its next try; it doubles with each try that finds it locked. */
+export const PAUSE_MIN_MS = 3;
+
+/** The lanes, and what waits in each of them. When they are tried is a matter of commit-tries.ts. */
+export interface CommitLanes<Item, Result> {
+  readonly size: number;
+  /** Lanes whose items are in the queue or in a batch, or that were found locked by one. */
+  readonly trying: Set<Lane<Item, Result>>;
+  /** Where an item has to wait; undefined: nowhere. */
+  find(key: string, sender: string): Lane<Item, Result> | undefined;
+  findById(id: string): Lane<Item, Result> | undefined;
+  list(): Iterable<Lane<Item, Result>>;
+  /** The lane of a conversation, which is opened as found locked if there is none. */
+  findOrOpen(entry: Entry<Item, Result>): Lane<Item, Result>;
+  /** The lane of a sender in a conversation; a new one takes what waits of it in the lane of the conversation. */
+  findOrOpenForSender(entry: Entry<Item, Result>): Lane<Item, Result>;
+  addTo(lane: Lane<Item, Result>, entries: Entry<Item, Result>[]): void;
+  takeFrom(lane: Lane<Item, Result>, itemsMax: number): Entry<Item, Result>[];
+  extract(lane: Lane<Item, Result>, isExtracted: (entry: Entry<Item, Result>) => boolean): Entry<Item, Result>[];
+  /** Into their lanes, before what waits there, followed by what of the same lanes is still in the queue. */
+  putBack(locked: Map<Lane<Item, Result>, Entry<Item, Result>[]>): void;
+  /** An item is out of the hands of the lane that tried it. */
+  leaveTry(entry: Entry<Item, Result>): void;
+  /** Takes the lane away; what is left in it is the caller's. */
+  remove(lane: Lane<Item, Result>): void;
+}
+
+/** @param refuse is given what a full lane has no room for. */
+export function createCommitLanes<Item, Result>(
+  queue: CommitQueue<Entry<Item, Result>>,
+  refuse: (entry: Entry<Item, Result>, error: unknown) => void,
+): CommitLanes<Item, Result> {
+  type AnEntry = Entry<Item, Result>;
+  type ALane = Lane<Item, Result>;
+  /** By conversation, or by conversation and sender. */
+  const lanes = new Map<string, ALane>();
+  const trying = new Set<ALane>();
+
+  const find = (key: string, sender: string): ALane | undefined =>
+    lanes.size === 0 ? undefined : (lanes.get(laneIdOf(key, sender)) ?? lanes.get(key));
+
+  function open(id: string, mayWait: boolean): ALane {
+    const lane: ALane = {
+      id,
+      // It ends like a try that has found it locked.
+      state: "trying",
+      entries: [],
+      bytes: 0,
+      out: 0,
+      isLocked: true,
+      openedAtMs: performance.now(),
+      pauseMs: PAUSE_MIN_MS,
+      timer: undefined,
+      mayWait,
+      hasWaited: false,
+      isInTurn: false,
+      isAlone: false,
+    };
+    lanes.set(id, lane);
+    trying.add(lane);
+    return lane;
+  }
+
+  function addTo(lane: ALane, entries: AnEntry[]): void {
+    for (const entry of entries) {
+      lane.entries.push(entry);
+      lane.bytes += entry.bytes;
+    }
+  }
+
+  function extract(lane: ALane, isExtracted: (entry: AnEntry) => boolean): AnEntry[] {
+    const extracted = lane.entries.filter(isExtracted);
+    if (extracted.length > 0) {
+      lane.entries = lane.entries.filter((entry) => !isExtracted(entry));
+      for (const { bytes } of extracted) lane.bytes -= bytes;
+    }
+    return extracted;
+  }
+
+  function leaveTry(entry: AnEntry): void {
+    if (entry.lane) entry.lane.out -= 1;
+    entry.lane = null;
+  }
+
+  return {
+    get size() {
+      return lanes.size;
+    },
+    trying,
+    find,
+    findById: (id) => lanes.get(id),
+    list: () => lanes.values(),
+    findOrOpen: ({ key, sender }) => find(key, sender) ?? open(key, true),
+
+    findOrOpenForSender({ key, sender }) {
+      const id = laneIdOf(key, sender);
+      const known = lanes.get(id);
+      if (known) return known;
+      const lane = open(id, false);
+      const ofConversation = lanes.get(key);
+      if (ofConversation)
+        addTo(
+          lane,
+          extract(ofConversation, (entry) => entry.sender === sender),
+        );
+      return lane;
+    },
+
+    addTo,
+    extract,
+
+    takeFrom(lane, itemsMax) {
+      const entries = takeBatch(lane.entries, itemsMax);
+      for (const { bytes } of entries) lane.bytes -= bytes;
+      return entries;
+    },
+
+    putBack(locked) {
+      const followersOf = (entry: AnEntry): AnEntry[] | undefined => {
+        const lane = find(entry.key, entry.sender);
+        return lane && locked.get(lane);
+      };
+      for (const entry of queue.extract((queued) => followersOf(queued) !== undefined)) followersOf(entry)?.push(entry);
+      for (const [lane, entries] of locked) {
+        for (const entry of entries) leaveTry(entry);
+        lane.isLocked = true;
+        const later = lane.entries;
+        lane.entries = [];
+        lane.bytes = 0;
+        addTo(lane, entries);
+        addTo(lane, later);
+        while (lane.entries.length > LANE_ITEMS_MAX || lane.bytes > LANE_BYTES_MAX) {
+          const entry = lane.entries.pop() as AnEntry;
+          lane.bytes -= entry.bytes;
+          refuse(entry, createLaneFull());
+        }
+      }
+    },
+
+    leaveTry,
+    remove: (lane) => void lanes.delete(lane.id),
+  };
+}

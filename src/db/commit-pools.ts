@@ -1,0 +1,28 @@
+import { createSidePool, type Database } from "./client.ts";
+import { LANES_WAITING_MAX } from "./commit-tries.ts";
+
+/** A batch that takes longer is cancelled, and written in halves. */
+const BATCH_TIMEOUT_MS = 4_000;
+
+export interface CommitPools {
+  openBatches(): Database;
+  openLanes(): Database;
+  close(): Promise<void>;
+}
+
+/**
+ * Connections for commits alone, whose statements have a shorter timeout: one for the batches, which stays open, and one for
+ * each lane that waits.
+ */
+export function createCommitPools(database: Database): CommitPools {
+  const statementTimeoutMs = BATCH_TIMEOUT_MS;
+  const batches = createSidePool(database, 1, { statementTimeoutMs, idleTimeoutS: 0 });
+  const lanes = createSidePool(database, LANES_WAITING_MAX, { statementTimeoutMs });
+  return {
+    openBatches: batches.open,
+    openLanes: lanes.open,
+    async close() {
+      await Promise.all([batches.close(), lanes.close()]);
+    },
+  };
+}

@@ -1,0 +1,156 @@
+import { BATCH_ITEMS_MAX, type Entry, type Lane, type Outcome } from "./commit-entries.ts";
+import { type CommitLanes, PAUSE_MIN_MS } from "./commit-lanes.ts";
+import type { CommitQueue } from "./commit-queue.ts";
+import { isDatabaseAway, isLockConflict } from "./errors.ts";
+
+/** Conversations whose lock is waited for in the database at the same time; each takes a connection of its own. */
+export const LANES_WAITING_MAX = 3;
+
+const PAUSE_MAX_MS = 25;
+/** A lane that has been locked for so long waits in the database: then somebody holds the lock more than in passing. */
+const WAIT_AFTER_MS = 30;
+/** So many items are worth a commit of their own, so their lane waits at once: two instances write into a busy conversation. */
+const WAIT_ITEMS_MIN = 16;
+/** A lane that has been locked for so long is tried less often, and by its first item alone. */
+const SLOW_AFTER_MS = 1_000;
+const SLOW_PAUSE_MS = 100;
+/** Slow lanes together are tried so often a second, however many there are. */
+const SLOW_TRIES_PER_S = 1_000;
+/** The pause of an item whose commit waits for a lock: meanwhile it holds the lock of its conversation. */
+const ALONE_PAUSE_MS = 500;
+
+/** When lanes are tried again: with one of the next batches, or waiting in the database. */
+export interface CommitTries {
+  /** Lanes whose try is over pause if they are still locked; otherwise what waits behind is free to go. */
+  end(): void;
+}
+
+type Dependencies<Item, Result> = {
+  queue: CommitQueue<Entry<Item, Result>>;
+  lanes: CommitLanes<Item, Result>;
+  /** On a connection of the lanes: waits for the lock of the conversation. */
+  commitWaiting(items: Item[]): Promise<Outcome<Result>[]>;
+  /** Results go to who waits for them, and what is locked to its lane. */
+  sortOut(batch: Entry<Item, Result>[], results: Outcome<Result>[]): void;
+  fail(batch: Entry<Item, Result>[], error: unknown): void;
+};
+
+export function createCommitTries<Item, Result>(deps: Dependencies<Item, Result>): CommitTries {
+  const { queue, lanes, commitWaiting, sortOut, fail } = deps;
+  type ALane = Lane<Item, Result>;
+  /** Lanes that wait for a connection. */
+  const turns: ALane[] = [];
+  let freeConnections = LANES_WAITING_MAX;
+
+  const isSlow = (lane: ALane): boolean => performance.now() - lane.openedAtMs >= SLOW_AFTER_MS;
+  const isDue = ({ hasWaited, entries, openedAtMs }: ALane): boolean =>
+    hasWaited || entries.length >= WAIT_ITEMS_MIN || performance.now() - openedAtMs >= WAIT_AFTER_MS;
+
+  function end(): void {
+    for (const lane of lanes.trying) {
+      if (lane.out > 0) continue;
+      lanes.trying.delete(lane);
+      if (lane.isLocked) pause(lane);
+      else close(lane);
+    }
+  }
+
+  function pause(lane: ALane): void {
+    if (lane.entries.length === 0) {
+      close(lane);
+      return;
+    }
+    lane.state = "paused";
+    if (lane.isAlone) lane.pauseMs = ALONE_PAUSE_MS;
+    else if (isSlow(lane)) lane.pauseMs = Math.max(SLOW_PAUSE_MS, (lanes.size * 1_000) / SLOW_TRIES_PER_S);
+    lane.timer = setTimeout(tryLane, lane.pauseMs, lane);
+    lane.pauseMs = Math.min(lane.pauseMs * 2, PAUSE_MAX_MS);
+    if (lane.mayWait && isDue(lane)) askForTurn(lane);
+  }
+
+  /** Its items take part in the next batch; of a lane that has been locked for long only the first one. */
+  function tryLane(lane: ALane): void {
+    if (lane.isAlone) {
+      askForTurn(lane);
+      return;
+    }
+    const entries = lanes.takeFrom(lane, isSlow(lane) ? 1 : BATCH_ITEMS_MAX);
+    lane.state = "trying";
+    lane.isLocked = false;
+    lane.out = entries.length;
+    lanes.trying.add(lane);
+    for (const entry of entries) entry.lane = lane;
+    queue.unshift(...entries);
+    if (entries.length === 0) end();
+    else queue.start();
+  }
+
+  function askForTurn(lane: ALane): void {
+    if (!lane.isInTurn) turns.push(lane);
+    lane.isInTurn = true;
+    giveTurns();
+  }
+
+  function giveTurns(): void {
+    while (freeConnections > 0) {
+      const lane = turns.shift();
+      if (!lane) return;
+      lane.isInTurn = false;
+      // If it is being tried, it comes again if it is still locked.
+      if (lanes.findById(lane.id) !== lane || lane.state !== "paused") continue;
+      if (lane.entries.length > 0) void wait(lane);
+      else close(lane);
+    }
+  }
+
+  /** Waits for the lock of its conversation in the database, and writes all that waits for it. */
+  async function wait(lane: ALane): Promise<void> {
+    clearTimeout(lane.timer);
+    lane.state = "waiting";
+    lane.hasWaited = true;
+    freeConnections -= 1;
+    const batch = lanes.takeFrom(lane, lane.isAlone ? 1 : BATCH_ITEMS_MAX);
+    await writeWaiting(lane, batch);
+    freeConnections += 1;
+    // Lanes of senders that were opened.
+    end();
+    // To the end of the line; others that wait for a connection have their turn before.
+    pause(lane);
+    giveTurns();
+  }
+
+  async function writeWaiting(lane: ALane, batch: Entry<Item, Result>[]): Promise<void> {
+    try {
+      const results = await commitWaiting(batch.map(({ item }) => item));
+      sortOut(batch, results);
+      lane.openedAtMs = performance.now();
+      lane.pauseMs = PAUSE_MIN_MS;
+      lane.isAlone = false;
+    } catch (error) {
+      if (isLockConflict(error)) {
+        // Somebody holds it for longer: from now on it is only tried, and takes no connection.
+        lane.mayWait = false;
+        lanes.putBack(new Map([[lane, batch]]));
+      } else if (batch.length > 1 && !isDatabaseAway(error)) {
+        // Back in its place, in case the first half has to wait again.
+        lanes.putBack(new Map([[lane, batch.splice(batch.length >> 1)]]));
+        await writeWaiting(lane, batch);
+      } else fail(batch, error);
+    }
+  }
+
+  /** What is left of a lane goes on with the others, behind what of it is in the queue already. */
+  function close(lane: ALane): void {
+    clearTimeout(lane.timer);
+    lanes.remove(lane);
+    const [first] = lane.entries;
+    if (!first) return;
+    const ofConversation = lanes.findById(first.key);
+    if (ofConversation) lanes.addTo(ofConversation, lane.entries);
+    else queue.push(...lane.entries);
+    lane.entries = [];
+    queue.start();
+  }
+
+  return { end };
+}

@@ -1,0 +1,86 @@
+import type { Database, Sql } from "../../db/client.ts";
+import { Problem } from "../../lib/problem.ts";
+import { parseEmail } from "./email.ts";
+import type { User } from "./model.ts";
+import { checkNewPassword, type Passwords } from "./passwords.ts";
+import * as queries from "./queries.ts";
+
+/** With the stored hash, so that what follows can make sure that the password is still this one. */
+export type KnownUser = { user: User; passwordHash: string };
+/** A login is about to be refused. */
+type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
+
+/** The passwords of users. */
+export interface Credentials {
+  /**
+   * The user with this address and password. An unknown address and a wrong password get the same answer, after the same
+   * time. Only a caller who knows the password is told that the user is disabled.
+   * @param onRefused is told of each refusal before it is thrown; null: nobody has this address.
+   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `unavailable`.
+   */
+  checkCredentials(email: string, password: string, onRefused: OnRefused): Promise<KnownUser>;
+
+  /**
+   * Makes sure that a logged-in user knows their password. Not a 401: the credential of the request is valid.
+   * @returns the stored hash. @throws Problem `forbidden`, `unavailable`.
+   */
+  checkPassword(userId: string, password: string): Promise<string>;
+
+  /** Whether a user can log in by a password. */
+  hasPassword(sql: Sql, userId: string): Promise<boolean>;
+
+  /** @throws Problem `invalid` (length), `unavailable`. */
+  hashPassword(password: string): Promise<string>;
+
+  /**
+   * Inside a transaction: until it ends, nobody logs in as this user or changes them.
+   * @param passwordHash the one that `checkPassword` returned. @throws Problem `conflict` when the password has changed since.
+   */
+  lockUser(sql: Sql, userId: string, passwordHash: string | undefined): Promise<void>;
+
+  /** Inside a transaction that has locked the user. */
+  storePasswordHash(sql: Sql, userId: string, passwordHash: string): Promise<void>;
+}
+
+type Dependencies = { database: Database; passwords: Passwords };
+
+export const createCredentials = ({ database, passwords }: Dependencies): Credentials => ({
+  async checkCredentials(email, password, onRefused) {
+    const found = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
+    const isRight = await passwords.matches(password, found?.password_hash);
+    if (!isRight || !found?.password_hash) {
+      await onRefused(found?.id ?? null, "credentials");
+      throw new Problem("invalid_credentials", "The e-mail address or the password is wrong.");
+    }
+    if (found.disabled_at !== null) {
+      await onRefused(found.id, "disabled");
+      throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
+    }
+    return { user: queries.mapRowToUser(found), passwordHash: found.password_hash };
+  },
+
+  async checkPassword(userId, password) {
+    const found = await queries.findCredentials(database, { id: userId });
+    const isRight = await passwords.matches(password, found?.password_hash);
+    if (found?.password_hash === null)
+      throw new Problem("forbidden", "This account has no password; it logs in by its issuer.");
+    if (!isRight || !found) throw new Problem("forbidden", "The password is wrong.");
+    return found.password_hash;
+  },
+
+  async hasPassword(sql, userId) {
+    return typeof (await queries.findCredentials(sql, { id: userId }))?.password_hash === "string";
+  },
+
+  async hashPassword(password) {
+    checkNewPassword(password);
+    return passwords.hash(password);
+  },
+
+  async lockUser(sql, userId, passwordHash) {
+    if (await queries.lockUser(sql, userId, passwordHash)) return;
+    throw new Problem("conflict", "The password was changed at the same moment. Try again.");
+  },
+
+  storePasswordHash: queries.updatePasswordHash,
+});

@@ -1,0 +1,60 @@
+import { expect, test } from "bun:test";
+import { BoundedCache } from "../../src/cache/bounded-cache.ts";
+
+const keysOf = (cache: BoundedCache<number>) => ["a", "b", "c", "d"].filter((key) => cache.get(key) !== undefined);
+
+test("a full cache loses what has not been used for longest", () => {
+  const cache = new BoundedCache<number>({ max: 3 });
+  for (const key of ["a", "b", "c"]) cache.set(key, 1);
+  cache.get("a");
+  cache.set("d", 1);
+  expect(keysOf(cache)).toEqual(["a", "c", "d"]);
+});
+
+test("an entry is not found once it is too old, however often it is used", () => {
+  let nowMs = 1_000;
+  const cache = new BoundedCache<number>({ max: 3, keptMs: 100, now: () => nowMs });
+  cache.set("a", 1);
+  nowMs += 60;
+  expect(cache.get("a")).toBe(1);
+  nowMs += 60;
+  expect(cache.get("a")).toBeUndefined();
+});
+
+test("what is too old is cleared away by what comes, a part of it at a time", () => {
+  let nowMs = 1_000;
+  const cache = new BoundedCache<number>({ max: 10_000, keptMs: 100, now: () => nowMs });
+  for (let n = 0; n < 1_500; n += 1) cache.set(`old ${n}`, n);
+  nowMs += 101;
+  cache.set("a", 1);
+  expect(cache.size).toBe(501);
+  cache.set("b", 1);
+  expect(cache.size).toBe(2);
+});
+
+test("bytes are counted where they are told", () => {
+  const cache = new BoundedCache<string>({ max: 10, bytesOf: (text) => text.length });
+  cache.set("a", "12345");
+  cache.set("b", "12345");
+  cache.set("c", "123");
+  expect([cache.get("a"), cache.get("b"), cache.get("c")]).toEqual([undefined, "12345", "123"]);
+  cache.set("d", "x".repeat(11));
+  expect(cache.get("d")).toBeUndefined();
+  expect(cache.get("c")).toBe("123");
+});
+
+test("a value that was replaced is not deleted in the place of the new one", () => {
+  const cache = new BoundedCache<number>({ max: 3 });
+  cache.set("a", 2);
+  cache.deleteValue("a", 1);
+  expect(cache.get("a")).toBe(2);
+  cache.deleteValue("a", 2);
+  expect(cache.get("a")).toBeUndefined();
+});
+
+test("room for many entries takes no memory before they come", () => {
+  const before = process.memoryUsage().rss;
+  const caches = Array.from({ length: 20 }, () => new BoundedCache<number>({ max: 100_000, keptMs: 1_000 }));
+  expect(process.memoryUsage().rss - before).toBeLessThan(30 * 1024 * 1024);
+  expect(caches[0]?.size).toBe(0);
+});

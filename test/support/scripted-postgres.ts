@@ -1,0 +1,145 @@
+import { EventEmitter } from "node:events";
+import postgres from "postgres";
+
+const message = (type: string, body: Buffer): Buffer => {
+  const head = Buffer.alloc(5);
+  head.write(type);
+  head.writeUInt32BE(body.length + 4, 1);
+  return Buffer.concat([head, body]);
+};
+const int16 = (value: number) => Buffer.from([value >> 8, value & 0xff]);
+const int32 = (value: number) => Buffer.concat([int16(value >>> 16), int16(value & 0xffff)]);
+const TEXT_TYPE = 25;
+
+const authenticated = message("R", int32(0));
+const ready = message("Z", Buffer.from("I"));
+const complete = message("C", Buffer.from("SELECT 1\0"));
+const describeText = message(
+  "T",
+  Buffer.concat([
+    int16(1),
+    Buffer.from("text\0"),
+    int32(0),
+    int16(0),
+    int32(TEXT_TYPE),
+    int16(-1),
+    int32(-1),
+    int16(0),
+  ]),
+);
+const textRow = (text: string) =>
+  message("D", Buffer.concat([int16(1), int32(Buffer.byteLength(text)), Buffer.from(text)]));
+const describeNothing = Buffer.concat([message("t", int16(0)), message("n", Buffer.alloc(0))]);
+
+/** An error of the server that ends the connection. */
+export const administratorError = message(
+  "E",
+  Buffer.from("SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"),
+);
+
+/** One connection as the driver sees it, and as a test breaks it. */
+export class ScriptedSocket extends EventEmitter {
+  readyState = "open";
+  /** The statements that have arrived by `unsafe`, and how many others: the driver's own. */
+  readonly statements: string[] = [];
+  ownCount = 0;
+  isSilent: boolean;
+  readonly #isClosing: boolean;
+  #isStarted = false;
+
+  /** @param isClosing closes at the first message, in the middle of the handshake. @param isSilent answers nothing after it. */
+  constructor({ isClosing, isSilent }: { isClosing: boolean; isSilent: boolean }) {
+    super();
+    this.#isClosing = isClosing;
+    this.isSilent = isSilent;
+  }
+
+  write(bytes: Buffer): boolean {
+    setImmediate(() => this.#read(Buffer.from(bytes)));
+    return true;
+  }
+
+  reply(...messages: Buffer[]): void {
+    this.emit("data", Buffer.concat(messages));
+  }
+
+  /** As after an end by the server. */
+  close(hadError = false): void {
+    if (this.readyState === "closed") return;
+    this.readyState = "closed";
+    this.emit("close", hadError);
+  }
+
+  end = (): void => this.close();
+  destroy = (): void => this.close();
+
+  #read(bytes: Buffer): void {
+    if (this.readyState === "closed") return;
+    if (this.#isClosing) {
+      this.close();
+      return;
+    }
+    if (!this.#isStarted) {
+      this.#isStarted = true;
+      this.reply(authenticated, ready);
+      return;
+    }
+    for (let at = 0; at < bytes.length; at += 1 + bytes.readUInt32BE(at + 1)) {
+      const body = bytes.subarray(at + 5, at + 1 + bytes.readUInt32BE(at + 1));
+      this.#answer(String.fromCharCode(bytes[at] ?? 0), body);
+    }
+  }
+
+  #answer(type: string, body: Buffer): void {
+    const text = body.toString("utf8", 0, body.indexOf(0));
+    if (type === "Q") this.statements.push(text);
+    if (type === "P") this.ownCount += 1;
+    if (this.isSilent) return;
+    const answers: Record<string, Buffer[]> = {
+      // Each statement is answered with its own text, so that a mix-up can be seen.
+      Q: [describeText, textRow(text), complete, ready],
+      P: [message("1", Buffer.alloc(0))],
+      D: [describeNothing],
+      B: [message("2", Buffer.alloc(0))],
+      E: [complete],
+      S: [ready],
+    };
+    this.reply(...(answers[type] ?? []));
+  }
+}
+
+/**
+ * The driver on a Postgres that is played in this process, so that a connection breaks just where a test wants it.
+ * Statements are sent by `unsafe`.
+ */
+export function createScriptedPostgres({ poolSize = 1, fetchesTypes = false } = {}) {
+  const sockets: ScriptedSocket[] = [];
+  /** What sockets are like that are opened from now on. */
+  const server = { isClosing: false, isSilent: false };
+  const sql = postgres({
+    max: poolSize,
+    fetch_types: fetchesTypes,
+    backoff: false,
+    // Not part of its types.
+    ...({
+      socket() {
+        const socket = new ScriptedSocket(server);
+        sockets.push(socket);
+        return socket;
+      },
+    } as object),
+  });
+  return {
+    sql,
+    server,
+    sockets,
+    /** The text that a statement is answered with. */
+    ask: async (statement: string, by: Pick<typeof sql, "unsafe"> = sql): Promise<string[]> =>
+      (await by.unsafe<{ text: string }[]>(statement)).map(({ text }) => text),
+    getSocket(index: number): ScriptedSocket {
+      const socket = sockets.at(index);
+      if (!socket) throw new Error(`There is no socket ${index}.`);
+      return socket;
+    },
+  };
+}
