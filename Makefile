@@ -9,7 +9,7 @@ BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
 
-.PHONY: help setup run dev test check build bench docs sql clean test-postgres test-redis
+.PHONY: help setup run dev test fuzz check build bench docs sql clean test-postgres test-redis
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -23,8 +23,11 @@ run: build ## build the executable and start it
 dev: setup ## run from source, again after each change
 	$(BUN) --no-env-file --watch src/main.ts
 
-test: setup test-postgres test-redis ## run the tests (TEST=path for some of them)
+test: setup test-postgres test-redis ## run the tests (TEST=path for some, TEST_POSTGRES=embedded for the other Postgres)
 	$(BUN) test --parallel=3 --no-isolate --timeout=30000 $(TEST)
+
+fuzz: setup test-postgres ## run the property tests for longer, with a random seed (PROPERTY_SEED=n repeats one)
+	scripts/fuzz.sh $(BUN)
 
 check: setup test-postgres test-redis ## format, lint, types, tests, build, and a look at the running executable: what CI runs
 	BUN=$(BUN) MAKE="$(MAKE)" scripts/check.sh
