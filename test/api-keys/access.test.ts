@@ -23,7 +23,7 @@ beforeAll(async () => {
 beforeEach(() => provider.reset());
 afterAll(async () => {
   await parley.stop();
-  provider.stop();
+  await provider.stop();
 });
 
 const statusWith = async (token: string, path = "/api/v1/me") => (await parley.fetch(path, { token })).status;

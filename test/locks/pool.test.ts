@@ -61,7 +61,7 @@ afterAll(async () => {
   await parley.stop();
   await shared.database.end({ timeout: 1 });
   await other.end({ timeout: 1 });
-  provider.stop();
+  await provider.stop();
 });
 
 /** Locks rows as a frozen instance would, for `ms`, while `work` runs. */
