@@ -36,7 +36,7 @@ import { createSockets } from "./modules/socket/sockets.ts";
 import { createMcpServers } from "./modules/tools/mcp-servers.ts";
 import { createSearchDocuments } from "./modules/tools/search-documents.ts";
 import { createToolService } from "./modules/tools/service.ts";
-import { createPasswords } from "./modules/users/passwords.ts";
+import { createPasswords, type PasswordOptions } from "./modules/users/passwords.ts";
 import { createUserService } from "./modules/users/service.ts";
 import type { Bus } from "./realtime/bus.ts";
 import { createMemoryBus } from "./realtime/bus-memory.ts";
@@ -52,6 +52,8 @@ export type ServiceDependencies = {
   jwtSecret: string;
   /** How instances hear from each other; without it, this one is alone. */
   bus?: Bus;
+  /** What a hash costs; without it, what is right for people. */
+  passwords?: PasswordOptions;
 };
 
 /** The longest time that load balancers are given to notice. */
@@ -96,7 +98,7 @@ export function createServices(deps: ServiceDependencies) {
   const auditLog = createAuditLog({ database, retentionDays: config.AUDIT_RETENTION_DAYS });
   const announceEnd = (ids: string[]) => bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
   const idempotency = createIdempotencyStore({ database, jwtSecret, instanceId });
-  const users = createUserService({ database, passwords: createPasswords(), audit });
+  const users = createUserService({ database, passwords: createPasswords(deps.passwords), audit });
   const apiKeys = createApiKeyService({
     database,
     audit,
