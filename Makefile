@@ -9,7 +9,7 @@ BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
 
-.PHONY: help setup run dev test fuzz check build bench docs sql clean test-postgres test-redis
+.PHONY: help setup run dev test soak fuzz check build bench docs sql clean test-postgres test-redis
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -25,6 +25,9 @@ dev: setup ## run from source, again after each change
 
 test: setup test-postgres test-redis ## run the tests (TEST=path for some, TEST_POSTGRES=embedded for the other Postgres)
 	$(BUN) test --parallel=3 --no-isolate --timeout=30000 $(TEST)
+
+soak: setup test-postgres ## run the tests of locks with times as long as in the world
+	SOAK=on $(BUN) test --timeout=120000 test/locks
 
 fuzz: setup test-postgres ## run the property tests for longer, with a random seed (PROPERTY_SEED=n repeats one)
 	scripts/fuzz.sh $(BUN)

@@ -32,11 +32,18 @@ type Dependencies = {
   database: Database;
   /** Folder of the documents; undefined for Parley's own guides. */
   documentsDir: string | undefined;
+  /** Pause between two looks, in milliseconds. */
+  scanIntervalMs?: number;
   log: Log;
 };
 
 /** The markdown documents: every user may read all of them. The files are the truth, the database is their index. */
-export function createDocumentService({ database, documentsDir, log }: Dependencies) {
+export function createDocumentService({
+  database,
+  documentsDir,
+  scanIntervalMs = SCAN_INTERVAL_MS,
+  log,
+}: Dependencies) {
   const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
   const indexer = createIndexer({ database, source, log });
   let lastScan: Promise<void> = Promise.resolve();
@@ -61,7 +68,7 @@ export function createDocumentService({ database, documentsDir, log }: Dependenc
       }
       onScanned();
       if (!source.canChange && !isFailing) return;
-      const pauseMs = Math.max(SCAN_INTERVAL_MS, SCAN_TIME_SHARE * (performance.now() - startedAt));
+      const pauseMs = Math.max(scanIntervalMs, SCAN_TIME_SHARE * (performance.now() - startedAt));
       await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
     }
   }
