@@ -23,8 +23,8 @@ export async function startApp(
     config?: Record<string, string>;
     database?: Awaited<ReturnType<typeof createTestDatabase>>;
     bus?: Bus;
-    /** Where the time of a login matters. */
-    hasRealHashes?: boolean;
+    /** Dearer hashes, where the time of a login matters. */
+    passwords?: PasswordOptions;
   } = {},
 ) {
   const { database } = options.database ?? (await createTestDatabase());
@@ -45,7 +45,7 @@ export async function startApp(
     lifecycle,
     jwtSecret,
     bus: options.bus,
-    passwords: options.hasRealHashes ? {} : CHEAP_HASHES,
+    passwords: options.passwords ?? CHEAP_HASHES,
   });
   const listener = listen(parley, config, undefined);
   parley.attach(listener);

@@ -18,7 +18,7 @@ let running: Promise<Server> | undefined;
 
 /**
  * A migrated, empty database on a real Postgres that belongs to this test run alone. `TEST_POSTGRES=embedded` takes the
- * one that Parley carries, anything else the machine's.
+ * one that Parley carries, `server` or nothing the machine's.
  */
 export async function createTestDatabase(
   poolSize = 10,
@@ -41,8 +41,11 @@ export async function stopTestServer(): Promise<void> {
 }
 
 async function startServer(): Promise<Server> {
+  const choice = process.env.TEST_POSTGRES ?? "server";
+  if (choice !== "embedded" && choice !== "server")
+    throw new Error(`TEST_POSTGRES is embedded or server, not ${choice}.`);
   const server =
-    process.env.TEST_POSTGRES === "embedded"
+    choice === "embedded"
       ? await startCarried()
       : await startInstalledPostgres({ settings: { ...fastSettings, max_connections: String(CONNECTIONS_MAX) } });
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
