@@ -5,11 +5,15 @@ BUN := $(CURDIR)/.tools/node_modules/.bin/bun
 EXECUTABLE := dist/parley
 SOURCES := $(shell find src sql docs -type f 2>/dev/null)
 
+# The files that took longest start first. More workers than two cores can serve: many tests wait.
+TEST_POSTGRES ?= server
+TEST_RUN := $(BUN) test --parallel=3 --no-isolate --timeout=30000 --timings=test/timings.json
+
 BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
 
-.PHONY: help setup run dev test check build bench docs contract sql patches clean test-postgres test-redis
+.PHONY: help setup run dev test soak timings fuzz check build bench docs contract sql patches clean test-postgres test-redis
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -23,8 +27,17 @@ run: build ## build the executable and start it
 dev: setup ## run from source, again after each change
 	$(BUN) --no-env-file --watch src/main.ts
 
-test: setup test-postgres test-redis ## run the tests (TEST=path for some of them)
-	$(BUN) test --parallel=3 --no-isolate --timeout=30000 $(TEST)
+test: setup test-postgres test-redis ## run the tests (TEST=path for some, TEST_POSTGRES=embedded for the other Postgres)
+	TEST_POSTGRES=$(TEST_POSTGRES) $(TEST_RUN) $(TEST)
+
+soak: setup test-postgres ## run the tests of locks with times as long as in the world
+	SOAK=on $(BUN) test --timeout=120000 test/locks
+
+timings: setup test-postgres test-redis ## run the tests, and write down how long each file takes
+	$(TEST_RUN) --update-timings
+
+fuzz: setup test-postgres ## run the property tests for longer, with a random seed (PROPERTY_SEED=n repeats one)
+	scripts/fuzz.sh $(BUN)
 
 check: setup test-postgres test-redis ## format, lint, types, tests, build, and a look at the running executable: what CI runs
 	BUN=$(BUN) MAKE="$(MAKE)" scripts/check.sh

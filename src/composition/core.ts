@@ -10,6 +10,7 @@ import type { Metrics } from "../lib/metrics.ts";
 import { createParts } from "../lib/parts.ts";
 import { createLimits } from "../limits/limits.ts";
 import type { GenerationService } from "../modules/generations/service.ts";
+import type { PasswordOptions } from "../modules/users/passwords.ts";
 import type { Bus } from "../realtime/bus.ts";
 import { createMemoryBus } from "../realtime/bus-memory.ts";
 
@@ -22,6 +23,8 @@ export type ServiceDependencies = {
   jwtSecret: string;
   /** How instances hear from each other; without it, this one is alone. */
   bus?: Bus;
+  /** What a hash costs; without it, what is right for people. */
+  passwords?: PasswordOptions;
 };
 
 /** The longest time that load balancers are given to notice. */

@@ -14,12 +14,23 @@ import type { Core } from "./core.ts";
 import type { Models } from "./models.ts";
 
 /** People, how they are let in, and what belongs to them alone. */
-export function createPeople({ database, config, log, bus, jobs, limits, jwtSecret, instanceId, events }: Core) {
+export function createPeople({
+  database,
+  config,
+  log,
+  bus,
+  jobs,
+  limits,
+  jwtSecret,
+  instanceId,
+  events,
+  passwords,
+}: Core) {
   const audit = createAuditService();
   const auditLog = createAuditLog({ database, config });
   const announceEnd = (ids: string[]) => bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
   const idempotency = createIdempotencyStore({ database, jwtSecret, instanceId });
-  const users = createUserService({ database, passwords: createPasswords(), audit });
+  const users = createUserService({ database, passwords: createPasswords(passwords), audit });
   const apiKeys = createApiKeyService({ database, audit, log, onKeysEnded: announceEnd });
   const auth = createAuthService({
     database,

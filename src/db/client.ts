@@ -21,19 +21,24 @@ export type DatabaseOptions = {
   idleTimeoutS?: number;
   /** Statements that run longer are cancelled; absent: after STATEMENT_TIMEOUT_MS. */
   statementTimeoutMs?: number;
+  /** After what silence Postgres takes back the locks of this client; absent: SILENCE. */
+  silence?: Silence;
 };
 
-/**
- * A transaction whose client is silent for so long is ended by Postgres, so that a frozen instance gives back its locks.
- * It is shorter than what waits for them (LANE_TIMEOUT_MS).
- */
-const IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000;
+/** How long Postgres bears with a client that is frozen, or whose host is gone. */
+export type Silence = {
+  /** Inside a transaction, between two statements. */
+  inTransactionMs: number;
+  /** While it takes nothing of what it is sent, which no other timeout of Postgres covers. */
+  inResultMs: number;
+};
+
+/** So that a frozen instance gives back its locks; inside a transaction sooner than others give up on them (LANE_TIMEOUT_MS). */
+export const SILENCE: Silence = { inTransactionMs: 8_000, inResultMs: 10_000 };
 /** Connections of a dead host are noticed within 30 s, on both ends. */
 const KEEPALIVE_S = 10;
 const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 4;
-/** A client that takes nothing of what it is sent for so long is cut off. */
-const TCP_USER_TIMEOUT_MS = 10_000;
 /**
  * How long connections of the main pool stay open unused. What a peak has opened is given back: each connection costs the
  * server a process, and instances share its `max_connections`. The connection used last takes the next query
@@ -144,6 +149,7 @@ function openPool({
   poolSize,
   idleTimeoutS = MAIN_IDLE_TIMEOUT_S,
   statementTimeoutMs = STATEMENT_TIMEOUT_MS,
+  silence = SILENCE,
 }: DatabaseOptions): Database {
   const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
     max: poolSize,
@@ -157,12 +163,11 @@ function openPool({
       application_name: APPLICATION_NAME,
       statement_timeout: statementTimeoutMs,
       lock_timeout: LOCK_TIMEOUT_MS,
-      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: silence.inTransactionMs,
       tcp_keepalives_idle: KEEPALIVE_S,
       tcp_keepalives_interval: KEEPALIVE_INTERVAL_S,
       tcp_keepalives_count: KEEPALIVE_COUNT,
-      // Also while a client that is frozen does not take its result, which no other timeout of Postgres covers.
-      tcp_user_timeout: TCP_USER_TIMEOUT_MS,
+      tcp_user_timeout: silence.inResultMs,
     },
     types: {
       bigint: {

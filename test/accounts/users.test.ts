@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
+import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
 import { TEST_PASSWORD } from "../support/app.ts";
+import { passTime, resetClock } from "../support/clock.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import {
   type Administration,
@@ -19,6 +21,7 @@ beforeAll(async () => {
   admin = parley.admin;
   user = createRest(parley, await parley.register());
 });
+afterAll(resetClock);
 afterAll(() => parley.stop());
 
 const entriesAbout = async (id: string) =>
@@ -285,6 +288,6 @@ describe("the last administrator", () => {
     expect(left).toHaveLength(1);
     await parley.database`update users set role = 'admin' where id = ${admin.id}`;
     await parley.database`update users set role = 'user' where id = ${left[0]?.id}`;
-    await Bun.sleep(1_100);
+    passTime(IDENTITY_CACHE_MS);
   });
 });

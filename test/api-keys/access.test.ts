@@ -1,8 +1,10 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import OpenAI from "openai";
 import { scopes } from "../../src/access/scopes.ts";
+import { KEY_CACHE_MS } from "../../src/modules/api-keys/limits.ts";
 import type { ApiKey } from "../../src/modules/api-keys/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { passTime, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -21,9 +23,10 @@ beforeAll(async () => {
   anna = await parley.register();
 });
 beforeEach(() => provider.reset());
+afterEach(resetClock);
 afterAll(async () => {
   await parley.stop();
-  provider.stop();
+  await provider.stop();
 });
 
 const statusWith = async (token: string, path = "/api/v1/me") => (await parley.fetch(path, { token })).status;
@@ -201,7 +204,7 @@ describe("scopes", () => {
 
 describe("is refused", () => {
   test("what is no key, an unknown one, and one that has expired", async () => {
-    const { id, key } = await createKey(parley, anna, { expires_at: new Date(Date.now() + 1_500).toISOString() });
+    const { id, key } = await createKey(parley, anna, { expires_at: new Date(Date.now() + 60_000).toISOString() });
     const wrong = key.slice(0, -1) + (key.endsWith("0") ? "1" : "0");
     for (const token of [wrong, "pk_", "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"]) {
       expect(await statusWith(token)).toBe(401);
@@ -212,9 +215,12 @@ describe("is refused", () => {
     const { ticket } = (await (await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" })).json()) as {
       ticket: string;
     };
-    await Bun.sleep(1_600);
     // Looked up a moment ago, and still no longer good.
+    passTime(60_000);
     expect(await statusWith(key)).toBe(401);
+    // Of a ticket's key the database's clock decides.
+    resetClock();
+    await parley.database`update api_keys set expires_at = now() where id = ${id}`;
     await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("refused");
     expect((await createRest(parley, anna).get(`/api-keys/${id}`)).status).toBe(200);
   });
@@ -225,7 +231,7 @@ describe("is refused", () => {
     await parley.database`update users set disabled_at = now() where id = ${owner.user.id}`;
     expect(await statusWith(key)).toBe(401);
     await parley.database`update users set disabled_at = null where id = ${owner.user.id}`;
-    await Bun.sleep(1_050);
+    passTime(KEY_CACHE_MS);
     expect(await statusWith(key)).toBe(200);
   });
 });

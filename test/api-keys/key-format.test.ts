@@ -6,6 +6,7 @@ import { createKeyCallers } from "../../src/modules/api-keys/callers.ts";
 import { createChecksum, createKey, isKey, showEnds } from "../../src/modules/api-keys/key-format.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import { silentLog } from "../support/log.ts";
+import { countRuns } from "../support/properties.ts";
 import { unknownOrigin } from "../support/request-origin.ts";
 
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -40,7 +41,7 @@ test("the checksum of any 30 characters is six digits of their CRC-32, and makes
       const checksum = createChecksum(text);
       return checksum === checksumBitByBit(text) && /^[0-9A-Za-z]{6}$/.test(checksum) && isKey(`pk_${text}${checksum}`);
     }),
-    { numRuns: 2_000 },
+    { numRuns: countRuns(2_000) },
   );
 });
 
@@ -53,7 +54,7 @@ test("a key with one other character, or two swapped, is none", () => {
       const swapped = body.slice(0, swap) + body.charAt(swap + 1) + body.charAt(swap) + body.slice(swap + 2);
       return [changed, swapped].every((other) => isKey(`pk_${other}`) === (other === body));
     }),
-    { numRuns: 2_000 },
+    { numRuns: countRuns(2_000) },
   );
 });
 

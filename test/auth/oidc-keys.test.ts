@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
 import { type KeyTimes, keyTimes } from "../../src/modules/auth/oidc/limits.ts";
+import { passTime, resetClock } from "../support/clock.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { type Accounts, readProblem, startAccounts } from "./start-accounts.ts";
 import { AUDIENCE, type Issuer, startIssuer } from "./start-issuer.ts";
@@ -16,6 +17,7 @@ beforeEach(async () => {
   issuer = await startIssuer();
 });
 afterEach(async () => {
+  resetClock();
   for (const accounts of started.splice(0)) await accounts.stop();
   await issuer.stop();
 });
@@ -78,7 +80,7 @@ describe("rotation", () => {
       await flood(name);
       expect(issuer.state.keyRequests - before).toBe(1);
     }
-    await Bun.sleep(1_050);
+    passTime(1_000);
     await flood("c");
     expect(issuer.state.keyRequests - before).toBe(2);
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);

@@ -12,6 +12,7 @@ import {
   WAITING_ITEMS_MAX,
 } from "../../src/db/group-commit.ts";
 import { Problem } from "../../src/lib/problem.ts";
+import { countRuns } from "../support/properties.ts";
 
 type Item = { key: string; sender: string; n: number; bytes?: number };
 
@@ -412,6 +413,6 @@ test("whatever is locked and whatever fails: each item ends once, nothing overta
         for (const items of store.ordersOf(key).values())
           expect(items.map(({ n }) => n)).toEqual(items.map(({ n }) => n).sort((a, b) => a - b));
     }),
-    { numRuns: 25 },
+    { numRuns: countRuns(25) },
   );
-}, 120_000);
+});

@@ -4,11 +4,13 @@ import { join } from "node:path";
 import { createFolderSource } from "../../src/modules/documents/folder-source.ts";
 import { HEADINGS_MAX } from "../../src/modules/documents/markdown.ts";
 import { PATH_DEPTH_MAX } from "../../src/modules/documents/paths.ts";
-import { createDocumentService, SCAN_INTERVAL_MS } from "../../src/modules/documents/service.ts";
+import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { FILE_BYTES_MAX, FILES_MAX } from "../../src/modules/documents/source.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createFolder, startDocuments } from "./start-documents.ts";
+import { createFolder, startDocuments, TEST_SCAN_MS } from "./start-documents.ts";
+
+const FOUND_WITHIN_MS = 4_000;
 
 type Server = Awaited<ReturnType<typeof startDocuments>>;
 const undo: (() => unknown)[] = [];
@@ -105,12 +107,12 @@ describe("a change of the files", () => {
     const stopping = new AbortController();
     await server.documents.start(stopping.signal);
     folder.write("b.md", "# Banana");
-    const deadline = performance.now() + SCAN_INTERVAL_MS + 2_000;
+    const deadline = performance.now() + FOUND_WITHIN_MS;
     while ((await listPaths(server)).length < 2 && performance.now() < deadline) await Bun.sleep(50);
     expect(await listPaths(server)).toEqual(["a.md", "b.md"]);
     stopping.abort();
     folder.write("c.md", "# Cherry");
-    await Bun.sleep(SCAN_INTERVAL_MS + 500);
+    await Bun.sleep(10 * TEST_SCAN_MS);
     expect(await listPaths(server)).toEqual(["a.md", "b.md"]);
   }, 30_000);
 });
@@ -172,13 +174,18 @@ describe("what goes wrong", () => {
     undo.push(() => database.end());
     await database`alter table documents rename to documents_away`;
     const folder = makeFolder({ "a.md": "# Apple" });
-    const documents = createDocumentService({ database, config: { DOCUMENTS_DIR: folder.folder }, log: silentLog });
+    const documents = createDocumentService({
+      database,
+      config: { DOCUMENTS_DIR: folder.folder },
+      scanIntervalMs: TEST_SCAN_MS,
+      log: silentLog,
+    });
     const stopping = new AbortController();
     undo.push(() => stopping.abort());
     await documents.start(stopping.signal);
     await database`alter table documents_away rename to documents`;
     const count = async () => (await documents.list({ limit: 10, after: null })).length;
-    const deadline = performance.now() + SCAN_INTERVAL_MS + 2_000;
+    const deadline = performance.now() + FOUND_WITHIN_MS;
     while ((await count()) === 0 && performance.now() < deadline) await Bun.sleep(50);
     expect(await count()).toBe(1);
   }, 30_000);

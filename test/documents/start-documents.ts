@@ -15,6 +15,9 @@ import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
+/** A change of the files is found soon after. */
+export const TEST_SCAN_MS = 50;
+
 const TOKEN = "the-token";
 const caller = {
   user: {
@@ -44,7 +47,12 @@ export function createFolder(files: Record<string, string | Uint8Array> = {}) {
 /** The document module alone behind a real port and on a real database, indexed once. Omit `documentsDir` for the guides. */
 export async function startDocuments(documentsDir?: string, shared?: Awaited<ReturnType<typeof createTestDatabase>>) {
   const { database } = shared ?? (await createTestDatabase(4));
-  const documents = createDocumentService({ database, config: { DOCUMENTS_DIR: documentsDir }, log: silentLog });
+  const documents = createDocumentService({
+    database,
+    config: { DOCUMENTS_DIR: documentsDir },
+    scanIntervalMs: TEST_SCAN_MS,
+    log: silentLog,
+  });
   await documents.rescan();
   const authenticate = createAuthenticate({
     async identify(token) {

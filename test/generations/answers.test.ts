@@ -39,7 +39,7 @@ beforeEach(async () => {
 });
 afterAll(async () => {
   await parley.stop();
-  provider.stop();
+  await provider.stop();
 });
 
 let lastId = 0;

@@ -27,7 +27,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await first.stop();
   await second.stop();
-  provider.stop();
+  await provider.stop();
   await first.database.end({ timeout: 1 });
 });
 

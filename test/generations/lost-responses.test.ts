@@ -36,7 +36,7 @@ beforeEach(async () => {
 });
 afterAll(async () => {
   await parley.stop();
-  provider.stop();
+  await provider.stop();
   await lossy.end();
 });
 

@@ -76,7 +76,7 @@ export async function startAsking(config: Record<string, string> = {}) {
 
     async stop(): Promise<void> {
       await parley.stop();
-      provider.stop();
+      await provider.stop();
     },
   };
 }

@@ -30,7 +30,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   for (const instance of instances) await instance.stop();
-  provider.stop();
+  await provider.stop();
   await instances[0].database.end({ timeout: 1 });
 });
 

@@ -124,6 +124,7 @@ describe("a reader over a connection", () => {
 
   test("who says nothing and hears nothing stays: the server's idle timeout is lifted", async () => {
     const { socket, stream, bytes } = await open(true);
+    // The server counts whole seconds, by a clock of its own.
     await Bun.sleep(1_500);
     stream.write("data: still here\n\n");
     await Bun.sleep(20);

@@ -1,9 +1,9 @@
-// A process that locks a conversation, says so, and keeps it: `holder.ts TARGET CONVERSATION`, until its transaction ends. With
-// `result` as a third word it keeps it because it is to take a large result, and says so before.
+// A process that locks a conversation, says so, and keeps it: `holder.ts TARGET CONVERSATION SILENCE`, until its transaction
+// ends. With `result` as a further word it keeps it because it is to take a large result, and says so before.
 import { openDatabase } from "../../src/db/client.ts";
 
-const [target = "", conversationId = "", how] = process.argv.slice(2);
-const database = openDatabase({ target: JSON.parse(target), poolSize: 1 });
+const [target = "", conversationId = "", silence = "", how] = process.argv.slice(2);
+const database = openDatabase({ target: JSON.parse(target), poolSize: 1, silence: JSON.parse(silence) });
 if (how === "result") {
   await database`select 1`;
   console.log("ready");

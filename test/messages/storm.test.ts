@@ -4,6 +4,7 @@ import type { Message } from "../../src/protocol/message.ts";
 import { readAnswer } from "../acceptance/reader.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { countRuns, propertyFactor } from "../support/properties.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 import { listTold, readLog } from "./log.ts";
@@ -198,9 +199,9 @@ describe("whatever people do at the same time", () => {
         for (const conversation_id of ids) await anna.socket.ask({ type: "unsubscribe", conversation_id });
         anna.socket.frames.length = 0;
       }),
-      { numRuns: 25, interruptAfterTimeLimit: 15_000 },
+      { numRuns: countRuns(25), interruptAfterTimeLimit: 15_000 * propertyFactor },
     );
     const [row] = await parley.database`select deadlocks from pg_stat_database where datname = current_database()`;
     expect(row?.deadlocks).toBe(0);
-  }, 20_000);
+  });
 });

@@ -30,7 +30,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await parley.stop();
-  provider.stop();
+  await provider.stop();
 });
 
 const connect = (apiKey: string) => new OpenAI({ apiKey, baseURL: `${parley.url}/v1`, maxRetries: 0 });

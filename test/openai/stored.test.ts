@@ -27,7 +27,7 @@ beforeEach(async () => {
 });
 afterAll(async () => {
   await parley.stop();
-  provider.stop();
+  await provider.stop();
 });
 
 const ask = (more: object = {}, signal?: AbortSignal) =>

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import type { DurableEvent, EphemeralEvent } from "../../src/protocol/events.ts";
 import { Channel, type ChannelHooks, GAP_WAIT_MS, GAP_WAIT_MS_MAX } from "../../src/realtime/channel.ts";
 import { createTestEvent } from "../support/events.ts";
+import { countRuns } from "../support/properties.ts";
 
 const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
 const message_id = "0190e6f0-0000-7000-8000-000000000001";
@@ -358,7 +359,7 @@ describe("whatever happens", () => {
         for (const { sentBefore, told } of readers)
           expect([...told, ...sent.slice(sentBefore)]).toEqual(range(1, stored.seq));
       }),
-      { numRuns: 400 },
+      { numRuns: countRuns(400) },
     );
   });
 });

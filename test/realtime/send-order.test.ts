@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import type { SendTurn } from "../../src/modules/messages/service.ts";
 import { SendOrder } from "../../src/modules/socket/send-order.ts";
+import { countRuns } from "../support/properties.ts";
 
 /** Sends as messages.send does: each is checked for a while, then it takes its place; or it is refused. */
 function createSends() {
@@ -68,6 +69,6 @@ test("whatever is checked and refused: each conversation gets its messages in th
         expect(submitted.filter((one) => one.startsWith(name))).toEqual(expected);
       }
     }),
-    { numRuns: 40 },
+    { numRuns: countRuns(40) },
   );
-}, 20_000);
+});

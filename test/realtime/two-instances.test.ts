@@ -34,7 +34,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await Promise.all([first.stop(), second.stop()]);
   await database.database.end({ timeout: 1 });
-  provider.stop();
+  await provider.stop();
 });
 
 const isPresence = (user: Account, online: boolean) => (frame: Frame) =>

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { createId } from "../../src/lib/id.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import { createTestClient, type TestClient } from "../support/client.ts";
+import { countRuns, propertySeed } from "../support/properties.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { byHarm, listFrames, listOperations } from "./catalogue.ts";
 import { createHints, createRequests } from "./fuzz-requests.ts";
@@ -11,10 +12,9 @@ import { type Answer, findFormFault, sendRaw } from "./requests.ts";
 import { createSamples } from "./samples.ts";
 import { createWorld, type World } from "./world.ts";
 
-/** How many requests, and as many frames; `FUZZ_RUNS=10000 FUZZ_SEED=1` for a long look or to see one again. */
-const requestsMin = Number(process.env.FUZZ_RUNS ?? 1_500);
-const framesMin = Number(process.env.FUZZ_RUNS ?? 2_000);
-const seed = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const requestsMin = countRuns(1_500);
+const framesMin = countRuns(2_000);
+const seed = propertySeed;
 const long = Math.max(60_000, requestsMin * 60);
 
 let own: TestApp | undefined;

@@ -4,6 +4,7 @@ import { stopInOrder } from "../../src/commands/shutdown.ts";
 import { loadConfig } from "../../src/config.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
+import type { PasswordOptions } from "../../src/modules/users/passwords.ts";
 import type { Bus } from "../../src/realtime/bus.ts";
 import { createTestClient } from "./client.ts";
 import { silentLog } from "./log.ts";
@@ -13,12 +14,17 @@ export { type Account, TEST_PASSWORD } from "./client.ts";
 
 export type TestApp = Awaited<ReturnType<typeof startApp>>;
 
+/** A hash of a millisecond: the tests register thousands of users. */
+const CHEAP_HASHES: PasswordOptions = { memoryKib: 64, passes: 1 };
+
 /** A whole Parley on a database of its own, listening on a free port. Settings by their names in the environment. */
 export async function startApp(
   options: {
     config?: Record<string, string>;
     database?: Awaited<ReturnType<typeof createTestDatabase>>;
     bus?: Bus;
+    /** Dearer hashes, where the time of a login matters. */
+    passwords?: PasswordOptions;
   } = {},
 ) {
   const { database } = options.database ?? (await createTestDatabase());
@@ -31,7 +37,16 @@ export async function startApp(
   const lifecycle = createLifecycle();
   const metrics = createMetrics({ version: "test", commit: "test" });
   const jwtSecret = config.JWT_SECRET ?? "a secret that only tests know: 0123456789";
-  const parley = createApp({ config, database, log: silentLog, metrics, lifecycle, jwtSecret, bus: options.bus });
+  const parley = createApp({
+    config,
+    database,
+    log: silentLog,
+    metrics,
+    lifecycle,
+    jwtSecret,
+    bus: options.bus,
+    passwords: options.passwords ?? CHEAP_HASHES,
+  });
   const listener = listen(parley, config, undefined);
   parley.attach(listener);
   parley.parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });

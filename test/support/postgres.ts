@@ -11,13 +11,14 @@ import { silentLog } from "./log.ts";
 type Server = { socketDirectory: string; user: string; stop(): Promise<void> };
 
 const TEMPLATE = "parley_template";
+const CONNECTIONS_MAX = 300;
 /** Nobody kills this server, and nothing in it outlives the run. */
-const fastSettings = { fsync: "off", synchronous_commit: "off", full_page_writes: "off", max_connections: "300" };
+const fastSettings = { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
 let running: Promise<Server> | undefined;
 
 /**
  * A migrated, empty database on a real Postgres that belongs to this test run alone. `TEST_POSTGRES=embedded` takes the
- * one that Parley carries, anything else the machine's.
+ * one that Parley carries, `server` or nothing the machine's.
  */
 export async function createTestDatabase(
   poolSize = 10,
@@ -40,10 +41,13 @@ export async function stopTestServer(): Promise<void> {
 }
 
 async function startServer(): Promise<Server> {
+  const choice = process.env.TEST_POSTGRES ?? "server";
+  if (choice !== "embedded" && choice !== "server")
+    throw new Error(`TEST_POSTGRES is embedded or server, not ${choice}.`);
   const server =
-    process.env.TEST_POSTGRES === "embedded"
+    choice === "embedded"
       ? await startCarried()
-      : await startInstalledPostgres({ settings: fastSettings });
+      : await startInstalledPostgres({ settings: { ...fastSettings, max_connections: String(CONNECTIONS_MAX) } });
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   await admin.unsafe(`create database ${TEMPLATE}`);
   await admin.end();
@@ -55,7 +59,11 @@ async function startServer(): Promise<Server> {
 
 async function startCarried(): Promise<Server> {
   const dataDir = mkdtempSync(join(tmpdir(), "parley-test-"));
-  const server = await startEmbeddedPostgres({ dataDir, log: silentLog });
+  const server = await startEmbeddedPostgres({ dataDir, poolSize: CONNECTIONS_MAX, log: silentLog });
+  const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
+  for (const [name, value] of Object.entries(fastSettings)) await admin.unsafe(`alter system set ${name} = ${value}`);
+  await admin`select pg_reload_conf()`;
+  await admin.end();
   return {
     socketDirectory: server.socketDirectory,
     user: server.user,

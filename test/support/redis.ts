@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Redis } from "ioredis";
 import { atEndOfRun } from "./end-of-run.ts";
 
 export type TestRedis = Awaited<ReturnType<typeof startRedis>>;
@@ -55,6 +56,16 @@ export async function startRedis() {
     start,
     kill,
     stop,
+
+    /** Has the time of these keys run out in a database of it, as Redis' own clock would later. */
+    async endTimes(pattern: string, db: number): Promise<void> {
+      const client = new Redis(url, { db });
+      const keys = await client.keys(pattern);
+      if (keys.length === 0) throw new Error(`Redis has no ${pattern}.`);
+      for (const key of keys) await client.pexpire(key, 0);
+      client.disconnect();
+    },
+
     /** Leaves its connections open, and says nothing any more. */
     freeze: () => void child?.kill("SIGSTOP"),
     thaw: () => void child?.kill("SIGCONT"),

@@ -41,7 +41,7 @@ beforeEach(async () => {
 });
 afterAll(async () => {
   await parley.stop();
-  provider.stop();
+  await provider.stop();
 });
 
 const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });

@@ -57,9 +57,20 @@ export interface DocumentService {
   searchPassages(question: string, limit: number): Promise<FoundPassage[]>;
 }
 
-type Dependencies = { database: Database; config: Pick<Config, "DOCUMENTS_DIR">; log: Log };
+type Dependencies = {
+  database: Database;
+  config: Pick<Config, "DOCUMENTS_DIR">;
+  /** Pause between two looks, in milliseconds. */
+  scanIntervalMs?: number;
+  log: Log;
+};
 
-export function createDocumentService({ database, config, log }: Dependencies): DocumentService {
+export function createDocumentService({
+  database,
+  config,
+  scanIntervalMs = SCAN_INTERVAL_MS,
+  log,
+}: Dependencies): DocumentService {
   /** Without a folder, the documents are Parley's own guides. */
   const documentsDir = config.DOCUMENTS_DIR;
   const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
@@ -85,7 +96,7 @@ export function createDocumentService({ database, config, log }: Dependencies): 
       }
       onScanned();
       if (!source.canChange && !isFailing) return;
-      const pauseMs = Math.max(SCAN_INTERVAL_MS, SCAN_TIME_SHARE * (performance.now() - startedAt));
+      const pauseMs = Math.max(scanIntervalMs, SCAN_TIME_SHARE * (performance.now() - startedAt));
       await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
     }
   }

@@ -54,7 +54,7 @@ const io = new Server(http, { transports: ["websocket"], serveClient: false });
 io.on("connection", (socket) => {
   socket.on("subscribe", async (conversationId, ack) => {
     await pool.query("insert into conversations (id) values ($1) on conflict do nothing", [conversationId]);
-    socket.join(conversationId);
+    await socket.join(conversationId);
     ack({ ok: true });
   });
   socket.on("send", async (input, ack) => {

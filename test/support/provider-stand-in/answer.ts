@@ -65,6 +65,11 @@ async function write(
   const { script } = context;
   const send = (text: string) =>
     script.splitBytes ? sendBytes(controller, text) : controller.enqueue(encoder.encode(text));
+  if (script.recording !== null) {
+    // An event each, as they leave a provider.
+    for (const event of script.recording.split(/(?<=\n\n)/)) await send(event);
+    return "close";
+  }
   if (script.fault === "refuse") return "reset";
   await pause(script.firstDelayMs);
   await send(format.open(context));

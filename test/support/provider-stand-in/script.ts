@@ -55,6 +55,8 @@ export type Script = {
   done: boolean;
   /** Keeps the connection open after the last event. */
   hold: boolean;
+  /** The body of an answer as a provider sent it, in the place of all of the above but `splitBytes`. */
+  recording: string | null;
 };
 
 const defaultPieces = ["Parley's ", "stand-in ", "answers ", "in ", "several ", "pieces."];
@@ -83,6 +85,7 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
     usage: true,
     done: true,
     hold: false,
+    recording: null,
     ...rest,
   };
 }

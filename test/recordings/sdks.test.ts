@@ -1,0 +1,68 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import Anthropic from "@anthropic-ai/sdk";
+import OpenAI from "openai";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { listRecordings, type Recording } from "./recordings.ts";
+
+// The recordings were not taken from a wire: that the providers' own SDKs read the same out of them says that they are
+// what a provider sends.
+
+const messages = [{ role: "user" as const, content: "Hello?" }];
+/** What the recorded errors say. */
+const ERRORS = /had an error|EngineCore|Overloaded/;
+let provider: ProviderStandIn;
+let openai: OpenAI;
+let anthropic: Anthropic;
+beforeAll(() => {
+  provider = startProviderStandIn();
+  openai = new OpenAI({ apiKey: "sk-test", baseURL: provider.openaiUrl, maxRetries: 0 });
+  anthropic = new Anthropic({ apiKey: "sk-ant-test", baseURL: provider.anthropicUrl, maxRetries: 0 });
+});
+afterAll(() => provider.stop());
+
+type Read = Pick<Recording, "text" | "finish" | "usage">;
+
+async function readResponses(model: string): Promise<Read> {
+  const response = await openai.responses.stream({ model, input: messages, store: false }).finalResponse();
+  const hasCall = response.output.some(({ type }) => type === "function_call");
+  const { input_tokens = 0, output_tokens = 0 } = response.usage ?? {};
+  const finish = response.status === "incomplete" ? "length" : hasCall ? "tool_calls" : "stop";
+  return { text: response.output_text, finish, usage: [input_tokens, output_tokens] };
+}
+
+async function readChat(model: string): Promise<Read> {
+  let usage: Read["usage"] = null;
+  let text = "";
+  let finish = "";
+  for await (const chunk of await openai.chat.completions.create({ model, messages, stream: true })) {
+    if (chunk.usage) usage = [chunk.usage.prompt_tokens, chunk.usage.completion_tokens];
+    text += chunk.choices[0]?.delta.content ?? "";
+    finish = chunk.choices[0]?.finish_reason ?? finish;
+  }
+  return { text, finish: finish as Read["finish"], usage };
+}
+
+const stopReasons: Record<string, Read["finish"]> = { end_turn: "stop", max_tokens: "length", tool_use: "tool_calls" };
+
+async function readMessages(model: string): Promise<Read> {
+  const message = await anthropic.messages.stream({ model, max_tokens: 1_000, messages }).finalMessage();
+  const { input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens } = message.usage;
+  return {
+    text: message.content.map((block) => (block.type === "text" ? block.text : "")).join(""),
+    finish: stopReasons[message.stop_reason ?? ""] ?? "error",
+    usage: [input_tokens + (cache_read_input_tokens ?? 0) + (cache_creation_input_tokens ?? 0), output_tokens],
+  };
+}
+
+const readers = { openai: readResponses, compatible: readChat, anthropic: readMessages };
+
+test.each(listRecordings().map((recording): [string, Recording] => [recording.name, recording]))(
+  "%s is read by the provider's own SDK",
+  async (name, { provider: sender, body, ...expected }) => {
+    provider.script(name, { recording: body });
+    const reading = readers[sender](name);
+    if (expected.finish === "error") return void (await expect(reading).rejects.toThrow(ERRORS));
+    const { text, finish, usage } = expected;
+    expect(await reading).toEqual({ text, finish, usage });
+  },
+);
