@@ -29,7 +29,7 @@ export class BoundedCache<V extends NonNullable<unknown>> {
     this.#entries = new LRUCache({
       // By size also where it is a count: for `max` the library takes the whole memory at once, 4 MB for 100,000 entries.
       maxSize: max,
-      sizeCalculation: bytesOf,
+      sizeCalculation: (value) => Math.max(1, bytesOf(value)),
       ttl: keptMs,
       // Above 0 it would start a timer each millisecond.
       ttlResolution: 0,

@@ -2,10 +2,16 @@
 export type Phase = "starting" | "ready" | "draining";
 
 /** The one place that knows the phase; it only ever moves forward. */
-export function createLifecycle() {
+export interface Lifecycle {
+  readonly phase: Phase;
+  markReady(): void;
+  markDraining(): void;
+}
+
+export function createLifecycle(): Lifecycle {
   let phase: Phase = "starting";
   return {
-    get phase(): Phase {
+    get phase() {
       return phase;
     },
     markReady() {
@@ -16,5 +22,3 @@ export function createLifecycle() {
     },
   };
 }
-
-export type Lifecycle = ReturnType<typeof createLifecycle>;

@@ -8,17 +8,22 @@ export type Part = {
 };
 
 /** What has to be stopped. Each part is registered where it is built, with what must have stopped before it. */
-export function createParts() {
+export interface Parts {
+  add(part: Part): void;
+  /** All of them, each behind those it stops after. @throws for an unknown name or a circle. */
+  list(): Part[];
+}
+
+export function createParts(): Parts {
   const parts = new Map<string, Part>();
 
   return {
-    add(part: Part): void {
+    add(part) {
       if (parts.has(part.name)) throw new Error(`There already is a part ${part.name}.`);
       parts.set(part.name, part);
     },
 
-    /** All of them, each behind those it stops after. @throws for an unknown name or a circle. */
-    list(): Part[] {
+    list() {
       const listed = new Set<Part>();
       const visit = (name: string, path: readonly string[]): void => {
         const part = parts.get(name);
@@ -32,5 +37,3 @@ export function createParts() {
     },
   };
 }
-
-export type Parts = ReturnType<typeof createParts>;

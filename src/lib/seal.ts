@@ -10,20 +10,25 @@ export function deriveKey(secret: string, purpose: string): Buffer {
   return Buffer.from(hkdfSync("sha256", secret, "", `parley ${purpose}`, KEY_BYTES));
 }
 
+export interface Seal {
+  seal(plain: Uint8Array, context: Uint8Array): Buffer;
+  /** Null when it was sealed with another key or for another context, or was changed since. */
+  open(sealed: Uint8Array, context: Uint8Array): Buffer | null;
+}
+
 /**
  * Seals bytes so that the database, its backups and its readers do not see them: AES-256-GCM, as nonce, ciphertext, tag.
  * `context` is what they belong to; sealed bytes that were put elsewhere do not open.
  */
-export function createSeal(key: Uint8Array) {
+export function createSeal(key: Uint8Array): Seal {
   return {
-    seal(plain: Uint8Array, context: Uint8Array): Buffer {
+    seal(plain, context) {
       const nonce = randomBytes(NONCE_BYTES);
       const cipher = createCipheriv(CIPHER, key, nonce).setAAD(context);
       return Buffer.concat([nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
     },
 
-    /** Null when it was sealed with another key or for another context, or was changed since. */
-    open(sealed: Uint8Array, context: Uint8Array): Buffer | null {
+    open(sealed, context) {
       if (sealed.length < NONCE_BYTES + TAG_BYTES) return null;
       const nonce = sealed.subarray(0, NONCE_BYTES);
       const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES })
@@ -37,5 +42,3 @@ export function createSeal(key: Uint8Array) {
     },
   };
 }
-
-export type Seal = ReturnType<typeof createSeal>;

@@ -9,7 +9,7 @@ export const EXPIRED_KEYS_BATCH = 10_000;
 
 /** How long what another instance changed of a key, or of whom it acts for, may go unnoticed by requests. */
 export const KEY_CACHE_MS = 1_000;
-/** Entries of each cache; beyond it the oldest goes. */
+/** Entries of each cache; beyond it the one goes that has not been used for longest. */
 export const KEYS_CACHED_MAX = 20_000;
 /** `last_used_at` is written at most so often, by each instance. */
 export const LAST_USED_EVERY_MS = 60_000;

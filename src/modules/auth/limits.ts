@@ -13,7 +13,7 @@ export const ENDED_SESSION_KEPT_S = 24 * 60 * 60;
 
 /** How long another instance's revocation may go unnoticed by requests; revocations of this one count at once. */
 export const IDENTITY_CACHE_MS = 1_000;
-/** Entries of each cache; beyond it the oldest goes. */
+/** Entries of each cache; beyond it the one goes that has not been used for longest. */
 export const IDENTITIES_CACHED_MAX = 20_000;
 /** What is kept of a client's name. */
 export const USER_AGENT_CHARS_MAX = 200;
