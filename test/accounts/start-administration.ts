@@ -24,7 +24,7 @@ export type AuditEvent = {
 
 export type Page<T> = { data: T[]; next_cursor: string | null };
 
-export const ADMIN_EMAIL = "root@example.com";
+const ADMIN_EMAIL = "root@example.com";
 
 /** Logs in, or throws with what was answered. */
 export async function logIn(parley: Pick<TestApp, "fetch">, email: string): Promise<Account> {

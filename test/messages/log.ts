@@ -3,7 +3,7 @@ import type { TestApp } from "../support/app.ts";
 import type { Frame } from "../support/socket.ts";
 
 /** The numbers from 1 to `last`. */
-export const upTo = (last: number): number[] => Array.from({ length: last }, (_, index) => index + 1);
+const upTo = (last: number): number[] => Array.from({ length: last }, (_, index) => index + 1);
 
 export type StoredEvent = { seq: number; type: string; about: string | null };
 

@@ -3,8 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { atEndOfRun } from "./end-of-run.ts";
 
-export type InstalledPostgres = Awaited<ReturnType<typeof startInstalledPostgres>>;
-
 type Options = {
   settings?: Record<string, string>;
   /** Listens on 127.0.0.1 as well; without it on its socket only. */

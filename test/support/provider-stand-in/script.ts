@@ -1,5 +1,5 @@
 /** What goes wrong in a scripted answer. */
-export type Fault =
+type Fault =
   /** An HTTP error of `status`, with `Retry-After` when `retryAfter` is set. */
   | "status"
   /** The connection is closed without a byte of an answer. */
@@ -62,7 +62,7 @@ export type Script = {
 const defaultPieces = ["Parley's ", "stand-in ", "answers ", "in ", "several ", "pieces."];
 
 /** Splits a text into pieces that end after each run of white space, as tokens roughly do. */
-export const splitIntoPieces = (text: string): string[] => text.match(/\S*\s*/g)?.filter((piece) => piece !== "") ?? [];
+const splitIntoPieces = (text: string): string[] => text.match(/\S*\s*/g)?.filter((piece) => piece !== "") ?? [];
 
 /** A complete script out of the parts that matter to a test. */
 export function createScript(parts: Partial<Script> & { text?: string } = {}): Script {

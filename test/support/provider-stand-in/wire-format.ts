@@ -16,7 +16,7 @@ export type SeenRequest = {
 export type AnswerContext = { id: string; model: string; script: Script; body: Record<string, unknown> };
 
 /** A scripted call with its place in the answer and its id. */
-export type NumberedCall = ScriptedCall & { index: number; id: string };
+type NumberedCall = ScriptedCall & { index: number; id: string };
 
 /** The arguments as they come in a stream. */
 export const splitArguments = (text: string): string[] => {
@@ -24,7 +24,7 @@ export const splitArguments = (text: string): string[] => {
   return [text.slice(0, middle), text.slice(middle)].filter((piece) => piece !== "");
 };
 
-export type TokenCount = { input: number; output: number };
+type TokenCount = { input: number; output: number };
 
 /** One provider's words for the same few things. Every text is a ready piece of the event stream. */
 export type WireFormat = {
