@@ -1,8 +1,7 @@
-import { createChain } from "./ai/chain.ts";
-import { findCheapestModel } from "./ai/cheapest-model.ts";
-import { createProviders } from "./ai/create-providers.ts";
-import { createBudgetOf } from "./ai/model-budget.ts";
-import { createWriter } from "./ai/writer.ts";
+import { createChain } from "./ai/chain/chain.ts";
+import { createWriter } from "./ai/chain/writer.ts";
+import { createCatalogue, findCheapestModel } from "./ai/models.ts";
+import { createProviders } from "./ai/providers/create-providers.ts";
 import type { Config } from "./config.ts";
 import { createChanges } from "./db/changes.ts";
 import type { Database } from "./db/client.ts";
@@ -15,7 +14,6 @@ import type { Lifecycle } from "./lib/lifecycle.ts";
 import type { Log } from "./lib/log.ts";
 import type { Metrics } from "./lib/metrics.ts";
 import { createParts } from "./lib/parts.ts";
-import { mergePrices } from "./lib/prices.ts";
 import { createLimits } from "./limits/limits.ts";
 import { createAccountService, createDeletions } from "./modules/accounts/service.ts";
 import { createApiKeyService } from "./modules/api-keys/service.ts";
@@ -27,7 +25,7 @@ import { createDocumentService } from "./modules/documents/service.ts";
 import { createContexts } from "./modules/generations/context.ts";
 import { createFollowUps } from "./modules/generations/follow-ups.ts";
 import { createPreviews } from "./modules/generations/previews.ts";
-import { createGenerationService, type GenerationService } from "./modules/generations/service.ts";
+import { countUnfinished, createGenerationService, createLiveAnswers } from "./modules/generations/service.ts";
 import { createHealthService } from "./modules/health/service.ts";
 import { createMessageService, createRecovery, createStreams } from "./modules/messages/service.ts";
 import { createCompletionService } from "./modules/openai/service.ts";
@@ -67,17 +65,17 @@ export function createServices(deps: ServiceDependencies) {
   // Load balancers have to notice first that this instance is not ready any more.
   const unreadyMs = config.APP_ENV === "production" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
   parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs) });
-  // A knot: messages start generations, which lie above them.
-  let generations: GenerationService;
 
   const instanceId = createId();
+  // Before all that asks about answers in progress; the generation service, which writes them, comes late.
+  const liveAnswers = createLiveAnswers({ lifecycle, instanceId });
   const bus = deps.bus ?? createMemoryBus({ log });
   const hub = createHub({
     bus,
     instanceId,
     loadEvents: (id, afterSeq, untilSeq) => loadEvents(database, id, afterSeq, untilSeq, GAP_EVENTS_MAX),
     findLastSeq: (id) => findLastSeq(database, id),
-    listSnapshots: (id) => generations.listSnapshots(id),
+    listSnapshots: liveAnswers.listSnapshots,
     log,
     onPushed: (type, listeners) => metrics.countPushes(type, listeners),
   });
@@ -89,7 +87,7 @@ export function createServices(deps: ServiceDependencies) {
     config,
     log,
     metrics,
-    countStored: (userId) => generations.countUnfinished(userId),
+    countStored: (userId) => countUnfinished(database, userId),
   });
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
   const audit = createAuditService();
@@ -118,13 +116,12 @@ export function createServices(deps: ServiceDependencies) {
   const documents = createDocumentService({ database, documentsDir: config.DOCUMENTS_DIR, log });
   const stopping = new AbortController();
   parts.add({ name: "documents", after: ["readiness"], stop: async () => stopping.abort() });
-  const prices = mergePrices(config.AI_PRICES);
+  const catalogue = createCatalogue({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
+  const { prices, budgetOf } = catalogue;
   const providers = createProviders(config, documents.searchPassages);
-  const budgetOf = createBudgetOf(config.AI_CONTEXT_TOKENS);
   const chain = createChain({
     ...providers,
-    prices,
-    budgetOf,
+    catalogue,
     firstTokenTimeoutMs: config.AI_FIRST_TOKEN_TIMEOUT_MS,
     idleTimeoutMs: config.AI_IDLE_TIMEOUT_MS,
     maxRetries: config.AI_MAX_RETRIES,
@@ -160,11 +157,11 @@ export function createServices(deps: ServiceDependencies) {
     defaultModel,
     budgets,
     limits,
-    takeLease: (answers) => generations.takeLease(answers),
+    takeLease: liveAnswers.takeLease,
     hasModel: chain.has,
     canAnswer: () => lifecycle.phase !== "draining",
-    onAnswer: (answer) => generations.start(answer),
-    findLiveText: (messageId) => generations.findLiveText(messageId),
+    onAnswer: liveAnswers.handOver,
+    findLiveText: liveAnswers.findText,
   });
   parts.add({ name: "lanes of sends", after: ["http"], stop: messages.close });
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
@@ -180,7 +177,7 @@ export function createServices(deps: ServiceDependencies) {
     listTools: async () => [...builtInTools, ...(await mcpServers.listTools())],
     log,
   });
-  generations = createGenerationService({
+  const generations = createGenerationService({
     database,
     changes,
     events,
@@ -189,6 +186,7 @@ export function createServices(deps: ServiceDependencies) {
     metrics,
     log,
     instanceId,
+    liveAnswers,
     messages,
     lifecycle,
     storeAnswer: limits.answers.store,
@@ -211,7 +209,7 @@ export function createServices(deps: ServiceDependencies) {
   });
   parts.add({ name: "completions", after: ["sockets"], stop: completions.drain });
   const { feeds } = limits;
-  const streams = createStreams({ hub, events, recovery, feeds, listSnapshots: generations.listSnapshots });
+  const streams = createStreams({ hub, events, recovery, feeds, listSnapshots: liveAnswers.listSnapshots });
   parts.add({ name: "streams", after: ["generations", "completions"], stop: streams.drain });
   const typing = createTyping(bus);
   const { identify } = auth;

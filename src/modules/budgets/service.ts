@@ -14,8 +14,6 @@ export type { BudgetRules } from "./rules.ts";
 
 /** A reservation without a stored generation that is not renewed for so long belongs to nobody: its instance died. */
 const HELD_MS = 60_000;
-/** Bytes of a prompt for one token; rather too few, so that a reservation is rather too large. As in estimate_tokens (sql/functions/budgets.sql). */
-const BYTES_PER_TOKEN = 3;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 /** What was spent in a day or a month is kept for so long. */
@@ -111,19 +109,19 @@ export function createBudgetService({ database, config, metrics, instanceId, ...
     /**
      * Reserves for a completion that stores no generation; it has to end in `settle` or `release`. The longest answer
      * counts, so pass `outputTokensMax` of the result on to the model.
-     * @param promptBytes UTF-8 bytes of all that the model is shown.
+     * @param promptTokens of all that the model is shown, estimated rather too high.
      * @throws Problem `budget_exceeded`.
      */
     async reserve(request: {
       payer: queries.Payer;
       model: string;
-      promptBytes: number;
+      promptTokens: number;
       outputTokensMax: number | null;
     }): Promise<Reservation> {
       const id = createId();
       if (!rules || request.model.startsWith("offline/")) return { id, outputTokensMax: request.outputTokensMax };
       const outputTokensMax = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, rules.answer_tokens);
-      const inputTokens = rules.prompt_tokens_extra + Math.ceil(request.promptBytes / BYTES_PER_TOKEN);
+      const inputTokens = rules.prompt_tokens_extra + request.promptTokens;
       const { input = 0, output = 0 } = findPrice(request.model, prices) ?? {};
       const amount = {
         tokens: inputTokens + outputTokensMax,

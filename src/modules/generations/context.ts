@@ -1,6 +1,6 @@
-import { countMessage, countMessages } from "../../ai/fit-messages.ts";
-import type { BudgetOf } from "../../ai/model-budget.ts";
+import type { BudgetOf } from "../../ai/models.ts";
 import type { ChatMessage } from "../../ai/provider.ts";
+import { countMessage, countMessages } from "../../ai/tokens.ts";
 import { type Database, requireRow } from "../../db/client.ts";
 import type { FoundPassage } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";

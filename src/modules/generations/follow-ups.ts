@@ -1,5 +1,5 @@
-import type { BudgetOf } from "../../ai/model-budget.ts";
-import type { Writer } from "../../ai/writer.ts";
+import type { Writer } from "../../ai/chain/writer.ts";
+import type { BudgetOf } from "../../ai/models.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";

@@ -22,7 +22,7 @@ export type LiveAnswerOptions = {
   /** The message's own number. */
   seq: number;
   attempt: number;
-  /** What an earlier run has written. */
+  /** What was written before it was taken over. */
   text: string;
   bus: Pick<Bus, "publish">;
   /** In which pieces that follow each other soon are pushed together. */
@@ -94,7 +94,7 @@ export class LiveAnswer {
     ]);
   }
 
-  /** Another run of a model goes on from `text`. */
+  /** Another attempt goes on from `text`. */
   reset(text: string, attempt: number): void {
     this.flush();
     this.begin(attempt);
@@ -102,7 +102,7 @@ export class LiveAnswer {
     this.#bus.publish(this.conversationId, () => [this.snapshot()]);
   }
 
-  /** A run of a model begins; what it writes is stored as an attempt of its own. */
+  /** An attempt begins; what it writes is stored under its number. */
   begin(attempt: number): void {
     if (attempt === this.attempt) return;
     this.attempt = attempt;

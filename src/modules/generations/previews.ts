@@ -1,5 +1,5 @@
 import type { Caller } from "../../access/caller.ts";
-import { mapToTurns } from "../../ai/map-messages.ts";
+import { mapToTurns } from "../../ai/providers/map-conversation.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { PromptPreview } from "../prompts/model.ts";
 import type { PromptService } from "../prompts/service.ts";
