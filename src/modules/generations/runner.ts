@@ -4,8 +4,8 @@ import type { Metrics } from "../../lib/metrics.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import { type AnswerEndDependencies, createAnswerEnds } from "./answer-end.ts";
 import { type AnswerTextDependencies, createAnswerTexts } from "./answer-text.ts";
-import { createBeat } from "./beat.ts";
 import type { FoundContext } from "./context-queries.ts";
+import { createFlushScheduler } from "./flush-scheduler.ts";
 import { findCoalesceMs, LiveAnswer } from "./live-answer.ts";
 import type { LiveAnswers } from "./live-answers.ts";
 import { createPieces, keyOf } from "./pieces.ts";
@@ -36,7 +36,7 @@ export function createRunner(deps: RunnerDependencies) {
   const pieces = createPieces({ database });
   const texts = createAnswerTexts({ ...deps, toolRuns: createToolRuns({ ...deps, pieces }) });
   const ends = createAnswerEnds({ ...deps, pieces });
-  const beat = createBeat(() => findCoalesceMs(liveAnswers.count()));
+  const flushes = createFlushScheduler(() => findCoalesceMs(liveAnswers.count()));
   let isDrained = false;
 
   async function write(answer: RunningAnswer, found: FoundContext | undefined): Promise<void> {
@@ -64,7 +64,7 @@ export function createRunner(deps: RunnerDependencies) {
       attempt: generation.attempt,
       text: generation.content,
       bus,
-      beat,
+      flushes,
     });
     const answer = createRunningAnswer(generation, live);
     liveAnswers.add(answer);

@@ -11,6 +11,7 @@ import type { MessageKey, MessageService, NewAnswer } from "../messages/service.
 import type { FoundContext } from "./context-queries.ts";
 import { RUNNING_MAX, type Snapshot } from "./live-answers.ts";
 import type { Model } from "./model.ts";
+import { mapNewAnswerToClaimed, mapNewAnswerToMessage } from "./new-answer.ts";
 import * as queries from "./queries.ts";
 import { createRunner, type RunnerDependencies } from "./runner.ts";
 
@@ -75,7 +76,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
   function begin({ isClaimed, context, ...answer }: NewAnswer): void {
     const { generationId: id, messageId, conversationId } = answer;
     if (isClaimed) {
-      void runner.begin(mapToClaimed(answer), (context as FoundContext | null) ?? undefined);
+      void runner.begin(mapNewAnswerToClaimed(answer), (context as FoundContext | null) ?? undefined);
       return;
     }
     if (lifecycle.phase === "draining" || !liveAnswers.hasRoom(1)) return;
@@ -136,7 +137,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
           await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });
           await queries.insertAnswer(sql, row, position);
           answer = { ...row, seq: position.seq, isClaimed: false, context: null };
-          return mapToMessage(row, position);
+          return mapNewAnswerToMessage(row, position);
         });
       let answer: NewAnswer | undefined;
       const reply = await storeAnswer(caller.user.id, () => events.write(conversationId, insert));
@@ -164,45 +165,5 @@ function mapToModel(state: ModelState, defaultModel: string): Model {
     state: state.state,
     until: state.state === "cooling_down" ? state.until.toISOString() : null,
     is_default: state.id === defaultModel,
-  };
-}
-
-/** The answer as it was just stored, still empty. */
-function mapToMessage(row: queries.NewAnswerRow, { seq, at }: { seq: number; at: Date }): Message {
-  return {
-    id: row.messageId,
-    conversation_id: row.conversationId,
-    seq,
-    role: "assistant",
-    author: null,
-    content: "",
-    status: "streaming",
-    model: row.model,
-    finish_reason: null,
-    usage: null,
-    parent_id: row.parentId,
-    client_message_id: null,
-    error: null,
-    metadata: {},
-    created_at: at.toISOString(),
-    updated_at: at.toISOString(),
-    deleted_at: null,
-  };
-}
-
-/** A generation that was stored with the lease of this instance, as a claim would have returned it. */
-function mapToClaimed(answer: Omit<NewAnswer, "isClaimed" | "context">): queries.ClaimedGeneration {
-  return {
-    id: answer.generationId,
-    message_id: answer.messageId,
-    conversation_id: answer.conversationId,
-    model: answer.model,
-    requested_by: answer.requestedBy,
-    fence: 1,
-    attempt: 0,
-    is_cancelled: false,
-    seq: answer.seq,
-    parent_id: answer.parentId,
-    content: "",
   };
 }
