@@ -5,6 +5,7 @@
  * run       one call of the chain: models are asked until one of them ends the answer, or the step
  * step      what a model writes between two rounds of tool calls; each step is a run of its own
  * attempt   one request to one model; a run makes one, or several when models fail
+ * turn      what one side of a conversation says, in the form that providers take (providers/map-conversation.ts)
  * part      a piece of what a provider or a run gives
  * push      how parts travel: whoever has a part calls the next function with it, in the same tick
  *

@@ -92,6 +92,30 @@ describe("a chain", () => {
     expect((await askedOf({})).small).toEqual({ messages: 3, outputTokensMax: null });
   });
 
+  test("offers tools only to models that can call them", async () => {
+    const offered: Record<string, number> = {};
+    const provider: Provider = {
+      name: "compatible",
+      async stream({ model, options }) {
+        offered[model] = options.tools?.length ?? 0;
+        return { type: "error", error: createProviderError("provider_refused", "no") };
+      },
+    };
+    const chain = createChain({
+      providers: new Map([["compatible", provider]]),
+      models: ["compatible/able", "compatible/unable"],
+      firstTokenTimeoutMs: 1_000,
+      idleTimeoutMs: 1_000,
+      maxRetries: 0,
+      log: silentLog,
+      catalogue: { ...createCatalogue(), can: (model) => model.endsWith("/able") },
+    });
+    const tools = [{ name: "look_up", description: null, parameters: {} }];
+    const request = { model: null, messages: [], options: { tools }, signal: new AbortController().signal };
+    await chain.run(request, () => {});
+    expect(offered).toEqual({ able: 1, unable: 0 });
+  });
+
   test("asks no other model where there is to be no fallback", async () => {
     expect(Object.keys(await askedOf({ hasFallback: false }))).toEqual(["large"]);
   });

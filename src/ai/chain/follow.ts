@@ -2,20 +2,21 @@ import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { Push } from "../provider.ts";
 
-/** A run that can be followed: the chain's own, or one that makes several of them. */
-export type Runnable<Request> = (request: Request, push: Push<AnswerPart>) => Promise<RunEnd>;
+/** Takes a part in the tick in which it comes; a promise holds the run, and the parts after it, back. */
+export type TakePart = (part: AnswerPart) => Promise<void> | void;
 
 /**
  * The adapter for readers that have to wait for something at some parts, such as a row that is stored before they go on.
  * `take` is called in the tick of each part. Where it gives a promise, the run is paused and the parts that are on their
  * way anyway are kept until that is fulfilled, so their order holds.
+ * @param start runs the chain.
  * @returns how the run ended, once all parts are taken.
- * @throws what `take` throws, and what the run throws. The run is aborted then.
+ * @throws what `take` throws. The run is aborted then.
  */
 export function follow<Request extends { signal: AbortSignal; pause?: PauseSignal }>(
-  start: Runnable<Request>,
+  start: (request: Request, push: Push<AnswerPart>) => Promise<RunEnd>,
   request: Request,
-  take: (part: AnswerPart) => Promise<void> | void,
+  take: TakePart,
 ): Promise<RunEnd> {
   const pause = new PauseSignal();
   const failing = new AbortController();

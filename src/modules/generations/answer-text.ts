@@ -60,7 +60,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     const outputTokensMax = budgets.answerTokensMax;
     const request = { model, messages, isFitted: true, outputTokensMax, signal: abort.signal };
     const takePart = (part: AnswerPart) => take(answer, part);
-    if (context.hasTools) return follow((asked, push) => toolRuns.run(answer, attempt, asked, push), request, takePart);
+    if (context.hasTools) return toolRuns.run(answer, attempt, request, takePart);
     const resume = attempt > 0 ? { text: live.text, attempt } : null;
     return follow(chain.run, { ...request, resume }, takePart);
   }

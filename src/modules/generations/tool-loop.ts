@@ -1,7 +1,8 @@
-import { type Account, type AnswerPart, applyPart, type RunEnd } from "../../ai/answer-part.ts";
+import { type Account, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import { addCost } from "../../ai/chain/bill.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
-import type { ChatMessage, Push, ToolCall } from "../../ai/provider.ts";
+import { follow, type TakePart } from "../../ai/chain/follow.ts";
+import type { ChatMessage, ToolCall } from "../../ai/provider.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
@@ -27,13 +28,14 @@ type Dependencies = {
  * step begins with their results. Each step is a run of the chain; to its reader all are one, with one end that accounts
  * for them together.
  * @param progress what was got before; the step that broke off then is made anew.
- * @throws what the list of tools and `onResult` throw.
+ * @param take has taken all parts of a step before its calls are carried out.
+ * @throws what the list of tools, `onResult` and `take` throw.
  */
 export async function runWithTools(
   { chain, tools, onResult }: Dependencies,
   request: Omit<RunRequest, "options">,
   progress: ToolProgress | null,
-  push: Push<AnswerPart>,
+  take: TakePart,
 ): Promise<RunEnd> {
   const { signal } = request;
   const endsAtMs = performance.now() + TOOL_LOOP_TIME_MAX_MS;
@@ -48,10 +50,10 @@ export async function runWithTools(
     const isLast = step >= TOOL_STEPS_MAX || performance.now() > endsAtMs;
     const options = { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
     const stepStart = text.length;
-    const end = await chain.run({ ...request, messages, resume, options }, (part) => {
+    const end = await follow(chain.run, { ...request, messages, resume, options }, (part) => {
       text = applyPart(text, part);
       if (part.type !== "text") attempt = part.attempt;
-      push(part);
+      return take(part);
     });
     total.add(end);
     if (end.type !== "finish" || end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };

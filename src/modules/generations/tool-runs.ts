@@ -1,6 +1,6 @@
-import type { AnswerPart, RunEnd } from "../../ai/answer-part.ts";
+import type { RunEnd } from "../../ai/answer-part.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
-import type { Push } from "../../ai/provider.ts";
+import type { TakePart } from "../../ai/chain/follow.ts";
 import type { Database } from "../../db/client.ts";
 import { isTemporary, retryTemporary } from "../../db/retry.ts";
 import type { EventLog } from "../../events/log.ts";
@@ -74,13 +74,13 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       answer: RunningAnswer,
       attempt: number,
       request: Omit<RunRequest, "options" | "resume">,
-      push: Push<AnswerPart>,
+      take: TakePart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
       const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
       const onResult = (done: ToolCallDone) => store(answer, done);
-      return runWithTools({ chain, tools, onResult }, { ...request, resume }, progress, push);
+      return runWithTools({ chain, tools, onResult }, { ...request, resume }, progress, take);
     },
   };
 }
