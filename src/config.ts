@@ -1,6 +1,6 @@
 import type { TSchema } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
-import { findContradictions, findMissingFiles, type ReadFile } from "./config/contradictions.ts";
+import { findContradictions, findMissingFiles, type HasPrice, type ReadFile } from "./config/contradictions.ts";
 import { type SettingOptions, type Settings, settingEntries } from "./config/settings.ts";
 
 export { printConfig, printConfigTable, printEnvExample } from "./config/print.ts";
@@ -25,6 +25,7 @@ export function loadConfig(
   environment: Environment,
   readFile: ReadFile,
   isFolder: (path: string) => boolean = () => true,
+  hasPrice: HasPrice = () => true,
 ): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
@@ -37,7 +38,7 @@ export function loadConfig(
     for (const part of wrong) problems.push(`${name}: ${describeError(schema, part)}`);
   }
   const config = values as Settings;
-  problems.push(...findContradictions(config), ...findMissingFiles(config, readFile, isFolder));
+  problems.push(...findContradictions(config, hasPrice), ...findMissingFiles(config, readFile, isFolder));
   if (problems.length > 0) throw new ConfigError(problems);
   const REGISTRATION = config.REGISTRATION ?? (config.APP_ENV === "production" ? "closed" : "open");
   return Object.freeze({ ...config, REGISTRATION });

@@ -42,7 +42,7 @@ export const createRoutes = (deps: RouteDependencies): Route[] => [
   ...createConversationRoutes(deps),
   ...createMessageRoutes(deps),
   ...createGenerationRoutes(deps),
-  ...createModelRoutes(deps.generations),
+  ...createModelRoutes(deps),
   ...createPromptRoutes(deps),
   ...createPreviewRoutes(deps),
   ...createDocumentRoutes(deps),

@@ -117,10 +117,31 @@ test("only the command line reads the environment or ends the process", () => {
   expect(readers).toEqual([]);
 });
 
-test("what providers speak stays in ai/", () => {
+/** From the ground up, within ai/: a folder uses those before it in the same line, and files that lie beside the folders. */
+const aiFolders = [
+  ["transport", "providers"],
+  ["attempt", "chain"],
+];
+
+test("within ai/, providers know nothing of attempts, and the chain nothing of the wire", () => {
+  const folderOf = (file: string) => /^ai\/([^/]+)\//.exec(file)?.[1];
+  const wrong = arrows.filter(({ file, target }) => {
+    const to = folderOf(target);
+    if (!file.startsWith("ai/") || to === undefined) return false;
+    const from = folderOf(file);
+    const line = aiFolders.find((folders) => folders.includes(from ?? ""));
+    return !line?.includes(to) || line.indexOf(to) > line.indexOf(from ?? "");
+  });
+  expect(wrong).toEqual([]);
+  expect(files.flatMap((file) => folderOf(file) ?? []).filter((folder) => !aiFolders.flat().includes(folder))).toEqual(
+    [],
+  );
+});
+
+test("what providers speak stays in ai/providers/", () => {
   const users = [...texts].filter(([, text]) => /from "(?:openai|@anthropic-ai)/.test(text)).map(([file]) => file);
   expect(users.length).toBeGreaterThan(0);
-  expect(users.filter((file) => !file.startsWith("ai/"))).toEqual([]);
+  expect(users.filter((file) => !file.startsWith("ai/providers/"))).toEqual([]);
 });
 
 test("our own tokens are signed and checked in one place, and jose serves the tokens of issuers alone", () => {

@@ -1,12 +1,5 @@
 import type { ChatMessage } from "./provider.ts";
-import { estimateTokens, MESSAGE_TOKENS } from "./tokens.ts";
-
-/** What a message takes of a model's window. */
-export const countMessage = ({ content }: ChatMessage): number => estimateTokens(content) + MESSAGE_TOKENS;
-
-/** Tokens of all messages. */
-export const countMessages = (messages: readonly ChatMessage[]): number =>
-  messages.reduce((sum, message) => sum + countMessage(message), 0);
+import { countMessage, countMessages, MESSAGE_TOKENS } from "./tokens.ts";
 
 /**
  * Leaves the oldest messages out until the others fit, for a model with a smaller window than the one they were chosen

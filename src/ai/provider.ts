@@ -1,3 +1,20 @@
+/*
+ * The words of src/ai, each with one meaning:
+ *
+ * answer    the text of one message, whichever models wrote it
+ * run       one call of the chain: models are asked until one of them ends the answer, or the step
+ * step      what a model writes between two rounds of tool calls; each step is a run of its own
+ * attempt   one request to one model; a run makes one, or several when models fail
+ * turn      what one side of a conversation says, in the form that providers take (providers/map-conversation.ts)
+ * part      a piece of what a provider or a run gives
+ * push      how parts travel: whoever has a part calls the next function with it, in the same tick
+ *
+ * The way of a part: transport (bytes) > provider > watchdog > attempt > run > the reader of the answer. Each layer is a
+ * function of a request and a `push`, and fulfils with how it ended. Only the end is a promise; a delta never is.
+ */
+
+import type { PauseSignal } from "./pause-signal.ts";
+
 /** What a provider is asked: the whole conversation, already cut to fit, in the shape that all of them share. */
 export type ChatMessage =
   /** `name`: who speaks, where there are several people. */
@@ -39,13 +56,15 @@ export type ProviderRequest = {
   /** The provider's own name of the model, without our `provider/` prefix. */
   model: string;
   messages: ChatMessage[];
-  /** The beginning of the answer, when another run wrote it and broke off: the answer goes on from there. */
+  /** The beginning of the answer, when another attempt wrote it and broke off: the answer goes on from there. */
   partial: string | null;
   /** Most tokens of the answer; null leaves it to the provider. */
   outputTokensMax: number | null;
   options: AnswerOptions;
   /** Aborting ends the stream at the provider and here. */
   signal: AbortSignal;
+  /** While it is paused, the provider should be read no further. Parts that were read already may still be pushed. */
+  pause: PauseSignal;
 };
 
 /** Why a model ended its answer by itself. */
@@ -53,18 +72,23 @@ export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
 export type Usage = { input_tokens: number; output_tokens: number };
 
+/** Takes a part in the tick in which it comes: on the way of every token nothing is awaited. It must not throw. */
+export type Push<Part> = (part: Part) => void;
+
 /**
- * What a provider's stream is made of: any parts, then exactly one `finish` or one `error`, the last part. A stream
- * never throws: errors are parts of it. Aborted by the signal, it just ends.
+ * What a provider gives before the end. The union is closed: when a kind of part is added, such as the text of thoughts,
+ * the compiler names every place that has to know it.
  */
-export type StreamPart =
+export type ProviderPart =
   | { type: "text"; text: string }
   /** The model is at work but has no text to show yet: it thinks. Pings and mere lifecycle events are none. */
   | { type: "activity" }
-  /** A tool call began or goes on: from here on this turn cannot be continued by another model. */
+  /** A tool call began or goes on: from here on this step cannot be continued by another model. */
   | { type: "tool_call" }
   /** Tokens counted so far, for the case that the stream never ends properly. */
-  | { type: "usage"; usage: Usage }
+  | { type: "usage"; usage: Usage };
+
+export type ProviderEnd =
   /** Calls come whole and only here: what a broken stream has left of one must never be carried out. */
   | { type: "finish"; reason: FinishReason; usage: Usage | null; toolCalls?: readonly ToolCall[] }
   | { type: "error"; error: ProviderError };
@@ -93,19 +117,13 @@ export type ProviderError = {
   cause: string;
 };
 
-export type ProviderName = "openai" | "anthropic" | "compatible" | "offline";
-
-/** Takes a part in the tick of its packet; false: it is to come from the iterator. */
-export type TakePart = (part: StreamPart) => boolean;
-
-/** The parts of one answer; most of them may be handed on at once, without a promise for each. */
-export type PartStream = AsyncIterable<StreamPart> & {
-  /** `take` is asked of each part while a reader waits for it, and all before it were read. */
-  forward?(take: TakePart): void;
-};
-
 /** One kind of model server. SDK types and foreign words stop behind this border. */
 export interface Provider {
-  readonly name: ProviderName;
-  stream(request: ProviderRequest): PartStream;
+  /** The first half of the names of its models. */
+  readonly name: string;
+  /**
+   * Asks a model, pushes what it gives, and fulfils with how that ended. It should not reject. After the request's signal
+   * has aborted, whatever it does is ignored.
+   */
+  stream(request: ProviderRequest, push: Push<ProviderPart>): Promise<ProviderEnd>;
 }

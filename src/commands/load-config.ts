@@ -1,6 +1,9 @@
 import { readFileSync, statSync } from "node:fs";
 import { parseEnv } from "node:util";
+import { createCatalogue } from "../ai/models.ts";
+import type { HasPrice } from "../config/contradictions.ts";
 import { type Config, ConfigError, loadConfig } from "../config.ts";
+import { findPrice } from "../lib/prices.ts";
 import type { Environment } from "./command.ts";
 
 const ENV_FILE = ".env";
@@ -11,8 +14,12 @@ const ENV_FILE = ".env";
  */
 export function loadConfigFrom(environment: Environment): Config {
   const merged = { ...readEnvFile(environment), ...environment };
-  return loadConfig(merged, (path) => readFileSync(path, "utf8"), isFolder);
+  return loadConfig(merged, (path) => readFileSync(path, "utf8"), isFolder, hasPrice);
 }
+
+/** For `loadConfig`, which lies below the catalogue of models. */
+export const hasPrice: HasPrice = (model, configured) =>
+  findPrice(model, createCatalogue({ prices: configured }).prices) !== undefined;
 
 function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;

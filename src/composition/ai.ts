@@ -1,4 +1,4 @@
-import { createWriter } from "../ai/writer.ts";
+import { createWriter } from "../ai/chain/writer.ts";
 import { createContexts } from "../modules/generations/context.ts";
 import { createFollowUps } from "../modules/generations/follow-ups.ts";
 import { createPreviews } from "../modules/generations/previews.ts";
@@ -19,7 +19,8 @@ export function createAnswers(
   { chain, budgetOf, cheapest }: Models,
   { budgets, conversations, messages }: Conversations,
 ) {
-  const { database, config, log, metrics, lifecycle, parts, changes, events, bus, limits, instanceId } = core;
+  const { database, config, log, metrics, lifecycle, parts, changes, events, bus, limits, instanceId, liveAnswers } =
+    core;
   const { defaultModel } = chain;
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
   const writer = cheapest === null ? null : createWriter({ chain, model: cheapest, charge: budgets.charge });
@@ -42,6 +43,7 @@ export function createAnswers(
     metrics,
     log,
     instanceId,
+    liveAnswers,
     messages,
     lifecycle,
     storeAnswer: limits.answers.store,
@@ -50,7 +52,6 @@ export function createAnswers(
     followUps,
     tools,
   });
-  core.generations.set(generations);
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
   parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
   const completions = createCompletionService({

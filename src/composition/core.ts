@@ -9,7 +9,7 @@ import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { createParts } from "../lib/parts.ts";
 import { createLimits } from "../limits/limits.ts";
-import type { GenerationService } from "../modules/generations/service.ts";
+import { countUnfinished, createLiveAnswers } from "../modules/generations/service.ts";
 import type { PasswordOptions } from "../modules/users/passwords.ts";
 import type { Bus } from "../realtime/bus.ts";
 import { createMemoryBus } from "../realtime/bus-memory.ts";
@@ -32,7 +32,7 @@ const UNREADY_MS_MAX = 5_000;
 
 /** What everything else stands on: the database with its log of events, the bus, the jobs, the limits. */
 export function createCore(deps: ServiceDependencies) {
-  const { config, database, log, metrics } = deps;
+  const { config, database, log, metrics, lifecycle } = deps;
   const parts = createParts();
   // Load balancers have to notice first that this instance is not ready any more.
   const unreadyMs = config.APP_ENV === "production" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
@@ -44,30 +44,12 @@ export function createCore(deps: ServiceDependencies) {
   parts.add({ name: "jobs", after: ["generations", "completions", "follow-ups"], stop: jobs.stop });
   const changes = createChanges(database);
   const events = createEventLog({ database, changes, bus });
-  const generations = createLateGenerations();
-  const limits = createLimits({
-    config,
-    log,
-    metrics,
-    countStored: (userId) => generations.get().countUnfinished(userId),
-  });
+  // Before all that asks about answers in progress; the generation service, which writes them, comes late.
+  const liveAnswers = createLiveAnswers({ lifecycle, instanceId });
+  const limits = createLimits({ config, log, metrics, countStored: (userId) => countUnfinished(database, userId) });
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
 
-  return { ...deps, parts, instanceId, bus, jobs, changes, events, limits, generations };
+  return { ...deps, parts, instanceId, bus, jobs, changes, events, limits, liveAnswers };
 }
 
 export type Core = ReturnType<typeof createCore>;
-
-/** Circular dependency, resolved late: limits and messages ask for generations, which are built on them. */
-function createLateGenerations() {
-  let built: GenerationService | undefined;
-  return {
-    get(): GenerationService {
-      if (!built) throw new Error("The generations were asked for before they were built.");
-      return built;
-    },
-    set(generations: GenerationService): void {
-      built = generations;
-    },
-  };
-}

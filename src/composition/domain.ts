@@ -63,7 +63,7 @@ export type Library = ReturnType<typeof createLibrary>;
 
 /** Conversations, their messages, and what their answers may cost. */
 export function createConversations(core: Core, { prompts }: People, { chain, ...models }: Models) {
-  const { database, config, log, metrics, lifecycle, parts, events, bus, limits, instanceId, generations } = core;
+  const { database, config, log, metrics, lifecycle, parts, events, bus, limits, instanceId, liveAnswers } = core;
   const { defaultModel } = chain;
   const budgets = createBudgetService({
     database,
@@ -86,11 +86,11 @@ export function createConversations(core: Core, { prompts }: People, { chain, ..
     defaultModel,
     budgets,
     limits,
-    takeLease: (answers) => generations.get().takeLease(answers),
+    takeLease: liveAnswers.takeLease,
     hasModel: chain.has,
     canAnswer: () => lifecycle.phase !== "draining",
-    onAnswer: (answer) => generations.get().start(answer),
-    findLiveText: (messageId) => generations.get().findLiveText(messageId),
+    onAnswer: liveAnswers.handOver,
+    findLiveText: liveAnswers.findText,
   });
   parts.add({ name: "lanes of sends", after: ["http"], stop: messages.close });
   return { budgets, conversations, recovery, messages, erasures: createErasures({ database }) };

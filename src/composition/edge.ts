@@ -14,7 +14,7 @@ const GAP_EVENTS_MAX = 1_000;
 
 /** What clients are connected with: sockets and streams; and what machines ask about this instance. */
 export function createEdge(
-  { database, log, metrics, lifecycle, parts, instanceId, bus, events, limits }: Core,
+  { database, log, metrics, lifecycle, parts, instanceId, bus, events, limits, liveAnswers }: Core,
   { auth }: People,
   { chain }: Models,
   { conversations, messages, recovery }: Conversations,
@@ -25,12 +25,12 @@ export function createEdge(
     instanceId,
     loadEvents: (id, afterSeq, untilSeq) => loadEvents(database, id, afterSeq, untilSeq, GAP_EVENTS_MAX),
     findLastSeq: (id) => findLastSeq(database, id),
-    listSnapshots: generations.listSnapshots,
+    listSnapshots: liveAnswers.listSnapshots,
     log,
     onPushed: (type, listeners) => metrics.countPushes(type, listeners),
   });
   const { feeds } = limits;
-  const streams = createStreams({ hub, events, recovery, feeds, listSnapshots: generations.listSnapshots });
+  const streams = createStreams({ hub, events, recovery, feeds, listSnapshots: liveAnswers.listSnapshots });
   parts.add({ name: "streams", after: ["generations", "completions"], stop: streams.drain });
   const sockets = createSockets({
     identify: auth.identify,

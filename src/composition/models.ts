@@ -1,20 +1,17 @@
-import { createChain } from "../ai/chain.ts";
-import { findCheapestModel } from "../ai/cheapest-model.ts";
-import { createProviders } from "../ai/create-providers.ts";
-import { createBudgetOf } from "../ai/model-budget.ts";
-import { mergePrices } from "../lib/prices.ts";
+import { createChain } from "../ai/chain/chain.ts";
+import { createCatalogue, findCheapestModel } from "../ai/models.ts";
+import { createProviders } from "../ai/providers/create-providers.ts";
 import type { DocumentService } from "../modules/documents/service.ts";
 import type { Core } from "./core.ts";
 
 /** The models that the configuration names: whom to ask, in which order, at what price. */
 export function createModels({ config, log, metrics }: Core, documents: Pick<DocumentService, "searchPassages">) {
-  const prices = mergePrices(config.AI_PRICES);
+  const catalogue = createCatalogue({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
+  const { prices, budgetOf } = catalogue;
   const providers = createProviders(config, documents.searchPassages);
-  const budgetOf = createBudgetOf(config.AI_CONTEXT_TOKENS);
   const chain = createChain({
     ...providers,
-    prices,
-    budgetOf,
+    catalogue,
     firstTokenTimeoutMs: config.AI_FIRST_TOKEN_TIMEOUT_MS,
     idleTimeoutMs: config.AI_IDLE_TIMEOUT_MS,
     maxRetries: config.AI_MAX_RETRIES,

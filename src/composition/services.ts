@@ -16,7 +16,18 @@ export function createServices(deps: ServiceDependencies) {
   const answers = createAnswers(core, people, library, models, conversations);
   const edge = createEdge(core, people, models, conversations, answers);
   const { parts, jobs, limits, events } = core;
-  return { parts, jobs, limits, events, ...people, ...library, ...conversations, ...answers, ...edge };
+  return {
+    parts,
+    jobs,
+    limits,
+    events,
+    chain: models.chain,
+    ...people,
+    ...library,
+    ...conversations,
+    ...answers,
+    ...edge,
+  };
 }
 
 export type Services = ReturnType<typeof createServices>;

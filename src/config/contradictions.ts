@@ -1,9 +1,12 @@
-import { findPrice, mergePrices, parsePrices } from "../lib/prices.ts";
+import { parsePrices } from "../lib/prices.ts";
 import type { Settings } from "./settings.ts";
 import { findTlsProblems } from "./tls.ts";
 
 /** Gives the text of a file, or throws. */
 export type ReadFile = (path: string) => string;
+
+/** Whether the price of a model is known, with the prices that are configured (AI_PRICES). */
+export type HasPrice = (model: string, configured: string | undefined) => boolean;
 
 const providerNeeds = {
   openai: "OPENAI_API_KEY",
@@ -14,7 +17,7 @@ const providerNeeds = {
 const JWT_SECRET_BYTES_MIN = 32;
 
 /** What is wrong with settings that are each right for themselves; one sentence each. */
-export function findContradictions(config: Settings): string[] {
+export function findContradictions(config: Settings, hasPrice: HasPrice): string[] {
   const problems: string[] = [];
   if (config.APP_ENV === "production" && !config.JWT_SECRET)
     problems.push("JWT_SECRET: required in production; set it to 32 random bytes (openssl rand -base64 32).");
@@ -31,7 +34,7 @@ export function findContradictions(config: Settings): string[] {
     if (config.AI_MODELS.some((model) => model.startsWith(`${provider}/`)) && !config[needed as keyof Settings])
       problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set.`);
   problems.push(...findIssuerContradictions(config));
-  problems.push(...findBudgetContradictions(config));
+  problems.push(...findBudgetContradictions(config, hasPrice));
   return problems;
 }
 
@@ -70,7 +73,7 @@ const usdLimits = [
 ] as const;
 
 /** A budget that no answer fits into, or whose spending cannot be known. */
-function findBudgetContradictions(config: Settings): string[] {
+function findBudgetContradictions(config: Settings, hasPrice: HasPrice): string[] {
   const problems: string[] = [];
   for (const name of tokenLimits) {
     const tokens = config[name];
@@ -80,9 +83,8 @@ function findBudgetContradictions(config: Settings): string[] {
   }
   const hasUsdLimit = usdLimits.some((name) => config[name] !== undefined);
   if (!hasUsdLimit || !parsePrices(config.AI_PRICES ?? "")) return problems;
-  const prices = mergePrices(config.AI_PRICES);
   for (const model of config.AI_MODELS)
-    if (!findPrice(model, prices))
+    if (!hasPrice(model, config.AI_PRICES))
       problems.push(`AI_PRICES: the price of ${model} is not known, but a budget in USD is set; add it.`);
   return problems;
 }

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { createBreaker } from "../../src/ai/breaker.ts";
+import { createBreaker } from "../../src/ai/chain/breaker.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 
@@ -13,7 +13,7 @@ afterAll(() => standIn.stop());
 const breaker = { failuresMax: 3, coolDownMs: 250, coolDownMaxMs: 1_000 };
 
 describe("in the chain", () => {
-  test("a failing model is skipped while it cools down, and is back after a trial", async () => {
+  test("a failing model is skipped while it cools down, and is back after one good attempt", async () => {
     const { observe, events } = createRecorder();
     const chain = createTestChain(standIn, ["openai/model", "anthropic/normal"], { breaker, observe, maxRetries: 2 });
     standIn.script("model", { fault: "status" });
@@ -23,12 +23,12 @@ describe("in the chain", () => {
     expect(first).toEqual({ id: "openai/model", provider: "openai", state: "cooling_down", until: expect.any(Date) });
     expect(second).toEqual({ id: "anthropic/normal", provider: "anthropic", state: "available" });
 
-    expect((await collect(chain)).last).toMatchObject({ type: "finish", model: "anthropic/normal" });
+    expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "anthropic/normal" });
     expect(standIn.requestsOf("model").length).toBe(3);
 
     await Bun.sleep(280);
     standIn.script("model", { text: "back" });
-    expect((await collect(chain)).last).toMatchObject({ type: "finish", model: "openai/model" });
+    expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "openai/model" });
     expect(chain.models()[0]?.state).toBe("available");
     expect(events.filter(([name]) => name === "state")).toEqual([
       ["state", "openai/model", "cooling_down"],
@@ -40,11 +40,11 @@ describe("in the chain", () => {
     const chain = createTestChain(standIn, ["openai/a", "anthropic/b"], { breaker, maxRetries: 2 });
     standIn.script("a", { fault: "status", status: 429, retryAfter: "60" });
     standIn.script("b", { fault: "status" });
-    expect((await collect(chain)).last.type).toBe("error");
+    expect((await collect(chain)).end.type).toBe("error");
     expect(chain.models().map(({ state }) => state)).toEqual(["cooling_down", "cooling_down"]);
     standIn.reset();
-    const { last } = await collect(chain);
-    expect(last).toMatchObject({ type: "finish", model: "anthropic/b" });
+    const { end } = await collect(chain);
+    expect(end).toMatchObject({ type: "finish", model: "anthropic/b" });
     expect(standIn.requestsOf("a").length).toBe(0);
   });
 
@@ -57,7 +57,7 @@ describe("in the chain", () => {
     expect(chain.models()[0]?.state).toBe("available");
   });
 
-  test("one trial at a time, until its first token", async () => {
+  test("half-open, one attempt at a time, until its first token", async () => {
     const chain = createTestChain(standIn, ["openai/model", "anthropic/normal"], { breaker, maxRetries: 2 });
     standIn.script("model", { fault: "status" });
     await collect(chain);
@@ -65,65 +65,65 @@ describe("in the chain", () => {
     standIn.reset();
     standIn.script("model", { firstDelayMs: 60 });
     const answers = await Promise.all([collect(chain), collect(chain), collect(chain)]);
-    const models = answers.map(({ last }) => last.models[0]).sort();
+    const models = answers.map(({ end }) => end.models[0]).sort();
     expect(models).toEqual(["anthropic/normal", "anthropic/normal", "openai/model"]);
   });
 });
 
 describe("by itself", () => {
-  const enter = (subject: ReturnType<typeof createBreaker>) => {
-    const pass = subject.tryEnter();
-    if (!pass) throw new Error("not let in");
-    return pass;
+  const admit = (subject: ReturnType<typeof createBreaker>) => {
+    const report = subject.tryAdmit();
+    if (!report) throw new Error("not admitted");
+    return report;
   };
 
   test("a success between failures starts the count anew", () => {
     const subject = createBreaker(breaker);
-    for (const isGood of [false, false, true, false, false]) isGood ? enter(subject).succeed() : enter(subject).fail();
+    for (const isGood of [false, false, true, false, false]) isGood ? admit(subject).succeed() : admit(subject).fail();
     expect(subject.state().state).toBe("available");
-    enter(subject).fail();
+    admit(subject).fail();
     expect(subject.state().state).toBe("cooling_down");
-    expect(subject.tryEnter()).toBeNull();
+    expect(subject.tryAdmit()).toBeNull();
   });
 
-  test("a trial that fails opens it for twice as long, up to the maximum", async () => {
+  test("an attempt that fails half-open opens it for twice as long, up to the maximum", async () => {
     const subject = createBreaker({ failuresMax: 1, coolDownMs: 100, coolDownMaxMs: 150 });
     const pauseMs = () => {
       const state = subject.state();
       return state.state === "cooling_down" ? state.until.getTime() - Date.now() : 0;
     };
-    enter(subject).fail();
+    admit(subject).fail();
     expect(pauseMs()).toBeLessThanOrEqual(100);
     await Bun.sleep(110);
-    enter(subject).fail();
+    admit(subject).fail();
     expect(pauseMs()).toBeGreaterThan(100);
     expect(pauseMs()).toBeLessThanOrEqual(150);
   });
 
-  test("a trial that ends without a verdict makes room for the next", async () => {
+  test("half-open, an attempt that ends without a verdict makes room for the next", async () => {
     const subject = createBreaker({ failuresMax: 1, coolDownMs: 5, coolDownMaxMs: 5 });
-    enter(subject).fail();
+    admit(subject).fail();
     await Bun.sleep(10);
-    const trial = enter(subject);
-    expect(subject.tryEnter()).toBeNull();
-    trial.leave();
-    const next = enter(subject);
-    next.prove();
-    expect(subject.tryEnter()).not.toBeNull();
+    const first = admit(subject);
+    expect(subject.tryAdmit()).toBeNull();
+    first.leave();
+    const next = admit(subject);
+    next.firstToken();
+    expect(subject.tryAdmit()).not.toBeNull();
   });
 
   test("a long Retry-After opens it at once, for that long; a short one does not", () => {
     const subject = createBreaker({ ...breaker, coolDownMaxMs: 300_000 });
-    enter(subject).fail({ retryAfterMs: 1_000 });
+    admit(subject).fail({ retryAfterMs: 1_000 });
     expect(subject.state().state).toBe("available");
-    enter(subject).fail({ retryAfterMs: 60_000 });
+    admit(subject).fail({ retryAfterMs: 60_000 });
     const state = subject.state();
     expect(state.state === "cooling_down" && state.until.getTime() - Date.now()).toBeGreaterThan(59_000);
   });
 
   test("what began before it opened has no say any more", async () => {
     const subject = createBreaker({ failuresMax: 1, coolDownMs: 5, coolDownMaxMs: 1_000 });
-    const [early, other, late] = [enter(subject), enter(subject), enter(subject)];
+    const [early, other, late] = [admit(subject), admit(subject), admit(subject)];
     early.fail();
     other.succeed();
     expect(subject.state().state).toBe("cooling_down");

@@ -1,13 +1,8 @@
-import {
-  type Chain,
-  type ChainObserver,
-  type ChainOptions,
-  type ChainPart,
-  type ChainRequest,
-  createChain,
-} from "../../src/ai/chain.ts";
-import { createProviders } from "../../src/ai/create-providers.ts";
-import type { SearchDocuments } from "../../src/ai/offline.ts";
+import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
+import { type Chain, type ChainOptions, createChain, type RunRequest } from "../../src/ai/chain/chain.ts";
+import type { ChainObserver } from "../../src/ai/observer.ts";
+import { createProviders } from "../../src/ai/providers/create-providers.ts";
+import type { SearchDocuments } from "../../src/ai/providers/offline/provider.ts";
 import { silentLog } from "../support/log.ts";
 import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
 
@@ -42,51 +37,46 @@ export function createTestChain(
   });
 }
 
-type Last = Extract<ChainPart, { type: "finish" | "error" | "aborted" }>;
-
 export type Collected = {
-  parts: ChainPart[];
+  parts: AnswerPart[];
   /** The answer as a reader has it who obeys every reset. */
   text: string;
-  resets: Extract<ChainPart, { type: "reset" }>[];
-  /** The last part. */
-  last: Last;
+  resets: Extract<AnswerPart, { type: "reset" }>[];
+  /** How the run ended. */
+  end: RunEnd;
 };
 
-const isLast = (part: ChainPart): part is Last => ["finish", "error", "aborted"].includes(part.type);
-
 /** Runs the chain to its end, as a reader would, and checks what holds for every run. */
-export async function collect(chain: Chain, request: Partial<ChainRequest> = {}): Promise<Collected> {
-  const parts: ChainPart[] = [];
+export async function collect(chain: Chain, request: Partial<RunRequest> = {}): Promise<Collected> {
+  const parts: AnswerPart[] = [];
   let text = request.resume?.text ?? "";
   let attempt = request.resume?.attempt ?? 0;
-  for await (const part of chain.run({
-    model: null,
-    messages: [{ role: "user", content: "What is Parley?" }],
-    signal: new AbortController().signal,
-    // A text that is handed on at once stands where it would as a part.
-    onText(piece) {
-      parts.push({ type: "text", text: piece });
-      text += piece;
+  let hasEnded = false;
+  const end = await chain.run(
+    {
+      model: null,
+      messages: [{ role: "user", content: "What is Parley?" }],
+      signal: new AbortController().signal,
+      ...request,
     },
-    ...request,
-  })) {
-    parts.push(part);
-    if (part.type === "text") text += part.text;
-    if (part.type !== "start" && part.type !== "reset") continue;
-    if (part.attempt <= attempt) throw new Error(`attempt ${part.attempt} after ${attempt}`);
-    attempt = part.attempt;
-    if (part.type === "reset") text = part.text;
-  }
-  const ends = parts.filter(isLast);
-  const [last] = ends;
-  if (!last || ends.length !== 1 || parts.at(-1) !== last) throw new Error("not exactly one last part, at the end");
+    (part) => {
+      if (hasEnded) throw new Error("a part after the end");
+      parts.push(part);
+      if (part.type === "text") text += part.text;
+      else {
+        if (part.attempt <= attempt) throw new Error(`attempt ${part.attempt} after ${attempt}`);
+        attempt = part.attempt;
+        if (part.type === "reset") text = part.text;
+      }
+    },
+  );
+  hasEnded = true;
   const firstText = parts.findIndex((part) => part.type === "text");
-  const opening = parts.findIndex((part) => part.type === "start" || part.type === "reset");
-  // The next turn of an answer needs none: its readers are up to date.
-  const isOpened = request.resume?.turn === "next" || (opening !== -1 && opening < firstText);
+  const opening = parts.findIndex((part) => part.type !== "text");
+  // The next step of an answer needs none: its readers are up to date.
+  const isOpened = request.resume?.step === "next" || (opening !== -1 && opening < firstText);
   if (firstText !== -1 && !isOpened) throw new Error("text before any start");
-  return { parts, text, resets: parts.filter((part) => part.type === "reset"), last };
+  return { parts, text, resets: parts.filter((part) => part.type === "reset"), end };
 }
 
 /** An observer that writes down what it hears. */
@@ -95,7 +85,7 @@ export function createRecorder(): { observe: ChainObserver; events: unknown[][] 
   return {
     events,
     observe: {
-      onLeg: (model, outcome, seconds, code) => events.push(["leg", model, outcome, seconds >= 0, code]),
+      onAttempt: (model, outcome, seconds, code) => events.push(["attempt", model, outcome, seconds >= 0, code]),
       onFailover: (from, to, reason) => events.push(["failover", from, to, reason]),
       onFirstToken: (model, seconds) => events.push(["first_token", model, seconds >= 0]),
       onTokens: (model, kind, count) => events.push(["tokens", model, kind, count > 0]),

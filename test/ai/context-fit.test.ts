@@ -1,69 +1,14 @@
 import { describe, expect, test } from "bun:test";
-import { CACHED_LENGTH_MIN } from "../../src/ai/anthropic-cache.ts";
-import { createChain } from "../../src/ai/chain.ts";
-import { findCheapestModel } from "../../src/ai/cheapest-model.ts";
-import { countMessages, fitMessages } from "../../src/ai/fit-messages.ts";
-import { mapToMessagesRequest } from "../../src/ai/map-anthropic.ts";
-import { createBudgetOf, INPUT_TOKENS_DEFAULT, INPUT_TOKENS_UNKNOWN } from "../../src/ai/model-budget.ts";
+import { createChain } from "../../src/ai/chain/chain.ts";
+import { fitMessages } from "../../src/ai/fit-messages.ts";
+import { createCatalogue } from "../../src/ai/models.ts";
+import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import type { ChatMessage, Provider } from "../../src/ai/provider.ts";
 import { createProviderError } from "../../src/ai/provider-error.ts";
-import { estimateTokens } from "../../src/ai/tokens.ts";
-import { defaultPrices } from "../../src/lib/prices.ts";
+import { CACHED_LENGTH_MIN } from "../../src/ai/providers/anthropic/cache.ts";
+import { mapToMessagesRequest } from "../../src/ai/providers/anthropic/map-messages.ts";
+import { countMessages } from "../../src/ai/tokens.ts";
 import { silentLog } from "../support/log.ts";
-
-describe("tokens", () => {
-  // Counted with OpenAI's o200k_base.
-  const counted: [string, number][] = [
-    [
-      "The quick brown fox jumps over the lazy dog. I think that we should meet tomorrow, because the weather will be better than it was today.",
-      29,
-    ],
-    [
-      "Der schnelle braune Fuchs springt über den faulen Hund. Die Datenbankverbindung wurde unerwartet geschlossen, weshalb die Nachrichtenübertragung fehlgeschlagen ist. Bitte versuchen Sie es später noch einmal. ",
-      44,
-    ],
-    ["Быстрая коричневая лиса перепрыгивает через ленивую собаку, а база данных хранит все сообщения.", 28],
-    ["快速的棕色狐狸跳过了懒狗。数据库连接意外关闭,因此消息传输失败。请稍后再试。", 31],
-    ["빠른 갈색 여우가 게으른 개를 뛰어넘습니다. 데이터베이스 연결이 닫혔습니다.", 28],
-    ["สุนัขจิ้งจอกสีน้ำตาลกระโดดข้ามสุนัขขี้เกียจ", 28],
-    ["🚀🎉😀👍🏽👩‍👩‍👧", 16],
-  ];
-  test.each(counted)("of %j are estimated within a quarter", (text, tokens) => {
-    expect(estimateTokens(text) / tokens).toBeGreaterThan(0.8);
-    expect(estimateTokens(text) / tokens).toBeLessThan(1.25);
-  });
-
-  test("of nothing are none, and no text takes long", () => {
-    expect(estimateTokens("")).toBe(0);
-    for (const unit of ["a", "世", " ", "\n", "-", "🚀", "a1"]) {
-      const text = unit.repeat(200_000);
-      const startedAtMs = performance.now();
-      expect(estimateTokens(text)).toBeLessThanOrEqual(text.length);
-      expect(performance.now() - startedAtMs).toBeLessThan(250);
-    }
-  });
-});
-
-describe("budgets of models", () => {
-  test("keep the answer's share free, cap what is shown, and know what to do with an unknown model", () => {
-    const budgetOf = createBudgetOf();
-    expect(budgetOf("openai/gpt-5.2")).toEqual({ inputTokens: INPUT_TOKENS_DEFAULT, outputTokensMax: 128_000 });
-    expect(budgetOf("compatible/llama3.2")).toEqual({ inputTokens: INPUT_TOKENS_UNKNOWN, outputTokensMax: null });
-    const large = createBudgetOf(500_000);
-    expect(large("anthropic/claude-sonnet-4-6")).toEqual({ inputTokens: 168_000, outputTokensMax: 32_000 });
-    expect(large("openai/gpt-4o-2024-08-06").inputTokens).toBe(111_616);
-    expect(large("compatible/llama3.2").inputTokens).toBe(500_000);
-  });
-
-  test("the cheapest known model writes in the background, else the last, never an offline one", () => {
-    const find = (...models: string[]) => findCheapestModel(models, defaultPrices);
-    expect(find("openai/gpt-5.2", "openai/gpt-5-nano", "anthropic/claude-haiku-4-5", "offline/documents")).toBe(
-      "openai/gpt-5-nano",
-    );
-    expect(find("compatible/a", "compatible/b", "offline/documents")).toBe("compatible/b");
-    expect(find("offline/documents")).toBeNull();
-  });
-});
 
 describe("messages for a smaller model", () => {
   const words = "word ".repeat(50);
@@ -108,13 +53,11 @@ describe("a chain", () => {
     const asked: Record<string, { messages: number; outputTokensMax: number | null }> = {};
     const provider: Provider = {
       name: "compatible",
-      async *stream({ model, messages, outputTokensMax }) {
+      async stream({ model, messages, outputTokensMax }, push) {
         asked[model] = { messages: messages.length, outputTokensMax };
-        if (model === "large") yield { type: "error", error: createProviderError("provider_refused", "no") };
-        else {
-          yield { type: "text", text: "x" };
-          yield { type: "finish", reason: "stop", usage: null };
-        }
+        if (model === "large") return { type: "error", error: createProviderError("provider_refused", "no") };
+        push({ type: "text", text: "x" });
+        return { type: "finish", reason: "stop", usage: null };
       },
     };
     const chain = createChain({
@@ -124,14 +67,17 @@ describe("a chain", () => {
       idleTimeoutMs: 1_000,
       maxRetries: 0,
       log: silentLog,
-      budgetOf: (model) =>
-        model.endsWith("large")
-          ? { inputTokens: 10_000, outputTokensMax: null }
-          : { inputTokens: 60, outputTokensMax: 50 },
+      catalogue: {
+        ...createCatalogue(),
+        budgetOf: (model) =>
+          model.endsWith("large")
+            ? { inputTokens: 10_000, outputTokensMax: null }
+            : { inputTokens: 60, outputTokensMax: 50 },
+      },
     });
     const content = "word ".repeat(50);
     const messages: ChatMessage[] = [1, 2, 3].map(() => ({ role: "user", content }));
-    for await (const _ of chain.run({ model: null, messages, signal: new AbortController().signal, ...request }));
+    await chain.run({ model: null, messages, signal: new AbortController().signal, ...request }, () => {});
     return asked;
   };
 
@@ -144,6 +90,30 @@ describe("a chain", () => {
 
   test("gives every model all, unless it is told otherwise", async () => {
     expect((await askedOf({})).small).toEqual({ messages: 3, outputTokensMax: null });
+  });
+
+  test("offers tools only to models that can call them", async () => {
+    const offered: Record<string, number> = {};
+    const provider: Provider = {
+      name: "compatible",
+      async stream({ model, options }) {
+        offered[model] = options.tools?.length ?? 0;
+        return { type: "error", error: createProviderError("provider_refused", "no") };
+      },
+    };
+    const chain = createChain({
+      providers: new Map([["compatible", provider]]),
+      models: ["compatible/able", "compatible/unable"],
+      firstTokenTimeoutMs: 1_000,
+      idleTimeoutMs: 1_000,
+      maxRetries: 0,
+      log: silentLog,
+      catalogue: { ...createCatalogue(), can: (model) => model.endsWith("/able") },
+    });
+    const tools = [{ name: "look_up", description: null, parameters: {} }];
+    const request = { model: null, messages: [], options: { tools }, signal: new AbortController().signal };
+    await chain.run(request, () => {});
+    expect(offered).toEqual({ able: 1, unable: 0 });
   });
 
   test("asks no other model where there is to be no fallback", async () => {
@@ -160,6 +130,7 @@ describe("Anthropic's cache", () => {
       outputTokensMax: null,
       options: {},
       signal: new AbortController().signal,
+      pause: new PauseSignal(),
     });
   const system: ChatMessage = { role: "system", content: "s".repeat(CACHED_LENGTH_MIN) };
 

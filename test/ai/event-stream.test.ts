@@ -5,7 +5,7 @@ import {
   createEventParser,
   EVENT_BYTES_MAX,
   type ServerSentEvent,
-} from "../../src/ai/event-stream.ts";
+} from "../../src/ai/transport/event-stream.ts";
 
 const encoder = new TextEncoder();
 

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { Writable } from "node:stream";
 import pino from "pino";
-import { QUOTE_LENGTH_MAX } from "../../src/ai/map-messages.ts";
+import { createCatalogue } from "../../src/ai/models.ts";
+import { QUOTE_LENGTH_MAX } from "../../src/ai/providers/map-conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
 import { collect, createRecorder, createTestChain, TEST_KEY } from "./collect.ts";
@@ -27,10 +28,10 @@ describe("a failover after text was shown", () => {
       standIn.script("first", { pieces: ["The capital ", "of France", "never sent"], fault: "cut", after: 2 });
       standIn.script("second", { pieces: [" is", " Paris."] });
       const chain = createTestChain(standIn, ["compatible/first", `${provider}/second`]);
-      const { text, parts, last } = await collect(chain);
+      const { text, parts, end } = await collect(chain);
       expect(text).toBe("The capital of France is Paris.");
-      expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text", "text", "finish"]);
-      expect(last.models).toEqual(["compatible/first", `${provider}/second`]);
+      expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text", "text"]);
+      expect(end.models).toEqual(["compatible/first", `${provider}/second`]);
       const turns = sentTurns("second");
       expect(turns.map(({ role }) => role)).toEqual(["user"]);
       expect(turns[0]?.content).toStartWith("What is Parley?\n\n");
@@ -41,68 +42,67 @@ describe("a failover after text was shown", () => {
   test("both models are on the bill", async () => {
     standIn.script("first", { text: "one two three four", fault: "cut", after: 2 });
     standIn.script("second", { text: " five six" });
-    const prices = {
-      "anthropic/first": { input: 1, output: 1_000_000 },
-      "openai/second": { input: 0, output: 1_000_000 },
-    };
+    const catalogue = createCatalogue({ prices: "anthropic/first=1/100000,openai/second=0/100000" });
     const { observe, events } = createRecorder();
-    const { last } = await collect(createTestChain(standIn, ["anthropic/first", "openai/second"], { prices, observe }));
+    const { end } = await collect(
+      createTestChain(standIn, ["anthropic/first", "openai/second"], { catalogue, observe }),
+    );
     const anthropicInput = JSON.stringify(standIn.requestsOf("first")[0]?.body.messages).length;
     const openaiInput = JSON.stringify(standIn.requestsOf("second")[0]?.body).length;
     // The first broke off after "one two " (8 characters, 2 tokens by estimate); the second reported 3 pieces.
-    expect(last.usage).toEqual({ input_tokens: anthropicInput + openaiInput, output_tokens: 5, estimated: true });
-    expect(last.costUsd).toBeCloseTo(5 + anthropicInput / 1_000_000, 9);
+    expect(end.usage).toEqual({ input_tokens: anthropicInput + openaiInput, output_tokens: 5, estimated: true });
+    expect(end.costUsd).toBeCloseTo(0.5 + anthropicInput / 1_000_000, 9);
     expect(events.filter(([name]) => name === "tokens").length).toBe(4);
   });
 
   test("the cost is null as soon as one model has no known price", async () => {
-    const prices = { "openai/normal": { input: 1, output: 1 } };
-    const { last } = await collect(createTestChain(standIn, ["anthropic/cut", "openai/normal"], { prices }));
-    expect(last.type).toBe("finish");
-    expect(last.costUsd).toBeNull();
+    const catalogue = createCatalogue({ prices: "openai/normal=1/1" });
+    const { end } = await collect(createTestChain(standIn, ["anthropic/cut", "openai/normal"], { catalogue }));
+    expect(end.type).toBe("finish");
+    expect(end.costUsd).toBeNull();
   });
 
   test("with a single model that model goes on with its own answer", async () => {
     standIn.script("only", { text: "one two ", fault: "stall", after: 2 }, { text: "three four" });
-    const { text, resets, last } = await collect(createTestChain(standIn, ["openai/only"]));
+    const { text, resets, end } = await collect(createTestChain(standIn, ["openai/only"]));
     expect(text).toBe("one two three four");
     expect(resets).toEqual([{ type: "reset", model: "openai/only", attempt: 2, text: "one two " }]);
-    expect(last).toMatchObject({ type: "finish", models: ["openai/only"] });
+    expect(end).toMatchObject({ type: "finish", models: ["openai/only"] });
   });
 
-  test("every seam raises the attempt; a model that adds no text makes no seam", async () => {
+  test("every reset raises the attempt; a model that adds no text makes none", async () => {
     standIn.script("a", { pieces: ["alpha "], fault: "cut", after: 1 });
     standIn.script("b", { pieces: ["beta "], fault: "error_event", after: 1 });
     standIn.script("c", { fault: "status", status: 400 });
     standIn.script("d", { pieces: ["delta"] });
     const models = ["openai/a", "anthropic/b", "openai/c", "compatible/d"];
-    const { text, resets, last } = await collect(createTestChain(standIn, models));
+    const { text, resets, end } = await collect(createTestChain(standIn, models));
     expect(text).toBe("alpha beta delta");
     expect(resets.map(({ attempt, text: kept }) => [attempt, kept])).toEqual([
       [2, "alpha "],
       [3, "alpha beta "],
     ]);
-    expect(last.models).toEqual(["openai/a", "anthropic/b", "compatible/d"]);
+    expect(end.models).toEqual(["openai/a", "anthropic/b", "compatible/d"]);
   });
 
-  test("never goes on once a tool call began: the turn is made anew", async () => {
+  test("never goes on once a tool call began: the step is made anew", async () => {
     const chain = createTestChain(standIn, ["openai/tool-call-cut", "anthropic/normal"]);
-    const { text, resets, last } = await collect(chain);
+    const { text, resets, end } = await collect(chain);
     expect(text).toBe("Parley's stand-in answers in several pieces.");
     expect(resets).toEqual([{ type: "reset", model: "anthropic/normal", attempt: 2, text: "" }]);
-    expect(last).toMatchObject({ type: "finish", model: "anthropic/normal", toolCalls: [] });
+    expect(end).toMatchObject({ type: "finish", model: "anthropic/normal", toolCalls: [] });
     expect(sentTurns("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
   });
 
   test("ends where no other model is left after a tool call began", async () => {
-    const { text, last } = await collect(createTestChain(standIn, ["openai/tool-call-cut"], { maxRetries: 0 }));
+    const { text, end } = await collect(createTestChain(standIn, ["openai/tool-call-cut"], { maxRetries: 0 }));
     expect(text).toBe("Parley's stand-in answers ");
-    expect(last).toMatchObject({ type: "error", code: "provider_unavailable" });
+    expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   });
 
   test("but a tool call before any text may be made anew", async () => {
     const chain = createTestChain(standIn, ["compatible/tool-call-cut?after=0", "anthropic/normal"]);
-    expect((await collect(chain)).last).toMatchObject({ type: "finish", model: "anthropic/normal" });
+    expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "anthropic/normal" });
   });
 
   test("a long text is quoted from its end", async () => {
@@ -114,9 +114,9 @@ describe("a failover after text was shown", () => {
   });
 
   test("the offline model adds a paragraph of its own", async () => {
-    const { text, last } = await collect(createTestChain(standIn, ["openai/cut", "offline/documents"]));
+    const { text, end } = await collect(createTestChain(standIn, ["openai/cut", "offline/documents"]));
     expect(text).toStartWith("Parley's stand-in answers \n\nI am offline: none of the configured AI models");
-    expect(last).toMatchObject({ type: "finish", model: "offline/documents" });
+    expect(end).toMatchObject({ type: "finish", model: "offline/documents" });
   });
 });
 
@@ -144,14 +144,14 @@ describe("the requested model", () => {
     const chain = createTestChain(standIn, ["openai/refused", "anthropic/normal", "compatible/fails"], {
       maxRetries: 0,
     });
-    const { last } = await collect(chain, { model: "compatible/fails" });
-    expect(last).toMatchObject({ type: "finish", model: "anthropic/normal" });
+    const { end } = await collect(chain, { model: "compatible/fails" });
+    expect(end).toMatchObject({ type: "finish", model: "anthropic/normal" });
     expect(standIn.requests.map(({ model }) => model)).toEqual(["fails", "refused", "normal"]);
   });
 
   test("counts as the default when it is configured no more", async () => {
     const chain = createTestChain(standIn, ["openai/normal"]);
-    expect((await collect(chain, { model: "openai/gone" })).last).toMatchObject({ model: "openai/normal" });
+    expect((await collect(chain, { model: "openai/gone" })).end).toMatchObject({ model: "openai/normal" });
     expect([chain.has("openai/gone"), chain.has("openai/normal"), chain.defaultModel]).toEqual([
       false,
       true,
@@ -176,16 +176,6 @@ test("the log says why a model failed, without the key and in short", async () =
   expect(written).not.toContain(TEST_KEY);
 });
 
-test("leaving the loop early ends the request at the provider", async () => {
-  standIn.script("model", { pieceDelayMs: 20, pieces: Array(200).fill("word ") });
-  const chain = createTestChain(standIn, ["anthropic/model"]);
-  const signal = new AbortController().signal;
-  for await (const part of chain.run({ model: null, messages: [{ role: "user", content: "x" }], signal }))
-    if (part.type === "text") break;
-  await Bun.sleep(60);
-  expect(standIn.requests[0]?.aborted).toBe(true);
-});
-
 test("100 answers at once", async () => {
   const chain = createTestChain(standIn, ["openai/any?pieces=20&delay_ms=2", "anthropic/normal"], {
     firstTokenTimeoutMs: 5_000,
@@ -193,5 +183,5 @@ test("100 answers at once", async () => {
   });
   const answers = await Promise.all(Array.from({ length: 100 }, () => collect(chain)));
   const expected = Array.from({ length: 20 }, (_, index) => `word${index} `).join("");
-  expect(answers.filter(({ text, last }) => text === expected && last.type === "finish").length).toBe(100);
+  expect(answers.filter(({ text, end }) => text === expected && end.type === "finish").length).toBe(100);
 });

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { ANSWER_LENGTH_MAX, TEXT_PART_LENGTH_MAX } from "../../src/ai/text-flow.ts";
+import { ANSWER_LENGTH_MAX, TEXT_PART_LENGTH_MAX } from "../../src/ai/attempt/text-cleaner.ts";
+import { estimateTokens } from "../../src/ai/tokens.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 
@@ -40,17 +41,17 @@ describe.each(["openai", "anthropic", "compatible"])("%s fails over", (provider)
     const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
     const first = `${provider}/${model}`;
     const { observe, events } = createRecorder();
-    const { text, resets, last } = await collect(createTestChain(standIn, [first, second], { observe }));
+    const { text, resets, end } = await collect(createTestChain(standIn, [first, second], { observe }));
     // A connection that closes without an answer may have been a waiting one: that is tried anew below the chain.
     if (model !== "refuse") expect(standIn.requestsOf(model).length).toBe(requests);
     expect(standIn.requestsOf("normal").length).toBe(1);
-    expect(last).toMatchObject({ type: "finish", model: second, models: shown ? [first, second] : [second] });
+    expect(end).toMatchObject({ type: "finish", model: second, models: shown ? [first, second] : [second] });
     expect(resets).toEqual(shown ? [{ type: "reset", model: second, attempt: 2, text: half }] : []);
     // The second model begins again at the first word; the reader sees no repetition.
     expect(text).toBe(whole);
-    const failedLeg = ["leg", first, "failed", true, code];
-    const legs = [...Array(requests).fill(failedLeg), ["leg", second, "complete", true, null]];
-    expect(events.filter(([name]) => name === "leg")).toEqual(legs);
+    const failed = ["attempt", first, "failed", true, code];
+    const attempts = [...Array(requests).fill(failed), ["attempt", second, "complete", true, null]];
+    expect(events.filter(([name]) => name === "attempt")).toEqual(attempts);
     expect(events.filter(([name]) => name === "failover")).toEqual([["failover", first, second, code]]);
   });
 });
@@ -60,30 +61,30 @@ test("a connection that is refused", async () => {
   const closedUrl = `http://127.0.0.1:${unused.port}`;
   await unused.stop(true);
   const gone: ProviderStandIn = { ...standIn, openaiUrl: `${closedUrl}/v1` };
-  const { text, last } = await collect(createTestChain(gone, ["openai/normal", "anthropic/normal"]));
-  expect([text, last.type]).toEqual([whole, "finish"]);
+  const { text, end } = await collect(createTestChain(gone, ["openai/normal", "anthropic/normal"]));
+  expect([text, end.type]).toEqual([whole, "finish"]);
 });
 
 test("every model fails: one error, and the text so far stays", async () => {
   const chain = createTestChain(standIn, ["openai/cut", "anthropic/fails"], { maxRetries: 0 });
-  const { text, last } = await collect(chain);
+  const { text, end } = await collect(chain);
   expect(text).toBe(half);
-  expect(last).toMatchObject({ type: "error", code: "provider_unavailable", models: ["openai/cut"] });
-  expect(last.usage).toMatchObject({ estimated: true, output_tokens: Math.ceil(half.length / 4) });
+  expect(end).toMatchObject({ type: "error", code: "provider_unavailable", models: ["openai/cut"] });
+  expect(end.usage).toMatchObject({ estimated: true, output_tokens: estimateTokens(half) });
 });
 
 describe("retries", () => {
   test("500 twice, then the answer, from the same model", async () => {
     const chain = createTestChain(standIn, ["openai/fails-twice", "anthropic/normal"], { maxRetries: 2 });
-    const { last } = await collect(chain);
-    expect(last).toMatchObject({ type: "finish", model: "openai/fails-twice" });
+    const { end } = await collect(chain);
+    expect(end).toMatchObject({ type: "finish", model: "openai/fails-twice" });
     expect(standIn.requestsOf("fails-twice").length).toBe(3);
   });
 
   test("Retry-After is waited for", async () => {
     const model = "any?fault=status&status=429&retry_after=0.3&times=1";
-    const { last } = await collect(createTestChain(standIn, [`openai/${model}`, "anthropic/normal"]));
-    expect(last).toMatchObject({ type: "finish", model: `openai/${model}` });
+    const { end } = await collect(createTestChain(standIn, [`openai/${model}`, "anthropic/normal"]));
+    expect(end).toMatchObject({ type: "finish", model: `openai/${model}` });
     const [first, second] = standIn.requestsOf(model);
     expect((second?.at ?? 0) - (first?.at ?? 0)).toBeGreaterThanOrEqual(300);
   });
@@ -93,43 +94,43 @@ describe("retries", () => {
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 50);
     const startedMs = performance.now();
-    const { last } = await collect(createTestChain(standIn, [`openai/${model}`]), { signal: controller.signal });
-    expect(last).toEqual({ type: "aborted", models: [], usage: null, costUsd: null });
+    const { end } = await collect(createTestChain(standIn, [`openai/${model}`]), { signal: controller.signal });
+    expect(end).toEqual({ type: "aborted", models: [], usage: null, costUsd: null });
     expect(performance.now() - startedMs).toBeLessThan(500);
     expect(standIn.requests.length).toBe(1);
   });
 
   test("a run that is stopped before it begins asks nobody", async () => {
-    const { parts } = await collect(createTestChain(standIn, ["openai/normal"]), { signal: AbortSignal.abort() });
-    expect(parts).toEqual([{ type: "aborted", models: [], usage: null, costUsd: null }]);
+    const { parts, end } = await collect(createTestChain(standIn, ["openai/normal"]), { signal: AbortSignal.abort() });
+    expect([parts, end]).toEqual([[], { type: "aborted", models: [], usage: null, costUsd: null }]);
     expect(standIn.requests.length).toBe(0);
   });
 });
 
 describe.each(["openai", "anthropic", "compatible"])("%s is survived", (provider) => {
   test("5 MB in one delta: the answer ends at its limit, in parts of bounded length", async () => {
-    const { parts, text, last } = await collect(
+    const { parts, text, end } = await collect(
       createTestChain(standIn, [`${provider}/big-delta`], { firstTokenTimeoutMs: 5_000 }),
     );
     expect(text.length).toBe(ANSWER_LENGTH_MAX);
     const longest = Math.max(...parts.map((part) => (part.type === "text" ? part.text.length : 0)));
     expect(longest).toBe(TEXT_PART_LENGTH_MAX);
-    expect(last).toMatchObject({ type: "finish", reason: "length" });
+    expect(end).toMatchObject({ type: "finish", reason: "length" });
   });
 
   test.each(["comment-storm", "endless-line"])("%s: ends at a bound, long before the watchdog", async (model) => {
     const options = { firstTokenTimeoutMs: 20_000, maxRetries: 0 };
     const startedMs = performance.now();
-    const { last } = await collect(createTestChain(standIn, [`${provider}/${model}`], options));
-    expect(last).toMatchObject({ type: "error", code: "provider_unavailable" });
+    const { end } = await collect(createTestChain(standIn, [`${provider}/${model}`], options));
+    expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
     expect(performance.now() - startedMs).toBeLessThan(5_000);
   });
 
   test("a comment storm does not starve the watchdog", async () => {
     const startedMs = performance.now();
     const options = { firstTokenTimeoutMs: 1, maxRetries: 0 };
-    const { last } = await collect(createTestChain(standIn, [`${provider}/comment-storm`], options));
-    expect(last).toMatchObject({ type: "error", code: "provider_timeout" });
+    const { end } = await collect(createTestChain(standIn, [`${provider}/comment-storm`], options));
+    expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
     expect(performance.now() - startedMs).toBeLessThan(500);
   });
 });
@@ -143,16 +144,16 @@ test("text that cannot be stored is mended: NUL, lone surrogates, a pair in two 
 describe("an answer that is whole although its stream does not end well", () => {
   test("a finish_reason without [DONE]", async () => {
     standIn.script("model", { done: false });
-    const { text, last } = await collect(createTestChain(standIn, ["compatible/model"]));
-    expect([text, last.type]).toEqual([whole, "finish"]);
+    const { text, end } = await collect(createTestChain(standIn, ["compatible/model"]));
+    expect([text, end.type]).toEqual([whole, "finish"]);
   });
 
   test("a finish_reason, and then a connection that stays open", async () => {
     standIn.script("model", { done: false, hold: true });
     const chain = createTestChain(standIn, ["compatible/model"], { idleTimeoutMs: 5_000 });
-    const { text, last } = await collect(chain);
-    expect([text, last.type]).toEqual([whole, "finish"]);
-    expect(last.usage?.estimated).toBe(false);
+    const { text, end } = await collect(chain);
+    expect([text, end.type]).toEqual([whole, "finish"]);
+    expect(end.usage?.estimated).toBe(false);
   });
 
   test("the end marker, and then a connection that stays open", async () => {
@@ -161,7 +162,7 @@ describe("an answer that is whole although its stream does not end well", () => 
     const answers = ["openai", "anthropic", "compatible"].map((provider) =>
       collect(createTestChain(standIn, [`${provider}/model`], { idleTimeoutMs: 5_000 })),
     );
-    for (const { last } of await Promise.all(answers)) expect(last.type).toBe("finish");
+    for (const { end } of await Promise.all(answers)) expect(end.type).toBe("finish");
     expect(performance.now() - startedMs).toBeLessThan(500);
     expect(standIn.requests.map(({ aborted }) => aborted)).toEqual([false, false, false]);
     await Bun.sleep(1_100);

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket } from "bun";
-import { IDLE_MS_MAX, type IncomingResponse, prepareRequest, sendRequest } from "../../src/ai/http/client.ts";
+import { IDLE_MS_MAX, type IncomingResponse, prepareRequest, sendRequest } from "../../src/ai/transport/client.ts";
 
 /** More than Bun's own `fetch` lets run at once. */
 const REQUESTS = 400;
@@ -69,6 +69,25 @@ test("a connection that the server wants to close, or whose answer was given up,
   (await ask(server.url)).body.abort();
   await readAll(await ask(new URL("/last", server.url)));
   expect(server.connections).toBe(4);
+});
+
+test("an answer that is given up in the packet that ends it leaves no dead connection behind", async () => {
+  const server = serveBytes((socket) => {
+    socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    setTimeout(() => socket.write("2\r\nok\r\n0\r\n\r\n"), 20);
+  });
+  const { body } = await ask(server.url);
+  const { promise: givenUp, resolve } = Promise.withResolvers<void>();
+  body.listen({
+    onBytes() {
+      body.abort();
+      resolve();
+    },
+    onEnd: () => {},
+  });
+  await givenUp;
+  expect(await readAll(await ask(server.url))).toEqual({ text: "ok", error: null });
+  expect(server.connections).toBe(2);
 });
 
 test("a request says what it must, and nothing that its body or headers could add", async () => {

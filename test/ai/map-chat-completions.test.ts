@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
-import { createChatMapper } from "../../src/ai/map-chat-completions.ts";
-import type { StreamPart } from "../../src/ai/provider.ts";
+import { createChatMapper } from "../../src/ai/providers/compatible/map-chat-completions.ts";
+import type { MappedEvent } from "../../src/ai/providers/stream-answer.ts";
 
-function mapAll(datas: unknown[]): StreamPart[] {
+function mapAll(datas: unknown[]): MappedEvent[] {
   const mapper = createChatMapper();
   const parts = datas.map((data) =>
     mapper.map({ event: null, data: typeof data === "string" ? data : JSON.stringify(data) }),
@@ -41,7 +41,7 @@ test.each([
     [],
   ],
 ])("%s", (_name, datas, parts) => {
-  expect(mapAll(datas)).toEqual(parts as StreamPart[]);
+  expect(mapAll(datas)).toEqual(parts as MappedEvent[]);
 });
 
 test("usage is taken from any chunk", () => {

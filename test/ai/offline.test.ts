@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { createChain } from "../../src/ai/chain.ts";
-import { createProviders } from "../../src/ai/create-providers.ts";
-import type { SearchDocuments } from "../../src/ai/offline.ts";
+import { createChain } from "../../src/ai/chain/chain.ts";
+import { createProviders } from "../../src/ai/providers/create-providers.ts";
+import type { SearchDocuments } from "../../src/ai/providers/offline/provider.ts";
 import { silentLog } from "../support/log.ts";
 import { collect } from "./collect.ts";
 
@@ -19,13 +19,13 @@ test("answers from the documents, says that no model is configured, and cites th
       { path: "README.md", title: "Parley", heading: null, snippet: "A chat backend." },
     ];
   });
-  const { parts, text, last } = await collect(chain);
+  const { parts, text, end } = await collect(chain);
   expect(asked).toEqual([["What is Parley?", 3]]);
   expect(text).toContain("I am offline: no AI model is configured");
   expect(text).toContain("**Start › Install** (`guides/start.md`)\n\n> Run `make run`.\n> Then wait.");
   expect(text).toEndWith("Sources: `guides/start.md`, `README.md`");
   expect(parts.filter((part) => part.type === "text").length).toBeGreaterThan(30);
-  expect(last).toEqual({
+  expect(end).toEqual({
     type: "finish",
     model: "offline/documents",
     models: ["offline/documents"],
@@ -43,19 +43,19 @@ test("says when nothing fits", async () => {
 });
 
 test("a search that fails is an error without its text", async () => {
-  const { parts, last } = await collect(createOfflineChain(() => Promise.reject(new Error("relation is missing"))));
-  expect(last).toMatchObject({ type: "error", code: "provider_unavailable" });
-  expect(JSON.stringify(parts)).not.toContain("relation");
+  const { parts, end } = await collect(createOfflineChain(() => Promise.reject(new Error("relation is missing"))));
+  expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
+  expect(JSON.stringify([parts, end])).not.toContain("relation");
 });
 
 test("a search that hangs meets the watchdog", async () => {
-  const { last } = await collect(createOfflineChain(() => new Promise(() => {})));
-  expect(last).toMatchObject({ type: "error", code: "provider_timeout" });
+  const { end } = await collect(createOfflineChain(() => new Promise(() => {})));
+  expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
 });
 
 test("there is no other offline model", async () => {
-  const { last } = await collect(createOfflineChain(async () => [], ["offline/other"]));
-  expect(last).toMatchObject({ type: "error", code: "provider_refused" });
+  const { end } = await collect(createOfflineChain(async () => [], ["offline/other"]));
+  expect(end).toMatchObject({ type: "error", code: "provider_refused" });
 });
 
 test("only what is configured is built; without AI_MODELS it stays offline, key or not", () => {

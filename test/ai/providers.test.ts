@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
 import { collect, createTestChain, TEST_KEY } from "./collect.ts";
@@ -27,14 +28,14 @@ const conversation = [
 describe.each(providers)("%s", (provider) => {
   test("streams an answer with its usage", async () => {
     const chain = createTestChain(standIn, [`${provider}/normal`]);
-    const { parts, text, last } = await collect(chain, { messages: conversation });
+    const { parts, text, end } = await collect(chain, { messages: conversation });
     expect(text).toBe("Parley's stand-in answers in several pieces.");
     expect(parts[0]).toEqual({ type: "start", model: `${provider}/normal`, attempt: 1 });
     expect(parts.filter((part) => part.type === "text").length).toBe(6);
-    expect(last).toMatchObject({ type: "finish", model: `${provider}/normal`, reason: "stop", costUsd: null });
-    expect(last.models).toEqual([`${provider}/normal`]);
-    expect(last.usage).toEqual({ input_tokens: expect.any(Number), output_tokens: 6, estimated: false });
-    expect(last.usage?.input_tokens).toBeGreaterThan(50);
+    expect(end).toMatchObject({ type: "finish", model: `${provider}/normal`, reason: "stop", costUsd: null });
+    expect(end.models).toEqual([`${provider}/normal`]);
+    expect(end.usage).toEqual({ input_tokens: expect.any(Number), output_tokens: 6, estimated: false });
+    expect(end.usage?.input_tokens).toBeGreaterThan(50);
     const [request] = standIn.requests;
     expect(request?.path).toBe(paths[provider] ?? "");
     const sent = JSON.stringify(request?.body);
@@ -48,14 +49,14 @@ describe.each(providers)("%s", (provider) => {
     ["content_filter", "content_filter"],
   ] as const)("reports the end reason %s", async (finish, reason) => {
     standIn.script("model", { finish });
-    const { last } = await collect(createTestChain(standIn, [`${provider}/model`]));
-    expect(last).toMatchObject({ type: "finish", reason });
+    const { end } = await collect(createTestChain(standIn, [`${provider}/model`]));
+    expect(end).toMatchObject({ type: "finish", reason });
   });
 
   test("puts characters together that arrive byte by byte", async () => {
-    const { text, last } = await collect(createTestChain(standIn, [`${provider}/split-bytes`]));
+    const { text, end } = await collect(createTestChain(standIn, [`${provider}/split-bytes`]));
     expect(text).toBe("Grüße, 世界 — 👩‍👩‍👧 und 🚀 Ende.");
-    expect(last.type).toBe("finish");
+    expect(end.type).toBe("finish");
   });
 
   test("the next request takes the same connection", async () => {
@@ -72,8 +73,8 @@ describe.each(providers)("%s", (provider) => {
   test("thinking keeps the watchdog quiet", async () => {
     standIn.script("model", { thinking: 5, pieceDelayMs: 80, pieces: ["Done."] });
     const chain = createTestChain(standIn, [`${provider}/model`], { maxRetries: 0 });
-    const { text, last } = await collect(chain);
-    expect([text, last.type]).toEqual(["Done.", "finish"]);
+    const { text, end } = await collect(chain);
+    expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
   test("the output limit reaches the provider", async () => {
@@ -83,8 +84,10 @@ describe.each(providers)("%s", (provider) => {
 
   test("without reported usage the tokens are estimated, and said to be", async () => {
     standIn.script("model", { usage: false });
-    const { last } = await collect(createTestChain(standIn, [`${provider}/model`]));
-    expect(last.usage).toEqual({ input_tokens: 4, output_tokens: 11, estimated: true });
+    const { end } = await collect(createTestChain(standIn, [`${provider}/model`]));
+    const input_tokens = countMessages([{ role: "user", content: "What is Parley?" }]);
+    const output_tokens = estimateTokens("Parley's stand-in answers in several pieces.");
+    expect(end.usage).toEqual({ input_tokens, output_tokens, estimated: true });
   });
 
   test.each([
@@ -94,26 +97,26 @@ describe.each(providers)("%s", (provider) => {
     ["rate-limited-long", "provider_rate_limited"],
     ["error-event", "provider_unavailable"],
   ])("%s: no foreign text, no key in what clients see", async (model, code) => {
-    const { parts, last } = await collect(createTestChain(standIn, [`${provider}/${model}`]));
-    expect(last).toMatchObject({ type: "error", code });
-    const seen = JSON.stringify(parts);
+    const { parts, end } = await collect(createTestChain(standIn, [`${provider}/${model}`]));
+    expect(end).toMatchObject({ type: "error", code });
+    const seen = JSON.stringify([parts, end]);
     expect(seen).not.toContain(FOREIGN_TEXT);
     expect(seen).not.toContain(TEST_KEY);
   });
 
-  test("stopping ends the request at the provider, and the run by an `aborted` part", async () => {
+  test("stopping ends the request at the provider, and the run as `aborted`", async () => {
     standIn.script("model", { pieceDelayMs: 30, pieces: Array(100).fill("word ") });
     const controller = new AbortController();
     const running = collect(createTestChain(standIn, [`${provider}/model`]), { signal: controller.signal });
     await Bun.sleep(100);
     const stoppedMs = performance.now();
     controller.abort();
-    const { text, last } = await running;
+    const { text, end } = await running;
     expect(performance.now() - stoppedMs).toBeLessThan(250);
-    expect(last.type).toBe("aborted");
+    expect(end.type).toBe("aborted");
     expect(text).toStartWith("word ");
-    expect(last.models).toEqual([`${provider}/model`]);
-    expect(last.usage?.output_tokens).toBeGreaterThan(0);
+    expect(end.models).toEqual([`${provider}/model`]);
+    expect(end.usage?.output_tokens).toBeGreaterThan(0);
     await Bun.sleep(60);
     expect(standIn.requests[0]?.aborted).toBe(true);
   });
@@ -121,7 +124,7 @@ describe.each(providers)("%s", (provider) => {
 
 test("every conversation is brought into the form that the strictest provider takes", async () => {
   const chain = createTestChain(standIn, ["anthropic/normal"]);
-  const { last } = await collect(chain, {
+  const { end } = await collect(chain, {
     messages: [
       { role: "assistant", content: "Welcome." },
       { role: "user", content: "one" },
@@ -131,7 +134,7 @@ test("every conversation is brought into the form that the strictest provider ta
       { role: "assistant", content: "three" },
     ],
   });
-  expect(last.type).toBe("finish");
+  expect(end.type).toBe("finish");
   expect(standIn.requests[0]?.body).toMatchObject({
     system: "Late rule.",
     messages: [

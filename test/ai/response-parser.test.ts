@@ -1,6 +1,10 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { createResponseParser, HEAD_BYTES_MAX, MalformedResponseError } from "../../src/ai/http/response-parser.ts";
+import {
+  createResponseParser,
+  HEAD_BYTES_MAX,
+  MalformedResponseError,
+} from "../../src/ai/transport/response-parser.ts";
 
 type Read = { status: number; headers: Record<string, string>; body: string; canReuse: boolean | null };
 

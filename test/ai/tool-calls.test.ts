@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { BrokenStreamError } from "../../src/ai/event-stream.ts";
-import { createToolCalls, TOOL_ARGUMENTS_LENGTH_MAX, TOOL_CALLS_MAX } from "../../src/ai/tool-calls.ts";
+import { createToolCalls, TOOL_ARGUMENTS_LENGTH_MAX, TOOL_CALLS_MAX } from "../../src/ai/providers/tool-calls.ts";
+import { BrokenStreamError } from "../../src/ai/transport/event-stream.ts";
 
 test("pieces are put together by their key, in the order in which the calls began", () => {
   const calls = createToolCalls();

@@ -28,29 +28,29 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test("gives the calls whole, with text before them", async () => {
     standIn.script("model", { text: "Let me look.", toolCalls: [call("Paris"), call("Rome")] });
     const chain = createTestChain(standIn, [`${provider}/model`]);
-    const { text, last } = await collect(chain, { options: options() });
+    const { text, end } = await collect(chain, { options: options() });
     expect(text).toBe("Let me look.");
-    if (last.type !== "finish") throw new Error(last.type);
-    expect(last.reason).toBe("tool_calls");
-    expect(last.toolCalls.map(({ name, arguments: args }) => [name, JSON.parse(args)])).toEqual([
+    if (end.type !== "finish") throw new Error(end.type);
+    expect(end.reason).toBe("tool_calls");
+    expect(end.toolCalls.map(({ name, arguments: args }) => [name, JSON.parse(args)])).toEqual([
       ["get_weather", { city: "Paris" }],
       ["get_weather", { city: "Rome" }],
     ]);
-    expect(new Set(last.toolCalls.map(({ id }) => id)).size).toBe(2);
+    expect(new Set(end.toolCalls.map(({ id }) => id)).size).toBe(2);
     expect(JSON.stringify(standIn.requests[0]?.body)).toContain('"required":["city"]');
   });
 
   test("a call without text is a whole answer, and its arguments may be no JSON", async () => {
     standIn.script("model", { toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
-    const { parts, last } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
-    expect(parts.map(({ type }) => type)).toEqual(["start", "finish"]);
-    expect(last).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
+    const { parts, end } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
+    expect(parts.map(({ type }) => type)).toEqual(["start"]);
+    expect(end).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
   });
 
   test("no arguments are an empty object", async () => {
     standIn.script("model", { toolCalls: [{ name: "get_weather", arguments: "" }] });
-    const { last } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
-    expect(last).toMatchObject({ toolCalls: [{ arguments: "{}" }] });
+    const { end } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
+    expect(end).toMatchObject({ toolCalls: [{ arguments: "{}" }] });
   });
 
   test("calls and results of the conversation reach the model in the form it takes", async () => {
@@ -65,8 +65,8 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
       { role: "tool", toolCallId: "a.1", content: "Sunny." },
       { role: "tool", toolCallId: "a.9", content: "Stray." },
     ];
-    const { last } = await collect(createTestChain(standIn, [`${provider}/normal`]), { messages, options: options() });
-    expect(last.type).toBe("finish");
+    const { end } = await collect(createTestChain(standIn, [`${provider}/normal`]), { messages, options: options() });
+    expect(end.type).toBe("finish");
     const text = JSON.stringify(sent("normal"));
     expect(text).toContain("Sunny.");
     expect(text).toContain("This call was not carried out.");
@@ -74,7 +74,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(text).not.toContain("Please go on.");
   });
 
-  test("a broken turn after results is gone on with, without its beginning", async () => {
+  test("a broken step after results is gone on with, without its beginning", async () => {
     standIn.script("first", { pieces: ["It is ", "sunny", "never sent"], fault: "cut", after: 2 });
     standIn.script("second", { text: " today." });
     const messages: ChatMessage[] = [
@@ -83,33 +83,33 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
       { role: "tool", toolCallId: "c1", content: "Sunny." },
     ];
     const chain = createTestChain(standIn, ["compatible/first", `${provider}/second`]);
-    const resume = { text: "One moment. ", attempt: 1, turn: "next" as const };
+    const resume = { text: "One moment. ", attempt: 1, step: "next" as const };
     const { parts, text } = await collect(chain, { messages, options: options(), resume });
     expect(text).toBe("One moment. It is sunny today.");
-    expect(parts.map(({ type }) => type)).toEqual(["text", "text", "reset", "text", "finish"]);
+    expect(parts.map(({ type }) => type)).toEqual(["text", "text", "reset", "text"]);
     const seen = JSON.stringify(sent("second"));
     expect(seen).toContain("<partial_answer>\\nIt is sunny\\n</partial_answer>");
   });
 
-  test("a turn that is restarted begins with a reset to the turns before", async () => {
+  test("a step that is restarted begins with a reset to the steps before", async () => {
     standIn.script("model", { text: "Sunny." });
     const chain = createTestChain(standIn, [`${provider}/model`]);
-    const resume = { text: "One moment. ", attempt: 3, turn: "restarted" as const };
+    const resume = { text: "One moment. ", attempt: 3, step: "restarted" as const };
     const { parts, text } = await collect(chain, { resume });
     expect(parts[0]).toEqual({ type: "reset", model: `${provider}/model`, attempt: 4, text: "One moment. " });
     expect(text).toBe("One moment. Sunny.");
     expect(JSON.stringify(sent("model"))).not.toContain("partial_answer");
   });
 
-  test("a cut call is never acted on, and the turn starts again after the turns before", async () => {
+  test("a cut call is never acted on, and the step starts again after the steps before", async () => {
     standIn.script("first", { pieces: ["It ", "is"], fault: "tool_call_cut", after: 2 });
     standIn.script("second", { toolCalls: [call("Rome")] });
     const chain = createTestChain(standIn, [`${provider}/first`, `${provider}/second`]);
-    const resume = { text: "One moment. ", attempt: 1, turn: "next" as const };
-    const { text, resets, last } = await collect(chain, { options: options(), resume });
+    const resume = { text: "One moment. ", attempt: 1, step: "next" as const };
+    const { text, resets, end } = await collect(chain, { options: options(), resume });
     expect(text).toBe("One moment. ");
     expect(resets).toEqual([{ type: "reset", model: `${provider}/second`, attempt: 2, text: "One moment. " }]);
-    expect(last).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city":"Rome"}' }] });
+    expect(end).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city":"Rome"}' }] });
   });
 
   test("the options are given in the provider's own words", async () => {

@@ -1,31 +1,33 @@
 import { expect, test } from "bun:test";
-import type { StreamPart } from "../../src/ai/provider.ts";
-import { watch } from "../../src/ai/watchdog.ts";
+import { watch } from "../../src/ai/attempt/watchdog.ts";
+import { PauseSignal } from "../../src/ai/pause-signal.ts";
+import type { ProviderEnd, ProviderPart, Push } from "../../src/ai/provider.ts";
 
-const never = new AbortController().signal;
-const text = (value: string): StreamPart => ({ type: "text", text: value });
-const timeouts = { signal: never, firstTokenTimeoutMs: 60, idleTimeoutMs: 30 };
+type Open = (signal: AbortSignal, push: Push<ProviderPart>) => Promise<ProviderEnd>;
 
-async function* readAll(open: (signal: AbortSignal) => AsyncIterable<StreamPart>, options = timeouts) {
-  const stream = watch(open, options);
-  try {
-    for (let part = await stream.next(); part; part = await stream.next()) yield part;
-  } finally {
-    stream.close();
-  }
-}
+const never = () => new Promise<never>(() => {});
+const text = (value: string): ProviderPart => ({ type: "text", text: value });
+const finish: ProviderEnd = { type: "finish", reason: "stop", usage: null };
+const createOptions = () => ({
+  signal: new AbortController().signal,
+  pause: new PauseSignal(),
+  firstTokenTimeoutMs: 60,
+  idleTimeoutMs: 30,
+});
 
-async function run(open: (signal: AbortSignal) => AsyncIterable<StreamPart>, options = timeouts) {
+/** What was taken, how it ended, and how long that took. */
+async function run(open: Open, options = createOptions()) {
   const startedMs = performance.now();
-  const parts = await Array.fromAsync(readAll(open, options));
-  const codes = parts.map((part) => (part.type === "error" ? part.error.code : part.type));
-  return { parts, codes, ms: performance.now() - startedMs };
+  const parts: ProviderPart[] = [];
+  const end = await watch(open, options, (part) => void parts.push(part));
+  const code = end.type === "error" ? end.error.code : end.type;
+  return { parts, end, codes: [...parts.map(({ type }) => type), code], ms: performance.now() - startedMs };
 }
 
 test("a provider that hangs and ignores its signal cannot hold the answer", async () => {
-  const { codes, ms } = await run(async function* () {
-    yield text("a");
-    await new Promise(() => {});
+  const { codes, ms } = await run(async (_signal, push) => {
+    push(text("a"));
+    return never();
   });
   expect(codes).toEqual(["text", "provider_timeout"]);
   expect(ms).toBeGreaterThanOrEqual(29);
@@ -33,56 +35,75 @@ test("a provider that hangs and ignores its signal cannot hold the answer", asyn
 });
 
 test("a short idle limit is kept although the first token may take long", async () => {
-  const { codes, ms } = await run(
-    async function* () {
-      await Bun.sleep(40);
-      yield text("a");
-      await new Promise(() => {});
-    },
-    { signal: never, firstTokenTimeoutMs: 5_000, idleTimeoutMs: 30 },
-  );
+  const slow: Open = async (_signal, push) => {
+    await Bun.sleep(40);
+    push(text("a"));
+    return never();
+  };
+  const { codes, ms } = await run(slow, { ...createOptions(), firstTokenTimeoutMs: 5_000 });
   expect(codes).toEqual(["text", "provider_timeout"]);
   expect(ms).toBeLessThan(1_000);
 });
 
-test("the provider is told, whatever ends the stream", async () => {
+test("the provider is told of every end that is not its own", async () => {
   let told: AbortSignal | undefined;
-  const open = (signal: AbortSignal): AsyncIterable<StreamPart> => {
+  const open: Open = (signal, push) => {
     told = signal;
-    return (async function* () {
-      yield text("a");
-      await new Promise(() => {});
-    })();
+    push(text("a"));
+    return never();
   };
   await run(open);
   expect(told?.aborted).toBe(true);
-  for await (const _part of readAll(open)) break;
-  expect(told?.aborted).toBe(true);
+  const early = await watch(open, createOptions(), () => finish);
+  expect([early, told?.aborted]).toEqual([finish, true]);
   const controller = new AbortController();
   setTimeout(() => controller.abort(), 5);
-  const { codes } = await run(open, { ...timeouts, signal: controller.signal });
-  expect([codes, told?.aborted]).toEqual([["text"], true]);
-});
-
-test("time that the consumer takes is not the provider's silence", async () => {
-  const source = async function* () {
-    for (const value of ["a", "b", "c"]) yield text(value);
-    yield { type: "finish", reason: "stop", usage: null } as const;
-  };
-  const seen: string[] = [];
-  for await (const part of readAll(source)) {
-    seen.push(part.type);
-    await Bun.sleep(45);
-  }
-  expect(seen).toEqual(["text", "text", "text", "finish"]);
-});
-
-test("what a provider throws becomes an error part", async () => {
-  const { parts } = await run(async function* () {
-    yield text("a");
-    throw new Error("broken inside");
+  const { codes } = await run(open, { ...createOptions(), signal: controller.signal });
+  expect([codes, told?.aborted]).toEqual([["text", "aborted"], true]);
+  await run(async (signal) => {
+    told = signal;
+    return finish;
   });
-  expect(parts[1]).toMatchObject({
+  expect(told?.aborted).toBe(false);
+});
+
+test("after the end nothing is taken", async () => {
+  let late: Push<ProviderPart> = () => {};
+  const { parts } = await run((_signal, push) => {
+    push(text("a"));
+    late = push;
+    return never();
+  });
+  late(text("b"));
+  expect(parts).toEqual([text("a")]);
+});
+
+test("while the reader holds the answer back, silence does not count", async () => {
+  const options = createOptions();
+  const endsAtMs = performance.now() + 100;
+  const open: Open = async (_signal, push) => {
+    push(text("a"));
+    options.pause.set(true);
+    setTimeout(() => options.pause.set(false), 100);
+    return never();
+  };
+  const { codes } = await run(open, options);
+  expect(codes).toEqual(["text", "provider_timeout"]);
+  // The limit begins anew with the end of the pause.
+  expect(performance.now()).toBeGreaterThanOrEqual(endsAtMs + 29);
+});
+
+test.each([
+  [
+    "at once",
+    () => () => {
+      throw new Error("broken inside");
+    },
+  ],
+  ["later", () => () => Promise.reject(new Error("broken inside"))],
+] as [string, () => Open][])("what a provider throws %s becomes an error", async (_when, create) => {
+  const { end } = await run(create());
+  expect(end).toMatchObject({
     type: "error",
     error: { code: "provider_unavailable", detail: expect.not.stringContaining("inside") },
   });
@@ -90,10 +111,10 @@ test("what a provider throws becomes an error part", async () => {
 
 test("aborted before it begins, the provider is not asked", async () => {
   let asked = 0;
-  const open = (): AsyncIterable<StreamPart> => {
+  const open: Open = async () => {
     asked += 1;
-    return (async function* () {})();
+    return finish;
   };
-  const { parts } = await run(open, { ...timeouts, signal: AbortSignal.abort() });
-  expect([parts, asked]).toEqual([[], 0]);
+  const { codes } = await run(open, { ...createOptions(), signal: AbortSignal.abort() });
+  expect([codes, asked]).toEqual([["aborted"], 0]);
 });

@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
+import { hasPrice } from "../../src/commands/load-config.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
-import { mergePrices, parsePrices } from "../../src/lib/prices.ts";
+import { parsePrices } from "../../src/lib/prices.ts";
 
-const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
+const load = (environment: Record<string, string>) => loadConfig(environment, () => "", undefined, hasPrice);
 
 function findProblems(environment: Record<string, string>): string[] {
   try {
@@ -34,12 +35,6 @@ test.each([
   );
 });
 
-test("given prices go before the built-in ones", () => {
-  const prices = mergePrices("openai/gpt-5.2=7/8");
-  expect(prices["openai/gpt-5.2"]).toEqual({ input: 7, output: 8 });
-  expect(prices["openai/gpt-4o"]).toEqual({ input: 2.5, output: 10 });
-});
-
 test.each([
   ["BUDGET_USER_TOKENS_PER_DAY", "0"],
   ["BUDGET_USER_TOKENS_PER_MONTH", "1.5"],
@@ -59,5 +54,7 @@ test("a budget that no answer fits into, or whose cost cannot be known, stops th
   expect(problems).toHaveLength(2);
   expect(problems[0]).toStartWith("BUDGET_USER_TOKENS_PER_DAY: ");
   expect(problems[1]).toStartWith("AI_PRICES: the price of compatible/own ");
+  const priced = { OPENAI_API_KEY: "k", AI_MODELS: "openai/gpt-5.2,openai/own", AI_PRICES: "openai/own=1/2" };
+  expect(findProblems({ ...priced, BUDGET_USER_USD_PER_DAY: "0.5" })).toEqual([]);
   expect(load({ BUDGET_USER_USD_PER_DAY: "0.5" }).BUDGET_USER_USD_PER_DAY).toBe(0.5);
 });

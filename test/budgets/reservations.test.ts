@@ -42,7 +42,7 @@ async function createUser(): Promise<string> {
 const request = (id: string) => ({
   payer: { userId: id, keyId: null },
   model: MODEL,
-  promptBytes: 300,
+  promptTokens: 100,
   outputTokensMax: null,
 });
 

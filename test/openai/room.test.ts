@@ -1,5 +1,7 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/access/caller.ts";
+import type { AnswerPart } from "../../src/ai/answer-part.ts";
+import type { Push } from "../../src/ai/provider.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
@@ -19,9 +21,10 @@ function createService() {
   const deps = {
     chain: {
       has: () => true,
-      async *run() {
-        yield { type: "text", text: "Hello." };
-        yield {
+      async run(_request: unknown, push: Push<AnswerPart>) {
+        push({ type: "start", model: "a/b", attempt: 1 });
+        push({ type: "text", text: "Hello." });
+        return {
           type: "finish",
           model: "a/b",
           reason: "stop",
@@ -58,10 +61,10 @@ function createService() {
   const ask = async (userId: string) => {
     const caller = { user: { id: userId } } as unknown as Caller;
     const request = { model: "a/b", messages: [], options: {}, conversationId: createId(), question: null };
-    const { parts } = await service.start(caller, request as unknown as CompletionRequest);
+    const completion = await service.start(caller, request as unknown as CompletionRequest);
     const types: string[] = [];
-    for await (const part of parts) types.push(part.type);
-    expect(types).toEqual(["text", "finish"]);
+    const end = await completion.run((part) => types.push(part.type));
+    expect([...types, end.type]).toEqual(["start", "text", "finish"]);
   };
   const unlock = () => {
     isLocked = false;

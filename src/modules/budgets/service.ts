@@ -15,8 +15,6 @@ export type { BudgetRules } from "./rules.ts";
 
 /** A reservation without a stored generation that is not renewed for so long belongs to nobody: its instance died. */
 const HELD_MS = 60_000;
-/** Bytes of a prompt for one token; rather too few, so that a reservation is rather too large. As in estimate_tokens (sql/functions/budgets.sql). */
-const BYTES_PER_TOKEN = 3;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 /** What was spent in a day or a month is kept for so long. */
@@ -102,8 +100,8 @@ export interface BudgetService {
 export type ReservationRequest = {
   payer: queries.Payer;
   model: string;
-  /** UTF-8 bytes of all that the model is shown. */
-  promptBytes: number;
+  /** Of all that the model is shown, estimated rather too high. */
+  promptTokens: number;
   outputTokensMax: number | null;
 };
 
@@ -167,7 +165,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       const id = createId();
       if (!rules || request.model.startsWith("offline/")) return { id, outputTokensMax: request.outputTokensMax };
       const outputTokensMax = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, rules.answer_tokens);
-      const inputTokens = rules.prompt_tokens_extra + Math.ceil(request.promptBytes / BYTES_PER_TOKEN);
+      const inputTokens = rules.prompt_tokens_extra + request.promptTokens;
       const { input = 0, output = 0 } = findPrice(request.model, prices) ?? {};
       const amount = {
         tokens: inputTokens + outputTokensMax,

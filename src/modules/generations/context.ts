@@ -1,6 +1,6 @@
-import { countMessage, countMessages } from "../../ai/fit-messages.ts";
-import type { BudgetOf } from "../../ai/model-budget.ts";
+import type { BudgetOf } from "../../ai/models.ts";
 import type { ChatMessage } from "../../ai/provider.ts";
+import { countMessage, countMessages } from "../../ai/tokens.ts";
 import { type Database, requireRow } from "../../db/client.ts";
 import type { FoundPassage } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";
@@ -50,7 +50,16 @@ export type ContextDependencies = {
 };
 
 /** Puts together what a model is shown, and nothing else: for answers and for previews alike. */
-export function createContexts({ database, budgetOf, defaultModel, searchPassages }: ContextDependencies) {
+export interface Contexts {
+  /** For callers whose access is checked. @throws Problem `not_found` when the conversation is gone. */
+  build(request: ContextRequest): Promise<Context>;
+
+  /** A prompt without a conversation, as its owner would see it. @throws Problem `not_found`. */
+  buildAlone(userId: string, template: string): Promise<Context>;
+}
+
+/** Builds the service. */
+export function createContexts({ database, budgetOf, defaultModel, searchPassages }: ContextDependencies): Contexts {
   /** The rendered prompt. Its author may use their own preferences; those of others are not theirs to read. */
   function renderPrompt(setting: Partial<ContextSetting>, model: string, template: string, isOwn: boolean): string {
     const { user_id, display_name, preferences, id, title = "", kind = "direct" } = setting;
@@ -102,8 +111,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
   }
 
   return {
-    /** For callers whose access is checked. @throws Problem `not_found` when the conversation is gone. */
-    async build(request: ContextRequest): Promise<Context> {
+    async build(request) {
       const { conversationId, fromId, model: asked, userId, template } = request;
       const found = request.found ?? (await findContext(database, conversationId, userId, fromId));
       const { newest, ...setting } = requireRow(found, "conversation");
@@ -129,8 +137,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       return { model, messages, sources: passages.sources, inputTokens, isCut, isUntitled, hasTools };
     },
 
-    /** A prompt without a conversation, as its owner would see it. @throws Problem `not_found`. */
-    async buildAlone(userId: string, template: string): Promise<Context> {
+    async buildAlone(userId, template) {
       const asker = requireRow(await findAsker(database, userId), "user");
       const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
       const inputTokens = countMessage(message);
@@ -139,8 +146,6 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
     },
   };
 }
-
-export type Contexts = ReturnType<typeof createContexts>;
 
 type Shown = { role: string; content: string; author_name: string | null };
 

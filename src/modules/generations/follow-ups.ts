@@ -1,5 +1,5 @@
-import type { BudgetOf } from "../../ai/model-budget.ts";
-import type { Writer } from "../../ai/writer.ts";
+import type { Writer } from "../../ai/chain/writer.ts";
+import type { BudgetOf } from "../../ai/models.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
@@ -29,14 +29,22 @@ export type Answered = {
 };
 
 /** What comes after an answer, in the background: the title of a new conversation, the summary of a long one. */
-export function createFollowUps({ database, changes, conversations, budgetOf, writer, log }: FollowUpDependencies) {
+export interface FollowUps {
+  /** Call it once the end of an answer is stored. Returns at once, and throws nothing. */
+  begin(answered: Answered): void;
+  /** Tells all to stop, and waits for them until `deadlineMs` (milliseconds since 1970). */
+  stop(deadlineMs: number): Promise<void>;
+}
+
+/** Builds the service. */
+export function createFollowUps(deps: FollowUpDependencies): FollowUps {
+  const { database, changes, conversations, budgetOf, writer, log } = deps;
   const background = createBackground({ log });
   const titles = createTitles({ conversations, writer, log });
   const summaries = writer && createSummaries({ database, changes, budgetOf, writer });
 
   return {
-    /** Call it once the end of an answer is stored. Returns at once, and throws nothing. */
-    begin({ conversationId, messageId, text: answer, context, askerId: payerId }: Answered): void {
+    begin({ conversationId, messageId, text: answer, context, askerId: payerId }) {
       const { model, messages, inputTokens, isCut, isUntitled } = context;
       const question = messages.findLast(({ role }) => role === "user")?.content ?? "";
       if (isUntitled)
@@ -53,5 +61,3 @@ export function createFollowUps({ database, changes, conversations, budgetOf, wr
     stop: background.stop,
   };
 }
-
-export type FollowUps = ReturnType<typeof createFollowUps>;

@@ -1,6 +1,6 @@
 import type { EphemeralEvent } from "../../protocol/events.ts";
 import type { Bus } from "../../realtime/bus.ts";
-import type { Beat } from "./beat.ts";
+import type { FlushScheduler } from "./flush-scheduler.ts";
 
 /** Deltas of this time go together: readers see no difference, and a fast model costs a tenth of the pushes. */
 export const COALESCE_MS = 25;
@@ -22,11 +22,11 @@ export type LiveAnswerOptions = {
   /** The message's own number. */
   seq: number;
   attempt: number;
-  /** What an earlier run has written. */
+  /** What was written before it was taken over. */
   text: string;
   bus: Pick<Bus, "publish">;
-  /** In which pieces that follow each other soon are pushed together. */
-  beat: Beat;
+  /** Pushes pieces that follow each other soon together with those of other answers. */
+  flushes: FlushScheduler;
 };
 
 /** A piece of the text as it is stored: the `n`th of an attempt, from 1 on. */
@@ -50,29 +50,29 @@ export class LiveAnswer {
   #isWaiting = false;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
   readonly #bus: Pick<Bus, "publish">;
-  readonly #beat: Beat;
+  readonly #flushes: FlushScheduler;
 
-  constructor({ conversationId, messageId, seq, attempt, text, bus, beat }: LiveAnswerOptions) {
+  constructor({ conversationId, messageId, seq, attempt, text, bus, flushes }: LiveAnswerOptions) {
     this.conversationId = conversationId;
     this.messageId = messageId;
     this.seq = seq;
     this.attempt = attempt;
     this.text = text;
     this.#bus = bus;
-    this.#beat = beat;
+    this.#flushes = flushes;
   }
 
   append(text: string): void {
     this.#pending += text;
     if (this.#isWaiting) return;
-    this.#isWaiting = performance.now() - this.#flushedAtMs < this.#beat.ms();
-    if (this.#isWaiting) this.#beat.wait(this);
+    this.#isWaiting = performance.now() - this.#flushedAtMs < this.#flushes.ms();
+    if (this.#isWaiting) this.#flushes.wait(this);
     else this.flush();
   }
 
   /** Pushes what has come in since the last push. */
   flush(): void {
-    if (this.#isWaiting) this.#beat.forget(this);
+    if (this.#isWaiting) this.#flushes.forget(this);
     this.#isWaiting = false;
     if (this.#pending === "") return;
     const text = this.#pending;
@@ -94,7 +94,7 @@ export class LiveAnswer {
     ]);
   }
 
-  /** Another run of a model goes on from `text`. */
+  /** Another attempt goes on from `text`. */
   reset(text: string, attempt: number): void {
     this.flush();
     this.begin(attempt);
@@ -102,7 +102,7 @@ export class LiveAnswer {
     this.#bus.publish(this.conversationId, () => [this.snapshot()]);
   }
 
-  /** A run of a model begins; what it writes is stored as an attempt of its own. */
+  /** An attempt begins; what it writes is stored under its number. */
   begin(attempt: number): void {
     if (attempt === this.attempt) return;
     this.attempt = attempt;

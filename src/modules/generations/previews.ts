@@ -1,5 +1,5 @@
 import type { Caller } from "../../access/caller.ts";
-import { mapToTurns } from "../../ai/map-messages.ts";
+import { mapToTurns } from "../../ai/providers/map-conversation.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { PromptPreview } from "../prompts/model.ts";
 import type { PromptService } from "../prompts/service.ts";
@@ -8,13 +8,18 @@ import type { Contexts } from "./context.ts";
 type Dependencies = { contexts: Contexts; prompts: PromptService; conversations: ConversationService };
 
 /** Shows what a model would be sent, by the same way on which it is sent. */
-export function createPreviews({ contexts, prompts, conversations }: Dependencies) {
+export interface Previews {
+  /**
+   * For the owner of the prompt, who is a member of the conversation. It looks at the conversation's newest branch.
+   * @throws Problem `not_found` (prompt or conversation).
+   */
+  preview(caller: Caller, promptId: string, conversationId: string | undefined): Promise<PromptPreview>;
+}
+
+/** Builds the service. */
+export function createPreviews({ contexts, prompts, conversations }: Dependencies): Previews {
   return {
-    /**
-     * For the owner of the prompt, who is a member of the conversation. It looks at the conversation's newest branch.
-     * @throws Problem `not_found` (prompt or conversation).
-     */
-    async preview(caller: Caller, promptId: string, conversationId: string | undefined): Promise<PromptPreview> {
+    async preview(caller, promptId, conversationId) {
       const { template } = await prompts.get(caller, promptId);
       const userId = caller.user.id;
       if (conversationId) await conversations.getPosition(caller, conversationId);
@@ -34,5 +39,3 @@ export function createPreviews({ contexts, prompts, conversations }: Dependencie
     },
   };
 }
-
-export type Previews = ReturnType<typeof createPreviews>;

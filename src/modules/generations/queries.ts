@@ -125,7 +125,7 @@ export type Piece = Holding & { attempt: number; n: number; text: string };
  * unless it waits, without those that are locked by somebody else. */
 export async function storePieces(sql: Sql, pieces: Piece[], { waits = true } = {}): Promise<Set<string>> {
   // One text for all of them: an array for each column costs the driver much more. It is JSON that Postgres can read,
-  // since no text of an answer holds NUL or half a character (src/ai/text-flow.ts).
+  // since no text of an answer holds NUL or half a character (src/ai/attempt/text-cleaner.ts).
   const input = pieces.map(({ conversationId, ...piece }) => ({ conversation_id: conversationId, ...piece }));
   const stored = await sql<{ id: string }[]>`
     select store_pieces(${JSON.stringify(input)}::text::json, ${waits}) as id`;

@@ -1,6 +1,6 @@
-import type { BudgetOf } from "../../ai/model-budget.ts";
+import type { Writer } from "../../ai/chain/writer.ts";
+import type { BudgetOf } from "../../ai/models.ts";
 import { estimateTokens } from "../../ai/tokens.ts";
-import type { Writer } from "../../ai/writer.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";

@@ -1,4 +1,4 @@
-import type { Writer } from "../../ai/writer.ts";
+import type { Writer } from "../../ai/chain/writer.ts";
 import type { Log } from "../../lib/log.ts";
 import type { ConversationService } from "../conversations/service.ts";
 

@@ -1,15 +1,17 @@
-import type { Chain, ChainRequest } from "../../ai/chain.ts";
-import type { Account, ChainPart } from "../../ai/chain-part.ts";
+import { type Account, applyPart, type RunEnd } from "../../ai/answer-part.ts";
+import { addCost } from "../../ai/chain/bill.ts";
+import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
+import { follow, type TakePart } from "../../ai/chain/follow.ts";
 import type { ChatMessage, ToolCall } from "../../ai/provider.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
 
-/** Turns of one answer; in the last of them the model may call no more tools. */
+/** Steps of one answer; in the last of them the model may call no more tools. */
 export const TOOL_STEPS_MAX = 8;
-/** After this time from the start of a run the model may call no more tools. */
+/** After this time from the start the model may call no more tools. */
 export const TOOL_LOOP_TIME_MAX_MS = 120_000;
-/** Calls of one turn that are carried out; the model is told of the others. */
+/** Calls of one step that are carried out; the model is told of the others. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 
 export type ToolCallDone = { call: ToolCall; result: ToolResult; step: number };
@@ -17,22 +19,24 @@ export type ToolCallDone = { call: ToolCall; result: ToolResult; step: number };
 type Dependencies = {
   chain: Chain;
   tools: ToolService;
-  /** Stores the result of a call, and how far the answer is. It may abort the run. */
+  /** Stores the result of a call, and how far the answer is. It may abort the signal. */
   onResult(done: ToolCallDone): Promise<void>;
 };
 
-type Finish = Extract<ChainPart, { type: "finish" }>;
-
 /**
- * A run of the chain in which the model may call tools: after each turn that ends with calls these are carried out, and
- * the next turn begins with their results. To its reader it is one run, with one last part that accounts for all turns.
- * @param progress what an earlier run has got; the turn in which that broke off is made anew.
+ * An answer in which the model may call tools: after each step that ends with calls these are carried out, and the next
+ * step begins with their results. Each step is a run of the chain; to its reader all are one, with one end that accounts
+ * for them together.
+ * @param progress what was got before; the step that broke off then is made anew.
+ * @param take has taken all parts of a step before its calls are carried out.
+ * @throws what the list of tools, `onResult` and `take` throw.
  */
-export async function* runWithTools(
+export async function runWithTools(
   { chain, tools, onResult }: Dependencies,
-  request: Omit<ChainRequest, "options" | "onText">,
+  request: Omit<RunRequest, "options">,
   progress: ToolProgress | null,
-): AsyncGenerator<ChainPart, void, undefined> {
+  take: TakePart,
+): Promise<RunEnd> {
   const { signal } = request;
   const endsAtMs = performance.now() + TOOL_LOOP_TIME_MAX_MS;
   const definitions = await tools.list();
@@ -45,31 +49,22 @@ export async function* runWithTools(
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
     const isLast = step >= TOOL_STEPS_MAX || performance.now() > endsAtMs;
     const options = { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
-    const turnStart = text.length;
-    let calling: Finish | null = null;
-    for await (const part of chain.run({ ...request, messages, resume, options })) {
-      if (part.type === "text") text += part.text;
-      else if (part.type === "start" || part.type === "reset") {
-        attempt = part.attempt;
-        if (part.type === "reset") text = part.text;
-      } else {
-        total.add(part);
-        if (part.type === "finish" && part.toolCalls.length > 0 && !isLast) calling = part;
-      }
-      if (!calling) yield "usage" in part ? { ...part, ...total.sum() } : part;
-    }
-    if (!calling) return;
-    messages.push({ role: "assistant", content: text.slice(turnStart), toolCalls: calling.toolCalls });
-    for (const [index, call] of calling.toolCalls.entries()) {
+    const stepStart = text.length;
+    const end = await follow(chain.run, { ...request, messages, resume, options }, (part) => {
+      text = applyPart(text, part);
+      if (part.type !== "text") attempt = part.attempt;
+      return take(part);
+    });
+    total.add(end);
+    if (end.type !== "finish" || end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };
+    messages.push({ role: "assistant", content: text.slice(stepStart), toolCalls: end.toolCalls });
+    for (const [index, call] of end.toolCalls.entries()) {
       const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal) : tooMany;
       if (!signal.aborted) await onResult({ call, result, step });
-      if (signal.aborted) {
-        yield { type: "aborted", ...total.sum() };
-        return;
-      }
+      if (signal.aborted) return { type: "aborted", ...total.sum() };
       messages.push({ role: "tool", content: result.content, toolCallId: call.id });
     }
-    resume = { text, attempt, turn: "next" };
+    resume = { text, attempt, step: "next" };
   }
 }
 
@@ -78,7 +73,7 @@ const tooMany: ToolResult = {
   isError: true,
 };
 
-/** The accounts of all turns as one. */
+/** The accounts of all steps as one. */
 function createTotal() {
   const total: Account = { models: [], usage: null, costUsd: null };
   return {
@@ -96,6 +91,3 @@ function createTotal() {
     sum: (): Account => ({ ...total, models: [...total.models] }),
   };
 }
-
-/** Not known as soon as one part of it is not. */
-const addCost = (one: number | null, other: number | null) => (one === null || other === null ? null : one + other);

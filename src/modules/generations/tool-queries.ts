@@ -8,18 +8,18 @@ export type ToolMetadata = {
   arguments: string;
   call_id: string;
   is_error: boolean;
-  /** Calls of one turn have the same step; the first is 1. */
+  /** Calls of one step have the same number; the first is 1. */
   step: number;
   /** Length of the answer's text before the call, in UTF-16 units. */
   offset: number;
 };
 
-/** Turns of an answer that have ended with calls, as far as their results are stored. */
+/** Steps of an answer that have ended with calls, as far as their results are stored. */
 export type ToolProgress = {
   messages: ChatMessage[];
   /** Steps that were taken. */
   steps: number;
-  /** Length of the answer's text that belongs to those turns. */
+  /** Length of the answer's text that belongs to those steps. */
   offset: number;
 };
 

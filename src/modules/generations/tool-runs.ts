@@ -1,4 +1,6 @@
-import type { Chain, ChainPart, ChainRequest } from "../../ai/chain.ts";
+import type { RunEnd } from "../../ai/answer-part.ts";
+import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
+import type { TakePart } from "../../ai/chain/follow.ts";
 import type { Database } from "../../db/client.ts";
 import { isTemporary, retryTemporary } from "../../db/retry.ts";
 import type { EventLog } from "../../events/log.ts";
@@ -8,16 +10,15 @@ import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
 import { appendMessage } from "../messages/service.ts";
 import type { ToolService } from "../tools/service.ts";
-import type { LiveAnswer } from "./live-answer.ts";
 import type { Pieces } from "./pieces.ts";
-import type { ClaimedGeneration } from "./queries.ts";
+import { type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
 import { loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
 /** A result is tried to be stored for so long; then the answer is left to a successor, who calls the tool again. */
 const STORE_MS_MAX = 60_000;
 
-type Dependencies = {
+export type ToolRunDependencies = {
   database: Database;
   events: EventLog;
   chain: Chain;
@@ -27,20 +28,11 @@ type Dependencies = {
   log: Log;
 };
 
-type Answering = {
-  generation: ClaimedGeneration;
-  live: LiveAnswer;
-  /** Nothing more is to be written, since the lease is gone or the database is away. It is to abort the run. */
-  onLost(): void;
-  /** The rest is for a successor. */
-  released: AbortSignal;
-};
-
 /** Answers whose model may call tools. Each call is stored and pushed as a `tool` message below its answer. */
-export function createToolRuns({ database, events, chain, tools, pieces, metrics, log }: Dependencies) {
+export function createToolRuns({ database, events, chain, tools, pieces, metrics, log }: ToolRunDependencies) {
   /** The result and the text so far in one transaction: a successor has both, or neither. */
-  async function store(answering: Answering, { call, result, step }: ToolCallDone): Promise<void> {
-    const { generation, live, onLost, released } = answering;
+  async function store(answer: RunningAnswer, { call, result, step }: ToolCallDone): Promise<void> {
+    const { generation, live, released } = answer;
     live.flush();
     const { message_id: parentId, conversation_id: conversationId } = generation;
     const metadata: ToolMetadata = {
@@ -53,13 +45,13 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
     };
     const message = { id: createId(), conversationId, parentId, metadata, content: result.content };
     const write = () =>
-      pieces.store(answering, (writePiece) =>
+      pieces.store(answer, (writePiece) =>
         events.write(conversationId, async (transaction) => {
           await appendMessage(transaction, { ...message, role: "tool", status: "complete" });
           if (!(await writePiece(transaction.sql))) throw new LostError();
         }),
       );
-    const signal = AbortSignal.any([released, AbortSignal.timeout(STORE_MS_MAX)]);
+    const signal = AbortSignal.any([released.signal, AbortSignal.timeout(STORE_MS_MAX)]);
     try {
       await retryTemporary(write, signal);
       metrics.messages.inc({ role: "tool" });
@@ -67,29 +59,32 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       const isGone = error instanceof Problem && error.code === "not_found";
       if (!(error instanceof LostError || isGone || isTemporary(error) || signal.aborted)) throw error;
       log.warn({ err: error, message_id: parentId }, "the result of a tool is not stored; a successor calls it again");
-      // Nothing is thrown: the run then ends with what it has used so far.
-      onLost();
+      // Nothing is thrown: it then ends with what it has used so far.
+      stopAnswer(answer, "release");
     }
   }
 
   return {
     /**
-     * Begins a run. One that was taken over goes on after the last results that are stored: text after them may have led
-     * to a call that nobody knows of, so that turn is made again.
+     * Writes an answer with tools. One that was taken over goes on after the last results that are stored: text after them
+     * may have led to a call that nobody knows of, so that step is made again.
      * @param attempt the newest attempt that readers may have seen; 0: none.
      */
-    async open(
-      answering: Answering,
+    async run(
+      answer: RunningAnswer,
       attempt: number,
-      request: Omit<ChainRequest, "options" | "resume" | "onText">,
-    ): Promise<AsyncGenerator<ChainPart, void, undefined>> {
-      const { generation, live } = answering;
+      request: Omit<RunRequest, "options" | "resume">,
+      take: TakePart,
+    ): Promise<RunEnd> {
+      const { generation, live } = answer;
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
-      const resume = progress && { text: live.text.slice(0, progress.offset), attempt, turn: "restarted" as const };
-      const onResult = (done: ToolCallDone) => store(answering, done);
-      return runWithTools({ chain, tools, onResult }, { ...request, resume }, progress);
+      const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
+      const onResult = (done: ToolCallDone) => store(answer, done);
+      return runWithTools({ chain, tools, onResult }, { ...request, resume }, progress, take);
     },
   };
 }
+
+export type ToolRuns = ReturnType<typeof createToolRuns>;
 
 class LostError extends Error {}

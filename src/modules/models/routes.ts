@@ -1,14 +1,12 @@
+import type { Chain, ModelState } from "../../ai/chain/chain.ts";
 import { Page } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Model } from "./model.ts";
 
-type Dependencies = {
-  /** The configured models in fallback order, with their state now. */
-  listModels(): Model[];
-};
+type Dependencies = { chain: Pick<Chain, "models" | "defaultModel"> };
 
 /** `/api/v1/models`. */
-export const createModelRoutes = ({ listModels }: Dependencies): Route[] => [
+export const createModelRoutes = ({ chain }: Dependencies): Route[] => [
   route({
     method: "GET",
     path: "/api/v1/models",
@@ -17,6 +15,16 @@ export const createModelRoutes = ({ listModels }: Dependencies): Route[] => [
     tag: "models",
     scope: "any",
     ok: Page(Model),
-    handle: () => ({ data: listModels(), next_cursor: null }),
+    handle: () => ({ data: chain.models().map((state) => mapToModel(state, chain.defaultModel)), next_cursor: null }),
   }),
 ];
+
+function mapToModel(model: ModelState, defaultModel: string): Model {
+  return {
+    id: model.id,
+    provider: model.provider,
+    state: model.state,
+    until: model.state === "cooling_down" ? model.until.toISOString() : null,
+    is_default: model.id === defaultModel,
+  };
+}

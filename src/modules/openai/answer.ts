@@ -1,5 +1,5 @@
 import type { Server } from "bun";
-import type { ChainPart } from "../../ai/chain-part.ts";
+import { type AnswerPart, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import { findTemporaryProblem } from "../../db/client.ts";
 import { createEventStream } from "../../http/event-stream.ts";
 import {
@@ -39,60 +39,78 @@ function watchReader({ request, server }: Connection, completion: RunningComplet
 export async function answerWhole(completion: RunningCompletion, connection: Connection): Promise<Response> {
   watchReader(connection, completion);
   let text = "";
-  for await (const part of completion.parts) {
-    if (part.type === "text") text += part.text;
-    else if (part.type === "reset") text = part.text;
-    else if (part.type === "finish") return Response.json(createCompletion(completion, text, part));
-    else if (part.type !== "start") return createOpenAiErrorResponse(mapEndToError(part));
-  }
-  return createOpenAiErrorResponse(stopped);
+  const end = await completion.run((part) => {
+    text = applyPart(text, part);
+  });
+  if (end.type === "finish") return Response.json(createCompletion(completion, text, end));
+  return createOpenAiErrorResponse(mapEndToError(end));
 }
 
 /** The answer as it is written. It begins with the model's first sign, so that a failure before has its own status. */
-export async function answerInChunks(
+export function answerInChunks(
   completion: RunningCompletion,
   includesUsage: boolean,
   connection: Connection,
 ): Promise<Response> {
   watchReader(connection, completion);
-  const { parts, leave } = completion;
-  const { value: first } = await parts.next();
-  if (first?.type !== "start") {
-    await parts.return();
-    return createOpenAiErrorResponse(first ? mapEndToError(first) : stopped);
-  }
-  const stream = createEventStream(connection.request, connection.server, leave);
-  const chunks = createChunks(completion, first.model, includesUsage);
-  stream.write(chunks.start());
-  // A task of its own: what is stored is written to its end, with or without a reader.
-  void write();
-  return stream.response;
+  return new Promise((resolve, reject) => {
+    let chunks: ChunkStream | null = null;
+    // A task of its own: what is stored is written to its end, with or without a reader.
+    completion
+      .run((part) => {
+        if (part.type === "start") {
+          chunks = openChunks(completion, part.model, includesUsage, connection);
+          resolve(chunks.response);
+        } else chunks?.take(part);
+      })
+      .then(
+        (end) => (chunks ? chunks.end(end) : resolve(createOpenAiErrorResponse(mapEndToError(end)))),
+        (error) => (chunks ? chunks.fail(error) : reject(error)),
+      );
+  });
+}
 
-  async function write(): Promise<void> {
-    let error: OpenAiError | null = null;
-    let length = 0;
-    try {
-      for await (const part of parts) {
-        if (part.type === "text") {
-          length += part.text.length;
-          if (!error) stream.write(chunks.text(part.text));
-        } else if (part.type === "reset") {
-          // A turn that is made anew cannot be shown: a chunk cannot be taken back.
-          if (part.text.length !== length) error = withdrawn;
-          if (error) leave();
-        } else if (part.type === "finish") {
-          if (!error) stream.write(chunks.end(part));
-        } else error ??= mapEndToError(part);
-      }
-    } catch (thrown) {
-      error ??= mapThrownToOpenAiError(findTemporaryProblem(thrown) ?? thrown);
-    }
+type ChunkStream = ReturnType<typeof openChunks>;
+
+/** The stream that chunks are written to, from the first sign of the model on. */
+function openChunks(completion: RunningCompletion, model: string, includesUsage: boolean, connection: Connection) {
+  const { leave } = completion;
+  const stream = createEventStream(connection.request, connection.server, leave);
+  const chunks = createChunks(completion, model, includesUsage);
+  let error: OpenAiError | null = null;
+  let length = 0;
+  stream.write(chunks.start());
+
+  function close(): void {
     // Without `[DONE]`: that is how clients tell a broken answer from a whole one.
     if (error) stream.write(`data: ${formatOpenAiError(error)}\n\n`);
     stream.end();
   }
+
+  return {
+    response: stream.response,
+    take(part: AnswerPart): void {
+      if (part.type === "text") {
+        length += part.text.length;
+        if (!error) stream.write(chunks.text(part.text));
+      } else if (part.type === "reset") {
+        // A step that is made anew cannot be shown: a chunk cannot be taken back.
+        if (part.text.length !== length) error = withdrawn;
+        if (error) leave();
+      }
+    },
+    end(end: RunEnd): void {
+      if (end.type !== "finish") error ??= mapEndToError(end);
+      else if (!error) stream.write(chunks.end(end));
+      close();
+    },
+    fail(thrown: unknown): void {
+      error ??= mapThrownToOpenAiError(findTemporaryProblem(thrown) ?? thrown);
+      close();
+    },
+  };
 }
 
-function mapEndToError(part: ChainPart): OpenAiError {
-  return part.type === "error" ? mapFailureToOpenAiError(part.code, part.detail) : stopped;
+function mapEndToError(end: RunEnd): OpenAiError {
+  return end.type === "error" ? mapFailureToOpenAiError(end.code, end.detail) : stopped;
 }

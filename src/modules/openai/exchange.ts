@@ -1,5 +1,5 @@
 import type { Caller } from "../../access/caller.ts";
-import type { ChainPart } from "../../ai/chain-part.ts";
+import type { RunEnd } from "../../ai/answer-part.ts";
 import { isTemporary } from "../../db/retry.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ConversationService } from "../conversations/service.ts";
@@ -11,7 +11,6 @@ import type { CompletionRequest } from "./map-request.ts";
 export const STORE_WAIT_MS = 500;
 
 type Dependencies = { messages: MessageService; conversations: ConversationService };
-type LastPart = Extract<ChainPart, { type: "finish" | "error" | "aborted" }>;
 
 /** What is stored of one request that names a conversation. */
 export type Exchange = {
@@ -21,7 +20,7 @@ export type Exchange = {
    */
   begin(): Promise<void>;
   /** Stores the answer as it ended; after a failure it may be called again. */
-  end(part: LastPart, text: string): Promise<void>;
+  end(end: RunEnd, text: string): Promise<void>;
 };
 
 /** For members who may write. @throws Problem `not_found`, `forbidden`. */
@@ -61,28 +60,28 @@ export async function openExchange(
       });
       await Promise.race([stored, Bun.sleep(STORE_WAIT_MS)]);
     },
-    async end(part, text) {
+    async end(end, text) {
       if (!hasBegun) return;
       const parentId = await storeQuestion();
-      const { models, usage, costUsd } = part;
-      const toolCalls = part.type === "finish" ? part.toolCalls.map(mapToolCall) : [];
+      const { models, usage, costUsd } = end;
+      const toolCalls = end.type === "finish" ? end.toolCalls.map(mapToolCall) : [];
       await messages.addAnswer({
         id: answerId,
         conversationId,
         content: text,
         parentId,
         metadata: { models, ...(toolCalls.length > 0 && { tool_calls: toolCalls }) },
-        model: part.type === "finish" ? part.model : (models.at(-1) ?? null),
+        model: end.type === "finish" ? end.model : (models.at(-1) ?? null),
         usage,
         costUsd,
-        ...mapEnd(part),
+        ...mapEnd(end),
       });
     },
   };
 }
 
-function mapEnd(part: LastPart) {
-  if (part.type === "finish") return { status: "complete", finishReason: part.reason } as const;
-  if (part.type === "aborted") return { status: "cancelled", finishReason: "cancelled" } as const;
-  return { status: "failed", finishReason: "error", error: { code: part.code, detail: part.detail } } as const;
+function mapEnd(end: RunEnd) {
+  if (end.type === "finish") return { status: "complete", finishReason: end.reason } as const;
+  if (end.type === "aborted") return { status: "cancelled", finishReason: "cancelled" } as const;
+  return { status: "failed", finishReason: "error", error: { code: end.code, detail: end.detail } } as const;
 }

@@ -1,11 +1,11 @@
-import type { ChainPart } from "../../ai/chain-part.ts";
+import type { RunEnd } from "../../ai/answer-part.ts";
 import type { ToolCall } from "../../ai/provider.ts";
 import type { Completion, CompletionUsage } from "./model.ts";
 
 /** What all parts of one answer have in common. */
 export type CompletionHead = { id: string; created: number };
 
-type Finish = Extract<ChainPart, { type: "finish" }>;
+type Finish = Extract<RunEnd, { type: "finish" }>;
 
 /** An answer that is sent whole. */
 export function createCompletion({ id, created }: CompletionHead, text: string, finish: Finish): Completion {

@@ -1,0 +1,84 @@
+import type { AttemptReport } from "../attempt/attempt.ts";
+import type { ProviderError } from "../provider.ts";
+import { calculateDelayMs, RETRY_AFTER_WAIT_MAX_MS } from "./backoff.ts";
+import type { Breaker } from "./breaker.ts";
+
+export type NextAttempt = { model: string; report: AttemptReport; delayMs: number };
+
+export type AttemptOrderOptions = {
+  /** The requested model first, then the others in order. */
+  models: readonly string[];
+  breakers: ReadonlyMap<string, Breaker>;
+  maxRetries: number;
+  backoffBaseMs: number;
+};
+
+/** What the attempts of one model have come to in this run. */
+type ModelRecord = { attempts: number; isOut: boolean; isParked: boolean; retryAfterMs: number | null };
+
+/**
+ * Decides which model is asked next in one run. A model that failed fast is asked again, after a pause, up to
+ * `maxRetries` times; one that kept the reader waiting or broke in mid-answer makes way for the next, and comes back
+ * only when no other is left. Models that cool down are passed over; when all of them do, the one that is soonest
+ * available is asked nevertheless, since an attempt costs less than a certain failure.
+ */
+export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs }: AttemptOrderOptions) {
+  const records = new Map<string, ModelRecord>(
+    models.map((model) => [model, { attempts: 0, isOut: false, isParked: false, retryAfterMs: null }]),
+  );
+  let current: string | null = null;
+  let lastResort: string | null = null;
+
+  const get = (model: string): { record: ModelRecord; breaker: Breaker } => {
+    const record = records.get(model);
+    const breaker = breakers.get(model);
+    if (!record || !breaker) throw new Error(`The model ${model} is not part of the run.`);
+    return { record, breaker };
+  };
+
+  function* listCandidates(): Generator<string> {
+    const isLeft = (model: string) => !get(model).record.isOut;
+    if (current !== null && isLeft(current) && !get(current).record.isParked) yield current;
+    for (const model of models) if (isLeft(model) && get(model).record.attempts === 0) yield model;
+    for (const model of models) if (isLeft(model) && get(model).record.isParked) yield model;
+  }
+
+  function findLastResort(): string | null {
+    const untilMs = (model: string) => {
+      const state = get(model).breaker.state();
+      return state.state === "available" ? 0 : state.until.getTime();
+    };
+    const left = models.filter((model) => !get(model).record.isOut);
+    lastResort ??= left.sort((one, other) => untilMs(one) - untilMs(other))[0] ?? null;
+    return lastResort !== null && left.includes(lastResort) ? lastResort : null;
+  }
+
+  function take(model: string, report: AttemptReport): NextAttempt {
+    const { record } = get(model);
+    const delayMs = record.attempts === 0 ? 0 : calculateDelayMs(record.attempts, record.retryAfterMs, backoffBaseMs);
+    record.attempts += 1;
+    record.isParked = false;
+    current = model;
+    return { model, report, delayMs };
+  }
+
+  return {
+    /** The attempt to make after `delayMs`, or null when no model is left. */
+    next(): NextAttempt | null {
+      for (const model of listCandidates()) {
+        const report = get(model).breaker.tryAdmit();
+        if (report) return take(model, report);
+      }
+      const model = findLastResort();
+      return model === null ? null : take(model, get(model).breaker.admit());
+    },
+    /** Notes how the last attempt failed. `isShown`: the reader has seen text of this answer. */
+    fail(model: string, error: ProviderError, isShown: boolean): void {
+      const { record } = get(model);
+      const isTooLate = (error.retryAfterMs ?? 0) > RETRY_AFTER_WAIT_MAX_MS;
+      record.retryAfterMs = error.retryAfterMs;
+      record.isOut = !error.retryable || isTooLate || record.attempts > maxRetries;
+      record.isParked = isShown || error.code === "provider_timeout";
+    },
+  };
+}

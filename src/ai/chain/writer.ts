@@ -1,0 +1,53 @@
+import { applyPart } from "../answer-part.ts";
+import type { Usage } from "../provider.ts";
+import type { Chain } from "./chain.ts";
+
+/** A text that takes longer is not worth waiting for. */
+const WRITE_TIMEOUT_MS = 60_000;
+
+export type WriteRequest = {
+  system: string;
+  text: string;
+  outputTokensMax: number;
+  /** Who is charged for it. */
+  payerId: string | null;
+  signal: AbortSignal;
+};
+export type Written = { text: string; model: string; usage: Usage | null; costUsd: number | null };
+
+type WriterDependencies = {
+  chain: Chain;
+  model: string;
+  charge(payerId: string | null, written: Pick<Written, "usage" | "costUsd">): Promise<void>;
+};
+
+/** Has one model, and no other, write a short text in the background. */
+export function createWriter({ chain, model, charge }: WriterDependencies) {
+  return {
+    model,
+    /** @throws Error when the model fails, is told to stop, takes too long or writes nothing. */
+    async write({ system, text: asked, outputTokensMax, payerId, signal }: WriteRequest): Promise<Written> {
+      let text = "";
+      const request = {
+        model,
+        messages: [
+          { role: "system" as const, content: system },
+          { role: "user" as const, content: asked },
+        ],
+        outputTokensMax,
+        hasFallback: false,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(WRITE_TIMEOUT_MS)]),
+      };
+      const end = await chain.run(request, (part) => {
+        text = applyPart(text, part);
+      });
+      // What it cost is owed in any case.
+      await charge(payerId, end);
+      if (end.type === "error") throw new Error(end.detail);
+      if (end.type === "aborted" || text.trim() === "") throw new Error("The model wrote nothing.");
+      return { text, model: end.model, usage: end.usage, costUsd: end.costUsd };
+    },
+  };
+}
+
+export type Writer = ReturnType<typeof createWriter>;

@@ -1,0 +1,56 @@
+import type { Provider } from "../../provider.ts";
+import { createProviderError } from "../../provider-error.ts";
+
+/** The built-in model: it needs no key and no network. */
+export const OFFLINE_MODEL = "offline/documents";
+
+const PASSAGES_MAX = 3;
+/** The part of a question that is searched for, in UTF-16 units: a longer one finds nothing more. */
+const QUERY_LENGTH_MAX = 500;
+/** UTF-16 units of one passage. */
+const SNIPPET_LENGTH_MAX = 1_500;
+
+export type Passage = { path: string; title: string; heading: string | null; snippet: string };
+
+/** Finds passages of the markdown documents, the best first. */
+export type SearchDocuments = (query: string, limit: number) => Promise<Passage[]>;
+
+/**
+ * Answers from the markdown documents, without any model, and says so. `isAlone` tells whether other models are
+ * configured, which it then stands in for.
+ */
+export function createOfflineProvider(options: { searchDocuments: SearchDocuments; isAlone: boolean }): Provider {
+  const notice = options.isAlone
+    ? "I am offline: no AI model is configured on this server, so nothing here is written by a model."
+    : "I am offline: none of the configured AI models can be reached, so this is not written by a model.";
+  return {
+    name: "offline",
+    async stream({ model, messages, partial }, push) {
+      if (`offline/${model}` !== OFFLINE_MODEL)
+        return { type: "error", error: createProviderError("provider_refused", `there is no offline/${model}`) };
+      const question = messages.findLast(({ role }) => role === "user")?.content ?? "";
+      let passages: Passage[];
+      try {
+        passages = await options.searchDocuments(question.slice(0, QUERY_LENGTH_MAX), PASSAGES_MAX);
+      } catch (error) {
+        const cause = error instanceof Error ? error.message : "the search failed";
+        return { type: "error", error: createProviderError("provider_unavailable", cause) };
+      }
+      // It cannot go on with another's sentence: what it adds to a broken answer is a paragraph of its own.
+      const opening = partial === null ? notice : `\n\n${notice}`;
+      for (const text of `${opening}\n\n${writeAnswer(passages)}`.match(/\s*\S+/g) ?? []) push({ type: "text", text });
+      return { type: "finish", reason: "stop", usage: { input_tokens: 0, output_tokens: 0 } };
+    },
+  };
+}
+
+function writeAnswer(passages: Passage[]): string {
+  if (passages.length === 0) return "I searched the documents and found no passage that fits your question.";
+  const sections = passages.map(({ path, title, heading, snippet }) => {
+    const name = heading === null || heading === title ? title : `${title} › ${heading}`;
+    const quote = snippet.slice(0, SNIPPET_LENGTH_MAX).trim().replaceAll("\n", "\n> ");
+    return `**${name}** (\`${path}\`)\n\n> ${quote}`;
+  });
+  const sources = [...new Set(passages.map(({ path }) => `\`${path}\``))].join(", ");
+  return `The documents say this about it:\n\n${sections.join("\n\n")}\n\nSources: ${sources}`;
+}

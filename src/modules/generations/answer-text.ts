@@ -1,0 +1,103 @@
+import type { AnswerPart, RunEnd } from "../../ai/answer-part.ts";
+import type { Chain } from "../../ai/chain/chain.ts";
+import { follow } from "../../ai/chain/follow.ts";
+import { type Database, type Sql, withTransaction } from "../../db/client.ts";
+import { isTemporary } from "../../db/retry.ts";
+import type { Log } from "../../lib/log.ts";
+import type { BudgetService } from "../budgets/service.ts";
+import type { Context, Contexts } from "./context.ts";
+import type { FoundContext } from "./context-queries.ts";
+import type { LiveAnswer, LivePiece } from "./live-answer.ts";
+import { keyOf } from "./pieces.ts";
+import type { ClaimedGeneration, FinalState } from "./queries.ts";
+import * as queries from "./queries.ts";
+import { type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import type { ToolRuns } from "./tool-runs.ts";
+
+export type AnswerTextDependencies = {
+  database: Database;
+  chain: Chain;
+  budgets: BudgetService;
+  contexts: Contexts;
+  toolRuns: ToolRuns;
+  log: Log;
+};
+
+/** Has the models write the text of an answer. */
+export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns, log }: AnswerTextDependencies) {
+  /** Before readers see the new attempt: a successor must go on with a higher one, should this instance die now. */
+  async function storeAttempt(generation: ClaimedGeneration, piece: LivePiece): Promise<boolean> {
+    const store = (sql: Sql) => queries.storePieces(sql, [{ ...keyOf(generation), ...piece }]);
+    try {
+      return (await withTransaction(database, store)).size > 0;
+    } catch (error) {
+      if (!isTemporary(error)) throw error;
+      log.warn({ err: error }, "the new attempt of an answer could not be stored");
+      return false;
+    }
+  }
+
+  async function reset({ generation, live }: RunningAnswer, part: { attempt: number; text: string }): Promise<void> {
+    const piece = { attempt: part.attempt, n: 1, text: part.text };
+    const isStored = await storeAttempt(generation, piece);
+    live.reset(part.text, part.attempt);
+    if (isStored) live.confirm(piece);
+  }
+
+  /** Brings a part to the readers: a text in the tick in which it comes. */
+  function take(answer: RunningAnswer, part: AnswerPart): Promise<void> | undefined {
+    if (part.type === "reset") return reset(answer, part);
+    if (part.type === "text") answer.live.append(part.text);
+    else answer.live.begin(part.attempt);
+    return undefined;
+  }
+
+  function startRun(answer: RunningAnswer, context: Context): Promise<RunEnd> {
+    const { generation, live, abort } = answer;
+    const { model, messages } = context;
+    // An owner that died before it stored its first piece may have shown text all the same: its readers need a reset.
+    const attempt = Math.max(generation.attempt, generation.fence - 1);
+    const outputTokensMax = budgets.answerTokensMax;
+    const request = { model, messages, isFitted: true, outputTokensMax, signal: abort.signal };
+    const takePart = (part: AnswerPart) => take(answer, part);
+    if (context.hasTools) return toolRuns.run(answer, attempt, request, takePart);
+    const resume = attempt > 0 ? { text: live.text, attempt } : null;
+    return follow(chain.run, { ...request, resume }, takePart);
+  }
+
+  return {
+    /**
+     * Writes the text to its end. Nothing is thrown: what goes wrong is part of the state, or releases the answer.
+     * @param found what the answer is made from, where that was read with the commit of the question.
+     */
+    async write(answer: RunningAnswer, found: FoundContext | undefined): Promise<FinalState> {
+      const { generation, live } = answer;
+      const { conversation_id: conversationId, parent_id: fromId, requested_by: userId, model } = generation;
+      try {
+        const context = await contexts.build({ conversationId, fromId, model, userId, found });
+        answer.context = context;
+        const end = await startRun(answer, context);
+        return { ...mapToFinalState(end, live), sources: context.sources };
+      } catch (error) {
+        log.error({ err: error, message_id: generation.message_id }, "generation interrupted");
+        // Nothing is wrong with the answer itself: whoever reaches the database first goes on with it.
+        if (isTemporary(error)) stopAnswer(answer, "release");
+      }
+      live.flush();
+      const error = { code: "internal", detail: "The answer could not be written." };
+      const account = { model: null, models: [], usage: null, costUsd: null };
+      return { ...account, content: live.text, status: "failed", finishReason: "error", error };
+    },
+  };
+}
+
+export type AnswerTexts = ReturnType<typeof createAnswerTexts>;
+
+function mapToFinalState(end: RunEnd, live: LiveAnswer): FinalState {
+  live.flush();
+  const { usage, costUsd, models } = end;
+  const account = { content: live.text, usage, costUsd, model: models.at(-1) ?? null, models, error: null };
+  if (end.type === "finish") return { ...account, status: "complete", finishReason: end.reason, model: end.model };
+  if (end.type === "aborted") return { ...account, status: "cancelled", finishReason: "cancelled" };
+  return { ...account, status: "failed", finishReason: "error", error: { code: end.code, detail: end.detail } };
+}

@@ -1,0 +1,44 @@
+import type { EventPosition } from "../../protocol/events.ts";
+import type { Message } from "../../protocol/message.ts";
+import type { NewAnswer } from "../messages/service.ts";
+import type { ClaimedGeneration, NewAnswerRow } from "./queries.ts";
+
+/** An answer as it was just stored, still empty: there is no need to read it again. */
+export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosition): Message {
+  return {
+    id: row.messageId,
+    conversation_id: row.conversationId,
+    seq,
+    role: "assistant",
+    author: null,
+    content: "",
+    status: "streaming",
+    model: row.model,
+    finish_reason: null,
+    usage: null,
+    parent_id: row.parentId,
+    client_message_id: null,
+    error: null,
+    metadata: {},
+    created_at: at.toISOString(),
+    updated_at: at.toISOString(),
+    deleted_at: null,
+  };
+}
+
+/** A generation that was stored with the lease of this instance, as a claim would have returned it. */
+export function mapNewAnswerToClaimed(answer: Omit<NewAnswer, "isClaimed" | "context">): ClaimedGeneration {
+  return {
+    id: answer.generationId,
+    message_id: answer.messageId,
+    conversation_id: answer.conversationId,
+    model: answer.model,
+    requested_by: answer.requestedBy,
+    fence: 1,
+    attempt: 0,
+    is_cancelled: false,
+    seq: answer.seq,
+    parent_id: answer.parentId,
+    content: "",
+  };
+}

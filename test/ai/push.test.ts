@@ -1,0 +1,65 @@
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import type { AnswerPart } from "../../src/ai/answer-part.ts";
+import { createChain } from "../../src/ai/chain/chain.ts";
+import type { ProviderEnd, ProviderPart, Push } from "../../src/ai/provider.ts";
+import { silentLog } from "../support/log.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { collect, createTestChain } from "./collect.ts";
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterEach(() => standIn.reset());
+afterAll(() => standIn.stop());
+
+const words = (parts: AnswerPart[]) => parts.map((part) => (part.type === "text" ? part.text : part.type));
+
+test.each(["openai", "anthropic", "compatible"])("%s: every piece comes as a part of its own", async (provider) => {
+  standIn.script("steady", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 20 });
+  const { parts } = await collect(createTestChain(standIn, [`${provider}/steady`]));
+  expect(words(parts)).toEqual(["start", "one ", "two ", "three ", "four"]);
+});
+
+test("a reset comes before the first text of the attempt that goes on", async () => {
+  standIn.script("first", { pieces: ["The capital ", "of ", "France"], pieceDelayMs: 20, fault: "cut", after: 3 });
+  standIn.script("second", { pieces: [" is", " the city", " of Paris."], pieceDelayMs: 20 });
+  const { parts, text } = await collect(createTestChain(standIn, ["openai/first", "anthropic/second"]));
+  expect(text).toBe("The capital of France is the city of Paris.");
+  const all = ["start", "The capital ", "of ", "France", "reset", " is", " the city", " of Paris."];
+  expect(words(parts)).toEqual(all);
+});
+
+test("a part reaches the reader in the tick in which its provider pushes it", async () => {
+  let push: Push<ProviderPart> = () => {};
+  const { promise: ended, resolve: endWith } = Promise.withResolvers<ProviderEnd>();
+  const chain = createChain({
+    providers: new Map([
+      [
+        "own",
+        {
+          name: "own",
+          stream: (_request, given) => {
+            push = given;
+            return ended;
+          },
+        },
+      ],
+    ]),
+    models: ["own/model"],
+    firstTokenTimeoutMs: 1_000,
+    idleTimeoutMs: 1_000,
+    maxRetries: 0,
+    log: silentLog,
+  });
+  const seen: AnswerPart[] = [];
+  const request = { model: null, messages: [], signal: new AbortController().signal };
+  const run = chain.run(request, (part) => seen.push(part));
+  await Bun.sleep(0);
+  push({ type: "text", text: "one " });
+  expect(words(seen)).toEqual(["start", "one "]);
+  push({ type: "text", text: "two" });
+  expect(words(seen)).toEqual(["start", "one ", "two"]);
+  endWith({ type: "finish", reason: "stop", usage: null });
+  expect((await run).type).toBe("finish");
+});

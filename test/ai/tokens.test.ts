@@ -1,0 +1,42 @@
+import { expect, test } from "bun:test";
+import { countMessages, ESTIMATE_MARGIN, estimateTokens, MESSAGE_TOKENS } from "../../src/ai/tokens.ts";
+
+// Counted with OpenAI's o200k_base.
+const counted: [string, number][] = [
+  [
+    "The quick brown fox jumps over the lazy dog. I think that we should meet tomorrow, because the weather will be better than it was today.",
+    29,
+  ],
+  [
+    "Der schnelle braune Fuchs springt über den faulen Hund. Die Datenbankverbindung wurde unerwartet geschlossen, weshalb die Nachrichtenübertragung fehlgeschlagen ist. Bitte versuchen Sie es später noch einmal. ",
+    44,
+  ],
+  ["Быстрая коричневая лиса перепрыгивает через ленивую собаку, а база данных хранит все сообщения.", 28],
+  ["快速的棕色狐狸跳过了懒狗。数据库连接意外关闭,因此消息传输失败。请稍后再试。", 31],
+  ["빠른 갈색 여우가 게으른 개를 뛰어넘습니다. 데이터베이스 연결이 닫혔습니다.", 28],
+  ["สุนัขจิ้งจอกสีน้ำตาลกระโดดข้ามสุนัขขี้เกียจ", 28],
+  ["🚀🎉😀👍🏽👩‍👩‍👧", 16],
+];
+test.each(counted)("the tokens of %j are estimated within a quarter", (text, tokens) => {
+  expect(estimateTokens(text) / tokens).toBeGreaterThan(0.8);
+  expect(estimateTokens(text) / tokens).toBeLessThan(1.25);
+});
+
+test("nothing has none, and no text takes long", () => {
+  expect(estimateTokens("")).toBe(0);
+  for (const unit of ["a", "世", " ", "\n", "-", "🚀", "a1"]) {
+    const text = unit.repeat(200_000);
+    const startedAtMs = performance.now();
+    expect(estimateTokens(text)).toBeLessThanOrEqual(text.length);
+    expect(performance.now() - startedAtMs).toBeLessThan(250);
+  }
+});
+
+test.each(counted)("with the margin, the estimate of %j is not too low", (text, tokens) => {
+  expect(estimateTokens(text) * ESTIMATE_MARGIN).toBeGreaterThanOrEqual(tokens);
+});
+
+test("a message takes more than its text", () => {
+  expect(countMessages([{ role: "user", content: "Hello" }])).toBe(estimateTokens("Hello") + MESSAGE_TOKENS);
+  expect(countMessages([])).toBe(0);
+});

@@ -1,0 +1,68 @@
+import { expect, test } from "bun:test";
+import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
+import type { Chain, RunRequest } from "../../src/ai/chain/chain.ts";
+import type { Push } from "../../src/ai/provider.ts";
+import { runWithTools } from "../../src/modules/generations/tool-loop.ts";
+import type { ToolService } from "../../src/modules/tools/service.ts";
+
+const model = "a/b";
+const account = { models: [model], usage: { input_tokens: 1, output_tokens: 2, estimated: false }, costUsd: 0.5 };
+const call = { id: "1", name: "look_up", arguments: "{}" };
+const finish = (toolCalls: (typeof call)[]): RunEnd => ({
+  type: "finish",
+  model,
+  reason: toolCalls.length > 0 ? "tool_calls" : "stop",
+  toolCalls,
+  ...account,
+});
+
+/** A chain that gives these steps, one for each run. */
+function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
+  const asked: RunRequest[] = [];
+  const run = async (request: RunRequest, push: Push<AnswerPart>): Promise<RunEnd> => {
+    const step = steps[asked.length];
+    asked.push(request);
+    if (!step) throw new Error("more steps than there are");
+    for (const part of step.parts) push(part);
+    return step.end;
+  };
+  return { chain: { run } as unknown as Chain, asked };
+}
+
+const tools = {
+  list: async () => [],
+  call: async () => ({ content: "red", isError: false }),
+} as unknown as ToolService;
+const request = { model, messages: [{ role: "user" as const, content: "?" }], signal: new AbortController().signal };
+
+test("calls wait until their step is taken, also when a reset takes long to be stored", async () => {
+  const { chain, asked } = createChain([
+    {
+      parts: [
+        { type: "reset", model, attempt: 2, text: "" },
+        { type: "text", text: "Let me look. " },
+      ],
+      end: finish([call]),
+    },
+    { parts: [{ type: "text", text: "It is red." }], end: finish([]) },
+  ]);
+  let text = "shown before";
+  const textAtResult: string[] = [];
+  const onResult = async () => void textAtResult.push(text);
+  const end = await runWithTools({ chain, tools, onResult }, request, null, async (part) => {
+    if (part.type === "reset") await Bun.sleep(30);
+    text = part.type === "reset" ? part.text : text + (part.type === "text" ? part.text : "");
+  });
+  expect(textAtResult).toEqual(["Let me look. "]);
+  expect(text).toBe("Let me look. It is red.");
+  expect(asked[1]?.resume).toEqual({ text: "Let me look. ", attempt: 2, step: "next" });
+  expect(end).toMatchObject({ type: "finish", costUsd: 1, usage: { input_tokens: 2, output_tokens: 4 } });
+});
+
+test("a reader that fails ends the loop", async () => {
+  const { chain, asked } = createChain([{ parts: [{ type: "start", model, attempt: 1 }], end: finish([call]) }]);
+  const failing = () => Promise.reject(new Error("no room"));
+  const run = runWithTools({ chain, tools, onResult: async () => {} }, request, null, failing);
+  await expect(run).rejects.toThrow("no room");
+  expect(asked.length).toBe(1);
+});
