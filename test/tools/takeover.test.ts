@@ -43,7 +43,7 @@ test("an answer whose owner has died goes on after the results that are stored",
     "one",
     { text: "Let me look. ", toolCalls: [call] },
     // The second turn is under way when its instance dies.
-    { pieces: Array.from({ length: 200 }, (_, n) => `lost${n} `), pieceDelayMs: 20 },
+    { pieces: Array.from({ length: 200 }, (_, n) => `gone-with-it${n} `), pieceDelayMs: 20 },
     { text: "Found it." },
   );
   const { id } = await createConversation(first, anna, [], { title: "Tools", metadata: { tools: true } });
@@ -62,7 +62,7 @@ test("an answer whose owner has died goes on after the results that are stored",
     >`select content from current_messages where id = ${reply.id}`;
     return row?.content ?? "";
   };
-  await until(async () => (await stored()).includes("lost1 "), 5_000);
+  await until(async () => (await stored()).includes("gone-with-it1 "), 5_000);
   await first.database`
     update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
   await until(async () => (await messages()).find((message) => message.id === reply.id)?.status === "complete", 12_000);
@@ -77,7 +77,7 @@ test("an answer whose owner has died goes on after the results that are stored",
   expect(asked.filter(({ role }) => role !== "system").map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
   expect(asked.at(-2)).toMatchObject({ content: "Let me look. ", tool_calls: [{ function: call }] });
   expect(asked.at(-1)?.content).toBe(all[2]?.content ?? "");
-  expect(JSON.stringify(asked)).not.toContain("lost");
+  expect(JSON.stringify(asked)).not.toContain("gone-with-it");
 }, 25_000);
 
 test("an answer that is released while the result of a tool cannot be stored is charged for what it has used", async () => {
