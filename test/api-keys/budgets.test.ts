@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { hasPrice } from "../../src/commands/load-config.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import type { BudgetUsage } from "../../src/modules/budgets/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
@@ -238,7 +239,7 @@ test.each([
     "AI_PRICES",
   ],
 ])("settings %j are refused", (environment, problem) => {
-  const load = () => loadConfig(environment as Record<string, string>, () => "");
+  const load = () => loadConfig(environment as Record<string, string>, () => "", undefined, hasPrice);
   expect(load).toThrow(ConfigError);
   expect(load).toThrow(problem);
 });
