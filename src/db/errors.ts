@@ -45,7 +45,7 @@ const socketCodes = new Set([
 
 const marked = new WeakSet<object>();
 
-/** For an error that the database threw without a query: of a connection that is reserved (client.ts). */
+/** For an error that the database threw without a query: of a connection that is reserved (pool.ts). */
 export function markAsDatabaseError(error: unknown): void {
   if (error instanceof Error) marked.add(error);
 }

@@ -5,7 +5,7 @@ const MIGRATION_LOCK = 7_275_539;
 const POLL_MS = 100;
 /**
  * A change that waits for a table makes everybody wait who needs the table after it, so it waits no longer than this: half
- * of the time after which they would be refused (client.ts).
+ * of the time after which they would be refused (pool.ts).
  */
 const TABLE_LOCK_TIMEOUT_MS = 1_000;
 

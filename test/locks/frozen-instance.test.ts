@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { type DatabaseOptions, openDatabase, SILENCE } from "../../src/db/client.ts";
+import { type DatabaseOptions, openDatabase } from "../../src/db/client.ts";
 import { LANE_TIMEOUT_MS } from "../../src/db/group-commit.ts";
 import { migrate } from "../../src/db/migrate.ts";
+import { SILENCE } from "../../src/db/pool.ts";
 import { startApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";

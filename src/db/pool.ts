@@ -1,0 +1,113 @@
+import { join } from "node:path";
+import postgres from "postgres";
+import { createId } from "../lib/id.ts";
+import { markAsDatabaseError } from "./errors.ts";
+
+/** A connection pool, or the connection of a running transaction: every query function takes one first. */
+export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
+export type Database = postgres.Sql<{ bigint: number }>;
+
+type SocketTarget = { socketDirectory: string; user: string; database?: string };
+
+export type DatabaseOptions = {
+  /** Connection string of a server, or the socket directory of the embedded one. */
+  target: { url: string } | SocketTarget;
+  poolSize: number;
+  /** Closes connections that nobody has used for so long, in seconds; 0: they stay; absent: after MAIN_IDLE_TIMEOUT_S. */
+  idleTimeoutS?: number;
+  /** Statements that run longer are cancelled; absent: after STATEMENT_TIMEOUT_MS. */
+  statementTimeoutMs?: number;
+  /** After what silence Postgres takes back the locks of this client; absent: SILENCE. */
+  silence?: Silence;
+};
+
+/** How long Postgres bears with a client that is frozen, or whose host is gone. */
+export type Silence = {
+  /** Inside a transaction, between two statements. */
+  inTransactionMs: number;
+  /** While it takes nothing of what it is sent, which no other timeout of Postgres covers. */
+  inResultMs: number;
+};
+
+/** So that a frozen instance gives back its locks; inside a transaction sooner than others give up on them (LANE_TIMEOUT_MS). */
+export const SILENCE: Silence = { inTransactionMs: 8_000, inResultMs: 10_000 };
+/** Connections of a dead host are noticed within 30 s, on both ends. */
+const KEEPALIVE_S = 10;
+const KEEPALIVE_INTERVAL_S = 5;
+const KEEPALIVE_COUNT = 4;
+/**
+ * How long connections of the main pool stay open unused. What a peak has opened is given back: each connection costs the
+ * server a process, and instances share its `max_connections`. The connection used last takes the next query
+ * (patches/postgres/speed-warmest-connection.patch), so those beyond need become idle, and one stays warm. A connection of a
+ * transaction, or one that is reserved, is not idle, however long it is silent.
+ */
+const MAIN_IDLE_TIMEOUT_S = 300;
+/** How long a statement waits for a lock. */
+export const LOCK_TIMEOUT_MS = 2_000;
+/** A statement that runs longer than this is cancelled by Postgres, so that no request can hold a connection. */
+const STATEMENT_TIMEOUT_MS = 30_000;
+const CONNECT_TIMEOUT_S = 10;
+/**
+ * Pause of a connection that failed before it tries again. The driver's own grows to 20 seconds, and its queries wait
+ * for it; with this one they fail soon, and work again soon after the database does.
+ */
+const RECONNECT_PAUSE_S = 0.1;
+
+/** The same for all connections of this process, and another one in each: so an instance can count its own. */
+const APPLICATION_NAME = `parley ${createId().slice(-12)}`;
+
+/** Opens a pool; its connections are made when first needed. `bigint` columns are numbers (exact up to 2^53). */
+export function openPool({
+  target,
+  poolSize,
+  idleTimeoutS = MAIN_IDLE_TIMEOUT_S,
+  statementTimeoutMs = STATEMENT_TIMEOUT_MS,
+  silence = SILENCE,
+}: DatabaseOptions): Database {
+  const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
+    max: poolSize,
+    connect_timeout: CONNECT_TIMEOUT_S,
+    idle_timeout: idleTimeoutS,
+    keep_alive: KEEPALIVE_S,
+    max_lifetime: null,
+    backoff: () => (0.5 + Math.random() / 2) * RECONNECT_PAUSE_S,
+    onnotice: () => {},
+    connection: {
+      application_name: APPLICATION_NAME,
+      statement_timeout: statementTimeoutMs,
+      lock_timeout: LOCK_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: silence.inTransactionMs,
+      tcp_keepalives_idle: KEEPALIVE_S,
+      tcp_keepalives_interval: KEEPALIVE_INTERVAL_S,
+      tcp_keepalives_count: KEEPALIVE_COUNT,
+      tcp_user_timeout: silence.inResultMs,
+    },
+    types: {
+      bigint: {
+        to: 20,
+        from: [20],
+        parse: (text: string) => Number(text),
+        serialize: (value: number) => String(value),
+      },
+    },
+  };
+  const pool = "url" in target ? postgres(target.url, options) : postgres({ ...options, ...mapToSocket(target) });
+  const reserve = pool.reserve;
+  pool.reserve = async () => {
+    try {
+      return await reserve();
+    } catch (error) {
+      markAsDatabaseError(error);
+      throw error;
+    }
+  };
+  return pool;
+}
+
+/** Named in full, since the driver fills gaps from PGHOST, PGPORT and the like. */
+const mapToSocket = ({ socketDirectory, user, database = "parley" }: SocketTarget) => ({
+  path: join(socketDirectory, ".s.PGSQL.5432"),
+  user,
+  database,
+  ssl: false,
+});
