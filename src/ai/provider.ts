@@ -68,12 +68,12 @@ export type ProviderRequest = {
 };
 
 /** Why a model ended its answer by itself. */
-export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
+export type ModelFinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
 export type Usage = { input_tokens: number; output_tokens: number };
 
 /** Takes a part in the tick in which it comes: on the way of every token nothing is awaited. It must not throw. */
-export type Push<Part> = (part: Part) => void;
+export type PushPart<Part> = (part: Part) => void;
 
 /**
  * What a provider gives before the end. The union is closed: when a kind of part is added, such as the text of thoughts,
@@ -90,7 +90,7 @@ export type ProviderPart =
 
 export type ProviderEnd =
   /** Calls come whole and only here: what a broken stream has left of one must never be carried out. */
-  | { type: "finish"; reason: FinishReason; usage: Usage | null; toolCalls?: readonly ToolCall[] }
+  | { type: "finish"; reason: ModelFinishReason; usage: Usage | null; toolCalls?: readonly ToolCall[] }
   | { type: "error"; error: ProviderError };
 
 export type ProviderErrorCode =
@@ -125,5 +125,5 @@ export interface Provider {
    * Asks a model, pushes what it gives, and fulfils with how that ended. It should not reject. After the request's signal
    * has aborted, whatever it does is ignored.
    */
-  stream(request: ProviderRequest, push: Push<ProviderPart>): Promise<ProviderEnd>;
+  stream(request: ProviderRequest, push: PushPart<ProviderPart>): Promise<ProviderEnd>;
 }

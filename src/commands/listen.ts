@@ -15,7 +15,7 @@ const REQUEST_BYTES_MAX = Number.MAX_SAFE_INTEGER;
 type Listening = Pick<App, "app" | "websocket">;
 
 /** The open port. */
-export type Listener = {
+export type PortListener = {
   readonly port: number;
   /** Sends to the sockets that subscribed to a topic, whichever certificate they came in under. */
   publish(topic: string, text: string): void;
@@ -33,7 +33,7 @@ export type Listener = {
  * both listen for a moment (`SO_REUSEPORT`), then the old one only serves what it has.
  * @throws CommandError when it cannot be opened, with what to do about it.
  */
-export function listen(parley: Listening, config: Config, tls: Tls | undefined): Listener {
+export function listen(parley: Listening, config: Config, tls: Tls | undefined): PortListener {
   try {
     if (tls) claimPort(config);
     let current = open(parley, config, config.PORT, tls);

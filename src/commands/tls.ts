@@ -3,7 +3,7 @@ import { describeCertificate, findTlsProblems, type Tls } from "../config/tls.ts
 import { type Config, ConfigError } from "../config.ts";
 import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
-import type { Listener } from "./listen.ts";
+import type { PortListener } from "./listen.ts";
 
 /** Days before its end from which on a certificate is warned of. */
 const EXPIRY_WARNING_DAYS = 14;
@@ -29,7 +29,7 @@ function readPem(name: string, path: string): string {
   }
 }
 
-type Dependencies = { config: Config; listener: Pick<Listener, "useTls">; log: Log; metrics: Metrics };
+type Dependencies = { config: Config; listener: Pick<PortListener, "useTls">; log: Log; metrics: Metrics };
 
 /** Reads the certificate again and serves with it. Is it not good, the log says why, and the old one stays. */
 export function reloadTls({ config, listener, log, metrics }: Dependencies): void {

@@ -3,7 +3,7 @@ import { Problem } from "../lib/problem.ts";
 /** Items of one commit: past some hundreds a larger batch only makes the first of it wait longer. */
 export const BATCH_ITEMS_MAX = 500;
 /** Bytes of one commit; an item that is larger goes alone. */
-export const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 /** Items that may wait for their commit, and their bytes; beyond it the database is too slow for what comes in. */
 export const WAITING_ITEMS_MAX = 20_000;
 export const WAITING_BYTES_MAX = 64 * 1024 * 1024;
@@ -16,7 +16,7 @@ const OVERLOAD_RETRY_AFTER_MS = 1_000;
 export const LOCKED = Symbol("locked");
 /** The same for an item that needs something else that is locked, which others in its conversation do not need. */
 export const ITEM_LOCKED = Symbol("item locked");
-export type Outcome<Result> = Result | typeof LOCKED | typeof ITEM_LOCKED;
+export type CommitOutcome<Result> = Result | typeof LOCKED | typeof ITEM_LOCKED;
 
 /** An item on its way to its commit. */
 export type Entry<Item, Result> = {

@@ -1,4 +1,4 @@
-import { BATCH_ITEMS_MAX, type Entry, type Lane, type Outcome } from "./commit-entries.ts";
+import { BATCH_ITEMS_MAX, type CommitOutcome, type Entry, type Lane } from "./commit-entries.ts";
 import { type CommitLanes, PAUSE_MIN_MS } from "./commit-lanes.ts";
 import type { CommitQueue } from "./commit-queue.ts";
 import { isDatabaseAway, isLockConflict } from "./errors.ts";
@@ -29,9 +29,9 @@ type Dependencies<Item, Result> = {
   queue: CommitQueue<Entry<Item, Result>>;
   lanes: CommitLanes<Item, Result>;
   /** On a connection of the lanes: waits for the lock of the conversation. */
-  commitWaiting(items: Item[]): Promise<Outcome<Result>[]>;
+  commitWaiting(items: Item[]): Promise<CommitOutcome<Result>[]>;
   /** Results go to who waits for them, and what is locked to its lane. */
-  sortOut(batch: Entry<Item, Result>[], results: Outcome<Result>[]): void;
+  sortOut(batch: Entry<Item, Result>[], results: CommitOutcome<Result>[]): void;
   fail(batch: Entry<Item, Result>[], error: unknown): void;
 };
 

@@ -4,7 +4,7 @@ import type { Log } from "../lib/log.ts";
 import { openDatabase } from "./client.ts";
 import { ensureCluster, SUPERUSER } from "./embedded/cluster.ts";
 import { EmbeddedPostgresError, unreachable } from "./embedded/error.ts";
-import { createLauncher, findOwner, isReachable, type Owner } from "./embedded/launcher.ts";
+import { createLauncher, findOwner, isReachable, type ProcessOwner } from "./embedded/launcher.ts";
 import { lockDirectory } from "./embedded/lock.ts";
 import { hasPayload, payloadVersion, removeOtherVersions, unpackPostgres } from "./embedded/payload.ts";
 import { endLeftover, readPostmasterFile } from "./embedded/postmaster-file.ts";
@@ -26,7 +26,7 @@ export type EmbeddedPostgres = SocketAddress & {
 };
 
 /** How to reach the server: the database is `parley`. */
-export type SocketAddress = { socketDirectory: string; user: string };
+type SocketAddress = { socketDirectory: string; user: string };
 
 const POOL_SIZE = 80;
 /** Where root unpacks PostgreSQL: the server runs as another user, and its programs must lie in a public place. */
@@ -100,7 +100,7 @@ function openDataDir(dataDir: string): string {
   return realpathSync(dataDir);
 }
 
-function chooseProgramsDir(dataDir: string, owner: Owner): string {
+function chooseProgramsDir(dataDir: string, owner: ProcessOwner): string {
   if (process.getuid?.() !== 0) return dataDir;
   const isUsable = (folder: string) => isReachable(join(folder, "programs"), owner);
   if (isSharedDirSafe() && isUsable(SHARED_PROGRAMS_DIR)) return SHARED_PROGRAMS_DIR;

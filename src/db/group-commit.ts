@@ -1,4 +1,5 @@
 import {
+  type CommitOutcome,
   createLaneFull,
   createOverloaded,
   type Entry,
@@ -8,7 +9,6 @@ import {
   type Lane,
   LOCKED,
   laneIdOf,
-  type Outcome,
   WAITING_BYTES_MAX,
   WAITING_ITEMS_MAX,
 } from "./commit-entries.ts";
@@ -18,7 +18,7 @@ import { createCommitTries } from "./commit-tries.ts";
 import { isDatabaseAway, isLockConflict, isStatementTimeout } from "./errors.ts";
 
 export * from "./commit-entries.ts";
-export { type CommitPools, createCommitPools } from "./commit-pools.ts";
+export { createCommitPools } from "./commit-pools.ts";
 export { LANES_WAITING_MAX } from "./commit-tries.ts";
 
 /** An item that has waited this long fails. */
@@ -54,12 +54,12 @@ export type GroupCommitOptions<Item, Result> = {
    * Writes a batch in one transaction, and returns a result for each item, in order. It waits for no lock: an item that
    * needs one gets `LOCKED` or `ITEM_LOCKED`, and so do later items of its sender in the same conversation.
    */
-  commit(items: Item[]): Promise<Outcome<Result>[]>;
+  commit(items: Item[]): Promise<CommitOutcome<Result>[]>;
   /**
    * The same for items of one conversation, on a connection of the lanes. It waits for the lock of the conversation, for a
    * limited time, and for no other.
    */
-  commitWaiting(items: Item[]): Promise<Outcome<Result>[]>;
+  commitWaiting(items: Item[]): Promise<CommitOutcome<Result>[]>;
   laneTimeoutMs?: number;
 };
 
@@ -95,10 +95,10 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   }
 
   /** Results go to who waits for them, and what is locked to its lane. */
-  function sortOut(batch: AnEntry[], results: Outcome<Result>[]): void {
+  function sortOut(batch: AnEntry[], results: CommitOutcome<Result>[]): void {
     const locked = new Map<Lane<Item, Result>, AnEntry[]>();
     for (const [index, entry] of batch.entries()) {
-      const result = results[index] as Outcome<Result>;
+      const result = results[index] as CommitOutcome<Result>;
       if (result !== LOCKED && result !== ITEM_LOCKED) {
         settle(entry);
         entry.resolve(result);

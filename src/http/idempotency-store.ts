@@ -18,7 +18,7 @@ const RUN_MS_MAX = 15 * 60_000;
 export const IDEMPOTENCY_SWEEP_BATCH = 1_000;
 
 /** Of the caller, what says whose a key is. */
-export type KeyHolder = { user: { id: string }; credentialId: string; scopes: ReadonlySet<string> | null };
+export type IdempotencyCaller = { user: { id: string }; credentialId: string; scopes: ReadonlySet<string> | null };
 
 /** A request with a key, by what decides whether two are the same. */
 export type Call = {
@@ -75,7 +75,7 @@ export function createIdempotencyStore({
      * @param address path and query, as they were sent.
      */
     describe(
-      caller: KeyHolder,
+      caller: IdempotencyCaller,
       method: string,
       address: { path: string; query: string },
       key: string,

@@ -2,21 +2,21 @@ import type { Log } from "../lib/log.ts";
 import { Problem } from "../lib/problem.ts";
 import { acceptsEventStream } from "./event-stream.ts";
 import { readIdempotencyKey } from "./idempotency-key.ts";
-import type { Call, Claim, Found, IdempotencyStore, KeyHolder } from "./idempotency-store.ts";
+import type { Call, Claim, Found, IdempotencyCaller, IdempotencyStore } from "./idempotency-store.ts";
 import type { RoutePlugin } from "./mount.ts";
 import { isOpenAiPath } from "./openai-error.ts";
 import { readUrl } from "./request-url.ts";
 import type { IdempotencyMode, Route } from "./route.ts";
-import { createAnswer, createResponse, readAnswer } from "./stored-answer.ts";
+import { createResponse, readAnswer, restoreAnswer } from "./stored-answer.ts";
 
 /** How long a repetition waits for the first request to end, before it is answered 409. */
-export const IDEMPOTENCY_WAIT_MS = 1_500;
+const IDEMPOTENCY_WAIT_MS = 1_500;
 const FIRST_PAUSE_MS = 25;
 const PAUSE_MS_MAX = 200;
 const RETRY_AFTER_MS = 1_000;
 
 type Settings = { headers: Record<string, string | number>; status?: number | string };
-type Context = { request: Request; body: unknown; caller: KeyHolder; set: Settings };
+type Context = { request: Request; body: unknown; caller: IdempotencyCaller; set: Settings };
 
 /** What a request is known by for ever, when it came with a key. */
 const operationIds = new WeakMap<Request, string>();
@@ -75,7 +75,7 @@ export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
     if (found.state === "running" && !joins) throw createInProgress();
     if (found.state === "ended") {
       const { answer } = found;
-      if (answer && !(joins && answer.status < 400)) return createAnswer(answer, replayed);
+      if (answer && !(joins && answer.status < 400)) return restoreAnswer(answer, replayed);
       if (mode !== "exact") throw createNotKept();
     }
     if (found.state === "claimed") claims.set(request, found.claim);
@@ -100,7 +100,7 @@ export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
     }
     const answer = await readAnswer(response, set);
     await conclude(claim, () => store.keep(claim, answer));
-    return createAnswer({ ...answer, headers: Object.fromEntries(response.headers) });
+    return restoreAnswer({ ...answer, headers: Object.fromEntries(response.headers) });
   }
 
   return (route) => {

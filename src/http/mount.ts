@@ -17,7 +17,7 @@ export type Visit = {
 type HandleContext = { request: Request; body: unknown; caller: Caller; set: Context["set"] };
 
 /** What a plugin does with the requests of one route; whatever it throws is their answer. */
-export type RouteHooks = {
+type RouteHooks = {
   /** Before anything of the body is read. */
   onEnter?(visit: Visit): Promise<void> | void;
   /** When the inputs have been checked. A response takes the place of the handler's. */

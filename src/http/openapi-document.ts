@@ -1,8 +1,9 @@
 import { swagger } from "@elysiajs/swagger";
 import { Elysia } from "elysia";
+import type { JsonObject } from "../lib/json.ts";
 import { answerHeaders, OpenAiErrorBody, ProblemDetails, problemStatuses, requestHeaders, tags } from "./openapi.ts";
 import { describeOperation } from "./openapi-operation.ts";
-import { Components, type JsonObject } from "./openapi-schema.ts";
+import { Components } from "./openapi-schema.ts";
 import type { Route } from "./route.ts";
 
 const apiKeyDescription =

@@ -1,8 +1,9 @@
 import type { TSchema } from "@sinclair/typebox";
+import type { JsonObject } from "../lib/json.ts";
 import { modeOf } from "./idempotency.ts";
 import { isOpenAiPath } from "./openai-error.ts";
 import type { answerHeaders, ProblemStatus, requestHeaders } from "./openapi.ts";
-import type { Components, JsonObject } from "./openapi-schema.ts";
+import type { Components } from "./openapi-schema.ts";
 import { isLimitedPath, limitOf } from "./rate-limit.ts";
 import { type Route, statusOf } from "./route.ts";
 

@@ -1,8 +1,4 @@
-type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
-export type JsonObject = { [key: string]: Json };
-
-export const isObject = (value: Json | undefined): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+import { isJsonObject, type Json, type JsonObject } from "../lib/json.ts";
 
 /** Formats by which the framework marks what it reads out of a text; beside them stands the type that is meant. */
 const coercedFormats = new Set(["integer", "numeric", "boolean", "ObjectString", "ArrayString", "date"]);
@@ -30,7 +26,7 @@ export class Components {
    */
   map(schema: Json, direction: "in" | "out"): Json {
     if (Array.isArray(schema)) return schema.map((part) => this.map(part, direction));
-    if (!isObject(schema)) return schema;
+    if (!isJsonObject(schema)) return schema;
     if (typeof schema.title !== "string") return this.#mapHere(schema, direction);
     const { title, ...rest } = schema;
     this.#add(title, this.#mapHere(rest, direction) as JsonObject);
@@ -46,22 +42,22 @@ export class Components {
 
   #mapHere(schema: JsonObject, direction: "in" | "out"): Json {
     if (schema.type === "null") return { enum: [null], nullable: true };
-    if (Array.isArray(schema.anyOf)) return this.#mapUnion(schema, schema.anyOf.filter(isObject), direction);
+    if (Array.isArray(schema.anyOf)) return this.#mapUnion(schema, schema.anyOf.filter(isJsonObject), direction);
     const mapped: JsonObject = {};
     for (const [key, value] of Object.entries(schema)) {
       if (dropped.has(key) || (key === "format" && (value === "text" || value === "line"))) continue;
       if (key === "additionalProperties" && value === false && direction === "out") continue;
       if (key === "maximum" && value === Number.MAX_SAFE_INTEGER) continue;
-      if (key === "properties" && isObject(value))
+      if (key === "properties" && isJsonObject(value))
         mapped.properties = Object.fromEntries(
           Object.entries(value).map(([name, property]) => [name, this.map(property, direction)]),
         );
       else mapped[key] = key === "enum" || key === "default" || key === "example" ? value : this.map(value, direction);
     }
     if (schema.const !== undefined) mapped.enum = [schema.const];
-    if (isObject(schema.documented)) Object.assign(mapped, schema.documented);
+    if (isJsonObject(schema.documented)) Object.assign(mapped, schema.documented);
     if (Array.isArray(schema.examples) && schema.examples[0] !== undefined) mapped.example = schema.examples[0];
-    if (isObject(schema.patternProperties))
+    if (isJsonObject(schema.patternProperties))
       mapped.additionalProperties = this.map(Object.values(schema.patternProperties)[0] ?? {}, direction);
     for (const [exclusive, bound] of [
       ["exclusiveMinimum", "minimum"],

@@ -3,8 +3,8 @@ import { Problem } from "../lib/problem.ts";
 import { isUuid, Named, Nullable, QueryInteger } from "../lib/schema.ts";
 import { readUrl } from "./request-url.ts";
 
-export const PAGE_LIMIT_DEFAULT = 50;
-export const PAGE_LIMIT_MAX = 200;
+const PAGE_LIMIT_DEFAULT = 50;
+const PAGE_LIMIT_MAX = 200;
 const CURSOR_CHARS_MAX = 512;
 
 /** The query of every list. A limit above the maximum is lowered to it, not refused. */

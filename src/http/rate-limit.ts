@@ -1,5 +1,5 @@
 import { Elysia } from "elysia";
-import type { AddressClass, CallerClass, Limits, Outcome, RouteClass } from "../limits/limits.ts";
+import type { AddressClass, CallerClass, LimitOutcome, Limits, RouteClass } from "../limits/limits.ts";
 import type { ReadClientAddress } from "./client-address.ts";
 import type { RoutePlugin, Visit } from "./mount.ts";
 import type { Route } from "./route.ts";
@@ -36,7 +36,8 @@ export function createRateLimit({ limits, readClientAddress }: Dependencies) {
     /** Every request of a client address, before anything else is looked at. */
     ofAddress: limits.isLocal
       ? new Elysia({ name: "rate-limit" }).onRequest(({ request, server }) => {
-          if (limitedUrl.test(request.url)) limits.countAddress("address", readClientAddress(request, server));
+          // Counted here, it throws at once and gives no promise.
+          if (limitedUrl.test(request.url)) void limits.countAddress("address", readClientAddress(request, server));
         })
       : new Elysia({ name: "rate-limit" }).onRequest(async ({ request, server }) => {
           if (limitedUrl.test(request.url)) await limits.countAddress("address", readClientAddress(request, server));
@@ -54,7 +55,7 @@ const isAddressClass = (limit: AddressClass | CallerClass): limit is "auth" | "r
   limit === "auth" || limit === "renew";
 
 /** Says in the headers what is left. */
-function showOutcome(outcome: Outcome | Promise<Outcome>, headers: Visit["headers"]): Promise<void> | void {
+function showOutcome(outcome: LimitOutcome | Promise<LimitOutcome>, headers: Visit["headers"]): Promise<void> | void {
   if (outcome instanceof Promise) return outcome.then((later) => showOutcome(later, headers));
   if (!outcome) return;
   headers["ratelimit-policy"] = outcome.policy;

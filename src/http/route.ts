@@ -13,7 +13,7 @@ import type { ProblemStatus, Tag } from "./openapi.ts";
 export type IdempotencyMode = "stored" | "exact";
 
 /** Headers of a good answer that the document names beside those of every answer. */
-export type AnswerHeader = "Location" | "Content-Disposition";
+type AnswerHeader = "Location" | "Content-Disposition";
 
 type Optional<S> = S extends TSchema ? StaticDecode<S> : undefined;
 
@@ -95,7 +95,7 @@ type CallerAccess = {
 };
 
 /** Everything that is said of a route, apart from its handler. */
-export type RouteRules = Documentation & Rules & (OpenAccess | CallerAccess);
+type RouteRules = Documentation & Rules & (OpenAccess | CallerAccess);
 
 /** A declared route. Only such ones can be mounted (mount.ts). */
 export type Route = RouteRules &

@@ -24,7 +24,7 @@ export async function readAnswer(response: Response, set: ResponseSettings): Pro
   return { status: response.status, headers: Object.fromEntries(headers), body };
 }
 
-export function createAnswer({ status, headers, body }: StoredAnswer, further: Record<string, string> = {}): Response {
+export function restoreAnswer({ status, headers, body }: StoredAnswer, further: Record<string, string> = {}): Response {
   return new Response(body.length === 0 ? null : body, { status, headers: { ...headers, ...further } });
 }
 

@@ -75,7 +75,7 @@ export async function claimInterval(
   return job;
 }
 
-export const renewLeases = async (sql: Sql, owner: string, held: QueuedJob[], leaseMs: number): Promise<void> => {
+export const renewJobLeases = async (sql: Sql, owner: string, held: QueuedJob[], leaseMs: number): Promise<void> => {
   await renew(sql, leased, owner, held, { leaseMs, enoughMs: leaseMs });
 };
 

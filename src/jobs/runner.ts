@@ -6,7 +6,7 @@ import * as queries from "./queue.ts";
 export type Job = (signal: AbortSignal) => Promise<void>;
 
 /** Work that is held and not renewed for so long is taken by another instance. */
-export const LEASE_MS = 15_000;
+const LEASE_MS = 15_000;
 const RENEWAL_MS = 3_000;
 /** How often a queue is looked at; whoever puts something in can have it looked at sooner, on their own instance. */
 const POLL_MS = 1_000;
@@ -117,7 +117,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   async function keepLeases(): Promise<void> {
     const jobs = [...held.values()].map(({ job }) => job);
     if (jobs.length === 0) return;
-    await queries.renewLeases(leases(), instanceId, jobs, LEASE_MS);
+    await queries.renewJobLeases(leases(), instanceId, jobs, LEASE_MS);
     for (const job of await queries.findLost(leases(), instanceId, jobs)) {
       const holding = held.get(queries.nameOf(job));
       if (holding?.job === job) holding.lost.abort();

@@ -1,6 +1,12 @@
 import { createInvalid, Problem } from "./problem.ts";
 import { COMBINING_MARKS_MAX, hasMarkRun, isNormalized, isStorableText, normalizeText } from "./text.ts";
 
+export type Json = null | boolean | number | string | Json[] | JsonObject;
+export type JsonObject = { [key: string]: Json };
+
+export const isJsonObject = (value: Json | undefined): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
 /** Nesting of JSON input; deeper documents only serve to exhaust the stack. */
 export const JSON_DEPTH_MAX = 32;
 

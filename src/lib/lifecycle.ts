@@ -1,5 +1,5 @@
 /** Where an instance stands: `starting` until the database is migrated, `draining` from the first SIGTERM on. */
-export type Phase = "starting" | "ready" | "draining";
+type Phase = "starting" | "ready" | "draining";
 
 /** The one place that knows the phase; it only ever moves forward. */
 export interface Lifecycle {

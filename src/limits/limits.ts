@@ -18,16 +18,16 @@ export type CallerClass = "read" | "write" | "ai";
 export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
 
 /** Whose use it is, as far as it matters here: a user, by a session or by an API key (which has scopes). */
-export type Subject = { user: { id: string }; credentialId: string; scopes: object | null };
+type Subject = { user: { id: string }; credentialId: string; scopes: object | null };
 
 /** What a use that was allowed leaves; null where limits are turned off, or nothing is known to count by. */
-export type Outcome = Verdict | null;
+export type LimitOutcome = Verdict | null;
 
 export type Limits = {
   /** @throws Problem `rate_limited`. */
-  countAddress(limit: AddressClass, ipAddress: string | null): Outcome | Promise<Outcome>;
+  countAddress(limit: AddressClass, ipAddress: string | null): LimitOutcome | Promise<LimitOutcome>;
   /** @throws Problem `rate_limited`. */
-  countCaller(limit: CallerClass, subject: Subject): Outcome | Promise<Outcome>;
+  countCaller(limit: CallerClass, subject: Subject): LimitOutcome | Promise<LimitOutcome>;
   /** Stores a message that a model will answer. @throws Problem `rate_limited`, and what `store` throws. */
   storeAnswered<T>(subject: Subject, store: () => Promise<T>): Promise<T>;
   /**

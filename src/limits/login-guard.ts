@@ -6,7 +6,7 @@ import { MemoryWindow } from "./memory-window.ts";
 import type { RedisLink } from "./redis.ts";
 
 /** The first wait; each further failure doubles it. */
-export const FIRST_WAIT_S = 1;
+const FIRST_WAIT_S = 1;
 export const WAIT_S_MAX = 15 * 60;
 /** Failures of one account from one address are remembered for so long after the first of them, or until a success. */
 const REMEMBERED_S = 60 * 60;
@@ -16,7 +16,7 @@ const WIDE_REMEMBERED_S = 15 * 60;
 const KNOWN_S = 24 * 60 * 60;
 
 /** What may fail so often before there are waits: an account from one address, an account, an address. */
-export type LoginScope = "account_and_address" | "account" | "address";
+type LoginScope = "account_and_address" | "account" | "address";
 export type LoginFailures = Record<LoginScope, number>;
 
 /** A lock that was just set, for the audit record. */
@@ -24,7 +24,7 @@ export type LoginLock = { scope: LoginScope; waitS: number };
 
 type Options = { failures: LoginFailures; redis: RedisLink | null; onRefused(): void };
 
-export type LoginAttempt = {
+type LoginAttempt = {
   /** The password was wrong. @returns locks that are new by this. @throws Problem `rate_limited`, see `begin`. */
   fail(): Promise<LoginLock[]>;
   /** The password was right. @throws Problem `rate_limited` when a lock was set while it was checked. */

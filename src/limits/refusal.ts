@@ -2,7 +2,7 @@ import { Problem } from "../lib/problem.ts";
 import type { Verdict } from "./limiter.ts";
 
 /** What every answer of a limited route says of the limit. */
-export function describeVerdict({ policy, state }: Verdict): Record<string, string> {
+function describeVerdict({ policy, state }: Verdict): Record<string, string> {
   return { "ratelimit-policy": policy, ratelimit: state };
 }
 

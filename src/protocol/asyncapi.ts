@@ -1,10 +1,11 @@
 import type { TSchema } from "@sinclair/typebox";
+import type { JsonObject } from "../lib/json.ts";
 import { closeCodes } from "./close-codes.ts";
 import { durableEvents, ephemeralEvents } from "./events.ts";
 import { type ClientFrameType, clientFrames, FRAME_BYTES_MAX } from "./frames.ts";
 import { mapTypeToName } from "./names.ts";
 import { acks, pushes } from "./pushes.ts";
-import { createSchemaList, type JsonObject } from "./schema-list.ts";
+import { createSchemaList } from "./schema-list.ts";
 
 const INFO = `Parley's WebSocket protocol, \`parley.v1\`. Operations are described from the server's side: it receives the frames of
 clients, and sends pushes.

@@ -104,7 +104,7 @@ export const ephemeralEvents = {
   ),
 } as const;
 
-export type EphemeralEventType = keyof typeof ephemeralEvents;
+type EphemeralEventType = keyof typeof ephemeralEvents;
 export type EphemeralEvent<T extends EphemeralEventType = EphemeralEventType> = {
   [K in T]: Static<(typeof ephemeralEvents)[K]>;
 }[T];

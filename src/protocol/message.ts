@@ -1,16 +1,15 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
 
-export const MessageRole = OneOf(["system", "user", "assistant", "tool"]);
-export const MessageStatus = OneOf(["complete", "streaming", "cancelled", "failed"]);
+const MessageRole = OneOf(["system", "user", "assistant", "tool"]);
+const MessageStatus = OneOf(["complete", "streaming", "cancelled", "failed"]);
 export const FinishReason = OneOf(["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]);
 export type FinishReason = Static<typeof FinishReason>;
 
-export const MessageUsage = Named(
+const MessageUsage = Named(
   "MessageUsage",
   Closed({ input_tokens: Type.Integer(), output_tokens: Type.Integer(), cost_usd: Nullable(Type.Number()) }),
 );
-export type MessageUsage = Static<typeof MessageUsage>;
 
 const MessageAuthor = Named("MessageAuthor", Closed({ id: Uuid(), display_name: Type.String() }));
 const MessageError = Named("MessageError", Closed({ code: Type.String(), detail: Type.String() }));

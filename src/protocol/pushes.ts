@@ -90,7 +90,7 @@ export const pushes = {
   ...ephemeralEvents,
 } as const;
 
-export type PushType = keyof typeof pushes;
+type PushType = keyof typeof pushes;
 export type Push<T extends PushType = PushType> = { [K in T]: Static<(typeof pushes)[K]> }[T];
 
 /** The error frame for a problem; `id` is that of the frame it answers, if it could be read. */

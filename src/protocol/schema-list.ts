@@ -1,13 +1,8 @@
 import type { TSchema } from "@sinclair/typebox";
-
-type Json = null | boolean | number | string | Json[] | JsonObject;
-export type JsonObject = { [key: string]: Json };
+import { isJsonObject, type Json, type JsonObject } from "../lib/json.ts";
 
 /** Formats of ours, which nobody else can check. */
 const ownFormats = new Set<Json | undefined>(["text", "line"]);
-
-const isObject = (value: Json | undefined): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /**
  * The schemas of a document, as JSON Schema draft-07: each named schema is listed once, below its name, and referred to
@@ -18,14 +13,14 @@ export function createSchemaList(path: string) {
 
   function map(schema: Json, isOpen: boolean): Json {
     if (Array.isArray(schema)) return schema.map((one) => map(one, isOpen));
-    if (!isObject(schema)) return schema;
+    if (!isJsonObject(schema)) return schema;
     const mapped: JsonObject = {};
     for (const [keyword, value] of Object.entries(schema)) {
       if (keyword === "title" || (keyword === "format" && ownFormats.has(value))) continue;
       if (keyword === "additionalProperties" && value === false && isOpen) continue;
-      if (keyword === "properties" && isObject(value))
+      if (keyword === "properties" && isJsonObject(value))
         mapped.properties = Object.fromEntries(Object.entries(value).map(([name, one]) => [name, map(one, isOpen)]));
-      else if (keyword === "patternProperties" && isObject(value))
+      else if (keyword === "patternProperties" && isJsonObject(value))
         // TypeBox's way to say that any key will do.
         mapped.additionalProperties = map(Object.values(value)[0] ?? true, isOpen);
       else mapped[keyword] = keyword === "enum" || keyword === "required" ? value : map(value, isOpen);

@@ -1,7 +1,7 @@
 import type { DurableEvent, EphemeralEvent } from "../protocol/events.ts";
 
 /** Which users of an instance listen to a conversation. Instances tell it each other; users are pushed `presence`. */
-export type PresenceMessage =
+type PresenceMessage =
   | { type: "presence.changed"; conversation_id: string; instance_id: string; user_id: string; online: boolean }
   /** An instance has begun to listen, or may have missed something: the others are to answer by `presence.listed`. */
   | { type: "presence.asked"; conversation_id: string; instance_id: string }
@@ -11,7 +11,7 @@ export type PresenceMessage =
 export type ConversationMessage = DurableEvent | Exclude<EphemeralEvent, { type: "presence" }> | PresenceMessage;
 
 /** Sessions or API keys that have ended. */
-export type CredentialsMessage = { type: "credentials.ended"; ids: string[] };
+type CredentialsMessage = { type: "credentials.ended"; ids: string[] };
 
 /** An answer is to stop, wherever it is written. That it shall is stored: whoever misses it reads it with the lease. */
 export type GenerationsMessage = { type: "generation.cancelled"; message_id: string };

@@ -4,7 +4,7 @@ import type { Database } from "../../src/db/client.ts";
 import { createEventLog } from "../../src/events/log.ts";
 import { createJobs, type Jobs } from "../../src/jobs/runner.ts";
 import { createId } from "../../src/lib/id.ts";
-import { DELETION_QUEUE } from "../../src/modules/accounts/deletion.ts";
+import { USER_DELETIONS } from "../../src/modules/accounts/deletion.ts";
 import { registerAccountJobs } from "../../src/modules/accounts/jobs.ts";
 import { createDeletions } from "../../src/modules/accounts/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
@@ -137,7 +137,7 @@ describe("a deletion that is interrupted", () => {
     // One that it cannot leave meanwhile, so that it is still at it.
     const between = await database.begin(async (sql) => {
       await sql`select 1 from conversations where id = ${last?.id} for update`;
-      first.jobs.nudge(DELETION_QUEUE);
+      first.jobs.nudge(USER_DELETIONS);
       while ((await inspect(gone))?.members === 470) await Bun.sleep(1);
       await first.stop();
       return inspect(gone);

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
 import { follow } from "../../src/ai/chain/follow.ts";
 import type { PauseSignal } from "../../src/ai/pause-signal.ts";
-import type { Push } from "../../src/ai/provider.ts";
+import type { PushPart } from "../../src/ai/provider.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { createTestChain } from "./collect.ts";
 
@@ -24,8 +24,8 @@ const never = () => new AbortController().signal;
 /** A run that is written from outside. */
 function createRun() {
   const ended = Promise.withResolvers<RunEnd>();
-  const given: { push: Push<AnswerPart>; request: Request } = { push: () => {}, request: { signal: never() } };
-  const run = (request: Request, push: Push<AnswerPart>) => {
+  const given: { push: PushPart<AnswerPart>; request: Request } = { push: () => {}, request: { signal: never() } };
+  const run = (request: Request, push: PushPart<AnswerPart>) => {
     Object.assign(given, { push, request });
     return ended.promise;
   };

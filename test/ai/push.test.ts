@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import type { AnswerPart } from "../../src/ai/answer-part.ts";
 import { createChain } from "../../src/ai/chain/chain.ts";
-import type { ProviderEnd, ProviderPart, Push } from "../../src/ai/provider.ts";
+import type { ProviderEnd, ProviderPart, PushPart } from "../../src/ai/provider.ts";
 import { silentLog } from "../support/log.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { collect, createTestChain } from "./collect.ts";
@@ -31,7 +31,7 @@ test("a reset comes before the first text of the attempt that goes on", async ()
 });
 
 test("a part reaches the reader in the tick in which its provider pushes it", async () => {
-  let push: Push<ProviderPart> = () => {};
+  let push: PushPart<ProviderPart> = () => {};
   const { promise: ended, resolve: endWith } = Promise.withResolvers<ProviderEnd>();
   const chain = createChain({
     providers: new Map([

@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
 import { watch } from "../../src/ai/attempt/watchdog.ts";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
-import type { ProviderEnd, ProviderPart, Push } from "../../src/ai/provider.ts";
+import type { ProviderEnd, ProviderPart, PushPart } from "../../src/ai/provider.ts";
 
-type Open = (signal: AbortSignal, push: Push<ProviderPart>) => Promise<ProviderEnd>;
+type Open = (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>;
 
 const never = () => new Promise<never>(() => {});
 const text = (value: string): ProviderPart => ({ type: "text", text: value });
@@ -68,7 +68,7 @@ test("the provider is told of every end that is not its own", async () => {
 });
 
 test("after the end nothing is taken", async () => {
-  let late: Push<ProviderPart> = () => {};
+  let late: PushPart<ProviderPart> = () => {};
   const { parts } = await run((_signal, push) => {
     push(text("a"));
     late = push;

@@ -3,7 +3,7 @@ import { connect as connectHttp2 } from "node:http2";
 import { Elysia } from "elysia";
 import pino from "pino";
 import { CommandError } from "../../src/commands/command.ts";
-import { type Listener, listen } from "../../src/commands/listen.ts";
+import { listen, type PortListener } from "../../src/commands/listen.ts";
 import { reloadTls, tellOfCertificate } from "../../src/commands/tls.ts";
 import { loadConfig } from "../../src/config.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
@@ -17,7 +17,7 @@ afterAll(() => certificates.remove());
 const first = certificates.create("first.test");
 const second = certificates.create("second.test", { issuer: first });
 
-const listeners: Listener[] = [];
+const listeners: PortListener[] = [];
 afterEach(async () => {
   for (const listener of listeners.splice(0)) await listener.stop(true);
 });

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
 import type { Chain, RunRequest } from "../../src/ai/chain/chain.ts";
-import type { Push } from "../../src/ai/provider.ts";
+import type { PushPart } from "../../src/ai/provider.ts";
 import { runWithTools } from "../../src/modules/generations/tool-loop.ts";
 import type { ToolService } from "../../src/modules/tools/service.ts";
 
@@ -19,7 +19,7 @@ const finish = (toolCalls: (typeof call)[]): RunEnd => ({
 /** A chain that gives these steps, one for each run. */
 function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
   const asked: RunRequest[] = [];
-  const run = async (request: RunRequest, push: Push<AnswerPart>): Promise<RunEnd> => {
+  const run = async (request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd> => {
     const step = steps[asked.length];
     asked.push(request);
     if (!step) throw new Error("more steps than there are");

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/access/caller.ts";
 import type { AnswerPart } from "../../src/ai/answer-part.ts";
-import type { Push } from "../../src/ai/provider.ts";
+import type { PushPart } from "../../src/ai/provider.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
@@ -21,7 +21,7 @@ function createService() {
   const deps = {
     chain: {
       has: () => true,
-      async run(_request: unknown, push: Push<AnswerPart>) {
+      async run(_request: unknown, push: PushPart<AnswerPart>) {
         push({ type: "start", model: "a/b", attempt: 1 });
         push({ type: "text", text: "Hello." });
         return {

@@ -1,5 +1,5 @@
 import type { AnswerPart } from "../answer-part.ts";
-import type { Push } from "../provider.ts";
+import type { PushPart } from "../provider.ts";
 import { ANSWER_LENGTH_MAX } from "./text-cleaner.ts";
 
 /** The answer of one run as the reader has it so far. */
@@ -57,14 +57,14 @@ export function restartStep(answer: Answer): void {
 export const roomLeft = (answer: Answer): number => ANSWER_LENGTH_MAX - answer.shown.length;
 
 /** Adds a model's text to the answer, and pushes it. */
-export function showText(answer: Answer, model: string, text: string, push: Push<AnswerPart>): void {
+export function showText(answer: Answer, model: string, text: string, push: PushPart<AnswerPart>): void {
   if (!answer.isOpen) openAnswer(answer, model, push);
   answer.shown += text;
   push({ type: "text", text });
 }
 
 /** Pushes what comes before a model's first text: `start` for a new answer, `reset` where another attempt goes on. */
-export function openAnswer(answer: Answer, model: string, push: Push<AnswerPart>): void {
+export function openAnswer(answer: Answer, model: string, push: PushPart<AnswerPart>): void {
   const { announce, shown } = answer;
   answer.isOpen = true;
   answer.announce = false;

@@ -6,13 +6,13 @@ import type { PauseSignal } from "../pause-signal.ts";
 import type {
   AnswerOptions,
   ChatMessage,
-  FinishReason,
+  ModelFinishReason,
   Provider,
   ProviderEnd,
   ProviderError,
   ProviderPart,
   ProviderRequest,
-  Push,
+  PushPart,
   ToolCall,
   Usage,
 } from "../provider.ts";
@@ -50,7 +50,7 @@ export type AttemptReport = {
 };
 
 export type AttemptOutcome = { usage: RunUsage | null } & (
-  | { type: "finish"; reason: FinishReason; toolCalls: readonly ToolCall[] }
+  | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[] }
   /** Not continuable once a tool call began: another model can only make the whole step anew. */
   | { type: "failed"; error: ProviderError; isContinuable: boolean }
   | { type: "aborted" }
@@ -62,7 +62,7 @@ export async function makeAttempt(
   request: AttemptRequest,
   answer: Answer,
   { model, report }: { model: string; report: AttemptReport },
-  push: Push<AnswerPart>,
+  push: PushPart<AnswerPart>,
 ): Promise<AttemptOutcome> {
   const { observe } = options;
   const startedMs = performance.now();

@@ -1,5 +1,5 @@
 import type { PauseSignal } from "../pause-signal.ts";
-import type { ProviderEnd, ProviderPart, Push } from "../provider.ts";
+import type { ProviderEnd, ProviderPart, PushPart } from "../provider.ts";
 import { createProviderError } from "../provider-error.ts";
 
 export type WatchdogOptions = {
@@ -20,7 +20,7 @@ export type TakePart = (part: ProviderPart) => ProviderEnd | undefined;
  * signal, or ended in any other way, it fulfils at once, even when the provider does not; after that no part is taken.
  */
 export function watch(
-  open: (signal: AbortSignal, push: Push<ProviderPart>) => Promise<ProviderEnd>,
+  open: (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>,
   { signal, pause, firstTokenTimeoutMs, idleTimeoutMs }: WatchdogOptions,
   take: TakePart,
 ): Promise<ProviderEnd | { type: "aborted" }> {

@@ -4,7 +4,7 @@ import type { Resume } from "../attempt/answer.ts";
 import { type Catalogue, createCatalogue } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
-import type { AnswerOptions, ChatMessage, Provider, Push } from "../provider.ts";
+import type { AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
 import { BACKOFF_BASE_MS } from "./backoff.ts";
 import {
   type Breaker,
@@ -61,7 +61,7 @@ export interface Chain {
    * Asks the requested model, then the others in order, until one of them ends the answer. Pushes each part in the tick
    * in which it comes, and fulfils with how the run ended, after the last part. It never rejects.
    */
-  run(request: RunRequest, push: Push<AnswerPart>): Promise<RunEnd>;
+  run(request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd>;
 }
 
 /** Builds the chain. @throws Error when `models` is empty, or names a provider that is not there. */

@@ -1,9 +1,9 @@
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import { PauseSignal } from "../pause-signal.ts";
-import type { Push } from "../provider.ts";
+import type { PushPart } from "../provider.ts";
 
 /** Takes a part in the tick in which it comes; a promise holds the run, and the parts after it, back. */
-export type TakePart = (part: AnswerPart) => Promise<void> | void;
+export type FollowPart = (part: AnswerPart) => Promise<void> | void;
 
 /**
  * The adapter for readers that have to wait for something at some parts, such as a row that is stored before they go on.
@@ -14,9 +14,9 @@ export type TakePart = (part: AnswerPart) => Promise<void> | void;
  * @throws what `take` throws. The run is aborted then.
  */
 export function follow<Request extends { signal: AbortSignal; pause?: PauseSignal }>(
-  start: (request: Request, push: Push<AnswerPart>) => Promise<RunEnd>,
+  start: (request: Request, push: PushPart<AnswerPart>) => Promise<RunEnd>,
   request: Request,
-  take: TakePart,
+  take: FollowPart,
 ): Promise<RunEnd> {
   const pause = new PauseSignal();
   const failing = new AbortController();

@@ -2,7 +2,7 @@ import type { Log } from "../../lib/log.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import { closeAnswer, createAnswer, type Resume, restartStep } from "../attempt/answer.ts";
 import { type AttemptOptions, type AttemptRequest, makeAttempt } from "../attempt/attempt.ts";
-import type { ProviderError, Push } from "../provider.ts";
+import type { ProviderError, PushPart } from "../provider.ts";
 import { createProviderError } from "../provider-error.ts";
 import { createAttemptOrder } from "./attempt-order.ts";
 import { sleep } from "./backoff.ts";
@@ -23,7 +23,7 @@ export type OrderedRequest = AttemptRequest & {
 };
 
 /** One run: makes attempts until one of them ends the answer, or no model is left. */
-export async function run(options: RunOptions, request: OrderedRequest, push: Push<AnswerPart>): Promise<RunEnd> {
+export async function run(options: RunOptions, request: OrderedRequest, push: PushPart<AnswerPart>): Promise<RunEnd> {
   const { signal } = request;
   const { breakers, maxRetries, backoffBaseMs, observe, log } = options;
   const bill = createBill(options.catalogue.prices, observe.onCost);

@@ -8,7 +8,7 @@ export const QUOTE_LENGTH_MAX = 24_000;
 
 const NO_RESULT = "(This call was not carried out.)";
 
-export type ToolResult = { callId: string; content: string };
+type ToolResult = { callId: string; content: string };
 
 export type Turn =
   | { role: "user"; content: string }
@@ -17,7 +17,7 @@ export type Turn =
   | { role: "tool"; results: ToolResult[] };
 
 /** A conversation in the strictest form that providers ask for. */
-export type Turns = { system: string | null; turns: Turn[] };
+export type StrictConversation = { system: string | null; turns: Turn[] };
 
 /**
  * Brings a conversation into the form that every provider takes: system texts first and as one, user and assistant in
@@ -25,7 +25,7 @@ export type Turns = { system: string | null; turns: Turn[] };
  * nothing empty, a user first and a user or a tool last. A broken answer is continued by the last user turn, never by a
  * prefilled assistant turn, which Claude 4.6 and later refuse.
  */
-export function mapToTurns(messages: readonly ChatMessage[], partial: string | null): Turns {
+export function mapToTurns(messages: readonly ChatMessage[], partial: string | null): StrictConversation {
   const system: string[] = [];
   const turns: Turn[] = [];
   for (const message of messages) {

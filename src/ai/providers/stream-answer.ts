@@ -1,5 +1,5 @@
 import type { PauseSignal } from "../pause-signal.ts";
-import type { ProviderEnd, ProviderError, ProviderPart, ProviderRequest, Push } from "../provider.ts";
+import type { ProviderEnd, ProviderError, ProviderPart, ProviderRequest, PushPart } from "../provider.ts";
 import { cleanCause, createProviderError, type HttpFailure, mapHttpFailure } from "../provider-error.ts";
 import type { IncomingBody, IncomingResponse } from "../transport/client.ts";
 import { BrokenStreamError, createEventParser, type ServerSentEvent } from "../transport/event-stream.ts";
@@ -44,7 +44,7 @@ export type AnswerSource = {
  */
 export function streamAnswer(
   request: Pick<ProviderRequest, "signal" | "pause">,
-  push: Push<ProviderPart>,
+  push: PushPart<ProviderPart>,
   source: AnswerSource,
 ): Promise<ProviderEnd> {
   return new Promise((resolve) => void new AnswerStream(request, push, source, resolve).begin());
@@ -53,7 +53,7 @@ export function streamAnswer(
 class AnswerStream {
   readonly #signal: AbortSignal;
   readonly #pause: PauseSignal;
-  readonly #push: Push<ProviderPart>;
+  readonly #push: PushPart<ProviderPart>;
   readonly #source: AnswerSource;
   readonly #resolve: (end: ProviderEnd) => void;
   readonly #parser = createEventParser();
@@ -67,7 +67,7 @@ class AnswerStream {
 
   constructor(
     { signal, pause }: Pick<ProviderRequest, "signal" | "pause">,
-    push: Push<ProviderPart>,
+    push: PushPart<ProviderPart>,
     source: AnswerSource,
     resolve: (end: ProviderEnd) => void,
   ) {

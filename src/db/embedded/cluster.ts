@@ -1,7 +1,7 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { EmbeddedPostgresError } from "./error.ts";
-import type { Launch, Owner } from "./launcher.ts";
+import type { Launch, ProcessOwner } from "./launcher.ts";
 import { majorVersion } from "./payload.ts";
 import { findReason } from "./server-log.ts";
 
@@ -17,9 +17,14 @@ const REMOVE_PAUSE_MS = 50;
  * killed meanwhile leaves nothing half.
  * @throws EmbeddedPostgresError when the cluster is of another major version, or initdb fails.
  */
-export async function ensureCluster(clusterDir: string, home: string, owner: Owner, launch: Launch): Promise<void> {
+export async function ensureCluster(
+  clusterDir: string,
+  home: string,
+  owner: ProcessOwner,
+  launch: Launch,
+): Promise<void> {
   const dataDir = dirname(clusterDir);
-  for (const name of readdirSync(dataDir)) if (name.startsWith(TEMPORARY_PREFIX)) removeTree(join(dataDir, name));
+  for (const name of readdirSync(dataDir)) if (name.startsWith(TEMPORARY_PREFIX)) await removeTree(join(dataDir, name));
   if (existsSync(clusterDir)) return checkCluster(clusterDir);
 
   const temporary = join(dataDir, `${TEMPORARY_PREFIX}${process.pid}`);

@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { unreachable } from "./error.ts";
 
 /** Who owns the cluster and runs the server. */
-export type Owner = { uid: number; gid: number };
+export type ProcessOwner = { uid: number; gid: number };
 
 /** Starts a program of PostgreSQL as the cluster's owner, without the environment of Parley, which holds secrets. */
 export type Launch = (program: string, args: string[], output: number | "pipe") => ChildProcess;
@@ -17,7 +17,7 @@ const isRoot = () => process.getuid?.() === 0;
  * The owner of an existing cluster; for a new one this user, or, because PostgreSQL refuses to run as root, `postgres`
  * or else `nobody`.
  */
-export function findOwner(clusterDir: string): Owner {
+export function findOwner(clusterDir: string): ProcessOwner {
   const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   if (!isRoot()) return own;
   const status = statSync(clusterDir, { throwIfNoEntry: false });
@@ -25,7 +25,7 @@ export function findOwner(clusterDir: string): Owner {
   return findUser("postgres") ?? findUser("nobody") ?? { uid: 65534, gid: 65534 };
 }
 
-function findUser(name: string): Owner | null {
+function findUser(name: string): ProcessOwner | null {
   if (!existsSync("/etc/passwd")) return null;
   const line = readFileSync("/etc/passwd", "utf8")
     .split("\n")
@@ -39,7 +39,7 @@ function findUser(name: string): Owner | null {
  * by kill -9. Without it a server that was left over is ended at the next start.
  * @throws EmbeddedPostgresError when the owner could not reach the cluster.
  */
-export function createLauncher(owner: Owner, clusterDir: string): Launch {
+export function createLauncher(owner: ProcessOwner, clusterDir: string): Launch {
   const isBlocked = isRoot() && !isReachable(clusterDir, owner);
   // The weaker of the two is tried first: to pass through a folder that is closed to others, it need not write there.
   const capabilities = isBlocked ? ["dac_read_search", "dac_override"] : [null];
@@ -58,7 +58,7 @@ export function createLauncher(owner: Owner, clusterDir: string): Launch {
   };
 }
 
-function setpriv(owner: Owner, capability: string | null): string[] {
+function setpriv(owner: ProcessOwner, capability: string | null): string[] {
   const user = isRoot() ? [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups"] : [];
   const rights = capability ? [`--inh-caps=+${capability}`, `--ambient-caps=+${capability}`] : [];
   return ["setpriv", ...user, ...rights, "--no-new-privs", "--pdeathsig=INT", "--"];
@@ -71,7 +71,7 @@ function isWorking(prefix: string[]): boolean {
 }
 
 /** Whether every folder above `path` lets the user pass. */
-export function isReachable(path: string, { uid, gid }: Owner): boolean {
+export function isReachable(path: string, { uid, gid }: ProcessOwner): boolean {
   const folder = dirname(path);
   const status = statSync(folder);
   const needed = status.uid === uid ? 0o100 : status.gid === gid ? 0o010 : 0o001;

@@ -86,7 +86,7 @@ function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerO
 /** Null once it takes connections, else why it does not. */
 async function waitUntilReady(running: Running, { clusterDir, serverLog, log }: ServerOptions): Promise<string | null> {
   let ending: string | null = null;
-  running.ended.then((text) => {
+  void running.ended.then((text) => {
     ending = text;
   });
   let nextNoticeMs = STILL_STARTING_EVERY_MS;
@@ -119,7 +119,7 @@ async function endServer({ process: child, ended }: Running): Promise<void> {
 async function isDoneWithin(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const timer = setTimeout(() => resolve(false), timeoutMs);
-  work.then(() => resolve(true));
+  void work.then(() => resolve(true));
   const isDone = await promise;
   clearTimeout(timer);
   return isDone;

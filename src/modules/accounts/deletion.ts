@@ -9,7 +9,7 @@ import * as queries from "./deletion-queries.ts";
 import { DELETED_NAME } from "./model.ts";
 
 /** The queue of users who are being deleted, by their ids. */
-export const DELETION_QUEUE = "user deletions";
+export const USER_DELETIONS = "user deletions";
 
 /** A request waits for so long; what is not done by then is done after its answer. */
 const WAIT_MS = 5_000;
@@ -42,11 +42,11 @@ export function createDeletions({ database, audit, departures, jobs }: Dependenc
   return {
     async begin(sql, userId) {
       await queries.beginDeletion(sql, userId, DELETED_NAME);
-      await enqueue(sql, DELETION_QUEUE, [userId]);
+      await enqueue(sql, USER_DELETIONS, [userId]);
     },
 
     async complete(userId) {
-      jobs.nudge(DELETION_QUEUE);
+      jobs.nudge(USER_DELETIONS);
       await waitUntilGone(() => queries.isBeingDeleted(database, userId), WAIT_MS);
     },
 

@@ -4,7 +4,7 @@ import { Closed, Named, Text } from "../../lib/schema.ts";
 import { CurrentPassword, DisplayNameInput, EmailInput, NewPassword, UserRole } from "../users/model.ts";
 
 /** UTF-16 units of what is searched for. */
-export const SEARCH_CHARS_MAX = 254;
+const SEARCH_CHARS_MAX = 254;
 /** The name of a user who is gone, where a name has to stand. */
 export const DELETED_NAME = "Deleted user";
 

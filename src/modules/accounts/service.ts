@@ -12,7 +12,7 @@ import { createExport } from "./export.ts";
 import type { UserChange, UserCreation } from "./model.ts";
 import * as queries from "./queries.ts";
 
-export { createDeletions, type Deletions } from "./deletion.ts";
+export { createDeletions } from "./deletion.ts";
 
 /** Changes of accounts wait for each other: each locks all administrators. */
 const ADMINISTRATORS = "administrators";

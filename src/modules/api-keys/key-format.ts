@@ -6,7 +6,7 @@ export const KEY_PREFIX = "pk_";
 const RANDOM_CHARS = 30;
 const CHECKSUM_CHARS = 6;
 /** What secret scanners look for (docs/api-keys.md). */
-export const keyPattern = /^pk_[0-9A-Za-z]{36}$/;
+const keyPattern = /^pk_[0-9A-Za-z]{36}$/;
 /** Characters of a key that are kept readable, at its two ends. */
 const SHOWN_PREFIX_CHARS = KEY_PREFIX.length + 4;
 const SHOWN_END_CHARS = 4;

@@ -72,15 +72,15 @@ export async function listEndedHolders(sql: Sql, holders: readonly KeyHolder[]):
         and (u.id = o.id or (k.is_service and o.role = 'admin' and u.role <> 'admin')))`;
 }
 
-export type Owner = { id: string; email: string; role: "user" | "admin"; is_disabled: boolean; keys: number };
+export type KeyOwner = { id: string; email: string; role: "user" | "admin"; is_disabled: boolean; keys: number };
 
 /**
  * The owner of a new key, with the number of their keys; until the transaction ends nobody else makes one for them, and
  * their role stays.
  */
-export async function lockOwner(sql: Sql, userId: string): Promise<Owner | undefined> {
+export async function lockOwner(sql: Sql, userId: string): Promise<KeyOwner | undefined> {
   await sql`select 1 from users where id = ${userId} for no key update`;
-  const [row] = await sql<Owner[]>`
+  const [row] = await sql<KeyOwner[]>`
     select u.id, u.email, u.role, u.disabled_at is not null as is_disabled,
       (select count(*)::int from api_keys k where k.user_id = u.id) as keys
     from users u where u.id = ${userId}`;

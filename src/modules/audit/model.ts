@@ -3,7 +3,7 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 
 /** What is written down, as `noun.verb`. */
-export const auditActions = [
+const auditActions = [
   "user.registered",
   "user.created",
   "user.logged_in",

@@ -7,7 +7,7 @@ const ISSUER = "parley";
 const ALGORITHM = "HS256";
 const verifyOptions = { algorithms: [ALGORITHM], issuer: ISSUER, requiredClaims: ["sub", "sid", "iat", "exp"] };
 
-export type AccessClaims = { userId: string; sessionId: string; expiresAtMs: number };
+type AccessClaims = { userId: string; sessionId: string; expiresAtMs: number };
 
 /**
  * Access tokens: JWTs with the user and the session. Whether the session still lives is not in them. This is the only place

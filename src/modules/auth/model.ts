@@ -58,8 +58,6 @@ export const PasswordChange = Named(
   Closed({ current_password: CurrentPassword, new_password: NewPassword }),
 );
 
-export const PasswordProof = Named("PasswordProof", Closed({ password: CurrentPassword }));
-
 /** One login on one device. */
 export const Session = Named(
   "Session",

@@ -8,7 +8,7 @@ const NAMED_BYTES = SESSION_ID_BYTES + GENERATION_BYTES;
 const form = /^prt_[\w-]{70}$/;
 
 /** What a refresh token says of itself; `mac` is the proof, which only `matches` looks at. */
-export type RefreshClaim = { sessionId: string; generation: number; mac: Buffer };
+type RefreshClaim = { sessionId: string; generation: number; mac: Buffer };
 type Family = { sessionId: string; generation: number; refreshKey: Uint8Array };
 
 /**

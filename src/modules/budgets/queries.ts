@@ -8,7 +8,7 @@ export type Period = "day" | "month";
 export type Payer = { userId: string; keyId: string | null };
 
 /** Whose windows: those of one user, or of one key. */
-export type Scope = { scope: "user" | "key"; id: string };
+export type BudgetScope = { scope: "user" | "key"; id: string };
 
 export type Amount = { tokens: number; usd: number };
 
@@ -123,7 +123,7 @@ export type WindowRow = {
 };
 
 /** The windows of today, also where nothing was spent yet. */
-export async function listWindows(sql: Sql, { scope, id }: Scope): Promise<WindowRow[]> {
+export async function listWindows(sql: Sql, { scope, id }: BudgetScope): Promise<WindowRow[]> {
   return sql<WindowRow[]>`
     select p.period, p.starts_on::timestamp at time zone 'utc' as starts_at,
       (p.starts_on + p.length) at time zone 'utc' as ends_at,

@@ -10,7 +10,7 @@ export type BudgetConfig = Pick<
 >;
 
 /** As reserve_budget (sql/functions/budgets.sql) reads them; what is absent is not limited. */
-export type Limits = { day_tokens?: number; month_tokens?: number; day_usd?: number; month_usd?: number };
+export type BudgetLimits = { day_tokens?: number; month_tokens?: number; day_usd?: number; month_usd?: number };
 
 /** The newest messages of a conversation that may be part of a prompt. */
 const PROMPT_MESSAGES = 1_000;
@@ -20,9 +20,9 @@ const PROMPT_TOKENS_EXTRA = 500;
 /** All that the database needs to know to reserve for an answer (sql/functions/budgets.sql, `reserve_answer`). */
 export type BudgetRules = {
   /** Of each user. */
-  limits: Limits;
+  limits: BudgetLimits;
   /** Of each API key; absent: keys are not limited by themselves. */
-  key_limits?: Limits;
+  key_limits?: BudgetLimits;
   answer_tokens: number;
   prompt_messages: number;
   prompt_tokens_extra: number;
@@ -32,7 +32,7 @@ export type BudgetRules = {
 };
 
 /** The limits of each user, or of each API key; null when nothing is limited. */
-export function createLimits(config: BudgetConfig, payer: Payer): Limits | null {
+export function createBudgetLimits(config: BudgetConfig, payer: Payer): BudgetLimits | null {
   const all = {
     day_tokens: config[`BUDGET_${payer}_TOKENS_PER_DAY`],
     month_tokens: config[`BUDGET_${payer}_TOKENS_PER_MONTH`],
@@ -52,7 +52,7 @@ export type ModelRules = {
 
 /** @returns null when neither users nor keys are limited. */
 export function createRules(
-  limits: { user: Limits | null; key: Limits | null },
+  limits: { user: BudgetLimits | null; key: BudgetLimits | null },
   config: BudgetConfig,
   { models, defaultModel, prices, promptTokensMaxOf }: ModelRules,
 ): BudgetRules | null {

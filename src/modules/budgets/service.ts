@@ -7,10 +7,11 @@ import { findPrice } from "../../lib/prices.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { BudgetUsage } from "./model.ts";
 import * as queries from "./queries.ts";
-import { type BudgetConfig, type BudgetRules, createLimits, createRules, type ModelRules } from "./rules.ts";
+import { type BudgetConfig, type BudgetRules, createBudgetLimits, createRules, type ModelRules } from "./rules.ts";
 import { endOf, mapToWindows } from "./windows.ts";
 
-export type { AnswerToReserve, Payer, Period } from "./queries.ts";
+export type { Period } from "./queries.ts";
+
 export type { BudgetRules } from "./rules.ts";
 
 /** A reservation without a stored generation that is not renewed for so long belongs to nobody: its instance died. */
@@ -26,7 +27,7 @@ const CHARGE_MS_MAX = 5_000;
 export type TokensAndCost = { usage: { input_tokens: number; output_tokens: number } | null; costUsd: number | null };
 
 /** How something is charged for that may be tried again, by several callers as well. */
-export type ChargeOptions = {
+type ChargeOptions = {
   /** It is charged once under this id. */
   id: string;
   /** What is settled with it; absent: a reservation of the same id, if there is one. */
@@ -35,7 +36,7 @@ export type ChargeOptions = {
   isDue?(sql: Sql): Promise<boolean>;
 };
 
-export type Reservation = {
+type Reservation = {
   /** To be settled or released under this id, by whoever reserved. */
   id: string;
   /** The most tokens that the answer may have; null: not limited. */
@@ -97,7 +98,7 @@ export interface BudgetService {
   getUsage(caller: Caller): Promise<BudgetUsage>;
 }
 
-export type ReservationRequest = {
+type ReservationRequest = {
   payer: queries.Payer;
   model: string;
   /** Of all that the model is shown, estimated rather too high. */
@@ -116,7 +117,7 @@ type Dependencies = ModelRules & {
 export function createBudgetService(deps: Dependencies): BudgetService {
   const { database, config, metrics, instanceId, ...modelRules } = deps;
   const { prices } = modelRules;
-  const limits = { user: createLimits(config, "USER"), key: createLimits(config, "KEY") };
+  const limits = { user: createBudgetLimits(config, "USER"), key: createBudgetLimits(config, "KEY") };
   const rules = createRules(limits, config, modelRules);
   /** Reservations that this instance holds without a stored generation. */
   const held = new Map<string, queries.Held>();

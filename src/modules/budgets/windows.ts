@@ -1,9 +1,9 @@
 import type { BudgetWindow, BudgetWindows } from "./model.ts";
 import type * as queries from "./queries.ts";
-import type { Limits } from "./rules.ts";
+import type { BudgetLimits } from "./rules.ts";
 
 /** The windows of a payer as they are answered. */
-export function mapToWindows(rows: queries.WindowRow[], limits: Limits | null): BudgetWindows {
+export function mapToWindows(rows: queries.WindowRow[], limits: BudgetLimits | null): BudgetWindows {
   const find = (period: queries.Period): BudgetWindow => {
     const row = rows.find((candidate) => candidate.period === period);
     if (!row) throw new Error("A query over constants returns its rows.");

@@ -22,7 +22,7 @@ export { createDepartures, type Departures } from "./departures.ts";
 export { createErasures, type Erasures } from "./erasures.ts";
 
 /** Members of one conversation. */
-export const MEMBERS_MAX = 10_000;
+const MEMBERS_MAX = 10_000;
 
 type Dependencies = {
   database: Database;

@@ -4,7 +4,7 @@ import { toPlainText } from "./plain-text.ts";
 /** Headings of one document that are listed; more of them still cut it into sections. */
 export const HEADINGS_MAX = 200;
 /** UTF-16 units of a heading or title; the rest is cut off. */
-export const HEADING_CHARS_MAX = 200;
+const HEADING_CHARS_MAX = 200;
 
 export type Heading = { level: number; text: string; slug: string };
 export type ParsedDocument = { title: string; headings: Heading[]; passages: Passage[] };

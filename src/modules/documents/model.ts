@@ -3,9 +3,9 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Named, SearchText, Timestamp } from "../../lib/schema.ts";
 
 /** UTF-16 units of a search. */
-export const SEARCH_CHARS_MAX = 300;
+const SEARCH_CHARS_MAX = 300;
 
-export const DocumentHeading = Named(
+const DocumentHeading = Named(
   "DocumentHeading",
   Type.Object({
     level: Type.Integer({ minimum: 1, maximum: 6 }),

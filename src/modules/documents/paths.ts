@@ -1,5 +1,5 @@
 /** Bytes of a document's path; with them, a cursor still fits into its own limit. */
-export const PATH_BYTES_MAX = 300;
+const PATH_BYTES_MAX = 300;
 /** Names in a path: folders below the documents folder, plus the file. */
 export const PATH_DEPTH_MAX = 8;
 

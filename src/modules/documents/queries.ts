@@ -2,7 +2,7 @@ import type { Sql } from "../../db/client.ts";
 import type { Heading } from "./markdown.ts";
 
 /** A text and the same text prepared for the index, where words are separated in every script. */
-export type IndexedText = { text: string; words: string };
+type IndexedText = { text: string; words: string };
 
 export type DocumentRow = { path: string; title: string; size: number; updated_at: Date; headings: Heading[] };
 export type MatchRow = DocumentRow & { rank: number };

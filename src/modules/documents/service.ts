@@ -24,7 +24,7 @@ const QUESTION_WORDS_MAX = 32;
 /** UTF-16 units of a question that are read. */
 const QUESTION_CHARS_MAX = 4_000;
 /** Passages that a question can have. */
-export const PASSAGES_MAX = 50;
+const PASSAGES_MAX = 50;
 
 export type FoundPassage = { path: string; title: string; heading: string | null; snippet: string };
 export type DocumentMatch = queries.MatchRow & { snippet: string };
@@ -106,7 +106,7 @@ export function createDocumentService({
 
     async start(signal) {
       const firstScan = Promise.withResolvers<void>();
-      watch(signal, firstScan.resolve);
+      void watch(signal, firstScan.resolve);
       const waited = new AbortController();
       await Promise.race([firstScan.promise, sleep(FIRST_SCAN_WAIT_MS, undefined, { signal: waited.signal })]);
       waited.abort();

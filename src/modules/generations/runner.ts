@@ -138,5 +138,3 @@ export function createRunner(deps: RunnerDependencies) {
     close: ends.close,
   };
 }
-
-export type Runner = ReturnType<typeof createRunner>;

@@ -1,7 +1,7 @@
 import { type Account, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import { addCost } from "../../ai/chain/bill.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
-import { follow, type TakePart } from "../../ai/chain/follow.ts";
+import { type FollowPart, follow } from "../../ai/chain/follow.ts";
 import type { ChatMessage, ToolCall } from "../../ai/provider.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { ToolService } from "../tools/service.ts";
@@ -10,7 +10,7 @@ import type { ToolProgress } from "./tool-queries.ts";
 /** Steps of one answer; in the last of them the model may call no more tools. */
 export const TOOL_STEPS_MAX = 8;
 /** After this time from the start the model may call no more tools. */
-export const TOOL_LOOP_TIME_MAX_MS = 120_000;
+const TOOL_LOOP_TIME_MAX_MS = 120_000;
 /** Calls of one step that are carried out; the model is told of the others. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 
@@ -35,7 +35,7 @@ export async function runWithTools(
   { chain, tools, onResult }: Dependencies,
   request: Omit<RunRequest, "options">,
   progress: ToolProgress | null,
-  take: TakePart,
+  take: FollowPart,
 ): Promise<RunEnd> {
   const { signal } = request;
   const endsAtMs = performance.now() + TOOL_LOOP_TIME_MAX_MS;

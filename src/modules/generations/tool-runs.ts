@@ -1,6 +1,6 @@
 import type { RunEnd } from "../../ai/answer-part.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
-import type { TakePart } from "../../ai/chain/follow.ts";
+import type { FollowPart } from "../../ai/chain/follow.ts";
 import type { Database } from "../../db/client.ts";
 import { isTemporary, retryTemporary } from "../../db/retry.ts";
 import type { EventLog } from "../../events/log.ts";
@@ -74,7 +74,7 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       answer: RunningAnswer,
       attempt: number,
       request: Omit<RunRequest, "options" | "resume">,
-      take: TakePart,
+      take: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;

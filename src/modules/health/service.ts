@@ -15,9 +15,9 @@ const CHECK_ABANDON_MS = 5_000;
 /** The longest that a scrape or `/version` waits for the database. */
 const DETAIL_WAIT_MS = 500;
 
-export type Check = { name: string; ok: boolean };
+type Check = { name: string; ok: boolean };
 
-export type Version = { version: string; commit: string; built_at: string | null; bun: string; postgres?: string };
+type Version = { version: string; commit: string; built_at: string | null; bun: string; postgres?: string };
 
 /** What machines ask about this instance. For everyone; it tells nothing about users. */
 export interface HealthService {

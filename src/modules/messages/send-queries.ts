@@ -50,7 +50,7 @@ export type Lease = {
 };
 
 /** A context is left out where the answer's number is above `seqMax`, or its messages have more bytes. */
-export type ContextLimits = { rows: number; summaries: number; seqMax: number; bytesMax: number };
+type ContextLimits = { rows: number; summaries: number; seqMax: number; bytesMax: number };
 
 export type SendRules = {
   defaultModel: string;

@@ -5,10 +5,10 @@ import { Named, Nullable, OneOf } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 
 /** Messages of one request. */
-export const MESSAGES_MAX = 2_048;
+const MESSAGES_MAX = 2_048;
 /** Functions that one request may offer to the model; more than the providers take. */
-export const TOOLS_MAX = 128;
-export const STOPS_MAX = 4;
+const TOOLS_MAX = 128;
+const STOPS_MAX = 4;
 /** Parts of one message. */
 export const PARTS_MAX = 2_048;
 const NAME_CHARS_MAX = 200;

@@ -2,7 +2,7 @@ import { type Caller, keyIdOf } from "../../access/caller.ts";
 import { type AnswerPart, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
-import type { Push } from "../../ai/provider.ts";
+import type { PushPart } from "../../ai/provider.ts";
 import { countMessages, ESTIMATE_MARGIN, estimateTokens } from "../../ai/tokens.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
@@ -48,7 +48,7 @@ export type RunningCompletion = CompletionHead & {
    * To be called once in any case: it has the answer stored and charged.
    * @throws Problem when the question cannot be stored.
    */
-  run(push: Push<AnswerPart>): Promise<RunEnd>;
+  run(push: PushPart<AnswerPart>): Promise<RunEnd>;
   /** The reader has gone: ends the run, unless it is stored. */
   leave(): void;
 };
@@ -123,7 +123,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       running.add(abort);
       unsettled.add(settled);
 
-      async function run(push: Push<AnswerPart>): Promise<RunEnd> {
+      async function run(push: PushPart<AnswerPart>): Promise<RunEnd> {
         let settlement: Settlement | undefined;
         let text = "";
         const take = (part: AnswerPart): Promise<void> | undefined => {

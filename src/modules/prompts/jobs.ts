@@ -1,9 +1,9 @@
 import type { Jobs } from "../../jobs/runner.ts";
-import { DELETION_QUEUE, type PromptService } from "./service.ts";
+import { PROMPT_DELETIONS, type PromptService } from "./service.ts";
 
 /** Prompts that one instance deletes at the same time. */
 const CONCURRENCY = 4;
 
 export function registerPromptJobs(jobs: Jobs, { prompts }: { prompts: Pick<PromptService, "erase"> }): void {
-  jobs.queue(DELETION_QUEUE, prompts.erase, { concurrency: CONCURRENCY });
+  jobs.queue(PROMPT_DELETIONS, prompts.erase, { concurrency: CONCURRENCY });
 }

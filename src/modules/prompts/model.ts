@@ -2,9 +2,9 @@ import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Line, Named, Nullable, Text, Timestamp, Uuid } from "../../lib/schema.ts";
 import { variableNames } from "./template.ts";
 
-export const NAME_CHARS_MAX = 100;
+const NAME_CHARS_MAX = 100;
 /** UTF-16 units of a template. */
-export const TEMPLATE_CHARS_MAX = 32_000;
+const TEMPLATE_CHARS_MAX = 32_000;
 
 const Name = Line({ minLength: 1, maxLength: NAME_CHARS_MAX });
 const Template = Text({

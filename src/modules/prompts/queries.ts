@@ -84,7 +84,7 @@ export async function updatePrompt(
 }
 
 /** From here on it is not there any more. @returns whether the user has this prompt. */
-export async function markDeleted(sql: Sql, id: string, userId: string): Promise<boolean> {
+export async function markPromptDeleted(sql: Sql, id: string, userId: string): Promise<boolean> {
   const { count } = await sql`
     update prompts set deleted_at = now(), is_default = false
     where id = ${id} and user_id = ${userId} and deleted_at is null`;

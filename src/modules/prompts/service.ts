@@ -16,12 +16,12 @@ export { renderTemplate } from "./template.ts";
 export { createVariables } from "./variables.ts";
 
 /** Prompts of one user. */
-export const PROMPTS_MAX = 1_000;
+const PROMPTS_MAX = 1_000;
 /** Versions of one prompt that are kept; older ones are forgotten. */
-export const VERSIONS_MAX = 1_000;
+const VERSIONS_MAX = 1_000;
 
 /** The queue of prompts that are being deleted, by their ids. */
-export const DELETION_QUEUE = "prompt deletions";
+export const PROMPT_DELETIONS = "prompt deletions";
 /** A request waits for so long; what is not done by then is done after its answer. */
 const DELETION_WAIT_MS = 2_000;
 
@@ -120,11 +120,11 @@ export function createPromptService({ database, jobs }: Dependencies): PromptSer
 
     async remove(caller, id) {
       const remove = async (sql: Sql) => {
-        requireRow((await queries.markDeleted(sql, id, caller.user.id)) || undefined, "prompt");
-        await enqueue(sql, DELETION_QUEUE, [id]);
+        requireRow((await queries.markPromptDeleted(sql, id, caller.user.id)) || undefined, "prompt");
+        await enqueue(sql, PROMPT_DELETIONS, [id]);
       };
       await withTransaction(database, remove, `prompt:${id}`);
-      jobs.nudge(DELETION_QUEUE);
+      jobs.nudge(PROMPT_DELETIONS);
       await waitUntilGone(() => queries.isLeft(database, id), DELETION_WAIT_MS);
     },
 

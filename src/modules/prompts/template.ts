@@ -1,7 +1,7 @@
 import { createInvalid } from "../../lib/problem.ts";
 
 /** UTF-16 units of a rendered prompt: a value may stand in a template many times. */
-export const RENDERED_CHARS_MAX = 100_000;
+const RENDERED_CHARS_MAX = 100_000;
 
 /** What a template may name, beside `preferences.…`. */
 export const variableNames = [
@@ -16,7 +16,7 @@ export const variableNames = [
   "weekday",
 ] as const;
 
-export type VariableName = (typeof variableNames)[number];
+type VariableName = (typeof variableNames)[number];
 
 /** The values of one rendering. `preferences` is free JSON of the user; what is not in it is empty. */
 export type Variables = Readonly<Record<VariableName, string>> & {

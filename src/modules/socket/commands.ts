@@ -24,7 +24,7 @@ export type CommandDependencies = {
 
 /** What the ack says; undefined for a frame that is not acknowledged, or has been answered already. */
 type Answer<T extends ClientFrameType> = (T extends AckedFrameType ? AckBody<T> : never) | undefined;
-export type Command<T extends ClientFrameType> = (
+export type FrameHandler<T extends ClientFrameType> = (
   connection: Connection,
   caller: Caller,
   frame: ClientFrame<T>,
@@ -49,7 +49,7 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
 };
 
 /** What each frame of a known caller does. Errors are thrown as problems and answered as error frames. */
-export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: Command<T> } {
+export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: FrameHandler<T> } {
   const { conversations, messages, generations, recovery, hub, typing } = deps;
 
   /** Typing needs the right to write; who listens here has been checked already. */
@@ -180,5 +180,3 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
   };
 }
-
-export type Commands = ReturnType<typeof createCommands>;

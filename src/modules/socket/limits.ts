@@ -8,8 +8,6 @@ export const HEARTBEAT_MS = 25_000;
 export const PONG_TIMEOUT_MS = 10_000;
 /** A socket without a credential is ended after this. */
 export const AUTH_TIMEOUT_MS = 10_000;
-/** How often all sockets are looked after. */
-export const SWEEP_INTERVAL_MS = 1_000;
 /** A client that does not answer a close loses its transport after this. */
 export const CLOSE_TIMEOUT_MS = 5_000;
 /** Conversations that one connection may listen to. */

@@ -26,7 +26,7 @@ export class SendOrder {
     // One that is refused leaves its place to the next, but none before its time.
     const leave = () => (before ? before.then(end) : end());
     sent.then(leave, leave);
-    over.then(() => {
+    void over.then(() => {
       if (this.#last.get(conversationId) === over) this.#last.delete(conversationId);
     });
     return sent;

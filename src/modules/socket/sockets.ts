@@ -8,7 +8,7 @@ import type { Limits } from "../../limits/limits.ts";
 import type { CloseReason } from "../../protocol/close-codes.ts";
 import { type ClientFrame, type ClientFrameType, parseClientFrame, type UnreadFrame } from "../../protocol/frames.ts";
 import { createErrorFrame } from "../../protocol/pushes.ts";
-import { type Command, type CommandDependencies, createCommands, frameScopes } from "./commands.ts";
+import { type CommandDependencies, createCommands, type FrameHandler, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
 import * as limits from "./limits.ts";
 
@@ -79,7 +79,7 @@ export function createSockets(deps: Dependencies) {
       // A message counts where it is stored: only then it is known whether a model answers it.
       if (frame.type === "generation.regenerate") await rates.countCaller("ai", connection.caller);
       // The command of a type takes the frames of that type; the compiler cannot follow.
-      const command = commands[frame.type] as Command<ClientFrameType>;
+      const command = commands[frame.type] as FrameHandler<ClientFrameType>;
       const body = await command(connection, connection.caller, frame);
       if (body && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...body });
     } catch (error) {
@@ -139,7 +139,7 @@ export function createSockets(deps: Dependencies) {
     connection.violations = 0;
     metrics.wsFrames.inc({ direction: "in", type: frame.type });
     if (!admit(connection, frame.type, frame.id ?? null)) return;
-    if (!connection.isBusy) run(connection, frame);
+    if (!connection.isBusy) void run(connection, frame);
     else if (connection.waiting.length < limits.WAITING_FRAMES_MAX) connection.waiting.push(frame);
     else {
       metrics.rateLimited.inc({ limit: "frames_waiting" });

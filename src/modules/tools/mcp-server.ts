@@ -5,11 +5,11 @@ import type { Log } from "../../lib/log.ts";
 import { type RunnableTool, ToolError } from "./model.ts";
 
 /** A server that has not told its tools by then is left out, until it has. */
-export const MCP_LIST_TIMEOUT_MS = 5_000;
+const MCP_LIST_TIMEOUT_MS = 5_000;
 /** How long a list counts as fresh; after that it is asked for again, beside the answers. */
 const MCP_LIST_FRESH_MS = 60_000;
 /** Tools of one server; providers take some more than this in all. */
-export const MCP_TOOLS_MAX = 64;
+const MCP_TOOLS_MAX = 64;
 const CALL_TIMEOUT_MS = 20_000;
 
 /** One MCP server, over streamable HTTP. Whatever it does wrong, answers are written all the same. */

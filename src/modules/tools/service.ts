@@ -3,7 +3,7 @@ import type { Log } from "../../lib/log.ts";
 import { type RunnableTool, ToolError, type ToolResult } from "./model.ts";
 
 /** The longest time of one call. */
-export const TOOL_TIMEOUT_MS = 20_000;
+const TOOL_TIMEOUT_MS = 20_000;
 /** UTF-16 units of a result; what is longer is cut, and the model is told. */
 export const TOOL_RESULT_CHARS_MAX = 20_000;
 const SHOWN_ARGUMENTS_CHARS_MAX = 200;

@@ -3,7 +3,7 @@ import { Text } from "../../lib/schema.ts";
 import { isLine } from "../../lib/text.ts";
 
 /** UTF-16 units after trimming. */
-export const DISPLAY_NAME_CHARS_MAX = 80;
+const DISPLAY_NAME_CHARS_MAX = 80;
 const DISPLAY_NAME_INPUT_CHARS_MAX = 200;
 
 /** A name as it is typed; blanks around it are dropped. */

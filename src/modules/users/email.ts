@@ -5,7 +5,7 @@ import { Text } from "../../lib/schema.ts";
 import { isLine } from "../../lib/text.ts";
 
 /** RFC 5321 allows no longer address in practice. Applies after trimming. */
-export const EMAIL_CHARS_MAX = 254;
+const EMAIL_CHARS_MAX = 254;
 /** What is looked at at all: an address with blanks around it. */
 const EMAIL_INPUT_CHARS_MAX = 320;
 

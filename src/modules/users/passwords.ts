@@ -3,8 +3,8 @@ import { Type } from "@sinclair/typebox";
 import { createInvalid, Problem } from "../../lib/problem.ts";
 
 /** UTF-16 units. The upper end bounds the work that one request can ask for. */
-export const PASSWORD_CHARS_MIN = 8;
-export const PASSWORD_CHARS_MAX = 128;
+const PASSWORD_CHARS_MIN = 8;
+const PASSWORD_CHARS_MAX = 128;
 
 /** OWASP's first choice for argon2id: 19 MiB and two passes, about 50 ms of one core. */
 const MEMORY_KIB = 19_456;

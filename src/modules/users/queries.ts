@@ -12,7 +12,7 @@ export type UserRow = {
 };
 
 /** The columns of a UserRow, for queries that join users as `u`. */
-export const userColumns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
+const userColumns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
 
 export function mapRowToUser(row: UserRow): User {
   return {
@@ -58,14 +58,16 @@ export async function findUser(sql: Sql, id: string): Promise<UserRow | undefine
   return row;
 }
 
-export type Credentials = UserRow & { password_hash: string | null };
+export type UserRowWithPassword = UserRow & { password_hash: string | null };
 
 export async function findCredentials(
   sql: Sql,
   by: { emailKey: string } | { id: string },
-): Promise<Credentials | undefined> {
+): Promise<UserRowWithPassword | undefined> {
   const condition = "id" in by ? sql`u.id = ${by.id}` : sql`u.email_key = ${by.emailKey}`;
-  const [row] = await sql<Credentials[]>`select ${userColumns(sql)}, u.password_hash from users u where ${condition}`;
+  const [row] = await sql<
+    UserRowWithPassword[]
+  >`select ${userColumns(sql)}, u.password_hash from users u where ${condition}`;
   return row;
 }
 
