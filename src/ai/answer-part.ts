@@ -1,4 +1,4 @@
-import type { FinishReason, ProviderErrorCode, ToolCall, Usage } from "./provider.ts";
+import type { ModelFinishReason, ProviderErrorCode, ToolCall, Usage } from "./provider.ts";
 
 /**
  * What a run pushes: `start` or, for a resumed run, `reset` before the first text (the `next` step after tool calls needs
@@ -24,7 +24,7 @@ export type Account = { models: string[]; usage: RunUsage | null; costUsd: numbe
 /** How a run ended. One that finishes has pushed `start` or `reset`, also when it has no text. */
 export type RunEnd =
   /** `model` wrote the end of the answer, or asks for `toolCalls` before it goes on. */
-  | ({ type: "finish"; model: string; reason: FinishReason; toolCalls: readonly ToolCall[] } & Account)
+  | ({ type: "finish"; model: string; reason: ModelFinishReason; toolCalls: readonly ToolCall[] } & Account)
   /** Every model failed. The text so far stays valid; `detail` is safe for clients. */
   | ({ type: "error"; code: ProviderErrorCode; detail: string } & Account)
   /** The caller's signal ended it. */

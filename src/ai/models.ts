@@ -1,7 +1,7 @@
 import { findPrice, type PriceTable, parsePrices } from "../lib/prices.ts";
 
 /** `thinking`: writes thoughts before the answer, always or when it is asked to. */
-export type Ability = "tools" | "images" | "thinking";
+type Ability = "tools" | "images" | "thinking";
 
 /** Models that differ in nothing but the price. */
 type Family = {
@@ -103,7 +103,7 @@ export const families: readonly Family[] = [
 ];
 
 /** How much of a conversation a model is shown, and how long its answer may be, in tokens. */
-export type ModelBudget = {
+type ModelBudget = {
   inputTokens: number;
   /** What is asked for as the most of an answer; null leaves it to the provider. */
   outputTokensMax: number | null;

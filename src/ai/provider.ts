@@ -68,7 +68,7 @@ export type ProviderRequest = {
 };
 
 /** Why a model ended its answer by itself. */
-export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
+export type ModelFinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
 export type Usage = { input_tokens: number; output_tokens: number };
 
@@ -90,7 +90,7 @@ export type ProviderPart =
 
 export type ProviderEnd =
   /** Calls come whole and only here: what a broken stream has left of one must never be carried out. */
-  | { type: "finish"; reason: FinishReason; usage: Usage | null; toolCalls?: readonly ToolCall[] }
+  | { type: "finish"; reason: ModelFinishReason; usage: Usage | null; toolCalls?: readonly ToolCall[] }
   | { type: "error"; error: ProviderError };
 
 export type ProviderErrorCode =

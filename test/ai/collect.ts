@@ -11,7 +11,7 @@ export const TEST_KEY = "sk-test-0123456789abcdef";
 const noDocuments: SearchDocuments = async () => [];
 
 /** The configuration of all three providers at the stand-in. */
-export const configureProviders = (standIn: ProviderStandIn, models: string[]) => ({
+const configureProviders = (standIn: ProviderStandIn, models: string[]) => ({
   OPENAI_API_KEY: TEST_KEY,
   OPENAI_BASE_URL: standIn.openaiUrl,
   ANTHROPIC_API_KEY: TEST_KEY,

@@ -8,7 +8,7 @@ export const QUOTE_LENGTH_MAX = 24_000;
 
 const NO_RESULT = "(This call was not carried out.)";
 
-export type ToolResult = { callId: string; content: string };
+type ToolResult = { callId: string; content: string };
 
 export type Turn =
   | { role: "user"; content: string }

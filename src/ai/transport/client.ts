@@ -1,4 +1,4 @@
-import { Connection } from "./connection.ts";
+import { HttpConnection } from "./connection.ts";
 import type { ResponseHead } from "./response-parser.ts";
 
 /** Connections that wait for the next request, per server; beyond that they are closed after use. */
@@ -25,7 +25,7 @@ export type PreparedRequest = {
 /** An answer whose head has come. Its body is kept until somebody listens, and the server waits when that is much. */
 export type IncomingResponse = ResponseHead & { body: IncomingBody };
 
-export type BodyListener = {
+type BodyListener = {
   onBytes(bytes: Uint8Array): void;
   /** Null: the body is whole. Nothing comes after it. */
   onEnd(error: Error | null): void;
@@ -40,14 +40,14 @@ export type IncomingBody = {
   abort(): void;
 };
 
-const idle = new Map<string, Connection[]>();
+const idle = new Map<string, HttpConnection[]>();
 
-function takeConnection({ url, origin }: PreparedRequest): Connection {
+function takeConnection({ url, origin }: PreparedRequest): HttpConnection {
   for (let waiting = idle.get(origin)?.pop(); waiting; waiting = idle.get(origin)?.pop()) {
     if (Date.now() - waiting.idleSinceMs <= IDLE_MS_MAX) return waiting;
     waiting.abort(new Error("waited too long"));
   }
-  return new Connection(
+  return new HttpConnection(
     url,
     (connection) => {
       const list = idle.get(origin) ?? [];
@@ -114,7 +114,7 @@ function exchange(
   });
 }
 
-function createBody(connection: Connection): IncomingBody & BodyListener {
+function createBody(connection: HttpConnection): IncomingBody & BodyListener {
   let listener: BodyListener | null = null;
   let unread: Uint8Array[] = [];
   let unreadBytes = 0;

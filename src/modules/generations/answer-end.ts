@@ -109,5 +109,3 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     close: finisher.close,
   };
 }
-
-export type AnswerEnds = ReturnType<typeof createAnswerEnds>;

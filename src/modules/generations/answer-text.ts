@@ -91,8 +91,6 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
   };
 }
 
-export type AnswerTexts = ReturnType<typeof createAnswerTexts>;
-
 function mapToFinalState(end: RunEnd, live: LiveAnswer): FinalState {
   live.flush();
   const { usage, costUsd, models } = end;

@@ -1,8 +1,8 @@
 import type { Log } from "../../lib/log.ts";
 
 /** Tasks at a time; what comes in beyond the waiting ones is left out. */
-export const TASKS_RUNNING_MAX = 8;
-export const TASKS_WAITING_MAX = 1_000;
+const TASKS_RUNNING_MAX = 8;
+const TASKS_WAITING_MAX = 1_000;
 
 type Task = { name: string; key: string; work(signal: AbortSignal): Promise<void> };
 
@@ -46,5 +46,3 @@ export function createBackground({ log }: { log: Log }) {
     },
   };
 }
-
-export type Background = ReturnType<typeof createBackground>;

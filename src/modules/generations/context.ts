@@ -9,11 +9,11 @@ import { limitPassages, type Source, writeGroupNote, writePassages, writeSummary
 import { walkPath } from "./path.ts";
 
 /** Passages of documents that one answer is given. */
-export const CONTEXT_PASSAGES_MAX = 5;
+const CONTEXT_PASSAGES_MAX = 5;
 /** Messages that a model is shown at most, however short they are. */
-export const CONTEXT_MESSAGES_MAX = 1_000;
+const CONTEXT_MESSAGES_MAX = 1_000;
 
-export type ContextRequest = {
+type ContextRequest = {
   conversationId: string;
   /** The newest message that is shown, after all that lead to it; null for the newest of the conversation. */
   fromId: string | null;

@@ -20,7 +20,7 @@ export type FollowUpDependencies = {
 };
 
 /** A finished answer: its id, its text, what its model was shown, and who asked. */
-export type Answered = {
+type Answered = {
   conversationId: string;
   messageId: string;
   text: string;

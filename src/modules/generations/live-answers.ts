@@ -1,7 +1,7 @@
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Lease, NewAnswer } from "../messages/service.ts";
 import { PATH_ROWS, SUMMARIES_MAX } from "./context-queries.ts";
-import { LEASE_MS, type RunningAnswer } from "./running-answer.ts";
+import { GENERATION_LEASE_MS, type RunningAnswer } from "./running-answer.ts";
 
 /** Answers that one instance writes at the same time; more wait for a free place, here or elsewhere. */
 export const RUNNING_MAX = 500;
@@ -14,7 +14,7 @@ const CONTEXT_BATCH_MAX = 8;
 const contextLimits = { rows: PATH_ROWS, summaries: SUMMARIES_MAX, seqMax: 40, bytesMax: 64 * 1024 };
 
 /** An answer in progress, as a reader needs it who comes in the middle. */
-export type Snapshot = { messageId: string; seq: number; attempt: number; text: string; frame: string };
+export type AnswerSnapshot = { messageId: string; seq: number; attempt: number; text: string; frame: string };
 
 /**
  * The answers that this instance writes, and the places for more of them. It depends on no service, so that whatever has
@@ -32,7 +32,7 @@ export interface LiveAnswers {
   takeOver(take: (answer: NewAnswer) => void): void;
 
   /** What new listeners of a conversation need to go on with the next delta. */
-  listSnapshots(conversationId: string): Snapshot[];
+  listSnapshots(conversationId: string): AnswerSnapshot[];
   /** The text so far of an answer that is being written here; the stored one lags behind. */
   findText(messageId: string): string | null;
 
@@ -77,7 +77,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
       const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
       return {
         owner: instanceId,
-        leaseMs: LEASE_MS,
+        leaseMs: GENERATION_LEASE_MS,
         context: answers <= CONTEXT_BATCH_MAX ? context : null,
         end() {
           leased -= answers;

@@ -9,13 +9,13 @@ import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "../messages/model.ts";
 import type { MessageKey, MessageService, NewAnswer } from "../messages/service.ts";
 import type { FoundContext } from "./context-queries.ts";
-import { RUNNING_MAX, type Snapshot } from "./live-answers.ts";
+import { type AnswerSnapshot, RUNNING_MAX } from "./live-answers.ts";
 import type { Model } from "./model.ts";
 import { mapNewAnswerToClaimed, mapNewAnswerToMessage } from "./new-answer.ts";
 import * as queries from "./queries.ts";
 import { createRunner, type RunnerDependencies } from "./runner.ts";
 
-export { createLiveAnswers, type LiveAnswers, RUNNING_MAX, type Snapshot } from "./live-answers.ts";
+export { createLiveAnswers, RUNNING_MAX } from "./live-answers.ts";
 export { countUnfinished } from "./queries.ts";
 
 /** How long a cancel waits for the end to be stored, so that its answer already shows it. */
@@ -34,13 +34,13 @@ export interface GenerationService {
    * @param key an answer, or the message that is to be answered.
    * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
    */
-  regenerate(caller: Caller, key: MessageKey, model: string | undefined): Promise<SentMessage>;
+  regenerate(caller: Caller, key: MessageKey, model: string | undefined): Promise<SentMessage & { reply: Message }>;
 
   /** For everybody: the configured models in fallback order, with what is known of their health. */
   listModels(): Model[];
 
   /** For callers who have checked that the reader is a member; see `LiveAnswers`. */
-  listSnapshots(conversationId: string): Snapshot[];
+  listSnapshots(conversationId: string): AnswerSnapshot[];
 
   /** For jobs: stores what is new of all answers that are written here, where a successor would go on. */
   storePieces(): Promise<void>;

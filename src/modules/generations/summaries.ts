@@ -100,8 +100,6 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
   };
 }
 
-export type Summaries = ReturnType<typeof createSummaries>;
-
 function writeMessage({ role, author_name, content }: PathRow): string {
   const name = role === "user" ? (author_name ?? "user") : role;
   if (content.length <= EXCERPT_CHARS_MAX) return `${name}: ${content}`;

@@ -10,7 +10,7 @@ import type { ToolProgress } from "./tool-queries.ts";
 /** Steps of one answer; in the last of them the model may call no more tools. */
 export const TOOL_STEPS_MAX = 8;
 /** After this time from the start the model may call no more tools. */
-export const TOOL_LOOP_TIME_MAX_MS = 120_000;
+const TOOL_LOOP_TIME_MAX_MS = 120_000;
 /** Calls of one step that are carried out; the model is told of the others. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 

@@ -16,7 +16,7 @@ import type { Lease } from "./send-queries.ts";
 import { createSender, type NewAnswer } from "./sender.ts";
 
 export { appendMessage } from "./append-message.ts";
-export { findMessageById, type MessageKey } from "./queries.ts";
+export type { MessageKey } from "./queries.ts";
 export { collectEvents, createRecovery, RECOVERY_EVENTS_MAX, type Recovery, type StartPosition } from "./recovery.ts";
 export type { Lease } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";

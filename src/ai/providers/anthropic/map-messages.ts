@@ -6,7 +6,7 @@ import type {
   RawMessageStreamEvent,
   StopReason,
 } from "@anthropic-ai/sdk/resources/messages/messages";
-import type { AnswerOptions, FinishReason, ProviderRequest, ToolChoice, Usage } from "../../provider.ts";
+import type { AnswerOptions, ModelFinishReason, ProviderRequest, ToolChoice, Usage } from "../../provider.ts";
 import { mapErrorEvent } from "../../provider-error.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import type { EventMapper, MappedEvent } from "../stream-answer.ts";
@@ -111,7 +111,7 @@ type ErrorEvent = { type: "error"; error?: { type?: string; message?: string } }
 export function createMessagesMapper(): EventMapper {
   const usage: Usage = { input_tokens: 0, output_tokens: 0 };
   let isUsageKnown = false;
-  let reason: FinishReason | null = null;
+  let reason: ModelFinishReason | null = null;
   const calls = createToolCalls();
 
   function finish(): MappedEvent {
@@ -162,7 +162,7 @@ export function createMessagesMapper(): EventMapper {
   return { map: ({ data }) => mapEvent(JSON.parse(data) as RawMessageStreamEvent | ErrorEvent) };
 }
 
-function mapStopReason(reason: StopReason | null): FinishReason | null {
+function mapStopReason(reason: StopReason | null): ModelFinishReason | null {
   if (reason === null) return null;
   if (reason === "max_tokens" || reason === "model_context_window_exceeded") return "length";
   if (reason === "tool_use") return "tool_calls";

@@ -3,7 +3,7 @@ import type {
   ChatCompletionCreateParamsStreaming,
   ChatCompletionMessageParam,
 } from "openai/resources/chat/completions";
-import type { AnswerOptions, FinishReason, ProviderEnd, ProviderRequest, Usage } from "../../provider.ts";
+import type { AnswerOptions, ModelFinishReason, ProviderEnd, ProviderRequest, Usage } from "../../provider.ts";
 import { mapErrorEvent } from "../../provider-error.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import type { EventMapper, MappedEvent } from "../stream-answer.ts";
@@ -69,7 +69,7 @@ type ErrorChunk = { error?: { message?: string; type?: string; code?: string | n
  * `[DONE]` is missing after a `finish_reason` loses no text, and a second model would only add to a whole answer.
  */
 export function createChatMapper(): EventMapper {
-  let reason: FinishReason | null = null;
+  let reason: ModelFinishReason | null = null;
   let usage: Usage | null = null;
   const calls = createToolCalls();
   // By index, the id of the call that is being written there: some servers give all calls the same index.
@@ -120,7 +120,7 @@ function mapChunkError(error: NonNullable<ErrorChunk["error"]>): MappedEvent {
   return { type: "error", error: mapErrorEvent(String(name), error.message ?? "", []) };
 }
 
-function mapFinishReason(reason: string): FinishReason {
+function mapFinishReason(reason: string): ModelFinishReason {
   if (reason === "length" || reason === "content_filter") return reason;
   return reason === "tool_calls" || reason === "function_call" ? "tool_calls" : "stop";
 }

@@ -10,7 +10,7 @@ const QUERY_LENGTH_MAX = 500;
 /** UTF-16 units of one passage. */
 const SNIPPET_LENGTH_MAX = 1_500;
 
-export type Passage = { path: string; title: string; heading: string | null; snippet: string };
+type Passage = { path: string; title: string; heading: string | null; snippet: string };
 
 /** Finds passages of the markdown documents, the best first. */
 export type SearchDocuments = (query: string, limit: number) => Promise<Passage[]>;

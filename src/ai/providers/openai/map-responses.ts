@@ -4,7 +4,7 @@ import type {
   ResponseStreamEvent,
   ResponseUsage,
 } from "openai/resources/responses/responses";
-import type { AnswerOptions, FinishReason, ProviderRequest, Usage } from "../../provider.ts";
+import type { AnswerOptions, ModelFinishReason, ProviderRequest, Usage } from "../../provider.ts";
 import { mapErrorEvent } from "../../provider-error.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import type { EventMapper, MappedEvent } from "../stream-answer.ts";
@@ -104,7 +104,7 @@ function mapEvent(event: ResponseStreamEvent): MappedEvent | null {
     case "response.completed":
       return { type: "finish", reason: "stop", usage: mapUsage(event.response?.usage) };
     case "response.incomplete": {
-      const reason: FinishReason =
+      const reason: ModelFinishReason =
         event.response?.incomplete_details?.reason === "content_filter" ? "content_filter" : "length";
       return { type: "finish", reason, usage: mapUsage(event.response?.usage) };
     }
