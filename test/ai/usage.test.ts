@@ -8,7 +8,7 @@ const question = { role: "user" as const, content: "What is the capital of Franc
 const record = {
   messages: [question],
   hasText: false,
-  written: "",
+  readWritten: () => "",
   toolCalls: [],
   reported: null,
   isFinal: false,
@@ -16,7 +16,7 @@ const record = {
 
 test("what the provider reported at the end counts as it is", () => {
   const reported = { input_tokens: 3, output_tokens: 4 };
-  const ended = { ...record, hasText: true, written: "Paris, and Berlin.", reported, isFinal: true };
+  const ended = { ...record, hasText: true, reported, isFinal: true };
   expect(countUsage(ended)).toEqual({ ...reported, estimated: false });
 });
 
@@ -28,7 +28,7 @@ test("a request that failed before its first character costs nothing, unless the
 
 test("what broke off is estimated, as everywhere, and never below what was reported", () => {
   const written = "Paris, and Berlin.";
-  const broken = { ...record, hasText: true, written };
+  const broken = { ...record, hasText: true, readWritten: () => written };
   const estimate = { input_tokens: countMessages([question]), output_tokens: estimateTokens(written) };
   expect(countUsage(broken)).toEqual({ ...estimate, estimated: true });
   const toolCalls = [{ id: "1", name: "look_up", arguments: '{"word":"Paris"}' }];

@@ -3,7 +3,7 @@ import type { PushPart } from "../provider.ts";
 import { ANSWER_LENGTH_MAX } from "./text-cleaner.ts";
 
 /** The answer of one run as the reader has it so far. */
-export type Answer = {
+export type AnswerState = {
   shown: string;
   /** The number of the newest attempt that has shown text, from 1 on. */
   attempt: number;
@@ -30,41 +30,41 @@ export type Resume = {
 };
 
 /** The answer at the beginning of a run. */
-export function createAnswer(resume: Resume | null | undefined): Answer {
+export function createAnswerState(resume: Resume | null | undefined): AnswerState {
   const { text, attempt, step } = resume ?? { text: "", attempt: 0 };
   const stepStart = step === "next" || step === "restarted" ? text.length : 0;
   return { shown: text, attempt, models: [], isOpen: false, announce: step !== "next", stepStart };
 }
 
 /** What a model that takes over has to go on with, or null for a step of which there is nothing yet. */
-export function findPartial({ shown, stepStart }: Answer): string | null {
+export function findPartial({ shown, stepStart }: AnswerState): string | null {
   const partial = shown.slice(stepStart);
   return partial.trim() === "" ? null : partial;
 }
 
 /** The attempt at work has failed: the next one announces itself. */
-export function closeAnswer(answer: Answer): void {
+export function closeAnswer(answer: AnswerState): void {
   if (answer.isOpen) answer.announce = true;
   answer.isOpen = false;
 }
 
 /** Takes back what this step has written: what began a tool call cannot be gone on with by another model. */
-export function restartStep(answer: Answer): void {
+export function restartStep(answer: AnswerState): void {
   answer.shown = answer.shown.slice(0, answer.stepStart);
 }
 
 /** What may still be written in this answer, in UTF-16 units. */
-export const roomLeft = (answer: Answer): number => ANSWER_LENGTH_MAX - answer.shown.length;
+export const roomLeft = (answer: AnswerState): number => ANSWER_LENGTH_MAX - answer.shown.length;
 
 /** Adds a model's text to the answer, and pushes it. */
-export function showText(answer: Answer, model: string, text: string, push: PushPart<AnswerPart>): void {
+export function showText(answer: AnswerState, model: string, text: string, push: PushPart<AnswerPart>): void {
   if (!answer.isOpen) openAnswer(answer, model, push);
   answer.shown += text;
   push({ type: "text", text });
 }
 
 /** Pushes what comes before a model's first text: `start` for a new answer, `reset` where another attempt goes on. */
-export function openAnswer(answer: Answer, model: string, push: PushPart<AnswerPart>): void {
+export function openAnswer(answer: AnswerState, model: string, push: PushPart<AnswerPart>): void {
   const { announce, shown } = answer;
   answer.isOpen = true;
   answer.announce = false;

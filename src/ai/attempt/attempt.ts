@@ -16,7 +16,7 @@ import type {
   ToolCall,
   Usage,
 } from "../provider.ts";
-import { type Answer, findPartial, openAnswer, roomLeft, showText } from "./answer.ts";
+import { type AnswerState, findPartial, openAnswer, roomLeft, showText } from "./answer.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
 import { createTextCleaner } from "./text-cleaner.ts";
 import { countUsage } from "./usage.ts";
@@ -60,7 +60,7 @@ export type AttemptOutcome = { usage: RunUsage | null } & (
 export async function makeAttempt(
   options: AttemptOptions,
   request: AttemptRequest,
-  answer: Answer,
+  answer: AnswerState,
   { model, report }: { model: string; report: AttemptReport },
   push: PushPart<AnswerPart>,
 ): Promise<AttemptOutcome> {
@@ -112,7 +112,7 @@ export async function makeAttempt(
   const usage = countUsage({
     messages: asked.messages,
     hasText,
-    written: answer.shown.slice(shownBefore) + trimmer.unshown(),
+    readWritten: () => answer.shown.slice(shownBefore) + trimmer.unshown(),
     toolCalls,
     reported,
     isFinal: counted !== null,

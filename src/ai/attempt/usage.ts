@@ -7,8 +7,8 @@ export type AttemptRecord = {
   messages: readonly ChatMessage[];
   /** Whether the model wrote any text. */
   hasText: boolean;
-  /** All of that text, shown or not. */
-  written: string;
+  /** All of that text, shown or not; asked for only where tokens have to be estimated. */
+  readWritten(): string;
   toolCalls: readonly ToolCall[];
   /** The last count that the provider gave. */
   reported: Usage | null;
@@ -20,7 +20,7 @@ export type AttemptRecord = {
 export function countUsage({
   messages,
   hasText,
-  written,
+  readWritten,
   toolCalls,
   reported,
   isFinal,
@@ -31,7 +31,7 @@ export function countUsage({
   const calls = toolCalls.reduce((sum, call) => sum + estimateTokens(call.name + call.arguments), 0);
   return {
     input_tokens: reported?.input_tokens || countMessages(messages),
-    output_tokens: Math.max(reported?.output_tokens ?? 0, estimateTokens(written) + calls),
+    output_tokens: Math.max(reported?.output_tokens ?? 0, estimateTokens(readWritten()) + calls),
     estimated: true,
   };
 }

@@ -13,7 +13,7 @@ export type WatchdogOptions = {
 };
 
 /** Takes a part; an end that it gives ends the stream: the model is to write no more. */
-export type TakePart = (part: ProviderPart) => ProviderEnd | undefined;
+export type TakeProviderPart = (part: ProviderPart) => ProviderEnd | undefined;
 
 /**
  * Watches over a provider's stream: silence for too long becomes an error, and so does whatever is thrown. Aborted by the
@@ -22,7 +22,7 @@ export type TakePart = (part: ProviderPart) => ProviderEnd | undefined;
 export function watch(
   open: (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>,
   { signal, pause, firstTokenTimeoutMs, idleTimeoutMs }: WatchdogOptions,
-  take: TakePart,
+  take: TakeProviderPart,
 ): Promise<ProviderEnd | { type: "aborted" }> {
   return new Promise((resolve) => {
     const controller = new AbortController();

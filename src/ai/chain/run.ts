@@ -1,6 +1,6 @@
 import type { Log } from "../../lib/log.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
-import { closeAnswer, createAnswer, type Resume, restartStep } from "../attempt/answer.ts";
+import { closeAnswer, createAnswerState, type Resume, restartStep } from "../attempt/answer.ts";
 import { type AttemptOptions, type AttemptRequest, makeAttempt } from "../attempt/attempt.ts";
 import type { ProviderError, PushPart } from "../provider.ts";
 import { createProviderError } from "../provider-error.ts";
@@ -28,7 +28,7 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
   const { breakers, maxRetries, backoffBaseMs, observe, log } = options;
   const bill = createBill(options.catalogue.prices, observe.onCost);
   const attempts = createAttemptOrder({ models: request.order, breakers, maxRetries, backoffBaseMs });
-  const answer = createAnswer(request.resume);
+  const answer = createAnswerState(request.resume);
   let failed: { model: string; error: ProviderError } | null = null;
 
   while (!signal.aborted) {

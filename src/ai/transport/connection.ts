@@ -2,7 +2,7 @@ import type { Socket } from "bun";
 import { createResponseParser, type ResponseHead, type ResponseParser } from "./response-parser.ts";
 
 /** What happens to one request; `onClose` comes last, and once. */
-export type HttpExchange = {
+export type ResponseHandlers = {
   onHead(head: ResponseHead): void;
   onBody(bytes: Uint8Array): void;
   /** Null: the answer is whole. */
@@ -20,7 +20,7 @@ export class HttpConnection {
   #socket: Socket | null = null;
   /** Open, but not to be written to yet: the certificate is not known. */
   #unproven: Socket | null = null;
-  #exchange: HttpExchange | null = null;
+  #handlers: ResponseHandlers | null = null;
   #parser: ResponseParser | null = null;
   #unsent: Uint8Array | null = null;
   #isClosed = false;
@@ -71,13 +71,13 @@ export class HttpConnection {
   }
 
   /** Sends a request; only while no other is under way. */
-  send(request: Uint8Array, exchange: HttpExchange): void {
+  send(request: Uint8Array, handlers: ResponseHandlers): void {
     this.hasAnswered = false;
-    this.#exchange = exchange;
+    this.#handlers = handlers;
     this.#unsent = request;
     this.#parser = createResponseParser({
-      onHead: exchange.onHead,
-      onBody: exchange.onBody,
+      onHead: handlers.onHead,
+      onBody: handlers.onBody,
       onEnd: (canReuse) => {
         this.#canReuse = canReuse && this.#unsent === null;
       },
@@ -121,8 +121,8 @@ export class HttpConnection {
   }
 
   #finish(): void {
-    const exchange = this.#exchange;
-    this.#exchange = null;
+    const handlers = this.#handlers;
+    this.#handlers = null;
     this.#parser = null;
     if (this.#canReuse) {
       this.isReused = true;
@@ -133,7 +133,7 @@ export class HttpConnection {
       this.#socket?.unref();
       this.#onIdle(this);
     } else this.#close(null);
-    exchange?.onClose(null);
+    handlers?.onClose(null);
   }
 
   #close(error: Error | null): void {
@@ -141,10 +141,10 @@ export class HttpConnection {
     this.#isClosed = true;
     (this.#socket ?? this.#unproven)?.terminate();
     this.#onGone(this);
-    const exchange = this.#exchange;
-    this.#exchange = null;
-    if (!exchange) return;
+    const handlers = this.#handlers;
+    this.#handlers = null;
+    if (!handlers) return;
     const isWhole = error === null && this.#parser?.close() === true;
-    exchange.onClose(isWhole ? null : (error ?? new Error("the connection broke")));
+    handlers.onClose(isWhole ? null : (error ?? new Error("the connection broke")));
   }
 }

@@ -1,7 +1,7 @@
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Lease, NewAnswer } from "../messages/service.ts";
 import { PATH_ROWS, SUMMARIES_MAX } from "./context-queries.ts";
-import { LEASE_MS, type RunningAnswer } from "./running-answer.ts";
+import { GENERATION_LEASE_MS, type RunningAnswer } from "./running-answer.ts";
 
 /** Answers that one instance writes at the same time; more wait for a free place, here or elsewhere. */
 export const RUNNING_MAX = 500;
@@ -77,7 +77,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
       const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
       return {
         owner: instanceId,
-        leaseMs: LEASE_MS,
+        leaseMs: GENERATION_LEASE_MS,
         context: answers <= CONTEXT_BATCH_MAX ? context : null,
         end() {
           leased -= answers;

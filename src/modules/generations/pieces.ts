@@ -1,9 +1,9 @@
 import type { Database, Sql } from "../../db/client.ts";
 import type { LiveAnswer } from "./live-answer.ts";
 import { type ClaimedGeneration, storePieces } from "./queries.ts";
+import type { RunningAnswer } from "./running-answer.ts";
 
-/** An answer that is being written here. */
-export type AnswerInProgress = { generation: ClaimedGeneration; live: LiveAnswer };
+type Unstored = Pick<RunningAnswer, "generation" | "live">;
 
 /**
  * Stores the text so far of answers in progress, in appended pieces (docs/decisions/0047), so that a successor can continue
@@ -12,7 +12,7 @@ export type AnswerInProgress = { generation: ClaimedGeneration; live: LiveAnswer
 export function createPieces({ database }: { database: Database }) {
   const storing = new Map<LiveAnswer, Promise<void>>();
 
-  async function hold<T>(answers: readonly AnswerInProgress[], work: () => Promise<T>): Promise<T> {
+  async function hold<T>(answers: readonly Unstored[], work: () => Promise<T>): Promise<T> {
     const { promise, resolve } = Promise.withResolvers<void>();
     for (const { live } of answers) storing.set(live, promise);
     try {
@@ -25,7 +25,7 @@ export function createPieces({ database }: { database: Database }) {
 
   return {
     /** Appends what is new of these answers. One whose last piece is still on its way is left out until the next time. */
-    async append(answers: Iterable<AnswerInProgress>): Promise<void> {
+    async append(answers: Iterable<Unstored>): Promise<void> {
       const changed = [...answers].flatMap((answer) => {
         const piece = storing.has(answer.live) ? null : answer.live.nextPiece();
         return piece ? [{ ...answer, piece }] : [];
@@ -45,7 +45,7 @@ export function createPieces({ database }: { database: Database }) {
      * Stores the text so far of one answer, also if it is empty, in a transaction of the caller.
      * @param work calls `write` once; it gives false when the lease is lost, and then nothing may be written any more.
      */
-    async store<T>(answer: AnswerInProgress, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
+    async store<T>(answer: Unstored, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
       const { generation, live } = answer;
       while (storing.has(live)) await storing.get(live);
       return hold([answer], async () => {

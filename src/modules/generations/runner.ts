@@ -10,11 +10,11 @@ import { findCoalesceMs, LiveAnswer } from "./live-answer.ts";
 import type { LiveAnswers } from "./live-answers.ts";
 import { createPieces, keyOf } from "./pieces.ts";
 import * as queries from "./queries.ts";
-import { createRunningAnswer, LEASE_MS, type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import { createRunningAnswer, GENERATION_LEASE_MS, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import { createToolRuns, type ToolRunDependencies } from "./tool-runs.ts";
 
 /** Leases are looked at every second, but written every other time only. */
-const leaseTimes = { leaseMs: LEASE_MS, enoughMs: LEASE_MS - 1_500 };
+const leaseTimes = { leaseMs: GENERATION_LEASE_MS, enoughMs: GENERATION_LEASE_MS - 1_500 };
 /** Of the time that a shutdown leaves; the rest is for storing what is unfinished then. */
 const DRAIN_SHARE = 0.8;
 
@@ -94,7 +94,7 @@ export function createRunner(deps: RunnerDependencies) {
      * whole batch would stand in front of everybody's changes.
      */
     async claim(key: queries.GenerationKey): Promise<void> {
-      const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, LEASE_MS);
+      const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, GENERATION_LEASE_MS);
       const generation = await liveAnswers.claim(() => withTransaction(database, claim, "claims"));
       if (generation) await begin(generation);
     },
@@ -119,7 +119,7 @@ export function createRunner(deps: RunnerDependencies) {
 
     /** Takes over what dead instances left behind. */
     async takeOrphans(rowsMax: number): Promise<void> {
-      for (const generation of await queries.claimOrphans(database, instanceId, LEASE_MS, rowsMax)) {
+      for (const generation of await queries.claimOrphans(database, instanceId, GENERATION_LEASE_MS, rowsMax)) {
         log.info({ message_id: generation.message_id, attempt: generation.attempt }, "generation taken over");
         void begin(generation);
       }

@@ -4,7 +4,7 @@ import type { LiveAnswer } from "./live-answer.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 
 /** An owner that has not renewed its lease for so long counts as dead. */
-export const LEASE_MS = 8_000;
+export const GENERATION_LEASE_MS = 8_000;
 
 /** An answer that this instance writes, with the lease on its generation: the right to write. */
 export type RunningAnswer = {
