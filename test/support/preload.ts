@@ -2,11 +2,9 @@
 import "../../src/commands/production-mode.ts";
 import { afterAll } from "bun:test";
 import { endRun } from "./end-of-run.ts";
-import { stopTestServer } from "./postgres.ts";
 import { configureProperties } from "./properties.ts";
 import { failTestsOnViolations } from "./pushes.ts";
 
 configureProperties();
 failTestsOnViolations();
-afterAll(stopTestServer);
 afterAll(endRun);
