@@ -6,19 +6,18 @@ import { problemPages } from "./http/problems.ts";
 import type { Route } from "./http/route.ts";
 import type { Lifecycle } from "./lib/lifecycle.ts";
 import type { Log } from "./lib/log.ts";
-import { createAccountRoutes } from "./modules/accounts/routes.ts";
 import { createApiKeyRoutes } from "./modules/api-keys/routes.ts";
 import { createAuditRoutes } from "./modules/audit/routes.ts";
 import { createAuthRoutes } from "./modules/auth/routes.ts";
-import { createBudgetRoutes } from "./modules/budgets/routes.ts";
 import { createConversationRoutes } from "./modules/conversations/routes.ts";
 import { createDocumentRoutes } from "./modules/documents/routes.ts";
-import { createPreviewRoutes } from "./modules/generations/preview-routes.ts";
-import { createGenerationRoutes } from "./modules/generations/routes.ts";
 import { createHealthRoutes } from "./modules/health/routes.ts";
+import { createMeRoutes } from "./modules/me/routes.ts";
+import { createAnswerRoutes } from "./modules/messages/answer-routes.ts";
 import { createMessageRoutes } from "./modules/messages/routes.ts";
 import { createModelRoutes } from "./modules/models/routes.ts";
 import { createOpenAiRoutes } from "./modules/openai/routes.ts";
+import { createPreviewRoutes } from "./modules/prompts/preview-routes.ts";
 import { createPromptRoutes } from "./modules/prompts/routes.ts";
 import { createSocketRoutes } from "./modules/socket/routes.ts";
 import { createUserRoutes } from "./modules/users/routes.ts";
@@ -36,19 +35,18 @@ export const createRoutes = (deps: RouteDependencies): Route[] => [
   ...createHealthRoutes({ health: deps.health, metricsToken: deps.config.METRICS_TOKEN }),
   ...problemPages,
   ...createAuthRoutes(deps),
+  ...createMeRoutes(deps),
   ...createUserRoutes(deps),
+  ...createAuditRoutes(deps),
   ...createApiKeyRoutes(deps),
-  ...createBudgetRoutes(deps),
   ...createConversationRoutes(deps),
   ...createMessageRoutes(deps),
-  ...createGenerationRoutes(deps),
-  ...createModelRoutes(deps),
+  ...createAnswerRoutes(deps),
   ...createPromptRoutes(deps),
   ...createPreviewRoutes(deps),
   ...createDocumentRoutes(deps),
+  ...createModelRoutes(deps),
   ...createOpenAiRoutes(deps),
-  ...createAccountRoutes(deps),
-  ...createAuditRoutes(deps),
   ...createSocketRoutes({
     ...deps,
     identify: deps.auth.identify,

@@ -48,6 +48,7 @@ const modules = [
   "generations",
   "openai",
   "accounts",
+  "me",
   "socket",
 ];
 const shown = ["service.ts", "model.ts"];
@@ -81,7 +82,9 @@ test("a module uses only those below it, and of them only what they show", () =>
     const from = moduleOf(file);
     const to = moduleOf(target);
     if (from === undefined || to === undefined || from === to) return false;
-    return modules.indexOf(to) > modules.indexOf(from) || !shown.includes(target.split("/").slice(2).join("/"));
+    // Routes lie by their addresses, and nothing lies above them: they may use any service.
+    const isUpwards = !/routes\.ts$/.test(file) && modules.indexOf(to) > modules.indexOf(from);
+    return isUpwards || !shown.includes(target.split("/").slice(2).join("/"));
   });
   expect(wrong).toEqual([]);
 });

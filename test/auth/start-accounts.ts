@@ -13,8 +13,10 @@ import type { EndReason, Tokens } from "../../src/modules/auth/model.ts";
 import type { KeyTimes } from "../../src/modules/auth/oidc/limits.ts";
 import { createAuthRoutes } from "../../src/modules/auth/routes.ts";
 import { createAuthService } from "../../src/modules/auth/service.ts";
+import { createIdentityRoutes } from "../../src/modules/me/identity-routes.ts";
+import { createProfileRoutes } from "../../src/modules/me/profile-routes.ts";
+import { createSessionRoutes } from "../../src/modules/me/session-routes.ts";
 import { createPasswords } from "../../src/modules/users/passwords.ts";
-import { createUserRoutes } from "../../src/modules/users/routes.ts";
 import { createUserService } from "../../src/modules/users/service.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -71,7 +73,12 @@ export async function startAccounts({
   });
   const readClientAddress = createReadClientAddress(trustedProxies);
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
-  const routes = [...createAuthRoutes({ auth, readClientAddress }), ...createUserRoutes({ users })];
+  const routes = [
+    ...createAuthRoutes({ auth, readClientAddress }),
+    ...createProfileRoutes({ users }),
+    ...createSessionRoutes({ auth }),
+    ...createIdentityRoutes({ auth }),
+  ];
   const app = new Elysia({ normalize: false, aot: true })
     .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
     .use(requestId)

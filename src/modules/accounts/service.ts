@@ -13,6 +13,7 @@ import type { UserChange, UserCreation } from "./model.ts";
 import * as queries from "./queries.ts";
 
 export { createDeletions } from "./deletion.ts";
+export { streamText } from "./export.ts";
 
 /** Changes of accounts wait for each other: each locks all administrators. */
 const ADMINISTRATORS = "administrators";

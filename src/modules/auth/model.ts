@@ -78,3 +78,5 @@ export type EndReason = "logout" | "ended" | "password_changed" | "token_reused"
 
 /** Where a login comes from. */
 export type Client = { userAgent: string | null; ipAddress: string | null };
+
+export { Identity, IdentityLink, IdentityList, IssuerLogin } from "./oidc/model.ts";

@@ -1,98 +1,103 @@
 import type { Server } from "bun";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import { type Route, route } from "../../http/route.ts";
-import { type Client, Login, Refresh, Registration, Ticket, Tokens } from "./model.ts";
-import { createIssuerRoutes } from "./oidc/routes.ts";
+import { type Client, IssuerLogin, Login, Refresh, Registration, Ticket, Tokens } from "./model.ts";
 import type { AuthService } from "./service.ts";
-import { createSessionRoutes } from "./session-routes.ts";
 
 const AUTH = "/api/v1/auth";
 const tag = "auth";
 
 type Dependencies = { auth: AuthService; readClientAddress: ReadClientAddress };
 
-/** Registration, login and tokens; and what of `/me` touches the password or a session. */
-export const createAuthRoutes = (deps: Dependencies): Route[] => {
+/** `/api/v1/auth`: registration, login and tokens. */
+export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Route[] {
   const readClient = (request: Request, server: Server<unknown> | null): Client => ({
     userAgent: request.headers.get("user-agent"),
-    ipAddress: deps.readClientAddress(request, server),
+    ipAddress: readClientAddress(request, server),
   });
   return [
-    ...createTokenRoutes({ ...deps, readClient }),
-    ...createIssuerRoutes({ ...deps, readClient }),
-    ...createSessionRoutes(deps),
+    route({
+      method: "POST",
+      path: `${AUTH}/register`,
+      operationId: "register",
+      summary: "Create an account and log in",
+      tag,
+      public: true,
+      limit: "auth",
+      body: Registration,
+      ok: Tokens,
+      status: 201,
+      problems: [403, 409],
+      handle: ({ body, request, server }) => auth.register(body, readClient(request, server)),
+    }),
+
+    route({
+      method: "POST",
+      path: `${AUTH}/login`,
+      operationId: "login",
+      summary: "Log in",
+      tag,
+      public: true,
+      limit: "auth",
+      body: Login,
+      ok: Tokens,
+      problems: [401, 403],
+      handle: ({ body, request, server }) => auth.login(body, readClient(request, server)),
+    }),
+
+    route({
+      method: "POST",
+      path: `${AUTH}/refresh`,
+      operationId: "refreshTokens",
+      summary: "Get new tokens for a refresh token",
+      description: "Each refresh token is good once; use the new one from then on. A spent one ends the session.",
+      tag,
+      public: true,
+      limit: "renew",
+      body: Refresh,
+      ok: Tokens,
+      problems: [401],
+      handle: ({ body, request, server }) => auth.refresh(body.refresh_token, readClientAddress(request, server)),
+    }),
+
+    route({
+      method: "POST",
+      path: `${AUTH}/logout`,
+      operationId: "logout",
+      summary: "End the session of a refresh token",
+      tag,
+      public: true,
+      limit: "renew",
+      body: Refresh,
+      handle: ({ body, request, server }) => auth.logout(body.refresh_token, readClientAddress(request, server)),
+    }),
+
+    route({
+      method: "POST",
+      path: `${AUTH}/ticket`,
+      operationId: "createTicket",
+      summary: "A ticket for one WebSocket of a browser",
+      tag,
+      scope: "any",
+      limit: "renew",
+      idempotencyKey: "ignored",
+      ok: Ticket,
+      handle: ({ caller }) => auth.createTicket(caller),
+    }),
+
+    route({
+      method: "POST",
+      path: `${AUTH}/oidc`,
+      operationId: "loginByIssuer",
+      summary: "Log in with a token of the OpenID Connect issuer",
+      description: "Whoever is seen for the first time gets an account. 404 where no `OIDC_ISSUER` is set.",
+      tag,
+      public: true,
+      limit: "auth",
+      body: IssuerLogin,
+      ok: Tokens,
+      problems: [401, 403, 404, 409],
+      handle: ({ body, request, server }) => auth.loginByIssuer(body.token, readClient(request, server)),
+    }),
   ];
-};
-
-type ReadClient = (request: Request, server: Server<unknown> | null) => Client;
-
-const createTokenRoutes = ({ auth, readClient, readClientAddress }: Dependencies & { readClient: ReadClient }) => [
-  route({
-    method: "POST",
-    path: `${AUTH}/register`,
-    operationId: "register",
-    summary: "Create an account and log in",
-    tag,
-    public: true,
-    limit: "auth",
-    body: Registration,
-    ok: Tokens,
-    status: 201,
-    problems: [403, 409],
-    handle: ({ body, request, server }) => auth.register(body, readClient(request, server)),
-  }),
-
-  route({
-    method: "POST",
-    path: `${AUTH}/login`,
-    operationId: "login",
-    summary: "Log in",
-    tag,
-    public: true,
-    limit: "auth",
-    body: Login,
-    ok: Tokens,
-    problems: [401, 403],
-    handle: ({ body, request, server }) => auth.login(body, readClient(request, server)),
-  }),
-
-  route({
-    method: "POST",
-    path: `${AUTH}/refresh`,
-    operationId: "refreshTokens",
-    summary: "Get new tokens for a refresh token",
-    description: "Each refresh token is good once; use the new one from then on. A spent one ends the session.",
-    tag,
-    public: true,
-    limit: "renew",
-    body: Refresh,
-    ok: Tokens,
-    problems: [401],
-    handle: ({ body, request, server }) => auth.refresh(body.refresh_token, readClientAddress(request, server)),
-  }),
-
-  route({
-    method: "POST",
-    path: `${AUTH}/logout`,
-    operationId: "logout",
-    summary: "End the session of a refresh token",
-    tag,
-    public: true,
-    limit: "renew",
-    body: Refresh,
-    handle: ({ body, request, server }) => auth.logout(body.refresh_token, readClientAddress(request, server)),
-  }),
-
-  route({
-    method: "POST",
-    path: `${AUTH}/ticket`,
-    operationId: "createTicket",
-    summary: "A ticket for one WebSocket of a browser",
-    tag,
-    scope: "any",
-    limit: "renew",
-    idempotencyKey: "ignored",
-    ok: Ticket,
-    handle: ({ caller }) => auth.createTicket(caller),
-  }),
-];
+}

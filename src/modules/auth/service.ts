@@ -22,6 +22,7 @@ import { createSessionEnds } from "./session-ends.ts";
 import { createSessions } from "./sessions.ts";
 
 /** Who is logged in where, and how they prove it. */
+export type { SessionRow } from "./queries.ts";
 export interface AuthService extends Logins, Callers {
   /** For the caller's own account. @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `unavailable`. */
   provePassword(caller: Caller, password: string): Promise<string>;

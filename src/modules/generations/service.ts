@@ -15,6 +15,7 @@ import * as queries from "./queries.ts";
 import { createRunner, type RunnerDependencies } from "./runner.ts";
 
 export { createLiveAnswers, RUNNING_MAX } from "./live-answers.ts";
+export type { Previews } from "./previews.ts";
 export { countUnfinished } from "./queries.ts";
 
 /** How long a cancel waits for the end to be stored, so that its answer already shows it. */

@@ -15,7 +15,7 @@ const tag = "prompts";
 
 type Dependencies = { prompts: PromptService };
 
-/** `/api/v1/prompts`; their preview needs conversations and lies with the generations. */
+/** `/api/v1/prompts`. */
 export const createPromptRoutes = ({ prompts }: Dependencies): Route[] => [
   route({
     method: "POST",

@@ -1,58 +1,113 @@
+import { Type } from "@sinclair/typebox";
+import { createPage, Page, readIdCursor, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
-import { Preferences, ProfileChange, User } from "./model.ts";
-import type { UserService } from "./service.ts";
+import { UuidParam } from "../../lib/schema.ts";
+import { UserChange, UserCreation, UserListQuery } from "../accounts/model.ts";
+import type { AccountService } from "../accounts/service.ts";
+import { User } from "./model.ts";
+import { mapRowToUser } from "./service.ts";
 
-const ME = "/api/v1/me";
-const tag = "me";
+const ById = Type.Object({ id: UuidParam() });
 
-type Dependencies = { users: UserService };
+const USERS = "/api/v1/users";
+const tag = "users";
 
-/** The caller's own profile. Password and sessions belong to the auth module, the end of the account to accounts. */
-export const createUserRoutes = ({ users }: Dependencies): Route[] => [
+type Dependencies = { accounts: AccountService };
+
+/** `/api/v1/users`, for administrators. */
+export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
   route({
     method: "GET",
-    path: ME,
-    operationId: "getMe",
-    summary: "Who I am",
+    path: USERS,
+    operationId: "listUsers",
+    summary: "All users, newest first; search them",
     tag,
-    scope: "any",
+    scope: "users:read",
+    isForAdmins: true,
+    query: UserListQuery,
+    ok: Page(User),
+    problems: [400],
+    handle: async ({ query, request, set }) => {
+      const { limit, after } = readPage(query, 1);
+      const q = query.q?.trim().normalize("NFC");
+      const rows = await accounts.list(q === "" ? undefined : q, readIdCursor(after), limit + 1);
+      return createPage(rows, limit, (row) => [row.id], mapRowToUser, { request, headers: set.headers });
+    },
+  }),
+
+  route({
+    method: "POST",
+    path: USERS,
+    operationId: "createUser",
+    summary: "Create a user",
+    tag,
+    scope: "users:write",
+    isForAdmins: true,
+    body: UserCreation,
     ok: User,
-    handle: ({ caller }) => users.getUser(caller.user.id),
+    status: 201,
+    answerHeaders: ["Location"],
+    problems: [409],
+    handle: async ({ caller, body, set }) => {
+      const user = await accounts.create(caller, body);
+      set.headers.location = `${USERS}/${user.id}`;
+      return user;
+    },
+  }),
+
+  route({
+    method: "GET",
+    path: `${USERS}/:id`,
+    operationId: "getUser",
+    summary: "Read a user",
+    tag,
+    scope: "users:read",
+    isForAdmins: true,
+    params: ById,
+    ok: User,
+    handle: ({ params }) => accounts.get(params.id),
   }),
 
   route({
     method: "PATCH",
-    path: ME,
-    operationId: "updateMe",
-    summary: "Change my name or address",
+    path: `${USERS}/:id`,
+    operationId: "changeUser",
+    summary: "Change a user's role or name; disable a user",
+    description: "One administrator who is not disabled always stays.",
     tag,
     scope: "users:write",
-    body: ProfileChange,
+    isForAdmins: true,
+    params: ById,
+    body: UserChange,
     ok: User,
     problems: [409],
-    handle: ({ caller, body }) => users.changeProfile(caller, body),
+    handle: ({ caller, params, body }) => accounts.change(caller, params.id, body),
   }),
 
   route({
-    method: "GET",
-    path: `${ME}/preferences`,
-    operationId: "getMyPreferences",
-    summary: "My preferences",
-    tag,
-    scope: "users:read",
-    ok: Preferences,
-    handle: ({ caller }) => users.getPreferences(caller.user.id),
-  }),
-
-  route({
-    method: "PUT",
-    path: `${ME}/preferences`,
-    operationId: "replaceMyPreferences",
-    summary: "Replace my preferences",
+    method: "DELETE",
+    path: `${USERS}/:id`,
+    operationId: "deleteUser",
+    summary: "Delete a user",
+    description:
+      "Everything personal is deleted, and conversations that nobody else is in. Messages in others stay, without an author. One administrator always stays.",
     tag,
     scope: "users:write",
-    body: Preferences,
-    ok: Preferences,
-    handle: ({ caller, body }) => users.replacePreferences(caller.user.id, body),
+    isForAdmins: true,
+    params: ById,
+    problems: [409],
+    handle: ({ caller, params }) => accounts.remove(caller, params.id),
+  }),
+
+  route({
+    method: "DELETE",
+    path: `${USERS}/:id/sessions`,
+    operationId: "endUserSessions",
+    summary: "End all sessions of a user",
+    tag,
+    scope: "users:write",
+    isForAdmins: true,
+    params: ById,
+    handle: ({ caller, params }) => accounts.endSessions(caller, params.id),
   }),
 ];

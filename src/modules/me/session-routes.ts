@@ -2,9 +2,8 @@ import { Type } from "@sinclair/typebox";
 import { createPage, Page, PageQuery, readIdCursor, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { OneOf, Uuid } from "../../lib/schema.ts";
-import { PasswordChange, Session } from "./model.ts";
-import type { SessionRow } from "./queries.ts";
-import type { AuthService } from "./service.ts";
+import { PasswordChange, Session } from "../auth/model.ts";
+import type { AuthService, SessionRow } from "../auth/service.ts";
 
 const SESSIONS = "/api/v1/me/sessions";
 const tag = "me";

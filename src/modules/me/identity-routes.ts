@@ -1,36 +1,14 @@
 import { Type } from "@sinclair/typebox";
-import type { Server } from "bun";
-import { type Route, route } from "../../../http/route.ts";
-import { Uuid } from "../../../lib/schema.ts";
-import { type Client, Tokens } from "../model.ts";
-import type { AuthService } from "../service.ts";
-import { Identity, IdentityLink, IdentityList, IssuerLogin } from "./model.ts";
+import { type Route, route } from "../../http/route.ts";
+import { Uuid } from "../../lib/schema.ts";
+import { Identity, IdentityLink, IdentityList } from "../auth/model.ts";
+import type { AuthService } from "../auth/service.ts";
 
 const IDENTITIES = "/api/v1/me/identities";
 const tag = "me";
 
-type Dependencies = {
-  auth: AuthService;
-  readClient(request: Request, server: Server<unknown> | null): Client;
-};
-
-/** Login by a token of the issuer, and as whom a user is known there. */
-export const createIssuerRoutes = ({ auth, readClient }: Dependencies): Route[] => [
-  route({
-    method: "POST",
-    path: "/api/v1/auth/oidc",
-    operationId: "loginByIssuer",
-    summary: "Log in with a token of the OpenID Connect issuer",
-    description: "Whoever is seen for the first time gets an account. 404 where no `OIDC_ISSUER` is set.",
-    tag: "auth",
-    public: true,
-    limit: "auth",
-    body: IssuerLogin,
-    ok: Tokens,
-    problems: [401, 403, 404, 409],
-    handle: ({ body, request, server }) => auth.loginByIssuer(body.token, readClient(request, server)),
-  }),
-
+/** As whom the caller is known to the OpenID Connect issuer. */
+export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] => [
   route({
     method: "GET",
     path: IDENTITIES,

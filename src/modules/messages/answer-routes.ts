@@ -2,18 +2,18 @@ import { acceptsEventStream } from "../../http/event-stream.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Nullable } from "../../lib/schema.ts";
 import { Message } from "../../protocol/message.ts";
-import { MessageParams, SentMessage } from "../messages/model.ts";
-import type { Streams } from "../messages/service.ts";
-import { RegenerateMessage } from "./model.ts";
-import type { GenerationService } from "./service.ts";
+import { RegenerateMessage } from "../generations/model.ts";
+import type { GenerationService } from "../generations/service.ts";
+import { MessageParams, SentMessage } from "./model.ts";
+import type { Streams } from "./service.ts";
 
 const MESSAGE = "/api/v1/conversations/:id/messages/:message_id";
 const tag = "messages";
 
 type Dependencies = { generations: GenerationService; streams: Streams };
 
-/** Cancel and regenerate below a message. */
-export const createGenerationRoutes = ({ generations, streams }: Dependencies): Route[] => [
+/** `…/cancel` and `…/regenerate` below a message. */
+export const createAnswerRoutes = ({ generations, streams }: Dependencies): Route[] => [
   route({
     method: "POST",
     path: `${MESSAGE}/cancel`,

@@ -3,19 +3,32 @@ import { readRequestId } from "../../http/request-id.ts";
 import { type Route, route } from "../../http/route.ts";
 import type { Log } from "../../lib/log.ts";
 import { Nullable } from "../../lib/schema.ts";
-import { streamText } from "./export.ts";
-import { PasswordProof } from "./model.ts";
-import type { AccountService } from "./service.ts";
+import { PasswordProof } from "../accounts/model.ts";
+import { type AccountService, streamText } from "../accounts/service.ts";
+import { BudgetUsage } from "../budgets/model.ts";
+import type { BudgetService } from "../budgets/service.ts";
 
+const ME = "/api/v1/me";
 const tag = "me";
 
-type Dependencies = { accounts: AccountService; log: Log };
+type Dependencies = { accounts: AccountService; budgets: BudgetService; log: Log };
 
-/** The caller's own account as a whole: all that is stored of it, and its end. */
-export const createOwnRoutes = ({ accounts, log }: Dependencies): Route[] => [
+/** `/api/v1/me`: what the caller has used, all that is stored of them, and the end of their account. */
+export const createAccountRoutes = ({ accounts, budgets, log }: Dependencies): Route[] => [
+  route({
+    method: "GET",
+    path: `${ME}/usage`,
+    operationId: "getMyUsage",
+    summary: "What my answers have used, and my limits",
+    tag,
+    scope: "any",
+    ok: BudgetUsage,
+    handle: ({ caller }) => budgets.getUsage(caller),
+  }),
+
   route({
     method: "DELETE",
-    path: "/api/v1/me",
+    path: ME,
     operationId: "deleteMe",
     summary: "Delete my account",
     description:
@@ -29,7 +42,7 @@ export const createOwnRoutes = ({ accounts, log }: Dependencies): Route[] => [
 
   route({
     method: "GET",
-    path: "/api/v1/me/export",
+    path: `${ME}/export`,
     operationId: "exportMe",
     summary: "All that is stored of me",
     description:

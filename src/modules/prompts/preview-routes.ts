@@ -1,12 +1,12 @@
 import { Type } from "@sinclair/typebox";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
-import { PreviewPrompt, PromptPreview } from "../prompts/model.ts";
-import type { Previews } from "./previews.ts";
+import type { Previews } from "../generations/service.ts";
+import { PreviewPrompt, PromptPreview } from "./model.ts";
 
 type Dependencies = { previews: Previews };
 
-/** `/api/v1/prompts/{id}/preview`: here and not with the prompts, as it needs what a model would be sent. */
+/** `/api/v1/prompts/{id}/preview`. */
 export const createPreviewRoutes = ({ previews }: Dependencies): Route[] => [
   route({
     method: "POST",
