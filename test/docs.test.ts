@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseEnv } from "node:util";
 import { createEnvExample, placeSettingsTable } from "../scripts/settings-docs.ts";
@@ -15,6 +15,20 @@ test("the settings in docs/operations.md are what `make docs` writes", () => {
   const operations = read("docs/operations.md");
   expect(placeSettingsTable(operations)).toBe(operations);
   expect(operations).toContain("| `DATABASE_URL` (or `DATABASE_URL_FILE`) |");
+});
+
+test("every file that docs/architecture.md names is there, and its walks are short", () => {
+  const text = read("docs/architecture.md");
+  const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)].map(([, path]) => path ?? "");
+  expect(named.length).toBeGreaterThan(40);
+  expect(named.filter((path) => !existsSync(join(import.meta.dir, "..", path)))).toEqual([]);
+  const stepsOf = (title: string) =>
+    text
+      .split(`## ${title}`)[1]
+      ?.split("\n## ")[0]
+      ?.match(/^\| \d+ \|/gm)?.length;
+  expect(stepsOf("The walk of a message")).toBeLessThanOrEqual(12);
+  expect(stepsOf("The walk of an answer")).toBeLessThanOrEqual(14);
 });
 
 test("every sample of .env.example is good", () => {

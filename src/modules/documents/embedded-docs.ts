@@ -3,15 +3,18 @@ import { join } from "node:path";
 
 export type EmbeddedDoc = { path: string; content: string; modifiedAt: string };
 
+/** For those who work on Parley, not for those who use it. */
+const isForMaintainers = (path: string): boolean => path.startsWith("decisions/") || path === "architecture.md";
+
 /**
  * The guides of docs/, in the order of their paths. Imported as a macro: the bundler runs it, so the executable carries
- * the texts. Decision records are for those who work on Parley, not for those who use it.
+ * the texts.
  */
 export function readEmbeddedDocs(): EmbeddedDoc[] {
   const folder = join(import.meta.dir, "../../../docs");
   return readdirSync(folder, { recursive: true, encoding: "utf8" })
     .map((path) => path.replaceAll("\\", "/"))
-    .filter((path) => path.endsWith(".md") && !path.startsWith("decisions/"))
+    .filter((path) => path.endsWith(".md") && !isForMaintainers(path))
     .sort()
     .map((path) => ({
       path,
