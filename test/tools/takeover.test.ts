@@ -77,7 +77,7 @@ test("an answer whose owner has died goes on after the results that are stored",
   expect(asked.filter(({ role }) => role !== "system").map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
   expect(asked.at(-2)).toMatchObject({ content: "Let me look. ", tool_calls: [{ function: call }] });
   expect(asked.at(-1)?.content).toBe(all[2]?.content ?? "");
-  expect(JSON.stringify(asked)).not.toContain("lost");
+  expect(JSON.stringify(asked)).not.toMatch(/lost\d/);
 }, 25_000);
 
 test("an answer that is released while the result of a tool cannot be stored is charged for what it has used", async () => {
