@@ -1,12 +1,9 @@
+import type { Config } from "../config.ts";
+
 /** Whether a browser's `Origin` may call. */
 export type IsAllowedOrigin = (origin: string, request: Request) => boolean;
 
-type Settings = {
-  APP_ENV: string;
-  CORS_ORIGINS: readonly string[];
-  PUBLIC_URL?: string;
-  TLS_CERT_FILE?: string;
-};
+type Settings = Pick<Config, "APP_ENV" | "CORS_ORIGINS" | "PUBLIC_URL" | "TLS_CERT_FILE">;
 
 /** A page that is served by a developer's own machine. */
 const localOrigin = /^https?:\/\/(?:localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/;

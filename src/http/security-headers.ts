@@ -1,4 +1,5 @@
 import { Elysia } from "elysia";
+import type { Config } from "../config.ts";
 
 /** For answers that are data. A page sets its own policy on its response, which wins. */
 const API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'";
@@ -19,7 +20,7 @@ const headers = {
   "cache-control": "no-store",
 } as const;
 
-type Settings = { PUBLIC_URL?: string; TLS_CERT_FILE?: string };
+type Settings = Partial<Pick<Config, "PUBLIC_URL" | "TLS_CERT_FILE">>;
 
 /** Headers that every answer has. With TLS, here or in front of us (`PUBLIC_URL`), HSTS is one of them (RFC 6797). */
 export function createSecurityHeaders(settings: Settings) {

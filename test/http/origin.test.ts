@@ -6,12 +6,12 @@ import { sendRaw } from "../support/send-raw.ts";
 
 type Settings = Parameters<typeof createOriginPolicy>[0];
 
-const base: Settings = { APP_ENV: "production", CORS_ORIGINS: [] };
+const base: Settings = { APP_ENV: "production" as const, CORS_ORIGINS: [] };
 const request = (host = "chat.example.com") => new Request(`http://${host}/`, { headers: { host } });
 
 type Scenario = { name: string; settings?: Partial<Settings>; origin: string; host?: string; isAllowed: boolean };
 
-const development = { APP_ENV: "development" };
+const development = { APP_ENV: "development" as const };
 const publicUrl = { PUBLIC_URL: "https://chat.example.com/x" };
 const named = { CORS_ORIGINS: ["https://app.example.com", "http://other.example:8080"] };
 const scenarios: Scenario[] = [
@@ -64,7 +64,7 @@ const scenarios: Scenario[] = [
   { name: "this machine's", origin: "http://localhost:5173", isAllowed: false },
   {
     name: "this machine's, in staging",
-    settings: { APP_ENV: "staging" },
+    settings: { APP_ENV: "staging" as const },
     origin: "http://localhost:5173",
     isAllowed: false,
   },

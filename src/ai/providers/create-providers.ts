@@ -1,3 +1,4 @@
+import type { Config } from "../../config.ts";
 import type { Provider } from "../provider.ts";
 import { createAnthropicProvider } from "./anthropic/provider.ts";
 import { createCompatibleProvider } from "./compatible/provider.ts";
@@ -5,15 +6,16 @@ import { createOfflineProvider, OFFLINE_MODEL, type SearchDocuments } from "./of
 import { createOpenAiProvider } from "./openai/provider.ts";
 
 /** The settings that concern models, by their names in the environment. */
-export type AiConfig = {
-  readonly OPENAI_API_KEY?: string | undefined;
-  readonly OPENAI_BASE_URL?: string | undefined;
-  readonly ANTHROPIC_API_KEY?: string | undefined;
-  readonly ANTHROPIC_BASE_URL?: string | undefined;
-  readonly COMPATIBLE_API_KEY?: string | undefined;
-  readonly COMPATIBLE_BASE_URL?: string | undefined;
-  readonly AI_MODELS: readonly string[];
-};
+export type AiConfig = Pick<
+  Config,
+  | "OPENAI_API_KEY"
+  | "OPENAI_BASE_URL"
+  | "ANTHROPIC_API_KEY"
+  | "ANTHROPIC_BASE_URL"
+  | "COMPATIBLE_API_KEY"
+  | "COMPATIBLE_BASE_URL"
+  | "AI_MODELS"
+>;
 
 /**
  * The providers that are configured, and the models in fallback order. Without `AI_MODELS` the only model is
