@@ -1,14 +1,16 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { findExecutable } from "../acceptance/executable.ts";
 
-const main = join(import.meta.dir, "../../src/main.ts");
+/** The form that is shipped; it also starts in a tenth of the time that the sources take. */
+const executable = await findExecutable();
 
 type RunOptions = { cwd?: string; env?: Record<string, string> };
 
 /** Starts the command line as a process of its own, with nothing of this one's environment but PATH. */
 export function spawnParley(args: string[], { cwd = tmpdir(), env = {} }: RunOptions = {}) {
-  return Bun.spawn([process.execPath, "--no-env-file", main, ...args], {
+  return Bun.spawn([executable, ...args], {
     cwd,
     env: { PATH: process.env.PATH ?? "", ...env },
     stdin: "ignore",

@@ -28,8 +28,10 @@ test.each(wrong)("parley %s is wrong usage: one sentence, exit code 2", async (a
   expect(await runParley(args.split(" "))).toEqual({ code: 2, stdout: "", stderr: `${sentence}\n` });
 });
 
-test("--version names the version", async () => {
-  expect(await runParley(["--version"])).toEqual({ code: 0, stdout: `parley ${version} (source)\n`, stderr: "" });
+test("--version names the version and the commit", async () => {
+  const { code, stdout, stderr } = await runParley(["--version"]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  expect(stdout).toMatch(new RegExp(`^parley ${version} \\(([0-9a-f]{12}|unknown)\\)\n$`));
 });
 
 test("--help lists the commands, and each has a help of its own", async () => {
