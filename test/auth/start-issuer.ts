@@ -36,12 +36,12 @@ export async function startIssuer() {
       }
       if (pathname !== "/keys") return new Response(null, { status: 404 });
       state.keyRequests += 1;
-      return answerKeys();
+      return answerKeys(request.signal);
     },
   });
   const url: string = `http://127.0.0.1:${server.port}`;
 
-  async function answerKeys(): Promise<Response> {
+  async function answerKeys(signal: AbortSignal): Promise<Response> {
     const set = { keys: keys.map(({ jwk }) => jwk) };
     switch (state.mode) {
       case "down":
@@ -51,7 +51,7 @@ export async function startIssuer() {
       case "huge":
         return Response.json({ ...set, padding: "x".repeat(5 * 1024 * 1024) });
       case "slow":
-        await Bun.sleep(3_000);
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
         return Response.json(set);
       case "redirect":
         return Response.redirect(`http://127.0.0.1:${inside.port}/keys`, 302);
