@@ -16,7 +16,7 @@ export function findExecutable(): Promise<string> {
 }
 
 async function copyExecutable(): Promise<string> {
-  const source = process.env.PARLEY_EXECUTABLE ? resolve(process.env.PARLEY_EXECUTABLE) : await build();
+  const source = await buildExecutable();
   const folder = mkdtempSync(join(tmpdir(), "parley-executable-"));
   atEndOfRun(() => {
     found = undefined;
@@ -29,7 +29,9 @@ async function copyExecutable(): Promise<string> {
   return executable;
 }
 
-async function build(): Promise<string> {
+/** The executable in its place, for processes of this very user. */
+export async function buildExecutable(): Promise<string> {
+  if (process.env.PARLEY_EXECUTABLE) return resolve(process.env.PARLEY_EXECUTABLE);
   // The flags of a `make` above this one are about its own jobs.
   const { MAKEFLAGS: _flags, MFLAGS: _old, MAKELEVEL: _level, ...env } = process.env;
   const child = Bun.spawn(["make", "--no-print-directory", "--silent", "build"], {

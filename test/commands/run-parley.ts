@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findExecutable } from "../acceptance/executable.ts";
+import { buildExecutable } from "../acceptance/executable.ts";
 
 /** The form that is shipped; it also starts in a tenth of the time that the sources take. */
-const executable = await findExecutable();
+const executable = await buildExecutable();
 
 type RunOptions = { cwd?: string; env?: Record<string, string> };
 

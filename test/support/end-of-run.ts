@@ -2,7 +2,7 @@ type Step = () => Promise<void> | void;
 
 const steps: Step[] = [];
 
-/** Has `step` done after the last test file. In a test run the process tells of its `exit` to nobody. */
+/** Has `step` done after the last test file, or, in a parallel worker, after this one. */
 export function atEndOfRun(step: Step): void {
   steps.push(step);
 }

@@ -2,17 +2,20 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { atEndOfRun } from "./end-of-run.ts";
+import { endWithProcess } from "./end-with-process.ts";
 
 type Options = {
   settings?: Record<string, string>;
   /** Listens on 127.0.0.1 as well; without it on its socket only. */
   port?: number;
+  /** Lives as long as this process, not only as long as the tests of one file. */
+  isKept?: boolean;
 };
 
 const READY_POLL_MS = 20;
 
 /** Starts a server of the machine's Postgres, the oldest installed, in a folder of its own; its superuser is `postgres`. */
-export async function startInstalledPostgres({ settings = {}, port }: Options = {}) {
+export async function startInstalledPostgres({ settings = {}, port, isKept = false }: Options = {}) {
   const bin = findBinaries();
   const directory = mkdtempSync(join(tmpdir(), "pt-"));
   const asPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
@@ -56,7 +59,8 @@ export async function startInstalledPostgres({ settings = {}, port }: Options = 
   }
 
   // Should a test end too early to do it itself, nothing of it stays.
-  atEndOfRun(stop);
+  if (isKept) endWithProcess({ cluster: data, folder: directory });
+  else atEndOfRun(stop);
   await start();
   return {
     socketDirectory: directory,

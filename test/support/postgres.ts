@@ -1,14 +1,15 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { createId } from "../../src/lib/id.ts";
+import { endWithProcess } from "./end-with-process.ts";
 import { startInstalledPostgres } from "./installed-postgres.ts";
 import { silentLog } from "./log.ts";
 
-type Server = { socketDirectory: string; user: string; stop(): Promise<void> };
+type Server = { socketDirectory: string; user: string };
 
 const TEMPLATE = "parley_template";
 const CONNECTIONS_MAX = 300;
@@ -17,8 +18,8 @@ const fastSettings = { fsync: "off", synchronous_commit: "off", full_page_writes
 let running: Promise<Server> | undefined;
 
 /**
- * A migrated, empty database on a real Postgres that belongs to this test run alone. `TEST_POSTGRES=embedded` takes the
- * one that Parley carries, `server` or nothing the machine's.
+ * A migrated, empty database on a real Postgres that belongs to this process alone, for all of its test files.
+ * `TEST_POSTGRES=embedded` takes the one that Parley carries, `server` or nothing the machine's.
  */
 export async function createTestDatabase(
   poolSize = 10,
@@ -33,13 +34,6 @@ export async function createTestDatabase(
   return { database: openDatabase({ target, poolSize }), name, target };
 }
 
-/** Ends the server of this run; called once, after the last test file. */
-export async function stopTestServer(): Promise<void> {
-  const server = await running;
-  running = undefined;
-  await server?.stop();
-}
-
 async function startServer(): Promise<Server> {
   const choice = process.env.TEST_POSTGRES ?? "server";
   if (choice !== "embedded" && choice !== "server")
@@ -47,7 +41,10 @@ async function startServer(): Promise<Server> {
   const server =
     choice === "embedded"
       ? await startCarried()
-      : await startInstalledPostgres({ settings: { ...fastSettings, max_connections: String(CONNECTIONS_MAX) } });
+      : await startInstalledPostgres({
+          settings: { ...fastSettings, max_connections: String(CONNECTIONS_MAX) },
+          isKept: true,
+        });
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   await admin.unsafe(`create database ${TEMPLATE}`);
   await admin.end();
@@ -59,17 +56,11 @@ async function startServer(): Promise<Server> {
 
 async function startCarried(): Promise<Server> {
   const dataDir = mkdtempSync(join(tmpdir(), "parley-test-"));
+  endWithProcess({ cluster: join(dataDir, "postgres"), folder: dataDir });
   const server = await startEmbeddedPostgres({ dataDir, poolSize: CONNECTIONS_MAX, log: silentLog });
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   for (const [name, value] of Object.entries(fastSettings)) await admin.unsafe(`alter system set ${name} = ${value}`);
   await admin`select pg_reload_conf()`;
   await admin.end();
-  return {
-    socketDirectory: server.socketDirectory,
-    user: server.user,
-    async stop() {
-      await server.stop();
-      rmSync(dataDir, { recursive: true, force: true });
-    },
-  };
+  return server;
 }

@@ -2,9 +2,7 @@
 import "../../src/commands/production-mode.ts";
 import { afterAll } from "bun:test";
 import { endRun } from "./end-of-run.ts";
-import { stopTestServer } from "./postgres.ts";
 import { configureProperties } from "./properties.ts";
 
 configureProperties();
-afterAll(stopTestServer);
 afterAll(endRun);
