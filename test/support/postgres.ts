@@ -34,6 +34,11 @@ export async function createTestDatabase(
   return { database: openDatabase({ target, poolSize }), name, target };
 }
 
+/** The next databases lie on a server that has done nothing yet: for a test that measures all of it. */
+export function takeFreshServer(): void {
+  running = undefined;
+}
+
 async function startServer(): Promise<Server> {
   const choice = process.env.TEST_POSTGRES ?? "server";
   if (choice !== "embedded" && choice !== "server")
