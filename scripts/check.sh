@@ -37,6 +37,15 @@ step "format and lint"
 step "types"
 "$BUN" x tsc -p .
 
+step "floating promises"
+"$BUN" x oxlint --type-aware --deny-warnings src test scripts
+
+step "unused exports, files and packages"
+"$BUN" --bun x knip --no-progress --treat-config-hints-as-errors
+
+step "names that mean two things"
+"$BUN" scripts/ambiguous-names.ts
+
 # Before the tests: some of them use the executable.
 step "build"
 $MAKE --no-print-directory build
