@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Config } from "../../config.ts";
 import { type Database, requireRow } from "../../db/client.ts";
-import type { PageRequest } from "../../http/pagination.ts";
+import { createBadCursor, type PageRequest } from "../../http/pagination.ts";
 import type { Log } from "../../lib/log.ts";
-import { Problem } from "../../lib/problem.ts";
 import { createEmbeddedSource } from "./embedded-source.ts";
 import { createFolderSource } from "./folder-source.ts";
 import { createIndexer } from "./indexer.ts";
@@ -150,7 +149,6 @@ export function createDocumentService({
 
 function readPosition([rank, path]: string[]): { rank: number; path: string } {
   const value = Number(rank);
-  if (!rank || path === undefined || !(value >= 0 && value <= 1))
-    throw new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+  if (!rank || path === undefined || !(value >= 0 && value <= 1)) throw createBadCursor();
   return { rank: value, path };
 }

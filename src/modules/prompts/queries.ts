@@ -1,4 +1,4 @@
-import type { Sql } from "../../db/client.ts";
+import { requireRow, type Sql } from "../../db/client.ts";
 import type { Prompt, PromptVersion } from "./model.ts";
 
 /** Conversations that one statement takes a prompt out of. */
@@ -77,10 +77,11 @@ export async function updatePrompt(
   sql: Sql,
   id: string,
   { name, version, is_default }: Pick<PromptRow, "name" | "version" | "is_default">,
-): Promise<void> {
-  await sql`
+): Promise<Pick<PromptRow, "updated_at">> {
+  const [row] = await sql<Pick<PromptRow, "updated_at">[]>`
     update prompts set name = ${name}, version = ${version}, is_default = ${is_default}, updated_at = now()
-    where id = ${id}`;
+    where id = ${id} returning updated_at`;
+  return requireRow(row, "prompt");
 }
 
 /** From here on it is not there any more. @returns whether the user has this prompt. */

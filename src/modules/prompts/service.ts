@@ -1,12 +1,11 @@
 import type { Caller } from "../../access/caller.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
-import type { PageRequest } from "../../http/pagination.ts";
+import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
 import { waitUntilGone } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
-import { isUuid } from "../../lib/schema.ts";
 import type { ChangePrompt, CreatePrompt, Prompt } from "./model.ts";
 import * as queries from "./queries.ts";
 import { checkTemplate } from "./template.ts";
@@ -87,15 +86,13 @@ export function createPromptService({ database, jobs }: Dependencies): PromptSer
     },
 
     async list(caller, { limit, after }) {
-      const afterId = after?.[0] ?? null;
-      if (afterId !== null && !isUuid(afterId)) throw createCursorProblem();
-      return queries.listPrompts(database, caller.user.id, afterId, limit + 1);
+      return queries.listPrompts(database, caller.user.id, readIdCursor(after), limit + 1);
     },
 
     async listVersions(caller, id, { limit, after }) {
       await get(caller, id);
       const before = after ? Number(after[0]) : null;
-      if (before !== null && !(Number.isInteger(before) && Math.abs(before) < 2 ** 31)) throw createCursorProblem();
+      if (before !== null && !(Number.isInteger(before) && Math.abs(before) < 2 ** 31)) throw createBadCursor();
       return queries.listVersions(database, id, before, limit + 1);
     },
 
@@ -107,15 +104,15 @@ export function createPromptService({ database, jobs }: Dependencies): PromptSer
         const now = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
         const { name = now.name, template = now.template, is_default = now.is_default } = input;
         const isNewVersion = template !== now.template;
-        if (!isNewVersion && name === now.name && is_default === now.is_default) return;
+        if (!isNewVersion && name === now.name && is_default === now.is_default) return now;
         const version = now.version + Number(isNewVersion);
         if (isNewVersion) await queries.insertVersion(sql, id, version, template);
         await queries.deleteVersionsBelow(sql, id, version - VERSIONS_MAX + 1);
         if (is_default && !now.is_default) await queries.clearDefault(sql, userId);
-        await queries.updatePrompt(sql, id, { name, version, is_default });
+        const updated = await queries.updatePrompt(sql, id, { name, version, is_default });
+        return { ...now, name, template, version, is_default, ...updated };
       };
-      await withTransaction(database, update, `user:${userId}`);
-      return get(caller, id);
+      return queries.mapToPrompt(await withTransaction(database, update, `user:${userId}`));
     },
 
     async remove(caller, id) {
@@ -141,5 +138,3 @@ export function createPromptService({ database, jobs }: Dependencies): PromptSer
     },
   };
 }
-
-const createCursorProblem = () => new Problem("bad_cursor", "The cursor is not one that this list gave out.");
