@@ -2,7 +2,7 @@ import type { Log } from "../lib/log.ts";
 import { Problem, problemCodes } from "../lib/problem.ts";
 import { findChallenge } from "./challenge.ts";
 import { createOpenAiErrorResponse, isOpenAiPath, mapProblemToOpenAiError } from "./openai-error.ts";
-import { createProblemResponse, mapErrorToProblem } from "./problem-response.ts";
+import { createProblemResponse, mapErrorToProblem, unwrapError } from "./problem-response.ts";
 import { readRequestId } from "./request-id.ts";
 import { readUrl } from "./request-url.ts";
 
@@ -22,7 +22,8 @@ export type FindMethods = (path: string) => string[];
  * its cause. A known address asked with another method is 405 with `Allow`. Below `/v1` the answer has OpenAI's shape.
  */
 export function createErrorHandler({ log, findMethods }: { log: Log; findMethods: FindMethods }) {
-  return ({ error, code, request, route, set }: ErrorContext): Response => {
+  return ({ error: thrown, code, request, route, set }: ErrorContext): Response => {
+    const error = unwrapError(thrown);
     const { problem, isFault } = mapErrorToProblem(error, code);
     const requestId = readRequestId(set);
     if (isFault) {

@@ -33,9 +33,11 @@ export type RoutePlugin = (route: Route) => RouteHooks | undefined;
 export function mount(routes: readonly Route[], plugins: readonly RoutePlugin[]) {
   const app = new Elysia({ name: "routes" });
   for (const route of routes) {
-    // The framework would not see what the handler uses, and leave it out of its context.
-    if (!/^(?:async\s*)?\(/.test(String(route.handle)))
-      throw new Error(`The handler of ${route.method} ${route.path} is not an arrow function.`);
+    // The framework would not see what the handler uses, and leave it out of its context, or fill all of it.
+    if (!/^(?:async\s*)?\(\s*[{)]/.test(String(route.handle)))
+      throw new Error(
+        `The handler of ${route.method} ${route.path} is not an arrow function that takes apart its context.`,
+      );
     // The types of an address that is only known at run time say nothing; `route()` has checked them.
     app.route(route.method, route.path, route.handle as never, createHooks(route, plugins) as never);
   }
@@ -48,6 +50,7 @@ export function requireDeclared(
   routes: readonly Route[],
 ) {
   const declared = new Set(routes.map(({ method, path }) => `${method} ${path}`));
+  if (declared.size !== routes.length) throw new Error("Two routes have the same method and path.");
   for (const { method, path } of app.routes)
     if (!declared.has(`${method} ${path}`)) throw new Error(`${method} ${path} was mounted without a declaration.`);
 }
@@ -87,7 +90,7 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
         };
 
   return {
-    ...(steps.length > 0 || route.method !== "GET" ? wayIn : {}),
+    ...(steps.length > 0 || status !== 200 || route.method !== "GET" ? wayIn : {}),
     ...(route.params && { params: route.params }),
     ...(route.query && { query: route.query }),
     ...(route.body && { body: route.body }),

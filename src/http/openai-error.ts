@@ -1,3 +1,4 @@
+import { mapPointerToName } from "../lib/json.ts";
 import { Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
 
 /** An error as OpenAI's clients read it. */
@@ -32,7 +33,7 @@ export function mapProblemToOpenAiError(problem: Problem): OpenAiError {
     message,
     type: findType(status),
     code: codes[code] ?? code,
-    param: code === "unknown_model" ? "model" : pointer === undefined ? null : mapPointerToParam(pointer),
+    param: code === "unknown_model" ? "model" : pointer === undefined ? null : mapPointerToName(pointer),
   };
 }
 
@@ -52,12 +53,6 @@ function findType(status: number): string {
   if (status >= 500) return "server_error";
   if (status === 429) return "rate_limit_error";
   return status === 403 ? "permission_error" : "invalid_request_error";
-}
-
-/** `#/messages/0/content` as `messages[0].content`. */
-function mapPointerToParam(pointer: string): string {
-  const tokens = pointer.replace(/^#\/?/, "").split("/");
-  return tokens.map((token, index) => (/^\d+$/.test(token) ? `[${token}]` : index > 0 ? `.${token}` : token)).join("");
 }
 
 /** The body of an error answer, and of the last event of a stream that broke. */

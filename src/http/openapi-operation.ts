@@ -21,7 +21,7 @@ export function describeOperation(route: Route, components: Components): JsonObj
     summary,
     ...(description && { description }),
     tags: [tag],
-    security: route.public ? [] : [{ bearer: [] }, { apiKey: [] }],
+    security: route.public ? [] : scope === "session" ? [{ bearer: [] }] : [{ bearer: [] }, { apiKey: [] }],
     ...(scope && { "x-scope": scope }),
     ...(isLimitedPath(route.path) && { "x-limit": limitOf(route) }),
     ...(parameters.length > 0 && { parameters }),
@@ -96,12 +96,12 @@ function describeContent(ok: TSchema, mediaTypes: readonly string[], components:
 }
 
 function describeHeaders(route: Route): JsonObject {
-  const { ok, isTagged } = route;
+  const { isTagged } = route;
   const names: (keyof typeof answerHeaders)[] = [
     "X-Request-Id",
     ...(isLimitedPath(route.path) ? (["RateLimit-Policy", "RateLimit"] as const) : []),
     ...(isTagged ? (["ETag"] as const) : []),
-    ...(ok?.properties?.next_cursor?.anyOf ? (["Link"] as const) : []),
+    ...(route.query?.properties?.cursor ? (["Link"] as const) : []),
     ...(modeOf(route) ? (["Idempotent-Replayed"] as const) : []),
     ...(route.answerHeaders ?? []),
   ];
@@ -124,7 +124,11 @@ function listErrorStatuses(route: Route): Set<ProblemStatus> {
   return new Set<ProblemStatus>([
     ...(route.public ? [] : ([401, 403] as const)),
     ...(isLimitedPath(route.path) ? ([429] as const) : []),
-    ...(route.body ? ([400, 413, 415, 422] as const) : []),
+    // A body is read also where none is declared.
+    ...(route.method === "GET" ? [] : ([400, 413, 415] as const)),
+    ...(route.body ? ([422] as const) : []),
+    // A cursor, or the id of the last event, that was not given out here.
+    ...(route.query?.properties?.cursor || (route.stream && route.method === "GET") ? ([400] as const) : []),
     ...(hasPathParameter ? ([404, 422] as const) : []),
     ...(route.query ? ([422] as const) : []),
     ...(modeOf(route) ? ([409, 422] as const) : []),

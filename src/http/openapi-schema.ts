@@ -41,7 +41,7 @@ export class Components {
   }
 
   #mapHere(schema: JsonObject, direction: "in" | "out"): Json {
-    if (schema.type === "null") return { enum: [null], nullable: true };
+    if (schema.type === "null") return { type: "string", enum: [null], nullable: true };
     if (Array.isArray(schema.anyOf)) return this.#mapUnion(schema, schema.anyOf.filter(isJsonObject), direction);
     const mapped: JsonObject = {};
     for (const [key, value] of Object.entries(schema)) {
@@ -79,8 +79,9 @@ export class Components {
     if (constants.length > 0 && constants.every((constant) => typeof constant === "number"))
       return this.#mapHere({ ...rest, type: "number", enum: constants as number[] }, direction);
     const [only] = meant;
-    // Beside a `$ref` nothing else counts in OpenAPI 3.0, so what is said of it wraps it.
-    if (meant.length === 1 && only?.title !== undefined) return { ...rest, allOf: [this.map(only, direction)] };
+    // Beside a `$ref` nothing else counts in OpenAPI 3.0, so what is said of it wraps it; and `nullable` needs a `type`.
+    if (meant.length === 1 && only?.title !== undefined)
+      return { ...rest, type: only.type ?? "object", allOf: [this.map(only, direction)] };
     if (meant.length === 1 && only) return this.#mapHere({ ...only, ...rest }, direction);
     return {
       ...(this.#mapHere(rest, direction) as JsonObject),

@@ -36,6 +36,10 @@ export function createProblemResponse(problem: Problem, requestId: string): Resp
   return new Response(JSON.stringify(body), { status, headers });
 }
 
+/** The framework wraps what is thrown before the body is read, and while it is. */
+export const unwrapError = (error: unknown): unknown =>
+  error instanceof ParseError && error.cause instanceof Error ? error.cause : error;
+
 /**
  * Translates whatever was thrown into a problem. Only our own errors keep their text; an error's own `status` or `code`
  * (a provider's 401, a driver's 23505) never decides.
@@ -44,8 +48,6 @@ export function createProblemResponse(problem: Problem, requestId: string): Resp
 export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { problem: Problem; isFault: boolean } {
   if (error instanceof Problem) return { problem: error, isFault: error.code === "internal" };
   if (error instanceof ValidationError) return mapValidationError(error);
-  // The framework wraps what is thrown before the body is read, and while it is.
-  if (error instanceof ParseError && error.cause instanceof Error) return mapErrorToProblem(error.cause, undefined);
   const temporary = findTemporaryProblem(error);
   if (temporary) return { problem: temporary, isFault: true };
   if (elysiaCode === "NOT_FOUND")

@@ -51,8 +51,9 @@ type Documentation = {
   isTagged?: true;
   answerHeaders?: readonly AnswerHeader[];
   /**
-   * Error statuses beyond those that follow from the rest (401 and 403 with a credential, 400/413/415/422 with a body,
-   * 404 and 422 with a path parameter, 422 with a query, 429 where limits apply, 500 and 503 always).
+   * Error statuses beyond those that follow from the rest (401 and 403 with a credential, 400/413/415 where a body
+   * is read, 422 with a body or a query, 404 and 422 with a path parameter, 400 with a cursor, 429 where limits apply, 500 and
+   * 503 always).
    */
   problems?: readonly ProblemStatus[];
   /** Answers by status that none of the above describes. */

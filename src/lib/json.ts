@@ -7,6 +7,8 @@ export type JsonObject = { [key: string]: Json };
 export const isJsonObject = (value: Json | undefined): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+/** Of the name of a place, in a sentence. */
+const NAME_CHARS_MAX = 100;
 /** Nesting of JSON input; deeper documents only serve to exhaust the stack. */
 export const JSON_DEPTH_MAX = 32;
 
@@ -39,11 +41,15 @@ export function readJson(text: string): unknown {
 
 /** The second half: what was read from `text` is checked and normalised, in place. @throws Problem `malformed` (too deep), `invalid`. */
 export function cleanJson(value: unknown, text: string, options: Options = {}): unknown {
-  if (!hasFiniteNumbers(value, 0))
-    throw createInvalid(findInfinity(value, "#") ?? "#", "The number at this place is too large.");
+  if (!hasFiniteNumbers(value, 0)) throw createTooLarge(findInfinity(value, "#") ?? "#");
   if (!isSuspicious(text) && (options.keepsForm ? !hasMarkRun(text) : isNormalized(text))) return value;
   return cleanValue(value, "#", options.keepsForm ? (kept) => kept : normalizeText);
 }
+
+const describe = (pointer: string): string => mapPointerToName(pointer) || "The body";
+
+const createTooLarge = (pointer: string): Problem =>
+  createInvalid(pointer, `${describe(pointer)} must be a smaller number.`);
 
 /** Whether all numbers are finite: 1e999 is valid JSON, and would be stored as null. @throws Problem `malformed` (too deep). */
 function hasFiniteNumbers(value: unknown, depth: number): boolean {
@@ -83,13 +89,32 @@ function cleanValue(value: unknown, pointer: string, normalize: (text: string) =
 }
 
 function cleanText(text: string, pointer: string, normalize: (text: string) => string): string {
-  if (!isStorableText(text)) throw createInvalid(pointer, "Text may hold no NUL character and no lone surrogate.");
+  if (!isStorableText(text))
+    throw createInvalid(pointer, `${describe(pointer)} may hold no NUL character and no lone surrogate.`);
   if (hasMarkRun(text))
-    throw createInvalid(pointer, `At most ${COMBINING_MARKS_MAX} combining marks may follow each other.`);
+    throw createInvalid(
+      pointer,
+      `${describe(pointer)} may have at most ${COMBINING_MARKS_MAX} combining marks in a row.`,
+    );
   return normalize(text);
 }
 
 /** RFC 6901: `~` and `/` inside a reference token. */
 export function escapePointer(token: string): string {
   return token.replaceAll("~", "~0").replaceAll("/", "~1");
+}
+
+/**
+ * A JSON pointer as people write a place: `#/messages/0/content` as `messages[0].content`. Whatever could not be read in a
+ * sentence, such as a line break, is escaped. Empty for the whole.
+ */
+export function mapPointerToName(pointer: string): string {
+  const tokens = pointer.replace(/^#/, "").split("/").slice(1);
+  const name = tokens
+    .map((token) => token.replaceAll("~1", "/").replaceAll("~0", "~"))
+    .map((token, at) => (at === 0 ? token : /^\d+$/.test(token) ? `[${token}]` : `.${token}`))
+    .join("");
+  if (tokens.length === 0 || /^[\w.[\]-]+$/.test(name)) return name.slice(0, NAME_CHARS_MAX);
+  const shown = [...name].slice(0, NAME_CHARS_MAX).join("");
+  return JSON.stringify(shown).replace(/\p{C}/gu, (hidden) => `\\u{${hidden.codePointAt(0)?.toString(16)}}`);
 }

@@ -1,11 +1,10 @@
 import { Kind, type TSchema } from "@sinclair/typebox";
 import { type ValueError, ValueErrorType } from "@sinclair/typebox/errors";
-import { escapePointer } from "./json.ts";
+import { escapePointer, mapPointerToName } from "./json.ts";
 import type { InvalidField } from "./problem.ts";
 import { formatRules } from "./schema.ts";
 
 const ERRORS_SHOWN_MAX = 20;
-const NAME_CHARS_MAX = 100;
 
 /** Where an input comes from: its JSON, or the query or the path of an address. */
 export type InputPlace = "body" | "query" | "params";
@@ -33,36 +32,45 @@ type Described = { path: string; sentence: string };
 
 function describeError(error: ValueError): Described[] {
   const branch = error.type === ValueErrorType.Union ? findMeantBranch(error) : null;
-  if (branch) return branch.flatMap(describeError);
+  if (branch) return branch.flatMap(describeError).map((described) => allowNull(described, error));
   const { path } = error;
-  if (path !== "") return [{ path, sentence: `${mapPathToName(path)} ${findRule(error)}.` }];
+  if (path !== "") return [{ path, sentence: `${mapPointerToName(path)} ${findRule(error)}.` }];
   const isMissing = error.value === null || error.value === undefined;
   return [{ path, sentence: isMissing ? "Send a JSON body." : `The body ${findRule(error)}.` }];
 }
 
+/** Where null will do as well, a sentence that asks for a type says so. */
+function allowNull(described: Described, { schema, path }: ValueError): Described {
+  const isNullable = schema.anyOf.some((branch: TSchema) => branch.type === "null");
+  if (!isNullable || described.path !== path) return described;
+  const [, rule] = /^\S+ (must be .+)\.$/.exec(described.sentence) ?? [];
+  const isOfType = rule !== undefined && Object.values(typeRules).includes(rule);
+  return isOfType ? { path, sentence: `${described.sentence.slice(0, -1)} or null.` } : described;
+}
+
 /**
- * Of a value that has several forms: the errors of the one that was meant, if that is known: the only one beside null, or
- * the one that was followed deepest. Null where none is nearer than the others.
+ * Of a value that has several forms: the errors of the one that was meant, if that is known: the only one beside null, the
+ * only one of the value's type, or the one that was followed deepest. Null where none is nearer than the others.
  */
 function findMeantBranch({ schema, errors, path, value }: ValueError): ValueError[] | null {
-  const branches = (schema.anyOf as TSchema[]).map((branch, at) => ({ branch, errors: [...(errors[at] ?? [])] }));
+  const branches = (schema.anyOf as TSchema[]).map((branch, at) => ({ branch, errors: takeFirst(errors[at] ?? []) }));
   const meant = branches.filter(({ branch }) => branch.type !== "null");
   if (meant.every(({ branch }) => branch.const !== undefined)) return null;
   if (meant.length === 1) return meant[0]?.errors ?? null;
-  if (value === undefined) return null;
+  const ofType = meant.filter(({ branch }) => branch.type === typeOf(value));
+  if (ofType.length === 1) return ofType[0]?.errors ?? null;
   const deeper = meant.filter(({ errors }) => errors.length > 0 && errors.every((error) => error.path !== path));
   deeper.sort((one, other) => one.errors.length - other.errors.length);
   return deeper[0]?.errors ?? null;
 }
 
-/** `/messages/0/content` as `messages[0].content`. */
-function mapPathToName(path: string): string {
-  const tokens = path.split("/").slice(1);
-  const name = tokens
-    .map((token) => token.replaceAll("~1", "/").replaceAll("~0", "~"))
-    .map((token, at) => (/^\d+$/.test(token) ? `[${token}]` : at > 0 ? `.${token}` : token))
-    .join("");
-  return name.length > NAME_CHARS_MAX ? `${name.slice(0, NAME_CHARS_MAX)}…` : name;
+const typeOf = (value: unknown): string => (Array.isArray(value) ? "array" : typeof value);
+
+/** A value may have as many errors as it has entries, and each costs time: no more are listed than are shown. */
+function takeFirst(errors: Iterable<ValueError>): ValueError[] {
+  const taken: ValueError[] = [];
+  for (const error of errors) if (taken.push(error) >= ERRORS_SHOWN_MAX) break;
+  return taken;
 }
 
 /** What holds for the value, to be read after its name. */
@@ -105,6 +113,9 @@ function findTypeRule(schema: TSchema): string {
   if (schema.const !== undefined) return `must be ${schema.const}`;
   if (Array.isArray(schema.anyOf) && schema.anyOf.every((branch) => branch.const !== undefined))
     return `must be one of ${schema.anyOf.map((branch) => branch.const).join(", ")}`;
+  const types = (schema.anyOf as TSchema[] | undefined)?.map((branch) => typeRules[String(branch.type)]);
+  if (types?.every((rule) => rule !== undefined))
+    return [...new Set(types)].join(" or ").replaceAll("or must be", "or");
   return typeRules[String(schema.type)] ?? "does not have a form that is allowed here";
 }
 

@@ -7,7 +7,7 @@ const toJson = (schema: TSchema) => JSON.parse(JSON.stringify(schema));
 const map = (schema: TSchema) => new Components().map(toJson(schema), "in");
 
 const scenarios: [string, TSchema, unknown][] = [
-  ["null", Type.Null(), { enum: [null], nullable: true }],
+  ["null", Type.Null(), { type: "string", enum: [null], nullable: true }],
   ["a nullable text", Nullable(Type.String()), { type: "string", nullable: true }],
   [
     "a nullable text with a description",
@@ -67,7 +67,7 @@ test("a schema with a name is kept once, and referred to", () => {
       required: ["parts", "last"],
       properties: {
         parts: { type: "array", items: ref },
-        last: { allOf: [ref], nullable: true, description: "d" },
+        last: { type: "object", allOf: [ref], nullable: true, description: "d" },
       },
     },
   });

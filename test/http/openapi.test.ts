@@ -151,6 +151,7 @@ test("what operations take and give has names", () => {
   expect(refOf("/api/v1/conversations", "get", "200")).toBe("#/components/schemas/ConversationPage");
   expect(schemas.SentMessage?.properties?.message).toEqual({ $ref: "#/components/schemas/Message" });
   expect(schemas.SentMessage?.properties?.reply).toEqual({
+    type: "object",
     allOf: [{ $ref: "#/components/schemas/Message" }],
     nullable: true,
   });

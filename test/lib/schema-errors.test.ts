@@ -16,7 +16,9 @@ const Input = Closed({
   id: Type.Optional(Uuid()),
   at: Type.Optional(Timestamp()),
   names: Type.Optional(Type.Array(OneOf(["a", "b"]), { minItems: 1, maxItems: 2, uniqueItems: true })),
-  parts: Type.Optional(Type.Array(Type.Object({ content: Type.Union([Type.String(), Type.Array(Part)]) }))),
+  parts: Type.Optional(
+    Type.Array(Type.Object({ content: Type.Union([Type.String(), Type.Array(Part, { maxItems: 3 })]) })),
+  ),
   free: Type.Optional(Type.Object({})),
 });
 const list = (schema: TSchema, value: unknown) => listSchemaErrors(Value.Errors(schema, value), "body");
@@ -30,7 +32,7 @@ const scenarios: [unknown, string, string][] = [
   [{ title: "" }, "#/title", "title must not be empty."],
   [{ title: "abcdef" }, "#/title", "title may have at most 5 characters."],
   [{ title: "a\nb" }, "#/title", "title must be one line without control characters."],
-  [{ content: 1 }, "#/content", "content must be text."],
+  [{ content: 1 }, "#/content", "content must be text or null."],
   [{ content: "a" }, "#/content", "content must have at least 2 characters."],
   [{ kind: "secret" }, "#/kind", "kind must be one of direct, group."],
   [{ rating: 2 }, "#/rating", "rating must be one of 1, -1."],
@@ -47,19 +49,23 @@ const scenarios: [unknown, string, string][] = [
   [{ names: ["a", "a"] }, "#/names", "names must not have the same entry twice."],
   [{ names: ["c"] }, "#/names/0", "names[0] must be one of a, b."],
   [{ parts: [{}] }, "#/parts/0/content", "parts[0].content is required."],
-  [{ parts: [{ content: 1 }] }, "#/parts/0/content", "parts[0].content does not have a form that is allowed here."],
+  [{ parts: [{ content: 1 }] }, "#/parts/0/content", "parts[0].content must be text or a list."],
   [{ parts: [{ content: [{ type: "text" }] }] }, "#/parts/0/content/0/text", "parts[0].content[0].text is required."],
   [
     { parts: [{ content: [{ type: "image", text: "" }] }] },
     "#/parts/0/content/0/type",
     "parts[0].content[0].type must be text.",
   ],
+  [{ "": 1 }, "#/", '"" is not a known field.'],
+  [{ "7": 1 }, "#/7", "7 is not a known field."],
+  [{ "a\n\u202eb": 1 }, "#/a\n\u202eb", '"a\\n\\u{202e}b" is not a known field.'],
   [{ free: [] }, "#/free", "free must be a JSON object."],
 ];
 
-test.each(scenarios)("%j is refused at %s: %s", (value, pointer, detail) => {
-  expect(list(Input, value)).toEqual([{ pointer, detail }]);
-});
+for (const [value, pointer, detail] of scenarios)
+  test(`${detail} (${pointer})`, () => {
+    expect(list(Input, value)).toEqual([{ pointer, detail }]);
+  });
 
 test("each place is told of once, and the list has an end", () => {
   expect(list(Closed({ a: Type.String(), b: Type.String() }), {})).toEqual([
@@ -68,6 +74,12 @@ test("each place is told of once, and the list has an end", () => {
   ]);
   const many = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`field${n}`, n]));
   expect(list(Input, many)).toHaveLength(20);
+});
+
+test("of very many errors in one of several forms, no more are looked for than are shown", () => {
+  const errors = list(Input, { parts: [{ content: Array(300_000).fill({}) }] });
+  expect(errors[0]).toEqual({ pointer: "#/parts/0/content", detail: "parts[0].content may have at most 3 entries." });
+  expect(errors.length).toBeLessThanOrEqual(20);
 });
 
 test("a parameter is named below its place", () => {

@@ -20,7 +20,6 @@ export const createAuditRoutes = ({ auditLog }: Dependencies): Route[] => [
     isForAdmins: true,
     query: AuditQuery,
     ok: Page(AuditEvent),
-    problems: [400],
     handle: async ({ query, request, set }) => {
       const { limit, after } = readPage(query, 1);
       const filter = {

@@ -31,7 +31,6 @@ export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] =>
     scope: "session",
     query: Type.Object(PageQuery),
     ok: Page(Session),
-    problems: [400],
     handle: async ({ caller, query, request, set }) => {
       const { limit, after } = readPage(query, 1);
       const rows = await auth.listSessions(caller, limit + 1, readIdCursor(after));

@@ -24,9 +24,11 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   const early: { text: string; event: ConversationEvent }[] = [];
   /** The newest durable event that was written. */
   let lastSeq = 0;
-  /** Where the text is: deltas below it have been written, as part of a snapshot. */
+  /** Where the text is: deltas below it have been written, as part of a snapshot. Attempt 0: nothing of the text yet. */
   let attempt = 0;
   let offset = 0;
+  /** How much of the text `message.created` has brought along, where no snapshot says of which attempt it is. */
+  let broughtChars = 0;
 
   function writeEvent(event: DurableEvent): void {
     lastSeq = event.seq;
@@ -39,6 +41,14 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
     return event.attempt < attempt || (event.attempt === attempt && event.offset < offset);
   }
 
+  /** What a delta adds to the text that `message.created` has brought along; null: nothing. */
+  function cutBrought(event: EphemeralEvent<"message.delta">): EphemeralEvent<"message.delta"> | null {
+    const knownChars = broughtChars - event.offset;
+    if (attempt > 0 || knownChars <= 0) return event;
+    if (knownChars >= event.text.length) return null;
+    return { ...event, offset: broughtChars, text: event.text.slice(knownChars) };
+  }
+
   function forward({ message, reply }: RepliedMessage, text: string, event: ConversationEvent): void {
     if (!isAboutMessage(event)) return;
     const messageId = "data" in event ? event.data.id : event.message_id;
@@ -47,13 +57,19 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
       "data" in event && event.data.role === "tool" && reply !== null && event.data.parent_id === reply.id;
     const isOwn = messageId === message.id || messageId === reply?.id || isToolOfReply;
     if (!isOwn || isRepeat(event)) return;
-    if ("seq" in event) lastSeq = event.seq;
-    else {
-      attempt = event.attempt;
-      offset = (event.type === "message.delta" ? event.offset : 0) + event.text.length;
-    }
-    write(formatServerSentEvent(event, text));
+    if ("seq" in event) {
+      lastSeq = event.seq;
+      write(formatServerSentEvent(event, text));
+    } else forwardText(event, text);
     if (messageId === reply?.id && (event.type === "message.completed" || event.type === "message.deleted")) end();
+  }
+
+  function forwardText(event: TextEvent, text: string): void {
+    const added = event.type === "message.delta" ? cutBrought(event) : event;
+    if (!added) return;
+    attempt = added.attempt;
+    offset = (added.type === "message.delta" ? added.offset : 0) + added.text.length;
+    write(added === event ? formatServerSentEvent(event, text) : formatServerSentEvent(added));
   }
 
   return {
@@ -73,6 +89,7 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
       sent = result;
       writeEvent(createCreated(message));
       if (reply) writeEvent(createCreated(reply));
+      broughtChars = reply?.content.length ?? 0;
       const snapshot = reply && isLate ? findSnapshot(reply.id) : undefined;
       if (snapshot) forward(result, snapshot, JSON.parse(snapshot) as ConversationEvent);
       for (const { text, event } of early.splice(0)) forward(result, text, event);

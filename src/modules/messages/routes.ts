@@ -10,8 +10,7 @@ import { type DurableEvent, Event } from "../../protocol/events.ts";
 import { Message } from "../../protocol/message.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import { EditMessage, Feedback, GiveFeedback, MessageParams, SendMessage, SentMessage } from "./model.ts";
-import type { MessageService, SeqRange } from "./service.ts";
-import type { Streams } from "./streams.ts";
+import type { MessageService, SeqRange, Streams } from "./service.ts";
 
 const InConversation = Type.Object({ id: UuidParam() });
 const seq = (description: string) => Type.Optional(QueryInteger({ minimum: 0, description }));

@@ -1,4 +1,5 @@
 import type { AnswerOptions, ChatMessage } from "../../ai/provider.ts";
+import { mapPointerToName } from "../../lib/json.ts";
 import { createInvalid } from "../../lib/problem.ts";
 import { formatRules, isUuid } from "../../lib/schema.ts";
 import { isPlainText, normalizeText } from "../../lib/text.ts";
@@ -59,8 +60,11 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
 /** What is stored is held to the same as every message. */
 function checkQuestion(question: string, pointer: string): void {
   if (question.trim() === "" || question.length > CONTENT_CHARS_MAX)
-    throw createInvalid(pointer, `A message that is stored has 1 to ${CONTENT_CHARS_MAX} characters.`);
-  if (!isPlainText(question)) throw createInvalid(pointer, `content ${formatRules.text}.`);
+    throw createInvalid(
+      pointer,
+      `${mapPointerToName(pointer)} must have 1 to ${CONTENT_CHARS_MAX} characters, as the message is stored.`,
+    );
+  if (!isPlainText(question)) throw createInvalid(pointer, `${mapPointerToName(pointer)} ${formatRules.text}.`);
 }
 
 function mapMessage(message: CompletionMessage, index: number): ChatMessage {
@@ -74,7 +78,10 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
     }
     case "tool":
       if (!message.tool_call_id)
-        throw createInvalid(`#/messages/${index}/tool_call_id`, "A tool message names its call.");
+        throw createInvalid(
+          `#/messages/${index}/tool_call_id`,
+          `messages[${index}].tool_call_id is required: a tool message names its call.`,
+        );
       return { role: "tool", content, toolCallId: message.tool_call_id };
     default:
       return { role: "system", content };
@@ -86,11 +93,17 @@ function readContent({ role, content, tool_calls }: CompletionMessage, index: nu
   const pointer = `#/messages/${index}/content`;
   if (content === undefined) {
     if (role === "assistant" && tool_calls?.length) return "";
-    throw createInvalid(pointer, "A message needs content; only an assistant's with tool_calls may be without.");
+    throw createInvalid(
+      pointer,
+      `messages[${index}].content is required; only an assistant's message with tool_calls may be without.`,
+    );
   }
   const texts = content.map(({ type, text }, part) => {
     if (type !== "text" || text === undefined)
-      throw createInvalid(`${pointer}/${part}/type`, "Only parts of the type text are understood here.");
+      throw createInvalid(
+        `${pointer}/${part}/type`,
+        `${mapPointerToName(pointer)}[${part}].type must be text: other parts are not understood here.`,
+      );
     return text;
   });
   return texts.join("\n");

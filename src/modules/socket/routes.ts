@@ -53,7 +53,6 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
       public: true,
       // In the AsyncAPI document.
       isHidden: true,
-      status: 200,
       handle: async ({ request, server }) => {
         if (request.headers.get("upgrade")?.toLowerCase() !== "websocket")
           throw new Problem("malformed", "This address speaks WebSocket; see /problems/malformed and the docs.");

@@ -26,7 +26,6 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     isForAdmins: true,
     query: UserListQuery,
     ok: Page(User),
-    problems: [400],
     handle: async ({ query, request, set }) => {
       const { limit, after } = readPage(query, 1);
       const q = query.q?.trim().normalize("NFC");

@@ -1,0 +1,54 @@
+import { expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { createReplyStream } from "../../src/modules/messages/reply-stream.ts";
+import type { DurableEvent, EphemeralEvent } from "../../src/protocol/events.ts";
+import type { Message } from "../../src/protocol/message.ts";
+
+const conversation_id = createId();
+const at = "2026-01-01T00:00:00.000Z";
+
+const createMessage = (seq: number, role: "user" | "assistant", content: string): Message => ({
+  ...{ id: createId(), conversation_id, seq, role, author: null, content },
+  status: role === "user" ? "complete" : "streaming",
+  ...{ model: null, finish_reason: null, usage: null, parent_id: null, client_message_id: null, error: null },
+  ...{ metadata: {}, created_at: at, updated_at: at, deleted_at: null },
+});
+
+/** What a late reader of an answer is shown that has ended here already, so that there is no snapshot of it. */
+async function read(brought: string, deltas: [offset: number, text: string][], attempt = 1) {
+  const question = createMessage(1, "user", "?");
+  const answer = createMessage(2, "assistant", brought);
+  const shown: { type: string; offset?: number; text?: string }[] = [];
+  const stream = createReplyStream({
+    write: (text) => shown.push(JSON.parse(/^data: (.*)$/m.exec(text)?.[1] ?? "")),
+    end: () => shown.push({ type: "the end" }),
+    findEnd: async () => null,
+    findSnapshot: () => undefined,
+  });
+  const hear = (event: DurableEvent | EphemeralEvent) => stream.hear(JSON.stringify(event));
+  for (const [offset, text] of deltas)
+    hear({ type: "message.delta", conversation_id, message_id: answer.id, attempt, offset, text });
+  const final = { ...answer, content: "0123456789ab", status: "complete" as const };
+  hear({ type: "message.completed", conversation_id, seq: 3, at, data: final });
+  await stream.begin({ message: question, reply: answer }, true);
+  expect(shown.map(({ type }) => type).slice(0, 2)).toEqual(["message.created", "message.created"]);
+  expect(shown.map(({ type }) => type).slice(-2)).toEqual(["message.completed", "the end"]);
+  return shown.slice(2, -2).map(({ offset, text }) => [offset, text]);
+}
+
+test("text that came with the message is not repeated by deltas that were on their way", async () => {
+  expect(await read("0123456789", [[5, "56789"]])).toEqual([]);
+  expect(await read("0123456789", [[5, "56789ab"]])).toEqual([[10, "ab"]]);
+  expect(
+    await read("0123456789", [
+      [0, "0123"],
+      [4, "4567"],
+      [8, "89a"],
+      [11, "b"],
+    ]),
+  ).toEqual([
+    [10, "a"],
+    [11, "b"],
+  ]);
+  expect(await read("", [[0, "0123456789ab"]])).toEqual([[0, "0123456789ab"]]);
+});
