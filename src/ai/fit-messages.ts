@@ -1,5 +1,5 @@
 import type { ChatMessage } from "./provider.ts";
-import { countMessage, countMessages, MESSAGE_TOKENS } from "./tokens.ts";
+import { countMessage, countMessageAtMost, countMessages } from "./tokens.ts";
 
 /**
  * Leaves the oldest messages out until the others fit, for a model with a smaller window than the one they were chosen
@@ -7,9 +7,8 @@ import { countMessage, countMessages, MESSAGE_TOKENS } from "./tokens.ts";
  * with a user, so that no tool's result loses its call.
  */
 export function fitMessages(messages: readonly ChatMessage[], tokensMax: number): ChatMessage[] {
-  // No estimate is larger than this, so that most requests need no count.
-  const lengthAtMost = messages.reduce((sum, { content }) => sum + content.length + MESSAGE_TOKENS, 0);
-  if (lengthAtMost <= tokensMax) return [...messages];
+  // Most requests need no exact count.
+  if (messages.reduce((sum, message) => sum + countMessageAtMost(message), 0) <= tokensMax) return [...messages];
   let tokens = countMessages(messages);
   const asked = messages.findLastIndex(({ role }) => role === "user");
   const kept = [...messages.entries()];

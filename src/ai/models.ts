@@ -1,6 +1,6 @@
 import { findPrice, type PriceTable, parsePrices } from "../lib/prices.ts";
 
-/** `thinking`: writes thoughts before the answer, always or when it is asked to. */
+/** What a model can do; `thinking`: it writes thoughts before the answer. Only `tools` is asked for so far. */
 type Ability = "tools" | "images" | "thinking";
 
 /** Models that differ in nothing but the price. */

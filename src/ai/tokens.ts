@@ -33,8 +33,19 @@ export const ESTIMATE_MARGIN = 1.25;
 /** Tokens that a message takes beside its text, for its role and its borders. */
 export const MESSAGE_TOKENS = 4;
 
+/** What a model is shown of a message: its text, and what it calls with which arguments. */
+const listTexts = (message: ChatMessage): string[] => {
+  const calls = message.role === "assistant" ? (message.toolCalls ?? []) : [];
+  return [message.content, ...calls.flatMap((call) => [call.name, call.arguments])];
+};
+
 /** What a message takes of a model's window. */
-export const countMessage = ({ content }: ChatMessage): number => estimateTokens(content) + MESSAGE_TOKENS;
+export const countMessage = (message: ChatMessage): number =>
+  listTexts(message).reduce((sum, text) => sum + estimateTokens(text), MESSAGE_TOKENS);
+
+/** At least as much as `countMessage`, and found without reading the texts. */
+export const countMessageAtMost = (message: ChatMessage): number =>
+  listTexts(message).reduce((sum, text) => sum + text.length, MESSAGE_TOKENS);
 
 /** Tokens of all messages. */
 export const countMessages = (messages: readonly ChatMessage[]): number =>

@@ -12,7 +12,7 @@ export type CacheBounds<V> = {
   keptMs?: number;
   /** The size of a value; absent: each counts 1. A value that alone is larger than `max` is not kept. */
   bytesOf?: (value: V) => number;
-  /** The clock of `keptMs`, in milliseconds; absent: one that never jumps. */
+  /** The clock of `keptMs`, in milliseconds above 0; absent: one that never jumps. */
   now?: () => number;
 };
 

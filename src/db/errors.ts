@@ -5,7 +5,7 @@ import { Problem } from "../lib/problem.ts";
 const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /**
- * SQLSTATEs of a server that ends, starts, restarts or is full (57P01 to 57P05, 53300), of connections (class 08; 08P01 is
+ * SQLSTATEs of a server that ends, starts, restarts or is full (57P01 to 57P03, 57P05, 53300), of connections (class 08; 08P01 is
  * what PgBouncer says when its server is away), of a replica after failover (25006), and of a transaction that was idle for
  * too long (25P03).
  */

@@ -2,7 +2,7 @@ import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { Problem } from "../lib/problem.ts";
 import { Slots } from "./slots.ts";
 
-/** Users whose answers are remembered; whoever is forgotten is counted anew. */
+/** Users whose answers are remembered; whoever is forgotten begins at none again. */
 const USERS_MAX = 20_000;
 
 type Options = {
@@ -30,10 +30,9 @@ export interface AnswerLimit {
 }
 
 /**
- * What is kept for each user is not how many there are but how many
- * there could be at most: the count of the last look into the database and all that began since. Only who reaches the limit
- * by that is looked up again, so that most answers begin without a question.
- * Answers that other instances begin meanwhile are seen at the next look.
+ * What is kept for each user is not how many answers there are but how many there could be at most: the count of the last
+ * look into the database and all that began since. Only who reaches the limit by that is looked up again, so that most
+ * answers begin without a question. Answers that other instances begin meanwhile are seen at the next look.
  */
 export function createAnswerLimit({ answersMax, countStored, onRefused }: Options): AnswerLimit {
   /** Answers that are not stored: those of OpenAI's clients. */

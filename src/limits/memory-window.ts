@@ -4,7 +4,10 @@ import { BoundedCache } from "../cache/bounded-cache.ts";
 /** How much of a window a key has used, and when the window ends, in milliseconds of `Date.now()`. */
 export type Use = { points: number; endsAtMs: number };
 
-/** Keys of one window that are remembered; past it those are forgotten that have not come for longest, so that strangers cannot fill the memory. */
+/**
+ * Keys of one window that are remembered; past it those are forgotten that have not come for longest, so that strangers
+ * cannot fill the memory.
+ */
 export const KEYS_MAX = 100_000;
 
 type Options = { points: number; durationS: number; keysMax?: number };

@@ -1,5 +1,14 @@
 import { expect, test } from "bun:test";
-import { countMessages, ESTIMATE_MARGIN, estimateTokens, MESSAGE_TOKENS } from "../../src/ai/tokens.ts";
+import { fitMessages } from "../../src/ai/fit-messages.ts";
+import type { ChatMessage } from "../../src/ai/provider.ts";
+import {
+  countMessage,
+  countMessageAtMost,
+  countMessages,
+  ESTIMATE_MARGIN,
+  estimateTokens,
+  MESSAGE_TOKENS,
+} from "../../src/ai/tokens.ts";
 
 // Counted with OpenAI's o200k_base.
 const counted: [string, number][] = [
@@ -39,4 +48,19 @@ test.each(counted)("with the margin, the estimate of %j is not too low", (text, 
 test("a message takes more than its text", () => {
   expect(countMessages([{ role: "user", content: "Hello" }])).toBe(estimateTokens("Hello") + MESSAGE_TOKENS);
   expect(countMessages([])).toBe(0);
+});
+
+test("what a message calls counts like its text", () => {
+  const argumentsText = JSON.stringify({ query: "all that was written about the harbour".repeat(1_000) });
+  const message: ChatMessage = {
+    role: "assistant",
+    content: "Let me look.",
+    toolCalls: [{ id: "call_1", name: "search_documents", arguments: argumentsText }],
+  };
+  const texts = ["Let me look.", "search_documents", argumentsText];
+  const expected = texts.reduce((sum, text) => sum + estimateTokens(text), MESSAGE_TOKENS);
+  expect(countMessage(message)).toBe(expected);
+  expect(countMessageAtMost(message)).toBeGreaterThanOrEqual(expected);
+  const question: ChatMessage = { role: "user", content: "And now?" };
+  expect(fitMessages([{ role: "user", content: "Look." }, message, question], 1_000)).toEqual([question]);
 });

@@ -93,6 +93,18 @@ test("while the reader holds the answer back, silence does not count", async () 
   expect(performance.now()).toBeGreaterThanOrEqual(endsAtMs + 29);
 });
 
+test("nor does it before the first token", async () => {
+  const options = { ...createOptions(), firstTokenTimeoutMs: 150, idleTimeoutMs: 150 };
+  options.pause.set(true);
+  setTimeout(() => options.pause.set(false), 300);
+  const { codes } = await run(async (_signal, push) => {
+    await Bun.sleep(375);
+    push(text("a"));
+    return finish;
+  }, options);
+  expect(codes).toEqual(["text", "finish"]);
+});
+
 test.each([
   [
     "at once",

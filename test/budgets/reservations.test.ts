@@ -42,7 +42,7 @@ async function createUser(): Promise<string> {
 const request = (id: string) => ({
   payer: { userId: id, keyId: null },
   model: MODEL,
-  promptTokens: 100,
+  countPromptTokens: () => 100,
   outputTokensMax: null,
 });
 
@@ -52,6 +52,9 @@ const findDay = async (userId: string) => {
     where scope_id = ${userId} and period = 'day'`;
   return row;
 };
+
+/** An answer that used nothing. */
+const nothing = { usage: null, costUsd: null };
 
 test("completions at the same time share a budget, and what they did not use is free again", async () => {
   const budgets = createService(10 * RESERVED_TOKENS);
@@ -66,7 +69,7 @@ test("completions at the same time share a budget, and what they did not use is 
   for (const [index, { id }] of granted.entries())
     await (index % 2 === 0
       ? budgets.settle({ id }, user, { usage: { input_tokens: 60, output_tokens: 40 }, costUsd: 0.5 })
-      : budgets.release(id));
+      : budgets.settle({ id }, null, nothing));
   expect(await findDay(user)).toEqual({ spent: 500, reserved: 0, usd: 2.5 });
   await budgets.reserve(request(user));
 });
@@ -81,8 +84,12 @@ test("a shorter answer reserves less; a longer one is cut to what may be reserve
 
 test("without limits, and of the offline model, nothing is reserved", async () => {
   const user = await createUser();
-  expect((await createService().reserve({ ...request(user), outputTokensMax: 9_999 })).outputTokensMax).toBe(9_999);
-  await createService(401).reserve({ ...request(user), model: "offline/documents" });
+  const countPromptTokens = () => {
+    throw new Error("Nobody needs to know.");
+  };
+  const unlimited = { ...request(user), countPromptTokens, outputTokensMax: 9_999 };
+  expect((await createService().reserve(unlimited)).outputTokensMax).toBe(9_999);
+  await createService(401).reserve({ ...request(user), countPromptTokens, model: "offline/documents" });
   expect(await findDay(user)).toBeUndefined();
 });
 
@@ -95,7 +102,7 @@ test("what a dead instance held expires, what a living one holds does not", asyn
   await living.renew();
   await living.free(goOn);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: RESERVED_TOKENS });
-  await living.release(id);
+  await living.settle({ id }, null, nothing);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 0 });
 });
 
@@ -142,7 +149,10 @@ test("what was reserved yesterday is charged to yesterday", async () => {
 test("what was spent long ago is forgotten", async () => {
   const budgets = createService(100_000);
   const [now, before] = [await createUser(), await createUser()];
-  for (const user of [now, before]) await budgets.release((await budgets.reserve(request(user))).id);
+  for (const user of [now, before]) {
+    const { id } = await budgets.reserve(request(user));
+    await budgets.settle({ id }, null, nothing);
+  }
   const age = (days: number) =>
     database`update budget_windows set starts_on = starts_on - ${days}::int where scope_id = ${before}`;
   const count = async () => (await database`select 1 from budget_windows where scope_id = ${before}`).length;

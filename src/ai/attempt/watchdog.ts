@@ -68,7 +68,7 @@ export function watch(
     };
     const onAbort = () => cut({ type: "aborted" });
     const unlisten = pause.listen(() => {
-      if (hasBegun) quietSinceMs = performance.now();
+      quietSinceMs = performance.now();
     });
     let timer = setTimeout(onTimer, Math.min(firstTokenTimeoutMs, idleTimeoutMs));
     signal.addEventListener("abort", onAbort, { once: true });

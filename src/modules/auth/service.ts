@@ -21,8 +21,9 @@ import { createRefreshTokens } from "./refresh-tokens.ts";
 import { createSessionEnds } from "./session-ends.ts";
 import { createSessions } from "./sessions.ts";
 
-/** Who is logged in where, and how they prove it. */
 export type { SessionRow } from "./queries.ts";
+
+/** Who is logged in where, and how they prove it. */
 export interface AuthService extends Logins, Callers {
   /** For the caller's own account. @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `unavailable`. */
   provePassword(caller: Caller, password: string): Promise<string>;

@@ -37,7 +37,7 @@ type ChargeOptions = {
 };
 
 type Reservation = {
-  /** To be settled or released under this id, by whoever reserved. */
+  /** To be settled under this id, by whoever reserved. */
   id: string;
   /** The most tokens that the answer may have; null: not limited. */
   outputTokensMax: number | null;
@@ -64,7 +64,7 @@ export interface BudgetService {
   reserveAnswer(sql: Sql, answer: queries.AnswerToReserve): Promise<void>;
 
   /**
-   * Reserves for a completion that stores no generation; it has to end in `settle` or `release`. The longest answer
+   * Reserves for a completion that stores no generation; it has to end in `settle`. The longest answer
    * counts, so pass `outputTokensMax` of the result on to the model.
    * @throws Problem `budget_exceeded`.
    */
@@ -82,9 +82,6 @@ export interface BudgetService {
    */
   charge(userId: string | null, used: TokensAndCost, options?: ChargeOptions): Promise<void>;
 
-  /** Ends a reservation of which nothing was used. */
-  release(id: string): Promise<void>;
-
   /** Keeps the reservations that this instance holds; call it several times within a lease. */
   renew(): Promise<void>;
 
@@ -101,8 +98,8 @@ export interface BudgetService {
 type ReservationRequest = {
   payer: queries.Payer;
   model: string;
-  /** Of all that the model is shown, estimated rather too high. */
-  promptTokens: number;
+  /** Tokens of all that the model is shown, estimated rather too high; asked for only where something is limited. */
+  countPromptTokens(): number;
   outputTokensMax: number | null;
 };
 
@@ -166,7 +163,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       const id = createId();
       if (!rules || request.model.startsWith("offline/")) return { id, outputTokensMax: request.outputTokensMax };
       const outputTokensMax = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, rules.answer_tokens);
-      const inputTokens = rules.prompt_tokens_extra + request.promptTokens;
+      const inputTokens = rules.prompt_tokens_extra + request.countPromptTokens();
       const { input = 0, output = 0 } = findPrice(request.model, prices) ?? {};
       const amount = {
         tokens: inputTokens + outputTokensMax,
@@ -186,8 +183,6 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       const charge = () => settle(options, userId, used);
       if (used.usage) await retryTemporary(charge, AbortSignal.timeout(CHARGE_MS_MAX));
     },
-
-    release: (id) => settle({ id }, null, { usage: null, costUsd: null }),
 
     async renew() {
       if (held.size > 0) await queries.renew(database, instanceId, [...held.values()], HELD_MS);

@@ -63,10 +63,8 @@ export function answerInChunks(
           resolve(chunks.response);
         } else chunks?.take(part);
       })
-      .then(
-        (end) => (chunks ? chunks.end(end) : resolve(createOpenAiErrorResponse(mapEndToError(end)))),
-        (error) => (chunks ? chunks.fail(error) : reject(error)),
-      );
+      .then((end) => (chunks ? chunks.end(end) : resolve(createOpenAiErrorResponse(mapEndToError(end)))))
+      .catch((error) => (chunks ? chunks.fail(error) : reject(error)));
   });
 }
 

@@ -94,9 +94,11 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     const { model, messages, options, outputTokensMax } = request;
     const exchange = await openExchange(deps, caller, id, request);
     const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
-    const estimate = countMessages(messages) + estimateTokens(JSON.stringify(options.tools ?? []));
-    const promptTokens = Math.ceil(estimate * ESTIMATE_MARGIN);
-    return { exchange, reservation: await budgets.reserve({ payer, model, promptTokens, outputTokensMax }) };
+    const countPromptTokens = () => {
+      const estimate = countMessages(messages) + estimateTokens(JSON.stringify(options.tools ?? []));
+      return Math.ceil(estimate * ESTIMATE_MARGIN);
+    };
+    return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
 
   function count(end: RunEnd, startedAtMs: number): void {
