@@ -56,7 +56,12 @@ export function createApp(deps: AppDependencies) {
     parts: services.parts,
     /** Call it once the database is migrated: starts what runs by itself. */
     async start(): Promise<void> {
-      await users.ensureFirstAdministrator(config);
+      const other = await users.ensureFirstAdministrator(config);
+      if (other !== null)
+        log.warn(
+          `ADMIN_EMAIL: the account ${other} is no administrator, and stays as it is; \`parley admin create --email ${other} ` +
+            "--password P` makes it one, with the password that it has.",
+        );
       await services.documents.start(services.stopping);
       registerJobs(services, deps);
       services.jobs.start();

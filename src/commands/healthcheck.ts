@@ -1,3 +1,4 @@
+import { hostOf } from "./address.ts";
 import { type Command, CommandError, exitCodes, parseOptions } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
 
@@ -17,7 +18,8 @@ Made for HEALTHCHECK in a Dockerfile.`,
     parseOptions("healthcheck", args, {});
     const config = loadConfigFrom(environment);
     if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is not known; set PORT to the one in use.");
-    const host = everyAddress.has(config.HOST) ? "127.0.0.1" : config.HOST;
+    const named = hostOf(config);
+    const host = everyAddress.has(named) ? "127.0.0.1" : named;
     const url = new URL(`${config.TLS_CERT_FILE ? "https" : "http"}://127.0.0.1:${config.PORT}/readyz`);
     url.hostname = host.includes(":") ? `[${host}]` : host;
     const response = await fetch(url, {

@@ -10,6 +10,7 @@ import { createAuditService } from "../modules/audit/service.ts";
 import { parseEmail } from "../modules/users/service.ts";
 import { type Command, CommandError, createUsageError, exitCodes, parseOptions, UsageError } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
+import { nameDatabase, requireDatabase } from "./named-database.ts";
 import { useDatabase } from "./use-database.ts";
 
 const hint = "`parley key --help` shows how.";
@@ -43,11 +44,14 @@ ${wrap(knownScopes)}
     const input = readInput({ ...options, name: options.name, scopes: options.scopes });
     const emailKey = options.email === undefined ? null : readEmail(options.email);
     const config = loadConfigFrom(environment);
+    requireDatabase(config);
     const log = createLog("silent", config.LOG_FORMAT);
     await useDatabase(config, log, async (database) => {
       await migrate(database, log);
       const apiKeys = createApiKeyService({ database, audit: createAuditService(), log, onKeysEnded: () => {} });
-      const { key } = await apiKeys.createForOperator(emailKey, input).catch((error) => explain(error, options.email));
+      const { key } = await apiKeys.createForOperator(emailKey, input).catch((error) => {
+        throw explain(error, options.email, nameDatabase(config));
+      });
       console.log(key);
     });
     return exitCodes.success;
@@ -81,19 +85,20 @@ function readEmail(email: string): string {
   try {
     return parseEmail(email).key;
   } catch (error) {
-    return explain(error, email);
+    throw explain(error, email, "");
   }
 }
 
-function explain(error: unknown, email: string | undefined): never {
-  if (!(error instanceof Problem)) throw error;
+/** @param database where it was looked, for a sentence. */
+function explain(error: unknown, email: string | undefined, database: string): unknown {
+  if (!(error instanceof Problem)) return error;
   const [field] = error.errors ?? [];
-  if (field) throw createUsageError(field);
-  if (error.code !== "not_found") throw new CommandError(error.message);
-  throw new CommandError(
+  if (field) return createUsageError(field);
+  if (error.code !== "not_found") return new CommandError(error.message);
+  return new CommandError(
     email === undefined
-      ? "There is no administrator whose key it could be; make one with `parley admin create --email E --password P`."
-      : `There is no user ${email}; let them register, or name another one.`,
+      ? `There is no administrator in ${database}; make one with \`parley admin create --email E --password P\`.`
+      : `There is no user ${email} in ${database}; let them register, or name another one.`,
   );
 }
 

@@ -2,6 +2,7 @@ import type { Server } from "bun";
 import type { App } from "../app.ts";
 import type { Tls } from "../config/tls.ts";
 import type { Config } from "../config.ts";
+import { claimPort, explainListenError, hostOf } from "./address.ts";
 import { CommandError } from "./command.ts";
 
 /** A quiet HTTP connection is closed after so long; streams send heartbeats and lift it. */
@@ -49,7 +50,7 @@ export function listen(parley: Listening, config: Config, tls: Tls | undefined):
         try {
           current = open(parley, config, port, next);
         } catch (error) {
-          throw explainListenError(error, config);
+          throw explain(error, config);
         }
         servers.add(current);
         void old.stop(false).then(() => servers.delete(old));
@@ -59,7 +60,7 @@ export function listen(parley: Listening, config: Config, tls: Tls | undefined):
       },
     };
   } catch (error) {
-    throw explainListenError(error, config);
+    throw explain(error, config);
   }
 }
 
@@ -67,7 +68,7 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
   const exitListeners = new Set(process.listeners("beforeExit"));
   app.listen({
     port,
-    hostname: config.HOST,
+    hostname: hostOf(config),
     // Where it is not needed it must not be: a second Parley would start on the same port and take half of its connections.
     reusePort: tls !== undefined,
     development: false,
@@ -83,23 +84,9 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
   return app.server;
 }
 
-/** Takes the port for itself alone and gives it back at once: so a second Parley is refused in spite of `reusePort`. */
-function claimPort({ HOST, PORT }: Config): void {
-  if (PORT === 0) return;
-  Bun.listen({ hostname: HOST, port: PORT, exclusive: true, socket: { data: (socket) => void socket.end() } }).stop(
-    true,
-  );
-}
-
-function explainListenError(error: unknown, { HOST, PORT }: Config): unknown {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (code === "EADDRINUSE")
-    return new CommandError(`Port ${PORT} on ${HOST} is in use; stop what listens there, or set PORT to another one.`);
-  if (code === "EACCES")
-    return new CommandError(`Port ${PORT} may not be opened by this user; set PORT to one above 1023.`);
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND")
-    return new CommandError(`HOST ${HOST} is not an address of this machine; 0.0.0.0 stands for all of them.`);
+/** @returns a CommandError where the address or the certificate is at fault. */
+function explain(error: unknown, config: Config): unknown {
   if (error instanceof Error && /PEM|SSL|BoringSSL|key values mismatch/i.test(error.message))
     return new CommandError("The certificate of TLS_CERT_FILE and the key of TLS_KEY_FILE cannot be served with.");
-  return error;
+  return explainListenError(error, config);
 }

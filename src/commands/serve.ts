@@ -9,6 +9,7 @@ import { watchEventLoopLag } from "../lib/event-loop-lag.ts";
 import { createLifecycle } from "../lib/lifecycle.ts";
 import { createLog, type Log } from "../lib/log.ts";
 import { createMetrics } from "../lib/metrics.ts";
+import { claimPort } from "./address.ts";
 import { type Command, exitCodes, parseOptions } from "./command.ts";
 import { loadJwtSecret } from "./jwt-secret.ts";
 import { listen } from "./listen.ts";
@@ -38,6 +39,7 @@ a second signal stops at once. SIGHUP reads the certificate again (TLS_CERT_FILE
     parseOptions("serve", args, {});
     const config = loadConfigFrom(environment);
     const tls = readTls(config);
+    claimPort(config);
     const jwtSecret = loadJwtSecret(config);
     const log = createLog(config.LOG_LEVEL, config.LOG_FORMAT);
     const wishes = watchProcess(log);

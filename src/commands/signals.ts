@@ -2,7 +2,7 @@ import type { Log } from "../lib/log.ts";
 
 /** What the outside wants of a running server. */
 export type Wishes = {
-  /** Aborted by the first SIGTERM or SIGINT, and when the process crashed: come to an end. */
+  /** Aborted by the first SIGTERM, SIGINT or SIGQUIT, and when the process crashed: come to an end. */
   stop: AbortSignal;
   /** Aborted by the second signal: end now. */
   hurry: AbortSignal;
@@ -28,6 +28,8 @@ export function watchProcess(log: Log): Wishes {
   };
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
+  // By default it would end the process at once, and dump its memory.
+  process.on("SIGQUIT", onSignal);
   let hangup = () => log.info("SIGHUP: there is nothing to read again yet");
   process.on("SIGHUP", () => {
     if (!stop.signal.aborted) hangup();

@@ -77,7 +77,10 @@ export const settings = Type.Object({
     secret: true,
     description: "Signs access tokens, 32 bytes or more. Generated and kept in `DATA_DIR` outside production.",
   }),
-  ADMIN_EMAIL: text({ pattern: "^\\S+@\\S+$", description: "Administrator made at the first start." }),
+  ADMIN_EMAIL: text({
+    pattern: "^\\S+@\\S+$",
+    description: "Administrator made at a start while there is none. An account that has the address is never changed.",
+  }),
   ADMIN_PASSWORD: text({
     minLength: 8,
     secret: true,

@@ -36,6 +36,7 @@ test("what the operator does is in the audit record, once, as nobody's doing", a
 });
 
 test("of the configuration is made once, by 8 instances at once, and never changed again", async () => {
+  await accounts.database`update users set role = 'user'`;
   const config = { ADMIN_EMAIL: "First@example.com", ADMIN_PASSWORD: PASSWORD };
   await Promise.all(Array.from({ length: 8 }, () => accounts.users.ensureFirstAdministrator(config)));
   const rows =
@@ -47,6 +48,39 @@ test("of the configuration is made once, by 8 instances at once, and never chang
     await accounts.database`select id, role, password_hash, updated_at from users where email_key = 'first@example.com'`,
   ).toEqual(rows);
   await accounts.users.ensureFirstAdministrator({});
+});
+
+test("of the configuration is not made when there is one; whoever has its address is left alone, and told of", async () => {
+  const alone = await startAccounts();
+  try {
+    const ensure = (email: string) =>
+      alone.users.ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: PASSWORD });
+    const roleOf = async (key: string) =>
+      (await alone.database`select role from users where email_key = ${key}`)[0]?.role;
+    // A stranger was first with the address.
+    const stranger = await alone.register("Boss@example.com");
+    expect(await ensure("boss@EXAMPLE.com")).toBe("Boss@example.com");
+    expect(await roleOf("boss@example.com")).toBe("user");
+    expect((await alone.login(stranger.user.email)).user.role).toBe("user");
+    expect(await ensure("first@example.com")).toBeNull();
+    expect(await roleOf("first@example.com")).toBe("admin");
+    // From now on it makes nobody: no second one, and no restored one.
+    expect(await ensure("second@example.com")).toBeNull();
+    expect(await roleOf("second@example.com")).toBeUndefined();
+    await alone.users.createAdministrator("other@example.com", PASSWORD);
+    await alone.database`update users set role = 'user' where email_key = 'first@example.com'`;
+    expect(await ensure("first@example.com")).toBe("first@example.com");
+    expect(await roleOf("first@example.com")).toBe("user");
+    await alone.database`delete from users where email_key = 'first@example.com'`;
+    expect(await ensure("first@example.com")).toBeNull();
+    expect(await roleOf("first@example.com")).toBeUndefined();
+    // One who is disabled is none: nobody could log in.
+    await alone.database`update users set disabled_at = now() where email_key = 'other@example.com'`;
+    expect(await ensure("first@example.com")).toBeNull();
+    expect(await roleOf("first@example.com")).toBe("admin");
+  } finally {
+    await alone.stop();
+  }
 });
 
 test("needs an address and a password of the right form", async () => {

@@ -53,6 +53,19 @@ export async function raiseUser(sql: Sql, emailKey: string): Promise<(UserRow & 
   return row;
 }
 
+export async function findByEmail(sql: Sql, emailKey: string): Promise<UserRow | undefined> {
+  const [row] = await sql<UserRow[]>`select ${userColumns(sql)} from users u where u.email_key = ${emailKey}`;
+  return row;
+}
+
+/** Whether a user is an administrator who can log in. */
+export const isAdministrator = ({ role, disabled_at }: UserRow): boolean => role === "admin" && disabled_at === null;
+
+export async function hasAdministrator(sql: Sql): Promise<boolean> {
+  const rows = await sql`select 1 from users where role = 'admin' and disabled_at is null limit 1`;
+  return rows.length > 0;
+}
+
 export async function findUser(sql: Sql, id: string): Promise<UserRow | undefined> {
   const [row] = await sql<UserRow[]>`select ${userColumns(sql)} from users u where u.id = ${id}`;
   return row;

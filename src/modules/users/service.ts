@@ -33,8 +33,12 @@ export interface UserService extends Credentials {
    */
   createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }>;
 
-  /** Creates or raises the administrator that the configuration names, if it does. @throws Problem `invalid`. */
-  ensureFirstAdministrator(config: Pick<Config, "ADMIN_EMAIL" | "ADMIN_PASSWORD">): Promise<void>;
+  /**
+   * Creates the administrator that the configuration names, while there is none who can log in. An account that has the
+   * address stays as it is: whoever registered it first must not become an administrator by it.
+   * @returns the address, if an account has it that is no administrator, or is disabled. @throws Problem `invalid`.
+   */
+  ensureFirstAdministrator(config: Pick<Config, "ADMIN_EMAIL" | "ADMIN_PASSWORD">): Promise<string | null>;
 
   /**
    * Inside a transaction: creates a user who logs in by an issuer of identities and has no password here.
@@ -120,9 +124,25 @@ export function createUserService({ database, passwords, audit }: Dependencies):
     createUser,
     createAdministrator,
 
-    async ensureFirstAdministrator(config) {
-      if (config.ADMIN_EMAIL === undefined || config.ADMIN_PASSWORD === undefined) return;
-      await createAdministrator(config.ADMIN_EMAIL, config.ADMIN_PASSWORD);
+    async ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: password }) {
+      if (email === undefined || password === undefined) return null;
+      const { key } = parseEmail(email);
+      const findOther = async () => {
+        const row = await queries.findByEmail(database, key);
+        return { isThere: row !== undefined, other: row && !queries.isAdministrator(row) ? row.email : null };
+      };
+      const { isThere, other } = await findOther();
+      if (isThere || (await queries.hasAdministrator(database))) return other;
+      try {
+        await createUser({ email, password, role: "admin" }, (sql, { id }) =>
+          recordByOperator(sql, "user.created", id),
+        );
+        return null;
+      } catch (error) {
+        // Several instances start at once, or somebody has registered meanwhile.
+        if (error instanceof Problem && error.code === "conflict") return (await findOther()).other;
+        throw error;
+      }
     },
 
     async createPasswordless(sql, { email, name }) {

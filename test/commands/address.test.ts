@@ -1,0 +1,67 @@
+import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { createFolder, findFreePort, runParley, spawnParley, waitForStatus } from "./run-parley.ts";
+
+setDefaultTimeout(30_000);
+
+const undo: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+function newFolder(): string {
+  const folder = createFolder();
+  undo.push(() => folder[Symbol.dispose]());
+  return folder.path;
+}
+
+function serve(env: Record<string, string>, cwd = newFolder()) {
+  const child = spawnParley([], { cwd, env });
+  undo.push(async () => {
+    child.kill("SIGTERM");
+    await child.exited;
+  });
+  return child;
+}
+
+test("an IPv6 address may be given in brackets, also to healthcheck", async () => {
+  const env = { HOST: "[::1]", PORT: String(findFreePort()) };
+  serve(env);
+  await waitForStatus(`http://[::1]:${env.PORT}/readyz`, 200);
+  expect(await runParley(["healthcheck"], { env })).toEqual({ code: 0, stdout: "", stderr: "" });
+});
+
+describe("an address that cannot be opened ends the start with a sentence, and leaves nothing behind", () => {
+  test.each(["a b", "1.2.3.4.5", "fe80::1%nope", "[nonsense]", "192.0.2.1"])("HOST %j", async (host) => {
+    const cwd = newFolder();
+    const { code, stderr } = await runParley([], { cwd, env: { HOST: host, PORT: String(findFreePort()) } });
+    const sentence = `HOST ${host} is not an address of this machine; 0.0.0.0 stands for all of them.\n`;
+    expect({ code, stderr, left: readdirSync(cwd) }).toEqual({ code: 1, stderr: sentence, left: [] });
+  });
+
+  test("a port in use", async () => {
+    const taken = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
+    undo.push(() => taken.stop(true));
+    const cwd = newFolder();
+    const startedAtMs = performance.now();
+    const { code, stderr } = await runParley([], { cwd, env: { HOST: "127.0.0.1", PORT: String(taken.port) } });
+    expect(performance.now() - startedAtMs).toBeLessThan(5_000);
+    expect(stderr).toStartWith(`Port ${taken.port} on 127.0.0.1 is in use; `);
+    expect({ code, left: readdirSync(cwd) }).toEqual({ code: 1, left: [] });
+  });
+});
+
+test("SIGQUIT comes to an end in order", async () => {
+  const env = { HOST: "127.0.0.1", PORT: String(findFreePort()) };
+  const child = serve(env);
+  await waitForStatus(`http://127.0.0.1:${env.PORT}/readyz`, 200);
+  child.kill("SIGQUIT");
+  expect(await child.exited).toBe(0);
+});
+
+test("a key that is asked for in a wrong folder makes nothing there, and says where it looked", async () => {
+  const cwd = newFolder();
+  const { code, stderr } = await runParley(["key", "create", "--name", "n", "--scopes", "messages:read"], { cwd });
+  expect(stderr).toMatch(/^There is no embedded database in \/.*\/data; run this where `parley serve` runs, or set /);
+  expect({ code, left: readdirSync(cwd) }).toEqual({ code: 1, left: [] });
+});
