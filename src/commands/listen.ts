@@ -13,6 +13,10 @@ const HTTP_IDLE_TIMEOUT_S = 30;
  */
 const REQUEST_BYTES_MAX = Number.MAX_SAFE_INTEGER;
 
+/** Idle for so many looks, one after the other, counts as idle. */
+const IDLE_LOOKS = 4;
+const IDLE_LOOK_MS = 25;
+
 type Listening = Pick<App, "app" | "websocket">;
 
 /** The open port. */
@@ -25,7 +29,7 @@ export type PortListener = {
    * @throws CommandError when it cannot be served; then nothing has changed.
    */
   useTls(tls: Tls): void;
-  /** No new connections; fulfils when the last one has ended, at once with `isForced`. */
+  /** No new connections; fulfils when the last answer has ended and all are closed, at once with `isForced`. */
   stop(isForced: boolean): Promise<void>;
 };
 
@@ -56,7 +60,11 @@ export function listen(parley: Listening, config: Config, tls: Tls | undefined):
         void old.stop(false).then(() => servers.delete(old));
       },
       async stop(isForced) {
-        await Promise.all([...servers].map((server) => server.stop(isForced)));
+        const stopAll = (isForced: boolean) => Promise.all([...servers].map((server) => server.stop(isForced)));
+        if (isForced) return void (await stopAll(true));
+        await Promise.race([stopAll(false), untilIdle(servers)]);
+        // What is open has nothing to say any more, such as a client whose body was refused before all of it had come.
+        await stopAll(true);
       },
     };
   } catch (error) {
@@ -82,6 +90,14 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
     if (!exitListeners.has(listener)) process.off("beforeExit", listener);
   if (!app.server) throw new CommandError("The server did not start.");
   return app.server;
+}
+
+/** Fulfils when no request is answered any more, and no socket is open. */
+async function untilIdle(servers: Iterable<Server<unknown>>): Promise<void> {
+  const isIdle = () => [...servers].every((server) => server.pendingRequests + server.pendingWebSockets === 0);
+  // A connection that was just taken may not have asked yet.
+  for (let idleLooks = 0; idleLooks < IDLE_LOOKS; idleLooks = isIdle() ? idleLooks + 1 : 0)
+    await Bun.sleep(IDLE_LOOK_MS);
 }
 
 /** @returns a CommandError where the address or the certificate is at fault. */

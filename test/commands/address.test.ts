@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
+import { connect } from "node:net";
 import { createFolder, findFreePort, runParley, spawnParley, waitForStatus } from "./run-parley.ts";
 
 setDefaultTimeout(30_000);
@@ -64,4 +65,25 @@ test("a key that is asked for in a wrong folder makes nothing there, and says wh
   const { code, stderr } = await runParley(["key", "create", "--name", "n", "--scopes", "messages:read"], { cwd });
   expect(stderr).toMatch(/^There is no embedded database in \/.*\/data; run this where `parley serve` runs, or set /);
   expect({ code, left: readdirSync(cwd) }).toEqual({ code: 1, left: [] });
+});
+
+test.each([
+  ["a part of a body", "/api/v1/auth/login", 200_000],
+  ["a body without a credential", "/api/v1/conversations", 5_000_000],
+] as const)("a client that holds on after %s was refused does not hold up the end", async (_name, path, sent) => {
+  const env = { HOST: "127.0.0.1", PORT: String(findFreePort()), SHUTDOWN_TIMEOUT_MS: "20000" };
+  const child = serve(env);
+  await waitForStatus(`http://127.0.0.1:${env.PORT}/readyz`, 200);
+  const socket = connect(Number(env.PORT), "127.0.0.1");
+  undo.push(() => socket.destroy());
+  const answered = new Promise<string>((resolve) => socket.once("data", (bytes) => resolve(String(bytes))));
+  socket.on("error", () => {});
+  const head = ["host: localhost", "content-type: application/json", "content-length: 5000000", "", ""].join("\r\n");
+  socket.write(`POST ${path} HTTP/1.1\r\n${head}`);
+  socket.write(Buffer.alloc(sent, " "));
+  expect(await answered).toMatch(/^HTTP\/1\.1 4\d\d /);
+  const startedAtMs = performance.now();
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+  expect(performance.now() - startedAtMs).toBeLessThan(8_000);
 });
