@@ -1,4 +1,5 @@
 import { findLastSeq, loadEvents } from "../events/read.ts";
+import { findFreeBytes } from "../lib/free-bytes.ts";
 import { createHealthService } from "../modules/health/service.ts";
 import { createStreams } from "../modules/messages/service.ts";
 import { createSockets } from "../modules/socket/sockets.ts";
@@ -14,7 +15,7 @@ const GAP_EVENTS_MAX = 1_000;
 
 /** What clients are connected with: sockets and streams; and what machines ask about this instance. */
 export function createEdge(
-  { database, log, metrics, lifecycle, parts, instanceId, bus, events, limits, liveAnswers }: Core,
+  { config, database, log, metrics, lifecycle, parts, instanceId, bus, events, limits, liveAnswers }: Core,
   { auth }: People,
   { chain }: Models,
   { conversations, messages, recovery }: Conversations,
@@ -54,6 +55,14 @@ export function createEdge(
     },
     onGap: () => {},
   });
-  const health = createHealthService({ database, lifecycle, metrics, listModels: chain.models, redis: limits.redis });
+  const isEmbedded = config.DATABASE_URL === undefined;
+  const health = createHealthService({
+    database,
+    lifecycle,
+    metrics,
+    listModels: chain.models,
+    redis: limits.redis,
+    findFreeBytes: isEmbedded ? () => findFreeBytes(config.DATA_DIR) : null,
+  });
   return { hub, streams, sockets, health };
 }

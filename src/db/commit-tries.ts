@@ -1,7 +1,7 @@
 import { BATCH_ITEMS_MAX, type CommitOutcome, type Entry, type Lane } from "./commit-entries.ts";
 import { type CommitLanes, PAUSE_MIN_MS } from "./commit-lanes.ts";
 import type { CommitQueue } from "./commit-queue.ts";
-import { isDatabaseAway, isLockConflict } from "./errors.ts";
+import { concernsAll, isLockConflict } from "./errors.ts";
 
 /** Conversations whose lock is waited for in the database at the same time; each takes a connection of its own. */
 export const LANES_WAITING_MAX = 3;
@@ -131,7 +131,7 @@ export function createCommitTries<Item, Result>(deps: Dependencies<Item, Result>
         // Somebody holds it for longer: from now on it is only tried, and takes no connection.
         lane.mayWait = false;
         lanes.putBack(new Map([[lane, batch]]));
-      } else if (batch.length > 1 && !isDatabaseAway(error)) {
+      } else if (batch.length > 1 && !concernsAll(error)) {
         // Back in its place, in case the first half has to wait again.
         lanes.putBack(new Map([[lane, batch.splice(batch.length >> 1)]]));
         await writeWaiting(lane, batch);

@@ -63,6 +63,14 @@ export function isDatabaseAway(error: unknown): boolean {
   return driverCodes.has(error.code) || (socketCodes.has(error.code) && isDatabaseError(error));
 }
 
+/** Whether the server has no room left: on its disk (53100) or in its memory (53200). */
+export function isOutOfRoom(error: unknown): boolean {
+  return error instanceof postgres.PostgresError && (error.code === "53100" || error.code === "53200");
+}
+
+/** Whether the fault is the server's, so that other statements fare no better for now. */
+export const concernsAll = (error: unknown): boolean => isDatabaseAway(error) || isOutOfRoom(error);
+
 /** Whether Postgres refused a row because of this unique index or constraint. */
 export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return error instanceof postgres.PostgresError && error.code === "23505" && error.constraint_name === constraint;
@@ -87,5 +95,9 @@ export function findTemporaryProblem(error: unknown): Problem | undefined {
     return new Problem("unavailable", "The database took too long to respond. Try again.", { retryAfterMs });
   if (isDatabaseAway(error))
     return new Problem("unavailable", "The database cannot be reached at the moment.", { retryAfterMs });
+  if (isOutOfRoom(error))
+    return new Problem("unavailable", "The database has no room left at the moment. Nothing was changed.", {
+      retryAfterMs,
+    });
   return undefined;
 }

@@ -15,7 +15,7 @@ import {
 import { createCommitLanes } from "./commit-lanes.ts";
 import { createCommitQueue } from "./commit-queue.ts";
 import { createCommitTries } from "./commit-tries.ts";
-import { isDatabaseAway, isLockConflict, isStatementTimeout } from "./errors.ts";
+import { concernsAll, isLockConflict, isStatementTimeout } from "./errors.ts";
 
 export * from "./commit-entries.ts";
 export { createCommitPools } from "./commit-pools.ts";
@@ -80,7 +80,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
       sortOut(batch, results);
     } catch (error) {
       const [first] = batch;
-      if (batch.length > 1 && !isDatabaseAway(error)) {
+      if (batch.length > 1 && !concernsAll(error)) {
         // One item may be at fault. The second half goes back to its place.
         queue.unshift(...batch.splice(batch.length >> 1));
         await write(batch);
@@ -115,7 +115,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   /** What failed for now may work later, so what the same senders have sent after it fails with it: nothing overtakes. */
   function fail(entries: AnEntry[], error: unknown): void {
     for (const entry of entries) refuse(entry, error);
-    if (isDatabaseAway(error) || isStatementTimeout(error) || isLockConflict(error))
+    if (concernsAll(error) || isStatementTimeout(error) || isLockConflict(error))
       refuseLater(new Set(entries.map(({ key, sender }) => laneIdOf(key, sender))), error);
   }
 

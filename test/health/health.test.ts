@@ -42,6 +42,26 @@ describe("over HTTP", () => {
   });
 });
 
+test.each([
+  [0, false],
+  [4 * 1024 * 1024 - 1, false],
+  [4 * 1024 * 1024, true],
+  [null, true],
+])("with %p bytes free on the disk of the embedded database it is ready: %p", async (freeBytes, isReady) => {
+  const { database } = await createTestDatabase();
+  const lifecycle = createLifecycle();
+  lifecycle.markReady();
+  const metrics = createMetrics({ version: "1.2.3", commit: "abc" });
+  const health = createHealthService({ database, lifecycle, metrics, findFreeBytes: async () => freeBytes });
+  const { ready, checks } = await health.checkReadiness();
+  expect({ ready, disk: checks.find(({ name }) => name === "disk")?.ok ?? null }).toEqual({
+    ready: isReady,
+    disk: freeBytes === null ? null : isReady,
+  });
+  expect((await health.checkReadiness(["disk"])).ready).toBe(true);
+  await database.end();
+});
+
 describe("while it starts and while it drains", () => {
   let parley: TestApp;
   afterEach(() => parley.stop());

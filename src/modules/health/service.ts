@@ -12,6 +12,8 @@ const CHECK_WAIT_MS = 80;
 const CHECK_GRACE_MS = 3_000;
 /** A look that hangs (a server that vanished without a word) is given up, so that the next one can find a new connection. */
 const CHECK_ABANDON_MS = 5_000;
+/** With less on its disk, Postgres can store nothing more. */
+const FREE_BYTES_MIN = 4 * 1024 * 1024;
 /** The longest that a scrape or `/version` waits for the database. */
 const DETAIL_WAIT_MS = 500;
 
@@ -39,10 +41,12 @@ type Dependencies = {
   listModels?(): { id: string; state: "available" | "cooling_down" }[];
   /** Absent where there is none. */
   redis?: { isAlive(): boolean } | null;
+  /** Of the disk of the embedded database, in bytes; null when that cannot be told. Absent where there is none. */
+  findFreeBytes?: (() => Promise<number | null>) | null;
 };
 
 export function createHealthService(deps: Dependencies): HealthService {
-  const { database, lifecycle, metrics, listModels = () => [], redis = null } = deps;
+  const { database, lifecycle, metrics, listModels = () => [], redis = null, findFreeBytes = null } = deps;
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
@@ -73,6 +77,11 @@ export function createHealthService(deps: Dependencies): HealthService {
     return !lastFailed && ageMs() < CHECK_GRACE_MS;
   }
 
+  async function checkDisk(): Promise<Check[]> {
+    const freeBytes = await Promise.race([findFreeBytes?.(), Bun.sleep(CHECK_WAIT_MS)]);
+    return typeof freeBytes === "number" ? [{ name: "disk", ok: freeBytes >= FREE_BYTES_MIN }] : [];
+  }
+
   return {
     async checkReadiness(exclude = []) {
       const all: Check[] = [
@@ -80,6 +89,7 @@ export function createHealthService(deps: Dependencies): HealthService {
         { name: "migrations", ok: lifecycle.phase !== "starting" },
       ];
       if (!exclude.includes("database")) all.push({ name: "database", ok: await isDatabaseAlive() });
+      if (!exclude.includes("disk")) all.push(...(await checkDisk()));
       const needed = all.filter(({ name }) => !exclude.includes(name));
       // Told and not needed: without Redis an instance goes on by itself.
       const told = redis !== null && !exclude.includes("redis") ? [{ name: "redis", ok: redis.isAlive() }] : [];

@@ -1,0 +1,49 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let anna: Account;
+beforeAll(async () => {
+  parley = await startApp();
+  anna = await parley.register();
+});
+afterAll(() => parley.stop());
+
+/** Postgres says what it says when it cannot write any more. */
+async function fill(state: "53100" | "53200"): Promise<void> {
+  await parley.database.unsafe(`
+    create or replace function refuse() returns trigger language plpgsql as $$
+    begin raise exception 'could not extend file: No space left on device' using errcode = '${state}'; end $$`);
+  await parley.database.unsafe("create or replace trigger refuse before insert on messages execute function refuse()");
+}
+const empty = () => parley.database.unsafe("drop trigger refuse on messages");
+
+test.each(["53100", "53200"] as const)(
+  "with no room (%s) messages are refused for now, and nothing is stored",
+  async (state) => {
+    const { id } = await createConversation(parley, anna);
+    const path = `/api/v1/conversations/${id}/messages`;
+    const send = (content: string) => parley.fetch(path, { token: anna.access_token, json: { content, reply: false } });
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    await fill(state);
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => send(`lost ${n}`)));
+    for (const answer of answers) {
+      expect({ status: answer.status, retryAfter: answer.headers.get("retry-after") }).toEqual({
+        status: 503,
+        retryAfter: "2",
+      });
+      expect(await answer.json()).toMatchObject({
+        code: "unavailable",
+        detail: expect.stringContaining("no room left"),
+      });
+    }
+    const frame = { type: "message.send", conversation_id: id, client_message_id: state, content: "x", reply: false };
+    expect(await socket.ask(frame)).toMatchObject({ type: "error", code: "unavailable", temporary: true });
+    await empty();
+    expect(await socket.ask(frame)).toMatchObject({ type: "ack", duplicate: false, message: { seq: 1 } });
+    expect((await send("there is room again")).status).toBe(201);
+    await socket.close();
+  },
+);
