@@ -64,7 +64,7 @@ export function isDatabaseAway(error: unknown): boolean {
 }
 
 /** Whether the server has no room left: on its disk (53100) or in its memory (53200). */
-export function isOutOfRoom(error: unknown): boolean {
+function isOutOfRoom(error: unknown): boolean {
   return error instanceof postgres.PostgresError && (error.code === "53100" || error.code === "53200");
 }
 
