@@ -77,8 +77,8 @@ async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void
   const home = await unpackPostgres(chooseProgramsDir(dataDir, owner));
   removeOtherVersions(dataDir);
   const launch = createLauncher(owner, clusterDir);
-  await ensureCluster(clusterDir, home, owner, launch);
   await endLeftover(clusterDir, log);
+  await ensureCluster(clusterDir, home, owner, launch);
 
   const serverLog = openServerLog(join(dataDir, "postgres.log"));
   undo.push(serverLog.close);

@@ -6,8 +6,15 @@ import { createLauncher, findOwner } from "../../src/db/embedded/launcher.ts";
 import { unpackPostgres } from "../../src/db/embedded/payload.ts";
 import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
 import { silentLog as log } from "../support/log.ts";
-import { createPublicFolder, removeSmallParley, type SmallParley, startSmallParley } from "../support/small-parley.ts";
+import {
+  createPublicFolder,
+  removeSmallParley,
+  type SmallParley,
+  type SmallParleyOptions,
+  startSmallParley,
+} from "../support/small-parley.ts";
 
+const namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 const isRoot = process.getuid?.() === 0;
 // Each start of a server makes a cluster, which takes seconds on a busy machine.
 setDefaultTimeout(60_000);
@@ -25,8 +32,8 @@ function createFolder(): string {
   return folder;
 }
 
-async function startChild(mode: string, dataDir: string, asNobody = false): Promise<SmallParley> {
-  const child = await startSmallParley(mode, dataDir, asNobody);
+async function startChild(mode: string, dataDir: string, options: SmallParleyOptions = {}): Promise<SmallParley> {
+  const child = await startSmallParley(mode, dataDir, options);
   undo.push(async () => {
     child.kill("SIGTERM");
     await child.exited;
@@ -34,8 +41,8 @@ async function startChild(mode: string, dataDir: string, asNobody = false): Prom
   return child;
 }
 
-async function listRows(dataDir: string, asNobody = false): Promise<number[]> {
-  const child = await startChild("count", dataDir, asNobody);
+async function listRows(dataDir: string, options: SmallParleyOptions = {}): Promise<number[]> {
+  const child = await startChild("count", dataDir, options);
   expect(await child.exited).toBe(0);
   expect(child.lines[0]).toBe("ready");
   return (child.lines[1] ?? "").split(",").filter(Boolean).map(Number);
@@ -60,7 +67,7 @@ describe("a Parley that is killed", () => {
       const dataDir = join(createFolder(), "data");
       const acknowledged: number[] = [];
       for (let round = 0; round < 3; round++) {
-        const child = await startChild("insert", dataDir, asNobody);
+        const child = await startChild("insert", dataDir, { asNobody });
         await child.printed(50 + round * 37);
         child.kill("SIGKILL");
         await child.exited;
@@ -68,7 +75,7 @@ describe("a Parley that is killed", () => {
         acknowledged.push(...child.lines.slice(1).map(Number));
       }
       expect(acknowledged.length).toBeGreaterThan(200);
-      const stored = new Set(await listRows(dataDir, asNobody));
+      const stored = new Set(await listRows(dataDir, { asNobody }));
       expect(acknowledged.filter((number) => !stored.has(number))).toEqual([]);
     });
 
@@ -120,27 +127,101 @@ describe("a Postgres that was left over", () => {
     expect(await ended).toBe(0);
   });
 
-  test("is not taken for alive when its number belongs to a stranger now", async () => {
+  /** Kills a Parley with its Postgres. @returns the folder, with the `postmaster.pid` that says "ready". */
+  async function killBoth(): Promise<string> {
     const dataDir = join(createFolder(), "data");
-    const child = await startChild("serve", dataDir);
-    await child.printed(1);
-    const clusterDir = join(dataDir, "postgres");
+    const child = await startChild("insert", dataDir);
+    await child.printed(5);
     process.kill(child.pid, "SIGSTOP");
-    const files = ["postmaster.pid", ".s.PGSQL.5432.lock"].map((name) => join(clusterDir, name));
+    const files = statusFiles.map((name) => join(dataDir, "postgres", name));
     const texts = files.map((path) => readFileSync(path, "utf8"));
     const pid = readPid(dataDir);
     process.kill(pid, "SIGKILL");
     child.kill("SIGKILL");
     await child.exited;
     while (readState(pid) !== null) await Bun.sleep(5);
+    files.forEach((path, index) => void writeFileSync(path, texts[index] ?? ""));
+    expect(texts[0]).toContain("ready");
+    return dataDir;
+  }
+
+  const statusFiles = ["postmaster.pid", ".s.PGSQL.5432.lock"];
+  const setPid = (dataDir: string, pid: number) => {
+    for (const name of statusFiles) {
+      const path = join(dataDir, "postgres", name);
+      writeFileSync(path, readFileSync(path, "utf8").replace(/^\d+/, String(pid)));
+    }
+  };
+
+  test("is not believed in if its PID was reused by an unrelated process", async () => {
+    const dataDir = await killBoth();
     // The stranger runs as the user of the server, so that the server itself would believe in it.
-    const stranger = createLauncher(findOwner(clusterDir), clusterDir)("sleep", ["60"], "pipe");
+    const stranger = createLauncher(findOwner(join(dataDir, "postgres")), dataDir)("sleep", ["60"], "pipe");
     undo.push(() => void stranger.kill("SIGKILL"));
-    files.forEach((path, index) => {
-      writeFileSync(path, (texts[index] ?? "").replace(/^\d+/, String(stranger.pid)));
+    setPid(dataDir, stranger.pid ?? 0);
+    expect((await listRows(dataDir)).length).toBeGreaterThan(3);
+    expect(readState(stranger.pid ?? 0)).not.toBeNull();
+  });
+
+  test("is not believed in if its PID was reused by Parley itself", async () => {
+    const dataDir = await killBoth();
+    setPid(dataDir, process.pid);
+    const postgres = await startEmbeddedPostgres({ dataDir, log });
+    undo.push(postgres.stop);
+    const database = openDatabase({ target: postgres, poolSize: 1 });
+    const rows = await database`select number from entries`;
+    await database.end();
+    expect(rows.length).toBeGreaterThan(3);
+  });
+
+  test("is not believed in if a process with its PID looks like a Postgres on this folder", async () => {
+    const dataDir = await killBoth();
+    const clusterDir = join(dataDir, "postgres");
+    const stranger = Bun.spawn(["/bin/sh", "-c", "read line", clusterDir], {
+      argv0: "/usr/bin/postgres",
+      cwd: clusterDir,
+      stdin: "pipe",
     });
-    expect(await listRows(dataDir)).toEqual([]);
-    expect(stranger.exitCode).toBeNull();
+    undo.push(() => stranger.kill("SIGKILL"));
+    const path = join(clusterDir, "postmaster.pid");
+    setPid(dataDir, stranger.pid);
+    const lines = readFileSync(path, "utf8").split("\n");
+    lines[2] = String(Number(lines[2]) - 3600);
+    writeFileSync(path, lines.join("\n"));
+    expect((await listRows(dataDir)).length).toBeGreaterThan(3);
+    expect(readState(stranger.pid ?? 0)).not.toBeNull();
+  });
+
+  test("may have been killed while it wrote its file", async () => {
+    const dataDir = await killBoth();
+    writeFileSync(join(dataDir, "postgres/postmaster.pid"), "");
+    expect((await listRows(dataDir)).length).toBeGreaterThan(3);
+  });
+});
+
+/** Why this machine cannot make a PID namespace; null if it can. */
+const whyNoNamespace = (() => {
+  const { exitCode, stderr } = Bun.spawnSync(["unshare", ...namespace, "true"], { stderr: "pipe" });
+  return exitCode === 0 ? null : `unshare does not work: ${stderr.toString().trim()}`;
+})();
+
+describe(`a PID namespace, as in a container${whyNoNamespace ? ` (skipped, ${whyNoNamespace})` : ""}`, () => {
+  test.skipIf(whyNoNamespace !== null)("that is killed starts again each time, although PIDs repeat", async () => {
+    const dataDir = join(createFolder(), "data");
+    const acknowledged: number[] = [];
+    const pids = new Set<number>();
+    for (let round = 0; round < 6; round++) {
+      const child = await startChild("insert", dataDir, { wrapper: ["unshare", ...namespace] });
+      await child.printed(20);
+      pids.add(readPid(dataDir));
+      child.kill("SIGKILL");
+      await child.exited;
+      expect(child.lines[0]).toBe("ready");
+      acknowledged.push(...child.lines.slice(1).map(Number));
+    }
+    const stored = new Set(await listRows(dataDir));
+    expect(acknowledged.filter((number) => !stored.has(number))).toEqual([]);
+    expect(pids.size).toBeLessThan(6);
   });
 });
 
@@ -159,21 +240,21 @@ describe("where DATA_DIR lies", () => {
   test("may be changed by its owner between starts: root goes on as the user that made it", async () => {
     const folder = createFolder();
     const dataDir = join(folder, "data");
-    await listRows(dataDir, true);
+    await listRows(dataDir, { asNobody: true });
     const postgres = await startEmbeddedPostgres({ dataDir, log });
     undo.push(postgres.stop);
     const database = openDatabase({ target: postgres, poolSize: 1 });
     await database`insert into entries (text) values ('by the other')`;
     await database.end();
     await postgres.stop();
-    expect(await listRows(dataDir, true)).toEqual([1]);
+    expect(await listRows(dataDir, { asNobody: true })).toEqual([1]);
   });
 
   test("where this user may not write: a plain refusal", async () => {
     const folder = createFolder();
     mkdirSync(join(folder, "data"));
     chmodSync(join(folder, "data"), 0o500);
-    const child = await startChild("serve", join(folder, "data"), true);
+    const child = await startChild("serve", join(folder, "data"), { asNobody: true });
     expect(await child.exited).toBe(1);
     expect(child.lines.join()).toContain("This user may not use DATA_DIR");
   });

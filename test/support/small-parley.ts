@@ -52,11 +52,22 @@ export type SmallParley = {
   exited: Promise<number>;
 };
 
-/** Starts the fixture; `asNobody` as an ordinary user, which it is anyway unless the tests run as root. */
-export async function startSmallParley(mode: string, dataDir: string, asNobody = false): Promise<SmallParley> {
+export type SmallParleyOptions = {
+  /** As an ordinary user, which it is anyway unless the tests run as root. */
+  asNobody?: boolean;
+  /** The command that starts it. */
+  wrapper?: string[];
+};
+
+/** Starts the fixture. */
+export async function startSmallParley(
+  mode: string,
+  dataDir: string,
+  { asNobody = false, wrapper = [] }: SmallParleyOptions = {},
+): Promise<SmallParley> {
   const executable = await compileSmallParley();
   const user = asNobody && isRoot ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] : [];
-  const child = Bun.spawn([...user, executable, mode, dataDir], {
+  const child = Bun.spawn([...wrapper, ...user, executable, mode, dataDir], {
     cwd: "/",
     env: { PATH: process.env.PATH ?? "" },
     stdio: ["ignore", "pipe", "inherit"],

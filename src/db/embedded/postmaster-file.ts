@@ -1,36 +1,38 @@
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "../../lib/log.ts";
 import { EmbeddedPostgresError } from "./error.ts";
+import { isAlive, isServerOf } from "./process.ts";
 
 const POLL_MS = 20;
 const FAST_SHUTDOWN_MS = 15_000;
 const IMMEDIATE_SHUTDOWN_MS = 10_000;
 
-/** What a running server writes into its folder: who it is, and whether it takes connections. */
-export type PostmasterFile = { pid: number; isReady: boolean };
+/** The line of `postmaster.pid`, from 0, that says whether the server takes connections. */
+const STATUS_LINE = 7;
+
+/** What a running server writes into its folder: its PID, when it started, and whether it takes connections. */
+export type PostmasterFile = { pid: number; startedAtS: number; isReady: boolean };
 
 const pathOf = (clusterDir: string) => join(clusterDir, "postmaster.pid");
 
-/** What `postmaster.pid` says; null when no server runs, nor was one killed. */
+/** What `postmaster.pid` says; null if it is missing. After a kill it still names the dead server as ready. */
 export function readPostmasterFile(clusterDir: string): PostmasterFile | null {
   try {
     const lines = readFileSync(pathOf(clusterDir), "utf8").split("\n");
-    return { pid: Number(lines[0]), isReady: lines[7]?.trim() === "ready" };
+    return { pid: Number(lines[0]), startedAtS: Number(lines[2]), isReady: lines[STATUS_LINE]?.trim() === "ready" };
   } catch {
     return null;
   }
 }
 
 /**
- * Ends a server that runs on this cluster though its Parley is gone; the caller holds the lock on `DATA_DIR`.
- * @throws EmbeddedPostgresError when it does not end.
+ * Ends a server that still runs on this cluster although its Parley is gone. The caller holds the lock on `DATA_DIR`.
+ * @throws EmbeddedPostgresError if it does not end.
  */
 export async function endLeftover(clusterDir: string, log: Log): Promise<void> {
   const file = readPostmasterFile(clusterDir);
-  if (!file || !existsSync(`/proc/${file.pid}`)) return;
-  // A zombie that nobody has fetched yet is alive to the new server, which only asks whether the number is taken.
-  if (!isAlive(file.pid) || !isServerOf(clusterDir, file.pid)) return disownFiles(clusterDir);
+  if (!file || !(await isServerOf(clusterDir, file))) return;
   log.warn({ process: file.pid }, "ending an embedded Postgres that a killed Parley left");
   process.kill(file.pid, "SIGINT");
   if (await hasEnded(file.pid, FAST_SHUTDOWN_MS)) return;
@@ -42,33 +44,32 @@ export async function endLeftover(clusterDir: string, log: Log): Promise<void> {
 }
 
 /**
- * The number in the files belongs to a stranger now (usual after a restart of a container), and the server would take
- * it for a server. Its own parent's number is one that it ignores. The file must stay: the server finds in it the
- * shared memory that processes of the old server may still hold, and waits for them.
+ * Makes `postmaster.pid` of a dead server harmless before the next one starts. PIDs repeat, at once in a container:
+ * - The new server refuses to start if the recorded PID is taken, but ignores the PID of its parent: so that one is set.
+ * - The file still says "ready", and the new server may get the recorded PID: so the status is cleared.
+ * The rest must stay. The server finds in it the shared memory that processes of the dead server may still hold, and
+ * does not start beside them.
  */
-function disownFiles(clusterDir: string): void {
-  const path = pathOf(clusterDir);
-  const rest = readFileSync(path, "utf8").replace(/^\d+/, "");
-  writeFileSync(path, `${process.pid}${rest}`);
+export function disownPostmasterFile(clusterDir: string): void {
   rmSync(join(clusterDir, ".s.PGSQL.5432.lock"), { force: true });
-}
-
-/** The command line is readable for everyone, unlike the working directory. */
-function isServerOf(clusterDir: string, pid: number): boolean {
-  try {
-    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    return Boolean(args[0]?.endsWith("/postgres")) && args.includes(clusterDir);
-  } catch {
-    return false;
+  const path = pathOf(clusterDir);
+  const file = readPostmasterFile(clusterDir);
+  if (!file) return;
+  // A server that was killed while it wrote the file held nothing yet, and the next one refuses an empty file.
+  if (!(file.pid > 0)) {
+    rmSync(path);
+    return;
   }
-}
-
-/** Counts a zombie as dead: it holds nothing. */
-function isAlive(pid: number): boolean {
+  const text = readFileSync(path, "utf8");
+  const lines = text.split("\n");
+  lines[0] = String(process.pid);
+  if (lines.length > STATUS_LINE) lines[STATUS_LINE] = "";
+  // One write in place, never shorter: a kill leaves no empty file, and a full disk does not matter.
+  const descriptor = openSync(path, "r+");
   try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
-  } catch {
-    return false;
+    writeSync(descriptor, lines.join("\n").padEnd(text.length, "\n"));
+  } finally {
+    closeSync(descriptor);
   }
 }
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../../lib/log.ts";
 import { EmbeddedPostgresError } from "./error.ts";
 import type { Launch } from "./launcher.ts";
-import { readPostmasterFile } from "./postmaster-file.ts";
+import { disownPostmasterFile, readPostmasterFile } from "./postmaster-file.ts";
 import type { ServerLog } from "./server-log.ts";
 import { serverSettings } from "./settings.ts";
 
@@ -75,6 +75,7 @@ export async function runServer(options: ServerOptions): Promise<Server> {
 function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerOptions): Running {
   const settings = Object.entries(serverSettings(poolSize)).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   const logOffset = serverLog.sizeBytes();
+  disownPostmasterFile(clusterDir);
   const child = launch(join(home, "bin/postgres"), ["-D", clusterDir, ...settings], serverLog.descriptor);
   const ended = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(error.message));

@@ -1,0 +1,75 @@
+import { readFileSync, realpathSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+
+/** Hundredths of a second, in which Linux tells programs when a process started (sysconf(_SC_CLK_TCK)). */
+const TICKS_PER_SECOND = 100;
+/** The server notes its start a moment after its process began, and both are rounded. */
+const START_TOLERANCE_S = 5;
+const PROBE_TIMEOUT_MS = 1_000;
+
+/** Whether the process exists. A zombie counts as dead: it holds nothing. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Whether the process is the server that wrote this `postmaster.pid`. Its PID alone proves nothing, since PIDs repeat:
+ * the process must be a Postgres on this folder, and have started when the file says. If the clock was set meanwhile,
+ * an answer on the cluster's socket proves it.
+ */
+export async function isServerOf(
+  clusterDir: string,
+  { pid, startedAtS }: { pid: number; startedAtS: number },
+): Promise<boolean> {
+  if (!isAlive(pid) || !isPostgresOn(clusterDir, pid)) return false;
+  const startS = findStartS(pid);
+  if (startS !== null && Math.abs(startS - startedAtS) <= START_TOLERANCE_S) return true;
+  return isSocketAnswering(join(clusterDir, ".s.PGSQL.5432"));
+}
+
+/** The command line is readable for every user, unlike the working directory, which is compared if it can be. */
+function isPostgresOn(clusterDir: string, pid: number): boolean {
+  try {
+    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    if (!args[0]?.endsWith("/postgres") || !args.includes(clusterDir)) return false;
+  } catch {
+    return false;
+  }
+  try {
+    return realpathSync(`/proc/${pid}/cwd`) === realpathSync(clusterDir);
+  } catch {
+    return true;
+  }
+}
+
+/** Seconds since 1970; null if it cannot be found out. */
+function findStartS(pid: number): number | null {
+  try {
+    // The name stands in brackets and may contain anything; the start is the 20th field after it.
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").pop()?.split(" ") ?? [];
+    const bootS = Number(/^btime (\d+)$/m.exec(readFileSync("/proc/stat", "utf8"))?.[1]);
+    const startS = bootS + Number(fields[19]) / TICKS_PER_SECOND;
+    return Number.isFinite(startS) ? startS : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Whether a process accepts connections there. The socket file of a dead server refuses them. */
+async function isSocketAnswering(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect(path);
+  socket.setTimeout(PROBE_TIMEOUT_MS, () => resolve(false));
+  socket.once("connect", () => resolve(true));
+  socket.once("error", () => resolve(false));
+  try {
+    return await promise;
+  } finally {
+    socket.destroy();
+  }
+}
