@@ -78,8 +78,8 @@ async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void
   const home = await unpackPostgres(chooseProgramsDir(dataDir, owner));
   removeOtherVersions(dataDir);
   const launch = createLauncher(owner, clusterDir, log);
-  await endLeftover(clusterDir, log);
   const isNew = await ensureCluster(clusterDir, home, owner, launch);
+  await endLeftover(clusterDir, log);
 
   const serverLog = openServerLog(join(dataDir, "postgres.log"));
   undo.push(serverLog.close);
