@@ -22,6 +22,20 @@ const OWNED = [
 /** Objects of the system have lower numbers. */
 const FIRST_OWN_OID = 16_384;
 
+/** What belongs to the superuser, but for members of extensions. */
+const UNTRANSFERRED = `
+  from (${OWNED.join("\n  union all ")}) o
+  join pg_namespace n on n.oid = o.schema
+  where o.owner = '${SUPERUSER}'::regrole
+    and o.oid >= ${FIRST_OWN_OID}
+    and n.nspname !~ '^pg_'
+    and not exists (select from pg_depend d where d.classid = o.class and d.objid = o.oid and d.deptype = 'e')`;
+
+const ENSURE_ROLE = `
+  if to_regrole('${APPLICATION_ROLE}') is null then
+    create role ${APPLICATION_ROLE} login;
+  end if`;
+
 /**
  * Makes the role and the database if need be. What belongs to the superuser (a cluster of Parley before it had the
  * role, or a kill in between) is handed over. The superuser's connection is closed when it returns.
@@ -52,39 +66,24 @@ async function asSuperuser(
 }
 
 async function createOwnDatabase(sql: Sql): Promise<void> {
-  await ensureRole(sql);
+  await sql.unsafe(`do $$ begin ${ENSURE_ROLE}; end $$`);
   await sql.unsafe(`create database ${DATABASE} owner ${APPLICATION_ROLE}`);
 }
 
-/** Does nothing where all is handed over. */
+/** Does nothing if all is handed over. */
 async function handOver(sql: Sql): Promise<void> {
-  await ensureRole(sql);
-  const [row] = await sql`
-    select from pg_database d join pg_roles r on r.oid = d.datdba
-    where d.datname = ${DATABASE} and r.rolname = ${APPLICATION_ROLE}`;
-  if (!row) await sql.unsafe(`alter database ${DATABASE} owner to ${APPLICATION_ROLE}`);
-  // Members of extensions stay the superuser's.
+  const [state] = await sql.unsafe(`
+    select datdba = to_regrole('${APPLICATION_ROLE}') and not exists (select ${UNTRANSFERRED}) as "isDone"
+    from pg_database where datname = '${DATABASE}'`);
+  if (state?.isDone) return;
   await sql.unsafe(`
     do $$
     declare object record;
     begin
-      for object in
-        select i.type, i.identity
-        from (${OWNED.join("\nunion all ")}) o
-        join pg_namespace n on n.oid = o.schema
-        cross join pg_identify_object(o.class, o.oid, 0) i
-        where o.owner = (select oid from pg_roles where rolname = '${SUPERUSER}')
-          and o.oid >= ${FIRST_OWN_OID}
-          and n.nspname !~ '^pg_'
-          and not exists (
-            select from pg_depend d where d.classid = o.class and d.objid = o.oid and d.deptype = 'e')
-      loop
+      ${ENSURE_ROLE};
+      alter database ${DATABASE} owner to ${APPLICATION_ROLE};
+      for object in select (pg_identify_object(o.class, o.oid, 0)).* ${UNTRANSFERRED} loop
         execute format('alter %s %s owner to ${APPLICATION_ROLE}', object.type, object.identity);
       end loop;
     end $$`);
-}
-
-async function ensureRole(sql: Sql): Promise<void> {
-  const [role] = await sql`select from pg_roles where rolname = ${APPLICATION_ROLE}`;
-  if (!role) await sql.unsafe(`create role ${APPLICATION_ROLE} login`);
 }
