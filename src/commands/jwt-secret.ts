@@ -1,6 +1,7 @@
-import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../config.ts";
+import { openDataDir } from "../lib/data-dir.ts";
 import { createSecret } from "../lib/id.ts";
 import { CommandError } from "./command.ts";
 
@@ -35,7 +36,7 @@ function readSecret(path: string): string | null {
 
 /** Written aside and linked into place: nobody ever reads half a secret, and of two starters at once one wins. */
 function createSecretFile(path: string, directory: string): string {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  openDataDir(directory);
   const draft = `${path}.${process.pid}`;
   writeFileSync(draft, `${createSecret()}\n`, { mode: 0o600 });
   try {

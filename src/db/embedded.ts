@@ -1,13 +1,14 @@
 import { accessSync, chmodSync, closeSync, constants, lstatSync, mkdirSync, openSync, realpathSync } from "node:fs";
 import { join } from "node:path";
+import { openDataDir } from "../lib/data-dir.ts";
 import type { Log } from "../lib/log.ts";
-import { openDatabase } from "./client.ts";
-import { ensureCluster, SUPERUSER } from "./embedded/cluster.ts";
+import { ensureCluster } from "./embedded/cluster.ts";
 import { EmbeddedPostgresError, unreachable } from "./embedded/error.ts";
 import { createLauncher, findOwner, isReachable, type ProcessOwner } from "./embedded/launcher.ts";
 import { lockDirectory } from "./embedded/lock.ts";
 import { hasPayload, payloadVersion, removeOtherVersions, unpackPostgres } from "./embedded/payload.ts";
 import { endLeftover, readPostmasterFile } from "./embedded/postmaster-file.ts";
+import { APPLICATION_ROLE, prepareDatabase } from "./embedded/roles.ts";
 import { runServer } from "./embedded/server.ts";
 import { openServerLog } from "./embedded/server-log.ts";
 
@@ -25,7 +26,7 @@ export type EmbeddedPostgres = SocketAddress & {
   stop(): Promise<void>;
 };
 
-/** How to reach the server: the database is `parley`. */
+/** How to reach the server: the database is `parley`, the role owns it and is no superuser. */
 type SocketAddress = { socketDirectory: string; user: string };
 
 const POOL_SIZE = 80;
@@ -76,9 +77,9 @@ async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void
   const owner = findOwner(clusterDir);
   const home = await unpackPostgres(chooseProgramsDir(dataDir, owner));
   removeOtherVersions(dataDir);
-  const launch = createLauncher(owner, clusterDir);
+  const launch = createLauncher(owner, clusterDir, log);
+  const isNew = await ensureCluster(clusterDir, home, owner, launch);
   await endLeftover(clusterDir, log);
-  await ensureCluster(clusterDir, home, owner, launch);
 
   const serverLog = openServerLog(join(dataDir, "postgres.log"));
   undo.push(serverLog.close);
@@ -87,17 +88,10 @@ async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void
 
   const { address, release } = openSocketDirectory(clusterDir);
   undo.push(release);
-  await ensureDatabase(address);
+  await prepareDatabase(address.socketDirectory, isNew);
   const tookMs = Math.round(performance.now() - startedAtMs);
   log.info({ version: payloadVersion, directory: clusterDir, took_ms: tookMs }, "the embedded Postgres runs");
   return address;
-}
-
-/** Makes the folder if need be; `DATA_DIR` made by root lets others pass, not look, since the server is not root. */
-function openDataDir(dataDir: string): string {
-  const made = mkdirSync(dataDir, { recursive: true });
-  if (made !== undefined) chmodSync(dataDir, process.getuid?.() === 0 ? 0o711 : 0o700);
-  return realpathSync(dataDir);
 }
 
 function chooseProgramsDir(dataDir: string, owner: ProcessOwner): string {
@@ -126,10 +120,10 @@ function isSharedDirSafe(): boolean {
  */
 function openSocketDirectory(clusterDir: string): { address: SocketAddress; release(): void } {
   if (Buffer.byteLength(join(clusterDir, ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX)
-    return { address: { socketDirectory: clusterDir, user: SUPERUSER }, release: () => {} };
+    return { address: { socketDirectory: clusterDir, user: APPLICATION_ROLE }, release: () => {} };
   const descriptor = openSync(clusterDir, "r");
   const socketDirectory = `/proc/self/fd/${descriptor}`;
-  return { address: { socketDirectory, user: SUPERUSER }, release: () => closeSync(descriptor) };
+  return { address: { socketDirectory, user: APPLICATION_ROLE }, release: () => closeSync(descriptor) };
 }
 
 /** The server that a living Parley has started on `dataDir`, for a short command beside it; null when there is none. */
@@ -138,16 +132,6 @@ export function findRunningPostgres(dataDir: string): EmbeddedPostgres | null {
   if (!readPostmasterFile(clusterDir)?.isReady) return null;
   const { address, release } = openSocketDirectory(clusterDir);
   return { ...address, stop: async () => release() };
-}
-
-async function ensureDatabase(address: SocketAddress): Promise<void> {
-  const sql = openDatabase({ target: { ...address, database: "postgres" }, poolSize: 1 });
-  try {
-    const [row] = await sql`select from pg_database where datname = 'parley'`;
-    if (!row) await sql`create database parley`;
-  } finally {
-    await sql.end({ timeout: 1 });
-  }
 }
 
 function explain(error: unknown, dataDir: string): unknown {

@@ -41,7 +41,7 @@ describe("connectDatabase", () => {
     const first = await connect(config, silentLog);
     expect(first.kind).toBe("embedded");
     expect(await first.database`select current_database() as name, current_user as role`).toEqual([
-      { name: "parley", role: "parley" },
+      { name: "parley", role: "parley_app" },
     ] as never);
     await Promise.all([first.close(), first.close()]);
     const second = await connect(config, silentLog);

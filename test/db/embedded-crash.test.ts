@@ -117,7 +117,7 @@ describe("a Postgres that was left over", () => {
     await listRows(dataDir);
     const clusterDir = join(dataDir, "postgres");
     const home = await unpackPostgres(isRoot ? "/var/cache/parley" : dataDir);
-    const launch = createLauncher(findOwner(clusterDir), clusterDir);
+    const launch = createLauncher(findOwner(clusterDir), clusterDir, log);
     const settings = ["-c", "listen_addresses=", "-c", "unix_socket_directories=."];
     const leftover = launch(join(home, "bin/postgres"), ["-D", clusterDir, ...settings], "pipe");
     const ended = new Promise<number | null>((resolve) => leftover.once("exit", (code) => resolve(code)));
@@ -156,7 +156,7 @@ describe("a Postgres that was left over", () => {
   test("is not believed in if its PID was reused by an unrelated process", async () => {
     const dataDir = await killBoth();
     // The stranger runs as the user of the server, so that the server itself would believe in it.
-    const stranger = createLauncher(findOwner(join(dataDir, "postgres")), dataDir)("sleep", ["60"], "pipe");
+    const stranger = createLauncher(findOwner(join(dataDir, "postgres")), dataDir, log)("sleep", ["60"], "pipe");
     undo.push(() => void stranger.kill("SIGKILL"));
     setPid(dataDir, stranger.pid ?? 0);
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);

@@ -2,6 +2,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Database, openDatabase } from "../../src/db/client.ts";
+import { SUPERUSER } from "../../src/db/embedded/roles.ts";
 import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { createId } from "../../src/lib/id.ts";
@@ -62,7 +63,9 @@ async function startServer(): Promise<Server> {
 async function startCarried(): Promise<Server> {
   const dataDir = mkdtempSync(join(tmpdir(), "parley-test-"));
   endWithProcess({ cluster: join(dataDir, "postgres"), folder: dataDir });
-  const server = await startEmbeddedPostgres({ dataDir, poolSize: CONNECTIONS_MAX, log: silentLog });
+  const { socketDirectory } = await startEmbeddedPostgres({ dataDir, poolSize: CONNECTIONS_MAX, log: silentLog });
+  // Tests make databases, which Parley's own role may not.
+  const server = { socketDirectory, user: SUPERUSER };
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   for (const [name, value] of Object.entries(fastSettings)) await admin.unsafe(`alter system set ${name} = ${value}`);
   await admin`select pg_reload_conf()`;

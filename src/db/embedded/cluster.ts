@@ -3,10 +3,8 @@ import { dirname, join } from "node:path";
 import { EmbeddedPostgresError } from "./error.ts";
 import type { Launch, ProcessOwner } from "./launcher.ts";
 import { majorVersion } from "./payload.ts";
+import { SUPERUSER } from "./roles.ts";
 import { findReason } from "./server-log.ts";
-
-/** The only role. Whoever may open the socket is trusted: its folder is open to the cluster's owner alone. */
-export const SUPERUSER = "parley";
 
 const TEMPORARY_PREFIX = "postgres-new-";
 const REMOVE_TRIES_MAX = 40;
@@ -15,6 +13,7 @@ const REMOVE_PAUSE_MS = 50;
 /**
  * Makes the cluster if there is none. It is made under a temporary name and moved when whole, so that a Parley that is
  * killed meanwhile leaves nothing half.
+ * @returns whether it was made now.
  * @throws EmbeddedPostgresError when the cluster is of another major version, or initdb fails.
  */
 export async function ensureCluster(
@@ -22,10 +21,13 @@ export async function ensureCluster(
   home: string,
   owner: ProcessOwner,
   launch: Launch,
-): Promise<void> {
+): Promise<boolean> {
   const dataDir = dirname(clusterDir);
   for (const name of readdirSync(dataDir)) if (name.startsWith(TEMPORARY_PREFIX)) await removeTree(join(dataDir, name));
-  if (existsSync(clusterDir)) return checkCluster(clusterDir);
+  if (existsSync(clusterDir)) {
+    checkCluster(clusterDir);
+    return false;
+  }
 
   const temporary = join(dataDir, `${TEMPORARY_PREFIX}${process.pid}`);
   mkdirSync(temporary, { mode: 0o700 });
@@ -33,6 +35,7 @@ export async function ensureCluster(
   if (process.getuid?.() !== owner.uid) chownSync(temporary, owner.uid, owner.gid);
   await initialise(temporary, home, launch);
   renameSync(temporary, clusterDir);
+  return true;
 }
 
 function checkCluster(clusterDir: string): void {
@@ -53,6 +56,7 @@ async function initialise(directory: string, home: string, launch: Launch): Prom
   const args = [
     `--pgdata=${directory}`,
     `--username=${SUPERUSER}`,
+    // Whoever may open the socket is trusted: its folder is open to the cluster's owner alone.
     "--auth=trust",
     "--encoding=UTF8",
     "--locale=C",

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import type { Log } from "../../lib/log.ts";
 import { unreachable } from "./error.ts";
 
 /** Who owns the cluster and runs the server. */
@@ -36,15 +37,23 @@ function findUser(name: string): ProcessOwner | null {
 
 /**
  * Finds out how to start programs as `owner`. With setpriv (part of util-linux) the server ends when Parley dies, even
- * by kill -9. Without it a server that was left over is ended at the next start.
+ * by kill -9. Without it a server that was left over is ended at the next start. The server gets no capability, unless
+ * root keeps its user out of a folder above the cluster: then one, with a warning.
  * @throws EmbeddedPostgresError when the owner could not reach the cluster.
  */
-export function createLauncher(owner: ProcessOwner, clusterDir: string): Launch {
-  const isBlocked = isRoot() && !isReachable(clusterDir, owner);
+export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log): Launch {
+  const closed = isRoot() ? listClosedFolders(clusterDir, owner) : [];
   // The weaker of the two is tried first: to pass through a folder that is closed to others, it need not write there.
-  const capabilities = isBlocked ? ["dac_read_search", "dac_override"] : [null];
-  const prefix = capabilities.map((capability) => setpriv(owner, capability)).find(isWorking);
-  if (!prefix && isBlocked) throw unreachable(clusterDir, owner);
+  const capabilities = closed.length > 0 ? ["dac_read_search", "dac_override"] : [null];
+  const prefixes = capabilities.flatMap((capability) => listPrefixes(owner, capability));
+  const found = prefixes.find(({ prefix }) => isWorking(prefix));
+  if (!found && closed.length > 0) throw unreachable(clusterDir, owner);
+  if (found?.capability)
+    log.warn(
+      { folders: closed, capability: found.capability },
+      `Postgres runs as user ${owner.uid} with the capability ${found.capability}, because that user cannot pass ${closed.join(", ")}. To run it without, use \`chmod o+x ${closed.join(" ")}\` or another DATA_DIR.`,
+    );
+  const prefix = found?.prefix;
   return (program, args, output) => {
     const [command = program, ...rest] = [...(prefix ?? []), program, ...args];
     return spawn(command, rest, {
@@ -58,9 +67,16 @@ export function createLauncher(owner: ProcessOwner, clusterDir: string): Launch 
   };
 }
 
-function setpriv(owner: ProcessOwner, capability: string | null): string[] {
+type Prefix = { prefix: string[]; capability: string | null };
+
+/** Without what Parley itself may have been given (systemd's `AmbientCapabilities`), if setpriv can drop it. */
+const listPrefixes = (owner: ProcessOwner, capability: string | null): Prefix[] =>
+  [["-all"], []].map((dropped) => ({ prefix: setpriv(owner, capability, dropped), capability }));
+
+function setpriv(owner: ProcessOwner, capability: string | null, dropped: string[]): string[] {
   const user = isRoot() ? [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups"] : [];
-  const rights = capability ? [`--inh-caps=+${capability}`, `--ambient-caps=+${capability}`] : [];
+  const changes = [...dropped, ...(capability ? [`+${capability}`] : [])].join(",");
+  const rights = changes ? [`--inh-caps=${changes}`, `--ambient-caps=${changes}`] : [];
   return ["setpriv", ...user, ...rights, "--no-new-privs", "--pdeathsig=INT", "--"];
 }
 
@@ -71,10 +87,13 @@ function isWorking(prefix: string[]): boolean {
 }
 
 /** Whether every folder above `path` lets the user pass. */
-export function isReachable(path: string, { uid, gid }: ProcessOwner): boolean {
+export const isReachable = (path: string, owner: ProcessOwner): boolean => listClosedFolders(path, owner).length === 0;
+
+/** The folders above `path` that do not let the user pass, from the top down. */
+function listClosedFolders(path: string, { uid, gid }: ProcessOwner): string[] {
   const folder = dirname(path);
   const status = statSync(folder);
   const needed = status.uid === uid ? 0o100 : status.gid === gid ? 0o010 : 0o001;
-  if ((status.mode & needed) === 0) return false;
-  return folder === "/" || isReachable(folder, { uid, gid });
+  const closed = (status.mode & needed) === 0 ? [folder] : [];
+  return folder === "/" ? closed : [...listClosedFolders(folder, { uid, gid }), ...closed];
 }

@@ -1,0 +1,89 @@
+import postgres from "postgres";
+import { openDatabase, type Sql } from "../client.ts";
+
+/** Owns the cluster. Parley uses it while it starts, and holds no connection of it later. */
+export const SUPERUSER = "parley";
+/** Every query of Parley runs as this role, which owns the database and all in it, and nothing else. */
+export const APPLICATION_ROLE = "parley_app";
+
+const DATABASE = "parley";
+const NO_SUCH_DATABASE = "3D000";
+
+/** Catalogs of what may lie in a schema, with the owner's column, and which rows count. */
+const OWNED = [
+  // A sequence of a column follows its table.
+  "select 'pg_class'::regclass as class, c.oid, relowner as owner, relnamespace as schema from pg_class c where relkind in ('r', 'p', 'v', 'm', 'f') or relkind = 'S' and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))",
+  "select 'pg_type'::regclass, t.oid, typowner, typnamespace from pg_type t where typtype in ('e', 'd', 'r') or typtype = 'c' and exists (select from pg_class c where c.oid = typrelid and relkind = 'c')",
+  "select 'pg_proc'::regclass, oid, proowner, pronamespace from pg_proc",
+  "select 'pg_ts_config'::regclass, oid, cfgowner, cfgnamespace from pg_ts_config",
+  "select 'pg_ts_dict'::regclass, oid, dictowner, dictnamespace from pg_ts_dict",
+  "select 'pg_namespace'::regclass, oid, nspowner, oid from pg_namespace",
+];
+/** Objects of the system have lower numbers. */
+const FIRST_OWN_OID = 16_384;
+
+/** What belongs to the superuser, but for members of extensions. */
+const UNTRANSFERRED = `
+  from (${OWNED.join("\n  union all ")}) o
+  join pg_namespace n on n.oid = o.schema
+  where o.owner = '${SUPERUSER}'::regrole
+    and o.oid >= ${FIRST_OWN_OID}
+    and n.nspname !~ '^pg_'
+    and not exists (select from pg_depend d where d.classid = o.class and d.objid = o.oid and d.deptype = 'e')`;
+
+const ENSURE_ROLE = `
+  if to_regrole('${APPLICATION_ROLE}') is null then
+    create role ${APPLICATION_ROLE} login;
+  end if`;
+
+/**
+ * Makes the role and the database if need be. What belongs to the superuser (a cluster of Parley before it had the
+ * role, or a kill in between) is handed over. The superuser's connection is closed when it returns.
+ * @param isNew whether the cluster was just made, and has no database yet.
+ */
+export async function prepareDatabase(socketDirectory: string, isNew: boolean): Promise<void> {
+  if (isNew) await asSuperuser(socketDirectory, "postgres", createOwnDatabase);
+  else
+    try {
+      await asSuperuser(socketDirectory, DATABASE, handOver);
+    } catch (error) {
+      if (!(error instanceof postgres.PostgresError && error.code === NO_SUCH_DATABASE)) throw error;
+      await asSuperuser(socketDirectory, "postgres", createOwnDatabase);
+    }
+}
+
+async function asSuperuser(
+  socketDirectory: string,
+  database: string,
+  work: (sql: Sql) => Promise<void>,
+): Promise<void> {
+  const sql = openDatabase({ target: { socketDirectory, user: SUPERUSER, database }, poolSize: 1 });
+  try {
+    await work(sql);
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+async function createOwnDatabase(sql: Sql): Promise<void> {
+  await sql.unsafe(`do $$ begin ${ENSURE_ROLE}; end $$`);
+  await sql.unsafe(`create database ${DATABASE} owner ${APPLICATION_ROLE}`);
+}
+
+/** Does nothing if all is handed over. */
+async function handOver(sql: Sql): Promise<void> {
+  const [state] = await sql.unsafe(`
+    select datdba = to_regrole('${APPLICATION_ROLE}') and not exists (select ${UNTRANSFERRED}) as "isDone"
+    from pg_database where datname = '${DATABASE}'`);
+  if (state?.isDone) return;
+  await sql.unsafe(`
+    do $$
+    declare object record;
+    begin
+      ${ENSURE_ROLE};
+      alter database ${DATABASE} owner to ${APPLICATION_ROLE};
+      for object in select (pg_identify_object(o.class, o.oid, 0)).* ${UNTRANSFERRED} loop
+        execute format('alter %s %s owner to ${APPLICATION_ROLE}', object.type, object.identity);
+      end loop;
+    end $$`);
+}

@@ -1,0 +1,163 @@
+import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { chmodSync, readFileSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { type Database, openDatabase } from "../../src/db/client.ts";
+import { APPLICATION_ROLE, SUPERUSER } from "../../src/db/embedded/roles.ts";
+import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { migrate } from "../../src/db/migrate.ts";
+import { silentLog } from "../support/log.ts";
+import { createPublicFolder } from "../support/small-parley.ts";
+
+setDefaultTimeout(60_000);
+
+const whyNotRoot = process.getuid?.() === 0 ? "" : " (skipped: the tests do not run as root)";
+const CAP_DAC_OVERRIDE = 1n << 1n;
+const CAP_DAC_READ_SEARCH = 1n << 2n;
+
+const undo: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+function createFolder(): string {
+  const folder = createPublicFolder();
+  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function start(dataDir: string) {
+  const warnings: string[] = [];
+  const warn = (_fields: unknown, text?: string) => void warnings.push(text ?? "");
+  const postgres = await startEmbeddedPostgres({ dataDir, poolSize: 5, log: { ...silentLog, warn } as never });
+  const opened: Database[] = [];
+  const open = (user = postgres.user, database = "parley") => {
+    const pool = openDatabase({ target: { socketDirectory: postgres.socketDirectory, user, database }, poolSize: 2 });
+    opened.push(pool);
+    return pool;
+  };
+  const stop = async () => {
+    for (const pool of opened.splice(0)) await pool.end({ timeout: 1 });
+    await postgres.stop();
+  };
+  undo.push(stop);
+  return { open, stop, warnings };
+}
+
+function readCapabilities(dataDir: string): Record<string, bigint> {
+  const pid = readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8").split("\n")[0];
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  return Object.fromEntries(
+    [...status.matchAll(/^Cap(Eff|Prm|Inh|Amb):\s+(\w+)$/gm)].map(([, name = "", bits]) => [name, BigInt(`0x${bits}`)]),
+  );
+}
+
+describe(`Postgres of a Parley that root starts${whyNotRoot}`, () => {
+  test.skipIf(whyNotRoot !== "")("has no capability if its user can pass, whatever the umask", async () => {
+    const folder = createFolder();
+    const dataDir = join(folder, "made/on the way/data");
+    const umask = process.umask(0o077);
+    undo.push(() => void process.umask(umask));
+    const { warnings } = await start(dataDir);
+    expect(readCapabilities(dataDir)).toEqual({ Inh: 0n, Prm: 0n, Eff: 0n, Amb: 0n });
+    expect(warnings).toEqual([]);
+    expect(statSync(dataDir).mode & 0o777).toBe(0o711);
+  });
+
+  test.skipIf(whyNotRoot !== "")("has one capability below a closed folder, with a warning that names it", async () => {
+    const folder = createFolder();
+    chmodSync(folder, 0o700);
+    const dataDir = join(folder, "data");
+    const { warnings, open } = await start(dataDir);
+    const { Eff } = readCapabilities(dataDir);
+    expect([CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE]).toContain(Eff ?? 0n);
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toContain(`cannot pass ${folder}. To run it without, use \`chmod o+x ${folder}\``);
+    expect(await open()`select 1 as one`).toEqual([{ one: 1 }] as never);
+  });
+});
+
+const listOwners = (sql: Database) => sql<{ owner: string }[]>`
+  select distinct rolname as owner from (
+    select relowner as owner from pg_class where relnamespace = 'public'::regnamespace
+    union all select proowner from pg_proc where pronamespace = 'public'::regnamespace
+    union all select typowner from pg_type where typnamespace = 'public'::regnamespace
+    union all select nspowner from pg_namespace where nspname = 'of their own'
+    union all select datdba from pg_database where datname = 'parley') o join pg_roles r on r.oid = o.owner`;
+
+describe("Parley's role", () => {
+  test("is no superuser, owns all of its database, and no superuser is connected after the start", async () => {
+    const { open } = await start(join(createFolder(), "data"));
+    const database = open();
+    await migrate(database, silentLog);
+    const [role] = await database`
+      select rolname, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls
+      from pg_roles where rolname = current_user`;
+    expect(role).toEqual({
+      rolname: APPLICATION_ROLE,
+      rolsuper: false,
+      rolcreatedb: false,
+      rolcreaterole: false,
+      rolreplication: false,
+      rolbypassrls: false,
+    });
+    expect(await listOwners(database)).toEqual([{ owner: APPLICATION_ROLE }] as never);
+    await expect(database`select pg_read_file('/etc/passwd')`).rejects.toThrow("permission denied");
+    await expect(database`copy (select 1) to program 'id'`).rejects.toThrow("permission denied");
+    let superusers: readonly unknown[] = [];
+    for (let tries = 0; tries < 50; tries++) {
+      superusers = await database`
+        select pid from pg_stat_activity join pg_roles on rolname = usename where rolsuper`;
+      if (superusers.length === 0) break;
+      await Bun.sleep(20);
+    }
+    expect(superusers).toEqual([]);
+  });
+
+  test("takes over a database that an earlier version made as the superuser, once", async () => {
+    const dataDir = join(createFolder(), "data");
+    const first = await start(dataDir);
+    const admin = first.open(SUPERUSER, "postgres");
+    await admin`drop database parley`;
+    await admin.unsafe(`drop role ${APPLICATION_ROLE}`);
+    await admin`create database parley`;
+    const before = first.open(SUPERUSER);
+    await migrate(before, silentLog);
+    await before.unsafe(`
+      create table notes (number bigint generated always as identity, serial bigserial, text text);
+      insert into notes (text) values ('kept');
+      create schema "of their own";
+      create sequence "of their own"."counts it";
+      create type mood as enum ('good');
+      create domain short as text check (length(value) < 9);
+      create materialized view noted as select text from notes;
+      create procedure nothing(integer, mood) language sql as 'select 1';`);
+    expect(await listOwners(before)).toEqual([{ owner: SUPERUSER }] as never);
+    await first.stop();
+
+    for (let round = 0; round < 2; round++) {
+      const { open, stop } = await start(dataDir);
+      const database = open();
+      expect(await listOwners(database)).toEqual([{ owner: APPLICATION_ROLE }] as never);
+      expect(await database`select text from notes where number = 1`).toEqual([{ text: "kept" }] as never);
+      await database`insert into notes (text) values ('more')`;
+      await database`refresh materialized view noted`;
+      await database`alter type mood add value if not exists 'better'`;
+      await database`select nextval('"of their own"."counts it"')`;
+      // A function and a table of Parley can be changed, as migrations do.
+      await database`delete from sql_functions`;
+      await migrate(database, silentLog);
+      await database.unsafe(`alter table users add column extra_${round} integer`);
+      await stop();
+    }
+  });
+
+  test("gets its database if the first start was killed before it was made", async () => {
+    const dataDir = join(createFolder(), "data");
+    const first = await start(dataDir);
+    const admin = first.open(SUPERUSER, "postgres");
+    await admin`drop database parley`;
+    await first.stop();
+    const { open } = await start(dataDir);
+    expect(await listOwners(open())).toEqual([{ owner: APPLICATION_ROLE }] as never);
+  });
+});
