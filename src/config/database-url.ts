@@ -23,7 +23,7 @@ export type DatabaseAddress = {
   session: Record<string, string>;
 };
 
-export type SslMode = (typeof sslModes)[number];
+type SslMode = (typeof sslModes)[number];
 
 const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
 const isSslMode = (value: string): value is SslMode => (sslModes as readonly string[]).includes(value);

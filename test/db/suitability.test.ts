@@ -3,7 +3,7 @@ import pino from "pino";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { waitForDatabase } from "../../src/db/connect.ts";
 import { carried, migrate } from "../../src/db/migrate.ts";
-import { UnsuitableDatabaseError } from "../../src/db/suitability.ts";
+import { checkServer, UnsuitableDatabaseError } from "../../src/db/suitability.ts";
 import { findFreePort } from "../acceptance/database-server.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";
 import { silentLog } from "../support/log.ts";
@@ -84,6 +84,13 @@ describe("is refused, and stays as it was", () => {
     expect(error).toBeInstanceOf(UnsuitableDatabaseError);
     expect((error as Error).message).toMatch(sentence);
     expect(await listRelations(database)).toEqual(relations);
+  });
+
+  test("a server older than 15", async () => {
+    const old = async () => [{ version: 140_012, shown: "14.12", encoding: "UTF8", name: "old" }];
+    const error = await checkServer(old as unknown as Database).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UnsuitableDatabaseError);
+    expect((error as Error).message).toBe("The database is PostgreSQL 14.12; Parley needs 15 or newer.");
   });
 
   test("tables of others beside Parley's own are no reason", async () => {
