@@ -82,7 +82,7 @@ export function createSidePool(
 }
 
 /** What this database was opened with, if by openDatabase. */
-export const findTarget = (database: Database): DatabaseOptions["target"] | undefined =>
+export const findDatabaseTarget = (database: Database): DatabaseOptions["target"] | undefined =>
   sidesOf.get(database)?.options.target;
 
 /** Connections that are opened from now on, of all pools of this database, send these; undefined: not any more. */

@@ -4,7 +4,13 @@ import type { Config } from "../config.ts";
 import { abortable } from "../lib/abortable.ts";
 import type { Log } from "../lib/log.ts";
 import { readDatabaseAddress } from "./address.ts";
-import { type Database, type DatabaseOptions, findTarget, openDatabase, SIDE_CONNECTIONS_MAX } from "./client.ts";
+import {
+  type Database,
+  type DatabaseOptions,
+  findDatabaseTarget,
+  openDatabase,
+  SIDE_CONNECTIONS_MAX,
+} from "./client.ts";
 import { DataDirectoryInUseError, findRunningPostgres, startEmbeddedPostgres } from "./embedded.ts";
 import { explainDatabaseError } from "./explain.ts";
 import { LANES_WAITING_MAX } from "./group-commit.ts";
@@ -129,7 +135,7 @@ async function examine(database: Database, log: Log): Promise<void> {
 /** In words. The driver's errors name host, port, user and database, never the password. */
 async function describe(error: unknown, database: Database): Promise<string> {
   if (!(error instanceof Error)) return String(error);
-  const target = findTarget(database);
+  const target = findDatabaseTarget(database);
   const hasAnswered = error instanceof DatabaseNotReadyError || error instanceof postgres.PostgresError;
   const missing =
     !hasAnswered && target && "url" in target ? await findMissingTls(readDatabaseAddress(target.url)) : null;
