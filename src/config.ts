@@ -19,6 +19,7 @@ type Environment = Record<string, string | undefined>;
 
 /**
  * Builds the configuration out of environment variables.
+ * @param findUrlProblems tells what is wrong with DATABASE_URL.
  * @throws ConfigError with every error found, one sentence each.
  */
 export function loadConfig(
@@ -26,6 +27,7 @@ export function loadConfig(
   readFile: ReadFile,
   isFolder: (path: string) => boolean = () => true,
   hasPrice: HasPrice = () => true,
+  findUrlProblems: (url: string) => string[] = () => [],
 ): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
@@ -38,6 +40,8 @@ export function loadConfig(
     for (const part of wrong) problems.push(`${name}: ${describeError(schema, part)}`);
   }
   const config = values as Settings;
+  if (config.DATABASE_URL && !problems.some((problem) => problem.startsWith("DATABASE_URL: ")))
+    problems.push(...findUrlProblems(config.DATABASE_URL));
   problems.push(...findContradictions(config, hasPrice), ...findMissingFiles(config, readFile, isFolder));
   if (problems.length > 0) throw new ConfigError(problems);
   const REGISTRATION = config.REGISTRATION ?? (config.APP_ENV === "production" ? "closed" : "open");

@@ -2,6 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { parseEnv } from "node:util";
 import { createCatalogue } from "../ai/models.ts";
 import type { HasPrice } from "../config/contradictions.ts";
+import { findDatabaseUrlProblems } from "../config/database-url-check.ts";
 import { type Config, ConfigError, loadConfig } from "../config.ts";
 import { findPrice } from "../lib/prices.ts";
 import type { Environment } from "./command.ts";
@@ -14,7 +15,10 @@ const ENV_FILE = ".env";
  */
 export function loadConfigFrom(environment: Environment): Config {
   const merged = { ...readEnvFile(environment), ...environment };
-  return loadConfig(merged, (path) => readFileSync(path, "utf8"), isFolder, hasPrice);
+  const readFile = (path: string) => readFileSync(path, "utf8");
+  return loadConfig(merged, readFile, isFolder, hasPrice, (url) =>
+    findDatabaseUrlProblems(url, { environment: merged, readFile }),
+  );
 }
 
 /** For `loadConfig`, which lies below the catalogue of models. */

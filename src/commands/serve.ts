@@ -1,7 +1,7 @@
 import { createApp } from "../app.ts";
 import type { Tls } from "../config/tls.ts";
 import type { Config } from "../config.ts";
-import { type Database, isDatabaseAway } from "../db/client.ts";
+import type { Database } from "../db/client.ts";
 import { connectDatabase, waitForDatabase } from "../db/connect.ts";
 import { migrate } from "../db/migrate.ts";
 import { build } from "../lib/build.ts";
@@ -82,7 +82,8 @@ async function serve({ config, tls, jwtSecret, log, wishes, database }: Serving)
   parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
   const inOrder = parts.list();
   try {
-    await prepareDatabase(database, log, wishes.stop);
+    // It may go away in between.
+    await waitForDatabase(database, log, wishes.stop, () => migrate(database, log, { signal: wishes.stop }));
     await parley.start();
     lifecycle.markReady();
     log.info(`Parley ${build.version} is ready: ${url} (its API: ${url}/swagger)`);
@@ -98,18 +99,4 @@ async function serve({ config, tls, jwtSecret, log, wishes, database }: Serving)
   const timeoutMs = wishes.hasCrashed() ? CRASH_TIMEOUT_MS : config.SHUTDOWN_TIMEOUT_MS;
   await stopInOrder(stopped, { log, timeoutMs, hurry: wishes.hurry });
   await listener.stop(true);
-}
-
-/** Waits for the database for as long as it takes, and migrates it; it may go away in between. */
-async function prepareDatabase(database: Database, log: Log, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    await waitForDatabase(database, log, signal);
-    try {
-      await migrate(database, log, { signal });
-      return;
-    } catch (error) {
-      if (!isDatabaseAway(error)) throw error;
-      log.warn("the database went away during the migrations; trying again");
-    }
-  }
 }

@@ -1,6 +1,7 @@
 import type { Config } from "../config.ts";
 import type { Database } from "../db/client.ts";
 import { connectDatabase } from "../db/connect.ts";
+import { prepareSession } from "../db/session-check.ts";
 import type { Log } from "../lib/log.ts";
 
 /**
@@ -10,6 +11,7 @@ import type { Log } from "../lib/log.ts";
 export async function useDatabase<T>(config: Config, log: Log, work: (database: Database) => Promise<T>): Promise<T> {
   const connected = await connectDatabase(config, log, { canJoin: true });
   try {
+    await prepareSession(connected.database, log);
     return await work(connected.database);
   } finally {
     await connected.close();

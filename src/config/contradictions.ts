@@ -103,7 +103,7 @@ export function findMissingFiles(config: Settings, readFile: ReadFile, isFolder:
   return problems;
 }
 
-function canRead(path: string, readFile: ReadFile): boolean {
+export function canRead(path: string, readFile: ReadFile): boolean {
   try {
     readFile(path);
     return true;

@@ -1,5 +1,6 @@
 import { Problem } from "../lib/problem.ts";
 import { type Database, type DatabaseOptions, openPool, type Sql } from "./pool.ts";
+import { SESSION_PARAMETERS, type SessionParameters } from "./session.ts";
 import { createTransactions, TRANSACTIONS_MAX, type Transactions } from "./transactions.ts";
 
 export * from "./errors.ts";
@@ -15,14 +16,16 @@ export const SIDE_CONNECTIONS_MAX = TRANSACTIONS_MAX + RESERVED_POOL_SIZE;
 
 /** What belongs to a database beside its main pool. */
 type Sides = { options: DatabaseOptions; pools: Set<SidePool>; reserved: SidePool; transactions: Transactions };
-type SidePool = { open(): Database; close(): Promise<void> };
+type SidePool = { open(): Database; close(): Promise<void>; changeSession(change: SessionParameters): void };
 const sidesOf = new WeakMap<Database, Sides>();
 
 /**
  * Opens the main pool, which is for reads, and for writes that wait for no row; connections are made when first needed.
  * `end` closes its side pools as well. `bigint` columns are numbers (exact up to 2^53).
  */
-export function openDatabase(options: DatabaseOptions): Database {
+export function openDatabase(given: DatabaseOptions): Database {
+  // One object for all pools, the later ones too: see changeSession.
+  const options = { ...given, session: { ...(given.session ?? SESSION_PARAMETERS) } };
   const database = openPool(options);
   const pools = new Set<SidePool>();
   const addPool = (poolSize: number) => {
@@ -46,6 +49,9 @@ function createPool(options: DatabaseOptions): SidePool {
     },
     async close() {
       await pool?.end({ timeout: 1 });
+    },
+    changeSession(change) {
+      if (pool) Object.assign(pool.options.connection, change);
     },
   };
 }
@@ -73,6 +79,19 @@ export function createSidePool(
   });
   sides.pools.add(pool);
   return pool;
+}
+
+/** What this database was opened with, if by openDatabase. */
+export const findDatabaseTarget = (database: Database): DatabaseOptions["target"] | undefined =>
+  sidesOf.get(database)?.options.target;
+
+/** Connections that are opened from now on, of all pools of this database, send these; undefined: not any more. */
+export function changeSession(database: Database, change: SessionParameters): void {
+  const sides = sidesOf.get(database);
+  if (sides?.options.session) Object.assign(sides.options.session, change);
+  // The driver reads them whenever it opens a connection.
+  Object.assign(database.options.connection, change);
+  for (const pool of sides?.pools ?? []) pool.changeSession(change);
 }
 
 /**

@@ -1,10 +1,23 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Config, ConfigError } from "../config.ts";
+import postgres from "postgres";
+import type { Config } from "../config.ts";
 import { abortable } from "../lib/abortable.ts";
 import type { Log } from "../lib/log.ts";
-import { type Database, type DatabaseOptions, openDatabase, SIDE_CONNECTIONS_MAX } from "./client.ts";
+import { readDatabaseAddress } from "./address.ts";
+import {
+  type Database,
+  type DatabaseOptions,
+  findDatabaseTarget,
+  openDatabase,
+  SIDE_CONNECTIONS_MAX,
+} from "./client.ts";
 import { DataDirectoryInUseError, findRunningPostgres, startEmbeddedPostgres } from "./embedded.ts";
+import { explainDatabaseError } from "./explain.ts";
 import { LANES_WAITING_MAX } from "./group-commit.ts";
+import { isTemporary } from "./retry.ts";
+import { endSessions, prepareSession } from "./session-check.ts";
+import { checkServer, checkWritable, DatabaseNotReadyError, UnsuitableDatabaseError } from "./suitability.ts";
+import { findMissingTls } from "./tls-check.ts";
 
 /** Longest wait for running queries when the pool closes. */
 const CLOSE_TIMEOUT_S = 5;
@@ -61,7 +74,7 @@ async function startOrJoin(config: DatabaseConfig, log: Log, { canJoin = false }
 }
 
 function connect(kind: Connected["kind"], options: DatabaseOptions, stop?: () => Promise<void>): Connected {
-  const database = openPool(options);
+  const database = openDatabase(options);
   let closing: Promise<void> | undefined;
   const close = async () => {
     await database.end({ timeout: CLOSE_TIMEOUT_S });
@@ -77,38 +90,56 @@ function connect(kind: Connected["kind"], options: DatabaseOptions, stop?: () =>
   };
 }
 
-/** What the driver says about a malformed URL contains the URL, with its password. */
-function openPool(options: DatabaseOptions): Database {
-  try {
-    return openDatabase(options);
-  } catch {
-    throw new ConfigError([
-      "DATABASE_URL: the value is not a URL (special characters of a password are percent-encoded).",
-    ]);
-  }
-}
-
 /**
- * Waits until the database answers, however long that takes, and logs each try that failed.
- * @throws the signal's reason once it is aborted.
+ * Waits until the database can serve, however long that takes, and does `work` with it, again if the database fails in
+ * between. Logs why it waits, at each try that failed.
+ * @throws UnsuitableDatabaseError when waiting does not help; whatever `work` throws that is not temporary; the signal's
+ * reason once it is aborted.
  */
-export async function waitForDatabase(database: Database, log: Log, signal: AbortSignal): Promise<void> {
+export async function waitForDatabase(
+  database: Database,
+  log: Log,
+  signal: AbortSignal,
+  work: () => Promise<unknown> = async () => {},
+): Promise<void> {
   for (let delayMs = RETRY_DELAY_MIN_MS; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MAX_MS)) {
     signal.throwIfAborted();
+    let isAsked = false;
     try {
-      await abortable(database`select 1`, signal);
+      await abortable(examine(database, log), signal);
+      isAsked = true;
+      await work();
       return;
     } catch (error) {
       signal.throwIfAborted();
-      log.warn({ reason: describe(error), retry_in_ms: delayMs }, "the database does not answer; trying again");
+      if (error instanceof UnsuitableDatabaseError || (isAsked && !isTemporary(error))) throw error;
+      const reason = await abortable(describe(error, database), signal);
+      log.error({ reason, retry_in_ms: delayMs }, "the database does not answer; trying again");
     }
     await sleep(delayMs, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 }
 
-/** The driver's errors name host, port, user and database, never the password; the connection string is not in them. */
-function describe(error: unknown): string {
+async function examine(database: Database, log: Log): Promise<void> {
+  await prepareSession(database, log);
+  await checkServer(database);
+  try {
+    await checkWritable(database);
+  } catch (error) {
+    // New connections see what was changed meanwhile for the role or the database.
+    if (error instanceof DatabaseNotReadyError) await endSessions(database);
+    throw error;
+  }
+}
+
+/** In words. The driver's errors name host, port, user and database, never the password. */
+async function describe(error: unknown, database: Database): Promise<string> {
   if (!(error instanceof Error)) return String(error);
+  const target = findDatabaseTarget(database);
+  const hasAnswered = error instanceof DatabaseNotReadyError || error instanceof postgres.PostgresError;
+  const missing =
+    !hasAnswered && target && "url" in target ? await findMissingTls(readDatabaseAddress(target.url)) : null;
+  if (missing) return missing;
   const code = "code" in error ? ` (${error.code})` : "";
-  return `${error.message}${code}`;
+  return explainDatabaseError(error) ?? `${error.message}${code}`;
 }

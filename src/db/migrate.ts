@@ -4,6 +4,7 @@ import { type Database, isLockConflict, type Sql } from "./client.ts";
 import { withMigrationLock } from "./migration-lock.ts";
 import { readFunctionsRevision, readSqlFiles } from "./sql-files.ts" with { type: "macro" };
 import type { SqlFile } from "./sql-files.ts";
+import { checkBookkeeping, checkRoom, checkServer } from "./suitability.ts";
 
 /** A file with the checksum by which it is recognised. */
 export type KnownFile = SqlFile & { checksum: string };
@@ -23,10 +24,9 @@ export type SqlSources = {
   functionsRevision: number;
 };
 
-const SERVER_VERSION_MIN = 150_000;
-
 /** The first line of a migration that runs outside a transaction. */
 const NO_TRANSACTION = /^-- parley: no transaction[ \t]*(?:\n|$)/;
+const CREATED_TABLE = /^create table (\w+)/gm;
 const CONCURRENT_INDEX = /\bcreate\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?"?(\w+)"?/gi;
 
 const migrationFiles: SqlFile[] = readSqlFiles("migrations");
@@ -64,15 +64,16 @@ export type MigrateOptions = {
  * Brings the database up to date: migrations forward only, then the functions that differ. Safe when several instances
  * start at once, and while older ones are running. An error leaves what was applied before.
  * @returns the names of the migrations applied now.
- * @throws MigrationError when the database has a migration that this build does not know or that differs from its own,
- * or when the server is too old; the signal's reason.
+ * @throws MigrationError when the database has a migration that this build does not know or that differs from its own.
+ * @throws UnsuitableDatabaseError when this database cannot serve, before anything is changed; the signal's reason.
  */
 export async function migrate(
   database: Database,
   log: Log,
   { sources = carried, signal }: MigrateOptions = {},
 ): Promise<string[]> {
-  await checkServerVersion(database);
+  await checkServer(database);
+  await checkBookkeeping(database);
   const names: string[] = [];
   let tries = 0;
   // Without the lock at first: an instance that starts on a database that is up to date waits for nobody.
@@ -93,8 +94,9 @@ export async function migrate(
 
 /** One migration, or all functions, under the lock. @returns the name of the migration. */
 async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
-  await createBookkeeping(sql);
   const applied = await readApplied(sql);
+  await checkRoom(sql, applied.migrations.size === 0 ? listTables(sources) : []);
+  await createBookkeeping(sql);
   // Another instance may have been faster, also one of a newer version.
   if (isUpToDate(sources, applied)) return null;
   const next = sources.migrations.find(({ name }) => !applied.migrations.has(name));
@@ -115,6 +117,9 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
   log.info({ migration: next.name }, "migration applied");
   return next.name;
 }
+
+const listTables = ({ migrations }: SqlSources): string[] =>
+  migrations.flatMap(({ text }) => [...text.matchAll(CREATED_TABLE)].map(([, name = ""]) => name));
 
 /** @throws MigrationError, see `migrate`. */
 function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, applied: Applied): boolean {
@@ -180,13 +185,6 @@ async function runOutsideTransaction(database: Database, { name, text }: KnownFi
 
 const describeBuild = (): string =>
   build.commit === "source" ? build.version : `${build.version}, commit ${build.commit}`;
-
-async function checkServerVersion(sql: Sql): Promise<void> {
-  const [server] = await sql<{ version: number; shown: string }[]>`
-    select current_setting('server_version_num')::int as version, current_setting('server_version') as shown`;
-  if (!server || server.version < SERVER_VERSION_MIN)
-    throw new MigrationError(`The database is PostgreSQL ${server?.shown}; Parley needs 15 or newer.`);
-}
 
 async function createBookkeeping(sql: Sql): Promise<void> {
   await sql`

@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import postgres from "postgres";
 import { createId } from "../lib/id.ts";
+import { mapAddressToOptions, readDatabaseAddress } from "./address.ts";
 import { markAsDatabaseError } from "./errors.ts";
+import { SESSION_PARAMETERS, type SessionParameters } from "./session.ts";
 
 /** A connection pool, or the connection of a running transaction: every query function takes one first. */
 export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
@@ -19,6 +21,8 @@ export type DatabaseOptions = {
   statementTimeoutMs?: number;
   /** After what silence Postgres takes back the locks of this client; absent: SILENCE. */
   silence?: Silence;
+  /** Settings of its sessions; absent: SESSION_PARAMETERS. */
+  session?: SessionParameters;
 };
 
 /** How long Postgres bears with a client that is frozen, or whose host is gone. */
@@ -56,14 +60,19 @@ const RECONNECT_PAUSE_S = 0.1;
 /** The same for all connections of this process, and another one in each: so an instance can count its own. */
 const APPLICATION_NAME = `parley ${createId().slice(-12)}`;
 
-/** Opens a pool; its connections are made when first needed. `bigint` columns are numbers (exact up to 2^53). */
+/**
+ * Opens a pool; its connections are made when first needed. `bigint` columns are numbers (exact up to 2^53).
+ * @throws ConfigError when the URL cannot be used.
+ */
 export function openPool({
   target,
   poolSize,
   idleTimeoutS = MAIN_IDLE_TIMEOUT_S,
   statementTimeoutMs = STATEMENT_TIMEOUT_MS,
   silence = SILENCE,
+  session = SESSION_PARAMETERS,
 }: DatabaseOptions): Database {
+  const { server, parameters } = mapTarget(target);
   const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
     max: poolSize,
     connect_timeout: CONNECT_TIMEOUT_S,
@@ -81,6 +90,8 @@ export function openPool({
       tcp_keepalives_interval: KEEPALIVE_INTERVAL_S,
       tcp_keepalives_count: KEEPALIVE_COUNT,
       tcp_user_timeout: silence.inResultMs,
+      ...session,
+      ...parameters,
     },
     types: {
       bigint: {
@@ -91,7 +102,8 @@ export function openPool({
       },
     },
   };
-  const pool = "url" in target ? postgres(target.url, options) : postgres({ ...options, ...mapToSocket(target) });
+  // The driver's types do not know the options `path` and `sslnegotiation`.
+  const pool = postgres({ ...options, ...server } as typeof options);
   const reserve = pool.reserve;
   pool.reserve = async () => {
     try {
@@ -102,6 +114,12 @@ export function openPool({
     }
   };
   return pool;
+}
+
+function mapTarget(target: DatabaseOptions["target"]) {
+  if (!("url" in target)) return { server: mapToSocket(target), parameters: {} };
+  const address = readDatabaseAddress(target.url);
+  return { server: mapAddressToOptions(address), parameters: address.session };
 }
 
 /** Named in full, since the driver fills gaps from PGHOST, PGPORT and the like. */

@@ -1,0 +1,64 @@
+import { existsSync, readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { join } from "node:path";
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
+import { type DatabaseAddress, parseDatabaseUrl } from "../config/database-url.ts";
+import { ConfigError } from "../config.ts";
+
+const PORT = 5432;
+/** Where Debian and others have the socket, and where Postgres has it otherwise. */
+const socketDirectories = ["/var/run/postgresql", "/tmp"];
+
+/**
+ * Reads DATABASE_URL.
+ * @throws ConfigError, which does not show its password.
+ */
+export function readDatabaseAddress(url: string): DatabaseAddress {
+  const parsed = parseDatabaseUrl(url);
+  if ("problems" in parsed) throw new ConfigError(parsed.problems);
+  return parsed.address;
+}
+
+/** Options of the driver. It never sees the URL, since it understands some of its parts otherwise than libpq. */
+export function mapAddressToOptions(address: DatabaseAddress) {
+  const { user, password, database, connectTimeoutS, targetSessionAttrs, canPrepare } = address;
+  return {
+    ...mapToServer(address),
+    ...(user && { user }),
+    ...(password && { password }),
+    ...(database && { database }),
+    ...(connectTimeoutS && { connect_timeout: connectTimeoutS }),
+    ...(targetSessionAttrs && { target_session_attrs: targetSessionAttrs as "read-write" }),
+    ...(!canPrepare && { prepare: false }),
+  };
+}
+
+function mapToServer(address: DatabaseAddress) {
+  const { host, port } = address;
+  if (host === undefined) {
+    const name = `.s.PGSQL.${port ?? PORT}`;
+    const directory =
+      address.socketDirectory ?? socketDirectories.find((path) => existsSync(join(path, name))) ?? socketDirectories[0];
+    // As with libpq, TLS is only for TCP.
+    return { path: join(directory ?? "", name), ssl: false };
+  }
+  const tls = { ssl: mapToTls(address, host), ...(address.isTlsDirect && { sslnegotiation: "direct" as const }) };
+  // An IPv6 address must be in a list: the driver takes its colons for a port.
+  if (isIP(host) === 6) return { host: [host], port: [port ?? PORT], ...tls };
+  return { host, ...(port && { port }), ...tls };
+}
+
+function mapToTls({ sslmode, sslrootcert, sslcert, sslkey }: DatabaseAddress, host: string) {
+  if (sslmode === "disable") return false;
+  // In both, an encrypted connection is as good as a plain one.
+  if (sslmode === "allow" || sslmode === "prefer") return "prefer";
+  const client = sslcert && sslkey ? { cert: readFileSync(sslcert), key: readFileSync(sslkey) } : {};
+  if (sslmode === "require" && sslrootcert === undefined) return { ...client, rejectUnauthorized: false };
+  const roots = sslrootcert === undefined || sslrootcert === "system" ? {} : { ca: readFileSync(sslrootcert) };
+  // With libpq, `require` beside a root certificate is `verify-ca`.
+  const checkIdentity =
+    sslmode === "verify-full"
+      ? (_name: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate)
+      : () => undefined;
+  return { ...client, ...roots, rejectUnauthorized: true, checkServerIdentity: checkIdentity };
+}

@@ -1,0 +1,102 @@
+import postgres from "postgres";
+import type { Log } from "../lib/log.ts";
+import { changeSession, type Database, type Sql } from "./client.ts";
+import { DIRECT_PARAMETERS, PORTABLE_PARAMETERS } from "./session.ts";
+
+/** protocol_violation, which PgBouncer gives; feature_not_supported, of other poolers. */
+const refusingStates = new Set(["08P01", "0A000"]);
+
+/** The schema that Parley uses if the search path leads elsewhere. */
+const SCHEMA = "public";
+
+type Place = { schema: string | null; path: string; is_here: boolean; is_in_public: boolean };
+
+/**
+ * Makes the settings of Parley's sessions those that it needs, and warns of each that it cannot change. To be called before
+ * anything else asks the database.
+ * @throws the driver's error if the database cannot be asked.
+ */
+export async function prepareSession(database: Database, log: Log): Promise<void> {
+  try {
+    await database`select 1`;
+  } catch (error) {
+    if (!isParameterRefused(error)) throw error;
+    changeSession(database, Object.fromEntries(Object.keys(DIRECT_PARAMETERS).map((name) => [name, undefined])));
+    log.info("a pooler refuses some startup parameters; Parley goes on without them");
+  }
+  await choosePath(database, log);
+  for (const sentence of await findOddSettings(database)) log.warn(sentence);
+}
+
+/** A pooler names the first parameter that it does not take. Postgres itself takes all of them. */
+function isParameterRefused(error: unknown): boolean {
+  if (!(error instanceof postgres.PostgresError) || !refusingStates.has(error.code)) return false;
+  const text = error.message.toLowerCase();
+  return [...Object.keys(DIRECT_PARAMETERS), "search_path"].some((name) => text.includes(name.toLowerCase()));
+}
+
+/** A path that leads nowhere, or past Parley's tables, is replaced. One that leads to another schema is kept. */
+async function choosePath(database: Database, log: Log): Promise<void> {
+  const place = await readPlace(database);
+  if (!isMisled(place)) return;
+  changeSession(database, { search_path: SCHEMA });
+  await endSessions(database);
+  const isMended = await isLed(database);
+  const found = `search_path is ${JSON.stringify(place.path)}, which does not lead to Parley's tables`;
+  log.warn(
+    isMended
+      ? `${found}; Parley uses the schema "${SCHEMA}" instead.`
+      : `${found}, and Parley cannot change it behind a pooler; run \`alter role … set search_path = ${SCHEMA}\`.`,
+  );
+}
+
+/** Whether the path leads to Parley's tables now. If a pooler refuses it, it is not sent any more. */
+async function isLed(database: Database): Promise<boolean> {
+  try {
+    return !isMisled(await readPlace(database));
+  } catch (error) {
+    if (!isParameterRefused(error)) throw error;
+    changeSession(database, { search_path: undefined });
+    return false;
+  }
+}
+
+const isMisled = ({ schema, is_here, is_in_public }: Place): boolean =>
+  schema === null || schema === "pg_catalog" || schema === "information_schema" || (!is_here && is_in_public);
+
+async function readPlace(sql: Sql): Promise<Place> {
+  const [place] = await sql<Place[]>`
+    select current_schema() as schema, current_setting('search_path') as path,
+      count(*) filter (where n.nspname = current_schema()) = 2 as is_here,
+      count(*) filter (where n.nspname = ${SCHEMA}) = 2 as is_in_public
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relname in ('migrations', 'sql_functions') and c.relkind = 'r'`;
+  if (!place) throw new Error("Postgres gave no row.");
+  return place;
+}
+
+/** Sentences on settings that differ from Parley's: a pooler has not passed them on. */
+async function findOddSettings(sql: Sql): Promise<string[]> {
+  const wanted = new Map<string, string>(Object.entries({ ...PORTABLE_PARAMETERS, ...DIRECT_PARAMETERS }));
+  const rows = await sql<{ name: string; value: string; role: string }[]>`
+    select name, current_setting(name) as value, current_user as role from pg_settings
+    where name in ${sql([...wanted.keys()])} order by name`;
+  return rows.flatMap(({ name, value, role }) => {
+    const right = wanted.get(name);
+    const isExact = name === "extra_float_digits" && Number(value) > 0;
+    if (right === undefined || right === value || isExact) return [];
+    const cure = `run \`alter role "${role}" set ${name} = '${right}'\``;
+    return [
+      `${name} is ${JSON.stringify(value)}, Parley needs "${right}" and cannot change it behind a pooler; ${cure}.`,
+    ];
+  });
+}
+
+/** So that all connections get the settings of now: those that are open keep the old ones. */
+export async function endSessions(database: Database): Promise<void> {
+  // The last one is its own, and its end is what the query says.
+  await database`
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = current_setting('application_name') and usename = current_user
+    order by pid = pg_backend_pid()`.catch(() => {});
+}

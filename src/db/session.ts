@@ -1,0 +1,29 @@
+/** Parameters of a session, by name; those that are undefined are not sent. */
+export type SessionParameters = Record<string, string | undefined>;
+
+/**
+ * Parley's sessions have these settings, whatever `alter database … set` and `alter role … set` say: results are written and
+ * read by them. PgBouncer takes these as startup parameters too.
+ */
+export const PORTABLE_PARAMETERS = {
+  client_encoding: "UTF8",
+  DateStyle: "ISO, MDY",
+  TimeZone: "UTC",
+  standard_conforming_strings: "on",
+} as const;
+
+/**
+ * Sent as well, until a pooler refuses them (session-check.ts). `extra_float_digits`: every value above 0 writes numbers
+ * exactly.
+ */
+export const DIRECT_PARAMETERS = {
+  IntervalStyle: "postgres",
+  bytea_output: "hex",
+  extra_float_digits: "1",
+  array_nulls: "on",
+  transform_null_equals: "off",
+  default_transaction_isolation: "read committed",
+} as const;
+
+/** What a new pool sends. */
+export const SESSION_PARAMETERS: SessionParameters = { ...PORTABLE_PARAMETERS, ...DIRECT_PARAMETERS };

@@ -1,0 +1,79 @@
+import type { Sql } from "./client.ts";
+
+const SERVER_VERSION_MIN = 150_000;
+
+/** This database cannot serve, and waiting does not help. The message is one sentence that says how to mend it. */
+export class UnsuitableDatabaseError extends Error {}
+
+/** This database cannot serve now. The message is one sentence that says why. */
+export class DatabaseNotReadyError extends Error {}
+
+/** @throws UnsuitableDatabaseError for a server that is too old, and for another encoding than UTF8. */
+export async function checkServer(sql: Sql): Promise<void> {
+  const [server] = await sql<{ version: number; shown: string; encoding: string; name: string }[]>`
+    select current_setting('server_version_num')::int as version, current_setting('server_version') as shown,
+      current_setting('server_encoding') as encoding, current_database() as name`;
+  if (!server || server.version < SERVER_VERSION_MIN)
+    throw new UnsuitableDatabaseError(`The database is PostgreSQL ${server?.shown}; Parley needs 15 or newer.`);
+  if (server.encoding !== "UTF8")
+    throw new UnsuitableDatabaseError(
+      `The database "${server.name}" has the encoding ${server.encoding}, and Parley needs UTF8; ` +
+        "make another with `create database … encoding 'UTF8' template template0`, and name it in DATABASE_URL.",
+    );
+}
+
+/** @throws DatabaseNotReadyError while nothing can be written. */
+export async function checkWritable(sql: Sql): Promise<void> {
+  const [state] = await sql<{ is_standby: boolean; is_read_only: boolean; name: string; role: string }[]>`
+    select pg_is_in_recovery() as is_standby, current_setting('transaction_read_only')::boolean as is_read_only,
+      current_database() as name, current_user as role`;
+  if (state?.is_standby)
+    throw new DatabaseNotReadyError(
+      `The database "${state.name}" is read-only, since its server is a standby; promote it, or name the primary in DATABASE_URL.`,
+    );
+  if (state?.is_read_only)
+    throw new DatabaseNotReadyError(
+      `The database "${state.name}" is read-only for the role "${state.role}", since default_transaction_read_only is on; ` +
+        "reset it for the server, the database or the role.",
+    );
+}
+
+/**
+ * Checks that Parley's tables can be made here; changes nothing.
+ * @param tables that are to be made, if none of Parley's is there yet.
+ * @throws UnsuitableDatabaseError without a schema or the right to create in it, and for somebody else's tables.
+ */
+export async function checkRoom(sql: Sql, tables: string[]): Promise<void> {
+  const [place] = await sql<{ schema: string | null; can_create: boolean | null; path: string; role: string }[]>`
+    select current_schema() as schema, has_schema_privilege(current_schema(), 'create') as can_create,
+      current_setting('search_path') as path, current_user as role`;
+  if (!place || place.schema === null)
+    throw new UnsuitableDatabaseError(
+      `search_path is ${JSON.stringify(place?.path)}, and no schema in it exists; create the schema, or reset search_path.`,
+    );
+  if (!place.can_create)
+    throw new UnsuitableDatabaseError(
+      `The role "${place.role}" may not create tables in the schema "${place.schema}"; ` +
+        `run \`grant create on schema ${place.schema} to ${place.role}\`, or make it the owner of the database.`,
+    );
+  const foreign = await sql<{ name: string }[]>`
+    select relname as name from pg_class
+    where relnamespace = current_schema()::regnamespace and relname = any(${tables}::text[]) order by relname`;
+  if (foreign.length > 0) throw createForeignError(foreign[0]?.name ?? "", place.schema);
+}
+
+/** @throws UnsuitableDatabaseError for a table of migrations that another program made. */
+export async function checkBookkeeping(sql: Sql): Promise<void> {
+  const foreign = await sql<{ name: string; schema: string }[]>`
+    select c.relname as name, c.relnamespace::regnamespace::text as schema from pg_class c
+    where c.relnamespace = current_schema()::regnamespace and c.relname in ('migrations', 'sql_functions')
+      and (select count(*) from pg_attribute a where a.attrelid = c.oid
+           and a.attname in ('name', 'checksum', 'applied_at')) < 3
+    order by 1`;
+  if (foreign[0]) throw createForeignError(foreign[0].name, foreign[0].schema);
+}
+
+const createForeignError = (name: string, schema: string) =>
+  new UnsuitableDatabaseError(
+    `The schema "${schema}" has a table "${name}" that is not Parley's; give Parley a database of its own.`,
+  );

@@ -1,0 +1,79 @@
+import { describe, expect, test } from "bun:test";
+import { parseDatabaseUrl } from "../../src/config/database-url.ts";
+import { findDatabaseUrlProblems } from "../../src/config/database-url-check.ts";
+
+const check = (url: string, environment: Record<string, string> = {}) =>
+  findDatabaseUrlProblems(url, {
+    environment,
+    readFile: (path) => {
+      if (path !== "/there") throw new Error("It is not there.");
+      return "";
+    },
+  });
+const parse = (url: string) => {
+  const parsed = parseDatabaseUrl(url);
+  if ("problems" in parsed) throw new Error(parsed.problems.join("\n"));
+  return parsed.address;
+};
+
+describe("forms of libpq", () => {
+  test.each([
+    ["postgres://u:p@db.example:6000/x", { host: "db.example", port: 6000, user: "u", password: "p", database: "x" }],
+    ["postgresql://db", { host: "db", socketDirectory: undefined, port: undefined, database: undefined }],
+    ["postgres://u:p%2F%40@db/a%20b", { password: "p/@", database: "a b" }],
+    ["postgres://u:p@ss#1@db/x", { user: "u", password: "p@ss#1", host: "db" }],
+    ["postgres:///x", { host: undefined, socketDirectory: undefined, database: "x" }],
+    ["postgres://u:p@/x?host=/run/pg", { host: undefined, socketDirectory: "/run/pg", user: "u", database: "x" }],
+    ["postgres://%2Frun%2Fpg:6000/x", { host: undefined, socketDirectory: "/run/pg", port: 6000 }],
+    ["postgres://one/x?host=two&port=7000&user=v&password=q&dbname=y", { host: "two", port: 7000, user: "v" }],
+    ["postgres://localhost/x?host=/run/pg", { host: undefined, socketDirectory: "/run/pg" }],
+    ["postgres://[::1]:6000/x", { host: "::1", port: 6000 }],
+    ["postgres://db/x?sslmode=verify-ca&sslrootcert=/there", { sslmode: "verify-ca", sslrootcert: "/there" }],
+    ["postgres://db/x?ssl=true", { sslmode: "require" }],
+    ["postgres://db/x?sslrootcert=system", { sslmode: "verify-full" }],
+    ["postgres://db/x?prepare=false&connect_timeout=1", { canPrepare: false, connectTimeoutS: 2 }],
+    ["postgres://db/x?options=-c%20work_mem%3D8MB", { session: { options: "-c work_mem=8MB" } }],
+  ])("%s", (url, address) => {
+    expect(check(url)).toEqual([]);
+    expect(parse(url)).toMatchObject(address);
+  });
+});
+
+describe("is refused in a sentence that shows no secret", () => {
+  test.each([
+    ["an unknown parameter", "/x?schema=mine", "DATABASE_URL: it has no parameter `schema`; use `search_path`"],
+    ["another", "/x?pgbouncer=true", 'DATABASE_URL: Parley does not know its parameter "pgbouncer"'],
+    ["one of objects", "/x?constructor=1", 'DATABASE_URL: Parley does not know its parameter "constructor"'],
+    ["a mode of TLS", "/x?sslmode=on", "DATABASE_URL: sslmode=on is not supported; use one of disable, allow, prefer,"],
+    ["no mode", "/x?sslmode=", "DATABASE_URL: sslmode= is not supported"],
+    ["channel binding", "/x?channel_binding=require", "DATABASE_URL: channel_binding=require is not supported"],
+    ["a standby", "/x?target_session_attrs=standby", "DATABASE_URL: target_session_attrs=standby is not supported"],
+    ["a missing file", "/x?sslmode=verify-ca&sslrootcert=/no", "DATABASE_URL: the file of sslrootcert cannot be read"],
+    ["half of a certificate", "/x?sslmode=require&sslcert=/there", "DATABASE_URL: set sslcert and sslkey, or neither."],
+    ["a port", ":99999/x", "DATABASE_URL: 99999 is not a port."],
+    ["two hosts", ",db2/x", "DATABASE_URL: it names several hosts"],
+    ["two hosts in the query", "/x?host=a,b", "DATABASE_URL: it names several hosts"],
+    ["a broken escape", "/%zz", "DATABASE_URL: the value is not a URL"],
+  ])("%s", (_name, rest, sentence) => {
+    const problems = check(`postgres://u:hunter2@db${rest}`);
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toStartWith(sentence);
+    expect(problems.join()).not.toContain("hunter2");
+  });
+
+  test.each(["postgres://u:12/hunter2@db/x", "postgres://u:12?hunter2@db/x", "postgres://u:hunter2?a=b@db/x"])(
+    "a password that is not percent-encoded: %s",
+    (url) => {
+      const [problem] = check(url);
+      expect(problem).toStartWith("DATABASE_URL: the value is not a URL");
+      expect(problem).not.toContain("hunter2");
+    },
+  );
+
+  test("a host or port that PGHOST and PGPORT would give to others", () => {
+    expect(check("postgres:///x", { PGHOST: "elsewhere" })).toHaveLength(1);
+    expect(check("postgres:///x?host=/run/pg", { PGHOST: "elsewhere" })).toEqual([]);
+    expect(check("postgres:///x?host=/run/pg", { PGPORT: "6000" })).toHaveLength(1);
+    expect(check("postgres://db/x", { PGHOST: "elsewhere" })).toEqual([]);
+  });
+});

@@ -1,0 +1,209 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import pino from "pino";
+import { type Database, openDatabase } from "../../src/db/client.ts";
+import { waitForDatabase } from "../../src/db/connect.ts";
+import { carried, migrate } from "../../src/db/migrate.ts";
+import { checkServer, UnsuitableDatabaseError } from "../../src/db/suitability.ts";
+import { findFreePort } from "../acceptance/database-server.ts";
+import { startInstalledPostgres } from "../support/installed-postgres.ts";
+import { silentLog } from "../support/log.ts";
+
+let port: number;
+let server: Awaited<ReturnType<typeof startInstalledPostgres>>;
+const made: Database[] = [];
+
+beforeAll(async () => {
+  port = await findFreePort();
+  server = await startInstalledPostgres({ port, settings: { fsync: "off" } });
+  await server.psql("create role parley login password 'pw'");
+});
+afterAll(async () => {
+  await Promise.all(made.map((one) => one.end({ timeout: 1 })));
+  await server.stop();
+});
+
+/** As the role of Parley over TCP. */
+function open(name: string, query = ""): Database {
+  const url = `postgres://parley:pw@127.0.0.1:${port}/${name}${query}`;
+  const database = openDatabase({ target: { url }, poolSize: 2 });
+  made.push(database);
+  return database;
+}
+
+/** What `serve` ends with. */
+const prepare = (database: Database) =>
+  waitForDatabase(database, silentLog, AbortSignal.timeout(10_000), () => migrate(database, silentLog));
+
+const listRelations = async (database: Database) =>
+  (await database<{ name: string }[]>`select relname as name from pg_class where relnamespace = 'public'::regnamespace`)
+    .map(({ name }) => name)
+    .sort();
+
+describe("is refused, and stays as it was", () => {
+  test.each<[string, string[], string[], RegExp]>([
+    [
+      "latin",
+      ["create database latin owner parley encoding 'LATIN1' locale 'C' template template0"],
+      [],
+      /^The database "latin" has the encoding LATIN1, and Parley needs UTF8; make another with/,
+    ],
+    [
+      "ascii",
+      ["create database ascii owner parley encoding 'SQL_ASCII' locale 'C' template template0"],
+      [],
+      /^The database "ascii" has the encoding SQL_ASCII/,
+    ],
+    [
+      "strangers",
+      ["create database strangers owner parley", "\\c strangers", "create table messages (id int)"],
+      ["messages"],
+      /^The schema "public" has a table "messages" that is not Parley's; give Parley a database of its own\.$/,
+    ],
+    [
+      "views",
+      ["create database views owner parley", "\\c views", "create view users as select 1 as id"],
+      ["users"],
+      /^The schema "public" has a table "users" that is not Parley's/,
+    ],
+    [
+      "framework",
+      ["create database framework owner parley", "\\c framework", "create table migrations (id int, migration text)"],
+      ["migrations"],
+      /^The schema "public" has a table "migrations" that is not Parley's/,
+    ],
+    [
+      "rightless",
+      ["create database rightless"],
+      [],
+      /^The role "parley" may not create tables in the schema "public"; run `grant create on schema public to parley`/,
+    ],
+  ])("%s", async (name, statements, relations, sentence) => {
+    await server.psql(...statements);
+    const database = open(name);
+    const error = await prepare(database).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UnsuitableDatabaseError);
+    expect((error as Error).message).toMatch(sentence);
+    expect(await listRelations(database)).toEqual(relations);
+  });
+
+  test("a server older than 15", async () => {
+    const old = async () => [{ version: 140_012, shown: "14.12", encoding: "UTF8", name: "old" }];
+    const error = await checkServer(old as unknown as Database).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UnsuitableDatabaseError);
+    expect((error as Error).message).toBe("The database is PostgreSQL 14.12; Parley needs 15 or newer.");
+  });
+
+  test("tables of others beside Parley's own are no reason", async () => {
+    await server.psql("create database shared owner parley", "\\c shared", "create table invoices (id int)");
+    const database = open("shared");
+    await prepare(database);
+    expect(await listRelations(database)).toContain("messages");
+    expect(await migrate(database, silentLog, { sources: carried })).toEqual([]);
+  });
+});
+
+describe("is waited for with a reason in words, and works without a restart", () => {
+  test.each<[string, { name: string; query?: string; before: string[]; mend: string[]; reason: RegExp }]>([
+    [
+      "a role that may not log in",
+      {
+        name: "locked",
+        before: ["create database locked owner parley", "alter role parley nologin"],
+        mend: ["alter role parley login"],
+        reason: /^Postgres does not let Parley in \(role "parley" is not permitted to log in\); .*DATABASE_URL/,
+      },
+    ],
+    [
+      "a missing database",
+      {
+        name: "late",
+        before: ["select 1"],
+        mend: ["create database late owner parley"],
+        reason: /^The database is not there yet \(database "late" does not exist\); .*DATABASE_URL/,
+      },
+    ],
+    [
+      "a read-only database",
+      {
+        name: "frozen",
+        before: ["create database frozen owner parley", "alter database frozen set default_transaction_read_only = on"],
+        mend: ["alter database frozen reset default_transaction_read_only"],
+        reason: /^The database "frozen" is read-only for the role "parley", since default_transaction_read_only is on/,
+      },
+    ],
+    [
+      "too many connections",
+      {
+        name: "full",
+        before: ['create database "full" owner parley connection limit 0'],
+        mend: ['alter database "full" connection limit -1'],
+        reason: /^The server of DATABASE_URL takes no more connections \(too many connections for database "full"\)/,
+      },
+    ],
+    [
+      "a server without TLS",
+      {
+        name: "plain",
+        query: "?sslmode=require",
+        before: ["create database plain owner parley"],
+        mend: [],
+        reason: /^The server of DATABASE_URL \(127\.0\.0\.1:\d+\) has no TLS, and sslmode=require asks for it/,
+      },
+    ],
+  ])("%s", async (_title, { name, query, before, mend, reason }) => {
+    await server.psql(...before);
+    const lines: string[] = [];
+    const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
+    const stopping = new AbortController();
+    const database = open(name, query);
+    const waiting = waitForDatabase(database, log, stopping.signal, () => migrate(database, log));
+    while (lines.length < 2) await Bun.sleep(20);
+    for (const line of lines) {
+      const { level, reason: said } = JSON.parse(line) as { level: number; reason: string };
+      expect(level).toBe(50);
+      expect(said).toMatch(reason);
+    }
+    if (mend.length === 0) {
+      stopping.abort(new Error("told to stop"));
+      expect(waiting).rejects.toThrow("told to stop");
+      return;
+    }
+    await server.psql(...mend);
+    await waiting;
+    await database`create table written ()`;
+    expect(lines.length).toBeLessThan(8);
+  });
+
+  test("work that fails again and again does not fill the log", async () => {
+    await server.psql("create database flaky owner parley");
+    const lines: string[] = [];
+    const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
+    const database = open("flaky");
+    const readOnly = () => database.begin("read only", (sql) => sql`create table x ()`);
+    const signal = AbortSignal.timeout(2_500);
+    await waitForDatabase(database, log, signal, readOnly).catch(() => {});
+    expect(lines.length).toBeWithin(2, 6);
+    expect(JSON.parse(lines[0] ?? "{}").reason).toMatch(
+      /^The database is read-only \(.*default_transaction_read_only\.$/,
+    );
+  });
+});
+
+test("sslmode=prefer takes a server without TLS, and a socket folder is what `?host=` says", async () => {
+  await server.psql("create database reachable owner parley");
+  const ask = async (url: string) => {
+    const database = openDatabase({ target: { url }, poolSize: 1 });
+    made.push(database);
+    const [row] = await database<{ port: number | null; name: string }[]>`
+      select inet_server_port() as port, current_database() as name`;
+    return row;
+  };
+  const tcp = `postgres://parley:pw@127.0.0.1:${port}/reachable`;
+  expect(await ask(`${tcp}?sslmode=prefer`)).toEqual({ port, name: "reachable" });
+  const socket = { port: null, name: "reachable" };
+  expect(await ask(`${tcp}?host=${server.socketDirectory}`)).toEqual(socket);
+  expect(await ask(`postgres://parley@/reachable?host=${server.socketDirectory}&port=${port}`)).toEqual(socket);
+  expect(await ask(`postgres://parley@${encodeURIComponent(server.socketDirectory)}:${port}/reachable`)).toEqual(
+    socket,
+  );
+});
