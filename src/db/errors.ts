@@ -63,9 +63,16 @@ export function isDatabaseAway(error: unknown): boolean {
   return driverCodes.has(error.code) || (socketCodes.has(error.code) && isDatabaseError(error));
 }
 
-/** Whether the server has no room left: on its disk (53100) or in its memory (53200). */
+let outOfRoomAtMs = Number.NEGATIVE_INFINITY;
+
+/** When the server was last seen to have no room left, by `performance.now`; for the health check. */
+export const findLastOutOfRoomMs = (): number => outOfRoomAtMs;
+
+/** Whether the server has no room left: on its disk (53100) or in its memory (53200). That it was seen is remembered. */
 function isOutOfRoom(error: unknown): boolean {
-  return error instanceof postgres.PostgresError && (error.code === "53100" || error.code === "53200");
+  if (!(error instanceof postgres.PostgresError) || (error.code !== "53100" && error.code !== "53200")) return false;
+  outOfRoomAtMs = performance.now();
+  return true;
 }
 
 /** Whether the fault is the server's, so that other statements fare no better for now. */

@@ -17,8 +17,14 @@ async function fill(state: "53100" | "53200"): Promise<void> {
     create or replace function refuse() returns trigger language plpgsql as $$
     begin raise exception 'could not extend file: No space left on device' using errcode = '${state}'; end $$`);
   await parley.database.unsafe("create or replace trigger refuse before insert on messages execute function refuse()");
+  await parley.database.unsafe(`
+    create or replace function refuse_table() returns event_trigger language plpgsql as $$
+    begin raise exception 'could not extend file: No space left on device' using errcode = '${state}'; end $$`);
+  await parley.database.unsafe(`
+    create event trigger refuse_table on ddl_command_start when tag in ('CREATE TABLE AS')
+    execute function refuse_table()`);
 }
-const empty = () => parley.database.unsafe("drop trigger refuse on messages");
+const empty = () => parley.database.unsafe("drop event trigger refuse_table; drop trigger refuse on messages");
 
 test.each(["53100", "53200"] as const)(
   "with no room (%s) messages are refused for now, and nothing is stored",
@@ -41,7 +47,16 @@ test.each(["53100", "53200"] as const)(
     }
     const frame = { type: "message.send", conversation_id: id, client_message_id: state, content: "x", reply: false };
     expect(await socket.ask(frame)).toMatchObject({ type: "error", code: "unavailable", temporary: true });
+    const readiness = await parley.fetch("/readyz?verbose");
+    expect({ status: readiness.status, text: await readiness.text() }).toEqual({
+      status: 503,
+      text: expect.stringContaining("[-]disk failed\n"),
+    });
+    expect((await parley.fetch("/readyz?exclude=disk")).status).toBe(200);
     await empty();
+    const until = performance.now() + 5_000;
+    while ((await parley.fetch("/readyz")).status !== 200 && performance.now() < until) await Bun.sleep(20);
+    expect((await parley.fetch("/readyz")).status).toBe(200);
     expect(await socket.ask(frame)).toMatchObject({ type: "ack", duplicate: false, message: { seq: 1 } });
     expect((await send("there is room again")).status).toBe(201);
     await socket.close();

@@ -1,4 +1,4 @@
-import type { Sql } from "../../db/client.ts";
+import type { Database, Sql } from "../../db/client.ts";
 
 /** Asks the database for a sign of life. */
 export async function ping(sql: Sql): Promise<void> {
@@ -21,4 +21,12 @@ export async function countConnections(sql: Sql): Promise<{ state: string; count
      where application_name = current_setting('application_name')
        and datname = current_database() and usename = current_user and pid <> pg_backend_pid()
      group by 1`;
+}
+
+/** Writes about a megabyte, and leaves nothing of it. @throws when there is no room for it. */
+export async function tryRoom(database: Database): Promise<void> {
+  await database.begin(
+    (sql) => sql`
+      create temporary table room on commit drop as select repeat('x', 1000) as filler from generate_series(1, 1000)`,
+  );
 }

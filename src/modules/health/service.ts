@@ -1,4 +1,4 @@
-import { type Database, getReservedPool } from "../../db/client.ts";
+import { type Database, findLastOutOfRoomMs, getReservedPool } from "../../db/client.ts";
 import { build } from "../../lib/build.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Metrics } from "../../lib/metrics.ts";
@@ -50,6 +50,8 @@ export function createHealthService(deps: Dependencies): HealthService {
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
+  let roomSeenAtMs = 0;
+  let trying: Promise<void> | undefined;
   let serverVersion: string | null = null;
 
   /** One look at a time: a flood of probes asks the database once. */
@@ -77,9 +79,33 @@ export function createHealthService(deps: Dependencies): HealthService {
     return !lastFailed && ageMs() < CHECK_GRACE_MS;
   }
 
+  /** Once the server was out of room, nothing counts as stored before a try has shown that there is room again. */
+  async function hasRoom(): Promise<boolean> {
+    if (findLastOutOfRoomMs() < roomSeenAtMs) return true;
+    const startedAtMs = performance.now();
+    trying ??= queries
+      .tryRoom(getReservedPool(database))
+      .then(
+        () => {
+          roomSeenAtMs = startedAtMs;
+        },
+        () => {},
+      )
+      .finally(() => {
+        trying = undefined;
+      });
+    await Promise.race([trying, Bun.sleep(CHECK_WAIT_MS)]);
+    return findLastOutOfRoomMs() < roomSeenAtMs;
+  }
+
   async function checkDisk(): Promise<Check[]> {
-    const freeBytes = await Promise.race([findFreeBytes?.(), Bun.sleep(CHECK_WAIT_MS)]);
-    return typeof freeBytes === "number" ? [{ name: "disk", ok: freeBytes >= FREE_BYTES_MIN }] : [];
+    const [isRoomThere, freeBytes] = await Promise.all([
+      hasRoom(),
+      Promise.race([findFreeBytes?.(), Bun.sleep(CHECK_WAIT_MS)]),
+    ]);
+    // Of the disk of a server it is only known when it is full.
+    if (typeof freeBytes !== "number") return isRoomThere ? [] : [{ name: "disk", ok: false }];
+    return [{ name: "disk", ok: isRoomThere && freeBytes >= FREE_BYTES_MIN }];
   }
 
   return {
