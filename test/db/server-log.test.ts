@@ -33,3 +33,13 @@ test.each([
 ])("the reason in %j", (text, reason) => {
   expect(findReason(text)).toBe(reason);
 });
+
+test("the reason is what the system refused, not what follows from it", () => {
+  const text = [
+    '2026-11-29 06:47:23.235 UTC [12912] FATAL:  could not extend file "base/1/2691": No space left on device',
+    "2026-11-29 06:47:23.235 UTC [12912] HINT:  Check free disk space.",
+    "2026-11-29 06:47:23.235 UTC [12912] PANIC:  cannot abort transaction 1, it was already committed",
+    "child process exited with exit code 134",
+  ].join("\n");
+  expect(findReason(text)).toBe('could not extend file "base/1/2691": No space left on device');
+});

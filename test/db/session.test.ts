@@ -168,7 +168,7 @@ test("a pooler that takes fewer parameters gets fewer, and each setting that sta
     ]);
     expect(warnings.find(({ msg }) => msg.startsWith("bytea_output"))?.msg).toBe(
       'bytea_output is "escape", Parley needs "hex" and cannot change it behind a pooler; ' +
-        "run `alter role \"postgres\" set bytea_output = 'hex'`.",
+        `run \`alter role "${target.user}" set bytea_output = 'hex'\`.`,
     );
     const refusals = pooler.refused.length;
     expect(await database`select current_setting('DateStyle') as style`).toEqual([{ style: "ISO, MDY" }] as never);

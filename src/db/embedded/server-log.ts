@@ -50,8 +50,17 @@ function readTail(descriptor: number, offset: number): string {
   return buffer.toString("utf8", 0, readSync(descriptor, buffer, 0, buffer.length, start));
 }
 
-/** The last line that names a cause. A hint and a detail follow it; the dynamic loader says `error while loading`. */
+/** What the system refused; whatever else a log names follows from it. */
+const refusal =
+  /No space left on device|Disk quota exceeded|Read-only file system|Permission denied|Input\/output error|Cannot allocate memory|Too many open files/;
+
+/**
+ * The last line that names a cause, of those with a refusal of the system if there are any. A hint and a detail follow it;
+ * the dynamic loader says `error while loading`.
+ */
 export function findReason(text: string): string {
   const lines = text.split("\n").filter((line) => /FATAL:|PANIC:|was terminated by signal|error[: ]/.test(line));
-  return (lines.at(-1) ?? "").replace(/^.*?(FATAL|PANIC|LOG|error):\s*/, "").trim();
+  return (lines.findLast((line) => refusal.test(line)) ?? lines.at(-1) ?? "")
+    .replace(/^.*?(FATAL|PANIC|LOG|error):\s*/, "")
+    .trim();
 }
