@@ -189,13 +189,12 @@ describe("a locked conversation", () => {
     const store = createStore({ lockTimeoutMs: 5_000, laneTimeoutMs: 300 });
     for (const n of range(20)) store.lock(`${n}`);
     const startedAtMs = performance.now();
-    const ends = range(20).map(async (n) => {
-      const result = await store.submit(`${n}`, "a", n);
-      return { result, tookMs: performance.now() - startedAtMs };
-    });
-    const first = await Promise.all(ends.slice(LANES_WAITING_MAX));
-    expect(new Set(first.map(({ result }) => result))).toEqual(new Set(["overloaded"]));
-    expect(Math.max(...first.map(({ tookMs }) => tookMs))).toBeLessThan(1_000);
+    const results: unknown[] = [];
+    for (const n of range(20)) void store.submit(`${n}`, "a", n).then((result) => results.push(result));
+    // Which of them wait in the database is a matter of timing.
+    while (results.length < 20 - LANES_WAITING_MAX && performance.now() - startedAtMs < 2_000) await Bun.sleep(10);
+    expect(results).toEqual(range(20 - LANES_WAITING_MAX).map(() => "overloaded"));
+    expect(performance.now() - startedAtMs).toBeLessThan(1_500);
   });
 
   test("is bounded: what comes beyond is refused for now", async () => {
