@@ -61,7 +61,7 @@ begin
   from take_seqs(left_ids, (
     select array_agg(1 + (s.heir is not null)::int order by s.n)
     from unnest(heirs) with ordinality as s (heir, n)
-  )) t;
+  ), array_fill(0, array[cardinality(left_ids)])) t;
 
   perform mark_deleted(lone_ids, left_at);
   update generations g set cancel_requested_at = coalesce(g.cancel_requested_at, left_at)

@@ -2,8 +2,10 @@
 -- may write there, finds the stored message of a repeated client id, takes the next number(s) of the conversation, and
 -- stores the message and, if a model is to answer, the empty answer with its generation.
 --
--- The call waits for no budget: items whose payer is locked by somebody else get the outcome `item_locked`, and nothing of
--- them is written. Without p_wait it waits for no conversation either: items of locked ones get the outcome `locked`. With
+-- A message is read by its sender: it moves their read position, and counts to the bytes that they have written.
+--
+-- The call waits for no budget and for no member: items whose payer or sender is locked by somebody else get the outcome
+-- `item_locked`, and nothing of them is written. Without p_wait it waits for no conversation either: items of locked ones get the outcome `locked`. With
 -- p_wait it waits for them, for a limited time.
 --
 -- Outcomes: created, locked, item_locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent, budget_exceeded (with the
@@ -40,6 +42,7 @@ declare
   conversation_ids uuid[];
   counts integer[];
   first_seqs bigint[];
+  first_counts bigint[];
   sent_at timestamptz;
 begin
   -- Always in id order, to avoid deadlocks. Not `for update`, which meets the shares that foreign keys take.
@@ -66,9 +69,11 @@ begin
       coalesce(i.reply, c.reply_mode = 'always' or (c.reply_mode = 'mention' and i.mentioned)) as is_answered,
       coalesce(i.model, c.model, p_default_model) as answer_model,
       case
-        when m.role is null then 'not_found'
+        when m.role is null and known.role is null then 'not_found'
         when i.conversation = any (busy) then 'locked'
-        when i.n = any (unpayable) then 'item_locked'
+        -- All of its sender, also if the lock was released between two of them: nothing overtakes.
+        when i.n = any (unpayable) or bool_or(m.role is null) over (partition by i.conversation, i.author)
+          then 'item_locked'
         when stored.id is not null then 'duplicate'
         when m.role = 'viewer' then 'forbidden'
         when i.parent is not null and (
@@ -85,8 +90,16 @@ begin
     -- Each look-up is a subquery with a limit, which is planned by itself: as a join it may be given an index of which it
     -- uses the first column alone, while the tables are small.
     left join lateral (
-      select x.role from members x where x.conversation_id = i.conversation and x.user_id = i.author limit 1
+      select x.role from members x
+      where x.conversation_id = i.conversation and x.user_id = i.author
+        and (busy is null or i.conversation <> all (busy))
+      limit 1 for no key update skip locked
     ) m on true
+    -- Locked, or not a member?
+    left join lateral (
+      select x.role from members x
+      where m.role is null and x.conversation_id = i.conversation and x.user_id = i.author limit 1
+    ) known on true
     left join conversations c on c.id = i.conversation
     left join lateral (
       select x.id from messages x
@@ -155,7 +168,21 @@ begin
   from placed p;
 
   if conversation_ids is not null then
-    select t.first_seqs, t.taken_at into first_seqs, sent_at from take_seqs(conversation_ids, counts) t;
+    select t.first_seqs, t.first_counts, t.taken_at into first_seqs, first_counts, sent_at
+    from take_seqs(conversation_ids, counts, counts) t;
+    -- Each row by its place, which the lock holds, see take_seqs.
+    with senders as materialized (
+      select s.*, (
+        select x.ctid from members x where x.conversation_id = s.conversation and x.user_id = s.author
+      ) as place
+      from (
+        select v.conversation, v.author, max(first_seqs[v.conversation_rank] + v.seq_offset) as seq,
+          max(first_counts[v.conversation_rank] + v.seq_offset) + 1 as count, sum(octet_length(v.content)) as bytes
+        from unnest(verdicts) v where v.is_new group by v.conversation, v.author
+      ) s
+    )
+    update members m set last_read_seq = s.seq, read_count = s.count, written_bytes = m.written_bytes + s.bytes
+    from senders s where m.ctid = s.place;
   end if;
 
   return query

@@ -1,12 +1,14 @@
--- Takes the next p_counts[i] numbers of conversation p_conversations[i], and sets its `updated_at`. The only writer of
--- `last_seq`. It locks the conversations in id order, to avoid deadlocks; the locks last until the transaction ends, so
--- numbers become visible in their order. Name each conversation once. Several must exist: lock them before.
+-- Takes the next p_counts[i] numbers of conversation p_conversations[i], of which p_messages[i] are for messages, and sets its
+-- `updated_at`. The only writer of `last_seq`, `message_count` and `listed_at`. It locks the conversations in id order, to avoid
+-- deadlocks; the locks last until the transaction ends, so numbers become visible in their order. Name each conversation once.
+-- Several must exist: lock them before.
 --
--- first_seqs[i]: the first number taken; null if the only conversation does not exist, or is deleted. taken_at: read once, after all locks
--- were acquired, so that times rise with the numbers. In milliseconds, as clients see it, so that it is the same in every
--- column that follows it.
+-- first_seqs[i]: the first number taken; null if the only conversation does not exist, or is deleted. first_counts[i]: the
+-- messages before. taken_at: read once, after all locks were acquired, so that times rise with the numbers. In milliseconds, as
+-- clients see it, so that it is the same in every column that follows it.
 create or replace function take_seqs(
-  p_conversations uuid[], p_counts integer[], out first_seqs bigint[], out taken_at timestamptz
+  p_conversations uuid[], p_counts integer[], p_messages integer[],
+  out first_seqs bigint[], out first_counts bigint[], out taken_at timestamptz
 )
 language plpgsql
 -- Planned once for each connection, for tables that grow from nothing to millions: no plan that only suits small tables.
@@ -15,27 +17,51 @@ set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
+declare
+  -- Those that were quiet for a minute: they move in the lists of their members.
+  moved uuid[];
 begin
   if cardinality(p_conversations) = 1 then
     perform 1 from conversations c where c.id = p_conversations[1] for no key update;
     taken_at := date_trunc('milliseconds', clock_timestamp());
-    update conversations c set last_seq = c.last_seq + p_counts[1], updated_at = taken_at where c.id = p_conversations[1]
-      and c.deleted_at is null
-    returning array[c.last_seq - p_counts[1] + 1] into first_seqs;
-    return;
+    update conversations c set last_seq = c.last_seq + p_counts[1], message_count = c.message_count + p_messages[1],
+      updated_at = taken_at, listed_at = find_listed_at(c.listed_at, taken_at)
+    where c.id = p_conversations[1] and c.deleted_at is null
+    returning array[c.last_seq - p_counts[1] + 1], array[c.message_count - p_messages[1]],
+      case when c.listed_at = taken_at then p_conversations end
+    into first_seqs, first_counts, moved;
+  else
+    perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
+    taken_at := date_trunc('milliseconds', clock_timestamp());
+    -- Each row by its place, which the lock holds: a join by the id may be planned as a walk through all conversations.
+    with given as materialized (
+      select t.id, t.count, t.messages, t.position, (
+        select c.ctid from conversations c where c.id = t.id and c.deleted_at is null
+      ) as place
+      from unnest(p_conversations, p_counts, p_messages) with ordinality as t (id, count, messages, position)
+    ),
+    taken as (
+      update conversations c set last_seq = c.last_seq + g.count, message_count = c.message_count + g.messages,
+        updated_at = taken_at, listed_at = find_listed_at(c.listed_at, taken_at)
+      from given g where c.ctid = g.place
+      returning g.id, g.position, c.last_seq - g.count + 1 as first_seq, c.message_count - g.messages as first_count,
+        c.listed_at = taken_at as is_moved
+    )
+    select array_agg(t.first_seq order by t.position), array_agg(t.first_count order by t.position),
+      array_agg(t.id) filter (where t.is_moved)
+    into first_seqs, first_counts, moved from taken t;
+    if cardinality(first_seqs) is distinct from cardinality(p_conversations) then
+      raise exception 'a conversation does not exist';
+    end if;
   end if;
-
-  perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
-  taken_at := date_trunc('milliseconds', clock_timestamp());
-  with taken as (
-    update conversations c set last_seq = c.last_seq + t.count, updated_at = taken_at
-    from unnest(p_conversations, p_counts) with ordinality as t (id, count, position)
-    where c.id = t.id and c.deleted_at is null
-    returning t.position, c.last_seq - t.count + 1 as first_seq
-  )
-  select array_agg(taken.first_seq order by taken.position) into first_seqs from taken;
-  if cardinality(first_seqs) is distinct from cardinality(p_conversations) then
-    raise exception 'a conversation does not exist';
+  if moved is not null then
+    perform move_activity(moved, taken_at);
   end if;
 end
+$$;
+
+-- What lists know of a conversation's activity after an event: less than a minute old. Times may also have gone back.
+create or replace function find_listed_at(p_listed_at timestamptz, p_at timestamptz) returns timestamptz
+language sql immutable parallel safe as $$
+  select case when p_at - p_listed_at < interval '1 minute' and p_at >= p_listed_at then p_listed_at else p_at end
 $$;

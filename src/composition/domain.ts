@@ -4,7 +4,12 @@ import { createApiKeyService } from "../modules/api-keys/service.ts";
 import { createAuditLog, createAuditService } from "../modules/audit/service.ts";
 import { createAuthService } from "../modules/auth/service.ts";
 import { createBudgetService } from "../modules/budgets/service.ts";
-import { createConversationService, createDepartures, createErasures } from "../modules/conversations/service.ts";
+import {
+  createActivity,
+  createConversationService,
+  createDepartures,
+  createErasures,
+} from "../modules/conversations/service.ts";
 import { createDocumentService } from "../modules/documents/service.ts";
 import { createMessageService, createRecovery } from "../modules/messages/service.ts";
 import { createPromptService } from "../modules/prompts/service.ts";
@@ -93,7 +98,14 @@ export function createConversations(core: Core, { prompts }: People, { chain, ..
     findLiveText: liveAnswers.findText,
   });
   parts.add({ name: "lanes of sends", after: ["http"], stop: messages.close });
-  return { budgets, conversations, recovery, messages, erasures: createErasures({ database }) };
+  return {
+    budgets,
+    conversations,
+    recovery,
+    messages,
+    erasures: createErasures({ database }),
+    activity: createActivity({ database }),
+  };
 }
 
 export type Conversations = ReturnType<typeof createConversations>;

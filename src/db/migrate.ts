@@ -1,6 +1,6 @@
 import { build } from "../lib/build.ts";
 import type { Log } from "../lib/log.ts";
-import { type Database, isLockConflict, type Sql } from "./client.ts";
+import { type Database, getReservedPool, isLockConflict, type Sql } from "./client.ts";
 import { withMigrationLock } from "./migration-lock.ts";
 import { readFunctionsRevision, readSqlFiles } from "./sql-files.ts" with { type: "macro" };
 import type { SqlFile } from "./sql-files.ts";
@@ -165,7 +165,8 @@ async function applyFunctions(
  */
 async function runOutsideTransaction(database: Database, { name, text }: KnownFile): Promise<void> {
   if (text.includes("$$")) throw new MigrationError(`${name} has a function body, which needs a transaction.`);
-  const connection = await database.reserve();
+  // The lock may hold the only connection of the main pool.
+  const connection = await getReservedPool(database).reserve();
   try {
     await connection`set statement_timeout = 0`;
     // An index that is built concurrently waits for transactions by locks.

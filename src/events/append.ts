@@ -4,12 +4,14 @@ import { type DurableEvent, type EventPosition, isMessageEvent } from "../protoc
 /**
  * Takes the next number of a conversation, in a transaction that then stores what has this number. It locks the
  * conversation until the transaction ends, so that numbers become visible in their order.
+ * @param isMessage whether it is the number of a message.
  * @returns the number, and the time of the event.
  * @throws Problem `not_found` when the conversation is gone.
  */
-export async function takeSeq(sql: Sql, conversationId: string): Promise<EventPosition> {
+export async function takeSeq(sql: Sql, conversationId: string, isMessage: boolean): Promise<EventPosition> {
   const [row] = await sql<{ seq: number | null; at: Date }[]>`
-    select first_seqs[1] as seq, taken_at as at from take_seqs(${[conversationId]}::uuid[], array[1])`;
+    select first_seqs[1] as seq, taken_at as at from take_seqs(
+      ${[conversationId]}::uuid[], array[1], array[${isMessage ? 1 : 0}::integer])`;
   return requireRow(row && row.seq !== null ? { seq: row.seq, at: row.at } : undefined, "conversation");
 }
 

@@ -72,7 +72,7 @@ export function createEventLog({ database, changes, bus }: { database: Database;
         return work({
           sql,
           async append(type, conversationId, change) {
-            const position = await takeSeq(sql, conversationId);
+            const position = await takeSeq(sql, conversationId, type === "message.created");
             const data = await change(position);
             const event = createEvent(type, conversationId, position, data) as DurableEvent;
             await appendEvent(sql, event);

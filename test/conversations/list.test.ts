@@ -132,37 +132,3 @@ describe("the list of conversations", () => {
     });
   });
 });
-
-describe("unread", () => {
-  test("counts what others wrote after the read position, but for what they deleted", async () => {
-    await createUser();
-    const other = await parley.register();
-    const ben = createRest(parley, other);
-    const { id } = await createConversation(parley, account, [other]);
-    const unread = async () => {
-      const { body } = await anna.get<{ data: Conversation[] }>("/conversations");
-      const { body: one } = await anna.get<Conversation>(`/conversations/${id}`);
-      expect(body.data[0]).toEqual(one);
-      return one.unread;
-    };
-    expect(await unread()).toBe(0);
-    const sent = await ben.ask<{ message: { id: string } }>("POST", `/conversations/${id}/messages`, {
-      content: "one",
-      reply: false,
-    });
-    await say(ben, id);
-    await say(anna, id);
-    expect(await unread()).toBe(2);
-    await ben.ask("DELETE", `/conversations/${id}/messages/${sent.body.message.id}`);
-    expect(await unread()).toBe(1);
-  });
-
-  test("is counted up to 1000", async () => {
-    await createUser();
-    const { id } = await createConversation(parley, account);
-    await parley.database`
-      insert into messages (id, conversation_id, seq, role, content)
-      select gen_random_uuid(), ${id}, n, 'assistant', 'x' from generate_series(1, 1005) n`;
-    expect((await anna.get<Conversation>(`/conversations/${id}`)).body.unread).toBe(1000);
-  });
-});

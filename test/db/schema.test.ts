@@ -13,7 +13,17 @@ beforeAll(async () => {
 afterAll(() => database.end({ timeout: 1 }));
 
 /** The tables of a conversation: they can be partitioned by it. */
-const ofConversations = ["events", "feedback", "generation_pieces", "generations", "members", "messages", "summaries"];
+const ofConversations = [
+  "activity_moves",
+  "events",
+  "feedback",
+  "generation_pieces",
+  "generations",
+  "member_activity",
+  "members",
+  "messages",
+  "summaries",
+];
 
 test("every table of a conversation has it first in its key, and in every unique index", async () => {
   const tables = await database<{ table: string }[]>`
@@ -36,7 +46,7 @@ test("messages are found by number, by id, and by their author's client id", asy
     select indexname as name, indexdef as definition from pg_indexes where tablename = 'messages' order by 1`;
   const columnsOf = (name: string) => /\(([^)]*)\)/.exec(rows.find((row) => row.name === name)?.definition ?? "")?.[1];
   expect(columnsOf("messages_pkey")).toBe("conversation_id, seq");
-  expect(columnsOf("messages_client_id")).toBe("conversation_id, author_id, client_message_id");
+  expect(columnsOf("messages_author")).toBe("author_id, conversation_id, client_message_id");
   expect(columnsOf("messages_id")).toStartWith("id");
 });
 

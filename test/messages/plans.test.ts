@@ -38,7 +38,7 @@ beforeAll(async () => {
   ({ database } = test);
   early = openDatabase({ target: test.target, poolSize: 1 });
   // Otherwise statistics would be gathered at some moment, and plans made again.
-  for (const table of ["conversations", "members", "messages", "events", "generations", "users"])
+  for (const table of ["conversations", "members", "member_activity", "messages", "events", "generations", "users"])
     await database.unsafe(`alter table ${table} set (autovacuum_enabled = false)`);
   const ids = (count: number) => Array.from({ length: count }, () => createId());
   const [users, all] = [ids(USERS), ids(CONVERSATIONS)];
@@ -55,13 +55,18 @@ beforeAll(async () => {
     insert into users (id, email, email_key, password_hash, display_name)
     select id, id || '@example.com', id || '@example.com', '', 'Somebody' from unnest(${users}::uuid[]) id`;
     await sql`
-    insert into conversations (id, kind, reply_mode, last_seq, updated_at)
-    select id, 'group', 'never', ${BIG * 2 + 1}, now() - n * interval '1 minute' from unnest(${all}::uuid[]) with ordinality x (id, n)`;
+    insert into conversations (id, kind, reply_mode, last_seq, message_count, updated_at, listed_at)
+    select id, 'group', 'never', ${BIG * 2 + 1}, case when id = ${big} then ${BIG}::int else ${SMALL}::int end,
+      now() - n * interval '1 minute', now() - n * interval '1 minute'
+    from unnest(${all}::uuid[]) with ordinality x (id, n)`;
     await sql`
     insert into members (conversation_id, user_id, role)
     select (${all}::uuid[])[2 + (n * ${OWN} + k) % ${CONVERSATIONS - 1}], u, 'owner'
     from unnest(${users}::uuid[]) with ordinality x (u, n), generate_series(1, ${OWN}) k
     union all select ${big}, u, 'owner' from unnest(${users}::uuid[]) u`;
+    await sql`
+    insert into member_activity (conversation_id, user_id, active_at)
+    select m.conversation_id, m.user_id, c.listed_at from members m join conversations c on c.id = m.conversation_id`;
     await sql`
     insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
     select gen_random_uuid(), ${big}, n * 2, 'user', ${users[1] ?? ""}, repeat('x', 100), n::text from generate_series(1, ${BIG}) n`;
@@ -137,6 +142,9 @@ const leaseWithContext = {
 /** Updates by a join: their plan may be that of an empty table until statistics are gathered, in 2 s. */
 const joins = new Set(["the end of an answer"]);
 
+/** What the first event after a quiet minute looks at beside the rest: whether the conversation has few members. */
+const QUIET = 51;
+
 /** Rows that a query may touch in a table at most. */
 const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["the newest page of the history", (sql) => messages.listMessages(sql, big, none, PAGE), PAGE],
@@ -151,7 +159,7 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   [
     "a send",
     (sql) => sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: null, waits: false }),
-    12,
+    12 + QUIET,
   ],
   [
     "fifty sends",
@@ -170,15 +178,20 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
       sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: leaseWithContext, waits: false }),
     12 + 6 * CONTEXT_ROWS,
   ],
-  ["one conversation, with what is unread", (sql) => conversations.findConversation(sql, big, user), 1_002],
-  ["a page of conversations", (sql) => conversations.listConversations(sql, user, null, PAGE), 1_100 + PAGE * SMALL],
+  ["one conversation, with what is unread", (sql) => conversations.findConversation(sql, big, user), 10],
+  ["a page of conversations", (sql) => conversations.listConversations(sql, user, null, PAGE), 3 * PAGE],
+  [
+    "a later page of conversations",
+    (sql) => conversations.listConversations(sql, user, { updatedAt: new Date().toISOString(), id: big }, PAGE),
+    3 * PAGE,
+  ],
   ["a page of members", (sql) => conversations.listMembers(sql, big, null, PAGE), 2 * PAGE],
   ["a position", (sql) => conversations.findPosition(sql, big, user), 10],
-  ["a read position", (sql) => conversations.moveReadPosition(sql, big, user, BIG, { waits: false }), 12],
+  ["a read position", (sql) => conversations.moveReadPosition(sql, big, user, BIG, { waits: false }), 2_012],
   [
     "a read position that is waited for",
     (sql) => conversations.moveReadPosition(sql, big, user, BIG, { waits: true }),
-    12,
+    2_012,
   ],
   ["the text of an answer in progress", (sql) => messages.findMessageById(sql, big, running.message_id), 10],
   ["a piece of it", (sql) => generations.storePieces(sql, [{ ...keyOf(running), attempt: 1, n: 1, text: "x" }]), 10],
@@ -195,7 +208,11 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a stop of it", (sql) => generations.requestCancel(sql, { conversation_id: big, seq: BIG * 2 + 1 }), 10],
   ["how many answers a user waits for", (sql) => generations.countUnfinished(sql, user), 10],
   ["answers whose owner is gone", (sql) => generations.claimOrphans(sql, createId(), 1_000, 10), 10],
-  ["the end of an answer", (sql) => finishAnswers(sql, [{ generation: running, attempt: 1, final }], false), 20],
+  [
+    "the end of an answer",
+    (sql) => finishAnswers(sql, [{ generation: running, attempt: 1, final }], false),
+    20 + QUIET,
+  ],
   ["the lock of a conversation", (sql) => conversations.lockMembership(sql, big, user), 10],
 ];
 

@@ -1,8 +1,12 @@
 import type { Jobs } from "../../jobs/runner.ts";
-import type { Erasures } from "./service.ts";
+import type { Activity, Erasures } from "./service.ts";
 
 const ERASURE_MS = 1_000;
+const ACTIVITY_MS = 1_000;
 
-export function registerConversationJobs(jobs: Jobs, { erasures }: { erasures: Erasures }): void {
+type Services = { erasures: Erasures; activity: Activity };
+
+export function registerConversationJobs(jobs: Jobs, { erasures, activity }: Services): void {
   jobs.everyOnOne("erasures", ERASURE_MS, erasures.run, erasures.isDue);
+  jobs.everyOnOne("activity", ACTIVITY_MS, activity.run, activity.isDue);
 }

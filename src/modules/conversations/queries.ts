@@ -2,8 +2,12 @@ import type { Sql } from "../../db/client.ts";
 import { conversationColumns } from "../../events/columns.ts";
 import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../../protocol/conversation.ts";
 
-/** Counting stops here: nobody reads the difference between a thousand unread messages and more. */
-const UNREAD_COUNTED_MAX = 1000;
+/** Nobody reads the difference between a thousand unread messages and more. */
+const UNREAD_SHOWN_MAX = 1_000;
+/** Messages that are looked at one by one: above a read position that moves, or deleted ones above it. */
+const COUNTED_MAX = 2_000;
+/** What `listed_at` may be behind, with some room (sql/functions/take_seqs.sql). */
+const LISTED_BEHIND = "65 s";
 
 export type MembershipRow = ConversationRow & {
   role: MemberRole;
@@ -12,13 +16,21 @@ export type MembershipRow = ConversationRow & {
   cursor: string;
 };
 
+/**
+ * The row of a conversation `c` for its member `m`. Unread is the difference of two counters, without what was deleted; nobody's
+ * own messages are above their read position, since a send moves it.
+ */
 const membershipColumns = (sql: Sql) => sql`
   ${conversationColumns(sql)}, m.role, m.last_read_seq,
-  (select count(*)::int from (
-    select 1 from messages x
-    where x.conversation_id = c.id and x.seq > m.last_read_seq and x.deleted_at is null
-      and x.author_id is distinct from m.user_id
-    limit ${UNREAD_COUNTED_MAX}) counted) as unread,
+  case
+    when c.message_count - m.read_count >= ${UNREAD_SHOWN_MAX + COUNTED_MAX} then ${UNREAD_SHOWN_MAX}
+    when c.message_count > m.read_count then least(${UNREAD_SHOWN_MAX}, c.message_count - m.read_count - (
+      select count(*) from (
+        select 1 from messages x
+        where x.conversation_id = c.id and x.seq > m.last_read_seq and x.deleted_at is not null
+        limit ${COUNTED_MAX}) deleted))
+    else 0
+  end::int as unread,
   to_char(c.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cursor`;
 
 export async function findConversation(sql: Sql, id: string, userId: string): Promise<MembershipRow | undefined> {
@@ -28,6 +40,10 @@ export async function findConversation(sql: Sql, id: string, userId: string): Pr
   return row;
 }
 
+/**
+ * Latest activity first. `member_activity` has the order, at most a minute late: what may be in the page is found there, and
+ * put into its order by what the conversations themselves say.
+ */
 export async function listConversations(
   sql: Sql,
   userId: string,
@@ -35,12 +51,28 @@ export async function listConversations(
   rows: number,
 ): Promise<MembershipRow[]> {
   // As text: given as a timestamp, the driver would cut off the microseconds, and the rows between would be lost.
-  const position = after
-    ? sql`and (c.updated_at, c.id) < (${after.updatedAt}::text::timestamptz, ${after.id}::uuid)`
-    : sql``;
+  const isAfter = after
+    ? sql`(c.updated_at, c.id) < (${after.updatedAt}::text::timestamptz, ${after.id}::uuid)`
+    : sql`true`;
+  const ofUser = after
+    ? sql`a.user_id = ${userId} and a.active_at <= ${after.updatedAt}::text::timestamptz`
+    : sql`a.user_id = ${userId}`;
   return sql<MembershipRow[]>`
-    select ${membershipColumns(sql)} from members m join conversations c on c.id = m.conversation_id
-    where m.user_id = ${userId} ${position}
+    with first as materialized (
+      select a.active_at from member_activity a join conversations c on c.id = a.conversation_id
+      where ${ofUser} and ${isAfter} order by a.active_at desc limit ${rows}
+    ), candidates as materialized (
+      select a.conversation_id from member_activity a
+      where ${ofUser} and a.active_at >= (
+        select case when count(*) < ${rows} then '-infinity' else min(active_at) - ${LISTED_BEHIND}::interval end
+        from first)
+      union
+      select v.conversation_id from activity_moves v
+    )
+    select ${membershipColumns(sql)} from candidates x
+    join members m on m.conversation_id = x.conversation_id and m.user_id = ${userId}
+    join conversations c on c.id = x.conversation_id
+    where ${isAfter}
     order by c.updated_at desc, c.id desc limit ${rows}`;
 }
 
@@ -202,12 +234,17 @@ export async function moveReadPosition(
   seq: number,
   { waits }: { waits: boolean },
 ): Promise<boolean> {
+  // Messages are counted back from the newest one. Where there are very many it is enough to know that.
   const { count } = await sql`
-    update members m set last_read_seq = ${seq}
-    where m.conversation_id = ${id} and m.user_id = (
-      select x.user_id from members x join conversations c on c.id = x.conversation_id
+    update members m set last_read_seq = ${seq}, read_count = p.message_count - (
+      select count(*) from (
+        select 1 from messages x where x.conversation_id = ${id} and x.seq > ${seq} limit ${COUNTED_MAX}) above)
+    from (
+      select x.user_id, c.message_count from members x join conversations c on c.id = x.conversation_id
       where x.conversation_id = ${id} and x.user_id = ${userId} and c.last_seq >= ${seq} and x.last_read_seq < ${seq}
-      for no key update of x ${waits ? sql`` : sql`skip locked`})`;
+      for no key update of x ${waits ? sql`` : sql`skip locked`}
+    ) p
+    where m.conversation_id = ${id} and m.user_id = p.user_id`;
   return count > 0;
 }
 

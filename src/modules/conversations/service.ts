@@ -18,6 +18,7 @@ import type { PromptService } from "../prompts/service.ts";
 import { type AddMember, type ChangeConversation, type CreateConversation, METADATA_BYTES_MAX } from "./model.ts";
 import * as queries from "./queries.ts";
 
+export { type Activity, createActivity } from "./activity.ts";
 export { createDepartures, type Departures } from "./departures.ts";
 export { createErasures, type Erasures } from "./erasures.ts";
 

@@ -1,0 +1,51 @@
+import type { Sql } from "../../db/client.ts";
+
+/** Rows that one statement moves. */
+const MOVED_ROWS = 500;
+
+/** A conversation that is to move in the lists of its members, to the time of its activity. */
+export type Move = { conversation_id: string; at: string };
+
+export async function hasMoves(sql: Sql): Promise<boolean> {
+  return (await sql`select 1 from activity_moves limit 1`).length > 0;
+}
+
+/** Some of those that wait, after a conversation. */
+export async function listMoves(sql: Sql, afterId: string, rows: number): Promise<Move[]> {
+  // As text, with its microseconds.
+  return sql<Move[]>`
+    select conversation_id, at::text as at from activity_moves
+    where conversation_id > ${afterId} order by conversation_id limit ${rows}`;
+}
+
+/**
+ * Moves a conversation in the lists of some of its members. Rows that are locked go with their member.
+ * @returns the last of them; undefined when all are done.
+ */
+export async function moveSome(
+  sql: Sql,
+  { conversation_id, at }: Move,
+  afterUserId: string,
+): Promise<string | undefined> {
+  const [row] = await sql<{ last: string | null }[]>`
+    with batch as materialized (
+      select user_id from member_activity where conversation_id = ${conversation_id} and user_id > ${afterUserId}
+      order by user_id limit ${MOVED_ROWS}
+    ), moved as (
+      update member_activity a set active_at = ${at}::text::timestamptz
+      where a.conversation_id = ${conversation_id} and a.user_id = any (array(
+        select x.user_id from batch b
+        join member_activity x on x.conversation_id = ${conversation_id} and x.user_id = b.user_id
+        order by x.user_id for update of x skip locked))
+    )
+    select max(user_id::text) as last from batch`;
+  return row?.last ?? undefined;
+}
+
+/** Unless there was activity again. One that is locked gets some just now, and is moved by the next run. */
+export async function deleteMove(sql: Sql, { conversation_id, at }: Move): Promise<void> {
+  await sql`
+    delete from activity_moves where conversation_id = any (array(
+      select conversation_id from activity_moves
+      where conversation_id = ${conversation_id} and at = ${at}::text::timestamptz for update skip locked))`;
+}

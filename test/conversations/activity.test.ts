@@ -1,0 +1,119 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import type { Conversation } from "../../src/protocol/conversation.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+let parley: TestApp;
+
+beforeAll(async () => {
+  parley = await startApp();
+});
+afterAll(() => parley.stop());
+
+const createPerson = async () => createRest(parley, await parley.register());
+
+/** As if the conversation had been quiet for so long. */
+async function age(id: string, minutes: number): Promise<void> {
+  await parley.database`
+    update conversations set updated_at = now() - ${minutes} * interval '1 minute', listed_at = now() - ${minutes} * interval '1 minute'
+    where id = ${id}`;
+  await parley.database`
+    update member_activity set active_at = (select listed_at from conversations where id = ${id}) where conversation_id = ${id}`;
+}
+
+async function createMany(person: Rest, count: number): Promise<string[]> {
+  const ids: string[] = [];
+  for (let n = 0; n < count; n += 1) {
+    const { id } = await createConversation(parley, person.account);
+    await age(id, 1_000 - n);
+    ids.unshift(id);
+  }
+  return ids;
+}
+
+async function waitUntil(isDone: () => Promise<boolean>): Promise<void> {
+  const endsAtMs = performance.now() + 15_000;
+  while (!(await isDone())) {
+    if (performance.now() > endsAtMs) throw new Error("It did not come about.");
+    await Bun.sleep(50);
+  }
+}
+
+const say = (person: Rest, id: string) =>
+  person.ask("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
+const listIds = async (person: Rest, limit: number) =>
+  (await person.all<Conversation>("/conversations", limit)).rows.map(({ id }) => id);
+
+describe("the order of a list of conversations", () => {
+  test("is right at once, after a long time and within a minute, in pages of any size", async () => {
+    const anna = await createPerson();
+    const ids = await createMany(anna, 12);
+    const expected = [...ids];
+    const moveToTop = (id: string) => expected.unshift(...expected.splice(expected.indexOf(id), 1));
+    for (const index of [11, 5, 11, 0, 7, 5, 5, 9, 11]) {
+      const id = ids[index] ?? "";
+      await say(anna, id);
+      moveToTop(id);
+      for (const limit of [1, 2, 5, 50]) expect(await listIds(anna, limit)).toEqual(expected);
+    }
+  });
+
+  test("writes no row of a list for a conversation that was active within the minute", async () => {
+    const anna = await createPerson();
+    const [id = ""] = await createMany(anna, 1);
+    const findRow = async () => {
+      const [row] = await parley.database<{ place: string; active: string; updated: string }[]>`
+        select a.ctid::text as place, a.active_at::text as active, c.updated_at::text as updated
+        from member_activity a join conversations c on c.id = a.conversation_id where a.conversation_id = ${id}`;
+      return row;
+    };
+    await say(anna, id);
+    const moved = await findRow();
+    expect(moved?.active).toBe(moved?.updated as string);
+    await say(anna, id);
+    await say(anna, id);
+    const later = await findRow();
+    expect({ place: later?.place, active: later?.active }).toEqual({
+      place: moved?.place,
+      active: moved?.active,
+    } as never);
+    expect(later?.updated).not.toBe(moved?.updated as string);
+  });
+
+  test("is right at once with very many members, whose rows a job moves", async () => {
+    const anna = await createPerson();
+    const ids = await createMany(anna, 4);
+    const large = ids[3] ?? "";
+    const users = Array.from({ length: 1_200 }, () => createId());
+    await parley.database`
+      insert into users (id, email, email_key, display_name)
+      select id, id || '@x.test', id || '@x.test', 'Somebody' from unnest(${users}::uuid[]) id`;
+    await parley.database`
+      insert into members (conversation_id, user_id, role) select ${large}, id, 'member' from unnest(${users}::uuid[]) id`;
+    const countBehind = async () => {
+      const [row] = await parley.database<{ count: number }[]>`
+        select count(*)::int as count from member_activity a join conversations c on c.id = a.conversation_id
+        where c.id = ${large} and a.active_at < c.listed_at`;
+      return row?.count;
+    };
+    expect(await countBehind()).toBe(0);
+    await say(anna, large);
+    expect(await listIds(anna, 2)).toEqual([large, ...ids.slice(0, 3)]);
+    await waitUntil(async () => (await countBehind()) === 0);
+    await waitUntil(async () => (await parley.database`select 1 from activity_moves`).length === 0);
+    expect(await listIds(anna, 2)).toEqual([large, ...ids.slice(0, 3)]);
+  });
+
+  test("has a conversation for a new member where it is for the others, and not after they have left", async () => {
+    const [anna, ben] = [await createPerson(), await createPerson()];
+    const [id = ""] = await createMany(anna, 1);
+    const own = await createMany(ben, 2);
+    await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
+    expect(await listIds(ben, 1)).toEqual([id, ...own]);
+    await ben.ask("DELETE", `/conversations/${id}/members/${ben.id}`);
+    expect(await listIds(ben, 1)).toEqual(own);
+    expect(await parley.database`select 1 from member_activity where user_id = ${ben.id}`).toHaveLength(2);
+  });
+});

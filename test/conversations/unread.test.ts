@@ -1,0 +1,136 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { createId } from "../../src/lib/id.ts";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
+import type { Conversation } from "../../src/protocol/conversation.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { countRuns } from "../support/properties.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let people: Rest[];
+let sockets: TestSocket[];
+
+beforeAll(async () => {
+  parley = await startApp();
+  const accounts = await Promise.all(["Anna", "Ben", "Cleo"].map((name) => parley.register(undefined, name)));
+  people = accounts.map((account) => createRest(parley, account));
+  sockets = await Promise.all(accounts.map(({ access_token }) => openSocket(parley.url, { token: access_token })));
+});
+afterAll(() => parley.stop());
+
+const person = (n: number) => people[n] as Rest;
+const createGroup = async () => {
+  const [owner, ...members] = people.map(({ account }) => account);
+  return (await createConversation(parley, owner as Rest["account"], members)).id;
+};
+
+const send = async (n: number, id: string): Promise<SentMessage["message"]> =>
+  (await person(n).ask<SentMessage>("POST", `/conversations/${id}/messages`, { content: "x", reply: false })).body
+    .message;
+
+/** As the conversation says, and as the list of conversations does. */
+async function findUnread(n: number, id: string): Promise<number> {
+  const { body: one } = await person(n).get<Conversation>(`/conversations/${id}`);
+  const { body: list } = await person(n).get<{ data: Conversation[] }>("/conversations");
+  expect(list.data.find((conversation) => conversation.id === id)).toEqual(one);
+  return one.unread;
+}
+
+const read = async (n: number, id: string, seq: number) =>
+  expect(await sockets[n]?.ask({ type: "read", id: createId(), conversation_id: id, seq })).toMatchObject({
+    type: "ack",
+  });
+
+describe("unread", () => {
+  test("is what others wrote after one's own last message, but for what they deleted", async () => {
+    const id = await createGroup();
+    expect(await findUnread(0, id)).toBe(0);
+    const first = await send(1, id);
+    await send(1, id);
+    expect(await findUnread(0, id)).toBe(2);
+    await person(1).ask("DELETE", `/conversations/${id}/messages/${first.id}`);
+    expect(await findUnread(0, id)).toBe(1);
+    const own = await send(0, id);
+    expect(await findUnread(0, id)).toBe(0);
+    const { body } = await person(0).get<Conversation>(`/conversations/${id}`);
+    expect(body.last_read_seq).toBe(own.seq);
+    expect(await findUnread(2, id)).toBe(2);
+  });
+
+  test("is also right for several in one commit, with answers between them", async () => {
+    const id = await createGroup();
+    const sent = await Promise.all([0, 1, 0, 1, 0].map((n) => send(n, id)));
+    await person(2).ask("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
+    const lastOf = (n: number) => Math.max(...sent.filter((_, index) => index % 2 === n).map(({ seq }) => seq));
+    const after = (seq: number) => sent.filter((message) => message.seq > seq).length;
+    // Cleo's message, and its answer.
+    expect(await findUnread(0, id)).toBe(after(lastOf(0)) + 2);
+    expect(await findUnread(1, id)).toBe(after(lastOf(1)) + 2);
+    expect(await findUnread(2, id)).toBe(1);
+  });
+
+  type Step = { n: number; kind: "send" | "delete" | "read"; at: number };
+  const step = fc.record<Step>({
+    n: fc.integer({ min: 0, max: 2 }),
+    kind: fc.constantFrom("send", "send", "send", "delete", "read"),
+    at: fc.double({ min: 0, max: 1, noNaN: true }),
+  });
+
+  test("is always what counting the messages would give", async () => {
+    const property = fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
+      const id = await createGroup();
+      const messages: { id: string; seq: number; by: number; isDeleted: boolean }[] = [];
+      const positions = [0, 0, 0];
+      for (const { n, kind, at } of steps) {
+        if (kind === "send") {
+          const message = await send(n, id);
+          messages.push({ ...message, by: n, isDeleted: false });
+          positions[n] = message.seq;
+        }
+        const one = messages[Math.floor(at * messages.length * 0.999)];
+        if (!one || kind === "send") continue;
+        if (kind === "read") {
+          await read(n, id, one.seq);
+          positions[n] = Math.max(positions[n] ?? 0, one.seq);
+        } else if (!one.isDeleted) {
+          await person(one.by).ask("DELETE", `/conversations/${id}/messages/${one.id}`);
+          one.isDeleted = true;
+        }
+      }
+      for (const n of [0, 1, 2]) {
+        const counted = messages.filter((m) => m.seq > (positions[n] ?? 0) && m.by !== n && !m.isDeleted).length;
+        expect(await findUnread(n, id)).toBe(counted);
+      }
+    });
+    await fc.assert(property, { numRuns: countRuns(12) });
+  }, 60_000);
+
+  test("is exact below 1000, and 1000 from there on; reading goes on from anywhere", async () => {
+    const id = await createGroup();
+    await parley.database`
+      insert into messages (id, conversation_id, seq, role, author_id, content)
+      select gen_random_uuid(), ${id}, n + 100, 'user', ${person(1).id}, 'x' from generate_series(1, 5000) n`;
+    await parley.database`update conversations set last_seq = 5100, message_count = 5000 where id = ${id}`;
+    expect(await findUnread(0, id)).toBe(1_000);
+    for (const [seq, unread] of [
+      [100, 1_000],
+      [2_600, 1_000],
+      [4_100, 1_000],
+      [4_101, 999],
+      [5_099, 1],
+      [5_100, 0],
+    ] as const) {
+      await read(0, id, seq);
+      expect(await findUnread(0, id)).toBe(unread);
+    }
+    await read(2, id, 3_100);
+    await parley.database`
+      update messages set deleted_at = now() where conversation_id = ${id} and seq between 3500 and 4499`;
+    expect(await findUnread(2, id)).toBe(1_000);
+    await read(2, id, 3_110);
+    expect(await findUnread(2, id)).toBe(990);
+  });
+});

@@ -1,0 +1,50 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
+import type { Message } from "../../src/protocol/message.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+import { expectUndisturbed, measure, whileLocked } from "./strangers.ts";
+
+let parley: TestApp;
+let anna: Rest;
+let ben: Rest;
+let group: string;
+
+beforeAll(async () => {
+  parley = await startApp();
+  anna = createRest(parley, await parley.register(undefined, "Anna"));
+  ben = createRest(parley, await parley.register(undefined, "Ben"));
+  group = (await createConversation(parley, anna.account, [ben.account])).id;
+});
+afterAll(() => parley.stop());
+
+const send = (rest: Rest, content: string) =>
+  rest.ask<SentMessage>("POST", `/conversations/${group}/messages`, { content, reply: false });
+
+test("a member whose row is locked delays nobody else in the group; what they have sent keeps its order", async () => {
+  const socket = await openSocket(parley.url, { token: anna.account.access_token });
+  await measure(300, () => send(ben, "plans are made"));
+  const sent = Array.from({ length: 20 }, (_, n) => `${n}`);
+  const lock = "select 1 from members where conversation_id = $1 and user_id = $2 for update";
+  const { acks, took } = await whileLocked(parley.database, lock, [group, anna.id], async () => {
+    const acks = sent.map((content, n) =>
+      socket.ask({
+        type: "message.send",
+        id: `l${n}`,
+        conversation_id: group,
+        client_message_id: `l${n}`,
+        content,
+        reply: false,
+      }),
+    );
+    const took = await measure(3_000, async () => expect((await send(ben, "hello")).status).toBe(201));
+    return { acks, took };
+  });
+  expectUndisturbed(took);
+  expect((await Promise.all(acks)).map(({ type }) => type)).toEqual(sent.map(() => "ack"));
+  const { body } = await anna.get<{ data: Message[] }>(`/conversations/${group}/messages?limit=200`);
+  const own = body.data.filter(({ author }) => author?.id === anna.id);
+  expect(own.map(({ content }) => content)).toEqual(sent);
+}, 30_000);
