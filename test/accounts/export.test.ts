@@ -44,9 +44,15 @@ async function say(conversationId: string, authorId: string | null, content: str
   return id;
 }
 
-/** An answer of a model that this user asked for. */
-async function answerTo(conversationId: string, userId: string, content: string, seq: number): Promise<string> {
-  const answer = { conversationId, seq, requestedBy: userId, status: "finished", text: content } as const;
+/** An answer of a model to a message, that this user asked for. */
+async function answerTo(
+  parentId: string,
+  conversationId: string,
+  userId: string,
+  content: string,
+  seq: number,
+): Promise<string> {
+  const answer = { parentId, conversationId, seq, requestedBy: userId, status: "finished", text: content } as const;
   return (await insertAnswer(parley.database, answer)).message_id;
 }
 
@@ -93,11 +99,16 @@ test("holds what is one's own, also from conversations one has left, and nothing
   const shared = await createConversation(me.user.id, other.user.id);
   const left = await createConversation(other.user.id);
   const mine = await say(shared, me.user.id, 'mine \u2028 "quoted"', 1);
-  await say(shared, other.user.id, "of somebody else", 2);
+  const theirs = await say(shared, other.user.id, "of somebody else", 2);
   await say(shared, null, "of a model", 3);
   const old = await say(left, me.user.id, "before I left", 1);
-  const answer = await answerTo(shared, me.user.id, "for me", 4);
-  await answerTo(shared, other.user.id, "for the other one", 5);
+  const first = await answerTo(old, left, me.user.id, "with it", 2);
+  await parley.database`delete from generations where message_id = ${first}`;
+  const second = await answerTo(old, left, me.user.id, "once more", 3);
+  await answerTo(old, left, other.user.id, "after I left", 4);
+  const answer = await answerTo(mine, shared, me.user.id, "for me", 4);
+  await answerTo(theirs, shared, other.user.id, "for the other one", 5);
+  const again = await answerTo(mine, shared, other.user.id, "once more, by somebody else", 6);
   for (const { user } of [me, other]) {
     await parley.database`insert into feedback (conversation_id, message_seq, message_id, user_id, rating, comment)
     select conversation_id, seq, id, ${user.id}, 1, ${user.email} from messages where id = ${mine}`;
@@ -120,33 +131,70 @@ test("holds what is one's own, also from conversations one has left, and nothing
     { id: mine, content: 'mine \u2028 "quoted"' },
     { id: old, content: "before I left" },
   ]);
-  expect(texts(all.answers)).toEqual([{ id: answer, content: "for me" }]);
+  expect(texts(all.answers)).toEqual([
+    { id: answer, content: "for me" },
+    { id: again, content: "once more, by somebody else" },
+    { id: first, content: "with it" },
+    { id: second, content: "once more" },
+  ]);
   expect(all.feedback.map((row) => row.comment)).toEqual([me.user.email]);
   expect(all.usage.map((row) => row.spent_tokens)).toEqual([7]);
   expect(all.identities.map((row) => row.subject)).toEqual([me.user.email]);
   expect(all.api_keys.map((row) => row.name)).toEqual([`key of ${me.user.email}`]);
   expect(all.prompts.map((row) => row.id)).toEqual([prompt.id]);
   expect(all.prompt_versions.map((row) => row.template)).toEqual(["be brief"]);
-  const secrets = ["of somebody else", "of a model", "for the other one", other.user.email, other.user.id];
+  const secrets = [
+    "of somebody else",
+    "of a model",
+    "for the other one",
+    "after I left",
+    other.user.email,
+    other.user.id,
+  ];
   for (const secret of [...secrets, "argon2", "refresh_key", "hash", TEST_PASSWORD]) expect(text).not.toContain(secret);
 });
 
-test("goes through more rows than a batch and more messages than a window, in order", async () => {
+test("goes through more rows than a batch, in order, in one conversation and in many", async () => {
   const me = await parley.register();
   const crowd = await parley.register();
-  const id = await createConversation(me.user.id);
-  // Ids rise with seq: 25,000 messages, of which every 50th is mine.
+  const [one, many] = [await createConversation(me.user.id), Array.from({ length: 5_200 }, () => createId())];
+  // 25,000 messages, of which every 50th is mine.
+  await parley.database`
+    insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
+    select gen_random_uuid(), ${one}, n, 'user',
+      case when n % 50 = 0 then ${me.user.id}::uuid else ${crowd.user.id}::uuid end, 'message ' || n,
+      case when n % 3 = 0 then 'c' || n end
+    from generate_series(1, 25000) n`;
+  await parley.database`
+    insert into conversations (id, kind, reply_mode) select id, 'group', 'never' from unnest(${many}::uuid[]) id`;
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
-    select (substr(hex, 1, 8) || '-' || substr(hex, 9, 4) || '-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, ${id}, n, 'user',
-      case when n % 50 = 0 then ${me.user.id}::uuid else ${crowd.user.id}::uuid end, 'message ' || n
-    from generate_series(1, 25000) n, (select lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') as hex) h`;
+    select gen_random_uuid(), id, n, 'user', ${me.user.id}, 'x' from unnest(${many}::uuid[]) id, generate_series(1, 2) n`;
   for (let count = 0; count < 4; count++)
     await parley.fetch("/api/v1/auth/login", { json: { email: me.user.email, password: TEST_PASSWORD } });
   const all = await exportOf(me);
-  expect(all.messages.map((row) => row.seq)).toEqual(Array.from({ length: 500 }, (_, index) => (index + 1) * 50));
+  const seqsIn = (messages: Row[], id: string) =>
+    messages.filter((row) => row.conversation_id === id).map((row) => row.seq);
+  expect(seqsIn(all.messages, one)).toEqual(Array.from({ length: 500 }, (_, index) => (index + 1) * 50));
+  expect(all.messages).toHaveLength(500 + 2 * many.length);
+  expect(new Set(all.messages.map((row) => row.id)).size).toBe(all.messages.length);
+  expect(seqsIn(all.messages, many[5_000] ?? "")).toEqual([1, 2]);
   expect(all.sessions).toHaveLength(5);
-  expect((await exportOf(crowd)).messages).toHaveLength(25_000 - 500);
+  expect(seqsIn((await exportOf(crowd)).messages, one)).toEqual(
+    Array.from({ length: 25_000 }, (_, index) => index + 1).filter((n) => n % 50 !== 0),
+  );
+});
+
+test("of long messages is whole", async () => {
+  const me = await parley.register();
+  const id = await createConversation(me.user.id);
+  await parley.database`
+    insert into messages (id, conversation_id, seq, role, author_id, content)
+    select gen_random_uuid(), ${id}, n, 'user', ${me.user.id}, repeat(chr(8364), 200000 - n) from generate_series(1, 12) n`;
+  const { messages } = await exportOf(me);
+  expect(messages.map(({ content }) => String(content).length)).toEqual(
+    Array.from({ length: 12 }, (_, n) => 199_999 - n),
+  );
 });
 
 test("reads no further when nobody takes the pieces any more", async () => {

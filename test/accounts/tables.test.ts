@@ -28,6 +28,7 @@ const reasons: Record<string, string> = {
   budget_reservations: "lives as long as an answer is written; the window holds what was spent",
   generations: "the answers themselves are exported",
   idempotency_keys: "hashes and sealed answers of a day",
+  member_activity: "the order of the memberships' list; its times are those of the conversations",
   tickets: "a secret of 30 seconds",
 };
 

@@ -5,6 +5,8 @@ import type { ClaimedGeneration } from "../../src/modules/generations/queries.ts
 type TestAnswer = {
   conversationId: string;
   seq?: number;
+  /** The message that it answers. */
+  parentId?: string | null;
   requestedBy?: string | null;
   /** `running` by default: by an owner that nobody knows, and that nobody takes to be dead for `leaseMs`. */
   status?: "pending" | "running" | "finished";
@@ -21,6 +23,7 @@ export async function insertAnswer(
   {
     conversationId,
     seq = 1,
+    parentId = null,
     requestedBy = null,
     status = "running",
     owner = createId(),
@@ -37,8 +40,8 @@ export async function insertAnswer(
   };
   const fence = status === "pending" ? 0 : 1;
   await sql`
-    insert into messages (id, conversation_id, seq, role, content, status)
-    values (${messageId}, ${conversationId}, ${seq}, 'assistant', ${isFinished ? text : ""},
+    insert into messages (id, conversation_id, seq, role, parent_id, content, status)
+    values (${messageId}, ${conversationId}, ${seq}, 'assistant', ${parentId}, ${isFinished ? text : ""},
       ${isFinished ? "complete" : "streaming"})`;
   await sql`
     insert into generations (id, message_id, message_seq, conversation_id, requested_by, status, owner, fence,
@@ -59,7 +62,7 @@ export async function insertAnswer(
     attempt: 0,
     is_cancelled: false,
     seq,
-    parent_id: null,
+    parent_id: parentId,
     content: text,
   };
 }

@@ -1,13 +1,7 @@
-import type { PendingQuery, Row } from "postgres";
 import type { Sql } from "../../db/client.ts";
 
 /** Rows of one statement; with the longest messages still only a few megabytes. */
 const BATCH_ROWS = 200;
-/** Messages of all people that one statement may walk over in search of those of one. */
-const WINDOW_ROWS = 20_000;
-/** Clocks of instances differ: a message may carry an id from before its author's registration. */
-const CLOCK_TOLERANCE_MS = 24 * 60 * 60 * 1000;
-
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 export type ExportedRow = Record<string, unknown>;
@@ -111,68 +105,15 @@ export function readAuditEvents(sql: Sql, userId: string): AsyncGenerator<Export
   );
 }
 
-/** What a user wrote, also in conversations they have left. */
-export function readMessages(sql: Sql, userId: string, since: Date): AsyncGenerator<ExportedRow[]> {
-  return walkMessages(
-    sql,
-    since,
-    sql`select id, conversation_id, seq, content, status, parent_id, client_message_id, created_at, updated_at, deleted_at
-        from messages where author_id = ${userId}`,
-  );
-}
-
-/** What models wrote for a user. */
-export function readAnswers(sql: Sql, userId: string, since: Date): AsyncGenerator<ExportedRow[]> {
-  return walkMessages(
-    sql,
-    since,
-    sql`select id, conversation_id, seq, content, status, model, parent_id, created_at, updated_at, deleted_at
-        from current_messages x where role = 'assistant' and exists (
-          select 1 from generations g
-          where g.conversation_id = x.conversation_id and g.message_seq = x.seq and g.requested_by = ${userId})`,
-  );
-}
-
-/**
- * Messages in the order of their ids. There is no index by author, since it would make every send dearer for the sake of
- * a rare export; the index of their ids is walked instead, from the day of the registration on, a window at a time, so that no
- * statement runs long. Empty batches tell that the search goes on.
- */
-async function* walkMessages(sql: Sql, since: Date, wanted: PendingQuery<Row[]>): AsyncGenerator<ExportedRow[]> {
-  let after = firstIdAt(since.getTime() - CLOCK_TOLERANCE_MS);
-  for (;;) {
-    const [window] = await sql<{ id: string }[]>`
-      select id from messages where id > ${after} order by id offset ${WINDOW_ROWS - 1} limit 1`;
-    const start = after;
-    const withinWindow = (id: string) => (window ? sql`id > ${id} and id <= ${window.id}` : sql`id > ${id}`);
-    yield* readByKey(
-      "id",
-      (last) => sql<ExportedRow[]>`
-        ${wanted} and ${withinWindow(last)} order by id limit ${BATCH_ROWS}`,
-      start,
-    );
-    if (!window) return;
-    after = window.id;
-    yield [];
-  }
-}
-
 async function* readByKey(
   key: string,
   readAfter: (after: string) => Promise<ExportedRow[]>,
-  first = FIRST_ID,
 ): AsyncGenerator<ExportedRow[]> {
-  let after = first;
+  let after = FIRST_ID;
   for (;;) {
     const rows = await readAfter(after);
     if (rows.length > 0) yield rows;
     if (rows.length < BATCH_ROWS) return;
     after = String(rows.at(-1)?.[key]);
   }
-}
-
-/** The smallest UUIDv7 of a millisecond. */
-function firstIdAt(timeMs: number): string {
-  const hex = Math.max(0, timeMs).toString(16).padStart(12, "0");
-  return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
 }

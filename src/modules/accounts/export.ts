@@ -1,5 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 import type { Preferences, User } from "../users/model.ts";
+import { readAnswers, readMessages } from "./export-messages.ts";
 import * as queries from "./export-queries.ts";
 
 /**
@@ -7,7 +8,6 @@ import * as queries from "./export-queries.ts";
  * the next one is read when the reader has taken this one. A fault breaks the document off, so it cannot pass for whole.
  */
 export async function* createExport(sql: Sql, user: User, preferences: Preferences): AsyncGenerator<string> {
-  const since = new Date(user.created_at);
   const head = JSON.stringify({ exported_at: new Date().toISOString(), user, preferences });
   // The head stays open for the lists that follow.
   yield head.slice(0, -1);
@@ -15,8 +15,8 @@ export async function* createExport(sql: Sql, user: User, preferences: Preferenc
   yield* writeList("identities", queries.readIdentities(sql, user.id));
   yield* writeList("api_keys", queries.readApiKeys(sql, user.id));
   yield* writeList("memberships", queries.readMemberships(sql, user.id));
-  yield* writeList("messages", queries.readMessages(sql, user.id, since));
-  yield* writeList("answers", queries.readAnswers(sql, user.id, since));
+  yield* writeList("messages", readMessages(sql, user.id));
+  yield* writeList("answers", readAnswers(sql, user.id));
   yield* writeList("feedback", queries.readFeedback(sql, user.id));
   yield* writeList("prompts", queries.readPrompts(sql, user.id));
   yield* writeList("prompt_versions", queries.readPromptVersions(sql, user.id));

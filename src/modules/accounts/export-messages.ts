@@ -1,0 +1,112 @@
+import type { PendingQuery, Row } from "postgres";
+import type { Sql } from "../../db/client.ts";
+import { type Measured, measure, READ_BYTES_MAX } from "../../events/slice.ts";
+import type { ExportedRow } from "./export-queries.ts";
+
+/** Rows of one statement; their texts are bounded as well. */
+const BATCH_ROWS = 200;
+/** Positions of messages that one statement finds. */
+const POSITIONS_MAX = 5_000;
+
+const FIRST_ID = "00000000-0000-0000-0000-000000000000";
+
+type Position = { conversation_id: string; seq: number };
+
+/** What a user wrote, also in conversations they have left: conversation by conversation, in order. */
+export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+  const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.parent_id, x.client_message_id, x.created_at,
+    x.updated_at, x.deleted_at`;
+  for await (const positions of listOwn(sql, userId)) yield* readAt(sql, positions, columns);
+}
+
+/**
+ * What models answered to it. In conversations that the user has left, only what they asked for themselves. An empty batch
+ * tells that the search goes on.
+ */
+export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+  const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.model, x.parent_id, x.created_at, x.updated_at,
+    x.deleted_at`;
+  for await (const positions of listOwn(sql, userId))
+    for (let from = 0; from < positions.length; from += BATCH_ROWS) {
+      const answers = await findAnswers(sql, userId, positions.slice(from, from + BATCH_ROWS));
+      if (answers.length > 0) yield* readAt(sql, answers, columns);
+      else yield [];
+    }
+}
+
+/** Where a user's own messages are: all from the index of authors, at a cost that grows with these alone. */
+async function* listOwn(sql: Sql, userId: string): AsyncGenerator<Position[]> {
+  let after = FIRST_ID;
+  for (;;) {
+    const rows = await sql<Position[]>`
+      select conversation_id, seq from messages where author_id = ${userId} and conversation_id > ${after}
+      order by conversation_id limit ${POSITIONS_MAX}`;
+    const last = rows.at(-1)?.conversation_id;
+    if (last === undefined) return;
+    const isEnd = rows.length < POSITIONS_MAX;
+    // There may be more of the last one: it comes with the next rows, or alone if it fills them.
+    const whole = isEnd ? rows : rows.filter(({ conversation_id }) => conversation_id !== last);
+    if (whole.length > 0) yield whole.sort(compare);
+    else yield* listOwnIn(sql, userId, last);
+    if (isEnd) return;
+    after = whole.at(-1)?.conversation_id ?? last;
+  }
+}
+
+async function* listOwnIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
+  let after = 0;
+  for (;;) {
+    const rows = await sql<Position[]>`
+      with own as materialized (
+        select conversation_id, seq from messages where author_id = ${userId} and conversation_id = ${conversationId})
+      select conversation_id, seq from own where seq > ${after} order by seq limit ${POSITIONS_MAX}`;
+    if (rows.length > 0) yield rows;
+    if (rows.length < POSITIONS_MAX) return;
+    after = rows.at(-1)?.seq ?? 0;
+  }
+}
+
+const compare = (a: Position, b: Position): number =>
+  a.conversation_id === b.conversation_id ? a.seq - b.seq : a.conversation_id < b.conversation_id ? -1 : 1;
+
+async function findAnswers(sql: Sql, userId: string, own: Position[]): Promise<Position[]> {
+  // Right after the message is the answer that its author asked for with it.
+  return sql<Position[]>`
+    select x.conversation_id, x.seq
+    from ${unnest(sql, own)}
+    cross join lateral (
+      select m.id from messages m where m.conversation_id = p.conversation_id and m.seq = p.seq limit 1
+    ) asked
+    cross join lateral (
+      select a.conversation_id, a.seq from messages a
+      where a.conversation_id = p.conversation_id and a.parent_id = asked.id and a.role = 'assistant'
+    ) x
+    where x.seq = p.seq + 1
+      or exists (select 1 from members m where m.conversation_id = x.conversation_id and m.user_id = ${userId})
+      or exists (select 1 from generations g
+                 where g.conversation_id = x.conversation_id and g.message_seq = x.seq and g.requested_by = ${userId})
+    order by p.n, x.seq`;
+}
+
+const unnest = (sql: Sql, positions: Position[]) => sql`
+  unnest(${positions.map((position) => position.conversation_id)}::uuid[], ${positions.map(({ seq }) => seq)}::bigint[])
+    with ordinality p (conversation_id, seq, n)`;
+
+/** The messages at these positions, but for those that are gone. */
+async function* readAt(sql: Sql, positions: Position[], columns: PendingQuery<Row[]>): AsyncGenerator<ExportedRow[]> {
+  for (let from = 0; from < positions.length; ) {
+    const batch = positions.slice(from, from + BATCH_ROWS);
+    const rows = await sql<(ExportedRow & Measured & { n: number })[]>`
+      select x.n, x.bytes_before, ${columns} from (
+        select p.n::int, x.*, ${measure(sql, sql`p.n`)}
+        from ${unnest(sql, batch)}
+        cross join lateral (
+          select * from current_messages c where c.conversation_id = p.conversation_id and c.seq = p.seq limit 1
+        ) x
+      ) x
+      where x.bytes_before_last <= ${READ_BYTES_MAX} order by x.n`;
+    const fitting = rows.filter(({ bytes_before }) => bytes_before <= READ_BYTES_MAX);
+    if (fitting.length > 0) yield fitting.map(({ n: _n, bytes_before: _bytes, ...row }) => row);
+    from += fitting.length < rows.length ? (fitting.at(-1)?.n ?? 1) : batch.length;
+  }
+}
