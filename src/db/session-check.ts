@@ -1,7 +1,10 @@
 import postgres from "postgres";
 import type { Log } from "../lib/log.ts";
 import { changeSession, type Database, type Sql } from "./client.ts";
-import { DIRECT_PARAMETERS, PORTABLE_PARAMETERS } from "./session.ts";
+import { DIRECT_PARAMETERS, PORTABLE_PARAMETERS, SPEED_PARAMETERS } from "./session.ts";
+
+/** What is not sent any more once a pooler refuses one of them. */
+const refusable = Object.keys({ ...DIRECT_PARAMETERS, ...SPEED_PARAMETERS });
 
 /** protocol_violation, which PgBouncer gives; feature_not_supported, of other poolers. */
 const refusingStates = new Set(["08P01", "0A000"]);
@@ -21,7 +24,7 @@ export async function prepareSession(database: Database, log: Log): Promise<void
     await database`select 1`;
   } catch (error) {
     if (!isParameterRefused(error)) throw error;
-    changeSession(database, Object.fromEntries(Object.keys(DIRECT_PARAMETERS).map((name) => [name, undefined])));
+    changeSession(database, Object.fromEntries(refusable.map((name) => [name, undefined])));
     log.info("a pooler refuses some startup parameters; Parley goes on without them");
   }
   await choosePath(database, log);
@@ -32,7 +35,7 @@ export async function prepareSession(database: Database, log: Log): Promise<void
 function isParameterRefused(error: unknown): boolean {
   if (!(error instanceof postgres.PostgresError) || !refusingStates.has(error.code)) return false;
   const text = error.message.toLowerCase();
-  return [...Object.keys(DIRECT_PARAMETERS), "search_path"].some((name) => text.includes(name.toLowerCase()));
+  return [...refusable, "search_path"].some((name) => text.includes(name.toLowerCase()));
 }
 
 /** A path that leads nowhere, or past Parley's tables, is replaced. One that leads to another schema is kept. */

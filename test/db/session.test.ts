@@ -22,6 +22,8 @@ const odd = {
   array_nulls: "off",
   transform_null_equals: "on",
   default_transaction_isolation: "serializable",
+  jit: "on",
+  max_parallel_workers_per_gather: "2",
 };
 
 const made: Database[] = [];
@@ -128,6 +130,8 @@ test("all pools have the settings, those that are opened later as well", async (
       array_nulls: "on",
       transform_null_equals: "off",
       default_transaction_isolation: "read committed",
+      jit: "off",
+      max_parallel_workers_per_gather: "0",
     });
   }
 });
