@@ -1,10 +1,12 @@
-// Measures Parley beside what it is compared with: `make bench`, or `bun test/bench/main.ts [--rounds=N] [ROW…]`.
+// Measures Parley beside what it is compared with: `make bench`, or `bun test/bench/main.ts [--rounds=N] [--fresh] [ROW…]`.
 // docs/benchmarks.md tells what each row is. Ends with 1 when a bound is missed.
 import { cpus } from "node:os";
 import { measureAnswers } from "./rows/answers.ts";
+import { measureAttacks } from "./rows/attacks.ts";
 import { measureFanOut } from "./rows/fan-out.ts";
 import { measureGenerationMemory } from "./rows/generation-memory.ts";
 import { measureHotConversation } from "./rows/hot-conversation.ts";
+import { measureLarge } from "./rows/large.ts";
 import { measureLimited } from "./rows/limited.ts";
 import { measureLogins } from "./rows/logins.ts";
 import { measureMemory } from "./rows/memory.ts";
@@ -28,14 +30,17 @@ const rows: Record<string, Row> = {
   "generation-memory": measureGenerationMemory,
   limited: measureLimited,
   logins: measureLogins,
+  large: measureLarge,
+  attacks: measureAttacks,
 };
 
 const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
 const names = process.argv.slice(2).filter((word) => !word.startsWith("--"));
 const rounds = Number(options.find((option) => option.startsWith("--rounds="))?.slice("--rounds=".length) ?? ROUNDS);
+const isFresh = options.includes("--fresh");
 const unknown = names.filter((name) => !rows[name]);
 if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
-  console.error(`Usage: main.ts [--rounds=N] [ROW…], with rows of: ${Object.keys(rows).join(", ")}.`);
+  console.error(`Usage: main.ts [--rounds=N] [--fresh] [ROW…], with rows of: ${Object.keys(rows).join(", ")}.`);
   process.exit(2);
 }
 
@@ -56,7 +61,7 @@ try {
   const notes: string[] = [];
   for (const name of names.length > 0 ? names : Object.keys(rows)) {
     console.error(`${name}: 1 round to warm up and ${rounds} that count …`);
-    const report = await rows[name]?.({ rounds, getPostgres });
+    const report = await rows[name]?.({ rounds, isFresh, getPostgres });
     lines.push(...(report?.lines ?? []));
     notes.push(...(report?.notes ?? []));
   }

@@ -16,15 +16,20 @@ export type RequestsStep =
       /** Between an answer and the next request. */
       pauseMs?: number;
     }
-  | { step: "run"; durationMs: number };
+  /** Ends after so long, or so many requests. */
+  | { step: "run"; durationMs: number; requestsMax?: number };
 
 type Setup = Extract<RequestsStep, { step: "open" }>;
 type State = { received: string; askedAtMs: number };
+
+/** The end of a chunked body. */
+const LAST_CHUNK = "\r\n0\r\n\r\n";
 
 let setup: Setup;
 let text = "";
 let sockets: Socket<State>[] = [];
 let endsAtMs = 0;
+let left = 0;
 let tookMs: number[] = [];
 let finished = createCountdown(1);
 
@@ -52,6 +57,7 @@ async function open(step: Setup) {
 }
 
 function ask(socket: Socket<State>): void {
+  left -= 1;
   socket.data.askedAtMs = performance.now();
   socket.write(text);
 }
@@ -61,19 +67,21 @@ function receive(socket: Socket<State>, bytes: Buffer): void {
   data.received += bytes.toString("latin1");
   const headEnd = data.received.indexOf("\r\n\r\n");
   if (headEnd < 0) return;
-  const length = Number(/^content-length: *(\d+)/im.exec(data.received.slice(0, headEnd))?.[1]);
-  if (data.received.length < headEnd + 4 + length) return;
-  if (!data.received.startsWith("HTTP/1.1 200")) fail(`The server answered ${data.received.slice(0, 500)}`);
+  const length = /^content-length: *(\d+)/im.exec(data.received.slice(0, headEnd))?.[1];
+  if (length === undefined ? !data.received.endsWith(LAST_CHUNK) : data.received.length < headEnd + 4 + Number(length))
+    return;
+  if (!data.received.startsWith("HTTP/1.1 2")) fail(`The server answered ${data.received.slice(0, 500)}`);
   data.received = "";
   const nowMs = performance.now();
   tookMs.push(nowMs - data.askedAtMs);
-  if (nowMs >= endsAtMs) finished.step();
+  if (nowMs >= endsAtMs || left <= 0) finished.step();
   else if (setup.pauseMs === undefined) ask(socket);
   else setTimeout(() => ask(socket), setup.pauseMs);
 }
 
-async function run(durationMs: number) {
+async function run(durationMs: number, requestsMax = Number.POSITIVE_INFINITY) {
   tookMs = [];
+  left = requestsMax;
   finished = createCountdown(sockets.length);
   endsAtMs = performance.now() + durationMs;
   for (const socket of sockets) ask(socket);
@@ -89,4 +97,4 @@ function fail(message: string): never {
   process.exit(1);
 }
 
-serveSteps((step: RequestsStep) => (step.step === "open" ? open(step) : run(step.durationMs)));
+serveSteps((step: RequestsStep) => (step.step === "open" ? open(step) : run(step.durationMs, step.requestsMax)));

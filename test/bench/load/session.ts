@@ -4,7 +4,10 @@ import { connectAll, type Wire } from "./wire.ts";
 export type Target = { dialect: DialectName; url: string; token: string };
 
 /** Called for every ack and push, with its size; its bytes are only good during the call. */
-type Listener = { onAck(index: number): void; onPush(index: number, bytes: number, payload: Buffer): void };
+type Listener = {
+  onAck(index: number, bytes: number): void;
+  onPush(index: number, bytes: number, payload: Buffer): void;
+};
 
 /** Many connections to one server, all of them known to it. */
 export async function openSessions(target: Target, count: number, listener: Listener) {
@@ -16,7 +19,7 @@ export async function openSessions(target: Target, count: number, listener: List
       headers: dialect.headers(target.token),
       onText(payload: Buffer, wire: Wire) {
         const meaning = dialect.read(payload);
-        if (meaning === "ack") listener.onAck(index);
+        if (meaning === "ack") listener.onAck(index, payload.length);
         else if (meaning === "push") listener.onPush(index, payload.length, payload);
         else if (meaning === "ready") ready.step();
         else if (meaning === "keepalive") wire.send(dialect.keepalive);

@@ -12,6 +12,7 @@ type State = {
   opened(wire: Wire): void;
   failed(error: Error): void;
   onText(payload: Buffer, wire: Wire): void;
+  onEnd: (() => void) | undefined;
 };
 
 /** A WebSocket with nothing around it, so that the load costs little beside what it measures. */
@@ -22,6 +23,8 @@ export type WireOptions = {
   headers: Record<string, string>;
   /** A text frame has come; its bytes are only good during the call. */
   onText(payload: Buffer, wire: Wire): void;
+  /** The connection has ended by itself. Absent: that ends the load. */
+  onEnd?: () => void;
 };
 
 /** The frame of a client with this text. It is masked, as it must be, with a mask of zeros. */
@@ -47,8 +50,8 @@ export async function connectAll(options: WireOptions[]): Promise<Wire[]> {
   return wires;
 }
 
-/** Fulfils when the server has agreed to speak WebSocket. A connection that ends by itself ends the load. */
-export function connect({ url, headers, onText }: WireOptions): Promise<Wire> {
+/** Fulfils when the server has agreed to speak WebSocket. */
+export function connect({ url, headers, onText, onEnd }: WireOptions): Promise<Wire> {
   const { hostname, port, pathname, search } = new URL(url);
   const lines = {
     host: `${hostname}:${port}`,
@@ -64,7 +67,7 @@ export function connect({ url, headers, onText }: WireOptions): Promise<Wire> {
   Bun.connect<State>({
     hostname,
     port: Number(port),
-    data: { rest: null, unsent: [], wire: null, opened: resolve, failed: reject, onText },
+    data: { rest: null, unsent: [], wire: null, opened: resolve, failed: reject, onText, onEnd },
     socket: {
       open: (socket) => void socket.write(`GET ${pathname}${search} HTTP/1.1\r\n${fields.join("")}\r\n`),
       data: receive,
@@ -78,6 +81,10 @@ export function connect({ url, headers, onText }: WireOptions): Promise<Wire> {
 function fail({ data }: Socket<State>): void {
   if (!data.wire) {
     data.failed(new Error("The server refused a connection."));
+    return;
+  }
+  if (data.onEnd) {
+    data.onEnd();
     return;
   }
   console.error("A server ended a connection.");

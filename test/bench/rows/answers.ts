@@ -102,8 +102,7 @@ export async function measureAnswers({ rounds, getPostgres }: Context): Promise<
     what: `added to the first token, ${what}`,
     unit: "ms",
     parley: added(samples.parley, read),
-    peer: { name: "the limit", value: limitMs },
-    bound: { atMost: 1 },
+    bound: { upTo: limitMs },
   });
   return {
     lines: [

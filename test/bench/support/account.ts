@@ -4,15 +4,7 @@ export type BenchAccount = { userId: string; email: string; token: string; creat
 
 /** A new user of Parley, by its REST API. */
 export async function register(url: string): Promise<BenchAccount> {
-  const post = async (path: string, body: object, headers: Record<string, string> = {}) => {
-    const response = await fetch(`${url}/api/v1${path}`, {
-      method: "POST",
-      headers: { "content-type": "application/json", ...headers },
-      body: JSON.stringify(body),
-    });
-    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-    return (await response.json()) as Record<string, unknown>;
-  };
+  const post = createPost(url);
   const email = `${Bun.randomUUIDv7()}@example.com`;
   const { access_token, user } = await post("/auth/register", { email, password: PASSWORD, display_name: "Load" });
   const token = String(access_token);
@@ -32,3 +24,20 @@ export async function register(url: string): Promise<BenchAccount> {
     },
   };
 }
+
+/** A login of a user who has the bench's password. @returns their access token. */
+export async function logIn(url: string, email: string): Promise<string> {
+  return String((await createPost(url)("/auth/login", { email, password: PASSWORD })).access_token);
+}
+
+const createPost =
+  (url: string) =>
+  async (path: string, body: object, headers: Record<string, string> = {}): Promise<Record<string, unknown>> => {
+    const response = await fetch(`${url}/api/v1${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...headers },
+      body: JSON.stringify(body),
+    });
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    return (await response.json()) as Record<string, unknown>;
+  };

@@ -11,8 +11,14 @@ const POLL_INTERVAL_MS = 10;
 /** Starts the stand-in for a model's server; see peers/provider.ts for what its models do. */
 export const startProvider = (): Promise<Server> => start([process.execPath, join(peers, "provider.ts")], {}, "/ready");
 
-/** Starts the compiled Parley with one model of that stand-in. */
-export function startParleyWith(options: { databaseUrl: string; provider: Server; models: string[] }): Promise<Server> {
+/** Starts the compiled Parley with models of that stand-in. */
+export function startParleyWith(options: {
+  databaseUrl: string;
+  provider: Server;
+  models: string[];
+  /** Further settings. */
+  environment?: Record<string, string>;
+}): Promise<Server> {
   const environment = {
     DATA_DIR: createTemporaryFolder(),
     DATABASE_URL: options.databaseUrl,
@@ -20,6 +26,7 @@ export function startParleyWith(options: { databaseUrl: string; provider: Server
     AI_MODELS: options.models.map((model) => `compatible/${model}`).join(","),
     LOG_LEVEL: "warn",
     RATE_LIMIT_ENABLED: "false",
+    ...options.environment,
   };
   return start([executable], environment, "/readyz", environment.DATA_DIR);
 }

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, readdirSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
 import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
@@ -7,6 +7,11 @@ export type BenchPostgres = {
   pid: number;
   /** Makes an empty database. @returns its connection string. */
   createDatabase(name: string): Promise<string>;
+  /** The connection string of a database of a kept folder; undefined: there is none of this name. */
+  findDatabase(name: string): Promise<string | undefined>;
+  dropDatabase(name: string): Promise<void>;
+  /** @returns the connection string under its new name. */
+  renameDatabase(name: string, newName: string): Promise<string>;
   /** Writes out what is due, so that the work of one side is not charged to the other. */
   checkpoint(): Promise<void>;
   /** Transactions that were committed in a database so far. */
@@ -18,31 +23,45 @@ const STATISTICS_DELAY_MS = 1_100;
 /**
  * A private Postgres of the machine's oldest installed version, with default settings: fsync on, a commit is on the disk
  * before it is answered. Only address, port and folder are set.
+ * @param keptFolder is kept at the end, with its databases; absent: nothing is.
  */
-export async function startPostgres(): Promise<BenchPostgres> {
+export async function startPostgres(keptFolder?: string): Promise<BenchPostgres> {
   const bin = findBinaries();
-  const folder = createTemporaryFolder();
+  const folder = keptFolder ?? createTemporaryFolder();
+  if (keptFolder) mkdirSync(keptFolder, { recursive: true });
   const data = join(folder, "data");
   const port = findFreePort();
   // Postgres refuses to run as root.
   const asPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
   if (asPostgres.length > 0) await run(["chown", "postgres", folder]);
   else chmodSync(folder, 0o700);
-  await run([...asPostgres, join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8"]);
+  if (!existsSync(data))
+    await run([...asPostgres, join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8"]);
   const settings = { listen_addresses: "127.0.0.1", port: String(port), unix_socket_directories: folder };
   const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   const control = [...asPostgres, join(bin, "pg_ctl"), "-D", data];
-  onEnd(() => run([...control, "stop", "-m", "immediate"]).catch(() => {}));
+  onEnd(() => run([...control, "stop", "-m", keptFolder ? "fast" : "immediate"]).catch(() => {}));
   await run([...control, "start", "-w", "-l", join(data, "log"), "-o", flags.join(" ")]);
   const pid = Number((await Bun.file(join(data, "postmaster.pid")).text()).split("\n")[0]);
   const url = (name: string) => `postgres://postgres@127.0.0.1:${port}/${name}`;
-  const admin = postgres(url("postgres"), { max: 1 });
+  const admin = postgres(url("postgres"), { max: 1, onnotice: () => {} });
   onEnd(() => admin.end({ timeout: 1 }));
   return {
     pid,
     async createDatabase(name) {
       await admin`create database ${admin(name)}`;
       return url(name);
+    },
+    async findDatabase(name) {
+      const rows = await admin`select 1 from pg_database where datname = ${name}`;
+      return rows.length > 0 ? url(name) : undefined;
+    },
+    async dropDatabase(name) {
+      await admin`drop database if exists ${admin(name)} with (force)`;
+    },
+    async renameDatabase(name, newName) {
+      await admin`alter database ${admin(name)} rename to ${admin(newName)}`;
+      return url(newName);
     },
     async checkpoint() {
       await admin`checkpoint`;

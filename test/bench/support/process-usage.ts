@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 /** Linux counts the CPU time of /proc in hundredths of a second on every architecture that Bun runs on. */
 const MS_PER_TICK = 10;
 const BYTES_PER_KIB = 1024;
+const BYTES_PER_PAGE = 4096;
 
 /** Fields of /proc/PID/stat behind the name, which may itself hold spaces and parentheses. */
 function readStat(pid: number): string[] {
@@ -38,4 +39,9 @@ export function readMemoryBytes(pid: number): { rssBytes: number; pssBytes: numb
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, "latin1");
   const read = (name: string) => Number(new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1]) * BYTES_PER_KIB;
   return { rssBytes: read("Rss"), pssBytes: read("Pss") };
+}
+
+/** Resident pages of a process; cheaper to read than `readMemoryBytes`, so that it can be watched. */
+export function readRssBytes(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/statm`, "latin1").split(" ")[1]) * BYTES_PER_PAGE;
 }

@@ -5,8 +5,8 @@ export type Line = {
   parley: number;
   /** Absent where there is nothing to compare with. */
   peer?: { name: string; value: number };
-  /** Of Parley's figure to the peer's; a missed one fails the run. */
-  bound?: { atLeast: number } | { atMost: number };
+  /** Of Parley's figure to the peer's, or of the figure itself in its unit; a missed one fails the run. */
+  bound?: { atLeast: number } | { atMost: number } | { upTo: number };
 };
 
 /** What a row has measured, and what a reader must know to judge it: who used how much CPU, how many messages. */
@@ -16,6 +16,7 @@ export const ratioOf = ({ parley, peer }: Line): number => (peer ? parley / peer
 
 export function isMissed(line: Line): boolean {
   if (!line.bound) return false;
+  if ("upTo" in line.bound) return !(line.parley <= line.bound.upTo);
   const ratio = ratioOf(line);
   return !("atLeast" in line.bound ? ratio >= line.bound.atLeast : ratio <= line.bound.atMost);
 }
@@ -42,7 +43,9 @@ export function printLines(lines: Line[]): string {
 
 function describeBound(line: Line): string {
   if (!line.bound) return "";
-  const text = "atLeast" in line.bound ? `≥ ${line.bound.atLeast}×` : `≤ ${line.bound.atMost}×`;
+  let text: string;
+  if ("upTo" in line.bound) text = `≤ ${line.bound.upTo} ${line.unit}`;
+  else text = "atLeast" in line.bound ? `≥ ${line.bound.atLeast}×` : `≤ ${line.bound.atMost}×`;
   return `${text} ${isMissed(line) ? "MISSED" : "met"}`;
 }
 

@@ -1,0 +1,189 @@
+import postgres from "postgres";
+import type { RequestsStep } from "../load/requests.ts";
+import type { StreamsStep } from "../load/streams.ts";
+import type { SubscribesStep } from "../load/subscribes.ts";
+import { logIn } from "../support/account.ts";
+import { startParleyWith, startProvider } from "../support/answer-servers.ts";
+import { callers, DOCUMENTS, openLargeData, writeDocuments } from "../support/large-data.ts";
+import { type Load, startLoad } from "../support/load.ts";
+import { type RowReport, show } from "../support/report.ts";
+import { median, medianOf, runRounds } from "../support/rounds.ts";
+import type { Context } from "../support/row.ts";
+
+/** Calls of a round, or as many as fit in this time. */
+const CALLS = 60;
+const ROUND_MS = 6_000;
+const AT_ONCE = 20;
+const MODEL = "1-0";
+const PAGE = 50;
+/** Of the branch: with what comes before it, all of it is shown to the model, so that none of it is put into a summary. */
+const BRANCH_TIP_SEQ = 81_000;
+const BEHIND = 500;
+const INDEXING_TIMEOUT_MS = 180_000;
+
+type Sample = { p50Ms: number; p99Ms: number; perSecond: number };
+type Call = { what: string; upToMs?: number; measure(): Promise<Sample> };
+type Page = { data: { id: string; last_seq: number }[]; next_cursor: string | null };
+
+/** Reads and sends of one client beside 5,000,000 messages: nothing may grow with what others have stored. */
+export async function measureLarge({ rounds, isFresh }: Context): Promise<RowReport> {
+  const data = await openLargeData({ isFresh });
+  const provider = await startProvider();
+  const parley = await startParleyWith({
+    databaseUrl: data.databaseUrl,
+    provider,
+    models: [MODEL],
+    environment: { DOCUMENTS_DIR: await writeDocuments(), AI_CONTEXT_TOKENS: "200000" },
+  });
+  await waitForDocuments(data.databaseUrl);
+  const { url } = parley;
+  const api = createApi(url);
+  const tokens = {} as Record<keyof typeof callers, string>;
+  for (const name of Object.keys(callers) as (keyof typeof callers)[]) tokens[name] = await logIn(url, callers[name]);
+
+  const findOnly = async (token: string) => (await api<Page>(token, "/conversations?limit=1")).data[0]?.id ?? "";
+  const big = await findOnly(tokens.writer);
+  const branch = await findOnly(tokens.brancher);
+  const crowd = await findOnly(tokens.host);
+  const watched = await findOnly(tokens.follower);
+  const after = `/conversations/${branch}/messages?after_seq=${BRANCH_TIP_SEQ - 1}&limit=1`;
+  const tip = (await api<Page>(tokens.brancher, after)).data[0]?.id;
+  const { last_seq: lastSeq } = await api<{ last_seq: number }>(tokens.follower, `/conversations/${watched}`);
+
+  const get = (what: string, upToMs: number | undefined, token: string, path: string, connections = 1) =>
+    openRequests(what, upToMs, {
+      url,
+      method: "GET",
+      path,
+      headers: { authorization: `Bearer ${token}` },
+      connections,
+    });
+  const list = async (what: string, upToMs: number, token: string, page: number) =>
+    get(what, upToMs, token, `/conversations?limit=${PAGE}${await findCursor(api, token, page)}`);
+  const calls: Call[] = [
+    await get("conversation of 100,000 own messages", 2, tokens.writer, `/conversations/${big}`),
+    await get(`  ${AT_ONCE} at once`, undefined, tokens.writer, `/conversations/${big}`, AT_ONCE),
+    await list("list, in 2,000 conversations, page 1", 5, tokens.in2000, 1),
+    await list("list, in 2,000 conversations, page 20", 5, tokens.in2000, 20),
+    await list("list, in 20,000 conversations, page 1", 10, tokens.in20000, 1),
+    await list("list, in 20,000 conversations, page 100", 10, tokens.in20000, 100),
+    await get("export of a user with 2 kB", 100, tokens.quiet, "/me/export"),
+    await get("user search, two letters, no hit", 10, tokens.admin, "/users?q=zq"),
+    await get(`document search, ${DOCUMENTS} hits`, 10, tokens.admin, "/documents?q=harbour"),
+    await openSubscribes({ url, token: tokens.follower, conversationId: watched, afterSeq: lastSeq - BEHIND }),
+    await openAnswers({ url, token: tokens.brancher, conversationId: branch, parentId: tip ?? "" }),
+    await get("page of messages of the big conversation", undefined, tokens.writer, `/conversations/${big}/messages`),
+    await openRequests("send into the big conversation", undefined, {
+      url,
+      method: "POST",
+      path: `/conversations/${big}/messages`,
+      headers: { authorization: `Bearer ${tokens.writer}`, "content-type": "application/json" },
+      body: JSON.stringify({ content: "One more.", reply: false }),
+      connections: 1,
+    }),
+    await get("200 of 5,000 members", undefined, tokens.host, `/conversations/${crowd}/members?limit=200`),
+  ];
+  const samples = await runRounds(Object.fromEntries(calls.map(({ what, measure }) => [what, measure])), rounds);
+  await parley.stop();
+  const of = ({ what }: Call, read: (sample: Sample) => number) => medianOf(samples[what] ?? [], read);
+  return {
+    lines: calls.flatMap((call) => [
+      {
+        what: `large: ${call.what}`,
+        unit: "ms",
+        parley: of(call, ({ p50Ms }) => p50Ms),
+        ...(call.upToMs !== undefined && { bound: { upTo: call.upToMs } }),
+      },
+      { what: "    its p99", unit: "ms", parley: of(call, ({ p99Ms }) => p99Ms) },
+    ]),
+    notes: [
+      `large: rounds of ${CALLS} calls one after the other, or of ${ROUND_MS / 1000} s; 5,000,000 messages, default settings`,
+      `large: ${AT_ONCE} at once: ${show(of(calls[1] as Call, ({ perSecond }) => perSecond))} a second`,
+    ],
+  };
+}
+
+/** Searches find all documents only when all are in the index. */
+async function waitForDocuments(databaseUrl: string): Promise<void> {
+  const sql = postgres(databaseUrl, { max: 1 });
+  const untilMs = performance.now() + INDEXING_TIMEOUT_MS;
+  while (Number((await sql`select count(*) from documents`)[0]?.count) < DOCUMENTS) {
+    if (performance.now() > untilMs) throw new Error("The documents are not indexed in time.");
+    await Bun.sleep(200);
+  }
+  await sql`analyze documents, document_passages`;
+  await sql.end();
+}
+
+type Api = <T>(token: string, path: string) => Promise<T>;
+
+const createApi =
+  (url: string): Api =>
+  async (token, path) => {
+    const response = await fetch(`${url}/api/v1${path}`, { headers: { authorization: `Bearer ${token}` } });
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    return (await response.json()) as never;
+  };
+
+async function findCursor(api: Api, token: string, page: number): Promise<string> {
+  let cursor = "";
+  for (let n = 1; n < page; n += 1) {
+    const { next_cursor } = await api<Page>(token, `/conversations?limit=${PAGE}${cursor}`);
+    if (next_cursor === null) throw new Error(`There is no page ${n + 1}.`);
+    cursor = `&cursor=${encodeURIComponent(next_cursor)}`;
+  }
+  return cursor;
+}
+
+const readSample = ({ p50Ms = Number.NaN, p99Ms = Number.NaN, requests = 0, elapsedMs = 0 }): Sample => ({
+  p50Ms,
+  p99Ms,
+  perSecond: (requests / elapsedMs) * 1_000,
+});
+
+async function openRequests(
+  what: string,
+  upToMs: number | undefined,
+  setup: Omit<Extract<RequestsStep, { step: "open" }>, "step">,
+): Promise<Call> {
+  const load = startLoad("requests.ts");
+  await load.ask({ step: "open", ...setup, path: `/api/v1${setup.path}` } satisfies RequestsStep);
+  const run: RequestsStep = { step: "run", durationMs: ROUND_MS, requestsMax: CALLS * setup.connections };
+  return { what, ...(upToMs !== undefined && { upToMs }), measure: async () => readSample(await load.ask(run)) };
+}
+
+async function openSubscribes(options: { url: string; token: string; conversationId: string; afterSeq: number }) {
+  const { url, token, conversationId, afterSeq } = options;
+  const load = startLoad("subscribes.ts");
+  const target = { dialect: "parley" as const, url, token };
+  await load.ask({ step: "open", target } satisfies SubscribesStep);
+  const run: SubscribesStep = { step: "run", conversationId, afterSeq, times: CALLS };
+  const measure = async () => readSample(await load.ask(run));
+  return { what: `subscribe, ${BEHIND} events behind`, upToMs: 8, measure };
+}
+
+/** Each asks at the end of the branch, one after the other. */
+async function openAnswers(options: { url: string; token: string; conversationId: string; parentId: string }) {
+  const { url, token, conversationId, parentId } = options;
+  const load: Load = startLoad("streams.ts");
+  const open: StreamsStep = {
+    step: "open",
+    url,
+    paths: [`/api/v1/conversations/${conversationId}/messages`],
+    headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
+    body: JSON.stringify({ content: "And then?", reply: true, parent_id: parentId }),
+    firstMark: "event: message.delta",
+    lastMark: "event: message.completed",
+  };
+  await load.ask(open);
+  const run: StreamsStep = { step: "run", streams: 1, intervalMs: 0 };
+  const measure = async () => {
+    const tookMs: number[] = [];
+    const endsAtMs = performance.now() + ROUND_MS;
+    while (tookMs.length < CALLS && performance.now() < endsAtMs)
+      tookMs.push((await load.ask(run)).p50Ms ?? Number.NaN);
+    const p99Ms = tookMs.toSorted((a, b) => a - b)[Math.floor(0.99 * tookMs.length)] ?? Number.NaN;
+    return readSample({ p50Ms: median(tookMs), p99Ms });
+  };
+  return { what: "first token, a branch 900 deep", upToMs: 20, measure };
+}

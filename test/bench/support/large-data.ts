@@ -1,0 +1,105 @@
+import { rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import postgres from "postgres";
+import { PASSWORD } from "./account.ts";
+import { type BenchPostgres, startPostgres } from "./postgres.ts";
+import { executable } from "./servers.ts";
+import { createTemporaryFolder } from "./temporary.ts";
+
+const MESSAGES = 5_000_000;
+const MESSAGES_PER_STATEMENT = 100_000;
+/** Kept between runs, since filling it takes minutes: a folder for Postgres, and one for the documents. */
+const folder = join(tmpdir(), "parley-bench-large");
+const FILLING = "filling";
+
+/** Users who can log in with the bench's password, and what there is of each of them (large-data.sql). */
+export const callers = {
+  /** Owner of a conversation with 100,000 messages, all their own. */
+  writer: "caller-1@example.com",
+  in2000: "caller-2@example.com",
+  in20000: "caller-3@example.com",
+  /** Has written 2 kB, in two conversations. */
+  quiet: "caller-4@example.com",
+  /** Owner of a conversation of 90,000 messages, every 90th of which makes a branch. */
+  brancher: "caller-5@example.com",
+  /** Member of a conversation whose last 500 events they have not seen. */
+  follower: "caller-6@example.com",
+  /** Owner of a conversation of 5,000 members. */
+  host: "caller-7@example.com",
+  admin: "caller-8@example.com",
+} as const;
+
+export type LargeData = { postgres: BenchPostgres; databaseUrl: string };
+
+/**
+ * Starts a Postgres of its own with the filled database. It is filled when there is none yet of this schema and this data;
+ * what the row itself writes stays in it, some hundred messages a run.
+ */
+export async function openLargeData({ isFresh }: { isFresh: boolean }): Promise<LargeData> {
+  if (isFresh) rmSync(folder, { recursive: true, force: true });
+  const server = await startPostgres(join(folder, "postgres"));
+  await server.dropDatabase(FILLING);
+  const emptyUrl = await server.createDatabase(FILLING);
+  await migrate(emptyUrl);
+  const sql = postgres(emptyUrl, { max: 1, onnotice: () => {} });
+  const scripts = await Promise.all(["large-data.sql", "large-data-end.sql", "derived-data.sql"].map(readScript));
+  const name = `large_${Bun.hash(`${await describeSchema(sql)}${scripts}`).toString(36)}`;
+  let databaseUrl = await server.findDatabase(name);
+  if (!databaseUrl) await fill(sql, scripts);
+  await sql.end();
+  if (databaseUrl) await server.dropDatabase(FILLING);
+  else databaseUrl = await server.renameDatabase(FILLING, name);
+  return { postgres: server, databaseUrl };
+}
+
+const readScript = (name: string): Promise<string> => Bun.file(join(import.meta.dir, name)).text();
+
+/** What decides how the data looks: the executable under test may be of another version than these sources. */
+async function describeSchema(sql: postgres.Sql): Promise<string> {
+  const rows = await sql`select name, checksum from migrations order by name`;
+  return rows.map(({ name, checksum }) => `${name} ${checksum}\n`).join("");
+}
+
+async function migrate(databaseUrl: string): Promise<void> {
+  const dataDir = createTemporaryFolder();
+  const env = { PATH: process.env.PATH ?? "", DATA_DIR: dataDir, DATABASE_URL: databaseUrl };
+  const child = Bun.spawn([executable, "migrate"], { cwd: dataDir, env, stdio: ["ignore", "ignore", "inherit"] });
+  if ((await child.exited) !== 0) throw new Error("`parley migrate` failed.");
+}
+
+async function fill(sql: postgres.Sql, [start = "", end = "", derived = ""]: string[]): Promise<void> {
+  const startedAtMs = performance.now();
+  const say = (what: string) => {
+    console.error(`large: ${what} after ${Math.round((performance.now() - startedAtMs) / 1000)} s`);
+  };
+  say("filling the database, once for this schema;");
+  await sql.unsafe(start.replaceAll(":'password_hash'", `'${await Bun.password.hash(PASSWORD, "argon2id")}'`));
+  say("users, conversations and members are there");
+  for (let from = 1; from <= MESSAGES; from += MESSAGES_PER_STATEMENT) {
+    await sql`select pg_temp.fill_messages(${from}, ${from + MESSAGES_PER_STATEMENT - 1})`;
+    if ((from - 1) % 1_000_000 === 0) say(`${from - 1 + MESSAGES_PER_STATEMENT} messages`);
+  }
+  await sql.unsafe(end);
+  await sql.unsafe(derived);
+  say("answers, events and counts are there");
+  await sql`vacuum (analyze)`;
+  await sql`checkpoint`;
+  say("filled");
+}
+
+/** Documents of the folder; all of them have one word. */
+export const DOCUMENTS = 2_000;
+
+/** A folder of small documents that all have the word "harbour". @returns its path. */
+export async function writeDocuments(): Promise<string> {
+  const documents = join(folder, "documents");
+  const last = Bun.file(join(documents, `${DOCUMENTS}.md`));
+  if (await last.exists()) return documents;
+  for (let n = 1; n <= DOCUMENTS; n += 1) {
+    const paragraph = `Pier ${n} of the harbour is ${n % 97} m long. Ships of class ${n % 13} moor there in winter.`;
+    const text = `# Pier ${n}\n\n${paragraph}\n\n## Rules\n\n${paragraph.repeat(1 + (n % 5))}\n\n## Tides\n\n${paragraph}\n`;
+    await Bun.write(join(documents, `${n}.md`), text);
+  }
+  return documents;
+}
