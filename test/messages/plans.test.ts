@@ -30,6 +30,8 @@ let database: Database;
 let early: Database;
 let user: string;
 let big: string;
+/** Others that the user is in. */
+let own: string[];
 let message: string;
 let running: ClaimedGeneration;
 
@@ -44,6 +46,7 @@ beforeAll(async () => {
   const [users, all] = [ids(USERS), ids(CONVERSATIONS)];
   user = users[0] ?? "";
   big = all[0] ?? "";
+  own = all.slice(2 + OWN, 2 + 2 * OWN);
   message = createId();
   const unknown = { id: createId(), message_id: createId(), conversation_id: createId(), fence: 1 };
   running = unknown as ClaimedGeneration;
@@ -171,6 +174,16 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
         waits: true,
       }),
     50 * 12,
+  ],
+  [
+    "a send into each of thirty conversations",
+    (sql) =>
+      sendMessages(
+        sql,
+        own.map((id) => createSendItem(id, user, "x", { clientMessageId: createId() })),
+        { defaultModel: "m", budget: null, lease: null, waits: false },
+      ),
+    OWN * 12,
   ],
   [
     "a send, with the context of its answer",
