@@ -4,9 +4,10 @@ import { type Database, getReservedPool, type Sql, withTransaction } from "../..
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
+import type { Slots } from "../../limits/slots.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuditService } from "../audit/service.ts";
-import type { UserService } from "../users/service.ts";
+import { createRequester, type UserService } from "../users/service.ts";
 import { createAccessTokens } from "./access-tokens.ts";
 import { type Callers, createCallers } from "./callers.ts";
 import { ENDED_SESSION_KEPT_S } from "./limits.ts";
@@ -25,12 +26,12 @@ export type { SessionRow } from "./queries.ts";
 
 /** Who is logged in where, and how they prove it. */
 export interface AuthService extends Logins, Callers {
-  /** For the caller's own account. @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `unavailable`. */
+  /** For the caller's own account. @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`. */
   provePassword(caller: Caller, password: string): Promise<string>;
 
   /**
    * Changes the caller's password and ends their other sessions.
-   * @throws Problem `invalid` (length), `forbidden`, `conflict`, `rate_limited`, `unavailable`.
+   * @throws Problem `invalid` (length), `forbidden`, `conflict`, `rate_limited`, `overloaded`.
    */
   changePassword(caller: Caller, currentPassword: string, newPassword: string): Promise<void>;
 
@@ -85,6 +86,8 @@ export type AuthServiceDependencies = {
   apiKeys: ApiKeyService;
   /** Slows down guesses of passwords. */
   guard: LoginGuard;
+  /** How many passwords a user may have checked at once. */
+  checksPerUser: Slots;
   jwtSecret: string;
   log: Log;
   /** Sessions were ended here, after the commit: their connections have to end. */
@@ -94,7 +97,19 @@ export type AuthServiceDependencies = {
 };
 
 export function createAuthService(deps: AuthServiceDependencies): AuthService {
-  const { database, config, users, audit, apiKeys, guard, jwtSecret, log, onSessionsEnded, issuerKeyTimes } = deps;
+  const {
+    database,
+    config,
+    users,
+    audit,
+    apiKeys,
+    guard,
+    checksPerUser,
+    jwtSecret,
+    log,
+    onSessionsEnded,
+    issuerKeyTimes,
+  } = deps;
   const accessTokens = createAccessTokens(jwtSecret);
   const refreshTokens = createRefreshTokens(jwtSecret);
   const onReuse = (sessionId: string) => announceEnd([sessionId], "token_reused");
@@ -102,7 +117,17 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   const ends = createSessionEnds({ database, audit, announceEnd });
   const passwordChecks = createPasswordChecks({ database, users, audit, guard });
   const issuers = createIssuerService({ database, config, users, audit, passwordChecks, log }, issuerKeyTimes);
-  const logins = createLogins({ database, config, users, audit, accessTokens, sessions, passwordChecks, issuers });
+  const logins = createLogins({
+    database,
+    config,
+    users,
+    audit,
+    accessTokens,
+    sessions,
+    passwordChecks,
+    guard,
+    issuers,
+  });
   const callers = createCallers({ database, accessTokens, apiKeys, issuers });
 
   function announceEnd(sessionIds: string[], reason: EndReason): void {
@@ -111,12 +136,42 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     onSessionsEnded(sessionIds, reason);
   }
 
+  /** From the check of the password to the end of what it is for. @throws Problem `rate_limited`, and what `work` throws. */
+  async function limitChecks<T>(caller: Caller, work: () => Promise<T>): Promise<T> {
+    const release = checksPerUser.take(caller.user.id);
+    try {
+      return await work();
+    } finally {
+      release();
+    }
+  }
+
+  async function changePassword(caller: Caller, currentPassword: string, newPassword: string): Promise<void> {
+    const currentHash = await passwordChecks.prove(caller, currentPassword);
+    const newHash = await users.hashPassword(newPassword, createRequester(caller));
+    const change = async (sql: Sql) => {
+      await users.lockUser(sql, caller.user.id, currentHash);
+      await users.storePasswordHash(sql, caller.user.id, newHash);
+      await audit.record(sql, {
+        action: "user.password_changed",
+        actorId: caller.user.id,
+        credentialId: caller.credentialId,
+        target: { type: "user", id: caller.user.id },
+        ipAddress: caller.ipAddress,
+      });
+      return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
+    };
+    const ended = await withTransaction(database, change, `user:${caller.user.id}`);
+    announceEnd(ended, "password_changed");
+  }
+
   return {
     ...logins,
     ...callers,
-    provePassword: passwordChecks.prove,
+    provePassword: (caller, password) => limitChecks(caller, () => passwordChecks.prove(caller, password)),
+    changePassword: (caller, current, chosen) => limitChecks(caller, () => changePassword(caller, current, chosen)),
     listIdentities: issuers.listIdentities,
-    linkIdentity: issuers.link,
+    linkIdentity: (caller, token, password) => limitChecks(caller, () => issuers.link(caller, token, password)),
 
     async unlinkIdentity(caller, identityId) {
       announceEnd(await issuers.unlink(caller, identityId), "ended");
@@ -133,25 +188,6 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     async logout(refreshToken, ipAddress) {
       const sessionId = await sessions.findByToken(refreshToken);
       if (sessionId !== null) await ends.logOut(sessionId, ipAddress);
-    },
-
-    async changePassword(caller, currentPassword, newPassword) {
-      const currentHash = await passwordChecks.prove(caller, currentPassword);
-      const newHash = await users.hashPassword(newPassword);
-      const change = async (sql: Sql) => {
-        await users.lockUser(sql, caller.user.id, currentHash);
-        await users.storePasswordHash(sql, caller.user.id, newHash);
-        await audit.record(sql, {
-          action: "user.password_changed",
-          actorId: caller.user.id,
-          credentialId: caller.credentialId,
-          target: { type: "user", id: caller.user.id },
-          ipAddress: caller.ipAddress,
-        });
-        return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
-      };
-      const ended = await withTransaction(database, change, `user:${caller.user.id}`);
-      announceEnd(ended, "password_changed");
     },
 
     async endUser(sql, userId, reason) {
