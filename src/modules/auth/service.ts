@@ -1,13 +1,13 @@
 import type { Caller } from "../../access/caller.ts";
 import type { Config } from "../../config.ts";
-import { type Database, getReservedPool, type Sql, withTransaction } from "../../db/client.ts";
+import { type Database, getReservedPool, type Sql } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { Slots } from "../../limits/slots.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuditService } from "../audit/service.ts";
-import { createRequester, type UserService } from "../users/service.ts";
+import type { UserService } from "../users/service.ts";
 import { createAccessTokens } from "./access-tokens.ts";
 import { type Callers, createCallers } from "./callers.ts";
 import { ENDED_SESSION_KEPT_S } from "./limits.ts";
@@ -16,6 +16,7 @@ import type { EndReason } from "./model.ts";
 import type { KeyTimes } from "./oidc/limits.ts";
 import type { Identity } from "./oidc/model.ts";
 import { createIssuerService, type IssuerConfig } from "./oidc/service.ts";
+import { createOwnPasswords } from "./own-passwords.ts";
 import { createPasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 import { createRefreshTokens } from "./refresh-tokens.ts";
@@ -116,6 +117,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   const sessions = createSessions({ database, audit, refreshTokens, log, onReuse });
   const ends = createSessionEnds({ database, audit, announceEnd });
   const passwordChecks = createPasswordChecks({ database, users, audit, guard });
+  const ownPasswords = createOwnPasswords({ database, users, audit, passwordChecks, checksPerUser, announceEnd });
   const issuers = createIssuerService({ database, config, users, audit, passwordChecks, log }, issuerKeyTimes);
   const logins = createLogins({
     database,
@@ -136,42 +138,13 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     onSessionsEnded(sessionIds, reason);
   }
 
-  /** From the check of the password to the end of what it is for. @throws Problem `rate_limited`, and what `work` throws. */
-  async function limitChecks<T>(caller: Caller, work: () => Promise<T>): Promise<T> {
-    const release = checksPerUser.take(caller.user.id);
-    try {
-      return await work();
-    } finally {
-      release();
-    }
-  }
-
-  async function changePassword(caller: Caller, currentPassword: string, newPassword: string): Promise<void> {
-    const currentHash = await passwordChecks.prove(caller, currentPassword);
-    const newHash = await users.hashPassword(newPassword, createRequester(caller));
-    const change = async (sql: Sql) => {
-      await users.lockUser(sql, caller.user.id, currentHash);
-      await users.storePasswordHash(sql, caller.user.id, newHash);
-      await audit.record(sql, {
-        action: "user.password_changed",
-        actorId: caller.user.id,
-        credentialId: caller.credentialId,
-        target: { type: "user", id: caller.user.id },
-        ipAddress: caller.ipAddress,
-      });
-      return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
-    };
-    const ended = await withTransaction(database, change, `user:${caller.user.id}`);
-    announceEnd(ended, "password_changed");
-  }
-
   return {
     ...logins,
     ...callers,
-    provePassword: (caller, password) => limitChecks(caller, () => passwordChecks.prove(caller, password)),
-    changePassword: (caller, current, chosen) => limitChecks(caller, () => changePassword(caller, current, chosen)),
+    provePassword: ownPasswords.prove,
+    changePassword: ownPasswords.change,
     listIdentities: issuers.listIdentities,
-    linkIdentity: (caller, token, password) => limitChecks(caller, () => issuers.link(caller, token, password)),
+    linkIdentity: (caller, token, password) => ownPasswords.limit(caller, () => issuers.link(caller, token, password)),
 
     async unlinkIdentity(caller, identityId) {
       announceEnd(await issuers.unlink(caller, identityId), "ended");
