@@ -82,35 +82,54 @@ describe("room", () => {
   });
 });
 
+const sources = ["a", "b", "c", "d", "e"];
+const owners = ["x", "y", "z"];
 const steps = fc.array(
   fc.oneof(
-    fc.record({ source: fc.constantFrom("a", "b", "c", "d", "e"), owner: fc.constantFrom("x", "y", "z") }),
-    fc.record({ leaves: fc.nat() }),
-    fc.constant("take" as const),
+    { weight: 5, arbitrary: fc.record({ source: fc.constantFrom(...sources), owner: fc.constantFrom(...owners) }) },
+    { weight: 3, arbitrary: fc.constant("take" as const) },
+    { weight: 1, arbitrary: fc.record({ leaves: fc.nat() }) },
   ),
-  { minLength: 1, maxLength: 300 },
+  { minLength: 100, maxLength: 400 },
 );
 
-test("whatever comes, leaves and is taken: bounded, an owner's jobs in order, and no source waits longer than a round", () => {
-  const bounds = { jobsMax: 20, jobsPerSourceMax: 10 };
+/** How often the others of a group had their turn since each came or had one. */
+class Passed {
+  readonly #turns = new Map<string, number>();
+  come(name: string): void {
+    if (!this.#turns.has(name)) this.#turns.set(name, 0);
+  }
+  had(name: string): void {
+    for (const other of this.#turns.keys()) this.#turns.set(other, (this.#turns.get(other) ?? 0) + 1);
+    this.#turns.set(name, 0);
+  }
+  keep(names: string[]): void {
+    for (const name of this.#turns.keys()) if (!names.includes(name)) this.#turns.delete(name);
+  }
+  get longest(): number {
+    return Math.max(0, ...this.#turns.values());
+  }
+}
+
+test("whatever comes, leaves and is taken: bounded, an owner's jobs in order, and nobody is passed over twice", () => {
+  const bounds = { jobsMax: 60, jobsPerSourceMax: 30 };
   fc.assert(
     fc.property(steps, (all) => {
       const queue = new FairQueue<number>(bounds);
       let waiting: (JobKey & { id: number; queued: QueuedJob })[] = [];
-      /** Turns of others since the source came or had one. */
-      const passed = new Map<string, number>();
-      const countOf = (source: string) => waiting.filter((job) => job.source === source).length;
+      const passedSources = new Passed();
+      const passedOwners = new Map(sources.map((source) => [source, new Passed()]));
+      const jobsOf = (source: string) => waiting.filter((job) => job.source === source);
 
       function take(): void {
         const id = queue.take();
         const job = waiting.find((other) => other.id === id);
         expect(job !== undefined).toBe(waiting.length > 0);
         if (!job) return;
-        const first = waiting.find(({ source, owner }) => source === job.source && owner === job.owner);
-        expect(job).toBe(first as typeof job);
+        expect(job.id).toBe(jobsOf(job.source).find(({ owner }) => owner === job.owner)?.id as number);
         waiting = waiting.filter((other) => other !== job);
-        for (const source of passed.keys())
-          passed.set(source, source === job.source ? 0 : (passed.get(source) ?? 0) + 1);
+        passedSources.had(job.source);
+        passedOwners.get(job.source)?.had(job.owner);
       }
 
       for (const [id, step] of all.entries()) {
@@ -119,13 +138,16 @@ test("whatever comes, leaves and is taken: bounded, an owner's jobs in order, an
           const [gone] = waiting.splice(step.leaves % (waiting.length + 1), 1);
           expect(gone?.queued.leave()).not.toBe(false);
         } else if (queue.findRefusal(step) === null) {
-          if (countOf(step.source) === 0) passed.set(step.source, 0);
           waiting.push({ ...step, id, queued: queue.add(step, id) });
+          passedSources.come(step.source);
+          passedOwners.get(step.source)?.come(step.owner);
         }
-        for (const source of passed.keys()) {
-          if (countOf(source) === 0) passed.delete(source);
-          expect(passed.get(source) ?? 0).toBeLessThan(5);
-          expect(countOf(source)).toBeLessThanOrEqual(bounds.jobsPerSourceMax);
+        passedSources.keep(waiting.map(({ source }) => source));
+        expect(passedSources.longest).toBeLessThan(sources.length);
+        for (const [source, passed] of passedOwners) {
+          passed.keep(jobsOf(source).map(({ owner }) => owner));
+          expect(passed.longest).toBeLessThan(owners.length);
+          expect(jobsOf(source).length).toBeLessThanOrEqual(bounds.jobsPerSourceMax);
         }
         expect(queue.size).toBe(waiting.length);
         expect(queue.size).toBeLessThanOrEqual(bounds.jobsMax);
