@@ -87,13 +87,20 @@ test("130 password changes of one user and 130 logins from another address keep 
 test("while logins from many unknown addresses fill the room, those who were there before log in", async () => {
   const home = "198.51.100.77";
   const { user } = await register(home);
-  const { user: colleague } = await register("198.51.100.78");
+  // Goes on with a session elsewhere than where it was opened.
+  const { user: colleague, refresh_token } = await register("198.51.100.78");
+  const abroad = "192.0.2.79";
+  expect((await ask("/api/v1/auth/refresh", abroad, { refresh_token })).status).toBe(200);
   const flood = times(240, (n) => loginUnknown(`10.${n}.0.1`));
   const state = watch(flood);
   // The room is full as soon as one of them is refused.
   const refused = await Promise.any(flood.map(async (one) => ((await one).status === 503 ? one : Promise.reject())));
   expect(refused).toMatchObject({ code: "overloaded", retryAfter: "2" });
-  const known = await Promise.all([login(user.email, home), login(colleague.email, home)]);
+  const known = await Promise.all([
+    login(user.email, home),
+    login(colleague.email, home),
+    login(colleague.email, abroad),
+  ]);
   expect(state.waiting).toBeGreaterThan(100);
   expect(countStatuses(known)).toEqual(new Set([200]));
   expect(countStatuses(await state.answers)).toEqual(new Set([401, 503]));
