@@ -29,13 +29,15 @@ export function createPeople({
   jwtSecret,
   instanceId,
   events,
-  passwords,
+  metrics,
+  passwords: options,
 }: Core) {
   const audit = createAuditService();
   const auditLog = createAuditLog({ database, config });
   const announceEnd = (ids: string[]) => bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
   const idempotency = createIdempotencyStore({ database, jwtSecret, instanceId });
-  const users = createUserService({ database, passwords: createPasswords(passwords), audit });
+  const passwords = createPasswords(options, () => metrics.rateLimited.inc({ limit: "hashes" }));
+  const users = createUserService({ database, passwords, audit });
   const apiKeys = createApiKeyService({ database, audit, log, onKeysEnded: announceEnd });
   const auth = createAuthService({
     database,
@@ -44,6 +46,7 @@ export function createPeople({
     audit,
     apiKeys,
     guard: limits.logins,
+    checksPerUser: limits.passwordChecks,
     jwtSecret,
     log,
     onSessionsEnded: announceEnd,

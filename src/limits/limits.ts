@@ -10,6 +10,9 @@ import { connectRedis, type RedisLink } from "./redis.ts";
 import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
 
+/** Passwords that one user may have checked at once, each to change or delete something of theirs. */
+const PASSWORD_CHECKS_PER_USER = 4;
+
 /** What is counted for a client address. */
 export type AddressClass = "address" | "auth" | "renew";
 /** What is counted for a user, and for an API key. */
@@ -42,6 +45,7 @@ export type Limits = {
   sockets: Slots;
   feeds: Slots;
   logins: LoginGuard;
+  passwordChecks: Slots;
   /** Null without REDIS_URL. */
   redis: RedisLink | null;
   /** Whether every use is counted in this process, so that no answer has to be waited for. */
@@ -80,7 +84,8 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
     countStored,
     onRefused: () => metrics.rateLimited.inc({ limit: "generations" }),
   });
-  const common = { answers, sockets, feeds, redis };
+  const passwordChecks = slots("password_checks", PASSWORD_CHECKS_PER_USER, "passwords checked at once");
+  const common = { answers, sockets, feeds, passwordChecks, redis };
   if (!isEnabled)
     return {
       ...common,

@@ -24,7 +24,14 @@ export type LoginLock = { scope: LoginScope; waitS: number };
 
 type Options = { failures: LoginFailures; redis: RedisLink | null; onRefused(): void };
 
+/**
+ * What a client is known by: an account was used from its address lately, that one (`account`) or any other (`address`).
+ * It costs no look at a password.
+ */
+export type KnownBy = "account" | "address" | "nothing";
+
 type LoginAttempt = {
+  knownBy: KnownBy;
   /** The password was wrong. @returns locks that are new by this. @throws Problem `rate_limited`, see `begin`. */
   fail(): Promise<LoginLock[]>;
   /** The password was right. @throws Problem `rate_limited` when a lock was set while it was checked. */
@@ -38,11 +45,19 @@ export type LoginGuard = {
    * @throws Problem `rate_limited` while a lock is on, also for the right password.
    */
   begin(account: string, ipAddress: string | null): Promise<LoginAttempt>;
+
+  /** What an address is known by, before there is an account. */
+  findKnown(ipAddress: string | null): Promise<Exclude<KnownBy, "account">>;
+
+  /** An account is used from an address, which was proved without its password. */
+  remember(account: string, ipAddress: string | null): Promise<void>;
 };
 
 /** For where limits are turned off. */
 export const openLoginGuard: LoginGuard = {
-  begin: async () => ({ fail: async () => [], succeed: async () => {} }),
+  begin: async () => ({ knownBy: "nothing", fail: async () => [], succeed: async () => {} }),
+  findKnown: async () => "nothing",
+  remember: async () => {},
 };
 
 /**
@@ -60,7 +75,19 @@ export function createLoginGuard({ failures, redis, onRefused }: Options): Login
   const narrow = createScope("account_and_address", REMEMBERED_S);
   const account = createScope("account", WIDE_REMEMBERED_S);
   const address = createScope("address", WIDE_REMEMBERED_S);
-  const known = createWindow("login:known", KNOWN_S, redis);
+  const knownPairs = createWindow("login:known", KNOWN_S, redis);
+  // Apart, so that one address with many accounts does not have the other addresses forgotten.
+  const knownAddresses = createWindow("login:known_address", KNOWN_S, redis);
+
+  async function remember({ pairKey, addressKey }: Keys): Promise<void> {
+    await Promise.all([knownPairs.set(pairKey, 1, KNOWN_S), knownAddresses.set(addressKey, 1, KNOWN_S)]);
+  }
+
+  async function findKnown({ pairKey, addressKey }: Keys): Promise<KnownBy> {
+    const [pair, address] = await Promise.all([knownPairs.get(pairKey), knownAddresses.get(addressKey)]);
+    if (pair !== null) return "account";
+    return address === null ? "nothing" : "address";
+  }
 
   /**
    * @param begun what had failed when the attempt began: who was overtaken by the failure that set a lock is refused even
@@ -86,15 +113,15 @@ export function createLoginGuard({ failures, redis, onRefused }: Options): Login
 
   return {
     async begin(name, ipAddress) {
-      const accountKey = createHash("sha256").update(name).digest("base64url");
-      const addressKey = ipAddress === null ? "none" : createAddressKey(ipAddress);
-      const pairKey = `${accountKey}:${addressKey}`;
-      const isKnown = (await known.get(pairKey)) !== null;
+      const keys = createKeys(name, ipAddress);
+      const { accountKey, addressKey, pairKey } = keys;
+      const knownBy = await findKnown(keys);
       const places: Place[] = [{ scope: narrow, key: pairKey }];
-      if (!isKnown) places.push({ scope: account, key: accountKey });
+      if (knownBy !== "account") places.push({ scope: account, key: accountKey });
       if (ipAddress !== null) places.push({ scope: address, key: addressKey });
       const begun = await requireUnlocked(places);
       return {
+        knownBy,
         async fail() {
           await requireUnlocked(places, begun);
           const counts = await Promise.all(places.map((place, index) => countFailure(place, begun[index] ?? 0)));
@@ -104,12 +131,30 @@ export function createLoginGuard({ failures, redis, onRefused }: Options): Login
         },
         async succeed() {
           await requireUnlocked(places, begun);
-          await Promise.all([narrow.counts.delete(pairKey), known.set(pairKey, 1, KNOWN_S)]);
+          await Promise.all([narrow.counts.delete(pairKey), remember(keys)]);
         },
       };
     },
+
+    async findKnown(ipAddress) {
+      const address = await knownAddresses.get(createKeyOfAddress(ipAddress));
+      return address === null ? "nothing" : "address";
+    },
+
+    remember: (name, ipAddress) => remember(createKeys(name, ipAddress)),
   };
 }
+
+type Keys = { accountKey: string; addressKey: string; pairKey: string };
+
+function createKeys(account: string, ipAddress: string | null): Keys {
+  const accountKey = createHash("sha256").update(account).digest("base64url");
+  const addressKey = createKeyOfAddress(ipAddress);
+  return { accountKey, addressKey, pairKey: `${accountKey}:${addressKey}` };
+}
+
+const createKeyOfAddress = (ipAddress: string | null): string =>
+  ipAddress === null ? "none" : createAddressKey(ipAddress);
 
 type Scope = { scope: LoginScope; failuresMax: number; counts: RateLimiterLike; locks: RateLimiterLike };
 type Place = { scope: Scope; key: string };

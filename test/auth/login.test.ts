@@ -171,8 +171,13 @@ describe("login", () => {
 
   test("a login with the old password does not outlive a password change that comes in between", async () => {
     const { user } = await accounts.register();
-    const { passwordHash } = await accounts.users.checkCredentials(user.email, PASSWORD, async () => {});
-    await accounts.database`update users set password_hash = ${await accounts.users.hashPassword("another one")} where id = ${user.id}`;
+    const requester = { ipAddress: null, account: "anybody", knownBy: "nothing" } as const;
+    const { passwordHash } = await accounts.users.checkCredentials(
+      { email: user.email, password: PASSWORD },
+      requester,
+      async () => {},
+    );
+    await accounts.database`update users set password_hash = ${await accounts.users.hashPassword("another one", requester)} where id = ${user.id}`;
     const { insertSession } = await import("../../src/modules/auth/queries.ts");
     const session = {
       id: user.id,

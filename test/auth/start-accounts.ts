@@ -7,6 +7,7 @@ import { mount } from "../../src/http/mount.ts";
 import { requestId } from "../../src/http/request-id.ts";
 import { createSecurityHeaders } from "../../src/http/security-headers.ts";
 import { openLoginGuard } from "../../src/limits/login-guard.ts";
+import { Slots } from "../../src/limits/slots.ts";
 import { createApiKeyService } from "../../src/modules/api-keys/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import type { EndReason, Tokens } from "../../src/modules/auth/model.ts";
@@ -59,6 +60,7 @@ export async function startAccounts({
     audit,
     apiKeys,
     guard: openLoginGuard,
+    checksPerUser: new Slots({ placesMax: 0, what: "passwords", onRefused: () => {} }),
     jwtSecret: JWT_SECRET,
     config: {
       REGISTRATION: registration,

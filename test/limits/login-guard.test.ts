@@ -124,6 +124,30 @@ describe("an account from wherever", () => {
   });
 });
 
+describe("what a client is known by", () => {
+  const see = async (account: string, address: string) => (await guard.begin(account, address)).knownBy;
+
+  test("is the account where it was used lately, the address elsewhere, and nothing where nobody was", async () => {
+    expect([await see("anna", HERE), await guard.findKnown(HERE)]).toEqual(["nothing", "nothing"]);
+    await fail(2);
+    expect(await see("anna", HERE)).toBe("nothing");
+    expect(await attempt(true)).toBe("right");
+    expect([await see("anna", HERE), await see("ben", HERE)]).toEqual(["account", "address"]);
+    expect([await see("anna", ELSEWHERE), await see("ben", ELSEWHERE)]).toEqual(["nothing", "nothing"]);
+    expect([await guard.findKnown(HERE), await guard.findKnown(ELSEWHERE)]).toEqual(["address", "nothing"]);
+    await guard.remember("ben", ELSEWHERE);
+    expect([await see("ben", ELSEWHERE), await see("anna", ELSEWHERE)]).toEqual(["account", "address"]);
+    wait(24 * 60 * 60);
+    expect([await see("anna", HERE), await see("ben", ELSEWHERE)]).toEqual(["nothing", "nothing"]);
+  });
+
+  test("is an IPv6 client's /64", async () => {
+    expect(await attempt(true, "anna", "2001:db8:1:2::1")).toBe("right");
+    expect(await see("anna", "2001:db8:1:2::2")).toBe("account");
+    expect(await see("anna", "2001:db8:1:3::2")).toBe("nothing");
+  });
+});
+
 describe("an address for whatever accounts", () => {
   test("waits after so many failures, and is forgiven after a quarter of an hour", async () => {
     guard = create({ address: 10 });

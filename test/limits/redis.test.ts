@@ -1,6 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { createLoginGuard, type LoginGuard } from "../../src/limits/login-guard.ts";
+import { connectRedis } from "../../src/limits/redis.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import type { FetchOptions } from "../support/client.ts";
+import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { startRedis, type TestRedis } from "../support/redis.ts";
 import { parseLimitHeader } from "./headers.ts";
@@ -90,6 +93,28 @@ describe("two instances with one Redis", () => {
     expect(await login(two, TEST_PASSWORD)).toEqual([200]);
     for (let n = 0; n < 3; n += 1) expect(await login(one, "wrong")).toEqual([401]);
     expect(await login(one, TEST_PASSWORD)).toEqual([200]);
+  });
+
+  test("share from where an account was used, and remember it themselves while Redis is away", async () => {
+    place += 1;
+    const links = [0, 1].map(() => connectRedis(`${redis.url}/${place}`, silentLog));
+    const failures = { account_and_address: 5, account: 100, address: 300 };
+    const guards = links.map((link) => createLoginGuard({ failures, redis: link, onRefused: () => {} }));
+    const [one, two] = guards as [LoginGuard, LoginGuard];
+    const see = async (guard: LoginGuard, account: string) => (await guard.begin(account, "203.0.113.1")).knownBy;
+    try {
+      while (links.some((link) => !link.isAlive())) await Bun.sleep(10);
+      expect([await see(two, "anna"), await two.findKnown("203.0.113.1")]).toEqual(["nothing", "nothing"]);
+      await (await one.begin("anna", "203.0.113.1")).succeed();
+      expect([await see(two, "anna"), await see(two, "ben")]).toEqual(["account", "address"]);
+      await redis.kill();
+      await one.remember("carl", "203.0.113.1");
+      expect([await see(one, "carl"), await see(two, "carl")]).toEqual(["account", "nothing"]);
+    } finally {
+      for (const link of links) await link.close();
+      await redis.kill();
+      await redis.start();
+    }
   });
 });
 

@@ -1,26 +1,30 @@
 import { expect, test } from "bun:test";
-import { Problem } from "../../src/lib/problem.ts";
-import { createPasswords, HASHES_WAITING_MAX } from "../../src/modules/users/passwords.ts";
+import type { Requester } from "../../src/limits/hash-queue.ts";
+import { createPasswords } from "../../src/modules/users/passwords.ts";
 
 const cheap = { memoryKib: 64, passes: 1 };
+const anybody: Requester = { ipAddress: null, account: "anybody", knownBy: "nothing" };
 
 test("hashes with argon2id at the stated cost, salted", async () => {
   const passwords = createPasswords();
-  const [first, second] = await Promise.all([passwords.hash("one password"), passwords.hash("one password")]);
+  const [first, second] = await Promise.all([
+    passwords.hash("one password", anybody),
+    passwords.hash("one password", anybody),
+  ]);
   expect(first).toStartWith("$argon2id$v=19$m=19456,t=2,p=1$");
   expect(second).not.toBe(first);
-  expect(await passwords.matches("one password", first)).toBe(true);
-  expect(await passwords.matches("one passwore", first)).toBe(false);
+  expect(await passwords.matches("one password", first, anybody)).toBe(true);
+  expect(await passwords.matches("one passwore", first, anybody)).toBe(false);
 });
 
 test("nobody's hash is matched by nothing, and costs a whole hash", async () => {
   const passwords = createPasswords({ memoryKib: 8_192, passes: 3 });
-  const real = await passwords.hash("another password");
+  const real = await passwords.hash("another password", anybody);
   const measure = async (hash: string | null) => {
     const times: number[] = [];
     for (let round = 0; round < 5; round++) {
       const start = performance.now();
-      expect(await passwords.matches("any password", hash)).toBe(false);
+      expect(await passwords.matches("any password", hash, anybody)).toBe(false);
       times.push(performance.now() - start);
     }
     return Math.min(...times);
@@ -29,29 +33,16 @@ test("nobody's hash is matched by nothing, and costs a whole hash", async () => 
   expect(await measure(null)).toBeGreaterThan((await measure(real)) / 10);
 });
 
-test("works on a few at a time, lets a bounded number wait, and refuses the rest at once", async () => {
-  const passwords = createPasswords({ ...cheap, parallelMax: 1 });
-  const all = Array.from({ length: HASHES_WAITING_MAX + 11 }, () => passwords.hash("password"));
-  const results = await Promise.allSettled(all);
-  const refused = results.filter((result) => result.status === "rejected");
-  expect(refused).toHaveLength(10);
-  for (const { reason } of refused) {
-    expect(reason).toBeInstanceOf(Problem);
-    expect(reason).toMatchObject({ code: "unavailable", retryAfterMs: expect.any(Number) });
-  }
-  expect(await passwords.hash("password")).toStartWith("$argon2id$");
-});
-
 test("a hash that fails gives its place back", async () => {
-  const passwords = createPasswords({ ...cheap, parallelMax: 1, waitingMax: 1 });
+  const passwords = createPasswords({ ...cheap, parallelMax: 1 });
   for (let count = 0; count < 5; count++)
     expect(
-      await passwords.matches("password", "not a hash").then(
+      await passwords.matches("password", "not a hash", anybody).then(
         () => "fine",
         () => "failed",
       ),
     ).toBe("failed");
-  expect(await passwords.matches("password", await passwords.hash("password"))).toBe(true);
+  expect(await passwords.matches("password", await passwords.hash("password", anybody), anybody)).toBe(true);
 });
 
 test("the event loop goes on while passwords are hashed", async () => {
@@ -63,7 +54,7 @@ test("the event loop goes on while passwords are hashed", async () => {
     last = performance.now();
   }, 1);
   const start = performance.now();
-  await Promise.all(Array.from({ length: 6 }, () => passwords.hash("password")));
+  await Promise.all(Array.from({ length: 6 }, () => passwords.hash("password", anybody)));
   const all = performance.now() - start;
   clearInterval(timer);
   expect(longest).toBeLessThan(all / 2);

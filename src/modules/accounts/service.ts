@@ -6,7 +6,7 @@ import type { AuditAction, AuditEntry } from "../audit/model.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { User } from "../users/model.ts";
-import { mapRowToUser, type UserRow, type UserService } from "../users/service.ts";
+import { createRequester, mapRowToUser, type UserRow, type UserService } from "../users/service.ts";
 import type { Deletions } from "./deletion.ts";
 import { createExport } from "./export.ts";
 import type { UserChange, UserCreation } from "./model.ts";
@@ -26,7 +26,7 @@ export interface AccountService {
   /** For administrators. @throws Problem `not_found`. */
   get(userId: string): Promise<User>;
 
-  /** For administrators. @throws Problem `invalid`, `conflict` (the address is taken), `forbidden`, `unavailable`. */
+  /** For administrators. @throws Problem `invalid`, `conflict` (the address is taken), `forbidden`, `rate_limited`, `overloaded`. */
   create(caller: Caller, input: UserCreation): Promise<User>;
 
   /**
@@ -43,7 +43,7 @@ export interface AccountService {
 
   /**
    * Deletes the caller's own account. A password that is given must be right.
-   * @throws Problem `forbidden`, `conflict` (the last administrator), `rate_limited`, `unavailable`.
+   * @throws Problem `forbidden`, `conflict` (the last administrator), `rate_limited`, `overloaded`.
    */
   removeOwn(caller: Caller, password: string | undefined): Promise<void>;
 
@@ -129,7 +129,7 @@ export function createAccountService({ database, users, auth, audit, deletions }
 
     async create(caller, input) {
       requireGrant(caller, input.role);
-      const { user } = await users.createUser(input, (sql, { id, role }) =>
+      const { user } = await users.createUser(input, createRequester(caller), (sql, { id, role }) =>
         record(sql, caller, "user.created", id, { role }),
       );
       return user;

@@ -1,9 +1,10 @@
 import type { Config } from "../../config.ts";
 import type { Database } from "../../db/client.ts";
 import { Problem } from "../../lib/problem.ts";
+import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { User } from "../users/model.ts";
-import type { UserService } from "../users/service.ts";
+import { parseEmail, type UserService } from "../users/service.ts";
 import type { AccessTokens } from "./access-tokens.ts";
 import { ACCESS_TOKEN_TTL_S } from "./limits.ts";
 import type { Client, Tokens } from "./model.ts";
@@ -13,10 +14,10 @@ import type { OpenSession, Sessions } from "./sessions.ts";
 
 /** The ways to tokens: each opens a session, or goes on with one. */
 export interface Logins {
-  /** For everyone while registration is open. @throws Problem `registration_closed`, `invalid`, `conflict`, `unavailable`. */
+  /** For everyone while registration is open. @throws Problem `registration_closed`, `invalid`, `conflict`, `rate_limited`, `overloaded`. */
   register(input: { email: string; password: string; display_name?: string }, client: Client): Promise<Tokens>;
 
-  /** For everyone. @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `unavailable`. */
+  /** For everyone. @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`. */
   login(credentials: { email: string; password: string }, client: Client): Promise<Tokens>;
 
   /**
@@ -38,11 +39,14 @@ type Dependencies = {
   accessTokens: AccessTokens;
   sessions: Sessions;
   passwordChecks: PasswordChecks;
+  guard: Pick<LoginGuard, "findKnown" | "remember">;
   issuers: Pick<IssuerService, "findUser">;
 };
 
 export function createLogins(deps: Dependencies): Logins {
-  const { database, config, users, audit, accessTokens, sessions, passwordChecks, issuers } = deps;
+  const { database, config, users, audit, accessTokens, sessions, passwordChecks, guard, issuers } = deps;
+
+  const createAccount = (email: string) => `email:${parseEmail(email).key}`;
 
   async function createTokens(user: User, session: OpenSession): Promise<Tokens> {
     return {
@@ -58,20 +62,24 @@ export function createLogins(deps: Dependencies): Logins {
     async register(input, client) {
       if (config.REGISTRATION === "closed")
         throw new Problem("registration_closed", "Ask an administrator for an account.");
-      const { user, passwordHash } = await users.createUser(input, (sql, { id }) =>
+      const { ipAddress, signal } = client;
+      const account = createAccount(input.email);
+      const requester = { ipAddress, account, knownBy: await guard.findKnown(ipAddress), signal };
+      const { user, passwordHash } = await users.createUser(input, requester, (sql, { id }) =>
         audit.record(sql, {
           action: "user.registered",
           actorId: id,
           credentialId: null,
           target: { type: "user", id },
-          ipAddress: client.ipAddress,
+          ipAddress,
         }),
       );
+      await guard.remember(account, ipAddress);
       return createTokens(user, await sessions.open(user.id, { passwordHash }, client));
     },
 
     async login(credentials, client) {
-      const { user, passwordHash } = await passwordChecks.logIn(credentials.email, credentials.password, client);
+      const { user, passwordHash } = await passwordChecks.logIn(credentials, client);
       return createTokens(user, await sessions.open(user.id, { passwordHash }, client));
     },
 
@@ -94,7 +102,10 @@ export function createLogins(deps: Dependencies): Logins {
 
     async refresh(refreshToken, ipAddress) {
       const session = await sessions.refresh(refreshToken, ipAddress);
-      return createTokens(await users.getUser(session.userId), session);
+      const user = await users.getUser(session.userId);
+      // Most people log in once and then refresh for weeks: this is what keeps their address known.
+      await guard.remember(createAccount(user.email), ipAddress);
+      return createTokens(user, session);
     },
   };
 }

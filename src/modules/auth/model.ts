@@ -76,7 +76,7 @@ export type Session = Static<typeof Session>;
 /** Why a session ended before its time. */
 export type EndReason = "logout" | "ended" | "password_changed" | "token_reused" | "user_disabled" | "user_deleted";
 
-/** Where a login comes from. */
-export type Client = { userAgent: string | null; ipAddress: string | null };
+/** Where a login comes from; the signal is aborted when the client goes away. */
+export type Client = { userAgent: string | null; ipAddress: string | null; signal?: AbortSignal };
 
 export { Identity, IdentityLink, IdentityList, IssuerLogin } from "./oidc/model.ts";

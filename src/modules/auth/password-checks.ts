@@ -4,20 +4,23 @@ import { Problem } from "../../lib/problem.ts";
 import type { LoginGuard, LoginLock } from "../../limits/login-guard.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { User } from "../users/model.ts";
-import { parseEmail, type UserService } from "../users/service.ts";
+import { createRequester, parseEmail, type UserService } from "../users/service.ts";
 import type { Client } from "./model.ts";
 
 /** Every place where a password is shown: guesses are slowed down alike, wherever they are made. */
 export interface PasswordChecks {
   /**
    * The user who logs in. Whether the address is known makes no difference to what is counted, recorded or answered.
-   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `unavailable`.
+   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
-  logIn(email: string, password: string, client: Client): Promise<{ user: User; passwordHash: string }>;
+  logIn(
+    credentials: { email: string; password: string },
+    client: Client,
+  ): Promise<{ user: User; passwordHash: string }>;
 
   /**
    * Makes sure that a logged-in user knows their password.
-   * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `unavailable`.
+   * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
   prove(caller: Caller, password: string): Promise<string>;
 }
@@ -39,9 +42,11 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
   }
 
   return {
-    async logIn(email, password, { ipAddress }) {
-      const attempt = await guard.begin(`email:${parseEmail(email).key}`, ipAddress);
-      const found = await users.checkCredentials(email, password, async (userId, reason) => {
+    async logIn(credentials, { ipAddress, signal }) {
+      const account = `email:${parseEmail(credentials.email).key}`;
+      const attempt = await guard.begin(account, ipAddress);
+      const requester = { ipAddress, account, knownBy: attempt.knownBy, signal };
+      const found = await users.checkCredentials(credentials, requester, async (userId, reason) => {
         // Who is disabled and knows the password has not guessed it.
         const locks = reason === "credentials" ? await attempt.fail() : [];
         const target = userId === null ? null : ({ type: "user", id: userId } as const);
@@ -59,10 +64,11 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
       return found;
     },
 
-    async prove({ user, ipAddress }, password) {
+    async prove(caller, password) {
+      const { user, ipAddress } = caller;
       const attempt = await guard.begin(`user:${user.id}`, ipAddress);
       try {
-        const hash = await users.checkPassword(user.id, password);
+        const hash = await users.checkPassword(user.id, password, createRequester(caller));
         await attempt.succeed();
         return hash;
       } catch (error) {

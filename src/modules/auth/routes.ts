@@ -14,6 +14,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
   const readClient = (request: Request, server: Server<unknown> | null): Client => ({
     userAgent: request.headers.get("user-agent"),
     ipAddress: readClientAddress(request, server),
+    signal: request.signal,
   });
   return [
     route({

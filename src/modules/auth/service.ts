@@ -1,9 +1,10 @@
 import type { Caller } from "../../access/caller.ts";
 import type { Config } from "../../config.ts";
-import { type Database, getReservedPool, type Sql, withTransaction } from "../../db/client.ts";
+import { type Database, getReservedPool, type Sql } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
+import type { Slots } from "../../limits/slots.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { UserService } from "../users/service.ts";
@@ -15,6 +16,7 @@ import type { EndReason } from "./model.ts";
 import type { KeyTimes } from "./oidc/limits.ts";
 import type { Identity } from "./oidc/model.ts";
 import { createIssuerService, type IssuerConfig } from "./oidc/service.ts";
+import { createOwnPasswords } from "./own-passwords.ts";
 import { createPasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 import { createRefreshTokens } from "./refresh-tokens.ts";
@@ -25,12 +27,12 @@ export type { SessionRow } from "./queries.ts";
 
 /** Who is logged in where, and how they prove it. */
 export interface AuthService extends Logins, Callers {
-  /** For the caller's own account. @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `unavailable`. */
+  /** For the caller's own account. @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`. */
   provePassword(caller: Caller, password: string): Promise<string>;
 
   /**
    * Changes the caller's password and ends their other sessions.
-   * @throws Problem `invalid` (length), `forbidden`, `conflict`, `rate_limited`, `unavailable`.
+   * @throws Problem `invalid` (length), `forbidden`, `conflict`, `rate_limited`, `overloaded`.
    */
   changePassword(caller: Caller, currentPassword: string, newPassword: string): Promise<void>;
 
@@ -85,6 +87,8 @@ export type AuthServiceDependencies = {
   apiKeys: ApiKeyService;
   /** Slows down guesses of passwords. */
   guard: LoginGuard;
+  /** How many passwords a user may have checked at once. */
+  checksPerUser: Slots;
   jwtSecret: string;
   log: Log;
   /** Sessions were ended here, after the commit: their connections have to end. */
@@ -94,15 +98,38 @@ export type AuthServiceDependencies = {
 };
 
 export function createAuthService(deps: AuthServiceDependencies): AuthService {
-  const { database, config, users, audit, apiKeys, guard, jwtSecret, log, onSessionsEnded, issuerKeyTimes } = deps;
+  const {
+    database,
+    config,
+    users,
+    audit,
+    apiKeys,
+    guard,
+    checksPerUser,
+    jwtSecret,
+    log,
+    onSessionsEnded,
+    issuerKeyTimes,
+  } = deps;
   const accessTokens = createAccessTokens(jwtSecret);
   const refreshTokens = createRefreshTokens(jwtSecret);
   const onReuse = (sessionId: string) => announceEnd([sessionId], "token_reused");
   const sessions = createSessions({ database, audit, refreshTokens, log, onReuse });
   const ends = createSessionEnds({ database, audit, announceEnd });
   const passwordChecks = createPasswordChecks({ database, users, audit, guard });
+  const ownPasswords = createOwnPasswords({ database, users, audit, passwordChecks, checksPerUser, announceEnd });
   const issuers = createIssuerService({ database, config, users, audit, passwordChecks, log }, issuerKeyTimes);
-  const logins = createLogins({ database, config, users, audit, accessTokens, sessions, passwordChecks, issuers });
+  const logins = createLogins({
+    database,
+    config,
+    users,
+    audit,
+    accessTokens,
+    sessions,
+    passwordChecks,
+    guard,
+    issuers,
+  });
   const callers = createCallers({ database, accessTokens, apiKeys, issuers });
 
   function announceEnd(sessionIds: string[], reason: EndReason): void {
@@ -114,9 +141,10 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   return {
     ...logins,
     ...callers,
-    provePassword: passwordChecks.prove,
+    provePassword: ownPasswords.prove,
+    changePassword: ownPasswords.change,
     listIdentities: issuers.listIdentities,
-    linkIdentity: issuers.link,
+    linkIdentity: (caller, token, password) => ownPasswords.limit(caller, () => issuers.link(caller, token, password)),
 
     async unlinkIdentity(caller, identityId) {
       announceEnd(await issuers.unlink(caller, identityId), "ended");
@@ -133,25 +161,6 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     async logout(refreshToken, ipAddress) {
       const sessionId = await sessions.findByToken(refreshToken);
       if (sessionId !== null) await ends.logOut(sessionId, ipAddress);
-    },
-
-    async changePassword(caller, currentPassword, newPassword) {
-      const currentHash = await passwordChecks.prove(caller, currentPassword);
-      const newHash = await users.hashPassword(newPassword);
-      const change = async (sql: Sql) => {
-        await users.lockUser(sql, caller.user.id, currentHash);
-        await users.storePasswordHash(sql, caller.user.id, newHash);
-        await audit.record(sql, {
-          action: "user.password_changed",
-          actorId: caller.user.id,
-          credentialId: caller.credentialId,
-          target: { type: "user", id: caller.user.id },
-          ipAddress: caller.ipAddress,
-        });
-        return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
-      };
-      const ended = await withTransaction(database, change, `user:${caller.user.id}`);
-      announceEnd(ended, "password_changed");
     },
 
     async endUser(sql, userId, reason) {

@@ -1,5 +1,6 @@
 import type { Database, Sql } from "../../db/client.ts";
 import { Problem } from "../../lib/problem.ts";
+import type { Requester } from "../../limits/hash-queue.ts";
 import { parseEmail } from "./email.ts";
 import type { User } from "./model.ts";
 import { checkNewPassword, type Passwords } from "./passwords.ts";
@@ -10,27 +11,31 @@ export type KnownUser = { user: User; passwordHash: string };
 /** A login is about to be refused. */
 type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
 
-/** The passwords of users. */
+/** The passwords of users. Each `requester` says whose turn it is to have one hashed. */
 export interface Credentials {
   /**
    * The user with this address and password. An unknown address and a wrong password get the same answer, after the same
    * time. Only a caller who knows the password is told that the user is disabled.
    * @param onRefused is told of each refusal before it is thrown; null: nobody has this address.
-   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `unavailable`.
+   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
-  checkCredentials(email: string, password: string, onRefused: OnRefused): Promise<KnownUser>;
+  checkCredentials(
+    credentials: { email: string; password: string },
+    requester: Requester,
+    onRefused: OnRefused,
+  ): Promise<KnownUser>;
 
   /**
    * Makes sure that a logged-in user knows their password. Not a 401: the credential of the request is valid.
-   * @returns the stored hash. @throws Problem `forbidden`, `unavailable`.
+   * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
-  checkPassword(userId: string, password: string): Promise<string>;
+  checkPassword(userId: string, password: string, requester: Requester): Promise<string>;
 
   /** Whether a user can log in by a password. */
   hasPassword(sql: Sql, userId: string): Promise<boolean>;
 
-  /** @throws Problem `invalid` (length), `unavailable`. */
-  hashPassword(password: string): Promise<string>;
+  /** @throws Problem `invalid` (length), `rate_limited`, `overloaded`. */
+  hashPassword(password: string, requester: Requester): Promise<string>;
 
   /**
    * Inside a transaction: until it ends, nobody logs in as this user or changes them.
@@ -45,9 +50,9 @@ export interface Credentials {
 type Dependencies = { database: Database; passwords: Passwords };
 
 export const createCredentials = ({ database, passwords }: Dependencies): Credentials => ({
-  async checkCredentials(email, password, onRefused) {
+  async checkCredentials({ email, password }, requester, onRefused) {
     const found = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
-    const isRight = await passwords.matches(password, found?.password_hash);
+    const isRight = await passwords.matches(password, found?.password_hash, requester);
     if (!isRight || !found?.password_hash) {
       await onRefused(found?.id ?? null, "credentials");
       throw new Problem("invalid_credentials", "The e-mail address or the password is wrong.");
@@ -59,9 +64,9 @@ export const createCredentials = ({ database, passwords }: Dependencies): Creden
     return { user: queries.mapRowToUser(found), passwordHash: found.password_hash };
   },
 
-  async checkPassword(userId, password) {
+  async checkPassword(userId, password, requester) {
     const found = await queries.findCredentials(database, { id: userId });
-    const isRight = await passwords.matches(password, found?.password_hash);
+    const isRight = await passwords.matches(password, found?.password_hash, requester);
     if (found?.password_hash === null)
       throw new Problem("forbidden", "This account has no password; it logs in by its issuer.");
     if (!isRight || !found) throw new Problem("forbidden", "The password is wrong.");
@@ -72,9 +77,9 @@ export const createCredentials = ({ database, passwords }: Dependencies): Creden
     return typeof (await queries.findCredentials(sql, { id: userId }))?.password_hash === "string";
   },
 
-  async hashPassword(password) {
+  async hashPassword(password, requester) {
     checkNewPassword(password);
-    return passwords.hash(password);
+    return passwords.hash(password, requester);
   },
 
   async lockUser(sql, userId, passwordHash) {

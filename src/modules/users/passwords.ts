@@ -1,6 +1,8 @@
 import { availableParallelism } from "node:os";
 import { Type } from "@sinclair/typebox";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import type { Caller } from "../../access/caller.ts";
+import { createInvalid } from "../../lib/problem.ts";
+import { createHashQueue, type Requester } from "../../limits/hash-queue.ts";
 
 /** UTF-16 units. The upper end bounds the work that one request can ask for. */
 const PASSWORD_CHARS_MIN = 8;
@@ -11,9 +13,6 @@ const MEMORY_KIB = 19_456;
 const PASSES = 2;
 /** Hashes that are computed at once; one core stays free for the event loop. */
 const PARALLEL_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
-/** Hashes that may wait for their turn; more are refused at once, so that a flood cannot pile up. */
-export const HASHES_WAITING_MAX = 100;
-const RETRY_AFTER_MS = 2_000;
 
 /** A password that is being chosen. */
 export const NewPassword = Type.String({
@@ -26,58 +25,45 @@ export const NewPassword = Type.String({
 /** A password that is shown to prove who asks. */
 export const CurrentPassword = Type.String({ minLength: 1, maxLength: PASSWORD_CHARS_MAX, format: "text" });
 
-export type PasswordOptions = { memoryKib?: number; passes?: number; parallelMax?: number; waitingMax?: number };
+export type PasswordOptions = { memoryKib?: number; passes?: number; parallelMax?: number };
 
-/** Hashes and checks passwords with argon2id beside the event loop, a few at a time. */
+/** A logged-in user, who asks by a credential of theirs. */
+export const createRequester = ({ user, ipAddress }: Pick<Caller, "user" | "ipAddress">): Requester => ({
+  ipAddress,
+  account: `user:${user.id}`,
+  knownBy: "account",
+});
+
+/** The operator, by the command line or the configuration. */
+export const operator: Requester = { ipAddress: null, account: "operator", knownBy: "account" };
+
+/** Hashes and checks passwords with argon2id beside the event loop, a few at a time, in the order of `HashQueue`. */
 export interface Passwords {
-  /** @returns a PHC string with its own salt. @throws Problem `unavailable` when too many are waiting. */
-  hash(password: string): Promise<string>;
+  /** @returns a PHC string with its own salt. @throws Problem `rate_limited`, `overloaded` when too many are waiting. */
+  hash(password: string, requester: Requester): Promise<string>;
   /**
    * Whether it is the password of this hash. Without a hash the answer is no, after the same time.
-   * @throws Problem `unavailable` when too many are waiting.
+   * @throws Problem `rate_limited`, `overloaded` when too many are waiting.
    */
-  matches(password: string, hash: string | null | undefined): Promise<boolean>;
+  matches(password: string, hash: string | null | undefined, requester: Requester): Promise<boolean>;
 }
 
-export function createPasswords(options: PasswordOptions = {}): Passwords {
-  const {
-    memoryKib = MEMORY_KIB,
-    passes = PASSES,
-    parallelMax = PARALLEL_MAX,
-    waitingMax = HASHES_WAITING_MAX,
-  } = options;
-  const waiting: (() => void)[] = [];
-  let running = 0;
+/** @param onRefused called for each hash that is refused because too many are waiting. */
+export function createPasswords(options: PasswordOptions = {}, onRefused: () => void = () => {}): Passwords {
+  const { memoryKib = MEMORY_KIB, passes = PASSES, parallelMax = PARALLEL_MAX } = options;
+  const queue = createHashQueue({ parallelMax, onRefused });
   /** A well-formed hash that no password has: checking against it takes as long as against a real one. */
   const nobodysHash = `$argon2id$v=19$m=${memoryKib},t=${passes},p=1$${randomBase64()}$${randomBase64()}`;
 
-  async function queue<T>(work: () => Promise<T>): Promise<T> {
-    if (running < parallelMax) running++;
-    else {
-      if (waiting.length >= waitingMax)
-        throw new Problem("unavailable", "Too many logins at once; try again in a moment.", {
-          retryAfterMs: RETRY_AFTER_MS,
-        });
-      // Whoever finishes hands over its place without giving it up in between.
-      await new Promise<void>((resolve) => waiting.push(resolve));
-    }
-    try {
-      return await work();
-    } finally {
-      const next = waiting.shift();
-      if (next) next();
-      else running--;
-    }
-  }
-
   return {
-    hash(password) {
+    hash(password, requester) {
       const cost = { algorithm: "argon2id", memoryCost: memoryKib, timeCost: passes } as const;
-      return queue(() => Bun.password.hash(normalise(password), cost));
+      return queue.run(requester, () => Bun.password.hash(normalise(password), cost));
     },
 
-    async matches(password, hash) {
-      const isRight = await queue(() => Bun.password.verify(normalise(password), hash ?? nobodysHash));
+    async matches(password, hash, requester) {
+      const verify = () => Bun.password.verify(normalise(password), hash ?? nobodysHash);
+      const isRight = await queue.run(requester, verify);
       return isRight && typeof hash === "string";
     },
   };

@@ -4,17 +4,20 @@ import type { Config } from "../../config.ts";
 import { type Database, isUniqueViolation, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
+import type { Requester } from "../../limits/hash-queue.ts";
 import type { AuditService } from "../audit/service.ts";
 import { type Credentials, createCredentials, type KnownUser } from "./credentials.ts";
 import { createDisplayName, fitDisplayName, parseDisplayName } from "./display-name.ts";
 import { parseEmail } from "./email.ts";
 import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User, type UserRole } from "./model.ts";
-import { checkNewPassword, type Passwords } from "./passwords.ts";
+import { checkNewPassword, operator, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
 export { parseEmail } from "./email.ts";
+export { createRequester } from "./passwords.ts";
 export { mapRowToUser, type UserRow } from "./queries.ts";
 
+type OnCreated = (sql: Sql, user: User) => Promise<void>;
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
 
 /** People: their profile, preferences and password (credentials.ts). Who is logged in where is a matter of the auth module. */
@@ -22,9 +25,10 @@ export interface UserService extends Credentials {
   /**
    * The caller decides who may register.
    * @param onCreated runs in the transaction that stores the user.
-   * @throws Problem `invalid`, `conflict` (the address is taken), `unavailable` (too many passwords are being hashed).
+   * @throws Problem `invalid`, `conflict` (the address is taken), `rate_limited`, `overloaded` (too many passwords wait to be
+   * hashed).
    */
-  createUser(input: NewUser, onCreated: (sql: Sql, user: User) => Promise<void>): Promise<KnownUser>;
+  createUser(input: NewUser, requester: Requester, onCreated: OnCreated): Promise<KnownUser>;
 
   /**
    * For the command line and the first start. A user who has this address is raised to administrator and keeps their
@@ -67,7 +71,8 @@ type Dependencies = { database: Database; passwords: Passwords; audit: AuditServ
 export function createUserService({ database, passwords, audit }: Dependencies): UserService {
   async function createUser(
     { email, password, display_name, role = "user" }: NewUser,
-    onCreated: (sql: Sql, user: User) => Promise<void>,
+    requester: Requester,
+    onCreated: OnCreated,
   ): Promise<KnownUser> {
     const { shown, key } = parseEmail(email);
     const name = display_name === undefined ? createDisplayName(shown) : parseDisplayName(display_name);
@@ -75,7 +80,7 @@ export function createUserService({ database, passwords, audit }: Dependencies):
     const taken = () => new Problem("conflict", "There is already a user with this e-mail address.");
     // Asked before the costly hash; the insert decides.
     if (await queries.findCredentials(database, { emailKey: key })) throw taken();
-    const password_hash = await passwords.hash(password);
+    const password_hash = await passwords.hash(password, requester);
     const user = { id: createId(), email: shown, email_key: key, display_name: name, role, password_hash };
     const insert = async (sql: Sql) => {
       const row = await queries.insertUser(sql, user);
@@ -104,7 +109,7 @@ export function createUserService({ database, passwords, audit }: Dependencies):
     const raised = await withTransaction(database, raise, `email:${key}`);
     if (raised) return { user: queries.mapRowToUser(raised), isNew: false };
     try {
-      const { user } = await createUser({ email, password, role: "admin" }, (sql, { id }) =>
+      const { user } = await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
         recordByOperator(sql, "user.created", id),
       );
       return { user, isNew: true };
@@ -134,7 +139,7 @@ export function createUserService({ database, passwords, audit }: Dependencies):
       const { isThere, other } = await findOther();
       if (isThere || (await queries.hasAdministrator(database))) return other;
       try {
-        await createUser({ email, password, role: "admin" }, (sql, { id }) =>
+        await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
           recordByOperator(sql, "user.created", id),
         );
         return null;

@@ -1,0 +1,105 @@
+import { FairQueue } from "../lib/fair-queue.ts";
+import { Problem } from "../lib/problem.ts";
+import { createAddressKey } from "./address-key.ts";
+import type { KnownBy } from "./login-guard.ts";
+
+/** Hashes that may wait in each lane, and how many of them may be of one address. */
+export const HASHES_WAITING_MAX = 200;
+export const HASHES_WAITING_PER_ADDRESS_MAX = 100;
+const RETRY_AFTER_MS = 2_000;
+
+/** For whom a password is hashed: decides when its turn comes. */
+export type Requester = {
+  /** Null for the command line, and for clients without an address. */
+  ipAddress: string | null;
+  /** What names the account, whether it exists or not. */
+  account: string;
+  knownBy: KnownBy;
+  /** Aborted when the client goes away. */
+  signal?: AbortSignal;
+};
+
+/** Turns for hashing passwords, fair to addresses and to the accounts behind each (docs/decisions/0064). */
+export interface HashQueue {
+  /**
+   * Runs `work` when the turn of its requester comes.
+   * @throws Problem `rate_limited` (this address has too many waiting), `overloaded` (all have, or the client has gone);
+   * whatever `work` throws.
+   */
+  run<T>(requester: Requester, work: () => Promise<T>): Promise<T>;
+}
+
+type Options = {
+  /** Hashes that run at once. */
+  parallelMax: number;
+  onRefused(): void;
+};
+
+export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue {
+  const bounds = { jobsMax: HASHES_WAITING_MAX, jobsPerSourceMax: HASHES_WAITING_PER_ADDRESS_MAX };
+  // Each lane has its own room and every third turn: unknown clients cannot take them from those who are known.
+  const createLane = () => new FairQueue<() => void>(bounds);
+  const lanes: Record<KnownBy, FairQueue<() => void>> = {
+    account: createLane(),
+    address: createLane(),
+    nothing: createLane(),
+  };
+  const turns = Object.values(lanes);
+  let running = 0;
+  let lastTurn = 0;
+
+  function refuse(refusal: "source" | "queue"): Problem {
+    onRefused();
+    const extra = { retryAfterMs: RETRY_AFTER_MS };
+    return refusal === "source"
+      ? new Problem("rate_limited", "Too many passwords from this address are waiting to be checked.", extra)
+      : new Problem("overloaded", "Too many passwords are waiting to be checked. Try again.", extra);
+  }
+
+  function wait({ ipAddress, account, knownBy, signal }: Requester): Promise<void> {
+    const lane = lanes[knownBy];
+    const key = { source: ipAddress === null ? "none" : createAddressKey(ipAddress), owner: account };
+    const refusal = lane.findRefusal(key);
+    if (refusal) throw refuse(refusal);
+    return new Promise((resolve, reject) => {
+      const begin = () => {
+        signal?.removeEventListener("abort", leave);
+        resolve();
+      };
+      const leave = () => {
+        if (job.leave()) reject(new Problem("overloaded", "The client left before its password was checked."));
+      };
+      const job = lane.add(key, begin);
+      signal?.addEventListener("abort", leave, { once: true });
+      if (signal?.aborted) leave();
+    });
+  }
+
+  function takeNext(): (() => void) | undefined {
+    for (const _ of turns) {
+      lastTurn = (lastTurn + 1) % turns.length;
+      const begin = turns[lastTurn]?.take();
+      if (begin) return begin;
+    }
+    return undefined;
+  }
+
+  /** Whoever finishes hands its place to the next without giving it up in between. */
+  function release(): void {
+    const begin = takeNext();
+    if (begin) begin();
+    else running -= 1;
+  }
+
+  return {
+    async run(requester, work) {
+      if (running < parallelMax) running += 1;
+      else await wait(requester);
+      try {
+        return await work();
+      } finally {
+        release();
+      }
+    },
+  };
+}
