@@ -138,19 +138,62 @@ export async function lockMessage(
   return row;
 }
 
-/** Writes what may change of a message: its text, and whether it is deleted. The number and the author stay. */
+/**
+ * Writes what may change of a message: its text, and whether it is deleted. The number and the author stay.
+ * @param addedBytes how much longer the text is in UTF-8; it counts in the quota of the author, if they are still there.
+ */
 export async function updateContent(
   sql: Sql,
-  { conversation_id, seq, content, updated_at, deleted_at }: MessageRow,
+  { conversation_id, seq, author_id, content, updated_at, deleted_at }: MessageRow,
+  addedBytes: number,
 ): Promise<void> {
   await sql`
     update messages set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at}
     where conversation_id = ${conversation_id} and seq = ${seq}`;
+  await sql`
+    update members set written_bytes = greatest(0, written_bytes + ${addedBytes})
+    where conversation_id = ${conversation_id} and user_id = ${author_id}`;
+}
+
+/** The message that a member has sent under this id; undefined for an outsider. */
+export async function findSent(
+  sql: Sql,
+  conversationId: string,
+  userId: string,
+  clientMessageId: string,
+): Promise<string | undefined> {
+  const [row] = await sql<{ id: string }[]>`
+    select x.id from members m
+    join messages x on x.conversation_id = m.conversation_id and x.author_id = m.user_id
+      and x.client_message_id = ${clientMessageId}
+    where m.conversation_id = ${conversationId} and m.user_id = ${userId}`;
+  return row?.id;
+}
+
+type RatedMessage = { conversation_id: string; seq: number };
+
+export async function hasFeedback(sql: Sql, { conversation_id, seq }: RatedMessage, userId: string): Promise<boolean> {
+  const rows = await sql`
+    select 1 from feedback
+    where conversation_id = ${conversation_id} and message_seq = ${seq} and user_id = ${userId}`;
+  return rows.length > 0;
+}
+
+/** @returns whether there was a rating. */
+export async function deleteFeedback(
+  sql: Sql,
+  { conversation_id, seq }: RatedMessage,
+  userId: string,
+): Promise<boolean> {
+  const { count } = await sql`
+    delete from feedback
+    where conversation_id = ${conversation_id} and message_seq = ${seq} and user_id = ${userId}`;
+  return count > 0;
 }
 
 export async function upsertFeedback(
   sql: Sql,
-  message: { conversation_id: string; seq: number; id: string },
+  message: RatedMessage & { id: string },
   userId: string,
   rating: number,
   comment: string | null,

@@ -1,0 +1,1 @@
+alter table members add column written_bytes bigint not null default 0;
