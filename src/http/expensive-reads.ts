@@ -64,6 +64,8 @@ const hasSearch = (request: Request): boolean => {
 function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request: Request, onEnd: () => void): Response {
   const reader = body.getReader();
   request.signal.addEventListener("abort", onEnd, { once: true });
+  // Gone before it came here.
+  if (request.signal.aborted) onEnd();
   const watched = new ReadableStream<Uint8Array>({
     async pull(controller) {
       try {

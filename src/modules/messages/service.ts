@@ -230,7 +230,10 @@ export function createMessageService(deps: Dependencies): MessageService {
         }));
       const before = await getRow(caller, conversationId, messageId);
       const addedBytes = Buffer.byteLength(content) - Buffer.byteLength(before.content);
-      return addedBytes > 0 ? quotas.take("stored_bytes", caller.user.id, addedBytes, store) : store();
+      if (addedBytes > 0) return quotas.take("stored_bytes", caller.user.id, addedBytes, store);
+      const message = await store();
+      quotas.invalidate(caller.user.id);
+      return message;
     },
 
     async remove(caller, conversationId, messageId) {
