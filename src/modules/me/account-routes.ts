@@ -7,7 +7,7 @@ import { PasswordProof } from "../accounts/model.ts";
 import { type AccountService, streamText } from "../accounts/service.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
-import { Usage } from "./model.ts";
+import { AccountUsage } from "./model.ts";
 
 const ME = "/api/v1/me";
 const tag = "me";
@@ -23,7 +23,7 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     summary: "What my answers have used, what I have stored, and my limits",
     tag,
     scope: "any",
-    ok: Usage,
+    ok: AccountUsage,
     handle: async ({ caller }) => {
       const [used, stored] = await Promise.all([budgets.getUsage(caller), quotas.getUsage(caller.user.id)]);
       return { ...used, quotas: stored };

@@ -1,5 +1,5 @@
 import type { Caller } from "../../access/caller.ts";
-import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import { type Database, requireRow } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import type { Slice } from "../../events/slice.ts";
 import type { Log } from "../../lib/log.ts";
@@ -11,7 +11,8 @@ import type { BudgetService } from "../budgets/service.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
 import { appendMessage } from "./append-message.ts";
-import type { Feedback, GiveFeedback, SendMessage, SentMessage } from "./model.ts";
+import { createFeedbacks, type Feedbacks } from "./feedback.ts";
+import type { SendMessage, SentMessage } from "./model.ts";
 import type { OtherMessage } from "./queries.ts";
 import * as queries from "./queries.ts";
 import type { Lease } from "./send-queries.ts";
@@ -57,7 +58,7 @@ type Dependencies = {
  * Rules of messages. Access is membership, checked in the look-up itself: who may not see a conversation finds nothing.
  * A message is named by its conversation and its id; null for the conversation where a frame leaves it out.
  */
-export interface MessageService {
+export interface MessageService extends Feedbacks {
   /**
    * For members who may write. Fulfils when the message is committed; the same `client_message_id` gives the same message
    * for ever.
@@ -92,12 +93,6 @@ export interface MessageService {
    * @throws Problem `not_found`, `forbidden`, `conflict` (still being written).
    */
   remove(caller: Caller, conversationId: string | null, messageId: string): Promise<void>;
-
-  /** For members, on answers of a model. @throws Problem `not_found`, `conflict`, `quota_exceeded`. */
-  giveFeedback(caller: Caller, conversationId: string, messageId: string, feedback: GiveFeedback): Promise<Feedback>;
-
-  /** For members: takes their rating back. @throws Problem `not_found`. */
-  removeFeedback(caller: Caller, conversationId: string, messageId: string): Promise<void>;
 
   /**
    * Stores an answer that a model has written to the end elsewhere; after a failure it may be called again. Call it for
@@ -252,23 +247,7 @@ export function createMessageService(deps: Dependencies): MessageService {
       quotas.invalidate(caller.user.id);
     },
 
-    async giveFeedback(caller, conversationId, messageId, { rating, comment }) {
-      const row = await getRow(caller, conversationId, messageId);
-      if (row.role !== "assistant" || row.deleted_at)
-        throw new Problem("conflict", "Only answers of a model can be rated.");
-      const userId = caller.user.id;
-      const upsert = (sql: Sql) => queries.upsertFeedback(sql, row, userId, rating, comment ?? null);
-      const store = () => withTransaction(database, upsert, `message:${row.id}`);
-      const isRated = await queries.hasFeedback(database, row, userId);
-      return isRated ? store() : quotas.take("feedback", userId, 1, store);
-    },
-
-    async removeFeedback(caller, conversationId, messageId) {
-      const row = await getRow(caller, conversationId, messageId);
-      const remove = (sql: Sql) => queries.deleteFeedback(sql, row, caller.user.id);
-      requireRow((await withTransaction(database, remove, `message:${row.id}`)) || undefined, "rating");
-      quotas.invalidate(caller.user.id);
-    },
+    ...createFeedbacks({ database, quotas, getRow }),
 
     async addAnswer(answer) {
       const store = (transaction: EventTransaction) => appendMessage(transaction, { ...answer, role: "assistant" });

@@ -5,7 +5,7 @@ import { createQuotaCounter, type QuotaCounter } from "./counter.ts";
 import { type QuotaName, type Quotas, quotaNames } from "./model.ts";
 import * as queries from "./queries.ts";
 
-export type QuotaConfig = Pick<Config, Extract<keyof Config, `QUOTA_${string}`>>;
+type QuotaConfig = Pick<Config, Extract<keyof Config, `QUOTA_${string}`>>;
 
 /** How much one user may have stored (docs/limits.md). */
 export interface QuotaService {
