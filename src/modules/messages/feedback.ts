@@ -11,7 +11,7 @@ export interface Feedbacks {
   /** For members, on answers of a model. @throws Problem `not_found`, `conflict`, `quota_exceeded`. */
   giveFeedback(caller: Caller, conversationId: string, messageId: string, feedback: GiveFeedback): Promise<Feedback>;
 
-  /** For members: takes their rating back. @throws Problem `not_found`. */
+  /** For members: takes their rating back. @throws Problem `not_found`, `conflict`. */
   removeFeedback(caller: Caller, conversationId: string, messageId: string): Promise<void>;
 }
 
@@ -23,11 +23,16 @@ type Dependencies = {
 };
 
 export function createFeedbacks({ database, quotas, getRow }: Dependencies): Feedbacks {
+  async function getAnswer(caller: Caller, conversationId: string, messageId: string): Promise<VisibleRow> {
+    const row = await getRow(caller, conversationId, messageId);
+    if (row.role !== "assistant" || row.deleted_at)
+      throw new Problem("conflict", "Only answers of a model can be rated.");
+    return row;
+  }
+
   return {
     async giveFeedback(caller, conversationId, messageId, { rating, comment }) {
-      const row = await getRow(caller, conversationId, messageId);
-      if (row.role !== "assistant" || row.deleted_at)
-        throw new Problem("conflict", "Only answers of a model can be rated.");
+      const row = await getAnswer(caller, conversationId, messageId);
       const userId = caller.user.id;
       const upsert = (sql: Sql) => queries.upsertFeedback(sql, row, userId, rating, comment ?? null);
       const store = () => withTransaction(database, upsert, `message:${row.id}`);
@@ -36,7 +41,7 @@ export function createFeedbacks({ database, quotas, getRow }: Dependencies): Fee
     },
 
     async removeFeedback(caller, conversationId, messageId) {
-      const row = await getRow(caller, conversationId, messageId);
+      const row = await getAnswer(caller, conversationId, messageId);
       const remove = (sql: Sql) => queries.deleteFeedback(sql, row, caller.user.id);
       requireRow((await withTransaction(database, remove, `message:${row.id}`)) || undefined, "rating");
       quotas.invalidate(caller.user.id);

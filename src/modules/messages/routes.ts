@@ -155,6 +155,7 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
     tag,
     scope: "messages:write",
     params: MessageParams,
+    problems: [409],
     handle: ({ caller, params }) => messages.removeFeedback(caller, params.id, params.message_id),
   }),
 
