@@ -8,6 +8,7 @@ import { createReadClientAddress } from "./http/client-address.ts";
 import { createCors } from "./http/cors.ts";
 import { createDocs } from "./http/docs.ts";
 import { createErrorHandler, createFindMethods } from "./http/error-handler.ts";
+import { createExpensiveReads } from "./http/expensive-reads.ts";
 import { createStartGate } from "./http/gate.ts";
 import { createIdempotency } from "./http/idempotency.ts";
 import { mount, requireDeclared } from "./http/mount.ts";
@@ -31,6 +32,7 @@ export function createApp(deps: AppDependencies) {
   const isAllowedOrigin = createOriginPolicy(config);
   const rateLimit = createRateLimit({ limits, readClientAddress });
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
+  const expensiveReads = createExpensiveReads({ limits });
   const idempotency = createIdempotency({ store: services.idempotency, log });
   const documented = createRoutes({ ...services, config, lifecycle, log, readClientAddress, isAllowedOrigin });
   const routes = [...documented, ...createDocs(documented)];
@@ -43,7 +45,9 @@ export function createApp(deps: AppDependencies) {
     .use(createStartGate(lifecycle))
     .use(rateLimit.ofAddress)
     .onError(createErrorHandler({ log, findMethods: createFindMethods(routes) }))
-    .use(mount(routes, [rateLimit.ofRoute, authenticate, rateLimit.ofCaller, checkAccess, idempotency]));
+    .use(
+      mount(routes, [rateLimit.ofRoute, authenticate, rateLimit.ofCaller, checkAccess, idempotency, expensiveReads]),
+    );
   requireDeclared(app, routes);
 
   return {

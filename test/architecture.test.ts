@@ -36,6 +36,7 @@ const modules = [
   "models",
   "health",
   "audit",
+  "quotas",
   "users",
   "api-keys",
   "auth",

@@ -7,6 +7,7 @@ import { listSchemaErrors } from "../lib/schema-errors.ts";
 import { CreateApiKey } from "../modules/api-keys/model.ts";
 import { createApiKeyService } from "../modules/api-keys/service.ts";
 import { createAuditService } from "../modules/audit/service.ts";
+import { createQuotaService } from "../modules/quotas/service.ts";
 import { parseEmail } from "../modules/users/service.ts";
 import { type Command, CommandError, createUsageError, exitCodes, parseOptions, UsageError } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
@@ -48,7 +49,13 @@ ${wrap(knownScopes)}
     const log = createLog("silent", config.LOG_FORMAT);
     await useDatabase(config, log, async (database) => {
       await migrate(database, log);
-      const apiKeys = createApiKeyService({ database, audit: createAuditService(), log, onKeysEnded: () => {} });
+      const apiKeys = createApiKeyService({
+        database,
+        audit: createAuditService(),
+        quotas: createQuotaService({ database, config, onRefused: () => {} }),
+        log,
+        onKeysEnded: () => {},
+      });
       const { key } = await apiKeys.createForOperator(emailKey, input).catch((error) => {
         throw explain(error, options.email, nameDatabase(config));
       });

@@ -13,6 +13,8 @@ import {
 import { createDocumentService } from "../modules/documents/service.ts";
 import { createMessageService, createRecovery } from "../modules/messages/service.ts";
 import { createPromptService } from "../modules/prompts/service.ts";
+import type { QuotaName } from "../modules/quotas/model.ts";
+import { createQuotaService } from "../modules/quotas/service.ts";
 import { createPasswords } from "../modules/users/passwords.ts";
 import { createUserService } from "../modules/users/service.ts";
 import type { Core } from "./core.ts";
@@ -35,10 +37,12 @@ export function createPeople({
   const audit = createAuditService();
   const auditLog = createAuditLog({ database, config });
   const announceEnd = (ids: string[]) => bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
+  const onRefused = (quota: QuotaName) => metrics.quotaRejections.inc({ quota });
+  const quotas = createQuotaService({ database, config, onRefused });
   const idempotency = createIdempotencyStore({ database, jwtSecret, instanceId });
   const passwords = createPasswords(options, () => metrics.rateLimited.inc({ limit: "hashes" }));
   const users = createUserService({ database, passwords, audit });
-  const apiKeys = createApiKeyService({ database, audit, log, onKeysEnded: announceEnd });
+  const apiKeys = createApiKeyService({ database, audit, quotas, log, onKeysEnded: announceEnd });
   const auth = createAuthService({
     database,
     config,
@@ -51,10 +55,10 @@ export function createPeople({
     log,
     onSessionsEnded: announceEnd,
   });
-  const prompts = createPromptService({ database, jobs });
+  const prompts = createPromptService({ database, jobs, quotas });
   const deletions = createDeletions({ database, audit, departures: createDepartures({ database, events }), jobs });
   const accounts = createAccountService({ database, users, auth, audit, deletions });
-  return { audit, auditLog, idempotency, users, apiKeys, auth, prompts, deletions, accounts };
+  return { audit, auditLog, quotas, idempotency, users, apiKeys, auth, prompts, deletions, accounts };
 }
 
 export type People = ReturnType<typeof createPeople>;
@@ -70,7 +74,7 @@ export function createLibrary({ database, config, log, parts }: Core) {
 export type Library = ReturnType<typeof createLibrary>;
 
 /** Conversations, their messages, and what their answers may cost. */
-export function createConversations(core: Core, { prompts }: People, { chain, ...models }: Models) {
+export function createConversations(core: Core, { prompts, quotas }: People, { chain, ...models }: Models) {
   const { database, config, log, metrics, lifecycle, parts, events, bus, limits, instanceId, liveAnswers } = core;
   const { defaultModel } = chain;
   const budgets = createBudgetService({
@@ -83,7 +87,15 @@ export function createConversations(core: Core, { prompts }: People, { chain, ..
     metrics,
     instanceId,
   });
-  const conversations = createConversationService({ database, events, bus, prompts, hasModel: chain.has });
+  const conversations = createConversationService({
+    database,
+    events,
+    bus,
+    prompts,
+    quotas,
+    limits,
+    hasModel: chain.has,
+  });
   const recovery = createRecovery({ database, conversations, events });
   const messages = createMessageService({
     database,
@@ -93,6 +105,7 @@ export function createConversations(core: Core, { prompts }: People, { chain, ..
     log,
     defaultModel,
     budgets,
+    quotas,
     limits,
     takeLease: liveAnswers.takeLease,
     hasModel: chain.has,

@@ -32,6 +32,13 @@ export const rateLimitSettings = {
     "Answers of models that one user, and one API key, may ask for in 10 seconds, by whatever way.",
   ),
   RATE_LIMIT_AI_PER_MINUTE: count(2_000, "The same in a minute."),
+  RATE_LIMIT_ADDS_PER_10S: count(1_000, "Members that one user may add to conversations in 10 seconds."),
+  RATE_LIMIT_ADDS_PER_MINUTE: count(4_000, "The same in a minute."),
+  RATE_LIMIT_ADDED_PER_10S: count(
+    500,
+    "How often one user may be added to conversations in 10 seconds; beyond it, only by users in whose conversations they have written.",
+  ),
+  RATE_LIMIT_ADDED_PER_MINUTE: count(1_000, "The same in a minute."),
   RATE_LIMIT_SOCKET_FRAMES_PER_10S: count(
     5_000,
     "Frames on one WebSocket in 10 seconds; `typing` counts as a tenth of one.",
@@ -57,4 +64,8 @@ export const rateLimitSettings = {
   RATE_LIMIT_GENERATIONS_PER_USER: countOrOff(250, "Answers of models that one user may have in progress."),
   RATE_LIMIT_SOCKETS_PER_USER: countOrOff(1_000, "WebSockets of one user that may be open on this instance."),
   RATE_LIMIT_FEEDS_PER_USER: countOrOff(200, "Live feeds (SSE) of one user that may be open on this instance."),
+  RATE_LIMIT_EXPENSIVE_READS_PER_USER: countOrOff(
+    4,
+    "Expensive reads (export, searches, prompt previews) of one user that may be in progress on this instance.",
+  ),
 };

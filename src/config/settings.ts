@@ -2,6 +2,7 @@ import { FormatRegistry, type Static, type TSchema, Type } from "@sinclair/typeb
 import { isNetwork } from "../lib/network.ts";
 import { parsePrices } from "../lib/prices.ts";
 import { OneOf } from "../lib/schema.ts";
+import { quotaSettings } from "./quotas.ts";
 import { rateLimitSettings } from "./rate-limits.ts";
 
 /** What a setting says of itself, besides its form. */
@@ -193,6 +194,7 @@ export const settings = Type.Object({
     description: "Whether HTTP/2 is offered beside HTTP/1.1 where Parley serves TLS itself.",
   }),
   ...rateLimitSettings,
+  ...quotaSettings,
   METRICS_TOKEN: text({
     pattern: "^[\\w.~+/=-]+$",
     secret: true,

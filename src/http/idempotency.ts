@@ -128,7 +128,7 @@ const replayed = { "idempotent-replayed": "true" };
 const isStreamed = (body: unknown): boolean => (body as { stream?: unknown } | null)?.stream === true;
 
 /** Statuses that say nothing of the operation, only of this moment: the same request may do better later. */
-const isPassing = (status: number): boolean => status >= 500 || [401, 408, 425, 429].includes(status);
+const isPassing = (status: number): boolean => status >= 500 || [401, 403, 404, 408, 425, 429].includes(status);
 
 const createReused = () =>
   new Problem("idempotency_key_reused", "This Idempotency-Key was used for a request with another body or query.");

@@ -24,6 +24,7 @@ export function describeOperation(route: Route, components: Components): JsonObj
     security: route.public ? [] : scope === "session" ? [{ bearer: [] }] : [{ bearer: [] }, { apiKey: [] }],
     ...(scope && { "x-scope": scope }),
     ...(isLimitedPath(route.path) && { "x-limit": limitOf(route) }),
+    ...(route.expensive && { "x-expensive": route.expensive }),
     ...(parameters.length > 0 && { parameters }),
     ...(route.body && { requestBody: describeBody(route.body, components) }),
     responses: { ...describeAnswers(route, components), ...describeErrors(route), ...route.responses } as JsonObject,

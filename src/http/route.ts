@@ -12,6 +12,12 @@ import type { ProblemStatus, Tag } from "./openapi.ts";
  */
 export type IdempotencyMode = "stored" | "exact";
 
+/**
+ * Which requests of a route are expensive: all of them, or those that search with `q`. A download is so until its stream has
+ * ended, and a user has one at a time.
+ */
+type ExpensiveRead = "always" | "search" | "download";
+
 /** Headers of a good answer that the document names beside those of every answer. */
 type AnswerHeader = "Location" | "Content-Disposition";
 
@@ -65,6 +71,8 @@ type Documentation = {
 type Rules = {
   /** What a request counts as; else `read` where it only reads, and `write`. */
   limit?: RouteClass;
+  /** An expensive read, of which a user has few at the same time (expensive-reads.ts). */
+  expensive?: ExpensiveRead;
   /**
    * What an `Idempotency-Key` does, where it does not just have the answer kept (every POST of the API with a
    * credential): the operation does nothing twice under one id (`exact`), or creates nothing, and the key is `ignored`.

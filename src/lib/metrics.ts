@@ -72,6 +72,9 @@ export function createMetrics(build: { version: string; commit: string }) {
     ]),
     aiModelAvailable: gauge("ai_model_available", "1, or 0 while the model's circuit breaker is open.", ["model"]),
     budgetRejections: counter("budget_rejections_total", "Answers refused because a budget is used up.", ["period"]),
+    quotaRejections: counter("quota_rejections_total", "Requests and frames refused because a quota is used up.", [
+      "quota",
+    ]),
     dbPoolConnections: gauge("db_pool_connections", "Database connections of this instance.", ["state"]),
     rateLimited: counter("rate_limited_total", "Requests and frames that a limit refused.", ["limit"]),
     tlsCertificateExpiry,

@@ -47,6 +47,14 @@ export const problemCodes = {
     meaning: "The caller is known, but may not do this.",
     mend: "Use an account with the role that is needed, or ask somebody who has it.",
   },
+  quota_exceeded: {
+    status: 403,
+    title: "The quota is used up",
+    temporary: false,
+    meaning:
+      "A user may only have so much stored: messages, conversations, prompts, ratings, API keys. `violated_policies` names the quota that has no room. Nothing was changed.",
+    mend: "Delete what is no longer needed, or ask the operator for more; `GET /api/v1/me/usage` shows the quotas and what is used.",
+  },
   registration_closed: {
     status: 403,
     title: "Registration is closed",

@@ -17,6 +17,8 @@ const PASSWORD_CHECKS_PER_USER = 4;
 export type AddressClass = "address" | "auth" | "renew";
 /** What is counted for a user, and for an API key. */
 export type CallerClass = "read" | "write" | "ai";
+/** What is counted of members who are added: for the user who adds, and for the one who is added. */
+type AddClass = "adds" | "added";
 /** What a route can belong to. */
 export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
 
@@ -39,11 +41,19 @@ export type Limits = {
    */
   checkAnswered(subject: Subject): Promise<void> | undefined;
   countAnswer(subject: Subject): void;
+  /**
+   * Before a user is added to a conversation. Too often, only those may add them whom they know.
+   * @param isKnown whether they know who adds them; asked only then. @throws Problem `rate_limited`.
+   */
+  countAdd(subject: Subject, addedId: string, isKnown: () => Promise<boolean>): Promise<void>;
   /** How many answers may be in progress; the rate is counted apart. */
   answers: Pick<AnswerLimit, "store" | "hold">;
   frames: FrameLimit;
   sockets: Slots;
   feeds: Slots;
+  expensiveReads: Slots;
+  /** Exports of one user: one at a time. */
+  exports: Slots;
   logins: LoginGuard;
   passwordChecks: Slots;
   /** Null without REDIS_URL. */
@@ -62,14 +72,18 @@ type Dependencies = {
   countStored(userId: string): Promise<number>;
 };
 
-const named: Record<AddressClass | CallerClass, string> = {
+const named: Record<AddressClass | CallerClass | AddClass, string> = {
   address: "requests from this address",
   auth: "logins and registrations from this address",
   renew: "requests for tokens from this address",
   read: "reading requests",
   write: "changing requests",
   ai: "requests for answers of models",
+  adds: "new members",
+  added: "conversations that this user was added to",
 };
+
+const EXPORTS_PER_USER = 1;
 
 /** All limits of this instance: the one place where settings become rates. */
 export function createLimits({ config, log, metrics, countStored }: Dependencies): Limits {
@@ -85,7 +99,13 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
     onRefused: () => metrics.rateLimited.inc({ limit: "generations" }),
   });
   const passwordChecks = slots("password_checks", PASSWORD_CHECKS_PER_USER, "passwords checked at once");
-  const common = { answers, sockets, feeds, passwordChecks, redis };
+  const expensiveReads = slots(
+    "expensive_reads",
+    config.RATE_LIMIT_EXPENSIVE_READS_PER_USER,
+    "searches, previews and exports in progress",
+  );
+  const exports = slots("exports", EXPORTS_PER_USER, "export in progress");
+  const common = { answers, sockets, feeds, expensiveReads, exports, passwordChecks, redis };
   if (!isEnabled)
     return {
       ...common,
@@ -94,6 +114,7 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
       storeAnswered: (_subject, store) => store(),
       checkAnswered: () => undefined,
       countAnswer: () => {},
+      countAdd: async () => {},
       frames: openFrameLimit,
       logins: openLoginGuard,
       isLocal: true,
@@ -104,22 +125,24 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
     sustained: config[`RATE_LIMIT_${name}_PER_MINUTE`],
   });
   const limiter = (name: RateName) => createLimiter({ name: name.toLowerCase(), rate: rate(name), redis });
-  const limiters: Record<AddressClass | CallerClass, Limiter> = {
+  const limiters: Record<AddressClass | CallerClass | AddClass, Limiter> = {
     address: limiter("ADDRESS"),
     auth: limiter("AUTH"),
     renew: limiter("RENEW"),
     read: limiter("READ"),
     write: limiter("WRITE"),
     ai: limiter("AI"),
+    adds: limiter("ADDS"),
+    added: limiter("ADDED"),
   };
 
-  function check(limit: AddressClass | CallerClass, verdict: Verdict): Verdict {
+  function check(limit: AddressClass | CallerClass | AddClass, verdict: Verdict): Verdict {
     if (verdict.isAllowed) return verdict;
     metrics.rateLimited.inc({ limit });
     throw createRefusal(verdict, named[limit]);
   }
 
-  function count(limit: AddressClass | CallerClass, key: string): Verdict | Promise<Verdict> {
+  function count(limit: AddressClass | CallerClass | AddClass, key: string): Verdict | Promise<Verdict> {
     const verdict = limiters[limit].consume(key);
     return verdict instanceof Promise ? verdict.then((later) => check(limit, later)) : check(limit, verdict);
   }
@@ -165,6 +188,11 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
           log.error({ err: error }, "an answer is not counted"),
         );
     },
+    async countAdd({ user }, addedId, isKnown) {
+      await count("adds", `u:${user.id}`);
+      const ofAdded = await limiters.added.consume(`u:${addedId}`);
+      if (!ofAdded.isAllowed && !(await isKnown())) check("added", ofAdded);
+    },
     frames: createFrameLimit({ socket: rate("SOCKET_FRAMES"), user: rate("USER_FRAMES") }),
     logins: createLoginGuard({
       failures: {
@@ -179,4 +207,14 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
   };
 }
 
-type RateName = "ADDRESS" | "AUTH" | "RENEW" | "READ" | "WRITE" | "AI" | "SOCKET_FRAMES" | "USER_FRAMES";
+type RateName =
+  | "ADDRESS"
+  | "AUTH"
+  | "RENEW"
+  | "READ"
+  | "WRITE"
+  | "AI"
+  | "ADDS"
+  | "ADDED"
+  | "SOCKET_FRAMES"
+  | "USER_FRAMES";

@@ -53,7 +53,13 @@ export async function startAccounts({
   const audit = createAuditService();
   const users = createUserService({ database, passwords: createPasswords({ memoryKib: 64, passes: 1 }), audit });
   const onSessionsEnded = (ids: string[], reason: EndReason) => void ended.push({ ids, reason });
-  const apiKeys = createApiKeyService({ database, audit, log: silentLog, onKeysEnded: () => {} });
+  const apiKeys = createApiKeyService({
+    database,
+    audit,
+    quotas: { requireRoom() {} },
+    log: silentLog,
+    onKeysEnded: () => {},
+  });
   const auth = createAuthService({
     database,
     users,
@@ -64,6 +70,7 @@ export async function startAccounts({
     jwtSecret: JWT_SECRET,
     config: {
       REGISTRATION: registration,
+      QUOTA_SESSIONS: 1_000,
       OIDC_ISSUER: issuer?.issuer,
       OIDC_AUDIENCE: issuer?.audience ?? [],
       OIDC_JWKS_URL: issuer?.jwksUrl,

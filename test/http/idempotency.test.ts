@@ -99,12 +99,14 @@ describe("a request that is repeated with its key", () => {
   });
 
   test("gets an error that was its result", async () => {
-    const path = `/conversations/${createId()}/members`;
-    const first = await create<ProblemBody>(anna, { user_id: ben.id }, key, path);
-    expect([first.status, first.body.code]).toEqual([404, "not_found"]);
-    const second = await create<ProblemBody>(anna, { user_id: ben.id }, key, path);
+    const { id } = (await create<{ id: string }>(anna, {}, createId())).body;
+    const path = `/conversations/${id}/members`;
+    const stepDown = { user_id: anna.id, role: "member" };
+    const first = await create<ProblemBody>(anna, stepDown, key, path);
+    expect([first.status, first.body.code]).toEqual([409, "conflict"]);
+    const second = await create<ProblemBody>(anna, stepDown, key, path);
     expect(second.body).toEqual(first.body);
-    expect([second.status, isReplayed(second)]).toEqual([404, true]);
+    expect([second.status, isReplayed(second)]).toEqual([409, true]);
     expect(second.headers.get("content-type")).toBe("application/problem+json");
   });
 });

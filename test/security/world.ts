@@ -21,6 +21,7 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
   const colleague = await parley.register(`${word}-2@example.com`, `${word} colleague`);
   const create = async (path: string, json: object) => (await requireCreated(rest, path, json)).id;
   const prompt = await create("/prompts", { name: `${word} name`, template: `${word} template` });
+  await rest.ask("PATCH", `/prompts/${prompt}`, { template: `${word} newer template` });
   const conversation = await createConversation(parley, owner, [colleague], {
     title: `${word} title`,
     metadata: { secret: word },
@@ -44,6 +45,7 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
     "members/{user_id}": colleague.user.id,
     "messages/{message_id}": sent.body.message.id,
     "prompts/{id}": prompt,
+    "versions/{version}": "1",
     "sessions/{id}": session,
     "api-keys/{id}": apiKey,
     "users/{id}": colleague.user.id,

@@ -1,7 +1,5 @@
 /** UTF-16 units of a key's name after trimming. */
 export const NAME_CHARS_MAX = 100;
-/** Keys of one user, expired ones too; more are answered 409. */
-export const KEYS_PER_USER_MAX = 100;
 /** An expired key stays in its owner's list for so long. */
 export const EXPIRED_KEY_KEPT_S = 30 * 24 * 60 * 60;
 /** Expired keys that one round of sweeping deletes. */

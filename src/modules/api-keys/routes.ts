@@ -27,7 +27,6 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     ok: CreatedApiKey,
     status: 201,
     answerHeaders: ["Location"],
-    problems: [409],
     handle: async ({ caller, body, set }) => {
       const key = await apiKeys.create(caller, body);
       set.headers.location = `${API_KEYS}/${key.id}`;

@@ -5,9 +5,9 @@ import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
+import type { QuotaService } from "../quotas/service.ts";
 import { createKeyCallers, type KeyCallers } from "./callers.ts";
 import { createKey, hashKey, showEnds } from "./key-format.ts";
-import { KEYS_PER_USER_MAX } from "./limits.ts";
 import type { ApiKey, CreateApiKey, CreatedApiKey } from "./model.ts";
 import * as queries from "./queries.ts";
 
@@ -21,14 +21,14 @@ export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
   /**
    * For every user, for themselves. A key makes only keys that reach no further and last no longer than it does, and none
    * for users whom it acts for. Scope `admin` and service keys are for administrators.
-   * @throws Problem `invalid`, `forbidden`, `conflict` (too many).
+   * @throws Problem `invalid`, `forbidden`, `quota_exceeded`.
    */
   create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey>;
 
   /**
    * For the command line.
    * @param emailKey whose key it becomes; null: the first administrator's.
-   * @throws Problem `not_found` (no such user, or no administrator), `invalid`, `forbidden`, `conflict`.
+   * @throws Problem `not_found` (no such user, or no administrator), `invalid`, `forbidden`, `quota_exceeded`.
    */
   createForOperator(emailKey: string | null, input: CreateApiKey): Promise<CreatedApiKey>;
 
@@ -45,12 +45,13 @@ export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
 type Dependencies = {
   database: Database;
   audit: AuditService;
+  quotas: Pick<QuotaService, "requireRoom">;
   log: Log;
   /** Keys were deleted here, after the commit: whatever is connected with them has to go. */
   onKeysEnded(keyIds: string[]): void;
 };
 
-export function createApiKeyService({ database, audit, log, onKeysEnded }: Dependencies): ApiKeyService {
+export function createApiKeyService({ database, audit, quotas, log, onKeysEnded }: Dependencies): ApiKeyService {
   const { forgetKey, ...callers } = createKeyCallers({ database, audit, log });
 
   /** @param by whose doing it is; null: the operator's, on the command line. */
@@ -62,8 +63,7 @@ export function createApiKeyService({ database, audit, log, onKeysEnded }: Depen
     const owner = requireRow(await queries.lockOwner(sql, ownerId), "user");
     if (owner.is_disabled) throw new Problem("forbidden", "A disabled user cannot have keys.");
     if (owner.role !== "admin") checkOrdinary(scopes, isService);
-    if (owner.keys >= KEYS_PER_USER_MAX)
-      throw new Problem("conflict", `A user may have ${KEYS_PER_USER_MAX} keys; delete one that is no longer used.`);
+    quotas.requireRoom("api_keys", owner.keys);
     const key = createKey();
     const id = createId();
     const ends = showEnds(key);

@@ -74,7 +74,14 @@ export const Session = Named(
 export type Session = Static<typeof Session>;
 
 /** Why a session ended before its time. */
-export type EndReason = "logout" | "ended" | "password_changed" | "token_reused" | "user_disabled" | "user_deleted";
+export type EndReason =
+  | "logout"
+  | "ended"
+  | "password_changed"
+  | "token_reused"
+  | "quota_exceeded"
+  | "user_disabled"
+  | "user_deleted";
 
 /** Where a login comes from; the signal is aborted when the client goes away. */
 export type Client = { userAgent: string | null; ipAddress: string | null; signal?: AbortSignal };

@@ -93,9 +93,29 @@ export async function endUserSessions(
   return rows.map(({ id }) => id);
 }
 
+/**
+ * Ends the live sessions of a user beyond the `kept` that were used last. Those that are locked stay until the next time.
+ * What they tell of the person goes at once, since there may be many.
+ * @returns their ids.
+ */
+export async function endLeastUsedSessions(sql: Sql, userId: string, kept: number): Promise<string[]> {
+  const rows = await sql<{ id: string }[]>`
+    update sessions s set revoked_at = now(), revoked_reason = ${"quota_exceeded" satisfies EndReason},
+      user_agent = null, ip_address = null
+    where s.id = any (array(
+      select l.id from sessions l where l.id = any (array(
+        select s.id from sessions s where s.user_id = ${userId} and ${isLive(sql)}
+        order by s.last_used_at desc, s.id desc offset ${kept} limit ${ENDED_SESSIONS_BATCH}))
+      for no key update skip locked))
+    returning s.id`;
+  return rows.map(({ id }) => id);
+}
+
 /** What sessions tell of a person, ended ones too. */
 export async function clearClients(sql: Sql, userId: string): Promise<void> {
-  await sql`update sessions set user_agent = null, ip_address = null where user_id = ${userId}`;
+  await sql`
+    update sessions set user_agent = null, ip_address = null
+    where user_id = ${userId} and (user_agent is not null or ip_address is not null)`;
 }
 
 export type SessionUser = { id: string; email: string; display_name: string; role: UserRole; created_at: Date };

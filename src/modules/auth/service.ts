@@ -21,6 +21,7 @@ import { createPasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 import { createRefreshTokens } from "./refresh-tokens.ts";
 import { createSessionEnds } from "./session-ends.ts";
+import { createSessionQuota } from "./session-quota.ts";
 import { createSessions } from "./sessions.ts";
 
 export type { SessionRow } from "./queries.ts";
@@ -81,7 +82,7 @@ export interface AuthService extends Logins, Callers {
 
 export type AuthServiceDependencies = {
   database: Database;
-  config: Pick<Config, "REGISTRATION"> & IssuerConfig;
+  config: Pick<Config, "REGISTRATION" | "QUOTA_SESSIONS"> & IssuerConfig;
   users: UserService;
   audit: AuditService;
   apiKeys: ApiKeyService;
@@ -114,11 +115,15 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   const accessTokens = createAccessTokens(jwtSecret);
   const refreshTokens = createRefreshTokens(jwtSecret);
   const onReuse = (sessionId: string) => announceEnd([sessionId], "token_reused");
-  const sessions = createSessions({ database, audit, refreshTokens, log, onReuse });
+  const sessionQuota = createSessionQuota({ config, audit, announceEnd });
+  const sessions = createSessions({ database, audit, refreshTokens, log, sessionQuota, onReuse });
   const ends = createSessionEnds({ database, audit, announceEnd });
   const passwordChecks = createPasswordChecks({ database, users, audit, guard });
   const ownPasswords = createOwnPasswords({ database, users, audit, passwordChecks, checksPerUser, announceEnd });
-  const issuers = createIssuerService({ database, config, users, audit, passwordChecks, log }, issuerKeyTimes);
+  const issuers = createIssuerService(
+    { database, config, users, audit, passwordChecks, sessionQuota, log },
+    issuerKeyTimes,
+  );
   const logins = createLogins({
     database,
     config,

@@ -8,6 +8,7 @@ import { USER_AGENT_CHARS_MAX } from "./limits.ts";
 import type { Client } from "./model.ts";
 import * as queries from "./queries.ts";
 import type { RefreshTokens } from "./refresh-tokens.ts";
+import type { SessionQuota } from "./session-quota.ts";
 
 const REFRESH_KEY_BYTES = 32;
 
@@ -38,11 +39,14 @@ type SessionsDependencies = {
   audit: AuditService;
   refreshTokens: RefreshTokens;
   log: Log;
+  sessionQuota: SessionQuota;
   /** A spent token was shown: the session has been ended in the database. */
   onReuse(sessionId: string): void;
 };
 
-export function createSessions({ database, audit, refreshTokens, log, onReuse }: SessionsDependencies): Sessions {
+export function createSessions(deps: SessionsDependencies): Sessions {
+  const { database, audit, refreshTokens, log, sessionQuota, onReuse } = deps;
+
   async function endForReuse(sessionId: string, userId: string, ipAddress: string | null): Promise<never> {
     const end = async (sql: Sql) => {
       if (!(await queries.endSession(sql, sessionId, "token_reused"))) return false;
@@ -66,16 +70,17 @@ export function createSessions({ database, audit, refreshTokens, log, onReuse }:
       const cut = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
       const session = { id: sessionId, userId, proof, refreshKey, client: cut };
       const insert = async (sql: Sql) => {
-        if (!(await queries.insertSession(sql, session))) return false;
+        if (!(await queries.insertSession(sql, session))) return null;
         const target = { type: "user", id: userId } as const;
         const entry = { action: "user.logged_in", actorId: userId, credentialId: sessionId, target } as const;
         await audit.record(sql, { ...entry, ipAddress: client.ipAddress });
-        return true;
+        return sessionQuota.endLeastUsed(sql, { userId, sessionId, ipAddress: client.ipAddress });
       };
-      const isOpen = await withTransaction(database, insert, `user:${userId}`);
-      if (!isOpen && "tokenKey" in proof)
+      const ended = await withTransaction(database, insert, `user:${userId}`);
+      if (!ended && "tokenKey" in proof)
         throw new Problem("unauthorized", "A session of this token has been ended; get a new token from the issuer.");
-      if (!isOpen) throw new Problem("invalid_credentials", "The user was changed at the same moment. Log in again.");
+      if (!ended) throw new Problem("invalid_credentials", "The user was changed at the same moment. Log in again.");
+      sessionQuota.announce(ended);
       return { sessionId, userId, refreshToken: refreshTokens.create({ sessionId, generation: 0, refreshKey }) };
     },
 

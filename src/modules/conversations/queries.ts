@@ -8,6 +8,8 @@ const UNREAD_SHOWN_MAX = 1_000;
 const COUNTED_MAX = 2_000;
 /** What `listed_at` may be behind, with some room (sql/functions/take_seqs.sql). */
 const LISTED_BEHIND = "65 s";
+/** Among so many conversations, the newest, a shared one is looked for. */
+const SHARED_CONVERSATIONS_MAX = 500;
 
 export type MembershipRow = ConversationRow & {
   role: MemberRole;
@@ -92,7 +94,7 @@ export async function insertConversation(sql: Sql, conversation: NewConversation
               ${sql.json(metadata as Parameters<Sql["json"]>[0])})
       returning id
     )
-    insert into members (conversation_id, user_id, role) select id, ${ownerId}, 'owner' from made`;
+    insert into members (conversation_id, user_id, role, is_creator) select id, ${ownerId}, 'owner', true from made`;
 }
 
 /**
@@ -190,6 +192,30 @@ export async function findMember(sql: Sql, id: string, userId: string): Promise<
     select m.user_id, u.display_name, m.role, m.last_read_seq, m.joined_at
     from members m join users u on u.id = m.user_id where m.conversation_id = ${id} and m.user_id = ${userId}`;
   return row;
+}
+
+/** The roles of those of these users who are members. */
+export async function findRoles(sql: Sql, id: string, userIds: string[]): Promise<Map<string, MemberRole>> {
+  const rows = await sql<{ user_id: string; role: MemberRole }[]>`
+    select user_id, role from members where conversation_id = ${id} and user_id = any (${userIds}::uuid[])`;
+  return new Map(rows.map(({ user_id, role }) => [user_id, role]));
+}
+
+/**
+ * Whether a user knows another one: has created, or has written in, a conversation that the other one is in. Only the
+ * newest conversations of the other one are looked at, so that it is quick for whoever is in many.
+ */
+export async function hasWrittenWith(sql: Sql, userId: string, otherId: string): Promise<boolean> {
+  const rows = await sql`
+    select 1 from (
+      select conversation_id from members where user_id = ${otherId}
+      order by conversation_id desc limit ${SHARED_CONVERSATIONS_MAX}
+    ) o
+    where exists (
+      select 1 from members m where m.conversation_id = o.conversation_id and m.user_id = ${userId}
+        and (m.is_creator or m.written_bytes > 0))
+    limit 1`;
+  return rows.length > 0;
 }
 
 /** @returns the member as they are then; undefined when there is no such user, or they are disabled. */

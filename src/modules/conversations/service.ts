@@ -6,6 +6,7 @@ import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagi
 import { createId } from "../../lib/id.ts";
 import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
+import type { Limits } from "../../limits/limits.ts";
 import {
   type Conversation,
   type Member,
@@ -15,6 +16,7 @@ import {
 } from "../../protocol/conversation.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import type { PromptService } from "../prompts/service.ts";
+import type { QuotaService } from "../quotas/service.ts";
 import { type AddMember, type ChangeConversation, type CreateConversation, METADATA_BYTES_MAX } from "./model.ts";
 import * as queries from "./queries.ts";
 
@@ -31,13 +33,15 @@ type Dependencies = {
   /** For what is not stored. */
   bus: Pick<Bus, "publish">;
   prompts: PromptService;
+  quotas: QuotaService;
+  limits: Pick<Limits, "countAdd">;
   /** Whether a model of this name is configured. */
   hasModel(model: string): boolean;
 };
 
 /** Rules of conversations and their members. Access is the look-up: what one is not a member of is not found. */
 export interface ConversationService {
-  /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt). */
+  /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt), `quota_exceeded`. */
   create(caller: Caller, input: CreateConversation): Promise<Conversation>;
 
   /** For members. @throws Problem `not_found`. */
@@ -57,7 +61,8 @@ export interface ConversationService {
 
   /**
    * For owners: adds a user, or changes a member's role.
-   * @throws Problem `not_found` (conversation or user), `forbidden`, `conflict` (the last owner, or too many).
+   * @throws Problem `not_found` (conversation or user), `forbidden`, `conflict` (the last owner, or too many),
+   * `rate_limited`, `quota_exceeded` (the user is in too many conversations of others).
    */
   addMember(caller: Caller, id: string, input: AddMember): Promise<Member>;
 
@@ -88,6 +93,8 @@ export function createConversationService({
   events,
   bus,
   prompts,
+  quotas,
+  limits,
   hasModel,
 }: Dependencies): ConversationService {
   function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
@@ -135,7 +142,8 @@ export function createConversationService({
         if (input.prompt_id) await prompts.checkChoice(sql, caller.user.id, input.prompt_id);
         await queries.insertConversation(sql, row, caller.user.id);
       };
-      await withTransaction(database, insert, `user:${caller.user.id}`);
+      const store = () => withTransaction(database, insert, `user:${caller.user.id}`);
+      await quotas.take("conversations", caller.user.id, 1, store);
       return get(caller, id);
     },
 
@@ -168,6 +176,7 @@ export function createConversationService({
           return { id };
         });
       });
+      quotas.invalidate(caller.user.id);
     },
 
     async listMembers(caller, id, { limit, after }) {
@@ -178,14 +187,21 @@ export function createConversationService({
     async addMember(caller, id, input) {
       const { role = "member" } = input;
       const userId = input.user_id.toLowerCase();
-      return change(caller, id, async ({ sql, append }, callerRole) => {
-        requireOwner(callerRole);
-        const before = await queries.findMember(sql, id, userId);
-        if (before?.role === role) return mapRowToMember(before);
-        await checkRoom(sql, id, before?.role, role);
-        const row = requireRow(await queries.upsertMember(sql, id, userId, role), "user");
-        return append("member.added", id, () => mapRowToMember(row));
-      });
+      const add = () =>
+        change(caller, id, async ({ sql, append }, callerRole) => {
+          requireOwner(callerRole);
+          const before = await queries.findMember(sql, id, userId);
+          if (before?.role === role) return mapRowToMember(before);
+          await checkRoom(sql, id, before?.role, role);
+          const row = requireRow(await queries.upsertMember(sql, id, userId, role), "user");
+          return append("member.added", id, () => mapRowToMember(row));
+        });
+      // Before the limits: whoever may not add anybody must not use up, nor learn, what is left of a user's.
+      const roles = await queries.findRoles(database, id, [caller.user.id, userId]);
+      requireOwner(requireRow(roles.get(caller.user.id), "conversation"));
+      if (roles.has(userId)) return add();
+      await limits.countAdd(caller, userId, () => queries.hasWrittenWith(database, userId, caller.user.id));
+      return quotas.take("joined_conversations", userId, 1, add);
     },
 
     async removeMember(caller, id, userId) {
@@ -198,6 +214,7 @@ export function createConversationService({
           return { user_id, display_name, role };
         });
       });
+      quotas.invalidate(userId);
     },
 
     async read(caller, id, seq) {

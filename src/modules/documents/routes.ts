@@ -63,6 +63,7 @@ export function createDocumentRoutes({ documents }: Dependencies): Route[] {
       summary: "The documents by path, or with `q` those that have the words, best first",
       tag,
       scope: "any",
+      expensive: "search",
       query: DocumentQuery,
       ok: Page(DocumentSummary),
       isTagged: true,

@@ -5,25 +5,29 @@ import type { Log } from "../../lib/log.ts";
 import { Nullable } from "../../lib/schema.ts";
 import { PasswordProof } from "../accounts/model.ts";
 import { type AccountService, streamText } from "../accounts/service.ts";
-import { BudgetUsage } from "../budgets/model.ts";
 import type { BudgetService } from "../budgets/service.ts";
+import type { QuotaService } from "../quotas/service.ts";
+import { AccountUsage } from "./model.ts";
 
 const ME = "/api/v1/me";
 const tag = "me";
 
-type Dependencies = { accounts: AccountService; budgets: BudgetService; log: Log };
+type Dependencies = { accounts: AccountService; budgets: BudgetService; quotas: QuotaService; log: Log };
 
 /** `/api/v1/me`: what the caller has used, all that is stored of them, and the end of their account. */
-export const createAccountRoutes = ({ accounts, budgets, log }: Dependencies): Route[] => [
+export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependencies): Route[] => [
   route({
     method: "GET",
     path: `${ME}/usage`,
     operationId: "getMyUsage",
-    summary: "What my answers have used, and my limits",
+    summary: "What my answers have used, what I have stored, and my limits",
     tag,
     scope: "any",
-    ok: BudgetUsage,
-    handle: ({ caller }) => budgets.getUsage(caller),
+    ok: AccountUsage,
+    handle: async ({ caller }) => {
+      const [used, stored] = await Promise.all([budgets.getUsage(caller), quotas.getUsage(caller.user.id)]);
+      return { ...used, quotas: stored };
+    },
   }),
 
   route({
@@ -49,6 +53,7 @@ export const createAccountRoutes = ({ accounts, budgets, log }: Dependencies): R
       "User, preferences, sessions, keys, memberships, own messages and the answers to them, feedback, prompts, usage and what the audit record says of me, as one streamed document.",
     tag,
     scope: "session",
+    expensive: "download",
     ok: Type.Object({}, { additionalProperties: true }),
     answerHeaders: ["Content-Disposition"],
     handle: async ({ caller, set }) => {

@@ -3,6 +3,7 @@ import type { Log } from "../../lib/log.ts";
 import type { AccountService } from "../accounts/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { BudgetService } from "../budgets/service.ts";
+import type { QuotaService } from "../quotas/service.ts";
 import type { UserService } from "../users/service.ts";
 import { createAccountRoutes } from "./account-routes.ts";
 import { createIdentityRoutes } from "./identity-routes.ts";
@@ -14,6 +15,7 @@ type Dependencies = {
   accounts: AccountService;
   auth: AuthService;
   budgets: BudgetService;
+  quotas: QuotaService;
   log: Log;
 };
 

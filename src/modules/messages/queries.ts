@@ -4,7 +4,6 @@ import { createSlice, type Measured, measure, READ_BYTES_MAX, type Slice } from 
 import type { MemberRole } from "../../protocol/conversation.ts";
 import type { EventPosition } from "../../protocol/events.ts";
 import type { FinishReason, MessageRow } from "../../protocol/message.ts";
-import type { Feedback } from "./model.ts";
 
 /** A message that no user sent: what a tool gave, or an answer that was written elsewhere. */
 export type OtherMessage = {
@@ -138,29 +137,34 @@ export async function lockMessage(
   return row;
 }
 
-/** Writes what may change of a message: its text, and whether it is deleted. The number and the author stay. */
+/**
+ * Writes what may change of a message: its text, and whether it is deleted. The number and the author stay.
+ * @param addedBytes how much longer the text is in UTF-8; it counts in the quota of the author, if they are still there.
+ */
 export async function updateContent(
   sql: Sql,
-  { conversation_id, seq, content, updated_at, deleted_at }: MessageRow,
+  { conversation_id, seq, author_id, content, updated_at, deleted_at }: MessageRow,
+  addedBytes: number,
 ): Promise<void> {
   await sql`
     update messages set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at}
     where conversation_id = ${conversation_id} and seq = ${seq}`;
+  await sql`
+    update members set written_bytes = greatest(0, written_bytes + ${addedBytes})
+    where conversation_id = ${conversation_id} and user_id = ${author_id}`;
 }
 
-export async function upsertFeedback(
+/** The message that a member has sent under this id; undefined for an outsider. */
+export async function findSent(
   sql: Sql,
-  message: { conversation_id: string; seq: number; id: string },
+  conversationId: string,
   userId: string,
-  rating: number,
-  comment: string | null,
-): Promise<Feedback> {
-  const [row] = await sql<{ rating: number; comment: string | null; updated_at: Date }[]>`
-    insert into feedback (conversation_id, message_seq, user_id, message_id, rating, comment)
-    values (${message.conversation_id}, ${message.seq}, ${userId}, ${message.id}, ${rating}, ${comment})
-    on conflict (conversation_id, message_seq, user_id)
-      do update set rating = excluded.rating, comment = excluded.comment, updated_at = now()
-    returning rating, comment, updated_at`;
-  if (!row) throw new Error("An upsert returns its row.");
-  return { message_id: message.id, ...row, updated_at: row.updated_at.toISOString() };
+  clientMessageId: string,
+): Promise<string | undefined> {
+  const [row] = await sql<{ id: string }[]>`
+    select x.id from members m
+    join messages x on x.conversation_id = m.conversation_id and x.author_id = m.user_id
+      and x.client_message_id = ${clientMessageId}
+    where m.conversation_id = ${conversationId} and m.user_id = ${userId}`;
+  return row?.id;
 }

@@ -148,6 +148,18 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
   }),
 
   route({
+    method: "DELETE",
+    path: `${MESSAGES}/:message_id/feedback`,
+    operationId: "removeFeedback",
+    summary: "Take my rating of an answer back",
+    tag,
+    scope: "messages:write",
+    params: MessageParams,
+    problems: [409],
+    handle: ({ caller, params }) => messages.removeFeedback(caller, params.id, params.message_id),
+  }),
+
+  route({
     method: "GET",
     path: "/api/v1/conversations/:id/events",
     operationId: "listEvents",

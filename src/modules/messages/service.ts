@@ -1,5 +1,5 @@
 import type { Caller } from "../../access/caller.ts";
-import { type Database, requireRow, withTransaction } from "../../db/client.ts";
+import { type Database, requireRow } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import type { Slice } from "../../events/slice.ts";
 import type { Log } from "../../lib/log.ts";
@@ -9,8 +9,10 @@ import type { Limits } from "../../limits/limits.ts";
 import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/message.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { ConversationService } from "../conversations/service.ts";
+import type { QuotaService } from "../quotas/service.ts";
 import { appendMessage } from "./append-message.ts";
-import type { Feedback, GiveFeedback, SendMessage, SentMessage } from "./model.ts";
+import { createFeedbacks, type Feedbacks } from "./feedback.ts";
+import type { SendMessage, SentMessage } from "./model.ts";
 import type { OtherMessage } from "./queries.ts";
 import * as queries from "./queries.ts";
 import type { Lease } from "./send-queries.ts";
@@ -39,6 +41,7 @@ type Dependencies = {
   /** The model that answers where neither the message nor the conversation names one. */
   defaultModel: string;
   budgets: BudgetService;
+  quotas: QuotaService;
   limits: Pick<Limits, "storeAnswered" | "checkAnswered" | "countAnswer">;
   /** The right to write up to so many answers on this instance; null when there is no room for them. */
   takeLease(answers: number): Lease | null;
@@ -55,13 +58,13 @@ type Dependencies = {
  * Rules of messages. Access is membership, checked in the look-up itself: who may not see a conversation finds nothing.
  * A message is named by its conversation and its id; null for the conversation where a frame leaves it out.
  */
-export interface MessageService {
+export interface MessageService extends Feedbacks {
   /**
    * For members who may write. Fulfils when the message is committed; the same `client_message_id` gives the same message
    * for ever.
    * @param turn absent: it takes its place when it has been checked.
    * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
-   * `budget_exceeded`, `draining`, `unavailable`.
+   * `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
   send(
     caller: Caller,
@@ -69,6 +72,9 @@ export interface MessageService {
     input: SendMessage,
     turn?: SendTurn,
   ): Promise<SentMessage & { duplicate: boolean }>;
+
+  /** For every user: whether they may store one more message with this text. @throws Problem `quota_exceeded`. */
+  checkRoom(caller: Caller, content: string): Promise<void>;
 
   /** For members: in the order of reading (backward, unless only `afterSeq` is given). @throws Problem `not_found`. */
   list(caller: Caller, conversationId: string, range: SeqRange, limit: number): Promise<Slice<Message>>;
@@ -79,7 +85,7 @@ export interface MessageService {
   /** For members who may write. @throws Problem `not_found`, `forbidden` (viewers). */
   getWritable(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
-  /** For its author. @throws Problem `not_found`, `forbidden`, `conflict` (deleted, or still being written). */
+  /** For its author. @throws Problem `not_found`, `forbidden`, `conflict` (deleted, or still being written), `quota_exceeded`. */
   edit(caller: Caller, conversationId: string | null, messageId: string, content: string): Promise<Message>;
 
   /**
@@ -87,9 +93,6 @@ export interface MessageService {
    * @throws Problem `not_found`, `forbidden`, `conflict` (still being written).
    */
   remove(caller: Caller, conversationId: string | null, messageId: string): Promise<void>;
-
-  /** For members, on answers of a model. @throws Problem `not_found`, `conflict`. */
-  giveFeedback(caller: Caller, conversationId: string, messageId: string, feedback: GiveFeedback): Promise<Feedback>;
 
   /**
    * Stores an answer that a model has written to the end elsewhere; after a failure it may be called again. Call it for
@@ -105,7 +108,7 @@ export interface MessageService {
 export type SeqRange = { beforeSeq: number | undefined; afterSeq: number | undefined };
 
 export function createMessageService(deps: Dependencies): MessageService {
-  const { database, conversations, events, metrics, limits, hasModel, canAnswer, findLiveText } = deps;
+  const { database, conversations, events, metrics, limits, quotas, hasModel, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
 
   function mapRow(row: MessageRow): Message {
@@ -143,10 +146,19 @@ export function createMessageService(deps: Dependencies): MessageService {
         throw new Problem("conflict", "The message is deleted, or still being written.");
       return append(type, conversationId, async ({ at }) => {
         const changed = apply(row, at);
-        await queries.updateContent(sql, changed);
+        await queries.updateContent(sql, changed, Buffer.byteLength(changed.content) - Buffer.byteLength(row.content));
         return mapRowToMessage(changed);
       });
     });
+  }
+
+  /** A message that is stored already is given again also where there is no room for another one. */
+  async function findRepeated(error: unknown, caller: Caller, conversationId: string, input: SendMessage) {
+    if (error instanceof Problem && error.code === "quota_exceeded" && input.client_message_id) {
+      const id = await queries.findSent(database, conversationId, caller.user.id, input.client_message_id);
+      if (id !== undefined) return { duplicateOf: id };
+    }
+    throw error;
   }
 
   return {
@@ -167,7 +179,10 @@ export function createMessageService(deps: Dependencies): MessageService {
       // Where it is left to the conversation, only the commit knows whether a model answers.
       const checked = input.reply === false || isAnswered ? undefined : limits.checkAnswered(caller);
       if (checked) await checked;
-      const outcome = await (isAnswered ? limits.storeAnswered(caller, store) : store());
+      const take = () => (isAnswered ? limits.storeAnswered(caller, store) : store());
+      const outcome = await quotas
+        .take("stored_bytes", caller.user.id, Buffer.byteLength(input.content), take)
+        .catch((error) => findRepeated(error, caller, conversationId, input));
       if (!("duplicateOf" in outcome)) {
         if (outcome.reply && !isAnswered) limits.countAnswer(caller);
         return { ...outcome, duplicate: false };
@@ -177,6 +192,8 @@ export function createMessageService(deps: Dependencies): MessageService {
       const reply = await queries.findAnswer(database, conversationId, message.id);
       return { message: mapRow(message), reply: reply ? mapRow(reply) : null, duplicate: true };
     },
+
+    checkRoom: (caller, content) => quotas.check("stored_bytes", caller.user.id, Buffer.byteLength(content)),
 
     async list(caller, conversationId, range, limit) {
       await conversations.getPosition(caller, conversationId);
@@ -194,17 +211,24 @@ export function createMessageService(deps: Dependencies): MessageService {
       return mapRow(row);
     },
 
-    edit(caller, conversationId, messageId, content) {
+    async edit(caller, conversationId, messageId, content) {
       const check = ({ author_id, member_role }: queries.VisibleRow) => {
         if (author_id !== caller.user.id || member_role === "viewer")
           throw new Problem("forbidden", "Only its author may edit a message.");
         return true;
       };
-      return change(caller, { conversationId, messageId }, "message.updated", check, (row, at) => ({
-        ...row,
-        content,
-        updated_at: at,
-      }));
+      const store = () =>
+        change(caller, { conversationId, messageId }, "message.updated", check, (row, at) => ({
+          ...row,
+          content,
+          updated_at: at,
+        }));
+      const before = await getRow(caller, conversationId, messageId);
+      const addedBytes = Buffer.byteLength(content) - Buffer.byteLength(before.content);
+      if (addedBytes > 0) return quotas.take("stored_bytes", caller.user.id, addedBytes, store);
+      const message = await store();
+      quotas.invalidate(caller.user.id);
+      return message;
     },
 
     async remove(caller, conversationId, messageId) {
@@ -220,18 +244,10 @@ export function createMessageService(deps: Dependencies): MessageService {
         updated_at: at,
         deleted_at: at,
       }));
+      quotas.invalidate(caller.user.id);
     },
 
-    async giveFeedback(caller, conversationId, messageId, { rating, comment }) {
-      const row = await getRow(caller, conversationId, messageId);
-      if (row.role !== "assistant" || row.deleted_at)
-        throw new Problem("conflict", "Only answers of a model can be rated.");
-      return withTransaction(
-        database,
-        (sql) => queries.upsertFeedback(sql, row, caller.user.id, rating, comment ?? null),
-        `message:${row.id}`,
-      );
-    },
+    ...createFeedbacks({ database, quotas, getRow }),
 
     async addAnswer(answer) {
       const store = (transaction: EventTransaction) => appendMessage(transaction, { ...answer, role: "assistant" });

@@ -23,7 +23,7 @@ export type Exchange = {
   end(end: RunEnd, text: string): Promise<void>;
 };
 
-/** For members who may write. @throws Problem `not_found`, `forbidden`. */
+/** For members who may write. @throws Problem `not_found`, `forbidden`, `quota_exceeded`. */
 export async function openExchange(
   { messages, conversations }: Dependencies,
   caller: Caller,
@@ -33,6 +33,8 @@ export async function openExchange(
   if (conversationId === null) return null;
   const { role } = await conversations.getPosition(caller, conversationId);
   if (role === "viewer") throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+  // Before a model is asked: what it says could not be stored.
+  if (question !== null) await messages.checkRoom(caller, question);
   let asked: Promise<string | null> | null = null;
   let hasBegun = false;
 

@@ -24,7 +24,8 @@ export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 export interface CompletionService {
   /**
    * For every user, with any configured model; a conversation in the request takes a member who may write.
-   * @throws Problem `unknown_model`, `not_found`, `forbidden`, `rate_limited`, `budget_exceeded`, `draining`, `unavailable`.
+   * @throws Problem `unknown_model`, `not_found`, `forbidden`, `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`,
+   * `unavailable`.
    */
   start(caller: Caller, request: CompletionRequest): Promise<RunningCompletion>;
 

@@ -17,6 +17,7 @@ export const createPreviewRoutes = ({ previews }: Dependencies): Route[] => [
     tag: "prompts",
     scope: "conversations:read",
     idempotencyKey: "ignored",
+    expensive: "always",
     params: Type.Object({ id: UuidParam() }),
     body: PreviewPrompt,
     ok: PromptPreview,

@@ -3,7 +3,7 @@ import type { Prompt, PromptVersion } from "./model.ts";
 
 /** Conversations that one statement takes a prompt out of. */
 const RELEASED_CONVERSATIONS = 1_000;
-/** Prompts that one statement deletes; each may have a thousand versions. */
+/** Prompts that one statement deletes; each may have many versions. */
 const DELETED_PROMPTS = 10;
 
 export type PromptRow = Omit<Prompt, "created_at" | "updated_at"> & { created_at: Date; updated_at: Date };
@@ -50,7 +50,8 @@ export async function findDefaultPrompt(sql: Sql, userId: string): Promise<strin
 /** Keeps other changes of this user's prompts away until the transaction ends. @returns how many there are. */
 export async function lockPrompts(sql: Sql, userId: string): Promise<number> {
   await sql`select 1 from users where id = ${userId} for no key update`;
-  const [row] = await sql<{ count: number }[]>`select count(*)::int as count from prompts where user_id = ${userId}`;
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::int as count from prompts where user_id = ${userId} and deleted_at is null`;
   return row?.count ?? 0;
 }
 
@@ -66,11 +67,30 @@ export async function insertPrompt(sql: Sql, { id, userId, name, isDefault }: Ne
 }
 
 export async function insertVersion(sql: Sql, id: string, version: number, template: string): Promise<void> {
-  await sql`insert into prompt_versions (prompt_id, version, template) values (${id}, ${version}, ${template})`;
+  await sql`
+    with inserted as (
+      insert into prompt_versions (prompt_id, version, template) values (${id}, ${version}, ${template})
+      returning octet_length(template) as bytes
+    )
+    update prompts p set versions = p.versions + 1, stored_bytes = p.stored_bytes + i.bytes
+    from inserted i where p.id = ${id}`;
 }
 
-export async function deleteVersionsBelow(sql: Sql, id: string, version: number): Promise<void> {
-  await sql`delete from prompt_versions where prompt_id = ${id} and version < ${version}`;
+export async function countVersions(sql: Sql, id: string): Promise<number> {
+  const [row] = await sql<{ versions: number }[]>`select versions from prompts where id = ${id}`;
+  return row?.versions ?? 0;
+}
+
+/** @returns whether there was such a version. */
+export async function deleteVersion(sql: Sql, id: string, version: number): Promise<boolean> {
+  const { count } = await sql`
+    with deleted as (
+      delete from prompt_versions where prompt_id = ${id} and version = ${version}
+      returning octet_length(template) as bytes
+    )
+    update prompts p set versions = p.versions - 1, stored_bytes = p.stored_bytes - d.bytes
+    from deleted d where p.id = ${id}`;
+  return count > 0;
 }
 
 export async function updatePrompt(

@@ -2,12 +2,13 @@ import { Type } from "@sinclair/typebox";
 import { hashTag, respondWithTag } from "../../http/etag.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
-import { UuidParam } from "../../lib/schema.ts";
+import { QueryInteger, UuidParam } from "../../lib/schema.ts";
 import { ChangePrompt, CreatePrompt, Prompt, PromptVersion } from "./model.ts";
 import { mapToPrompt, mapToVersion } from "./queries.ts";
 import type { PromptService } from "./service.ts";
 
 const ById = Type.Object({ id: UuidParam() });
+const ByVersion = Type.Object({ id: UuidParam(), version: QueryInteger({ minimum: 1, maximum: 2 ** 31 - 1 }) });
 const ListQuery = Type.Object(PageQuery);
 
 const PROMPTS = "/api/v1/prompts";
@@ -28,7 +29,6 @@ export const createPromptRoutes = ({ prompts }: Dependencies): Route[] => [
     ok: Prompt,
     status: 201,
     answerHeaders: ["Location"],
-    problems: [409],
     handle: async ({ caller, body, set }) => {
       const prompt = await prompts.create(caller, body);
       set.headers.location = `${PROMPTS}/${prompt.id}`;
@@ -108,5 +108,17 @@ export const createPromptRoutes = ({ prompts }: Dependencies): Route[] => [
       const context = { request, headers: set.headers };
       return createPage(rows, page.limit, (row) => [String(row.version)], mapToVersion, context);
     },
+  }),
+
+  route({
+    method: "DELETE",
+    path: `${PROMPTS}/:id/versions/:version`,
+    operationId: "deletePromptVersion",
+    summary: "Delete an older version of a prompt",
+    tag,
+    scope: "conversations:write",
+    params: ByVersion,
+    problems: [409],
+    handle: ({ caller, params }) => prompts.removeVersion(caller, params.id, params.version),
   }),
 ];

@@ -6,6 +6,7 @@ import type { Jobs } from "../../jobs/runner.ts";
 import { waitUntilGone } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
+import type { QuotaService } from "../quotas/service.ts";
 import type { ChangePrompt, CreatePrompt, Prompt } from "./model.ts";
 import * as queries from "./queries.ts";
 import { checkTemplate } from "./template.ts";
@@ -13,11 +14,6 @@ import { checkTemplate } from "./template.ts";
 export { deletePrompts, releasePrompts } from "./queries.ts";
 export { renderTemplate } from "./template.ts";
 export { createVariables } from "./variables.ts";
-
-/** Prompts of one user. */
-const PROMPTS_MAX = 1_000;
-/** Versions of one prompt that are kept; older ones are forgotten. */
-const VERSIONS_MAX = 1_000;
 
 /** The queue of prompts that are being deleted, by their ids. */
 export const PROMPT_DELETIONS = "prompt deletions";
@@ -29,7 +25,7 @@ export interface PromptService {
   /** For its owner. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Prompt>;
 
-  /** For every user. @throws Problem `invalid` (an unknown variable), `conflict` (too many). */
+  /** For every user. @throws Problem `invalid` (an unknown variable), `quota_exceeded`. */
   create(caller: Caller, input: CreatePrompt): Promise<Prompt>;
 
   /** The caller's own, newest first. `page.after` is [id]. @throws Problem `bad_cursor`. */
@@ -40,12 +36,15 @@ export interface PromptService {
 
   /**
    * For its owner. Another template is a new version, which conversations with this prompt use from then on.
-   * @throws Problem `not_found`, `invalid` (an unknown variable).
+   * @throws Problem `not_found`, `invalid` (an unknown variable), `quota_exceeded`.
    */
   change(caller: Caller, id: string, input: ChangePrompt): Promise<Prompt>;
 
   /** For its owner; conversations that had it go on without one. @throws Problem `not_found`. */
   remove(caller: Caller, id: string): Promise<void>;
+
+  /** For its owner: deletes an older version. @throws Problem `not_found`, `conflict` (the version in use). */
+  removeVersion(caller: Caller, id: string, version: number): Promise<void>;
 
   /** The work of the queue: takes a prompt out of its conversations, and deletes it. @throws when one stays locked. */
   erase(id: string, signal: AbortSignal): Promise<void>;
@@ -60,9 +59,9 @@ export interface PromptService {
   checkChoice(sql: Sql, userId: string, id: string): Promise<void>;
 }
 
-type Dependencies = { database: Database; jobs: Pick<Jobs, "nudge"> };
+type Dependencies = { database: Database; jobs: Pick<Jobs, "nudge">; quotas: QuotaService };
 
-export function createPromptService({ database, jobs }: Dependencies): PromptService {
+export function createPromptService({ database, jobs, quotas }: Dependencies): PromptService {
   async function get(caller: Caller, id: string): Promise<Prompt> {
     return queries.mapToPrompt(requireRow(await queries.findPrompt(database, id, caller.user.id), "prompt"));
   }
@@ -75,13 +74,13 @@ export function createPromptService({ database, jobs }: Dependencies): PromptSer
       const id = createId();
       const userId = caller.user.id;
       const insert = async (sql: Sql) => {
-        if ((await queries.lockPrompts(sql, userId)) >= PROMPTS_MAX)
-          throw new Problem("conflict", `A user may have ${PROMPTS_MAX} prompts.`);
+        quotas.requireRoom("prompts", await queries.lockPrompts(sql, userId));
         if (is_default) await queries.clearDefault(sql, userId);
         await queries.insertPrompt(sql, { id, userId, name, isDefault: is_default });
         await queries.insertVersion(sql, id, 1, template);
       };
-      await withTransaction(database, insert, `user:${userId}`);
+      const store = () => withTransaction(database, insert, `user:${userId}`);
+      await quotas.take("stored_bytes", userId, Buffer.byteLength(template), store);
       return get(caller, id);
     },
 
@@ -106,13 +105,19 @@ export function createPromptService({ database, jobs }: Dependencies): PromptSer
         const isNewVersion = template !== now.template;
         if (!isNewVersion && name === now.name && is_default === now.is_default) return now;
         const version = now.version + Number(isNewVersion);
-        if (isNewVersion) await queries.insertVersion(sql, id, version, template);
-        await queries.deleteVersionsBelow(sql, id, version - VERSIONS_MAX + 1);
+        if (isNewVersion) {
+          quotas.requireRoom("prompt_versions", await queries.countVersions(sql, id));
+          await queries.insertVersion(sql, id, version, template);
+        }
         if (is_default && !now.is_default) await queries.clearDefault(sql, userId);
         const updated = await queries.updatePrompt(sql, id, { name, version, is_default });
         return { ...now, name, template, version, is_default, ...updated };
       };
-      return queries.mapToPrompt(await withTransaction(database, update, `user:${userId}`));
+      const store = () => withTransaction(database, update, `user:${userId}`);
+      const { template } = input;
+      const isNewVersion = template !== undefined && template !== (await get(caller, id)).template;
+      const stored = isNewVersion ? quotas.take("stored_bytes", userId, Buffer.byteLength(template), store) : store();
+      return queries.mapToPrompt(await stored);
     },
 
     async remove(caller, id) {
@@ -121,8 +126,22 @@ export function createPromptService({ database, jobs }: Dependencies): PromptSer
         await enqueue(sql, PROMPT_DELETIONS, [id]);
       };
       await withTransaction(database, remove, `prompt:${id}`);
+      quotas.invalidate(caller.user.id);
       jobs.nudge(PROMPT_DELETIONS);
       await waitUntilGone(() => queries.isLeft(database, id), DELETION_WAIT_MS);
+    },
+
+    async removeVersion(caller, id, version) {
+      const userId = caller.user.id;
+      const remove = async (sql: Sql) => {
+        await queries.lockPrompts(sql, userId);
+        const now = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
+        if (version === now.version)
+          throw new Problem("conflict", "This is the version in use. Change the template first, or delete the prompt.");
+        requireRow((await queries.deleteVersion(sql, id, version)) || undefined, "version");
+      };
+      await withTransaction(database, remove, `user:${userId}`);
+      quotas.invalidate(userId);
     },
 
     async erase(id, signal) {

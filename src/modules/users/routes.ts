@@ -24,6 +24,7 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     tag,
     scope: "users:read",
     isForAdmins: true,
+    expensive: "search",
     query: UserListQuery,
     ok: Page(User),
     handle: async ({ query, request, set }) => {

@@ -6,6 +6,7 @@ import { createInvalid, Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";
 import type { UserService } from "../../users/service.ts";
 import type { PasswordChecks } from "../password-checks.ts";
+import type { SessionQuota } from "../session-quota.ts";
 import { createIssuerAccounts } from "./accounts.ts";
 import { createIdentities } from "./identities.ts";
 import { createKeySource } from "./key-source.ts";
@@ -51,6 +52,7 @@ type Dependencies = {
   users: UserService;
   audit: AuditService;
   passwordChecks: PasswordChecks;
+  sessionQuota: SessionQuota;
   log: Log;
 };
 
@@ -98,11 +100,13 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
   };
 }
 
-function createIssuer({ database, config, users, audit, log }: Dependencies, issuer: string, times: KeyTimes) {
+function createIssuer(deps: Dependencies, issuer: string, times: KeyTimes) {
+  const { database, config, users, audit, sessionQuota, log } = deps;
   const source = createKeySource({ issuer, jwksUrl: config.OIDC_JWKS_URL });
   const findKey = createIssuerKeys({ issuer, source, log, times });
   const tokens = createIssuerTokens({ issuer, audience: config.OIDC_AUDIENCE, findKey, times });
   const isProvisioning = config.OIDC_PROVISION === "on";
   const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning });
-  return { issuer, tokens, accounts, sessions: createTokenSessions({ database, audit, issuer, accounts }) };
+  const sessions = createTokenSessions({ database, audit, issuer, accounts, sessionQuota });
+  return { issuer, tokens, accounts, sessions };
 }

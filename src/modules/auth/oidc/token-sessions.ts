@@ -4,6 +4,7 @@ import { createId } from "../../../lib/id.ts";
 import { Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";
 import { IDENTITIES_CACHED_MAX } from "../limits.ts";
+import type { SessionQuota } from "../session-quota.ts";
 import type { IssuerAccounts } from "./accounts.ts";
 import { ISSUER_TOKEN_TTL_MAX_S } from "./limits.ts";
 import * as queries from "./queries.ts";
@@ -23,10 +24,11 @@ type TokenSessionsDependencies = {
   audit: AuditService;
   issuer: string;
   accounts: IssuerAccounts;
+  sessionQuota: SessionQuota;
 };
 
 export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessions {
-  const { database, audit, issuer, accounts } = deps;
+  const { database, audit, issuer, accounts, sessionQuota } = deps;
   const known = new BoundedCache<Promise<string>>({
     max: IDENTITIES_CACHED_MAX,
     // No token lasts longer.
@@ -41,15 +43,16 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
     const id = createId();
     const insert = async (sql: Sql) => {
       if (!(await queries.insertTokenSession(sql, { id, userId, issuer, subject, tokenKey, expiresAtMs, ipAddress })))
-        return false;
+        return null;
       const target = { type: "user", id: userId } as const;
       const entry = { action: "user.logged_in", actorId: userId, credentialId: id, target, ipAddress } as const;
       await audit.record(sql, { ...entry, details: { issuer } });
-      return true;
+      return sessionQuota.endLeastUsed(sql, { userId, sessionId: id, ipAddress });
     };
-    const isOpen = await withTransaction(database, insert, `user:${userId}`);
+    const ended = await withTransaction(database, insert, `user:${userId}`);
+    if (ended) sessionQuota.announce(ended);
     // Another request was faster, or it may not be.
-    const sessionId = isOpen ? id : await queries.findTokenSession(database, tokenKey);
+    const sessionId = ended ? id : await queries.findTokenSession(database, tokenKey);
     if (sessionId === undefined) throw new Problem("unauthorized", "The credential is not valid, or no longer.");
     return sessionId;
   }

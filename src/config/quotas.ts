@@ -1,0 +1,27 @@
+import { Type } from "@sinclair/typebox";
+
+const QUOTA_MAX = 1e15;
+
+const quota = (defaultCount: number, description: string) =>
+  Type.Integer({ default: defaultCount, minimum: 0, maximum: QUOTA_MAX, description: `${description} 0: no limit.` });
+
+/** How much one user may have stored; docs/limits.md explains each number. */
+export const quotaSettings = {
+  QUOTA_STORED_BYTES: quota(
+    10 * 1024 ** 3,
+    "Bytes (UTF-8) of messages and prompts that one user may have stored. Answers of models do not count.",
+  ),
+  QUOTA_CONVERSATIONS: quota(100_000, "Conversations that one user may have created and still be in."),
+  QUOTA_JOINED_CONVERSATIONS: quota(
+    50_000,
+    "Conversations of others that one user may be in; beyond it nobody can add the user to another one.",
+  ),
+  QUOTA_PROMPTS: quota(1_000, "Prompts of one user."),
+  QUOTA_PROMPT_VERSIONS: quota(1_000, "Versions of one prompt."),
+  QUOTA_SESSIONS: quota(
+    1_000,
+    "Open sessions of one user; a further login ends the session that has not been used for longest.",
+  ),
+  QUOTA_FEEDBACK: quota(100_000, "Answers that one user may have rated."),
+  QUOTA_API_KEYS: quota(100, "API keys of one user, including expired ones."),
+};

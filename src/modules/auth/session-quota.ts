@@ -1,0 +1,42 @@
+import type { Config } from "../../config.ts";
+import type { Sql } from "../../db/client.ts";
+import type { AuditService } from "../audit/service.ts";
+import type { EndReason } from "./model.ts";
+import * as queries from "./queries.ts";
+
+type Login = { userId: string; sessionId: string; ipAddress: string | null };
+
+/**
+ * How many sessions a user may have open. A login is never refused for old sessions: it ends the ones that have not been
+ * used for longest.
+ */
+export interface SessionQuota {
+  /** Inside the transaction that has opened a session. @returns the ids to announce after it. */
+  endLeastUsed(sql: Sql, login: Login): Promise<string[]>;
+
+  /** After the commit: the connections of these sessions end. */
+  announce(sessionIds: string[]): void;
+}
+
+type Dependencies = {
+  config: Pick<Config, "QUOTA_SESSIONS">;
+  audit: AuditService;
+  announceEnd(sessionIds: string[], reason: EndReason): void;
+};
+
+export function createSessionQuota({ config, audit, announceEnd }: Dependencies): SessionQuota {
+  const reason = "quota_exceeded" satisfies EndReason;
+
+  return {
+    async endLeastUsed(sql, { userId, sessionId, ipAddress }) {
+      if (config.QUOTA_SESSIONS === 0) return [];
+      const ids = await queries.endLeastUsedSessions(sql, userId, config.QUOTA_SESSIONS);
+      const target = { type: "user", id: userId } as const;
+      const entry = { action: "session.ended", actorId: userId, credentialId: sessionId, target, ipAddress } as const;
+      if (ids.length > 0) await audit.record(sql, { ...entry, details: { reason, sessions: ids.length } });
+      return ids;
+    },
+
+    announce: (sessionIds) => announceEnd(sessionIds, reason),
+  };
+}

@@ -1,0 +1,47 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { Named, Nullable } from "../../lib/schema.ts";
+
+/** What a user may have a limited amount of. */
+export const quotaNames = [
+  "stored_bytes",
+  "conversations",
+  "joined_conversations",
+  "prompts",
+  "prompt_versions",
+  "sessions",
+  "feedback",
+  "api_keys",
+] as const;
+export type QuotaName = (typeof quotaNames)[number];
+
+const descriptions: Record<QuotaName, string> = {
+  stored_bytes: "UTF-8 bytes of the messages and prompts that I wrote.",
+  conversations: "Conversations that I created.",
+  joined_conversations: "Conversations of others that I am in.",
+  prompts: "My prompts.",
+  prompt_versions: "Versions of one prompt; used: of the prompt that has the most.",
+  sessions: "My open sessions. Beyond the limit, a login ends the one that has not been used for longest.",
+  feedback: "Answers that I have rated.",
+  api_keys: "My API keys, including expired ones.",
+};
+
+const Quota = (description: string) =>
+  Type.Object(
+    {
+      used: Type.Integer(),
+      limit: Nullable(Type.Integer({ description: "Null: not limited." })),
+    },
+    { description },
+  );
+
+export const Quotas = Named(
+  "Quotas",
+  Type.Object(
+    Object.fromEntries(quotaNames.map((name) => [name, Quota(descriptions[name])])) as Record<
+      QuotaName,
+      ReturnType<typeof Quota>
+    >,
+    { description: "How much I have stored. Beyond a limit, requests fail with `quota_exceeded` (403)." },
+  ),
+);
+export type Quotas = Static<typeof Quotas>;

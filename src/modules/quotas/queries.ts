@@ -1,0 +1,46 @@
+import type { Sql } from "../../db/client.ts";
+import type { QuotaName } from "./model.ts";
+
+// Each query reads rows of this user only, by an index.
+
+async function readCount(rows: Promise<{ count: number }[]>): Promise<number> {
+  const [row] = await rows;
+  return row?.count ?? 0;
+}
+
+/** The quotas of which there may be many; the others are counted where they are changed, under a lock. */
+export type CountedQuota = Extract<QuotaName, "stored_bytes" | "conversations" | "joined_conversations" | "feedback">;
+
+export const counts: Record<CountedQuota, (sql: Sql, userId: string) => Promise<number>> = {
+  stored_bytes: (sql, userId) =>
+    readCount(sql`
+      select (
+        (select coalesce(sum(written_bytes), 0) from members where user_id = ${userId})
+        + (select coalesce(sum(stored_bytes), 0) from prompts where user_id = ${userId} and deleted_at is null)
+      )::bigint as count`),
+
+  conversations: (sql, userId) =>
+    readCount(sql`select count(*)::int as count from members where user_id = ${userId} and is_creator`),
+
+  joined_conversations: (sql, userId) =>
+    readCount(sql`select count(*)::int as count from members where user_id = ${userId} and not is_creator`),
+
+  feedback: (sql, userId) => readCount(sql`select count(*)::int as count from feedback where user_id = ${userId}`),
+};
+
+/** The quotas of which there are few. */
+export type SmallCounts = Record<Exclude<QuotaName, CountedQuota>, number>;
+
+export async function countSmall(sql: Sql, userId: string): Promise<SmallCounts> {
+  const [row] = await sql<SmallCounts[]>`
+    select p.prompts, p.prompt_versions,
+      (select count(*)::int from sessions where user_id = ${userId} and revoked_at is null and expires_at > now())
+        as sessions,
+      (select count(*)::int from api_keys where user_id = ${userId}) as api_keys
+    from (
+      select count(*)::int as prompts, coalesce(max(versions), 0) as prompt_versions
+      from prompts where user_id = ${userId} and deleted_at is null
+    ) p`;
+  if (!row) throw new Error("An aggregate returns a row.");
+  return row;
+}

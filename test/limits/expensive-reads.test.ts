@@ -1,0 +1,139 @@
+import { afterEach, expect, test } from "bun:test";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { createId } from "../../src/lib/id.ts";
+import type { TestApp } from "../support/app.ts";
+import { startApp } from "../support/app.ts";
+import type { Account, FetchOptions } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+
+let parley: TestApp;
+afterEach(() => parley.stop());
+
+const start = async (config: Record<string, string> = {}) => {
+  parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", ...config } });
+};
+const ask = async ({ access_token: token }: Account, path: string, options: FetchOptions = {}) => {
+  const response = await parley.fetch(`/api/v1${path}`, { token, ...options });
+  return { status: response.status, headers: response.headers, text: await response.text() };
+};
+async function until(check: () => Promise<boolean>): Promise<void> {
+  for (let waits = 0; !(await check()); waits += 1) {
+    if (waits > 200) throw new Error("It did not happen.");
+    await Bun.sleep(25);
+  }
+}
+
+/** Searches hang until the function that is returned was called. */
+async function holdSearches(): Promise<() => Promise<void>> {
+  const { promise: isOver, resolve: end } = Promise.withResolvers<void>();
+  const { promise: isHeld, resolve: hold } = Promise.withResolvers<void>();
+  const holding = parley.database.begin(async (sql) => {
+    await sql`lock table documents in access exclusive mode`;
+    hold();
+    await isOver;
+  });
+  await isHeld;
+  return async () => {
+    end();
+    await holding;
+  };
+}
+const countSearching = async (): Promise<number> => {
+  const [row] = await parley.database<{ count: number }[]>`
+    select count(*)::int as count from pg_locks where relation = 'documents'::regclass and not granted`;
+  return row?.count ?? 0;
+};
+
+test("the fifth search of a user at the same time is refused, while another user's export and reads go on", async () => {
+  await start();
+  const [anna, ben] = [await parley.register(), await parley.register()];
+  const release = await holdSearches();
+  const running = Array.from({ length: 4 }, () => ask(anna, "/documents?q=limits"));
+  await until(async () => (await countSearching()) === 4);
+  const fifth = await ask(anna, "/documents?q=limits");
+  expect(fifth.status).toBe(429);
+  expect(JSON.parse(fifth.text)).toMatchObject({ code: "rate_limited" });
+  expect(Number(fifth.headers.get("retry-after"))).toBeWithin(1, 3);
+  expect((await ask(anna, "/me/export")).status).toBe(429);
+  expect((await ask(anna, "/me")).status).toBe(200);
+  expect((await ask(ben, "/me/export")).status).toBe(200);
+  await release();
+  expect((await Promise.all(running)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+  for (let n = 0; n < 5; n += 1) expect((await ask(anna, "/documents?q=limits")).status).toBe(200);
+  expect(await (await parley.fetch("/metrics")).text()).toContain(
+    'parley_rate_limited_total{limit="expensive_reads"} 2',
+  );
+});
+
+test("what is refused or fails gives its place back; what is no search takes none", async () => {
+  await start({ RATE_LIMIT_EXPENSIVE_READS_PER_USER: "1" });
+  const anna = await parley.register();
+  const invalid = Array.from({ length: 3 }, () => ask(anna, "/documents?q=x&limit=0x"));
+  expect((await Promise.all(invalid)).map(({ status }) => status)).toEqual([422, 422, 422]);
+  for (let n = 0; n < 3; n += 1)
+    expect((await ask(anna, `/prompts/${createId()}/preview`, { method: "POST" })).status).toBe(404);
+  const release = await holdSearches();
+  const running = ask(anna, "/documents?q=limits");
+  await until(async () => (await countSearching()) === 1);
+  expect((await ask(anna, "/documents/none.md")).status).toBe(404);
+  await release();
+  expect((await running).status).toBe(200);
+  expect((await ask(anna, "/documents?q=limits")).status).toBe(200);
+});
+
+/** Asks for the export, and takes no more than its beginning. */
+async function openExport({ access_token }: Account) {
+  const { port, hostname } = new URL(parley.url);
+  const socket = connect({ port: Number(port), host: hostname });
+  socket.write(`GET /api/v1/me/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${access_token}\r\n\r\n`);
+  const [head] = (await once(socket, "data")) as [Buffer];
+  socket.pause();
+  expect(String(head)).toStartWith("HTTP/1.1 200");
+  return socket;
+}
+
+test("a user has one export at a time, also while it is downloaded slowly; who goes away gives the place back", async () => {
+  await start();
+  const [anna, ben] = [await parley.register(), await parley.register()];
+  const { id } = await createConversation(parley, anna);
+  // More than the buffers of both sides hold.
+  await parley.database`
+    insert into messages (id, conversation_id, seq, role, author_id, content)
+    select gen_random_uuid(), ${id}, n, 'user', ${anna.user.id}, repeat('x', 100000) from generate_series(1, 400) n`;
+  const isTaken = async () => {
+    const response = await parley.fetch("/api/v1/me/export", { token: anna.access_token });
+    if (response.status === 429) expect(await response.json()).toMatchObject({ code: "rate_limited" });
+    else await response.body?.cancel();
+    return response.status === 429;
+  };
+  const slow = await openExport(anna);
+  expect(await isTaken()).toBe(true);
+  await Bun.sleep(1_000);
+  expect(await isTaken()).toBe(true);
+  expect((await ask(ben, "/me/export")).status).toBe(200);
+  // The other places are free.
+  expect((await ask(anna, "/documents?q=limits")).status).toBe(200);
+  slow.destroy();
+  await until(async () => !(await isTaken()));
+});
+
+test("the head of an export alone takes no place for longer", async () => {
+  await start();
+  const anna = await parley.register();
+  for (let n = 0; n < 6; n += 1) {
+    const { status } = await ask(anna, "/me/export", { method: "HEAD" });
+    expect(status).toBe(200);
+  }
+  expect((await ask(anna, "/me/export")).status).toBe(200);
+});
+
+test("without limits nothing is refused", async () => {
+  await start({ RATE_LIMIT_ENABLED: "false" });
+  const anna = await parley.register();
+  const release = await holdSearches();
+  const running = Array.from({ length: 6 }, () => ask(anna, "/documents?q=limits"));
+  await until(async () => (await countSearching()) === 6);
+  await release();
+  expect((await Promise.all(running)).map(({ status }) => status)).toEqual(Array(6).fill(200));
+});

@@ -1,0 +1,36 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { readQuotas, startQuotas, type WithQuotas } from "./start-quotas.ts";
+
+const migration = readFileSync(join(import.meta.dir, "../../sql/migrations/0009_quotas.sql"), "utf8");
+
+let quotas: WithQuotas;
+beforeAll(async () => {
+  quotas = await startQuotas({});
+});
+afterAll(() => quotas.stop());
+
+test("what was stored before the migration counts as what is stored after it", async () => {
+  const [anna, ben] = [await quotas.join(), await quotas.join()];
+  const id = await quotas.openConversation(anna);
+  for (const role of ["member", "owner"])
+    await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
+  await quotas.openConversation(ben);
+  const prompt = await anna.ask<{ id: string }>("POST", "/prompts", { name: "P", template: "zwölf" });
+  await anna.ask("PATCH", `/prompts/${prompt.body.id}`, { template: "elf" });
+  const [before, beforeOfBen] = [await readQuotas(anna), await readQuotas(ben)];
+  expect(before).toMatchObject({ conversations: { used: 1 }, prompt_versions: { used: 2 }, stored_bytes: { used: 9 } });
+  expect(beforeOfBen).toMatchObject({ conversations: { used: 1 }, joined_conversations: { used: 1 } });
+
+  const { database } = quotas.parley;
+  await database.begin(async (sql) => {
+    await sql`alter table members drop column is_creator`;
+    await sql`alter table prompts drop column versions, drop column stored_bytes`;
+    await sql`drop index sessions_live`;
+    await sql.unsafe(migration);
+  });
+  // Counts of before are fresh for a while.
+  await Bun.sleep(300);
+  expect([await readQuotas(anna), await readQuotas(ben)]).toEqual([before, beforeOfBen]);
+});

@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { insertAnswer } from "../support/answer.ts";
+import type { Rest } from "../support/rest.ts";
+import { readQuotas, refusedBy, startQuotas, type WithQuotas } from "./start-quotas.ts";
+
+let quotas: WithQuotas;
+beforeAll(async () => {
+  quotas = await startQuotas({
+    QUOTA_CONVERSATIONS: "5",
+    QUOTA_PROMPTS: "3",
+    QUOTA_PROMPT_VERSIONS: "3",
+    QUOTA_FEEDBACK: "2",
+    QUOTA_API_KEYS: "2",
+  });
+});
+afterAll(() => quotas.stop());
+
+const countStatuses = (answers: { status: number }[]) => ({
+  created: answers.filter(({ status }) => status === 201).length,
+  refused: answers.filter(({ status }) => status === 403).length,
+});
+type Made = { id: string };
+const create = (rest: Rest) => rest.ask<Made>("POST", "/conversations", {});
+
+test("conversations: of 20 at once five are made; after one is deleted there is room for one", async () => {
+  const [anna, ben] = [await quotas.join(), await quotas.join()];
+  const all = await Promise.all(Array.from({ length: 20 }, () => create(anna)));
+  expect(countStatuses(all)).toEqual({ created: 5, refused: 15 });
+  expect(await anna.refused("POST", "/conversations", {})).toMatchObject(refusedBy("conversations"));
+  expect((await anna.all("/conversations", 50)).rows).toHaveLength(5);
+  expect((await create(ben)).status).toBe(201);
+
+  const [first] = all.filter(({ status }) => status === 201).map(({ body }) => body.id);
+  expect((await anna.ask("DELETE", `/conversations/${first}`)).status).toBe(204);
+  expect((await create(anna)).status).toBe(201);
+  expect((await create(anna)).status).toBe(403);
+});
+
+test("conversations that a user was added to, as an owner too, do not count as theirs", async () => {
+  const [anna, ben] = [await quotas.join(), await quotas.join()];
+  for (let n = 0; n < 5; n += 1) {
+    const id = await quotas.openConversation(ben);
+    const added = await ben.ask("POST", `/conversations/${id}/members`, { user_id: anna.id, role: "owner" });
+    expect(added.status).toBe(201);
+  }
+  expect(await readQuotas(anna)).toMatchObject({
+    conversations: { used: 0, limit: 5 },
+    joined_conversations: { used: 5 },
+  });
+  expect((await create(anna)).status).toBe(201);
+});
+
+test("a key whose request was refused may be used again when there is room", async () => {
+  const anna = await quotas.join();
+  const made = await Promise.all(Array.from({ length: 5 }, () => create(anna)));
+  const headers = { "idempotency-key": createId() };
+  expect((await anna.ask("POST", "/conversations", {}, headers)).status).toBe(403);
+  await anna.ask("DELETE", `/conversations/${made[0]?.body.id}`);
+  expect((await anna.ask("POST", "/conversations", {}, headers)).status).toBe(201);
+});
+
+test("prompts and their versions", async () => {
+  const anna = await quotas.join();
+  const made: Made[] = [];
+  for (let n = 0; n < 3; n += 1)
+    made.push((await anna.ask<Made>("POST", "/prompts", { name: `${n}`, template: "one" })).body);
+  expect(await anna.refused("POST", "/prompts", { name: "3", template: "one" })).toMatchObject(refusedBy("prompts"));
+  expect((await anna.all("/prompts", 50)).rows).toHaveLength(3);
+
+  const path = `/prompts/${made[0]?.id}`;
+  for (const template of ["two", "three"]) expect((await anna.ask("PATCH", path, { template })).status).toBe(200);
+  expect(await anna.refused("PATCH", path, { template: "four" })).toMatchObject(refusedBy("prompt_versions"));
+  expect((await anna.get<{ template: string }>(path)).body.template).toBe("three");
+  expect((await anna.ask("PATCH", path, { name: "renamed", template: "three" })).status).toBe(200);
+  expect(await readQuotas(anna)).toMatchObject({
+    prompts: { used: 3, limit: 3 },
+    prompt_versions: { used: 3, limit: 3 },
+  });
+
+  expect(await anna.refused("DELETE", `${path}/versions/3`)).toMatchObject({ status: 409 });
+  expect(await anna.refused("DELETE", `${path}/versions/9`)).toMatchObject({ status: 404 });
+  expect(await (await quotas.join()).refused("DELETE", `${path}/versions/1`)).toMatchObject({ status: 404 });
+  expect((await anna.ask("DELETE", `${path}/versions/1`)).status).toBe(204);
+  expect((await anna.ask("PATCH", path, { template: "four" })).status).toBe(200);
+  const versions = (await anna.all<{ version: number }>(`${path}/versions`, 50)).rows.map(({ version }) => version);
+  expect(versions).toEqual([4, 3, 2]);
+
+  expect((await anna.ask("DELETE", path)).status).toBe(204);
+  expect((await anna.ask("POST", "/prompts", { name: "3", template: "one" })).status).toBe(201);
+});
+
+test("ratings: one that is given already can be changed, and taken back for another", async () => {
+  const [anna, ben] = [await quotas.join(), await quotas.join()];
+  const id = await quotas.openConversation(anna);
+  await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
+  const rate = async (rest: Rest, messageId: string, rating: number) =>
+    (await rest.ask("PUT", `/conversations/${id}/messages/${messageId}/feedback`, { rating })).status;
+  const answers: string[] = [];
+  for (const seq of [11, 12, 13]) {
+    const answer = { conversationId: id, seq, requestedBy: anna.id, status: "finished", text: "yes" } as const;
+    answers.push((await insertAnswer(quotas.parley.database, answer)).message_id);
+  }
+  const [first = "", second = "", third = ""] = answers;
+  expect([await rate(anna, first, 1), await rate(anna, second, 1)]).toEqual([200, 200]);
+  const path = `/conversations/${id}/messages/${third}/feedback`;
+  expect(await anna.refused("PUT", path, { rating: 1 })).toMatchObject(refusedBy("feedback"));
+  expect(await rate(ben, third, 1)).toBe(200);
+  expect(await rate(anna, first, -1)).toBe(200);
+
+  expect(await anna.refused("DELETE", path)).toMatchObject({ status: 404 });
+  expect((await anna.ask("DELETE", `/conversations/${id}/messages/${first}/feedback`)).status).toBe(204);
+  expect(await rate(anna, third, -1)).toBe(200);
+  expect(await readQuotas(anna)).toMatchObject({ feedback: { used: 2, limit: 2 } });
+});
+
+test("API keys", async () => {
+  const anna = await quotas.join();
+  const input = { name: "Test", scopes: ["messages:read"] };
+  const [first] = [await anna.ask<Made>("POST", "/api-keys", input), await anna.ask("POST", "/api-keys", input)];
+  expect(await anna.refused("POST", "/api-keys", input)).toMatchObject(refusedBy("api_keys"));
+  await anna.ask("DELETE", `/api-keys/${first?.body.id}`);
+  expect((await anna.ask("POST", "/api-keys", input)).status).toBe(201);
+});
+
+test("usage tells what is used, also of what has no limit", async () => {
+  const unlimited = await quotas.parley.fetch("/metrics");
+  expect(await unlimited.text()).toMatch(/^parley_quota_rejections_total\{quota="api_keys"\} [1-9]/m);
+  const anna = await quotas.join();
+  expect(await readQuotas(anna)).toEqual({
+    stored_bytes: { used: 0, limit: 10 * 1024 ** 3 },
+    conversations: { used: 0, limit: 5 },
+    joined_conversations: { used: 0, limit: 50_000 },
+    prompts: { used: 0, limit: 3 },
+    prompt_versions: { used: 0, limit: 3 },
+    sessions: { used: 1, limit: 1_000 },
+    feedback: { used: 0, limit: 2 },
+    api_keys: { used: 0, limit: 2 },
+  });
+  await create(anna);
+  await anna.ask("POST", "/prompts", { name: "Name", template: "zwölf" });
+  expect(await readQuotas(anna)).toMatchObject({
+    stored_bytes: { used: 6 },
+    conversations: { used: 1 },
+    prompts: { used: 1 },
+    prompt_versions: { used: 1 },
+  });
+});
