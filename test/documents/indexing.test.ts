@@ -143,6 +143,26 @@ describe("several instances on one database", () => {
     expect(await listPaths(first)).toEqual(["a.md", "b.md"]);
   });
 
+  test("find what changed in a search that was made before, page after page", async () => {
+    const shared = await createTestDatabase(8);
+    undo.push(() => shared.database.end());
+    const folder = makeFolder({ "a.md": "# Apple", "b.md": "# Apple pie", "c.md": "Some text, and an apple." });
+    const [first, second] = [await start(folder.folder, shared), await start(folder.folder, shared)];
+    const page = await second.list("?q=apple&limit=2");
+    expect(page.data.map(({ path, snippet }) => [path, snippet])).toEqual([
+      ["a.md", ""],
+      ["b.md", ""],
+    ]);
+    const next = `?q=apple&limit=2&cursor=${page.next_cursor}`;
+    expect((await second.list(next)).data.map(({ path }) => path)).toEqual(["c.md"]);
+    folder.write("c.md", "An apple a day.");
+    folder.write("d.md", "Another text, and another apple, and no other fruit.");
+    await first.documents.rescan();
+    const changed = (await second.list(next)).data;
+    expect(changed.map(({ path }) => path)).toEqual(["c.md", "d.md"]);
+    expect(changed[0]?.snippet).toBe("An <mark>apple</mark> a day");
+  });
+
   test("started again on another folder show that one", async () => {
     const shared = await createTestDatabase(8);
     undo.push(() => shared.database.end());

@@ -38,8 +38,8 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   let isIndexed = false;
   let skippedBefore = "[]";
   let isEmptyReported = false;
-  /** What all instances had when the index was last compared with the files. */
-  let listsBefore = "";
+  /** The index, and what all instances had, when they were last compared with the files. */
+  let stateBefore = "";
   let reportedAtMs = Number.NEGATIVE_INFINITY;
   /** Since when this instance has been heard of without a break. After one, the others may have had it too. */
   let heardSinceMs = Number.POSITIVE_INFINITY;
@@ -71,14 +71,15 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
 
   /**
    * Says that this instance is there, if that is due.
-   * @returns whether the others have other documents than before, or know of this instance no more.
+   * @returns whether the index, or what the others have, is no more as it was, or this instance was forgotten.
    */
   async function report(): Promise<boolean> {
     if (performance.now() - reportedAtMs < reportMs) return false;
-    const all = await lists.renewList(database, instanceId, listKeptMs);
+    const state = await lists.renewList(database, instanceId, listKeptMs);
     noteReport();
     disagreements.report(reportedAtMs);
-    return nameLists(all, instanceId) !== listsBefore || (canForget() && all.some(({ is_silent }) => is_silent));
+    const canForgetSome = canForget() && state.lists.some(({ is_silent }) => is_silent);
+    return canForgetSome || nameState(state, instanceId) !== stateBefore;
   }
 
   async function listFiles() {
@@ -104,10 +105,10 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
       isIndexed = false;
       const result = await withTransaction(database, async (sql) => {
         const update = await updateIndex(sql, entries, seen, canForget() ? listKeptMs : null);
-        return { ...update, all: await lists.renewList(sql, instanceId, listKeptMs) };
+        return { ...update, state: await lists.renewList(sql, instanceId, listKeptMs) };
       });
       noteReport();
-      listsBefore = nameLists(result.all, instanceId);
+      stateBefore = nameState(result.state, instanceId);
       seen = result.seen;
       isIndexed = true;
       const { written, removed, kept } = result;
@@ -119,15 +120,15 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
 
     /** For the end of this instance: the others need not wait until its documents are forgotten. */
     async leave(): Promise<void> {
-      if (listsBefore === "") return;
+      if (stateBefore === "") return;
       await withTransaction(database, (sql) => lists.deleteList(sql, instanceId));
     },
   };
 }
 
-/** What an instance needs to know of the lists: whether its own is there, and which others there are. */
-function nameLists(all: lists.ListName[], instanceId: string): string {
+/** What an instance needs to know: the index, whether its own list is there, and which others there are. */
+function nameState({ generation, lists: all }: lists.IndexState, instanceId: string): string {
   const own = all.find(({ instance_id }) => instance_id === instanceId)?.fingerprint;
   const others = all.map(({ fingerprint }) => fingerprint).filter((fingerprint) => fingerprint !== own);
-  return JSON.stringify([own, [...new Set(others)].sort()]);
+  return JSON.stringify([generation, own, [...new Set(others)].sort()]);
 }

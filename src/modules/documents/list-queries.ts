@@ -1,4 +1,4 @@
-import type { Sql } from "../../db/client.ts";
+import { requireRow, type Sql } from "../../db/client.ts";
 
 /** Where the documents of an instance come from; `folder` null: they are Parley's own guides. */
 export type Place = { host: string; folder: string | null };
@@ -6,19 +6,22 @@ export type Place = { host: string; folder: string | null };
 /** What an instance has: hashes by path. */
 export type DocumentList = Place & { fingerprint: string; hashes: ReadonlyMap<string, string> };
 
-/** An instance and its list, without what is in it. */
-export type ListName = { instance_id: string; fingerprint: string; is_silent: boolean };
+/** What is there now, without the contents of the lists; `is_silent`: an instance that was not heard of for long. */
+export type IndexState = {
+  generation: number;
+  lists: { instance_id: string; fingerprint: string; is_silent: boolean }[];
+};
 
-/**
- * Says that this instance is there.
- * @returns the lists of all instances, this one's among them unless it was forgotten; `is_silent`: not heard of for long.
- */
-export async function renewList(sql: Sql, instanceId: string, keptMs: number): Promise<ListName[]> {
-  return sql<ListName[]>`
+/** Says that this instance is there. @returns the index and the lists of all instances; its own is missing if it was forgotten. */
+export async function renewList(sql: Sql, instanceId: string, keptMs: number): Promise<IndexState> {
+  const [row] = await sql<IndexState[]>`
     with own as (update document_lists set seen_at = clock_timestamp() where instance_id = ${instanceId})
-    select instance_id, fingerprint,
-      instance_id <> ${instanceId} and seen_at < clock_timestamp() - ${keptMs} * interval '1 ms' as is_silent
-    from document_lists`;
+    select generation, (
+      select coalesce(json_agg(json_build_object('instance_id', instance_id, 'fingerprint', fingerprint, 'is_silent',
+        instance_id <> ${instanceId} and seen_at < clock_timestamp() - ${keptMs} * interval '1 ms')), '[]')
+      from document_lists) as lists
+    from document_index`;
+  return requireRow(row, "index");
 }
 
 /** The lists of the others: one for each content of a folder. */
