@@ -66,7 +66,7 @@ export function createApp(deps: AppDependencies) {
           `ADMIN_EMAIL: the account ${other} is no administrator, and stays as it is; \`parley admin create --email ${other} ` +
             "--password P` makes it one, with the password that it has.",
         );
-      await services.documents.start(services.stopping);
+      await services.documents.start();
       registerJobs(services, deps);
       services.jobs.start();
     },

@@ -66,9 +66,8 @@ export type People = ReturnType<typeof createPeople>;
 /** The documents that everybody may read. */
 export function createLibrary({ database, config, log, parts }: Core) {
   const documents = createDocumentService({ database, config, log });
-  const stopping = new AbortController();
-  parts.add({ name: "documents", after: ["readiness"], stop: async () => stopping.abort() });
-  return { documents, stopping: stopping.signal };
+  parts.add({ name: "documents", after: ["readiness"], stop: documents.stop });
+  return { documents };
 }
 
 export type Library = ReturnType<typeof createLibrary>;

@@ -15,6 +15,7 @@ const waitingSql =
 const notWaiting: Record<string, string> = {
   "modules/audit/queries.ts insertAuditEvent": "a new row that refers to no other one",
   "http/idempotency-store.ts": "rows that this instance has claimed",
+  "modules/documents/list-queries.ts renewList": "the row of this instance",
   "jobs/queue.ts claimInterval": "one statement of one job",
   "jobs/queue.ts complete": "rows that this instance has claimed",
   "jobs/queue.ts postpone": "rows that this instance has claimed",

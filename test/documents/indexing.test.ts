@@ -104,13 +104,12 @@ describe("a change of the files", () => {
   test("is found by itself within the interval, until it is stopped", async () => {
     const folder = makeFolder({ "a.md": "# Apple" });
     const server = await start(folder.folder);
-    const stopping = new AbortController();
-    await server.documents.start(stopping.signal);
+    await server.documents.start();
     folder.write("b.md", "# Banana");
     const deadline = performance.now() + FOUND_WITHIN_MS;
     while ((await listPaths(server)).length < 2 && performance.now() < deadline) await Bun.sleep(50);
     expect(await listPaths(server)).toEqual(["a.md", "b.md"]);
-    stopping.abort();
+    await server.documents.stop();
     folder.write("c.md", "# Cherry");
     await Bun.sleep(10 * TEST_SCAN_MS);
     expect(await listPaths(server)).toEqual(["a.md", "b.md"]);
@@ -144,10 +143,31 @@ describe("several instances on one database", () => {
     expect(await listPaths(first)).toEqual(["a.md", "b.md"]);
   });
 
+  test("find what changed in a search that was made before, page after page", async () => {
+    const shared = await createTestDatabase(8);
+    undo.push(() => shared.database.end());
+    const folder = makeFolder({ "a.md": "# Apple", "b.md": "# Apple pie", "c.md": "Some text, and an apple." });
+    const [first, second] = [await start(folder.folder, shared), await start(folder.folder, shared)];
+    const page = await second.list("?q=apple&limit=2");
+    expect(page.data.map(({ path, snippet }) => [path, snippet])).toEqual([
+      ["a.md", ""],
+      ["b.md", ""],
+    ]);
+    const next = `?q=apple&limit=2&cursor=${page.next_cursor}`;
+    expect((await second.list(next)).data.map(({ path }) => path)).toEqual(["c.md"]);
+    folder.write("c.md", "An apple a day.");
+    folder.write("d.md", "Another text, and another apple, and no other fruit.");
+    await first.documents.rescan();
+    const changed = (await second.list(next)).data;
+    expect(changed.map(({ path }) => path)).toEqual(["c.md", "d.md"]);
+    expect(changed[0]?.snippet).toBe("An <mark>apple</mark> a day");
+  });
+
   test("started again on another folder show that one", async () => {
     const shared = await createTestDatabase(8);
     undo.push(() => shared.database.end());
-    await start(makeFolder({ "a.md": "# Apple", "b.md": "# Banana" }).folder, shared);
+    const before = await start(makeFolder({ "a.md": "# Apple", "b.md": "# Banana" }).folder, shared);
+    await before.documents.stop();
     const server = await start(makeFolder({ "b.md": "# Blueberry" }).folder, shared);
     expect(await listPaths(server)).toEqual(["b.md"]);
     expect(await find(server, "blueberry")).toEqual(["b.md"]);
@@ -180,9 +200,8 @@ describe("what goes wrong", () => {
       scanIntervalMs: TEST_SCAN_MS,
       log: silentLog,
     });
-    const stopping = new AbortController();
-    undo.push(() => stopping.abort());
-    await documents.start(stopping.signal);
+    undo.push(() => documents.stop());
+    await documents.start();
     await database`alter table documents_away rename to documents`;
     const count = async () => (await documents.list({ limit: 10, after: null })).length;
     const deadline = performance.now() + FOUND_WITHIN_MS;

@@ -9,7 +9,9 @@ import { mount } from "../../src/http/mount.ts";
 import { requestId } from "../../src/http/request-id.ts";
 import { createSecurityHeaders } from "../../src/http/security-headers.ts";
 import { createId } from "../../src/lib/id.ts";
+import type { Log } from "../../src/lib/log.ts";
 import { Problem } from "../../src/lib/problem.ts";
+import type { IndexerTimes } from "../../src/modules/documents/indexer.ts";
 import { createDocumentRoutes } from "../../src/modules/documents/routes.ts";
 import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { silentLog } from "../support/log.ts";
@@ -44,14 +46,18 @@ export function createFolder(files: Record<string, string | Uint8Array> = {}) {
   return { folder, write, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
+type Shared = Awaited<ReturnType<typeof createTestDatabase>>;
+type Options = { log?: Log; indexerTimes?: IndexerTimes };
+
 /** The document module alone behind a real port and on a real database, indexed once. Omit `documentsDir` for the guides. */
-export async function startDocuments(documentsDir?: string, shared?: Awaited<ReturnType<typeof createTestDatabase>>) {
+export async function startDocuments(documentsDir?: string, shared?: Shared, { log, indexerTimes }: Options = {}) {
   const { database } = shared ?? (await createTestDatabase(4));
   const documents = createDocumentService({
     database,
     config: { DOCUMENTS_DIR: documentsDir },
     scanIntervalMs: TEST_SCAN_MS,
-    log: silentLog,
+    ...(indexerTimes && { indexerTimes }),
+    log: log ?? silentLog,
   });
   await documents.rescan();
   const authenticate = createAuthenticate({
@@ -92,6 +98,7 @@ export async function startDocuments(documentsDir?: string, shared?: Awaited<Ret
     },
     async stop() {
       await app.stop(true);
+      await documents.stop();
       if (!shared) await database.end();
     },
   };

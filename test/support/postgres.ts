@@ -54,7 +54,8 @@ async function startServer(): Promise<Server> {
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   await admin.unsafe(`create database ${TEMPLATE}`);
   await admin.end();
-  const template = openDatabase({ target: { ...server, database: TEMPLATE }, poolSize: 1 });
+  // Two, since a migration may need a second connection.
+  const template = openDatabase({ target: { ...server, database: TEMPLATE }, poolSize: 2 });
   await migrate(template, silentLog);
   await template.end();
   return server;

@@ -3,24 +3,21 @@ import type { UserRole } from "../users/model.ts";
 import type { UserRow } from "../users/service.ts";
 
 const columns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
-/** In small letters, as the index has it (sql/migrations/0001_accounts.sql). */
-const searched = (sql: Sql) => sql`lower(u.email_key || ' ' || u.display_name)`;
-/** Shorter texts have no piece to look for in the index; most users have them anyway. */
-const PIECE_CHARS = 3;
 
-/** Newest first. `q` is looked for as it is: no character of it has a meaning. */
+/** Newest first. `q` is looked for as it is, in small letters: no character of it has a meaning. */
 export async function listAccounts(
   sql: Sql,
   { q, afterId, rows }: { q: string | undefined; afterId: string | null; rows: number },
 ): Promise<UserRow[]> {
+  if (q !== undefined)
+    return sql<UserRow[]>`
+      select ${columns(sql)} from search_users(${q}, ${afterId}, ${rows}) as f (id)
+      -- A subquery with a limit is planned by itself, see send_messages.
+      cross join lateral (select * from users x where x.id = f.id limit 1) u
+      order by u.id desc`;
   const position = afterId === null ? sql`` : sql`and u.id < ${afterId}`;
-  const pieces =
-    q !== undefined && [...q].length >= PIECE_CHARS
-      ? sql`and text_pieces(${searched(sql)}) @> text_pieces(lower(${q}))`
-      : sql``;
-  const match = q === undefined ? sql`` : sql`${pieces} and strpos(${searched(sql)}, lower(${q})) > 0`;
   return sql<UserRow[]>`
-    select ${columns(sql)} from users u where u.deleting_at is null ${match} ${position}
+    select ${columns(sql)} from users u where u.deleting_at is null ${position}
     order by u.id desc limit ${rows}`;
 }
 

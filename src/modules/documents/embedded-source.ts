@@ -12,7 +12,6 @@ export function createEmbeddedSource(): DocumentSource {
     ]),
   );
   return {
-    canChange: false,
     async list() {
       return { entries: [...files.values()].map(({ path, hash }) => ({ path, stamp: hash })), skipped: [] };
     },

@@ -23,7 +23,6 @@ const absentCodes = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "E
  */
 export function createFolderSource(folder: string): DocumentSource {
   return {
-    canChange: true,
     async list() {
       const walk: Walk = { root: await realpath(folder), entries: [], skipped: [], entriesSeen: 0 };
       await walkFolder(walk, await readdir(walk.root, { withFileTypes: true }), []);

@@ -1,27 +1,48 @@
-import { type Database, type Sql, withTransaction } from "../../db/client.ts";
+import { hostname } from "node:os";
+import { type Database, withTransaction } from "../../db/client.ts";
+import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
-import { parseMarkdown } from "./markdown.ts";
-import { toIndexText, toPlainText } from "./plain-text.ts";
-import * as queries from "./queries.ts";
-import type { DocumentEntry, DocumentFile, DocumentSource, SkippedFile } from "./source.ts";
+import { createDisagreements } from "./disagreements.ts";
+import { createIndexUpdate, type SeenFile } from "./index-update.ts";
+import * as lists from "./list-queries.ts";
+import type { DocumentSource, SkippedFile } from "./source.ts";
 
-/** Raised whenever the index of an unchanged file would come out differently, so that it is made anew. */
-const INDEX_FORMAT = 1;
 const SKIPPED_LOGGED_MAX = 20;
+/** So often an instance says which documents it has, and sees what the others have. */
+const REPORT_MS = 4_000;
+/** The documents of an instance that was not heard of for so long are not its any more. */
+const LIST_KEPT_MS = 60_000;
 
-type Dependencies = { database: Database; source: DocumentSource; log: Log };
+export type IndexerTimes = { reportMs: number; listKeptMs: number };
 
-/** A file as it was when it was last read; `hash` is null when it could not be. */
-type SeenFile = { stamp: string; hash: string | null };
+type Dependencies = {
+  database: Database;
+  source: DocumentSource;
+  folder: string | null;
+  times?: IndexerTimes | undefined;
+  log: Log;
+};
 
 /**
- * Keeps the index like the files. It remembers what it has seen: while no file changes, a scan costs a look at each of
- * them and no query. After a change the whole index is compared with the files, whoever wrote it.
+ * Keeps the index like the files of all instances (docs/decisions/0066). It remembers what it has seen: while no file
+ * changes, a scan costs a look at each of them, and a short query every REPORT_MS. After a change, its own or of what the
+ * other instances have, the whole index is compared with the files, whoever wrote it.
  */
-export function createIndexer({ database, source, log }: Dependencies) {
+export function createIndexer({ database, source, folder, times, log }: Dependencies) {
+  const { reportMs, listKeptMs } = times ?? { reportMs: REPORT_MS, listKeptMs: LIST_KEPT_MS };
+  const instanceId = createId();
+  const place = { host: hostname(), folder };
+  const updateIndex = createIndexUpdate({ source, instanceId, place });
+  const disagreements = createDisagreements({ log, place });
   let seen = new Map<string, SeenFile>();
   let isIndexed = false;
   let skippedBefore = "[]";
+  let isEmptyReported = false;
+  /** The index, and what all instances had, when they were last compared with the files. */
+  let stateBefore = "";
+  let reportedAtMs = Number.NEGATIVE_INFINITY;
+  /** Since when this instance has been heard of without a break. After one, the others may have had it too. */
+  let heardSinceMs = Number.POSITIVE_INFINITY;
 
   function reportSkipped(skipped: SkippedFile[]): void {
     const report = JSON.stringify(skipped);
@@ -30,73 +51,84 @@ export function createIndexer({ database, source, log }: Dependencies) {
     skippedBefore = report;
   }
 
+  /** An empty folder is rather a volume that is not mounted than a wish to have no documents. */
+  function reportEmpty(kept: number): void {
+    if (kept > 0 && !isEmptyReported)
+      log.warn(
+        { documents_dir: folder, documents: kept },
+        `DOCUMENTS_DIR ${folder} has no documents, so the ${kept} of the index stay. Mount or fill the folder; one document in it is enough.`,
+      );
+    isEmptyReported = kept > 0;
+  }
+
+  function noteReport(): void {
+    const nowMs = performance.now();
+    if (nowMs - reportedAtMs > listKeptMs / 2) heardSinceMs = nowMs;
+    reportedAtMs = nowMs;
+  }
+
+  const canForget = () => performance.now() - heardSinceMs >= listKeptMs;
+
+  /**
+   * Says that this instance is there, if that is due.
+   * @returns whether the index, or what the others have, is no more as it was, or this instance was forgotten.
+   */
+  async function report(): Promise<boolean> {
+    if (performance.now() - reportedAtMs < reportMs) return false;
+    const state = await lists.renewList(database, instanceId, listKeptMs);
+    noteReport();
+    disagreements.report(reportedAtMs);
+    const canForgetSome = canForget() && state.lists.some(({ is_silent }) => is_silent);
+    return canForgetSome || nameState(state, instanceId) !== stateBefore;
+  }
+
+  async function listFiles() {
+    try {
+      return await source.list();
+    } catch (error) {
+      // The files are rather away for a while than deleted.
+      await report().catch(() => {});
+      throw error;
+    }
+  }
+
   return {
+    report,
+
     /** Looks for changes and indexes them, in one transaction. Not to be called while it runs. */
     async scan(): Promise<void> {
-      const { entries, skipped } = await source.list();
+      const { entries, skipped } = await listFiles();
       reportSkipped(skipped);
       const isSame =
         entries.length === seen.size && entries.every(({ path, stamp }) => seen.get(path)?.stamp === stamp);
-      if (isSame && isIndexed) return;
+      if (isSame && isIndexed && !(await report())) return;
       isIndexed = false;
-      const result = await withTransaction(database, (sql) => updateIndex(sql, source, entries, seen));
+      const result = await withTransaction(database, async (sql) => {
+        const update = await updateIndex(sql, entries, seen, canForget() ? listKeptMs : null);
+        return { ...update, state: await lists.renewList(sql, instanceId, listKeptMs) };
+      });
+      noteReport();
+      stateBefore = nameState(result.state, instanceId);
       seen = result.seen;
       isIndexed = true;
-      const { written, removed } = result;
+      const { written, removed, kept } = result;
       if (written + removed > 0) log.info({ documents: entries.length, written, removed }, "documents indexed");
+      reportEmpty(entries.length === 0 ? kept : 0);
+      disagreements.set(result.own, result.others, reportedAtMs);
+      disagreements.report(reportedAtMs);
+    },
+
+    /** For the end of this instance: the others need not wait until its documents are forgotten. */
+    async leave(): Promise<void> {
+      if (stateBefore === "") return;
+      await withTransaction(database, (sql) => lists.deleteList(sql, instanceId));
     },
   };
 }
 
-async function updateIndex(
-  sql: Sql,
-  source: DocumentSource,
-  entries: DocumentEntry[],
-  seenBefore: ReadonlyMap<string, SeenFile>,
-): Promise<{ seen: Map<string, SeenFile>; written: number; removed: number }> {
-  await queries.lockIndex(sql);
-  const stale = new Map((await queries.listIndexed(sql)).map((row) => [row.path, row]));
-  const seen = new Map<string, SeenFile>();
-  let written = 0;
-  for (const { path, stamp } of entries) {
-    const row = stale.get(path);
-    const before = seenBefore.get(path);
-    if (before?.stamp === stamp && before.hash === (row?.hash ?? null)) {
-      seen.set(path, before);
-      stale.delete(path);
-      continue;
-    }
-    const file = await source.read(path);
-    const hash = file && `${INDEX_FORMAT}:${file.hash}`;
-    seen.set(path, { stamp, hash });
-    if (file === null || hash === null) continue;
-    stale.delete(path);
-    if (row?.hash !== hash) {
-      await queries.upsertDocument(sql, { ...mapToDocument(file), hash });
-      written += 1;
-    } else if (row.updated_at.getTime() !== file.updatedAt.getTime()) {
-      await queries.touchDocument(sql, path, file.updatedAt);
-    }
-  }
-  if (stale.size > 0) await queries.deleteDocuments(sql, [...stale.keys()]);
-  return { seen, written, removed: stale.size };
-}
-
-function mapToDocument({ path, content, size, updatedAt }: DocumentFile): Omit<queries.NewDocument, "hash"> {
-  const { title, headings, passages } = parseMarkdown(path, content);
-  const mapped = passages.map((passage) => ({
-    heading: passage.heading,
-    headingWords: toIndexText(passage.heading ?? ""),
-    content: { text: passage.content, words: toIndexText(toPlainText(passage.content)) },
-  }));
-  return {
-    path,
-    title: { text: title, words: toIndexText(title) },
-    headings,
-    headingWords: toIndexText(headings.map(({ text }) => text).join("\n")),
-    content: { words: mapped.map((passage) => passage.content.words).join("\n") },
-    size,
-    updatedAt,
-    passages: mapped,
-  };
+/** What an instance needs to know: the index, whether its own list is there, and which others there are. */
+function nameState({ generation, lists: all }: lists.IndexState, instanceId: string): string {
+  const own = all.find(({ instance_id }) => instance_id === instanceId)?.fingerprint;
+  const others = all.map(({ fingerprint }) => fingerprint).filter((fingerprint) => fingerprint !== own);
+  return JSON.stringify([generation, own, [...new Set(others)].sort()]);
 }

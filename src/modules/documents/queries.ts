@@ -1,11 +1,12 @@
-import type { Sql } from "../../db/client.ts";
+import { requireRow, type Sql } from "../../db/client.ts";
 import type { Heading } from "./markdown.ts";
 
 /** A text and the same text prepared for the index, where words are separated in every script. */
 type IndexedText = { text: string; words: string };
 
 export type DocumentRow = { path: string; title: string; size: number; updated_at: Date; headings: Heading[] };
-export type MatchRow = DocumentRow & { rank: number };
+/** A document that a search has found. */
+export type Hit = { path: string; rank: number };
 export type IndexedFile = { path: string; hash: string; updated_at: Date };
 
 export type NewDocument = {
@@ -30,6 +31,11 @@ export async function lockIndex(sql: Sql): Promise<void> {
 
 export async function listIndexed(sql: Sql): Promise<IndexedFile[]> {
   return await sql<IndexedFile[]>`select path, hash, updated_at from documents`;
+}
+
+/** What instances have found in the index before counts no more. */
+export async function raiseGeneration(sql: Sql): Promise<void> {
+  await sql`update document_index set generation = generation + 1`;
 }
 
 export async function deleteDocuments(sql: Sql, paths: string[]): Promise<void> {
@@ -71,22 +77,29 @@ export async function listDocuments(sql: Sql, after: string | null, rowsMax: num
      limit ${rowsMax}`;
 }
 
-/** Best match first. `after` is the last rank and path seen. */
-export async function searchDocuments(
+/** All that is found, best first, with the generation of the index in which it was. */
+export async function searchDocuments(sql: Sql, typed: string): Promise<{ generation: number; hits: Hit[] }> {
+  // Two lists: a row for each of thousands of hits costs the driver more.
+  const [row] = await sql<{ generation: number; paths: string[] | null; ranks: number[] | null }[]>`
+    select i.generation, f.paths, f.ranks from document_index i, (
+      select array_agg(path) as paths, array_agg(rank) as ranks from search_documents(${typed})) f`;
+  const { generation, paths, ranks } = requireRow(row, "index");
+  return { generation, hits: (paths ?? []).map((path, index) => ({ path, rank: ranks?.[index] ?? 0 })) };
+}
+
+/** These documents, as far as they are there, and the generation of the index now. */
+export async function findDocuments(
   sql: Sql,
-  typed: string,
-  after: { rank: number; path: string } | null,
-  rowsMax: number,
-): Promise<MatchRow[]> {
-  const { rank, path } = after ?? { rank: null, path: null };
-  return await sql<MatchRow[]>`
-    select path, title, size, updated_at, headings, rank
-      from (select documents.*, ts_rank(words, query, 1 | 32)::float8 as rank
-              from documents, document_query(${typed}) as query
-             where words @@ query) as found
-     where ${rank}::float8 is null or rank < ${rank} or (rank = ${rank} and path > ${path})
-     order by rank desc, path
-     limit ${rowsMax}`;
+  paths: string[],
+): Promise<{ generation: number; rows: Map<string, DocumentRow> }> {
+  const rows = await sql<({ generation: number } & { [K in keyof DocumentRow]: DocumentRow[K] | null })[]>`
+    select i.generation, d.* from document_index i left join lateral (
+      select path, title, size, updated_at, headings from documents where path = any (${paths})) d on true`;
+  const found = rows.filter((row): row is { generation: number } & DocumentRow => row.path !== null);
+  return {
+    generation: requireRow(rows[0], "index").generation,
+    rows: new Map(found.map(({ generation: _, ...row }) => [row.path, row])),
+  };
 }
 
 /** Of each document the passage that has most of the words, else its first one; null when it has none at all. */

@@ -5,11 +5,11 @@ import { createBadCursor, type PageRequest } from "../../http/pagination.ts";
 import type { Log } from "../../lib/log.ts";
 import { createEmbeddedSource } from "./embedded-source.ts";
 import { createFolderSource } from "./folder-source.ts";
-import { createIndexer } from "./indexer.ts";
+import { createIndexer, type IndexerTimes } from "./indexer.ts";
 import { splitDocumentPath } from "./paths.ts";
-import { listWords, toSearchText } from "./plain-text.ts";
+import { listWords } from "./plain-text.ts";
 import * as queries from "./queries.ts";
-import { createSnippets } from "./snippets.ts";
+import { createSearch, type DocumentMatch } from "./search.ts";
 import type { DocumentFile } from "./source.ts";
 
 /** Pause between two looks at the files, in milliseconds; a change is found within it. */
@@ -18,6 +18,10 @@ export const SCAN_INTERVAL_MS = 2_000;
 const FIRST_SCAN_WAIT_MS = 5_000;
 /** A scan takes at most one part in so many of the time: big folders are looked at less often. */
 const SCAN_TIME_SHARE = 20;
+/** Longer pauses are interrupted so often, to stay in touch with the other instances. */
+const PAUSE_STEP_MS = 10_000;
+/** An instance that stops waits so long for a scan. It is forgotten later if that takes longer. */
+const LEAVE_WAIT_MS = 1_000;
 /** Different words of a question that count. */
 const QUESTION_WORDS_MAX = 32;
 /** UTF-16 units of a question that are read. */
@@ -26,16 +30,19 @@ const QUESTION_CHARS_MAX = 4_000;
 const PASSAGES_MAX = 50;
 
 export type FoundPassage = { path: string; title: string; heading: string | null; snippet: string };
-export type DocumentMatch = queries.MatchRow & { snippet: string };
+export type { DocumentMatch } from "./search.ts";
 
 /** The markdown documents: every user may read all of them. The files are the truth, the database is their index. */
 export interface DocumentService {
   /**
-   * Begins to keep the index like the files, until `signal` is aborted. An error is logged when it begins; the scan is tried
+   * Begins to keep the index like the files, until `stop`. An error is logged when it begins; the scan is tried
    * again.
    * @returns when the first scan has ended; a big folder is not waited for, its indexing goes on.
    */
-  start(signal: AbortSignal): Promise<void>;
+  start(): Promise<void>;
+
+  /** Ends that, after a scan that runs. The documents of this instance leave the index if no other one has them. */
+  stop(): Promise<void>;
 
   /** Indexes what changed until now, at once. @throws when the folder or the database cannot be reached. */
   rescan(): Promise<void>;
@@ -61,6 +68,7 @@ type Dependencies = {
   config: Pick<Config, "DOCUMENTS_DIR">;
   /** Pause between two looks, in milliseconds. */
   scanIntervalMs?: number;
+  indexerTimes?: IndexerTimes;
   log: Log;
 };
 
@@ -68,12 +76,15 @@ export function createDocumentService({
   database,
   config,
   scanIntervalMs = SCAN_INTERVAL_MS,
+  indexerTimes,
   log,
 }: Dependencies): DocumentService {
   /** Without a folder, the documents are Parley's own guides. */
   const documentsDir = config.DOCUMENTS_DIR;
   const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
-  const indexer = createIndexer({ database, source, log });
+  const indexer = createIndexer({ database, source, folder: documentsDir ?? null, times: indexerTimes, log });
+  const search = createSearch({ database });
+  const stopping = new AbortController();
   let lastScan: Promise<void> = Promise.resolve();
 
   function rescan(): Promise<void> {
@@ -81,54 +92,55 @@ export function createDocumentService({
     return lastScan;
   }
 
-  async function watch(signal: AbortSignal, onScanned: () => void): Promise<void> {
+  async function watch(onScanned: () => void): Promise<void> {
     let isFailing = false;
-    while (!signal.aborted) {
+    while (!stopping.signal.aborted) {
       const startedAt = performance.now();
       try {
         await rescan();
         isFailing = false;
       } catch (error) {
-        if (!isFailing && !signal.aborted)
+        if (!isFailing && !stopping.signal.aborted)
           log.error({ err: error, documents_dir: documentsDir }, "documents cannot be indexed");
         isFailing = true;
       }
       onScanned();
-      if (!source.canChange && !isFailing) return;
-      const pauseMs = Math.max(scanIntervalMs, SCAN_TIME_SHARE * (performance.now() - startedAt));
-      await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
+      await pause(Math.max(scanIntervalMs, SCAN_TIME_SHARE * (performance.now() - startedAt)));
+    }
+  }
+
+  /** Until the next scan, which comes sooner if other instances make it necessary. */
+  async function pause(pauseMs: number): Promise<void> {
+    const { signal } = stopping;
+    for (const endsAt = performance.now() + pauseMs; performance.now() < endsAt && !signal.aborted; ) {
+      const stepMs = Math.min(PAUSE_STEP_MS, endsAt - performance.now());
+      await sleep(stepMs, undefined, { signal, ref: false }).catch(() => {});
+      if (performance.now() < endsAt && !signal.aborted && (await indexer.report().catch(() => false))) return;
     }
   }
 
   return {
     rescan,
 
-    async start(signal) {
+    async start() {
       const firstScan = Promise.withResolvers<void>();
-      void watch(signal, firstScan.resolve);
+      void watch(firstScan.resolve);
       const waited = new AbortController();
       await Promise.race([firstScan.promise, sleep(FIRST_SCAN_WAIT_MS, undefined, { signal: waited.signal })]);
       waited.abort();
+    },
+
+    async stop() {
+      stopping.abort();
+      const leaving = lastScan.then(indexer.leave, indexer.leave).catch(() => {});
+      await Promise.race([leaving, sleep(LEAVE_WAIT_MS, undefined, { ref: false })]);
     },
 
     async list({ limit, after }) {
       return queries.listDocuments(database, after?.[0] ?? null, limit + 1);
     },
 
-    async search(typed, { limit, after }) {
-      const rows = await queries.searchDocuments(
-        database,
-        toSearchText(typed),
-        after && readPosition(after),
-        limit + 1,
-      );
-      const snippets = await createSnippets(
-        database,
-        rows.slice(0, limit).map(({ path }) => path),
-        typed,
-      );
-      return rows.map((row) => ({ ...row, snippet: snippets.get(row.path) ?? "" }));
-    },
+    search: (typed, { limit, after }) => search(typed, { limit, after: after && readPosition(after) }),
 
     async get(path) {
       const file = splitDocumentPath(path) && (await source.read(path));
@@ -147,7 +159,7 @@ export function createDocumentService({
   };
 }
 
-function readPosition([rank, path]: string[]): { rank: number; path: string } {
+function readPosition([rank, path]: string[]): queries.Hit {
   const value = Number(rank);
   if (!rank || path === undefined || !(value >= 0 && value <= 1)) throw createBadCursor();
   return { rank: value, path };

@@ -22,8 +22,6 @@ export type SkippedFile = { path: string; reason: string };
 
 /** Where the documents are. */
 export type DocumentSource = {
-  /** False when the files are part of the executable. */
-  canChange: boolean;
   /** Every document there is now. Rejects when the folder itself cannot be read. */
   list(): Promise<{ entries: DocumentEntry[]; skipped: SkippedFile[] }>;
   /** The file as it is now, or null when there is no such document. Trusts nothing about the path. */

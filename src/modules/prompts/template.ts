@@ -1,7 +1,7 @@
 import { createInvalid } from "../../lib/problem.ts";
 
 /** UTF-16 units of a rendered prompt: a value may stand in a template many times. */
-const RENDERED_CHARS_MAX = 100_000;
+export const RENDERED_CHARS_MAX = 100_000;
 
 /** What a template may name, beside `preferences.…`. */
 export const variableNames = [
@@ -45,13 +45,30 @@ function fail(detail: string): never {
   throw createInvalid("#/template", detail);
 }
 
-/** Puts the values in their places. Values are text and nothing else: a `{{` in one of them stays as it is. */
+/**
+ * Puts the values in their places. Values are text and nothing else: a `{{` in one of them stays as it is. Stops at
+ * RENDERED_CHARS_MAX: a short template may name a long value thousands of times.
+ */
 export function renderTemplate(template: string, variables: Variables): string {
-  const rendered = template.replaceAll(place, (text, name: string | undefined) => {
-    if (text.startsWith("\\")) return "{{";
-    return name === undefined ? text : readVariable(name, variables);
-  });
-  return rendered.slice(0, RENDERED_CHARS_MAX).toWellFormed();
+  /** A value that is no string is serialised once, however often it is named. */
+  const values = new Map<string, string>();
+  function getValue(name: string): string {
+    const known = values.get(name);
+    if (known !== undefined) return known;
+    const value = readVariable(name, variables);
+    values.set(name, value);
+    return value;
+  }
+
+  let rendered = "";
+  let copied = 0;
+  for (const { 0: text, 1: name, index } of template.matchAll(place)) {
+    if (rendered.length >= RENDERED_CHARS_MAX) break;
+    const value = name === undefined ? (text.startsWith("\\") ? "{{" : text) : getValue(name);
+    rendered += template.slice(copied, index) + value;
+    copied = index + text.length;
+  }
+  return (rendered + template.slice(copied)).slice(0, RENDERED_CHARS_MAX).toWellFormed();
 }
 
 function readVariable(name: string, variables: Variables): string {

@@ -24,22 +24,32 @@ export function createVariables({ user, preferences, conversation, model, now }:
 }
 
 function readClock(now: Date, timezone: unknown): { date: string; time: string; weekday: string } {
-  const timeZone = typeof timezone === "string" && isTimeZone(timezone) ? timezone : "UTC";
-  const format = (options: Intl.DateTimeFormatOptions) =>
-    new Intl.DateTimeFormat("en-GB", { ...options, timeZone }).format(now);
-  const [day, month, year] = format({ day: "2-digit", month: "2-digit", year: "numeric" }).split("/");
+  const parts = createClock(timezone).formatToParts(now);
+  const find = (type: Intl.DateTimeFormatPartTypes) => parts.find((part) => part.type === type)?.value ?? "";
   return {
-    date: `${year}-${month}-${day}`,
-    time: format({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
-    weekday: format({ weekday: "long" }),
+    date: `${find("year")}-${find("month")}-${find("day")}`,
+    time: `${find("hour")}:${find("minute")}`,
+    weekday: find("weekday"),
   };
 }
 
-function isTimeZone(name: string): boolean {
+/** One formatter for all three: making it costs more than all else of a rendering. */
+function createClock(timezone: unknown): Intl.DateTimeFormat {
+  const create = (timeZone: string) =>
+    new Intl.DateTimeFormat("en-GB", {
+      timeZone,
+      weekday: "long",
+      year: "numeric",
+      month: "2-digit",
+      day: "2-digit",
+      hour: "2-digit",
+      minute: "2-digit",
+      hourCycle: "h23",
+    });
+  if (typeof timezone !== "string") return create("UTC");
   try {
-    new Intl.DateTimeFormat("en", { timeZone: name });
-    return true;
+    return create(timezone);
   } catch {
-    return false;
+    return create("UTC");
   }
 }

@@ -1,0 +1,62 @@
+-- The newest users in whose address or name p_text occurs, newest first: at most p_rows, created before p_before (null: all).
+-- Whatever p_text is, few rows are looked at. A text that many have is found soon by walking from the newest user on. One
+-- that few have is found by an index of pieces, whose hits must all be read to be sorted. Which of them it is shows after
+-- some steps: the walk goes on while its hits promise a whole page within WALKED further rows.
+create or replace function search_users(p_text text, p_before uuid, p_rows integer) returns setof uuid
+language plpgsql stable rows 50
+-- A plan of the time when the table was nearly empty may read all of it, or sort all of it for one step.
+set enable_seqscan = off
+set enable_sort = off
+as $$
+declare
+  -- WALKED: about as many rows as cost what the hits of an index cost, where both cost most.
+  walked_max constant integer := 8000;
+  needle constant text := lower(p_text);
+  place uuid := p_before;
+  -- Rows of the next step.
+  step integer := 250;
+  step_rows integer;
+  step_hits uuid[];
+  last_id uuid;
+  walked integer := 0;
+  found_rows integer := 0;
+begin
+  loop
+    select count(*), array_agg(w.id order by w.id desc) filter (where w.is_hit), (array_agg(w.id order by w.id))[1]
+    into step_rows, step_hits, last_id
+    from (
+      select u.id, u.deleting_at is null and strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0 as is_hit
+      from users u where place is null or u.id < place order by u.id desc limit step
+    ) w;
+    return query select h.id from unnest(step_hits) h (id) limit p_rows - found_rows;
+    found_rows := found_rows + coalesce(cardinality(step_hits), 0);
+    if found_rows >= p_rows or step_rows < step then
+      return;
+    end if;
+    place := last_id;
+    walked := walked + step;
+    exit when walked::bigint * (p_rows - found_rows) > found_rows::bigint * walked_max;
+    step := walked;
+  end loop;
+
+  if length(needle) < 3 then
+    return query
+      with hits as materialized (
+        select u.id from users u
+        where short_pieces(lower(u.email_key || ' ' || u.display_name)) @> array[needle] and u.deleting_at is null
+      )
+      select h.id from hits h where h.id < place order by h.id desc limit p_rows - found_rows;
+  else
+    -- Pieces side by side, and the last one: those that overlap them say little more, and each costs a list to read.
+    return query
+      with hits as materialized (
+        select u.id from users u
+        where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (
+            select array_agg(substr(needle, least(n, length(needle) - 2), 3)) from generate_series(1, length(needle), 3) n)
+          and (length(needle) = 3 or strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0)
+          and u.deleting_at is null
+      )
+      select h.id from hits h where h.id < place order by h.id desc limit p_rows - found_rows;
+  end if;
+end
+$$;

@@ -1,0 +1,53 @@
+import type { Log } from "../../lib/log.ts";
+import type { DocumentList, Place } from "./list-queries.ts";
+
+/** Files of the same folder may reach one instance later than another: it is reported when they still differ after so long. */
+export const SAME_FOLDER_WAIT_MS = 5 * 60_000;
+
+type Disagreement = { sinceMs: number; other: Place; fields: Record<string, unknown>; isReported: boolean };
+
+const describe = ({ folder }: Place): string => (folder === null ? "Parley's own guides" : `the folder ${folder}`);
+
+/** Reports once for each place whose documents are others than this instance's, as long as that lasts. */
+export function createDisagreements({ log, place }: { log: Log; place: Place }) {
+  let known = new Map<string, Disagreement>();
+
+  return {
+    /** What the others have now. */
+    set(own: DocumentList, others: readonly DocumentList[], nowMs: number): void {
+      const before = known;
+      known = new Map();
+      for (const other of others) {
+        if (other.fingerprint === own.fingerprint) continue;
+        const key = String(other.folder);
+        const { sinceMs = nowMs, isReported = false } = before.get(key) ?? {};
+        known.set(key, { sinceMs, isReported, other, fields: compare(own, other) });
+      }
+    },
+
+    /** Reports what is to be reported by now. */
+    report(nowMs: number): void {
+      for (const each of known.values()) {
+        const isSameFolder = each.other.folder === place.folder;
+        if (each.isReported || (isSameFolder && nowMs - each.sinceMs < SAME_FOLDER_WAIT_MS)) continue;
+        each.isReported = true;
+        log.warn(
+          { host: place.host, other_host: each.other.host, ...each.fields },
+          `The instance on ${each.other.host} has other documents (${describe(each.other)}) than this one ` +
+            `(${describe(place)}), so the search finds those of both. Give all instances the same DOCUMENTS_DIR with the same files.`,
+        );
+      }
+    },
+  };
+}
+
+function compare({ hashes: own }: DocumentList, { hashes: other }: DocumentList): Record<string, unknown> {
+  const shared = [...own].filter(([path]) => other.has(path));
+  return {
+    documents: own.size,
+    other_documents: other.size,
+    only_here: own.size - shared.length,
+    only_there: other.size - shared.length,
+    different: shared.filter(([path, hash]) => other.get(path) !== hash).length,
+  };
+}

@@ -1,0 +1,110 @@
+import type { Sql } from "../../db/client.ts";
+import * as lists from "./list-queries.ts";
+import { parseMarkdown } from "./markdown.ts";
+import { toIndexText, toPlainText } from "./plain-text.ts";
+import * as queries from "./queries.ts";
+import type { DocumentEntry, DocumentFile, DocumentSource } from "./source.ts";
+
+/** Raised whenever the index of an unchanged file would come out differently, so that it is made anew. */
+const INDEX_FORMAT = 1;
+
+/** A file as it was when it was last read; `hash` is null when it could not be. */
+export type SeenFile = { stamp: string; hash: string | null };
+
+export type IndexUpdate = {
+  seen: Map<string, SeenFile>;
+  /** Documents that were written, removed, and left though no instance has them. */
+  written: number;
+  removed: number;
+  kept: number;
+  own: lists.DocumentList;
+  others: lists.DocumentList[];
+};
+
+type Dependencies = { source: DocumentSource; instanceId: string; place: lists.Place };
+
+/** Builds what brings the index up to date in a transaction (docs/decisions/0066). */
+export function createIndexUpdate({ source, instanceId, place }: Dependencies) {
+  /** @param forgottenAfterMs instances that were not heard of for so long are forgotten; null: none is. */
+  return async function updateIndex(
+    sql: Sql,
+    entries: DocumentEntry[],
+    seenBefore: ReadonlyMap<string, SeenFile>,
+    forgottenAfterMs: number | null,
+  ): Promise<IndexUpdate> {
+    await queries.lockIndex(sql);
+    if (forgottenAfterMs !== null) await lists.deleteSilentLists(sql, instanceId, forgottenAfterMs);
+    const others = await lists.listOthers(sql, instanceId);
+    const isHeld = (path: string, hash?: string) =>
+      others.some(({ hashes }) => (hash === undefined ? hashes.has(path) : hashes.get(path) === hash));
+    const stale = new Map((await queries.listIndexed(sql)).map((row) => [row.path, row]));
+    const seen = new Map<string, SeenFile>();
+    let written = 0;
+    let touched = 0;
+    for (const { path, stamp } of entries) {
+      const row = stale.get(path);
+      const before = seenBefore.get(path);
+      if (before?.stamp === stamp && before.hash === (row?.hash ?? null)) {
+        seen.set(path, before);
+        stale.delete(path);
+        continue;
+      }
+      const file = await source.read(path);
+      const hash = file && `${INDEX_FORMAT}:${file.hash}`;
+      seen.set(path, { stamp, hash });
+      if (file === null || hash === null) continue;
+      stale.delete(path);
+      // The newest of those that somebody has. Every instance chooses the same one.
+      if (row && isHeld(path, row.hash) && !isNewer({ hash, updatedAt: file.updatedAt }, row)) continue;
+      if (row?.hash !== hash) {
+        await queries.upsertDocument(sql, { ...mapToDocument(file), hash });
+        written += 1;
+      } else if (row.updated_at.getTime() !== file.updatedAt.getTime()) {
+        await queries.touchDocument(sql, path, file.updatedAt);
+        touched += 1;
+      }
+    }
+    const unheld = [...stale.keys()].filter((path) => !isHeld(path));
+    const removed = entries.length === 0 ? [] : unheld;
+    if (removed.length > 0) await queries.deleteDocuments(sql, removed);
+    if (written + touched + removed.length > 0) await queries.raiseGeneration(sql);
+    const own = createList(place, seen);
+    await lists.storeList(sql, instanceId, own);
+    return { seen, written, removed: removed.length, kept: unheld.length - removed.length, own, others };
+  };
+}
+
+type Version = { hash: string; updatedAt: Date };
+
+function isNewer({ hash, updatedAt }: Version, row: queries.IndexedFile): boolean {
+  const [own, other] = [updatedAt.getTime(), row.updated_at.getTime()];
+  return own > other || (own === other && hash > row.hash);
+}
+
+function createList(place: lists.Place, seen: ReadonlyMap<string, SeenFile>): lists.DocumentList {
+  const hashes = new Map<string, string>();
+  for (const [path, { hash }] of seen) if (hash !== null) hashes.set(path, hash);
+  const hasher = new Bun.CryptoHasher("sha256");
+  for (const [path, hash] of [...hashes].sort(([one], [other]) => (one < other ? -1 : 1)))
+    hasher.update(JSON.stringify([path, hash]));
+  return { ...place, fingerprint: hasher.digest("hex"), hashes };
+}
+
+function mapToDocument({ path, content, size, updatedAt }: DocumentFile): Omit<queries.NewDocument, "hash"> {
+  const { title, headings, passages } = parseMarkdown(path, content);
+  const mapped = passages.map((passage) => ({
+    heading: passage.heading,
+    headingWords: toIndexText(passage.heading ?? ""),
+    content: { text: passage.content, words: toIndexText(toPlainText(passage.content)) },
+  }));
+  return {
+    path,
+    title: { text: title, words: toIndexText(title) },
+    headings,
+    headingWords: toIndexText(headings.map(({ text }) => text).join("\n")),
+    content: { words: mapped.map((passage) => passage.content.words).join("\n") },
+    size,
+    updatedAt,
+    passages: mapped,
+  };
+}

@@ -1,0 +1,58 @@
+import { requireRow, type Sql } from "../../db/client.ts";
+
+/** Where the documents of an instance come from; `folder` null: they are Parley's own guides. */
+export type Place = { host: string; folder: string | null };
+
+/** What an instance has: hashes by path. */
+export type DocumentList = Place & { fingerprint: string; hashes: ReadonlyMap<string, string> };
+
+/** What is there now, without the contents of the lists; `is_silent`: an instance that was not heard of for long. */
+export type IndexState = {
+  generation: number;
+  lists: { instance_id: string; fingerprint: string; is_silent: boolean }[];
+};
+
+/** Says that this instance is there. @returns the index and the lists of all instances; its own is missing if it was forgotten. */
+export async function renewList(sql: Sql, instanceId: string, keptMs: number): Promise<IndexState> {
+  const [row] = await sql<IndexState[]>`
+    with own as (update document_lists set seen_at = clock_timestamp() where instance_id = ${instanceId})
+    select generation, (
+      select coalesce(json_agg(json_build_object('instance_id', instance_id, 'fingerprint', fingerprint, 'is_silent',
+        instance_id <> ${instanceId} and seen_at < clock_timestamp() - ${keptMs} * interval '1 ms')), '[]')
+      from document_lists) as lists
+    from document_index`;
+  return requireRow(row, "index");
+}
+
+/** The lists of the others: one for each content of a folder. */
+export async function listOthers(sql: Sql, instanceId: string): Promise<DocumentList[]> {
+  const rows = await sql<(Place & { fingerprint: string; paths: string[]; hashes: string[] })[]>`
+    select distinct on (fingerprint, folder) host, folder, fingerprint, paths, hashes from document_lists
+    where instance_id <> ${instanceId} order by fingerprint, folder, instance_id`;
+  return rows.map(({ paths, hashes, ...list }) => ({
+    ...list,
+    hashes: new Map(paths.map((path, index) => [path, hashes[index] ?? ""])),
+  }));
+}
+
+/** Stores what this instance has, in place of what it had. */
+export async function storeList(sql: Sql, instanceId: string, list: DocumentList): Promise<void> {
+  const { host, folder, fingerprint, hashes } = list;
+  await sql`
+    insert into document_lists (instance_id, host, folder, fingerprint, paths, hashes, seen_at)
+    values (${instanceId}, ${host}, ${folder}, ${fingerprint}, ${[...hashes.keys()]}, ${[...hashes.values()]},
+            clock_timestamp())
+    on conflict (instance_id) do update
+      set fingerprint = excluded.fingerprint, paths = excluded.paths, hashes = excluded.hashes, seen_at = excluded.seen_at`;
+}
+
+export async function deleteList(sql: Sql, instanceId: string): Promise<void> {
+  await sql`delete from document_lists where instance_id = ${instanceId}`;
+}
+
+/** Forgets the instances that were not heard of for so long. */
+export async function deleteSilentLists(sql: Sql, instanceId: string, keptMs: number): Promise<void> {
+  await sql`
+    delete from document_lists
+    where instance_id <> ${instanceId} and seen_at < clock_timestamp() - ${keptMs} * interval '1 ms'`;
+}

@@ -1,0 +1,76 @@
+import { BoundedCache } from "../../cache/bounded-cache.ts";
+import type { Database } from "../../db/client.ts";
+import { toSearchText } from "./plain-text.ts";
+import * as queries from "./queries.ts";
+import { createSnippets } from "./snippets.ts";
+
+/** What searches have found is kept, so that a next page, or the same search again, needs no ranking and no snippets. */
+const CACHE_BYTES_MAX = 8 * 1024 * 1024;
+/** About what an entry of a list or a map takes beside its text. */
+const ENTRY_BYTES = 100;
+/** At most so many bytes has a UTF-16 unit in memory. */
+const BYTES_PER_CHAR = 2;
+
+export type DocumentMatch = queries.DocumentRow & { rank: number; snippet: string };
+
+/** All that a search has found in one generation of the index; the snippets of those that were shown. */
+type Found = { generation: number; hits: queries.Hit[]; snippets: Map<string, string>; bytes: number };
+
+/** `after` is the last hit that was seen. */
+type SearchPage = { limit: number; after: queries.Hit | null };
+
+/** Builds the search: documents that have what was typed, best first; one more than `limit`, without a snippet. */
+export function createSearch({ database }: { database: Database }) {
+  const cache = new BoundedCache<Found>({ max: CACHE_BYTES_MAX, bytesOf: ({ bytes }) => bytes });
+
+  async function rank(typed: string): Promise<Found> {
+    const { generation, hits } = await queries.searchDocuments(database, toSearchText(typed));
+    const bytes = hits.reduce((sum, { path }) => sum + ENTRY_BYTES + BYTES_PER_CHAR * path.length, ENTRY_BYTES);
+    return { generation, hits, snippets: new Map(), bytes };
+  }
+
+  /** The documents of a page, as they are now, and whether the index still is that of `found`. */
+  async function read({ generation, hits }: Found, { limit, after }: SearchPage) {
+    const start = after === null ? 0 : hits.findIndex((hit) => isBehind(hit, after));
+    const shown = start < 0 ? [] : hits.slice(start, start + limit + 1);
+    const paths = shown.map(({ path }) => path);
+    const now = await queries.findDocuments(database, paths);
+    const rows = shown.flatMap(({ path, rank }) => {
+      const row = now.rows.get(path);
+      return row ? [{ ...row, rank }] : [];
+    });
+    return { rows, isCurrent: now.generation === generation };
+  }
+
+  async function addSnippets(typed: string, found: Found, paths: string[]): Promise<Found["snippets"]> {
+    const missing = paths.filter((path) => !found.snippets.has(path));
+    const snippets = missing.length > 0 ? await createSnippets(database, missing, typed) : [];
+    let { bytes } = found;
+    for (const [path, snippet] of snippets) {
+      found.snippets.set(path, snippet);
+      bytes += ENTRY_BYTES + BYTES_PER_CHAR * snippet.length;
+    }
+    // A new value: the cache asks for the size of each value once.
+    cache.set(typed, { ...found, bytes });
+    return found.snippets;
+  }
+
+  return async function search(typed: string, page: SearchPage): Promise<DocumentMatch[]> {
+    let found = cache.get(typed);
+    let shown = found && (await read(found, page));
+    if (!found || !shown?.isCurrent) {
+      found = await rank(typed);
+      // If the index changes just now, the next search ranks again.
+      shown = await read(found, page);
+    }
+    const { rows } = shown;
+    const paths = rows.slice(0, page.limit).map(({ path }) => path);
+    const snippets = await addSnippets(typed, found, paths);
+    return rows.map((row) => ({ ...row, snippet: snippets.get(row.path) ?? "" }));
+  };
+}
+
+/** In the order of the search: by rank, then by the bytes of the path. */
+function isBehind({ rank, path }: queries.Hit, after: queries.Hit): boolean {
+  return rank < after.rank || (rank === after.rank && Buffer.compare(Buffer.from(path), Buffer.from(after.path)) > 0);
+}

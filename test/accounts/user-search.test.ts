@@ -1,0 +1,99 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Database, openDatabase, type Sql, withTransaction } from "../../src/db/client.ts";
+import { listAccounts } from "../../src/modules/accounts/queries.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+const USERS = 15_000;
+const PAGE = 51;
+/** Users that a search may look at: its page, steps that find too little, and what the index finds. */
+const LOOKED_AT_MAX = 10_000;
+
+let database: Database;
+/** One connection, whose plans were made while the table was empty and have not been made again. */
+let early: Database;
+
+beforeAll(async () => {
+  const test = await createTestDatabase();
+  ({ database } = test);
+  early = openDatabase({ target: test.target, poolSize: 1 });
+  // Otherwise statistics would be gathered at some moment, and plans made again.
+  await database`alter table users set (autovacuum_enabled = false)`;
+  for (const q of ["none", "no"]) await measure(early, q, "force_generic_plan");
+  // The newest hundred have addresses of their own, so that what the others have is not found among them.
+  await database`
+    insert into users (id, email, email_key, display_name)
+    select (lpad(to_hex(1700000000000 + n), 12, '0') || '7000800000000000' || lpad(to_hex(n), 4, '0'))::uuid, e, e,
+      (array['Anna Schmidt', 'Peter Kovač', 'ÅSA Öberg', 'Li 李'])[1 + n % 4] || case when n % 500 = 0 then ' rare' else '' end
+    from generate_series(1, ${USERS}) n
+    cross join lateral (select 'user' || n || case when n > ${USERS - 100} then '@new.test' else '@example.com' end) x (e)`;
+}, 60_000);
+afterAll(() => Promise.all([database.end(), early.end()]));
+
+/** @returns how many users a search looked at. */
+async function measure(on: Database, q: string, mode: string): Promise<number> {
+  const read = async (sql: Sql) => {
+    const [row] = await sql<{ rows: number }[]>`
+      select (seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_xact_user_tables where relname = 'users'`;
+    return row?.rows ?? 0;
+  };
+  return withTransaction(on, async (sql) => {
+    await sql`select set_config('plan_cache_mode', ${mode}, true)`;
+    const before = await read(sql);
+    await listAccounts(sql, { q, afterId: null, rows: PAGE });
+    return (await read(sql)) - before;
+  });
+}
+
+/** What a search means, without a thought for its cost. */
+const searchAll = async (q: string, afterId: string | null): Promise<string[]> => {
+  const rows = await database<{ id: string }[]>`
+    select id from users where strpos(lower(email_key || ' ' || display_name), lower(${q})) > 0
+      and (${afterId}::uuid is null or id < ${afterId}) order by id desc limit ${PAGE}`;
+  return rows.map(({ id }) => id);
+};
+
+const texts = [
+  ...["u", "q", "@", "李", "zz", "an", "AN", "99", "77", "č ", "õä", "ex", "exa", "example.com anna", "ANNA SCHMIDT"],
+  ...[
+    "user1234",
+    "user19999@new",
+    "user5@example.com",
+    "rare",
+    "åsa öberg",
+    "%",
+    "_",
+    "com zz",
+    "m li 李",
+    "schmidt r",
+  ],
+];
+
+describe("a search among many users", () => {
+  test.each(texts)("for %p finds what has it, page after page", async (q) => {
+    let afterId: string | null = null;
+    for (let page = 0; page < 4; page += 1) {
+      const rows = await listAccounts(database, { q, afterId, rows: PAGE });
+      const ids: string[] = rows.map(({ id }) => id);
+      expect({ q, page, ids }).toEqual({ q, page, ids: await searchAll(q, afterId) });
+      if (ids.length < PAGE) return;
+      afterId = ids.at(-1) ?? null;
+    }
+  });
+
+  const check = async (on: Database, modes: string[]) => {
+    for (const mode of modes)
+      for (const q of texts) {
+        const looked = await measure(on, q, mode);
+        expect({ mode, q, looked: Math.min(looked, LOOKED_AT_MAX) }).toEqual({ mode, q, looked });
+      }
+  };
+
+  test("looks at few of them by a plan of the time when there were none", async () => {
+    await check(early, ["force_generic_plan"]);
+  });
+
+  test("looks at few of them by any plan, with statistics too", async () => {
+    await database`analyze users`;
+    await check(database, ["force_custom_plan", "force_generic_plan"]);
+  });
+});

@@ -1,0 +1,104 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import {
+  RENDERED_CHARS_MAX,
+  renderTemplate,
+  type Variables,
+  variableNames,
+} from "../../src/modules/prompts/template.ts";
+import { createVariables } from "../../src/modules/prompts/variables.ts";
+
+/** The longest template, made of one variable. */
+const COUNT = Math.floor(32_000 / "{{preferences.a}}".length);
+const repeated = "{{preferences.a}}".repeat(COUNT);
+
+const create = (preferences: Record<string, unknown>): Variables =>
+  createVariables({
+    user: { id: "u", display_name: "Anna" },
+    preferences,
+    conversation: { id: "c", title: "Title", kind: "direct" },
+    model: "m",
+    now: new Date("2026-07-31T23:30:00Z"),
+  });
+
+/** What rendering means, without a thought for its cost. */
+function renderAll(template: string, variables: Variables): string {
+  const read = (name: string): string => {
+    if (!name.startsWith("preferences.")) return variables[name as Exclude<keyof Variables, "preferences">];
+    const value = name
+      .split(".")
+      .reduce<unknown>((from, key) => (from as Record<string, unknown> | undefined)?.[key], variables);
+    return typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value);
+  };
+  return template
+    .replaceAll(/\\\{\{|\{\{\s*([\w.]+)\s*\}\}/g, (_, name?: string) => (name === undefined ? "{{" : read(name)))
+    .slice(0, RENDERED_CHARS_MAX)
+    .toWellFormed();
+}
+
+describe("a template", () => {
+  test("is rendered as if everything were put in, and cut after that", () => {
+    const value = fc.oneof(
+      fc.string({ unit: "binary", maxLength: 40 }),
+      fc.constant("{{user.id}}"),
+      fc.constant("😀".repeat(20_001)),
+      fc.jsonValue(),
+    );
+    const names = ["a", "b", "c"];
+    const place = fc.constantFrom(...variableNames, ...names.map((name) => `preferences.${name}`), "preferences.none");
+    const piece = fc.oneof(
+      fc.string({ maxLength: 10 }).map((text) => text.replaceAll(/[{\\]/g, "")),
+      fc.constant("\\{{"),
+      fc.tuple(place, fc.constantFrom("", " ")).map(([name, space]) => `{{${space}${name}${space}}}`),
+    );
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 30 }), fc.tuple(value, value, value), (pieces, [a, b, c]) => {
+        const variables = create({ a, b, c });
+        expect(renderTemplate(pieces.join(""), variables)).toBe(renderAll(pieces.join(""), variables));
+      }),
+    );
+  });
+
+  test("that names a long value thousands of times stops at the limit, and serialises the value once", () => {
+    let serialised = 0;
+    const a = {
+      toJSON() {
+        serialised += 1;
+        return "x".repeat(16_000);
+      },
+    };
+    const rendered = renderTemplate(`start ${repeated}`, create({ a }));
+    expect(rendered).toHaveLength(RENDERED_CHARS_MAX);
+    expect(rendered).toStartWith('start "xxx');
+    expect(serialised).toBe(1);
+  });
+
+  test("is not read beyond the limit", () => {
+    const read: string[] = [];
+    const preferences = new Proxy<Record<string, unknown>>(
+      { long: "x".repeat(RENDERED_CHARS_MAX), late: "y" },
+      {
+        get(target, name) {
+          read.push(String(name));
+          return Reflect.get(target, name);
+        },
+      },
+    );
+    renderTemplate("{{preferences.long}}{{preferences.late}}", create(preferences));
+    expect(read).toContain("long");
+    expect(read).not.toContain("late");
+  });
+
+  test("is cut between characters", () => {
+    const rendered = renderTemplate("a{{preferences.a}}", create({ a: "😀".repeat(RENDERED_CHARS_MAX) }));
+    expect(rendered).toHaveLength(RENDERED_CHARS_MAX);
+    expect(rendered.isWellFormed()).toBe(true);
+  });
+
+  test("has the clock of the user's time zone, and UTC where that is unknown", () => {
+    const clock = "{{date}} {{time}} {{weekday}}";
+    expect(renderTemplate(clock, create({ timezone: "Europe/Berlin" }))).toBe("2026-08-01 01:30 Saturday");
+    for (const timezone of ["Nowhere/Land", 5, undefined])
+      expect(renderTemplate(clock, create({ timezone }))).toBe("2026-07-31 23:30 Friday");
+  });
+});
