@@ -191,7 +191,7 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
     20,
   ],
   ["a context up to a message", (sql) => findContext(sql, big, user, message), 6 * CONTEXT_ROWS],
-  ["a portion of a path", (sql) => listPath(sql, big, BIG, null), 2 * PATH_ROWS],
+  ["a portion of a path", (sql) => listPath(sql, big, BIG, null), 3 * PATH_ROWS],
   ["a departure", (sql) => leaveConversations(sql, user, "Gone", [big]), 3 * USERS],
   ["a stop of it", (sql) => generations.requestCancel(sql, { conversation_id: big, seq: BIG * 2 + 1 }), 10],
   ["how many answers a user waits for", (sql) => generations.countUnfinished(sql, user), 10],

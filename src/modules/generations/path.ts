@@ -20,6 +20,7 @@ export async function* walkPath<T extends Pick<PathRow, "continue_at">>(
     looked += rows.length;
     const continueAt = rows.at(-1)?.continue_at ?? null;
     if (continueAt === null || looked >= ROWS_MAX) return;
-    rows = await read(continueAt);
+    // It begins with the last row again, which says where the path turns.
+    rows = (await read(continueAt)).slice(1);
   }
 }
