@@ -19,14 +19,14 @@ as $$
 $$;
 
 -- The messages that lead to one, newest first: at most p_rows of them, from the number p_until on, until their texts have
--- p_bytes or one of them, not the first, has a summary. A conversation goes back from number to number, with two turns
+-- p_bytes or one of them has a summary. A conversation goes back from number to number, with two turns
 -- (docs/decisions/0011): a user's message with a parent goes back to that message, and another answer to the same message
 -- stands in the place of the first. So of several answers one is on the path, and of several branches one. What lies
 -- between the messages of a branch is not read, however much it is (docs/decisions/0068).
 --
 -- content: null for what models are not shown; p_excerpt as in excerpt_text. summary: id and content of the summary that
--- stands for this message and all before it. continue_at, of the last row unless the path ends there: the p_until of
--- the next call, whose first row is this one again.
+-- stands for this message and all before it. continue_at, of the last row unless the path ends there: the p_until of the
+-- next call.
 create or replace function list_path(
   p_conversation uuid, p_until bigint, p_rows integer, p_bytes integer, p_excerpt integer
 )
@@ -45,15 +45,21 @@ set jit = off
 as $$
 declare
   summarised bigint[];
-  -- The number of the newest summary before the first row.
+  -- The number of the newest summary, and of the message before it.
   lowest bigint;
+  below bigint;
   has_turn boolean;
 begin
-  select coalesce(array_agg(s.until_seq), '{}'), max(s.until_seq) filter (where s.until_seq < p_until) into summarised, lowest
+  select coalesce(array_agg(s.until_seq), '{}'), max(s.until_seq) filter (where s.until_seq <= p_until)
+  into summarised, lowest
   from summaries s where s.conversation_id = p_conversation;
+  if lowest is not null then
+    select m.seq into below from messages m where m.conversation_id = p_conversation and m.seq < lowest
+    order by m.seq desc limit 1;
+  end if;
   select bool_or(r.parent_id <> r.before_id) into has_turn from (
     select m.parent_id, lead(m.id) over (order by m.seq desc) as before_id
-    from messages m where m.conversation_id = p_conversation and m.seq <= p_until and m.seq >= coalesce(lowest, 1)
+    from messages m where m.conversation_id = p_conversation and m.seq <= p_until and m.seq >= coalesce(below, 1)
     order by m.seq desc limit p_rows + 1
   ) r;
 
@@ -65,7 +71,7 @@ begin
         select json_build_object('id', s.id, 'content', s.content) from summaries s
         where s.conversation_id = p_conversation and s.until_seq = r.seq
       ) end,
-      case when r.n = p_rows or r.bytes >= p_bytes or r.seq = lowest then r.seq end
+      case when r.n = p_rows or r.bytes >= p_bytes or r.seq = lowest then r.seq - 1 end
     from (
       select x.*, row_number() over newest_first as n,
         sum(least(octet_length(x.content), p_excerpt)) over newest_first as bytes
@@ -91,7 +97,7 @@ begin
     union all
     select p.n + 1, p.bytes + least(octet_length(x.content), p_excerpt),
       p.n + 1 = p_rows or p.bytes + least(octet_length(x.content), p_excerpt) >= p_bytes
-        or (p.n > 0 and x.seq = any (summarised)),
+        or x.seq = any (summarised),
       x.seq, case when x.role = 'user' then x.parent_id end,
       case when x.role = 'assistant' and x.is_shown then x.parent_id end,
       x.id, x.role, x.author_id, x.content, x.updated_at, x.is_shown
@@ -129,7 +135,15 @@ begin
       select json_build_object('id', s.id, 'content', s.content) from summaries s
       where s.conversation_id = p_conversation and s.until_seq = p.seq
     ) end,
-    case when p.is_last then p.seq end
+    case when p.is_last then coalesce((
+      select m.seq from messages m
+      where m.conversation_id = p_conversation and m.id = p.turn_id and m.seq < p.seq limit 1
+    ), (
+      select least(min(c.seq), p.seq) - 1 from (
+        select x.seq, x.role from messages x
+        where x.conversation_id = p_conversation and x.parent_id = p.question_id order by x.seq limit 100
+      ) c where c.role = 'assistant'
+    )) end
   from path p
   left join users u on u.id = p.author_id
   where p.n > 0

@@ -35,14 +35,15 @@ export async function collectHistory(
       if (content === null) continue;
       const message = mapToChatMessage(role, content, isGroup ? author_name : null);
       chars += content.length;
-      const isTooMuch = newestFirst.length >= HISTORY_MESSAGES_MAX || chars > tokensMax * CHARS_PER_TOKEN_MAX;
+      const count = countMessage(message);
+      const isTooMuch = tokens + count > tokensMax || chars > tokensMax * CHARS_PER_TOKEN_MAX;
       // The message that is answered is always shown, however long it is.
-      if (newestFirst.length > 0 && (isTooMuch || tokens + countMessage(message) > tokensMax)) {
+      if (newestFirst.length > 0 && (isTooMuch || newestFirst.length >= HISTORY_MESSAGES_MAX)) {
         // Better than nothing of what was said before, even if some messages between are in neither.
         const older = rows.slice(index).find((row) => row.summary)?.summary;
         return addSummary({ newestFirst, tokens, isCut: true }, older?.content, tokensMax);
       }
-      tokens += countMessage(message);
+      tokens += count;
       newestFirst.push(message);
     }
   return { newestFirst, summary: [], tokens, isCut: false };

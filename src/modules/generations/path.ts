@@ -20,7 +20,6 @@ export async function* walkPath<T extends Pick<PathRow, "continue_at">>(
     looked += rows.length;
     const continueAt = rows.at(-1)?.continue_at ?? null;
     if (continueAt === null || looked >= ROWS_MAX) return;
-    // It begins with the last row again, which says where the path turns.
-    rows = (await read(continueAt)).slice(1);
+    rows = await read(continueAt);
   }
 }
