@@ -1,5 +1,5 @@
 import type { ChatMessage } from "../../ai/provider.ts";
-import { countMessage } from "../../ai/tokens.ts";
+import { countMessage, countMessages } from "../../ai/tokens.ts";
 import type { PathRow, ShownColumn } from "./context-queries.ts";
 import { CHARS_PER_TOKEN_MAX, writeSummary } from "./context-texts.ts";
 
@@ -49,7 +49,7 @@ export async function collectHistory(
   return { newestFirst, summary: [], tokens, isCut: false };
 }
 
-/** With a summary, and without the oldest messages if both do not fit. */
+/** With a summary, and without the oldest messages if both do not fit; without the summary if only the newest is left. */
 function addSummary(
   { newestFirst, tokens, isCut }: Omit<History, "summary">,
   content: string | undefined,
@@ -57,13 +57,11 @@ function addSummary(
 ): History {
   if (content === undefined) return { newestFirst, summary: [], tokens, isCut };
   const summary: ChatMessage = { role: "system", content: writeSummary(content) };
-  const all = { newestFirst, summary: [summary], tokens: tokens + countMessage(summary), isCut };
-  while (all.tokens > tokensMax && newestFirst.length > 1) {
-    const oldest = newestFirst.pop();
-    if (oldest) all.tokens -= countMessage(oldest);
-    all.isCut = true;
-  }
-  return all;
+  const kept = [...newestFirst];
+  let all = tokens + countMessage(summary);
+  while (all > tokensMax && kept.length > 1) all -= countMessages(kept.splice(-1));
+  if (all > tokensMax) return { newestFirst, summary: [], tokens, isCut: true };
+  return { newestFirst: kept, summary: [summary], tokens: all, isCut: isCut || kept.length < newestFirst.length };
 }
 
 function mapToChatMessage(role: PathRow["role"], content: string, name: string | null): ChatMessage {
