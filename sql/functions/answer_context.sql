@@ -1,10 +1,10 @@
 -- What an answer is made from, in one query: with the commit of the question where possible, otherwise separately
 -- (docs/decisions/0045).
 
--- The setting of an answer, with the newest p_rows messages up to p_from (null: of all) and the newest summaries. p_user
--- asks. Null if the conversation is gone.
-create or replace function answer_context(
-  p_conversation uuid, p_user uuid, p_from uuid, p_rows integer, p_summaries integer
+-- The setting of an answer, with the newest messages that lead to p_from (null: to the newest of all), see list_path.
+-- p_user asks. Null if the conversation is gone.
+create or replace function read_answer_context(
+  p_conversation uuid, p_user uuid, p_from uuid, p_rows integer, p_bytes integer
 ) returns json
 language plpgsql
 -- Planned once for each connection: planning takes longer than running. For the others, see send_messages.
@@ -19,19 +19,11 @@ begin
       select c.id, c.title, c.kind, c.titled_by, c.metadata, c.model, v.template, p.user_id as prompt_owner_id,
         u.id as user_id, u.display_name, u.preferences,
         coalesce((
-          select json_agg(json_build_object('id', s.id, 'message_id', s.message_id, 'content', s.content))
-          from (
-            select * from summaries where conversation_id = p_conversation order by until_seq desc limit p_summaries
-          ) s
-        ), '[]') as summaries,
-        coalesce((
           select json_agg(x) from (
-            select id, seq, role, author_name, content, parent_id, parent_seq, first_answer_seq, is_shown
-            from path_messages
-            where conversation_id = p_conversation
-              and seq <= case when p_from is null then c.last_seq else (
-                select f.seq from messages f where f.conversation_id = p_conversation and f.id = p_from) end
-            order by seq desc limit p_rows
+            select l.id, l.seq, l.role, l.author_name, l.content, l.summary, l.continue_at
+            from list_path(p_conversation, case when p_from is null then c.last_seq else (
+              select f.seq from messages f where f.conversation_id = p_conversation and f.id = p_from) end,
+              p_rows, p_bytes, null) l
           ) x
         ), '[]') as newest
       from conversations c
@@ -44,17 +36,17 @@ end
 $$;
 
 -- The same for the answer to a message that was just sent, asked by its author. It also sees a message of its own
--- statement. Null if the newest messages have more than p_bytes of text, since it delays a commit that others wait for.
-create or replace function message_context(
-  p_conversation uuid, p_seq bigint, p_rows integer, p_summaries integer, p_bytes integer
-) returns json
+-- statement. Null if the newest p_rows messages have more than p_bytes of text, since it delays a commit that others wait
+-- for.
+create or replace function read_message_context(p_conversation uuid, p_seq bigint, p_rows integer, p_bytes integer)
+returns json
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 begin
   return (
-    select answer_context(p_conversation, m.author_id, m.id, p_rows, p_summaries)
+    select read_answer_context(p_conversation, m.author_id, m.id, p_rows, p_bytes)
     from messages m
     where m.conversation_id = p_conversation and m.seq = p_seq and p_bytes >= (
       select coalesce(sum(octet_length(newest.content)), 0) from (

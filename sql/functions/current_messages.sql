@@ -2,7 +2,9 @@
 -- progress is in the pieces stored so far. The one place where that text is put together. Read messages from here wherever
 -- an answer in progress may be among them.
 create or replace view current_messages as
-select m.conversation_id, m.seq, m.id, m.role, m.author_id, u.display_name as author_name,
+select m.conversation_id, m.seq, m.id, m.role, m.author_id,
+  -- Not a join: with one, a plan may read and sort a whole conversation for a page of it.
+  (select u.display_name from users u where u.id = m.author_id) as author_name,
   case when m.status = 'streaming' then coalesce((
     select string_agg(p.text, '' order by p.n) from generation_pieces p
     where p.conversation_id = m.conversation_id and p.generation_id = (
@@ -10,5 +12,4 @@ select m.conversation_id, m.seq, m.id, m.role, m.author_id, u.display_name as au
   ), '') else m.content end as content,
   m.status, m.model, m.finish_reason, m.input_tokens, m.output_tokens, m.cost_usd, m.parent_id, m.client_message_id,
   m.error_code, m.error_detail, m.metadata, m.created_at, m.updated_at, m.deleted_at
-from messages m
-left join users u on u.id = m.author_id;
+from messages m;

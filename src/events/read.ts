@@ -5,11 +5,12 @@ import { type Message, type MessageRow, mapRowToMessage } from "../protocol/mess
 import { conversationColumns, messageColumns } from "./columns.ts";
 import { createSlice, type Measured, measure, READ_BYTES_MAX, type Slice } from "./slice.ts";
 
+/** `type`, `data` and `at` are null for a message, which is its own event. */
 type EventRow = MessageRow & {
   event_seq: number;
-  type: DurableEventType;
+  type: DurableEventType | null;
   data: Record<string, unknown> | null;
-  at: Date;
+  at: Date | null;
 };
 
 /**
@@ -24,22 +25,24 @@ export async function listEvents(
   rows: number,
 ): Promise<Slice<DurableEvent>> {
   const found = await sql<(EventRow & Measured)[]>`
-    with numbered as (
-      (select seq, 'message.created' as type, id as message_id, null::jsonb as data, created_at as at from messages
-       where conversation_id = ${conversationId} and seq > ${afterSeq} and seq <= ${untilSeq} order by seq limit ${rows})
-      union all
-      (select seq, type, message_id, data, at from events
-       where conversation_id = ${conversationId} and seq > ${afterSeq} and seq <= ${untilSeq} order by seq limit ${rows})
-      order by seq limit ${rows}
-    ), measured as (
-      select n.seq as event_seq, n.type, n.data, n.at, ${messageColumns(sql)}, ${measure(sql, sql`n.seq`)}
-      from numbered n left join lateral (
-        -- With a limit it is planned by itself, see sql/functions/send_messages.sql.
-        select ${messageColumns(sql)} from current_messages x
-        where x.conversation_id = ${conversationId} and x.id = n.message_id limit 1
-      ) x on true
-    )
-    select * from measured where bytes_before_last <= ${READ_BYTES_MAX} order by event_seq`;
+    select x.event_seq, x.type, x.data, x.at, ${messageColumns(sql)}, x.bytes_before from (
+      select x.*, ${measure(sql, sql`x.event_seq`)} from (
+        (select x.seq as event_seq, null as type, null::jsonb as data, null::timestamptz as at, ${messageColumns(sql)}
+         from current_messages x
+         where x.conversation_id = ${conversationId} and x.seq > ${afterSeq} and x.seq <= ${untilSeq}
+         order by x.seq limit ${rows})
+        union all
+        (select e.seq, e.type, e.data, e.at, ${messageColumns(sql)}
+         from events e left join lateral (
+           -- With a limit it is planned by itself, see sql/functions/send_messages.sql.
+           select * from current_messages m where m.conversation_id = ${conversationId} and m.id = e.message_id limit 1
+         ) x on true
+         where e.conversation_id = ${conversationId} and e.seq > ${afterSeq} and e.seq <= ${untilSeq}
+         order by e.seq limit ${rows})
+        order by event_seq limit ${rows}
+      ) x
+    ) x
+    where x.bytes_before_last <= ${READ_BYTES_MAX} order by x.event_seq`;
   const { rows: measured, fitting } = createSlice(found);
   const isChanged = measured.some(({ type }) => type === "conversation.updated");
   const shared = isChanged ? await findShared(sql, conversationId) : undefined;
@@ -83,12 +86,11 @@ export async function findCompletion(
   return row;
 }
 
-function mapRowToEvent(
-  { event_seq: seq, type, data, at, ...message }: EventRow,
-  conversationId: string,
-  shared: SharedConversation | undefined,
-): DurableEvent {
-  const shown = message.id ? mapRowToMessage(message) : type === "conversation.updated" ? shared : data;
+function mapRowToEvent(row: EventRow, conversationId: string, shared: SharedConversation | undefined): DurableEvent {
+  const { event_seq: seq, type, data, at } = row;
+  const message = row.id ? mapRowToMessage(row) : undefined;
+  const shown = message ?? (type === "conversation.updated" ? shared : data);
   // The catalogue has one kind of data for each type; append_events stored it.
-  return createEvent(type, conversationId, { seq, at }, (shown ?? {}) as DurableEvent["data"]);
+  const known = (shown ?? {}) as DurableEvent["data"];
+  return createEvent(type ?? "message.created", conversationId, { seq, at: at ?? row.created_at }, known);
 }

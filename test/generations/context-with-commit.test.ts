@@ -16,11 +16,11 @@ beforeAll(async () => {
 });
 afterAll(() => asking.stop());
 
-const limits = { rows: 100, summaries: 50, seqMax: 40, bytesMax: 1_000 };
+const limits = { rows: 100, seqMax: 40, bytesMax: 1_000 };
 const item = (conversationId: string, account: Account, content: string) =>
   createSendItem(conversationId, account.user.id, content);
 
-type Found = { newest: { id: string; content: string }[]; user_id: string };
+type Found = { newest: { id: string; content: string | null }[]; user_id: string };
 
 /** Sends as the service does, and gives what was read with the commit, without its answers being written. */
 async function send(items: SendItem[], context: typeof limits | null = limits) {
@@ -40,10 +40,10 @@ test("a context that came with the commit leads to its own message, also of two 
   const second = item(id, ben, "second");
   const [one, two] = await send([first, second]);
   expect(one?.context?.newest.map(({ content }) => content)).toEqual(["first"]);
-  expect(two?.context?.newest.map(({ content }) => content)).toEqual(["second", "", "first"]);
+  expect(two?.context?.newest.map(({ content }) => content)).toEqual(["second", null, "first"]);
   expect([one?.context?.user_id, two?.context?.user_id]).toEqual([anna.user.id, ben.user.id]);
   const [apart] = await asking.parley
-    .database`select answer_context(${id}, ${ben.user.id}, ${second.id}, 100, 50) as found`;
+    .database`select read_answer_context(${id}, ${ben.user.id}, ${second.id}, 100, 1000) as found`;
   expect(two?.context).toEqual(apart?.found);
 });
 

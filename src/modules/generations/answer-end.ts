@@ -75,7 +75,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     liveAnswers.remove(answer);
     events.publish([stored.event]);
     if (context && final.status === "complete")
-      followUps.begin({ conversationId, messageId, text: final.content, context, askerId: userId });
+      followUps.begin({ conversationId, seq: generation.seq, text: final.content, context, askerId: userId });
   }
 
   /**

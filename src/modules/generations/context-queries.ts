@@ -1,9 +1,9 @@
 import type { Sql } from "../../db/client.ts";
 
-/** Summaries of one conversation that are looked at; branches have their own. */
-export const SUMMARIES_MAX = 50;
+/** Summaries of one conversation that are kept; branches have their own. */
+const SUMMARIES_MAX = 50;
 
-export type StoredSummary = { id: string; message_id: string; content: string };
+export type StoredSummary = { id: string; content: string };
 
 /** What a context is made of beside the messages. */
 export type ContextSetting = {
@@ -18,11 +18,10 @@ export type ContextSetting = {
   user_id: string | null;
   display_name: string | null;
   preferences: Record<string, unknown> | null;
-  summaries: StoredSummary[];
 };
 
 /** The setting, and the newest rows of the path with it: one look at the database is half of two. */
-export type FoundContext = ContextSetting & { newest: PathRow[] };
+export type FoundContext = ContextSetting & { newest: Pick<PathRow, ShownColumn>[] };
 
 /** `userId` asks; the path leads to `fromId`, or to the newest message. Undefined when the conversation is gone. */
 export async function findContext(
@@ -32,7 +31,7 @@ export async function findContext(
   fromId: string | null,
 ): Promise<FoundContext | undefined> {
   const [row] = await sql<{ found: FoundContext | null }[]>`
-    select answer_context(${conversationId}, ${userId}, ${fromId}, ${PATH_ROWS}, ${SUMMARIES_MAX}) as found`;
+    select read_answer_context(${conversationId}, ${userId}, ${fromId}, ${FIRST_PATH_ROWS}, ${PATH_BYTES}) as found`;
   return row?.found ?? undefined;
 }
 
@@ -51,23 +50,39 @@ export type PathRow = {
   seq: number;
   role: "system" | "user" | "assistant" | "tool";
   author_name: string | null;
-  content: string;
-  parent_id: string | null;
-  parent_seq: number | null;
-  /** Of another answer to the same message: the number of the first one. */
-  first_answer_seq: number | null;
-  is_shown: boolean;
+  /** Null if models are not shown it. */
+  content: string | null;
+  /** Of the whole text, also where `content` is an excerpt. */
+  content_bytes: number;
+  updated_at: Date;
+  /** Stands for this message and all before it on its path. */
+  summary: StoredSummary | null;
+  /** Of the last row: the number from which the path goes on; null at its end. */
+  continue_at: number | null;
 };
+/** What a context needs of a row. */
+export type ShownColumn = "id" | "seq" | "role" | "author_name" | "content" | "summary" | "continue_at";
 
-/** Rows of one look at the database. */
-export const PATH_ROWS = 100;
+/** Rows of the first look at the database, and of each further one. */
+export const FIRST_PATH_ROWS = 100;
+const PATH_ROWS = 1_000;
+/** Bytes of text that one look reads, plus one message: about as much as a default context takes. */
+const PATH_BYTES = 256 * 1024;
 
-/** Messages up to this number, newest first, with what is needed to follow a branch. */
-export async function listPathRows(sql: Sql, conversationId: string, untilSeq: number): Promise<PathRow[]> {
+/**
+ * The messages that lead to the newest one up to a number, newest first, and what is needed to go on from the last of them
+ * (sql/functions/list_path.sql).
+ * @param excerptChars of longer texts only so many characters are read, from both ends; 0: no texts; null: all of them.
+ */
+export async function listPath(
+  sql: Sql,
+  conversationId: string,
+  untilSeq: number,
+  excerptChars: number | null,
+): Promise<PathRow[]> {
   return sql<PathRow[]>`
-    select id, seq, role, author_name, content, parent_id, parent_seq, first_answer_seq, is_shown
-    from path_messages where conversation_id = ${conversationId} and seq <= ${untilSeq}
-    order by seq desc limit ${PATH_ROWS}`;
+    select id, seq, role, author_name, content, content_bytes, updated_at, summary, continue_at
+    from list_path(${conversationId}, ${untilSeq}, ${PATH_ROWS}, ${PATH_BYTES}, ${excerptChars})`;
 }
 
 export type NewSummary = {
@@ -80,8 +95,8 @@ export type NewSummary = {
   model: string;
   usage: { input_tokens: number; output_tokens: number } | null;
   costUsd: number | null;
-  /** What it was made from: these texts, and the summary before it. */
-  covered: { seq: number; content: string }[];
+  /** What it was made from: these messages as they were then, and the summary before it. */
+  covered: Pick<PathRow, "seq" | "updated_at">[];
   previousId: string | null;
 };
 
@@ -98,9 +113,10 @@ export async function insertSummary(sql: Sql, summary: NewSummary): Promise<bool
       ${usage?.output_tokens ?? null}, ${costUsd}
     where not exists (
         select 1 from unnest(${covered.map((message) => message.seq)}::bigint[],
-          ${covered.map((message) => message.content)}::text[]) as c (seq, content)
+          ${covered.map((message) => message.updated_at.toISOString())}::timestamptz[]) as c (seq, updated_at)
         left join messages x on x.conversation_id = ${conversationId} and x.seq = c.seq and x.deleted_at is null
-          and x.content = c.content
+          -- In milliseconds, which is what this process knows of it.
+          and date_trunc('milliseconds', x.updated_at) = c.updated_at
         where x.id is null)
       and (${previousId}::uuid is null or exists (
         select 1 from summaries where conversation_id = ${conversationId} and id = ${previousId}))

@@ -9,6 +9,12 @@ const PASSAGES_SHARE = 0.25;
 /** and at most. */
 const PASSAGE_TOKENS_MAX = 3_000;
 
+/**
+ * UTF-16 units that a conversation may have for each token of its budget. Texts that people write have four; a run of
+ * spaces is one token, however long it is, and must not fill the memory.
+ */
+export const CHARS_PER_TOKEN_MAX = 16;
+
 /** Tokens that are kept free for passages. */
 export const limitPassages = (inputTokens: number): number =>
   Math.min(PASSAGE_TOKENS_MAX, Math.floor(inputTokens * PASSAGES_SHARE));

@@ -4,14 +4,13 @@ import { countMessage, countMessages } from "../../ai/tokens.ts";
 import { type Database, requireRow } from "../../db/client.ts";
 import type { FoundPassage } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";
-import { type ContextSetting, type FoundContext, findAsker, findContext, type PathRow } from "./context-queries.ts";
-import { limitPassages, type Source, writeGroupNote, writePassages, writeSummary } from "./context-texts.ts";
+import { type ContextSetting, type FoundContext, findAsker, findContext, listPath } from "./context-queries.ts";
+import { limitPassages, type Source, writeGroupNote, writePassages } from "./context-texts.ts";
+import { collectHistory } from "./history.ts";
 import { walkPath } from "./path.ts";
 
 /** Passages of documents that one answer is given. */
 const CONTEXT_PASSAGES_MAX = 5;
-/** Messages that a model is shown at most, however short they are. */
-const CONTEXT_MESSAGES_MAX = 1_000;
 
 type ContextRequest = {
   conversationId: string;
@@ -34,6 +33,8 @@ export type Context = {
   sources: Source[];
   /** Estimated, of all messages. */
   inputTokens: number;
+  /** Of the conversation alone, and what it may have; the summary counts. */
+  history: { tokens: number; tokensMax: number };
   /** Messages that did not fit, and are in no summary. */
   isCut: boolean;
   /** Whether nobody has settled the conversation's title yet. */
@@ -73,25 +74,6 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
     return renderTemplate(template, variables);
   }
 
-  /** The newest messages of the path that fit, newest first, and the summary of those before them. */
-  async function collect(setting: ContextSetting, path: AsyncIterable<PathRow>, tokensMax: number) {
-    const summaries = new Map(setting.summaries.map((summary) => [summary.message_id, summary.content]));
-    const newestFirst: ChatMessage[] = [];
-    let tokens = 0;
-    for await (const row of path) {
-      const summary = newestFirst.length > 0 ? summaries.get(row.id) : undefined;
-      if (summary !== undefined) return { newestFirst, summary, tokens, isCut: false };
-      const message = mapToChatMessage(row, setting.kind === "group");
-      const count = countMessage(message);
-      // The message that is answered is always shown, however long it is.
-      if (newestFirst.length > 0 && (tokens + count > tokensMax || newestFirst.length >= CONTEXT_MESSAGES_MAX))
-        return { newestFirst, summary: null, tokens, isCut: true };
-      tokens += count;
-      newestFirst.push(message);
-    }
-    return { newestFirst, summary: null, tokens, isCut: false };
-  }
-
   /**
    * Puts passages of the documents in front of the question; not in front of all: what comes before it stays the same
    * from answer to answer, and is then cheap to read again.
@@ -115,7 +97,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       const { conversationId, fromId, model: asked, userId, template } = request;
       const found = request.found ?? (await findContext(database, conversationId, userId, fromId));
       const { newest, ...setting } = requireRow(found, "conversation");
-      const path = walkPath(database, conversationId, newest);
+      const path = walkPath(newest, (untilSeq) => listPath(database, conversationId, untilSeq, null));
       const model = asked ?? setting.model ?? defaultModel;
       const chosen = template ?? setting.template;
       const isOwn = template !== undefined || (userId !== null && setting.prompt_owner_id === userId);
@@ -125,38 +107,30 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
 
       const { inputTokens: tokensMax } = budgetOf(model);
       const passageTokensMax = setting.metadata.documents === true ? limitPassages(tokensMax) : 0;
-      const reserved = countMessages([...system, ...listLongestSummary(setting)]);
-      const room = tokensMax - reserved - passageTokensMax;
-      const { newestFirst, summary, tokens, isCut } = await collect(setting, path, room);
-      if (summary !== null) system.push({ role: "system", content: writeSummary(summary) });
-      const messages = [...system, ...newestFirst.reverse()];
+      const systemTokens = countMessages(system);
+      const room = tokensMax - systemTokens - passageTokensMax;
+      const { newestFirst, summary, tokens, isCut } = await collectHistory(path, room, setting.kind === "group");
+      const messages = [...system, ...summary, ...newestFirst.reverse()];
       const passages = await addPassages(messages, passageTokensMax);
-      const inputTokens = countMessages(system) + tokens + passages.tokens;
-      const isUntitled = setting.title === "" && setting.titled_by === null;
-      const hasTools = setting.metadata.tools === true;
-      return { model, messages, sources: passages.sources, inputTokens, isCut, isUntitled, hasTools };
+      return {
+        model,
+        messages,
+        sources: passages.sources,
+        inputTokens: systemTokens + tokens + passages.tokens,
+        history: { tokens, tokensMax: room },
+        isCut,
+        isUntitled: setting.title === "" && setting.titled_by === null,
+        hasTools: setting.metadata.tools === true,
+      };
     },
 
     async buildAlone(userId, template) {
       const asker = requireRow(await findAsker(database, userId), "user");
       const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
       const inputTokens = countMessage(message);
-      const none = { sources: [], isCut: false, isUntitled: false, hasTools: false };
+      const history = { tokens: 0, tokensMax: 0 };
+      const none = { sources: [], history, isCut: false, isUntitled: false, hasTools: false };
       return { model: defaultModel, messages: [message], inputTokens, ...none };
     },
   };
-}
-
-type Shown = { role: string; content: string; author_name: string | null };
-
-function mapToChatMessage({ role, content, author_name }: Shown, isGroup: boolean): ChatMessage {
-  if (role === "assistant") return { role, content };
-  if (role === "system") return { role, content };
-  return { role: "user", content, ...(isGroup && author_name !== null && { name: author_name }) };
-}
-
-/** Room for whichever summary the path will meet. */
-function listLongestSummary({ summaries }: ContextSetting): ChatMessage[] {
-  const [longest] = summaries.toSorted((one, other) => other.content.length - one.content.length);
-  return longest ? [{ role: "system", content: writeSummary(longest.content) }] : [];
 }

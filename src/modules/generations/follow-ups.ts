@@ -19,10 +19,10 @@ export type FollowUpDependencies = {
   log: Log;
 };
 
-/** A finished answer: its id, its text, what its model was shown, and who asked. */
+/** A finished answer: its number, its text, what its model was shown, and who asked. */
 type Answered = {
   conversationId: string;
-  messageId: string;
+  seq: number;
   text: string;
   context: Context;
   askerId: string | null;
@@ -44,17 +44,17 @@ export function createFollowUps(deps: FollowUpDependencies): FollowUps {
   const summaries = writer && createSummaries({ database, changes, budgetOf, writer });
 
   return {
-    begin({ conversationId, messageId, text: answer, context, askerId: payerId }) {
-      const { model, messages, inputTokens, isCut, isUntitled } = context;
+    begin({ conversationId, seq, text: answer, context, askerId: payerId }) {
+      const { model, messages, history, isCut, isUntitled } = context;
       const question = messages.findLast(({ role }) => role === "user")?.content ?? "";
       if (isUntitled)
         background.run("title", conversationId, (signal) =>
           titles.give({ conversationId, question, answer, payerId }, signal),
         );
-      const isFull = isCut || inputTokens > budgetOf(model).inputTokens * SUMMARY_START_SHARE;
+      const isFull = isCut || history.tokens > history.tokensMax * SUMMARY_START_SHARE;
       if (isFull && summaries && !model.startsWith("offline/"))
         background.run("summary", conversationId, (signal) =>
-          summaries.extend({ conversationId, fromId: messageId, model, payerId }, signal),
+          summaries.extend({ conversationId, untilSeq: seq, historyTokensMax: history.tokensMax, payerId }, signal),
         );
     },
 

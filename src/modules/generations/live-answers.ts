@@ -1,6 +1,6 @@
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Lease, NewAnswer } from "../messages/service.ts";
-import { PATH_ROWS, SUMMARIES_MAX } from "./context-queries.ts";
+import { FIRST_PATH_ROWS } from "./context-queries.ts";
 import { GENERATION_LEASE_MS, type RunningAnswer } from "./running-answer.ts";
 
 /** Answers that one instance writes at the same time; more wait for a free place, here or elsewhere. */
@@ -11,7 +11,7 @@ export const RUNNING_MAX = 500;
  * result that an instance does not take, because it is frozen, keeps the locks of the batch until the connection is cut off.
  */
 const CONTEXT_BATCH_MAX = 8;
-const contextLimits = { rows: PATH_ROWS, summaries: SUMMARIES_MAX, seqMax: 40, bytesMax: 64 * 1024 };
+const contextLimits = { rows: FIRST_PATH_ROWS, seqMax: 40, bytesMax: 64 * 1024 };
 
 /** An answer in progress, as a reader needs it who comes in the middle. */
 export type AnswerSnapshot = { messageId: string; seq: number; attempt: number; text: string; frame: string };

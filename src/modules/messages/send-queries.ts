@@ -43,14 +43,14 @@ export type SendOutcome = {
 export type Lease = {
   owner: string;
   leaseMs: number;
-  /** What of the answers' contexts is read with the commit; null: nothing. See answer_context (sql/functions). */
+  /** What of the answers' contexts is read with the commit; null: nothing. See read_message_context (sql/functions). */
   context: ContextLimits | null;
   /** To be called when the answers have begun, or will not. */
   end(): void;
 };
 
 /** A context is left out where the answer's number is above `seqMax`, or its messages have more bytes. */
-type ContextLimits = { rows: number; summaries: number; seqMax: number; bytesMax: number };
+type ContextLimits = { rows: number; seqMax: number; bytesMax: number };
 
 export type SendRules = {
   defaultModel: string;
@@ -81,10 +81,10 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
     api_key: item.keyId ?? undefined,
   }));
   const conversations = [...new Set(items.map((item) => item.conversationId))];
-  const { seqMax, rows, summaries, bytesMax } = lease?.context ?? { seqMax: 0, rows: 0, summaries: 0, bytesMax: 0 };
+  const { seqMax, rows, bytesMax } = lease?.context ?? { seqMax: 0, rows: 0, bytesMax: 0 };
   return sql<SendOutcome[]>`
     select outcome, message_id, seq, answer_seq, answer_model, at, exceeded,
-      case when answer_seq <= ${seqMax} then message_context(conversation_id, answer_seq - 1, ${rows}, ${summaries}, ${bytesMax}) end as context
+      case when answer_seq <= ${seqMax} then read_message_context(conversation_id, answer_seq - 1, ${rows}, ${bytesMax}) end as context
     from send_messages(${JSON.stringify(input)}::text::json, ${conversations}::uuid[], ${defaultModel},
       ${budget && sql.json(budget)}, ${lease?.owner ?? null}, ${lease?.leaseMs ?? null}, ${waits})
     order by n`;

@@ -23,7 +23,7 @@ export type NewAnswer = {
   requestedBy: string;
   /** Whether this instance already holds its lease. */
   isClaimed: boolean;
-  /** What it is made from, as answer_context (sql/functions) gives it; null when that was not read. */
+  /** What it is made from, as read_message_context (sql/functions) gives it; null when that was not read. */
   context: unknown;
 };
 

@@ -1,0 +1,152 @@
+-- Messages as a path leads over them: is_shown says whether models are shown them. An answer in progress is not, so its text
+-- is not needed here.
+create or replace view path_rows as
+select m.conversation_id, m.seq, m.id, m.role, m.author_id, m.parent_id, m.content, m.updated_at,
+  m.deleted_at is null and m.content <> '' and m.status in ('complete', 'cancelled')
+    and m.role in ('system', 'user', 'assistant') as is_shown
+from messages m;
+
+-- Longer texts as so many characters of them, half of them from the end; 0: no text; null: all of it.
+create or replace function excerpt_text(p_text text, p_chars integer) returns text
+language sql
+immutable
+as $$
+  select case
+    when p_chars = 0 then null
+    when p_chars is null or octet_length(p_text) <= p_chars or char_length(p_text) <= p_chars then p_text
+    else left(p_text, p_chars / 2) || ' […] ' || right(p_text, p_chars / 2)
+  end
+$$;
+
+-- The messages that lead to one, newest first: at most p_rows of them, from the number p_until on, until their texts have
+-- p_bytes or one of them has a summary. A conversation goes back from number to number, with two turns
+-- (docs/decisions/0011): a user's message with a parent goes back to that message, and another answer to the same message
+-- stands in the place of the first. So of several answers one is on the path, and of several branches one. What lies
+-- between the messages of a branch is not read, however much it is (docs/decisions/0068).
+--
+-- content: null for what models are not shown; p_excerpt as in excerpt_text. summary: id and content of the summary that
+-- stands for this message and all before it. continue_at, of the last row unless the path ends there: the p_until of the
+-- next call.
+create or replace function list_path(
+  p_conversation uuid, p_until bigint, p_rows integer, p_bytes integer, p_excerpt integer
+)
+returns table (
+  id uuid, seq bigint, role text, author_name text, content text, content_bytes integer, updated_at timestamptz,
+  summary json, continue_at bigint
+)
+language plpgsql
+-- Planned once for each connection: planning takes longer than running. For the others, see send_messages.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+-- The number of steps is estimated far too high.
+set jit = off
+as $$
+declare
+  summarised bigint[];
+  -- The number of the newest summary, and of the message before it.
+  lowest bigint;
+  below bigint;
+  has_turn boolean;
+begin
+  select coalesce(array_agg(s.until_seq), '{}'), max(s.until_seq) filter (where s.until_seq <= p_until)
+  into summarised, lowest
+  from summaries s where s.conversation_id = p_conversation;
+  if lowest is not null then
+    select m.seq into below from messages m where m.conversation_id = p_conversation and m.seq < lowest
+    order by m.seq desc limit 1;
+  end if;
+  select bool_or(r.parent_id <> r.before_id) into has_turn from (
+    select m.parent_id, lead(m.id) over (order by m.seq desc) as before_id
+    from messages m where m.conversation_id = p_conversation and m.seq <= p_until and m.seq >= coalesce(below, 1)
+    order by m.seq desc limit p_rows + 1
+  ) r;
+
+  if not coalesce(has_turn, false) then
+    return query
+    select r.id, r.seq, r.role, u.display_name, case when r.is_shown then excerpt_text(r.content, p_excerpt) end,
+      octet_length(r.content), r.updated_at,
+      case when r.seq = any (summarised) then (
+        select json_build_object('id', s.id, 'content', s.content) from summaries s
+        where s.conversation_id = p_conversation and s.until_seq = r.seq
+      ) end,
+      case when r.n = p_rows or r.bytes >= p_bytes or r.seq = lowest then r.seq - 1 end
+    from (
+      select x.*, row_number() over newest_first as n,
+        sum(least(octet_length(x.content), p_excerpt)) over newest_first as bytes
+      from (
+        select * from path_rows m
+        where m.conversation_id = p_conversation and m.seq <= p_until and m.seq >= coalesce(lowest, 1) order by m.seq desc limit p_rows
+      ) x
+      window newest_first as (order by x.seq desc rows between unbounded preceding and current row)
+    ) r
+    left join users u on u.id = r.author_id
+    where r.bytes - least(octet_length(r.content), p_excerpt) < p_bytes
+    order by r.n;
+    return;
+  end if;
+
+  -- Step by step: each is one look-up.
+  return query
+  with recursive path as (
+    -- turn_id: the parent of a user's message. question_id: that of an answer.
+    select 0 as n, 0::bigint as bytes, false as is_last, p_until + 1 as seq, null::uuid as turn_id,
+      null::uuid as question_id, null::uuid as id, null::text as role, null::uuid as author_id, null::text as content,
+      null::timestamptz as updated_at, false as is_shown
+    union all
+    select p.n + 1, p.bytes + least(octet_length(x.content), p_excerpt),
+      p.n + 1 = p_rows or p.bytes + least(octet_length(x.content), p_excerpt) >= p_bytes
+        or x.seq = any (summarised),
+      x.seq, case when x.role = 'user' then x.parent_id end,
+      case when x.role = 'assistant' and x.is_shown then x.parent_id end,
+      x.id, x.role, x.author_id, x.content, x.updated_at, x.is_shown
+    from path p
+    cross join lateral (
+      -- The first row that there is; the subqueries after it do not run. Each has a limit: it is planned by itself, see
+      -- send_messages.
+      (
+        select * from path_rows m
+        where m.conversation_id = p_conversation and m.id = p.turn_id and m.seq < p.seq limit 1
+      ) union all (
+        select * from (
+          select * from path_rows m
+          where m.conversation_id = p_conversation and m.seq < p.seq order by m.seq desc limit 1
+        ) m
+        where p.question_id is null or m.id = p.question_id
+      ) union all (
+        select * from path_rows m
+        where m.conversation_id = p_conversation and m.seq < (
+          -- Of the first children only: there may be any number of messages that go on from the same one.
+          select least(min(c.seq), p.seq) from (
+            select x.seq, x.role from messages x
+            where x.conversation_id = p_conversation and x.parent_id = p.question_id order by x.seq limit 100
+          ) c where c.role = 'assistant'
+        )
+        order by m.seq desc limit 1
+      )
+      limit 1
+    ) x
+    where not p.is_last
+  )
+  select p.id, p.seq, p.role, u.display_name, case when p.is_shown then excerpt_text(p.content, p_excerpt) end,
+    octet_length(p.content), p.updated_at,
+    case when p.seq = any (summarised) then (
+      select json_build_object('id', s.id, 'content', s.content) from summaries s
+      where s.conversation_id = p_conversation and s.until_seq = p.seq
+    ) end,
+    case when p.is_last then coalesce((
+      select m.seq from messages m
+      where m.conversation_id = p_conversation and m.id = p.turn_id and m.seq < p.seq limit 1
+    ), (
+      select least(min(c.seq), p.seq) - 1 from (
+        select x.seq, x.role from messages x
+        where x.conversation_id = p_conversation and x.parent_id = p.question_id order by x.seq limit 100
+      ) c where c.role = 'assistant'
+    )) end
+  from path p
+  left join users u on u.id = p.author_id
+  where p.n > 0
+  order by p.n;
+end
+$$;
