@@ -196,7 +196,7 @@ export function createConversationService({
           const row = requireRow(await queries.upsertMember(sql, id, userId, role), "user");
           return append("member.added", id, () => mapRowToMember(row));
         });
-      // Before the limits: whoever may not add anybody must not use up, nor learn, what is left of a user's.
+      // Before the limits, so that a caller who may not add anybody neither uses up nor learns a user's room.
       const roles = await queries.findRoles(database, id, [caller.user.id, userId]);
       requireOwner(requireRow(roles.get(caller.user.id), "conversation"));
       if (roles.has(userId)) return add();
