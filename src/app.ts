@@ -14,6 +14,7 @@ import { createIdempotency } from "./http/idempotency.ts";
 import { mount, requireDeclared } from "./http/mount.ts";
 import { createOriginPolicy } from "./http/origin.ts";
 import { createRateLimit } from "./http/rate-limit.ts";
+import { createReadTurns } from "./http/read-turns.ts";
 import { requestId } from "./http/request-id.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
 import { createRoutes } from "./routes.ts";
@@ -32,6 +33,7 @@ export function createApp(deps: AppDependencies) {
   const isAllowedOrigin = createOriginPolicy(config);
   const rateLimit = createRateLimit({ limits, readClientAddress });
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
+  const readTurns = createReadTurns({ limits });
   const expensiveReads = createExpensiveReads({ limits });
   const idempotency = createIdempotency({ store: services.idempotency, log });
   const documented = createRoutes({ ...services, config, lifecycle, log, readClientAddress, isAllowedOrigin });
@@ -46,7 +48,15 @@ export function createApp(deps: AppDependencies) {
     .use(rateLimit.ofAddress)
     .onError(createErrorHandler({ log, findMethods: createFindMethods(routes) }))
     .use(
-      mount(routes, [rateLimit.ofRoute, authenticate, rateLimit.ofCaller, checkAccess, idempotency, expensiveReads]),
+      mount(routes, [
+        rateLimit.ofRoute,
+        authenticate,
+        rateLimit.ofCaller,
+        checkAccess,
+        idempotency,
+        expensiveReads,
+        readTurns,
+      ]),
     );
   requireDeclared(app, routes);
 

@@ -64,6 +64,10 @@ export const rateLimitSettings = {
   RATE_LIMIT_GENERATIONS_PER_USER: countOrOff(250, "Answers of models that one user may have in progress."),
   RATE_LIMIT_SOCKETS_PER_USER: countOrOff(1_000, "WebSockets of one user that may be open on this instance."),
   RATE_LIMIT_FEEDS_PER_USER: countOrOff(200, "Live feeds (SSE) of one user that may be open on this instance."),
+  RATE_LIMIT_READS_AT_ONCE_PER_USER: countOrOff(
+    4,
+    "Reads of one user that are worked on at the same time on this instance; the others wait for their turn.",
+  ),
   RATE_LIMIT_EXPENSIVE_READS_PER_USER: countOrOff(
     4,
     "Expensive reads (export, searches, prompt previews) of one user that may be in progress on this instance.",

@@ -174,8 +174,8 @@ async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, owner: st
 async function deleteOldKeys(sql: Sql): Promise<number> {
   // Skipping what is locked: the sweep of another instance is at it.
   const { count } = await sql`
-    delete from idempotency_keys where name in (
-      select name from idempotency_keys where created_at < now() - ${inSeconds(sql, IDEMPOTENCY_KEPT_S)}
-      limit ${IDEMPOTENCY_SWEEP_BATCH} for update skip locked)`;
+    delete from idempotency_keys where ctid = any (array(
+      select ctid from idempotency_keys where created_at < now() - ${inSeconds(sql, IDEMPOTENCY_KEPT_S)}
+      order by created_at limit ${IDEMPOTENCY_SWEEP_BATCH} for update skip locked))`;
   return count;
 }

@@ -6,6 +6,7 @@ import { type AnswerLimit, createAnswerLimit } from "./answer-limit.ts";
 import { createFrameLimit, type FrameLimit, openFrameLimit } from "./frame-limit.ts";
 import { createLimiter, type Limiter, type Verdict } from "./limiter.ts";
 import { createLoginGuard, type LoginGuard, openLoginGuard } from "./login-guard.ts";
+import { ReadTurns } from "./read-turns.ts";
 import { connectRedis, type RedisLink } from "./redis.ts";
 import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
@@ -51,6 +52,7 @@ export type Limits = {
   frames: FrameLimit;
   sockets: Slots;
   feeds: Slots;
+  reads: ReadTurns;
   expensiveReads: Slots;
   /** Exports of one user: one at a time. */
   exports: Slots;
@@ -99,13 +101,17 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
     onRefused: () => metrics.rateLimited.inc({ limit: "generations" }),
   });
   const passwordChecks = slots("password_checks", PASSWORD_CHECKS_PER_USER, "passwords checked at once");
+  const reads = new ReadTurns({
+    atOnce: config.RATE_LIMIT_READS_AT_ONCE_PER_USER,
+    onRefused: () => metrics.rateLimited.inc({ limit: "reads_waiting" }),
+  });
   const expensiveReads = slots(
     "expensive_reads",
     config.RATE_LIMIT_EXPENSIVE_READS_PER_USER,
     "searches, previews and exports in progress",
   );
   const exports = slots("exports", EXPORTS_PER_USER, "export in progress");
-  const common = { answers, sockets, feeds, expensiveReads, exports, passwordChecks, redis };
+  const common = { answers, sockets, feeds, reads, expensiveReads, exports, passwordChecks, redis };
   if (!isEnabled)
     return {
       ...common,

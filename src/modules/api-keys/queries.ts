@@ -151,9 +151,9 @@ export async function touchKey(sql: Sql, id: string): Promise<void> {
 export async function deleteExpiredKeys(sql: Sql): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
     with deleted as (
-      delete from api_keys where id in (
-        select id from api_keys where expires_at < now() - make_interval(secs => ${EXPIRED_KEY_KEPT_S}::float8)
-        limit ${EXPIRED_KEYS_BATCH} for update skip locked)
+      delete from api_keys where ctid = any (array(
+        select ctid from api_keys where expires_at < now() - make_interval(secs => ${EXPIRED_KEY_KEPT_S}::float8)
+        order by expires_at limit ${EXPIRED_KEYS_BATCH} for update skip locked))
       returning id
     ),
     -- What is locked stays, and goes when it is old.

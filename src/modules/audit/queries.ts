@@ -49,9 +49,9 @@ export async function listAuditEvents(
 export async function deleteOldAuditEvents(sql: Sql, keptDays: number, rows: number): Promise<number> {
   await sql`select set_config('parley.audit_retention', 'on', true)`;
   const { count } = await sql`
-    delete from audit_events where id in (
-      select id from audit_events where at < now() - make_interval(days => ${keptDays})
-      order by at limit ${rows} for update skip locked)`;
+    delete from audit_events where ctid = any (array(
+      select ctid from audit_events where at < now() - make_interval(days => ${keptDays})
+      order by at limit ${rows} for update skip locked))`;
   return count;
 }
 

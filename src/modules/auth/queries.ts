@@ -164,10 +164,10 @@ export async function listEndedSessions(sql: Sql, withinSeconds: number): Promis
 
 export async function deleteOldSessions(sql: Sql, endedForSeconds: number): Promise<number> {
   const { count } = await sql`
-    delete from sessions where id in (
-      select id from sessions where least(expires_at, revoked_at) < now() - ${inSeconds(sql, endedForSeconds)}
+    delete from sessions where ctid = any (array(
+      select ctid from sessions where least(expires_at, revoked_at) < now() - ${inSeconds(sql, endedForSeconds)}
         and (token_expires_at is null or token_expires_at < now())
-      limit ${ENDED_SESSIONS_BATCH} for update skip locked)`;
+      order by least(expires_at, revoked_at) limit ${ENDED_SESSIONS_BATCH} for update skip locked))`;
   return count;
 }
 
@@ -211,7 +211,8 @@ export async function takeTicket(sql: Sql, hash: Uint8Array): Promise<TicketRow 
 
 export async function deleteOldTickets(sql: Sql): Promise<number> {
   const { count } = await sql`
-    delete from tickets where hash in (
-      select hash from tickets where expires_at < now() limit ${ENDED_SESSIONS_BATCH} for update skip locked)`;
+    delete from tickets where ctid = any (array(
+      select ctid from tickets where expires_at < now()
+      order by expires_at limit ${ENDED_SESSIONS_BATCH} for update skip locked))`;
   return count;
 }

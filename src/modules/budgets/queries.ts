@@ -93,22 +93,18 @@ export async function freeReservations(sql: Sql, afterId: string): Promise<{ fre
 /** Forgets what was spent long ago, a part of it. @returns how many windows. */
 export async function deleteOldWindows(sql: Sql, keptDays: number): Promise<number> {
   const { count } = await sql`
-    delete from budget_windows w using (
-      select x.scope, x.scope_id, x.period, x.starts_on from budget_windows x
-      where x.starts_on < (now() at time zone 'utc')::date - ${keptDays}::int limit ${FORGET_ROWS} for update skip locked
-    ) old
-    where w.scope = old.scope and w.scope_id = old.scope_id and w.period = old.period and w.starts_on = old.starts_on`;
+    delete from budget_windows where ctid = any (array(
+      select x.ctid from budget_windows x where x.starts_on < (now() at time zone 'utc')::date - ${keptDays}::int
+      order by x.starts_on limit ${FORGET_ROWS} for update skip locked))`;
   return count;
 }
 
 /** Forgets charges that nobody tries any more, a part of them. @returns how many. */
 export async function deleteOldCharges(sql: Sql): Promise<number> {
   const { count } = await sql`
-    delete from budget_charges c using (
-      select x.id from budget_charges x where x.charged_at < now() - ${CHARGES_KEPT_H} * interval '1 hour'
-      limit ${FORGET_ROWS} for update skip locked
-    ) old
-    where c.id = old.id`;
+    delete from budget_charges where ctid = any (array(
+      select x.ctid from budget_charges x where x.charged_at < now() - ${CHARGES_KEPT_H} * interval '1 hour'
+      order by x.charged_at limit ${FORGET_ROWS} for update skip locked))`;
   return count;
 }
 

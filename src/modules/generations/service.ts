@@ -12,6 +12,7 @@ import type { FoundContext } from "./context-queries.ts";
 import { type AnswerSnapshot, RUNNING_MAX } from "./live-answers.ts";
 import { mapNewAnswerToClaimed, mapNewAnswerToMessage } from "./new-answer.ts";
 import * as queries from "./queries.ts";
+import { forgetFinished } from "./retention.ts";
 import { createRunner, type RunnerDependencies } from "./runner.ts";
 
 export { createLiveAnswers, RUNNING_MAX } from "./live-answers.ts";
@@ -52,6 +53,9 @@ export interface GenerationService {
   /** For jobs: takes over what dead instances left, as far as there is room. */
   takeOrphans(): Promise<void>;
 
+  /** For jobs: deletes what ended long ago; the answers stay. */
+  forgetFinished(signal: AbortSignal): Promise<void>;
+
   /** Waits for the answers in progress; then, shortly before `deadlineMs` (since 1970), leaves them to a successor. */
   drain(deadlineMs: number): Promise<void>;
   /** Ends the connections that waited for locks. */
@@ -69,7 +73,7 @@ type Dependencies = RunnerDependencies & {
 
 /** Builds the service; from then on it writes every answer that is handed over to `liveAnswers`. */
 export function createGenerationService(deps: Dependencies): GenerationService {
-  const { changes, events, bus, chain, messages, lifecycle, budgets, liveAnswers, log, storeAnswer } = deps;
+  const { database, changes, events, bus, chain, messages, lifecycle, budgets, liveAnswers, log, storeAnswer } = deps;
   const runner = createRunner(deps);
 
   /**
@@ -153,6 +157,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       const room = lifecycle.phase === "ready" ? RUNNING_MAX - liveAnswers.count() : 0;
       return room > 0 ? runner.takeOrphans(room) : Promise.resolve();
     },
+    forgetFinished: (signal) => forgetFinished(database, signal),
     drain: runner.drain,
     close: runner.close,
   };

@@ -1,0 +1,136 @@
+// What users, conversations, messages and answers take in the database: bytes, and bytes of its log (WAL). Everything goes
+// through the API of a whole Parley, on a private Postgres with its default settings except fsync.
+//
+//   .tools/node_modules/.bin/bun test/bench/storage.ts
+//
+// The figures of docs/scaling.md come from here.
+import "../../src/commands/production-mode.ts";
+import { type Database, openDatabase } from "../../src/db/client.ts";
+import { migrate } from "../../src/db/migrate.ts";
+import { createId } from "../../src/lib/id.ts";
+import { type Account, startApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { startInstalledPostgres } from "../support/installed-postgres.ts";
+import { silentLog } from "../support/log.ts";
+import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+const USERS = 2_000;
+const CONVERSATIONS = 5_000;
+const MESSAGES = 100_000;
+const MESSAGE_CHARS = 100;
+const ANSWERS = 3_000;
+/** An answer of 1,000 characters, which takes 2 s. */
+const PIECES = 20;
+const PIECE_CHARS = 50;
+const PIECE_DELAY_MS = 100;
+/** Requests at the same time, as many clients would send them; few of them may hash passwords at the same time. */
+const CONCURRENT = 200;
+const REGISTERING = 20;
+
+type Sizes = Map<string, { heap: number; indexes: number; toast: number }>;
+
+const server = await startInstalledPostgres({ settings: { fsync: "off" }, isKept: true });
+const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
+await admin`create database storage`;
+await admin.end();
+const target = { socketDirectory: server.socketDirectory, user: server.user, database: "storage" };
+const database = openDatabase({ target, poolSize: 10 });
+await migrate(database, silentLog);
+const provider = startProviderStandIn();
+provider.script("one", {
+  pieces: Array.from({ length: PIECES }, () => "lorem ipsum ".repeat(9).slice(0, PIECE_CHARS)),
+  pieceDelayMs: PIECE_DELAY_MS,
+});
+const parley = await startApp({
+  database: { database, name: "storage", target },
+  config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", RATE_LIMIT_ENABLED: "false" },
+});
+
+const accounts: Account[] = [];
+const conversations: { id: string; owner: Account }[] = [];
+const pick = <T>(list: readonly T[], index: number): T => list[index % list.length] as T;
+
+const registerOne = async () => {
+  accounts.push(await parley.register(`${createId()}@example.com`, "Somebody Somewhere"));
+};
+await measure("a user with a session", USERS, registerOne, { workers: REGISTERING });
+await measure("a conversation of two", CONVERSATIONS, async (index) => {
+  const owner = pick(accounts, index);
+  const { id } = await createConversation(parley, owner, [pick(accounts, index + 1)]);
+  conversations.push({ id, owner });
+});
+const content = "lorem ipsum ".repeat(MESSAGE_CHARS).slice(0, MESSAGE_CHARS);
+await measure(`a message of ${MESSAGE_CHARS} characters`, MESSAGES, (index) => send(index, { content }));
+await measure(
+  `an answer of ${PIECES * PIECE_CHARS} characters, with its question of ${MESSAGE_CHARS}`,
+  ANSWERS,
+  (index) => send(index, { content, reply: true }),
+  async () => {
+    while ((await database`select 1 from generations where status <> 'finished' limit 1`).length > 0)
+      await Bun.sleep(100);
+  },
+);
+await parley.stop();
+await provider.stop();
+await database.end();
+process.exit(0);
+
+async function send(index: number, json: Record<string, unknown>): Promise<void> {
+  const { id, owner } = pick(conversations, index);
+  const response = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+    token: owner.access_token,
+    json: { ...json, client_message_id: createId() },
+  });
+  if (response.status !== 201) throw new Error(`send: ${response.status} ${await response.text()}`);
+  await response.arrayBuffer();
+}
+
+/** Does `work` so often, and prints what one took in the tables that grew. */
+async function measure(
+  what: string,
+  count: number,
+  work: (index: number) => Promise<void>,
+  finish = async () => {},
+): Promise<void> {
+  await database`checkpoint`;
+  const [sizesBefore, walBefore] = [await readSizes(database), await readWalPosition(database)];
+  let next = 0;
+  const workers = Array.from({ length: CONCURRENT }, async () => {
+    while (next < count) await work(next++);
+  });
+  await Promise.all(workers);
+  await finish();
+  const walBytes = Number((await readWalPosition(database)) - walBefore);
+  await database`vacuum`;
+  const sizes = await readSizes(database);
+  const grown = [...sizes]
+    .map(([table, now]) => {
+      const before = sizesBefore.get(table) ?? { heap: 0, indexes: 0, toast: 0 };
+      const heap = (now.heap - before.heap) / count;
+      const indexes = (now.indexes - before.indexes) / count;
+      const toast = (now.toast - before.toast) / count;
+      return { table, heap, indexes, toast, all: heap + indexes + toast };
+    })
+    .filter(({ all }) => Math.abs(all) >= 1)
+    .toSorted((one, other) => other.all - one.all);
+  const total = grown.reduce((sum, { all }) => sum + all, 0);
+  console.log(`\n${what}: ${total.toFixed(0)} bytes, WAL ${(walBytes / count).toFixed(0)} bytes (${count} of them)`);
+  for (const { table, heap, indexes, toast } of grown)
+    console.log(`  ${table}: rows ${heap.toFixed(0)}, indexes ${indexes.toFixed(0)}, out of line ${toast.toFixed(0)}`);
+}
+
+async function readSizes(sql: Database): Promise<Sizes> {
+  const rows = await sql<{ table: string; heap: number; indexes: number; total: number }[]>`
+    select relname as table, pg_relation_size(oid)::int8 as heap, pg_indexes_size(oid)::int8 as indexes,
+      pg_total_relation_size(oid)::int8 as total
+    from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace`;
+  return new Map(
+    rows.map(({ table, heap, indexes, total }) => [table, { heap, indexes, toast: total - heap - indexes }]),
+  );
+}
+
+async function readWalPosition(sql: Database): Promise<bigint> {
+  const [row] = await sql<{ bytes: string }[]>`
+    select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text as bytes`;
+  return BigInt(row?.bytes ?? 0);
+}

@@ -1,0 +1,108 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { READS_WAITING_MAX, ReadTurns } from "../../src/limits/read-turns.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+describe("turns of reads", () => {
+  const createWork = () => {
+    const begun: number[] = [];
+    const ends: (() => void)[] = [];
+    const work = (n: number) => () => {
+      begun.push(n);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      ends[n] = resolve;
+      return promise;
+    };
+    return { begun, ends, work };
+  };
+
+  test("are some at the same time, the others in order, and not of somebody else", async () => {
+    const turns = new ReadTurns({ atOnce: 2, onRefused: () => {} });
+    const { begun, ends, work } = createWork();
+    const all = [0, 1, 2, 3].map((n) => turns.run("anna", work(n)));
+    const other = turns.run("ben", work(4));
+    await Bun.sleep(1);
+    expect(begun).toEqual([0, 1, 4]);
+    ends[1]?.();
+    await all[1];
+    await Bun.sleep(1);
+    expect(begun).toEqual([0, 1, 4, 2]);
+    for (const n of [0, 2, 4]) ends[n]?.();
+    await Promise.all([all[0], all[2], other]);
+    ends[3]?.();
+    await all[3];
+    expect(begun).toEqual([0, 1, 4, 2, 3]);
+  });
+
+  test("end with a failure too, and are refused where too many wait", async () => {
+    let refused = 0;
+    const turns = new ReadTurns({ atOnce: 1, onRefused: () => void (refused += 1) });
+    const fails = () => turns.run("anna", () => Promise.reject(new Error("no")));
+    for (let n = 0; n < 5; n += 1) await expect(fails()).rejects.toThrow("no");
+    const { ends, work } = createWork();
+    const all = Array.from({ length: READS_WAITING_MAX + 1 }, (_, n) => turns.run("anna", work(n)));
+    await expect(turns.run("anna", work(1_000))).rejects.toMatchObject({ code: "rate_limited" });
+    expect(refused).toBe(1);
+    for (const [n, one] of all.entries()) {
+      await Bun.sleep(0);
+      ends[n]?.();
+      await one;
+    }
+    await turns.run("anna", async () => {});
+  });
+});
+
+describe("requests", () => {
+  let parley: TestApp;
+  let anna: Rest;
+  beforeAll(async () => {
+    parley = await startApp({ config: { RATE_LIMIT_READS_AT_ONCE_PER_USER: "2" } });
+    anna = createRest(parley, await parley.register());
+  });
+  afterAll(() => parley.stop());
+
+  test("give their turn back, whatever their answer is", async () => {
+    const { id } = await createConversation(parley, anna.account);
+    const paths = [
+      "/me",
+      "/conversations/x",
+      `/conversations/${id}`,
+      "/users",
+      "/conversations?limit=0",
+      "/documents/none",
+    ];
+    for (let n = 0; n < 6; n += 1) {
+      const statuses = await Promise.all(paths.map(async (path) => (await anna.get(path)).status));
+      expect(statuses).toEqual([200, 422, 200, 403, 422, 404]);
+    }
+    const feed = await parley.fetch(`/api/v1/conversations/${id}/events`, {
+      token: anna.account.access_token,
+      headers: { accept: "text/event-stream" },
+    });
+    expect((await anna.get("/me")).status).toBe(200);
+    await feed.body?.cancel();
+  });
+
+  test("of which some are stuck let the user's others wait, and nobody else's", async () => {
+    const ben = createRest(parley, await parley.register());
+    const { id } = await createConversation(parley, anna.account);
+    let isAnswered = false;
+    await parley.database
+      .begin(async (sql) => {
+        await sql`lock table member_activity in access exclusive mode`;
+        const stuck = [1, 2].map(() => anna.get("/conversations"));
+        await Bun.sleep(100);
+        const waiting = anna.get(`/conversations/${id}`).then((answer) => {
+          isAnswered = true;
+          return answer;
+        });
+        expect((await ben.get("/me")).status).toBe(200);
+        await Bun.sleep(100);
+        expect(isAnswered).toBe(false);
+        return { stuck, waiting };
+      })
+      .then(({ stuck, waiting }) => Promise.all([...stuck, waiting]))
+      .then((answers) => expect(answers.map(({ status }) => status)).toEqual([200, 200, 200]));
+  });
+});
