@@ -79,7 +79,10 @@ test("a long answer writes little: its updates are heap-only, its text is append
   expect(walBytes).toBeLessThan(WAL_BYTES_MAX);
   const stored = await parley.database<{ content: string }[]>`select content from messages where role = 'assistant'`;
   expect(stored.map(({ content }) => content)).toEqual(conversations.map(() => PIECE.repeat(PIECES)));
-  // The counters of conversations, which every send and every end updates.
-  const all = (await readUpdates()).get("conversations");
-  expect((all?.hot ?? 0) / (all?.updates ?? 0)).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
+  // The counters of conversations, which every send and every end updates, and those of the senders.
+  for (const table of ["conversations", "members"]) {
+    const all = (await readUpdates()).get(table);
+    expect(all?.updates).toBeGreaterThanOrEqual(ANSWERS);
+    expect((all?.hot ?? 0) / (all?.updates ?? 0)).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
+  }
 }, 60_000);

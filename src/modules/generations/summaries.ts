@@ -77,7 +77,7 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
           seen <= KEPT_MESSAGES_MIN ||
           (seen <= HISTORY_MESSAGES_MAX * KEPT_SHARE && kept <= historyTokensMax * KEPT_SHARE);
         if (isKept) continue;
-        taken += estimateTokens(writeMessage(row));
+        taken += countTaken(row);
         newestFirst.push(row);
       }
       const continueAt = rows.at(-1)?.continue_at ?? null;
@@ -100,7 +100,7 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
     const portions: PathRow[][] = [];
     let left = 0;
     for (const row of newestFirst) {
-      const tokens = estimateTokens(writeMessage(row));
+      const tokens = countTaken(row);
       if (tokens > left || portions.length === 0) {
         portions.push([]);
         left = room;
@@ -168,6 +168,12 @@ function countKept({ content_bytes }: PathRow, content: string): number {
 
 const writeMessage = ({ role, author_name, content }: PathRow): string =>
   `${role === "user" ? (author_name ?? "user") : role}: ${content ?? ""}`;
+
+/** What a request to the writing model counts for it. */
+function countTaken(row: PathRow): number {
+  const text = writeMessage(row);
+  return Math.max(estimateTokens(text), text.length / CHARS_PER_TOKEN_MAX);
+}
 
 function cutSummary(text: string, tokensMax: number): string {
   const tokens = estimateTokens(text);
