@@ -10,10 +10,11 @@ language sql immutable parallel safe as
 'select coalesce(array_agg(distinct substr(p_text, n, width)), ''{}'')
 from generate_series(1, length(p_text)) n, generate_series(1, 2) width';
 
--- Without a pending list, which every search would read; users come one by one.
+-- The list of pending entries is short, since every search reads all of it. Without one, a new user would write more than 100 kB
+-- to the log: an entry of a piece is written with all users that it has.
 create index concurrently if not exists users_search_short on users
-using gin (short_pieces(lower(email_key || ' ' || display_name))) with (fastupdate = off);
-alter index users_search set (fastupdate = off);
+using gin (short_pieces(lower(email_key || ' ' || display_name))) with (gin_pending_list_limit = 1024);
+alter index users_search set (gin_pending_list_limit = 1024);
 
 -- In the order in which answers end, so that an entry is added at the end of the index. Nothing in it changes while an answer
 -- streams.

@@ -65,10 +65,7 @@ await measure(
   `an answer of ${PIECES * PIECE_CHARS} characters, with its question of ${MESSAGE_CHARS}`,
   ANSWERS,
   (index) => send(index, { content, reply: true }),
-  async () => {
-    while ((await database`select 1 from generations where status <> 'finished' limit 1`).length > 0)
-      await Bun.sleep(100);
-  },
+  { finish: waitForAnswers },
 );
 await parley.stop();
 await provider.stop();
@@ -85,20 +82,26 @@ async function send(index: number, json: Record<string, unknown>): Promise<void>
   await response.arrayBuffer();
 }
 
+async function waitForAnswers(): Promise<void> {
+  while ((await database`select 1 from generations where status <> 'finished' limit 1`).length > 0)
+    await Bun.sleep(100);
+}
+
 /** Does `work` so often, and prints what one took in the tables that grew. */
 async function measure(
   what: string,
   count: number,
   work: (index: number) => Promise<void>,
-  finish = async () => {},
+  { workers = CONCURRENT, finish = async () => {} } = {},
 ): Promise<void> {
+  await database`vacuum`;
   await database`checkpoint`;
   const [sizesBefore, walBefore] = [await readSizes(database), await readWalPosition(database)];
   let next = 0;
-  const workers = Array.from({ length: CONCURRENT }, async () => {
+  const workOn = async () => {
     while (next < count) await work(next++);
-  });
-  await Promise.all(workers);
+  };
+  await Promise.all(Array.from({ length: workers }, workOn));
   await finish();
   const walBytes = Number((await readWalPosition(database)) - walBefore);
   await database`vacuum`;
