@@ -48,7 +48,7 @@ declare
   -- The number of the newest summary, and of the message before it.
   lowest bigint;
   below bigint;
-  has_turn boolean;
+  first_turn bigint;
 begin
   select coalesce(array_agg(s.until_seq), '{}'), max(s.until_seq) filter (where s.until_seq <= p_until)
   into summarised, lowest
@@ -57,13 +57,15 @@ begin
     select m.seq into below from messages m where m.conversation_id = p_conversation and m.seq < lowest
     order by m.seq desc limit 1;
   end if;
-  select bool_or(r.parent_id <> r.before_id) into has_turn from (
-    select m.parent_id, lead(m.id) over (order by m.seq desc) as before_id
+  -- Only as far as the first one.
+  select r.seq into first_turn from (
+    select m.seq, m.parent_id, lead(m.id) over (order by m.seq desc) as before_id
     from messages m where m.conversation_id = p_conversation and m.seq <= p_until and m.seq >= coalesce(below, 1)
     order by m.seq desc limit p_rows + 1
-  ) r;
+  ) r
+  where r.parent_id <> r.before_id limit 1;
 
-  if not coalesce(has_turn, false) then
+  if first_turn is null then
     return query
     select r.id, r.seq, r.role, u.display_name, case when r.is_shown then excerpt_text(r.content, p_excerpt) end,
       octet_length(r.content), r.updated_at,

@@ -146,7 +146,7 @@ async function countRead(work: (sql: Sql) => Promise<unknown>): Promise<number> 
 
 describe("a long path", () => {
   const BRANCHES = 20;
-  const DEPTH = 500;
+  const DEPTH = 450;
 
   test("of a branch is read without what lies between its messages", async () => {
     const rows: Row[] = [];

@@ -136,7 +136,7 @@ const final: FinalState = {
 };
 
 const CONTEXT_ROWS = 100;
-const PATH_ROWS = 1_000;
+const PATH_ROWS = 900;
 const leaseWithContext = {
   owner: createId(),
   leaseMs: 1_000,

@@ -63,9 +63,9 @@ export type PathRow = {
 /** What a context needs of a row. */
 export type ShownColumn = "id" | "seq" | "role" | "author_name" | "content" | "summary" | "continue_at";
 
-/** Rows of the first look at the database, and of each further one. */
+/** Rows of the first look at the database, and of each further one: two of them show as much as a context may have. */
 export const FIRST_PATH_ROWS = 100;
-const PATH_ROWS = 1_000;
+const PATH_ROWS = 900;
 /** Bytes of text that one look reads, plus one message: about as much as a default context takes. */
 const PATH_BYTES = 256 * 1024;
 
