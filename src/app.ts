@@ -10,6 +10,7 @@ import { createDocs } from "./http/docs.ts";
 import { createErrorHandler, createFindMethods } from "./http/error-handler.ts";
 import { createStartGate } from "./http/gate.ts";
 import { createIdempotency } from "./http/idempotency.ts";
+import { createLargeBodies } from "./http/large-bodies.ts";
 import { mount, requireDeclared } from "./http/mount.ts";
 import { createOriginPolicy } from "./http/origin.ts";
 import { createRateLimit } from "./http/rate-limit.ts";
@@ -32,6 +33,7 @@ export function createApp(deps: AppDependencies) {
   const rateLimit = createRateLimit({ limits, readClientAddress });
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
   const idempotency = createIdempotency({ store: services.idempotency, log });
+  const largeBodies = createLargeBodies();
   const documented = createRoutes({ ...services, config, lifecycle, log, readClientAddress, isAllowedOrigin });
   const routes = [...documented, ...createDocs(documented)];
 
@@ -43,7 +45,7 @@ export function createApp(deps: AppDependencies) {
     .use(createStartGate(lifecycle))
     .use(rateLimit.ofAddress)
     .onError(createErrorHandler({ log, findMethods: createFindMethods(routes) }))
-    .use(mount(routes, [rateLimit.ofRoute, authenticate, rateLimit.ofCaller, checkAccess, idempotency]));
+    .use(mount(routes, [rateLimit.ofRoute, authenticate, rateLimit.ofCaller, checkAccess, largeBodies, idempotency]));
   requireDeclared(app, routes);
 
   return {
