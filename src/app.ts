@@ -11,6 +11,7 @@ import { createErrorHandler, createFindMethods } from "./http/error-handler.ts";
 import { createExpensiveReads } from "./http/expensive-reads.ts";
 import { createStartGate } from "./http/gate.ts";
 import { createIdempotency } from "./http/idempotency.ts";
+import { createLargeBodies } from "./http/large-bodies.ts";
 import { mount, requireDeclared } from "./http/mount.ts";
 import { createOriginPolicy } from "./http/origin.ts";
 import { createRateLimit } from "./http/rate-limit.ts";
@@ -36,6 +37,7 @@ export function createApp(deps: AppDependencies) {
   const readTurns = createReadTurns({ limits });
   const expensiveReads = createExpensiveReads({ limits });
   const idempotency = createIdempotency({ store: services.idempotency, log });
+  const largeBodies = createLargeBodies();
   const documented = createRoutes({ ...services, config, lifecycle, log, readClientAddress, isAllowedOrigin });
   const routes = [...documented, ...createDocs(documented)];
 
@@ -53,6 +55,7 @@ export function createApp(deps: AppDependencies) {
         authenticate,
         rateLimit.ofCaller,
         checkAccess,
+        largeBodies,
         idempotency,
         expensiveReads,
         readTurns,

@@ -5,17 +5,23 @@ import { isOpenAiPath } from "./openai-error.ts";
 /** Bytes of a request body; more is answered 413. */
 export const BODY_BYTES_MAX = 1024 * 1024;
 
+/** The bytes of a body, as they came. */
+type ReceivedBody = { chunks: Uint8Array[]; bytes: number };
+
 /**
- * Reads a body in place of the framework: JSON only, valid UTF-8 only, never more than the limit is read. What cannot be
- * stored is refused before a handler sees it, and texts come in NFC; only what is passed on to models is left as it is.
+ * Parses a body in place of the framework: JSON only, valid UTF-8 only. What cannot be stored is refused before a handler
+ * sees it, and texts come in NFC; only what is passed on to models is left as it is.
  * @returns null where there is none; where one is needed, the schema says so.
- * @throws Problem `too_large`, `unsupported_media_type`, `malformed`.
+ * @throws Problem `unsupported_media_type`, `malformed`.
  */
-export async function readBody(request: Request, path: string): Promise<unknown> {
-  const bytes = await readBytes(request);
-  if (bytes.length === 0) return null;
-  checkType(request.headers);
-  return parseJson(decode(bytes), { keepsForm: isOpenAiPath(path) });
+export function parseBody({ chunks, bytes }: ReceivedBody, headers: Headers, path: string): unknown {
+  if (bytes === 0) return null;
+  checkType(headers);
+  const [first] = chunks;
+  const text = decode(first && chunks.length === 1 ? first : Buffer.concat(chunks));
+  // Nobody needs the bytes any more; the request itself stays for as long as its answer takes.
+  chunks.length = 0;
+  return parseJson(text, { keepsForm: isOpenAiPath(path) });
 }
 
 const jsonType = /^application\/(?:json|[\w.-]+\+json)$/;
@@ -33,11 +39,12 @@ function checkType(headers: Headers): void {
   if (encoding !== "identity") refuse("Send the body without Content-Encoding.");
 }
 
-async function readBytes(request: Request): Promise<Uint8Array> {
+/** Never reads more than the limit. @throws Problem `too_large`, `malformed`. */
+export async function receiveBody(request: Request): Promise<ReceivedBody> {
   const tooLarge = () => new Problem("too_large", `A body may have ${BODY_BYTES_MAX} bytes.`);
   if (Number(request.headers.get("content-length") ?? 0) > BODY_BYTES_MAX) throw tooLarge();
-  if (!request.body) return new Uint8Array();
   const chunks: Uint8Array[] = [];
+  if (!request.body) return { chunks, bytes: 0 };
   let bytes = 0;
   try {
     for await (const chunk of request.body) {
@@ -49,7 +56,7 @@ async function readBytes(request: Request): Promise<Uint8Array> {
     if (error instanceof Problem) throw error;
     throw new Problem("malformed", "The body could not be read to its end.");
   }
-  return Buffer.concat(chunks);
+  return { chunks, bytes };
 }
 
 /** @throws Problem `malformed`. */

@@ -1,7 +1,7 @@
 import type { Server } from "bun";
 import { type Context, Elysia } from "elysia";
 import type { Caller } from "../access/caller.ts";
-import { readBody } from "./body.ts";
+import { parseBody, receiveBody } from "./body.ts";
 import { type Route, statusOf } from "./route.ts";
 
 /** A request on its way to its handler. */
@@ -20,6 +20,8 @@ type HandleContext = { request: Request; body: unknown; caller: Caller; set: Con
 type RouteHooks = {
   /** Before anything of the body is read. */
   onEnter?(visit: Visit): Promise<void> | void;
+  /** When all bytes of the body are there, before they are parsed. */
+  onBody?(request: Request, caller: Caller | undefined, bytes: number): Promise<void> | undefined;
   /** When the inputs have been checked. A response takes the place of the handler's. */
   beforeHandle?: (context: HandleContext) => Promise<Response | undefined> | undefined;
   /** When there is an answer, of the handler or of an error. */
@@ -58,6 +60,7 @@ export function requireDeclared(
 function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
   const hooks = plugins.flatMap((plugin) => plugin(route) ?? []);
   const steps = hooks.flatMap(({ onEnter }) => onEnter ?? []);
+  const bodySteps = hooks.flatMap(({ onBody }) => onBody ?? []);
   const status = statusOf(route);
 
   /** The way in, up to the body. The context is taken apart: passed on whole, the framework would fill all of it. */
@@ -81,7 +84,12 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
           // Runs for every request that may have a body, also where a route takes none.
           parse: async ({ request, server, set, path }: Entered) => {
             const caller = await enter(request, server, set);
-            const body = await readBody(request, path);
+            const received = await receiveBody(request);
+            for (const step of bodySteps) {
+              const waiting = step(request, caller, received.bytes);
+              if (waiting) await waiting;
+            }
+            const body = parseBody(received, request.headers, path);
             route.prepareBody?.(body);
             return { caller, body };
           },

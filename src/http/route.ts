@@ -78,6 +78,8 @@ type Rules = {
    * credential): the operation does nothing twice under one id (`exact`), or creates nothing, and the key is `ignored`.
    */
   idempotencyKey?: "exact" | "ignored";
+  /** Its answer may take minutes: a large body has its turn (large-bodies.ts) only until the handler begins. */
+  waitsForModel?: true;
 };
 
 type Schemas<P, Q, B, Ok> = {

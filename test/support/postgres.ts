@@ -54,8 +54,7 @@ async function startServer(): Promise<Server> {
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   await admin.unsafe(`create database ${TEMPLATE}`);
   await admin.end();
-  // Two, since a migration may need a second connection.
-  const template = openDatabase({ target: { ...server, database: TEMPLATE }, poolSize: 2 });
+  const template = openDatabase({ target: { ...server, database: TEMPLATE }, poolSize: 1 });
   await migrate(template, silentLog);
   await template.end();
   return server;

@@ -30,6 +30,12 @@ export type NewAnswer = {
 /** What calls for a model where `reply_mode` is `mention`. */
 const mention = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
 
+/**
+ * UTF-16 units of a message that takes Postgres long to store. A frame has no room for it, so it comes by a request of its
+ * own, which no other message has to follow in order.
+ */
+const LARGE_CHARS = 64 * 1024;
+
 type Sender = Caller["user"];
 type Pending = SendItem & { author: Sender; arrivedAtMs: number };
 type Sent = SentMessage | { duplicateOf: string };
@@ -51,14 +57,18 @@ export function createSender(deps: Dependencies) {
   const { database, events, metrics, log, defaultModel, budgets, takeLease, onAnswer } = deps;
   const userMessages = metrics.messages.labels("user");
   const pools = createCommitPools(database);
-  const commits = createGroupCommit<Pending, SendOutcome>({
-    keyOf: ({ conversationId }) => conversationId,
-    senderOf: ({ authorId }) => authorId,
-    // At most three bytes for each UTF-16 unit.
-    bytesOf: ({ content }) => content.length * 3,
-    commit: (items) => write(pools.openBatches(), items, false),
-    commitWaiting: (items) => write(pools.openLanes(), items, true),
-  });
+  const createCommits = (openForBatches: () => Database) =>
+    createGroupCommit<Pending, SendOutcome>({
+      keyOf: ({ conversationId }) => conversationId,
+      senderOf: ({ authorId }) => authorId,
+      // At most three bytes for each UTF-16 unit.
+      bytesOf: ({ content }) => content.length * 3,
+      commit: (items) => write(openForBatches(), items, false),
+      commitWaiting: (items) => write(pools.openLanes(), items, true),
+    });
+  const commits = createCommits(pools.openBatches);
+  /** Apart from the others, which would wait for as long as such a message takes. */
+  const largeCommits = createCommits(pools.openLanes);
 
   async function write(sql: Database, items: Pending[], waits: boolean) {
     const answers = items.filter(({ reply }) => reply !== false).length;
@@ -137,7 +147,7 @@ export function createSender(deps: Dependencies) {
         generationId: createId(),
         arrivedAtMs: performance.now(),
       };
-      const outcome = await commits.submit(item);
+      const outcome = await (item.content.length > LARGE_CHARS ? largeCommits : commits).submit(item);
       switch (outcome.outcome) {
         case "created":
           return { message: createMessage(item, outcome), reply: createAnswer(item, outcome) };

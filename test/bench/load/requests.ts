@@ -27,20 +27,25 @@ const LAST_CHUNK = "\r\n0\r\n\r\n";
 
 let setup: Setup;
 let text = "";
-let sockets: Socket<State>[] = [];
 let endsAtMs = 0;
 let left = 0;
 let tookMs: number[] = [];
 let finished = createCountdown(1);
 
-async function open(step: Setup) {
+function open(step: Setup) {
   setup = step;
   const { hostname, port } = new URL(step.url);
   const { body = "", headers } = step;
   const fields = { host: `${hostname}:${port}`, "content-length": String(Buffer.byteLength(body)), ...headers };
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
   text = `${step.method} ${step.path} HTTP/1.1\r\n${lines.join("")}\r\n${body}`;
-  const connect = () =>
+  return Promise.resolve({});
+}
+
+/** For each run, since servers end connections that have been idle for long. */
+function connect(): Promise<Socket<State>[]> {
+  const { hostname, port } = new URL(setup.url);
+  const connectOne = () =>
     Bun.connect<State>({
       hostname,
       port: Number(port),
@@ -52,8 +57,7 @@ async function open(step: Setup) {
         },
       },
     });
-  sockets = await Promise.all(Array.from({ length: step.connections }, connect));
-  return {};
+  return Promise.all(Array.from({ length: setup.connections }, connectOne));
 }
 
 function ask(socket: Socket<State>): void {
@@ -82,10 +86,13 @@ function receive(socket: Socket<State>, bytes: Buffer): void {
 async function run(durationMs: number, requestsMax = Number.POSITIVE_INFINITY) {
   tookMs = [];
   left = requestsMax;
+  const sockets = await connect();
   finished = createCountdown(sockets.length);
   endsAtMs = performance.now() + durationMs;
   for (const socket of sockets) ask(socket);
   await finished.done;
+  endsAtMs = 0;
+  for (const socket of sockets) socket.end();
   tookMs.sort((a, b) => a - b);
   const quantile = (share: number) =>
     tookMs[Math.min(tookMs.length - 1, Math.floor(share * tookMs.length))] ?? Number.NaN;

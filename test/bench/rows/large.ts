@@ -22,7 +22,7 @@ const BEHIND = 500;
 const INDEXING_TIMEOUT_MS = 180_000;
 
 type Sample = { p50Ms: number; p99Ms: number; perSecond: number };
-type Call = { what: string; upToMs?: number; measure(): Promise<Sample> };
+type Call = { what: string; upToMs?: number; load: Load; measure(): Promise<Sample> };
 type Page = { data: { id: string; last_seq: number }[]; next_cursor: string | null };
 
 /** Reads and sends of one client beside 5,000,000 messages: nothing may grow with what others have stored. */
@@ -84,6 +84,7 @@ export async function measureLarge({ rounds, isFresh }: Context): Promise<RowRep
     await get("200 of 5,000 members", undefined, tokens.host, `/conversations/${crowd}/members?limit=200`),
   ];
   const samples = await runRounds(Object.fromEntries(calls.map(({ what, measure }) => [what, measure])), rounds);
+  for (const { load } of calls) await load.stop();
   await parley.stop();
   const of = ({ what }: Call, read: (sample: Sample) => number) => medianOf(samples[what] ?? [], read);
   return {
@@ -149,7 +150,7 @@ async function openRequests(
   const load = startLoad("requests.ts");
   await load.ask({ step: "open", ...setup, path: `/api/v1${setup.path}` } satisfies RequestsStep);
   const run: RequestsStep = { step: "run", durationMs: ROUND_MS, requestsMax: CALLS * setup.connections };
-  return { what, ...(upToMs !== undefined && { upToMs }), measure: async () => readSample(await load.ask(run)) };
+  return { what, ...(upToMs !== undefined && { upToMs }), load, measure: async () => readSample(await load.ask(run)) };
 }
 
 async function openSubscribes(options: { url: string; token: string; conversationId: string; afterSeq: number }) {
@@ -159,13 +160,13 @@ async function openSubscribes(options: { url: string; token: string; conversatio
   await load.ask({ step: "open", target } satisfies SubscribesStep);
   const run: SubscribesStep = { step: "run", conversationId, afterSeq, times: CALLS };
   const measure = async () => readSample(await load.ask(run));
-  return { what: `subscribe, ${BEHIND} events behind`, upToMs: 8, measure };
+  return { what: `subscribe, ${BEHIND} events behind`, upToMs: 8, load, measure };
 }
 
 /** Each asks at the end of the branch, one after the other. */
 async function openAnswers(options: { url: string; token: string; conversationId: string; parentId: string }) {
   const { url, token, conversationId, parentId } = options;
-  const load: Load = startLoad("streams.ts");
+  const load = startLoad("streams.ts");
   const open: StreamsStep = {
     step: "open",
     url,
@@ -185,5 +186,5 @@ async function openAnswers(options: { url: string; token: string; conversationId
     const p99Ms = tookMs.toSorted((a, b) => a - b)[Math.floor(0.99 * tookMs.length)] ?? Number.NaN;
     return readSample({ p50Ms: median(tookMs), p99Ms });
   };
-  return { what: "first token, a branch 900 deep", upToMs: 20, measure };
+  return { what: "first token, a branch 900 deep", upToMs: 20, load, measure };
 }

@@ -1,0 +1,146 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { ProblemBody } from "../../src/http/problem-response.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+type Sent = { message: { seq: number; content: string } };
+
+/** Of three bytes each. */
+const LARGE_CHARS = 200_000;
+const MANY = 70;
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Rest;
+let ben: Rest;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "compatible/stall",
+      AI_FIRST_TOKEN_TIMEOUT_MS: "20000",
+    },
+  });
+  const accounts = await Promise.all([parley.register(), parley.register()]);
+  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+});
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+const create = async (by: Rest): Promise<string> =>
+  (await by.ask<{ id: string }>("POST", "/conversations", { reply_mode: "never" })).body.id;
+const large = (chars = LARGE_CHARS) => ({ content: "語".repeat(chars) });
+const send = (by: Rest, conversation: string, json: object) =>
+  by.ask<Sent & ProblemBody>("POST", `/conversations/${conversation}/messages`, json);
+
+/** As Anna, with a body as it is. */
+const post = (path: string, body: string, options: { type?: string; signal?: AbortSignal } = {}) =>
+  fetch(`${parley.url}${path}`, {
+    method: "POST",
+    headers: {
+      authorization: `Bearer ${anna.account.access_token}`,
+      "content-type": options.type ?? "application/json",
+    },
+    body,
+    ...(options.signal && { signal: options.signal }),
+  });
+
+/** Whether it is answered in this time. */
+const isOver = (work: Promise<unknown>, ms: number) =>
+  Promise.race([work.then(() => true), Bun.sleep(ms).then(() => false)]);
+
+/** Keeps everybody from writing in a conversation, until the returned function is called. */
+async function lock(conversation: string): Promise<() => Promise<void>> {
+  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+  const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
+  const done = parley.database.begin(async (sql) => {
+    await sql`select 1 from conversations where id = ${conversation} for update`;
+    onLocked();
+    await held;
+  });
+  await locked;
+  return async () => {
+    release();
+    await done;
+  };
+}
+
+test("large and small messages at once are all stored, with no number left out", async () => {
+  const conversation = await create(anna);
+  const bodies = Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? large() : { content: `small ${n}` }));
+  const answers = await Promise.all(bodies.map((body) => send(anna, conversation, body)));
+  expect(answers.map(({ status }) => status)).toEqual(bodies.map(() => 201));
+  expect(answers.map(({ body }) => body.message.content)).toEqual(bodies.map(({ content }) => content));
+  expect(answers.map(({ body }) => body.message.seq).sort((a, b) => a - b)).toEqual(bodies.map((_, n) => n + 1));
+});
+
+test("a user has one large request at a time; small ones and those of others do not wait", async () => {
+  const [conversation, ofBen] = [await create(anna), await create(ben)];
+  const another = await create(anna);
+  const unlock = await lock(conversation);
+  const first = send(anna, conversation, large());
+  expect(await isOver(first, 200)).toBe(false);
+  const second = send(anna, another, large());
+  expect((await send(ben, ofBen, large())).status).toBe(201);
+  expect((await send(anna, another, { content: "small" })).status).toBe(201);
+  expect(await isOver(second, 200)).toBe(false);
+  await unlock();
+  expect((await Promise.all([first, second])).map(({ status }) => status)).toEqual([201, 201]);
+});
+
+test("a turn ends with every answer, also that of an error", async () => {
+  const conversation = await create(anna);
+  const path = `/api/v1/conversations/${conversation}/messages`;
+  for (let time = 0; time < 3; time += 1) {
+    expect((await send(anna, conversation, large(LARGE_CHARS + 1))).status).toBe(422);
+    expect((await send(anna, await create(ben), large())).status).toBe(404);
+    expect((await post(path, `{"content":"${"x".repeat(100_000)}`)).status).toBe(400);
+    expect((await post(path, "x".repeat(100_000), { type: "text/plain" })).status).toBe(415);
+    const left = new AbortController();
+    const aborted = post(path, JSON.stringify(large()), left).catch(() => "aborted");
+    await Bun.sleep(time * 5);
+    left.abort();
+    await aborted;
+  }
+  expect((await send(anna, conversation, large())).status).toBe(201);
+});
+
+test("an answer of a model keeps no large request waiting", async () => {
+  const left = new AbortController();
+  const content = "x".repeat(100_000);
+  const asked = JSON.stringify({ model: "compatible/stall", messages: [{ role: "user", content }] });
+  const waiting = post("/v1/chat/completions", asked, left).catch(() => "aborted");
+  expect(await isOver(waiting, 300)).toBe(false);
+  expect((await send(anna, await create(anna), large())).status).toBe(201);
+  left.abort();
+  await waiting;
+});
+
+test("a user who has too much waiting is refused, and nobody else", async () => {
+  const conversation = await create(anna);
+  const unlock = await lock(conversation);
+  const first = send(anna, conversation, large());
+  await Bun.sleep(200);
+  const tooLong = { content: "x".repeat(1_000_000) };
+  const waiting = Array.from({ length: MANY }, () => send(anna, conversation, tooLong));
+  const refused = await Promise.any(
+    waiting.map(async (answer) => {
+      const { status, body, headers } = await answer;
+      return { status, code: body.code, retryAfter: headers.get("retry-after") };
+    }),
+  );
+  expect(refused).toEqual({ status: 429, code: "rate_limited", retryAfter: "1" });
+  const ofBen = await send(ben, await create(ben), large());
+  expect(ofBen.status).toBe(201);
+  await unlock();
+  expect((await first).status).toBe(201);
+  const statuses = (await Promise.all(waiting)).map(({ status }) => status);
+  // What was not refused had its turn, in which it was found too long.
+  expect(new Set(statuses)).toEqual(new Set([422, 429]));
+  expect(statuses.filter((status) => status === 422).length).toBeGreaterThan(MANY / 2);
+});
