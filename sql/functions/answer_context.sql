@@ -20,10 +20,10 @@ begin
         u.id as user_id, u.display_name, u.preferences,
         coalesce((
           select json_agg(x) from (
-            select l.id, l.seq, l.role, l.author_name, l.content, l.summary, l.continue_at
+            select l.role, l.author_name, l.content, l.summary, l.continue_at
             from list_path(p_conversation, case when p_from is null then c.last_seq else (
               select f.seq from messages f where f.conversation_id = p_conversation and f.id = p_from) end,
-              p_rows, p_bytes, null) l
+              p_rows, p_bytes, null, c.kind = 'group') l
           ) x
         ), '[]') as newest
       from conversations c

@@ -24,11 +24,11 @@ $$;
 -- stands in the place of the first. So of several answers one is on the path, and of several branches one. What lies
 -- between the messages of a branch is not read, however much it is (docs/decisions/0068).
 --
--- content: null for what models are not shown; p_excerpt as in excerpt_text. summary: id and content of the summary that
+-- content: null for what models are not shown; p_excerpt as in excerpt_text. author_name: only with p_has_names. summary: id and content of the summary that
 -- stands for this message and all before it. continue_at, of the last row unless the path ends there: the p_until of the
 -- next call.
 create or replace function list_path(
-  p_conversation uuid, p_until bigint, p_rows integer, p_bytes integer, p_excerpt integer
+  p_conversation uuid, p_until bigint, p_rows integer, p_bytes integer, p_excerpt integer, p_has_names boolean
 )
 returns table (
   id uuid, seq bigint, role text, author_name text, content text, content_bytes integer, updated_at timestamptz,
@@ -83,7 +83,7 @@ begin
       ) x
       window newest_first as (order by x.seq desc rows between unbounded preceding and current row)
     ) r
-    left join users u on u.id = r.author_id
+    left join users u on p_has_names and u.id = r.author_id
     where r.bytes - least(octet_length(r.content), p_excerpt) < p_bytes
     order by r.n;
     return;
@@ -147,7 +147,7 @@ begin
       ) c where c.role = 'assistant'
     )) end
   from path p
-  left join users u on u.id = p.author_id
+  left join users u on p_has_names and u.id = p.author_id
   where p.n > 0
   order by p.n;
 end

@@ -5,7 +5,7 @@ import { findCompletion, listEvents } from "../../src/events/read.ts";
 import { createId } from "../../src/lib/id.ts";
 import { leaveConversations } from "../../src/modules/conversations/departure-queries.ts";
 import * as conversations from "../../src/modules/conversations/queries.ts";
-import { findContext, listPath } from "../../src/modules/generations/context-queries.ts";
+import { findContext, listHistory, listPath } from "../../src/modules/generations/context-queries.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
 import { keyOf } from "../../src/modules/generations/pieces.ts";
 import type { ClaimedGeneration, FinalState } from "../../src/modules/generations/queries.ts";
@@ -136,7 +136,7 @@ const final: FinalState = {
 };
 
 const CONTEXT_ROWS = 100;
-const PATH_ROWS = 900;
+const PATH_ROWS = 950;
 const leaseWithContext = {
   owner: createId(),
   leaseMs: 1_000,
@@ -217,7 +217,8 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
     20,
   ],
   ["a context up to a message", (sql) => findContext(sql, big, user, message), 6 * CONTEXT_ROWS],
-  ["a portion of a path", (sql) => listPath(sql, big, BIG, null), 3 * PATH_ROWS],
+  ["a portion of a history", (sql) => listHistory(sql, big, BIG, false), 3 * PATH_ROWS],
+  ["a portion of a path", (sql) => listPath(sql, big, BIG, 1_000), 3 * PATH_ROWS],
   ["a departure", (sql) => leaveConversations(sql, user, "Gone", [big]), 3 * USERS],
   ["a stop of it", (sql) => generations.requestCancel(sql, { conversation_id: big, seq: BIG * 2 + 1 }), 10],
   ["how many answers a user waits for", (sql) => generations.countUnfinished(sql, user), 10],

@@ -21,7 +21,7 @@ export type ContextSetting = {
 };
 
 /** The setting, and the newest rows of the path with it: one look at the database is half of two. */
-export type FoundContext = ContextSetting & { newest: Pick<PathRow, ShownColumn>[] };
+export type FoundContext = ContextSetting & { newest: HistoryRow[] };
 
 /** `userId` asks; the path leads to `fromId`, or to the newest message. Undefined when the conversation is gone. */
 export async function findContext(
@@ -60,29 +60,40 @@ export type PathRow = {
   /** Of the last row: the number from which the path goes on; null at its end. */
   continue_at: number | null;
 };
-/** What a context needs of a row. */
-export type ShownColumn = "id" | "seq" | "role" | "author_name" | "content" | "summary" | "continue_at";
+/** What a context needs of a row; names only in a group. */
+export type HistoryRow = Pick<PathRow, "role" | "author_name" | "content" | "summary" | "continue_at">;
 
-/** Rows of the first look at the database, and of each further one: two of them show as much as a context may have. */
+/** Rows of the first look at the database, and of each further one: two of them have a few more than a context may have. */
 export const FIRST_PATH_ROWS = 100;
-const PATH_ROWS = 900;
+const PATH_ROWS = 950;
 /** Bytes of text that one look reads, plus one message: about as much as a default context takes. */
 const PATH_BYTES = 256 * 1024;
 
 /**
  * The messages that lead to the newest one up to a number, newest first, and what is needed to go on from the last of them
  * (sql/functions/list_path.sql).
- * @param excerptChars of longer texts only so many characters are read, from both ends; 0: no texts; null: all of them.
  */
+export async function listHistory(
+  sql: Sql,
+  conversationId: string,
+  untilSeq: number,
+  isGroup: boolean,
+): Promise<HistoryRow[]> {
+  return sql<HistoryRow[]>`
+    select role, author_name, content, summary, continue_at
+    from list_path(${conversationId}, ${untilSeq}, ${PATH_ROWS}, ${PATH_BYTES}, ${null}, ${isGroup})`;
+}
+
+/** The same for a summary; of longer texts only so many characters are read, from both ends; 0: no texts. */
 export async function listPath(
   sql: Sql,
   conversationId: string,
   untilSeq: number,
-  excerptChars: number | null,
+  excerptChars: number,
 ): Promise<PathRow[]> {
   return sql<PathRow[]>`
     select id, seq, role, author_name, content, content_bytes, updated_at, summary, continue_at
-    from list_path(${conversationId}, ${untilSeq}, ${PATH_ROWS}, ${PATH_BYTES}, ${excerptChars})`;
+    from list_path(${conversationId}, ${untilSeq}, ${PATH_ROWS}, ${PATH_BYTES}, ${excerptChars}, true)`;
 }
 
 export type NewSummary = {

@@ -4,7 +4,7 @@ import { countMessage, countMessages } from "../../ai/tokens.ts";
 import { type Database, requireRow } from "../../db/client.ts";
 import type { FoundPassage } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";
-import { type ContextSetting, type FoundContext, findAsker, findContext, listPath } from "./context-queries.ts";
+import { type ContextSetting, type FoundContext, findAsker, findContext, listHistory } from "./context-queries.ts";
 import { limitPassages, type Source, writeGroupNote, writePassages } from "./context-texts.ts";
 import { collectHistory } from "./history.ts";
 import { walkPath } from "./path.ts";
@@ -97,19 +97,20 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       const { conversationId, fromId, model: asked, userId, template } = request;
       const found = request.found ?? (await findContext(database, conversationId, userId, fromId));
       const { newest, ...setting } = requireRow(found, "conversation");
-      const path = walkPath(newest, (untilSeq) => listPath(database, conversationId, untilSeq, null));
+      const isGroup = setting.kind === "group";
+      const path = walkPath(newest, (untilSeq) => listHistory(database, conversationId, untilSeq, isGroup));
       const model = asked ?? setting.model ?? defaultModel;
       const chosen = template ?? setting.template;
       const isOwn = template !== undefined || (userId !== null && setting.prompt_owner_id === userId);
       const system: ChatMessage[] = [];
       if (chosen) system.push({ role: "system", content: renderPrompt(setting, model, chosen, isOwn) });
-      if (setting.kind === "group") system.push({ role: "system", content: writeGroupNote() });
+      if (isGroup) system.push({ role: "system", content: writeGroupNote() });
 
       const { inputTokens: tokensMax } = budgetOf(model);
       const passageTokensMax = setting.metadata.documents === true ? limitPassages(tokensMax) : 0;
       const systemTokens = countMessages(system);
       const room = tokensMax - systemTokens - passageTokensMax;
-      const { newestFirst, summary, tokens, isCut } = await collectHistory(path, room, setting.kind === "group");
+      const { newestFirst, summary, tokens, isCut } = await collectHistory(path, room, isGroup);
       const messages = [...system, ...summary, ...newestFirst.reverse()];
       const passages = await addPassages(messages, passageTokensMax);
       return {

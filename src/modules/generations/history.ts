@@ -1,6 +1,6 @@
 import type { ChatMessage } from "../../ai/provider.ts";
 import { countMessage, countMessages } from "../../ai/tokens.ts";
-import type { PathRow, ShownColumn } from "./context-queries.ts";
+import type { HistoryRow } from "./context-queries.ts";
 import { CHARS_PER_TOKEN_MAX, writeSummary } from "./context-texts.ts";
 
 /** Messages that a model is shown at most, however short they are. */
@@ -21,7 +21,7 @@ type History = {
  * the path is read than that.
  */
 export async function collectHistory(
-  path: AsyncIterable<Pick<PathRow, ShownColumn>[]>,
+  path: AsyncIterable<HistoryRow[]>,
   tokensMax: number,
   isGroup: boolean,
 ): Promise<History> {
@@ -64,7 +64,7 @@ function addSummary(
   return { newestFirst: kept, summary: [summary], tokens: all, isCut: isCut || kept.length < newestFirst.length };
 }
 
-function mapToChatMessage(role: PathRow["role"], content: string, name: string | null): ChatMessage {
+function mapToChatMessage(role: HistoryRow["role"], content: string, name: string | null): ChatMessage {
   if (role === "assistant") return { role, content };
   if (role === "system") return { role, content };
   return { role: "user", content, ...(name !== null && { name }) };
