@@ -4,7 +4,7 @@ import { Ring } from "./ring.ts";
 export type JobKey = { source: string; owner: string };
 
 /** A job that may still wait. */
-export interface QueuedJob {
+export interface WaitingJob {
   /** Takes the job out of the queue. @returns false when its turn had come before. */
   leave(): boolean;
 }
@@ -51,7 +51,7 @@ export class FairQueue<T> {
   }
 
   /** Adds a job; `findRefusal` says whether there is room for it. */
-  add(key: JobKey, job: T): QueuedJob {
+  add(key: JobKey, job: T): WaitingJob {
     const source = this.#getSource(key.source);
     const owner = getOwner(source, key.owner);
     const id = Symbol();

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { isSafeLink, RENDERED_BLOCK_CHARS_MAX, RENDERED_CHARS_MAX } from "../../src/modules/documents/html-page.ts";
+import { HTML_BLOCK_CHARS_MAX, HTML_SOURCE_CHARS_MAX, isSafeLink } from "../../src/modules/documents/html-page.ts";
 import { createFolder, startDocuments } from "./start-documents.ts";
 
 const folder = createFolder({
@@ -32,9 +32,9 @@ title: '</title> 1 < 2 & "x"'
 | <b>1</b> | [l](javascript:alert(14)) |
 `,
   "headings.md": "# Same\n\n> # Same\n\n## Same\n\n## `code` & [link](x.md)\n",
-  "long.md": `# Long\n\n${"word ".repeat(RENDERED_CHARS_MAX / 5)}`,
-  "dense.md": `# Dense\n\n${"_a_".repeat(RENDERED_BLOCK_CHARS_MAX)}`,
-  "deep.md": `${">".repeat(RENDERED_BLOCK_CHARS_MAX - 10)} <b>deep</b>`,
+  "long.md": `# Long\n\n${"word ".repeat(HTML_SOURCE_CHARS_MAX / 5)}`,
+  "dense.md": `# Dense\n\n${"_a_".repeat(HTML_BLOCK_CHARS_MAX)}`,
+  "deep.md": `${">".repeat(HTML_BLOCK_CHARS_MAX - 10)} <b>deep</b>`,
 });
 let server: Awaited<ReturnType<typeof startDocuments>>;
 let hostile: Response;

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { FairQueue, type JobKey, type QueuedJob } from "../../src/lib/fair-queue.ts";
+import { FairQueue, type JobKey, type WaitingJob } from "../../src/lib/fair-queue.ts";
 
 const roomy = { jobsMax: 1_000, jobsPerSourceMax: 500 };
 const create = (bounds = roomy) => new FairQueue<string>(bounds);
 
 /** Adds `times` jobs of an owner, named after them: `a/x 0`, `a/x 1` … */
-function addMany(queue: FairQueue<string>, source: string, owner: string, times: number): QueuedJob[] {
+function addMany(queue: FairQueue<string>, source: string, owner: string, times: number): WaitingJob[] {
   return Array.from({ length: times }, (_, n) => queue.add({ source, owner }, `${source}/${owner} ${n}`));
 }
 function takeAll(queue: FairQueue<string>): string[] {
@@ -116,7 +116,7 @@ test("whatever comes, leaves and is taken: bounded, an owner's jobs in order, an
   fc.assert(
     fc.property(steps, (all) => {
       const queue = new FairQueue<number>(bounds);
-      let waiting: (JobKey & { id: number; queued: QueuedJob })[] = [];
+      let waiting: (JobKey & { id: number; queued: WaitingJob })[] = [];
       const passedSources = new Passed();
       const passedOwners = new Map(sources.map((source) => [source, new Passed()]));
       const jobsOf = (source: string) => waiting.filter((job) => job.source === source);

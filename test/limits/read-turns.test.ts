@@ -37,7 +37,12 @@ describe("turns of reads", () => {
 
   test("end with a failure too, and are refused where too many wait", async () => {
     let refused = 0;
-    const turns = new ReadTurns({ atOnce: 1, onRefused: () => void (refused += 1) });
+    const turns = new ReadTurns({
+      atOnce: 1,
+      onRefused: () => {
+        refused += 1;
+      },
+    });
     const fails = () => turns.run("anna", () => Promise.reject(new Error("no")));
     for (let n = 0; n < 5; n += 1) await expect(fails()).rejects.toThrow("no");
     const { ends, work } = createWork();

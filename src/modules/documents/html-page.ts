@@ -6,8 +6,8 @@ import { createSlugger, formatHeading, splitFrontMatter } from "./markdown.ts";
  * UTF-16 units of a document, and of one block of it, that are rendered; more is shown as it is written. The renderer
  * takes quadratic time for some texts, and everybody waits for it.
  */
-export const RENDERED_CHARS_MAX = 256 * 1024;
-export const RENDERED_BLOCK_CHARS_MAX = 16 * 1024;
+export const HTML_SOURCE_CHARS_MAX = 256 * 1024;
+export const HTML_BLOCK_CHARS_MAX = 16 * 1024;
 
 const style = `
 :root { color-scheme: light dark; }
@@ -49,7 +49,7 @@ ${renderBody(splitFrontMatter(content).body)}</main>
 
 function renderBody(markdown: string): string {
   const plain = () => `<pre class="plain">${escapeHtml(markdown)}</pre>\n`;
-  if (markdown.length > RENDERED_CHARS_MAX || findLongestBlock(markdown) > RENDERED_BLOCK_CHARS_MAX) return plain();
+  if (markdown.length > HTML_SOURCE_CHARS_MAX || findLongestBlock(markdown) > HTML_BLOCK_CHARS_MAX) return plain();
   try {
     return render(markdown);
   } catch {
