@@ -95,7 +95,7 @@ export function createConversations(core: Core, { prompts, quotas }: People, { c
     limits,
     hasModel: chain.has,
   });
-  const recovery = createRecovery({ database, conversations, events, reads: limits.reads });
+  const recovery = createRecovery({ database, conversations, events });
   const messages = createMessageService({
     database,
     conversations,

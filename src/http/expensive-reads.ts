@@ -1,6 +1,7 @@
 import type { Slots } from "../limits/slots.ts";
 import type { RoutePlugin } from "./mount.ts";
 import { readUrl } from "./request-url.ts";
+import type { ExpensiveRead } from "./route.ts";
 
 type Dependencies = { limits: { expensiveReads: Slots; exports: Slots } };
 
@@ -41,7 +42,7 @@ export function createExpensiveReads({ limits }: Dependencies): RoutePlugin {
     // The framework reads in the texts of these two what they use.
     return {
       beforeHandle: ({ request, caller }) => {
-        if (expensive === "search" && !hasSearch(request)) return;
+        if (!isExpensive(expensive, request)) return;
         take(request, caller.user.id, isDownload);
       },
       mapResponse: ({ request, responseValue }) => {
@@ -55,10 +56,11 @@ export function createExpensiveReads({ limits }: Dependencies): RoutePlugin {
   };
 }
 
-const hasSearch = (request: Request): boolean => {
-  const q = new URLSearchParams(readUrl(request).search).get("q");
-  return q !== null && q.trim() !== "";
-};
+/** Whether a request of a route that declares this is expensive. Whichever of several `q` the handler takes. */
+export const isExpensive = (declared: ExpensiveRead | undefined, request: Request): boolean =>
+  declared === "search"
+    ? new URLSearchParams(readUrl(request).search).getAll("q").some((q) => q.trim() !== "")
+    : declared !== undefined;
 
 /** The same response; `onEnd` is called when its body has ended, failed, or is not read any more. */
 function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request: Request, onEnd: () => void): Response {

@@ -1,5 +1,6 @@
 import type { Caller } from "../access/caller.ts";
 import type { ReadTurns } from "../limits/read-turns.ts";
+import { isExpensive } from "./expensive-reads.ts";
 import type { RoutePlugin } from "./mount.ts";
 
 /**
@@ -21,10 +22,11 @@ export function createReadTurns({ limits }: { limits: { reads: ReadTurns } }): R
   }
 
   return ({ method, public: isPublic, expensive }) => {
-    if (method !== "GET" || isPublic || expensive) return undefined;
+    if (method !== "GET" || isPublic) return undefined;
     // The framework reads in the texts of these two what they use.
     return {
-      beforeHandle: ({ request, caller }) => begin(request, caller.user.id),
+      beforeHandle: ({ request, caller }) =>
+        isExpensive(expensive, request) ? undefined : begin(request, caller.user.id),
       mapResponse: ({ request, caller }) => end(request, caller),
     };
   };

@@ -16,7 +16,7 @@ export type IdempotencyMode = "stored" | "exact";
  * Which requests of a route are expensive: all of them, or those that search with `q`. A download is so until its stream has
  * ended, and a user has one at a time.
  */
-type ExpensiveRead = "always" | "search" | "download";
+export type ExpensiveRead = "always" | "search" | "download";
 
 /** Headers of a good answer that the document names beside those of every answer. */
 type AnswerHeader = "Location" | "Content-Disposition";

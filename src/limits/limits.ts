@@ -102,7 +102,7 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
   });
   const passwordChecks = slots("password_checks", PASSWORD_CHECKS_PER_USER, "passwords checked at once");
   const reads = new ReadTurns({
-    atOnce: config.RATE_LIMIT_READS_AT_ONCE_PER_USER,
+    atOnce: isEnabled ? config.RATE_LIMIT_READS_AT_ONCE_PER_USER : 0,
     onRefused: () => metrics.rateLimited.inc({ limit: "reads_waiting" }),
   });
   const expensiveReads = slots(

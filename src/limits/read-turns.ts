@@ -26,27 +26,19 @@ export class ReadTurns {
   }
 
   /**
-   * Begins a read; `end` must follow. @returns undefined where it begins at once, otherwise a promise of its turn.
+   * Begins a read; `end` must follow. Whoever has a turn must not ask for another one: it might wait for itself.
+   * @returns undefined where it begins at once, otherwise a promise of its turn.
    * @throws Problem `rate_limited` when too many wait.
    */
   begin(userId: string): Promise<void> | undefined {
-    const { atOnce, onRefused } = this.#options;
-    const user = this.#users.get(userId);
-    if (!user) {
-      this.#users.set(userId, { running: 1, waiting: [] });
-      return undefined;
-    }
-    if (atOnce === 0 || user.running < atOnce) {
-      user.running += 1;
-      return undefined;
-    }
-    if (user.waiting.length >= READS_WAITING_MAX) {
-      onRefused();
+    const waiting = this.#users.get(userId)?.waiting.length ?? 0;
+    if (waiting >= READS_WAITING_MAX) {
+      this.#options.onRefused();
       throw new Problem("rate_limited", `A user may have ${READS_WAITING_MAX} reads waiting.`, {
         retryAfterMs: RETRY_AFTER_MS,
       });
     }
-    return new Promise((resolve) => user.waiting.push(resolve));
+    return this.#enter(userId);
   }
 
   /** Ends a read that has begun. */
@@ -59,13 +51,27 @@ export class ReadTurns {
     else this.#users.delete(userId);
   }
 
-  /** @throws Problem `rate_limited`; whatever `work` throws. */
+  /** The same for a frame of a socket: each socket has one at a time, so that it waits, however many do. */
   async run<T>(userId: string, work: () => Promise<T>): Promise<T> {
-    await this.begin(userId);
+    await this.#enter(userId);
     try {
       return await work();
     } finally {
       this.end(userId);
     }
+  }
+
+  #enter(userId: string): Promise<void> | undefined {
+    const { atOnce } = this.#options;
+    const user = this.#users.get(userId);
+    if (!user) {
+      this.#users.set(userId, { running: 1, waiting: [] });
+      return undefined;
+    }
+    if (atOnce === 0 || user.running < atOnce) {
+      user.running += 1;
+      return undefined;
+    }
+    return new Promise((resolve) => user.waiting.push(resolve));
   }
 }

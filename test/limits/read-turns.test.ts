@@ -3,6 +3,7 @@ import { READS_WAITING_MAX, ReadTurns } from "../../src/limits/read-turns.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
 
 describe("turns of reads", () => {
   const createWork = () => {
@@ -47,7 +48,7 @@ describe("turns of reads", () => {
     for (let n = 0; n < 5; n += 1) await expect(fails()).rejects.toThrow("no");
     const { ends, work } = createWork();
     const all = Array.from({ length: READS_WAITING_MAX + 1 }, (_, n) => turns.run("anna", work(n)));
-    await expect(turns.run("anna", work(1_000))).rejects.toMatchObject({ code: "rate_limited" });
+    expect(() => turns.begin("anna")).toThrow(expect.objectContaining({ code: "rate_limited" }));
     expect(refused).toBe(1);
     for (const [n, one] of all.entries()) {
       await Bun.sleep(0);
@@ -62,7 +63,7 @@ describe("requests", () => {
   let parley: TestApp;
   let anna: Rest;
   beforeAll(async () => {
-    parley = await startApp({ config: { RATE_LIMIT_READS_AT_ONCE_PER_USER: "2" } });
+    parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_READS_AT_ONCE_PER_USER: "2" } });
     anna = createRest(parley, await parley.register());
   });
   afterAll(() => parley.stop());
@@ -87,6 +88,47 @@ describe("requests", () => {
     });
     expect((await anna.get("/me")).status).toBe(200);
     await feed.body?.cancel();
+  });
+
+  test("for feeds that have missed something do not wait for each other", async () => {
+    const groups = await Promise.all(Array.from({ length: 6 }, () => createConversation(parley, anna.account)));
+    for (const { id } of groups)
+      await anna.ask("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
+    const feeds = await Promise.all(
+      groups.map(({ id }) =>
+        parley.fetch(`/api/v1/conversations/${id}/events`, {
+          token: anna.account.access_token,
+          headers: { accept: "text/event-stream", "last-event-id": "0" },
+        }),
+      ),
+    );
+    expect(feeds.map(({ status }) => status)).toEqual(groups.map(() => 200));
+    const sockets = await Promise.all(
+      Array.from({ length: 6 }, () => openSocket(parley.url, { token: anna.account.access_token })),
+    );
+    const acks = await Promise.all(
+      sockets.map((socket, n) =>
+        socket.ask({ type: "subscribe", id: "s", conversation_id: groups[n]?.id ?? "", after_seq: 0 }),
+      ),
+    );
+    expect(acks.map(({ type }) => type)).toEqual(groups.map(() => "ack"));
+    expect((await anna.get("/me")).status).toBe(200);
+    for (const feed of feeds) await feed.body?.cancel();
+  });
+
+  test("that list without a search take turns as well, where a search has a place", async () => {
+    let answered = 0;
+    await parley.database
+      .begin(async (sql) => {
+        await sql`lock table documents in access exclusive mode`;
+        const lists = Array.from({ length: 3 }, () => anna.get("/documents?limit=200").finally(() => (answered += 1)));
+        await Bun.sleep(150);
+        const { length } = await sql`
+          select 1 from pg_locks where relation = 'documents'::regclass and not granted`;
+        expect({ waiting: length, answered }).toEqual({ waiting: 2, answered: 0 });
+        return lists;
+      })
+      .then((lists) => Promise.all(lists));
   });
 
   test("of which some are stuck let the user's others wait, and nobody else's", async () => {

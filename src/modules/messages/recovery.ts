@@ -1,7 +1,6 @@
 import type { Caller } from "../../access/caller.ts";
 import type { Database } from "../../db/client.ts";
 import type { EventLog } from "../../events/log.ts";
-import type { ReadTurns } from "../../limits/read-turns.ts";
 import type { MemberRole } from "../../protocol/conversation.ts";
 import { type DurableEvent, isMessageEvent } from "../../protocol/events.ts";
 import { type Message, mapRowToMessage } from "../../protocol/message.ts";
@@ -23,11 +22,10 @@ type Dependencies = {
   database: Database;
   conversations: Pick<ConversationService, "getPosition">;
   events: Pick<EventLog, "load">;
-  reads: Pick<ReadTurns, "run">;
 };
 
 /** Where a listener starts, and what it has missed. */
-export function createRecovery({ database, conversations, events: log, reads }: Dependencies) {
+export function createRecovery({ database, conversations, events: log }: Dependencies) {
   return {
     /**
      * Where a member's pushes start, with all that they missed since `afterSeq`, or nothing of it: never a part.
@@ -38,8 +36,8 @@ export function createRecovery({ database, conversations, events: log, reads }: 
       const missed = position.lastSeq - (afterSeq ?? Number.NaN);
       if (afterSeq === undefined || !(missed >= 0 && missed <= RECOVERY_EVENTS_MAX))
         return { ...position, recovered: false, events: [] };
-      const load = () => log.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
-      const events = missed === 0 ? [] : await reads.run(caller.user.id, load);
+      const events =
+        missed === 0 ? [] : await log.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
       // So much text that it did not fit: a client could not take it in at once.
       if (events.length < missed) return { ...position, recovered: false, events: [] };
       return { ...position, recovered: true, events };

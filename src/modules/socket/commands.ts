@@ -1,6 +1,7 @@
 import { type Caller, type Identify, showExpiry } from "../../access/caller.ts";
 import { type NeededScope, requireScope } from "../../access/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
+import type { Limits } from "../../limits/limits.ts";
 import type { DurableEvent } from "../../protocol/events.ts";
 import type { ClientFrame, ClientFrameType } from "../../protocol/frames.ts";
 import type { Ack, AckBody, AckedFrameType } from "../../protocol/pushes.ts";
@@ -20,6 +21,7 @@ export type CommandDependencies = {
   recovery: Recovery;
   hub: Hub;
   typing: Typing;
+  limits: Pick<Limits, "reads">;
 };
 
 /** What the ack says; undefined for a frame that is not acknowledged, or has been answered already. */
@@ -50,7 +52,7 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
 
 /** What each frame of a known caller does. Errors are thrown as problems and answered as error frames. */
 export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: FrameHandler<T> } {
-  const { conversations, messages, generations, recovery, hub, typing } = deps;
+  const { conversations, messages, generations, recovery, hub, typing, limits } = deps;
 
   /** Typing needs the right to write; who listens here has been checked already. */
   async function requireWriter(caller: Caller, conversationId: string): Promise<void> {
@@ -75,41 +77,44 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       if (connection.subscriptions.size >= SUBSCRIPTIONS_MAX && !connection.subscriptions.has(conversationId))
         throw new Problem("rate_limited", `A connection may subscribe to ${SUBSCRIPTIONS_MAX} conversations.`);
       let recovered: DurableEvent[] = [];
-      await hub.join(
-        conversationId,
-        connection,
-        () => recovery.start(caller, conversationId, after_seq ?? undefined),
-        (position: StartPosition, { lastSeq, missed, usersOnline }) => {
-          // Gone while the position was read: it must not stay in the room.
-          if (connection.isClosing) {
-            hub.leave(conversationId, connection);
-            return;
-          }
-          connection.subscriptions.add(conversationId);
-          const snapshots = generations.listSnapshots(conversationId);
-          recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
-          const shown = recovered.map((event) => {
-            if (event.type !== "message.created") return event;
-            const snapshot = snapshots.find(({ seq }) => seq === event.seq);
-            return snapshot ? { ...event, data: { ...event.data, content: snapshot.text } } : event;
-          });
-          // At once, before the first push.
-          const ack: Ack<"subscribe"> = {
-            type: "ack",
-            id,
-            last_seq: lastSeq,
-            recovered: position.recovered,
-            events: shown,
-            members_online: usersOnline,
-          };
-          connection.answer(ack);
-        },
-        () => {
-          // Answers in progress whose text so far is not among the events.
-          for (const { seq, frame } of generations.listSnapshots(conversationId))
-            if (!recovered.some((event) => event.seq === seq)) connection.send(frame);
-        },
-      );
+      const join = () =>
+        hub.join(
+          conversationId,
+          connection,
+          () => recovery.start(caller, conversationId, after_seq ?? undefined),
+          (position: StartPosition, { lastSeq, missed, usersOnline }) => {
+            // Gone while the position was read: it must not stay in the room.
+            if (connection.isClosing) {
+              hub.leave(conversationId, connection);
+              return;
+            }
+            connection.subscriptions.add(conversationId);
+            const snapshots = generations.listSnapshots(conversationId);
+            recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
+            const shown = recovered.map((event) => {
+              if (event.type !== "message.created") return event;
+              const snapshot = snapshots.find(({ seq }) => seq === event.seq);
+              return snapshot ? { ...event, data: { ...event.data, content: snapshot.text } } : event;
+            });
+            // At once, before the first push.
+            const ack: Ack<"subscribe"> = {
+              type: "ack",
+              id,
+              last_seq: lastSeq,
+              recovered: position.recovered,
+              events: shown,
+              members_online: usersOnline,
+            };
+            connection.answer(ack);
+          },
+          () => {
+            // Answers in progress whose text so far is not among the events.
+            for (const { seq, frame } of generations.listSnapshots(conversationId))
+              if (!recovered.some((event) => event.seq === seq)) connection.send(frame);
+          },
+        );
+      // Up to 500 events: a read like any other.
+      await limits.reads.run(caller.user.id, join);
       return undefined;
     },
 
