@@ -6,20 +6,28 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-  small uuid[];
-  large uuid[];
+  -- At once: conversations of so many members, and so many rows in all.
+  members_max constant integer := 50;
+  rows_max constant integer := 2000;
+  at_once uuid[];
+  later uuid[];
 begin
   with counted as materialized (
     select i.id, (
-      select count(*) from (select 1 from member_activity a where a.conversation_id = i.id limit 51) some_members
+      select count(*) from (
+        select 1 from member_activity a where a.conversation_id = i.id limit members_max + 1) some_members
     ) as members
     from unnest(p_conversations) i (id)
+  ),
+  summed as (
+    select c.id, c.members <= members_max and sum(c.members) over (order by c.members, c.id) <= rows_max as is_small
+    from counted c
   )
-  select array_agg(c.id) filter (where c.members <= 50), array_agg(c.id order by c.id) filter (where c.members > 50)
-  into small, large from counted c;
-  update member_activity a set active_at = p_at where a.conversation_id = any (small);
-  if large is not null then
-    insert into activity_moves (conversation_id, at) select i.id, p_at from unnest(large) i (id)
+  select array_agg(s.id) filter (where s.is_small), array_agg(s.id order by s.id) filter (where not s.is_small)
+  into at_once, later from summed s;
+  update member_activity a set active_at = p_at where a.conversation_id = any (at_once);
+  if later is not null then
+    insert into activity_moves (conversation_id, at) select i.id, p_at from unnest(later) i (id)
     on conflict (conversation_id) do update set at = excluded.at;
   end if;
 end

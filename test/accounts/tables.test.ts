@@ -26,6 +26,7 @@ const exported = [
 /** Not exported, because: */
 const reasons: Record<string, string> = {
   budget_reservations: "lives as long as an answer is written; the window holds what was spent",
+  former_members: "a position and a count; what was written there is exported",
   generations: "the answers themselves are exported",
   idempotency_keys: "hashes and sealed answers of a day",
   member_activity: "the order of the memberships' list; its times are those of the conversations",

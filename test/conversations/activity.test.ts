@@ -106,6 +106,40 @@ describe("the order of a list of conversations", () => {
     expect(await listIds(anna, 2)).toEqual([large, ...ids.slice(0, 3)]);
   });
 
+  test("is not put back by a job that comes late", async () => {
+    const anna = await createPerson();
+    const [id = "", other = ""] = await createMany(anna, 2);
+    await say(anna, other);
+    await parley.database`
+      insert into activity_moves (conversation_id, at) values (${other}, now() - interval '5 minutes'), (${id}, now())`;
+    await waitUntil(async () => (await parley.database`select 1 from activity_moves`).length === 0);
+    const [row] = await parley.database<{ active: string; listed: string }[]>`
+      select a.active_at::text as active, c.listed_at::text as listed
+      from member_activity a join conversations c on c.id = a.conversation_id where c.id = ${other}`;
+    expect(row?.active).toBe(row?.listed as string);
+  });
+
+  test("moves some thousand rows at once, and leaves the others to the job", async () => {
+    const anna = await createPerson();
+    const ids = await createMany(anna, 60);
+    const users = Array.from({ length: 45 }, () => createId());
+    await parley.database`
+      insert into users (id, email, email_key, display_name)
+      select id, id || '@y.test', id || '@y.test', 'Somebody' from unnest(${users}::uuid[]) id`;
+    await parley.database`
+      insert into members (conversation_id, user_id, role)
+      select c, u, 'member' from unnest(${ids}::uuid[]) c, unnest(${users}::uuid[]) u`;
+    const waiting = await parley.database.begin(async (sql) => {
+      await sql`select take_seqs(${ids}::uuid[], ${ids.map(() => 1)}::int[], ${ids.map(() => 1)}::int[])`;
+      return (await sql`select 1 from activity_moves`).length;
+    });
+    // 46 rows each: 43 conversations at once.
+    expect(waiting).toBe(17);
+    const [first] = await listIds(anna, 60);
+    expect(ids).toContain(first as string);
+    expect(new Set(await listIds(anna, 7))).toEqual(new Set(ids));
+  });
+
   test("has a conversation for a new member where it is for the others, and not after they have left", async () => {
     const [anna, ben] = [await createPerson(), await createPerson()];
     const [id = ""] = await createMany(anna, 1);

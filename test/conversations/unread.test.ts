@@ -127,10 +127,42 @@ describe("unread", () => {
       expect(await findUnread(0, id)).toBe(unread);
     }
     await read(2, id, 3_100);
-    await parley.database`
-      update messages set deleted_at = now() where conversation_id = ${id} and seq between 3500 and 4499`;
+    const deleteBetween = (from: number, to: number) =>
+      parley.database`
+        update messages set deleted_at = now() where conversation_id = ${id} and seq between ${from} and ${to}`;
+    await deleteBetween(3_500, 4_499);
     expect(await findUnread(2, id)).toBe(1_000);
     await read(2, id, 3_110);
     expect(await findUnread(2, id)).toBe(990);
+    await deleteBetween(3_111, 3_499);
+    expect(await findUnread(2, id)).toBe(601);
+  });
+
+  test("is exact too where two thousand are deleted", async () => {
+    const id = await createGroup();
+    await parley.database`
+      insert into messages (id, conversation_id, seq, role, author_id, content, deleted_at)
+      select gen_random_uuid(), ${id}, n + 100, 'user', ${person(1).id}, 'x', case when n <= 2000 then now() end
+      from generate_series(1, 2600) n`;
+    await parley.database`update conversations set last_seq = 2700, message_count = 2600 where id = ${id}`;
+    expect(await findUnread(0, id)).toBe(600);
+    await read(0, id, 200);
+    expect(await findUnread(0, id)).toBe(600);
+    await read(0, id, 2_200);
+    expect(await findUnread(0, id)).toBe(500);
+  });
+
+  test("goes on where it was for a member who comes back", async () => {
+    const id = await createGroup();
+    for (let n = 0; n < 5; n += 1) await send(1, id);
+    await send(0, id);
+    await person(0).ask("DELETE", `/conversations/${id}/members/${person(1).id}`);
+    await send(2, id);
+    await person(0).ask("POST", `/conversations/${id}/members`, { user_id: person(1).id });
+    expect(await findUnread(1, id)).toBe(2);
+    const [row] = await parley.database`
+      select written_bytes from members where conversation_id = ${id} and user_id = ${person(1).id}`;
+    expect(row).toEqual({ written_bytes: 5 });
+    expect(await parley.database`select 1 from former_members where conversation_id = ${id}`).toHaveLength(0);
   });
 });

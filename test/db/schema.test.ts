@@ -17,6 +17,7 @@ const ofConversations = [
   "activity_moves",
   "events",
   "feedback",
+  "former_members",
   "generation_pieces",
   "generations",
   "member_activity",

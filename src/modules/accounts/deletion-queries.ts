@@ -28,6 +28,9 @@ export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
     await sql`
       delete from feedback where ctid = any (array(
         select ctid from feedback where user_id = ${userId} limit ${BATCH_ROWS} for update skip locked))`,
+    await sql`
+      delete from former_members where ctid = any (array(
+        select ctid from former_members where user_id = ${userId} limit ${BATCH_ROWS} for update skip locked))`,
     // Ended sessions stay for a day. One that is live, of a login that was under way, still has to be found by its user.
     await sql`
       update sessions set user_id = null where id = any (array(

@@ -4,8 +4,11 @@ import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../..
 
 /** Nobody reads the difference between a thousand unread messages and more. */
 const UNREAD_SHOWN_MAX = 1_000;
-/** Messages that are looked at one by one: above a read position that moves, or deleted ones above it. */
-const COUNTED_MAX = 2_000;
+/**
+ * Messages that are looked at one by one: above a read position that moves, or deleted ones above it. Only where more than two
+ * thousand above it are deleted, it may say a thousand though there are fewer.
+ */
+const COUNTED_MAX = 3_000;
 /** What `listed_at` may be behind, with some room (sql/functions/take_seqs.sql). */
 const LISTED_BEHIND = "65 s";
 /** Among so many conversations, the newest, a shared one is looked for. */
@@ -25,12 +28,12 @@ export type MembershipRow = ConversationRow & {
 const membershipColumns = (sql: Sql) => sql`
   ${conversationColumns(sql)}, m.role, m.last_read_seq,
   case
-    when c.message_count - m.read_count >= ${UNREAD_SHOWN_MAX + COUNTED_MAX} then ${UNREAD_SHOWN_MAX}
+    when c.message_count - m.read_count >= ${COUNTED_MAX} then ${UNREAD_SHOWN_MAX}
     when c.message_count > m.read_count then least(${UNREAD_SHOWN_MAX}, c.message_count - m.read_count - (
       select count(*) from (
         select 1 from messages x
         where x.conversation_id = c.id and x.seq > m.last_read_seq and x.deleted_at is not null
-        limit ${COUNTED_MAX}) deleted))
+        order by x.seq limit ${COUNTED_MAX}) deleted))
     else 0
   end::int as unread,
   to_char(c.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cursor`;
@@ -61,7 +64,8 @@ export async function listConversations(
     : sql`a.user_id = ${userId}`;
   return sql<MembershipRow[]>`
     with first as materialized (
-      select a.active_at from member_activity a join conversations c on c.id = a.conversation_id
+      select a.active_at from member_activity a
+      cross join lateral (select c.id, c.updated_at from conversations c where c.id = a.conversation_id limit 1) c
       where ${ofUser} and ${isAfter} order by a.active_at desc limit ${rows}
     ), candidates as materialized (
       select a.conversation_id from member_activity a
@@ -70,12 +74,19 @@ export async function listConversations(
         from first)
       union
       select v.conversation_id from activity_moves v
+      where (select 1 from members m where m.conversation_id = v.conversation_id and m.user_id = ${userId}) is not null
+    ), page as materialized (
+      select c.id, c.updated_at from candidates x
+      cross join lateral (select c.id, c.updated_at from conversations c where c.id = x.conversation_id limit 1) c
+      where ${isAfter} order by c.updated_at desc, c.id desc limit ${rows}
     )
-    select ${membershipColumns(sql)} from candidates x
-    join members m on m.conversation_id = x.conversation_id and m.user_id = ${userId}
-    join conversations c on c.id = x.conversation_id
-    where ${isAfter}
-    order by c.updated_at desc, c.id desc limit ${rows}`;
+    select ${membershipColumns(sql)} from page p
+    -- With a limit each look-up is planned by itself: otherwise many candidates are expected, and whole tables are read.
+    cross join lateral (
+      select * from members m where m.conversation_id = p.id and m.user_id = ${userId} limit 1
+    ) m
+    cross join lateral (select * from conversations c where c.id = p.id limit 1) c
+    order by p.updated_at desc, p.id desc`;
 }
 
 export type NewConversation = Pick<
@@ -218,7 +229,7 @@ export async function hasWrittenWith(sql: Sql, userId: string, otherId: string):
   return rows.length > 0;
 }
 
-/** @returns the member as they are then; undefined when there is no such user, or they are disabled. */
+/** Who was a member before goes on where they were. @returns the member as they are then; undefined when there is no such user, or they are disabled. */
 export async function upsertMember(
   sql: Sql,
   id: string,
@@ -226,9 +237,14 @@ export async function upsertMember(
   role: MemberRole,
 ): Promise<MemberRow | undefined> {
   const [row] = await sql<MemberRow[]>`
-    with upserted as (
-      insert into members (conversation_id, user_id, role, last_read_seq)
-      select ${id}, u.id, ${role}, 0 from users u where u.id = ${userId} and u.disabled_at is null for key share
+    with former as (
+      delete from former_members where conversation_id = ${id} and user_id = ${userId}
+      returning last_read_seq, read_count, written_bytes
+    ), upserted as (
+      insert into members (conversation_id, user_id, role, last_read_seq, read_count, written_bytes)
+      select ${id}, u.id, ${role}, coalesce(f.last_read_seq, 0), coalesce(f.read_count, 0), coalesce(f.written_bytes, 0)
+      from users u left join former f on true
+      where u.id = ${userId} and u.disabled_at is null for key share of u
       on conflict (conversation_id, user_id) do update set role = excluded.role
       returning user_id, role, last_read_seq, joined_at
     )
@@ -238,7 +254,13 @@ export async function upsertMember(
 }
 
 export async function deleteMember(sql: Sql, id: string, userId: string): Promise<void> {
-  await sql`delete from members where conversation_id = ${id} and user_id = ${userId}`;
+  await sql`
+    with gone as (
+      delete from members where conversation_id = ${id} and user_id = ${userId}
+      returning conversation_id, user_id, last_read_seq, read_count, written_bytes
+    )
+    insert into former_members (conversation_id, user_id, last_read_seq, read_count, written_bytes)
+    select * from gone where last_read_seq > 0`;
 }
 
 export async function countMembers(sql: Sql, id: string): Promise<{ members: number; owners: number }> {
@@ -260,11 +282,13 @@ export async function moveReadPosition(
   seq: number,
   { waits }: { waits: boolean },
 ): Promise<boolean> {
-  // Messages are counted back from the newest one. Where there are very many it is enough to know that.
+  // Messages are counted back from the newest one, in order so that the index is used. Where there are very many it is enough to
+  // know that.
   const { count } = await sql`
     update members m set last_read_seq = ${seq}, read_count = p.message_count - (
       select count(*) from (
-        select 1 from messages x where x.conversation_id = ${id} and x.seq > ${seq} limit ${COUNTED_MAX}) above)
+        select 1 from messages x where x.conversation_id = ${id} and x.seq > ${seq}
+        order by x.seq limit ${COUNTED_MAX}) above)
     from (
       select x.user_id, c.message_count from members x join conversations c on c.id = x.conversation_id
       where x.conversation_id = ${id} and x.user_id = ${userId} and c.last_seq >= ${seq} and x.last_read_seq < ${seq}

@@ -227,8 +227,11 @@ export function createConversationService({
         if (position.last_read_seq >= seq) return position.last_read_seq;
         // Somebody else has the row locked.
         hasMoved = await withTransaction(database, (sql) => move(sql, true), `member:${id}:${userId}`);
+        // Meanwhile it was moved further, or the membership has ended.
+        if (!hasMoved)
+          return requireRow(await queries.findPosition(database, id, userId), "conversation").last_read_seq;
       }
-      if (hasMoved) bus.publish(id, () => [{ type: "read", conversation_id: id, user_id: userId, seq }]);
+      bus.publish(id, () => [{ type: "read", conversation_id: id, user_id: userId, seq }]);
       return seq;
     },
 

@@ -42,6 +42,12 @@ const whereIs = (sql: Sql, conversationId: string | null, messageId: string) =>
     ? sql`x.id = ${messageId}`
     : sql`x.id = ${messageId} and x.conversation_id = ${conversationId}`;
 
+/** Joins the user's membership to a message `x`. With a limit it is planned by itself, and never walks all of their memberships. */
+const memberOf = (sql: Sql, userId: string) => sql`
+  cross join lateral (
+    select m.role from members m where m.conversation_id = x.conversation_id and m.user_id = ${userId} limit 1
+  ) m`;
+
 /** A row of a message that a user may see, with their role. */
 export type VisibleRow = MessageRow & { member_role: MemberRole };
 
@@ -53,8 +59,7 @@ export async function findConversationOf(
   userId: string,
 ): Promise<string | undefined> {
   const [row] = await sql<{ conversation_id: string }[]>`
-    select x.conversation_id from messages x
-    join members m on m.conversation_id = x.conversation_id and m.user_id = ${userId}
+    select x.conversation_id from messages x ${memberOf(sql, userId)}
     where ${whereIs(sql, conversationId, messageId)}`;
   return row?.conversation_id;
 }
@@ -67,8 +72,7 @@ export async function findMessage(
   userId: string,
 ): Promise<VisibleRow | undefined> {
   const [row] = await sql<VisibleRow[]>`
-    select ${messageColumns(sql)}, m.role as member_role from current_messages x
-    join members m on m.conversation_id = x.conversation_id and m.user_id = ${userId}
+    select ${messageColumns(sql)}, m.role as member_role from current_messages x ${memberOf(sql, userId)}
     where ${whereIs(sql, conversationId, messageId)}`;
   return row;
 }
@@ -139,7 +143,7 @@ export async function lockMessage(
 
 /**
  * Writes what may change of a message: its text, and whether it is deleted. The number and the author stay.
- * @param addedBytes how much longer the text is in UTF-8; it counts in the quota of the author, if they are still there.
+ * @param addedBytes how much longer the text is in UTF-8; it counts in the quota of the author, also if they have left.
  */
 export async function updateContent(
   sql: Sql,
@@ -149,9 +153,10 @@ export async function updateContent(
   await sql`
     update messages set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at}
     where conversation_id = ${conversation_id} and seq = ${seq}`;
-  await sql`
-    update members set written_bytes = greatest(0, written_bytes + ${addedBytes})
-    where conversation_id = ${conversation_id} and user_id = ${author_id}`;
+  for (const table of ["members", "former_members"])
+    await sql`
+      update ${sql(table)} set written_bytes = greatest(0, written_bytes + ${addedBytes})
+      where conversation_id = ${conversation_id} and user_id = ${author_id}`;
 }
 
 /** The message that a member has sent under this id; undefined for an outsider. */

@@ -16,6 +16,7 @@ export const counts: Record<CountedQuota, (sql: Sql, userId: string) => Promise<
     readCount(sql`
       select (
         (select coalesce(sum(written_bytes), 0) from members where user_id = ${userId})
+        + (select coalesce(sum(written_bytes), 0) from former_members where user_id = ${userId})
         + (select coalesce(sum(stored_bytes), 0) from prompts where user_id = ${userId} and deleted_at is null)
       )::bigint as count`),
 
