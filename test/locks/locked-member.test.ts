@@ -48,3 +48,24 @@ test("a member whose row is locked delays nobody else in the group; what they ha
   const own = body.data.filter(({ author }) => author?.id === anna.id);
   expect(own.map(({ content }) => content)).toEqual(sent);
 }, 30_000);
+
+test("a read position that was moved further meanwhile is acknowledged as it is, and none after the membership", async () => {
+  const socket = await openSocket(parley.url, { token: ben.account.access_token });
+  const { body } = await send(anna, "one");
+  const seq = (await send(anna, "two")).body.message.seq;
+  const read = (id: string) => socket.ask({ type: "read", id, conversation_id: group, seq: body.message.seq });
+  const change = async (statement: string, id: string) => {
+    const { answer } = await parley.database.begin(async (sql) => {
+      await sql.unsafe(statement, [group, ben.id]);
+      const answer = read(id);
+      await Bun.sleep(200);
+      return { answer };
+    });
+    return answer;
+  };
+  const move = `update members set last_read_seq = ${seq} where conversation_id = $1 and user_id = $2`;
+  expect(await change(move, "r1")).toMatchObject({ type: "ack", last_read_seq: seq });
+  await parley.database`update members set last_read_seq = 0 where conversation_id = ${group} and user_id = ${ben.id}`;
+  const leave = "delete from members where conversation_id = $1 and user_id = $2";
+  expect(await change(leave, "r2")).toMatchObject({ type: "error", code: "not_found" });
+});
