@@ -177,6 +177,28 @@ describe("an instance that is not heard of", () => {
     expect(await list()).toEqual(["many0.md", "many1.md", "many2.md"]);
   }, 30_000);
 
+  test("is not one that is there and cannot write its index", async () => {
+    const { database, addInstance, list } = await share();
+    const keptMs = 2_000;
+    const times = { reportMs: 0, listKeptMs: keptMs };
+    const folder = makeFolder(countFiles("a", 2));
+    const failing = addInstance(folder, { times });
+    const other = addInstance(makeFolder({ "b.md": "# B" }), { times });
+    await failing.scan();
+    await other.scan();
+    await database.unsafe(`
+      create function refuse_document() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
+      create trigger refuse_document before insert on documents for each row when (new.path = 'bad.md')
+        execute function refuse_document()`);
+    folder.write("bad.md", "# Bad");
+    for (const endsAtMs = performance.now() + 3 * keptMs; performance.now() < endsAtMs; ) {
+      expect(await failing.scan().catch(String)).toContain("refused");
+      await other.scan();
+      await Bun.sleep(20);
+    }
+    expect(await list()).toEqual(["a0.md", "a1.md", "b.md"]);
+  }, 30_000);
+
   test("is kept by one that was not heard of itself: the database may have been away", async () => {
     const { addInstance, list } = await share();
     const first = addInstance(makeFolder(countFiles("many", 3)), { times: impatient });

@@ -82,11 +82,11 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
     return canForgetSome || nameState(state, instanceId) !== stateBefore;
   }
 
-  async function listFiles() {
+  /** If it fails, this instance still says that it is there: the others would take its documents away. */
+  async function reportFailing<T>(step: () => Promise<T>): Promise<T> {
     try {
-      return await source.list();
+      return await step();
     } catch (error) {
-      // The files are rather away for a while than deleted.
       await report().catch(() => {});
       throw error;
     }
@@ -97,16 +97,18 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
 
     /** Looks for changes and indexes them, in one transaction. Not to be called while it runs. */
     async scan(): Promise<void> {
-      const { entries, skipped } = await listFiles();
+      const { entries, skipped } = await reportFailing(() => source.list());
       reportSkipped(skipped);
       const isSame =
         entries.length === seen.size && entries.every(({ path, stamp }) => seen.get(path)?.stamp === stamp);
       if (isSame && isIndexed && !(await report())) return;
       isIndexed = false;
-      const result = await withTransaction(database, async (sql) => {
-        const update = await updateIndex(sql, entries, seen, canForget() ? listKeptMs : null);
-        return { ...update, state: await lists.renewList(sql, instanceId, listKeptMs) };
-      });
+      const result = await reportFailing(() =>
+        withTransaction(database, async (sql) => {
+          const update = await updateIndex(sql, entries, seen, canForget() ? listKeptMs : null);
+          return { ...update, state: await lists.renewList(sql, instanceId, listKeptMs) };
+        }),
+      );
       noteReport();
       stateBefore = nameState(result.state, instanceId);
       seen = result.seen;
