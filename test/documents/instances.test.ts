@@ -91,6 +91,21 @@ describe("instances with other folders", () => {
     expect(first.warnings).toHaveLength(2);
   });
 
+  test("compare all at the next scan after a report that found others", async () => {
+    const { addInstance, list } = await share();
+    const times = { reportMs: 300, listKeptMs: 60_000 };
+    const first = addInstance(makeFolder(countFiles("many", 3)), { times });
+    const second = addInstance(makeFolder(countFiles("few", 2)), { times });
+    await first.scan();
+    await second.scan();
+    await second.leave();
+    await Bun.sleep(400);
+    expect(await first.report()).toBe(true);
+    await first.scan();
+    expect(await list()).toHaveLength(3);
+    expect(await first.report()).toBe(false);
+  });
+
   test("put back what another one has taken away", async () => {
     const { database, addInstance, list } = await share();
     const first = addInstance(makeFolder(countFiles("many", 30)));

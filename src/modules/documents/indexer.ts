@@ -41,6 +41,8 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   /** The index, and what all instances had, when they were last compared with the files. */
   let stateBefore = "";
   let reportedAtMs = Number.NEGATIVE_INFINITY;
+  /** What the last report has found, until a scan has compared all. */
+  let isOutdated = false;
   /** Since when this instance has been heard of without a break. After one, the others may have had it too. */
   let heardSinceMs = Number.POSITIVE_INFINITY;
 
@@ -70,16 +72,17 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   const canForget = () => performance.now() - heardSinceMs >= listKeptMs;
 
   /**
-   * Says that this instance is there, if that is due.
+   * Says that this instance is there, if that is due; else it gives what the last report has found.
    * @returns whether the index, or what the others have, is no more as it was, or this instance was forgotten.
    */
   async function report(): Promise<boolean> {
-    if (performance.now() - reportedAtMs < reportMs) return false;
+    if (performance.now() - reportedAtMs < reportMs) return isOutdated;
     const state = await lists.renewList(database, instanceId, listKeptMs);
     noteReport();
     disagreements.report(reportedAtMs);
     const canForgetSome = canForget() && state.lists.some(({ is_silent }) => is_silent);
-    return canForgetSome || nameState(state, instanceId) !== stateBefore;
+    isOutdated = canForgetSome || nameState(state, instanceId) !== stateBefore;
+    return isOutdated;
   }
 
   /** If it fails, this instance still says that it is there: the others would take its documents away. */
@@ -113,6 +116,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
       stateBefore = nameState(result.state, instanceId);
       seen = result.seen;
       isIndexed = true;
+      isOutdated = false;
       const { written, removed, kept } = result;
       if (written + removed > 0) log.info({ documents: entries.length, written, removed }, "documents indexed");
       reportEmpty(entries.length === 0 ? kept : 0);
