@@ -11,5 +11,6 @@ select m.conversation_id, m.seq, m.id, m.role, m.author_id,
       select g.id from generations g where g.conversation_id = m.conversation_id and g.message_seq = m.seq limit 1)
   ), '') else m.content end as content,
   m.status, m.model, m.finish_reason, m.input_tokens, m.output_tokens, m.cost_usd, m.parent_id, m.client_message_id,
-  m.error_code, m.error_detail, m.metadata, m.created_at, m.updated_at, m.deleted_at
+  -- Who asked for another answer is for the export alone: others may know the id of a user who is deleted.
+  m.error_code, m.error_detail, m.metadata - 'requested_by' as metadata, m.created_at, m.updated_at, m.deleted_at
 from messages m;

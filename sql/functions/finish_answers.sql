@@ -125,7 +125,7 @@ begin
       cost_usd = i.cost_usd, error_code = i.error_code, error_detail = i.error_detail,
       metadata = m.metadata || i.metadata::jsonb, updated_at = ended_at
     from input i where i.message_seq is not null and m.conversation_id = i.conversation and m.seq = i.message_seq
-    returning i.n, i.new_seq, m.model, m.cost_usd, m.metadata, m.created_at
+    returning i.n, i.new_seq, m.model, m.cost_usd, m.metadata - 'requested_by' as metadata, m.created_at
   )
   select w.n, 'finished', w.new_seq, ended_at, w.model, w.cost_usd, w.metadata, w.created_at from written w
   union all
@@ -139,7 +139,7 @@ begin
     end, again.seq, again.at, again.model, again.cost_usd, again.metadata, again.created_at
   from input i
   left join lateral (
-    select e.seq, e.at, m.model, m.cost_usd, m.metadata, m.created_at
+    select e.seq, e.at, m.model, m.cost_usd, m.metadata - 'requested_by' as metadata, m.created_at
     from generations g
     join messages m on m.conversation_id = g.conversation_id and m.seq = g.message_seq
     join events e on e.conversation_id = g.conversation_id and e.seq > g.message_seq and e.message_id = g.message_id

@@ -44,16 +44,17 @@ async function say(conversationId: string, authorId: string | null, content: str
   return id;
 }
 
-/** An answer of a model to a message, that this user asked for. */
+/** An answer of a model to a message, or another one, that this user asked for. */
 async function answerTo(
   parentId: string,
   conversationId: string,
   userId: string,
   content: string,
   seq: number,
+  isRegenerated = false,
 ): Promise<string> {
-  const answer = { parentId, conversationId, seq, requestedBy: userId, status: "finished", text: content } as const;
-  return (await insertAnswer(parley.database, answer)).message_id;
+  const answer = { parentId, conversationId, seq, requestedBy: userId, isRegenerated, status: "finished" } as const;
+  return (await insertAnswer(parley.database, { ...answer, text: content })).message_id;
 }
 
 test("of a new user has all its parts", async () => {
@@ -103,12 +104,11 @@ test("holds what is one's own, also from conversations one has left, and nothing
   await say(shared, null, "of a model", 3);
   const old = await say(left, me.user.id, "before I left", 1);
   const first = await answerTo(old, left, me.user.id, "with it", 2);
-  await parley.database`delete from generations where message_id = ${first}`;
-  const second = await answerTo(old, left, me.user.id, "once more", 3);
-  await answerTo(old, left, other.user.id, "after I left", 4);
+  const second = await answerTo(old, left, me.user.id, "once more", 3, true);
+  await answerTo(old, left, other.user.id, "after I left", 4, true);
   const answer = await answerTo(mine, shared, me.user.id, "for me", 4);
   await answerTo(theirs, shared, other.user.id, "for the other one", 5);
-  const again = await answerTo(mine, shared, other.user.id, "once more, by somebody else", 6);
+  const again = await answerTo(mine, shared, other.user.id, "once more, by somebody else", 6, true);
   for (const { user } of [me, other]) {
     await parley.database`insert into feedback (conversation_id, message_seq, message_id, user_id, rating, comment)
     select conversation_id, seq, id, ${user.id}, 1, ${user.email} from messages where id = ${mine}`;

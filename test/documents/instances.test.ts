@@ -91,6 +91,21 @@ describe("instances with other folders", () => {
     expect(first.warnings).toHaveLength(2);
   });
 
+  test("compare all at the next scan after a report that found others", async () => {
+    const { addInstance, list } = await share();
+    const times = { reportMs: 300, listKeptMs: 60_000 };
+    const first = addInstance(makeFolder(countFiles("many", 3)), { times });
+    const second = addInstance(makeFolder(countFiles("few", 2)), { times });
+    await first.scan();
+    await second.scan();
+    await second.leave();
+    await Bun.sleep(400);
+    expect(await first.report()).toBe(true);
+    await first.scan();
+    expect(await list()).toHaveLength(3);
+    expect(await first.report()).toBe(false);
+  });
+
   test("put back what another one has taken away", async () => {
     const { database, addInstance, list } = await share();
     const first = addInstance(makeFolder(countFiles("many", 30)));
@@ -175,6 +190,28 @@ describe("an instance that is not heard of", () => {
       await Bun.sleep(20);
     }
     expect(await list()).toEqual(["many0.md", "many1.md", "many2.md"]);
+  }, 30_000);
+
+  test("is not one that is there and cannot write its index", async () => {
+    const { database, addInstance, list } = await share();
+    const keptMs = 2_000;
+    const times = { reportMs: 0, listKeptMs: keptMs };
+    const folder = makeFolder(countFiles("a", 2));
+    const failing = addInstance(folder, { times });
+    const other = addInstance(makeFolder({ "b.md": "# B" }), { times });
+    await failing.scan();
+    await other.scan();
+    await database.unsafe(`
+      create function refuse_document() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
+      create trigger refuse_document before insert on documents for each row when (new.path = 'bad.md')
+        execute function refuse_document()`);
+    folder.write("bad.md", "# Bad");
+    for (const endsAtMs = performance.now() + 3 * keptMs; performance.now() < endsAtMs; ) {
+      expect(await failing.scan().catch(String)).toContain("refused");
+      await other.scan();
+      await Bun.sleep(20);
+    }
+    expect(await list()).toEqual(["a0.md", "a1.md", "b.md"]);
   }, 30_000);
 
   test("is kept by one that was not heard of itself: the database may have been away", async () => {

@@ -85,6 +85,64 @@ for (const change of ["PATCH", "DELETE"])
     expect(JSON.stringify(asking.readShown())).not.toContain("Anna counts words.");
   });
 
+for (const words of [2_000, 620])
+  test(`a prompt of ${words} words that leaves hardly any room takes nothing away once it is gone`, async () => {
+    await fill();
+    await untilSummaries(1);
+    const before = await listSummaries();
+    const setPrompt = async (promptId: string | null) => {
+      const path = `/api/v1/conversations/${id}`;
+      const json = { prompt_id: promptId };
+      expect((await asking.parley.fetch(path, { method: "PATCH", token: anna.access_token, json })).status).toBe(200);
+    };
+    const json = { name: `${words} words`, template: "word ".repeat(words) };
+    const created = await asking.parley.fetch("/api/v1/prompts", { token: anna.access_token, json });
+    await setPrompt(((await created.json()) as { id: string }).id);
+    const questions = ["alpha", "beta", "gamma", "delta"].map((name) => `Question ${name}: is it ${name}?`);
+    for (const question of questions) await asking.say(anna, id, question);
+    expect(asking.readShown()[0]?.content).toStartWith("word word");
+    await setPrompt(null);
+    await asking.say(anna, id, "What was it about?");
+    // Follow-ups run after the answer: those of the questions before have had time to write something.
+    await Bun.sleep(300);
+    expect(await listSummaries()).toEqual(before);
+    expect(asking.provider.requestsOf("cheap")).toHaveLength(1);
+    const shown = asking.readShown().map(({ content }) => content);
+    expect(shown[0]).toContain("<summary>\nAnna counts words.\n</summary>");
+    for (const question of questions) expect(shown).toContain(question);
+  });
+
+test("a summary is stored as long as the model's budget allows, and shown as long as the prompt does", async () => {
+  const long = Array.from({ length: 170 }, (_, n) => `w${n % 10}`).join(" ");
+  asking.provider.script("cheap", { text: long });
+  await fill();
+  const [stored] = await untilSummaries(1);
+  const kept = stored?.content ?? "";
+  const json = { name: "half", template: "word ".repeat(420) };
+  const created = await asking.parley.fetch("/api/v1/prompts", { token: anna.access_token, json });
+  const { id: promptId } = (await created.json()) as { id: string };
+  await asking.parley.fetch(`/api/v1/conversations/${id}`, {
+    method: "PATCH",
+    token: anna.access_token,
+    json: { prompt_id: promptId },
+  });
+  await asking.say(anna, id, "Short?");
+  const shown = asking.readShown().find(({ content }) => content.includes("<summary>"))?.content ?? "";
+  const part = /<summary>\n(.*)\n<\/summary>/.exec(shown)?.[1] ?? "";
+  expect(part.length).toBeGreaterThan(0.3 * kept.length);
+  expect(part.length).toBeLessThan(0.8 * kept.length);
+  expect(kept).toStartWith(part);
+  expect((await listSummaries())[0]?.content).toBe(kept);
+});
+
+test("an empty summary is not stored", async () => {
+  asking.provider.script("cheap", { text: " \n " });
+  await fill();
+  await asking.until(() => asking.provider.requestsOf("cheap").at(0));
+  await asking.say(anna, id, "Still there?");
+  expect(await listSummaries()).toEqual([]);
+});
+
 test("a summary of what was changed while it was written is not stored", async () => {
   asking.provider.script("cheap", { text: "Old news.", firstDelayMs: 400 });
   const ids = await fill();

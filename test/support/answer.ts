@@ -8,6 +8,8 @@ type TestAnswer = {
   /** The message that it answers. */
   parentId?: string | null;
   requestedBy?: string | null;
+  /** By a regeneration, so that the answer itself says who asked for it. */
+  isRegenerated?: boolean;
   /** `running` by default: by an owner that nobody knows, and that nobody takes to be dead for `leaseMs`. */
   status?: "pending" | "running" | "finished";
   owner?: string;
@@ -25,6 +27,7 @@ export async function insertAnswer(
     seq = 1,
     parentId = null,
     requestedBy = null,
+    isRegenerated = false,
     status = "running",
     owner = createId(),
     leaseMs = 60_000,
@@ -40,9 +43,9 @@ export async function insertAnswer(
   };
   const fence = status === "pending" ? 0 : 1;
   await sql`
-    insert into messages (id, conversation_id, seq, role, parent_id, content, status)
+    insert into messages (id, conversation_id, seq, role, parent_id, content, status, metadata)
     values (${messageId}, ${conversationId}, ${seq}, 'assistant', ${parentId}, ${isFinished ? text : ""},
-      ${isFinished ? "complete" : "streaming"})`;
+      ${isFinished ? "complete" : "streaming"}, ${sql.json(isRegenerated ? { requested_by: requestedBy } : {})})`;
   await sql`
     insert into generations (id, message_id, message_seq, conversation_id, requested_by, status, owner, fence,
       lease_until, created_at, finished_at)

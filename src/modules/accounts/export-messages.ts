@@ -70,7 +70,7 @@ const compare = (a: Position, b: Position): number =>
   a.conversation_id === b.conversation_id ? a.seq - b.seq : a.conversation_id < b.conversation_id ? -1 : 1;
 
 async function findAnswers(sql: Sql, userId: string, own: Position[]): Promise<Position[]> {
-  // Right after the message is the answer that its author asked for with it.
+  // An answer that does not say who asked for it was asked for with the message, by its author.
   return sql<Position[]>`
     select x.conversation_id, x.seq
     from ${unnest(sql, own)}
@@ -78,13 +78,11 @@ async function findAnswers(sql: Sql, userId: string, own: Position[]): Promise<P
       select m.id from messages m where m.conversation_id = p.conversation_id and m.seq = p.seq limit 1
     ) asked
     cross join lateral (
-      select a.conversation_id, a.seq from messages a
+      select a.conversation_id, a.seq, a.metadata ->> 'requested_by' as requested_by from messages a
       where a.conversation_id = p.conversation_id and a.parent_id = asked.id and a.role = 'assistant'
     ) x
-    where x.seq = p.seq + 1
+    where coalesce(x.requested_by, ${userId}) = ${userId}
       or exists (select 1 from members m where m.conversation_id = x.conversation_id and m.user_id = ${userId})
-      or exists (select 1 from generations g
-                 where g.conversation_id = x.conversation_id and g.message_seq = x.seq and g.requested_by = ${userId})
     order by p.n, x.seq`;
 }
 

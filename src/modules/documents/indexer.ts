@@ -41,6 +41,8 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   /** The index, and what all instances had, when they were last compared with the files. */
   let stateBefore = "";
   let reportedAtMs = Number.NEGATIVE_INFINITY;
+  /** What the last report has found, until a scan has compared all. */
+  let isOutdated = false;
   /** Since when this instance has been heard of without a break. After one, the others may have had it too. */
   let heardSinceMs = Number.POSITIVE_INFINITY;
 
@@ -70,23 +72,24 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   const canForget = () => performance.now() - heardSinceMs >= listKeptMs;
 
   /**
-   * Says that this instance is there, if that is due.
+   * Says that this instance is there, if that is due; else it gives what the last report has found.
    * @returns whether the index, or what the others have, is no more as it was, or this instance was forgotten.
    */
   async function report(): Promise<boolean> {
-    if (performance.now() - reportedAtMs < reportMs) return false;
+    if (performance.now() - reportedAtMs < reportMs) return isOutdated;
     const state = await lists.renewList(database, instanceId, listKeptMs);
     noteReport();
     disagreements.report(reportedAtMs);
     const canForgetSome = canForget() && state.lists.some(({ is_silent }) => is_silent);
-    return canForgetSome || nameState(state, instanceId) !== stateBefore;
+    isOutdated = canForgetSome || nameState(state, instanceId) !== stateBefore;
+    return isOutdated;
   }
 
-  async function listFiles() {
+  /** If it fails, this instance still says that it is there: the others would take its documents away. */
+  async function reportFailing<T>(step: () => Promise<T>): Promise<T> {
     try {
-      return await source.list();
+      return await step();
     } catch (error) {
-      // The files are rather away for a while than deleted.
       await report().catch(() => {});
       throw error;
     }
@@ -97,20 +100,23 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
 
     /** Looks for changes and indexes them, in one transaction. Not to be called while it runs. */
     async scan(): Promise<void> {
-      const { entries, skipped } = await listFiles();
+      const { entries, skipped } = await reportFailing(() => source.list());
       reportSkipped(skipped);
       const isSame =
         entries.length === seen.size && entries.every(({ path, stamp }) => seen.get(path)?.stamp === stamp);
       if (isSame && isIndexed && !(await report())) return;
       isIndexed = false;
-      const result = await withTransaction(database, async (sql) => {
-        const update = await updateIndex(sql, entries, seen, canForget() ? listKeptMs : null);
-        return { ...update, state: await lists.renewList(sql, instanceId, listKeptMs) };
-      });
+      const result = await reportFailing(() =>
+        withTransaction(database, async (sql) => {
+          const update = await updateIndex(sql, entries, seen, canForget() ? listKeptMs : null);
+          return { ...update, state: await lists.renewList(sql, instanceId, listKeptMs) };
+        }),
+      );
       noteReport();
       stateBefore = nameState(result.state, instanceId);
       seen = result.seen;
       isIndexed = true;
+      isOutdated = false;
       const { written, removed, kept } = result;
       if (written + removed > 0) log.info({ documents: entries.length, written, removed }, "documents indexed");
       reportEmpty(entries.length === 0 ? kept : 0);

@@ -19,6 +19,16 @@ export const CHARS_PER_TOKEN_MAX = 16;
 export const limitPassages = (inputTokens: number): number =>
   Math.min(PASSAGE_TOKENS_MAX, Math.floor(inputTokens * PASSAGES_SHARE));
 
+/** What a summary may take of a budget, so that the next one is not needed soon. */
+export const SUMMARY_SHARE = 0.2;
+
+/** The beginning of a text, of about so many tokens; empty if there is no room. */
+export function cutText(text: string, tokensMax: number): string {
+  const tokens = estimateTokens(text);
+  if (tokens <= tokensMax) return text;
+  return text.slice(0, Math.max(0, Math.floor((text.length * tokensMax) / tokens))).toWellFormed();
+}
+
 export const writeGroupNote = (): string =>
   "Several people take part in this conversation. Each message of a person begins with their name and a colon. " +
   "Do not begin your own messages so.";

@@ -52,9 +52,10 @@ export function createFollowUps(deps: FollowUpDependencies): FollowUps {
           titles.give({ conversationId, question, answer, payerId }, signal),
         );
       const isFull = isCut || history.tokens > history.tokensMax * SUMMARY_START_SHARE;
+      const historyTokensMax = history.tokensMax;
       if (isFull && summaries && !model.startsWith("offline/"))
         background.run("summary", conversationId, (signal) =>
-          summaries.extend({ conversationId, untilSeq: seq, historyTokensMax: history.tokensMax, payerId }, signal),
+          summaries.extend({ conversationId, untilSeq: seq, model, historyTokensMax, payerId }, signal),
         );
     },
 

@@ -1,7 +1,7 @@
 import type { ChatMessage } from "../../ai/provider.ts";
 import { countMessage, countMessages } from "../../ai/tokens.ts";
 import type { HistoryRow } from "./context-queries.ts";
-import { CHARS_PER_TOKEN_MAX, writeSummary } from "./context-texts.ts";
+import { CHARS_PER_TOKEN_MAX, cutText, SUMMARY_SHARE, writeSummary } from "./context-texts.ts";
 
 /** Messages that a model is shown at most, however short they are. */
 export const HISTORY_MESSAGES_MAX = 1_000;
@@ -49,14 +49,19 @@ export async function collectHistory(
   return { newestFirst, summary: [], tokens, isCut: false };
 }
 
-/** With a summary, and without the oldest messages if both do not fit; without the summary if only the newest is left. */
+/**
+ * With a summary, and without the oldest messages if both do not fit; without the summary if only the newest is left. It is
+ * stored as long as the model's budget allows: where a prompt leaves less room, only its beginning is shown.
+ */
 function addSummary(
   { newestFirst, tokens, isCut }: Omit<History, "summary">,
   content: string | undefined,
   tokensMax: number,
 ): History {
   if (content === undefined) return { newestFirst, summary: [], tokens, isCut };
-  const summary: ChatMessage = { role: "system", content: writeSummary(content) };
+  const shown = cutText(content, tokensMax * SUMMARY_SHARE);
+  if (shown === "") return { newestFirst, summary: [], tokens, isCut: true };
+  const summary: ChatMessage = { role: "system", content: writeSummary(shown) };
   const kept = [...newestFirst];
   let all = tokens + countMessage(summary);
   while (all > tokensMax && kept.length > 1) all -= countMessages(kept.splice(-1));

@@ -168,13 +168,18 @@ export type NewAnswerRow = {
   requestedBy: string;
 };
 
-/** An empty answer with its generation, under a number that was taken before. */
+/**
+ * Another answer to a message, still empty, with its generation, under a number that was taken before. Who asked for it
+ * stays in its metadata when the generation is gone: it need not be the message's author. Clients are not shown that
+ * (sql/functions/current_messages.sql).
+ */
 export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
   const { generationId, messageId, conversationId, parentId, model, requestedBy } = answer;
   await sql`
     with answer as (
-      insert into messages (id, conversation_id, seq, role, content, status, model, parent_id, created_at, updated_at)
-      values (${messageId}, ${conversationId}, ${seq}, 'assistant', '', 'streaming', ${model}, ${parentId}, ${at}, ${at})
+      insert into messages (id, conversation_id, seq, role, content, status, model, parent_id, metadata, created_at, updated_at)
+      values (${messageId}, ${conversationId}, ${seq}, 'assistant', '', 'streaming', ${model}, ${parentId},
+        jsonb_build_object('requested_by', ${requestedBy}::text), ${at}, ${at})
     )
     insert into generations (id, message_id, message_seq, conversation_id, requested_by, model, created_at)
     values (${generationId}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${model}, ${at})`;

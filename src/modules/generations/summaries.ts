@@ -5,16 +5,14 @@ import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import { insertSummary, listPath, type PathRow, type StoredSummary } from "./context-queries.ts";
-import { CHARS_PER_TOKEN_MAX } from "./context-texts.ts";
+import { CHARS_PER_TOKEN_MAX, cutText, SUMMARY_SHARE } from "./context-texts.ts";
 import { HISTORY_MESSAGES_MAX } from "./history.ts";
 import { walkPath } from "./path.ts";
 
 /** A summary is made when a conversation fills so much of what it may have, */
 export const SUMMARY_START_SHARE = 0.75;
-/** leaves so much of it to the newest messages, */
+/** and leaves so much of it to the newest messages. */
 const KEPT_SHARE = 0.4;
-/** and takes at most so much itself, so that the next one is not needed soon. */
-const SUMMARY_SHARE = 0.2;
 /** The last question and its answer stay as they are, however long they are. */
 const KEPT_MESSAGES_MIN = 2;
 /** Requests to the writing model after one answer. */
@@ -22,6 +20,11 @@ const REQUESTS_MAX = 4;
 /** Characters of one message that count for a summary: its beginning and its end. */
 const EXCERPT_CHARS_MAX = 6_000;
 const SUMMARY_TOKENS_MAX = 2_048;
+/**
+ * If a prompt leaves less room for a summary, none is written: it would be due again after each answer, and stand for
+ * messages that fit again without the prompt.
+ */
+const SUMMARY_TOKENS_MIN = 100;
 /** UTF-16 units of a summary, whatever the model says. */
 const SUMMARY_CHARS_MAX = 8_000;
 
@@ -36,7 +39,9 @@ type SummaryRequest = {
   conversationId: string;
   /** The number of the newest message. */
   untilSeq: number;
-  /** What messages and summary may have of a context. */
+  /** The model that answers; its budget says how long a summary may be, whatever the prompt leaves of it. */
+  model: string;
+  /** What messages and summary may have of a context; the prompt may leave nothing. */
   historyTokensMax: number;
   payerId: string | null;
 };
@@ -112,7 +117,7 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
   }
 
   async function summarise(
-    { conversationId, historyTokensMax, payerId }: SummaryRequest,
+    { conversationId, model: answering, payerId }: SummaryRequest,
     covered: PathRow[],
     previous: StoredSummary | null,
     signal: AbortSignal,
@@ -123,7 +128,8 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
     const text = `${before}<conversation>\n${covered.map(writeMessage).join("\n")}\n</conversation>`;
     const request = { system: instructions, text, outputTokensMax: SUMMARY_TOKENS_MAX, payerId, signal };
     const written = await writer.write(request);
-    const summary = { id: createId(), content: cutSummary(written.text.trim(), historyTokensMax * SUMMARY_SHARE) };
+    const summary = { id: createId(), content: cutSummary(written.text, budgetOf(answering).inputTokens) };
+    if (summary.content === "") return null;
     const { model, usage, costUsd } = written;
     const isStored = await changes.run(conversationId, (sql) =>
       insertSummary(sql, {
@@ -145,10 +151,12 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
     /**
      * Summarises the messages of a path that need no longer be shown, up to those that are kept: with the summary before
      * them, in several requests if need be. If there is none, and they are too many to read, only those just before the kept
-     * ones. Nothing is stored when a message that it covers changes meanwhile.
+     * ones. Nothing is stored when a message that it covers changes meanwhile, and nothing is asked for when there is too
+     * little room for a summary.
      * @throws Error when the writing model fails.
      */
     async extend(request: SummaryRequest, signal: AbortSignal): Promise<void> {
+      if (request.historyTokensMax * SUMMARY_SHARE < SUMMARY_TOKENS_MIN) return;
       const gathered = await gather(request);
       let { previous } = gathered;
       for (const portion of divide(gathered).reverse()) {
@@ -175,8 +183,7 @@ function countTaken(row: PathRow): number {
   return Math.max(estimateTokens(text), text.length / CHARS_PER_TOKEN_MAX);
 }
 
-function cutSummary(text: string, tokensMax: number): string {
-  const tokens = estimateTokens(text);
-  const chars = tokens > tokensMax ? Math.floor((text.length * tokensMax) / tokens) : text.length;
-  return text.slice(0, Math.min(chars, SUMMARY_CHARS_MAX)).toWellFormed();
+function cutSummary(text: string, budgetTokens: number): string {
+  const cut = cutText(text.trim(), Math.min(SUMMARY_TOKENS_MAX, budgetTokens * SUMMARY_SHARE));
+  return cut.slice(0, SUMMARY_CHARS_MAX).toWellFormed();
 }

@@ -1,0 +1,62 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { FINISHED_KEPT_DAYS, forgetFinished } from "../../src/modules/generations/retention.ts";
+import { type Asking, type StoredMessage, startAsking } from "../generations/start-asking.ts";
+import type { Account } from "../support/app.ts";
+import { createRest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+
+let asking: Asking;
+beforeAll(async () => {
+  asking = await startAsking();
+});
+afterAll(() => asking.stop());
+
+type Export = { answers: { id: string; content: string }[] };
+const listAnswers = async (account: Account) =>
+  (await createRest(asking.parley, account).get<Export>("/me/export")).body.answers.map(({ content }) => content);
+
+test("an export has the answers that somebody asked for again, long after they were removed from the group", async () => {
+  const [anna, ben] = [await asking.parley.register(), await asking.parley.register()];
+  const { id } = await asking.createConversation(anna, [ben], { kind: "group" });
+  const answer = (text: string) => asking.provider.script("one", { text });
+  answer("First.");
+  const { message } = await asking.say(ben, id, "What is it?");
+  answer("Again.");
+  const again = await asking.regenerate(ben, id, message.id);
+  answer("For Anna.");
+  const other = await asking.regenerate(anna, id, message.id);
+  expect([again.status, other.status]).toEqual(["complete", "complete"]);
+
+  const rest = createRest(asking.parley, anna);
+  await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
+  const { database } = asking.parley;
+  await database`
+    update generations set finished_at = now() - ${FINISHED_KEPT_DAYS + 1} * interval '1 day' where conversation_id = ${id}`;
+  await forgetFinished(database, AbortSignal.timeout(20_000));
+  expect(await database`select 1 from generations where conversation_id = ${id}`).toHaveLength(0);
+  expect(await listAnswers(ben)).toEqual(["First.", "Again."]);
+  expect(await listAnswers(anna)).toEqual([]);
+});
+
+test("who asked for an answer again is shown to nobody", async () => {
+  const [anna, ben] = [await asking.parley.register(), await asking.parley.register()];
+  const { id } = await asking.createConversation(anna, [ben], { kind: "group" });
+  const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+  await socket.ask({ type: "subscribe", conversation_id: id });
+  const { message } = await asking.say(ben, id, "What is it?");
+  const again = await asking.regenerate(ben, id, message.id);
+  const [row] = await asking.parley.database`select metadata from messages where id = ${again.id}`;
+  expect(row?.metadata).toEqual({ models: ["compatible/one"], requested_by: ben.user.id });
+  expect(again.metadata).toEqual({ models: ["compatible/one"] });
+
+  const rest = createRest(asking.parley, anna);
+  const { body: page } = await rest.get<{ data: StoredMessage[] }>(`/conversations/${id}/messages`);
+  expect(page.data.map(({ metadata }) => metadata.requested_by)).toEqual([undefined, undefined, undefined]);
+  const { body: events } = await rest.get<unknown>(`/conversations/${id}/events?after_seq=0`);
+  await socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === again.id);
+  for (const text of [JSON.stringify(events), JSON.stringify(socket.frames)]) {
+    expect(text).toContain(again.id);
+    expect(text).not.toContain("requested_by");
+  }
+  await socket.close();
+});
