@@ -2,8 +2,10 @@ import { parseJson } from "../lib/json.ts";
 import { Problem } from "../lib/problem.ts";
 import { isOpenAiPath } from "./openai-error.ts";
 
-/** Bytes of a request body; more is answered 413. */
+/** Bytes of the body of a route that takes large ones; more is answered 413. */
 export const BODY_BYTES_MAX = 1024 * 1024;
+/** The same for all other routes. */
+export const SMALL_BODY_BYTES_MAX = 64 * 1024;
 
 /** The bytes of a body, as they came. */
 type ReceivedBody = { chunks: Uint8Array[]; bytes: number };
@@ -39,24 +41,49 @@ function checkType(headers: Headers): void {
   if (encoding !== "identity") refuse("Send the body without Content-Encoding.");
 }
 
-/** Never reads more than the limit. @throws Problem `too_large`, `malformed`. */
-export async function receiveBody(request: Request): Promise<ReceivedBody> {
-  const tooLarge = () => new Problem("too_large", `A body may have ${BODY_BYTES_MAX} bytes.`);
-  if (Number(request.headers.get("content-length") ?? 0) > BODY_BYTES_MAX) throw tooLarge();
+/**
+ * Never reads more than `bytesMax`.
+ * @param onBytes called with how many bytes there are, as far as is known: before any are read, with what the client has
+ * announced, and whenever there are more. A promise is a refusal: it fails when it is to be told, and the body is dropped.
+ * @throws Problem `too_large`, `malformed`; the refusal.
+ */
+export async function receiveBody(
+  request: Request,
+  bytesMax: number,
+  onBytes: (bytes: number) => Promise<never> | undefined,
+): Promise<ReceivedBody> {
+  const tooLarge = () => new Problem("too_large", `The body of this request may have ${bytesMax} bytes.`);
+  const announcedBytes = Number(request.headers.get("content-length") ?? 0) || 0;
   const chunks: Uint8Array[] = [];
   if (!request.body) return { chunks, bytes: 0 };
-  let bytes = 0;
-  try {
-    for await (const chunk of request.body) {
-      bytes += chunk.byteLength;
-      if (bytes > BODY_BYTES_MAX) throw tooLarge();
-      chunks.push(chunk);
-    }
-  } catch (error) {
-    if (error instanceof Problem) throw error;
-    throw new Problem("malformed", "The body could not be read to its end.");
+  if (announcedBytes > bytesMax) {
+    await drop(request.body);
+    throw tooLarge();
   }
+  let bytes = 0;
+  let refusal = onBytes(announcedBytes);
+  if (refusal) await drop(request.body);
+  else {
+    try {
+      for await (const chunk of request.body) {
+        bytes += chunk.byteLength;
+        if (bytes > bytesMax) throw tooLarge();
+        if (bytes > announcedBytes) refusal = onBytes(bytes);
+        if (refusal) break;
+        chunks.push(chunk);
+      }
+    } catch (error) {
+      if (error instanceof Problem) throw error;
+      throw new Problem("malformed", "The body could not be read to its end.");
+    }
+  }
+  if (refusal) await refusal;
   return { chunks, bytes };
+}
+
+/** Otherwise the runtime would keep what comes, though nobody is going to read it. */
+async function drop(body: ReadableStream): Promise<void> {
+  await body.cancel().catch(() => {});
 }
 
 /** @throws Problem `malformed`. */

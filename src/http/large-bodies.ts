@@ -1,111 +1,133 @@
 import { Problem } from "../lib/problem.ts";
+import { Ring } from "../lib/ring.ts";
+import { SMALL_BODY_BYTES_MAX } from "./body.ts";
 import type { RoutePlugin } from "./mount.ts";
 
-/** Bytes. A larger body waits for its turn; a frame of a socket is never larger. */
-const LARGE_BODY_BYTES = 64 * 1024;
-/** Large bodies that are worked on at once: of all users, and one of each. */
+/** Large bodies that are parsed at once, each of another user. */
 const AT_ONCE_MAX = 4;
-/** Bytes that may wait for a turn: of one user, and of all. */
-const WAITING_BYTES_MAX_OF_USER = 64 * 1024 * 1024;
-const WAITING_BYTES_MAX = 256 * 1024 * 1024;
+/** Bytes of large bodies, from when they arrive until their answer: of one user, and of all. */
+const BYTES_MAX_OF_USER = 16 * 1024 * 1024;
+const BYTES_MAX = 128 * 1024 * 1024;
 const RETRY_AFTER_MS = 1_000;
+/** A refusal is told so much later: told at once, a client that repeats at once fills the network and this process with bodies. */
+const REFUSAL_DELAY_MS = 1_000;
 /** Bytes of large bodies after which garbage is collected. Left alone, the heap grows to three times its size first. */
 const COLLECT_AFTER_BYTES = 8 * 1024 * 1024;
 
-/** Whose turn it is where nobody is known yet: nothing that is sent there needs a large body. */
-const NOBODY = "";
+async function refuse(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
+  await Bun.sleep(REFUSAL_DELAY_MS);
+  throw new Problem(code, detail, { retryAfterMs: RETRY_AFTER_MS });
+}
 
-type Waiting = { bytes: number; begin(): void };
-type Queue = { waiting: Waiting[]; bytes: number; isServed: boolean };
+type User = { id: string; bytes: number; hasTurn: boolean; waiting: (() => void)[] };
+type Body = { user: User; bytes: number; hasTurn: boolean; isParsed: boolean };
 
 /**
- * Turns of large bodies, from parsing until there is an answer. A megabyte of JSON takes up to 20 ms of the event loop on
- * this way, and several times its size of memory. So each user has one at a time, and users take turns; what waits is only
- * bytes. A body waits when all of it is there: nobody keeps a turn by sending slowly.
+ * Turns of large bodies. A megabyte of JSON takes up to 20 ms of the event loop, and several times its size of memory. So few
+ * are parsed at once, and users take turns. This place is free again when the handler begins: nobody waits while others wait
+ * for a lock. The turn of the user lasts until the answer: what one user has sent at once is not all in memory as objects.
+ *
+ * A body waits when all of it is there: nobody keeps a turn by sending slowly. Its bytes count from when they arrive. A user
+ * may have as many as they leave free, as in `FairQueue`: the bound holds for all users together, and one user alone fills
+ * less than half of it.
  */
 export function createLargeBodies(): RoutePlugin {
-  /** Of users who have a turn or wait for one, in the order in which they get theirs. */
-  const queues = new Map<string, Queue>();
-  const turns = new WeakMap<Request, () => void>();
-  let running = 0;
-  let waitingBytes = 0;
+  const users = new Map<string, User>();
+  const bodies = new WeakMap<Request, Body>();
+  /** Users without a turn who have bodies waiting, in the order in which they get it. */
+  const ready = new Ring<string, User>();
+  let parsing = 0;
+  let heldBytes = 0;
   let uncollectedBytes = 0;
 
-  /** Who has little waiting is not refused because others have much. */
-  const isTooMuch = (ofUser: number): boolean =>
-    ofUser > WAITING_BYTES_MAX_OF_USER ||
-    (waitingBytes > WAITING_BYTES_MAX && ofUser > WAITING_BYTES_MAX / Math.max(1, queues.size));
-
-  function beginNext(): void {
-    for (const [key, queue] of queues) {
-      if (running >= AT_ONCE_MAX) return;
-      const next = queue.isServed ? undefined : queue.waiting.shift();
-      if (!next) continue;
-      // To the end of the line.
-      queues.delete(key);
-      queues.set(key, queue);
-      queue.isServed = true;
-      queue.bytes -= next.bytes;
-      waitingBytes -= next.bytes;
-      running += 1;
-      next.begin();
-    }
+  /** @returns a refusal: `rate_limited` when the user has too many bytes here, `overloaded` when all have. */
+  function hold(request: Request, userId: string, bytes: number): Promise<never> | undefined {
+    const known = bodies.get(request);
+    const user = known?.user ?? users.get(userId) ?? { id: userId, bytes: 0, hasTurn: false, waiting: [] };
+    const added = bytes - (known?.bytes ?? 0);
+    if (user.bytes + added > BYTES_MAX_OF_USER)
+      return refuse("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
+    if (user.bytes + added > BYTES_MAX - heldBytes)
+      return refuse("overloaded", "Too many large requests are in progress. Try again.");
+    users.set(user.id, user);
+    user.bytes += added;
+    heldBytes += added;
+    if (known) known.bytes = bytes;
+    else bodies.set(request, { user, bytes, hasTurn: false, isParsed: false });
+    return undefined;
   }
 
-  function endTurn(key: string, queue: Queue, bytes: number): void {
-    queue.isServed = false;
-    running -= 1;
-    uncollectedBytes += bytes;
-    if (uncollectedBytes >= COLLECT_AFTER_BYTES) {
-      uncollectedBytes = 0;
-      // Beside the event loop: collecting at once would stop everybody, with a heap of 100 MB for a tenth of a second.
-      Bun.gc(false);
-    }
-    if (queue.waiting.length === 0) queues.delete(key);
-    // Not in this tick: what others have sent meanwhile comes first.
-    setImmediate(beginNext);
-  }
-
-  /** @throws Problem `rate_limited` when too much of this user waits. */
-  function wait(request: Request, key: string, bytes: number): Promise<void> {
-    const queue = queues.get(key) ?? { waiting: [], bytes: 0, isServed: false };
-    if (isTooMuch(queue.bytes + bytes))
-      throw new Problem("rate_limited", "Too many of your large requests are waiting. Send fewer at a time.", {
-        retryAfterMs: RETRY_AFTER_MS,
-      });
-    queues.set(key, queue);
-    queue.bytes += bytes;
-    waitingBytes += bytes;
+  function wait(body: Body): Promise<void> {
+    const { user } = body;
     return new Promise((resolve) => {
-      const begin = () => {
-        turns.set(request, () => endTurn(key, queue, bytes));
+      user.waiting.push(() => {
+        body.hasTurn = true;
         resolve();
-      };
-      queue.waiting.push({ bytes, begin });
+      });
+      if (!user.hasTurn && user.waiting.length === 1) ready.add(user.id, user);
       beginNext();
     });
   }
 
-  function end(request: Request): void {
-    const endOfTurn = turns.get(request);
-    if (!endOfTurn) return;
-    turns.delete(request);
-    endOfTurn();
+  function beginNext(): void {
+    while (parsing < AT_ONCE_MAX) {
+      const user = ready.shift();
+      if (!user) return;
+      user.hasTurn = true;
+      parsing += 1;
+      user.waiting.shift()?.();
+    }
   }
 
-  return ({ method, waitsForModel }) => {
-    if (method === "GET") return undefined;
+  function endParsing(body: Body | undefined): void {
+    if (!body?.hasTurn || body.isParsed) return;
+    body.isParsed = true;
+    parsing -= 1;
+    // Not in this tick: what others have sent meanwhile comes first.
+    setImmediate(beginNext);
+  }
+
+  function end(request: Request): void {
+    const body = bodies.get(request);
+    if (!body) return;
+    bodies.delete(request);
+    endParsing(body);
+    const { user, bytes, hasTurn } = body;
+    user.bytes -= bytes;
+    heldBytes -= bytes;
+    if (user.bytes === 0) users.delete(user.id);
+    if (hasTurn) {
+      user.hasTurn = false;
+      if (user.waiting.length > 0) ready.add(user.id, user);
+      setImmediate(beginNext);
+    }
+    collectGarbage(bytes);
+  }
+
+  /** Beside the event loop: collecting at once would stop everybody, with a heap of 100 MB for a tenth of a second. */
+  function collectGarbage(bytes: number): void {
+    uncollectedBytes += bytes;
+    if (uncollectedBytes < COLLECT_AFTER_BYTES) return;
+    uncollectedBytes = 0;
+    Bun.gc(false);
+  }
+
+  return ({ takesLargeBody, waitsForModel }) => {
+    if (!takesLargeBody) return undefined;
     return {
-      onBody(request, caller, bytes) {
-        if (bytes <= LARGE_BODY_BYTES) return undefined;
-        return wait(request, caller?.user.id ?? NOBODY, bytes);
+      onBytes(request, caller, bytes) {
+        // A public route takes none: whose turn it is would not be known.
+        return bytes > SMALL_BODY_BYTES_MAX && caller ? hold(request, caller.user.id, bytes) : undefined;
       },
-      ...(waitsForModel && {
-        beforeHandle: ({ request }) => {
-          end(request);
-          return undefined;
-        },
-      }),
+      onBody(request) {
+        const body = bodies.get(request);
+        return body && wait(body);
+      },
+      beforeHandle: ({ request }) => {
+        if (waitsForModel) end(request);
+        else endParsing(bodies.get(request));
+        return undefined;
+      },
       // Also called with the answer to an error.
       mapResponse: ({ request }) => {
         end(request);

@@ -1,7 +1,7 @@
 import type { Server } from "bun";
 import { type Context, Elysia } from "elysia";
 import type { Caller } from "../access/caller.ts";
-import { parseBody, receiveBody } from "./body.ts";
+import { BODY_BYTES_MAX, parseBody, receiveBody, SMALL_BODY_BYTES_MAX } from "./body.ts";
 import { type Route, statusOf } from "./route.ts";
 
 /** A request on its way to its handler. */
@@ -20,8 +20,10 @@ type HandleContext = { request: Request; body: unknown; caller: Caller; set: Con
 type RouteHooks = {
   /** Before anything of the body is read. */
   onEnter?(visit: Visit): Promise<void> | void;
-  /** When all bytes of the body are there, before they are parsed. */
-  onBody?(request: Request, caller: Caller | undefined, bytes: number): Promise<void> | undefined;
+  /** With how many bytes the body has, as far as is known; again when there are more. A promise refuses it (body.ts). */
+  onBytes?(request: Request, caller: Caller | undefined, bytes: number): Promise<never> | undefined;
+  /** When all of them are, before they are parsed. */
+  onBody?(request: Request): Promise<void> | undefined;
   /** When the inputs have been checked. A response takes the place of the handler's. */
   beforeHandle?: (context: HandleContext) => Promise<Response | undefined> | undefined;
   /** When there is an answer, of the handler or of an error. */
@@ -60,7 +62,9 @@ export function requireDeclared(
 function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
   const hooks = plugins.flatMap((plugin) => plugin(route) ?? []);
   const steps = hooks.flatMap(({ onEnter }) => onEnter ?? []);
+  const byteSteps = hooks.flatMap(({ onBytes }) => onBytes ?? []);
   const bodySteps = hooks.flatMap(({ onBody }) => onBody ?? []);
+  const bodyBytesMax = route.takesLargeBody ? BODY_BYTES_MAX : SMALL_BODY_BYTES_MAX;
   const status = statusOf(route);
 
   /** The way in, up to the body. The context is taken apart: passed on whole, the framework would fill all of it. */
@@ -84,9 +88,15 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
           // Runs for every request that may have a body, also where a route takes none.
           parse: async ({ request, server, set, path }: Entered) => {
             const caller = await enter(request, server, set);
-            const received = await receiveBody(request);
+            const received = await receiveBody(request, bodyBytesMax, (bytes) => {
+              for (const step of byteSteps) {
+                const refusal = step(request, caller, bytes);
+                if (refusal) return refusal;
+              }
+              return undefined;
+            });
             for (const step of bodySteps) {
-              const waiting = step(request, caller, received.bytes);
+              const waiting = step(request);
               if (waiting) await waiting;
             }
             const body = parseBody(received, request.headers, path);

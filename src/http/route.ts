@@ -78,7 +78,9 @@ type Rules = {
    * credential): the operation does nothing twice under one id (`exact`), or creates nothing, and the key is `ignored`.
    */
   idempotencyKey?: "exact" | "ignored";
-  /** Its answer may take minutes: a large body has its turn (large-bodies.ts) only until the handler begins. */
+  /** Its body may have more than 64 KiB, up to 1 MiB, and takes its turn then (large-bodies.ts). */
+  takesLargeBody?: true;
+  /** Its answer may take minutes: a large body counts only until the handler begins. */
   waitsForModel?: true;
 };
 

@@ -49,6 +49,7 @@ export const createProfileRoutes = ({ users }: { users: UserService }): Route[] 
     summary: "Replace my preferences",
     tag,
     scope: "users:write",
+    takesLargeBody: true,
     body: Preferences,
     ok: Preferences,
     handle: ({ caller, body }) => users.replacePreferences(caller.user.id, body),

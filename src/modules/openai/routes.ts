@@ -21,6 +21,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     tag,
     scope,
     limit: "ai",
+    takesLargeBody: true,
     waitsForModel: true,
     prepareBody: dropNulls,
     body: CreateCompletion,
