@@ -1,15 +1,19 @@
 -- What is unread, and the order of a list of conversations, at a cost that does not grow with what is stored
--- (docs/decisions/0063).
+-- (docs/decisions/0063). This migration locks tables that are read all the time, so nothing in it grows with them: the
+-- constraints are checked by 0013, and what was stored before is counted by 0014.
 
--- All messages so far, deleted ones included. Only take_seqs writes it.
-alter table conversations add column message_count bigint not null default 0 check (message_count >= 0);
--- The activity that members' lists know of (member_activity): less than a minute before `updated_at`. Only take_seqs writes it.
+-- All messages so far, deleted ones included. Only take_positions writes it, and older_instances.sql for older instances.
+alter table conversations add column message_count bigint not null default 0;
+alter table conversations add constraint conversations_message_count check (message_count >= 0) not valid;
+-- The activity that members' lists know of (member_activity): less than a minute before `updated_at`. Only take_positions writes it.
 alter table conversations add column listed_at timestamptz not null default now();
 
 -- Messages up to the read position: those after it are the difference to `message_count`.
-alter table members add column read_count bigint not null default 0 check (read_count >= 0);
+alter table members add column read_count bigint not null default 0;
+alter table members add constraint members_read_count check (read_count >= 0) not valid;
 -- Bytes of what the member has written here. A send changes it together with the read position.
-alter table members add column written_bytes bigint not null default 0 check (written_bytes >= 0);
+alter table members add column written_bytes bigint not null default 0;
+alter table members add constraint members_written_bytes check (written_bytes >= 0) not valid;
 -- A send changes the row of its sender: it has to stay heap-only.
 alter table members set (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
@@ -29,24 +33,3 @@ create table activity_moves (
   conversation_id uuid primary key,
   at              timestamptz not null
 );
-
--- What is unread does not count deleted messages.
-create index messages_deleted on messages (conversation_id, seq) where deleted_at is not null;
-
--- What was stored before.
-update conversations c set listed_at = c.updated_at, message_count = (
-  select count(*) from messages x where x.conversation_id = c.id
-);
--- Whoever wrote something has read what was before it.
-update members m set last_read_seq = greatest(m.last_read_seq, w.last_seq), written_bytes = w.bytes
-from (
-  select x.conversation_id, x.author_id, max(x.seq) as last_seq, sum(octet_length(x.content)) as bytes
-  from messages x where x.author_id is not null group by x.conversation_id, x.author_id
-) w
-where w.conversation_id = m.conversation_id and w.author_id = m.user_id;
-update members m set read_count = (
-  select count(*) from messages x where x.conversation_id = m.conversation_id and x.seq <= m.last_read_seq
-)
-where m.last_read_seq > 0;
-insert into member_activity (conversation_id, user_id, active_at)
-select m.conversation_id, m.user_id, c.listed_at from members m join conversations c on c.id = m.conversation_id;

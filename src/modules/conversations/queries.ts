@@ -6,7 +6,7 @@ import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../..
 const UNREAD_SHOWN_MAX = 1_000;
 /** Messages that are looked at one by one: above a read position that moves, or deleted ones above it. */
 const COUNTED_MAX = 2_000;
-/** What `listed_at` may be behind, with some room (sql/functions/take_seqs.sql). */
+/** What `listed_at` may be behind, with some room (sql/functions/take_positions.sql). */
 const LISTED_BEHIND = "65 s";
 /** Among so many conversations, the newest, a shared one is looked for. */
 const SHARED_CONVERSATIONS_MAX = 500;
