@@ -1,7 +1,5 @@
--- What quotas are counted by (docs/decisions/0065). What was stored before is counted by 0014.
-
--- Whether the member created the conversation, which then counts in their quota. The other members were added.
-alter table members add column is_creator boolean not null default false;
+-- What quotas are counted by (docs/decisions/0065), together with members.is_creator (0012). What was stored before is counted
+-- by 0014.
 
 -- How many versions of a prompt are kept, and the UTF-8 bytes of their templates.
 alter table prompts

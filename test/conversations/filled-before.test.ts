@@ -59,6 +59,10 @@ test("conversations that were stored before are counted by the migration", async
   expect(row).toEqual({ written_bytes: 90 });
 }, 30_000);
 
+test("the functions that keep the counts right are applied in the transaction that counts", () => {
+  expect(carried.migrations.at(-1)?.name).toBe(COUNTING);
+});
+
 test("large groups are counted in one pass, and reads go on meanwhile", async () => {
   const database = await createOld();
   const [messages, members] = [20_000, 500];

@@ -25,6 +25,7 @@ test("what was stored before the migration counts as what is stored after it", a
 
   const { database } = quotas.parley;
   await database.begin(async (sql) => {
+    await sql`drop table member_activity`;
     await sql`update members set is_creator = false, written_bytes = 0`;
     await sql`update prompts set versions = 0, stored_bytes = 0`;
     await sql.unsafe(migration);
