@@ -44,12 +44,12 @@ create or replace trigger members_count_read before update of last_read_seq on m
   for each row when (new.last_read_seq > old.last_read_seq and new.read_count = old.read_count)
   execute function count_read();
 
--- The first member of a conversation, an owner, who comes with it.
+-- The owner who comes with a conversation, in its transaction. Others are added later.
 create or replace function mark_creator() returns trigger language plpgsql as $$
 begin
   new.is_creator := exists (
     select 1 from conversations c where c.id = new.conversation_id and c.created_at = new.joined_at
-  ) and not exists (select 1 from members m where m.conversation_id = new.conversation_id);
+  );
   return new;
 end
 $$;
