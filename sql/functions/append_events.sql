@@ -1,4 +1,4 @@
--- Stores events under numbers that take_seqs gave in the same transaction. The only writer of `events`. A
+-- Stores events under numbers that take_positions gave in the same transaction. The only writer of `events`. A
 -- `message.created` is not stored a second time (the message is its own event), but it is appended here like all others.
 --
 -- All arrays are parallel; p_messages and p_data may be null, or have nulls.
@@ -10,6 +10,10 @@ language plpgsql
 set plan_cache_mode = force_generic_plan
 as $$
 begin
+  -- Of an older instance (older_instances.sql).
+  if current_setting('parley.has_uncounted', true) = 'on' then
+    perform count_uncounted(p_conversations, p_types);
+  end if;
   if 'message.created' <> any (p_types) then
     insert into events (conversation_id, seq, type, message_id, data, at)
     select e.conversation_id, e.seq, e.type, e.message_id, e.data, p_at

@@ -101,7 +101,7 @@ begin
   from placed p;
 
   if conversation_ids is not null then
-    select t.first_seqs, t.taken_at into first_seqs, ended_at from take_seqs(conversation_ids, counts,
+    select t.first_seqs, t.taken_at into first_seqs, ended_at from take_positions(conversation_ids, counts,
       array_fill(0, array[cardinality(conversation_ids)])) t;
   end if;
 

@@ -58,7 +58,7 @@ begin
   where g.conversation_id = any (left_ids) and g.requested_by = p_user and g.status <> 'finished'
   order by g.id for update;
   select t.first_seqs, t.taken_at into first_seqs, left_at
-  from take_seqs(left_ids, (
+  from take_positions(left_ids, (
     select array_agg(1 + (s.heir is not null)::int order by s.n)
     from unnest(heirs) with ordinality as s (heir, n)
   ), array_fill(0, array[cardinality(left_ids)])) t;

@@ -169,8 +169,8 @@ begin
 
   if conversation_ids is not null then
     select t.first_seqs, t.first_counts, t.taken_at into first_seqs, first_counts, sent_at
-    from take_seqs(conversation_ids, counts, counts) t;
-    -- Each row by its place, which the lock holds, see take_seqs.
+    from take_positions(conversation_ids, counts, counts) t;
+    -- Each row by its place, which the lock holds, see take_positions.
     with senders as materialized (
       select s.*, (
         select x.ctid from members x where x.conversation_id = s.conversation and x.user_id = s.author

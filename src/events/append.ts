@@ -10,7 +10,7 @@ import { type DurableEvent, type EventPosition, isMessageEvent } from "../protoc
  */
 export async function takeSeq(sql: Sql, conversationId: string, isMessage: boolean): Promise<EventPosition> {
   const [row] = await sql<{ seq: number | null; at: Date }[]>`
-    select first_seqs[1] as seq, taken_at as at from take_seqs(
+    select first_seqs[1] as seq, taken_at as at from take_positions(
       ${[conversationId]}::uuid[], array[1], array[${isMessage ? 1 : 0}::integer])`;
   return requireRow(row && row.seq !== null ? { seq: row.seq, at: row.at } : undefined, "conversation");
 }

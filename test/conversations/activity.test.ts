@@ -130,7 +130,7 @@ describe("the order of a list of conversations", () => {
       insert into members (conversation_id, user_id, role)
       select c, u, 'member' from unnest(${ids}::uuid[]) c, unnest(${users}::uuid[]) u`;
     const waiting = await parley.database.begin(async (sql) => {
-      await sql`select take_seqs(${ids}::uuid[], ${ids.map(() => 1)}::int[], ${ids.map(() => 1)}::int[])`;
+      await sql`select take_positions(${ids}::uuid[], ${ids.map(() => 1)}::int[], ${ids.map(() => 1)}::int[])`;
       return (await sql`select 1 from activity_moves`).length;
     });
     // 46 rows each: 43 conversations at once.

@@ -6,7 +6,9 @@ import * as queries from "../../src/modules/conversations/queries.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-const COUNTING = "0012_activity.sql";
+/** The first migration of counters, and the one that counts what was there before. */
+const FIRST = "0009_quotas.sql";
+const COUNTING = "0015_counts.sql";
 
 const open: Database[] = [];
 afterAll(() => Promise.all(open.map((one) => one.end({ timeout: 1 }))));
@@ -17,17 +19,18 @@ async function createOld(): Promise<Database> {
   open.push(database);
   await database`drop schema public cascade`;
   await database`create schema public`;
-  const migrations = carried.migrations.filter(({ name }) => name < COUNTING);
+  const migrations = carried.migrations.filter(({ name }) => name < FIRST);
   await migrate(database, silentLog, { sources: { migrations, functions: [], functionsRevision: 0 } });
   return database;
 }
 
 test("conversations that were stored before are counted by the migration", async () => {
   const database = await createOld();
-  const [anna, ben, group, quiet] = [createId(), createId(), createId(), createId()];
+  const [anna, ben, cleo] = [createId(), createId(), createId()];
+  const [group, quiet] = [createId(), createId()];
   await database`
     insert into users (id, email, email_key, display_name)
-    select id::uuid, id, id, 'Somebody' from unnest(${[anna, ben]}::text[]) id`;
+    select id::uuid, id, id, 'Somebody' from unnest(${[anna, ben, cleo]}::text[]) id`;
   await database`
     insert into conversations (id, kind, reply_mode, last_seq, updated_at)
     values (${group}, 'group', 'never', 100, '2026-01-02'), (${quiet}, 'group', 'never', 1, '2026-01-01')`;
@@ -40,6 +43,10 @@ test("conversations that were stored before are counted by the migration", async
     select gen_random_uuid(), ${group}, n * 2, 'user', case when n <= 30 then ${anna}::uuid else ${ben}::uuid end, 'äx',
       case when n in (48, 49) then now() end
     from generate_series(1, 50) n`;
+  // And Cleo the number 5, before she left.
+  await database`
+    insert into messages (id, conversation_id, seq, role, author_id, content)
+    values (gen_random_uuid(), ${group}, 5, 'user', ${cleo}, 'left')`;
   await migrate(database, silentLog);
 
   const found = async (id: string, userId: string) => {
@@ -55,4 +62,57 @@ test("conversations that were stored before are counted by the migration", async
   const [row] =
     await database`select written_bytes from members where user_id = ${anna} and conversation_id = ${group}`;
   expect(row).toEqual({ written_bytes: 90 });
+  expect([...(await database`select * from former_members`)]).toEqual([
+    { conversation_id: group, user_id: cleo, last_read_seq: 5, read_count: 3, written_bytes: 4 },
+  ]);
 }, 30_000);
+
+test("the functions that keep the counts right are applied in the transaction that counts", () => {
+  expect(carried.migrations.at(-1)?.name).toBe(COUNTING);
+});
+
+test("large groups are counted in one pass, and reads go on meanwhile", async () => {
+  const database = await createOld();
+  const [messages, members] = [20_000, 500];
+  const groups = [createId(), createId()];
+  await database`
+    insert into users (id, email, email_key, display_name)
+    select lpad(to_hex(n), 32, '0')::uuid, n, n, 'Somebody' from generate_series(1, ${members}) n`;
+  await database`
+    insert into conversations (id, kind, reply_mode, last_seq)
+    select id, 'group', 'never', ${2 * messages} from unnest(${groups}::uuid[]) id`;
+  await database`
+    insert into members (conversation_id, user_id, role, last_read_seq)
+    select id, lpad(to_hex(n), 32, '0')::uuid, 'member', n * 79
+    from unnest(${groups}::uuid[]) id, generate_series(1, ${members}) n`;
+  // Every second number is a message.
+  await database`
+    insert into messages (id, conversation_id, seq, role, content)
+    select gen_random_uuid(), id, n * 2, 'tool', 'x' from unnest(${groups}::uuid[]) id, generate_series(1, ${messages}) n`;
+
+  // Its locks are held for longer, so that the read is certain to meet them.
+  const migrations = carried.migrations.map((one) =>
+    one.name === COUNTING ? { ...one, text: `${one.text}; select pg_sleep(2);` } : one,
+  );
+  const startedAt = performance.now();
+  const migrating = migrate(database, silentLog, { sources: { ...carried, migrations } });
+  const isCounting = async () =>
+    (
+      await database`
+        select 1 from pg_locks where relation = 'members'::regclass and mode = 'ExclusiveLock' and granted`
+    ).length > 0;
+  while (!(await isCounting())) await Bun.sleep(20);
+  const read = await database`
+    select 1 from members m join conversations c on c.id = m.conversation_id
+    join messages x on x.conversation_id = c.id and x.seq = m.last_read_seq + 1`;
+  expect(read.length).toBe(members);
+  expect(await isCounting()).toBe(true);
+  await migrating;
+  // Each member by themselves: 30 s and more.
+  expect(performance.now() - startedAt).toBeLessThan(15_000);
+
+  const wrong = await database`
+    select m.user_id from members m join conversations c on c.id = m.conversation_id
+    where m.read_count <> m.last_read_seq / 2 or c.message_count <> ${messages}`;
+  expect([...wrong]).toEqual([]);
+}, 60_000);

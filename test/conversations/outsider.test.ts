@@ -56,6 +56,7 @@ describe("an outsider", () => {
     },
     { method: "PATCH", at: () => message, input: () => ({ content: "x" }), own: 200 },
     { method: "PUT", at: () => `${answer}/feedback`, input: () => ({ rating: 1 }), own: 200 },
+    { method: "DELETE", at: () => `${answer}/feedback`, own: 204 },
     { method: "POST", at: () => `${answer}/cancel`, own: 200 },
     { method: "POST", at: () => `${answer}/regenerate`, own: 201 },
     { method: "PATCH", at: () => path, input: () => ({ title: "x" }), own: 200 },

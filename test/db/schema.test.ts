@@ -130,8 +130,8 @@ describe("the log has one writer", () => {
   }));
   const findWriters = (pattern: RegExp) => texts.filter(({ text }) => pattern.test(text)).map(({ name }) => name);
 
-  test("take_seqs alone writes last_seq", () => {
-    expect(findWriters(/\bset\b[^;]*\blast_seq\s*=/i)).toEqual(["sql/functions/take_seqs.sql"]);
+  test("take_positions alone writes last_seq", () => {
+    expect(findWriters(/\bset\b[^;]*\blast_seq\s*=/i)).toEqual(["sql/functions/take_positions.sql"]);
     expect(findWriters(/insert\s+into\s+conversations\b[^;]*\blast_seq\b/i)).toEqual([]);
   });
 

@@ -171,7 +171,7 @@ describe("the time of an event", () => {
       ];
       await Bun.sleep(300);
       await sql`select append_events(array[${id}::uuid], t.first_seqs, array['conversation.updated'], null, null, t.taken_at)
-        from take_seqs(array[${id}::uuid], array[1], array[0]) t`;
+        from take_positions(array[${id}::uuid], array[1], array[0]) t`;
       await Bun.sleep(50);
     });
     await Promise.all(waiting);

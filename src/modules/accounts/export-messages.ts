@@ -7,6 +7,8 @@ import type { ExportedRow } from "./export-queries.ts";
 const BATCH_ROWS = 200;
 /** Positions of messages that one statement finds. */
 const POSITIONS_MAX = 5_000;
+/** The same in a conversation with more of them than that: about 2 MB, while they are read. */
+const POSITIONS_IN_ONE_MAX = 100_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
@@ -53,16 +55,24 @@ async function* listOwn(sql: Sql, userId: string): AsyncGenerator<Position[]> {
   }
 }
 
+/**
+ * The index has them by client id, so each statement goes through all of the conversation's to sort them. It gives so many
+ * that few statements are needed, and as text: an object for each would take fifty times the memory.
+ */
 async function* listOwnIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
   let after = 0;
   for (;;) {
-    const rows = await sql<Position[]>`
+    const [row] = await sql<{ seqs: string | null }[]>`
       with own as materialized (
-        select conversation_id, seq from messages where author_id = ${userId} and conversation_id = ${conversationId})
-      select conversation_id, seq from own where seq > ${after} order by seq limit ${POSITIONS_MAX}`;
-    if (rows.length > 0) yield rows;
-    if (rows.length < POSITIONS_MAX) return;
-    after = rows.at(-1)?.seq ?? 0;
+        select seq from messages where author_id = ${userId} and conversation_id = ${conversationId}),
+      next as (select seq from own where seq > ${after} order by seq limit ${POSITIONS_IN_ONE_MAX})
+      select string_agg(seq::text, ',' order by seq) as seqs from next`;
+    if (!row?.seqs) return;
+    const seqs = row.seqs.split(",").map(Number);
+    for (let from = 0; from < seqs.length; from += POSITIONS_MAX)
+      yield seqs.slice(from, from + POSITIONS_MAX).map((seq) => ({ conversation_id: conversationId, seq }));
+    if (seqs.length < POSITIONS_IN_ONE_MAX) return;
+    after = seqs.at(-1) ?? after;
   }
 }
 

@@ -9,7 +9,7 @@ const UNREAD_SHOWN_MAX = 1_000;
  * thousand above it are deleted, it may say a thousand though there are fewer.
  */
 const COUNTED_MAX = 3_000;
-/** What `listed_at` may be behind, with some room (sql/functions/take_seqs.sql). */
+/** What `listed_at` may be behind, with some room (sql/functions/take_positions.sql). */
 const LISTED_BEHIND = "65 s";
 /** Among so many conversations, the newest, a shared one is looked for. */
 const SHARED_CONVERSATIONS_MAX = 500;

@@ -6,7 +6,7 @@
 -- first_seqs[i]: the first number taken; null if the only conversation does not exist, or is deleted. first_counts[i]: the
 -- messages before. taken_at: read once, after all locks were acquired, so that times rise with the numbers. In milliseconds, as
 -- clients see it, so that it is the same in every column that follows it.
-create or replace function take_seqs(
+create or replace function take_positions(
   p_conversations uuid[], p_counts integer[], p_messages integer[],
   out first_seqs bigint[], out first_counts bigint[], out taken_at timestamptz
 )

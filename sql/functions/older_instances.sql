@@ -1,0 +1,57 @@
+-- What keeps counts right while instances of the release before run beside newer ones (docs/decisions/0063). They know no
+-- `message_count`, `read_count` or `is_creator`. One release later, delete this file and what append_events does for it, and
+-- drop the functions and triggers by a migration.
+
+-- Their form of take_positions, which does not know what the numbers are for: append_events learns it later in the
+-- transaction.
+create or replace function take_seqs(
+  p_conversations uuid[], p_counts integer[], out first_seqs bigint[], out taken_at timestamptz
+)
+language plpgsql as $$
+begin
+  perform set_config('parley.has_uncounted', 'on', true);
+  select t.first_seqs, t.taken_at into first_seqs, taken_at
+  from take_positions(p_conversations, p_counts, array_fill(0, array[cardinality(p_conversations)])) t;
+end
+$$;
+
+-- Counts the messages of such a transaction, which holds their conversations.
+create or replace function count_uncounted(p_conversations uuid[], p_types text[]) returns void
+language sql as $$
+  update conversations c set message_count = c.message_count + x.count
+  from (
+    select e.conversation_id, count(*) from unnest(p_conversations, p_types) as e (conversation_id, type)
+    where e.type = 'message.created' group by e.conversation_id
+  ) x
+  where c.id = x.conversation_id
+$$;
+
+-- A read position that moves without its count. Counted as moveReadPosition does.
+create or replace function count_read() returns trigger
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+  select c.message_count - (
+    select count(*) from (
+      select 1 from messages x where x.conversation_id = c.id and x.seq > new.last_read_seq limit 3000) above)
+  into new.read_count from conversations c where c.id = new.conversation_id;
+  return new;
+end
+$$;
+create or replace trigger members_count_read before update of last_read_seq on members
+  for each row when (new.last_read_seq > old.last_read_seq and new.read_count = old.read_count)
+  execute function count_read();
+
+-- The owner who comes with a conversation, in its transaction. Others are added later.
+create or replace function mark_creator() returns trigger language plpgsql as $$
+begin
+  new.is_creator := exists (
+    select 1 from conversations c where c.id = new.conversation_id and c.created_at = new.joined_at
+  );
+  return new;
+end
+$$;
+create or replace trigger members_mark_creator before insert on members
+  for each row when (new.role = 'owner' and not new.is_creator) execute function mark_creator();

@@ -1,0 +1,90 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+let parley: TestApp;
+let anna: Rest;
+let ben: Rest;
+beforeAll(async () => {
+  parley = await startApp();
+  const accounts = await Promise.all([1, 2].map(() => parley.register()));
+  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+});
+afterAll(() => parley.stop());
+
+/** The statements of the release before, as its instances send them while they run beside newer ones. */
+const older = {
+  create: async (ownerId: string) => {
+    const id = createId();
+    await parley.database`
+      with made as (
+        insert into conversations (id, title, kind, reply_mode) values (${id}, 'Old', 'group', 'never') returning id
+      )
+      insert into members (conversation_id, user_id, role) select id, ${ownerId}, 'owner' from made`;
+    return id;
+  },
+  add: (id: string, userId: string, role: string) => parley.database`
+    insert into members (conversation_id, user_id, role, last_read_seq) select ${id}, ${userId}, ${role}, 0`,
+  append: (id: string, types: string[]) =>
+    parley.database.begin(async (sql) => {
+      for (const type of types) {
+        const [taken] = await sql<{ seq: number; at: Date }[]>`
+          select first_seqs[1] as seq, taken_at as at from take_seqs(${[id]}::uuid[], array[1])`;
+        const [seq, at, messageId] = [taken?.seq ?? 0, taken?.at ?? null, createId()];
+        if (type === "message.created")
+          await sql`
+            insert into messages (id, conversation_id, seq, role, content) values (${messageId}, ${id}, ${seq}, 'tool', 'x')`;
+        const data = type === "message.created" ? null : sql.json({ user_id: anna.id });
+        await sql`
+          select append_events(array[${id}::uuid], array[${seq}::bigint], array[${type}::text], array[${messageId}::uuid],
+            array[${data}::jsonb], ${at}::timestamptz)`;
+      }
+    }),
+  read: (id: string, userId: string, seq: number) => parley.database`
+    update members set last_read_seq = ${seq} where conversation_id = ${id} and user_id = ${userId}`,
+};
+
+type Unread = { unread: number; last_seq: number };
+const unreadOf = async (user: Rest, id: string) => (await user.get<Unread>(`/conversations/${id}`)).body.unread;
+
+test("what an older instance appends is counted, and moves in the lists", async () => {
+  const id = await older.create(anna.id);
+  await older.add(id, ben.id, "member");
+  await parley.database`
+    update conversations set updated_at = '2026-01-01', listed_at = '2026-01-01' where id = ${id}`;
+  await older.append(id, ["message.created", "member.added", "message.created"]);
+  expect(await unreadOf(ben, id)).toBe(2);
+  const [row] = await parley.database`
+    select active_at > '2026-01-02' as is_moved from member_activity where conversation_id = ${id} and user_id = ${ben.id}`;
+  expect(row).toEqual({ is_moved: true });
+  // On the same connections: nothing is counted twice.
+  for (let n = 0; n < 15; n++) await anna.ask("POST", `/conversations/${id}/messages`, { content: "x" });
+  expect(await unreadOf(ben, id)).toBe(17);
+  expect(await unreadOf(anna, id)).toBe(0);
+});
+
+test("a read position that an older instance moves is counted", async () => {
+  const id = await older.create(anna.id);
+  await older.add(id, ben.id, "member");
+  await older.append(id, Array(5).fill("message.created"));
+  await older.read(id, ben.id, 3);
+  expect(await unreadOf(ben, id)).toBe(2);
+  await older.append(id, ["member.added", "message.created"]);
+  expect(await unreadOf(ben, id)).toBe(3);
+  await older.read(id, ben.id, 7);
+  expect(await unreadOf(ben, id)).toBe(0);
+});
+
+test("a conversation that an older instance creates counts for its first owner alone", async () => {
+  const id = await older.create(anna.id);
+  await older.add(id, ben.id, "owner");
+  const rows = await parley.database<{ user_id: string; is_creator: boolean }[]>`
+    select user_id, is_creator from members where conversation_id = ${id}`;
+  expect(new Map(rows.map((row) => [row.user_id, row.is_creator]))).toEqual(
+    new Map([
+      [anna.id, true],
+      [ben.id, false],
+    ]),
+  );
+});
