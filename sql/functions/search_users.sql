@@ -2,13 +2,15 @@
 -- A text that many have is found soon by walking from the newest user on. One that few have is found by an index of pieces,
 -- whose hits must all be read to be sorted. Which of them it is shows after some steps: the walk goes on while its hits
 -- promise a whole page within WALKED further rows. If the index has more than HITS_MAX, the text is common, but not among the
--- users just walked over: the walk goes on from there. So the cost grows only with the users that are newer than the hits of
--- a common text, and with those that have all pieces of a text without the text itself.
+-- users just walked over: the walk goes on from there until the page is full. So the cost grows only with the users that are
+-- newer than the hits of a common text, and with those that have all pieces of a text without the text itself.
 create or replace function search_users(p_text text, p_before uuid, p_rows integer) returns setof uuid
 language plpgsql stable rows 50
 -- A plan of the time when the table was nearly empty may read all of it, or sort all of it for one step.
 set enable_seqscan = off
 set enable_sort = off
+-- The rows of a walk are estimated far too high.
+set jit = off
 as $$
 declare
   -- WALKED: about as many rows as cost what the hits of an index cost, where both cost most.
@@ -25,7 +27,6 @@ declare
   walked integer := 0;
   found_rows integer := 0;
   hits uuid[];
-  is_common boolean := false;
 begin
   loop
     select count(*), array_agg(w.id order by w.id desc) filter (where w.is_hit), (array_agg(w.id order by w.id))[1]
@@ -41,33 +42,36 @@ begin
     end if;
     place := last_id;
     walked := walked + step;
-    if not is_common and walked::bigint * (p_rows - found_rows) > found_rows::bigint * walked_max then
-      -- A limit beside the condition would be a reason to look for it in another index, row by row.
-      if length(needle) < 3 then
-        with indexed as materialized (
-          select u.id from users u
-          where short_pieces(lower(u.email_key || ' ' || u.display_name)) @> array[needle] and u.deleting_at is null
-        )
-        select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
-      else
-        -- Pieces side by side, and the last one: those that overlap them say little more, and each costs a list to read.
-        with indexed as materialized (
-          select u.id from users u
-          where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (
-              select array_agg(substr(needle, least(n, length(needle) - 2), 3)) from generate_series(1, length(needle), 3) n)
-            and (length(needle) = 3 or strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0)
-            and u.deleting_at is null
-        )
-        select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
-      end if;
-      is_common := cardinality(hits) > hits_max;
-      if is_common is not true then
-        return query
-          select h.id from unnest(hits) h (id) where h.id < place order by h.id desc limit p_rows - found_rows;
-        return;
-      end if;
-    end if;
-    step := least(walked, walked_max);
+    exit when walked::bigint * (p_rows - found_rows) > found_rows::bigint * walked_max;
+    step := walked;
   end loop;
+
+  -- A limit beside the condition would be a reason to look for it in another index, row by row.
+  if length(needle) < 3 then
+    with indexed as materialized (
+      select u.id from users u
+      where short_pieces(lower(u.email_key || ' ' || u.display_name)) @> array[needle] and u.deleting_at is null
+    )
+    select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
+  else
+    -- Pieces side by side, and the last one: those that overlap them say little more, and each costs a list to read.
+    with indexed as materialized (
+      select u.id from users u
+      where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (
+          select array_agg(substr(needle, least(n, length(needle) - 2), 3)) from generate_series(1, length(needle), 3) n)
+        and (length(needle) = 3 or strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0)
+        and u.deleting_at is null
+    )
+    select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
+  end if;
+  if cardinality(hits) > hits_max then
+    return query
+      select u.id from users u
+      where u.id < place and u.deleting_at is null
+        and strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0
+      order by u.id desc limit p_rows - found_rows;
+  else
+    return query select h.id from unnest(hits) h (id) where h.id < place order by h.id desc limit p_rows - found_rows;
+  end if;
 end
 $$;
