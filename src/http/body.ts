@@ -20,10 +20,18 @@ export function parseBody({ chunks, bytes }: ReceivedBody, headers: Headers, pat
   if (bytes === 0) return null;
   checkType(headers);
   const [first] = chunks;
-  const text = decode(first && chunks.length === 1 ? first : Buffer.concat(chunks));
+  const whole = first && chunks.length === 1 ? first : Buffer.concat(chunks);
+  const text = decode(whole);
   // Nobody needs the bytes any more; the request itself stays for as long as its answer takes.
+  if (bytes > SMALL_BODY_BYTES_MAX) for (const part of new Set([...chunks, whole])) free(part);
   chunks.length = 0;
   return parseJson(text, { keepsForm: isOpenAiPath(path) });
+}
+
+/** Gives the memory back at once: what waited for its turn is old, and garbage that is old is collected late. */
+function free({ buffer, byteLength }: Uint8Array): void {
+  // A chunk may be a part of memory that others use.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
 const jsonType = /^application\/(?:json|[\w.-]+\+json)$/;

@@ -1,3 +1,4 @@
+import { edenGC } from "bun:jsc";
 import { Problem } from "../lib/problem.ts";
 import { Ring } from "../lib/ring.ts";
 import { SMALL_BODY_BYTES_MAX } from "./body.ts";
@@ -11,8 +12,6 @@ const BYTES_MAX = 128 * 1024 * 1024;
 const RETRY_AFTER_MS = 1_000;
 /** A refusal is told so much later: told at once, a client that repeats at once fills the network and this process with bodies. */
 const REFUSAL_DELAY_MS = 1_000;
-/** Bytes of large bodies after which garbage is collected. Left alone, the heap grows to three times its size first. */
-const COLLECT_AFTER_BYTES = 8 * 1024 * 1024;
 
 async function refuse(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
   await Bun.sleep(REFUSAL_DELAY_MS);
@@ -38,7 +37,6 @@ export function createLargeBodies(): RoutePlugin {
   const ready = new Ring<string, User>();
   let parsing = 0;
   let heldBytes = 0;
-  let uncollectedBytes = 0;
 
   /** @returns a refusal: `rate_limited` when the user has too many bytes here, `overloaded` when all have. */
   function hold(request: Request, userId: string, bytes: number): Promise<never> | undefined {
@@ -101,15 +99,8 @@ export function createLargeBodies(): RoutePlugin {
       if (user.waiting.length > 0) ready.add(user.id, user);
       setImmediate(beginNext);
     }
-    collectGarbage(bytes);
-  }
-
-  /** Beside the event loop: collecting at once would stop everybody, with a heap of 100 MB for a tenth of a second. */
-  function collectGarbage(bytes: number): void {
-    uncollectedBytes += bytes;
-    if (uncollectedBytes < COLLECT_AFTER_BYTES) return;
-    uncollectedBytes = 0;
-    Bun.gc(false);
+    // The copies of this body are young. This takes about a millisecond; collecting all garbage, a tenth of a second.
+    setImmediate(edenGC);
   }
 
   return ({ takesLargeBody, waitsForModel }) => {
