@@ -52,7 +52,7 @@ async function register(address: string): Promise<Account> {
 /** How many of a flood still wait. */
 function watch(flood: Promise<Answer>[]) {
   const state = { waiting: flood.length, answers: Promise.all(flood) };
-  for (const one of flood) one.finally(() => (state.waiting -= 1));
+  for (const one of flood) void one.finally(() => (state.waiting -= 1));
   return state;
 }
 const times = <T>(count: number, create: (n: number) => T): T[] => Array.from({ length: count }, (_, n) => create(n));
