@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { connect } from "node:net";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
-import { startApp, type TestApp } from "../support/app.ts";
+import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
@@ -8,7 +9,10 @@ type Sent = { message: { seq: number; content: string } };
 
 /** Of three bytes each. */
 const LARGE_CHARS = 200_000;
-const MANY = 70;
+const MANY = 40;
+/** More bodies of a megabyte than one user may have on their way. */
+const TOO_MANY = 17;
+const ALL_BYTES_MAX = 128 * 1024 * 1024;
 
 let provider: ProviderStandIn;
 let parley: TestApp;
@@ -39,9 +43,9 @@ const send = (by: Rest, conversation: string, json: object) =>
   by.ask<Sent & ProblemBody>("POST", `/conversations/${conversation}/messages`, json);
 
 /** As Anna, with a body as it is. */
-const post = (path: string, body: string, options: { type?: string; signal?: AbortSignal } = {}) =>
+const post = (path: string, body: string, options: { method?: string; type?: string; signal?: AbortSignal } = {}) =>
   fetch(`${parley.url}${path}`, {
-    method: "POST",
+    method: options.method ?? "POST",
     headers: {
       authorization: `Bearer ${anna.account.access_token}`,
       "content-type": options.type ?? "application/json",
@@ -54,12 +58,12 @@ const post = (path: string, body: string, options: { type?: string; signal?: Abo
 const isOver = (work: Promise<unknown>, ms: number) =>
   Promise.race([work.then(() => true), Bun.sleep(ms).then(() => false)]);
 
-/** Keeps everybody from writing in a conversation, until the returned function is called. */
-async function lock(conversation: string): Promise<() => Promise<void>> {
+/** Keeps everybody from writing in these conversations, until the returned function is called. */
+async function lock(...conversations: string[]): Promise<() => Promise<void>> {
   const { promise: held, resolve: release } = Promise.withResolvers<void>();
   const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
   const done = parley.database.begin(async (sql) => {
-    await sql`select 1 from conversations where id = ${conversation} for update`;
+    await sql`select 1 from conversations where id = any(${conversations}) for update`;
     onLocked();
     await held;
   });
@@ -68,6 +72,40 @@ async function lock(conversation: string): Promise<() => Promise<void>> {
     release();
     await done;
   };
+}
+
+/** Begins a request with a body of which nothing comes. */
+function announce(by: Rest, bytes: number) {
+  const { hostname, port } = new URL(parley.url);
+  const socket = connect(Number(port), hostname);
+  let text = "";
+  socket.on("data", (data) => {
+    text += data.toString();
+  });
+  const { promise: isClosed, resolve } = Promise.withResolvers<void>();
+  socket.on("close", () => resolve());
+  socket.on("error", () => {});
+  const path = `/api/v1/conversations/${crypto.randomUUID()}/messages`;
+  const head = [
+    `POST ${path} HTTP/1.1`,
+    `Host: ${hostname}`,
+    `Authorization: Bearer ${by.account.access_token}`,
+    "Content-Type: application/json",
+    `Content-Length: ${bytes}`,
+  ];
+  socket.write(`${head.join("\r\n")}\r\n\r\n{`);
+  return {
+    /** 0: no answer yet. */
+    readStatus: () => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0),
+    close: () => {
+      socket.destroy();
+      return isClosed;
+    },
+  };
+}
+
+async function until(isTrue: () => boolean): Promise<void> {
+  for (const endMs = performance.now() + 15_000; !isTrue() && performance.now() < endMs; ) await Bun.sleep(20);
 }
 
 test("large and small messages at once are all stored, with no number left out", async () => {
@@ -91,6 +129,19 @@ test("a user has one large request at a time; small ones and those of others do 
   expect(await isOver(second, 200)).toBe(false);
   await unlock();
   expect((await Promise.all([first, second])).map(({ status }) => status)).toEqual([201, 201]);
+});
+
+test("many users whose large messages wait for a lock delay no other user's", async () => {
+  const users = await Promise.all(Array.from({ length: 6 }, async () => createRest(parley, await parley.register())));
+  const conversations = await Promise.all(users.map(create));
+  const ofBen = await create(ben);
+  const unlock = await lock(...conversations);
+  const waiting = users.map((user, n) => send(user, conversations[n] as string, large()));
+  expect(await isOver(Promise.any(waiting), 500)).toBe(false);
+  // Less than the time after which the others fail.
+  expect(await isOver(send(ben, ofBen, large()), 8_000)).toBe(true);
+  await unlock();
+  expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual(users.map(() => 201));
 });
 
 test("a turn ends with every answer, also that of an error", async () => {
@@ -142,5 +193,37 @@ test("a user who has too much waiting is refused, and nobody else", async () => 
   const statuses = (await Promise.all(waiting)).map(({ status }) => status);
   // What was not refused had its turn, in which it was found too long.
   expect(new Set(statuses)).toEqual(new Set([422, 429]));
-  expect(statuses.filter((status) => status === 422).length).toBeGreaterThan(MANY / 2);
+  expect(statuses.filter((status) => status === 422).length).toBe(TOO_MANY - 1);
+});
+
+test("the bodies of all users together have a bound, which leaves room for a user who has none", async () => {
+  const users = await Promise.all(Array.from({ length: 8 }, async () => createRest(parley, await parley.register())));
+  const ofBen = await create(ben);
+  const begun = users.flatMap((user) => Array.from({ length: TOO_MANY - 1 }, () => announce(user, 1_000_000)));
+  const countOf = (status: number) => begun.filter(({ readStatus }) => readStatus() === status).length;
+  await until(() => countOf(503) > 0);
+  await Bun.sleep(1_000);
+  expect(countOf(503)).toBeGreaterThan(0);
+  expect(countOf(503) + countOf(0)).toBe(begun.length);
+  expect(countOf(0) * 1_000_000).toBeLessThan(ALL_BYTES_MAX);
+  expect((await send(ben, ofBen, large())).status).toBe(201);
+
+  await Promise.all(begun.map(({ close }) => close()));
+  const again = await Promise.all(users.map(async (user) => send(user, await create(user), large())));
+  expect(again.map(({ status }) => status)).toEqual(users.map(() => 201));
+});
+
+test("a route that needs no large body takes none", async () => {
+  const { account } = anna;
+  const password = JSON.stringify({ current_password: TEST_PASSWORD, new_password: TEST_PASSWORD });
+  expect((await post("/api/v1/me/password", password + " ".repeat(70_000))).status).toBe(413);
+  expect((await post("/api/v1/auth/login", `{"email":"${account.user.email}"${" ".repeat(70_000)}}`)).status).toBe(413);
+});
+
+test("whatever fits its schema is taken, also where it is long as JSON", async () => {
+  const escaped = `{"a":"${"\\u0061".repeat(16_000)}"}`;
+  expect((await post("/api/v1/me/preferences", escaped, { method: "PUT" })).status).toBe(200);
+  expect((await post("/api/v1/conversations", `{"metadata":${escaped}}`)).status).toBe(201);
+  const { status } = await anna.ask("POST", "/prompts", { name: "Long", template: "語".repeat(32_000) });
+  expect(status).toBe(201);
 });
