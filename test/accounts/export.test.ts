@@ -158,13 +158,13 @@ test("goes through more rows than a batch, in order, in one conversation and in 
   const me = await parley.register();
   const crowd = await parley.register();
   const [one, many] = [await createConversation(me.user.id), Array.from({ length: 5_200 }, () => createId())];
-  // 25,000 messages, of which every 50th is mine.
+  // 52,000 messages, of which every 50th is mine.
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
     select gen_random_uuid(), ${one}, n, 'user',
       case when n % 50 = 0 then ${me.user.id}::uuid else ${crowd.user.id}::uuid end, 'message ' || n,
       case when n % 3 = 0 then 'c' || n end
-    from generate_series(1, 25000) n`;
+    from generate_series(1, 52000) n`;
   await parley.database`
     insert into conversations (id, kind, reply_mode) select id, 'group', 'never' from unnest(${many}::uuid[]) id`;
   await parley.database`
@@ -175,13 +175,13 @@ test("goes through more rows than a batch, in order, in one conversation and in 
   const all = await exportOf(me);
   const seqsIn = (messages: Row[], id: string) =>
     messages.filter((row) => row.conversation_id === id).map((row) => row.seq);
-  expect(seqsIn(all.messages, one)).toEqual(Array.from({ length: 500 }, (_, index) => (index + 1) * 50));
-  expect(all.messages).toHaveLength(500 + 2 * many.length);
+  expect(seqsIn(all.messages, one)).toEqual(Array.from({ length: 1_040 }, (_, index) => (index + 1) * 50));
+  expect(all.messages).toHaveLength(1_040 + 2 * many.length);
   expect(new Set(all.messages.map((row) => row.id)).size).toBe(all.messages.length);
   expect(seqsIn(all.messages, many[5_000] ?? "")).toEqual([1, 2]);
   expect(all.sessions).toHaveLength(5);
   expect(seqsIn((await exportOf(crowd)).messages, one)).toEqual(
-    Array.from({ length: 25_000 }, (_, index) => index + 1).filter((n) => n % 50 !== 0),
+    Array.from({ length: 52_000 }, (_, index) => index + 1).filter((n) => n % 50 !== 0),
   );
 });
 

@@ -7,8 +7,8 @@ import type { ExportedRow } from "./export-queries.ts";
 const BATCH_ROWS = 200;
 /** Positions of messages that one statement finds. */
 const POSITIONS_MAX = 5_000;
-/** The same in a conversation with more of them than that: about 2 MB, while they are read. */
-const POSITIONS_IN_ONE_MAX = 100_000;
+/** The same in a conversation with more of them than that: about 1 MB, while they are read. */
+const POSITIONS_IN_ONE_MAX = 50_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
