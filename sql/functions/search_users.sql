@@ -75,7 +75,7 @@ begin
         return;
       end if;
       step := hits_max;
-      hits_max := 4 * hits_max;
+      hits_max := 8 * hits_max;
     end if;
   end loop;
 end
