@@ -1,77 +1,82 @@
 -- The newest users in whose address or name p_text occurs, newest first: at most p_rows, created before p_before (null: all).
 -- A text that many have is found soon by walking from the newest user on. One that few have is found by an index of pieces,
 -- whose hits must all be read to be sorted. Which of them it is shows after some steps: the walk goes on while its hits
--- promise a whole page within WALKED further rows. If the index has more than HITS_MAX, the text is common, but not among the
--- users just walked over: the walk goes on from there until the page is full. So the cost grows only with the users that are
--- newer than the hits of a common text, and with those that have all pieces of a text without the text itself.
+-- promise a whole page within WALKED further rows. Otherwise up to HITS hits of the index are read. If there are more, the text
+-- is common, but not among the users just walked over: the walk goes on over more rows, then more hits are read, and so on
+-- until one of them has all. So the cost grows with the smaller of two numbers: the hits in all, and the users that are newer
+-- than the page.
 create or replace function search_users(p_text text, p_before uuid, p_rows integer) returns setof uuid
 language plpgsql stable rows 50
 -- A plan of the time when the table was nearly empty may read all of it, or sort all of it for one step.
 set enable_seqscan = off
 set enable_sort = off
--- The rows of a walk are estimated far too high.
+-- The rows are estimated far too high.
 set jit = off
 as $$
 declare
+  -- Rows of the first steps: many have common texts, and the lists of their pieces are long.
+  walked_min constant integer := 1000;
   -- WALKED: about as many rows as cost what the hits of an index cost, where both cost most.
   walked_max constant integer := 8000;
-  -- HITS_MAX: so many, evenly spread over a million users, fill a page within about as many rows.
-  hits_max constant integer := 4000;
+  -- HITS: so many, evenly spread over a million users, fill a page within about as many rows.
+  hits_max integer := 4000;
   needle constant text := lower(p_text);
   place uuid := p_before;
   -- Rows of the next step.
   step integer := 250;
-  step_rows integer;
-  step_hits uuid[];
-  last_id uuid;
   walked integer := 0;
+  stepped integer;
   found_rows integer := 0;
+  place_row record;
   hits uuid[];
 begin
   loop
-    select count(*), array_agg(w.id order by w.id desc) filter (where w.is_hit), (array_agg(w.id order by w.id))[1]
-    into step_rows, step_hits, last_id
-    from (
+    stepped := 0;
+    for place_row in
       select u.id, u.deleting_at is null and strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0 as is_hit
       from users u where place is null or u.id < place order by u.id desc limit step
-    ) w;
-    return query select h.id from unnest(step_hits) h (id) limit p_rows - found_rows;
-    found_rows := found_rows + coalesce(cardinality(step_hits), 0);
-    if found_rows >= p_rows or step_rows < step then
+    loop
+      stepped := stepped + 1;
+      if place_row.is_hit then
+        return next place_row.id;
+        found_rows := found_rows + 1;
+        if found_rows >= p_rows then
+          return;
+        end if;
+      end if;
+    end loop;
+    if stepped < step then
       return;
     end if;
-    place := last_id;
+    place := place_row.id;
     walked := walked + step;
-    exit when walked::bigint * (p_rows - found_rows) > found_rows::bigint * walked_max;
     step := walked;
+    if walked >= walked_min and walked::bigint * (p_rows - found_rows) > found_rows::bigint * walked_max then
+      -- A limit beside the condition would be a reason to look for it in another index, row by row.
+      if length(needle) < 3 then
+        with indexed as materialized (
+          select u.id from users u
+          where short_pieces(lower(u.email_key || ' ' || u.display_name)) @> array[needle] and u.deleting_at is null
+        )
+        select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
+      else
+        -- Pieces side by side, and the last one: those that overlap them say little more, and each costs a list to read.
+        with indexed as materialized (
+          select u.id from users u
+          where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (
+              select array_agg(substr(needle, least(n, length(needle) - 2), 3)) from generate_series(1, length(needle), 3) n)
+            and (length(needle) = 3 or strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0)
+            and u.deleting_at is null
+        )
+        select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
+      end if;
+      if coalesce(cardinality(hits), 0) <= hits_max then
+        return query select h.id from unnest(hits) h (id) where h.id < place order by h.id desc limit p_rows - found_rows;
+        return;
+      end if;
+      step := hits_max;
+      hits_max := 8 * hits_max;
+    end if;
   end loop;
-
-  -- A limit beside the condition would be a reason to look for it in another index, row by row.
-  if length(needle) < 3 then
-    with indexed as materialized (
-      select u.id from users u
-      where short_pieces(lower(u.email_key || ' ' || u.display_name)) @> array[needle] and u.deleting_at is null
-    )
-    select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
-  else
-    -- Pieces side by side, and the last one: those that overlap them say little more, and each costs a list to read.
-    with indexed as materialized (
-      select u.id from users u
-      where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (
-          select array_agg(substr(needle, least(n, length(needle) - 2), 3)) from generate_series(1, length(needle), 3) n)
-        and (length(needle) = 3 or strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0)
-        and u.deleting_at is null
-    )
-    select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
-  end if;
-  if cardinality(hits) > hits_max then
-    return query
-      select u.id from users u
-      where u.id < place and u.deleting_at is null
-        and strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0
-      order by u.id desc limit p_rows - found_rows;
-  else
-    return query select h.id from unnest(hits) h (id) where h.id < place order by h.id desc limit p_rows - found_rows;
-  end if;
 end
 $$;
