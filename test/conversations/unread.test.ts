@@ -64,6 +64,10 @@ describe("unread", () => {
     const id = await createGroup();
     const sent = await Promise.all([0, 1, 0, 1, 0].map((n) => send(n, id)));
     await person(2).ask("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
+    const isAnswered = async () =>
+      (await parley.database`select 1 from generations where conversation_id = ${id} and status = 'finished'`).length >
+      0;
+    while (!(await isAnswered())) await Bun.sleep(20);
     const lastOf = (n: number) => Math.max(...sent.filter((_, index) => index % 2 === n).map(({ seq }) => seq));
     const after = (seq: number) => sent.filter((message) => message.seq > seq).length;
     // Cleo's message, and its answer.

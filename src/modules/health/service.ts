@@ -50,7 +50,7 @@ export function createHealthService(deps: Dependencies): HealthService {
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
-  let roomSeenAtMs = 0;
+  let roomSeenAtMs = performance.now();
   let trying: Promise<void> | undefined;
   let serverVersion: string | null = null;
 

@@ -169,12 +169,13 @@ export function createMessageService(deps: Dependencies): MessageService {
           retryAfterMs: 1_000,
         });
       const parentId = input.parent_id?.toLowerCase();
-      const submit = () => {
+      // The same steps after the commit, whether it has waited or not: what is stored together is answered in its order.
+      const store = async () => {
+        if (turn?.before) await turn.before;
         const sent = sender.send(caller, conversationId, parentId ? { ...input, parent_id: parentId } : input);
         turn?.onSubmit();
         return sent;
       };
-      const store = () => (turn?.before ? turn.before.then(submit) : submit());
       const isAnswered = input.reply === true;
       // Where it is left to the conversation, only the commit knows whether a model answers.
       const checked = input.reply === false || isAnswered ? undefined : limits.checkAnswered(caller);

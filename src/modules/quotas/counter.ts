@@ -146,18 +146,21 @@ export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCoun
     }
   }
 
-  async function takeLater<T>(userId: string, amount: number, store: () => Promise<T>): Promise<T> {
-    return storePending(await waitForRoom(userId, amount), amount, store);
+  /** Takes room at once where there is some; otherwise a promise of it. */
+  function enter(userId: string, amount: number): Entry | Promise<Entry> {
+    const entry = find(userId);
+    if (!hasRoom(entry, amount)) return waitForRoom(userId, amount);
+    if (!entry.counting && ageOf(entry) > COUNT_KEPT_MS) startCount(userId, entry, false).catch(() => {});
+    entry.pending += amount;
+    return entry;
   }
 
   return {
-    take(userId, amount, store) {
+    async take(userId, amount, store) {
       if (limit === 0) return store();
-      const entry = find(userId);
-      if (!hasRoom(entry, amount)) return takeLater(userId, amount, store);
-      if (!entry.counting && ageOf(entry) > COUNT_KEPT_MS) startCount(userId, entry, false).catch(() => {});
-      entry.pending += amount;
-      return storePending(entry, amount, store);
+      const entered = enter(userId, amount);
+      // From here on the same steps, whether it has waited or not: what is stored together is answered in its order.
+      return storePending(entered instanceof Promise ? await entered : entered, amount, store);
     },
 
     async check(userId, amount) {
