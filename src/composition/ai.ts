@@ -8,14 +8,14 @@ import { createMcpServers } from "../modules/tools/mcp-servers.ts";
 import { createSearchDocuments } from "../modules/tools/search-documents.ts";
 import { createToolService } from "../modules/tools/service.ts";
 import type { Core } from "./core.ts";
-import type { Conversations, Library, People } from "./domain.ts";
+import type { Conversations, Documents, People } from "./domain.ts";
 import type { Models } from "./models.ts";
 
 /** Answers of models: in conversations, and for OpenAI's clients. */
 export function createAnswers(
   core: Core,
   { prompts }: People,
-  { documents }: Library,
+  { documents }: Documents,
   { chain, budgetOf, cheapest }: Models,
   { budgets, conversations, messages }: Conversations,
 ) {

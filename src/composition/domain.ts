@@ -64,13 +64,13 @@ export function createPeople({
 export type People = ReturnType<typeof createPeople>;
 
 /** The documents that everybody may read. */
-export function createLibrary({ database, config, log, parts }: Core) {
+export function createDocuments({ database, config, log, parts }: Core) {
   const documents = createDocumentService({ database, config, log });
   parts.add({ name: "documents", after: ["readiness"], stop: documents.stop });
   return { documents };
 }
 
-export type Library = ReturnType<typeof createLibrary>;
+export type Documents = ReturnType<typeof createDocuments>;
 
 /** Conversations, their messages, and what their answers may cost. */
 export function createConversations(core: Core, { prompts, quotas }: People, { chain, ...models }: Models) {

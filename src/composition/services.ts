@@ -1,6 +1,6 @@
 import { createAnswers } from "./ai.ts";
 import { createCore, type ServiceDependencies } from "./core.ts";
-import { createConversations, createLibrary, createPeople } from "./domain.ts";
+import { createConversations, createDocuments, createPeople } from "./domain.ts";
 import { createEdge } from "./edge.ts";
 import { createModels } from "./models.ts";
 
@@ -10,10 +10,10 @@ export type { ServiceDependencies } from "./core.ts";
 export function createServices(deps: ServiceDependencies) {
   const core = createCore(deps);
   const people = createPeople(core);
-  const library = createLibrary(core);
-  const models = createModels(core, library.documents);
+  const { documents } = createDocuments(core);
+  const models = createModels(core, documents);
   const conversations = createConversations(core, people, models);
-  const answers = createAnswers(core, people, library, models, conversations);
+  const answers = createAnswers(core, people, { documents }, models, conversations);
   const edge = createEdge(core, people, models, conversations, answers);
   const { parts, jobs, limits, events } = core;
   return {
@@ -23,7 +23,7 @@ export function createServices(deps: ServiceDependencies) {
     events,
     chain: models.chain,
     ...people,
-    ...library,
+    documents,
     ...conversations,
     ...answers,
     ...edge,
