@@ -1,25 +1,49 @@
-# Parley in a container: `docker build --build-arg PARLEY_COMMIT=$(git rev-parse --short=12 HEAD) -t parley .`
-# The executable carries its runtime and a PostgreSQL; without DATABASE_URL all data lies in the volume /data.
+# Builds Parley's image: `make image`, or `docker build -t parley .`. docs/containers.md explains how to run it.
+#   PARLEY_COMMIT   the commit that is built; shown by /version and in the labels
+#   PARLEY_VERSION  the version that is expected; the build fails if package.json has another one
+# The build stage runs on the machine's own architecture and cross-compiles, so an image for arm64 needs no emulation:
+# `docker buildx build --platform linux/amd64,linux/arm64 .`
 
-FROM oven/bun:1.4.5-debian AS build
+FROM --platform=$BUILDPLATFORM oven/bun:1.4.5-debian AS build
 WORKDIR /parley
+ARG TARGETARCH
+# Docker says amd64 where npm and Bun say x64.
+RUN case "${TARGETARCH:-$(uname -m)}" in \
+  amd64 | x86_64) echo x64 ;; \
+  arm64 | aarch64) echo arm64 ;; \
+  *) echo "Parley carries no PostgreSQL for ${TARGETARCH:-this machine}; build for linux/amd64 or linux/arm64." >&2; exit 1 ;; \
+  esac >/cpu
 COPY package.json bun.lock bunfig.toml ./
 COPY patches patches
-RUN bun install --frozen-lockfile
+RUN bun install --frozen-lockfile --production --os=linux --cpu="$(cat /cpu)"
 COPY tsconfig.json ./
 COPY scripts scripts
 COPY sql sql
 COPY docs docs
 COPY src src
+ARG PARLEY_VERSION
+RUN version=$(bun --print 'require("./package.json").version') \
+  && if [ "${PARLEY_VERSION:-$version}" != "$version" ]; then \
+    echo "PARLEY_VERSION is $PARLEY_VERSION, but package.json says $version; build the commit of that version." >&2; exit 1; \
+  fi
 ARG PARLEY_COMMIT=unknown
-RUN bun scripts/pack-postgres.ts && PARLEY_COMMIT=$PARLEY_COMMIT bun scripts/build.ts dist/parley
+RUN bun scripts/pack-postgres.ts "linux-$(cat /cpu)" \
+  && PARLEY_COMMIT="$PARLEY_COMMIT" bun scripts/build.ts dist/parley "bun-linux-$(cat /cpu)"
+
+# The user and the folders of the image, made here so that nothing has to run in the stage of the target.
+FROM --platform=$BUILDPLATFORM debian:bookworm-slim AS system
+RUN groupadd --gid 10001 parley \
+  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin parley \
+  && install --directory --mode=0700 /volumes/data /volumes/backups
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --user-group --home-dir /data --shell /usr/sbin/nologin parley \
-  && install --directory --owner=parley --group=parley --mode=0700 /data
+COPY --from=system /etc/passwd /etc/group /etc/
+COPY --from=system --chown=10001:10001 /volumes/ /
 COPY --from=build /parley/dist/parley /usr/local/bin/parley
-USER parley
-WORKDIR /data
+# By number, so that Kubernetes can tell that it isn't root (runAsNonRoot).
+USER 10001:10001
+# Not /data: Docker starts no container in a folder that its user can't enter, and doesn't say why.
+WORKDIR /
 ENV DATA_DIR=/data
 VOLUME /data
 EXPOSE 3000
@@ -27,3 +51,11 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["parley", "healthcheck"]
 ENTRYPOINT ["parley"]
 CMD ["serve"]
+ARG PARLEY_VERSION=unknown
+ARG PARLEY_COMMIT=unknown
+LABEL org.opencontainers.image.title="Parley" \
+  org.opencontainers.image.description="An AI chat backend in one executable" \
+  org.opencontainers.image.licenses="MIT" \
+  org.opencontainers.image.version="$PARLEY_VERSION" \
+  org.opencontainers.image.revision="$PARLEY_COMMIT" \
+  org.opencontainers.image.base.name="docker.io/library/debian:bookworm-slim"

@@ -12,8 +12,39 @@ TEST_RUN := $(BUN) test --parallel=3 --no-isolate --timeout=30000 --timings=test
 BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
+VERSION := $(shell sed -nE 's/^  "version": "(.*)",/\1/p' package.json)
+# Without Docker: IMAGE_BUILDER="buildah bud --format docker".
+IMAGE_BUILDER ?= docker build
 
-.PHONY: help setup run dev test soak timings fuzz check build bench docs contract sql patches clean test-postgres test-redis
+# Crashes, takeovers and long waits: minutes of processes that start and die. `make check` runs them too.
+DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.ts acceptance/impolite-providers.test.ts \
+  analytics/recount.test.ts commands/data-dir.test.ts limits/answers.test.ts locks/large-deletion.test.ts messages/plans.test.ts \
+  pooler/executable.test.ts acceptance/crash-loop.test.ts acceptance/crash.test.ts acceptance/database-away.test.ts \
+  acceptance/impolite-behaviour.test.ts acceptance/instances.test.ts acceptance/providers.test.ts \
+  acceptance/refusals.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/shutdown.test.ts \
+  acceptance/storm.test.ts acceptance/takeover.test.ts acceptance/tls.test.ts \
+  acceptance/webhooks.test.ts accounts/interrupted.test.ts ai/time-limits.test.ts backup/archive.test.ts \
+  commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/serve.test.ts \
+  db/connect.test.ts db/embedded-crash.test.ts db/embedded-rights.test.ts db/embedded.test.ts \
+  db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
+  generations/long-histories.test.ts generations/refused-ends.test.ts generations/rolling-restarts.test.ts \
+  generations/write-volume.test.ts inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
+  locks/frozen-instance.test.ts locks/locked-budget.test.ts locks/locked-conversation.test.ts locks/pool.test.ts \
+  openai/stream-opening.test.ts realtime/bus-contract.test.ts realtime/instances.test.ts search/backfill.test.ts \
+  webhooks/delivery.test.ts webhooks/two-instances.test.ts)
+# Of these, what takes minutes by itself: loads of many clients while parts die. `make drill` alone runs them.
+LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.test.ts acceptance/proxies.test.ts \
+  acceptance/readme.test.ts acceptance/imports.test.ts acceptance/inbox.test.ts \
+  acceptance/scheduled-backup.test.ts backup/schedule.test.ts \
+  acceptance/stalled-database.test.ts acceptance/upgrade.test.ts commands/upgrade.test.ts deploy/install.test.ts \
+  deploy/production-setup.test.ts documents/browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
+  history/redis.test.ts realtime/redis-cluster.test.ts release/bare-system.test.ts security/open-streams.test.ts)
+
+# Programs that tests run. Each target installs its own where it is missing.
+TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd
+
+.PHONY: help setup run dev test drill quick-drill soak timings fuzz check build image try-image try-pitr release release-check bench docs contract sql patches \
+  clean $(TEST_NEEDS) test-machine test-chromium
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -27,28 +58,51 @@ run: build ## build the executable and start it
 dev: setup ## run from source, again after each change
 	$(BUN) --no-env-file --watch src/main.ts
 
-test: setup test-postgres test-redis ## run the tests (TEST=path for some, TEST_POSTGRES=embedded for the other Postgres)
-	TEST_POSTGRES=$(TEST_POSTGRES) $(TEST_RUN) $(TEST)
+test: setup $(TEST_NEEDS) ## run the tests (TEST=path for some, TEST_POSTGRES=embedded for the other Postgres)
+	TEST_POSTGRES=$(TEST_POSTGRES) $(TEST_RUN) $(or $(TEST),$(patsubst %,--path-ignore-patterns='%',$(DRILLS) $(LONG_DRILLS) $(SKIPPED)))
 
-soak: setup test-postgres ## run the tests of locks with times as long as in the world
+drill: setup $(TEST_NEEDS) test-machine test-chromium ## run the tests of crashes, takeovers and long waits (TEST=path for some)
+	TEST_POSTGRES=$(TEST_POSTGRES) $(TEST_RUN) $(or $(TEST),$(DRILLS) $(LONG_DRILLS))
+
+quick-drill: setup $(TEST_NEEDS) ## the same without those that take minutes by themselves
+	TEST_POSTGRES=$(TEST_POSTGRES) $(TEST_RUN) $(DRILLS)
+
+soak: setup $(TEST_NEEDS) ## run the tests of locks, and the drills between instances, with times as long as in the world
 	SOAK=on $(BUN) test --timeout=120000 test/locks
+	SOAK=on $(BUN) test --timeout=900000 test/history
 
-timings: setup test-postgres test-redis ## run the tests, and write down how long each file takes
+timings: setup $(TEST_NEEDS) ## run the tests, and write down how long each file takes
 	$(TEST_RUN) --update-timings
 
-fuzz: setup test-postgres ## run the property tests for longer, with a random seed (PROPERTY_SEED=n repeats one)
+fuzz: setup $(TEST_NEEDS) ## run the property tests for longer, with a random seed (PROPERTY_SEED=n repeats one)
 	scripts/fuzz.sh $(BUN)
 
-check: setup test-postgres test-redis ## format, lint, types, tests, build, and a look at the running executable: what CI runs
+check: setup $(TEST_NEEDS) ## format, lint, types, tests, build, and a look at the running executable: what CI runs
 	BUN=$(BUN) MAKE="$(MAKE)" scripts/check.sh
 
 build: setup $(EXECUTABLE) ## compile dist/parley
+
+image: ## build the container image parley:VERSION (IMAGE_BUILDER="buildah bud --format docker" without Docker)
+	$(IMAGE_BUILDER) --build-arg PARLEY_COMMIT="$$(git rev-parse --short=12 HEAD)" --build-arg PARLEY_VERSION=$(VERSION) --tag parley:$(VERSION) .
+
+try-image: ## start, kill, restart and stop that image without Docker (needs root, buildah and util-linux)
+	scripts/try-image.sh parley:$(VERSION)
+
+try-pitr: build ## recover a Postgres to a point in time with pgBackRest (needs root)
+	@ls /usr/bin/pgbackrest /usr/local/bin/pgbackrest 2>/dev/null | grep -q . || scripts/install-pgbackrest.sh
+	scripts/try-pitr.sh $(EXECUTABLE)
+
+release: $(PACKAGES_STAMP) ## build the executables of all platforms in dist/release (TARGETS=linux-x64 for some, TAG=v0.1.0 to publish)
+	TAG=$(TAG) $(BUN) scripts/release.ts $(TARGETS)
+
+release-check: $(PACKAGES_STAMP) ## check that package.json and CHANGELOG.md (and TAG=v0.1.0, if it is set) name the same version
+	TAG=$(TAG) $(BUN) scripts/release.ts --check
 
 bench: build ## measure speed and memory
 	$(BUN) install --cwd test/bench --frozen-lockfile
 	$(BUN) test/bench/main.ts
 
-docs: setup ## write .env.example and the settings in docs/operations.md
+docs: setup ## write .env.example and the tables of settings, metrics, prices and error codes in docs/
 	$(BUN) scripts/docs.ts
 
 contract: setup ## write contract/openapi.json and contract/asyncapi.json
@@ -81,7 +135,28 @@ $(EXECUTABLE): $(SOURCES) package.json scripts/build.ts $(POSTGRES)
 
 # The tests run on a private server of their own; they only need its binaries.
 test-postgres:
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || scripts/install-postgres.sh
+	@ls /usr/lib/postgresql/$(or $(TEST_POSTGRES_VERSION),*)/bin/initdb >/dev/null 2>&1 || scripts/install-postgres.sh
 
 test-redis:
 	@ls /usr/bin/redis-check-rdb /usr/local/bin/redis-server 2>/dev/null | grep -q . || scripts/install-redis.sh
+
+test-pgbouncer:
+	@ls /usr/sbin/pgbouncer /usr/bin/pgbouncer /usr/local/bin/pgbouncer 2>/dev/null | grep -q . || scripts/install-pgbouncer.sh
+
+# The programs that read what is in deploy/. Tests only let them check it, or serve on this machine.
+test-deploy:
+	@ls /usr/bin/caddy /usr/local/bin/caddy .tools/debian/usr/bin/caddy 2>/dev/null | grep -q . || \
+	  scripts/unpack-debian.sh caddy usr/bin/caddy .tools/debian
+	@ls /usr/sbin/nginx .tools/nginx/usr/sbin/nginx 2>/dev/null | grep -q . || scripts/install-nginx.sh .tools/nginx
+	@ls /usr/bin/promtool /usr/local/bin/promtool .tools/debian/usr/bin/promtool 2>/dev/null | grep -q . || \
+	  scripts/unpack-debian.sh prometheus usr/bin/promtool .tools/debian
+
+test-chromium:
+	@command -v chromium >/dev/null || scripts/install-chromium.sh
+
+# For the files in deploy/; a container with a systemd of its own for the drill of install.sh.
+test-systemd:
+	@{ command -v systemd-analyze && command -v shellcheck && ls /usr/sbin/logrotate; } >/dev/null 2>&1 || scripts/install-systemd-tools.sh
+
+test-machine:
+	@ls /usr/bin/systemd-nspawn /usr/sbin/debootstrap >/dev/null 2>&1 || scripts/install-systemd-tools.sh container

@@ -1,14 +1,16 @@
-// Compiles Parley into one executable: `bun scripts/build.ts [file] [target]`, target like bun-linux-arm64.
-// The commit comes from git, or from PARLEY_COMMIT where there is no repository (in an image).
+// Compiles Parley into one executable: `bun scripts/build.ts [file] [target] [runtime]`, target like bun-linux-arm64.
+// Without a path to the runtime of that target, Bun fetches it. The commit comes from git, or from PARLEY_COMMIT if there
+// is no repository (in an image); the time is now, or SOURCE_DATE_EPOCH (seconds since 1970) for the same bytes again.
 import { dirname, resolve } from "node:path";
 
 const root = dirname(import.meta.dir);
 const outfile = resolve(process.argv[2] ?? "dist/parley");
 const target = process.argv[3];
+const runtime = process.argv[4];
 
 const defines = {
   PARLEY_COMMIT: process.env.PARLEY_COMMIT || findCommit(),
-  PARLEY_BUILT_AT: new Date().toISOString(),
+  PARLEY_BUILT_AT: findTime().toISOString(),
 };
 
 const command = [
@@ -16,6 +18,7 @@ const command = [
   "build",
   "--compile",
   ...(target ? [`--target=${target}`] : []),
+  ...(runtime ? [`--compile-executable-path=${runtime}`] : []),
   // Names stay: the framework reads the text of handlers to see what they use.
   "--minify-whitespace",
   "--minify-syntax",
@@ -35,4 +38,12 @@ process.exit(exitCode);
 function findCommit(): string {
   const git = Bun.spawnSync(["git", "rev-parse", "--short=12", "HEAD"], { cwd: root, stderr: "ignore" });
   return git.exitCode === 0 ? git.stdout.toString().trim() : "unknown";
+}
+
+function findTime(): Date {
+  const epochS = process.env.SOURCE_DATE_EPOCH;
+  if (!epochS) return new Date();
+  if (!/^\d{1,12}$/.test(epochS))
+    throw new Error(`SOURCE_DATE_EPOCH: ${epochS} is not a number of seconds since 1970.`);
+  return new Date(Number(epochS) * 1_000);
 }

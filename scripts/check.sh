@@ -3,9 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# All tests run on the machine's Postgres, the oldest that we support, and all but these on the embedded one as well: they
-# use no database, or start the embedded Postgres by themselves in any run.
-not_twice=("acceptance/**" "ai/**" "commands/**" "lib/**" "db/connect.test.ts" "db/embedded*" "architecture*" "docs*")
+# All tests run on the machine's Postgres, the oldest that we support, and all but drills and these on the embedded one as well:
+# they use no database, or start one of their own in any run.
+not_twice=("acceptance/**" "ai/**" "commands/**" "deploy/**" "lib/**" "pooler/**" "architecture*" "docs*")
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -19,7 +19,7 @@ count() { sed -nE "s/^ *([0-9]+) $1\$/\1/p" "$log" | tail -1; }
 
 run_tests() {
   local status=0
-  $MAKE --no-print-directory test TEST_POSTGRES="$1" TEST="${2:-}" </dev/null 2>&1 | tee "$log" || status=$?
+  $MAKE --no-print-directory "$1" TEST_POSTGRES="$2" SKIPPED="${3:-}" </dev/null 2>&1 | tee "$log" || status=$?
   local newly_passed newly_failed
   newly_passed=$(count pass)
   newly_failed=$(count fail)
@@ -54,10 +54,13 @@ step "build"
 $MAKE --no-print-directory build
 
 step "tests on the machine's Postgres"
-run_tests server
+run_tests test server
+
+step "drills"
+run_tests quick-drill server
 
 step "tests on the embedded Postgres"
-run_tests embedded "$(printf " --path-ignore-patterns='test/%s'" "${not_twice[@]}")"
+run_tests test embedded "${not_twice[*]/#/test/}"
 
 step "the executable"
 BUN=$BUN scripts/smoke.sh dist/parley

@@ -1,10 +1,20 @@
-// Writes what is made from the schema of the settings: .env.example, and the table in docs/operations.md.
+// Writes what is made from code: .env.example, the settings and metrics in docs/operations.md, the prices in
+// docs/models.md, and the error codes in docs/errors.md.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { placeErrorTables } from "./error-docs.ts";
+import { placeMetricTable } from "./metric-docs.ts";
+import { placePriceTable } from "./price-docs.ts";
 import { createEnvExample, placeSettingsTable } from "./settings-docs.ts";
 
 const root = join(import.meta.dir, "..");
-const operations = join(root, "docs/operations.md");
+
+function rewrite(path: string, place: (markdown: string) => string): void {
+  const file = join(root, path);
+  writeFileSync(file, place(readFileSync(file, "utf8")));
+}
 
 writeFileSync(join(root, ".env.example"), createEnvExample());
-writeFileSync(operations, placeSettingsTable(readFileSync(operations, "utf8")));
+rewrite("docs/operations.md", (markdown) => placeMetricTable(placeSettingsTable(markdown)));
+rewrite("docs/models.md", placePriceTable);
+rewrite("docs/errors.md", placeErrorTables);

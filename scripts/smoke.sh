@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Starts an executable as a new user would, in an empty folder with no configuration, and asks it for the main things:
-# smoke.sh dist/parley
+# smoke.sh dist/parley. DATABASE_URL and REDIS_URL are passed on if they are set. PORT is chosen unless it is set.
 set -euo pipefail
 
 executable=$(realpath "$1")
 folder=$(mktemp -d)
-port=$("$BUN" -e 'const s = Bun.serve({ port: 0, fetch: () => new Response() }); console.log(s.port); s.stop(true);')
+port=${PORT:-$("$BUN" -e 'const s = Bun.serve({ port: 0, fetch: () => new Response() }); console.log(s.port); s.stop(true);')}
 url=http://127.0.0.1:$port
 pid=
 
@@ -21,10 +21,16 @@ fail() {
   exit 1
 }
 ask() { curl --silent --show-error --fail --max-time 10 "$@"; }
+# Reads the answer to its end before it looks: `curl | grep -q` fails at times, since grep leaves at the first match.
+shows() { local answer; answer=$(ask "${@:2}") && grep -q -- "$1" <<<"$answer"; }
 field() { sed -nE "s/.*\"$1\":\"([^\"]*)\".*/\1/p"; }
 
 cd "$folder"
-env -i PATH="$PATH" HOME="$folder" PORT="$port" "$executable" >"$folder/log" 2>&1 &
+settings=(PATH="$PATH" HOME="$folder" PORT="$port")
+for name in DATABASE_URL REDIS_URL; do
+  if [ -n "${!name:-}" ]; then settings+=("$name=${!name}"); fi
+done
+env -i "${settings[@]}" "$executable" >"$folder/log" 2>&1 &
 pid=$!
 
 for _ in $(seq 1 300); do
@@ -44,11 +50,11 @@ conversation=$(ask "${json[@]}" "${auth[@]}" --data '{"title":"smoke","reply_mod
 [ -n "$conversation" ] || fail "no conversation"
 ask "${json[@]}" "${auth[@]}" --data '{"content":"hello"}' "$url/api/v1/conversations/$conversation/messages" >/dev/null ||
   fail "the message was not taken"
-ask "${auth[@]}" "$url/api/v1/conversations/$conversation/messages" | grep -q '"content":"hello"' ||
+shows '"content":"hello"' "${auth[@]}" "$url/api/v1/conversations/$conversation/messages" ||
   fail "the message is not there"
-ask "$url/swagger/json" | grep -q '"openapi":"3.0.3"' || fail "no OpenAPI document"
-ask "$url/swagger" | grep -q 'api-reference' || fail "no API page"
-ask "$url/metrics" | grep -q '^parley_messages_total{role="user"} 1$' || fail "the message is not counted"
+shows '"openapi":"3.0.3"' "$url/swagger/json" || fail "no OpenAPI document"
+shows 'api-reference' "$url/swagger" || fail "no API page"
+shows '^parley_messages_total{role="user"} 1$' "$url/metrics" || fail "the message is not counted"
 PORT=$port "$executable" healthcheck || fail "healthcheck says it is not ready"
 
 kill -TERM "$pid"

@@ -12,12 +12,15 @@ import { createExpensiveReads } from "./http/expensive-reads.ts";
 import { createStartGate } from "./http/gate.ts";
 import { createIdempotency } from "./http/idempotency.ts";
 import { createLargeBodies } from "./http/large-bodies.ts";
-import { mount, requireDeclared } from "./http/mount.ts";
+import { mount, requireDeclared, requirePreconditions } from "./http/mount.ts";
 import { createOriginPolicy } from "./http/origin.ts";
 import { createRateLimit } from "./http/rate-limit.ts";
 import { createReadTurns } from "./http/read-turns.ts";
+import { warnOfRefused } from "./http/refused-origins.ts";
 import { requestId } from "./http/request-id.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
+import { createSlowBodies } from "./http/slow-bodies.ts";
+import { createHookEntry } from "./modules/hooks/entry.ts";
 import { createRoutes } from "./routes.ts";
 
 export type AppDependencies = ServiceDependencies;
@@ -29,21 +32,30 @@ export type AppDependencies = ServiceDependencies;
 export function createApp(deps: AppDependencies) {
   const { config, log, metrics, lifecycle } = deps;
   const services = createServices(deps);
-  const { auth, users, sockets, hub, limits } = services;
+  const { auth, users, sockets, hub, limits, openStreams } = services;
   const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
-  const isAllowedOrigin = createOriginPolicy(config);
+  const isAllowedOrigin = warnOfRefused(createOriginPolicy(config), log);
   const rateLimit = createRateLimit({ limits, readClientAddress });
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
   const readTurns = createReadTurns({ limits });
-  const expensiveReads = createExpensiveReads({ limits });
+  const expensiveReads = createExpensiveReads({ limits, openStreams });
   const idempotency = createIdempotency({ store: services.idempotency, log });
   const largeBodies = createLargeBodies();
-  const documented = createRoutes({ ...services, config, lifecycle, log, readClientAddress, isAllowedOrigin });
+  const hookEntry = createHookEntry({ hooks: services.hooks, limits });
+  const documented = createRoutes({
+    ...services,
+    hookEntry,
+    config,
+    lifecycle,
+    log,
+    readClientAddress,
+    isAllowedOrigin,
+  });
   const routes = [...documented, ...createDocs(documented)];
 
   const app = new Elysia({ normalize: false, handler: { standardHostname: false } })
     .use(requestId)
-    .use(createAccessLog({ log, metrics }))
+    .use(createAccessLog({ log, metrics, readClientAddress }))
     .use(createSecurityHeaders(config))
     .use(createCors(isAllowedOrigin))
     .use(createStartGate(lifecycle))
@@ -53,15 +65,18 @@ export function createApp(deps: AppDependencies) {
       mount(routes, [
         rateLimit.ofRoute,
         authenticate,
+        hookEntry.plugin,
         rateLimit.ofCaller,
         checkAccess,
         largeBodies,
+        createSlowBodies({ isStillIn: auth.isStillIn }),
         idempotency,
         expensiveReads,
         readTurns,
       ]),
     );
   requireDeclared(app, routes);
+  requirePreconditions(routes);
 
   return {
     app: app as unknown as Elysia,
@@ -73,11 +88,13 @@ export function createApp(deps: AppDependencies) {
     parts: services.parts,
     /** Call it once the database is migrated: starts what runs by itself. */
     async start(): Promise<void> {
+      // Other instances answer from memory until they have heard of this one.
+      await services.bus.untilHeard();
       const other = await users.ensureFirstAdministrator(config);
       if (other !== null)
         log.warn(
-          `ADMIN_EMAIL: the account ${other} is no administrator, and stays as it is; \`parley admin create --email ${other} ` +
-            "--password P` makes it one, with the password that it has.",
+          `ADMIN_EMAIL: the account ${other} is no administrator, and stays as it is; \`parley admin create --email ${other}\` ` +
+            "makes it one, with the password that it has.",
         );
       await services.documents.start();
       registerJobs(services, deps);

@@ -1,12 +1,19 @@
 import type { TSchema } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
+import { findBackupProblems } from "./config/backup.ts";
 import { findContradictions, findMissingFiles, type HasPrice, type ReadFile } from "./config/contradictions.ts";
+import { explainValue } from "./config/explain-value.ts";
+import { listDefaultModels } from "./config/providers.ts";
 import { type SettingOptions, type Settings, settingEntries } from "./config/settings.ts";
 
-export { printConfig, printConfigTable, printEnvExample } from "./config/print.ts";
+export { findBackupDir } from "./config/backup.ts";
+export { printConfig, printConfigTable, printEnvExample, type SettingSources } from "./config/print.ts";
+export { listSecrets } from "./config/secrets.ts";
 
 /** The checked, frozen configuration. Names are those of the environment, so that a search finds every use. */
-export type Config = Readonly<Settings & { REGISTRATION: "open" | "closed" }>;
+export type Config = Readonly<
+  Settings & { REGISTRATION: "open" | "closed"; MEMBER_BY_EMAIL: "on" | "off"; LOG_FORMAT: "json" | "pretty" }
+>;
 
 export class ConfigError extends Error {
   constructor(readonly problems: string[]) {
@@ -20,6 +27,7 @@ type Environment = Record<string, string | undefined>;
 /**
  * Builds the configuration out of environment variables.
  * @param findUrlProblems tells what is wrong with DATABASE_URL.
+ * @param findFolderProblem tells why files can't be written to a folder.
  * @throws ConfigError with every error found, one sentence each.
  */
 export function loadConfig(
@@ -28,6 +36,7 @@ export function loadConfig(
   isFolder: (path: string) => boolean = () => true,
   hasPrice: HasPrice = () => true,
   findUrlProblems: (url: string) => string[] = () => [],
+  findFolderProblem: (path: string) => string | null = () => null,
 ): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
@@ -35,18 +44,32 @@ export function loadConfig(
     const raw = readRaw(name, schema, environment, readFile, problems);
     const value = raw === undefined ? schema.default : parseSetting(schema, raw);
     if (value === undefined) continue;
+    if (raw !== undefined && isQuoted(raw) && !mayBeQuoted.has(name)) {
+      problems.push(`${name}: the value is in quotes, which are part of it here; write it without them.`);
+      // As it is meant: what would follow from its absence is not said besides.
+      values[name] = parseSetting(schema, raw.slice(1, -1));
+      continue;
+    }
     values[name] = value;
     const wrong = new Set([...Value.Errors(schema, value)].map((error) => error.value));
-    for (const part of wrong) problems.push(`${name}: ${describeError(schema, part)}`);
+    for (const part of wrong) problems.push(`${name}: ${explainValue(name, schema, part)}`);
   }
   const config = values as Settings;
+  if (config.AI_MODELS.length === 0) config.AI_MODELS = listDefaultModels(config);
   if (config.DATABASE_URL && !problems.some((problem) => problem.startsWith("DATABASE_URL: ")))
     problems.push(...findUrlProblems(config.DATABASE_URL));
   problems.push(...findContradictions(config, hasPrice), ...findMissingFiles(config, readFile, isFolder));
+  if (!problems.some((problem) => problem.startsWith("BACKUP_")))
+    problems.push(...findBackupProblems(config, findFolderProblem));
   if (problems.length > 0) throw new ConfigError(problems);
   const REGISTRATION = config.REGISTRATION ?? (config.APP_ENV === "production" ? "closed" : "open");
-  return Object.freeze({ ...config, REGISTRATION });
+  const MEMBER_BY_EMAIL = config.MEMBER_BY_EMAIL ?? (config.REGISTRATION_PRIVACY === "on" ? "off" : "on");
+  return Object.freeze({ ...config, REGISTRATION, MEMBER_BY_EMAIL, LOG_FORMAT: config.LOG_FORMAT ?? "json" });
 }
+
+/** Whatever stands in them is a good secret. */
+const mayBeQuoted = new Set<string>(["JWT_SECRET", "ADMIN_PASSWORD"]);
+const isQuoted = (raw: string): boolean => /^(["'`]).*\1$|^[“„‘].*[”“’]$/s.test(raw);
 
 function readRaw(
   name: string,
@@ -60,9 +83,14 @@ function readRaw(
   if (!file) return direct;
   if (direct) problems.push(`${name} and ${name}_FILE are both set; keep one of them.`);
   try {
-    return readFile(file).trim() || undefined;
+    // An empty file is like an empty value: nothing is set. Compose files name secrets that not everybody has.
+    const text = readFile(file).trim() || undefined;
+    if (text === undefined && schema.isGuard)
+      problems.push(`${name}_FILE: the file is empty; write the value into it, or leave ${name}_FILE out.`);
+    return text;
   } catch {
-    problems.push(`${name}_FILE: the file cannot be read.`);
+    // What is set may be the secret itself, so it is not shown.
+    problems.push(`${name}_FILE: the file cannot be read; name one that exists, and that this user may read.`);
     return undefined;
   }
 }
@@ -75,14 +103,4 @@ function parseSetting(schema: TSchema, raw: string): unknown {
     .split(",")
     .map((part) => part.trim())
     .filter((part) => part !== "");
-}
-
-function describeError(schema: TSchema & SettingOptions, value: unknown): string {
-  const shown = schema.secret ? "the value" : JSON.stringify(value);
-  if (schema.type === "integer") return `${shown} is not a whole number from ${schema.minimum} to ${schema.maximum}.`;
-  if (schema.type === "number") return `${shown} is not a number from ${schema.minimum} to ${schema.maximum}.`;
-  if (schema.enum) return `${shown} is not one of ${schema.enum.join(", ")}.`;
-  if (schema.minLength > 1) return `${shown} is shorter than ${schema.minLength} characters.`;
-  const form = schema.example ? ` (like ${schema.example})` : "";
-  return `${shown} does not have the expected form${form}.`;
 }

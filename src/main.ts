@@ -1,16 +1,31 @@
 import "./commands/production-mode.ts";
 import { adminCommand } from "./commands/admin.ts";
-import { type Command, CommandError, exitCodes, UsageError } from "./commands/command.ts";
+import { backupCommand } from "./commands/backup.ts";
+import { type Command, CommandError, exitCodes, parseOptions, UsageError } from "./commands/command.ts";
 import { configCommand } from "./commands/config.ts";
 import { explainDatabaseError } from "./commands/database-error.ts";
 import { healthcheckCommand } from "./commands/healthcheck.ts";
 import { keyCommand } from "./commands/key.ts";
 import { migrateCommand } from "./commands/migrate.ts";
+import { restoreCommand } from "./commands/restore.ts";
 import { serveCommand } from "./commands/serve.ts";
+import { upgradeCommand } from "./commands/upgrade.ts";
+import { verifyCommand } from "./commands/verify.ts";
 import { ConfigError } from "./config.ts";
 import { build } from "./lib/build.ts";
 
-const commands: Command[] = [serveCommand, migrateCommand, adminCommand, keyCommand, configCommand, healthcheckCommand];
+const commands: Command[] = [
+  serveCommand,
+  migrateCommand,
+  adminCommand,
+  keyCommand,
+  backupCommand,
+  verifyCommand,
+  restoreCommand,
+  configCommand,
+  upgradeCommand,
+  healthcheckCommand,
+];
 
 const help = `Parley, an AI chat backend in one executable.
 
@@ -18,14 +33,15 @@ Usage: parley [COMMAND]
 
 ${commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\n")}
 
-  --version    print the version
-  --help       print this; \`parley COMMAND --help\` tells more
+  --version    print the version; also \`parley version\`
+  --help       print this; \`parley COMMAND --help\` and \`parley help COMMAND\` tell more
 
 Settings come from the environment; \`parley config\` shows them.`;
 
 async function run(args: string[]): Promise<number> {
   const [first = "serve", ...rest] = args;
-  if (first === "--version" || first === "-v") return print(`parley ${build.version} (${build.commit})`);
+  if (first === "version" || first === "--version" || first === "-v") return printVersion(rest);
+  if (first === "help") return printHelp(rest);
   if (first === "--help" || first === "-h") return print(help);
   const command = commands.find(({ name }) => name === first);
   if (!command) {
@@ -34,6 +50,23 @@ async function run(args: string[]): Promise<number> {
   }
   if (rest.includes("--help") || rest.includes("-h")) return print(command.help);
   return await command.run(rest, process.env);
+}
+
+function printVersion(args: string[]): number {
+  if (args.includes("--help") || args.includes("-h"))
+    return print("Usage: parley version\n\nPrints the version and its commit.");
+  parseOptions("version", args, {});
+  return print(`parley ${build.version} (${build.commit})`);
+}
+
+/** `parley help COMMAND` is `parley COMMAND --help`. */
+function printHelp([name, ...rest]: string[]): number {
+  if (name === undefined || name === "--help" || name === "-h") return print(help);
+  if (rest.length > 0) throw new UsageError("`parley help` takes one command; `parley --help` lists them.");
+  const command = commands.find((each) => each.name === name);
+  if (command) return print(command.help);
+  if (name === "help" || name === "version") return print(help);
+  throw new UsageError(`There is no command ${JSON.stringify(name)}; \`parley --help\` lists what there is.`);
 }
 
 function print(text: string): number {

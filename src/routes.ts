@@ -6,12 +6,17 @@ import { problemPages } from "./http/problems.ts";
 import type { Route } from "./http/route.ts";
 import type { Lifecycle } from "./lib/lifecycle.ts";
 import type { Log } from "./lib/log.ts";
+import { createAnalyticsRoutes } from "./modules/analytics/routes.ts";
 import { createApiKeyRoutes } from "./modules/api-keys/routes.ts";
 import { createAuditRoutes } from "./modules/audit/routes.ts";
 import { createAuthRoutes } from "./modules/auth/routes.ts";
 import { createConversationRoutes } from "./modules/conversations/routes.ts";
 import { createDocumentRoutes } from "./modules/documents/routes.ts";
+import { createExportRoutes } from "./modules/exports/routes.ts";
 import { createHealthRoutes } from "./modules/health/routes.ts";
+import type { HookEntry } from "./modules/hooks/entry.ts";
+import { createHookRoutes } from "./modules/hooks/routes.ts";
+import { createImportRoutes } from "./modules/imports/routes.ts";
 import { createMeRoutes } from "./modules/me/routes.ts";
 import { createAnswerRoutes } from "./modules/messages/answer-routes.ts";
 import { createMessageRoutes } from "./modules/messages/routes.ts";
@@ -19,8 +24,10 @@ import { createModelRoutes } from "./modules/models/routes.ts";
 import { createOpenAiRoutes } from "./modules/openai/routes.ts";
 import { createPreviewRoutes } from "./modules/prompts/preview-routes.ts";
 import { createPromptRoutes } from "./modules/prompts/routes.ts";
+import { createSearchRoutes } from "./modules/search/routes.ts";
 import { createSocketRoutes } from "./modules/socket/routes.ts";
 import { createUserRoutes } from "./modules/users/routes.ts";
+import { createWebhookRoutes } from "./modules/webhooks/routes.ts";
 
 export type RouteDependencies = Services & {
   config: Config;
@@ -28,6 +35,7 @@ export type RouteDependencies = Services & {
   log: Log;
   readClientAddress: ReadClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
+  hookEntry: HookEntry;
 };
 
 /** Every route of the product, one line for each module, in the order of the OpenAPI document. */
@@ -38,13 +46,19 @@ export const createRoutes = (deps: RouteDependencies): Route[] => [
   ...createMeRoutes(deps),
   ...createUserRoutes(deps),
   ...createAuditRoutes(deps),
+  ...createAnalyticsRoutes(deps),
   ...createApiKeyRoutes(deps),
   ...createConversationRoutes(deps),
   ...createMessageRoutes(deps),
   ...createAnswerRoutes(deps),
+  ...createSearchRoutes(deps),
+  ...createExportRoutes(deps),
+  ...createHookRoutes(deps),
+  ...createImportRoutes(deps),
   ...createPromptRoutes(deps),
   ...createPreviewRoutes(deps),
   ...createDocumentRoutes(deps),
+  ...createWebhookRoutes(deps),
   ...createModelRoutes(deps),
   ...createOpenAiRoutes(deps),
   ...createSocketRoutes({

@@ -19,6 +19,7 @@ const imports = new Map(
 /** From the ground up: a layer may use those below it, and a folder itself, but not its neighbours. */
 const layers = [
   ["lib"],
+  ["redis"],
   ["config.ts", "config", "protocol", "cache"],
   ["db", "limits"],
   ["realtime", "access", "ai"],
@@ -34,22 +35,31 @@ const layers = [
 /** From the ground up: a module may use those before it, and of them only what they show: service.ts and model.ts. */
 const modules = [
   "models",
+  "backups",
   "health",
   "audit",
+  "analytics",
   "quotas",
+  "webhooks",
   "users",
   "api-keys",
   "auth",
   "documents",
+  "search",
   "tools",
   "prompts",
   "budgets",
   "conversations",
+  "inbox",
   "messages",
+  "hooks",
+  "imports",
+  "exports",
   "generations",
   "openai",
   "accounts",
   "me",
+  "revocations",
   "socket",
 ];
 const shown = ["service.ts", "model.ts"];
@@ -160,4 +170,45 @@ test("our own tokens are signed and checked in one place, and jose serves the to
 test("there is one bounded cache", () => {
   const users = [...texts].filter(([, text]) => text.includes('from "lru-cache"')).map(([file]) => file);
   expect(users).toEqual(["cache/bounded-cache.ts"]);
+});
+
+/** Where connections to other machines begin, and whose word the address is. */
+const connecting = {
+  "ai/providers/sdk-request.ts": "the administrator's",
+  "commands/healthcheck.ts": "the administrator's",
+  "commands/upgrade/source.ts": "the administrator's",
+  "db/tls-check.ts": "the administrator's",
+  "lib/http-client/connection.ts": "its callers'",
+  "lib/outgoing/send-guarded.ts": "a user's, which it guards",
+  "modules/auth/oidc/key-source.ts": "the administrator's",
+  "modules/tools/mcp-server.ts": "the administrator's",
+};
+
+test("an address that a user sets is called by lib/outgoing alone: whoever connects is listed here", () => {
+  const ways =
+    /\bfetch\(|\bBun\.connect\(|\bsendRequest\(|\b(?:net|tls|https?)\.(?:connect|request|get)\(|ClientTransport\(|new WebSocket\(|connect as \w+.* from "node:(?:net|tls)"/;
+  const callers = [...texts]
+    .filter(([, text]) => ways.test(text.replace(/^\s*(?:\/\/|\*).*$/gm, "")))
+    .map(([file]) => file);
+  expect(callers.filter((file) => file !== "lib/http-client/client.ts")).toEqual(Object.keys(connecting));
+});
+
+/** Whoever adds one adds it to the open streams of its caller (docs/decisions/0089), or says here why it needs none. */
+const streamMakers = {
+  // The one of backups reads a file for a command.
+  "new ReadableStream": [
+    "db/archive/encryption.ts",
+    "http/event-stream.ts",
+    "http/expensive-reads.ts",
+    "http/stream-text.ts",
+  ],
+  "createEventStream(": ["http/event-stream.ts", "modules/messages/streams.ts", "modules/openai/chunk-stream.ts"],
+  // Downloads: their routes say `expensive: "download"`, whose plugin adds them.
+  "streamText(": ["http/stream-text.ts", "modules/exports/routes.ts", "modules/me/account-routes.ts"],
+  "streamsBody: true": ["modules/imports/routes.ts"],
+};
+
+test("what keeps a request open is made in the places that are known", () => {
+  for (const [word, known] of Object.entries(streamMakers))
+    expect([word, files.filter((file) => texts.get(file)?.includes(word))]).toEqual([word, known]);
 });

@@ -1,11 +1,19 @@
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { parseEnv } from "node:util";
+import { Value } from "@sinclair/typebox/value";
+import { placeErrorTables } from "../scripts/error-docs.ts";
+import { placeMetricTable } from "../scripts/metric-docs.ts";
+import { placePriceTable } from "../scripts/price-docs.ts";
 import { createEnvExample, placeSettingsTable } from "../scripts/settings-docs.ts";
 import { loadConfig } from "../src/config.ts";
+import { errorCodes } from "../src/lib/error-codes.ts";
+import { Conversation } from "../src/protocol/conversation.ts";
+import { Message } from "../src/protocol/message.ts";
 
-const read = (path: string) => readFileSync(join(import.meta.dir, "..", path), "utf8");
+const root = join(import.meta.dir, "..");
+const read = (path: string) => readFileSync(join(root, path), "utf8");
 
 test(".env.example is what `make docs` writes", () => {
   expect(read(".env.example")).toBe(createEnvExample());
@@ -15,6 +23,74 @@ test("the settings in docs/operations.md are what `make docs` writes", () => {
   const operations = read("docs/operations.md");
   expect(placeSettingsTable(operations)).toBe(operations);
   expect(operations).toContain("| `DATABASE_URL` (or `DATABASE_URL_FILE`) |");
+});
+
+test("the prices in docs/models.md are what `make docs` writes", () => {
+  const models = read("docs/models.md");
+  expect(placePriceTable(models)).toBe(models);
+  expect(models).toContain("| `anthropic/claude-sonnet-4-6` | 3 | 0.3 | 3.75 | 15 |");
+});
+
+test("the metrics in docs/operations.md are what `make docs` writes", () => {
+  const operations = read("docs/operations.md");
+  expect(placeMetricTable(operations)).toBe(operations);
+  expect(operations).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
+});
+
+test("the error codes in docs/errors.md are what `make docs` writes, a row for each", () => {
+  const errors = read("docs/errors.md");
+  expect(placeErrorTables(errors)).toBe(errors);
+  for (const code of Object.keys(errorCodes)) expect(errors).toContain(`| \`${code}\` |`);
+  // A bar in a text would make a row of six cells.
+  expect(errors.split("\n").filter((line) => line.startsWith("| `") && line.split("|").length > 7)).toEqual([]);
+});
+
+/** Every way in which the sources write an error code. */
+const codePatterns = [
+  /\bnew (?:Problem|ImportError)\(\s*"(\w+)"/g,
+  /\bcreateProviderError\(\s*"(\w+)"/g,
+  /\bcreateOpenAiError\(\s*\d+,\s*"(\w+)"/g,
+  /\bcreateEnd\(\s*"\w+",\s*"(\w+)"/g,
+  /(?<!\.)\bcode: "([a-z_]+)"/g,
+  /(?<!typeof )\b(?:problem|error|failure|end)\.code === "([a-z_]+)"/g,
+];
+
+test("every error code in the sources has its page", () => {
+  const used = new Set<string>();
+  const files = [...new Bun.Glob("src/**/*.ts").scanSync(root)].filter((path) => !path.startsWith("src/db/"));
+  for (const path of files)
+    for (const pattern of codePatterns) for (const [, code = ""] of read(path).matchAll(pattern)) used.add(code);
+  expect(used.size).toBeGreaterThan(30);
+  expect([...used].filter((code) => !Object.hasOwn(errorCodes, code))).toEqual([]);
+});
+
+test.each([
+  ["conversation", Conversation],
+  ["message", Message],
+])("the JSON of a %s in docs/rest.md has every field of its schema", (name, schema) => {
+  const block = new RegExp(`^\`\`\`json ${name}\\n(.*?)^\`\`\``, "ms").exec(read("docs/rest.md"))?.[1] ?? "";
+  const example = JSON.parse(block);
+  expect([...Value.Errors(schema, example)].map(({ path, message }) => `${path}: ${message}`)).toEqual([]);
+  expect(Object.keys(example).sort()).toEqual(Object.keys(schema.properties).sort());
+});
+
+test("every link between documents leads to a file and a heading", () => {
+  const slugs = (text: string) =>
+    [...text.replaceAll(/^```.*?^```/gms, "").matchAll(/^#+ (.+)$/gm)].map(([, title = ""]) =>
+      title
+        .toLowerCase()
+        .replaceAll(/[^\w\- ]/g, "")
+        .replaceAll(" ", "-"),
+    );
+  const broken: string[] = [];
+  for (const path of ["README.md", ...new Bun.Glob("docs/*.md").scanSync(root)])
+    for (const [, target = ""] of read(path).matchAll(/\]\((?!https?:)([^)\s]*)\)/g)) {
+      const [file = "", anchor] = target.split("#");
+      const linked = file === "" ? path : join(dirname(path), file);
+      const isThere = existsSync(join(root, linked));
+      if (!isThere || (anchor && !slugs(read(linked)).includes(anchor))) broken.push(`${path}: ${target}`);
+    }
+  expect(broken).toEqual([]);
 });
 
 test("every file that docs/architecture.md names is there, and its walks are short", () => {

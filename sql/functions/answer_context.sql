@@ -35,7 +35,7 @@ begin
 end
 $$;
 
--- The same for the answer to a message that was just sent, asked by its author. It also sees a message of its own
+-- The same for the answer to a message that was just sent, asked by its author, or by the creator of its hook. It also sees a message of its own
 -- statement. Null if the newest p_rows messages have more than p_bytes of text, since it delays a commit that others wait
 -- for.
 create or replace function read_message_context(p_conversation uuid, p_seq bigint, p_rows integer, p_bytes integer)
@@ -46,7 +46,7 @@ set enable_seqscan = off
 as $$
 begin
   return (
-    select read_answer_context(p_conversation, m.author_id, m.id, p_rows, p_bytes)
+    select read_answer_context(p_conversation, coalesce(m.author_id, m.hook_user_id), m.id, p_rows, p_bytes)
     from messages m
     where m.conversation_id = p_conversation and m.seq = p_seq and p_bytes >= (
       select coalesce(sum(octet_length(newest.content)), 0) from (

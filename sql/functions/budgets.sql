@@ -231,8 +231,9 @@ begin
     end if;
     update budget_windows w set
       spent_tokens = w.spent_tokens + charge.tokens, spent_usd = w.spent_usd + charge.usd,
-      reserved_tokens = w.reserved_tokens - charge.reserved_tokens,
-      reserved_usd = w.reserved_usd - charge.reserved_usd
+      -- The windows of a deleted user are new, with nothing reserved: an end must not be refused for that.
+      reserved_tokens = greatest(0, w.reserved_tokens - charge.reserved_tokens),
+      reserved_usd = greatest(0, w.reserved_usd - charge.reserved_usd)
     where w.scope = charge.scope and w.scope_id = charge.scope_id and w.period = charge.period
       and w.starts_on = charge.starts_on;
   end loop;
@@ -254,6 +255,74 @@ begin
     end if;
   end if;
   perform settle_budgets(array[p_id], array[p_user], array[p_tokens], array[p_usd]);
+end
+$$;
+
+-- As settle_once, for several reservations together. The arrays are parallel. Without p_wait it waits for no payer: returns
+-- the positions of charges that are left out, because a budget of theirs is locked by somebody else. With p_wait it waits for
+-- all of them, as long as the caller's lock_timeout says.
+create or replace function settle_charges(
+  p_charges uuid[], p_ids uuid[], p_users uuid[], p_tokens bigint[], p_usd numeric[], p_wait boolean
+)
+returns bigint[]
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  -- Parallel: a charge, and one that it is charged to.
+  items bigint[];
+  scopes text[];
+  payers uuid[];
+  days date[];
+  left_out bigint[];
+  -- Parallel: what is due. A reservation that is named twice is ended by the first charge; the others come on top.
+  ids uuid[];
+  users uuid[];
+  tokens bigint[];
+  usd numeric[];
+begin
+  if not p_wait then
+    perform set_config('lock_timeout', '100ms', true);
+    select array_agg(i.n), array_agg(c.scope), array_agg(c.id), array_agg(c.day)
+    into items, scopes, payers, days
+    from unnest(p_ids, p_users, p_tokens, p_usd) with ordinality as i (id, user_id, tokens, usd, n)
+    -- As settle_budgets charges them.
+    cross join lateral (
+      select r.scope, r.scope_id, r.starts_on from budget_reservations r where r.id = i.id
+      union all
+      select 'user', i.user_id, (now() at time zone 'utc')::date
+      where i.user_id is not null and (i.tokens > 0 or i.usd > 0)
+        and (select r.id from budget_reservations r where r.id = i.id limit 1) is null
+    ) as c (scope, id, day);
+    if items is not null then
+      left_out := lock_windows(items, scopes, payers, days);
+    end if;
+  end if;
+
+  with asked as materialized (
+    select i.*, i.tokens > 0 or i.usd > 0 as costs,
+      row_number() over (partition by i.charge order by i.n) as charge_number
+    from unnest(p_charges, p_ids, p_users, p_tokens, p_usd) with ordinality as i (charge, id, user_id, tokens, usd, n)
+    where left_out is null or i.n <> all (left_out)
+  ),
+  fresh as (
+    insert into budget_charges (id) select a.charge from asked a where a.costs and a.charge_number = 1 order by a.charge
+    on conflict do nothing returning id
+  ),
+  due as (
+    select a.*, row_number() over (partition by a.id order by a.n) as id_number from asked a
+    where not a.costs or (a.charge_number = 1 and a.charge in (select f.id from fresh f))
+  )
+  select array_agg(case when d.id_number = 1 then d.id end order by d.n), array_agg(d.user_id order by d.n),
+    array_agg(d.tokens order by d.n), array_agg(d.usd order by d.n)
+  into ids, users, tokens, usd from due d;
+  if ids is not null then
+    perform settle_budgets(ids, users, tokens, usd);
+  end if;
+  return left_out;
 end
 $$;
 

@@ -12,5 +12,8 @@ select m.conversation_id, m.seq, m.id, m.role, m.author_id,
   ), '') else m.content end as content,
   m.status, m.model, m.finish_reason, m.input_tokens, m.output_tokens, m.cost_usd, m.parent_id, m.client_message_id,
   -- Who asked for another answer is for the export alone: others may know the id of a user who is deleted.
-  m.error_code, m.error_detail, m.metadata - 'requested_by' as metadata, m.created_at, m.updated_at, m.deleted_at
+  m.error_code, m.error_detail, m.metadata - 'requested_by' as metadata, m.created_at, m.updated_at, m.deleted_at,
+  -- Columns that came later: a view gains them at its end.
+  m.cached_input_tokens, m.reasoning_tokens, m.hook_id, m.hook_name,
+  m.supplied_by is not null and m.role = 'assistant' as supplied
 from messages m;

@@ -22,6 +22,10 @@ declare
   erased bigint;
 begin
   has_more := false;
+  -- Nothing is put into the search index meanwhile.
+  if exists (select from conversations c where c.deleted_at is not null) then
+    perform lock_search_index(true);
+  end if;
   for target in
     select c.id, c.last_seq from conversations c where c.deleted_at is not null order by c.deleted_at
   loop
@@ -41,19 +45,37 @@ begin
       seq := from_seq;
       return;
     end if;
+    -- What webhooks were told, and what their receivers answered, which may quote it.
+    update webhook_deliveries d set data = null, response_body = null where d.id = any (array(
+      select x.id from webhook_deliveries x
+      where x.conversation_id = target.id and (x.data is not null or x.response_body is not null)
+      order by x.id limit p_rows));
+    get diagnostics erased = row_count;
+    if erased = p_rows then
+      conversation := target.id;
+      seq := from_seq;
+      return;
+    end if;
     delete from generations g where g.ctid = any (array(
       select x.ctid from generations x
       where x.conversation_id = target.id and x.message_seq > from_seq and x.message_seq <= until_seq
       order by x.message_seq));
     delete from events e where e.conversation_id = target.id and e.seq > from_seq and e.seq <= until_seq;
-    delete from messages m where m.ctid = any (array(
-      select x.ctid from messages x where x.conversation_id = target.id and x.seq > from_seq and x.seq <= until_seq
-      order by x.seq));
+    delete from search_entries e where e.conversation_id = target.id and e.seq > from_seq and e.seq <= until_seq;
+    with gone as (
+      delete from messages m where m.ctid = any (array(
+        select x.ctid from messages x where x.conversation_id = target.id and x.seq > from_seq and x.seq <= until_seq
+        order by x.seq))
+      returning m.created_at
+    )
+    insert into analytics_stale_slots (slot) select distinct analytics_slot(g.created_at) from gone g;
     if until_seq < target.last_seq then
       conversation := target.id;
       seq := until_seq;
       return;
     end if;
+    delete from search_ranges r where r.conversation_id = target.id;
+    delete from analytics_deleted_conversations d where d.conversation_id = target.id;
     -- Summaries are few, and go with it.
     delete from conversations c where c.id = target.id;
     rows_left := rows_left - (target.last_seq - from_seq) - 1;

@@ -3,7 +3,8 @@
 create or replace view path_rows as
 select m.conversation_id, m.seq, m.id, m.role, m.author_id, m.parent_id, m.content, m.updated_at,
   m.deleted_at is null and m.content <> '' and m.status in ('complete', 'cancelled')
-    and m.role in ('system', 'user', 'assistant') as is_shown
+    and m.role in ('system', 'user', 'assistant') as is_shown,
+  m.hook_name
 from messages m;
 
 -- Longer texts as so many characters of them, half of them from the end; 0: no text; null: all of it.
@@ -24,7 +25,7 @@ $$;
 -- stands in the place of the first. So of several answers one is on the path, and of several branches one. What lies
 -- between the messages of a branch is not read, however much it is (docs/decisions/0068).
 --
--- content: null for what models are not shown; p_excerpt as in excerpt_text. author_name: only with p_has_names. summary: id and content of the summary that
+-- content: null for what models are not shown; p_excerpt as in excerpt_text. author_name: of users only with p_has_names, of hooks always. summary: id and content of the summary that
 -- stands for this message and all before it. continue_at, of the last row unless the path ends there: the p_until of the
 -- next call.
 create or replace function list_path(
@@ -67,7 +68,7 @@ begin
 
   if first_turn is null then
     return query
-    select r.id, r.seq, r.role, u.display_name, case when r.is_shown then excerpt_text(r.content, p_excerpt) end,
+    select r.id, r.seq, r.role, coalesce(r.hook_name, u.display_name), case when r.is_shown then excerpt_text(r.content, p_excerpt) end,
       octet_length(r.content), r.updated_at,
       case when r.seq = any (summarised) then (
         select json_build_object('id', s.id, 'content', s.content) from summaries s
@@ -95,14 +96,14 @@ begin
     -- turn_id: the parent of a user's message. question_id: that of an answer.
     select 0 as n, 0::bigint as bytes, false as is_last, p_until + 1 as seq, null::uuid as turn_id,
       null::uuid as question_id, null::uuid as id, null::text as role, null::uuid as author_id, null::text as content,
-      null::timestamptz as updated_at, false as is_shown
+      null::timestamptz as updated_at, false as is_shown, null::text as hook_name
     union all
     select p.n + 1, p.bytes + least(octet_length(x.content), p_excerpt),
       p.n + 1 = p_rows or p.bytes + least(octet_length(x.content), p_excerpt) >= p_bytes
         or x.seq = any (summarised),
       x.seq, case when x.role = 'user' then x.parent_id end,
       case when x.role = 'assistant' and x.is_shown then x.parent_id end,
-      x.id, x.role, x.author_id, x.content, x.updated_at, x.is_shown
+      x.id, x.role, x.author_id, x.content, x.updated_at, x.is_shown, x.hook_name
     from path p
     cross join lateral (
       -- The first row that there is; the subqueries after it do not run. Each has a limit: it is planned by itself, see
@@ -131,7 +132,7 @@ begin
     ) x
     where not p.is_last
   )
-  select p.id, p.seq, p.role, u.display_name, case when p.is_shown then excerpt_text(p.content, p_excerpt) end,
+  select p.id, p.seq, p.role, coalesce(p.hook_name, u.display_name), case when p.is_shown then excerpt_text(p.content, p_excerpt) end,
     octet_length(p.content), p.updated_at,
     case when p.seq = any (summarised) then (
       select json_build_object('id', s.id, 'content', s.content) from summaries s

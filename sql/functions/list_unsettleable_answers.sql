@@ -1,5 +1,5 @@
 -- The answers of a batch, by their positions, that cannot be settled for now, because a budget that they are charged to is
--- locked by somebody else. The other budgets are locked from here on. The arrays are parallel, as in finish_answers.
+-- locked by somebody else. The other budgets are locked from here on. The arrays are parallel, as in end_answers.
 -- p_left_out: positions that are not looked at; the generations of the others must be locked before.
 create or replace function list_unsettleable_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_input_tokens integer[], p_output_tokens integer[],

@@ -11,8 +11,16 @@ begin
   where g.conversation_id = any (p_conversations) and g.status <> 'finished'
   order by g.id for update;
   delete from generations g where g.conversation_id = any (p_conversations) and g.status <> 'finished';
+  if exists (select from webhooks w where w.disabled_at is null) then
+    insert into webhook_farewells (conversation_id, webhook_id)
+    select m.conversation_id, w.id
+    from members m join webhooks w on w.user_id = m.user_id and w.disabled_at is null
+    where m.conversation_id = any (p_conversations)
+    on conflict do nothing;
+  end if;
   delete from members m where m.conversation_id = any (p_conversations);
   update conversations c set deleted_at = p_at, title = '', metadata = '{}', prompt_id = null
   where c.id = any (p_conversations);
+  insert into analytics_deleted_conversations (conversation_id) select unnest(p_conversations) on conflict do nothing;
 end
 $$;

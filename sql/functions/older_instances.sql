@@ -1,5 +1,5 @@
--- What keeps counts right while instances of the release before run beside newer ones (docs/decisions/0063). They know no
--- `message_count`, `read_count` or `is_creator`. One release later, delete this file and what append_events does for it, and
+-- For instances of the release before, while they run beside newer ones (docs/decisions/0063). They know no `message_count`,
+-- `read_count` or `is_creator`, and no parts of tokens. One release later, delete this file and what append_events does for it, and
 -- drop the functions and triggers by a migration.
 
 -- Their form of take_positions, which does not know what the numbers are for: append_events learns it later in the
@@ -55,3 +55,22 @@ end
 $$;
 create or replace trigger members_mark_creator before insert on members
   for each row when (new.role = 'owner' and not new.is_creator) execute function mark_creator();
+
+-- Their form of end_answers.
+create or replace function finish_answers(
+  p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
+  p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
+  p_error_code text[], p_error_detail text[], p_metadata text[], p_wait boolean
+)
+returns table (
+  n bigint, outcome text, event_seq bigint, at timestamptz, model text, cost_usd numeric, metadata jsonb,
+  created_at timestamptz
+)
+language plpgsql
+as $$
+begin
+  return query
+  select * from end_answers(p_conversation, p_generation, p_fence, p_attempt, p_content, p_status, p_reason, p_model,
+    p_input_tokens, p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_wait, null, null, null);
+end
+$$;

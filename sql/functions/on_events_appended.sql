@@ -1,11 +1,31 @@
 -- The extension point of the event log: append_events calls it with every durable event, in the transaction of the
--- event. What it writes is committed with the event, or not at all. Nothing is derived from events yet.
+-- event. What it writes is committed with the event, or not at all.
+--
+-- Writes what webhooks are told of, if one of them wants it. What the events say is read when it is delivered. Writes as well
+-- which messages have to be indexed for the search: of which an event names the message. Marks what analytics have to count
+-- again.
 create or replace function on_events_appended(
   p_conversations uuid[], p_seqs bigint[], p_types text[], p_messages uuid[], p_data jsonb[], p_at timestamptz
 )
 returns void
 language plpgsql
+set plan_cache_mode = force_generic_plan
 as $$
 begin
+  if p_messages is not null then
+    insert into search_outbox (conversations, messages) values (p_conversations, p_messages);
+  end if;
+  -- Mostly there is none at all, which is found out fastest so.
+  if exists (select from webhooks w where w.disabled_at is null) and exists (
+    select from webhooks w where w.disabled_at is null and w.events && (p_types || '{*}'::text[])
+  ) then
+    insert into webhook_outbox (conversations, seqs, types, messages, at)
+    values (p_conversations, p_seqs, p_types, p_messages, p_at);
+  end if;
+  if 'message.deleted' = any (p_types) then
+    perform mark_changed_messages(array_agg(e.conversation_id), array_agg(e.message_id))
+    from unnest(p_conversations, p_types, p_messages) as e (conversation_id, type, message_id)
+    where e.type = 'message.deleted';
+  end if;
 end
 $$;

@@ -1,12 +1,13 @@
 -- Keeps the audit record append-only. A transaction may make an exception by a setting of its own: the retention job
--- deletes old rows, and the deletion of a user removes IP addresses, and nothing else.
+-- deletes old rows, and the deletion of a user removes IP addresses and the hosts of webhooks, and nothing else.
 create or replace function refuse_audit_change() returns trigger language plpgsql as $$
 begin
   if tg_op = 'DELETE' and current_setting('parley.audit_retention', true) = 'on' then
     return old;
   end if;
   if tg_op = 'UPDATE' and current_setting('parley.audit_erasure', true) = 'on' and new.ip_address is null
-    and to_jsonb(new) - 'ip_address' = to_jsonb(old) - 'ip_address' then
+    and new.details in (old.details, old.details - 'host')
+    and to_jsonb(new) - '{ip_address,details}'::text[] = to_jsonb(old) - '{ip_address,details}'::text[] then
     return new;
   end if;
   raise exception 'audit events are append-only';

@@ -2,7 +2,9 @@
 -- may write there, finds the stored message of a repeated client id, takes the next number(s) of the conversation, and
 -- stores the message and, if a model is to answer, the empty answer with its generation.
 --
--- A message is read by its sender: it moves their read position, and counts to the bytes that they have written.
+-- A message is read by its sender: it moves their read position, and counts to the bytes that they have written. A message of
+-- an incoming hook counts to those of the hook's creator, who is its `author` here and pays for the answer; it is news to them
+-- too, so it moves no read position (docs/decisions/0072).
 --
 -- The call waits for no budget and for no member: items whose payer or sender is locked by somebody else get the outcome
 -- `item_locked`, and nothing of them is written. Without p_wait it waits for no conversation either: items of locked ones get the outcome `locked`. With
@@ -39,6 +41,9 @@ declare
   -- Items whose payer is, and what their authors have sent after them.
   unpayable bigint[];
   verdicts send_verdict[];
+  -- Of each item, in their order; null if none of them comes from a hook.
+  hooks uuid[];
+  hook_names text[];
   conversation_ids uuid[];
   counts integer[];
   first_seqs bigint[];
@@ -84,9 +89,9 @@ begin
     from rows from (
       json_to_recordset(p_items) as (
         id uuid, conversation uuid, author uuid, client_id text, content text, parent uuid, reply boolean,
-        mentioned boolean, model text, answer_id uuid, generation_id uuid, api_key uuid)
+        mentioned boolean, model text, answer_id uuid, generation_id uuid, api_key uuid, hook uuid, hook_name text)
     ) with ordinality as i (id, conversation, author, client_id, content, parent, reply, mentioned, model, answer_id,
-                            generation_id, api_key, n)
+                            generation_id, api_key, hook, hook_name, n)
     -- Each look-up is a subquery with a limit, which is planned by itself: as a join it may be given an index of which it
     -- uses the first column alone, while the tables are small.
     left join lateral (
@@ -102,8 +107,16 @@ begin
     ) known on true
     left join conversations c on c.id = i.conversation
     left join lateral (
-      select x.id from messages x
-      where x.conversation_id = i.conversation and x.author_id = i.author and x.client_message_id = i.client_id limit 1
+      (
+        select x.id from messages x
+        where i.hook is null and x.conversation_id = i.conversation and x.author_id = i.author
+          and x.client_message_id = i.client_id limit 1
+      ) union all (
+        select x.id from messages x
+        where i.hook is not null and x.conversation_id = i.conversation and x.hook_id = i.hook
+          and x.client_message_id = i.client_id limit 1
+      )
+      limit 1
     ) stored on true
   ),
   -- If one batch has the same client id twice, the first one is sent and the others repeat it.
@@ -112,7 +125,7 @@ begin
       c.outcome = 'created' and row_number() over twins = 1 as is_first
     from checked c
     window twins as (
-      partition by c.conversation, c.author, coalesce(c.client_id, c.id::text), c.outcome order by c.n
+      partition by c.conversation, c.author, c.hook, coalesce(c.client_id, c.id::text), c.outcome order by c.n
     )
   ),
   -- All windows are locked already. First the keys, then the users: what has no room in the one takes none of the other.
@@ -140,7 +153,7 @@ begin
     select a.*, a.is_first and a.refused_by is null as is_new, first_value(a.refused_by) over twins as exceeded
     from afforded a
     window twins as (
-      partition by a.conversation, a.author, coalesce(a.client_id, a.id::text), a.outcome order by a.n
+      partition by a.conversation, a.author, a.hook, coalesce(a.client_id, a.id::text), a.outcome order by a.n
     )
   ),
   placed as (
@@ -163,8 +176,10 @@ begin
       else p.outcome
     end,
     coalesce(p.stored_id, p.first_id), p.exceeded, p.is_new, p.is_answered, p.conversation_rank, p.seq_offset
-  )::send_verdict order by p.n)
-  into conversation_ids, counts, verdicts
+  )::send_verdict order by p.n),
+    case when count(p.hook) > 0 then array_agg(p.hook order by p.n) end,
+    case when count(p.hook) > 0 then array_agg(p.hook_name order by p.n) end
+  into conversation_ids, counts, verdicts, hooks, hook_names
   from placed p;
 
   if conversation_ids is not null then
@@ -176,29 +191,33 @@ begin
         select x.ctid from members x where x.conversation_id = s.conversation and x.user_id = s.author
       ) as place
       from (
-        select v.conversation, v.author, max(first_seqs[v.conversation_rank] + v.seq_offset) as seq,
-          max(first_counts[v.conversation_rank] + v.seq_offset) + 1 as count, sum(octet_length(v.content)) as bytes
+        select v.conversation, v.author,
+          max(first_seqs[v.conversation_rank] + v.seq_offset) filter (where hooks[v.n] is null) as seq,
+          max(first_counts[v.conversation_rank] + v.seq_offset) filter (where hooks[v.n] is null) + 1 as count,
+          sum(octet_length(v.content)) as bytes
         from unnest(verdicts) v where v.is_new group by v.conversation, v.author
       ) s
     )
-    update members m set last_read_seq = s.seq, read_count = s.count, written_bytes = m.written_bytes + s.bytes
+    update members m set last_read_seq = coalesce(s.seq, m.last_read_seq), read_count = coalesce(s.count, m.read_count),
+      written_bytes = m.written_bytes + s.bytes
     from senders s where m.ctid = s.place;
   end if;
 
   return query
   with numbered as (
-    select v.*, case when v.is_new then first_seqs[v.conversation_rank] + v.seq_offset end as new_seq
+    select v.*, hooks[v.n] as hook, hook_names[v.n] as hook_name,
+      case when v.is_new then first_seqs[v.conversation_rank] + v.seq_offset end as new_seq
     from unnest(verdicts) v
   ),
   sent as (
     insert into messages (conversation_id, seq, id, role, author_id, content, status, model, parent_id,
-      client_message_id, created_at, updated_at)
-    select x.conversation, x.new_seq, x.id, 'user', x.author, x.content, 'complete', null, x.parent, x.client_id, sent_at,
-      sent_at
+      client_message_id, created_at, updated_at, hook_id, hook_name, hook_user_id)
+    select x.conversation, x.new_seq, x.id, 'user', case when x.hook is null then x.author end, x.content, 'complete', null,
+      x.parent, x.client_id, sent_at, sent_at, x.hook, x.hook_name, case when x.hook is not null then x.author end
     from numbered x where x.is_new
     union all
     select x.conversation, x.new_seq + 1, x.answer_id, 'assistant', null, '', 'streaming', x.answer_model, x.id, null,
-      sent_at, sent_at
+      sent_at, sent_at, null, null, null
     from numbered x where x.is_new and x.is_answered
   ),
   generating as (

@@ -1,5 +1,6 @@
 -- Takes the next p_counts[i] numbers of conversation p_conversations[i], of which p_messages[i] are for messages, and sets its
--- `updated_at`. The only writer of `last_seq`, `message_count` and `listed_at`. It locks the conversations in id order, to avoid
+-- `updated_at`. The only writer of `last_seq`, `message_count` and `listed_at`, but for
+-- the `listed_at` of conversations that import_messages makes. It locks the conversations in id order, to avoid
 -- deadlocks; the locks last until the transaction ends, so numbers become visible in their order. Name each conversation once.
 -- Several must exist: lock them before.
 --

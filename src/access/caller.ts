@@ -12,6 +12,8 @@ export type Caller = {
   expiresAtMs: number;
   /** Where the request came from; null when that is not known. */
   ipAddress: string | null;
+  /** `X-Request-Id` of the request, or of the one that opened the socket; for the log. */
+  requestId?: string | null;
 };
 
 /** The API key of a caller; null for a session. */

@@ -1,4 +1,4 @@
-import type { ModelFinishReason, ProviderErrorCode, ToolCall, Usage } from "./provider.ts";
+import type { ModelFinishReason, ProviderError, ToolCall, Usage } from "./provider.ts";
 
 /**
  * What a run pushes: `start` or, for a resumed run, `reset` before the first text (the `next` step after tool calls needs
@@ -21,14 +21,20 @@ export type RunUsage = Usage & { estimated: boolean };
 /** What a run has cost, and which models (`provider/name`) wrote text of it, in order. */
 export type Account = { models: string[]; usage: RunUsage | null; costUsd: number | null };
 
+/** The failure of the model that was asked last; all of it is safe for clients. */
+export type RunFailure = Omit<ProviderError, "retryable" | "cause"> & {
+  /** Null: no model was asked. */
+  model: string | null;
+};
+
 /** How a run ended. One that finishes has pushed `start` or `reset`, also when it has no text. */
 export type RunEnd =
   /** `model` wrote the end of the answer, or asks for `toolCalls` before it goes on. */
   | ({ type: "finish"; model: string; reason: ModelFinishReason; toolCalls: readonly ToolCall[] } & Account)
-  /** Every model failed. The text so far stays valid; `detail` is safe for clients. */
-  | ({ type: "error"; code: ProviderErrorCode; detail: string } & Account)
-  /** The caller's signal ended it. */
-  | ({ type: "aborted" } & Account);
+  /** Every model failed. The text so far stays valid. */
+  | ({ type: "error" } & RunFailure & Account)
+  /** The caller's signal ended it, while `model` was asked; null: none was. */
+  | ({ type: "aborted"; model: string | null } & Account);
 
 /** The answer's text after a part, for whoever only wants the text. */
 export function applyPart(text: string, part: AnswerPart): string {

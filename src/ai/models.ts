@@ -1,104 +1,75 @@
-import { findPrice, type PriceTable, parsePrices } from "../lib/prices.ts";
+import { parsePrices } from "../lib/parse-prices.ts";
+import { findPrice, type PriceTable } from "../lib/prices.ts";
+import { findModelLimits, type ModelLimits } from "./model-limits.ts";
+import { isKnownNotToThink } from "./model-traits.ts";
+import { listPrices } from "./price-list.ts";
 
-/** What a model can do; `thinking`: it writes thoughts before the answer. Only `tools` is asked for so far. */
+/**
+ * What a model can do; `thinking`: it may think before it answers, and be silent meanwhile. A family tells what most of its
+ * models can; model-traits.ts knows those that differ.
+ */
 type Ability = "tools" | "images" | "thinking";
 
-/** Models that differ in nothing but the price. */
-type Family = {
+/** Models that have abilities and, mostly, limits in common (model-limits.ts has those that differ). */
+type Family = ModelLimits & {
   /** How the names of its models begin (`provider/name`). */
   prefix: string;
-  /** Tokens of prompt and answer together; null: it has no window. */
-  windowTokens: number | null;
-  /** Tokens of its longest answer; null leaves it to the provider. */
-  answerTokens: number | null;
   abilities: readonly Ability[];
-  /** List prices in US dollars per million tokens, in and out, without the discounts for cached or batched tokens. */
-  prices: Readonly<Record<string, readonly [input: number, output: number]>>;
 };
 
 /**
- * All that Parley knows of models by their names (checked in November 2026). The first family whose prefix fits counts, so
- * a new version has the window of its family at once. A price is that of one model, and of its dated names
- * (`gpt-4o-2024-08-06`); a model that is not named has no known price, and its cost is null rather than a guess.
+ * What Parley knows of models by their names, beside their prices (price-list.ts); checked in November 2026. The first
+ * family whose prefix fits counts, so a new version has the window of its family at once.
  */
-export const families: readonly Family[] = [
+const families: readonly Family[] = [
+  {
+    prefix: "openai/gpt-6",
+    windowTokens: 1_050_000,
+    answerTokens: 128_000,
+    abilities: ["tools", "images", "thinking"],
+  },
   {
     prefix: "openai/gpt-5",
     windowTokens: 400_000,
     answerTokens: 128_000,
     abilities: ["tools", "images", "thinking"],
-    prices: {
-      "openai/gpt-5.5": [5, 30],
-      "openai/gpt-5.4": [2.5, 15],
-      "openai/gpt-5.4-mini": [0.75, 4.5],
-      "openai/gpt-5.4-nano": [0.2, 1.25],
-      "openai/gpt-5.2": [1.75, 14],
-      "openai/gpt-5.2-pro": [21, 168],
-      "openai/gpt-5.1": [1.25, 10],
-      "openai/gpt-5": [1.25, 10],
-      "openai/gpt-5-pro": [15, 120],
-      "openai/gpt-5-mini": [0.25, 2],
-      "openai/gpt-5-nano": [0.05, 0.4],
-    },
   },
   {
     prefix: "openai/gpt-4.1",
     windowTokens: 1_047_576,
     answerTokens: 32_768,
     abilities: ["tools", "images"],
-    prices: {
-      "openai/gpt-4.1": [2, 8],
-      "openai/gpt-4.1-mini": [0.4, 1.6],
-      "openai/gpt-4.1-nano": [0.1, 0.4],
-    },
   },
   {
     prefix: "openai/gpt-4o",
     windowTokens: 128_000,
     answerTokens: 16_384,
     abilities: ["tools", "images"],
-    prices: { "openai/gpt-4o": [2.5, 10], "openai/gpt-4o-mini": [0.15, 0.6] },
   },
   {
     prefix: "openai/o3",
     windowTokens: 200_000,
     answerTokens: 100_000,
     abilities: ["tools", "images", "thinking"],
-    prices: { "openai/o3": [2, 8] },
   },
   {
     prefix: "openai/o4-mini",
     windowTokens: 200_000,
     answerTokens: 100_000,
     abilities: ["tools", "images", "thinking"],
-    prices: { "openai/o4-mini": [1.1, 4.4] },
   },
   {
     prefix: "anthropic/claude-",
     windowTokens: 200_000,
+    // What every Claude since version 4 can give; those before it have limits of their own.
     answerTokens: 32_000,
     abilities: ["tools", "images", "thinking"],
-    prices: {
-      "anthropic/claude-fable-5-1": [10, 50],
-      "anthropic/claude-opus-5-5": [4, 20],
-      "anthropic/claude-opus-5": [5, 25],
-      "anthropic/claude-opus-4-7": [5, 25],
-      "anthropic/claude-opus-4-6": [5, 25],
-      "anthropic/claude-opus-4-5": [5, 25],
-      "anthropic/claude-opus-4-1": [15, 75],
-      "anthropic/claude-sonnet-5-5": [2, 10],
-      "anthropic/claude-sonnet-5": [2, 10],
-      "anthropic/claude-sonnet-4-6": [3, 15],
-      "anthropic/claude-sonnet-4-5": [3, 15],
-      "anthropic/claude-haiku-4-5": [1, 5],
-    },
   },
   {
     prefix: "offline/",
     windowTokens: null,
     answerTokens: null,
     abilities: [],
-    prices: { "offline/documents": [0, 0] },
   },
 ];
 
@@ -143,7 +114,7 @@ export function createCatalogue(
   return {
     prices: { ...listPrices, ...(settings.prices === undefined ? {} : parsePrices(settings.prices)) },
     budgetOf(model) {
-      const { windowTokens = null, answerTokens = null } = find(model) ?? {};
+      const { windowTokens = null, answerTokens = null } = findModelLimits(model) ?? find(model) ?? {};
       if (windowTokens === null)
         return { inputTokens: inputTokens ?? INPUT_TOKENS_UNKNOWN, outputTokensMax: answerTokens };
       return {
@@ -151,15 +122,12 @@ export function createCatalogue(
         outputTokensMax: answerTokens,
       };
     },
-    can: (model, ability) => find(model)?.abilities.includes(ability) ?? true,
+    can(model, ability) {
+      if (ability === "thinking" && isKnownNotToThink(model)) return false;
+      return find(model)?.abilities.includes(ability) ?? true;
+    },
   };
 }
-
-const listPrices: PriceTable = Object.fromEntries(
-  families.flatMap(({ prices }) =>
-    Object.entries(prices).map(([model, [input, output]]) => [model, { input, output }] as const),
-  ),
-);
 
 /**
  * The model for what nobody waits for: the cheapest of those whose price is known, else the last of the chain. Null when

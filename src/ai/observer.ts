@@ -13,7 +13,7 @@ export type ChainObserver = {
   onFailover?(from: string, to: string, reason: ProviderErrorCode): void;
   /** From the request to the first text. */
   onFirstToken?(model: string, seconds: number): void;
-  /** Only what providers reported, no estimates. */
+  /** What an attempt is charged for, once, in the tick in which its bill is made: estimates too. */
   onTokens?(model: string, kind: "input" | "output", count: number): void;
   /** Where the price of the model is known. */
   onCost?(model: string, usd: number): void;

@@ -13,6 +13,7 @@
  * function of a request and a `push`, and fulfils with how it ended. Only the end is a promise; a delta never is.
  */
 
+import type { providerCodes } from "../lib/error-codes.ts";
 import type { PauseSignal } from "./pause-signal.ts";
 
 /** What a provider is asked: the whole conversation, already cut to fit, in the shape that all of them share. */
@@ -60,7 +61,13 @@ export type ProviderRequest = {
   partial: string | null;
   /** Most tokens of the answer; null leaves it to the provider. */
   outputTokensMax: number | null;
+  /** Tokens of the longest answer that the model can give, for providers that want a number; null: not known. */
+  answerTokensMax?: number | null;
   options: AnswerOptions;
+  /** Whether the model may reason before it answers: a provider that tells about that only on request is asked to. */
+  isThinking: boolean;
+  /** So long a silence behind the first text is a failure: what a provider waits for by itself has to end before. */
+  idleTimeoutMs?: number | undefined;
   /** Aborting ends the stream at the provider and here. */
   signal: AbortSignal;
   /** While it is paused, the provider should be read no further. Parts that were read already may still be pushed. */
@@ -70,39 +77,48 @@ export type ProviderRequest = {
 /** Why a model ended its answer by itself. */
 export type ModelFinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
-export type Usage = { input_tokens: number; output_tokens: number };
+/** Tokens of an attempt or of a run. */
+export type Usage = {
+  /** All of the prompt, with what was read from a cache or written to one. */
+  input_tokens: number;
+  /** All that the model wrote, with its reasoning. */
+  output_tokens: number;
+  /** The part of `input_tokens` that was read from the provider's cache. */
+  cached_input_tokens: number;
+  /** The part of `input_tokens` that was written to the provider's cache, where that has a price of its own. */
+  cache_write_tokens: number;
+  /** The part of `output_tokens` that was reasoning. */
+  reasoning_tokens: number;
+};
+
+/** Tokens as a provider reports them. Null: it did not say, or said what cannot be; they are estimated then. */
+export type ReportedUsage = Omit<Usage, "input_tokens" | "output_tokens"> & {
+  input_tokens: number | null;
+  output_tokens: number | null;
+};
 
 /** Takes a part in the tick in which it comes: on the way of every token nothing is awaited. It must not throw. */
 export type PushPart<Part> = (part: Part) => void;
 
-/**
- * What a provider gives before the end. The union is closed: when a kind of part is added, such as the text of thoughts,
- * the compiler names every place that has to know it.
- */
+/** What a provider gives before the end. The union is closed: the compiler names every place that has to know a new kind. */
 export type ProviderPart =
   | { type: "text"; text: string }
-  /** The model is at work but has no text to show yet: it thinks. Pings and mere lifecycle events are none. */
-  | { type: "activity" }
+  /** What the model thinks, where the provider tells; empty where it only says that the model thinks. */
+  | { type: "reasoning"; text: string }
+  /** Bytes of the response came: a sign of life, whatever is in them (pings, comments, empty deltas). */
+  | { type: "activity"; isHead: boolean }
   /** A tool call began or goes on: from here on this step cannot be continued by another model. */
   | { type: "tool_call" }
   /** Tokens counted so far, for the case that the stream never ends properly. */
-  | { type: "usage"; usage: Usage };
+  | { type: "usage"; usage: ReportedUsage };
 
 export type ProviderEnd =
   /** Calls come whole and only here: what a broken stream has left of one must never be carried out. */
-  | { type: "finish"; reason: ModelFinishReason; usage: Usage | null; toolCalls?: readonly ToolCall[] }
+  | { type: "finish"; reason: ModelFinishReason; usage: ReportedUsage | null; toolCalls?: readonly ToolCall[] }
   | { type: "error"; error: ProviderError };
 
-export type ProviderErrorCode =
-  /** 408, 409, 5xx, network, a stream that broke: the same request may work later. */
-  | "provider_unavailable"
-  | "provider_rate_limited"
-  /** No first token in time, or silence in mid-stream. */
-  | "provider_timeout"
-  /** The request itself was refused (400, 404, 422 …); another model may still take it. */
-  | "provider_refused"
-  /** Key missing or wrong (401, 403). */
-  | "provider_unauthorized";
+/** Their meanings are in the table of error codes, which clients can read. */
+export type ProviderErrorCode = keyof typeof providerCodes;
 
 /** A failure of one provider, already stripped of foreign text, status and secrets that clients must not see. */
 export type ProviderError = {
@@ -113,6 +129,11 @@ export type ProviderError = {
   retryable: boolean;
   /** From `Retry-After`, in milliseconds. */
   retryAfterMs: number | null;
+  /** The HTTP status of the failure, also where an error event names one; null: there was none. */
+  status: number | null;
+  /** The provider's own code of the error and the request's parameter at fault, both in a form that is safe for clients. */
+  providerCode: string | null;
+  param: string | null;
   /** For the log only: what the provider said, cut short. */
   cause: string;
 };

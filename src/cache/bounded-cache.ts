@@ -14,6 +14,8 @@ export type CacheBounds<V> = {
   bytesOf?: (value: V) => number;
   /** The clock of `keptMs`, in milliseconds above 0; absent: one that never jumps. */
   now?: () => number;
+  /** Called for each entry that goes: deleted, replaced, pushed out or too old. */
+  onGone?: (key: string, value: V) => void;
 };
 
 /**
@@ -24,7 +26,7 @@ export class BoundedCache<V extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, V>;
   readonly #canAge: boolean;
 
-  constructor({ max, keptMs = 0, bytesOf = () => 1, now = () => performance.now() }: CacheBounds<V>) {
+  constructor({ max, keptMs = 0, bytesOf = () => 1, now = () => performance.now(), onGone }: CacheBounds<V>) {
     this.#canAge = keptMs > 0;
     this.#entries = new LRUCache({
       // By size also where it is a count: for `max` the library takes the whole memory at once, 4 MB for 100,000 entries.
@@ -36,6 +38,7 @@ export class BoundedCache<V extends NonNullable<unknown>> {
       // So that what is too old is found, and cleared away below.
       allowStale: true,
       perf: { now },
+      ...(onGone && { dispose: (value: V, key: string) => onGone(key, value) }),
     });
   }
 
@@ -44,8 +47,18 @@ export class BoundedCache<V extends NonNullable<unknown>> {
     return this.#entries.size;
   }
 
+  /** The size of all entries: bytes with `bytesOf`, otherwise 1 each. */
+  get bytes(): number {
+    return this.#entries.calculatedSize;
+  }
+
   get(key: string): V | undefined {
     return this.#entries.get(key, notStale);
+  }
+
+  /** Whether there is an entry, too old or not. */
+  has(key: string): boolean {
+    return this.#entries.peek(key, { allowStale: true }) !== undefined;
   }
 
   set(key: string, value: V): void {

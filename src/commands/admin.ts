@@ -1,50 +1,136 @@
+import { randomBytes } from "node:crypto";
+import type { Config } from "../config.ts";
+import type { Database } from "../db/client.ts";
 import { migrate } from "../db/migrate.ts";
 import { createLog } from "../lib/log.ts";
 import { Problem } from "../lib/problem.ts";
 import { createAuditService } from "../modules/audit/service.ts";
+import { setPasswordByOperator } from "../modules/auth/operator-passwords.ts";
 import { createPasswords } from "../modules/users/passwords.ts";
-import { createUserService } from "../modules/users/service.ts";
-import { type Command, CommandError, createUsageError, exitCodes, parseOptions, UsageError } from "./command.ts";
+import { createUserService, parseEmail } from "../modules/users/service.ts";
+import {
+  type Command,
+  CommandError,
+  createUsageError,
+  type Environment,
+  exitCodes,
+  parseOptions,
+  UsageError,
+} from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
+import { nameDatabase, requireDatabase } from "./named-database.ts";
+import { readPassword } from "./read-password.ts";
 import { useDatabase } from "./use-database.ts";
 
 const hint = "`parley admin --help` shows how.";
+/** Of a password that is made up: 144 bits, 24 characters. */
+const GENERATED_BYTES = 18;
 
 export const adminCommand: Command = {
   name: "admin",
-  summary: "create an administrator (admin create --email E --password P)",
-  help: `Usage: parley admin create --email E --password P
+  summary: "create an administrator, or set a user's password (admin create | password --email E)",
+  help: `Usage: parley admin create --email E [--password P]
+       parley admin password --email E
 
-Creates an administrator. A user who already has this address is raised to administrator and keeps their password. It
-may be run beside a running server.`,
+create    creates an administrator. A user who already has this address becomes an administrator and keeps their
+          password. Without --password, the password is read from standard input, so that no process list shows it.
+password  sets the password of a user, read from standard input, and ends their sessions. If the input is empty, it
+          generates a password and prints it. API keys of the user go on working.
+
+On a terminal you are asked for the password. Otherwise the first line is read:
+  printf '%s' "$PASSWORD" | parley admin create --email ada@example.com
+
+Both may be run beside a running server.`,
 
   async run([action, ...args], environment) {
-    if (action !== "create")
-      throw new UsageError(action ? `\`parley admin\` cannot "${action}"; ${hint}` : `Say what to do; ${hint}`);
-    const { email, password } = parseOptions("admin create", args, {
-      email: { type: "string" },
-      password: { type: "string" },
-    });
-    if (email === undefined || password === undefined) throw new UsageError(`Give --email and --password; ${hint}`);
-    const config = loadConfigFrom(environment);
-    const log = createLog("silent", config.LOG_FORMAT);
-    await useDatabase(config, log, async (database) => {
-      await migrate(database, log);
-      const users = createUserService({ database, passwords: createPasswords(), audit: createAuditService() });
-      const { user, isNew } = await users.createAdministrator(email, password).catch(explain);
-      console.log(
-        isNew
-          ? `${user.email} is an administrator now.`
-          : `${user.email} existed and is an administrator now; the password stays as it was.`,
-      );
-    });
-    return exitCodes.success;
+    if (action === "create") return createAdministrator(args, environment);
+    if (action === "password") return setPassword(args, environment);
+    throw new UsageError(action ? `\`parley admin\` cannot "${action}"; ${hint}` : `Say what to do; ${hint}`);
   },
 };
 
-function explain(error: unknown): never {
+async function createAdministrator(args: string[], environment: Environment): Promise<number> {
+  const options = parseOptions("admin create", args, { email: { type: "string" }, password: { type: "string" } });
+  const email = readEmail(options.email);
+  const config = loadConfigFrom(environment);
+  const read = async () => requireText(options.password ?? (await readPassword("Password of the administrator:")));
+  const given = options.password === undefined && process.stdin.isTTY ? null : await read();
+  await useUsers(config, async ({ users }) => {
+    // On a terminal nobody is asked for a password that isn't needed.
+    const raised = given === null ? await users.raiseAdministrator(email) : null;
+    const { user, isNew } = raised
+      ? { user: raised, isNew: false }
+      : await users
+          .createAdministrator(email, given ?? (await read()))
+          .catch((error) => explain(error, options.password !== undefined));
+    console.log(
+      isNew
+        ? `${user.email} is an administrator now.`
+        : `${user.email} existed and is an administrator now; the password stays as it was.`,
+    );
+  });
+  return exitCodes.success;
+}
+
+async function setPassword(args: string[], environment: Environment): Promise<number> {
+  const options = parseOptions("admin password", args, { email: { type: "string" } });
+  const email = readEmail(options.email);
+  const config = loadConfigFrom(environment);
+  requireDatabase(config);
+  const typed = await readPassword("New password (empty: generate one):");
+  const password = typed === "" ? randomBytes(GENERATED_BYTES).toString("base64url") : typed;
+  await useUsers(config, async (services) => {
+    const { user, endedSessions } = await setPasswordByOperator(services, email, password).catch((error) => {
+      if (!(error instanceof Problem) || error.code !== "not_found") return explain(error, false);
+      throw new CommandError(`There is no user ${email} in ${nameDatabase(config)}; check the address.`);
+    });
+    const sessions = endedSessions === 1 ? "1 session was ended." : `${endedSessions} sessions were ended.`;
+    const told = `The password of ${user.email} is set. ${sessions}`;
+    // A script that reads stdout gets the password and nothing else.
+    if (typed === "") console.error(told);
+    console.log(typed === "" ? password : told);
+  });
+  return exitCodes.success;
+}
+
+async function useUsers(config: Config, work: (services: Services) => Promise<void>): Promise<void> {
+  const log = createLog("silent", config.LOG_FORMAT);
+  await useDatabase(config, log, async (database) => {
+    await migrate(database, log);
+    const audit = createAuditService();
+    await work({ database, audit, users: createUserService({ database, passwords: createPasswords(), audit }) });
+  });
+}
+
+type Services = {
+  database: Database;
+  audit: ReturnType<typeof createAuditService>;
+  users: ReturnType<typeof createUserService>;
+};
+
+/** @throws UsageError if it is empty. */
+function requireText(password: string): string {
+  if (password !== "") return password;
+  throw new UsageError(`The password is empty; type one, pipe it into standard input, or give --password. ${hint}`);
+}
+
+/** The address, checked before anybody is asked for a password. @throws UsageError. */
+function readEmail(email: string | undefined): string {
+  if (email === undefined) throw new UsageError(`Give --email; ${hint}`);
+  try {
+    parseEmail(email);
+    return email;
+  } catch (error) {
+    return explain(error, false);
+  }
+}
+
+/** @param isOption whether the password came as an option, so that a sentence can name it. */
+function explain(error: unknown, isOption: boolean): never {
   if (!(error instanceof Problem)) throw error;
   const [field] = error.errors ?? [];
+  if (field?.pointer === "#/password" && !isOption)
+    throw new UsageError(field.detail.replace(/^password/, "The password"));
   if (field) throw createUsageError(field);
   throw new CommandError(error.message);
 }

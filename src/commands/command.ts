@@ -33,17 +33,32 @@ export function createUsageError({ pointer, detail }: InvalidField): UsageError 
  * Reads the options of a command.
  * @throws UsageError for an unknown option, a missing value, or an argument too many.
  */
-export function parseOptions<const T extends NonNullable<ParseArgsConfig["options"]>>(
-  command: string,
-  args: string[],
-  options: T,
-) {
-  const hint = `\`parley ${command} --help\` shows what it takes.`;
+export function parseOptions<const T extends Options>(command: string, args: string[], options: T) {
+  return parseArguments(command, args, options, 0).values;
+}
+
+/**
+ * The same for a command that takes a file.
+ * @throws UsageError also when none is named, or more than one.
+ */
+export function parseFileOptions<const T extends Options>(command: string, args: string[], options: T) {
+  const { values, positionals } = parseArguments(command, args, options, 1);
+  const [file] = positionals;
+  if (!file) throw new UsageError(`Name the file: \`parley ${command} FILE\`; ${findHint(command)}`);
+  return { values, file };
+}
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+
+const findHint = (command: string): string => `\`parley ${command} --help\` shows what it takes.`;
+
+function parseArguments<const T extends Options>(command: string, args: string[], options: T, argumentsMax: number) {
+  const hint = findHint(command);
   try {
-    const { values, tokens } = parseArgs({ args, options, strict: true, allowPositionals: true, tokens: true });
-    const extra = tokens.find((token) => token.kind === "positional");
+    const parsed = parseArgs({ args, options, strict: true, allowPositionals: true, tokens: true });
+    const extra = parsed.tokens.filter((token) => token.kind === "positional")[argumentsMax];
     if (extra) throw new UsageError(`\`parley ${command}\` takes no argument "${extra.value}"; ${hint}`);
-    return values;
+    return parsed;
   } catch (error) {
     if (error instanceof UsageError) throw error;
     const option = error instanceof Error ? /'(-[^\s'<]*)/.exec(error.message)?.[1] : undefined;

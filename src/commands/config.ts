@@ -1,6 +1,6 @@
 import { printConfig } from "../config.ts";
 import { type Command, exitCodes, parseOptions, UsageError } from "./command.ts";
-import { loadConfigFrom } from "./load-config.ts";
+import { findSources, loadConfigWithWarnings } from "./load-config.ts";
 
 export const configCommand: Command = {
   name: "config",
@@ -8,8 +8,9 @@ export const configCommand: Command = {
   help: `Usage: parley config
        parley config check
 
-Prints the effective configuration with secrets masked. With \`check\` it only checks, and lists every error at once
-(exit code 2). Settings come from the environment; .env.example names them all.`,
+Prints the effective configuration with secrets masked, and behind each value where it comes from: environment, .env,
+NAME_FILE or default. With \`check\` it only checks, and lists every error at once
+(exit code 2), and warns of names that are most likely misspelt, and of settings that are seldom meant in production. Settings come from the environment; .env.example names them all.`,
 
   async run(args, environment) {
     const [action, ...rest] = args;
@@ -19,8 +20,9 @@ Prints the effective configuration with secrets masked. With \`check\` it only c
         `\`parley config\` has no action "${action}"; \`parley config --help\` shows what it takes.`,
       );
     parseOptions(isCheck ? "config check" : "config", isCheck ? rest : args, {});
-    const config = loadConfigFrom(environment);
-    console.log(isCheck ? "The configuration is good." : printConfig(config));
+    const { config, warnings } = loadConfigWithWarnings(environment);
+    for (const warning of warnings) console.error(`Warning: ${warning}`);
+    console.log(isCheck ? "The configuration is good." : printConfig(config, findSources(environment)));
     return exitCodes.success;
   },
 };

@@ -1,7 +1,8 @@
-import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../config.ts";
-import { openDataDir } from "../lib/data-dir.ts";
+import type { ServerSecret } from "../db/archive.ts";
+import { findDataDirProblem, openDataDir } from "../lib/data-dir.ts";
 import { createSecret } from "../lib/id.ts";
 import { CommandError } from "./command.ts";
 
@@ -20,9 +21,44 @@ export function loadJwtSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): 
     const secret = readSecret(path) ?? createSecretFile(path, config.DATA_DIR);
     if (secret.length >= SECRET_CHARS_MIN) return secret;
   } catch {
+    const problem = findDataDirProblem(config.DATA_DIR);
+    if (problem !== null) throw new CommandError(problem);
     throw new CommandError(`${path} cannot be read or written; make DATA_DIR writable, or set JWT_SECRET.`);
   }
   throw new CommandError(`${path} is damaged; delete it (everybody has to log in again), or set JWT_SECRET.`);
+}
+
+/** The secret as backups need it; null where none is set or was made yet. Makes none. */
+export function findServerSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): ServerSecret | null {
+  if (config.JWT_SECRET) return { value: config.JWT_SECRET, isConfigured: true };
+  const path = join(config.DATA_DIR, FILE_NAME);
+  try {
+    const value = readSecret(path);
+    return value === null ? null : { value, isConfigured: false };
+  } catch {
+    throw new CommandError(`${path} cannot be read; run this as the user who runs \`parley serve\`.`);
+  }
+}
+
+/**
+ * Keeps the secret of a backup in `DATA_DIR`. Another one that lies there is kept as `jwt-secret.old`.
+ * @returns where it lies.
+ * @throws CommandError when it cannot be written.
+ */
+export function storeJwtSecret(dataDir: string, secret: string): string {
+  const path = join(dataDir, FILE_NAME);
+  try {
+    openDataDir(dataDir);
+    const found = readSecret(path);
+    if (found === secret) return path;
+    const draft = `${path}.${process.pid}`;
+    writeFileSync(draft, `${secret}\n`, { mode: 0o600 });
+    if (found !== null) renameSync(path, `${path}.old`);
+    renameSync(draft, path);
+    return path;
+  } catch {
+    throw new CommandError(`${path} cannot be written; make DATA_DIR writable, and restore again.`);
+  }
 }
 
 function readSecret(path: string): string | null {

@@ -104,7 +104,7 @@ function explain(error: unknown, email: string | undefined, database: string): u
   if (error.code !== "not_found") return new CommandError(error.message);
   return new CommandError(
     email === undefined
-      ? `There is no administrator in ${database}; make one with \`parley admin create --email E --password P\`.`
+      ? `There is no administrator in ${database}; make one with \`parley admin create --email E\`.`
       : `There is no user ${email} in ${database}; let them register, or name another one.`,
   );
 }

@@ -13,6 +13,19 @@ const HTTP_IDLE_TIMEOUT_S = 30;
  */
 const REQUEST_BYTES_MAX = Number.MAX_SAFE_INTEGER;
 
+/**
+ * Of TLS 1.2 only what has forward secrecy (ECDHE) and encrypts with authentication (AEAD): no CBC, no static RSA. The
+ * runtime offers both by default. TLS 1.3 has nothing else, and no list.
+ */
+const TLS_1_2_CIPHERS = [
+  "ECDHE-ECDSA-AES128-GCM-SHA256",
+  "ECDHE-RSA-AES128-GCM-SHA256",
+  "ECDHE-ECDSA-AES256-GCM-SHA384",
+  "ECDHE-RSA-AES256-GCM-SHA384",
+  "ECDHE-ECDSA-CHACHA20-POLY1305",
+  "ECDHE-RSA-CHACHA20-POLY1305",
+].join(":");
+
 /** Idle for so many looks, one after the other, counts as idle. */
 const IDLE_LOOKS = 4;
 const IDLE_LOOK_MS = 25;
@@ -83,7 +96,7 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
     idleTimeout: HTTP_IDLE_TIMEOUT_S,
     maxRequestBodySize: REQUEST_BYTES_MAX,
     websocket,
-    ...(tls && { tls, http2: config.HTTP2 === "on" }),
+    ...(tls && { tls: { ...tls, ciphers: TLS_1_2_CIPHERS }, http2: config.HTTP2 === "on" }),
   });
   // The framework would stop the server at the end of the process, which we do ourselves, and adds one for each.
   for (const listener of process.listeners("beforeExit"))

@@ -3,7 +3,11 @@ import { parseEnv } from "node:util";
 import { createCatalogue } from "../ai/models.ts";
 import type { HasPrice } from "../config/contradictions.ts";
 import { findDatabaseUrlProblems } from "../config/database-url-check.ts";
-import { type Config, ConfigError, loadConfig } from "../config.ts";
+import { settingEntries } from "../config/settings.ts";
+import { findUnknownNames } from "../config/unknown-names.ts";
+import { findWarnings } from "../config/warnings.ts";
+import { type Config, ConfigError, loadConfig, type SettingSources } from "../config.ts";
+import { findFolderProblem } from "../lib/folder-check.ts";
 import { findPrice } from "../lib/prices.ts";
 import type { Environment } from "./command.ts";
 
@@ -14,11 +18,72 @@ const ENV_FILE = ".env";
  * @throws ConfigError with every error found.
  */
 export function loadConfigFrom(environment: Environment): Config {
-  const merged = { ...readEnvFile(environment), ...environment };
+  return read(environment, readEnvFile(environment));
+}
+
+/** The same with what the operator should be told of: sentences without a secret. */
+export function loadConfigWithWarnings(environment: Environment): { config: Config; warnings: string[] } {
+  const file = readEnvFile(environment);
+  const surroundings = {
+    environment: { ...file, ...environment },
+    isFromFile: (name: string) => environment[name] === undefined && file[name] !== undefined,
+  };
+  try {
+    const config = read(environment, file);
+    return { config, warnings: findWarnings(config, surroundings) };
+  } catch (error) {
+    // What is missing may be there under a misspelt name.
+    if (error instanceof ConfigError)
+      error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile));
+    throw error;
+  }
+}
+
+function read(environment: Environment, file: Environment): Config {
+  const merged = { ...file, ...environment };
   const readFile = (path: string) => readFileSync(path, "utf8");
-  return loadConfig(merged, readFile, isFolder, hasPrice, (url) =>
-    findDatabaseUrlProblems(url, { environment: merged, readFile }),
+  const config = loadConfig(
+    merged,
+    readFile,
+    isFolder,
+    hasPrice,
+    (url) => findDatabaseUrlProblems(url, { environment: merged, readFile }),
+    findFolderProblem,
   );
+  const isForPeople = process.stdout.isTTY && config.APP_ENV === "development";
+  return merged.LOG_FORMAT?.trim() || !isForPeople ? config : Object.freeze({ ...config, LOG_FORMAT: "pretty" });
+}
+
+/** Where each setting comes from that has a value. */
+export function findSources(environment: Environment): SettingSources {
+  const file = readEnvFile(environment);
+  const merged: Environment = { ...file, ...environment };
+  const find = (name: string, isSecret: boolean): string => {
+    const inFile = (key: string) => (key in environment ? "" : ` (${ENV_FILE})`);
+    if (merged[`${name}_FILE`] && isSecret) return `${name}_FILE${inFile(`${name}_FILE`)}`;
+    if (!merged[name]?.trim()) return "default";
+    return name in environment ? "environment" : ENV_FILE;
+  };
+  return new Map(settingEntries.map(([name, { secret = false }]) => [name, find(name, secret)]));
+}
+
+/**
+ * One secret of the configuration, or the content of the file that `NAME_FILE` names, for commands that need no other setting.
+ * @throws ConfigError when it cannot be read.
+ */
+export function loadSecretFrom(environment: Environment, name: string): string | undefined {
+  const merged = { ...readEnvFile(environment), ...environment };
+  const direct = merged[name]?.trim() || undefined;
+  const file = merged[`${name}_FILE`];
+  if (!file) return direct;
+  if (direct) throw new ConfigError([`${name} and ${name}_FILE are both set; keep one of them.`]);
+  try {
+    return readFileSync(file, "utf8").trim() || undefined;
+  } catch {
+    throw new ConfigError([
+      `${name}_FILE: the file cannot be read; name one that exists, and that this user may read.`,
+    ]);
+  }
 }
 
 /** For `loadConfig`, which lies below the catalogue of models. */

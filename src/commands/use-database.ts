@@ -6,10 +6,15 @@ import type { Log } from "../lib/log.ts";
 
 /**
  * Runs `work` with the database that the configuration names, and closes it in every case. An embedded Postgres that a
- * living Parley has started is used beside it.
+ * living Parley has started is used beside it; without `canJoin` it is refused.
  */
-export async function useDatabase<T>(config: Config, log: Log, work: (database: Database) => Promise<T>): Promise<T> {
-  const connected = await connectDatabase(config, log, { canJoin: true });
+export async function useDatabase<T>(
+  config: Config,
+  log: Log,
+  work: (database: Database) => Promise<T>,
+  { canJoin = true }: { canJoin?: boolean } = {},
+): Promise<T> {
+  const connected = await connectDatabase(config, log, { canJoin });
   try {
     await prepareSession(connected.database, log);
     return await work(connected.database);

@@ -19,8 +19,21 @@ export function createAnswers(
   { chain, budgetOf, cheapest }: Models,
   { budgets, conversations, messages }: Conversations,
 ) {
-  const { database, config, log, metrics, lifecycle, parts, changes, events, bus, limits, instanceId, liveAnswers } =
-    core;
+  const {
+    database,
+    config,
+    log,
+    metrics,
+    lifecycle,
+    parts,
+    changes,
+    events,
+    bus,
+    limits,
+    instanceId,
+    liveAnswers,
+    openStreams,
+  } = core;
   const { defaultModel } = chain;
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
   const writer = cheapest === null ? null : createWriter({ chain, model: cheapest, charge: budgets.charge });
@@ -61,11 +74,12 @@ export function createAnswers(
     budgets,
     lifecycle,
     holdAnswer: limits.answers.hold,
+    openStreams,
     metrics,
     log,
   });
   parts.add({ name: "completions", after: ["sockets"], stop: completions.drain });
-  return { generations, completions, previews };
+  return { generations, completions, previews, followUps };
 }
 
 export type Answers = ReturnType<typeof createAnswers>;

@@ -1,3 +1,4 @@
+import { createOpenStreams } from "../access/open-streams.ts";
 import type { Config } from "../config.ts";
 import { createChanges } from "../db/changes.ts";
 import type { Database } from "../db/client.ts";
@@ -12,7 +13,9 @@ import { createLimits } from "../limits/limits.ts";
 import { countUnfinished, createLiveAnswers } from "../modules/generations/service.ts";
 import type { PasswordOptions } from "../modules/users/passwords.ts";
 import type { Bus } from "../realtime/bus.ts";
-import { createMemoryBus } from "../realtime/bus-memory.ts";
+import { createBus } from "./bus.ts";
+import { nameDeployment } from "./deployment.ts";
+import { createReads } from "./reads.ts";
 
 export type ServiceDependencies = {
   config: Config;
@@ -21,8 +24,10 @@ export type ServiceDependencies = {
   metrics: Metrics;
   lifecycle: Lifecycle;
   jwtSecret: string;
-  /** How instances hear from each other; without it, this one is alone. */
+  /** How instances hear from each other; absent: as the configuration says. */
   bus?: Bus;
+  /** Whether surely no other instance uses this database; without it, whether it is the embedded one. */
+  isAlone?: boolean;
   /** What a hash costs; without it, what is right for people. */
   passwords?: PasswordOptions;
 };
@@ -34,22 +39,29 @@ const UNREADY_MS_MAX = 5_000;
 export function createCore(deps: ServiceDependencies) {
   const { config, database, log, metrics, lifecycle } = deps;
   const parts = createParts();
-  // Load balancers have to notice first that this instance is not ready any more.
-  const unreadyMs = config.APP_ENV === "production" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
-  parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs) });
+  // Load balancers have to notice first that this instance is not ready any more. Until then, it serves what they send.
+  const unreadyMs = config.APP_ENV !== "development" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
+  parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs).then(lifecycle.markDraining) });
 
   const instanceId = createId();
-  const bus = deps.bus ?? createMemoryBus({ log });
+  const bus = deps.bus ?? createBus(deps, instanceId);
+  parts.add({ name: "bus", after: ["http", "sockets", "generations"], stop: bus.close });
   const jobs = createJobs({ database, log, instanceId });
   parts.add({ name: "jobs", after: ["generations", "completions", "follow-ups"], stop: jobs.stop });
+  const isAlone = deps.isAlone ?? config.DATABASE_URL === undefined;
+  const reads = createReads({ isOn: config.READ_CACHE === "on", isAlone, bus, metrics });
   const changes = createChanges(database);
   const events = createEventLog({ database, changes, bus });
   // Before all that asks about answers in progress; the generation service, which writes them, comes late.
   const liveAnswers = createLiveAnswers({ lifecycle, instanceId });
-  const limits = createLimits({ config, log, metrics, countStored: (userId) => countUnfinished(database, userId) });
+  const deployment = nameDeployment(deps.jwtSecret);
+  const countStored = (userId: string) => countUnfinished(database, userId);
+  const limits = createLimits({ config, deployment, log, metrics, countStored });
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
 
-  return { ...deps, parts, instanceId, bus, jobs, changes, events, limits, liveAnswers };
+  const openStreams = createOpenStreams();
+
+  return { ...deps, openStreams, parts, instanceId, bus, reads, jobs, changes, events, limits, liveAnswers };
 }
 
 export type Core = ReturnType<typeof createCore>;

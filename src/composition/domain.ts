@@ -1,5 +1,7 @@
 import { createIdempotencyStore } from "../http/idempotency-store.ts";
+import { DOCUMENTS_TAG } from "../http/read-cache.ts";
 import { createAccountService, createDeletions } from "../modules/accounts/service.ts";
+import { createAnalyticsService } from "../modules/analytics/service.ts";
 import { createApiKeyService } from "../modules/api-keys/service.ts";
 import { createAuditLog, createAuditService } from "../modules/audit/service.ts";
 import { createAuthService } from "../modules/auth/service.ts";
@@ -11,10 +13,14 @@ import {
   createErasures,
 } from "../modules/conversations/service.ts";
 import { createDocumentService } from "../modules/documents/service.ts";
-import { createMessageService, createRecovery } from "../modules/messages/service.ts";
+import { createExportService } from "../modules/exports/service.ts";
+import { createHookService } from "../modules/hooks/service.ts";
+import { createImportService } from "../modules/imports/service.ts";
+import { createHistory, createMessageService, createRecovery } from "../modules/messages/service.ts";
 import { createPromptService } from "../modules/prompts/service.ts";
 import type { QuotaName } from "../modules/quotas/model.ts";
 import { createQuotaService } from "../modules/quotas/service.ts";
+import { createSearchIndexer, createSearchService } from "../modules/search/service.ts";
 import { createPasswords } from "../modules/users/passwords.ts";
 import { createUserService } from "../modules/users/service.ts";
 import type { Core } from "./core.ts";
@@ -36,12 +42,14 @@ export function createPeople({
 }: Core) {
   const audit = createAuditService();
   const auditLog = createAuditLog({ database, config });
+  const analytics = createAnalyticsService({ database, metrics, log });
   const announceEnd = (ids: string[]) => bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
   const onRefused = (quota: QuotaName) => metrics.quotaRejections.inc({ quota });
   const quotas = createQuotaService({ database, config, onRefused });
   const idempotency = createIdempotencyStore({ database, jwtSecret, instanceId });
   const passwords = createPasswords(options, () => metrics.rateLimited.inc({ limit: "hashes" }));
-  const users = createUserService({ database, passwords, audit });
+  const onRenamed = (userId: string) => bus.publish("users", () => [{ type: "user.renamed", user_id: userId }]);
+  const users = createUserService({ database, passwords, audit, onRenamed });
   const apiKeys = createApiKeyService({ database, audit, quotas, log, onKeysEnded: announceEnd });
   const auth = createAuthService({
     database,
@@ -55,17 +63,19 @@ export function createPeople({
     log,
     onSessionsEnded: announceEnd,
   });
-  const prompts = createPromptService({ database, jobs, quotas });
-  const deletions = createDeletions({ database, audit, departures: createDepartures({ database, events }), jobs });
-  const accounts = createAccountService({ database, users, auth, audit, deletions });
-  return { audit, auditLog, quotas, idempotency, users, apiKeys, auth, prompts, deletions, accounts };
+  const prompts = createPromptService({ database, jobs, quotas, bus });
+  const departures = createDepartures({ database, events });
+  const deletions = createDeletions({ database, audit, departures, jobs, onGone: onRenamed });
+  const accounts = createAccountService({ database, users, auth, audit, deletions, onRenamed });
+  return { audit, auditLog, analytics, quotas, idempotency, users, apiKeys, auth, prompts, deletions, accounts };
 }
 
 export type People = ReturnType<typeof createPeople>;
 
 /** The documents that everybody may read. */
-export function createDocuments({ database, config, log, parts }: Core) {
-  const documents = createDocumentService({ database, config, log });
+export function createDocuments({ database, config, log, parts, reads }: Core) {
+  const onScanned = () => reads.forget(DOCUMENTS_TAG);
+  const documents = createDocumentService({ database, config, log, onScanned });
   parts.add({ name: "documents", after: ["readiness"], stop: documents.stop });
   return { documents };
 }
@@ -73,8 +83,27 @@ export function createDocuments({ database, config, log, parts }: Core) {
 export type Documents = ReturnType<typeof createDocuments>;
 
 /** Conversations, their messages, and what their answers may cost. */
-export function createConversations(core: Core, { prompts, quotas }: People, { chain, ...models }: Models) {
-  const { database, config, log, metrics, lifecycle, parts, events, bus, limits, instanceId, liveAnswers } = core;
+export function createConversations(
+  core: Core,
+  { users, prompts, quotas, audit, auth }: People,
+  { chain, ...models }: Models,
+) {
+  const {
+    database,
+    config,
+    log,
+    metrics,
+    lifecycle,
+    parts,
+    events,
+    bus,
+    limits,
+    instanceId,
+    liveAnswers,
+    jwtSecret,
+    jobs,
+    openStreams,
+  } = core;
   const { defaultModel } = chain;
   const budgets = createBudgetService({
     database,
@@ -84,6 +113,7 @@ export function createConversations(core: Core, { prompts, quotas }: People, { c
     defaultModel,
     promptTokensMaxOf: (model) => models.budgetOf(model).inputTokens,
     metrics,
+    log,
     instanceId,
   });
   const conversations = createConversationService({
@@ -93,12 +123,13 @@ export function createConversations(core: Core, { prompts, quotas }: People, { c
     prompts,
     quotas,
     limits,
+    config,
+    users,
     hasModel: chain.has,
   });
   const recovery = createRecovery({ database, conversations, events });
   const messages = createMessageService({
     database,
-    conversations,
     events,
     metrics,
     log,
@@ -113,13 +144,21 @@ export function createConversations(core: Core, { prompts, quotas }: People, { c
     findLiveText: liveAnswers.findText,
   });
   parts.add({ name: "lanes of sends", after: ["http"], stop: messages.close });
+  const imports = createImportService({ database, jobs, quotas, bus, openStreams, config });
+  parts.add({ name: "imports", after: ["http", "jobs"], stop: imports.close });
   return {
     budgets,
     conversations,
     recovery,
     messages,
+    imports,
+    exports: createExportService({ auth, conversations, messages }),
+    history: createHistory({ messages, metrics, isOn: config.READ_CACHE === "on" }),
+    hooks: createHookService({ database, audit, messages, jwtSecret, log }),
     erasures: createErasures({ database }),
     activity: createActivity({ database }),
+    search: createSearchService({ database, config }),
+    searchIndexer: createSearchIndexer({ database, config }),
   };
 }
 

@@ -1,7 +1,11 @@
-import { findLastSeq, loadEvents } from "../events/read.ts";
+import { createFindLastSeq } from "../events/last-seqs.ts";
+import { createLoadEvents } from "../events/load-together.ts";
 import { findFreeBytes } from "../lib/free-bytes.ts";
+import type { BackupService } from "../modules/backups/service.ts";
 import { createHealthService } from "../modules/health/service.ts";
+import { createInbox } from "../modules/inbox/service.ts";
 import { createStreams } from "../modules/messages/service.ts";
+import { createRevocations } from "../modules/revocations/service.ts";
 import { createSockets } from "../modules/socket/sockets.ts";
 import { createHub } from "../realtime/hub.ts";
 import { createTyping } from "../realtime/typing.ts";
@@ -10,28 +14,27 @@ import type { Core } from "./core.ts";
 import type { Conversations, People } from "./domain.ts";
 import type { Models } from "./models.ts";
 
-/** Events that one look for a gap reads; a larger gap is filled in steps. */
-const GAP_EVENTS_MAX = 1_000;
-
 /** What clients are connected with: sockets and streams; and what machines ask about this instance. */
 export function createEdge(
-  { config, database, log, metrics, lifecycle, parts, instanceId, bus, events, limits, liveAnswers }: Core,
-  { auth }: People,
+  { config, database, log, metrics, lifecycle, parts, instanceId, bus, events, limits, liveAnswers, openStreams }: Core,
+  { auth, apiKeys }: People,
   { chain }: Models,
   { conversations, messages, recovery }: Conversations,
   { generations }: Answers,
+  backups: BackupService | null,
 ) {
+  const onPushed = (type: string, listeners: number) => metrics.countPushes(type, listeners);
   const hub = createHub({
     bus,
     instanceId,
-    loadEvents: (id, afterSeq, untilSeq) => loadEvents(database, id, afterSeq, untilSeq, GAP_EVENTS_MAX),
-    findLastSeq: (id) => findLastSeq(database, id),
+    loadEvents: createLoadEvents(database),
+    findLastSeq: createFindLastSeq(database),
     listSnapshots: liveAnswers.listSnapshots,
     log,
-    onPushed: (type, listeners) => metrics.countPushes(type, listeners),
+    onPushed,
   });
   const { feeds } = limits;
-  const streams = createStreams({ hub, events, recovery, feeds, listSnapshots: liveAnswers.listSnapshots });
+  const streams = createStreams({ hub, events, recovery, feeds, openStreams });
   parts.add({ name: "streams", after: ["generations", "completions"], stop: streams.drain });
   const sockets = createSockets({
     identify: auth.identify,
@@ -40,20 +43,21 @@ export function createEdge(
     generations,
     recovery,
     hub,
-    typing: createTyping(bus),
+    inbox: createInbox({ database, bus, log, onPushed }),
+    typing: createTyping({ bus, instanceId }),
     limits,
+    openStreams,
     log,
     metrics,
   });
   parts.add({ name: "sockets", after: ["readiness"], stop: sockets.drain });
-  // If it gets lost on the way from another instance, a job finds it in the database.
-  bus.subscribe("credentials", {
-    onMessage({ ids }) {
-      auth.forgetSessions(ids);
-      sockets.endCredentials(ids);
-      streams.endCredentials(ids);
-    },
-    onGap: () => {},
+  const revocations = createRevocations({
+    openStreams,
+    bus,
+    auth,
+    apiKeys,
+    conversations,
+    onFault: (error) => log.error({ err: error }, "whether memberships have ended could not be read"),
   });
   const isEmbedded = config.DATABASE_URL === undefined;
   const health = createHealthService({
@@ -62,7 +66,9 @@ export function createEdge(
     metrics,
     listModels: chain.models,
     redis: limits.redis,
+    bus,
+    backups,
     findFreeBytes: isEmbedded ? () => findFreeBytes(config.DATA_DIR) : null,
   });
-  return { hub, streams, sockets, health };
+  return { hub, streams, sockets, revocations, health };
 }

@@ -1,6 +1,8 @@
 import { createChain } from "../ai/chain/chain.ts";
 import { createCatalogue, findCheapestModel } from "../ai/models.ts";
 import { createProviders } from "../ai/providers/create-providers.ts";
+import { createExplainFailure } from "../ai/providers/explain-failure.ts";
+import { createTimeoutsOf } from "../ai/timeouts.ts";
 import type { DocumentService } from "../modules/documents/service.ts";
 import type { Core } from "./core.ts";
 
@@ -8,14 +10,22 @@ import type { Core } from "./core.ts";
 export function createModels({ config, log, metrics }: Core, documents: Pick<DocumentService, "searchPassages">) {
   const catalogue = createCatalogue({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
   const { prices, budgetOf } = catalogue;
-  const providers = createProviders(config, documents.searchPassages);
+  const providers = createProviders(config, documents.searchPassages, {
+    onRepeat(provider) {
+      metrics.aiRepeatedRequests.inc({ provider });
+      log.info({ provider }, "request sent again: the provider had closed the reused connection without a response");
+    },
+    onLearned: (model, parameter) =>
+      log.info({ model, parameter }, "model refuses a parameter; it is left out from now on"),
+  });
   const chain = createChain({
     ...providers,
     catalogue,
-    firstTokenTimeoutMs: config.AI_FIRST_TOKEN_TIMEOUT_MS,
-    idleTimeoutMs: config.AI_IDLE_TIMEOUT_MS,
+    timeoutsOf: createTimeoutsOf(config, (model) => catalogue.can(model, "thinking")),
+    answerTimeoutMs: config.AI_ANSWER_TIMEOUT_MS,
     maxRetries: config.AI_MAX_RETRIES,
     log,
+    explainFailure: createExplainFailure(config),
     observe: {
       onFailover: (from, to, reason) => metrics.aiFailovers.inc({ from, to, reason }),
       onFirstToken: (model, seconds) => metrics.generationFirstToken.observe({ model }, seconds),

@@ -1,8 +1,10 @@
 import { createAnswers } from "./ai.ts";
+import { createBackups } from "./backups.ts";
 import { createCore, type ServiceDependencies } from "./core.ts";
 import { createConversations, createDocuments, createPeople } from "./domain.ts";
 import { createEdge } from "./edge.ts";
 import { createModels } from "./models.ts";
+import { createWebhooks } from "./webhooks.ts";
 
 export type { ServiceDependencies } from "./core.ts";
 
@@ -10,19 +12,27 @@ export type { ServiceDependencies } from "./core.ts";
 export function createServices(deps: ServiceDependencies) {
   const core = createCore(deps);
   const people = createPeople(core);
+  const { webhooks, dispatcher } = createWebhooks(core, people);
   const { documents } = createDocuments(core);
   const models = createModels(core, documents);
   const conversations = createConversations(core, people, models);
   const answers = createAnswers(core, people, { documents }, models, conversations);
-  const edge = createEdge(core, people, models, conversations, answers);
-  const { parts, jobs, limits, events } = core;
+  const backups = createBackups(core);
+  const edge = createEdge(core, people, models, conversations, answers, backups);
+  const { parts, bus, jobs, limits, events, reads, openStreams } = core;
   return {
     parts,
+    bus,
     jobs,
     limits,
     events,
+    reads,
+    openStreams,
     chain: models.chain,
+    backups,
     ...people,
+    webhooks,
+    dispatcher,
     documents,
     ...conversations,
     ...answers,

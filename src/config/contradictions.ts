@@ -1,4 +1,7 @@
-import { parsePrices } from "../lib/prices.ts";
+import { parsePrices } from "../lib/parse-prices.ts";
+import { readUserinfo } from "../lib/userinfo.ts";
+import { findWeakness } from "../lib/weak-passwords.ts";
+import { findUnsafeSettings } from "./environments.ts";
 import type { Settings } from "./settings.ts";
 import { findTlsProblems } from "./tls.ts";
 
@@ -15,6 +18,9 @@ const providerNeeds = {
 } as const;
 
 const JWT_SECRET_BYTES_MIN = 32;
+/** Characters and UTF-16 units: as few and as many as a password can have. The schema counts units alone. */
+const ADMIN_PASSWORD_CHARS_MIN = 8;
+const ADMIN_PASSWORD_CHARS_MAX = 128;
 
 /** What is wrong with settings that are each right for themselves; one sentence each. */
 export function findContradictions(config: Settings, hasPrice: HasPrice): string[] {
@@ -25,6 +31,7 @@ export function findContradictions(config: Settings, hasPrice: HasPrice): string
     problems.push(`JWT_SECRET: the value is shorter than ${JWT_SECRET_BYTES_MIN} bytes (openssl rand -base64 32).`);
   if (Boolean(config.ADMIN_EMAIL) !== Boolean(config.ADMIN_PASSWORD))
     problems.push("ADMIN_EMAIL and ADMIN_PASSWORD: set both or neither.");
+  if (config.ADMIN_PASSWORD) problems.push(...findPasswordProblems(config.ADMIN_PASSWORD, config.ADMIN_EMAIL ?? null));
   if (Boolean(config.TLS_CERT_FILE) !== Boolean(config.TLS_KEY_FILE))
     problems.push("TLS_CERT_FILE and TLS_KEY_FILE: set both or neither.");
   const serverNames = config.MCP_SERVERS.map((server) => server.slice(0, server.indexOf("=")));
@@ -32,10 +39,45 @@ export function findContradictions(config: Settings, hasPrice: HasPrice): string
     problems.push("MCP_SERVERS: two servers have the same name; give each a name of its own.");
   for (const [provider, needed] of Object.entries(providerNeeds))
     if (config.AI_MODELS.some((model) => model.startsWith(`${provider}/`)) && !config[needed as keyof Settings])
-      problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set.`);
+      problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set; set it, or remove the model.`);
+  problems.push(...findCredentialContradictions(config), ...findAddressProblems(config));
   problems.push(...findIssuerContradictions(config));
-  problems.push(...findBudgetContradictions(config, hasPrice));
+  problems.push(...findBudgetContradictions(config, hasPrice), ...findUnsafeSettings(config));
   return problems;
+}
+
+function findPasswordProblems(password: string, email: string | null): string[] {
+  if (password.length > ADMIN_PASSWORD_CHARS_MAX)
+    return [`ADMIN_PASSWORD: the value is longer than ${ADMIN_PASSWORD_CHARS_MAX} characters.`];
+  if (password.length >= ADMIN_PASSWORD_CHARS_MIN && [...password].length < ADMIN_PASSWORD_CHARS_MIN)
+    return [`ADMIN_PASSWORD: the value is shorter than ${ADMIN_PASSWORD_CHARS_MIN} characters; set a longer one.`];
+  const weakness = findWeakness(password, email);
+  if (weakness === null) return [];
+  const reason = weakness === "common" ? "is one of the most common passwords" : "is the address of ADMIN_EMAIL";
+  return [`ADMIN_PASSWORD: the value ${reason}; set another one.`];
+}
+
+const addresses = {
+  OPENAI_BASE_URL: "OPENAI_API_KEY",
+  ANTHROPIC_BASE_URL: "ANTHROPIC_API_KEY",
+  COMPATIBLE_BASE_URL: "COMPATIBLE_API_KEY",
+} as const;
+
+/** An address that brings credentials along, for a provider that has a key: a request carries one of them. */
+function findCredentialContradictions(config: Settings): string[] {
+  return Object.entries(addresses)
+    .filter(([name, key]) => config[key] && readUserinfo(config[name as keyof typeof addresses] ?? ""))
+    .map(([name, key]) => `${name}: it has a user and password, but ${key} is set; remove one of them.`);
+}
+
+/** The SDKs add the rest of an address to what is set, so an address that was copied whole would hold it twice. */
+function findAddressProblems(config: Settings): string[] {
+  const names = Object.keys(addresses) as (keyof typeof addresses)[];
+  return names.flatMap((name) => {
+    const url = config[name];
+    const [, rest] = /(\/(?:chat\/completions|completions|responses|messages|models))\/?$/.exec(url ?? "") ?? [];
+    return rest ? [`${name}: it ends with ${rest}, which Parley adds by itself; leave that out.`] : [];
+  });
 }
 
 /** An issuer whose tokens could not be told from those for others, or whose keys anyone on the way could replace. */
@@ -50,7 +92,8 @@ function findIssuerContradictions({ APP_ENV, OIDC_ISSUER, OIDC_AUDIENCE, OIDC_JW
     problems.push(
       "OIDC_AUDIENCE: required with OIDC_ISSUER; set it to the client id or the API that tokens name in `aud`.",
     );
-  if (/[?#]/.test(OIDC_ISSUER)) problems.push("OIDC_ISSUER: an issuer has no query and no fragment.");
+  if (/[?#]/.test(OIDC_ISSUER))
+    problems.push("OIDC_ISSUER: an issuer has no query and no fragment; remove what follows ? or #.");
   const isLoopback = /^http:\/\/(localhost|127\.0\.0\.1|\[::1\])([:/]|$)/.test(OIDC_ISSUER);
   if (APP_ENV === "production" && /^http:/.test(OIDC_ISSUER) && !isLoopback && OIDC_JWKS_URL === undefined)
     problems.push(
@@ -79,7 +122,9 @@ function findBudgetContradictions(config: Settings, hasPrice: HasPrice): string[
     const tokens = config[name];
     // What is no whole number above 0 has been refused already.
     if (Number.isSafeInteger(tokens) && Number(tokens) > 0 && Number(tokens) <= config.BUDGET_ANSWER_TOKENS)
-      problems.push(`${name}: no answer fits into it, because BUDGET_ANSWER_TOKENS is ${config.BUDGET_ANSWER_TOKENS}.`);
+      problems.push(
+        `${name}: no answer fits into it, because BUDGET_ANSWER_TOKENS is ${config.BUDGET_ANSWER_TOKENS}; set it higher, or BUDGET_ANSWER_TOKENS lower.`,
+      );
   }
   const hasUsdLimit = usdLimits.some((name) => config[name] !== undefined);
   if (!hasUsdLimit || !parsePrices(config.AI_PRICES ?? "")) return problems;
@@ -94,12 +139,15 @@ export function findMissingFiles(config: Settings, readFile: ReadFile, isFolder:
   const problems: string[] = [];
   for (const name of ["TLS_CERT_FILE", "TLS_KEY_FILE"] as const) {
     const path = config[name];
-    if (path !== undefined && !canRead(path, readFile)) problems.push(`${name}: the file ${path} cannot be read.`);
+    if (path !== undefined && !canRead(path, readFile))
+      problems.push(`${name}: the file ${path} cannot be read; name one that exists, and that this user may read.`);
   }
   if (config.TLS_CERT_FILE && config.TLS_KEY_FILE && problems.length === 0)
     problems.push(...findTlsProblems({ cert: readFile(config.TLS_CERT_FILE), key: readFile(config.TLS_KEY_FILE) }));
   if (config.DOCUMENTS_DIR !== undefined && !isFolder(config.DOCUMENTS_DIR))
-    problems.push(`DOCUMENTS_DIR: ${config.DOCUMENTS_DIR} is not a folder that can be read.`);
+    problems.push(
+      `DOCUMENTS_DIR: ${config.DOCUMENTS_DIR} is not a folder that can be read; name one, or leave it out for Parley's own docs.`,
+    );
   return problems;
 }
 

@@ -17,8 +17,8 @@ export type DatabaseAddress = {
   isTlsDirect: boolean;
   targetSessionAttrs?: string;
   connectTimeoutS?: number;
-  /** False: no prepared statements, for poolers that cannot pass them on. */
-  canPrepare: boolean;
+  /** Whether to use prepared statements; absent: unless a pooler shares its connections between transactions. */
+  canPrepare?: boolean;
   /** Startup parameters that the URL may set. */
   session: Record<string, string>;
 };
@@ -151,19 +151,20 @@ function mapValuesToAddress(values: Map<string, string>): DatabaseAddress {
     targetSessionAttrs: get("target_session_attrs")?.replace("any", "") || undefined,
     // libpq: 0 waits for ever, and 1 means 2.
     ...(timeout && Number(timeout) > 0 && { connectTimeoutS: Math.max(2, Number(timeout)) }),
-    canPrepare: get("prepare") !== "false",
+    ...(get("prepare") && { canPrepare: get("prepare") === "true" }),
     session,
   };
 }
 
 function findAddressProblems({ host, port, sslmode, isTlsDirect, sslcert, sslkey }: DatabaseAddress): string[] {
   const problems: string[] = [];
-  if (port !== undefined && (port < 1 || port > 65_535)) problems.push(`DATABASE_URL: ${port} is not a port.`);
+  if (port !== undefined && (port < 1 || port > 65_535))
+    problems.push(`DATABASE_URL: ${port} is not a port; write one from 1 to 65535.`);
   const isCertain = !["disable", "allow", "prefer"].includes(sslmode);
   if (isTlsDirect && host !== undefined && !isCertain)
-    problems.push("DATABASE_URL: sslnegotiation=direct needs sslmode=require or a stricter one.");
+    problems.push("DATABASE_URL: sslnegotiation=direct needs sslmode=require or a stricter one; add it.");
   if (Boolean(sslcert) !== Boolean(sslkey)) problems.push("DATABASE_URL: set sslcert and sslkey, or neither.");
   if (sslcert && host !== undefined && !isCertain)
-    problems.push("DATABASE_URL: sslcert needs sslmode=require or a stricter one.");
+    problems.push("DATABASE_URL: sslcert needs sslmode=require or a stricter one; add it.");
   return problems;
 }

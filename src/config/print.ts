@@ -1,17 +1,33 @@
 import type { TSchema } from "@sinclair/typebox";
-import { type Settings, settingEntries } from "./settings.ts";
+import { maskAddress, maskSecretAddress } from "../lib/mask-address.ts";
+import { MASK } from "../lib/userinfo.ts";
+import { type SettingOptions, type Settings, settingEntries } from "./settings.ts";
 
-/** The effective configuration as lines `NAME=value`, secrets masked. */
-export function printConfig(config: Settings): string {
+/** Where a value comes from: `environment`, `.env`, `NAME_FILE` or `default`. */
+export type SettingSources = ReadonlyMap<string, string>;
+
+/** Columns of a value before its source; a longer one pushes it to the right. */
+const VALUE_COLUMNS = 40;
+
+/** The effective configuration as lines `NAME=value  # source`, secrets masked. */
+export function printConfig(config: Settings, sources: SettingSources = new Map()): string {
   return settingEntries
     .map(([name, schema]) => {
       const value = config[name];
       if (value === undefined) return `# ${name} is not set`;
-      const isHidden = schema.secret && !(Array.isArray(value) && value.length === 0);
-      const shown = isHidden ? "********" : Array.isArray(value) ? value.join(",") : String(value);
-      return `${name}=${shown}`;
+      const setting = `${name}=${[value]
+        .flat()
+        .map((part) => maskValue(schema, String(part)))
+        .join(",")}`;
+      const source = sources.get(name);
+      return source === undefined ? setting : `${setting.padEnd(VALUE_COLUMNS)}  # ${source}`;
     })
     .join("\n");
+}
+
+function maskValue({ secret, isAddress }: SettingOptions, value: string): string {
+  if (!secret) return maskAddress(value);
+  return isAddress ? maskSecretAddress(value) : MASK;
 }
 
 /** The text of `.env.example`. */

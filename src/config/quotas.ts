@@ -24,4 +24,16 @@ export const quotaSettings = {
   ),
   QUOTA_FEEDBACK: quota(100_000, "Answers that one user may have rated."),
   QUOTA_API_KEYS: quota(100, "API keys of one user, including expired ones."),
+  QUOTA_WEBHOOKS: quota(20, "Webhooks of one user, including disabled ones."),
+};
+
+/** The limits of one request. */
+export const importSettings = {
+  IMPORT_BYTES_MAX: Type.Integer({
+    default: 512 * 1024 ** 2,
+    minimum: 1_024,
+    maximum: 8 * 1024 ** 3,
+    description:
+      "Maximum bytes of an import's file (`POST /api/v1/imports`), and of a ZIP archive's content when unpacked.",
+  }),
 };

@@ -23,6 +23,13 @@ export const rateLimitSettings = {
   RATE_LIMIT_AUTH_PER_MINUTE: count(600, "The same in a minute."),
   RATE_LIMIT_RENEW_PER_10S: count(1_000, "Refreshes, logouts and tickets of one client address in 10 seconds."),
   RATE_LIMIT_RENEW_PER_MINUTE: count(3_000, "The same in a minute."),
+  RATE_LIMIT_HOOKS_PER_10S: count(200, "Posts to one incoming hook in 10 seconds."),
+  RATE_LIMIT_HOOKS_PER_MINUTE: count(600, "The same in a minute."),
+  RATE_LIMIT_HOOKS_ADDRESS_PER_10S: count(
+    1_000,
+    "Posts of one client address to incoming hooks in 10 seconds, also to hooks that don't exist.",
+  ),
+  RATE_LIMIT_HOOKS_ADDRESS_PER_MINUTE: count(4_000, "The same in a minute."),
   RATE_LIMIT_READ_PER_10S: count(2_000, "Reading requests of one user, and of one API key, in 10 seconds."),
   RATE_LIMIT_READ_PER_MINUTE: count(8_000, "The same in a minute."),
   RATE_LIMIT_WRITE_PER_10S: count(2_000, "Changing requests of one user, and of one API key, in 10 seconds."),
@@ -70,6 +77,6 @@ export const rateLimitSettings = {
   ),
   RATE_LIMIT_EXPENSIVE_READS_PER_USER: countOrOff(
     4,
-    "Expensive reads (export, searches, prompt previews) of one user that may be in progress on this instance.",
+    "Expensive reads (export, searches, prompt previews, analytics) of one user that may be in progress on this instance.",
   ),
 };

@@ -1,22 +1,23 @@
 import { FormatRegistry, type Static, type TSchema, Type } from "@sinclair/typebox";
 import { isNetwork } from "../lib/network.ts";
-import { parsePrices } from "../lib/prices.ts";
+import { parsePrices } from "../lib/parse-prices.ts";
 import { OneOf } from "../lib/schema.ts";
-import { quotaSettings } from "./quotas.ts";
+import { backupSettings } from "./backup.ts";
+import { describeDefaultModels, providerNames } from "./providers.ts";
+import { importSettings, quotaSettings } from "./quotas.ts";
 import { rateLimitSettings } from "./rate-limits.ts";
+import { searchSettings } from "./search.ts";
+import type { SettingOptions } from "./setting-options.ts";
+import { timeLimitSettings } from "./time-limits.ts";
+import { webhookSettings } from "./webhooks.ts";
 
-/** What a setting says of itself, besides its form. */
-export type SettingOptions = {
-  description: string;
-  /** Sample value for `.env.example`. */
-  example?: string;
-  /** Masked in every print, and readable from the file named by `NAME_FILE`. */
-  secret?: boolean;
-};
+export type { SettingOptions } from "./setting-options.ts";
 
 const text = (options: SettingOptions & { minLength?: number; pattern?: string; format?: "http-url" | "prices" }) =>
   Type.Optional(Type.String({ minLength: 1, ...options }));
-const textWithDefault = (options: SettingOptions & { default: string }) => Type.String({ minLength: 1, ...options });
+const textWithDefault = (options: SettingOptions & { default: string; format?: "host" }) =>
+  Type.String({ minLength: 1, ...options });
+const apiKey = (description: string) => text({ pattern: "^[\\x21-\\x7e]+$", secret: true, description });
 const integer = (options: SettingOptions & { default: number; minimum: number; maximum: number }) =>
   Type.Integer(options);
 const limit = (options: SettingOptions & { minimum?: number; maximum?: number }) =>
@@ -31,11 +32,17 @@ FormatRegistry.Set("prices", (value) => parsePrices(value) !== null);
 FormatRegistry.Set("network", isNetwork);
 FormatRegistry.Set(
   "mcp-server",
-  (value) => /^[a-z][a-z0-9-]{0,23}=https?:\/\/\S+$/.test(value) && URL.canParse(value.slice(value.indexOf("=") + 1)),
+  (value) =>
+    /^[a-z][a-z0-9-]{0,23}=https?:\/\/\S+$/.test(value) &&
+    URL.canParse(value.slice(value.indexOf("=") + 1)) &&
+    // Two servers with a semicolon between them.
+    !/;\s*[a-z][a-z0-9-]*=https?:/.test(value),
 );
+// A name or an address, without a scheme; a port is a setting of its own. The system knows which of them are its own.
+FormatRegistry.Set("host", (value) => !value.includes("/") && !/^[^:]*:\d+$/.test(value));
 // Exactly one origin: no wildcard, no user, no path.
-FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s*@?#\\]+$/.test(value) && URL.canParse(value));
-const modelName = "^(openai|anthropic|compatible|offline)/\\S+$";
+FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s*@?#\\;]+$/.test(value) && URL.canParse(value));
+const modelName = `^(${providerNames.join("|")})/[^\\s;"']+$`;
 
 /** Every setting there is. The same table validates, types, and prints `.env.example` and the docs. */
 export const settings = Type.Object({
@@ -43,7 +50,7 @@ export const settings = Type.Object({
     default: "development",
     description: "What this instance is for. `.env` is read, and registration is open by default, outside production.",
   }),
-  HOST: textWithDefault({ default: "0.0.0.0", description: "Address to listen on." }),
+  HOST: textWithDefault({ format: "host", default: "0.0.0.0", description: "Address to listen on." }),
   PORT: integer({ default: 3000, minimum: 0, maximum: 65535, description: "Port to listen on; 0 takes a free one." }),
   PUBLIC_URL: text({
     format: "http-url",
@@ -57,6 +64,7 @@ export const settings = Type.Object({
   DATABASE_URL: text({
     pattern: "^postgres(ql)?://\\S+$",
     secret: true,
+    isAddress: true,
     example: "postgres://parley:password@db.example.com:5432/parley",
     description: "Postgres 15 or newer. Absent: the embedded Postgres in `DATA_DIR`.",
   }),
@@ -64,15 +72,23 @@ export const settings = Type.Object({
     default: 10,
     minimum: 2,
     maximum: 500,
-    description: "Database connections for reads; up to 18 more open when they are needed, see Connections.",
+    description: "Database connections for reads; up to 24 more open when needed, see Connections.",
+  }),
+  DATABASE_SLOW_QUERY_MS: integer({
+    default: 1000,
+    minimum: 0,
+    maximum: 600_000,
+    description:
+      "Statements that take at least this long are logged, without their parameters. 0: no statement is logged.",
   }),
   REDIS_URL: text({
     pattern: "^rediss?://\\S+$",
     secret: true,
+    isAddress: true,
     example: "redis://redis.example.com:6379",
     description:
-      "Redis or Valkey, for more than one instance: so far it is where limits are counted together. Absent, or while it " +
-      "is away: each instance counts for itself.",
+      "Redis, Valkey or a node of a cluster of them, for several instances: they exchange messages and count limits through it. Absent, or while " +
+      "it is away: they exchange messages through Postgres, and each counts limits by itself.",
   }),
   JWT_SECRET: text({
     secret: true,
@@ -85,40 +101,29 @@ export const settings = Type.Object({
   ADMIN_PASSWORD: text({
     minLength: 8,
     secret: true,
-    description: "Password of that administrator, 8 characters or more.",
+    description: "Password of that administrator: 8 to 128 characters, and not a common password.",
   }),
-  OPENAI_API_KEY: text({ secret: true, description: "Key for the `openai` provider." }),
+  OPENAI_API_KEY: apiKey("Key for the `openai` provider."),
   OPENAI_BASE_URL: text({ format: "http-url", description: "Other base URL for the `openai` provider." }),
-  ANTHROPIC_API_KEY: text({ secret: true, description: "Key for the `anthropic` provider." }),
+  ANTHROPIC_API_KEY: apiKey("Key for the `anthropic` provider."),
   ANTHROPIC_BASE_URL: text({ format: "http-url", description: "Other base URL for the `anthropic` provider." }),
-  COMPATIBLE_API_KEY: text({
-    secret: true,
-    description: "Key for the `compatible` provider, if its server wants one.",
-  }),
+  COMPATIBLE_API_KEY: apiKey("Key for the `compatible` provider, if its server wants one."),
   COMPATIBLE_BASE_URL: text({
     format: "http-url",
     example: "http://localhost:11434/v1",
-    description: "Any OpenAI-compatible server: Ollama, vLLM, llama.cpp.",
+    description:
+      "Any OpenAI-compatible server: Ollama, vLLM, llama.cpp. A `user:password@` in it is sent as basic authentication.",
   }),
   AI_MODELS: listOf(
     { pattern: modelName },
     {
       example: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
-      description: "Models as `provider/name`, comma-separated, in fallback order. Absent: `offline/documents`.",
+      description:
+        `Models as \`provider/name\`, comma-separated, in fallback order. Absent: ${describeDefaultModels()}, both if both ` +
+        "are set; with neither, `offline/documents`.",
     },
   ),
-  AI_FIRST_TOKEN_TIMEOUT_MS: integer({
-    default: 30_000,
-    minimum: 100,
-    maximum: 600_000,
-    description: "A model that has said nothing for so long has failed.",
-  }),
-  AI_IDLE_TIMEOUT_MS: integer({
-    default: 30_000,
-    minimum: 100,
-    maximum: 600_000,
-    description: "A model that falls silent for so long in the middle of an answer has failed.",
-  }),
+  ...timeLimitSettings,
   AI_MAX_RETRIES: integer({
     default: 2,
     minimum: 0,
@@ -134,9 +139,10 @@ export const settings = Type.Object({
   }),
   AI_PRICES: text({
     format: "prices",
-    example: "compatible/llama3.2=0/0,openai/gpt-5.2=1.75/14",
+    example: "compatible/llama3.2=0/0,openai/gpt-5.2=1.75/14/0.175",
     description:
-      "Prices in USD per million tokens, as `model=input/output` or as JSON; they go before the built-in ones.",
+      "Prices in USD per million tokens, as `model=input/output[/cached_input[/cache_write]]` or as JSON; they go before " +
+      "the built-in ones. Absent ones of the cache are the price of `input`.",
   }),
   BUDGET_USER_TOKENS_PER_DAY: limit({ description: "Tokens that one user may use in a day (UTC). Absent: no limit." }),
   BUDGET_USER_TOKENS_PER_MONTH: limit({ description: "The same for a month." }),
@@ -163,6 +169,7 @@ export const settings = Type.Object({
     {
       // An address may hold a key.
       secret: true,
+      isAddress: true,
       example: "wiki=https://mcp.example.com/mcp",
       description:
         "MCP servers (streamable HTTP) whose tools models may call, as `name=url`, comma-separated. Absent: none.",
@@ -195,19 +202,38 @@ export const settings = Type.Object({
   }),
   ...rateLimitSettings,
   ...quotaSettings,
+  ...searchSettings,
+  ...importSettings,
+  ...webhookSettings,
   METRICS_TOKEN: text({
     pattern: "^[\\w.~+/=-]+$",
     secret: true,
+    isGuard: true,
     description: "Bearer token that `/metrics` asks for (letters, digits and `._~+/=-`). Absent: open.",
   }),
   LOG_LEVEL: OneOf(["trace", "debug", "info", "warn", "error", "fatal", "silent"], {
     default: "info",
     description: "Least severe level that is logged.",
   }),
-  LOG_FORMAT: OneOf(["json", "pretty"], { default: "json", description: "JSON lines, or lines for people." }),
+  LOG_FORMAT: Type.Optional(
+    OneOf(["json", "pretty"], {
+      description: "JSON lines, or lines for people. Absent: `pretty` on a terminal in development, else `json`.",
+    }),
+  ),
   REGISTRATION: Type.Optional(
     OneOf(["open", "closed"], {
       description: "Whether anyone may register. Absent: open, in production closed.",
+    }),
+  ),
+  REGISTRATION_PRIVACY: OneOf(["on", "off"], {
+    default: "off",
+    description:
+      "`on`: registering and changing an address don't tell which addresses have accounts. See `docs/security.md`.",
+  }),
+  MEMBER_BY_EMAIL: Type.Optional(
+    OneOf(["on", "off"], {
+      description:
+        "Whether owners of a conversation may add users by their e-mail address. Absent: on, with `REGISTRATION_PRIVACY=on` off.",
     }),
   ),
   OIDC_ISSUER: text({
@@ -217,7 +243,7 @@ export const settings = Type.Object({
       "OpenID Connect issuer whose tokens log people in, exactly as `iss` names it. Absent: none. See `docs/oidc.md`.",
   }),
   OIDC_AUDIENCE: listOf(
-    {},
+    { pattern: "^[^;]+$" },
     {
       example: "parley",
       description: "Needed with it: the `aud` of tokens that are meant for Parley; one will do, comma-separated.",
@@ -233,12 +259,19 @@ export const settings = Type.Object({
       "Whether people of that issuer get an account at their first login, whatever `REGISTRATION` is. " +
       "Off: only linked accounts.",
   }),
+  READ_CACHE: OneOf(["on", "off"], {
+    default: "on",
+    description:
+      "Whether frequent reads (conversations, short histories, prompts, the list of documents) are cached. " +
+      "`off`: each one queries the database.",
+  }),
   AUDIT_RETENTION_DAYS: integer({
     default: 365,
     minimum: 1,
     maximum: 36_500,
     description: "How long entries of the audit record are kept.",
   }),
+  ...backupSettings,
   SHUTDOWN_TIMEOUT_MS: integer({
     default: 25_000,
     minimum: 0,

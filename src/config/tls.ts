@@ -28,7 +28,10 @@ export function findTlsProblems({ cert, key }: Tls): string[] {
   if (privateKey === null || first === undefined || first.checkPrivateKey(privateKey)) return problems;
   if (others.some((certificate) => certificate.checkPrivateKey(privateKey)))
     problems.push("TLS_CERT_FILE: the server's own certificate must come first, those of its issuers behind it.");
-  else problems.push("TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate.");
+  else
+    problems.push(
+      "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.",
+    );
   return problems;
 }
 

@@ -21,7 +21,7 @@ export function readDatabaseAddress(url: string): DatabaseAddress {
 
 /** Options of the driver. It never sees the URL, since it understands some of its parts otherwise than libpq. */
 export function mapAddressToOptions(address: DatabaseAddress) {
-  const { user, password, database, connectTimeoutS, targetSessionAttrs, canPrepare } = address;
+  const { user, password, database, connectTimeoutS, targetSessionAttrs } = address;
   return {
     ...mapToServer(address),
     ...(user && { user }),
@@ -29,7 +29,6 @@ export function mapAddressToOptions(address: DatabaseAddress) {
     ...(database && { database }),
     ...(connectTimeoutS && { connect_timeout: connectTimeoutS }),
     ...(targetSessionAttrs && { target_session_attrs: targetSessionAttrs as "read-write" }),
-    ...(!canPrepare && { prepare: false }),
   };
 }
 

@@ -10,7 +10,9 @@ export const WAITING_BYTES_MAX = 64 * 1024 * 1024;
 /** The same for one lane. */
 export const LANE_ITEMS_MAX = 1_000;
 export const LANE_BYTES_MAX = 8 * 1024 * 1024;
-const OVERLOAD_RETRY_AFTER_MS = 1_000;
+/** When to try again: not all at the same moment, or the database would be as busy then. */
+const OVERLOAD_RETRY_MIN_MS = 1_000;
+const OVERLOAD_RETRY_SPREAD_MS = 3_000;
 
 /** The result of an item whose conversation is locked by somebody else: nothing was written. */
 export const LOCKED = Symbol("locked");
@@ -73,6 +75,8 @@ export function takeBatch<E extends { bytes: number }>(entries: E[], itemsMax = 
 }
 
 export const createOverloaded = (detail: string): Problem =>
-  new Problem("overloaded", detail, { retryAfterMs: OVERLOAD_RETRY_AFTER_MS });
+  new Problem("overloaded", detail, {
+    retryAfterMs: Math.round(OVERLOAD_RETRY_MIN_MS + Math.random() * OVERLOAD_RETRY_SPREAD_MS),
+  });
 
 export const createLaneFull = (): Problem => createOverloaded("Too many messages are waiting for this conversation.");

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import type { Config } from "../config.ts";
 import { abortable } from "../lib/abortable.ts";
+import { explainLoopback } from "../lib/container.ts";
 import type { Log } from "../lib/log.ts";
 import { readDatabaseAddress } from "./address.ts";
 import {
@@ -16,6 +17,7 @@ import { explainDatabaseError } from "./explain.ts";
 import { LANES_WAITING_MAX } from "./group-commit.ts";
 import { isTemporary } from "./retry.ts";
 import { endSessions, prepareSession } from "./session-check.ts";
+import { createSlowStatements } from "./slow-statements.ts";
 import { checkServer, checkWritable, DatabaseNotReadyError, UnsuitableDatabaseError } from "./suitability.ts";
 import { findMissingTls } from "./tls-check.ts";
 
@@ -23,8 +25,19 @@ import { findMissingTls } from "./tls-check.ts";
 const CLOSE_TIMEOUT_S = 5;
 /** Group commits of sends, and of the ends of answers: one connection for the batches of each, and those of its lanes. */
 const COMMIT_CONNECTIONS_MAX = 2 * (1 + LANES_WAITING_MAX);
-/** What an instance opens at most beside DATABASE_POOL_SIZE. */
-export const FURTHER_CONNECTIONS_MAX = SIDE_CONNECTIONS_MAX + COMMIT_CONNECTIONS_MAX;
+/** Steps that count for analytics (src/modules/analytics): of a read and of the job. */
+const COUNTING_CONNECTIONS_MAX = 2;
+/** Imports write on connections of their own (src/modules/imports/job.ts). */
+const IMPORT_CONNECTIONS_MAX = 2;
+/** LISTEN and NOTIFY between instances (src/realtime/bus-postgres.ts): with DATABASE_URL and without REDIS_URL. */
+const BUS_CONNECTIONS_MAX = 2;
+/** The most connections that an instance opens in addition to DATABASE_POOL_SIZE. test/db/connections.test.ts counts them. */
+export const FURTHER_CONNECTIONS_MAX =
+  SIDE_CONNECTIONS_MAX +
+  COMMIT_CONNECTIONS_MAX +
+  COUNTING_CONNECTIONS_MAX +
+  IMPORT_CONNECTIONS_MAX +
+  BUS_CONNECTIONS_MAX;
 const RETRY_DELAY_MIN_MS = 250;
 const RETRY_DELAY_MAX_MS = 5_000;
 
@@ -36,11 +49,14 @@ export type Connected = {
   close(): Promise<void>;
 };
 
-type DatabaseConfig = Pick<Config, "DATABASE_URL" | "DATABASE_POOL_SIZE" | "DATA_DIR">;
+type DatabaseConfig = Pick<Config, "DATABASE_URL" | "DATABASE_POOL_SIZE" | "DATA_DIR"> &
+  Partial<Pick<Config, "DATABASE_SLOW_QUERY_MS">>;
 
 export type ConnectOptions = {
   /** For short commands: when a living Parley has started the embedded Postgres, use that one beside it. */
   canJoin?: boolean;
+  /** Called with the time that each statement waited for a connection. */
+  onWait?(waitMs: number): void;
 };
 
 /**
@@ -56,9 +72,11 @@ export async function connectDatabase(
   options: ConnectOptions = {},
 ): Promise<Connected> {
   const poolSize = config.DATABASE_POOL_SIZE;
-  if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, poolSize });
+  const { add } = createSlowStatements(log, config.DATABASE_SLOW_QUERY_MS ?? 0);
+  const observer = { onStatement: add, onWait: options.onWait ?? (() => {}) };
+  if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, poolSize, observer });
   const { stop, ...target } = await startOrJoin(config, log, options);
-  return connect("embedded", { target, poolSize }, stop);
+  return connect("embedded", { target, poolSize, observer }, stop);
 }
 
 async function startOrJoin(config: DatabaseConfig, log: Log, { canJoin = false }: ConnectOptions) {
@@ -141,5 +159,7 @@ async function describe(error: unknown, database: Database): Promise<string> {
     !hasAnswered && target && "url" in target ? await findMissingTls(readDatabaseAddress(target.url)) : null;
   if (missing) return missing;
   const code = "code" in error ? ` (${error.code})` : "";
-  return explainDatabaseError(error) ?? `${error.message}${code}`;
+  const reason = explainDatabaseError(error) ?? `${error.message}${code}`;
+  const host = !hasAnswered && target && "url" in target ? readDatabaseAddress(target.url).host : undefined;
+  return host === undefined ? reason : reason + explainLoopback(host);
 }

@@ -1,6 +1,6 @@
 import { accessSync, chmodSync, closeSync, constants, lstatSync, mkdirSync, openSync, realpathSync } from "node:fs";
 import { join } from "node:path";
-import { openDataDir } from "../lib/data-dir.ts";
+import { findDataDirProblem, openDataDir } from "../lib/data-dir.ts";
 import type { Log } from "../lib/log.ts";
 import { ensureCluster } from "./embedded/cluster.ts";
 import { EmbeddedPostgresError, unreachable } from "./embedded/error.ts";
@@ -33,7 +33,7 @@ const POOL_SIZE = 80;
 /** Where root unpacks PostgreSQL: the server runs as another user, and its programs must lie in a public place. */
 const SHARED_PROGRAMS_DIR = "/var/cache/parley";
 /** The longest path that fits a Unix socket's address. */
-const SOCKET_PATH_BYTES_MAX = 107;
+const SOCKET_PATH_BYTES_MAX = process.platform === "linux" ? 107 : 103;
 
 /**
  * Starts the PostgreSQL that the executable carries, with its data in `DATA_DIR/postgres`, its log in
@@ -45,7 +45,7 @@ const SOCKET_PATH_BYTES_MAX = 107;
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   if (!hasPayload)
     throw new EmbeddedPostgresError(
-      "This build of Parley carries no PostgreSQL of its own; set DATABASE_URL to a server's.",
+      "This build of Parley carries no PostgreSQL (those for musl and Windows don't): set DATABASE_URL to the address of a PostgreSQL server.",
     );
   const undo: (() => Promise<void> | void)[] = [];
   const undoAll = async () => {
@@ -90,7 +90,7 @@ async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void
   undo.push(release);
   await prepareDatabase(address.socketDirectory, isNew);
   const tookMs = Math.round(performance.now() - startedAtMs);
-  log.info({ version: payloadVersion, directory: clusterDir, took_ms: tookMs }, "the embedded Postgres runs");
+  log.debug({ version: payloadVersion, directory: clusterDir, took_ms: tookMs }, "embedded Postgres started");
   return address;
 }
 
@@ -116,11 +116,13 @@ function isSharedDirSafe(): boolean {
 
 /**
  * The server's socket lies in its data folder, which only its owner may enter. A path too long for a socket's address
- * is reached through an open descriptor of the folder.
+ * is reached through an open descriptor of the folder, where the system names those (Linux).
  */
 function openSocketDirectory(clusterDir: string): { address: SocketAddress; release(): void } {
   if (Buffer.byteLength(join(clusterDir, ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX)
     return { address: { socketDirectory: clusterDir, user: APPLICATION_ROLE }, release: () => {} };
+  if (process.platform !== "linux")
+    throw new EmbeddedPostgresError(`The path of DATA_DIR is too long for a socket: ${clusterDir}; set a shorter one.`);
   const descriptor = openSync(clusterDir, "r");
   const socketDirectory = `/proc/self/fd/${descriptor}`;
   return { address: { socketDirectory, user: APPLICATION_ROLE }, release: () => closeSync(descriptor) };
@@ -136,13 +138,17 @@ export function findRunningPostgres(dataDir: string): EmbeddedPostgres | null {
 
 function explain(error: unknown, dataDir: string): unknown {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const hasNoAccess = code === "EACCES" || code === "EPERM";
+  const problem = hasNoAccess ? findDataDirProblem(dataDir) : null;
+  if (problem !== null) return new EmbeddedPostgresError(problem, { cause: error });
   const sentence = sentences[code];
   return sentence
     ? new EmbeddedPostgresError(sentence.replace("DATA_DIR", `DATA_DIR ${dataDir}`), { cause: error })
     : error;
 }
 
-const noAccess = "This user may not use DATA_DIR; start Parley as the folder's owner, or set another one.";
+const noAccess =
+  "This user may not use what is in DATA_DIR; start Parley as the user that made it, or set another one.";
 const noFolder = "DATA_DIR is a file, not a folder; set another one.";
 const sentences: Record<string, string> = {
   EACCES: noAccess,

@@ -83,9 +83,14 @@ export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return error instanceof postgres.PostgresError && error.code === "23505" && error.constraint_name === constraint;
 }
 
-/** Whether a lock could not be had in time (55P03), or only by a deadlock (40P01): the same may work later. */
+/** Whether Postgres has undone a transaction because of another one: by a deadlock (40P01), or to keep its isolation (40001). */
+export function isCollision(error: unknown): boolean {
+  return error instanceof postgres.PostgresError && (error.code === "40P01" || error.code === "40001");
+}
+
+/** Whether a lock could not be had in time (55P03), or a transaction met another one: the same may work later. */
 export function isLockConflict(error: unknown): boolean {
-  return error instanceof postgres.PostgresError && (error.code === "55P03" || error.code === "40P01");
+  return (error instanceof postgres.PostgresError && error.code === "55P03") || isCollision(error);
 }
 
 /** Whether Postgres has cancelled a statement that ran too long (57014). */
@@ -93,11 +98,17 @@ export function isStatementTimeout(error: unknown): boolean {
   return error instanceof postgres.PostgresError && error.code === "57014";
 }
 
+/** Whether a pool refused a statement, because too many wait for a connection (patches/postgres/waits-bounded.patch). */
+const isPoolFull = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && error.code === "TOO_MANY_WAITING";
+
 /** The problem that an error of the database stands for, if the same request may work later; otherwise undefined. */
 export function findTemporaryProblem(error: unknown): Problem | undefined {
   const retryAfterMs = DATABASE_RETRY_AFTER_MS;
   if (isLockConflict(error))
     return new Problem("overloaded", "What is to be changed is locked by another change. Try again.", { retryAfterMs });
+  if (isPoolFull(error))
+    return new Problem("overloaded", "Too many requests are waiting for the database. Try again.", { retryAfterMs });
   if (isStatementTimeout(error))
     return new Problem("unavailable", "The database took too long to respond. Try again.", { retryAfterMs });
   if (isDatabaseAway(error))

@@ -8,6 +8,13 @@ export function explainDatabaseError(error: unknown): string | null {
   // SQLSTATE, PostgreSQL appendix A: too_many_connections, also of a role or a database; PgBouncer has no code for it.
   if (code === "53300")
     return `The server of DATABASE_URL takes no more connections (${text}); raise max_connections of the server, or the connection limit that it names, or lower DATABASE_POOL_SIZE.`;
+  if (code === "08P01" && /no more connections allowed/.test(text))
+    return `The pooler of DATABASE_URL takes no more connections (${text}); raise max_client_conn of PgBouncer, or lower DATABASE_POOL_SIZE.`;
+  const [, parameter] = /unsupported startup parameter: (\w+)/.exec(text) ?? [];
+  if (parameter)
+    return `The pooler of DATABASE_URL does not take \`${parameter}\`; remove it from DATABASE_URL, and set it for the role instead, or add it to ignore_startup_parameters of PgBouncer.`;
+  // disk_full
+  if (code === "53100") return `The disk of the database is full (${text}); make room there, and try again.`;
   // read_only_sql_transaction
   if (code === "25006")
     return `The database is read-only (${text}); name the primary in DATABASE_URL, and see default_transaction_read_only.`;

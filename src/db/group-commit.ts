@@ -16,6 +16,7 @@ import { createCommitLanes } from "./commit-lanes.ts";
 import { createCommitQueue } from "./commit-queue.ts";
 import { createCommitTries } from "./commit-tries.ts";
 import { concernsAll, isLockConflict, isStatementTimeout } from "./errors.ts";
+import { retryCollisions } from "./retry-collisions.ts";
 
 export * from "./commit-entries.ts";
 export { createCommitPools } from "./commit-pools.ts";
@@ -76,7 +77,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
 
   async function write(batch: AnEntry[]): Promise<void> {
     try {
-      const results = await commit(batch.map(({ item }) => item));
+      const results = await retryCollisions(() => commit(batch.map(({ item }) => item)));
       sortOut(batch, results);
     } catch (error) {
       const [first] = batch;
@@ -133,7 +134,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     for (const entries of [queue.list(), ...[...lanes.list()].map((lane) => lane.entries)])
       for (const { sinceMs, key, sender } of entries) if (sinceMs <= oldestMs) late.add(laneIdOf(key, sender));
     if (late.size === 0) return;
-    refuseLater(late, createOverloaded("What is to be changed is locked by another change. Try again."));
+    refuseLater(late, createOverloaded("The database did not store it in time. Try again."));
     tries.end();
   }
 

@@ -1,6 +1,7 @@
 import { build } from "../lib/build.ts";
 import type { Log } from "../lib/log.ts";
-import { type Database, getReservedPool, isLockConflict, type Sql } from "./client.ts";
+import { type Database, isLockConflict, type Sql } from "./client.ts";
+import { MigrationError, runOutsideTransaction } from "./migrate-outside.ts";
 import { withMigrationLock } from "./migration-lock.ts";
 import { readFunctionsRevision, readSqlFiles } from "./sql-files.ts" with { type: "macro" };
 import type { SqlFile } from "./sql-files.ts";
@@ -27,7 +28,6 @@ export type SqlSources = {
 /** The first line of a migration that runs outside a transaction. */
 const NO_TRANSACTION = /^-- parley: no transaction[ \t]*(?:\n|$)/;
 const CREATED_TABLE = /^create table (\w+)/gm;
-const CONCURRENT_INDEX = /\bcreate\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?"?(\w+)"?/gi;
 
 const migrationFiles: SqlFile[] = readSqlFiles("migrations");
 const functionFiles: SqlFile[] = readSqlFiles("functions");
@@ -45,10 +45,11 @@ export const carried: SqlSources = {
   functionsRevision: readFunctionsRevision(),
 };
 
-export class MigrationError extends Error {}
+export { MigrationError };
 
-type AppliedRow = { name: string; checksum: string; applied_at: Date; version: string | null };
-type Applied = { migrations: Map<string, AppliedRow>; functions: Map<string, string>; functionsRevision: number };
+/** A row of `migrations`; `version`: of the Parley that applied it, where that is known. */
+export type AppliedMigration = { name: string; checksum: string; applied_at: Date; version: string | null };
+type Applied = { migrations: Map<string, AppliedMigration>; functions: Map<string, string>; functionsRevision: number };
 
 /** Tries of one step that meets locks of other sessions, or a deadlock with them. */
 const TRIES_MAX = 30;
@@ -114,7 +115,7 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
   // With the last one, all functions: a migration may have dropped what they use, or what they make.
   await sql`delete from sql_functions`;
   if (next === sources.migrations.at(-1)) await applyFunctions(sql, log, sources, new Map());
-  log.info({ migration: next.name }, "migration applied");
+  log.debug({ migration: next.name }, "migration applied");
   return next.name;
 }
 
@@ -123,22 +124,34 @@ const listTables = ({ migrations }: SqlSources): string[] =>
 
 /** @throws MigrationError, see `migrate`. */
 function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, applied: Applied): boolean {
+  requireKnown([...applied.migrations.values()], migrations);
+  if (migrations.some(({ name }) => !applied.migrations.has(name))) return false;
+  if (applied.functionsRevision > functionsRevision) return true;
+  return functions.every(({ name, checksum }) => applied.functions.get(name) === checksum);
+}
+
+/**
+ * Checks that this build knows the schema of a database.
+ * @throws MigrationError for a migration that it does not know, or that differs from its own.
+ */
+export function requireKnown(
+  applied: readonly Omit<AppliedMigration, "applied_at">[],
+  migrations: readonly KnownFile[] = carried.migrations,
+  what = "database",
+): void {
   const known = new Map(migrations.map(({ name, checksum }) => [name, checksum]));
-  for (const { name, checksum, version } of applied.migrations.values()) {
+  for (const { name, checksum, version } of applied) {
     const by = version === null ? "" : ` (applied by Parley ${version})`;
     const cure = version === null ? "the version that applied it" : `Parley ${version}`;
     if (!known.has(name))
       throw new MigrationError(
-        `The database has a migration that Parley ${build.version} does not know: ${name}${by}. Use ${cure}, or a newer version.`,
+        `The ${what} has a migration that Parley ${build.version} does not know: ${name}${by}. Use ${cure}, or a newer version.`,
       );
     if (known.get(name) !== checksum)
       throw new MigrationError(
-        `${name} differs from the migration that this database already has${by}. Use ${cure}, or another database.`,
+        `${name} differs from the migration that this ${what} already has${by}. Use ${cure}, or another ${what}.`,
       );
   }
-  if (migrations.some(({ name }) => !applied.migrations.has(name))) return false;
-  if (applied.functionsRevision > functionsRevision) return true;
-  return functions.every(({ name, checksum }) => applied.functions.get(name) === checksum);
 }
 
 async function applyFunctions(
@@ -159,35 +172,10 @@ async function applyFunctions(
   }
 }
 
-/**
- * On a connection of its own, statement by statement, while the lock is held by an idle transaction. A crash in the
- * middle leaves an invalid index, which is dropped first; so write `create index concurrently if not exists`.
- */
-async function runOutsideTransaction(database: Database, { name, text }: KnownFile): Promise<void> {
-  if (text.includes("$$")) throw new MigrationError(`${name} has a function body, which needs a transaction.`);
-  // The lock may hold the only connection of the main pool.
-  const connection = await getReservedPool(database).reserve();
-  try {
-    await connection`set statement_timeout = 0`;
-    // An index that is built concurrently waits for transactions by locks.
-    await connection`set lock_timeout = 0`;
-    for (const [, index = ""] of text.matchAll(CONCURRENT_INDEX)) {
-      const [invalid] = await connection`
-        select 1 from pg_index where indexrelid = to_regclass(${index}) and not indisvalid`;
-      if (invalid) await connection`drop index concurrently ${connection(index)}`;
-    }
-    for (const statement of text.split(/;[ \t]*(?:\n|$)/)) await connection.unsafe(statement);
-  } finally {
-    await connection`reset statement_timeout`.catch(() => {});
-    await connection`reset lock_timeout`.catch(() => {});
-    connection.release();
-  }
-}
-
 const describeBuild = (): string =>
   build.commit === "source" ? build.version : `${build.version}, commit ${build.commit}`;
 
-async function createBookkeeping(sql: Sql): Promise<void> {
+export async function createBookkeeping(sql: Sql): Promise<void> {
   await sql`
     create table if not exists migrations (
       name text primary key, checksum text not null, applied_at timestamptz not null default now(), version text)`;
@@ -197,13 +185,18 @@ async function createBookkeeping(sql: Sql): Promise<void> {
       applied_at timestamptz not null default now())`;
 }
 
+/** The rows of `migrations` by name; none where the table is missing. */
+export const readAppliedMigrations = async (sql: Sql): Promise<AppliedMigration[]> => [
+  ...(await readApplied(sql)).migrations.values(),
+];
+
 async function readApplied(sql: Sql): Promise<Applied> {
   const [has] = await sql<{ migrations: boolean; functions: boolean }[]>`
     select to_regclass('migrations') is not null as migrations, to_regclass('sql_functions') is not null as functions`;
   // By way of JSON: a table that an early build made has no such column.
   const migrations = has?.migrations
-    ? await sql<AppliedRow[]>`
-        select name, checksum, applied_at, to_jsonb(m) ->> 'version' as version from migrations m order by name`
+    ? await sql<AppliedMigration[]>`
+        select name, checksum, applied_at, to_jsonb(m) ->> 'version' as version from migrations m order by name collate "C"`
     : [];
   const functions = has?.functions
     ? await sql<{ name: string; checksum: string; revision: number }[]>`

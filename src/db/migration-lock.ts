@@ -1,7 +1,8 @@
 import type { Database, Sql } from "./client.ts";
+import { ISOLATION } from "./pool.ts";
 
 /** Any number, the same on every instance: the advisory lock under which a database is migrated. */
-const MIGRATION_LOCK = 7_275_539;
+export const MIGRATION_LOCK = 7_275_539;
 const POLL_MS = 100;
 /**
  * A change that waits for a table makes everybody wait who needs the table after it, so it waits no longer than this: half
@@ -11,7 +12,7 @@ const TABLE_LOCK_TIMEOUT_MS = 1_000;
 
 /**
  * Runs `work` in a transaction that holds the migration lock. The lock lives in the transaction, so that it works behind
- * PgBouncer. It is polled for and never waited for: a session that waits for a lock holds a snapshot, and `create index
+ * PgBouncer; with a stricter isolation it would not see what the one before it has done. It is polled for and never waited for: a session that waits for a lock holds a snapshot, and `create index
  * concurrently` on another instance would wait for that snapshot.
  * @throws the signal's reason if it is aborted while another instance has the lock.
  */
@@ -22,7 +23,7 @@ export async function withMigrationLock<T>(
 ): Promise<T> {
   for (;;) {
     signal?.throwIfAborted();
-    const result = await database.begin(async (sql) => {
+    const result = await database.begin(ISOLATION, async (sql) => {
       const [row] = await sql<
         { is_locked: boolean }[]
       >`select pg_try_advisory_xact_lock(${MIGRATION_LOCK}) as is_locked`;

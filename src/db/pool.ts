@@ -7,7 +7,29 @@ import { SESSION_PARAMETERS, type SessionParameters } from "./session.ts";
 
 /** A connection pool, or the connection of a running transaction: every query function takes one first. */
 export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
-export type Database = postgres.Sql<{ bigint: number }>;
+export type Database = postgres.Sql<{ bigint: number }> & {
+  /** See patches/postgres/timing-statements.patch; absent inside transactions. */
+  countConnections?(): ConnectionCounts;
+};
+
+/** Connections of a pool by what they do, and statements that wait for one. */
+export type ConnectionCounts = { idle: number; active: number; waiting: number };
+
+/**
+ * Called by the driver after each statement (patches/postgres/timing-statements.patch).
+ * @param askedAtMs when it was asked for, by `performance.now`; undefined for one of a transaction, which has a connection.
+ * @param startedAtMs when a connection took it.
+ */
+export type StatementListener = (text: string, askedAtMs: number | undefined, startedAtMs: number) => void;
+
+/** Called for each completed statement, and with its wait for a connection. Called often, so it must be cheap. */
+type DatabaseObserver = { onStatement(text: string, durationMs: number): void; onWait(waitMs: number): void };
+
+/**
+ * The pooler between Parley and Postgres. `session`: a pooler that gives each client a connection of its own;
+ * `transaction`: one that gives it another connection for each transaction.
+ */
+export type Pooling = "none" | "session" | "transaction";
 
 type SocketTarget = { socketDirectory: string; user: string; database?: string };
 
@@ -17,15 +39,24 @@ export type DatabaseOptions = {
   poolSize: number;
   /** Closes connections that nobody has used for so long, in seconds; 0: they stay; absent: after MAIN_IDLE_TIMEOUT_S. */
   idleTimeoutS?: number;
+  /** Of a side pool: so long a statement may still run when it is closed. Absent: 1. */
+  closeTimeoutS?: number;
   /** Statements that run longer are cancelled; absent: after STATEMENT_TIMEOUT_MS. */
   statementTimeoutMs?: number;
   /** After what silence Postgres takes back the locks of this client; absent: SILENCE. */
   silence?: Silence;
   /** Settings of its sessions; absent: SESSION_PARAMETERS. */
   session?: SessionParameters;
+  /** Called for each notification; a connection receives them after its `listen`. */
+  onNotification?(channel: string, payload: string): void;
+  /** Called when a connection has closed, for any reason. */
+  onClosed?(): void;
+  /** Absent: none. */
+  pooling?: Pooling;
+  observer?: DatabaseObserver | undefined;
 };
 
-/** How long Postgres bears with a client that is frozen, or whose host is gone. */
+/** How long Postgres keeps the connection of a client that is frozen, or whose host is gone. */
 export type Silence = {
   /** Inside a transaction, between two statements. */
   inTransactionMs: number;
@@ -46,10 +77,14 @@ const KEEPALIVE_COUNT = 4;
  * transaction, or one that is reserved, is not idle, however long it is silent.
  */
 const MAIN_IDLE_TIMEOUT_S = 300;
+/** Statements of a pool that may wait for a connection, beside those already sent behind others; past it they are refused. */
+const WAITING_STATEMENTS_MAX = 2_000;
+/** How transactions begin, whatever the role or the database has as default: behind a pooler that default would count. */
+export const ISOLATION = "isolation level read committed";
 /** How long a statement waits for a lock. */
 export const LOCK_TIMEOUT_MS = 2_000;
 /** A statement that runs longer than this is cancelled by Postgres, so that no request can hold a connection. */
-const STATEMENT_TIMEOUT_MS = 30_000;
+export const STATEMENT_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_S = 10;
 /**
  * Pause of a connection that failed before it tries again. The driver's own grows to 20 seconds, and its queries wait
@@ -71,6 +106,10 @@ export function openPool({
   statementTimeoutMs = STATEMENT_TIMEOUT_MS,
   silence = SILENCE,
   session = SESSION_PARAMETERS,
+  onNotification,
+  onClosed,
+  pooling = "none",
+  observer,
 }: DatabaseOptions): Database {
   const { server, parameters } = mapTarget(target);
   const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
@@ -102,8 +141,21 @@ export function openPool({
       },
     },
   };
-  // The driver's types do not know the options `path` and `sslnegotiation`.
-  const pool = postgres({ ...options, ...server } as typeof options);
+  // The driver's types do not know these options.
+  const further = {
+    ...server,
+    prepare: canPrepare(target, pooling),
+    onstatement: observer && createListener(observer),
+    max_waiting: WAITING_STATEMENTS_MAX,
+    ...(onNotification && { onnotify: onNotification }),
+    ...(onClosed && { onclose: onClosed }),
+  };
+  const pool: Database = postgres({ ...options, ...further } as typeof options);
+  const begin: (options: string, work: (sql: postgres.TransactionSql) => unknown) => Promise<unknown> = pool.begin;
+  // Behind a pooler, the isolation of the role would count otherwise.
+  const beginIsolated = (...given: Parameters<typeof begin> | [Parameters<typeof begin>[1]]) =>
+    given.length === 1 ? begin(ISOLATION, given[0]) : begin(...given);
+  pool.begin = beginIsolated as typeof pool.begin;
   const reserve = pool.reserve;
   pool.reserve = async () => {
     try {
@@ -114,6 +166,19 @@ export function openPool({
     }
   };
   return pool;
+}
+
+const createListener =
+  (observer: DatabaseObserver): StatementListener =>
+  (text, askedAtMs, startedAtMs) => {
+    if (askedAtMs !== undefined) observer.onWait(startedAtMs - askedAtMs);
+    observer.onStatement(text, performance.now() - startedAtMs);
+  };
+
+/** Whether statements are prepared under a name, which is known only to the connection that prepared it. */
+export function canPrepare(target: DatabaseOptions["target"], pooling: Pooling): boolean {
+  const wanted = "url" in target ? readDatabaseAddress(target.url).canPrepare : undefined;
+  return wanted ?? pooling !== "transaction";
 }
 
 function mapTarget(target: DatabaseOptions["target"]) {

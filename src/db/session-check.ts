@@ -1,10 +1,29 @@
 import postgres from "postgres";
 import type { Log } from "../lib/log.ts";
 import { changeSession, type Database, type Sql } from "./client.ts";
-import { DIRECT_PARAMETERS, PORTABLE_PARAMETERS, SPEED_PARAMETERS } from "./session.ts";
+import { LOCK_TIMEOUT_MS, SILENCE, STATEMENT_TIMEOUT_MS } from "./pool.ts";
+import { checkPooler } from "./pooler-check.ts";
+import {
+  DIRECT_PARAMETERS,
+  PORTABLE_PARAMETERS,
+  SPEED_PARAMETERS,
+  TCP_PARAMETERS,
+  TIMEOUT_PARAMETERS,
+} from "./session.ts";
 
 /** What is not sent any more once a pooler refuses one of them. */
-const refusable = Object.keys({ ...DIRECT_PARAMETERS, ...SPEED_PARAMETERS });
+const refusable = [
+  ...Object.keys({ ...DIRECT_PARAMETERS, ...SPEED_PARAMETERS }),
+  ...TIMEOUT_PARAMETERS,
+  ...TCP_PARAMETERS,
+];
+
+/** Timeouts that a role should have behind a pooler, which doesn't pass on those of Parley's sessions. */
+const roleTimeouts: Record<(typeof TIMEOUT_PARAMETERS)[number], number> = {
+  statement_timeout: STATEMENT_TIMEOUT_MS,
+  lock_timeout: LOCK_TIMEOUT_MS,
+  idle_in_transaction_session_timeout: SILENCE.inTransactionMs,
+};
 
 /** protocol_violation, which PgBouncer gives; feature_not_supported, of other poolers. */
 const refusingStates = new Set(["08P01", "0A000"]);
@@ -20,15 +39,16 @@ type Place = { schema: string | null; path: string; is_here: boolean; is_in_publ
  * @throws the driver's error if the database cannot be asked.
  */
 export async function prepareSession(database: Database, log: Log): Promise<void> {
-  try {
-    await database`select 1`;
-  } catch (error) {
+  const pooling = await checkPooler(database).catch((error) => {
     if (!isParameterRefused(error)) throw error;
     changeSession(database, Object.fromEntries(refusable.map((name) => [name, undefined])));
     log.info("a pooler refuses some startup parameters; Parley goes on without them");
-  }
+    return checkPooler(database);
+  });
+  if (pooling !== "none") log.info({ pool_mode: pooling }, "connected through a pooler");
   await choosePath(database, log);
   for (const sentence of await findOddSettings(database)) log.warn(sentence);
+  if (pooling !== "none") for (const sentence of await findMissingTimeouts(database)) log.warn(sentence);
 }
 
 /** A pooler names the first parameter that it does not take. Postgres itself takes all of them. */
@@ -93,6 +113,19 @@ async function findOddSettings(sql: Sql): Promise<string[]> {
       `${name} is ${JSON.stringify(value)}, Parley needs "${right}" and cannot change it behind a pooler; ${cure}.`,
     ];
   });
+}
+
+/** A sentence on timeouts that neither the role nor the database has. */
+async function findMissingTimeouts(sql: Sql): Promise<string[]> {
+  const rows = await sql<{ name: keyof typeof roleTimeouts; role: string }[]>`
+    select name, current_user as role from pg_settings
+    where name in ${sql(TIMEOUT_PARAMETERS)} and setting = '0' order by name`;
+  const [first] = rows;
+  if (!first) return [];
+  const cures = rows.map(({ name, role }) => `alter role "${role}" set ${name} = '${roleTimeouts[name]}ms'`);
+  return [
+    `The pooler does not pass on Parley's timeouts, so that single statements have none; run \`${cures.join("; ")}\`.`,
+  ];
 }
 
 /** So that all connections get the settings of now: those that are open keep the old ones. */

@@ -31,7 +31,18 @@ export const DIRECT_PARAMETERS = {
  */
 export const SPEED_PARAMETERS = { jit: "off", max_parallel_workers_per_gather: "0" } as const;
 
-/** What a new pool sends. */
+/** Sent with those, with values of each pool (pool.ts). Transactions set them again behind a pooler (transactions.ts). */
+export const TIMEOUT_PARAMETERS = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] as const;
+
+/** The same for what finds dead clients and frozen ones: a pooler does that itself. */
+export const TCP_PARAMETERS = [
+  "tcp_keepalives_idle",
+  "tcp_keepalives_interval",
+  "tcp_keepalives_count",
+  "tcp_user_timeout",
+] as const;
+
+/** Startup parameters of a new pool, besides its timeouts. */
 export const SESSION_PARAMETERS: SessionParameters = {
   ...PORTABLE_PARAMETERS,
   ...DIRECT_PARAMETERS,

@@ -1,5 +1,14 @@
 import { isLockConflict } from "./errors.ts";
-import { type Database, LOCK_TIMEOUT_MS, type Sql } from "./pool.ts";
+import {
+  type Database,
+  ISOLATION,
+  LOCK_TIMEOUT_MS,
+  type Pooling,
+  SILENCE,
+  type Sql,
+  STATEMENT_TIMEOUT_MS,
+} from "./pool.ts";
+import { retryCollisions } from "./retry-collisions.ts";
 import { createPlaces, createTurns } from "./turns.ts";
 
 /** How long the first try of a transaction waits for a lock: locks of healthy transactions are gone by then. */
@@ -9,46 +18,75 @@ const FIRST_TRIES_MAX = 4;
 const LOCKED_TRIES_MAX = 3;
 /** Transactions of one key that may wait for each other. */
 const TURNS_WAITING_MAX = 1_000;
+/** Transactions of all keys that may wait for a connection; past it they are refused. */
+const TRANSACTIONS_WAITING_MAX = 2_000;
 /** Connections that transactions need. */
 export const TRANSACTIONS_MAX = FIRST_TRIES_MAX + LOCKED_TRIES_MAX;
 
 export interface Transactions {
   /** See `withTransaction` (client.ts). */
   run<T>(work: (sql: Sql) => Promise<T>, key: string | undefined): Promise<T>;
+  /** See `withStatement` (client.ts). */
+  runStatement<T>(statement: Statement<T>, key: string | undefined): Promise<T>;
+  /** How many wait for a connection. */
+  waiting(): number;
 }
+
+/** One statement that limits its wait for locks itself. */
+export type Statement<T> = (sql: Sql, lockTimeoutMs: number) => Promise<T>;
+
+type Options = {
+  getPooling(): Pooling;
+  /** Called with the time that one waited for a connection. */
+  onWait?: ((waitMs: number) => void) | undefined;
+};
 
 /**
  * The first try waits for locks so shortly that it delays nobody. Only then it is known that a row is locked, and the next
  * try waits for it on one of the connections for such rows: however many there are, they leave the others alone.
  */
-export function createTransactions(pool: { open(): Database }): Transactions {
-  const firstTries = createPlaces(FIRST_TRIES_MAX);
-  const lockedTries = createPlaces(LOCKED_TRIES_MAX);
+export function createTransactions(pool: { open(): Database }, { getPooling, onWait }: Options): Transactions {
+  const waits = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };
+  const firstTries = createPlaces(FIRST_TRIES_MAX, waits);
+  const lockedTries = createPlaces(LOCKED_TRIES_MAX, waits);
   const turns = createTurns(TURNS_WAITING_MAX);
 
   async function begin<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
-    const result = await pool.open().begin(async (sql) => {
+    const result = await pool.open().begin(ISOLATION, async (sql) => {
       // Sent together with the first statement of the work.
-      const limited = sql`select set_config('lock_timeout', ${`${lockTimeoutMs}ms`}, true)`.execute();
+      const limited = limit(sql, lockTimeoutMs, getPooling()).execute();
       const [result] = await Promise.all([work(sql), limited]);
       return result;
     });
     return result as T;
   }
 
-  async function runTries<T>(work: (sql: Sql) => Promise<T>, wasLocked: boolean): Promise<T> {
+  async function runTries<T>(begin: (lockTimeoutMs: number) => Promise<T>, wasLocked: boolean): Promise<T> {
     try {
-      return await firstTries.run(() => begin(work, FIRST_LOCK_TIMEOUT_MS));
+      return await firstTries.run(() => retryCollisions(() => begin(FIRST_LOCK_TIMEOUT_MS)));
     } catch (error) {
       if (wasLocked || !isLockConflict(error)) throw error;
     }
-    return lockedTries.run(() => begin(work, LOCK_TIMEOUT_MS));
+    return lockedTries.run(() => retryCollisions(() => begin(LOCK_TIMEOUT_MS)));
+  }
+
+  function runInTurn<T>(begin: (lockTimeoutMs: number) => Promise<T>, key: string | undefined): Promise<T> {
+    if (key === undefined) return runTries(begin, false);
+    return turns.run(key, (wasLocked) => runTries(begin, wasLocked), isLockConflict);
   }
 
   return {
-    run: (work, key) =>
-      key === undefined
-        ? runTries(work, false)
-        : turns.run(key, (wasLocked) => runTries(work, wasLocked), isLockConflict),
+    run: (work, key) => runInTurn((lockTimeoutMs) => begin(work, lockTimeoutMs), key),
+    runStatement: (statement, key) => runInTurn((lockTimeoutMs) => statement(pool.open(), lockTimeoutMs), key),
+    waiting: () => firstTries.waiting() + lockedTries.waiting(),
   };
 }
+
+/** A pooler does not pass on the timeouts of Parley's sessions, so the transaction sets them itself. */
+const limit = (sql: Sql, lockTimeoutMs: number, pooling: Pooling) =>
+  pooling === "none"
+    ? sql`select set_config('lock_timeout', ${`${lockTimeoutMs}ms`}, true)`
+    : sql`
+        select set_config('lock_timeout', ${`${lockTimeoutMs}ms`}, true),
+          set_config('statement_timeout', ${`${STATEMENT_TIMEOUT_MS}ms`}, true),
+          set_config('idle_in_transaction_session_timeout', ${`${SILENCE.inTransactionMs}ms`}, true)`;

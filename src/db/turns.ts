@@ -2,10 +2,13 @@ import { Problem } from "../lib/problem.ts";
 
 /** How long something may wait in this process, and how many may. */
 const WAIT_MS_MAX = 10_000;
+/** When to try again, or up to twice as late: not all at the same moment. */
 const RETRY_AFTER_MS = 1_000;
 
 const createOverloaded = (): Problem =>
-  new Problem("overloaded", "Too many changes are waiting. Try again.", { retryAfterMs: RETRY_AFTER_MS });
+  new Problem("overloaded", "Too many changes are waiting. Try again.", {
+    retryAfterMs: Math.round(RETRY_AFTER_MS * (1 + Math.random())),
+  });
 
 type Waiting = { begin(): void; fail(error: unknown): void };
 
@@ -14,9 +17,19 @@ export interface Places {
   /** Runs `work` on a place. @throws Problem `overloaded` when too many wait, or for too long; whatever `work` throws. */
   run<T>(work: () => Promise<T>): Promise<T>;
   isIdle(): boolean;
+  waiting(): number;
 }
 
-export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINITY): Places {
+type PlacesOptions = {
+  waitingMax?: number;
+  /** Called with the time that one waited for its place. */
+  onWait?: ((waitMs: number) => void) | undefined;
+};
+
+export function createPlaces(
+  count: number,
+  { waitingMax = Number.POSITIVE_INFINITY, onWait }: PlacesOptions = {},
+): Places {
   let free = count;
   const waiting = new Set<Waiting>();
 
@@ -31,9 +44,11 @@ export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINIT
         clearTimeout(timer);
         waiting.delete(entry);
       };
+      const sinceMs = performance.now();
       const entry: Waiting = {
         begin() {
           leave();
+          onWait?.(performance.now() - sinceMs);
           resolve();
         },
         fail(error) {
@@ -63,6 +78,7 @@ export function createPlaces(count: number, waitingMax = Number.POSITIVE_INFINIT
     },
 
     isIdle: () => free === count,
+    waiting: () => waiting.size,
   };
 }
 
@@ -85,7 +101,7 @@ export function createTurns(waitingMax: number): Turns {
 
   return {
     async run(key, work, isLock) {
-      const turn = turns.get(key) ?? { places: createPlaces(1, waitingMax), wasLocked: false };
+      const turn = turns.get(key) ?? { places: createPlaces(1, { waitingMax }), wasLocked: false };
       turns.set(key, turn);
       try {
         return await turn.places.run(async () => {

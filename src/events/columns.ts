@@ -2,10 +2,40 @@ import type { Sql } from "../db/client.ts";
 
 /** Of the view `current_messages` as `x`: what a `MessageRow` has. */
 export const messageColumns = (sql: Sql) => sql`
-  x.id, x.conversation_id, x.seq, x.role, x.author_id, x.author_name, x.content, x.status, x.model, x.finish_reason,
-  x.input_tokens, x.output_tokens, x.cost_usd, x.parent_id, x.client_message_id, x.error_code, x.error_detail, x.metadata,
-  x.created_at, x.updated_at, x.deleted_at`;
+  x.content, ${otherMessageColumns(sql)}`;
+
+/** The same with the beginning of a long text, `chars` characters. */
+export const shortMessageColumns = (sql: Sql, chars: number) => sql`
+  left(x.content, ${chars}::integer) as content, ${otherMessageColumns(sql)}`;
+
+const otherMessageColumns = (sql: Sql) => sql`
+  x.id, x.conversation_id, x.seq, x.role, x.author_id, x.author_name, x.status, x.model, x.finish_reason,
+  x.input_tokens, x.output_tokens, x.cached_input_tokens, x.reasoning_tokens, x.cost_usd, x.parent_id, x.client_message_id,
+  x.hook_id, x.hook_name, x.supplied, x.error_code, x.error_detail, x.metadata, x.created_at, x.updated_at, x.deleted_at`;
 
 /** Of the table `conversations` as `c`: what a `ConversationRow` has. */
 export const conversationColumns = (sql: Sql) =>
   sql`c.id, c.title, c.kind, c.model, c.prompt_id, c.reply_mode, c.metadata, c.last_seq, c.created_at, c.updated_at`;
+
+/** Nobody reads the difference between a thousand unread messages and more. */
+export const UNREAD_SHOWN_MAX = 1_000;
+/**
+ * Messages that are looked at one by one: above a read position that moves, or deleted ones above it. Only where more than two
+ * thousand above it are deleted, it may say a thousand though there are fewer.
+ */
+export const COUNTED_MAX = 3_000;
+
+/**
+ * Of a conversation `c` for its member `m`: the difference of two counters, without what was deleted; nobody's own messages are
+ * above their read position, since a send moves it.
+ */
+export const unreadColumn = (sql: Sql) => sql`
+  case
+    when c.message_count - m.read_count >= ${COUNTED_MAX} then ${UNREAD_SHOWN_MAX}
+    when c.message_count > m.read_count then least(${UNREAD_SHOWN_MAX}, c.message_count - m.read_count - (
+      select count(*) from (
+        select 1 from messages x
+        where x.conversation_id = c.id and x.seq > m.last_read_seq and x.deleted_at is not null
+        order by x.seq limit ${COUNTED_MAX}) deleted))
+    else 0
+  end::int`;

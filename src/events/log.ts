@@ -10,6 +10,7 @@ import {
 import type { Message } from "../protocol/message.ts";
 import type { Bus } from "../realtime/bus.ts";
 import { appendEvent, takeSeq } from "./append.ts";
+import { mapEventToChange } from "./map-event-to-change.ts";
 import { findCompletion, listEvents, loadEvents } from "./read.ts";
 import type { Slice } from "./slice.ts";
 
@@ -40,8 +41,20 @@ export type EventTransaction = {
  * event here; nobody else takes numbers or pushes events. Events are pushed after their commit, never before.
  */
 export function createEventLog({ database, changes, bus }: { database: Database; changes: Changes; bus: Bus }) {
+  let onAppended = () => {};
+  /** First what instances remember of the conversation, so that whoever reads after a push reads the new state. */
+  const publishTo = (conversationId: string, create: () => Iterable<DurableEvent>): void => {
+    let events: DurableEvent[] | undefined;
+    const createOnce = () => {
+      events ??= [...create()];
+      return events;
+    };
+    bus.publish("conversations", () => createOnce().map(mapEventToChange));
+    bus.publish(conversationId, createOnce);
+  };
   const publish = (events: Iterable<DurableEvent>): void => {
-    for (const event of events) bus.publish(event.conversation_id, () => [event]);
+    for (const event of events) publishTo(event.conversation_id, () => [event]);
+    onAppended();
   };
 
   return {
@@ -92,8 +105,15 @@ export function createEventLog({ database, changes, bus }: { database: Database;
     publish,
 
     /** The same for the hot path: `create` makes the events of a conversation only if somebody may hear them. */
-    publishIfHeard: (conversationId: string, create: () => Iterable<DurableEvent>): void =>
-      bus.publish(conversationId, create),
+    publishIfHeard(conversationId: string, create: () => Iterable<DurableEvent>): void {
+      publishTo(conversationId, create);
+      onAppended();
+    },
+
+    /** Has `listener` called whenever this instance has committed events. It must be quick, and throw nothing. */
+    whenAppended(listener: () => void): void {
+      onAppended = listener;
+    },
   };
 }
 

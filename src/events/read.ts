@@ -61,10 +61,44 @@ export async function loadEvents(
   return slice.rows.slice(0, slice.fitting);
 }
 
-/** The number of the newest event of a conversation; 0 when it is gone. */
-export async function findLastSeq(sql: Sql, conversationId: string): Promise<number> {
-  const [row] = await sql<{ last_seq: number }[]>`select last_seq from conversations where id = ${conversationId}`;
-  return row?.last_seq ?? 0;
+/** Events of one conversation that are to be read. */
+export type EventRange = { conversationId: string; afterSeq: number; untilSeq: number };
+
+/**
+ * The same of several conversations, by one statement.
+ * @returns the events of each range, in their order. Of all together no more than one read takes in: the rest comes with the
+ * next one.
+ */
+export async function loadEventsOf(sql: Sql, ranges: readonly EventRange[], rows: number): Promise<DurableEvent[][]> {
+  const found = await sql<(EventRow & Measured & { place: number; of: string })[]>`
+    select x.* from (
+      select r.place, r.id as of, x.*, ${measure(sql, sql`r.place, x.event_seq`)}
+      from unnest(
+        ${ranges.map(({ conversationId }) => conversationId)}::uuid[], ${ranges.map(({ afterSeq }) => afterSeq)}::bigint[],
+        ${ranges.map(({ untilSeq }) => untilSeq)}::bigint[]
+      ) with ordinality r (id, after_seq, until_seq, place)
+      cross join lateral (
+        (select x.seq as event_seq, null as type, null::jsonb as data, null::timestamptz as at, ${messageColumns(sql)}
+         from current_messages x
+         where x.conversation_id = r.id and x.seq > r.after_seq and x.seq <= r.until_seq
+         order by x.seq limit ${rows})
+        union all
+        (select e.seq, e.type, e.data, e.at, ${messageColumns(sql)}
+         from events e left join lateral (
+           select * from current_messages m where m.conversation_id = r.id and m.id = e.message_id limit 1
+         ) x on true
+         where e.conversation_id = r.id and e.seq > r.after_seq and e.seq <= r.until_seq
+         order by e.seq limit ${rows})
+        order by event_seq limit ${rows}
+      ) x
+    ) x
+    where x.bytes_before <= ${READ_BYTES_MAX} order by x.place, x.event_seq`;
+  const shared = new Map<string, SharedConversation | undefined>();
+  for (const { type, of } of found)
+    if (type === "conversation.updated" && !shared.has(of)) shared.set(of, await findShared(sql, of));
+  const events: DurableEvent[][] = ranges.map(() => []);
+  for (const row of found) events[row.place - 1]?.push(mapRowToEvent(row, row.of, shared.get(row.of)));
+  return events;
 }
 
 /** What everyone sees of a conversation alike; undefined when it is gone. */

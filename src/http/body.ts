@@ -10,6 +10,21 @@ export const SMALL_BODY_BYTES_MAX = 64 * 1024;
 /** The bytes of a body, as they came. */
 type ReceivedBody = { chunks: Uint8Array[]; bytes: number };
 
+/** A body as it came; `type` in small letters, without parameters, and empty where none was named. */
+export type RawBody = { text: string; bytes: Uint8Array; type: string };
+
+const rawBodies = new WeakMap<Request, RawBody>();
+
+/** For handlers of routes that read their body themselves (`rawBody`): the body of this request. */
+export const getRawBody = (request: Request): RawBody =>
+  rawBodies.get(request) ?? { ...decode(new Uint8Array()), type: "" };
+
+/** Keeps a body for `getRawBody`. @throws Problem `unsupported_media_type`, `malformed` (no UTF-8). */
+export function keepRawBody(request: Request, { chunks }: ReceivedBody): void {
+  const type = readMediaType(request.headers);
+  rawBodies.set(request, { ...decode(Buffer.concat(chunks)), type });
+}
+
 /**
  * Parses a body in place of the framework: JSON only, valid UTF-8 only. What cannot be stored is refused before a handler
  * sees it, and texts come in NFC; only what is passed on to models is left as it is.
@@ -21,7 +36,7 @@ export function parseBody({ chunks, bytes }: ReceivedBody, headers: Headers, pat
   checkType(headers);
   const [first] = chunks;
   const whole = first && chunks.length === 1 ? first : Buffer.concat(chunks);
-  const text = decode(whole);
+  const { text } = decode(whole);
   // Nobody needs the bytes any more; the request itself stays for as long as its answer takes.
   if (bytes > SMALL_BODY_BYTES_MAX) for (const part of new Set([...chunks, whole])) free(part);
   chunks.length = 0;
@@ -36,17 +51,25 @@ function free({ buffer, byteLength }: Uint8Array): void {
 
 const jsonType = /^application\/(?:json|[\w.-]+\+json)$/;
 
+export const isJsonType = (type: string): boolean => jsonType.test(type);
+
 /** JSON is UTF-8 whatever else is said (RFC 8259, section 8.1). @throws Problem `unsupported_media_type`. */
 function checkType(headers: Headers): void {
+  const type = readMediaType(headers);
+  if (!isJsonType(type)) throw new Problem("unsupported_media_type", "Send the body as application/json.");
+}
+
+/** The type without its parameters. @throws Problem `unsupported_media_type` for another charset, or an encoding. */
+function readMediaType(headers: Headers): string {
   const refuse = (detail: string) => {
     throw new Problem("unsupported_media_type", detail);
   };
   const [type = "", ...parameters] = (headers.get("content-type") ?? "").toLowerCase().split(";");
-  if (!jsonType.test(type.trim())) refuse("Send the body as application/json.");
   const charset = parameters.map((part) => part.trim()).find((part) => part.startsWith("charset="));
   if (charset !== undefined && !/^charset="?utf-?8"?$/.test(charset)) refuse("Send the body in UTF-8.");
   const encoding = headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
   if (encoding !== "identity") refuse("Send the body without Content-Encoding.");
+  return type.trim();
 }
 
 /**
@@ -89,15 +112,20 @@ export async function receiveBody(
   return { chunks, bytes };
 }
 
+/** Discards the unread body of a request. */
+export function dropUnread({ body }: Request): undefined {
+  if (body && !body.locked) void drop(body);
+}
+
 /** Otherwise the runtime would keep what comes, though nobody is going to read it. */
 async function drop(body: ReadableStream): Promise<void> {
   await body.cancel().catch(() => {});
 }
 
 /** @throws Problem `malformed`. */
-function decode(bytes: Uint8Array): string {
+function decode(bytes: Uint8Array): { text: string; bytes: Uint8Array } {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes), bytes };
   } catch {
     throw new Problem("malformed", "The body is not valid UTF-8.");
   }

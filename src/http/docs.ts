@@ -60,13 +60,13 @@ const page = `<!doctype html>
 
 /** `/swagger` (a page that needs no internet) and `/swagger/json` (OpenAPI 3.0.3) of these routes. */
 export function createDocs(documented: readonly Route[]): Route[] {
-  let document: Promise<{ text: string; tag: string }> | undefined;
+  let document: Promise<{ text: string; tag: string; compressed: Uint8Array<ArrayBuffer> }> | undefined;
   const readScript = createCompressed(scalarPath);
   const open = { method: "GET", tag: "operations", public: true, isHidden: true } as const;
 
   async function createDocument() {
     const text = JSON.stringify(await createOpenApiDocument(documented, build.version));
-    return { text, tag: hashTag(text) };
+    return { text, tag: hashTag(text), compressed: await compress(Buffer.from(text)) };
   }
 
   return [
@@ -79,8 +79,11 @@ export function createDocs(documented: readonly Route[]): Route[] {
       isTagged: true,
       handle: async ({ request }) => {
         document ??= createDocument();
-        const { text, tag } = await document;
-        return respondWithTag(request, tag, text, { "content-type": "application/json" });
+        const { text, tag, compressed } = await document;
+        const headers = { "content-type": "application/json", vary: "Accept-Encoding, Origin" };
+        if (!acceptsGzip(request)) return respondWithTag(request, tag, text, headers);
+        // Other bytes, so another tag.
+        return respondWithTag(request, `${tag}-gzip`, compressed, { ...headers, "content-encoding": "gzip" });
       },
     }),
     route({
@@ -103,8 +106,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
           "cache-control": "public, max-age=31536000, immutable",
           vary: "Accept-Encoding, Origin",
         };
-        if (!/\bgzip\b/.test(request.headers.get("accept-encoding") ?? ""))
-          return new Response(Bun.file(scalarPath), { headers });
+        if (!acceptsGzip(request)) return new Response(Bun.file(scalarPath), { headers });
         return new Response(await readScript(), { headers: { ...headers, "content-encoding": "gzip" } });
       },
     }),
@@ -117,7 +119,17 @@ function createCompressed(path: string): () => Promise<Uint8Array<ArrayBuffer>> 
   return () => {
     compressed ??= Bun.file(path)
       .arrayBuffer()
-      .then(async (bytes) => new Uint8Array(await promisify(gzip)(bytes)));
+      .then((bytes) => compress(new Uint8Array(bytes)));
     return compressed;
   };
+}
+
+const compress = async (bytes: Uint8Array<ArrayBuffer>) => new Uint8Array(await promisify(gzip)(bytes));
+
+/** Whether a client takes gzip (RFC 9110: also by `*`, and not with a quality of 0). */
+function acceptsGzip(request: Request): boolean {
+  const codings = (request.headers.get("accept-encoding") ?? "").split(",").map((part) => part.trim().toLowerCase());
+  const of = (name: string) => codings.find((coding) => coding.split(";")[0]?.trim() === name);
+  const coding = of("gzip") ?? of("*");
+  return coding !== undefined && !/;\s*q=0(?:\.0*)?\s*$/.test(coding);
 }

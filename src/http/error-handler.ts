@@ -1,3 +1,4 @@
+import { addLeftOut, createLineLimit } from "../lib/line-limit.ts";
 import type { Log } from "../lib/log.ts";
 import { Problem, problemCodes } from "../lib/problem.ts";
 import { findChallenge } from "./challenge.ts";
@@ -22,16 +23,20 @@ export type FindMethods = (path: string) => string[];
  * its cause. A known address asked with another method is 405 with `Allow`. Below `/v1` the answer has OpenAI's shape.
  */
 export function createErrorHandler({ log, findMethods }: { log: Log; findMethods: FindMethods }) {
+  const countLine = createLineLimit();
   return ({ error: thrown, code, request, route, set }: ErrorContext): Response => {
     const error = unwrapError(thrown);
     const { problem, isFault } = mapErrorToProblem(error, code);
     const requestId = readRequestId(set);
     if (isFault) {
       const line = { request_id: requestId, method: request.method, route, code: problem.code };
-      // A database that is away fails every request alike; one line each is enough to see it.
-      if (problem.code === "unavailable" || problem.code === "overloaded")
-        log.warn({ ...line, reason: describeReason(error) }, "request failed");
-      else log.error({ ...line, err: error }, "request failed");
+      if (problem.code === "unavailable" || problem.code === "overloaded") {
+        // A database that is away fails every request alike. Each has its own line beside these.
+        const leftOut = countLine(problem.code);
+        const fields = { ...line, reason: describeReason(error) };
+        if (leftOut === null) log.debug(fields, "request failed");
+        else log.warn(addLeftOut(fields, leftOut), "request failed");
+      } else log.error({ ...line, err: error }, "request failed");
     }
     const { pathname } = readUrl(request);
     const methods = code === "NOT_FOUND" ? findMethods(pathname) : [];
@@ -46,7 +51,7 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
     if (isOpenAiPath(pathname)) {
       const openAiError = mapProblemToOpenAiError(shown);
       set.status = openAiError.status;
-      return createOpenAiErrorResponse(openAiError, shown.retryAfterMs);
+      return createOpenAiErrorResponse(openAiError);
     }
     set.status = problemCodes[shown.code].status;
     return createProblemResponse(shown, requestId);

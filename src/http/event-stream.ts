@@ -1,4 +1,6 @@
 import type { Server } from "bun";
+import type { Problem } from "../lib/problem.ts";
+import { createErrorFrame } from "../protocol/pushes.ts";
 import { readAccept } from "./accept.ts";
 
 const EVENT_STREAM = "text/event-stream";
@@ -42,6 +44,8 @@ export type EventStream = {
   /** Writes a formatted event; without effect once the stream has ended. */
   write(text: string): void;
   end(): void;
+  /** Ends the stream with an `error` event that says why. */
+  fail(problem: Problem): void;
   /** Also true when the reader has gone. */
   hasEnded(): boolean;
 };
@@ -49,20 +53,38 @@ export type EventStream = {
 /**
  * An SSE answer that is written to from outside (WHATWG HTML, server-sent events).
  * @param onEnd called once: the reader has gone, was too slow, or `end` was called.
+ * @param comments how often a comment is sent; `onlyInSilence`: only after so long without an event.
  */
-export function createEventStream(request: Request, server: Server<unknown> | null, onEnd: () => void): EventStream {
+export function createEventStream(
+  request: Request,
+  server: Server<unknown> | null,
+  onEnd: () => void,
+  { everyMs, onlyInSilence } = { everyMs: STREAM_HEARTBEAT_MS, onlyInSilence: false },
+): EventStream {
   // The server would end a stream that says nothing for some seconds.
   server?.timeout(request, 0);
   const encoder = new TextEncoder();
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   let hasEnded = false;
   let slowSinceMs: number | null = null;
-  const heartbeat = setInterval(() => write(": keep-alive\n\n"), STREAM_HEARTBEAT_MS);
+  let lastMs = performance.now();
+  let heartbeat = setTimeout(comment, everyMs);
+
+  /** Looks again when it is due, so that an event costs no timer. */
+  function comment(): void {
+    const nowMs = performance.now();
+    const restMs = lastMs + everyMs - nowMs;
+    if (restMs <= 0) {
+      write(": keep-alive\n\n");
+      lastMs = nowMs;
+    }
+    if (!hasEnded) heartbeat = setTimeout(comment, restMs <= 0 ? everyMs : restMs);
+  }
 
   function end(): void {
     if (hasEnded) return;
     hasEnded = true;
-    clearInterval(heartbeat);
+    clearTimeout(heartbeat);
     try {
       controller?.close();
       server?.timeout(request, STREAM_END_TIMEOUT_S);
@@ -70,6 +92,12 @@ export function createEventStream(request: Request, server: Server<unknown> | nu
       // The reader has gone first; there is nothing left to close.
     }
     onEnd();
+  }
+
+  function fail(problem: Problem): void {
+    const frame = createErrorFrame(problem, null);
+    write(formatServerSentEvent(frame, JSON.stringify(frame)));
+    end();
   }
 
   function isTooSlow(waitingBytes: number): boolean {
@@ -83,6 +111,7 @@ export function createEventStream(request: Request, server: Server<unknown> | nu
 
   function write(text: string): void {
     if (hasEnded || !controller) return;
+    if (onlyInSilence) lastMs = performance.now();
     if (isTooSlow(READ_AHEAD_BYTES - (controller.desiredSize ?? 0))) end();
     else controller.enqueue(encoder.encode(text));
   }
@@ -106,5 +135,5 @@ export function createEventStream(request: Request, server: Server<unknown> | nu
     "cache-control": "no-store",
     "x-accel-buffering": "no",
   };
-  return { response: new Response(body, { headers }), write, end, hasEnded: () => hasEnded };
+  return { response: new Response(body, { headers }), write, end, fail, hasEnded: () => hasEnded };
 }

@@ -1,16 +1,21 @@
+import type { Caller } from "../access/caller.ts";
+import type { OpenStreams } from "../access/open-streams.ts";
 import type { Slots } from "../limits/slots.ts";
 import type { RoutePlugin } from "./mount.ts";
 import { readUrl } from "./request-url.ts";
 import type { ExpensiveRead } from "./route.ts";
 
-type Dependencies = { limits: { expensiveReads: Slots; exports: Slots } };
+type Dependencies = { limits: { expensiveReads: Slots; exports: Slots }; openStreams: Pick<OpenStreams, "add"> };
+
+/** Routes below it are about one conversation: a download there ends with the membership. */
+const CONVERSATION = "/api/v1/conversations/:id/";
 
 /**
  * For routes that declare an expensive read: a user has a few places for them on this instance. A place is taken when the
  * inputs have been checked, and given back when there is an answer; of a download, when its stream has ended, or its reader
- * has gone.
+ * has gone. A download is an open stream of its caller: without access it is broken off, so that it can't pass for whole.
  */
-export function createExpensiveReads({ limits }: Dependencies): RoutePlugin {
+export function createExpensiveReads({ limits, openStreams }: Dependencies): RoutePlugin {
   const taken = new WeakMap<Request, () => void>();
 
   function takeBoth(userId: string): () => void {
@@ -36,19 +41,33 @@ export function createExpensiveReads({ limits }: Dependencies): RoutePlugin {
     taken.delete(request);
   }
 
-  return ({ expensive }) => {
+  /** @param conversationId null: it depends on none. */
+  function watch(request: Request, response: Response, caller: Caller, conversationId: string | null): Response {
+    if (!response.body) return response;
+    const download = watchEnd(response, response.body, request, () => {
+      release(request);
+      remove();
+    });
+    const remove = openStreams.add({ caller, conversationId, end: download.breakOff });
+    return download.response;
+  }
+
+  return ({ expensive, path }) => {
     if (!expensive) return undefined;
     const isDownload = expensive === "download";
+    const isOfConversation = path.startsWith(CONVERSATION);
     // The framework reads in the texts of these two what they use.
     return {
       beforeHandle: ({ request, caller }) => {
         if (!isExpensive(expensive, request)) return;
         take(request, caller.user.id, isDownload);
       },
-      mapResponse: ({ request, responseValue }) => {
+      mapResponse: ({ request, caller, params, responseValue }) => {
         if (!taken.has(request)) return;
         if (isDownload && responseValue instanceof Response && responseValue.body)
-          return Promise.resolve(watchEnd(responseValue, responseValue.body, request, () => release(request)));
+          return Promise.resolve(
+            watch(request, responseValue, caller, isOfConversation ? (params.id?.toLowerCase() ?? null) : null),
+          );
         release(request);
         return;
       },
@@ -62,23 +81,30 @@ export const isExpensive = (declared: ExpensiveRead | undefined, request: Reques
     ? new URLSearchParams(readUrl(request).search).getAll("q").some((q) => q.trim() !== "")
     : declared !== undefined;
 
-/** The same response; `onEnd` is called when its body has ended, failed, or is not read any more. */
-function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request: Request, onEnd: () => void): Response {
+/**
+ * The same response.
+ * @param onEnd called when its body has ended, failed, was broken off, or is not read any more.
+ */
+function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request: Request, onEnd: () => void) {
   const reader = body.getReader();
+  let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   request.signal.addEventListener("abort", onEnd, { once: true });
-  // Gone before it came here.
-  if (request.signal.aborted) onEnd();
+  // Gone before it came here; not at once, so that the caller has what is returned.
+  if (request.signal.aborted) queueMicrotask(onEnd);
   const watched = new ReadableStream<Uint8Array>({
-    async pull(controller) {
+    start(created) {
+      controller = created;
+    },
+    async pull(current) {
       try {
         const { value, done } = await reader.read();
-        if (!done) return controller.enqueue(value);
+        if (!done) return current.enqueue(value);
         onEnd();
-        controller.close();
+        current.close();
       } catch {
         onEnd();
         // Without the error, which Bun would print as it is.
-        controller.error();
+        current.error();
       }
     },
     async cancel(reason) {
@@ -86,5 +112,13 @@ function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request:
       await reader.cancel(reason);
     },
   });
-  return new Response(watched, response);
+  return {
+    response: new Response(watched, response),
+    breakOff(): void {
+      onEnd();
+      // A body that is broken off is not complete for any client: the last chunk is missing.
+      controller?.error();
+      reader.cancel().catch(() => {});
+    },
+  };
 }

@@ -1,7 +1,7 @@
 import type { Server } from "bun";
 import { type Context, Elysia } from "elysia";
 import type { Caller } from "../access/caller.ts";
-import { BODY_BYTES_MAX, parseBody, receiveBody, SMALL_BODY_BYTES_MAX } from "./body.ts";
+import { BODY_BYTES_MAX, dropUnread, keepRawBody, parseBody, receiveBody, SMALL_BODY_BYTES_MAX } from "./body.ts";
 import { type Route, statusOf } from "./route.ts";
 
 /** A request on its way to its handler. */
@@ -14,7 +14,13 @@ export type Visit = {
   caller: Caller | undefined;
 };
 
-type HandleContext = { request: Request; body: unknown; caller: Caller; set: Context["set"] };
+type HandleContext = {
+  request: Request;
+  body: unknown;
+  params: Record<string, string | undefined>;
+  caller: Caller;
+  set: Context["set"];
+};
 
 /** What a plugin does with the requests of one route; whatever it throws is their answer. */
 type RouteHooks = {
@@ -24,6 +30,8 @@ type RouteHooks = {
   onBytes?(request: Request, caller: Caller | undefined, bytes: number): Promise<never> | undefined;
   /** When all of them are, before they are parsed. */
   onBody?(request: Request): Promise<void> | undefined;
+  /** When all of them are, and have had their turn, if that took longer than `afterMs`. */
+  onSlowBody?: { afterMs: number; check(caller: Caller): Promise<void> };
   /** When the inputs have been checked. A response takes the place of the handler's. */
   beforeHandle?: (context: HandleContext) => Promise<Response | undefined> | undefined;
   /** When there is an answer, of the handler or of an error. */
@@ -59,11 +67,20 @@ export function requireDeclared(
     if (!declared.has(`${method} ${path}`)) throw new Error(`${method} ${path} was mounted without a declaration.`);
 }
 
+/** @throws Error unless every change of an address whose read has an `ETag` takes `If-Match`. */
+export function requirePreconditions(routes: readonly Route[]) {
+  const tagged = new Set(routes.filter(({ method, isTagged }) => method === "GET" && isTagged).map(({ path }) => path));
+  for (const { method, path, takesIfMatch } of routes)
+    if (["PATCH", "PUT", "DELETE"].includes(method) && tagged.has(path) && !takesIfMatch)
+      throw new Error(`${method} ${path} changes what has an ETag, but does not take If-Match.`);
+}
+
 function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
   const hooks = plugins.flatMap((plugin) => plugin(route) ?? []);
   const steps = hooks.flatMap(({ onEnter }) => onEnter ?? []);
   const byteSteps = hooks.flatMap(({ onBytes }) => onBytes ?? []);
   const bodySteps = hooks.flatMap(({ onBody }) => onBody ?? []);
+  const slowSteps = hooks.flatMap(({ onSlowBody }) => onSlowBody ?? []);
   const bodyBytesMax = route.takesLargeBody ? BODY_BYTES_MAX : SMALL_BODY_BYTES_MAX;
   const status = statusOf(route);
 
@@ -88,6 +105,8 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
           // Runs for every request that may have a body, also where a route takes none.
           parse: async ({ request, server, set, path }: Entered) => {
             const caller = await enter(request, server, set);
+            if (route.streamsBody) return { caller, body: null };
+            const enteredAtMs = performance.now();
             const received = await receiveBody(request, bodyBytesMax, (bytes) => {
               for (const step of byteSteps) {
                 const refusal = step(request, caller, bytes);
@@ -98,6 +117,13 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
             for (const step of bodySteps) {
               const waiting = step(request);
               if (waiting) await waiting;
+            }
+            if (caller)
+              for (const { afterMs, check } of slowSteps)
+                if (performance.now() - enteredAtMs > afterMs) await check(caller);
+            if (route.rawBody) {
+              keepRawBody(request, received);
+              return { caller, body: null };
             }
             const body = parseBody(received, request.headers, path);
             route.prepareBody?.(body);
@@ -113,6 +139,10 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
     ...(route.query && { query: route.query }),
     ...(route.body && { body: route.body }),
     beforeHandle: hooks.flatMap(({ beforeHandle }) => beforeHandle ?? []),
-    mapResponse: hooks.flatMap(({ mapResponse }) => mapResponse ?? []),
+    mapResponse: [
+      ...hooks.flatMap(({ mapResponse }) => mapResponse ?? []),
+      // Also called with the answer to an error, such as a query that is not valid: then nobody has read the body.
+      ...(route.streamsBody ? [({ request }: HandleContext) => dropUnread(request)] : []),
+    ],
   };
 }

@@ -1,3 +1,4 @@
+import type { ErrorCode } from "../lib/error-codes.ts";
 import { mapPointerToName } from "../lib/json.ts";
 import { Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
 
@@ -6,16 +7,18 @@ export type OpenAiError = {
   status: number;
   message: string;
   type: string;
-  code: string | null;
+  code: string;
   /** The parameter that is at fault, as `messages[0].content`. */
   param: string | null;
+  /** When the same request may succeed; null: not known. */
+  retryAfterMs: number | null;
 };
 
 /** Whether an address is one of OpenAI's, which their clients call. */
 export const isOpenAiPath = (pathname: string): boolean => pathname === "/v1" || pathname.startsWith("/v1/");
 
 /** Where OpenAI says it otherwise than we do. */
-const codes: Partial<Record<ProblemCode, string>> = {
+const codes: Partial<Record<ProblemCode, ErrorCode>> = {
   unauthorized: "invalid_api_key",
   unknown_model: "model_not_found",
   rate_limited: "rate_limit_exceeded",
@@ -23,31 +26,15 @@ const codes: Partial<Record<ProblemCode, string>> = {
 };
 const statuses: Partial<Record<ProblemCode, number>> = { invalid: 400, unknown_model: 404 };
 
-/** A problem in OpenAI's shape: what we call invalid (422) is 400 there, and an unknown model is not found. */
-export function mapProblemToOpenAiError(problem: Problem): OpenAiError {
-  const { code, message } = problem;
-  const status = statuses[code] ?? problemCodes[code].status;
-  const pointer = problem.errors?.[0]?.pointer;
-  return {
-    status,
-    message,
-    type: findType(status),
-    code: codes[code] ?? code,
-    param: code === "unknown_model" ? "model" : pointer === undefined ? null : mapPointerToName(pointer),
-  };
+/** An error with the `type` that OpenAI gives errors of its status. */
+export function createOpenAiError(
+  status: number,
+  code: string,
+  message: string,
+  { param = null, retryAfterMs = null }: Partial<Pick<OpenAiError, "param" | "retryAfterMs">> = {},
+): OpenAiError {
+  return { status, message, type: findType(status), code, param, retryAfterMs };
 }
-
-/** The error of a model that could not answer, by our code for it. */
-export function mapFailureToOpenAiError(code: string, message: string): OpenAiError {
-  const status = failureStatuses[code] ?? 503;
-  return { status, message, type: findType(status), code, param: null };
-}
-
-const failureStatuses: Record<string, number> = {
-  provider_refused: 400,
-  provider_rate_limited: 429,
-  provider_timeout: 504,
-};
 
 function findType(status: number): string {
   if (status >= 500) return "server_error";
@@ -55,14 +42,23 @@ function findType(status: number): string {
   return status === 403 ? "permission_error" : "invalid_request_error";
 }
 
+/** A problem in OpenAI's shape: what we call invalid (422) is 400 there, and an unknown model is not found. */
+export function mapProblemToOpenAiError({ code, message, errors, retryAfterMs }: Problem): OpenAiError {
+  const pointer = errors?.[0]?.pointer;
+  const param = code === "unknown_model" ? "model" : pointer === undefined ? null : mapPointerToName(pointer);
+  const status = statuses[code] ?? problemCodes[code].status;
+  return createOpenAiError(status, codes[code] ?? code, message, { param, retryAfterMs: retryAfterMs ?? null });
+}
+
 /** The body of an error answer, and of the last event of a stream that broke. */
 export const formatOpenAiError = ({ message, type, param, code }: OpenAiError): string =>
   JSON.stringify({ error: { message, type, param, code } });
 
-/** The answer for an error below `/v1`. */
-export function createOpenAiErrorResponse(error: OpenAiError, retryAfterMs?: number): Response {
+/** The answer for an error below `/v1`, with `Retry-After` (whole seconds, rounded up) where that is known. */
+export function createOpenAiErrorResponse(error: OpenAiError): Response {
   const headers = new Headers({ "content-type": "application/json", "cache-control": "no-store" });
-  if (retryAfterMs !== undefined) headers.set("retry-after", String(Math.ceil(retryAfterMs / 1000)));
+  const seconds = Math.ceil((error.retryAfterMs ?? Number.NaN) / 1000);
+  if (Number.isSafeInteger(seconds)) headers.set("retry-after", String(seconds));
   return new Response(formatOpenAiError(error), { status: error.status, headers });
 }
 

@@ -16,6 +16,7 @@ const toJson = (schema: TSchema): JsonObject => JSON.parse(JSON.stringify(schema
 export function describeOperation(route: Route, components: Components): JsonObject {
   const { operationId, summary, description, tag, scope } = route;
   const parameters = listParameters(route, components);
+  const streams = listStreams(route);
   return {
     operationId,
     summary,
@@ -25,19 +26,32 @@ export function describeOperation(route: Route, components: Components): JsonObj
     ...(scope && { "x-scope": scope }),
     ...(isLimitedPath(route.path) && { "x-limit": limitOf(route) }),
     ...(route.expensive && { "x-expensive": route.expensive }),
+    ...(streams.length > 0 && { "x-streams": streams }),
     ...(parameters.length > 0 && { parameters }),
     ...(route.body && { requestBody: describeBody(route.body, components) }),
+    ...(route.rawBody && { requestBody: describeRawBody(route.rawBody, components) }),
     responses: { ...describeAnswers(route, components), ...describeErrors(route), ...route.responses } as JsonObject,
   };
 }
 
+/** How requests of it may stay open. Each of them ends with the access of its caller. */
+function listStreams({ stream, expensive, streamsBody, waitsForModel }: Route): string[] {
+  return [
+    ...(stream ? ["events"] : []),
+    ...(expensive === "download" ? ["download"] : []),
+    ...(streamsBody ? ["upload"] : []),
+    ...(waitsForModel ? ["answer"] : []),
+  ];
+}
+
 function listParameters(route: Route, components: Components): JsonObject[] {
-  const { scope, isTagged, stream, method } = route;
+  const { scope, isTagged, takesIfMatch, stream, method } = route;
   const path = route.path.includes("*")
     ? [{ in: "path", name: "path", required: true, schema: { type: "string" } }]
     : describeProperties("path", route.params, components);
   const headers: (keyof typeof requestHeaders)[] = [
     ...(modeOf(route) ? (["IdempotencyKey"] as const) : []),
+    ...(takesIfMatch ? (["IfMatch"] as const) : []),
     ...(isTagged ? (["IfNoneMatch"] as const) : []),
     ...(stream && method === "GET" ? (["LastEventId"] as const) : []),
     ...(scope && scope !== "session" ? (["OnBehalfOf"] as const) : []),
@@ -68,6 +82,15 @@ function describeBody(body: TSchema, components: Components): JsonObject {
   };
 }
 
+function describeRawBody(
+  { schema, mediaTypes, form }: NonNullable<Route["rawBody"]>,
+  components: Components,
+): JsonObject {
+  const content = describeContent(schema, mediaTypes, components, "in");
+  const asForm = form && { "multipart/form-data": { schema: components.map(toJson(form), "in") } };
+  return { required: true, content: { ...content, ...asForm } };
+}
+
 function describeAnswers(route: Route, components: Components): JsonObject {
   const { ok, stream, isTagged, summary } = route;
   const status = statusOf(route);
@@ -88,8 +111,13 @@ function describeAnswers(route: Route, components: Components): JsonObject {
   };
 }
 
-function describeContent(ok: TSchema, mediaTypes: readonly string[], components: Components): JsonObject {
-  const json = components.map(toJson(ok), "out");
+function describeContent(
+  ok: TSchema,
+  mediaTypes: readonly string[],
+  components: Components,
+  direction: "in" | "out" = "out",
+): JsonObject {
+  const json = components.map(toJson(ok), direction);
   const hasJson = mediaTypes.includes("application/json");
   return Object.fromEntries(
     mediaTypes.map((type) => [type, { schema: type === "application/json" || !hasJson ? json : { type: "string" } }]),
@@ -97,11 +125,11 @@ function describeContent(ok: TSchema, mediaTypes: readonly string[], components:
 }
 
 function describeHeaders(route: Route): JsonObject {
-  const { isTagged } = route;
+  const { isTagged, takesIfMatch, ok } = route;
   const names: (keyof typeof answerHeaders)[] = [
     "X-Request-Id",
     ...(isLimitedPath(route.path) ? (["RateLimit-Policy", "RateLimit"] as const) : []),
-    ...(isTagged ? (["ETag"] as const) : []),
+    ...(isTagged || (takesIfMatch && ok) ? (["ETag"] as const) : []),
     ...(route.query?.properties?.cursor ? (["Link"] as const) : []),
     ...(modeOf(route) ? (["Idempotent-Replayed"] as const) : []),
     ...(route.answerHeaders ?? []),
@@ -127,12 +155,13 @@ function listErrorStatuses(route: Route): Set<ProblemStatus> {
     ...(isLimitedPath(route.path) ? ([429] as const) : []),
     // A body is read also where none is declared.
     ...(route.method === "GET" ? [] : ([400, 413, 415] as const)),
-    ...(route.body ? ([422] as const) : []),
+    ...(route.body || route.rawBody ? ([422] as const) : []),
     // A cursor, or the id of the last event, that was not given out here.
     ...(route.query?.properties?.cursor || (route.stream && route.method === "GET") ? ([400] as const) : []),
     ...(hasPathParameter ? ([404, 422] as const) : []),
     ...(route.query ? ([422] as const) : []),
     ...(modeOf(route) ? ([409, 422] as const) : []),
+    ...(route.takesIfMatch ? ([412] as const) : []),
     ...(route.problems ?? []),
     500,
     503,

@@ -1,4 +1,5 @@
 import { isJsonObject, type Json, type JsonObject } from "../lib/json.ts";
+import { ownFormats } from "../lib/schema.ts";
 
 /** Formats by which the framework marks what it reads out of a text; beside them stands the type that is meant. */
 const coercedFormats = new Set(["integer", "numeric", "boolean", "ObjectString", "ArrayString", "date"]);
@@ -45,7 +46,7 @@ export class Components {
     if (Array.isArray(schema.anyOf)) return this.#mapUnion(schema, schema.anyOf.filter(isJsonObject), direction);
     const mapped: JsonObject = {};
     for (const [key, value] of Object.entries(schema)) {
-      if (dropped.has(key) || (key === "format" && (value === "text" || value === "line"))) continue;
+      if (dropped.has(key) || (key === "format" && ownFormats.has(value))) continue;
       if (key === "additionalProperties" && value === false && direction === "out") continue;
       if (key === "maximum" && value === Number.MAX_SAFE_INTEGER) continue;
       if (key === "properties" && isJsonObject(value))

@@ -7,11 +7,15 @@ export const tags = {
   me: "The caller's own account.",
   users: "All accounts, for administrators.",
   audit: "The record of what happened to accounts, keys and rights, for administrators.",
+  analytics: "What is used, for administrators: messages, tokens, cost, errors, latency.",
   "api-keys": "Keys for programs, which act for their owner.",
   conversations: "Conversations and their members.",
   messages: "Messages, answers of models, feedback.",
+  hooks: "Incoming hooks: secret addresses under which programs post into a conversation.",
+  imports: "Conversations that users bring along from ChatGPT or Claude.",
   prompts: "Templates of system prompts, with their versions.",
   documents: "Markdown documents.",
+  webhooks: "Events, posted to addresses of the caller.",
   models: "Configured models.",
   openai: "What OpenAI's own clients call.",
   operations: "Health, version and metrics.",
@@ -65,6 +69,7 @@ export const problemStatuses = {
   404: "Not found, or not to be known by the caller.",
   406: "No representation in an accepted format.",
   409: "In conflict with the current state.",
+  412: "It has changed since it was read (`If-Match`).",
   413: "The request is too large.",
   415: "The content type is not supported.",
   422: "The request is not valid.",
@@ -106,6 +111,13 @@ export const requestHeaders = {
     description:
       "1 to 255 visible ASCII characters, in quotes or without. The same key with the same payload gets the same answer for " +
       "24 hours, with `Idempotent-Replayed: true`; another payload is 422, and a request that is still running 409.",
+    schema: text,
+  },
+  IfMatch: {
+    in: "header",
+    name: "If-Match",
+    required: false,
+    description: "The `ETag` of the state that the request is meant for; if it has changed since, the response is 412.",
     schema: text,
   },
   IfNoneMatch: {

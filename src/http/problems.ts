@@ -1,7 +1,8 @@
 import { Type } from "@sinclair/typebox";
+import { type ErrorCode, type ErrorExplanation, errorCodes, errorGroups } from "../lib/error-codes.ts";
 import { escapeHtml } from "../lib/html.ts";
-import { Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
-import { Named } from "../lib/schema.ts";
+import { Problem } from "../lib/problem.ts";
+import { Closed, Named, Nullable } from "../lib/schema.ts";
 import { readAccept } from "./accept.ts";
 import { type Route, route } from "./route.ts";
 import { createPagePolicy } from "./security-headers.ts";
@@ -10,7 +11,7 @@ const ProblemExplanation = Named(
   "ProblemExplanation",
   Type.Object({
     code: Type.String(),
-    status: Type.Integer(),
+    status: Nullable(Type.Integer({ description: "Of the response; null: the code is no response's." })),
     title: Type.String(),
     temporary: Type.Boolean({ description: "Whether the same request may succeed later." }),
     meaning: Type.String(),
@@ -18,8 +19,19 @@ const ProblemExplanation = Named(
   }),
 );
 
-/** `/problems/{code}`: what a problem's `type` leads to. A page for people, the same as JSON for `Accept: application/json`. */
+/** `/problems` and `/problems/{code}`, to which a problem's `type` leads: pages for people, the same as JSON for `Accept: application/json`. */
 export const problemPages: Route[] = [
+  route({
+    method: "GET",
+    path: "/problems",
+    operationId: "listProblems",
+    summary: "Every error code",
+    tag: "operations",
+    public: true,
+    ok: Named("ProblemExplanations", Closed({ data: Type.Array(ProblemExplanation) })),
+    mediaTypes: ["application/json", "text/html"],
+    handle: ({ request }) => respond(request, { data: explanations }, renderIndex),
+  }),
   route({
     method: "GET",
     path: "/problems/:code",
@@ -31,21 +43,28 @@ export const problemPages: Route[] = [
     ok: ProblemExplanation,
     mediaTypes: ["application/json", "text/html"],
     handle: ({ params, request }) => {
-      if (!isProblemCode(params.code)) throw new Problem("not_found", "There is no such problem.");
-      const headers = { "cache-control": "public, max-age=3600", vary: "Accept, Origin" };
-      if (prefersJson(request.headers.get("accept")))
-        return Response.json({ code: params.code, ...problemCodes[params.code] }, { headers });
-      return new Response(renderPage(params.code), {
-        headers: { ...headers, "content-type": "text/html; charset=utf-8", "content-security-policy": pagePolicy },
-      });
+      const { code } = params;
+      if (!isErrorCode(code))
+        throw new Problem("not_found", "There is no such error code. /problems lists all of them.");
+      return respond(request, { code, ...errorCodes[code] }, () => renderPage(code, errorCodes[code]));
     },
   }),
 ];
 
+const explanations = Object.entries(errorCodes).map(([code, explanation]) => ({ code, ...explanation }));
+
+function respond(request: Request, json: unknown, renderHtml: () => string): Response {
+  const headers = { "cache-control": "public, max-age=3600", vary: "Accept, Origin" };
+  if (prefersJson(request.headers.get("accept"))) return Response.json(json, { headers });
+  return new Response(renderHtml(), {
+    headers: { ...headers, "content-type": "text/html; charset=utf-8", "content-security-policy": pagePolicy },
+  });
+}
+
 const pagePolicy = createPagePolicy({ "default-src": "'none'", "style-src": "'unsafe-inline'" });
 
-function isProblemCode(code: string): code is ProblemCode {
-  return Object.hasOwn(problemCodes, code);
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorCodes, code);
 }
 
 /** A person's browser names HTML; whoever names JSON, and likes it no less, is a program. */
@@ -57,9 +76,36 @@ function prefersJson(accept: string | null): boolean {
 
 const isJson = /^application\/(?:[\w.-]+\+)?json$/;
 
-function renderPage(code: ProblemCode): string {
-  const { status, title, temporary, meaning, mend } = problemCodes[code];
-  return `<!doctype html>
+function renderIndex(): string {
+  const tables = errorGroups.map(
+    ({ title, codes }) => `
+  <h2>${escapeHtml(title)}</h2>
+  <ul>
+    ${Object.entries(codes).map(renderLine).join("\n    ")}
+  </ul>`,
+  );
+  return renderDocument("Error codes", `<h1>Error codes</h1>${tables.join("")}`);
+}
+
+const renderLine = ([code, { status, title }]: [string, ErrorExplanation]): string =>
+  `<li><a href="/problems/${code}"><code>${code}</code></a> ${status ?? ""} ${escapeHtml(title)}</li>`;
+
+function renderPage(code: ErrorCode, { status, title, temporary, meaning, mend }: ErrorExplanation): string {
+  return renderDocument(
+    title,
+    `<p class="status">${status ?? ""} <code>${code}</code></p>
+  <h1>${escapeHtml(title)}</h1>
+  <dl>
+    <dt>What it means</dt><dd>${renderText(meaning)}</dd>
+    <dt>What to do</dt><dd>${renderText(mend)}</dd>
+    <dt>Try again?</dt><dd>${temporary ? "Yes, the same request may succeed later." : "No, the same request will fail again."}</dd>
+  </dl>
+  <p><a href="/problems">All error codes</a></p>`,
+  );
+}
+
+/** @param main HTML. */
+const renderDocument = (title: string, main: string): string => `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -74,17 +120,10 @@ function renderPage(code: ProblemCode): string {
   dd { margin: 0; }
 </style>
 <main>
-  <p class="status">${status} <code>${code}</code></p>
-  <h1>${escapeHtml(title)}</h1>
-  <dl>
-    <dt>What it means</dt><dd>${renderText(meaning)}</dd>
-    <dt>What to do</dt><dd>${renderText(mend)}</dd>
-    <dt>Try again?</dt><dd>${temporary ? "Yes, the same request may succeed later." : "No, the same request will fail again."}</dd>
-  </dl>
+  ${main}
 </main>
 </html>
 `;
-}
 
 /** Escapes, and shows what stands in backticks as code. */
 function renderText(text: string): string {

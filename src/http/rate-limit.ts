@@ -51,11 +51,14 @@ export function createRateLimit({ limits, readClientAddress }: Dependencies) {
 export const limitOf = ({ method, limit }: Pick<Route, "method" | "limit">): RouteClass =>
   limit ?? (method === "GET" ? "read" : "write");
 
-const isAddressClass = (limit: AddressClass | CallerClass): limit is "auth" | "renew" =>
-  limit === "auth" || limit === "renew";
+const isAddressClass = (limit: AddressClass | CallerClass): limit is "auth" | "renew" | "hooks_address" =>
+  limit === "auth" || limit === "renew" || limit === "hooks_address";
 
 /** Says in the headers what is left. */
-function showOutcome(outcome: LimitOutcome | Promise<LimitOutcome>, headers: Visit["headers"]): Promise<void> | void {
+export function showOutcome(
+  outcome: LimitOutcome | Promise<LimitOutcome>,
+  headers: Visit["headers"],
+): Promise<void> | void {
   if (outcome instanceof Promise) return outcome.then((later) => showOutcome(later, headers));
   if (!outcome) return;
   headers["ratelimit-policy"] = outcome.policy;

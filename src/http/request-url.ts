@@ -7,3 +7,9 @@ export function readUrl({ url }: { url: string }): URL {
   const path = /^(?:[a-z]+:\/\/[^/]*)?(\/.*)$/is.exec(url)?.[1] ?? "/";
   return URL.canParse(path, "http://localhost") ? new URL(path, "http://localhost") : new URL("http://localhost/");
 }
+
+/** The query of a request, as it was sent. */
+export function readSearch({ url }: { url: string }): string {
+  const at = url.indexOf("?");
+  return at < 0 ? "" : url.slice(at + 1);
+}

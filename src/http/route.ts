@@ -19,7 +19,7 @@ export type IdempotencyMode = "stored" | "exact";
 export type ExpensiveRead = "always" | "search" | "download";
 
 /** Headers of a good answer that the document names beside those of every answer. */
-type AnswerHeader = "Location" | "Content-Disposition";
+type AnswerHeader = "Location" | "Content-Disposition" | "Idempotent-Replayed";
 
 type Optional<S> = S extends TSchema ? StaticDecode<S> : undefined;
 
@@ -55,6 +55,11 @@ type Documentation = {
   stream?: string;
   /** Whether the answer has an `ETag`, and is 304 to who has it already. */
   isTagged?: true;
+  /**
+   * Whether an `If-Match` that names another state is 412: on every change of what has an `ETag` (mount.ts looks). The
+   * service checks it under its lock (etag.ts).
+   */
+  takesIfMatch?: true;
   answerHeaders?: readonly AnswerHeader[];
   /**
    * Error statuses beyond those that follow from the rest (401 and 403 with a credential, 400/413/415 where a body
@@ -63,7 +68,7 @@ type Documentation = {
    */
   problems?: readonly ProblemStatus[];
   /** Answers by status that none of the above describes. */
-  responses?: Record<number, { description: string; content?: Record<string, { schema: object }> }>;
+  responses?: Record<number, { description: string; content?: Record<string, { schema: object }> } | { $ref: string }>;
   /** Not in the document: pages, and what another document describes. */
   isHidden?: true;
 };
@@ -80,6 +85,8 @@ type Rules = {
   idempotencyKey?: "exact" | "ignored";
   /** Its body may have more than 64 KiB, up to 1 MiB, and takes its turn then (large-bodies.ts). */
   takesLargeBody?: true;
+  /** The handler reads the body itself, as it comes (`request.body`): nothing limits it before. For documents see `rawBody`. */
+  streamsBody?: true;
   /** Its answer may take minutes: a large body counts only until the handler begins. */
   waitsForModel?: true;
 };
@@ -90,6 +97,13 @@ type Schemas<P, Q, B, Ok> = {
   query?: Q;
   /** The JSON of the body. `Nullable` where it may be left out. */
   body?: B;
+  /** In place of `body`: the handler reads and checks it itself (`getRawBody`); said here is what the document says. */
+  rawBody?: {
+    schema: TSchema;
+    mediaTypes: readonly string[];
+    /** Of the same as a form. */
+    form?: TSchema;
+  };
   /** Changes the body before it is checked. */
   prepareBody?(body: unknown): void;
   /** Body of a good answer; absent when it has none. */

@@ -21,8 +21,8 @@ type Options = {
 };
 
 /**
- * Parses JSON from outside. Keys and values are given in NFC. Refuses what cannot be stored: NUL, lone surrogates, numbers
- * that are none; and what only does harm: the key `__proto__`, and combining marks without end. Of two equal keys the last
+ * Parses JSON from outside. Keys and values are given in NFC. Refuses what cannot be stored as it came: NUL, lone surrogates, numbers
+ * beyond ±(2^53-1); and what only does harm: the key `__proto__`, and combining marks without end. Of two equal keys the last
  * counts.
  * @throws Problem `malformed` (no JSON, too deep), `invalid` (with its pointer).
  */
@@ -41,7 +41,7 @@ export function readJson(text: string): unknown {
 
 /** The second half: what was read from `text` is checked and normalised, in place. @throws Problem `malformed` (too deep), `invalid`. */
 export function cleanJson(value: unknown, text: string, options: Options = {}): unknown {
-  if (!hasFiniteNumbers(value, 0)) throw createTooLarge(findInfinity(value, "#") ?? "#");
+  if (!hasExactNumbers(value, 0)) throw createTooLarge(findTooLarge(value, "#") ?? "#");
   if (!isSuspicious(text) && (options.keepsForm ? !hasMarkRun(text) : isNormalized(text))) return value;
   return cleanValue(value, "#", options.keepsForm ? (kept) => kept : normalizeText);
 }
@@ -49,22 +49,29 @@ export function cleanJson(value: unknown, text: string, options: Options = {}): 
 const describe = (pointer: string): string => mapPointerToName(pointer) || "The body";
 
 const createTooLarge = (pointer: string): Problem =>
-  createInvalid(pointer, `${describe(pointer)} must be a smaller number.`);
+  createInvalid(
+    pointer,
+    `${describe(pointer)} must be a number between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}: beyond that it would lose digits. Send it as a string.`,
+  );
 
-/** Whether all numbers are finite: 1e999 is valid JSON, and would be stored as null. @throws Problem `malformed` (too deep). */
-function hasFiniteNumbers(value: unknown, depth: number): boolean {
-  if (typeof value === "number") return Number.isFinite(value);
+/**
+ * Whether all numbers are in the range in which integers are kept exactly (RFC 8259, section 6): 2^53+1 would silently become 2^53, and
+ * 1e999 be stored as null. Fractions are 64-bit floats, as in every JSON parser. @throws Problem `malformed` (too deep).
+ */
+function hasExactNumbers(value: unknown, depth: number): boolean {
+  if (typeof value === "number") return value <= Number.MAX_SAFE_INTEGER && value >= -Number.MAX_SAFE_INTEGER;
   if (typeof value !== "object" || value === null) return true;
   if (depth >= JSON_DEPTH_MAX) throw new Problem("malformed", `JSON may be nested ${JSON_DEPTH_MAX} levels deep.`);
   for (const child of Array.isArray(value) ? value : Object.values(value))
-    if (!hasFiniteNumbers(child, depth + 1)) return false;
+    if (!hasExactNumbers(child, depth + 1)) return false;
   return true;
 }
 
-function findInfinity(value: unknown, pointer: string): string | null {
-  if (typeof value !== "object" || value === null) return value === Infinity || value === -Infinity ? pointer : null;
+function findTooLarge(value: unknown, pointer: string): string | null {
+  if (typeof value === "number") return Math.abs(value) > Number.MAX_SAFE_INTEGER ? pointer : null;
+  if (typeof value !== "object" || value === null) return null;
   for (const [key, child] of Object.entries(value)) {
-    const found = findInfinity(child, `${pointer}/${escapePointer(key)}`);
+    const found = findTooLarge(child, `${pointer}/${escapePointer(key)}`);
     if (found !== null) return found;
   }
   return null;

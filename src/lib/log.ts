@@ -6,15 +6,53 @@ export type Log = Logger;
 /** Never written, wherever they stand in a logged object. */
 const secretPaths = ["password", "token", "access_token", "refresh_token", "authorization", "ticket", "key", "secret"];
 
-/** JSON lines on stdout (or readable lines with `pretty`); level names as text, times in RFC 3339. */
-export function createLog(level: string, format: "json" | "pretty"): Log {
+/** `isColored`: whether readable lines have colours. `maskSecrets` hides what no line may hold, wherever it stands. */
+export type LogOptions = { isColored?: boolean; maskSecrets?: (text: string) => string };
+
+/**
+ * JSON lines on stdout, or one readable line each with `pretty`; level names as text, times in RFC 3339.
+ * Errors of libraries bring along whatever they were given, so secrets are masked in the line as it is written.
+ */
+export function createLog(
+  level: string,
+  format: "json" | "pretty",
+  { isColored = false, maskSecrets = (text) => text }: LogOptions = {},
+): Log {
   const options = {
     level,
     base: undefined,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: secretPaths.flatMap((name) => [name, `*.${name}`]), censor: "[redacted]" },
+    hooks: { streamWrite: maskSecrets },
   };
-  if (format === "pretty") return pino(options, pretty({ sync: true, translateTime: "HH:MM:ss.l" }));
-  return pino(options, pino.destination({ fd: 1, sync: true }));
+  if (format === "json") return pino(options, pino.destination({ fd: 1, sync: true }));
+  const stream = pretty({
+    sync: true,
+    colorize: isColored,
+    translateTime: "HH:MM:ss.l",
+    hideObject: true,
+    messageFormat: (line, messageKey) => formatMessage(line, messageKey),
+  });
+  return pino(options, stream);
 }
+
+/** Fields that stand elsewhere in a readable line: in front of the message, or below it. */
+const shownApart = new Set(["level", "time", "err"]);
+
+/** The message of a readable line with its fields. Requests, of which there are many, in the shortest form. */
+function formatMessage(line: Record<string, unknown>, messageKey: string): string {
+  const message = String(line[messageKey] ?? "");
+  if (message === "request" && typeof line.status === "number") return formatRequest(line);
+  const fields = Object.entries(line).filter(([name]) => name !== messageKey && !shownApart.has(name));
+  return clean(fields.length === 0 ? message : `${message} ${JSON.stringify(Object.fromEntries(fields))}`);
+}
+
+function formatRequest({ method, path, route, status, ms, user_id, address }: Record<string, unknown>): string {
+  const from = [address, user_id && `user ${user_id}`].filter(Boolean).join(" ");
+  return clean(`${method} ${path ?? route} ${status} ${ms} ms${from && ` (${from})`}`);
+}
+
+/** No field may begin a line of its own, or change how a terminal shows the next ones. */
+const clean = (text: string): string =>
+  text.replaceAll(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);

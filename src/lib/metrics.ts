@@ -26,6 +26,13 @@ export function createMetrics(build: { version: string; commit: string }) {
     "When the certificate that is served expires, in seconds since 1970; no value without TLS.",
   );
   tlsCertificateExpiry.remove();
+  const backupLastSuccess = gauge(
+    "backup_last_success_timestamp_seconds",
+    "When the last scheduled backup succeeded, in seconds since 1970; no value before the first one.",
+  );
+  backupLastSuccess.remove();
+  const backupSize = gauge("backup_size_bytes", "Size of the last scheduled backup; no value before the first one.");
+  backupSize.remove();
   const pushed = new Map<string, number>();
   const wsFrames = new Counter({
     name: "parley_ws_frames_total",
@@ -65,8 +72,16 @@ export function createMetrics(build: { version: string; commit: string }) {
       ["model"],
     ),
     generationDuration: histogram("generation_duration_seconds", "Time of a run of a model.", modelBuckets, ["model"]),
-    aiTokens: counter("ai_tokens_total", "Tokens that providers reported.", ["model", "kind"]),
+    aiTokens: counter("ai_tokens_total", "Tokens of requests to models, as they are stored and charged.", [
+      "model",
+      "kind",
+    ]),
     aiFailovers: counter("ai_failovers_total", "Moves from one model to the next.", ["from", "to", "reason"]),
+    aiRepeatedRequests: counter(
+      "ai_repeated_requests_total",
+      "Requests sent once more, because the provider had closed the reused connection without a response.",
+      ["provider"],
+    ),
     aiCostUsd: counter("ai_cost_usd_total", "US dollars that answers have cost, as far as prices are known.", [
       "model",
     ]),
@@ -75,8 +90,36 @@ export function createMetrics(build: { version: string; commit: string }) {
     quotaRejections: counter("quota_rejections_total", "Requests and frames refused because a quota is used up.", [
       "quota",
     ]),
-    dbPoolConnections: gauge("db_pool_connections", "Database connections of this instance.", ["state"]),
+    cacheRequests: counter("cache_requests_total", "Cache lookups.", ["cache", "result"]),
+    cacheBytes: gauge("cache_bytes", "Approximate bytes of cached responses.", ["cache"]),
+    dbPoolConnections: gauge(
+      "db_pool_connections",
+      "Database connections by state, statements that wait for one, and the maximum.",
+      ["state"],
+    ),
+    dbPoolWait: histogram("db_pool_wait_seconds", "Time that statements and transactions waited for a connection.", [
+      0.0001,
+      ...fastBuckets,
+    ]),
     rateLimited: counter("rate_limited_total", "Requests and frames that a limit refused.", ["limit"]),
+    analyticsRefreshDuration: histogram(
+      "analytics_refresh_duration_seconds",
+      "Time of a step that counts new and changed messages for analytics.",
+      fastBuckets,
+    ),
+    busMessages: counter(
+      "bus_messages_total",
+      "Messages between instances: out, in, or dropped before they were sent.",
+      ["direction"],
+    ),
+    busHealthy: gauge(
+      "bus_healthy",
+      "1 while messages of other instances arrive at once; 0 while the database stands in.",
+    ),
+    webhookDeliveries: counter("webhook_deliveries_total", "Attempts to deliver webhooks.", ["outcome"]),
+    backups: counter("backups_total", "Scheduled backups that this instance has made or failed to make.", ["outcome"]),
+    backupLastSuccess,
+    backupSize,
     tlsCertificateExpiry,
     eventLoopLag: histogram("event_loop_lag_seconds", "How late a timer fires.", fastBuckets),
   };

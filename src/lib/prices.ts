@@ -1,55 +1,55 @@
+import { findByModel } from "./model-names.ts";
+
 /** US dollars per million tokens. */
-export type Price = { input: number; output: number };
+export type Price = {
+  /** Of the prompt, as far as no cache has a part in it. */
+  input: number;
+  /** Of all that the model writes, reasoning too. */
+  output: number;
+  /** Of the part of the prompt that was read from the provider's cache; absent: as `input`. */
+  cached_input?: number;
+  /** Of the part of the prompt that was written to the provider's cache; absent: as `input`. */
+  cache_write?: number;
+  /** The whole request costs so many times as much if its prompt has more tokens than this. */
+  long_prompt?: { above_tokens: number; input_factor: number; output_factor: number };
+};
 
 export type PriceTable = Readonly<Record<string, Price>>;
 
-const price = (input: number, output: number): Price => ({ input, output });
+/** The tokens of one request to one model; the cached and the written ones are parts of `input_tokens`. */
+export type PricedTokens = {
+  input_tokens: number;
+  output_tokens: number;
+  cached_input_tokens: number;
+  cache_write_tokens: number;
+};
 
-const dateSuffix = /-(?:\d{8}|\d{4}-\d{2}-\d{2}|latest)$/;
+/** What a model's tokens cost; undefined when that is not known. */
+export const findPrice = (model: string, prices: PriceTable): Price | undefined => findByModel(model, prices);
 
-/**
- * What a model's tokens cost; undefined when that is not known. A dated name (`gpt-4o-2024-08-06`,
- * `claude-haiku-4-5-20251001`) has the price of the model.
- */
-export function findPrice(model: string, prices: PriceTable): Price | undefined {
-  const name = [model, model.replace(dateSuffix, "")].find((candidate) => Object.hasOwn(prices, candidate));
-  return name === undefined ? undefined : prices[name];
+const normalFactors = { input_factor: 1, output_factor: 1 };
+
+const findFactors = ({ long_prompt: long }: Price, promptTokens: number) =>
+  long && promptTokens > long.above_tokens ? long : normalFactors;
+
+/** What one request costs, in US dollars. */
+export function calculateRequestCostUsd(price: Price, tokens: PricedTokens): number {
+  const { input, output, cached_input = input, cache_write = input } = price;
+  const { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens } = tokens;
+  const { input_factor, output_factor } = findFactors(price, input_tokens);
+  const prompt =
+    (input_tokens - cached_input_tokens - cache_write_tokens) * input +
+    cached_input_tokens * cached_input +
+    cache_write_tokens * cache_write;
+  return (prompt * input_factor + output_tokens * output * output_factor) / 1_000_000;
 }
 
-/** US dollars per million tokens that are taken for an honest price. */
-const PRICE_MAX = 100_000;
-
-const isPrice = (value: unknown): value is number =>
-  typeof value === "number" && Number.isFinite(value) && value >= 0 && value <= PRICE_MAX;
-
-const pair = /^([^\s=,]+\/[^\s=,]+)=(\d+(?:\.\d+)?)\/(\d+(?:\.\d+)?)$/;
-
 /**
- * Reads prices as they are configured: `model=input/output` with commas between, or JSON
- * `{"model": {"input": 1, "output": 2}}`.
- * @returns null when the text is neither.
+ * The most that tokens may cost of a request with a prompt of at most so many tokens, in US dollars per million: nobody
+ * knows beforehand what a provider reads from its cache or writes to it.
  */
-export function parsePrices(text: string): PriceTable | null {
-  const prices: Record<string, Price> = {};
-  if (!text.trimStart().startsWith("{")) {
-    for (const part of text.split(",").map((piece) => piece.trim())) {
-      if (part === "") continue;
-      const [, model = "", input, output] = pair.exec(part) ?? [];
-      if (!isPrice(Number(input)) || !isPrice(Number(output))) return null;
-      prices[model] = price(Number(input), Number(output));
-    }
-    return prices;
-  }
-  let parsed: Record<string, unknown>;
-  try {
-    parsed = JSON.parse(text) as Record<string, unknown>;
-  } catch {
-    return null;
-  }
-  for (const [model, value] of Object.entries(parsed)) {
-    const { input, output } = (value ?? {}) as Partial<Record<string, unknown>>;
-    if (!isPrice(input) || !isPrice(output)) return null;
-    prices[model] = price(input, output);
-  }
-  return prices;
+export function findHighestPrices(price: Price, promptTokensMax: number): { input: number; output: number } {
+  const { input, output, cached_input = input, cache_write = input } = price;
+  const { input_factor, output_factor } = findFactors(price, promptTokensMax);
+  return { input: Math.max(input, cached_input, cache_write) * input_factor, output: output * output_factor };
 }

@@ -47,12 +47,20 @@ export const problemCodes = {
     meaning: "The caller is known, but may not do this.",
     mend: "Use an account with the role that is needed, or ask somebody who has it.",
   },
+  reauthentication_required: {
+    status: 403,
+    title: "Prove again who you are",
+    temporary: false,
+    meaning:
+      "The request changes or deletes the account itself, so a session alone is not enough: it may have been left open, or stolen.",
+    mend: "Send your current password as `current_password`, or log in again and repeat the request within 5 minutes.",
+  },
   quota_exceeded: {
     status: 403,
     title: "The quota is used up",
     temporary: false,
     meaning:
-      "A user may only have so much stored: messages, conversations, prompts, ratings, API keys. `violated_policies` names the quota that has no room. Nothing was changed.",
+      "A user may only have so much stored: messages, conversations, prompts, ratings, API keys, webhooks. `violated_policies` names the quota that has no room. Nothing was changed.",
     mend: "Delete what is no longer needed, or ask the operator for more; `GET /api/v1/me/usage` shows the quotas and what is used.",
   },
   registration_closed: {
@@ -105,6 +113,14 @@ export const problemCodes = {
     meaning:
       "A request with this `Idempotency-Key` was carried out, and is not carried out twice. Its answer was a stream, or too large to be kept.",
     mend: "Read what was created, or use a new key to have it done once more.",
+  },
+  precondition_failed: {
+    status: 412,
+    title: "It has changed since it was read",
+    temporary: false,
+    meaning:
+      "`If-Match` names a state that is no longer the current one: somebody else has changed it. Nothing was done.",
+    mend: "Read it again, apply your change to what is there now, and send the new `ETag` as `If-Match`.",
   },
   too_large: {
     status: 413,

@@ -7,7 +7,7 @@ import {
   Type,
   TypeRegistry,
 } from "@sinclair/typebox";
-import { isLine, isPlainText, isStorableText, normalizeText } from "./text.ts";
+import { isLine, isPlainText, isStorableText, isVisible, normalizeText } from "./text.ts";
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const emailPattern = /^[^\s@<>()[\]\\,;:"]+@[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i;
@@ -17,12 +17,20 @@ FormatRegistry.Set("uuid", (value) => uuidPattern.test(value));
 FormatRegistry.Set("email", (value) => emailPattern.test(value) && isStorableText(value));
 FormatRegistry.Set("text", isPlainText);
 FormatRegistry.Set("line", isLine);
+// An empty text is a matter of `minLength`.
+FormatRegistry.Set("visible-text", (value) => isPlainText(value) && (value === "" || isVisible(value)));
+FormatRegistry.Set("visible-line", (value) => isLine(value) && (value === "" || isVisible(value)));
 FormatRegistry.Set("date-time", (value) => timePattern.test(value) && !Number.isNaN(Date.parse(value)));
+
+/** Formats that no other program knows; documents for clients leave them out. */
+export const ownFormats: ReadonlySet<unknown> = new Set(["text", "line", "visible-text", "visible-line"]);
 
 /** What the formats ask of a text, to be read after its name. */
 export const formatRules: Readonly<Record<string, string>> & Record<"text", string> = {
   text: "may hold no control characters but tab and line breaks, and no lone surrogate",
   line: "must be one line without control characters",
+  "visible-text": "needs a visible character, and may hold no control characters but tab and line breaks",
+  "visible-line": "must be one line with a visible character, without control characters",
   uuid: "must be a UUID",
   email: "must be an e-mail address",
   "date-time": "must be a time as in RFC 3339",
@@ -46,7 +54,15 @@ export const UuidParam = () =>
 /** Free text: no control characters but tab and line breaks, no lone surrogate. Lengths are UTF-16 units. */
 export const Text = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "text" });
 
-/** A text of one line of which nothing is hidden, for names and titles. */
+/** The same for what people shall recognise: blanks and invisible characters alone won't do. */
+export const VisibleText = (options: StringOptions & { maxLength: number }) =>
+  Type.String({ ...options, format: "visible-text" });
+
+/** A name or a title: one line of which nothing is hidden, and not all of it invisible. */
+export const VisibleLine = (options: StringOptions & { maxLength: number }) =>
+  Type.String({ ...options, format: "visible-line" });
+
+/** A text of one line of which nothing is hidden, such as an id. */
 export const Line = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "line" });
 
 /** What is searched for, in a query: given to handlers in the form in which texts are stored. */

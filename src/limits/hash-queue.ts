@@ -2,6 +2,7 @@ import { FairQueue } from "../lib/fair-queue.ts";
 import { Problem } from "../lib/problem.ts";
 import { createAddressKey } from "./address-key.ts";
 import type { KnownBy } from "./login-guard.ts";
+import { createLimitProblem } from "./refusal.ts";
 
 /** Hashes that may wait in each lane, and how many of them may be of one address. */
 export const HASHES_WAITING_MAX = 200;
@@ -50,10 +51,13 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
 
   function refuse(refusal: "source" | "queue"): Problem {
     onRefused();
-    const extra = { retryAfterMs: RETRY_AFTER_MS };
-    return refusal === "source"
-      ? new Problem("rate_limited", "Too many passwords from this address are waiting to be checked.", extra)
-      : new Problem("overloaded", "Too many passwords are waiting to be checked. Try again.", extra);
+    if (refusal === "source")
+      return createLimitProblem("Too many passwords from this address are waiting to be checked. Try again.", [
+        { policy: "passwords_waiting", quota: HASHES_WAITING_PER_ADDRESS_MAX, waitMs: RETRY_AFTER_MS },
+      ]);
+    return new Problem("overloaded", "Too many passwords are waiting to be checked. Try again.", {
+      retryAfterMs: RETRY_AFTER_MS,
+    });
   }
 
   function wait({ ipAddress, account, knownBy, signal }: Requester): Promise<void> {

@@ -1,7 +1,7 @@
 import { type RateLimiterLike, RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
 import { BoundedCache } from "../cache/bounded-cache.ts";
+import type { RedisLink } from "../redis/link.ts";
 import { KEYS_MAX, MemoryWindow, type Use } from "./memory-window.ts";
-import type { RedisLink } from "./redis.ts";
 
 /** The two windows that every rate has: a short one against bursts, a longer one against what goes on and on. */
 export const BURST_S = 10;
@@ -122,7 +122,7 @@ function createSharedWindows(name: string, rate: Rate, redis: RedisLink, windows
   const create = (window: WindowName, duration: number) =>
     new RateLimiterRedis({
       storeClient: redis.client,
-      keyPrefix: `parley:limit:${name}:${window}`,
+      keyPrefix: `${redis.keyPrefix}${name}:${window}`,
       points: rate[window],
       duration,
       // Whatever goes wrong with Redis, a use is judged by what this instance has counted itself.

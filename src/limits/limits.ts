@@ -1,13 +1,13 @@
 import type { Config } from "../config.ts";
 import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
+import { connectRedis, type RedisLink } from "../redis/link.ts";
 import { createAddressKey } from "./address-key.ts";
 import { type AnswerLimit, createAnswerLimit } from "./answer-limit.ts";
 import { createFrameLimit, type FrameLimit, openFrameLimit } from "./frame-limit.ts";
 import { createLimiter, type Limiter, type Verdict } from "./limiter.ts";
 import { createLoginGuard, type LoginGuard, openLoginGuard } from "./login-guard.ts";
 import { ReadTurns } from "./read-turns.ts";
-import { connectRedis, type RedisLink } from "./redis.ts";
 import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
 
@@ -15,11 +15,13 @@ import { Slots } from "./slots.ts";
 const PASSWORD_CHECKS_PER_USER = 4;
 
 /** What is counted for a client address. */
-export type AddressClass = "address" | "auth" | "renew";
+export type AddressClass = "address" | "auth" | "renew" | "hooks_address";
 /** What is counted for a user, and for an API key. */
 export type CallerClass = "read" | "write" | "ai";
 /** What is counted of members who are added: for the user who adds, and for the one who is added. */
 type AddClass = "adds" | "added";
+/** What is counted for an incoming hook. */
+type HookClass = "hooks";
 /** What a route can belong to. */
 export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
 
@@ -34,6 +36,8 @@ export type Limits = {
   countAddress(limit: AddressClass, ipAddress: string | null): LimitOutcome | Promise<LimitOutcome>;
   /** @throws Problem `rate_limited`. */
   countCaller(limit: CallerClass, subject: Subject): LimitOutcome | Promise<LimitOutcome>;
+  /** Of posts to an incoming hook. @throws Problem `rate_limited`. */
+  countHook(hookId: string): LimitOutcome | Promise<LimitOutcome>;
   /** Stores a message that a model will answer. @throws Problem `rate_limited`, and what `store` throws. */
   storeAnswered<T>(subject: Subject, store: () => Promise<T>): Promise<T>;
   /**
@@ -57,6 +61,8 @@ export type Limits = {
   /** Exports of one user: one at a time. */
   exports: Slots;
   logins: LoginGuard;
+  /** Of users who look others up by their e-mail address: an address without an account counts as a wrong password does. */
+  lookups: Pick<LoginGuard, "begin">;
   passwordChecks: Slots;
   /** Null without REDIS_URL. */
   redis: RedisLink | null;
@@ -68,16 +74,22 @@ type LimitConfig = Pick<Config, "REDIS_URL" | Extract<keyof Config, `RATE_LIMIT_
 
 type Dependencies = {
   config: LimitConfig;
+  /** Names this Parley in a Redis that several share. */
+  deployment: string;
   log: Log;
   metrics: Metrics;
   /** Answers of a user that are stored and have not ended. */
   countStored(userId: string): Promise<number>;
 };
 
-const named: Record<AddressClass | CallerClass | AddClass, string> = {
+type CountedClass = AddressClass | CallerClass | AddClass | HookClass;
+
+const named: Record<CountedClass, string> = {
   address: "requests from this address",
   auth: "logins and registrations from this address",
   renew: "requests for tokens from this address",
+  hooks_address: "posts to hooks from this address",
+  hooks: "posts to this hook",
   read: "reading requests",
   write: "changing requests",
   ai: "requests for answers of models",
@@ -88,11 +100,16 @@ const named: Record<AddressClass | CallerClass | AddClass, string> = {
 const EXPORTS_PER_USER = 1;
 
 /** All limits of this instance: the one place where settings become rates. */
-export function createLimits({ config, log, metrics, countStored }: Dependencies): Limits {
-  const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, log);
+export function createLimits({ config, deployment, log, metrics, countStored }: Dependencies): Limits {
+  const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, deployment, log);
   const isEnabled = config.RATE_LIMIT_ENABLED === "true";
-  const slots = (limit: string, placesMax: number, what: string) =>
-    new Slots({ placesMax: isEnabled ? placesMax : 0, what, onRefused: () => metrics.rateLimited.inc({ limit }) });
+  const slots = (limit: string, placesMax: number, what: string, policy?: string) =>
+    new Slots({
+      placesMax: isEnabled ? placesMax : 0,
+      what,
+      onRefused: () => metrics.rateLimited.inc({ limit }),
+      ...(policy !== undefined && { policy }),
+    });
   const sockets = slots("sockets", config.RATE_LIMIT_SOCKETS_PER_USER, "sockets open here");
   const feeds = slots("feeds", config.RATE_LIMIT_FEEDS_PER_USER, "live feeds open here");
   const answers = createAnswerLimit({
@@ -100,7 +117,12 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
     countStored,
     onRefused: () => metrics.rateLimited.inc({ limit: "generations" }),
   });
-  const passwordChecks = slots("password_checks", PASSWORD_CHECKS_PER_USER, "passwords checked at once");
+  const passwordChecks = slots(
+    "password_checks",
+    PASSWORD_CHECKS_PER_USER,
+    "passwords checked at once",
+    "password_checks",
+  );
   const reads = new ReadTurns({
     atOnce: isEnabled ? config.RATE_LIMIT_READS_AT_ONCE_PER_USER : 0,
     onRefused: () => metrics.rateLimited.inc({ limit: "reads_waiting" }),
@@ -108,7 +130,7 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
   const expensiveReads = slots(
     "expensive_reads",
     config.RATE_LIMIT_EXPENSIVE_READS_PER_USER,
-    "searches, previews and exports in progress",
+    "searches, previews, exports and analytics in progress",
   );
   const exports = slots("exports", EXPORTS_PER_USER, "export in progress");
   const common = { answers, sockets, feeds, reads, expensiveReads, exports, passwordChecks, redis };
@@ -117,12 +139,14 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
       ...common,
       countAddress: () => null,
       countCaller: () => null,
+      countHook: () => null,
       storeAnswered: (_subject, store) => store(),
       checkAnswered: () => undefined,
       countAnswer: () => {},
       countAdd: async () => {},
       frames: openFrameLimit,
       logins: openLoginGuard,
+      lookups: openLoginGuard,
       isLocal: true,
     };
 
@@ -130,11 +154,18 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
     burst: config[`RATE_LIMIT_${name}_PER_10S`],
     sustained: config[`RATE_LIMIT_${name}_PER_MINUTE`],
   });
+  const failures = {
+    account_and_address: config.RATE_LIMIT_LOGIN_FAILURES,
+    account: config.RATE_LIMIT_LOGIN_FAILURES_PER_ACCOUNT,
+    address: config.RATE_LIMIT_LOGIN_FAILURES_PER_ADDRESS,
+  };
   const limiter = (name: RateName) => createLimiter({ name: name.toLowerCase(), rate: rate(name), redis });
-  const limiters: Record<AddressClass | CallerClass | AddClass, Limiter> = {
+  const limiters: Record<CountedClass, Limiter> = {
     address: limiter("ADDRESS"),
     auth: limiter("AUTH"),
     renew: limiter("RENEW"),
+    hooks_address: limiter("HOOKS_ADDRESS"),
+    hooks: limiter("HOOKS"),
     read: limiter("READ"),
     write: limiter("WRITE"),
     ai: limiter("AI"),
@@ -142,13 +173,13 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
     added: limiter("ADDED"),
   };
 
-  function check(limit: AddressClass | CallerClass | AddClass, verdict: Verdict): Verdict {
+  function check(limit: CountedClass, verdict: Verdict): Verdict {
     if (verdict.isAllowed) return verdict;
     metrics.rateLimited.inc({ limit });
     throw createRefusal(verdict, named[limit]);
   }
 
-  function count(limit: AddressClass | CallerClass | AddClass, key: string): Verdict | Promise<Verdict> {
+  function count(limit: CountedClass, key: string): Verdict | Promise<Verdict> {
     const verdict = limiters[limit].consume(key);
     return verdict instanceof Promise ? verdict.then((later) => check(limit, later)) : check(limit, verdict);
   }
@@ -174,6 +205,7 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
     ...common,
     countAddress: (limit, ipAddress) => (ipAddress === null ? null : count(limit, createAddressKey(ipAddress))),
     countCaller,
+    countHook: (hookId) => count("hooks", `h:${hookId}`),
     async storeAnswered(subject, store) {
       const counted = countCaller("ai", subject);
       if (counted instanceof Promise) await counted;
@@ -200,14 +232,14 @@ export function createLimits({ config, log, metrics, countStored }: Dependencies
       if (!ofAdded.isAllowed && !(await isKnown())) check("added", ofAdded);
     },
     frames: createFrameLimit({ socket: rate("SOCKET_FRAMES"), user: rate("USER_FRAMES") }),
-    logins: createLoginGuard({
-      failures: {
-        account_and_address: config.RATE_LIMIT_LOGIN_FAILURES,
-        account: config.RATE_LIMIT_LOGIN_FAILURES_PER_ACCOUNT,
-        address: config.RATE_LIMIT_LOGIN_FAILURES_PER_ADDRESS,
-      },
+    logins: createLoginGuard({ failures, redis, onRefused: () => metrics.rateLimited.inc({ limit: "login" }) }),
+    lookups: createLoginGuard({
+      failures,
       redis,
-      onRefused: () => metrics.rateLimited.inc({ limit: "login" }),
+      name: "lookup",
+      detail: "Too many e-mail addresses had no account; wait before you try the next one.",
+      isForgiving: false,
+      onRefused: () => metrics.rateLimited.inc({ limit: "member_by_email" }),
     }),
     isLocal: redis === null,
   };
@@ -217,6 +249,8 @@ type RateName =
   | "ADDRESS"
   | "AUTH"
   | "RENEW"
+  | "HOOKS_ADDRESS"
+  | "HOOKS"
   | "READ"
   | "WRITE"
   | "AI"

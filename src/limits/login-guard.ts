@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import { type RateLimiterLike, RateLimiterRedis } from "rate-limiter-flexible";
-import { Problem } from "../lib/problem.ts";
+import type { Problem } from "../lib/problem.ts";
+import type { RedisLink } from "../redis/link.ts";
 import { createAddressKey } from "./address-key.ts";
 import { MemoryWindow } from "./memory-window.ts";
-import type { RedisLink } from "./redis.ts";
+import { createLimitProblem } from "./refusal.ts";
 
 /** The first wait; each further failure doubles it. */
 const FIRST_WAIT_S = 1;
@@ -22,7 +23,17 @@ export type LoginFailures = Record<LoginScope, number>;
 /** A lock that was just set, for the audit record. */
 export type LoginLock = { scope: LoginScope; waitS: number };
 
-type Options = { failures: LoginFailures; redis: RedisLink | null; onRefused(): void };
+type Options = {
+  failures: LoginFailures;
+  redis: RedisLink | null;
+  onRefused(): void;
+  /** What fails: names the policies in the headers of a refusal, and the keys. */
+  name?: string;
+  /** The text of a refusal. */
+  detail?: string;
+  /** Whether a success clears the failures before it, and makes the address known. */
+  isForgiving?: boolean;
+};
 
 /**
  * What a client is known by: an account was used from its address lately, that one (`account`) or any other (`address`).
@@ -65,19 +76,28 @@ export const openLoginGuard: LoginGuard = {
  * password may run at once. Of guesses that run at once, those after the last free one are answered like all that come too
  * early, right or wrong, so that nothing is learned from them.
  */
-export function createLoginGuard({ failures, redis, onRefused }: Options): LoginGuard {
+export function createLoginGuard({
+  failures,
+  redis,
+  onRefused,
+  name: guardName = "login",
+  detail = "Too many logins have failed; wait before the next one.",
+  isForgiving = true,
+}: Options): LoginGuard {
   const createScope = (scope: LoginScope, durationS: number): Scope => ({
     scope,
+    policy: `${guardName}_${scope}`,
     failuresMax: failures[scope],
-    counts: createWindow(`login:${scope}:failures`, durationS, redis),
-    locks: createWindow(`login:${scope}:lock`, WAIT_S_MAX, redis),
+    rememberedS: durationS,
+    counts: createWindow(`${guardName}:${scope}:failures`, durationS, redis),
+    locks: createWindow(`${guardName}:${scope}:lock`, WAIT_S_MAX, redis),
   });
   const narrow = createScope("account_and_address", REMEMBERED_S);
   const account = createScope("account", WIDE_REMEMBERED_S);
   const address = createScope("address", WIDE_REMEMBERED_S);
-  const knownPairs = createWindow("login:known", KNOWN_S, redis);
+  const knownPairs = createWindow(`${guardName}:known`, KNOWN_S, redis);
   // Apart, so that one address with many accounts does not have the other addresses forgotten.
-  const knownAddresses = createWindow("login:known_address", KNOWN_S, redis);
+  const knownAddresses = createWindow(`${guardName}:known_address`, KNOWN_S, redis);
 
   async function remember({ pairKey, addressKey }: Keys): Promise<void> {
     await Promise.all([knownPairs.set(pairKey, 1, KNOWN_S), knownAddresses.set(addressKey, 1, KNOWN_S)]);
@@ -99,16 +119,18 @@ export function createLoginGuard({ failures, redis, onRefused }: Options): Login
       const wasOvertaken = begun !== undefined && isOvertaken(failed, begun[index] ?? 0, failuresMax);
       return wasOvertaken ? Math.max(waitMs, FIRST_WAIT_S * 1_000) : waitMs;
     });
-    const waitMs = Math.max(...waits);
-    if (waitMs === 0) return states.map(({ failed }) => failed);
-    throw refuse(waitMs);
+    if (Math.max(...waits) === 0) return states.map(({ failed }) => failed);
+    throw refuse(places, waits);
   }
 
-  function refuse(waitMs: number): Problem {
+  /** @param waits in the order of `places`; 0 for those that have room. */
+  function refuse(places: Place[], waits: number[]): Problem {
     onRefused();
-    return new Problem("rate_limited", "Too many logins have failed; wait before the next one.", {
-      retryAfterMs: waitMs,
+    const usedUp = places.flatMap(({ scope: { policy, failuresMax: quota, rememberedS: windowS } }, index) => {
+      const waitMs = waits[index] ?? 0;
+      return waitMs > 0 ? [{ policy, quota, windowS, waitMs }] : [];
     });
+    return createLimitProblem(detail, usedUp);
   }
 
   return {
@@ -126,12 +148,16 @@ export function createLoginGuard({ failures, redis, onRefused }: Options): Login
           await requireUnlocked(places, begun);
           const counts = await Promise.all(places.map((place, index) => countFailure(place, begun[index] ?? 0)));
           // Of several that looked at the same time, the count decides.
-          if (counts.includes("overtaken")) throw refuse(FIRST_WAIT_S * 1_000);
+          if (counts.includes("overtaken"))
+            throw refuse(
+              places,
+              counts.map((count) => (count === "overtaken" ? FIRST_WAIT_S * 1_000 : 0)),
+            );
           return counts.filter((count) => count !== null && count !== "overtaken");
         },
         async succeed() {
           await requireUnlocked(places, begun);
-          await Promise.all([narrow.counts.delete(pairKey), remember(keys)]);
+          if (isForgiving) await Promise.all([narrow.counts.delete(pairKey), remember(keys)]);
         },
       };
     },
@@ -156,7 +182,14 @@ function createKeys(account: string, ipAddress: string | null): Keys {
 const createKeyOfAddress = (ipAddress: string | null): string =>
   ipAddress === null ? "none" : createAddressKey(ipAddress);
 
-type Scope = { scope: LoginScope; failuresMax: number; counts: RateLimiterLike; locks: RateLimiterLike };
+type Scope = {
+  scope: LoginScope;
+  policy: string;
+  failuresMax: number;
+  rememberedS: number;
+  counts: RateLimiterLike;
+  locks: RateLimiterLike;
+};
 type Place = { scope: Scope; key: string };
 
 async function look({ scope, key }: Place) {
@@ -184,7 +217,7 @@ function createWindow(name: string, duration: number, redis: RedisLink | null): 
   if (redis === null) return memory;
   return new RateLimiterRedis({
     storeClient: redis.client,
-    keyPrefix: `parley:limit:${name}`,
+    keyPrefix: `${redis.keyPrefix}${name}`,
     points: 1,
     duration,
     insuranceLimiter: memory,

@@ -1,9 +1,16 @@
 import { Problem } from "../lib/problem.ts";
+import { createLimitProblem } from "./refusal.ts";
 
 /** When a caller whose places are all taken may look again. */
 const RETRY_AFTER_MS = 2_000;
 
-type Options = { placesMax: number; what: string; onRefused(): void };
+type Options = {
+  placesMax: number;
+  what: string;
+  /** The name of the limit, where the headers of a refusal tell it. */
+  policy?: string;
+  onRefused(): void;
+};
 
 /** Places of each user for what lasts a while: open sockets, feeds. Only users who hold one take memory. */
 export class Slots {
@@ -31,9 +38,11 @@ export class Slots {
 
   /** For a place that is not there; counted. */
   refuse(): Problem {
-    const { placesMax, what, onRefused } = this.#options;
+    const { placesMax, what, policy, onRefused } = this.#options;
     onRefused();
-    return new Problem("rate_limited", `A user may have ${placesMax} ${what}.`, { retryAfterMs: RETRY_AFTER_MS });
+    const detail = `A user may have ${placesMax} ${what}.`;
+    if (policy === undefined) return new Problem("rate_limited", detail, { retryAfterMs: RETRY_AFTER_MS });
+    return createLimitProblem(detail, [{ policy, quota: placesMax, waitMs: RETRY_AFTER_MS }]);
   }
 
   /**

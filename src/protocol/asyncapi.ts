@@ -73,7 +73,7 @@ export function createAsyncApi({ version }: { version: string }): JsonObject {
   const addPushes = (table: Record<string, TSchema>) =>
     Object.entries(table).map(([type, schema]) => add(schema, type, type, true));
 
-  const { ready, error, pong, "server.draining": draining } = pushes;
+  const { ready, error, pong, inbox, "server.draining": draining } = pushes;
   const [errors, pongs] = [addPushes({ error }), addPushes({ pong })];
   const operations: Record<string, JsonObject> = {};
   for (const type of Object.keys(clientFrames) as ClientFrameType[]) {
@@ -90,6 +90,7 @@ export function createAsyncApi({ version }: { version: string }): JsonObject {
     ["sendReady", "Greets a connection, once the caller is known.", { ready }],
     ["sendEvents", "Tells subscribers what happened in a conversation, in order.", durableEvents],
     ["sendEphemeralEvents", "Tells subscribers what matters only now.", ephemeralEvents],
+    ["sendInbox", "Tells an inbox what changed in any conversation of its user.", { inbox }],
     ["sendError", "Refuses a frame that could not be read; its `id` may be null.", { error }],
     ["sendServerDraining", "Asks clients to reconnect, before this server stops.", { "server.draining": draining }],
   ];

@@ -74,6 +74,8 @@ export const clientFrames = {
     conversation_id: Uuid(),
   }),
   read: frame("read", "Moves your read position forward.", { conversation_id: Uuid(), seq: Seq }),
+  "inbox.subscribe": frame("inbox.subscribe", "Asks for `inbox` frames about all of your conversations.", {}),
+  "inbox.unsubscribe": frame("inbox.unsubscribe", "Ends the `inbox` frames.", {}),
   ping: signal("ping", "Asks for a `pong`.", {}),
 } as const;
 

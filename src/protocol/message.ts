@@ -8,10 +8,33 @@ export type FinishReason = Static<typeof FinishReason>;
 
 const MessageUsage = Named(
   "MessageUsage",
-  Closed({ input_tokens: Type.Integer(), output_tokens: Type.Integer(), cost_usd: Nullable(Type.Number()) }),
+  Closed({
+    input_tokens: Type.Integer({ description: "With failed attempts." }),
+    output_tokens: Type.Integer({ description: "With failed attempts." }),
+    cost_usd: Nullable(Type.Number()),
+    cached_input_tokens: Type.Integer({
+      description: "The part of `input_tokens` that was read from the provider's cache; 0 where it is not known.",
+    }),
+    reasoning_tokens: Type.Integer({
+      description: "The part of `output_tokens` that was reasoning; 0 where it is not known.",
+    }),
+  }),
 );
+type MessageUsage = Static<typeof MessageUsage>;
+/** The tokens of an answer, as they are stored. */
+export type MessageTokens = Omit<MessageUsage, "cost_usd">;
 
-const MessageAuthor = Named("MessageAuthor", Closed({ id: Uuid(), display_name: Type.String() }));
+const MessageAuthor = Named(
+  "MessageAuthor",
+  Closed({
+    id: Uuid({ description: "Of the user; of the incoming hook where `kind` is `integration`." }),
+    display_name: Type.String(),
+    kind: OneOf(["user", "integration"], {
+      description: "`integration`: a program has posted it by an incoming hook, under a name that it chose itself.",
+    }),
+  }),
+);
+type MessageAuthor = Static<typeof MessageAuthor>;
 const MessageError = Named("MessageError", Closed({ code: Type.String(), detail: Type.String() }));
 
 export const Message = Named(
@@ -22,6 +45,7 @@ export const Message = Named(
     seq: Type.Integer(),
     role: MessageRole,
     author: Nullable(MessageAuthor),
+    supplied: Type.Boolean({ description: "Whether a client brought this answer along, as an import does." }),
     content: Type.String(),
     status: MessageStatus,
     model: Nullable(Type.String()),
@@ -48,12 +72,18 @@ export type MessageRow = {
   role: Message["role"];
   author_id: string | null;
   author_name: string | null;
+  /** Of a message that an incoming hook has posted, which has no author. */
+  hook_id: string | null;
+  hook_name: string | null;
+  supplied: boolean;
   content: string;
   status: Message["status"];
   model: string | null;
   finish_reason: FinishReason | null;
   input_tokens: number | null;
   output_tokens: number | null;
+  cached_input_tokens: number | null;
+  reasoning_tokens: number | null;
   cost_usd: string | null;
   parent_id: string | null;
   client_message_id: string | null;
@@ -65,6 +95,18 @@ export type MessageRow = {
   deleted_at: Date | null;
 };
 
+/** Null for models and tools, and for users who are gone. */
+export function mapRowToAuthor({
+  author_id,
+  author_name,
+  hook_id,
+  hook_name,
+}: Pick<MessageRow, "author_id" | "author_name" | "hook_id" | "hook_name">): MessageAuthor | null {
+  if (author_id !== null)
+    return author_name === null ? null : { id: author_id, display_name: author_name, kind: "user" };
+  return hook_id === null ? null : { id: hook_id, display_name: hook_name ?? "", kind: "integration" };
+}
+
 export function mapRowToMessage(row: MessageRow): Message {
   const createdAt = row.created_at.toISOString();
   const hasUsage = row.input_tokens !== null && row.output_tokens !== null;
@@ -73,8 +115,8 @@ export function mapRowToMessage(row: MessageRow): Message {
     conversation_id: row.conversation_id,
     seq: row.seq,
     role: row.role,
-    author:
-      row.author_id !== null && row.author_name !== null ? { id: row.author_id, display_name: row.author_name } : null,
+    author: mapRowToAuthor(row),
+    supplied: row.supplied,
     content: row.content,
     status: row.status,
     model: row.model,
@@ -84,6 +126,8 @@ export function mapRowToMessage(row: MessageRow): Message {
           input_tokens: row.input_tokens ?? 0,
           output_tokens: row.output_tokens ?? 0,
           cost_usd: row.cost_usd === null ? null : Number(row.cost_usd),
+          cached_input_tokens: row.cached_input_tokens ?? 0,
+          reasoning_tokens: row.reasoning_tokens ?? 0,
         }
       : null,
     parent_id: row.parent_id,

@@ -41,6 +41,13 @@ export const acks = {
     message: Message,
   }),
   read: ack("read", "The read position is stored.", { last_read_seq: Type.Integer({ minimum: 0 }) }),
+  "inbox.subscribe": ack("inbox.subscribe", "From here on `inbox` frames follow.", {
+    unread: Type.Integer({
+      minimum: 0,
+      description: "Unread messages in all of your conversations together, counted up to 1000.",
+    }),
+  }),
+  "inbox.unsubscribe": ack("inbox.unsubscribe", "No more `inbox` frames follow.", {}),
 } as const;
 
 export type AckedFrameType = keyof typeof acks;
@@ -60,7 +67,7 @@ const ConnectionLimits = Named(
   }),
 );
 
-/** Everything that the server sends, by its type: over a socket all of it, in an event stream only events. */
+/** Everything that the server sends, by its type: over a socket all of it, in an event stream events, and `error` as its end. */
 export const pushes = {
   ready: frame("ready", "The first frame, once the caller is known.", {
     connection_id: Uuid(),
@@ -70,21 +77,38 @@ export const pushes = {
     server_time: Timestamp(),
   }),
   ack: Named("Ack", Type.Union(Object.values(acks))),
-  error: frame("error", "A client frame was refused. The connection stays open.", {
-    id: Nullable(Type.String(), { description: "Of the frame that was refused; null if it could not be read." }),
-    code: OneOf(Object.keys(problemCodes) as ProblemCode[]),
-    detail: Type.String({ description: "What happened this time, for people." }),
-    temporary: Type.Boolean({ description: "Whether the same frame may succeed later." }),
-    retry_after_ms: Type.Optional(Type.Integer({ minimum: 0 })),
-    errors: Type.Optional(
-      Type.Array(Named("InvalidField", Closed({ pointer: Type.String(), detail: Type.String() })), {
-        description: "The invalid places, as JSON pointers.",
+  error: frame(
+    "error",
+    "A client frame was refused; the connection stays open. An event stream ends with it if the access of its reader ends.",
+    {
+      id: Nullable(Type.String(), {
+        description: "Of the frame that was refused; null if it could not be read, and in an event stream.",
       }),
-    ),
-  }),
+      code: OneOf(Object.keys(problemCodes) as ProblemCode[]),
+      detail: Type.String({ description: "What happened this time, for people." }),
+      temporary: Type.Boolean({ description: "Whether the same frame may succeed later." }),
+      retry_after_ms: Type.Optional(Type.Integer({ minimum: 0 })),
+      errors: Type.Optional(
+        Type.Array(Named("InvalidField", Closed({ pointer: Type.String(), detail: Type.String() })), {
+          description: "The invalid places, as JSON pointers.",
+        }),
+      ),
+    },
+  ),
   pong: frame("pong", "Answers a `ping`.", { id: Type.Optional(id) }),
   "server.draining": frame("server.draining", "This server is about to stop: reconnect after the given time.", {
     reconnect_after_ms: Type.Integer({ minimum: 0 }),
+  }),
+  inbox: frame("inbox", "A conversation in your list changed, also one that you have not subscribed to.", {
+    conversation_id: Uuid(),
+    change: OneOf(["added", "removed", "updated"], {
+      description: "`removed`: you are no longer a member, or it was deleted; ignore the other fields.",
+    }),
+    title: Type.String(),
+    last_seq: Type.Integer({ minimum: 0 }),
+    last_read_seq: Type.Integer({ minimum: 0 }),
+    unread: Type.Integer({ minimum: 0, description: "As in the list of conversations: counted up to 1000." }),
+    updated_at: Timestamp(),
   }),
   ...durableEvents,
   ...ephemeralEvents,

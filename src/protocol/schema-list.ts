@@ -1,8 +1,6 @@
 import type { TSchema } from "@sinclair/typebox";
 import { isJsonObject, type Json, type JsonObject } from "../lib/json.ts";
-
-/** Formats of ours, which nobody else can check. */
-const ownFormats = new Set<Json | undefined>(["text", "line"]);
+import { ownFormats } from "../lib/schema.ts";
 
 /**
  * The schemas of a document, as JSON Schema draft-07: each named schema is listed once, below its name, and referred to

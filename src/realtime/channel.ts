@@ -5,6 +5,10 @@ export const GAP_WAIT_MS = 100;
 /** The wait grows up to this while the database has nothing to fill the gap with. */
 export const GAP_WAIT_MS_MAX = 5_000;
 
+/** A listener who has got further on another instance waits so long for this one; then some events come twice. */
+const REACH_WAIT_MS = 3_000;
+const REACH_POLL_MS = 5;
+
 /** An answer that is being written: which run of a model it is, and a `message.reset` with its text so far. */
 export type Snapshot = { messageId: string; attempt: number; frame: string };
 
@@ -13,6 +17,11 @@ export type ChannelHooks = {
   send(text: string, type: string, event?: ConversationEvent): void;
   /** Called with each durable event in its order, after everyone who listens was sent it. */
   onEvent(event: DurableEvent): void;
+  /**
+   * Called before the end of an answer is sent.
+   * @returns the attempt of which listeners have to be told the text first; null: they have it.
+   */
+  endAnswer(messageId: string, text: string): number | null;
   /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
   loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
   /** The number of the newest event in the database. */
@@ -45,6 +54,9 @@ export class Channel {
   readonly #joins = new Set<Join>();
   #gapTimer: Timer | undefined;
   #gapWaitMs = GAP_WAIT_MS;
+  #isFilling = false;
+  /** An event was announced that no look has tried to read yet. */
+  #isUrgent = false;
   #isClosed = false;
 
   constructor(readonly hooks: ChannelHooks) {}
@@ -120,6 +132,33 @@ export class Channel {
     this.#settle();
   }
 
+  /** An event is known to be stored, but not what it says: it is read at once. */
+  announce(seq: number): void {
+    if (this.hasPushed(seq) || seq <= this.#targetSeq) return;
+    this.#targetSeq = seq;
+    this.#isUrgent = true;
+    if (!this.#isFilling) {
+      clearTimeout(this.#gapTimer);
+      this.#gapTimer = undefined;
+    }
+    this.#settle();
+  }
+
+  /** Waits until listeners have been sent everything up to a stored event, which is read soon if it does not come by itself. */
+  async reach(seq: number): Promise<void> {
+    const isBehind = () => this.#pushedSeq !== null && this.#pushedSeq < seq && !this.#isClosed;
+    if (!isBehind()) return;
+    this.#targetSeq = Math.max(this.#targetSeq, seq);
+    this.#settle();
+    const endMs = performance.now() + REACH_WAIT_MS;
+    while (isBehind() && performance.now() < endMs) await Bun.sleep(REACH_POLL_MS);
+  }
+
+  /** Whether a first listener has read its start position. */
+  get hasBegun(): boolean {
+    return this.#pushedSeq !== null;
+  }
+
   /** Whether listeners have been sent this event. */
   hasPushed(seq: number): boolean {
     return this.#pushedSeq !== null && this.#pushedSeq >= seq;
@@ -149,11 +188,11 @@ export class Channel {
     this.hooks.onEvent(event);
   }
 
-  /** An answer ends while pieces of it were left out: its text comes before its end. */
+  /** An answer ends of which pieces were left out, or have not come from the instance that wrote it: its text comes first. */
   #tellText({ conversation_id, data }: DurableEvent<"message.completed">): void {
     const message_id = data.id;
-    const attempt = this.#untold.get(message_id);
-    if (attempt === undefined) return;
+    const attempt = Math.max(this.#untold.get(message_id) ?? 0, this.hooks.endAnswer(message_id, data.content) ?? 0);
+    if (attempt === 0) return;
     this.#untold.delete(message_id);
     this.#send({ type: "message.reset", conversation_id, message_id, attempt, text: data.content });
   }
@@ -174,7 +213,7 @@ export class Channel {
   #settle(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
     if (this.#isWaiting()) {
-      this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#gapWaitMs);
+      this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#isUrgent ? 0 : this.#gapWaitMs);
     } else if (this.#untold.size > 0) {
       for (const { messageId, frame } of this.hooks.listSnapshots())
         if (this.#untold.has(messageId)) this.hooks.send(frame, "message.reset");
@@ -185,6 +224,8 @@ export class Channel {
   async #fillGap(): Promise<void> {
     // Should nothing come of it (the database is away, the conversation is gone), the next try waits longer.
     this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
+    this.#isUrgent = false;
+    this.#isFilling = true;
     try {
       if (this.#pushedSeq === null) return;
       const doubts = this.#doubts;
@@ -199,6 +240,7 @@ export class Channel {
     } catch (error) {
       this.hooks.onFault(error);
     } finally {
+      this.#isFilling = false;
       this.#gapTimer = undefined;
       this.#pushHeld();
       this.#settle();

@@ -1,52 +1,16 @@
 import type { Log } from "../lib/log.ts";
 import type { MemberRole } from "../protocol/conversation.ts";
 import type { ConversationEvent, DurableEvent, EphemeralEvent } from "../protocol/events.ts";
-import type { Bus, ConversationMessage } from "./bus.ts";
-import { Channel, type Join, type Snapshot } from "./channel.ts";
+import type { Bus, ConversationMessage, TypingMessage } from "./bus.ts";
+import { Channel, type Join } from "./channel.ts";
 import { Presence } from "./presence.ts";
-
-/** One who listens: a socket or an event stream. */
-export interface Listener {
-  readonly userId: string;
-  /** Does not make its user present: it listens on behalf of one request, say. */
-  readonly isHidden?: boolean;
-  /** Sends a serialised frame to this listener alone; with the event that it says, where that is at hand. */
-  send(text: string, event?: ConversationEvent): void;
-  /** Native topic subscription; a listener without topics gets every frame by `send`. */
-  readonly topics?: { subscribe(topic: string): void; unsubscribe(topic: string): void };
-  /** Called when the membership ends, or the conversation: nothing more will come. */
-  onExpelled?(conversationId: string): void;
-}
+import { type AnswerSnapshot, RemoteAnswers } from "./remote-answers.ts";
+import { isOnline, type Listener, type Membership, type Room, topicOf, type Welcome } from "./room.ts";
+import { Survey } from "./survey.ts";
+import { TypingExpiry } from "./typing-expiry.ts";
 
 /** A listening server, as far as pushes go through it. */
 type Publisher = { publish(topic: string, text: string): unknown };
-
-/** After a gap, an instance that does not tell in this time who listens to it is one to which nobody listens. */
-const PRESENCE_ANSWER_MS = 2_000;
-
-type User = {
-  role: MemberRole;
-  /** Up to which event the role is known; older events say nothing new of it. */
-  roleSeq: number;
-  listeners: Set<Listener>;
-};
-type Room = {
-  channel: Channel;
-  users: Map<string, User>;
-  presence: Presence;
-  direct: Set<Listener>;
-  listeners: number;
-  joining: number;
-  /** After it, who has not told again since a gap has nobody here. */
-  doubtTimer: Timer | undefined;
-  unsubscribe(): void;
-};
-
-/** What a member may do in a conversation, as of an event. */
-type Membership = { role: MemberRole; lastSeq: number };
-
-/** What a new listener is told in the very tick in which its pushes begin. */
-export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: string[] };
 
 type HubDependencies = {
   bus: Bus;
@@ -54,29 +18,31 @@ type HubDependencies = {
   loadEvents(conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
   /** The number of the newest event that is stored. */
   findLastSeq(conversationId: string): Promise<number>;
-  /** Every answer that is being written in the conversation, with its text so far. */
-  listSnapshots(conversationId: string): Snapshot[];
+  /** Every answer that this instance writes in the conversation, with its text so far. */
+  listSnapshots(conversationId: string): AnswerSnapshot[];
   log: Log;
   /** Counts what was sent to how many listeners. */
   onPushed(type: string, listeners: number): void;
 };
 
-function isOnline({ listeners }: User): boolean {
-  for (const listener of listeners) if (!listener.isHidden) return true;
-  return false;
-}
-
-const topicOf = (conversationId: string) => `c:${conversationId}`;
-
 /**
  * Who listens to what on this instance, and the way of every push from the bus to them. Rooms, and with them
  * subscriptions to the bus, exist only while someone listens.
  */
-export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapshots, log, onPushed }: HubDependencies) {
+export function createHub(deps: HubDependencies) {
+  const { bus, instanceId, loadEvents, findLastSeq, log, onPushed } = deps;
   const rooms = new Map<string, Room>();
   let server: Publisher | undefined;
   /** Rises whenever access is taken away: a join that began before must look again. */
   let accessEpoch = 0;
+
+  bus.subscribe("rooms", {
+    onMessage({ conversation_id, instance_id }) {
+      if (instance_id !== instanceId) tellRoom(conversation_id);
+    },
+    // Requests made meanwhile are repeated: both sides get a gap.
+    onGap: () => {},
+  });
 
   function openRoom(conversationId: string): Room {
     const existing = rooms.get(conversationId);
@@ -90,44 +56,55 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
         onPushed(type, room.listeners);
       },
       onEvent: (event) => actOn(room, event),
-      listSnapshots: () => listSnapshots(conversationId),
+      endAnswer: (messageId, text) => room.remote.end(messageId, text),
+      listSnapshots: () => listAllSnapshots(conversationId),
       loadEvents: (afterSeq, untilSeq) => loadEvents(conversationId, afterSeq, untilSeq),
       findLastSeq: () => findLastSeq(conversationId),
       onFault: (error) => log.error({ err: error, conversation_id: conversationId }, "missing events cannot be read"),
     });
-    const unsubscribe = bus.subscribe(conversationId, {
-      onMessage: (message) => hear(room, message),
-      onGap() {
-        channel.lookForMissed();
-        room.presence.doubt(instanceId);
-        askWhoIsOnline(conversationId);
-        clearTimeout(room.doubtTimer);
-        room.doubtTimer = setTimeout(() => {
-          for (const silent of room.presence.listDoubted()) takePresence(room, conversationId, silent, []);
-        }, PRESENCE_ANSWER_MS);
-      },
-    });
-    const users = new Map<string, User>();
-    const presence = new Presence();
     const room: Room = {
       channel,
-      users,
-      presence,
+      users: new Map(),
+      presence: new Presence(),
+      remote: new RemoteAnswers(() => askRoom(conversationId, room)),
+      survey: new Survey(bus),
+      typing: new TypingExpiry(),
+      removedUserIds: new Set(),
       direct,
       listeners: 0,
       joining: 0,
-      doubtTimer: undefined,
-      unsubscribe,
+      unsubscribe: () => {},
     };
     rooms.set(conversationId, room);
-    askWhoIsOnline(conversationId);
+    room.unsubscribe = bus.subscribe(conversationId, {
+      onMessage: (message, isRemote) => hear(room, message, isRemote),
+      onGap: () => lookAround(conversationId, room),
+      onGone(gone) {
+        takePresence(room, conversationId, gone, []);
+        room.survey.takeAnswer(gone);
+      },
+    });
     return room;
+  }
+
+  /** Something may have been lost, or the other instances are heard for the first time. */
+  function lookAround(conversationId: string, room: Room): void {
+    // A client that joined may have read the database before other instances were heard.
+    if (room.channel.hasBegun || room.survey.hasReadUnheard) room.channel.lookForMissed();
+    room.presence.doubt(instanceId, (silent) => takePresence(room, conversationId, silent, []));
+    askRoom(conversationId, room);
+    // Another one may have taken this instance for gone.
+    if (room.users.size > 0) tellRoom(conversationId);
+    room.survey.hear();
   }
 
   function closeRoomIfEmpty(conversationId: string, room: Room): void {
     if (room.users.size > 0 || room.joining > 0 || rooms.get(conversationId) !== room) return;
     room.unsubscribe();
-    clearTimeout(room.doubtTimer);
+    room.presence.close();
+    room.remote.close();
+    room.typing.clear();
+    room.survey.end();
     room.channel.close();
     rooms.delete(conversationId);
   }
@@ -142,15 +119,25 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
   }
 
   /** Takes in what the bus brings of a conversation. */
-  function hear(room: Room, message: ConversationMessage): void {
+  function hear(room: Room, message: ConversationMessage, isRemote: boolean): void {
     switch (message.type) {
       case "message.delta":
       case "message.reset":
+        publishText(room, room.remote.take(message, isRemote));
+        return;
+      case "answer.text": {
+        if (!isRemote) return;
+        const reset = room.remote.takeText(message);
+        // Send nothing about a message that listeners don't have yet.
+        if (message.seq > 0) room.channel.announce(message.seq);
+        publishText(room, reset);
+        return;
+      }
       case "read":
         room.channel.publishFrame(message);
         return;
       case "typing":
-        pushToOthers(room, message);
+        pushTyping(room, message);
         return;
       case "presence.changed": {
         const { conversation_id, instance_id, user_id, online } = message;
@@ -158,14 +145,17 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
           pushToOthers(room, { type: "presence", conversation_id, user_id, online });
         return;
       }
-      case "presence.listed": {
+      case "presence.listed":
         // What this instance has, it knows better itself.
         if (message.instance_id === instanceId) return;
         takePresence(room, message.conversation_id, message.instance_id, message.user_ids);
+        room.survey.takeAnswer(message.instance_id);
         return;
-      }
-      case "presence.asked":
-        if (message.instance_id !== instanceId) tellWhoIsOnline(message.conversation_id, room);
+      case "events.stored":
+        room.channel.announce(message.seq);
+        return;
+      case "conversation.gone":
+        closeRoom(message.conversation_id, room);
         return;
       default:
         // A newer instance may say what this one does not know.
@@ -176,20 +166,54 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
     }
   }
 
+  function publishText(room: Room, text: EphemeralEvent<"message.delta" | "message.reset"> | null): void {
+    if (text) room.channel.publishFrame(text);
+  }
+
+  function pushTyping(room: Room, { instance_id = "", ...event }: TypingMessage): void {
+    const { user_id, active, expires_in_ms } = event;
+    if (room.removedUserIds.has(user_id)) return;
+    if (active)
+      room.typing.start(user_id, instance_id, expires_in_ms, () => pushTypingEnd(room, event.conversation_id, user_id));
+    // Another tab may be connected to another instance.
+    else if (room.typing.stop(user_id, instance_id)) return;
+    pushToOthers(room, event);
+  }
+
+  function pushTypingEnd(room: Room, conversation_id: string, user_id: string): void {
+    pushToOthers(room, { type: "typing", conversation_id, user_id, active: false, expires_in_ms: 0 });
+  }
+
   function takePresence(room: Room, conversation_id: string, from: string, user_ids: readonly string[]): void {
     for (const { userId, online } of room.presence.replace(from, user_ids))
       pushToOthers(room, { type: "presence", conversation_id, user_id: userId, online });
   }
 
-  function askWhoIsOnline(conversation_id: string): void {
-    bus.publish(conversation_id, () => [{ type: "presence.asked", conversation_id, instance_id: instanceId }]);
+  /** Every instance responds with who listens there, and with the text so far of what it writes. */
+  function askRoom(conversation_id: string, room: Room): void {
+    if (bus.reach === "process") return;
+    room.remote.noteAsked();
+    bus.publish("rooms", () => [{ type: "room.asked", conversation_id, instance_id: instanceId }]);
   }
 
-  function tellWhoIsOnline(conversation_id: string, { presence }: Room): void {
-    const user_ids = presence.listOf(instanceId);
+  /** Also of a room that isn't open here: its answers may be written here all the same. */
+  function tellRoom(conversation_id: string): void {
+    const user_ids = rooms.get(conversation_id)?.presence.listOf(instanceId) ?? [];
+    const mapSnapshotToText = ({ messageId: message_id, seq, attempt, text }: AnswerSnapshot) =>
+      ({ type: "answer.text", conversation_id, message_id, seq, attempt, text }) as const;
     bus.publish(conversation_id, () => [
+      ...deps.listSnapshots(conversation_id).map(mapSnapshotToText),
       { type: "presence.listed", conversation_id, instance_id: instanceId, user_ids },
     ]);
+  }
+
+  /** Every answer that is being written, wherever that is, as far as its text is known. */
+  function listAllSnapshots(conversationId: string): AnswerSnapshot[] {
+    const own = deps.listSnapshots(conversationId);
+    const remote = rooms.get(conversationId)?.remote;
+    if (!remote) return own;
+    const ids = new Set(own.map(({ messageId }) => messageId));
+    return [...own, ...remote.list(conversationId).filter(({ messageId }) => !ids.has(messageId))];
   }
 
   function publishPresence(conversation_id: string, user_id: string, online: boolean): void {
@@ -239,13 +263,33 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
 
   /** Does what an event asks of this instance: listeners lose access with their membership, or get another role. */
   function actOn(room: Room, event: DurableEvent): void {
-    if (event.type === "member.added") {
+    if (event.type === "message.created") {
+      const { id, role, status, content } = event.data;
+      if (role !== "assistant") return;
+      if (status !== "streaming") room.remote.end(id, content);
+      else if (bus.reach === "instances") room.remote.begin(id, event.seq, content);
+    } else if (event.type === "message.deleted") room.remote.end(event.data.id, "");
+    else if (event.type === "member.added") {
       // A join in progress may have read the former role.
       accessEpoch += 1;
+      room.removedUserIds.delete(event.data.user_id);
       const user = room.users.get(event.data.user_id);
       if (user && event.seq > user.roleSeq) Object.assign(user, { role: event.data.role, roleSeq: event.seq });
-    } else if (event.type === "member.removed") expel(room, event, event.data.user_id);
-    else if (event.type === "conversation.deleted") expel(room, event, null);
+    } else if (event.type === "member.removed") {
+      const { user_id } = event.data;
+      room.removedUserIds.add(user_id);
+      if (room.typing.stopEverywhere(user_id)) pushTypingEnd(room, event.conversation_id, user_id);
+      expel(room, event, user_id);
+    } else if (event.type === "conversation.deleted") expel(room, event, null);
+  }
+
+  /** A deleted conversation whose last event can't be read any more. */
+  function closeRoom(conversationId: string, room: Room): void {
+    accessEpoch += 1;
+    for (const listener of [...room.users.values()].flatMap(({ listeners }) => [...listeners])) {
+      leave(conversationId, listener, true);
+      listener.onExpelled?.(conversationId, "deleted");
+    }
   }
 
   /** After it, nothing more reaches the listeners of this user, or without a user anybody. */
@@ -260,7 +304,7 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
     for (const listener of listeners) {
       if (isHeld) sendTo(listener, JSON.stringify(event));
       leave(conversationId, listener, userId === null);
-      listener.onExpelled?.(conversationId);
+      listener.onExpelled?.(conversationId, userId === null ? "deleted" : "removed");
     }
   }
 
@@ -280,13 +324,20 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
     catchUp: () => void = () => {},
   ): Promise<void> {
     for (;;) {
-      const epoch = accessEpoch;
       const room = openRoom(conversationId);
       room.joining += 1;
       const pending: Join = room.channel.startJoin();
+      let epoch: number;
       let position: Position;
       try {
+        const hearing = room.survey.untilHeard();
+        if (hearing) await hearing;
+        epoch = accessEpoch;
         position = await read();
+        const informing = listener.isHidden ? undefined : room.survey.untilInformed();
+        if (informing) await informing;
+        // Pushes that go on from an earlier event would repeat what the listener has.
+        if (position.hasSeq !== undefined) await room.channel.reach(position.hasSeq);
       } catch (error) {
         room.channel.cancelJoin(pending);
         throw error;
@@ -314,6 +365,8 @@ export function createHub({ bus, instanceId, loadEvents, findLastSeq, listSnapsh
     },
     join,
     leave,
+    /** For callers who have checked that the reader is a member: what a new listener needs to go on with the next delta. */
+    listSnapshots: listAllSnapshots,
     /** The role with which a user listens here, or null. */
     findRole: (conversationId: string, userId: string): MemberRole | null =>
       rooms.get(conversationId)?.users.get(userId)?.role ?? null,

@@ -1,8 +1,12 @@
-/** Who listens to one conversation, on all instances. A user is online as long as any instance has them. */
+/** After a gap, an instance that doesn't report its listeners in this time has none. */
+const ANSWER_MS = 2_000;
+
+/** The users who listen to one conversation, on all instances. A user is online while at least one instance has them. */
 export class Presence {
   readonly #usersOf = new Map<string, Set<string>>();
   /** Instances that may have told something that did not arrive. */
   #doubted = new Set<string>();
+  #timer: Timer | undefined;
 
   isOnline(userId: string): boolean {
     for (const users of this.#usersOf.values()) if (users.has(userId)) return true;
@@ -29,15 +33,21 @@ export class Presence {
     return changes.filter(({ userId, online }) => this.set(instanceId, userId, online));
   }
 
-  /** Something was lost: what other instances have told counts until they had time to tell it again. */
-  doubt(ownInstanceId: string): void {
+  /**
+   * Something was lost: what other instances have told counts until they had time to tell it again.
+   * @param onSilent is called for each that has not.
+   */
+  doubt(ownInstanceId: string, onSilent: (instanceId: string) => void): void {
     this.#doubted = new Set(this.#usersOf.keys());
     this.#doubted.delete(ownInstanceId);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      for (const silent of [...this.#doubted]) onSilent(silent);
+    }, ANSWER_MS);
   }
 
-  /** Instances that have not told it again since. */
-  listDoubted(): string[] {
-    return [...this.#doubted];
+  close(): void {
+    clearTimeout(this.#timer);
   }
 
   list(): string[] {

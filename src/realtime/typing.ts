@@ -5,52 +5,117 @@ export const TYPING_THROTTLE_MS = 2_000;
 /** Without a new `typing.start` it ends by itself: a stop can get lost. */
 export const TYPING_EXPIRES_MS = 6_000;
 
-type Typist = { announcedAtMs: number; expiry: Timer | undefined };
+/** What of a user types: a connection. */
+type Source = object;
+/** A user in a conversation. `sources` are those of their connections that type, each with its end. */
+type Typist = { conversationId: string; userId: string; announcedAtMs: number; sources: Map<Source, Timer> };
 
-/** Who is typing where, of those who do so on this instance. Never stored, never replayed. */
-export function createTyping(bus: Bus) {
+type Dependencies = { bus: Pick<Bus, "publish" | "subscribe">; instanceId: string };
+
+/**
+ * Who is typing where, of those who do so on this instance. Never stored, never replayed. A user types for as long as one of
+ * their connections does.
+ */
+export function createTyping({ bus, instanceId }: Dependencies) {
   const typists = new Map<string, Typist>();
+  /** Where each connection types, so that its end is theirs; only those that type are in it. */
+  const placesOf = new Map<Source, Set<Typist>>();
 
-  function announce(conversation_id: string, user_id: string, active: boolean): void {
+  function announce({ conversationId: conversation_id, userId: user_id }: Typist, active: boolean): void {
     const expires_in_ms = active ? TYPING_EXPIRES_MS : 0;
-    bus.publish(conversation_id, () => [{ type: "typing", conversation_id, user_id, active, expires_in_ms }]);
+    const about = { conversation_id, user_id, active, expires_in_ms, instance_id: instanceId };
+    bus.publish(conversation_id, () => [{ type: "typing", ...about }]);
   }
 
-  function stop(conversationId: string, userId: string): void {
-    const typist = typists.get(`${conversationId}/${userId}`);
-    if (!typist?.expiry) return;
-    clearTimeout(typist.expiry);
-    typist.expiry = undefined;
-    announce(conversationId, userId, false);
+  function add(typist: Typist, source: Source): void {
+    clearTimeout(typist.sources.get(source));
+    const expire = () => {
+      if (remove(typist, source)) end(typist);
+    };
+    typist.sources.set(source, setTimeout(expire, TYPING_EXPIRES_MS));
+    const places = placesOf.get(source) ?? new Set();
+    placesOf.set(source, places.add(typist));
+  }
+
+  /** @returns whether it was the last connection of the user that typed there. */
+  function remove(typist: Typist, source: Source): boolean {
+    const expiry = typist.sources.get(source);
+    if (!expiry) return false;
+    clearTimeout(expiry);
+    typist.sources.delete(source);
+    const places = placesOf.get(source);
+    places?.delete(typist);
+    if (places?.size === 0) placesOf.delete(source);
+    return typist.sources.size === 0;
+  }
+
+  function end(typist: Typist): void {
+    announce(typist, false);
     const sinceMs = Date.now() - typist.announcedAtMs;
     // The entry stays until the throttle is over: start and stop in turn must not get around it.
-    setTimeout(() => forget(conversationId, userId), Math.max(0, TYPING_THROTTLE_MS - sinceMs));
+    setTimeout(() => forget(typist), Math.max(0, TYPING_THROTTLE_MS - sinceMs));
   }
 
-  function forget(conversationId: string, userId: string): void {
-    const key = `${conversationId}/${userId}`;
-    if (typists.get(key)?.expiry === undefined) typists.delete(key);
+  function forget({ conversationId, userId, sources }: Typist): void {
+    if (sources.size === 0) typists.delete(nameTypist(conversationId, userId));
   }
+
+  function stop(conversationId: string, userId: string, source: Source): void {
+    const typist = typists.get(nameTypist(conversationId, userId));
+    if (typist && remove(typist, source)) end(typist);
+  }
+
+  /** Who is no member any more types with no connection. */
+  function stopAll(conversationId: string, userId: string): void {
+    const typist = typists.get(nameTypist(conversationId, userId));
+    if (!typist || typist.sources.size === 0) return;
+    for (const source of [...typist.sources.keys()]) remove(typist, source);
+    end(typist);
+  }
+
+  // The connection that types may not listen to the conversation, so its room may not be open here.
+  bus.subscribe("conversations", {
+    onMessage(message) {
+      if (
+        message.type === "conversation.changed" &&
+        message.event === "member.removed" &&
+        message.user_id !== undefined
+      )
+        stopAll(message.conversation_id, message.user_id);
+    },
+    onGap: () => {},
+  });
 
   return {
-    /** The user types. Call it for those only who may write in the conversation. */
-    start(conversationId: string, userId: string): void {
-      const key = `${conversationId}/${userId}`;
-      const typist = typists.get(key) ?? { announcedAtMs: Number.NEGATIVE_INFINITY, expiry: undefined };
+    /** A connection of the user types. Call it for those only who may write in the conversation. */
+    start(conversationId: string, userId: string, source: Source): void {
+      const key = nameTypist(conversationId, userId);
+      const typist = typists.get(key) ?? {
+        conversationId,
+        userId,
+        announcedAtMs: Number.NEGATIVE_INFINITY,
+        sources: new Map<Source, Timer>(),
+      };
       const nowMs = Date.now();
       const isThrottled = nowMs - typist.announcedAtMs < TYPING_THROTTLE_MS;
-      if (isThrottled && typist.expiry === undefined) return;
-      clearTimeout(typist.expiry);
-      typist.expiry = setTimeout(() => stop(conversationId, userId), TYPING_EXPIRES_MS);
+      if (isThrottled && typist.sources.size === 0) return;
+      add(typist, source);
       typists.set(key, typist);
       if (isThrottled) return;
       typist.announcedAtMs = nowMs;
-      announce(conversationId, userId, true);
+      announce(typist, true);
     },
 
-    /** The user has stopped, sent what they typed, or left. */
+    /** The connection's user has stopped there, sent what they typed, or left. */
     stop,
+
+    /** The connection is closed. */
+    leave(source: Source): void {
+      for (const typist of [...(placesOf.get(source) ?? [])]) if (remove(typist, source)) end(typist);
+    },
   };
 }
+
+const nameTypist = (conversationId: string, userId: string): string => `${conversationId}/${userId}`;
 
 export type Typing = ReturnType<typeof createTyping>;

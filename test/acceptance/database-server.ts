@@ -14,6 +14,7 @@ export async function startDatabaseServer() {
   await server.psql(`create role parley login password '${DATABASE_PASSWORD}'`);
   return {
     ...server,
+    port,
 
     /** A new, empty database. @returns its `DATABASE_URL`. */
     async createDatabase(): Promise<string> {

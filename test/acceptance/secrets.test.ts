@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { createHook, post } from "../hooks/start-hooks.ts";
 import { type Account, TEST_PASSWORD } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { createRest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 import { startAsking } from "./asking.ts";
 import { DATABASE_PASSWORD, type DatabaseServer, startDatabaseServer } from "./database-server.ts";
@@ -79,12 +82,37 @@ async function useSecrets(parley: Parley): Promise<string[]> {
   secrets.push(...[anna, second, renewed].flatMap(({ access_token, refresh_token }) => [access_token, refresh_token]));
   secrets.push(ticket, encoded, "never-given-out-token");
 
+  secrets.push(...(await useHooks(parley)));
+
   const asking = await startAsking(parley);
   const { message } = await asking.readToEnd(await asking.ask(undefined, CONTENT), 15_000);
   expect(message.status).toBe("failed");
   secrets.push(asking.account.access_token);
   await asking.socket.close();
   return secrets.filter((secret) => secret !== undefined);
+}
+
+/** Uses the address of a hook, also wrongly. @returns what is secret of it. */
+async function useHooks(parley: Parley): Promise<string[]> {
+  const owner = await parley.register();
+  const { id } = await createConversation(parley, owner);
+  const rest = createRest(parley, owner);
+  const [open, signed] = [await createHook(rest, id), await createHook(rest, id, { signed: true })];
+  await post(parley, open, { text: CONTENT });
+  await post(parley, open, { text: 7 });
+  await post(parley, open, "{", { "content-type": "application/json" });
+  await post(parley, open, { content: "x".repeat(2 ** 20) });
+  await post(parley, open, { text: CONTENT, reply: true });
+  await post(parley, signed, { text: CONTENT });
+  for (const method of ["GET", "PUT", "OPTIONS"])
+    await parley.fetch(`/api/v1/hooks/${open.token}?token=${open.token}`, { method });
+  await parley.fetch(`/api/v1/hooks/${open.token}/${open.token}`, { json: {} });
+  await rest.ask("DELETE", `/conversations/${id}/hooks/${open.id}`);
+  await post(parley, open, { text: CONTENT });
+  const metrics = await (await parley.fetch("/metrics", { token: settings.METRICS_TOKEN })).text();
+  expect(metrics).toContain('route="/api/v1/hooks/:token"');
+  expect(metrics).not.toContain(open.token);
+  return [open.token, signed.token, String(signed.secret)];
 }
 
 function expectNone(printed: string, secrets: string[]): void {
@@ -104,6 +132,74 @@ test.each(["json", "pretty"] as const)("no secret is in the log (%s), whatever i
     expectNone(site.readLog() + readFileSync(join(site.directory, "data/postgres.log"), "utf8"), secrets);
   } finally {
     await site.remove();
+  }
+});
+
+test("nor are the credentials of addresses anywhere, whatever answers there", async () => {
+  // Gives back in an error what it was asked, as gateways do.
+  const gateway = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: (request) =>
+      Response.json(
+        {
+          error: {
+            message: `Bad: ${request.url} ${request.headers.get("authorization")}`,
+            type: "invalid_request_error",
+          },
+        },
+        { status: 400 },
+      ),
+  });
+  const addresses = {
+    COMPATIBLE_BASE_URL: `http://gate-user:gate-password-7@127.0.0.1:${gateway.port}/v1?api-version=2&token=gate-token-of-the-tests`,
+    MCP_SERVERS: [
+      "gone=http://mcp-user:mcp-password-7@127.0.0.1:1/mcp?key=mcp-key-of-the-tests",
+      `odd=http://127.0.0.1:${gateway.port}/s/0123456789abcdefghij/mcp?key=odd-key-of-the-tests`,
+    ].join(","),
+    REDIS_URL: "redis://redis-user:redis-password-7@127.0.0.1:1",
+  };
+  const secrets = [
+    ...["gate-user", "gate-password-7", btoa("gate-user:gate-password-7"), "gate-token-of-the-tests"],
+    ...["mcp-user", "mcp-password-7", btoa("mcp-user:mcp-password-7"), "mcp-key-of-the-tests"],
+    ...["0123456789abcdefghij", "odd-key-of-the-tests", "redis-user:redis-password-7", "redis-password-7"],
+  ];
+  const { OPENAI_API_KEY: _openai, ANTHROPIC_API_KEY: _anthropic, COMPATIBLE_API_KEY: _compatible, ...rest } = settings;
+  const site = await createSite({
+    env: {
+      ...rest,
+      ...addresses,
+      LOG_LEVEL: "trace",
+      AI_MODELS: "compatible/one",
+      AI_MAX_RETRIES: "0",
+      ADMIN_EMAIL: "root@example.com",
+    },
+  });
+  try {
+    const parley = await site.start();
+    const anna = await parley.register();
+    const { id } = await createConversation(parley, anna, [], { metadata: { tools: true } });
+    const path = `/conversations/${id}/messages`;
+    const rest = createRest(parley, anna);
+    await rest.ask("POST", path, { content: "Who answers?", reply: true });
+    const seen: string[] = [];
+    for (let text = ""; !text.includes('"failed"'); seen.push(text)) {
+      await Bun.sleep(50);
+      text = JSON.stringify((await rest.get(path)).body);
+    }
+    seen.push(JSON.stringify((await rest.get("/models")).body));
+    seen.push(await (await parley.fetch("/readyz?verbose")).text());
+    seen.push(await (await parley.fetch("/metrics", { token: settings.METRICS_TOKEN })).text());
+    const config = await site.run(["config"]);
+    expect(config.output).toContain(`127.0.0.1:${gateway.port}/v1?api-version=2&token=********`);
+    await parley.stop();
+    const log = site.readLog();
+    expect(log).toContain('"mcp_server":"gone"');
+    expect(log).toContain('"mcp_server":"odd"');
+    expectNone(log + seen.join("\n"), secrets);
+  } finally {
+    await site.remove();
+    await gateway.stop(true);
   }
 });
 

@@ -17,7 +17,7 @@ import { findExecutable } from "./executable.ts";
 
 /** Starts of whole servers on a busy machine; far above what a test takes. */
 export const TEST_TIMEOUT_MS = 60_000;
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 60_000;
 const POSTGRES_END_TIMEOUT_MS = 15_000;
 const POLL_MS = 10;
 
@@ -33,6 +33,8 @@ type StartOptions = {
   env?: Environment;
   /** `listening` returns as soon as the port is open, which may be before the database is there. */
   until?: "listening" | "ready";
+  /** Another network to run in: the command before it, and its address there. */
+  network?: { inside: string[]; address: string };
 };
 type Process = { child: Bun.Subprocess; readOutput(): string; readErrors(): string };
 
@@ -63,11 +65,11 @@ export async function createSite({ env = {}, user }: Options = {}) {
     rmSync(home, { recursive: true, force: true });
   }
 
-  function spawn(args: string[], more: Environment): Process {
+  function spawn(args: string[], more: Environment, wrapper: string[] = []): Process {
     const outputFile = join(home, `${processes.length}.out`);
     const errorFile = join(home, `${processes.length}.err`);
     const [output, errors] = [openSync(outputFile, "a"), openSync(errorFile, "a")];
-    const child = Bun.spawn([...prefix, executable, ...args], {
+    const child = Bun.spawn([...wrapper, ...prefix, executable, ...args], {
       cwd: directory,
       env: { ...base, ...more },
       stdio: ["ignore", output, errors],
@@ -90,8 +92,8 @@ export async function createSite({ env = {}, user }: Options = {}) {
     readLog: (): string => processes.map((process) => process.readOutput() + process.readErrors()).join(""),
 
     /** Starts the server. @throws when it ends by itself, or does not come up in 20 seconds. */
-    async start({ env: more = {}, until = "ready" }: StartOptions = {}) {
-      const { child, readOutput, readErrors } = spawn([], more);
+    async start({ env: more = {}, until = "ready", network }: StartOptions = {}) {
+      const { child, readOutput, readErrors } = spawn([], more, network?.inside);
       const readLog = () => readOutput() + readErrors();
       const deadlineMs = performance.now() + START_TIMEOUT_MS;
       async function waitFor<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
@@ -104,7 +106,7 @@ export async function createSite({ env = {}, user }: Options = {}) {
         }
       }
       const port = await waitFor(() => /"?address"?: ?"[^"]*:(\d+)"/.exec(readLog())?.[1]);
-      const url = `http://127.0.0.1:${port}`;
+      const url = `http://${network?.address ?? "127.0.0.1"}:${port}`;
       const isReady = async () => ((await fetch(`${url}/readyz`)).status === 200 ? true : undefined);
       if (until === "ready") await waitFor(isReady);
 

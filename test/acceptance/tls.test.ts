@@ -106,6 +106,67 @@ test("https and wss on one port; SIGHUP brings a new certificate, and an open so
   expect(tookMs).toBeLessThan(5_000);
 });
 
+/** What openssl agrees on with the server when it offers only this; null when nothing. */
+async function negotiate(port: number, ...offer: string[]): Promise<string | null> {
+  const child = Bun.spawn(["openssl", "s_client", "-connect", `127.0.0.1:${port}`, ...offer], {
+    stdio: ["ignore", "pipe", "ignore"],
+    timeout: 10_000,
+  });
+  const text = await new Response(child.stdout).text();
+  await child.exited;
+  const agreed = /^New, .*, Cipher is (\S+)$/m.exec(text)?.[1];
+  return agreed === undefined || agreed === "(NONE)" ? null : agreed;
+}
+
+/** Every cipher of TLS 1.2 that openssl knows, weak ones too. */
+function listCiphers(): string[] {
+  const { stdout } = Bun.spawnSync(["openssl", "ciphers", "-s", "-tls1_2", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]);
+  return String(stdout).trim().split(":");
+}
+
+test.each([
+  ["ec", "ECDHE-ECDSA", "on"],
+  ["rsa", "ECDHE-RSA", "off"],
+] as const)("of TLS 1.2 only ECDHE with AEAD is spoken, and nothing older (%s)", async (algorithm, exchange, HTTP2) => {
+  const site = await openSite();
+  const certificate = certificates.create(`${algorithm}.test`, { algorithm });
+  const parley = await site.start({ env: { ...place(site, certificate), HTTP2 }, until: "listening" });
+  const { port, waitReady } = createClient(parley);
+  await waitReady();
+  const allowed = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"].map((name) => `${exchange}-${name}`);
+  const known = listCiphers();
+  for (const name of [
+    ...allowed,
+    "AES128-SHA",
+    "AES128-GCM-SHA256",
+    `${exchange}-AES128-SHA`,
+    `${exchange}-AES256-SHA384`,
+  ])
+    expect(known).toContain(name);
+  const findSpoken = async () => {
+    const spoken: string[] = [];
+    const left = new Set(known);
+    // The server chooses one of all; the next offer is without it.
+    for (;;) {
+      const name = await negotiate(port, "-tls1_2", "-cipher", `${[...left].join(":")}:@SECLEVEL=0`);
+      if (name === null || !left.delete(name)) return spoken.sort();
+      spoken.push(name);
+    }
+  };
+  expect(await findSpoken()).toEqual(allowed);
+  for (const version of ["-tls1", "-tls1_1"])
+    expect(await negotiate(port, version, "-cipher", "ALL:@SECLEVEL=0")).toBeNull();
+  for (const name of ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
+    expect(await negotiate(port, "-tls1_3", "-ciphersuites", name)).toBe(name);
+
+  // A renewed certificate is served in the same way.
+  place(site, certificates.create(`renewed-${algorithm}.test`, { algorithm }));
+  process.kill(parley.pid, "SIGHUP");
+  await waitForLog(parley, `"names":"CN=renewed-${algorithm}.test"`);
+  expect(await findSpoken()).toEqual(allowed);
+  expect((await parley.stop()).code).toBe(0);
+});
+
 test("HTTP/2 for who can speak it", async () => {
   const site = await openSite();
   const parley = await site.start({ env: place(site, first), until: "listening" });
@@ -138,6 +199,7 @@ test("a key that is not that of the certificate stops the start", async () => {
     expect(await site.run(args, env)).toEqual({
       code: 2,
       output: "",
-      errors: "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate.\n",
+      errors:
+        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.\n",
     });
 });

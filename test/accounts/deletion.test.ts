@@ -31,7 +31,7 @@ const eventsOf = async (rest: Rest, id: string) =>
 async function remove(account: Account, by: "self" | "administrator"): Promise<void> {
   const { status } =
     by === "self"
-      ? await restOf(account).ask("DELETE", "/me", { password: TEST_PASSWORD })
+      ? await restOf(account).ask("DELETE", "/me", { current_password: TEST_PASSWORD })
       : await admin.ask("DELETE", `/users/${account.user.id}`);
   expect(status).toBe(204);
 }
@@ -61,6 +61,7 @@ describe.each(["self", "administrator"] as const)("deleting a user, asked by %s"
     await rest.ask("PUT", "/me/preferences", { city: `city ${mark}` });
     await rest.ask("POST", "/prompts", { name: "p", template: `prompt ${mark}` });
     await rest.ask("POST", "/api-keys", { name: `key ${mark}`, scopes: ["messages:read"] });
+    await rest.ask("POST", "/webhooks", { url: `https://${mark}.example.com/`, events: ["*"], description: mark });
     await logIn(parley, gone.user.email);
     await parley.fetch("/api/v1/auth/login", { json: { email: gone.user.email, password: "wrong one" } });
     expect((await dumpDatabase()).split(mark).length).toBeGreaterThan(8);
@@ -278,11 +279,11 @@ describe("one's own account", () => {
   test("goes with the right password, or with none; not with a wrong one", async () => {
     const account = await register();
     const rest = restOf(account);
-    expect(await rest.refused("DELETE", "/me", { password: "wrong" })).toMatchObject({
+    expect(await rest.refused("DELETE", "/me", { current_password: "wrong" })).toMatchObject({
       status: 403,
       code: "forbidden",
     });
-    for (const json of [{ password: 1 }, { sure: true }, []])
+    for (const json of [{ current_password: 1 }, { sure: true }, []])
       expect((await rest.refused("DELETE", "/me", json)).status).toBe(422);
     expect((await parley.fetch("/api/v1/me", { method: "DELETE" })).status).toBe(401);
     expect((await rest.get("/me")).status).toBe(200);

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { streamText } from "../../src/http/stream-text.ts";
 import { createId } from "../../src/lib/id.ts";
-import { streamText } from "../../src/modules/accounts/export.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import type { Account } from "../support/client.ts";
@@ -17,6 +17,7 @@ type Lists =
   | "sessions"
   | "identities"
   | "api_keys"
+  | "webhooks"
   | "memberships"
   | "messages"
   | "answers"
@@ -70,10 +71,14 @@ test("of a new user has all its parts", async () => {
     sessions: [expect.objectContaining({ ip_address: "127.0.0.1" })],
     identities: [],
     api_keys: [],
+    webhooks: [],
     memberships: [],
     messages: [],
     answers: [],
     feedback: [],
+    hooks: [],
+    imports: [],
+    supplied: [],
     prompts: [],
     prompt_versions: [],
     usage: [],
@@ -120,6 +125,9 @@ test("holds what is one's own, also from conversations one has left, and nothing
     await parley.database`
       insert into api_keys (id, user_id, name, hash, prefix, last_four, scopes)
       values (${createId()}, ${user.id}, ${`key of ${user.email}`}, ${Buffer.from(user.id)}, 'pk_', '1234', '{users:read}')`;
+    await parley.database`
+      insert into webhooks (id, user_id, url, events, secret, previous_secret)
+      values (${createId()}, ${user.id}, ${`https://${user.id}.example.com/`}, '{*}', 'sealed now', 'sealed before')`;
   }
 
   const text = await (await parley.fetch("/api/v1/me/export", { token: me.access_token })).text();
@@ -141,6 +149,7 @@ test("holds what is one's own, also from conversations one has left, and nothing
   expect(all.usage.map((row) => row.spent_tokens)).toEqual([7]);
   expect(all.identities.map((row) => row.subject)).toEqual([me.user.email]);
   expect(all.api_keys.map((row) => row.name)).toEqual([`key of ${me.user.email}`]);
+  expect(all.webhooks.map((row) => row.url)).toEqual([`https://${me.user.id}.example.com/`]);
   expect(all.prompts.map((row) => row.id)).toEqual([prompt.id]);
   expect(all.prompt_versions.map((row) => row.template)).toEqual(["be brief"]);
   const secrets = [
@@ -151,7 +160,8 @@ test("holds what is one's own, also from conversations one has left, and nothing
     other.user.email,
     other.user.id,
   ];
-  for (const secret of [...secrets, "argon2", "refresh_key", "hash", TEST_PASSWORD]) expect(text).not.toContain(secret);
+  for (const secret of [...secrets, "argon2", "refresh_key", "hash", "sealed", TEST_PASSWORD])
+    expect(text).not.toContain(secret);
 });
 
 test("goes through more rows than a batch, in order, in one conversation and in many", async () => {

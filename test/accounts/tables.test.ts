@@ -16,21 +16,29 @@ const exported = [
   "audit_events",
   "budget_windows",
   "feedback",
+  "hooks",
   "identities",
+  "imports",
   "members",
   "messages",
   "prompts",
   "sessions",
   "users",
+  "webhooks",
 ];
 /** Not exported, because: */
 const reasons: Record<string, string> = {
+  analytics_users: "a number for the user; what is counted of them follows from messages that are exported",
   budget_reservations: "lives as long as an answer is written; the window holds what was spent",
   former_members: "a position and a count; what was written there is exported",
   generations: "the answers themselves are exported",
+  import_sources: "which conversation came from where; the conversation's metadata says it as well",
   idempotency_keys: "hashes and sealed answers of a day",
   member_activity: "the order of the memberships' list; its times are those of the conversations",
+  search_counts: "how many entries of the search index name the user",
+  search_ranges: "messages that wait to be indexed for the user",
   tickets: "a secret of 30 seconds",
+  webhook_deliveries: "what became of sending what is exported; its user is whom an event is about",
 };
 
 test("every table that refers to a user has its place in the deletion, and in the export or a reason", async () => {

@@ -216,7 +216,14 @@ describe("changing", () => {
 
   test("refuses unknown users, fields and values", async () => {
     const path = `/users/${user.id}`;
-    for (const json of [{ role: "root" }, { disabled: "yes" }, { display_name: "" }, { email: "x@example.com" }, []])
+    for (const json of [
+      { role: "root" },
+      { disabled: "yes" },
+      { display_name: "" },
+      { email: "x" },
+      { password: "short" },
+      [],
+    ])
       expect((await admin.refused("PATCH", path, json)).status).toBe(422);
     for (const method of ["GET", "PATCH", "DELETE"]) {
       const json = method === "PATCH" ? {} : undefined;

@@ -1,7 +1,7 @@
 import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
 import { type Chain, type ChainOptions, createChain, type RunRequest } from "../../src/ai/chain/chain.ts";
 import type { ChainObserver } from "../../src/ai/observer.ts";
-import { createProviders } from "../../src/ai/providers/create-providers.ts";
+import { createProviders, type ProvidersObserver } from "../../src/ai/providers/create-providers.ts";
 import type { SearchDocuments } from "../../src/ai/providers/offline/provider.ts";
 import { silentLog } from "../support/log.ts";
 import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -20,16 +20,21 @@ const configureProviders = (standIn: ProviderStandIn, models: string[]) => ({
   AI_MODELS: models,
 });
 
+type TestChainOptions = Partial<ChainOptions> & {
+  firstTokenTimeoutMs?: number;
+  idleTimeoutMs?: number;
+  observeRequests?: ProvidersObserver;
+};
+
 /** A chain over the real SDKs at the stand-in, with timeouts that suit a test. */
 export function createTestChain(
   standIn: ProviderStandIn,
   models: string[],
-  options: Partial<ChainOptions> = {},
+  { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, observeRequests, ...options }: TestChainOptions = {},
 ): Chain {
   return createChain({
-    ...createProviders(configureProviders(standIn, models), noDocuments),
-    firstTokenTimeoutMs: 300,
-    idleTimeoutMs: 300,
+    ...createProviders(configureProviders(standIn, models), noDocuments, observeRequests),
+    timeoutsOf: () => ({ firstTokenMs: firstTokenTimeoutMs, idleMs: idleTimeoutMs }),
     maxRetries: 1,
     backoffBaseMs: 5,
     log: silentLog,

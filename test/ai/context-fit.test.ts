@@ -63,8 +63,7 @@ describe("a chain", () => {
     const chain = createChain({
       providers: new Map([["compatible", provider]]),
       models: ["compatible/large", "compatible/small"],
-      firstTokenTimeoutMs: 1_000,
-      idleTimeoutMs: 1_000,
+      timeoutsOf: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
       maxRetries: 0,
       log: silentLog,
       catalogue: {
@@ -104,8 +103,7 @@ describe("a chain", () => {
     const chain = createChain({
       providers: new Map([["compatible", provider]]),
       models: ["compatible/able", "compatible/unable"],
-      firstTokenTimeoutMs: 1_000,
-      idleTimeoutMs: 1_000,
+      timeoutsOf: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
       maxRetries: 0,
       log: silentLog,
       catalogue: { ...createCatalogue(), can: (model) => model.endsWith("/able") },
@@ -129,6 +127,7 @@ describe("Anthropic's cache", () => {
       partial: null,
       outputTokensMax: null,
       options: {},
+      isThinking: false,
       signal: new AbortController().signal,
       pause: new PauseSignal(),
     });

@@ -31,6 +31,23 @@ describe("createEventParser", () => {
       ],
     ],
     ["a byte order mark", "\ufeffdata: a\n\n", [{ event: null, data: "a" }]],
+    [
+      "the field error",
+      'error: {"a":1}\ndata: b\n\n',
+      [
+        { event: "error", data: '{"a":1}' },
+        { event: null, data: "b" },
+      ],
+    ],
+    ["an error without data", "event: error\n\nerror:\n\n", [{ event: "error", data: "" }]],
+    [
+      "an object between the events",
+      'data: a\n\n{"error":1}\n\n{half\n',
+      [
+        { event: null, data: "a" },
+        { event: null, data: '{"error":1}' },
+      ],
+    ],
     ["nothing", "", []],
   ])("%s", (_name, text, expected) => {
     expect(readText(text)).toEqual(expected);

@@ -95,14 +95,14 @@ describe("retries", () => {
     setTimeout(() => controller.abort(), 50);
     const startedMs = performance.now();
     const { end } = await collect(createTestChain(standIn, [`openai/${model}`]), { signal: controller.signal });
-    expect(end).toEqual({ type: "aborted", models: [], usage: null, costUsd: null });
+    expect(end).toEqual({ type: "aborted", model: `openai/${model}`, models: [], usage: null, costUsd: null });
     expect(performance.now() - startedMs).toBeLessThan(500);
     expect(standIn.requests.length).toBe(1);
   });
 
   test("a run that is stopped before it begins asks nobody", async () => {
     const { parts, end } = await collect(createTestChain(standIn, ["openai/normal"]), { signal: AbortSignal.abort() });
-    expect([parts, end]).toEqual([[], { type: "aborted", models: [], usage: null, costUsd: null }]);
+    expect([parts, end]).toEqual([[], { type: "aborted", model: null, models: [], usage: null, costUsd: null }]);
     expect(standIn.requests.length).toBe(0);
   });
 });

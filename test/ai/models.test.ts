@@ -1,19 +1,15 @@
 import { expect, test } from "bun:test";
 import { calculateCostUsd } from "../../src/ai/chain/bill.ts";
-import {
-  createCatalogue,
-  families,
-  findCheapestModel,
-  INPUT_TOKENS_DEFAULT,
-  INPUT_TOKENS_UNKNOWN,
-} from "../../src/ai/models.ts";
+import { createCatalogue, findCheapestModel, INPUT_TOKENS_DEFAULT, INPUT_TOKENS_UNKNOWN } from "../../src/ai/models.ts";
+import { noUsage } from "../../src/ai/usage.ts";
+import type { PriceTable } from "../../src/lib/prices.ts";
 
 test("budgets keep the answer's share free, cap what is shown, and know what to do with an unknown model", () => {
   const { budgetOf } = createCatalogue();
   expect(budgetOf("openai/gpt-5.2")).toEqual({ inputTokens: INPUT_TOKENS_DEFAULT, outputTokensMax: 128_000 });
   expect(budgetOf("compatible/llama3.2")).toEqual({ inputTokens: INPUT_TOKENS_UNKNOWN, outputTokensMax: null });
   const { budgetOf: large } = createCatalogue({ inputTokens: 500_000 });
-  expect(large("anthropic/claude-sonnet-4-6")).toEqual({ inputTokens: 168_000, outputTokensMax: 32_000 });
+  expect(large("anthropic/claude-sonnet-4-6")).toEqual({ inputTokens: 500_000, outputTokensMax: 64_000 });
   expect(large("openai/gpt-4o-2024-08-06").inputTokens).toBe(111_616);
   expect(large("compatible/llama3.2").inputTokens).toBe(500_000);
 });
@@ -27,10 +23,38 @@ test("the cheapest known model writes in the background, else the last, never an
   expect(find("offline/documents")).toBeNull();
 });
 
-test("every price is that of a model of its family, and families do not hide each other", () => {
-  for (const family of families)
-    for (const model of Object.keys(family.prices))
-      expect([model, families.find(({ prefix }) => model.startsWith(prefix))?.prefix]).toEqual([model, family.prefix]);
+test.each([
+  ["anthropic/claude-3-haiku-20240307", 4_096],
+  ["anthropic/claude-3-5-haiku-latest", 8_192],
+  ["anthropic/claude-3-5-sonnet-20241022", 8_192],
+  ["anthropic/claude-3-7-sonnet-20250219", 64_000],
+  ["anthropic/claude-opus-4-20250514", 32_000],
+  ["anthropic/claude-opus-4-1-20250805", 32_000],
+  ["anthropic/claude-sonnet-4-20250514", 64_000],
+  ["anthropic/claude-haiku-4-5-20251001", 64_000],
+  ["anthropic/claude-opus-4-5-20251101", 64_000],
+  ["anthropic/claude-opus-4-6", 128_000],
+  ["anthropic/claude-opus-5-5", 128_000],
+  ["anthropic/claude-never-heard-of", 32_000],
+  ["openai/gpt-4o-2024-05-13", 4_096],
+  ["openai/gpt-4o-2024-08-06", 16_384],
+  ["openai/gpt-4-turbo-2024-04-09", 4_096],
+  ["openai/gpt-3.5-turbo-0125", 4_096],
+  ["openai/gpt-5-chat-latest", 16_384],
+  ["openai/gpt-5-pro-2025-10-06", 272_000],
+  ["openai/gpt-5.2", 128_000],
+  ["openai/o1-2024-12-17", 100_000],
+  ["openai/gpt-6.2-sol", 128_000],
+  ["compatible/gpt-4", null],
+])("%s is asked for no longer answer than it can give", (model, tokens) => {
+  expect(createCatalogue().budgetOf(model).outputTokensMax).toBe(tokens);
+});
+
+test("a small window has room for a prompt beside the answer", () => {
+  const { budgetOf } = createCatalogue({ inputTokens: 10_000_000 });
+  expect(budgetOf("openai/gpt-4")).toEqual({ inputTokens: 4_096, outputTokensMax: 4_096 });
+  expect(budgetOf("openai/gpt-5-pro").inputTokens).toBe(128_000);
+  expect(budgetOf("anthropic/claude-opus-4-6").inputTokens).toBe(872_000);
 });
 
 test("a model of no family may do anything, the offline model nothing", () => {
@@ -39,24 +63,35 @@ test("a model of no family may do anything, the offline model nothing", () => {
   expect([can("compatible/llama3.2", "tools"), can("offline/documents", "tools")]).toEqual([true, false]);
 });
 
-const million = { input_tokens: 1_000_000, output_tokens: 1_000_000 };
+/** A million tokens in and out, by requests whose prompts are short. */
+const million = { ...noUsage, input_tokens: 100_000, output_tokens: 100_000 };
+const calculate = (model: string, prices: PriceTable) => {
+  const cost = calculateCostUsd(model, million, prices);
+  return cost === null ? null : Math.round(cost * 1e9) / 1e8;
+};
 
 test.each([
   ["openai/gpt-5.2", 15.75],
   ["openai/gpt-4o-2024-08-06", 12.5],
+  ["openai/gpt-4o-2024-05-13", 20],
+  ["openai/gpt-4-0613", 90],
   ["anthropic/claude-haiku-4-5-20251001", 6],
   ["offline/documents", 0],
   ["openai/gpt-5.2-unheard-of", null],
   ["compatible/gpt-5.2", null],
   ["constructor", null],
 ])("a million tokens in and out of %s cost %p", (model, cost) => {
-  expect(calculateCostUsd(model, million, createCatalogue().prices)).toBe(cost);
+  expect(calculate(model, createCatalogue().prices)).toBe(cost);
 });
 
 test("prices can be given, and go before those of the list", () => {
   const { prices } = createCatalogue({ prices: "compatible/own=1/2,openai/gpt-5.2=7/8" });
-  expect(calculateCostUsd("compatible/own", million, prices)).toBe(3);
-  expect(calculateCostUsd("openai/gpt-5.2", million, prices)).toBe(15);
-  expect(calculateCostUsd("openai/gpt-4o", million, prices)).toBe(12.5);
-  expect(createCatalogue({ prices: "nonsense" }).prices["openai/gpt-4o"]).toEqual({ input: 2.5, output: 10 });
+  expect(calculate("compatible/own", prices)).toBe(3);
+  expect(calculate("openai/gpt-5.2", prices)).toBe(15);
+  expect(calculate("openai/gpt-4o", prices)).toBe(12.5);
+  expect(createCatalogue({ prices: "nonsense" }).prices["openai/gpt-4o"]).toEqual({
+    input: 2.5,
+    output: 10,
+    cached_input: 1.25,
+  });
 });

@@ -2,10 +2,11 @@ import { expect, test } from "bun:test";
 import { createChain } from "../../src/ai/chain/chain.ts";
 import { createProviders } from "../../src/ai/providers/create-providers.ts";
 import type { SearchDocuments } from "../../src/ai/providers/offline/provider.ts";
+import { noUsage } from "../../src/ai/usage.ts";
 import { silentLog } from "../support/log.ts";
 import { collect } from "./collect.ts";
 
-const options = { firstTokenTimeoutMs: 100, idleTimeoutMs: 100, maxRetries: 0, log: silentLog };
+const options = { timeoutsOf: () => ({ firstTokenMs: 100, idleMs: 100 }), maxRetries: 0, log: silentLog };
 
 const createOfflineChain = (search: SearchDocuments, models: string[] = []) =>
   createChain({ ...createProviders({ AI_MODELS: models }, search), ...options });
@@ -31,7 +32,7 @@ test("answers from the documents, says that no model is configured, and cites th
     models: ["offline/documents"],
     reason: "stop",
     toolCalls: [],
-    usage: { input_tokens: 0, output_tokens: 0, estimated: false },
+    usage: { ...noUsage, input_tokens: 0, output_tokens: 0, estimated: false },
     costUsd: 0,
   });
   expect(chain.models()).toEqual([{ id: "offline/documents", provider: "offline", state: "available" }]);
@@ -58,7 +59,7 @@ test("there is no other offline model", async () => {
   expect(end).toMatchObject({ type: "error", code: "provider_refused" });
 });
 
-test("only what is configured is built; without AI_MODELS it stays offline, key or not", () => {
+test("only what is configured is built; without models it stays offline", () => {
   const search: SearchDocuments = async () => [];
   const keyed = createProviders({ OPENAI_API_KEY: "k", AI_MODELS: [] }, search);
   expect([[...keyed.providers.keys()], keyed.models]).toEqual([["offline", "openai"], ["offline/documents"]]);

@@ -1,11 +1,19 @@
 import { expect, test } from "bun:test";
-import { createProviderError, mapErrorEvent, mapHttpFailure, parseRetryAfter } from "../../src/ai/provider-error.ts";
+import { isBareError, isErrorValue } from "../../src/ai/error-fields.ts";
+import {
+  cleanError,
+  createProviderError,
+  mapErrorFields,
+  mapErrorText,
+  mapHttpFailure,
+} from "../../src/ai/provider-error.ts";
+import { parseRetryAfter } from "../../src/ai/retry-after.ts";
 
 test.each([
   [null, "provider_unavailable", true],
   [400, "provider_refused", false],
   [401, "provider_unauthorized", false],
-  [402, "provider_refused", false],
+  [402, "provider_rate_limited", false],
   [403, "provider_unauthorized", false],
   [404, "provider_refused", false],
   [408, "provider_unavailable", true],
@@ -17,6 +25,160 @@ test.each([
   [529, "provider_unavailable", true],
 ] as const)("HTTP %p is %s, retryable: %p", (status, code, retryable) => {
   expect(mapHttpFailure({ status, headers: null, message: "no" }, [])).toMatchObject({ code, retryable });
+});
+
+const unavailable = { code: "provider_unavailable", retryable: true };
+const limited = { code: "provider_rate_limited", retryable: true };
+const spent = { code: "provider_rate_limited", retryable: false };
+const unauthorized = { code: "provider_unauthorized", retryable: false };
+const refused = { code: "provider_refused", retryable: false };
+
+/** Errors as providers, servers and gateways send them; over HTTP with 500, and inside a stream, they mean the same. */
+const bodies: [name: string, body: unknown, expected: object][] = [
+  [
+    "OpenAI: context",
+    { error: { message: "x", type: "invalid_request_error", param: "messages", code: "context_length_exceeded" } },
+    { ...refused, providerCode: "context_length_exceeded", param: "messages" },
+  ],
+  [
+    "OpenAI: no such model",
+    { error: { message: "x", type: "invalid_request_error", param: null, code: "model_not_found" } },
+    { ...refused, providerCode: "model_not_found", param: null },
+  ],
+  [
+    "OpenAI: an empty account",
+    { error: { message: "x", type: "insufficient_quota", param: null, code: "insufficient_quota" } },
+    { ...spent, providerCode: "insufficient_quota" },
+  ],
+  ["OpenAI: too fast", { error: { type: "tokens", code: "rate_limit_exceeded" } }, limited],
+  ["OpenAI: a wrong key", { error: { type: "invalid_request_error", code: "invalid_api_key" } }, unauthorized],
+  ["OpenAI: its policy", { error: { type: "invalid_request_error", code: "content_policy_violation" } }, refused],
+  ["OpenAI: an event", { type: "error", code: "rate_limit_exceeded", message: "x", param: null }, limited],
+  ["OpenAI: a response", { type: "response.failed", response: { error: { code: "server_error" } } }, unavailable],
+  ["Anthropic: busy", { type: "error", error: { type: "overloaded_error", message: "x" } }, unavailable],
+  ["Anthropic: too fast", { type: "error", error: { type: "rate_limit_error" } }, limited],
+  ["Anthropic: a wrong key", { type: "error", error: { type: "authentication_error" } }, unauthorized],
+  ["Anthropic: not allowed", { type: "error", error: { type: "permission_error" } }, unauthorized],
+  ["Anthropic: a bill", { type: "error", error: { type: "billing_error" } }, spent],
+  [
+    "Anthropic: an empty account",
+    { type: "error", error: { type: "invalid_request_error", message: "Your credit balance is too low to go on." } },
+    spent,
+  ],
+  ["Anthropic: too long", { error: { type: "invalid_request_error", message: "prompt is too long: 9 > 8" } }, refused],
+  ["Google: too fast", { error: { code: 429, status: "RESOURCE_EXHAUSTED" } }, { ...limited, status: 429 }],
+  ["Google: a wrong key", { error: { code: 400, details: [{ reason: "API_KEY_INVALID" }] } }, unauthorized],
+  ["Google: a wrong request", [{ error: { code: 400, status: "INVALID_ARGUMENT" } }], refused],
+  ["Azure: too fast", { error: { code: "RateLimitReached" } }, limited],
+  ["DeepSeek: an empty account", { error: { message: "Insufficient Balance", code: "unknown" } }, spent],
+  [
+    "vLLM: a wrong request",
+    { object: "error", message: "x", type: "BadRequestError", param: null, code: 400 },
+    refused,
+  ],
+  ["vLLM, in a stream", { error: { object: "error", type: "NotFoundError", code: "404" } }, refused],
+  ["OpenRouter: no money", { error: { code: 402, message: "x" } }, { ...spent, providerCode: "402", status: 402 }],
+  [
+    "OpenRouter: what the provider said",
+    { error: { code: 502, message: "x", metadata: { raw: '{"error":{"code":"context_length_exceeded"}}' } } },
+    { ...refused, providerCode: "context_length_exceeded" },
+  ],
+  ["an error in a text", { error: { message: '{"error":{"code":"invalid_api_key"}}' } }, unauthorized],
+  ["two levels down", { error: { error: { error: { code: "model_not_found", param: "model" } } } }, { param: "model" }],
+  ["a number as a text", { error: { code: "429" } }, limited],
+  ["a status with its name", { error: { code: "400 Bad Request" } }, { ...refused, status: 400 }],
+  ["a list of errors", { success: false, errors: [{ code: "invalid_api_key", message: "x" }] }, unauthorized],
+  ["in detail", { detail: { error: { code: "model_not_found" } } }, refused],
+  [
+    "pydantic: a field too many",
+    {
+      detail: [
+        { type: "extra_forbidden", loc: ["body", "messages", 0, "name"], msg: "Extra inputs are not permitted" },
+      ],
+    },
+    { param: "messages.0.name", providerCode: "extra_forbidden" },
+  ],
+  ["Azure: its policy", { error: { code: "x", innererror: { code: "ResponsibleAIPolicyViolation" } } }, refused],
+  ["no level beyond a null", { error: { code: "rate_limit_exceeded", error: null, response: null } }, limited],
+  ["401", { error: { code: 401 } }, unauthorized],
+  ["403", { code: "403" }, unauthorized],
+  ["404", { error: { status: 404 } }, refused],
+  ["413", { error: { status_code: "413" } }, refused],
+  ["422", { error: { code: 422 } }, refused],
+  ["503", { error: { code: 503, type: "invalid_request_error" } }, unavailable],
+  ["a text of an error", { error: "model 'x' is overloaded" }, unavailable],
+  ["wrong types", { error: { code: {}, type: [], message: 7, param: {}, status: null } }, unavailable],
+];
+
+test.each(bodies)("%s: the same over HTTP and in a stream", (_name, body, expected) => {
+  expect(mapErrorFields(body, [])).toMatchObject(expected);
+  expect(mapErrorText(JSON.stringify(body), [])).toMatchObject(expected);
+  const { status: _, ...overHttp } = expected as { status?: number };
+  const failure = { status: 500, headers: null, message: "500 x", body };
+  expect(mapHttpFailure(failure, [])).toMatchObject({ ...overHttp, status: 500 });
+});
+
+test.each([
+  ["general names count less than the status", 401, { type: "invalid_request_error", code: null }, unauthorized],
+  ["a status of its own", 400, { code: "1113" }, refused],
+  ["nothing known", 418, {}, refused],
+  ["no body", 503, undefined, unavailable],
+] as const)("over HTTP: %s", (_name, status, body, expected) => {
+  expect(mapHttpFailure({ status, headers: null, message: "no", body }, [])).toMatchObject({ ...expected, status });
+});
+
+test.each([
+  [{ retry_after: 3 }, 3_000],
+  [{ error: { code: 429, retry_after: "1.5" } }, 1_500],
+  [{ error: { retry_after_ms: 250, retry_after: 9 } }, 250],
+  [{ error: { details: [{ "@type": "RetryInfo", retryDelay: "34s" }] } }, 34_000],
+  [{ retry_after: 1e300 }, 86_400_000],
+  [{ retry_after: -1 }, null],
+  [{ retry_after: "soon", retry_after_ms: {} }, null],
+] as const)("an error event that says when to retry: %p", (body, retryAfterMs) => {
+  expect(mapErrorFields(body, []).retryAfterMs).toBe(retryAfterMs);
+  expect(mapHttpFailure({ status: 429, headers: null, message: "", body }, []).retryAfterMs).toBe(retryAfterMs);
+  const headers = new Headers({ "retry-after": "2" });
+  expect(mapHttpFailure({ status: 429, headers, message: "", body }, []).retryAfterMs).toBe(2_000);
+});
+
+test.each([
+  ["unsupported_value", "unsupported_value"],
+  ["a sentence", null],
+  ["x".repeat(65), null],
+  ["sk-proj-abcdefghij", null],
+  ["my-secret-word", null],
+  [1234, "1234"],
+  [null, null],
+])("the provider's code %p is handed on as %p", (code, expected) => {
+  expect(mapErrorFields({ error: { code } }, ["my-secret-word"]).providerCode).toBe(expected);
+});
+
+test.each([
+  ["messages[3].content", "messages[3].content"],
+  ["tools.0.function.parameters", "tools.0.function.parameters"],
+  ["two words", null],
+  ["x".repeat(101), null],
+  ["my-secret-word", null],
+  ["a.my-secret-word", null],
+  [7, null],
+])("the parameter %p is handed on as %p", (param, expected) => {
+  expect(mapErrorFields({ error: { param } }, ["my-secret-word"]).param).toBe(expected);
+});
+
+test("a good answer is no error", () => {
+  for (const value of [{ error: null }, { error: {} }, { error: "" }, { error: false }, {}, [], "error", 7, null])
+    expect(isErrorValue(value)).toBeFalse();
+  expect(isErrorValue({ error: { message: "", code: null, status: 0 } })).toBeFalse();
+  for (const value of [
+    { error: { a: 1 } },
+    { error: "x" },
+    { error: true },
+    { object: "error" },
+    { type: "error" },
+    { errors: [1] },
+  ])
+    expect(isErrorValue(value)).toBeTrue();
 });
 
 test("an empty account is not asked again", () => {
@@ -33,7 +195,7 @@ test.each([
   ["context_length_exceeded", "provider_refused", false],
   ["503", "provider_unavailable", true],
 ])("the error event %s is %s, retryable: %p", (name, code, retryable) => {
-  expect(mapErrorEvent(name, "no", [])).toMatchObject({ code, retryable });
+  expect(mapErrorFields({ code: name, message: "no" })).toMatchObject({ code, retryable });
 });
 
 test.each([
@@ -55,4 +217,36 @@ test("the cause holds no key, is one line and short", () => {
   const { cause } = createProviderError("provider_unavailable", text, { secrets: [secret] });
   expect(cause).toStartWith("bad key [key] [key] Authorization: [key] xxx");
   expect(cause.length).toBe(300);
+});
+
+test("an error without the usual marks is told from news", () => {
+  for (const value of [
+    { code: "InvalidParameter", message: "no" },
+    { type: "BadRequestError", detail: "no" },
+    { status_code: 503 },
+    { code: "429" },
+    { error: {} },
+  ])
+    expect(isBareError(value)).toBeTrue();
+  for (const value of [
+    null,
+    [],
+    {},
+    { code: "QUEUED", message: "You are next." },
+    { code: 200, message: "ok" },
+    { type: "notice", message: "Hello." },
+    { code: "invalid_api_key" },
+  ])
+    expect(isBareError(value)).toBeFalse();
+});
+
+test("a key is not cut in half before it is known", () => {
+  const secret = "plainly-secret-value-of-a-key";
+  for (let length = 250; length < 300; length += 1) {
+    const message = `${"x".repeat(length)}${secret}`;
+    const error = mapErrorFields({ error: { message } });
+    expect(cleanError(error, [secret]).cause).not.toContain("plainly");
+    const { cause } = cleanError(mapErrorFields({ error: { message: `Bearer ${secret} ${message}` } }), [secret]);
+    expect(cause).not.toContain("plainly");
+  }
 });

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
+import { noUsage } from "../../src/ai/usage.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
 import { collect, createTestChain, TEST_KEY } from "./collect.ts";
@@ -34,7 +35,7 @@ describe.each(providers)("%s", (provider) => {
     expect(parts.filter((part) => part.type === "text").length).toBe(6);
     expect(end).toMatchObject({ type: "finish", model: `${provider}/normal`, reason: "stop", costUsd: null });
     expect(end.models).toEqual([`${provider}/normal`]);
-    expect(end.usage).toEqual({ input_tokens: expect.any(Number), output_tokens: 6, estimated: false });
+    expect(end.usage).toEqual({ ...noUsage, input_tokens: expect.any(Number), output_tokens: 6, estimated: false });
     expect(end.usage?.input_tokens).toBeGreaterThan(50);
     const [request] = standIn.requests;
     expect(request?.path).toBe(paths[provider] ?? "");
@@ -87,7 +88,7 @@ describe.each(providers)("%s", (provider) => {
     const { end } = await collect(createTestChain(standIn, [`${provider}/model`]));
     const input_tokens = countMessages([{ role: "user", content: "What is Parley?" }]);
     const output_tokens = estimateTokens("Parley's stand-in answers in several pieces.");
-    expect(end.usage).toEqual({ input_tokens, output_tokens, estimated: true });
+    expect(end.usage).toEqual({ ...noUsage, input_tokens, output_tokens, estimated: true });
   });
 
   test.each([
@@ -145,6 +146,12 @@ test("every conversation is brought into the form that the strictest provider ta
       { role: "user", content: "Please go on." },
     ],
   });
+});
+
+test("a model that thinks is asked for summaries of it, and no other one", async () => {
+  for (const model of ["gpt-5.2", "gpt-4o", "unknown"]) await collect(createTestChain(standIn, [`openai/${model}`]));
+  const summary = { summary: "auto" };
+  expect(standIn.requests.map(({ body }) => body.reasoning)).toEqual([summary, undefined, summary]);
 });
 
 test("nothing is kept at OpenAI", async () => {

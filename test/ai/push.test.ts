@@ -47,8 +47,7 @@ test("a part reaches the reader in the tick in which its provider pushes it", as
       ],
     ]),
     models: ["own/model"],
-    firstTokenTimeoutMs: 1_000,
-    idleTimeoutMs: 1_000,
+    timeoutsOf: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
     maxRetries: 0,
     log: silentLog,
   });

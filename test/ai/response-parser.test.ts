@@ -4,13 +4,19 @@ import {
   createResponseParser,
   HEAD_BYTES_MAX,
   MalformedResponseError,
-} from "../../src/ai/transport/response-parser.ts";
+} from "../../src/lib/http-client/response-parser.ts";
 
-type Read = { status: number; headers: Record<string, string>; body: string; canReuse: boolean | null };
+type Read = {
+  status: number;
+  headers: Record<string, string>;
+  body: string;
+  canReuse: boolean | null;
+  keepAliveSeconds: number | null;
+};
 
 /** Reads an answer that arrives in these packets; the connection is then closed. */
 function read(...packets: string[]): Read & { isWhole: boolean } {
-  const seen: Read = { status: 0, headers: {}, body: "", canReuse: null };
+  const seen: Read = { status: 0, headers: {}, body: "", canReuse: null, keepAliveSeconds: null };
   const parser = createResponseParser({
     onHead({ status, headers }) {
       Object.assign(seen, { status, headers: headers.toJSON() });
@@ -18,8 +24,8 @@ function read(...packets: string[]): Read & { isWhole: boolean } {
     onBody(bytes) {
       seen.body += Buffer.from(bytes).toString("latin1");
     },
-    onEnd(canReuse) {
-      seen.canReuse = canReuse;
+    onEnd(canReuse, keepAliveSeconds) {
+      Object.assign(seen, { canReuse, keepAliveSeconds });
     },
   });
   for (const packet of packets) parser.push(Buffer.from(packet, "latin1"));
@@ -65,6 +71,29 @@ for (const [name, text, body, canReuse] of answers)
     );
   });
 
+const followed = [`${head("Content-Length: 2")}ok`, `${chunked}2\r\nok\r\n0\r\n\r\n`, head("Content-Length: 0")];
+for (const text of followed)
+  test(`bytes behind the answer are dropped, and the connection with them: ${JSON.stringify(text.slice(15))}`, () => {
+    const body = text.includes("ok") ? "ok" : "";
+    for (const surplus of ["\r\n", "ay", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"]) {
+      expect(read(text + surplus)).toMatchObject({ body, canReuse: false, isWhole: true });
+      // In a packet of their own they belong to no request.
+      expect(() => read(text, surplus)).toThrow("more than the answer");
+    }
+  });
+
+test.each([
+  ["timeout=5", 5],
+  ["max=100, timeout=72", 72],
+  ['Timeout = "30"', 30],
+  ["max=100", null],
+  ["timeout=", null],
+  ["timeout=-1", null],
+  ["timeout=9999999999", null],
+])("how long a connection is kept: %s", (field, seconds) => {
+  expect(read(`${head("Content-Length: 0", `Keep-Alive: ${field}`)}`).keepAliveSeconds).toBe(seconds);
+});
+
 test("status and fields are read; what is said twice is a list", () => {
   const { status, headers } = read(
     "HTTP/1.1 429 Too Many\r\nRetry-After:  7 \r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n",
@@ -98,8 +127,9 @@ const malformed = [
   `${chunked}1234567890123\r\n`,
   `${chunked}5\r\nhello!!`,
   `${chunked}\r\n`,
-  `${head("Content-Length: 2")}okay`,
-  `${chunked}0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n`,
+  "HTTP/1.1 100 Continue\r\n\r\n".repeat(5_000),
+  `${chunked}0\r\n${"Trailer: x\r\n".repeat(10_000)}`,
+  `HTTP/1.1 103 Early Hints\r\nLink: ${"a".repeat(30_000)}\r\n\r\n`.repeat(3),
   `HTTP/1.1 200 OK\r\nX: ${"a".repeat(HEAD_BYTES_MAX)}`,
   `${chunked}${"0".repeat(5000)}`,
 ];

@@ -50,6 +50,7 @@ const createRequest = (content: string): ProviderRequest => ({
   ],
   partial: null,
   outputTokensMax: 77,
+  isThinking: false,
   options: { temperature: 0.5 },
   signal: new AbortController().signal,
   pause: new PauseSignal(),
@@ -88,6 +89,19 @@ const sides: Side[] = [
   },
   { name: "compatible with a key", ...createCompatible(TEST_KEY) },
   { name: "compatible without a key", ...createCompatible(undefined) },
+];
+
+/** What a server answers, and what of it is logged. */
+const redirects: [status: number, location: string | null, target: string][] = [
+  [301, "https://other.example/v2/models", "https://other.example/v2/models"],
+  [302, "/login?next=secret#secret", "[server]/login"],
+  [303, "../relative", "[server]/relative"],
+  [307, "https://user:secret@other.example:8443/", "https://other.example:8443/"],
+  [308, "//other.example/x", "http://other.example/x"],
+  [300, null, "no address that can be read"],
+  [302, "http://[", "no address that can be read"],
+  [302, "data:text/plain,secret", "an address with data:"],
+  [302, `https://other.example/${TEST_KEY}/v1`, "https://other.example/[key]/v1"],
 ];
 
 /** Asks, and gives the failure that the answer ends with: an empty stream is one. */
@@ -182,11 +196,46 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     expect(seen.length).toBe(2);
   });
 
-  test("a redirect is not followed", async () => {
-    answer = () => Response.redirect("/elsewhere", 302);
+  const refusal = { message: "Not that.", type: "BadRequestError", param: "top_p", code: "unsupported_value" };
+  test.each<[string, object]>([
+    ["in `error`", { error: refusal }],
+    ["in `error` of an error", { type: "error", error: refusal }],
+    ["flat", { object: "error", ...refusal }],
+    ["two levels down", { error: { error: refusal, message: "x" } }],
+  ])("what an error says is read wherever it stands: %s", async (_name, body) => {
+    answer = () => Response.json(body, { status: 400 });
     const error = await ask(create(server.url.href), createRequest("What is Parley?"));
-    expect(error).toMatchObject({ code: "provider_refused", cause: "HTTP 302: 302 status code (no body)" });
-    expect(seen.length).toBe(1);
+    expect(error).toMatchObject({ code: "provider_refused", status: 400, providerCode: refusal.code, param: "top_p" });
+    expect(error.cause).toMatch(/Not that\.|^HTTP 400: 400 x/);
+  });
+
+  test("an error that only its name makes final is not asked again", async () => {
+    answer = () => Response.json({ code: "context_length_exceeded", retry_after: 3 }, { status: 500 });
+    const error = await ask(create(server.url.href), createRequest("What is Parley?"));
+    expect(error).toMatchObject({ code: "provider_refused", retryable: false, status: 500, retryAfterMs: 3_000 });
+  });
+
+  test.each(redirects)(
+    "a redirect (%d to %s) is not followed; the log says where it points",
+    async (status, location, target) => {
+      answer = () => new Response("Moved", { status, headers: location === null ? {} : { location } });
+      const error = await ask(create(server.url.href), createRequest("What is Parley?"));
+      const where = target.replace("[server]", server.url.origin);
+      expect(error).toMatchObject({
+        code: "provider_unavailable",
+        retryable: false,
+        cause: `Error: HTTP ${status}: redirects are not followed; set the base URL to the address that answers. This one points to ${where}`,
+      });
+      expect(seen.length).toBe(1);
+    },
+  );
+
+  test("the address of a redirect is cut, and no key with it", async () => {
+    const location = `https://other.example/${"x".repeat(165)}/${TEST_KEY}`;
+    answer = () => new Response(null, { status: 302, headers: { location } });
+    const { cause } = await ask(create(server.url.href), createRequest("What is Parley?"));
+    expect(cause).toContain("https://other.example/xxx");
+    expect(cause).not.toContain(TEST_KEY.slice(0, 5));
   });
 
   test("a good answer without a body", async () => {

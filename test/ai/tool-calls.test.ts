@@ -1,5 +1,10 @@
 import { expect, test } from "bun:test";
-import { createToolCalls, TOOL_ARGUMENTS_LENGTH_MAX, TOOL_CALLS_MAX } from "../../src/ai/providers/tool-calls.ts";
+import {
+  createToolCalls,
+  TOOL_ARGUMENTS_LENGTH_MAX,
+  TOOL_CALLS_MAX,
+  TOOL_LABEL_LENGTH_MAX,
+} from "../../src/ai/providers/tool-calls.ts";
 import { BrokenStreamError } from "../../src/ai/transport/event-stream.ts";
 
 test("pieces are put together by their key, in the order in which the calls began", () => {
@@ -18,6 +23,24 @@ test("a call without an id gets one, one without a name is left out, and all can
   calls.add(0, { name: "f", arguments: "a\0b\ud800" });
   calls.add(1, { id: "2", arguments: "{}" });
   expect(calls.list()).toEqual([{ id: expect.stringMatching(/^call_/), name: "f", arguments: "ab\ufffd" }]);
+});
+
+test("null is no arguments, no id and no name, also as a text of the latter", () => {
+  const calls = createToolCalls();
+  calls.add(0, { id: "1", name: "f", arguments: null });
+  calls.add(0, { id: "null", name: "null", arguments: '{"x":1}' });
+  calls.add(0, { id: null, name: null, arguments: null });
+  expect(calls.list()).toEqual([{ id: "1", name: "f", arguments: '{"x":1}' }]);
+});
+
+test("every call has an id of its own, because its result is found by it", () => {
+  const calls = createToolCalls();
+  for (const key of [0, 1, 2]) calls.add(key, { id: "same", name: "f", arguments: "{}" });
+  calls.add(3, { id: "x".repeat(TOOL_LABEL_LENGTH_MAX + 1), name: "f" });
+  const ids = calls.list().map(({ id }) => id);
+  expect(ids[0]).toBe("same");
+  expect(new Set(ids).size).toBe(4);
+  expect(ids[3]).toStartWith("call_");
 });
 
 test("too many calls, and arguments without end, break the stream", () => {

@@ -3,50 +3,162 @@ import { countUsage } from "../../src/ai/attempt/usage.ts";
 import { createBill } from "../../src/ai/chain/bill.ts";
 import { createCatalogue } from "../../src/ai/models.ts";
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
+import { addUsage, mergeReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
 
 const question = { role: "user" as const, content: "What is the capital of France, and of Germany?" };
+const asked = { messages: [question], partial: null, options: {} };
 const record = {
-  messages: [question],
-  hasText: false,
+  asked,
+  hasOutput: false,
   readWritten: () => "",
   toolCalls: [],
+  reasoning: "",
   reported: null,
   isFinal: false,
 };
+const promptTokens = countMessages([question]);
 
 test("what the provider reported at the end counts as it is", () => {
-  const reported = { input_tokens: 3, output_tokens: 4 };
-  const ended = { ...record, hasText: true, reported, isFinal: true };
+  const reported = { ...noUsage, input_tokens: 3, output_tokens: 4 };
+  const ended = { ...record, hasOutput: true, reported, isFinal: true };
   expect(countUsage(ended)).toEqual({ ...reported, estimated: false });
 });
 
-test("a request that failed before its first character costs nothing, unless the provider said so", () => {
+test("a request that failed before its first sign costs nothing, unless the provider said so", () => {
   expect(countUsage(record)).toBeNull();
-  const reported = { input_tokens: 200_000, output_tokens: 0 };
+  expect(countUsage({ ...record, reported: { ...noUsage, input_tokens: null, output_tokens: null } })).toBeNull();
+  const reported = { ...noUsage, input_tokens: 200_000, output_tokens: 0 };
   expect(countUsage({ ...record, reported })).toEqual({ ...reported, estimated: false });
 });
 
 test("what broke off is estimated, as everywhere, and never below what was reported", () => {
   const written = "Paris, and Berlin.";
-  const broken = { ...record, hasText: true, readWritten: () => written };
-  const estimate = { input_tokens: countMessages([question]), output_tokens: estimateTokens(written) };
+  const broken = { ...record, hasOutput: true, readWritten: () => written };
+  const estimate = { ...noUsage, input_tokens: promptTokens, output_tokens: estimateTokens(written) };
   expect(countUsage(broken)).toEqual({ ...estimate, estimated: true });
   const toolCalls = [{ id: "1", name: "look_up", arguments: '{"word":"Paris"}' }];
   const withCalls = countUsage({ ...broken, toolCalls });
   expect(withCalls?.output_tokens).toBe(estimate.output_tokens + estimateTokens('look_up{"word":"Paris"}'));
-  const reported = { input_tokens: 100, output_tokens: 200 };
+  const reported = { ...noUsage, input_tokens: 100, output_tokens: 200 };
   expect(countUsage({ ...broken, reported })).toEqual({ ...reported, estimated: true });
+  const early = { ...noUsage, input_tokens: 100, output_tokens: 1 };
+  expect(countUsage({ ...broken, reported: early })?.output_tokens).toBe(estimate.output_tokens);
+});
+
+test("thoughts without an answer cost what they seem to be, and those that nobody is shown at least the prompt", () => {
+  const reasoning = "First the capital of France, then that of Germany.";
+  const tokens = estimateTokens(reasoning);
+  const thought = { ...record, hasOutput: true, reasoning };
+  const estimate = { ...noUsage, input_tokens: promptTokens, output_tokens: tokens, reasoning_tokens: tokens };
+  expect(countUsage(thought)).toEqual({ ...estimate, estimated: true });
+  expect(countUsage({ ...record, hasOutput: true })).toEqual({
+    ...noUsage,
+    input_tokens: promptTokens,
+    estimated: true,
+  });
+});
+
+test("the prompt is estimated with the beginning of the answer and the tools that were sent along", () => {
+  const partial = "Paris is the capital of France, and";
+  const tools = [{ name: "look_up", description: "Looks a word up.", parameters: { type: "object" } }];
+  const usage = countUsage({ ...record, hasOutput: true, asked: { ...asked, partial, options: { tools } } });
+  expect(usage?.input_tokens).toBe(promptTokens + estimateTokens(partial) + estimateTokens(JSON.stringify(tools)));
+});
+
+test("of a report with one good number the other one is estimated", () => {
+  const ended = { ...record, hasOutput: true, readWritten: () => "Paris, and Berlin.", isFinal: true };
+  const onlyOutput = { ...noUsage, input_tokens: null, output_tokens: 7 };
+  expect(countUsage({ ...ended, reported: onlyOutput })).toEqual({
+    ...noUsage,
+    input_tokens: promptTokens,
+    output_tokens: 7,
+    estimated: true,
+  });
+  const onlyInput = { ...noUsage, input_tokens: 9, output_tokens: null, cached_input_tokens: 4 };
+  expect(countUsage({ ...ended, reported: onlyInput, isFinal: false })).toEqual({
+    ...noUsage,
+    input_tokens: 9,
+    output_tokens: estimateTokens("Paris, and Berlin."),
+    cached_input_tokens: 4,
+    estimated: true,
+  });
+});
+
+test("a prompt that is not counted is at least as long as what was read from the cache and written to it", () => {
+  const reported = {
+    ...noUsage,
+    input_tokens: null,
+    output_tokens: 7,
+    cached_input_tokens: 5_000,
+    cache_write_tokens: 300,
+  };
+  expect(countUsage({ ...record, hasOutput: true, reported, isFinal: true })).toMatchObject({
+    input_tokens: 5_300,
+    cached_input_tokens: 5_000,
+    cache_write_tokens: 300,
+    estimated: true,
+  });
+});
+
+test("no part is larger than what it is a part of, so that no cost is below zero", () => {
+  const reported = {
+    input_tokens: 10,
+    output_tokens: 5,
+    cached_input_tokens: 8,
+    cache_write_tokens: 8,
+    reasoning_tokens: 9,
+  };
+  expect(countUsage({ ...record, hasOutput: true, reported, isFinal: true })).toEqual({
+    input_tokens: 10,
+    output_tokens: 5,
+    cached_input_tokens: 8,
+    cache_write_tokens: 2,
+    reasoning_tokens: 5,
+    estimated: false,
+  });
+});
+
+test("a number that comes late replaces an earlier one, and one that is missing does not", () => {
+  const early = { ...noUsage, input_tokens: 40, output_tokens: 1, cached_input_tokens: 30 };
+  const late = { ...noUsage, input_tokens: null, output_tokens: 12 };
+  expect(mergeReports(early, late)).toEqual({ ...early, output_tokens: 12 });
+  expect(mergeReports(late, { ...noUsage, input_tokens: 50, output_tokens: null })).toEqual({
+    ...noUsage,
+    input_tokens: 50,
+    output_tokens: 12,
+  });
+  expect([mergeReports(null, late), mergeReports(late, null)]).toEqual([late, late]);
 });
 
 test("a bill sums its attempts; one without a known price makes the cost unknown", () => {
-  const costs: [string, number][] = [];
-  const bill = createBill(createCatalogue().prices, (model, usd) => costs.push([model, usd]));
+  const told: [string, string | number, number?][] = [];
+  const bill = createBill(createCatalogue().prices, {
+    onCost: (model, usd) => told.push([model, usd]),
+    onTokens: (model, kind, count) => told.push([model, kind, count]),
+  });
   expect(bill.sum()).toEqual({ usage: null, costUsd: null });
   bill.add("openai/gpt-5.2", null);
   expect(bill.sum()).toEqual({ usage: null, costUsd: null });
-  bill.add("anthropic/claude-opus-4-6", { input_tokens: 200_000, output_tokens: 0, estimated: false });
-  expect(bill.sum()).toEqual({ usage: { input_tokens: 200_000, output_tokens: 0, estimated: false }, costUsd: 1 });
-  bill.add("compatible/own", { input_tokens: 1, output_tokens: 2, estimated: true });
-  expect(bill.sum()).toEqual({ usage: { input_tokens: 200_001, output_tokens: 2, estimated: true }, costUsd: null });
-  expect(costs).toEqual([["anthropic/claude-opus-4-6", 1]]);
+  bill.add("anthropic/claude-opus-4-6", { ...noUsage, input_tokens: 200_000, output_tokens: 0, estimated: false });
+  expect(bill.sum()).toEqual({
+    usage: { ...noUsage, input_tokens: 200_000, output_tokens: 0, estimated: false },
+    costUsd: 1,
+  });
+  bill.add("compatible/own", { ...noUsage, input_tokens: 1, output_tokens: 2, estimated: true });
+  expect(bill.sum()).toEqual({
+    usage: { ...noUsage, input_tokens: 200_001, output_tokens: 2, estimated: true },
+    costUsd: null,
+  });
+  expect(told).toEqual([
+    ["anthropic/claude-opus-4-6", "input", 200_000],
+    ["anthropic/claude-opus-4-6", "output", 0],
+    ["anthropic/claude-opus-4-6", 1],
+    ["compatible/own", "input", 1],
+    ["compatible/own", "output", 2],
+  ]);
+});
+
+test("a sum is at most what can be stored", () => {
+  const huge = { ...noUsage, input_tokens: USAGE_TOKENS_MAX, output_tokens: 1, estimated: false };
+  expect(addUsage(huge, huge)).toEqual({ ...huge, output_tokens: 2 });
 });

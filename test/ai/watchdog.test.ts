@@ -13,6 +13,7 @@ const createOptions = () => ({
   pause: new PauseSignal(),
   firstTokenTimeoutMs: 60,
   idleTimeoutMs: 30,
+  endsAtMs: Number.POSITIVE_INFINITY,
 });
 
 /** What was taken, how it ended, and how long that took. */

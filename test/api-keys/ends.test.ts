@@ -98,7 +98,7 @@ describe("sockets and streams of a key end on both instances within 2 s", () => 
     const anna = await here.register();
     const { id, key } = await createKey(here, anna);
     const held = await hold(anna, key);
-    const deleted = await createRest(here, anna).ask("DELETE", "/me", { password: TEST_PASSWORD });
+    const deleted = await createRest(here, anna).ask("DELETE", "/me", { current_password: TEST_PASSWORD });
     expect(deleted.status).toBe(204);
     expect((await here.fetch("/api/v1/me", { token: key })).status).toBe(401);
     await expectEnd(held, 4506);

@@ -176,6 +176,11 @@ describe("the record", () => {
       () =>
         sql().begin(async (sql) => {
           await sql`select set_config('parley.audit_erasure', 'on', true)`;
+          await sql`update audit_events set ip_address = null, details = '{"field":"other"}' where id = ${id}`;
+        }),
+      () =>
+        sql().begin(async (sql) => {
+          await sql`select set_config('parley.audit_erasure', 'on', true)`;
           await sql`delete from audit_events where id = ${id}`;
         }),
       () =>
@@ -213,7 +218,7 @@ describe("the record", () => {
       ).toBe("audit events are append-only");
   });
 
-  test("loses the addresses of one user alone, and those of attempts on their account", async () => {
+  test("loses the addresses of one user and of their webhooks alone, and those of attempts on their account", async () => {
     const [me, other] = [createId(), createId()];
     const { record, eraseAddresses } = createAuditService();
     const about = (actorId: string | null, target: string) => ({
@@ -231,11 +236,14 @@ describe("the record", () => {
       about(other, other),
       about(null, other),
     ];
-    for (const entry of entries) await record(sql(), entry);
+    for (const entry of entries) await record(sql(), { ...entry, details: { host: "example.com", events: "*" } });
+    await record(sql(), { ...about(me, me), ipAddress: null, details: { host: "example.com" } });
     await sql().begin((sql) => eraseAddresses(sql, me));
     const rows = await sql()`
-      select ip_address from audit_events where actor_id in (${me}, ${other}) or target_id in (${me}, ${other}) order by id`;
-    expect(rows.map(({ ip_address }) => ip_address)).toEqual([null, null, null, "10.1.1.1", "10.1.1.1", "10.1.1.1"]);
+      select ip_address, details from audit_events where actor_id in (${me}, ${other}) or target_id in (${me}, ${other}) order by id`;
+    const erased = { ip_address: null, details: { events: "*" } };
+    const whole = { ip_address: "10.1.1.1", details: { host: "example.com", events: "*" } };
+    expect([...rows]).toEqual([erased, erased, erased, whole, whole, whole, { ip_address: null, details: {} }]);
   });
 
   test("is read by an index, whatever the filter", async () => {

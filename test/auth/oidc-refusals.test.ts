@@ -163,9 +163,16 @@ describe("claims", () => {
       "issuer with a slash": { iss: `${issuer.url}/` },
       "issuer in front": { iss: `${issuer.url}.evil.example.com` },
       "no issuer": { iss: undefined as unknown as string },
+      "issued to another client": { azp: "somebody-else" },
+      "issued to another client, for us too": { aud: [AUDIENCE, "somebody-else"], azp: "somebody-else" },
+      "issued to a client in part": { azp: `${AUDIENCE}2` },
+      "issued to a list of clients": { azp: [AUDIENCE] },
+      "issued to nobody": { azp: "" },
+      "issued to null": { azp: null },
     };
     for (const [name, changes] of Object.entries(cases)) await expectRefused(name, await issuer.sign(changes));
-    expect((await accounts.call("/me", { token: await issuer.sign({ aud: ["x", AUDIENCE] }) })).status).toBe(200);
+    for (const good of [{ aud: ["x", AUDIENCE] }, { azp: AUDIENCE }, { aud: ["x", AUDIENCE], azp: AUDIENCE }])
+      expect((await accounts.call("/me", { token: await issuer.sign(good) })).status).toBe(200);
   });
 
   test("before and after its time, but for what clocks may differ", async () => {

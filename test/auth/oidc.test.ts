@@ -88,6 +88,8 @@ describe("a token of the issuer", () => {
     const claims = issuer.createClaims({ name: "Ada\u202eecalevoL" });
     const found = await readJson<Me>(await me(await issuer.sign(claims)));
     expect(found.display_name).toBe(claims.email?.toString().split("@")[0]?.slice(0, 80) ?? "");
+    const named = await readJson<Me>(await me(await issuer.sign({ name: "\u3164\u200b", preferred_username: "ada" })));
+    expect(named.display_name).toBe("ada");
     const long = await readJson<Me>(await me(await issuer.sign({ name: "x".repeat(500) })));
     expect(long.display_name).toBe("x".repeat(80));
   });

@@ -35,6 +35,8 @@ type Issuer = {
 };
 type Options = {
   registration?: "open" | "closed";
+  /** REGISTRATION_PRIVACY. */
+  isPrivate?: boolean;
   issuer?: Issuer | null;
   trustedProxies?: string[];
   database?: Awaited<ReturnType<typeof createTestDatabase>>["database"];
@@ -44,6 +46,7 @@ type Call = { token?: string; method?: string; json?: unknown; headers?: Record<
 /** The accounts alone behind HTTP, with their services at hand and cheap hashes. */
 export async function startAccounts({
   registration = "open",
+  isPrivate = false,
   issuer = null,
   trustedProxies = [],
   ...options
@@ -70,6 +73,7 @@ export async function startAccounts({
     jwtSecret: JWT_SECRET,
     config: {
       REGISTRATION: registration,
+      REGISTRATION_PRIVACY: isPrivate ? "on" : "off",
       QUOTA_SESSIONS: 1_000,
       OIDC_ISSUER: issuer?.issuer,
       OIDC_AUDIENCE: issuer?.audience ?? [],
@@ -84,7 +88,7 @@ export async function startAccounts({
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
   const routes = [
     ...createAuthRoutes({ auth, readClientAddress }),
-    ...createProfileRoutes({ users }),
+    ...createProfileRoutes({ users, auth }),
     ...createSessionRoutes({ auth }),
     ...createIdentityRoutes({ auth }),
   ];

@@ -3,9 +3,11 @@
 import { cpus } from "node:os";
 import { measureAnswers } from "./rows/answers.ts";
 import { measureAttacks } from "./rows/attacks.ts";
+import { measureCaches } from "./rows/caches.ts";
 import { measureFanOut } from "./rows/fan-out.ts";
 import { measureGenerationMemory } from "./rows/generation-memory.ts";
 import { measureHotConversation } from "./rows/hot-conversation.ts";
+import { measureInstances } from "./rows/instances.ts";
 import { measureLarge } from "./rows/large.ts";
 import { measureLimited } from "./rows/limited.ts";
 import { measureLogins } from "./rows/logins.ts";
@@ -13,6 +15,7 @@ import { measureMemory } from "./rows/memory.ts";
 import { measureSends } from "./rows/sends.ts";
 import { measureStart } from "./rows/start.ts";
 import { measureWatchers } from "./rows/watchers.ts";
+import { measureWebhooks } from "./rows/webhooks.ts";
 import { type BenchPostgres, startPostgres } from "./support/postgres.ts";
 import { isMissed, type Line, printLines } from "./support/report.ts";
 import type { Row } from "./support/row.ts";
@@ -32,6 +35,9 @@ const rows: Record<string, Row> = {
   logins: measureLogins,
   large: measureLarge,
   attacks: measureAttacks,
+  webhooks: measureWebhooks,
+  instances: measureInstances,
+  caches: measureCaches,
 };
 
 const options = process.argv.slice(2).filter((word) => word.startsWith("--"));

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { hasPrice } from "../../src/commands/load-config.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
-import { parsePrices } from "../../src/lib/prices.ts";
+import { parsePrices } from "../../src/lib/parse-prices.ts";
 
 const load = (environment: Record<string, string>) => loadConfig(environment, () => "", undefined, hasPrice);
 
@@ -18,6 +18,23 @@ function findProblems(environment: Record<string, string>): string[] {
 test.each([
   ["compatible/own=1/2.5,openai/gpt-5.2=0/0", { "compatible/own": { input: 1, output: 2.5 } }],
   ['{"compatible/own": {"input": 1, "output": 2.5}}', { "compatible/own": { input: 1, output: 2.5 } }],
+  ["compatible/own=1/2.5/0.1", { "compatible/own": { input: 1, output: 2.5, cached_input: 0.1 } }],
+  ["compatible/own=1/2/0/1.25", { "compatible/own": { input: 1, output: 2, cached_input: 0, cache_write: 1.25 } }],
+  [
+    '{"compatible/own": {"input": 1, "output": 2, "cached_input": 0.5, "cache_write": 3}}',
+    { "compatible/own": { input: 1, output: 2, cached_input: 0.5, cache_write: 3 } },
+  ],
+  [
+    '{"compatible/own": {"input": 1, "output": 2, "cache_write": 3}}',
+    { "compatible/own": { input: 1, cache_write: 3 } },
+  ],
+  ["compatible/own=1/2/3/4/5", null],
+  ["compatible/own=1/2/", null],
+  ["compatible/own=1/2/-1", null],
+  ["compatible/own=1/2/1e9", null],
+  ['{"compatible/own": {"input": 1, "output": 2, "cached_input": "0.1"}}', null],
+  ['{"compatible/own": {"input": 1, "output": 2, "cached": 0.1}}', null],
+  ['{"compatible/own": [1, 2]}', null],
   [" compatible/own = 1/2", null],
   ["own=1/2", null],
   ["compatible/own=1", null],
@@ -33,6 +50,15 @@ test.each([
   expect(findProblems({ AI_PRICES: text }).some((problem) => problem.startsWith("AI_PRICES: "))).toBe(
     expected === null,
   );
+});
+
+test.each([
+  ["openai/a=1/2,compatible/own=1,openai/b=1/2", '"compatible/own=1" '],
+  ['{"openai/a": {"input": 1, "output": 2, "cached": 3}}', '"{\\"openai/a\\":'],
+])("of prices %s the wrong one is named, with what to write", (text, wrong) => {
+  const [problem] = findProblems({ AI_PRICES: text });
+  expect(problem).toStartWith(`AI_PRICES: ${wrong}`);
+  expect(problem).toContain("model=input/output[/cached_input[/cache_write]]");
 });
 
 test.each([

@@ -1,10 +1,15 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
 import type { Database } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
+import type { PriceTable } from "../../src/lib/prices.ts";
 import { Problem } from "../../src/lib/problem.ts";
 import { createBudgetService, WINDOWS_KEPT_DAYS } from "../../src/modules/budgets/service.ts";
+import { createFinisher } from "../../src/modules/generations/finisher.ts";
+import type { FinalState } from "../../src/modules/generations/queries.ts";
 import { insertAnswer } from "../support/answer.ts";
+import { silentLog } from "../support/log.ts";
 import { createLossyDatabase } from "../support/lossy-database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
@@ -18,15 +23,20 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-const createService = (tokensPerDay?: number, on = database) =>
+const createService = (
+  tokensPerDay?: number,
+  on = database,
+  prices: PriceTable = { [MODEL]: { input: 1, output: 2 } },
+) =>
   createBudgetService({
     database: on,
     config: { BUDGET_ANSWER_TOKENS: 400, BUDGET_USER_TOKENS_PER_DAY: tokensPerDay },
-    prices: { [MODEL]: { input: 1, output: 2 } },
+    prices,
     models: [MODEL, "offline/documents"],
     defaultModel: MODEL,
     promptTokensMaxOf: () => 100_000,
     metrics: createMetrics({ version: "test", commit: "test" }),
+    log: silentLog,
     instanceId: createId(),
   });
 const goOn = new AbortController().signal;
@@ -188,11 +198,48 @@ test("a charge whose commit got no response is made once", async () => {
   const lossy = await createLossyDatabase();
   const budgets = createService(undefined, lossy.database);
   const user = createId();
-  const isLost = lossy.lose("settle_once(", "COMMIT");
+  const isLost = lossy.lose("settle_charges(", "SELECT 1");
   await budgets.charge(user, { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: null });
   await isLost;
   const [row] = await lossy.direct<{ spent: number }[]>`
     select spent_tokens as spent from budget_windows where scope_id = ${user} and period = 'day'`;
   expect(row?.spent).toBe(50);
   await lossy.end();
+});
+
+test("an answer with as many tokens as a message can store ends, and all of them are charged", async () => {
+  const user = await createUser();
+  const conversationId = createId();
+  await database`insert into conversations (id, kind, reply_mode, last_seq) values (${conversationId}, 'direct', 'always', 1)`;
+  const generation = await insertAnswer(database, { conversationId, requestedBy: user });
+  const finisher = createFinisher({ database });
+  const final: FinalState = {
+    content: "Done.",
+    status: "complete",
+    finishReason: "stop",
+    model: MODEL,
+    models: [MODEL],
+    usage: {
+      input_tokens: USAGE_TOKENS_MAX,
+      output_tokens: USAGE_TOKENS_MAX,
+      cached_input_tokens: 0,
+      reasoning_tokens: 0,
+    },
+    costUsd: 0.5,
+    error: null,
+  };
+  expect(await finisher.finish({ generation, attempt: 1, final })).toMatchObject({ outcome: "finished" });
+  expect(await findDay(user)).toMatchObject({ spent: 2 * USAGE_TOKENS_MAX, usd: 0.5 });
+  await finisher.close();
+});
+
+test("a reservation counts the whole prompt at the price of writing it to the cache, where that is higher", async () => {
+  const price = { input: 1, output: 2, cached_input: 0.1, cache_write: 1.25 };
+  const budgets = createService(1_000_000, database, { [MODEL]: price });
+  expect(budgets.rules?.models[MODEL]).toEqual([1.25, 2, 100_000]);
+  const user = await createUser();
+  await budgets.reserve(request(user));
+  const [row] = await database<{ usd: number }[]>`
+    select reserved_usd::float as usd from budget_windows where scope_id = ${user} and period = 'day'`;
+  expect(row?.usd).toBeCloseTo((600 * 1.25 + 400 * 2) / 1_000_000, 9);
 });

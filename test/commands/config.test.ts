@@ -16,6 +16,7 @@ const bad = {
   DOCUMENTS_DIR: "/no/such/folder",
   DATABASE_URL: "mysql://root:hunter2@db/x",
   AI_MODELS: "openai/gpt-5.2,gpt",
+  COMPATIBLE_BASE_URL: "http://u:hunter2@bad host/",
 };
 
 test.each(["serve", "migrate", "config check"])(
@@ -30,6 +31,7 @@ test.each(["serve", "migrate", "config check"])(
       'PUBLIC_URL: "http://["',
       "DATABASE_URL: the value ",
       'AI_MODELS: "gpt"',
+      'COMPATIBLE_BASE_URL: "http://********@bad host/" does not',
       'CORS_ORIGINS: "https://a.example/path"',
       'TRUSTED_PROXIES: "1.2.3"',
       "JWT_SECRET: required in production",
@@ -39,23 +41,45 @@ test.each(["serve", "migrate", "config check"])(
       "DOCUMENTS_DIR: /no/such/folder ",
     ])
       expect({ start, said: lines.filter((line) => line.startsWith(start)).length }).toEqual({ start, said: 1 });
-    expect(lines).toHaveLength(11);
+    expect(lines).toHaveLength(12);
     expect(stderr).not.toContain("hunter2");
   },
 );
+
+/** The settings that have a value, each with its source. */
+function readLines(printed: string): Record<string, [value: string, source: string]> {
+  return Object.fromEntries(
+    [...printed.matchAll(/^([A-Z_\d]+)=(.*?) +# (.+)$/gm)].map(([, name, value = "", source = ""]) => [
+      name,
+      [value, source],
+    ]),
+  );
+}
 
 test("parley config prints what is in effect, and no secret", async () => {
   const env = {
     JWT_SECRET: "0123456789abcdef0123456789abcdef",
     PORT: "4000",
-    DATABASE_URL: "postgres://u:hunter2@db/x",
+    DATABASE_URL: "postgres://u:hunter2@db.example:5432/x?sslmode=require",
+    REDIS_URL: "rediss://:hunter2@redis.example:6379",
+    COMPATIBLE_BASE_URL: "http://u:hunter2@models.example:8080/@here?api-version=1&key=hunter2",
+    MCP_SERVERS: "wiki=https://u:hunter2@mcp.example/mcp,b=https://b.example/mcp?token=hunter2",
+    PUBLIC_URL: "https://hunter2@chat.example",
   };
   const { code, stdout } = await runParley(["config"], { env });
   expect(code).toBe(0);
-  expect(stdout).toContain("\nPORT=4000\n");
-  expect(stdout).toContain("\nJWT_SECRET=********\n");
+  expect(readLines(stdout)).toMatchObject({
+    PORT: ["4000", "environment"],
+    HOST: ["0.0.0.0", "default"],
+    JWT_SECRET: ["********", "environment"],
+    DATABASE_URL: ["postgres://********@db.example:5432/x?sslmode=require", "environment"],
+    REDIS_URL: ["rediss://********@redis.example:6379", "environment"],
+    COMPATIBLE_BASE_URL: ["http://********@models.example:8080/@here?api-version=1&key=********", "environment"],
+    MCP_SERVERS: ["wiki=https://********@mcp.example/mcp,b=https://b.example/mcp?token=********", "environment"],
+    PUBLIC_URL: ["https://********@chat.example", "environment"],
+    REGISTRATION: ["open", "default"],
+  });
   expect(stdout).toContain("\n# METRICS_TOKEN is not set\n");
-  expect(stdout).toContain("\nREGISTRATION=open\n");
   expect(stdout).not.toMatch(/hunter2|0123456789abcdef/);
 });
 
@@ -64,14 +88,17 @@ test("a secret can come from a file, but not from both", async () => {
   const file = join(folder.path, "token");
   writeFileSync(file, "from-a-file\n");
   const good = await runParley(["config"], { env: { METRICS_TOKEN_FILE: file } });
-  expect(good.stdout).toContain("\nMETRICS_TOKEN=********\n");
+  expect(readLines(good.stdout).METRICS_TOKEN).toEqual(["********", "METRICS_TOKEN_FILE"]);
   const both = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: file, METRICS_TOKEN: "x" } });
   expect(both).toMatchObject({
     code: 2,
     stderr: "METRICS_TOKEN and METRICS_TOKEN_FILE are both set; keep one of them.\n",
   });
   const none = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: `${file}.gone` } });
-  expect(none).toMatchObject({ code: 2, stderr: "METRICS_TOKEN_FILE: the file cannot be read.\n" });
+  expect(none).toMatchObject({
+    code: 2,
+    stderr: "METRICS_TOKEN_FILE: the file cannot be read; name one that exists, and that this user may read.\n",
+  });
 });
 
 test(".env is read in development, below the environment, and nowhere else", async () => {
@@ -79,10 +106,17 @@ test(".env is read in development, below the environment, and nowhere else", asy
   const cwd = folder.path;
   writeFileSync(join(cwd, ".env"), "PORT=4001\nHOST=127.0.0.9\n");
   const development = await runParley(["config"], { cwd, env: { PORT: "4002" } });
-  expect(development.stdout).toContain("\nHOST=127.0.0.9\n");
-  expect(development.stdout).toContain("\nPORT=4002\n");
+  expect(readLines(development.stdout)).toMatchObject({ HOST: ["127.0.0.9", ".env"], PORT: ["4002", "environment"] });
   const staging = await runParley(["config"], { cwd, env: { APP_ENV: "staging" } });
-  expect(staging.stdout).toContain("\nHOST=0.0.0.0\n");
+  expect(readLines(staging.stdout).HOST).toEqual(["0.0.0.0", "default"]);
+
+  writeFileSync(join(cwd, "token"), "from-a-file\n");
+  writeFileSync(join(cwd, ".env"), "METRICS_TOKEN_FILE=token\nHOST=127.0.0.9\n");
+  const inFile = await runParley(["config"], { cwd, env: { HOST: "" } });
+  expect(readLines(inFile.stdout)).toMatchObject({
+    METRICS_TOKEN: ["********", "METRICS_TOKEN_FILE (.env)"],
+    HOST: ["0.0.0.0", "default"],
+  });
 
   writeFileSync(join(cwd, ".env"), "APP_ENV=production\n");
   const wrong = await runParley(["config"], { cwd });

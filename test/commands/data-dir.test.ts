@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
-import { chmodSync, readFileSync, statSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { createSite } from "../acceptance/site.ts";
 import { createFolder, findFreePort, spawnParley, waitForStatus } from "./run-parley.ts";
 
 const isRoot = process.getuid?.() === 0;
@@ -29,3 +30,53 @@ test.skipIf(!isRoot)(
   },
   60_000,
 );
+
+/** A user that has no name in /etc/passwd, as a container may be started with. */
+const STRANGER = 20_002;
+
+test.skipIf(!isRoot)(
+  "a DATA_DIR of another user: the error names both and the remedy, also with a JWT_SECRET",
+  async () => {
+    const site = await createSite({ user: { uid: STRANGER, gid: STRANGER } });
+    try {
+      const dataDir = join(site.directory, "data");
+      const closedDir = join(site.directory, "closed");
+      mkdirSync(dataDir, { mode: 0o755 });
+      mkdirSync(join(closedDir, "data"), { recursive: true });
+      chmodSync(closedDir, 0o700);
+      const serve = (env: Record<string, string>) =>
+        site.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent", ...env });
+      const sentence = `User ${STRANGER} may not use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${STRANGER}:${STRANGER}\` on that folder or volume, or set another DATA_DIR.\n`;
+      const JWT_SECRET = "0123456789abcdef0123456789abcdef";
+      for (const more of [{}, { JWT_SECRET }] as Record<string, string>[])
+        expect(await serve({ DATA_DIR: dataDir, ...more })).toEqual({ code: 1, output: "", errors: sentence });
+      const beyond = await serve({ DATA_DIR: join(closedDir, "data") });
+      expect(beyond).toMatchObject({
+        code: 1,
+        errors: expect.stringContaining("may not pass the folders above DATA_DIR"),
+      });
+
+      chownSync(dataDir, STRANGER, STRANGER);
+      chmodSync(dataDir, 0o500);
+      const readOnly = await serve({ DATA_DIR: dataDir });
+      expect(readOnly).toMatchObject({ code: 1, errors: expect.stringContaining(`run \`chmod u+rwx ${dataDir}\``) });
+    } finally {
+      await site.remove();
+    }
+  },
+);
+
+test.skipIf(!isRoot)("the embedded Postgres refuses a user without a name, and says what to do", async () => {
+  const site = await createSite({ user: { uid: STRANGER, gid: STRANGER } });
+  try {
+    const { code, errors } = await site.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent" });
+    expect(code).toBe(1);
+    expect(errors).toBe(
+      `The embedded Postgres needs a user with a name, and user ${STRANGER} has none in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.\n`,
+    );
+    // Nothing half is left for the next start.
+    expect(readdirSync(join(site.directory, "data")).filter((name) => name.startsWith("postgres-new-"))).toEqual([]);
+  } finally {
+    await site.remove();
+  }
+});

@@ -162,7 +162,8 @@ describe("read again on SIGHUP", () => {
     expect(await readServedNames(listener.port)).toEqual(["second.test"]);
     expect(lines().at(-1)).toMatchObject({
       level: "error",
-      reason: "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate.",
+      reason:
+        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.",
       msg: "the new certificate cannot be used; the old one stays",
     });
     reloadTls({ ...deps, config: { ...deps.config, TLS_KEY_FILE: "/no/such/file" } });

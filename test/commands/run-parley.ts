@@ -6,14 +6,26 @@ import { buildExecutable } from "../acceptance/executable.ts";
 /** The form that is shipped; it also starts in a tenth of the time that the sources take. */
 const executable = await buildExecutable();
 
-type RunOptions = { cwd?: string; env?: Record<string, string> };
+type RunOptions = {
+  cwd?: string;
+  env?: Record<string, string>;
+  /** What is on its standard input; absent: nothing. */
+  input?: string;
+  /** Whether it runs on a terminal of its own (script of util-linux), whose keyboard is `stdin` then. */
+  isOnTerminal?: boolean;
+};
 
 /** Starts the command line as a process of its own, with nothing of this one's environment but PATH. */
-export function spawnParley(args: string[], { cwd = tmpdir(), env = {} }: RunOptions = {}) {
-  return Bun.spawn([executable, ...args], {
+export function spawnParley(
+  args: string[],
+  { cwd = tmpdir(), env = {}, input, isOnTerminal = false }: RunOptions = {},
+) {
+  const command = [executable, ...args];
+  const quoted = command.map((part) => `'${part}'`).join(" ");
+  return Bun.spawn(isOnTerminal ? ["script", "-qec", quoted, "/dev/null"] : command, {
     cwd,
     env: { PATH: process.env.PATH ?? "", ...env },
-    stdin: "ignore",
+    stdin: isOnTerminal ? "pipe" : input === undefined ? "ignore" : Buffer.from(input),
     stdout: "pipe",
     stderr: "pipe",
   });

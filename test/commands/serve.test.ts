@@ -74,7 +74,8 @@ describe("with no configuration, in an empty folder", () => {
 
     const { code, ms } = await parley.end();
     expect(code).toBe(0);
-    expect(ms).toBeLessThan(1_000);
+    // Far below the time that a shutdown may take; a busy machine takes more than a second.
+    expect(ms).toBeLessThan(4_000);
     const log = await parley.logged;
     expect(log).toContain(`is ready: http://localhost:${parley.port}`);
     for (const line of log.trim().split("\n")) expect(() => JSON.parse(line)).not.toThrow();
@@ -123,20 +124,24 @@ describe("in production", () => {
     SHUTDOWN_TIMEOUT_MS: "4000",
   };
 
-  test("it stays for a moment after SIGTERM, alive and not ready", async () => {
-    const parley = serve(env);
-    await waitForStatus(`${parley.url}/livez`, 200);
-    const ended = parley.end();
-    await Bun.sleep(200);
-    expect((await fetch(`${parley.url}/livez`)).status).toBe(200);
-    const readiness = await fetch(`${parley.url}/readyz?verbose`);
-    expect(readiness.status).toBe(503);
-    expect(await readiness.text()).toContain("[-]lifecycle failed");
-    const { code, ms } = await ended;
-    expect(code).toBe(0);
-    expect(ms).toBeGreaterThan(700);
-    expect(ms).toBeLessThan(2_500);
-  });
+  test.each(["production", "staging"])(
+    "it stays for a moment after SIGTERM in %s, alive and not ready",
+    async (APP_ENV) => {
+      const parley = serve({ ...env, APP_ENV });
+      await waitForStatus(`${parley.url}/livez`, 200);
+      const ended = parley.end();
+      await Bun.sleep(200);
+      expect((await fetch(`${parley.url}/livez`)).status).toBe(200);
+      const readiness = await fetch(`${parley.url}/readyz?verbose`);
+      expect(readiness.status).toBe(503);
+      expect(await readiness.text()).toContain("[-]lifecycle failed");
+      const { code, ms } = await ended;
+      expect(code).toBe(0);
+      expect(ms).toBeGreaterThan(700);
+      expect(ms).toBeLessThan(2_500);
+      expect(await parley.logged).toMatch(/"level":"warn".*METRICS_TOKEN: not set, so everybody who reaches this port/);
+    },
+  );
 
   test("a second signal ends it at once", async () => {
     const parley = serve(env);

@@ -29,7 +29,8 @@ describe("a certificate and its key", () => {
       name: "of different pairs",
       cert,
       key: other.key,
-      problem: "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate.",
+      problem:
+        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.",
     },
     {
       name: "with an encrypted key",
@@ -63,7 +64,8 @@ describe("on the command line", () => {
       expect({ code, stdout, stderr }).toEqual({
         code: 2,
         stdout: "",
-        stderr: "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate.\n",
+        stderr:
+          "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.\n",
       });
     },
   );

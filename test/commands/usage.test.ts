@@ -21,6 +21,9 @@ const wrong: [string, string][] = [
     '`parley config check` takes no argument "now"; `parley config check --help` shows what it takes.',
   ],
   ["healthcheck -x", "`parley healthcheck` has no option -x; `parley healthcheck --help` shows what it takes."],
+  ["version now", '`parley version` takes no argument "now"; `parley version --help` shows what it takes.'],
+  ["help fly", 'There is no command "fly"; `parley --help` lists what there is.'],
+  ["help serve now", "`parley help` takes one command; `parley --help` lists them."],
   ["admin", "Say what to do; `parley admin --help` shows how."],
 ];
 
@@ -28,18 +31,32 @@ test.each(wrong)("parley %s is wrong usage: one sentence, exit code 2", async (a
   expect(await runParley(args.split(" "))).toEqual({ code: 2, stdout: "", stderr: `${sentence}\n` });
 });
 
-test("--version names the version and the commit", async () => {
-  const { code, stdout, stderr } = await runParley(["--version"]);
+test.each(["--version", "version"])("%s names the version and the commit", async (argument) => {
+  const { code, stdout, stderr } = await runParley([argument]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   expect(stdout).toMatch(new RegExp(`^parley ${version} \\(([0-9a-f]{12}|unknown)\\)\n$`));
 });
 
-test("--help lists the commands, and each has a help of its own", async () => {
-  const { code, stdout, stderr } = await runParley(["--help"]);
+test.each(["--help", "help"])("%s lists the commands, and each has a help of its own", async (argument) => {
+  const { code, stdout, stderr } = await runParley([argument]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   const names = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name = ""]) => name);
-  expect(names).toEqual(["serve", "migrate", "admin", "key", "config", "healthcheck"]);
-  const helps = await Promise.all(names.map((name) => runParley([name, "--help"])));
+  expect(names).toEqual([
+    "serve",
+    "migrate",
+    "admin",
+    "key",
+    "backup",
+    "verify",
+    "restore",
+    "config",
+    "upgrade",
+    "healthcheck",
+  ]);
+  const helps = await Promise.all(
+    names.map((name) => runParley(argument === "help" ? ["help", name] : [name, "--help"])),
+  );
+  expect((await runParley(["version", "--help"])).stdout).toContain("Usage: parley version");
   helps.forEach((help, index) => {
     expect(help).toEqual({ code: 0, stdout: expect.stringContaining(`Usage: parley ${names[index]}`), stderr: "" });
   });

@@ -10,7 +10,8 @@ let account: Account;
 let anna: Rest;
 
 beforeAll(async () => {
-  parley = await startApp();
+  // The database is changed behind its back.
+  parley = await startApp({ config: { READ_CACHE: "off" } });
 });
 afterAll(() => parley.stop());
 

@@ -29,7 +29,7 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 const readAll = async () => {
-  const tables = ["conversations", "members", "messages", "events", "feedback", "generations"];
+  const tables = ["conversations", "members", "messages", "events", "feedback", "generations", "hooks"];
   return Promise.all(tables.map((table) => parley.database`select * from ${parley.database(table)} order by 1, 2`));
 };
 
@@ -42,6 +42,8 @@ describe("an outsider", () => {
     { method: "GET", at: () => `${path}/messages?after_seq=0`, own: 200 },
     { method: "GET", at: () => message, own: 200 },
     { method: "GET", at: () => `${path}/events`, own: 200 },
+    { method: "GET", at: () => `${path}/hooks`, own: 200 },
+    { method: "POST", at: () => `${path}/hooks`, input: () => ({ name: "x" }), own: 201 },
     {
       method: "POST",
       at: () => `${path}/messages`,

@@ -50,7 +50,7 @@ describe("is refused in a sentence that shows no secret", () => {
     ["a standby", "/x?target_session_attrs=standby", "DATABASE_URL: target_session_attrs=standby is not supported"],
     ["a missing file", "/x?sslmode=verify-ca&sslrootcert=/no", "DATABASE_URL: the file of sslrootcert cannot be read"],
     ["half of a certificate", "/x?sslmode=require&sslcert=/there", "DATABASE_URL: set sslcert and sslkey, or neither."],
-    ["a port", ":99999/x", "DATABASE_URL: 99999 is not a port."],
+    ["a port", ":99999/x", "DATABASE_URL: 99999 is not a port; write one from 1 to 65535."],
     ["two hosts", ",db2/x", "DATABASE_URL: it names several hosts"],
     ["two hosts in the query", "/x?host=a,b", "DATABASE_URL: it names several hosts"],
     ["a broken escape", "/%zz", "DATABASE_URL: the value is not a URL"],

@@ -1,8 +1,20 @@
 import { afterEach, expect, test } from "bun:test";
-import { administratorError, createScriptedPostgres } from "../support/scripted-postgres.ts";
+import type { Database } from "../../src/db/client.ts";
+import {
+  administratorError,
+  copied,
+  copyDone,
+  copyIn,
+  copyOut,
+  copyRow,
+  createScriptedPostgres,
+  ready,
+  uniqueViolation,
+} from "../support/scripted-postgres.ts";
 
 // One test for each file of patches/postgres, which fails without it.
 const WAIT_MS = 1_000;
+const WAIT_FOR_TURN_MS = 20;
 
 const undo: (() => Promise<void>)[] = [];
 afterEach(async () => {
@@ -62,7 +74,7 @@ test("repair 3, half-read answers: the last error of a connection is not the ans
   await Bun.sleep(5);
   getSocket(0).reply(administratorError);
   getSocket(0).close();
-  expect(await lost).toBe("CONNECTION_CLOSED");
+  expect(await lost).toBe("57P01");
   expect(await soon(ask("two"))).toEqual(["two"]);
 });
 
@@ -144,6 +156,51 @@ test("repair 8, leaked reservations: one that waits when a connection is lost ge
   expect(await soon(ask("two"))).toEqual(["two"]);
 });
 
+test("repair 9, fatal errors: the statement is rejected with the server's words, those behind it with the loss", async () => {
+  const { ask, getSocket } = start();
+  await ask("one");
+  getSocket(0).isSilent = true;
+  const lost = [fail(ask("lost")), fail(ask("behind"))];
+  await Bun.sleep(5);
+  getSocket(0).reply(administratorError);
+  getSocket(0).close();
+  expect(await Promise.all(lost)).toEqual(["57P01", "CONNECTION_CLOSED"]);
+});
+
+test("repair 10, unfinished copies: an error at the end of a COPY is the error of its stream", async () => {
+  const { sql, ask, getSocket } = start();
+  await ask("one");
+  const socket = getSocket(0);
+  socket.isSilent = true;
+  const opening = sql.unsafe("copy t from stdin").writable();
+  await Bun.sleep(5);
+  socket.reply(copyIn);
+  const stream = await soon(opening);
+  const failed = new Promise<unknown>((resolve) => stream.once("error", resolve));
+  stream.end("a row\n");
+  await Bun.sleep(5);
+  socket.reply(uniqueViolation, ready);
+  expect(await soon(failed)).toMatchObject({ code: "23505" });
+  socket.isSilent = false;
+  expect(await soon(ask("two"))).toEqual(["two"]);
+});
+
+test("repair 11, paused copies: a connection goes on after more rows than its stream takes at once", async () => {
+  const { sql, ask, getSocket } = start();
+  await ask("one");
+  const socket = getSocket(0);
+  socket.isSilent = true;
+  const opening = sql.unsafe("copy t to stdout").readable();
+  await Bun.sleep(5);
+  socket.reply(copyOut);
+  const stream = await soon(opening);
+  socket.reply(copyRow("x".repeat(200_000)), copyRow("y"), copyDone, copied, ready);
+  expect(socket.isPaused).toBe(false);
+  expect(await soon(Array.fromAsync(stream).then((pieces) => Buffer.concat(pieces).length))).toBe(200_001);
+  socket.isSilent = false;
+  expect(await soon(ask("two"))).toEqual(["two"]);
+});
+
 test("speed, warmest connection: the one used last takes the next query", async () => {
   const { ask, sockets, getSocket } = start({ poolSize: 2 });
   await Promise.all([ask("one"), ask("two")]);
@@ -151,4 +208,51 @@ test("speed, warmest connection: the one used last takes the next query", async 
   for (let count = 0; count < 10; count += 1) await ask("next");
   const counts = [getSocket(0), getSocket(1)].map(({ statements }) => statements.length);
   expect(counts.sort((a, b) => a - b)).toEqual([1, 11]);
+});
+
+test("timing, statements: it is told when each was asked for and taken, and what waits", async () => {
+  const told: [string, boolean, boolean][] = [];
+  const { ask, sql, getSocket } = start({
+    onstatement: (text, askedAtMs, startedAtMs) =>
+      told.push([text, askedAtMs !== undefined, startedAtMs - (askedAtMs ?? 0) >= WAIT_FOR_TURN_MS]),
+  });
+  const { countConnections } = sql as Database;
+  await ask("one");
+  expect(countConnections?.()).toEqual({ idle: 1, active: 0, waiting: 0 });
+  getSocket(0).isSilent = true;
+  const running = [ask("slow"), ask("behind")];
+  await Bun.sleep(WAIT_FOR_TURN_MS + 5);
+  expect(countConnections?.()).toEqual({ idle: 0, active: 1, waiting: 1 });
+  getSocket(0).answer("slow");
+  getSocket(0).answer("behind");
+  await soon(Promise.all(running));
+  expect(told).toEqual([
+    ["one", true, false],
+    ["slow", true, false],
+    ["behind", true, true],
+  ]);
+});
+
+test("turns, behind poolers: without prepared statements, none is sent behind one that still runs", async () => {
+  const { ask, getSocket } = start({ prepare: false });
+  await ask("one");
+  getSocket(0).isSilent = true;
+  const running = [ask("slow"), ask("behind")];
+  await Bun.sleep(5);
+  expect(getSocket(0).statements).toEqual(["one", "slow"]);
+  getSocket(0).isSilent = false;
+  getSocket(0).answer("slow");
+  expect(await soon(Promise.all(running))).toEqual([["slow"], ["behind"]]);
+});
+
+test("waits, bounded: more statements than may wait are rejected at once, those that wait are not", async () => {
+  const { ask, getSocket } = start({ prepare: false, waitingMax: 2 });
+  await ask("one");
+  getSocket(0).isSilent = true;
+  const running = ["slow", "second", "third"].map((text) => ask(text));
+  await Bun.sleep(5);
+  expect(await fail(ask("too many"))).toBe("TOO_MANY_WAITING");
+  getSocket(0).isSilent = false;
+  getSocket(0).answer("slow");
+  expect(await soon(Promise.all(running))).toEqual([["slow"], ["second"], ["third"]]);
 });

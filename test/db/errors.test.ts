@@ -142,3 +142,10 @@ for (const [name, [work, code]] of Object.entries(foreign))
     expect(isDatabaseAway(error)).toBe(false);
     expect(findTemporaryProblem(error)).toBeUndefined();
   });
+
+test("a statement that a full pool refuses is overloaded, and told to come back", () => {
+  const error = Object.assign(new Error("Too many statements wait for a connection"), { code: "TOO_MANY_WAITING" });
+  const problem = findTemporaryProblem(error);
+  expect(problem?.code).toBe("overloaded");
+  expect(problem?.retryAfterMs).toBeGreaterThan(0);
+});

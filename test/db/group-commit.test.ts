@@ -207,7 +207,12 @@ describe("a locked conversation", () => {
     unlock();
     const refused = (await Promise.all(all)).filter((result) => result instanceof Problem);
     expect(refused).toHaveLength(5);
-    expect(refused[0]).toMatchObject({ code: "overloaded", retryAfterMs: 1_000 });
+    // Each at its own moment: they would all come back together.
+    for (const problem of refused) {
+      expect(problem).toMatchObject({ code: "overloaded" });
+      expect((problem as Problem).retryAfterMs).toBeWithin(1_000, 4_001);
+    }
+    expect(new Set(refused.map((problem) => (problem as Problem).retryAfterMs)).size).toBeGreaterThan(1);
   });
 });
 
@@ -260,7 +265,7 @@ describe("a locked sender", () => {
     const all = range(500).map((n) => store.submit(`${n}`, "payer", n));
     setTimeout(unlock, 40);
     expect(await Promise.all(all)).toEqual(range(500));
-    expect(store.batches.length).toBeLessThan(15);
+    expect(store.batches.length).toBeLessThan(50);
     expect(store.waits).toEqual([]);
   });
 });
@@ -345,7 +350,7 @@ test.each([
   ["items", Array.from({ length: WAITING_ITEMS_MAX }, () => 10)],
   ["bytes", Array.from({ length: 64 }, () => WAITING_BYTES_MAX / 64)],
 ])("what waits in all lanes together is bounded by %s", async (_, sizes) => {
-  const store = createStore({ laneTimeoutMs: 300 });
+  const store = createStore({ laneTimeoutMs: 1_500 });
   for (const n of range(64)) store.lock(`${n}`);
   const all = sizes.map((bytes, n) =>
     store.commits.submit({ key: `${n % 64}`, sender: "a", n, bytes }).catch((error: Problem) => error.code),

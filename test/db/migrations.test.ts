@@ -78,6 +78,26 @@ test("no function is overloaded: one whose arguments change gets a new name, the
   expect([...rows]).toEqual([]);
 });
 
+test("the last migration of a release stays the last, so that functions come in its transaction", () => {
+  expect(carried.migrations.at(-1)?.name).toBe("0015_counts.sql");
+});
+
+test("a migration that came before others of its release is applied also where those are applied already", async () => {
+  const sql = await createEmpty();
+  const last = file("0003_last.sql", "create table last_ones (id int)");
+  await run(sql, { ...base, migrations: [...base.migrations, last] });
+  const between = file("0002_between.sql", "alter table things add column size int");
+  const sizeOf = file(
+    "name_of.sql",
+    "create or replace function name_of() returns text language sql as $$ select max(size)::text from things $$",
+  );
+  const sources = { migrations: [...base.migrations, between, last], functions: [sizeOf], functionsRevision: 2 };
+  expect(await run(sql, sources)).toEqual(["0002_between.sql"]);
+  await sql`insert into things (id, size) values (1, 7)`;
+  expect(await nameOf(sql)).toBe("7");
+  expect(await run(sql, sources)).toEqual([]);
+});
+
 describe("functions", () => {
   test("are applied again when they change, and after every migration", async () => {
     const sql = await createEmpty();

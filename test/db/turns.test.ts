@@ -44,7 +44,7 @@ test("work that fails lets the next one begin, which is told if there was a lock
 });
 
 test("more than may wait are refused", async () => {
-  const places = createPlaces(1, 2);
+  const places = createPlaces(1, { waitingMax: 2 });
   const { promise, resolve } = Promise.withResolvers<void>();
   const held = Array.from({ length: 3 }, () => places.run(() => promise));
   expect(places.run(async () => {})).rejects.toMatchObject({ code: "overloaded" });

@@ -16,9 +16,13 @@ const notWaiting: Record<string, string> = {
   "modules/audit/queries.ts insertAuditEvent": "a new row that refers to no other one",
   "http/idempotency-store.ts": "rows that this instance has claimed",
   "modules/documents/list-queries.ts renewList": "the row of this instance",
+  "modules/budgets/queries.ts settleCharges": "it waits only if it is told to, and then in a transaction",
   "jobs/queue.ts claimInterval": "one statement of one job",
   "jobs/queue.ts complete": "rows that this instance has claimed",
   "jobs/queue.ts postpone": "rows that this instance has claimed",
+  "modules/backups/queries.ts beginSchedule": "the one row of a job that one instance runs",
+  "modules/backups/queries.ts recordSuccess": "the one row of a job that one instance runs",
+  "modules/backups/queries.ts recordFailure": "the one row of a job that one instance runs",
   "db/migrate.ts applyNext": "before anything else runs",
 };
 

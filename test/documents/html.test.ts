@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { HTML_BLOCK_CHARS_MAX, HTML_SOURCE_CHARS_MAX, isSafeLink } from "../../src/modules/documents/html-page.ts";
+import { HTML_SOURCE_CHARS_MAX } from "../../src/modules/documents/html-page.ts";
 import { createFolder, startDocuments } from "./start-documents.ts";
 
 const folder = createFolder({
@@ -33,8 +33,7 @@ title: '</title> 1 < 2 & "x"'
 `,
   "headings.md": "# Same\n\n> # Same\n\n## Same\n\n## `code` & [link](x.md)\n",
   "long.md": `# Long\n\n${"word ".repeat(HTML_SOURCE_CHARS_MAX / 5)}`,
-  "dense.md": `# Dense\n\n${"_a_".repeat(HTML_BLOCK_CHARS_MAX)}`,
-  "deep.md": `${">".repeat(HTML_BLOCK_CHARS_MAX - 10)} <b>deep</b>`,
+  "deep.md": `${">".repeat(100_000)} <b>deep</b>`,
 });
 let server: Awaited<ReturnType<typeof startDocuments>>;
 let hostile: Response;
@@ -61,18 +60,22 @@ describe("a hostile document as a page", () => {
     });
     await rewriter.transform(new Response(page)).text();
     const allowed = ["html", "head", "meta", "title", "style", "body", "main", "h1", "p", "a", "pre", "code"];
-    allowed.push("table", "thead", "tbody", "tr", "th", "td");
+    allowed.push("table", "thead", "tbody", "tr", "th", "td", "div", "b", "img");
     expect([...elements.keys()].filter((name) => !allowed.includes(name))).toEqual([]);
     expect([...(elements.get("a") ?? [])].sort()).toEqual(["href", "rel", "title"]);
-    const others = [...elements].filter(([name]) => !["a", "meta"].includes(name)).flatMap(([, names]) => [...names]);
-    expect([...new Set(others)].sort()).toEqual(["class", "dir", "id"]);
+    expect([...(elements.get("img") ?? [])].sort()).toEqual(["alt", "src"]);
+    const others = [...elements]
+      .filter(([name]) => !["a", "img", "meta"].includes(name))
+      .flatMap(([, names]) => [...names]);
+    expect([...new Set(others)].sort()).toEqual(["dir", "id"]);
   });
 
   test("links only to the web, to mail and to neighbours", async () => {
     const links: string[] = [];
     const rewriter = new HTMLRewriter().on("a", {
       element(element) {
-        links.push(element.getAttribute("href") ?? "");
+        const href = element.getAttribute("href");
+        if (href !== null) links.push(href);
       },
     });
     await rewriter.transform(new Response(page)).text();
@@ -80,12 +83,12 @@ describe("a hostile document as a page", () => {
     expect(page).toContain('rel="noopener noreferrer nofollow"');
   });
 
-  test("shows what it does not render", () => {
+  test("keeps the text and the harmless elements", () => {
     expect(page).toContain("<title>1 &lt; 2 &amp; &quot;x&quot;</title>");
-    expect(page).toContain("&lt;div onclick=&quot;alert(3)&quot;&gt;block&lt;/div&gt;");
-    expect(page).toContain("&lt;script&gt;alert(13)&lt;/script&gt;");
+    expect(page).toContain("<div>block</div>");
+    expect(page).toContain("&lt;script>alert(13)&lt;/script>");
     expect(page).not.toContain("comment");
-    expect(page).not.toContain("pixel.png");
+    expect(page).toContain('<img src="https://evil.example.com/pixel.png" alt="an <b>image</b>">');
   });
 
   test("has a policy that allows nothing but its own style", () => {
@@ -113,31 +116,10 @@ test("the anchors of a page are those that the JSON form names", async () => {
   ]);
 });
 
-test.each(["long.md", "dense.md", "deep.md"])("%s is shown as it is written, soon", async (path) => {
+test.each(["long.md", "deep.md"])("%s is shown as it is written, soon", async (path) => {
   const startedAt = performance.now();
   const body = await (await server.get(`/${path}`, { accept: "text/html" })).text();
   expect(body).toContain('<pre class="plain">');
   expect(body).not.toContain("<b>deep");
   expect(performance.now() - startedAt).toBeLessThan(5_000);
-});
-
-test.each([
-  ["https://example.com", true],
-  ["HTTP://example.com", true],
-  ["//example.com/x", true],
-  ["/a:b", true],
-  ["?q=a:b", true],
-  ["#a:b", true],
-  ["a.md", true],
-  ["", true],
-  ["javascript:x", false],
-  [" javascript:x", false],
-  ["java\tscript:x", false],
-  ["\u0000javascript:x", false],
-  ["javascript&#x3a;x", false],
-  ["https://a\nb", false],
-  ["file:///etc/passwd", false],
-  ["blob:x", false],
-])("a link to %p may be followed: %p", (href, isSafe) => {
-  expect(isSafeLink(href)).toBe(isSafe);
 });

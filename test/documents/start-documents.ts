@@ -6,10 +6,12 @@ import { Elysia } from "elysia";
 import { createAuthenticate } from "../../src/http/authenticate.ts";
 import { createErrorHandler, createFindMethods } from "../../src/http/error-handler.ts";
 import { mount } from "../../src/http/mount.ts";
+import { createReadCache, DOCUMENTS_TAG } from "../../src/http/read-cache.ts";
 import { requestId } from "../../src/http/request-id.ts";
 import { createSecurityHeaders } from "../../src/http/security-headers.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Log } from "../../src/lib/log.ts";
+import { createMetrics } from "../../src/lib/metrics.ts";
 import { Problem } from "../../src/lib/problem.ts";
 import type { IndexerTimes } from "../../src/modules/documents/indexer.ts";
 import { createDocumentRoutes } from "../../src/modules/documents/routes.ts";
@@ -52,12 +54,15 @@ type Options = { log?: Log; indexerTimes?: IndexerTimes };
 /** The document module alone behind a real port and on a real database, indexed once. Omit `documentsDir` for the guides. */
 export async function startDocuments(documentsDir?: string, shared?: Shared, { log, indexerTimes }: Options = {}) {
   const { database } = shared ?? (await createTestDatabase(4));
+  const metrics = createMetrics({ version: "test", commit: "test" });
+  const reads = createReadCache({ metrics, isTold: () => shared === undefined });
   const documents = createDocumentService({
     database,
     config: { DOCUMENTS_DIR: documentsDir },
     scanIntervalMs: TEST_SCAN_MS,
     ...(indexerTimes && { indexerTimes }),
     log: log ?? silentLog,
+    onScanned: () => reads.forget(DOCUMENTS_TAG),
   });
   await documents.rescan();
   const authenticate = createAuthenticate({
@@ -67,7 +72,7 @@ export async function startDocuments(documentsDir?: string, shared?: Shared, { l
     },
     readClientAddress: () => null,
   });
-  const routes = createDocumentRoutes({ documents });
+  const routes = createDocumentRoutes({ documents, reads });
   const app = new Elysia({ normalize: false, aot: true })
     .onError(createErrorHandler({ log: silentLog, findMethods: createFindMethods(routes) }))
     .use(requestId)

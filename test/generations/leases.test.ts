@@ -6,7 +6,7 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 
-type Stored = { id: string; status: string; content: string; fence: number };
+type Stored = { id: string; status: string; content: string; fence: number; interruptions: number };
 
 let provider: ProviderStandIn;
 let first: TestApp;
@@ -45,7 +45,7 @@ async function ask(): Promise<{ conversationId: string; messageId: string }> {
 
 const find = async (messageId: string): Promise<Stored | undefined> => {
   const [row] = await first.database<Stored[]>`
-    select x.id, x.status, x.content, g.fence from current_messages x join generations g on g.message_id = x.id
+    select x.id, x.status, x.content, g.fence, g.interruptions from current_messages x join generations g on g.message_id = x.id
     where x.id = ${messageId}`;
   return row;
 };
@@ -89,6 +89,7 @@ describe("leases of generations", () => {
     expect(await find(messageId)).toMatchObject({
       status: "complete",
       fence: 2,
+      interruptions: 1,
       content: String(completed?.data?.content),
     });
     await Promise.all(sockets.map((socket) => socket.close()));

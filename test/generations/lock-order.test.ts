@@ -27,7 +27,7 @@ const final: FinalState = {
   finishReason: "stop",
   model: "compatible/one",
   models: ["compatible/one"],
-  usage: { input_tokens: 1, output_tokens: 2 },
+  usage: { input_tokens: 1, output_tokens: 2, cached_input_tokens: 0, reasoning_tokens: 0 },
   costUsd: null,
   error: null,
 };

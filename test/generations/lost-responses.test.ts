@@ -5,7 +5,7 @@ import { createId } from "../../src/lib/id.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
 import type { FinalState } from "../../src/modules/generations/queries.ts";
 import { releaseGeneration } from "../../src/modules/generations/queries.ts";
-import { appendMessage } from "../../src/modules/messages/service.ts";
+import { appendToolMessage } from "../../src/modules/messages/service.ts";
 import type { DurableEvent } from "../../src/protocol/events.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import type { Bus } from "../../src/realtime/bus.ts";
@@ -52,7 +52,7 @@ test.each([0, 250, 500, 750])(
   async (firstDelayMs) => {
     provider.script("one", { text: "A red animal.", firstDelayMs }, { text: "Foxes", firstDelayMs: 1_000 });
     const { id } = await createConversation(parley, anna, [], { title: "" });
-    const isLost = lossy.lose("finish_answers(", "finished");
+    const isLost = lossy.lose("end_answers(", "finished");
     const reply = await openStream(parley, `/conversations/${id}/messages`, {
       token: anna.access_token,
       json: { content: "What is a fox?", reply: true },
@@ -81,7 +81,7 @@ test("the end of an answer that was released before is refused; one that is stor
     finishReason: "stop",
     model: null,
     models: [],
-    usage: { input_tokens: 60, output_tokens: 40 },
+    usage: { input_tokens: 60, output_tokens: 40, cached_input_tokens: 0, reasoning_tokens: 0 },
     costUsd: null,
     error: null,
   };
@@ -92,7 +92,7 @@ test("the end of an answer that was released before is refused; one that is stor
   const finish = async (generation: Awaited<ReturnType<typeof insert>>) =>
     (await finishAnswers(lossy.direct, [{ generation, attempt: 1, final }], false))[0];
   const release = ({ id, fence }: { id: string; fence: number }) =>
-    releaseGeneration(lossy.direct, owner, { conversationId, id, fence });
+    releaseGeneration(lossy.direct, owner, { conversationId, id, fence }, 0);
 
   const [late, stored] = [await insert(100), await insert(101)];
   expect(await release(late)).toBe(true);
@@ -102,6 +102,39 @@ test("the end of an answer that was released before is refused; one that is stor
   expect(await finish(stored)).toEqual(first as never);
   expect(await release(stored)).toBe(false);
   expect(await findSpent()).toBe(100);
+});
+
+test.each([
+  ["store_answer(", "A red animal."],
+  ["settle_charges(", "SELECT 1"],
+])("an answer below /v1 is stored, pushed and charged once if the response to %p is lost", async (sent, received) => {
+  provider.script("one", { text: "A red animal." });
+  const { id } = await createConversation(parley, anna);
+  const socket = await openSocket(parley.url, { token: anna.access_token });
+  await socket.ask({ type: "subscribe", conversation_id: id });
+  const isLost = lossy.lose(sent, received);
+  const answered = await parley.fetch("/v1/chat/completions", {
+    token: anna.access_token,
+    json: {
+      model: "compatible/one",
+      messages: [{ role: "user", content: "What is a fox?" }],
+      metadata: { conversation_id: id },
+    },
+  });
+  const { usage } = (await answered.json()) as { usage: { total_tokens: number } };
+  await isLost;
+  const { data } = await socket.waitFor(
+    (frame) => frame.type === "message.created" && frame.data?.role === "assistant",
+  );
+  expect(data).toMatchObject({ content: "A red animal.", status: "complete", model: "compatible/one" });
+  for (let waits = 0; waits < 200 && (await findSpent()) === 0; waits += 1) await Bun.sleep(20);
+  // Time for another try that must change nothing.
+  await Bun.sleep(1_000);
+  expect(await findSpent()).toBe(usage.total_tokens);
+  const stored = await lossy.direct<{ role: string; seq: number }[]>`
+    select role, seq from messages where conversation_id = ${id} order by seq`;
+  expect(stored.map(({ role }) => role)).toEqual(["user", "assistant"]);
+  await socket.close();
 });
 
 test("the result of a tool whose commit got no response is stored once, and pushed", async () => {
@@ -131,15 +164,16 @@ test("the result of a tool whose commit got no response is stored once, and push
 
 test("a message that is stored already is only published again", async () => {
   const published: DurableEvent[] = [];
-  const bus = { publish: (_: string, create: () => Iterable<DurableEvent>) => published.push(...create()) };
+  const bus = {
+    publish(channel: string, create: () => Iterable<DurableEvent>) {
+      if (channel !== "conversations") published.push(...create());
+    },
+  };
   const database = lossy.direct;
   const events = createEventLog({ database, changes: createChanges(database), bus: bus as unknown as Bus });
   const { id: conversationId } = await createConversation(parley, anna);
   const message = { id: createId(), conversationId, content: "42", parentId: null, metadata: {} };
-  const append = () =>
-    events.write(conversationId, (transaction) =>
-      appendMessage(transaction, { ...message, role: "tool", status: "complete" }),
-    );
+  const append = () => events.write(conversationId, (transaction) => appendToolMessage(transaction, message));
   const stored = await append();
   expect(await append()).toEqual(stored);
   expect(published).toHaveLength(2);

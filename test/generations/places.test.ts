@@ -2,7 +2,9 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Database, withTransaction } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
+import { CONTEXT_BATCH_MAX } from "../../src/modules/generations/live-answers.ts";
 import { createGenerationService, createLiveAnswers, RUNNING_MAX } from "../../src/modules/generations/service.ts";
+import { createWaitingAnswers, REMEMBERED_MAX } from "../../src/modules/generations/waiting-answers.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -52,6 +54,17 @@ test("a batch without a lease takes the free places, and does not stand in front
   liveAnswers.takeLease(1)?.end();
 });
 
+test("contexts come with the commit of a batch of many short answers, which share its bytes; a larger batch reads none", () => {
+  const { liveAnswers } = createService();
+  const one = liveAnswers.takeLease(1);
+  const many = liveAnswers.takeLease(CONTEXT_BATCH_MAX);
+  const tooMany = liveAnswers.takeLease(CONTEXT_BATCH_MAX + 1);
+  expect(CONTEXT_BATCH_MAX).toBe(32);
+  expect(many?.context?.bytesMax).toBe((one?.context?.bytesMax ?? 0) / CONTEXT_BATCH_MAX);
+  expect(tooMany).toMatchObject({ context: null });
+  for (const lease of [one, many, tooMany]) lease?.end();
+});
+
 test("while an instance shuts down, no answer begins; one whose lease was on its way is released", async () => {
   const { service, liveAnswers, lifecycle, instanceId } = createService();
   const conversationId = createId();
@@ -85,4 +98,48 @@ test("an answer that is handed over before the service is built is begun by it, 
   liveAnswers.takeOver((answer) => taken.push(answer));
   liveAnswers.handOver(late);
   expect(taken).toEqual([early, late]);
+});
+
+test("an answer that found no place begins as soon as one is free, without the sweep", async () => {
+  const { liveAnswers, instanceId } = createService();
+  const conversationId = createId();
+  await database`insert into conversations (id, kind, reply_mode) values (${conversationId}, 'group', 'never')`;
+  const pending = await insertAnswer(database, { conversationId, status: "pending" });
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  const others = Array.from({ length: RUNNING_MAX - 1 }, () => liveAnswers.claim(() => ended));
+  // It is not found, so its place is free again at once.
+  liveAnswers.handOver(createAnswer());
+  expect(liveAnswers.hasRoom(1)).toBeFalse();
+  liveAnswers.handOver(createAnswer({ conversationId, generationId: pending.id }));
+  const findOwner = async () => {
+    const [row] = await database<{ owner: string | null }[]>`
+      select owner from generations where conversation_id = ${conversationId} and id = ${pending.id}`;
+    return row?.owner;
+  };
+  for (let waits = 0; (await findOwner()) !== instanceId && waits < 100; waits += 1) await Bun.sleep(10);
+  expect(await findOwner()).toBe(instanceId);
+  end();
+  await Promise.all(others);
+});
+
+test("answers that wait begin in their order, as many as there is room for; beyond a number they are left to the sweep", () => {
+  let room = 0;
+  const begun: string[] = [];
+  const waiting = createWaitingAnswers({
+    hasRoom: () => room > 0,
+    begin({ id }) {
+      room -= 1;
+      begun.push(id);
+    },
+  });
+  for (let n = 0; n <= REMEMBERED_MAX; n += 1) waiting.add({ conversationId: "any", id: `${n}` });
+  waiting.fill();
+  expect(begun).toEqual([]);
+  room = 2;
+  waiting.fill();
+  expect(begun).toEqual(["0", "1"]);
+  room = Number.POSITIVE_INFINITY;
+  waiting.fill();
+  expect(begun.length).toBe(REMEMBERED_MAX);
+  expect(begun.at(-1)).toBe(`${REMEMBERED_MAX - 1}`);
 });

@@ -153,6 +153,8 @@ test.each([
   ["Wait...", "Wait..."],
   ["a\u0007b\u202Ec", "a b c"],
   ["!!!", ""],
+  ["\u3164\u3164\nSeen", "Seen"],
+  ["\u115f", ""],
   ["x".repeat(200), `${"x".repeat(79)}…`],
 ])("%j is cleaned to %j", (text, title) => {
   expect(cleanTitle(text)).toBe(title);

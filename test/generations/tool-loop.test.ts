@@ -2,11 +2,16 @@ import { expect, test } from "bun:test";
 import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
 import type { Chain, RunRequest } from "../../src/ai/chain/chain.ts";
 import type { PushPart } from "../../src/ai/provider.ts";
+import { noUsage } from "../../src/ai/usage.ts";
 import { runWithTools } from "../../src/modules/generations/tool-loop.ts";
 import type { ToolService } from "../../src/modules/tools/service.ts";
 
 const model = "a/b";
-const account = { models: [model], usage: { input_tokens: 1, output_tokens: 2, estimated: false }, costUsd: 0.5 };
+const account = {
+  models: [model],
+  usage: { ...noUsage, input_tokens: 1, output_tokens: 2, estimated: false },
+  costUsd: 0.5,
+};
 const call = { id: "1", name: "look_up", arguments: "{}" };
 const finish = (toolCalls: (typeof call)[]): RunEnd => ({
   type: "finish",
@@ -26,7 +31,7 @@ function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
     for (const part of step.parts) push(part);
     return step.end;
   };
-  return { chain: { run } as unknown as Chain, asked };
+  return { chain: { run, answerTimeoutMs: 60_000 } as unknown as Chain, asked };
 }
 
 const tools = {

@@ -8,8 +8,8 @@ const ANSWERS = 100;
 const PIECES = 200;
 const PIECE = "thirteen and½ ";
 const PIECE_DELAY_MS = 50;
-/** What such an answer may write to the log of the database, with its question, its leases and its end. */
-const WAL_BYTES_MAX = 15_000;
+/** What such an answer may write to the log of the database, with its question, its leases, its end and the search index of both. */
+const WAL_BYTES_MAX = 20_000;
 const HOT_SHARE_MIN = 0.95;
 
 let asking: Asking;

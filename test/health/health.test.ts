@@ -5,6 +5,7 @@ import { createMetrics } from "../../src/lib/metrics.ts";
 import { createHealthService } from "../../src/modules/health/service.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { openSocket } from "../support/socket.ts";
 
 /** What conventions promise for an answer of /readyz. */
 const READINESS_MAX_MS = 100;
@@ -66,6 +67,38 @@ describe("while it starts and while it drains", () => {
   let parley: TestApp;
   afterEach(() => parley.stop());
 
+  test("an instance that leaves isn't ready, but takes messages and sockets until it drains", async () => {
+    parley = await startApp();
+    const { access_token: token } = await parley.register();
+    const { id } = (await (await parley.fetch("/api/v1/conversations", { token, json: {} })).json()) as { id: string };
+    const send = (content: string) =>
+      parley.fetch(`/api/v1/conversations/${id}/messages`, { token, json: { content } });
+    parley.lifecycle.markLeaving();
+    expect((await parley.fetch("/livez")).status).toBe(200);
+    const readiness = await parley.fetch("/readyz?verbose");
+    expect(readiness.status).toBe(503);
+    expect(await readiness.text()).toStartWith("[-]lifecycle failed\n");
+    expect((await send("while it leaves")).status).toBe(201);
+    const { socket } = await openSocket(parley.url, { token });
+    socket.close();
+
+    parley.lifecycle.markDraining();
+    // It never goes back.
+    parley.lifecycle.markLeaving();
+    const refused = await send("while it drains");
+    expect({ status: refused.status, code: ((await refused.json()) as { code: string }).code }).toEqual({
+      status: 503,
+      code: "draining",
+    });
+    await expect(openSocket(parley.url, { token })).rejects.toThrow("refused");
+  });
+
+  test("an instance that was never ready drains at once", () => {
+    const lifecycle = createLifecycle();
+    lifecycle.markLeaving();
+    expect(lifecycle.phase).toBe("draining");
+  });
+
   test("a draining instance is alive and not ready, and still answers", async () => {
     parley = await startApp();
     const { access_token: token } = await parley.register();
@@ -99,7 +132,7 @@ describe("the database", () => {
     });
     expect(performance.now() - startedAt).toBeLessThan(READINESS_MAX_MS);
     expect((await unready.checkReadiness(["database"])).ready).toBe(true);
-    expect(await unready.exposeMetrics()).not.toContain("parley_db_pool_connections{");
+    expect(await unready.exposeMetrics()).toContain('parley_db_pool_connections{state="idle"} 0\n');
 
     const ready = createHealthService({ database: there, lifecycle, metrics });
     expect((await ready.checkReadiness()).ready).toBe(true);

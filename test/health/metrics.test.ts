@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { withTransaction } from "../../src/db/client.ts";
+import { FURTHER_CONNECTIONS_MAX } from "../../src/db/connect.ts";
 import { createId } from "../../src/lib/id.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
@@ -38,6 +40,7 @@ const contract: Record<string, string> = {
   parley_ai_tokens_total: "counter",
   parley_ai_failovers_total: "counter",
   parley_db_pool_connections: "gauge",
+  parley_db_pool_wait_seconds: "histogram",
   parley_event_loop_lag_seconds: "histogram",
   process_cpu_seconds_total: "counter",
   process_resident_memory_bytes: "gauge",
@@ -96,13 +99,32 @@ test("requests are measured under their route's template: no ids, no paths, no m
   expect(text).not.toContain(id);
 });
 
-test("connections are those of this instance alone", async () => {
-  const { samples } = await scrape();
-  const pool = samples.filter(({ name }) => name === "parley_db_pool_connections");
-  const states = pool.map(({ labels }) => labels.state ?? "");
-  expect(states.every((state) => ["active", "idle", "in_transaction"].includes(state))).toBe(true);
-  const own = pool.reduce((sum, { value }) => sum + value, 0);
-  expect(own).toBeLessThanOrEqual(10);
+test("connections of all pools of this instance, what waits for one, and how many there may be", async () => {
+  const { database } = parley;
+  const read = async () => {
+    const pool = (await scrape()).samples.filter(({ name }) => name === "parley_db_pool_connections");
+    return Object.fromEntries(pool.map(({ labels, value }) => [labels.state, value]));
+  };
+  const before = await read();
+  expect(Object.keys(before).sort()).toEqual(["active", "idle", "max", "waiting"]);
+  // Without a bus over Postgres, which has two.
+  expect(before.max).toBe(10 + FURTHER_CONNECTIONS_MAX - 2);
+
+  const hold = Promise.withResolvers<void>();
+  const started = Array.from({ length: 5 }, () => Promise.withResolvers<void>());
+  const holding = started.map(({ resolve }) =>
+    withTransaction(database, async () => {
+      resolve();
+      await hold.promise;
+    }),
+  );
+  await Promise.all(started.slice(0, 4).map(({ promise }) => promise));
+  const during = await read();
+  expect(during.active).toBeGreaterThanOrEqual(4);
+  expect(during.waiting).toBe(1);
+  hold.resolve();
+  await Promise.all(holding);
+  expect((await read()).waiting).toBe(0);
 });
 
 describe("with METRICS_TOKEN", () => {

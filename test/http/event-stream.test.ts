@@ -41,6 +41,24 @@ describe("an event stream", () => {
     expect(await readText(stream.response)).toBe(": connected\n\n: keep-alive\n\n: keep-alive\n\ndata: 1\n\n");
   });
 
+  test("may say something only after silence", () => {
+    jest.useFakeTimers();
+    const comments = { everyMs: 1_000, onlyInSilence: true };
+    const stream = createEventStream(new Request("http://x/"), null, () => {}, comments);
+    for (let writes = 0; writes < 5; writes += 1) {
+      jest.advanceTimersByTime(900);
+      stream.write("data: 1\n\n");
+    }
+    jest.advanceTimersByTime(999);
+    stream.write("data: last\n\n");
+    jest.advanceTimersByTime(2_000);
+    stream.end();
+    jest.useRealTimers();
+    return expect(readText(stream.response)).resolves.toBe(
+      `: connected\n\n${"data: 1\n\n".repeat(5)}data: last\n\n: keep-alive\n\n: keep-alive\n\n`,
+    );
+  });
+
   test("whose reader had gone before it was made ends, after it was handed out", async () => {
     const aborter = new AbortController();
     aborter.abort();

@@ -162,6 +162,64 @@ describe("what is kept of an answer", () => {
   });
 });
 
+describe("an answer that says nothing of the operation", () => {
+  const passing: [number, () => Problem | Response][] = [
+    [401, () => new Problem("unauthorized", "Not yet.")],
+    [403, () => new Problem("forbidden", "Not yet.")],
+    [403, () => new Problem("quota_exceeded", "Full.")],
+    [403, () => new Problem("reauthentication_required", "Who are you?")],
+    [404, () => new Problem("not_found", "Not yet.")],
+    [429, () => new Problem("rate_limited", "Later.")],
+    [429, () => new Problem("budget_exceeded", "Tomorrow.")],
+    [500, () => new Problem("internal", "A fault.")],
+    [503, () => new Problem("overloaded", "Later.")],
+    [401, () => new Response("no", { status: 401 })],
+    [404, () => new Response("no", { status: 404 })],
+    [429, () => new Response("no", { status: 429 })],
+    [502, () => new Response("no", { status: 502 })],
+  ];
+
+  test.each(passing)("%i is not kept: the same request runs anew, and what it gets then is", async (status, create) => {
+    handle = () => {
+      const answer = create();
+      if (answer instanceof Response) return answer;
+      throw answer;
+    };
+    for (const _ of [1, 2]) expect(await ask()).toMatchObject({ status, isReplayed: false });
+    expect(calls).toBe(2);
+    handle = (set) => {
+      set.status = 201;
+      return { id: calls };
+    };
+    expect(await ask()).toMatchObject({ status: 201, text: '{"id":3}', isReplayed: false });
+    expect(await ask()).toMatchObject({ status: 201, text: '{"id":3}', isReplayed: true });
+  });
+
+  test("of several that wait for one that is refused, each runs", async () => {
+    handle = async () => {
+      await Bun.sleep(100);
+      throw new Problem("rate_limited", "Later.");
+    };
+    const all = await Promise.all([ask(), ask(), ask()]);
+    expect(all.map(({ status, isReplayed }) => ({ status, isReplayed }))).toEqual(
+      Array.from({ length: 3 }, () => ({ status: 429, isReplayed: false })),
+    );
+    expect(calls).toBe(3);
+  });
+
+  test("others are kept, errors too", async () => {
+    for (const code of ["conflict", "precondition_failed", "unknown_model", "malformed"] as const) {
+      key = createId();
+      handle = () => {
+        throw new Problem(code, "It is so.");
+      };
+      expect((await ask()).isReplayed).toBe(false);
+      expect((await ask()).isReplayed).toBe(true);
+    }
+    expect(calls).toBe(4);
+  });
+});
+
 describe("what cannot be kept", () => {
   test("up to the limit an answer is kept, above it only that it was given", async () => {
     handle = () => "a".repeat(STORED_ANSWER_BYTES_MAX);

@@ -150,6 +150,8 @@ describe("another answer that is asked for under a key", () => {
     expect(second.body).toEqual(first.body);
     expect(await history()).toHaveLength(3);
 
+    // Until it has ended, another one is a conflict.
+    while ((await history()).some(({ status }) => status === "streaming")) await Bun.sleep(10);
     key = createId();
     await (await stream({}, regenerate)).ended;
     const again = await anna.ask<ProblemBody>("POST", regenerate, {}, keyed());

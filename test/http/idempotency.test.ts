@@ -288,6 +288,6 @@ test("the keys of a deleted user go with them", async () => {
   await create(carl, { title: key });
   const rows = () => parley.database`select 1 from idempotency_keys where user_id = ${account.user.id}`;
   expect(await rows()).toHaveLength(1);
-  expect((await carl.ask("DELETE", "/me", { password: "correct horse battery" })).status).toBe(204);
+  expect((await carl.ask("DELETE", "/me", { current_password: "correct horse battery" })).status).toBe(204);
   expect(await rows()).toHaveLength(0);
 });

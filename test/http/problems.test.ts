@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { type ProblemCode, problemCodes } from "../../src/lib/problem.ts";
+import { type ErrorCode, errorCodes } from "../../src/lib/error-codes.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
 let parley: TestApp;
@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const codes = Object.keys(problemCodes) as ProblemCode[];
+const codes = Object.keys(errorCodes) as ErrorCode[];
 
 describe.each(codes)("/problems/%s", (code) => {
   test("is a page that says what it means and what to do", async () => {
@@ -17,15 +17,30 @@ describe.each(codes)("/problems/%s", (code) => {
     expect(response.status).toBe(200);
     expect(response.headers.get("content-type")).toBe("text/html; charset=utf-8");
     const page = await response.text();
-    expect(page).toContain(`${problemCodes[code].status} <code>${code}</code>`);
+    expect(page).toContain(`${errorCodes[code].status ?? ""} <code>${code}</code>`);
     expect(page).toMatch(/<dt>What to do<\/dt><dd>[^<]/);
-    expect(page).not.toMatch(/undefined|`/);
+    expect(page).not.toMatch(/undefined|null|`/);
   });
 
   test("is JSON for those who ask for it", async () => {
     const response = await parley.fetch(`/problems/${code}`, { headers: { accept: "application/json" } });
     expect(response.headers.get("content-type")).toStartWith("application/json");
-    expect(await response.json()).toEqual({ code, ...problemCodes[code] });
+    expect(await response.json()).toEqual({ code, ...errorCodes[code] });
+  });
+});
+
+describe.each(["/problems", "/problems/"])("%s", (path) => {
+  test("is a page with a link to every code", async () => {
+    const response = await parley.fetch(path);
+    expect(response.status).toBe(200);
+    expect(response.headers.get("content-type")).toBe("text/html; charset=utf-8");
+    const links = [...(await response.text()).matchAll(/href="\/problems\/(\w+)"/g)].map(([, code]) => code);
+    expect(links.sort()).toEqual([...codes].sort());
+  });
+
+  test("is JSON for those who ask for it", async () => {
+    const response = await parley.fetch(path, { headers: { accept: "application/json" } });
+    expect(await response.json()).toEqual({ data: codes.map((code) => ({ code, ...errorCodes[code] })) });
   });
 });
 

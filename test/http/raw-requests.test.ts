@@ -138,3 +138,26 @@ describe("what is no HTTP, or could be read in two ways, is refused by the runti
     expect([400, 505]).toContain(answer.status);
   });
 });
+
+/** A runtime that learns one of these makes docs/security.md ("Errors") wrong. */
+describe("what the runtime drops", () => {
+  const me = async () => {
+    const { access_token } = await parley.register();
+    return `Host: localhost\r\nAuthorization: Bearer ${access_token}\r\n`;
+  };
+
+  test("a request behind one that is still being answered: neither is answered", async () => {
+    const headers = await me();
+    const one = `GET /api/v1/me HTTP/1.1\r\n${headers}\r\n`;
+    expect((await sendRaw(parley.url, one + one)).text).toBe("");
+  });
+
+  test("fields after the last chunk: they end the connection", async () => {
+    const headers = `${await me()}${json}Transfer-Encoding: chunked\r\n`;
+    const { text } = await sendRaw(
+      parley.url,
+      `POST /api/v1/conversations HTTP/1.1\r\n${headers}\r\n2\r\n{}\r\n0\r\nX-Thing: 1\r\n\r\n`,
+    );
+    expect(text).toContain("HTTP/1.1 400 Bad Request");
+  });
+});

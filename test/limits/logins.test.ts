@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import { passTime, resetClock } from "../support/clock.ts";
 import { createRest } from "../support/rest.ts";
+import { parseLimitHeader } from "./headers.ts";
 
 const FREE = 3;
 /** About 10 ms: more than a refusal takes. */
@@ -87,6 +88,66 @@ describe("wrong passwords", () => {
   });
 });
 
+describe("a 429", () => {
+  const refuse = async (path: string, json: object, token?: string) => {
+    const response = await parley.fetch(`/api/v1${path}`, { json, ...(token !== undefined && { token }) });
+    const { violated_policies } = (await response.json()) as { violated_policies?: string[] };
+    return { status: response.status, headers: response.headers, violated_policies };
+  };
+
+  test("names the policy that it violates, with nothing left of it", async () => {
+    const anna = await parley.register();
+    const account = { email: anna.user.email, password: "a wrong one" };
+    const proof = { current_password: "a wrong one", new_password: "another good one" };
+    for (const [path, json, token] of [
+      ["/auth/login", account],
+      ["/auth/login", { ...account, email: "nobody-at-all@example.com" }],
+      ["/me/password", proof, anna.access_token],
+    ] as const) {
+      for (let n = 0; n < FREE; n += 1) expect((await refuse(path, json, token)).status).toBeOneOf([401, 403]);
+      const { status, headers, violated_policies } = await refuse(path, json, token);
+      expect({ path, status }).toEqual({ path, status: 429 });
+      expect(violated_policies).toEqual(["login_account_and_address"]);
+      expect(parseLimitHeader(headers.get("ratelimit"))).toEqual({
+        login_account_and_address: { r: 0, t: Number(headers.get("retry-after")) },
+      });
+      expect(parseLimitHeader(headers.get("ratelimit-policy"))).toEqual({
+        login_account_and_address: { q: FREE, w: 3_600 },
+      });
+      passTime(20_000);
+    }
+  });
+
+  test("names each of several, with its own wait", async () => {
+    const strict = await startApp({
+      config: {
+        RATE_LIMIT_ENABLED: "true",
+        RATE_LIMIT_LOGIN_FAILURES: "3",
+        RATE_LIMIT_LOGIN_FAILURES_PER_ACCOUNT: "2",
+        RATE_LIMIT_LOGIN_FAILURES_PER_ADDRESS: "3",
+      },
+    });
+    try {
+      const json = { email: "nobody@example.com", password: "a wrong one" };
+      for (let n = 0; n < 2; n += 1) await strict.fetch("/api/v1/auth/login", { json });
+      const second = await strict.fetch("/api/v1/auth/login", { json });
+      expect(Object.keys(parseLimitHeader(second.headers.get("ratelimit")))).toEqual(["login_account"]);
+      passTime(1_010);
+      expect((await strict.fetch("/api/v1/auth/login", { json })).status).toBe(401);
+      const third = await strict.fetch("/api/v1/auth/login", { json });
+      const left = parseLimitHeader(third.headers.get("ratelimit"));
+      expect(Object.keys(left)).toEqual(["login_account_and_address", "login_account", "login_address"]);
+      expect(Object.values(left).map(({ r }) => r)).toEqual([0, 0, 0]);
+      expect(Math.max(...Object.values(left).map(({ t = 0 }) => t))).toBe(Number(third.headers.get("retry-after")));
+      // Of the address alone: another account.
+      const other = await strict.fetch("/api/v1/auth/login", { json: { ...json, email: "other@example.com" } });
+      expect(Object.keys(parseLimitHeader(other.headers.get("ratelimit")))).toEqual(["login_address"]);
+    } finally {
+      await strict.stop();
+    }
+  });
+});
+
 test("50 logins at once with the right password all succeed", async () => {
   const { user } = await parley.register();
   const all = await Promise.all(Array.from({ length: 50 }, () => login(user.email, TEST_PASSWORD)));
@@ -98,11 +159,13 @@ test("a password shown by who is logged in is guarded alike, wherever it is aske
   const rest = createRest(parley, anna);
   const change = { current_password: "wrong", new_password: "another good one" };
   for (let n = 0; n < FREE - 1; n += 1) expect((await rest.ask("POST", "/me/password", change)).status).toBe(403);
-  expect((await rest.ask("DELETE", "/me", { password: "wrong" })).status).toBe(403);
+  expect((await rest.ask("DELETE", "/me", { current_password: "wrong" })).status).toBe(403);
   const right = { ...change, current_password: TEST_PASSWORD };
   const refused = await rest.refused("POST", "/me/password", right);
   expect(refused).toMatchObject({ status: 429, code: "rate_limited" });
-  expect(await rest.refused("DELETE", "/me", { password: TEST_PASSWORD })).toMatchObject({ code: "rate_limited" });
+  expect(await rest.refused("DELETE", "/me", { current_password: TEST_PASSWORD })).toMatchObject({
+    code: "rate_limited",
+  });
   passTime(1_010);
-  expect((await rest.ask("POST", "/me/password", right)).status).toBe(204);
+  expect((await rest.ask("POST", "/me/password", right)).status).toBe(200);
 });

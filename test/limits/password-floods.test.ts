@@ -88,7 +88,7 @@ test("130 password changes of one user and 130 logins from another address keep 
   for (const { email, address } of others) expect((await login(email, address)).status).toBe(200);
 
   const changed = await Promise.all(changes);
-  expect(changed.filter(({ status }) => status === 204)).toHaveLength(1);
+  expect(changed.filter(({ status }) => status === 200)).toHaveLength(1);
   const tooMany = changed.filter(({ status }) => status === 429);
   expect(tooMany.length).toBeGreaterThan(100);
   expect(tooMany[0]).toMatchObject({ code: "rate_limited", retryAfter: "2" });

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createLoginGuard, type LoginGuard } from "../../src/limits/login-guard.ts";
-import { connectRedis } from "../../src/limits/redis.ts";
+import { connectRedis } from "../../src/redis/link.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import type { FetchOptions } from "../support/client.ts";
 import { silentLog } from "../support/log.ts";
@@ -89,7 +89,7 @@ describe("two instances with one Redis", () => {
       ask(app, 1, "/api/v1/auth/login", { json: { email: user.email, password } });
     for (const app of [one, two, one, two]) expect(await login(app, "wrong")).toEqual([401]);
     expect([await login(one, TEST_PASSWORD), await login(two, TEST_PASSWORD)]).toEqual([[429], [429]]);
-    await redis.endTimes("parley:limit:login:account_and_address:lock*", place);
+    await redis.endTimes("parley:*:limit:login:account_and_address:lock*", place);
     expect(await login(two, TEST_PASSWORD)).toEqual([200]);
     for (let n = 0; n < 3; n += 1) expect(await login(one, "wrong")).toEqual([401]);
     expect(await login(one, TEST_PASSWORD)).toEqual([200]);
@@ -97,7 +97,7 @@ describe("two instances with one Redis", () => {
 
   test("share from where an account was used, and remember it themselves while Redis is away", async () => {
     place += 1;
-    const links = [0, 1].map(() => connectRedis(`${redis.url}/${place}`, silentLog));
+    const links = [0, 1].map(() => connectRedis(`${redis.url}/${place}`, "test", silentLog));
     const failures = { account_and_address: 5, account: 100, address: 300 };
     const guards = links.map((link) => createLoginGuard({ failures, redis: link, onRefused: () => {} }));
     const [one, two] = guards as [LoginGuard, LoginGuard];

@@ -159,7 +159,7 @@ describe("ends of answers", () => {
           finishReason: "stop",
           model: MODEL,
           models: [MODEL],
-          usage: { input_tokens: 1, output_tokens: 2 },
+          usage: { input_tokens: 1, output_tokens: 2, cached_input_tokens: 0, reasoning_tokens: 0 },
           costUsd: null,
           error: null,
         },

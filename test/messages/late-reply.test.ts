@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/access/caller.ts";
+import { createOpenStreams } from "../../src/access/open-streams.ts";
 import type { EventLog } from "../../src/events/log.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Slots } from "../../src/limits/slots.ts";
@@ -19,7 +20,15 @@ const caller: Caller = {
 
 function createMessage(seq: number, change: Partial<Message>): Message {
   const at = new Date().toISOString();
-  const nothing = { author: null, model: null, finish_reason: null, usage: null, parent_id: null, error: null };
+  const nothing = {
+    author: null,
+    supplied: false,
+    model: null,
+    finish_reason: null,
+    usage: null,
+    parent_id: null,
+    error: null,
+  };
   const times = { created_at: at, updated_at: at, deleted_at: null };
   return {
     ...nothing,
@@ -54,7 +63,7 @@ test("a repeated send ends with its answer, also when that ends while the positi
     reread: async () => ({ message, reply }),
   } as Recovery;
   const events: Pick<EventLog, "findCompletion"> = { findCompletion: async (answer) => completed(answer) };
-  const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, listSnapshots: () => [] });
+  const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, openStreams: createOpenStreams() });
   const send = async () => ({ message, reply, duplicate: true });
   const request = new Request("http://parley/", { method: "POST" });
   const response = await streams.openReply(caller, conversationId, send, request, null);
@@ -83,7 +92,7 @@ test("a new send that has to look again ends with its answer, and is not sent ag
     reread: async () => ({ message, reply: ended }),
   } as Recovery;
   const events: Pick<EventLog, "findCompletion"> = { findCompletion: async () => event };
-  const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, listSnapshots: () => [] });
+  const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, openStreams: createOpenStreams() });
   const send = async () => {
     sends += 1;
     // Somebody's role changes: whoever joins has to look again.

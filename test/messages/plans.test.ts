@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Database, openDatabase, type Sql, withTransaction } from "../../src/db/client.ts";
 import { gatherStatistics } from "../../src/db/statistics.ts";
-import { findCompletion, listEvents } from "../../src/events/read.ts";
+import { findCompletion, listEvents, loadEventsOf } from "../../src/events/read.ts";
 import { createId } from "../../src/lib/id.ts";
 import { leaveConversations } from "../../src/modules/conversations/departure-queries.ts";
 import * as conversations from "../../src/modules/conversations/queries.ts";
 import { findContext, listHistory, listPath } from "../../src/modules/generations/context-queries.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
+import { isBeingAnswered } from "../../src/modules/generations/new-answer-queries.ts";
 import { keyOf } from "../../src/modules/generations/pieces.ts";
 import type { ClaimedGeneration, FinalState } from "../../src/modules/generations/queries.ts";
 import * as generations from "../../src/modules/generations/queries.ts";
@@ -171,6 +172,16 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a page forward", (sql) => messages.listMessages(sql, big, { ...none, afterSeq: BIG }, PAGE), PAGE],
   ["the events after a number", (sql) => listEvents(sql, big, BIG, BIG * 2, PAGE), PAGE * 3],
   ["the last events", (sql) => listEvents(sql, big, BIG * 2 - 20, BIG * 2, 500), 60],
+  [
+    "the last events of several conversations",
+    (sql) =>
+      loadEventsOf(
+        sql,
+        [big, ...own].map((conversationId) => ({ conversationId, afterSeq: BIG * 2 - 20, untilSeq: BIG * 2 })),
+        20,
+      ),
+    100,
+  ],
   ["one message", (sql) => messages.findMessage(sql, null, message, user), 10],
   ["its conversation", (sql) => messages.findConversationOf(sql, big, message, user), 10],
   ["an answer to it", (sql) => messages.findAnswer(sql, big, message), 10],
@@ -242,6 +253,9 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a portion of a path", (sql) => listPath(sql, big, BIG, 1_000), 3 * PATH_ROWS],
   ["a departure", (sql) => leaveConversations(sql, user, "Gone", [big]), 3 * USERS],
   ["a stop of it", (sql) => generations.requestCancel(sql, { conversation_id: big, seq: BIG * 2 + 1 }), 10],
+  ["whether a message is being answered", (sql) => isBeingAnswered(sql, big, message), 10],
+  ["whether its conversation is gone", (sql) => generations.isGone(sql, keyOf(running)), 10],
+  ["which conversations are deleted", (sql) => conversations.listDeleted(sql, [big, createId()]), 10],
   ["how many answers a user waits for", (sql) => generations.countUnfinished(sql, user), 10],
   ["answers whose owner is gone", (sql) => generations.claimOrphans(sql, createId(), 1_000, 10), 10],
   [

@@ -206,7 +206,7 @@ describe("who goes away", () => {
     await reply.waitFor((frame) => frame.type === "message.delta");
     await anna.ask("DELETE", path.replace(/messages$/, `members/${ben.id}`));
     await reply.ended;
-    expect(types(reply)).toEqual(["message.created", "message.created"]);
+    expect(types(reply)).toEqual(["message.created", "message.created", "error"]);
   });
 });
 

@@ -8,7 +8,7 @@ const conversation_id = createId();
 const at = "2026-01-01T00:00:00.000Z";
 
 const createMessage = (seq: number, role: "user" | "assistant", content: string): Message => ({
-  ...{ id: createId(), conversation_id, seq, role, author: null, content },
+  ...{ id: createId(), conversation_id, seq, role, author: null, supplied: false, content },
   status: role === "user" ? "complete" : "streaming",
   ...{ model: null, finish_reason: null, usage: null, parent_id: null, client_message_id: null, error: null },
   ...{ metadata: {}, created_at: at, updated_at: at, deleted_at: null },
@@ -51,4 +51,11 @@ test("text that came with the message is not repeated by deltas that were on the
     [11, "b"],
   ]);
   expect(await read("", [[0, "0123456789ab"]])).toEqual([[0, "0123456789ab"]]);
+  // A gap is not shown: the end brings the whole text.
+  expect(
+    await read("01", [
+      [5, "56789"],
+      [10, "ab"],
+    ]),
+  ).toEqual([]);
 });

@@ -51,7 +51,8 @@ describe("a message sent by REST", () => {
         conversation_id: id,
         seq: 2,
         role: "user",
-        author: { id: anna.id, display_name: "Anna" },
+        author: { id: anna.id, display_name: "Anna", kind: "user" },
+        supplied: false,
         content: "Hello ☔ \t",
         status: "complete",
         model: null,
@@ -98,6 +99,7 @@ describe("a message sent by REST", () => {
     expect(reply).toMatchObject({
       role: "assistant",
       author: null,
+      supplied: false,
       status: "streaming",
       content: "",
       parent_id: message.id,

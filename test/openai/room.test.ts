@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/access/caller.ts";
+import { createOpenStreams } from "../../src/access/open-streams.ts";
 import type { AnswerPart } from "../../src/ai/answer-part.ts";
 import type { PushPart } from "../../src/ai/provider.ts";
 import { createId } from "../../src/lib/id.ts";
@@ -18,6 +19,8 @@ import {
 function createService() {
   const counts = { charged: 0, stored: 0, givenUp: 0 };
   let isLocked = true;
+  const places = { held: 0, areRefused: false };
+  const openStreams = createOpenStreams();
   const deps = {
     chain: {
       has: () => true,
@@ -36,7 +39,11 @@ function createService() {
       },
     },
     budgets: {
-      reserve: async () => ({ id: createId(), outputTokensMax: null }),
+      async reserve() {
+        await Bun.sleep(1);
+        if (places.areRefused) throw new Problem("budget_exceeded", "Nothing is left.");
+        return { id: createId(), outputTokensMax: null };
+      },
       settle: async () => {
         counts.charged += 1;
       },
@@ -49,7 +56,13 @@ function createService() {
       },
     },
     lifecycle: createLifecycle(),
-    holdAnswer: async () => () => {},
+    openStreams,
+    async holdAnswer() {
+      places.held += 1;
+      return () => {
+        places.held -= 1;
+      };
+    },
     metrics: createMetrics({ version: "test", commit: "test" }),
     log: {
       error() {
@@ -58,10 +71,13 @@ function createService() {
     },
   };
   const service = createCompletionService(deps as unknown as Parameters<typeof createCompletionService>[0]);
-  const ask = async (userId: string) => {
-    const caller = { user: { id: userId } } as unknown as Caller;
+  const start = (userId: string) => {
+    const caller = { user: { id: userId }, scopes: null } as unknown as Caller;
     const request = { model: "a/b", messages: [], options: {}, conversationId: createId(), question: null };
-    const completion = await service.start(caller, request as unknown as CompletionRequest);
+    return service.start(caller, request as unknown as CompletionRequest);
+  };
+  const ask = async (userId: string) => {
+    const completion = await start(userId);
     const types: string[] = [];
     const end = await completion.run((part) => types.push(part.type));
     expect([...types, end.type]).toEqual(["start", "text", "finish"]);
@@ -69,7 +85,7 @@ function createService() {
   const unlock = () => {
     isLocked = false;
   };
-  return { service, counts, ask, unlock };
+  return { service, openStreams, counts, places, start, ask, unlock };
 }
 
 test("answers that wait to be stored take nobody's room; beyond a number of all they are only charged", async () => {
@@ -95,4 +111,24 @@ test("of one user fewer answers may wait", async () => {
   unlock();
   await service.drain(Date.now() + 5_000);
   expect(counts.stored).toBe(STORING_PER_USER_MAX);
+}, 20_000);
+
+test("requests that come at the same instant get as many places as there are, and those that fail give theirs back", async () => {
+  const { openStreams, places, start, ask, unlock } = createService();
+  unlock();
+  const startAll = (count: number) => Promise.allSettled(Array.from({ length: count }, () => start(createId())));
+  places.areRefused = true;
+  const failed = await startAll(COMPLETIONS_MAX);
+  expect(failed.every(({ status }) => status === "rejected")).toBeTrue();
+  expect([openStreams.count(), places.held]).toEqual([0, 0]);
+
+  places.areRefused = false;
+  const results = await startAll(COMPLETIONS_MAX + 100);
+  const started = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  const reasons = results.flatMap((result) => (result.status === "rejected" ? [result.reason.code] : []));
+  expect(started.length).toBe(COMPLETIONS_MAX);
+  expect(reasons).toEqual(Array(100).fill("unavailable"));
+  await Promise.all(started.map(({ run }) => run(() => {})));
+  expect([openStreams.count(), places.held]).toEqual([0, 0]);
+  await ask(createId());
 }, 20_000);

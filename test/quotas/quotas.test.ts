@@ -136,6 +136,7 @@ test("usage tells what is used, also of what has no limit", async () => {
     sessions: { used: 1, limit: 1_000 },
     feedback: { used: 0, limit: 2 },
     api_keys: { used: 0, limit: 2 },
+    webhooks: { used: 0, limit: 20 },
   });
   await create(anna);
   await anna.ask("POST", "/prompts", { name: "Name", template: "zwölf" });

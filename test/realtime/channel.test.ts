@@ -40,6 +40,7 @@ function createHarness(hooks: Partial<ChannelHooks> = {}) {
       text === "" ? [] : [{ messageId: message_id, attempt: 1, frame: JSON.stringify({ text: `=${text}` }) }],
     findLastSeq: async () => stored.seq,
     onEvent: () => {},
+    endAnswer: () => null,
     onFault: (error) => faults.push(error),
     ...hooks,
   });

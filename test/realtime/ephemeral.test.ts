@@ -82,7 +82,7 @@ describe("typing", () => {
       const told: unknown[] = [];
       const bus = createMemoryBus({ log: silentLog });
       bus.subscribe(conversation_id, { onMessage: (message) => told.push(message), onGap: () => {} });
-      createTyping(bus).start(conversation_id, anna.user.id);
+      createTyping({ bus, instanceId: "one" }).start(conversation_id, anna.user.id, {});
       jest.advanceTimersByTime(TYPING_EXPIRES_MS - 1);
       expect(told).toMatchObject([{ active: true }]);
       jest.advanceTimersByTime(1);

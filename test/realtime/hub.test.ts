@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { MemberRole } from "../../src/protocol/conversation.ts";
 import type { DurableEventType } from "../../src/protocol/events.ts";
-import type { Listener } from "../../src/realtime/hub.ts";
+import type { Listener } from "../../src/realtime/room.ts";
 import { createTestEvent } from "../support/events.ts";
 import { createTestHub, type TestHub } from "../support/hub.ts";
 

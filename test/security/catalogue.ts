@@ -38,6 +38,8 @@ export type Operation = {
   isPublic: boolean;
   /** What it asks of an API key; null where it is public. */
   scope: string | null;
+  /** How requests of it may stay open: `events`, `download`, `upload`, `answer`. */
+  streams: string[];
 };
 
 type Described = {
@@ -46,6 +48,7 @@ type Described = {
   requestBody?: { content: Record<string, { schema: Schema }> };
   security?: object[];
   "x-scope"?: string;
+  "x-streams"?: string[];
 };
 
 /** All operations of a running Parley, from its document: what is new there is new here. */
@@ -71,6 +74,7 @@ export async function listOperations(parley: Pick<TestClient, "fetch">): Promise
       body: inline(described.requestBody?.content["application/json"]?.schema),
       isPublic: !described.security?.length,
       scope: described["x-scope"] ?? null,
+      streams: described["x-streams"] ?? [],
     })),
   );
 }

@@ -144,6 +144,6 @@ async function createDisabled(parley: TestClient, admin: Account): Promise<strin
 
 async function createDeleted(parley: TestClient): Promise<string> {
   const account = await parley.register();
-  await createRest(parley, account).ask("DELETE", "/me", { password: TEST_PASSWORD });
+  await createRest(parley, account).ask("DELETE", "/me", { current_password: TEST_PASSWORD });
   return account.access_token;
 }

@@ -20,6 +20,8 @@ export const plainHints: Hints = {
   model: fc.constant("offline/documents"),
   template: fc.constant("Hello, {{user.display_name}}."),
   scopes: fc.constant(["messages:read"]),
+  url: fc.constant("https://receiver.invalid/"),
+  events: fc.constant(["message.created"]),
 };
 
 /** Bodies whose fields must fit each other. */
@@ -29,13 +31,19 @@ const wholeBodies: Record<string, (world: World) => object> = {
     messages: [{ role: "user", content: "Hello." }],
     metadata,
   }),
+  // Named in one way; the other has a test of its own.
+  addMember: ({ fields: { user_id } }) => ({ user_id }),
   // The address, which a key may not change, has a test of its own.
   updateMe: () => ({ display_name: "Another name" }),
 };
 
+/** Queries without which there is nothing to ask. */
+const neededQueries: Record<string, string> = { createImport: "?source=chatgpt" };
+
 /** A request that is right in all but, perhaps, who sends it: it names what the world has, wherever something is named. */
 export function planRequest(operation: Operation, world: World, more: Record<string, unknown> = {}): PlannedRequest {
-  const { path, isPrivate } = fillPath(operation.path, world.places);
+  const { path: filled, isPrivate } = fillPath(operation.path, world.places);
+  const path = filled + (neededQueries[operation.id] ?? "");
   const known = { ...world.fields, ...more };
   const hints = { ...plainHints, ...mapToHints(known) };
   let json: unknown;
@@ -48,7 +56,16 @@ export function planRequest(operation: Operation, world: World, more: Record<str
     ([name, value]) => name !== "metadata" && holds(json, name, value),
   );
   const isWhole = operation.id in wholeBodies && holds(json, "metadata", world.fields.metadata);
-  return { method: operation.method, path, json, isPrivate: isPrivate || namesField || isWhole };
+  const asked = path.includes("?") ? path : `${path}${listRequired(operation, world)}`;
+  return { method: operation.method, path: asked, json, isPrivate: isPrivate || namesField || isWhole };
+}
+
+/** The query that it cannot do without: a search looks for the word that only the world has. */
+function listRequired({ parameters }: Operation, { word }: World): string {
+  const required = parameters.filter((parameter) => parameter.in === "query" && parameter.required);
+  return required.length === 0
+    ? ""
+    : `?${new URLSearchParams(Object.fromEntries(required.map(({ name }) => [name, word])))}`;
 }
 
 const mapToHints = (values: Record<string, unknown>): Hints =>

@@ -51,6 +51,63 @@ describe("a text of one line", () => {
     });
 });
 
+describe("a name or a title", () => {
+  const hidden = [
+    "   ",
+    "\u200b",
+    "\u2060\u2060",
+    "\u3164",
+    "\u2800",
+    "\u00ad",
+    "\ufe0f",
+    "\u{e0061}\u{e007f}",
+    "\u200f",
+    "\u0301",
+  ];
+  const listFields = (text: string): [method: string, path: string, pointer: string, json: object][] => [
+    ["POST", "/conversations", "#/title", { title: text }],
+    ["PATCH", `/conversations/${conversationId}`, "#/title", { title: text }],
+    ["POST", "/prompts", "#/name", { name: text, template: "x" }],
+    ["POST", "/api-keys", "#/name", { name: text, scopes: ["messages:read"] }],
+    ["PATCH", "/me", "#/display_name", { display_name: text }],
+    [
+      "POST",
+      "/auth/register",
+      "#/display_name",
+      { email: "b@example.com", password: "a good password", display_name: text },
+    ],
+    ["POST", `/conversations/${conversationId}/hooks`, "#/name", { name: text }],
+    ["POST", "/webhooks", "#/description", { url: "https://example.com", events: ["*"], description: text }],
+  ];
+
+  for (const text of hidden)
+    test(`has a visible character (${JSON.stringify(text)})`, async () => {
+      for (const [method, path, pointer, json] of listFields(text)) {
+        const problem = await rest.refused(method, path, json);
+        expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer }] });
+        expect(problem.detail).toContain("visible character");
+      }
+    });
+
+  test("may have invisible ones beside it", async () => {
+    const name = "\u200fשלום 👩\u200d👧 \u00ad";
+    expect((await rest.ask<Stored>("PATCH", `/conversations/${conversationId}`, { title: name })).body.title).toBe(
+      name,
+    );
+    expect((await rest.ask<Stored>("PATCH", `/conversations/${conversationId}`, { title: "" })).body.title).toBe("");
+  });
+
+  test("a post of a hook has one too", async () => {
+    const { body } = await rest.ask<{ token: string }>("POST", `/conversations/${conversationId}/hooks`, { name: "x" });
+    const problem = await rest.refused("POST", `/hooks/${body.token}`, { content: "x", display_name: "\u2800" });
+    expect(problem).toMatchObject({ status: 422, errors: [{ pointer: "#/display_name" }] });
+    const json = { text: "from Slack's form", username: "\u3164" };
+    expect((await parley.fetch(`/api/v1/hooks/${body.token}`, { json })).status).toBe(200);
+    const { body: page } = await rest.ask<{ data: { author: { display_name: string } }[] }>("GET", messages());
+    expect(page.data.at(-1)?.author.display_name).toBe("x");
+  });
+});
+
 describe("a text of several lines", () => {
   test("keeps its line breaks, tabs and marks of direction as they are", async () => {
     const content = "one\r\n\ttwo\n\rthree \u202eright\u202c \u200d👩‍👧";
@@ -169,7 +226,8 @@ describe("a body", () => {
     ["with constructor in free JSON", '{"metadata":{"constructor":{"prototype":1}}}', {}, 201],
     ["with a value that cannot be shown", '{"title":{"toString":1,"valueOf":1},"kind":{"toString":1}}', {}, 422],
     ["with a number beyond all", '{"metadata":{"a":1e999}}', {}, 422],
-    ["with -0 and a great integer", '{"metadata":{"a":-0,"b":123456789012345678901234567890}}', {}, 201],
+    ["with -0 and the greatest integer", '{"metadata":{"a":-0,"b":9007199254740991}}', {}, 201],
+    ["with a greater one", '{"metadata":{"b":[[9007199254740993]]}}', {}, 422],
     ["with 100,000 fields", `{${Array.from({ length: 100_000 }, (_, n) => `"${n}":1`).join()}}`, {}, 422],
     ["with 400,000 items", `{"title":[${"1,".repeat(400_000)}1]}`, {}, 422],
     ["of a megabyte of marks", `{"title":"a${"\u0301\u0316".repeat(250_000)}"}`, {}, 422],

@@ -1,6 +1,7 @@
 import type { Account, TestClient } from "../support/client.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
+import { importFile } from "../support/imports.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
 export type World = Awaited<ReturnType<typeof createWorld>>;
@@ -10,6 +11,8 @@ export const sharedPlaces = {
   "documents/{path}": "rest.md",
   "problems/{code}": "not_found",
   "models/{path}": "offline/documents",
+  // Nobody's: the token itself is the credential (test/hooks/dead-hooks.test.ts).
+  "hooks/{token}": "hk_0000000000000000000000000000000000000000000",
 };
 
 /**
@@ -31,6 +34,16 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
     content: `${word} content`,
   });
   const apiKey = await create("/api-keys", { name: `${word} key`, scopes: ["messages:read"] });
+  const webhook = await create("/webhooks", {
+    url: `https://${word}.invalid/`,
+    events: ["*"],
+    description: `${word} webhook`,
+  });
+  const delivery = await rest.ask<{ id: string }>("POST", `/webhooks/${webhook}/test`);
+  const hook = await rest.ask<{ id: string; token: string }>("POST", `/conversations/${conversation.id}/hooks`, {
+    name: `${word} hook`,
+  });
+  const imported = await createImport(parley, owner, word);
   await rest.ask("PUT", "/me/preferences", { secret: word });
   const elsewhere = await parley.fetch("/api/v1/auth/login", {
     json: { email: owner.user.email, password: TEST_PASSWORD },
@@ -48,7 +61,11 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
     "versions/{version}": "1",
     "sessions/{id}": session,
     "api-keys/{id}": apiKey,
+    "webhooks/{id}": webhook,
+    "deliveries/{delivery_id}": delivery.body.id,
+    "hooks/{hook_id}": hook.body.id,
     "users/{id}": colleague.user.id,
+    "imports/{id}": imported,
   };
   /** By the field of a body or of a frame. */
   const fields: Record<string, unknown> = {
@@ -65,13 +82,18 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
     "/me/preferences",
     "/me/sessions",
     "/api-keys",
+    "/webhooks",
     "/prompts",
     `/prompts/${prompt}/versions`,
     "/conversations",
     `/conversations/${conversation.id}/members`,
     `/conversations/${conversation.id}/messages`,
     `/conversations/${conversation.id}/events`,
+    `/conversations/${conversation.id}/hooks`,
     `/users/${colleague.user.id}`,
+    `/search?q=${word}`,
+    "/imports",
+    `/imports/${imported}`,
   ];
 
   return {
@@ -94,13 +116,20 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
     /** Whether everything that has an address is still there. */
     async isWhole(): Promise<boolean> {
       const paths = ["/me", `/conversations/${conversation.id}/messages/${sent.body.message.id}`];
-      paths.push(`/prompts/${prompt}`, `/api-keys/${apiKey}`);
+      paths.push(`/prompts/${prompt}`, `/api-keys/${apiKey}`, `/webhooks/${webhook}`);
       const answers = await Promise.all(paths.map((path) => rest.get<{ deleted_at?: string; role?: string }>(path)));
       return (
         answers.every(({ status, body }) => status === 200 && !body.deleted_at) && answers[0]?.body.role === "admin"
       );
     },
   };
+}
+
+/** An import whose report has the word. @returns its id. */
+async function createImport(parley: TestClient, owner: Account, word: string): Promise<string> {
+  const { id, report } = await importFile(parley, owner, "chatgpt", [{ title: `${word} import`, mapping: {} }]);
+  if (!report.some(({ title }) => title.includes(word))) throw new Error("The import's report is empty.");
+  return id;
 }
 
 async function requireCreated(rest: Rest, path: string, json: object): Promise<{ id: string }> {

@@ -62,6 +62,7 @@ export async function insertAnswer(
     model: null,
     requested_by: requestedBy,
     fence,
+    interruptions: 0,
     attempt: 0,
     is_cancelled: false,
     seq,

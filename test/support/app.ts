@@ -3,6 +3,7 @@ import { listen } from "../../src/commands/listen.ts";
 import { stopInOrder } from "../../src/commands/shutdown.ts";
 import { loadConfig } from "../../src/config.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
+import type { Log } from "../../src/lib/log.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
 import type { PasswordOptions } from "../../src/modules/users/passwords.ts";
 import type { Bus } from "../../src/realtime/bus.ts";
@@ -23,6 +24,10 @@ export async function startApp(
     config?: Record<string, string>;
     database?: Awaited<ReturnType<typeof createTestDatabase>>;
     bus?: Bus;
+    /** Whether no other one uses the database; without it, when the database is its own. */
+    isAlone?: boolean;
+    /** Where it logs; by default it does not. */
+    log?: Log;
     /** Dearer hashes, where the time of a login matters. */
     passwords?: PasswordOptions;
   } = {},
@@ -40,11 +45,12 @@ export async function startApp(
   const parley = createApp({
     config,
     database,
-    log: silentLog,
+    log: options.log ?? silentLog,
     metrics,
     lifecycle,
     jwtSecret,
     bus: options.bus,
+    isAlone: options.isAlone ?? options.database === undefined,
     passwords: options.passwords ?? CHEAP_HASHES,
   });
   const listener = listen(parley, config, undefined);

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
@@ -10,6 +10,10 @@ type Options = {
   days?: number;
   /** Who signs it; absent: itself. */
   issuer?: Certificate;
+  /** What its key is; absent: an elliptic curve. */
+  algorithm?: "ec" | "rsa";
+  /** Names beside the common one, and whether it may sign others, as browsers and proxies want it; absent: neither is said. */
+  extensions?: "local" | "authority";
 };
 
 /** A folder of certificates, made by `openssl`. */
@@ -26,16 +30,21 @@ export function createCertificates() {
   return {
     path,
 
-    /** A certificate for `localhost` and 127.0.0.1 with this common name. */
-    create(commonName: string, { days = 30, issuer }: Options = {}): Certificate {
+    /** A certificate with this common name. */
+    create(commonName: string, { days = 30, issuer, algorithm = "ec", extensions }: Options = {}): Certificate {
       made += 1;
       const [certFile, keyFile, requestFile] = [path(`${made}.crt`), path(`${made}.key`), path(`${made}.csr`)];
-      openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", keyFile);
+      if (algorithm === "rsa") openssl("genrsa", "-out", keyFile, "2048");
+      else openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", keyFile);
       openssl("req", "-new", "-key", keyFile, "-subj", `/CN=${commonName}`, "-out", requestFile);
       const signer = issuer
         ? ["-CA", issuer.certFile, "-CAkey", issuer.keyFile, "-CAcreateserial"]
         : ["-signkey", keyFile];
-      openssl("x509", "-req", "-in", requestFile, ...signer, "-days", String(days), "-out", certFile);
+      const written = path(`${made}.ext`);
+      const isAuthority = extensions === "authority" ? "TRUE" : "FALSE";
+      writeFileSync(written, `subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:${isAuthority}\n`);
+      const out = ["-days", String(days), ...(extensions ? ["-extfile", written] : []), "-out", certFile];
+      openssl("x509", "-req", "-in", requestFile, ...signer, ...out);
       return { certFile, keyFile, cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
     },
 

@@ -6,15 +6,21 @@ export type Account = {
   refresh_token: string;
 };
 
-export type FetchOptions = { token?: string; method?: string; json?: unknown; headers?: Record<string, string> };
+export type FetchOptions = {
+  token?: string;
+  method?: string;
+  json?: unknown;
+  body?: RequestInit["body"];
+  headers?: Record<string, string>;
+};
 
 export const TEST_PASSWORD = "correct horse battery";
 
 export type TestClient = ReturnType<typeof createTestClient>;
 
 /** REST as a client of a running Parley would speak it. */
-export function createTestClient(url: string) {
-  async function call(path: string, { token, method, json, headers = {} }: FetchOptions = {}): Promise<Response> {
+export function createTestClient(url: string, { tls }: { tls?: { ca: string } } = {}) {
+  async function call(path: string, { token, method, json, body, headers = {} }: FetchOptions = {}): Promise<Response> {
     return fetch(`${url}${path}`, {
       method: method ?? (json === undefined ? "GET" : "POST"),
       headers: {
@@ -23,6 +29,8 @@ export function createTestClient(url: string) {
         ...headers,
       },
       ...(json !== undefined && { body: JSON.stringify(json) }),
+      ...(body !== undefined && { body }),
+      ...(tls && { tls }),
     });
   }
 

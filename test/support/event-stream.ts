@@ -7,7 +7,11 @@ export type StreamedEvent = { id: string | null; event: string; frame: Frame };
 export type TestStream = Awaited<ReturnType<typeof openStream>>;
 
 /** Asks for an event stream, and keeps what comes. @throws Error with the answer's text when it is none. */
-export async function openStream(parley: Pick<TestApp, "url">, path: string, options: FetchOptions = {}) {
+export async function openStream(
+  parley: Pick<TestApp, "url"> & { tls?: { ca: string } },
+  path: string,
+  options: FetchOptions = {},
+) {
   const { token, method, json, headers } = options;
   const aborter = new AbortController();
   const response = await fetch(`${parley.url}/api/v1${path}`, {
@@ -20,6 +24,7 @@ export async function openStream(parley: Pick<TestApp, "url">, path: string, opt
     },
     ...(json !== undefined && { body: JSON.stringify(json) }),
     signal: aborter.signal,
+    ...(parley.tls && { tls: parley.tls }),
   });
   if (response.headers.get("content-type") !== "text/event-stream; charset=utf-8")
     throw new Error(`No stream: ${response.status} ${await response.text()}`);

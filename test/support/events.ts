@@ -8,7 +8,14 @@ function createData(conversation_id: string, seq: number, type: DurableEventType
   const times = { created_at: AT, updated_at: AT };
   const person = { user_id: ID, display_name: "Somebody", role: "member" } as const;
   const about = { title: "Test", kind: "group", model: null, prompt_id: null, reply_mode: "never" } as const;
-  const text = { role: "user", author: null, content: "text", status: "complete", client_message_id: null } as const;
+  const text = {
+    role: "user",
+    author: null,
+    supplied: false,
+    content: "text",
+    status: "complete",
+    client_message_id: null,
+  } as const;
   const noAnswer = { model: null, finish_reason: null, usage: null, parent_id: null, error: null };
   switch (type) {
     case "member.added":

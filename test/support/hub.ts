@@ -1,6 +1,7 @@
 import type { Bus, BusMessage } from "../../src/realtime/bus.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
-import { createHub, type Hub, type Listener } from "../../src/realtime/hub.ts";
+import { createHub, type Hub } from "../../src/realtime/hub.ts";
+import type { Listener } from "../../src/realtime/room.ts";
 import { silentLog } from "./log.ts";
 import { checkPush } from "./pushes.ts";
 

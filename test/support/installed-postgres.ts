@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { atEndOfRun } from "./end-of-run.ts";
@@ -14,7 +14,7 @@ type Options = {
 
 const READY_POLL_MS = 20;
 
-/** Starts a server of the machine's Postgres, the oldest installed, in a folder of its own; its superuser is `postgres`. */
+/** Starts a server of the machine's Postgres, the oldest installed or `TEST_POSTGRES_VERSION`, in a folder of its own; its superuser is `postgres`. */
 export async function startInstalledPostgres({ settings = {}, port, isKept = false }: Options = {}) {
   const bin = findBinaries();
   const directory = mkdtempSync(join(tmpdir(), "pt-"));
@@ -71,15 +71,22 @@ export async function startInstalledPostgres({ settings = {}, port, isKept = fal
     /** Runs statements as the superuser. */
     psql: (...statements: string[]): Promise<void> =>
       run([join(bin, "psql"), ...target, "-qX", "-U", "postgres", ...statements.flatMap((sql) => ["-c", sql])]),
+    /** Runs a statement as the superuser at another address, such as that of a pooler. */
+    run: (url: string, sql: string): Promise<void> => run([join(bin, "psql"), "-qX", url, "-c", sql]),
+
+    /** Of the server's own process. */
+    findPid: (): number => Number(readFileSync(join(data, "postmaster.pid"), "utf8").split("\n")[0]),
     stop,
   };
 }
 
 function findBinaries(): string {
   const root = "/usr/lib/postgresql";
-  const versions = existsSync(root) ? readdirSync(root).sort((a, b) => Number(a) - Number(b)) : [];
+  const installed = existsSync(root) ? readdirSync(root).sort((a, b) => Number(a) - Number(b)) : [];
+  const wanted = process.env.TEST_POSTGRES_VERSION;
+  const versions = wanted ? installed.filter((version) => version === wanted) : installed;
   const version = versions.find((candidate) => existsSync(join(root, candidate, "bin/initdb")));
-  if (!version) throw new Error(`No Postgres below ${root}; \`make test\` installs it.`);
+  if (!version) throw new Error(`No Postgres ${wanted ?? ""} below ${root}; \`make test\` installs it.`);
   return join(root, version, "bin");
 }
 

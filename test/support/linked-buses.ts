@@ -1,35 +1,45 @@
 import type { Bus, BusMessage, Subscriber } from "../../src/realtime/bus.ts";
-import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
+import { createLocalSubscribers, type LocalSubscribers } from "../../src/realtime/local-subscribers.ts";
 import { silentLog } from "./log.ts";
+
+const LATENCY_MS = 1;
 
 /**
  * Buses of two instances, as they would be over a network: what one publishes reaches the other as JSON, in order, a
  * moment later; what is published while the link is cut is lost, and after it both are told of a gap.
  */
 export function linkBuses() {
-  const locals = [createMemoryBus({ log: silentLog }), createMemoryBus({ log: silentLog })] as const;
-  const subscribers = new Set<Subscriber<never>>();
+  const locals = [createLocalSubscribers(silentLog), createLocalSubscribers(silentLog)] as const;
   /** What has gone over the link. */
   const carried: BusMessage<string>[] = [];
   let isCut = false;
 
-  const createEnd = (own: Bus, other: Bus): Bus => ({
+  const createEnd = (own: LocalSubscribers, other: LocalSubscribers): Bus => ({
+    reach: "instances",
+    isHealthy: () => !isCut,
+    listPeers: () => ["the other"],
+    isAlone: () => false,
+    untilHeard: async () => {},
     publish(channel, create) {
       const messages = [...create()];
-      own.publish(channel, () => messages);
+      own.deliver(channel, messages, false);
       const text = JSON.stringify(messages);
       if (isCut) return;
       carried.push(...(JSON.parse(text) as typeof carried));
-      setTimeout(() => other.publish(channel, () => JSON.parse(text) as typeof messages), 1);
+      setTimeout(() => other.deliver(channel, JSON.parse(text) as typeof messages, true), LATENCY_MS);
     },
     subscribe(channel, subscriber) {
-      const unsubscribe = own.subscribe(channel, subscriber);
-      subscribers.add(subscriber as Subscriber<never>);
+      const remove = own.add(channel, subscriber as Subscriber<never>);
+      let isOpen = true;
+      setTimeout(() => {
+        if (isOpen && !isCut) subscriber.onGap();
+      }, LATENCY_MS);
       return () => {
-        subscribers.delete(subscriber as Subscriber<never>);
-        unsubscribe();
+        isOpen = false;
+        remove();
       };
     },
+    async close() {},
   });
 
   return {
@@ -40,7 +50,7 @@ export function linkBuses() {
     },
     mend(): void {
       isCut = false;
-      for (const subscriber of subscribers) subscriber.onGap();
+      for (const local of locals) for (const channel of [...local.channels()]) local.tellGap(channel);
     },
   };
 }

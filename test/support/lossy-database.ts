@@ -14,8 +14,10 @@ export async function createLossyDatabase() {
 
   const server = createServer((client) => {
     const postgres = connect(join(target.socketDirectory, ".s.PGSQL.5432"));
-    // All of it, since a prepared statement is sent once.
-    let sent = "";
+    const statements = createStatementReader();
+    /** The loss that is waited for, and what has been executed here since then. */
+    let awaited: typeof loss = null;
+    let executed: string[] = [];
     let isLost = false;
     const close = () => {
       client.destroy();
@@ -27,12 +29,16 @@ export async function createLossyDatabase() {
       socket.on("close", close);
     }
     client.on("data", (data) => {
-      sent += data.toString("latin1");
+      if (awaited !== loss) executed = [];
+      awaited = loss;
+      executed.push(...statements.read(data));
       postgres.write(data);
     });
     postgres.on("data", (data) => {
       if (isLost) return;
-      if (!loss || !sent.includes(loss.sent) || !data.includes(loss.received)) {
+      const { sent, received } = loss ?? {};
+      const isMeant = sent !== undefined && awaited === loss && executed.some((text) => text.includes(sent));
+      if (!loss || !isMeant || !data.includes(received ?? "")) {
         client.write(data);
         return;
       }
@@ -56,7 +62,8 @@ export async function createLossyDatabase() {
     direct,
 
     /**
-     * The next response that contains `received` is lost, with its connection, if that has sent a statement with this text.
+     * The next response that contains `received` is lost, with its connection, if a statement with the text `sent` was
+     * executed there after this call.
      * @returns when it has happened.
      */
     lose(sent: string, received: string): Promise<void> {
@@ -69,6 +76,43 @@ export async function createLossyDatabase() {
       await Promise.all([database.end({ timeout: 1 }), direct.end({ timeout: 1 })]);
       for (const socket of sockets) socket.destroy();
       server.close();
+    },
+  };
+}
+
+const SSL_REQUEST = 80_877_103;
+
+/** Reads which statements a client executes (PostgreSQL's protocol 3.0); a prepared one is sent once, and then named. */
+function createStatementReader() {
+  const texts = new Map<string, string>();
+  let unread = Buffer.alloc(0);
+  let isStarted = false;
+
+  /** @returns the next message, without its length; null while it has not come whole. */
+  function take(): { type: string; body: Buffer } | null {
+    const at = isStarted ? 1 : 0;
+    if (unread.length < at + 4) return null;
+    const end = at + unread.readInt32BE(at);
+    if (unread.length < end) return null;
+    const message = { type: isStarted ? String.fromCharCode(unread[0] ?? 0) : "", body: unread.subarray(at + 4, end) };
+    unread = unread.subarray(end);
+    return message;
+  }
+
+  return {
+    /** @returns the texts of the statements whose execution is asked for in these bytes. */
+    read(data: Buffer): string[] {
+      unread = Buffer.concat([unread, data]);
+      const executed: string[] = [];
+      for (let message = take(); message; message = take()) {
+        const { type, body } = message;
+        if (type === "") isStarted = body.readInt32BE(0) !== SSL_REQUEST;
+        const [first = "", second = ""] = type === "" ? [] : body.toString("latin1").split("\0", 2);
+        if (type === "P") texts.set(first, second);
+        if (type === "B") executed.push(texts.get(second) ?? "");
+        if (type === "Q") executed.push(first);
+      }
+      return executed;
     },
   };
 }

@@ -13,8 +13,8 @@ const READY_POLL_MS = 10;
  */
 const BINARIES = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/bin/redis-check-rdb"];
 
-/** Starts a Redis of the machine's on a free port of 127.0.0.1, which keeps everything in memory. */
-export async function startRedis() {
+/** Starts a Redis of the machine's on a free port of 127.0.0.1, which keeps everything in memory. @param more settings. */
+export async function startRedis(more: Record<string, string> = {}) {
   const binary = BINARIES.find((path) => existsSync(path));
   if (!binary) throw new Error("No redis-server on this machine; `make test` installs it.");
   const directory = mkdtempSync(join(tmpdir(), "parley-redis-"));
@@ -23,7 +23,7 @@ export async function startRedis() {
   let child: Bun.Subprocess | undefined;
 
   async function start(): Promise<void> {
-    const settings = { port: String(port), bind: "127.0.0.1", save: "", appendonly: "no", dir: directory };
+    const settings = { port: String(port), bind: "127.0.0.1", save: "", appendonly: "no", dir: directory, ...more };
     const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     const server = Bun.spawn([binary ?? "", ...flags], {
       argv0: "redis-server",
@@ -53,6 +53,7 @@ export async function startRedis() {
   await start();
   return {
     url,
+    findPid: () => child?.pid ?? null,
     start,
     kill,
     stop,
@@ -79,7 +80,7 @@ async function answers(port: number): Promise<boolean> {
     port,
     socket: {
       open: (opened) => void opened.write("PING\r\n"),
-      data: (_, bytes) => resolve(bytes.toString().startsWith("+PONG")),
+      data: (_, bytes) => resolve(bytes.toString().startsWith("+PONG") || bytes.toString().startsWith("-NOAUTH")),
       close: () => resolve(false),
     },
   }).catch(() => null);
@@ -89,7 +90,7 @@ async function answers(port: number): Promise<boolean> {
   return isThere;
 }
 
-function findFreePort(): number {
+export function findFreePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;
   listener.stop(true);

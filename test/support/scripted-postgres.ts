@@ -1,5 +1,6 @@
 import { EventEmitter } from "node:events";
 import postgres from "postgres";
+import type { StatementListener } from "../../src/db/client.ts";
 
 const message = (type: string, body: Buffer): Buffer => {
   const head = Buffer.alloc(5);
@@ -12,7 +13,7 @@ const int32 = (value: number) => Buffer.concat([int16(value >>> 16), int16(value
 const TEXT_TYPE = 25;
 
 const authenticated = message("R", int32(0));
-const ready = message("Z", Buffer.from("I"));
+export const ready = message("Z", Buffer.from("I"));
 const complete = message("C", Buffer.from("SELECT 1\0"));
 const describeText = message(
   "T",
@@ -37,6 +38,16 @@ export const administratorError = message(
   Buffer.from("SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"),
 );
 
+/** The server waits for the rows of a COPY in the text format. */
+export const copyIn = message("G", Buffer.from([0, 0, 0]));
+/** The rows of a COPY to the client, and its end. */
+export const copyOut = message("H", Buffer.from([0, 0, 0]));
+export const copyRow = (text: string) => message("d", Buffer.from(text));
+export const copyDone = message("c", Buffer.alloc(0));
+export const copied = message("C", Buffer.from("COPY 2\0"));
+/** An error that ends a statement. */
+export const uniqueViolation = message("E", Buffer.from("SERROR\0C23505\0Mduplicate key value\0\0"));
+
 /** One connection as the driver sees it, and as a test breaks it. */
 export class ScriptedSocket extends EventEmitter {
   readyState = "open";
@@ -44,6 +55,7 @@ export class ScriptedSocket extends EventEmitter {
   readonly statements: string[] = [];
   ownCount = 0;
   isSilent: boolean;
+  isPaused = false;
   readonly #isClosing: boolean;
   #isStarted = false;
 
@@ -63,6 +75,11 @@ export class ScriptedSocket extends EventEmitter {
     this.emit("data", Buffer.concat(messages));
   }
 
+  /** Answers a statement that it was silent on. */
+  answer(text: string): void {
+    this.reply(describeText, textRow(text), complete, ready);
+  }
+
   /** As after an end by the server. */
   close(hadError = false): void {
     if (this.readyState === "closed") return;
@@ -70,6 +87,8 @@ export class ScriptedSocket extends EventEmitter {
     this.emit("close", hadError);
   }
 
+  pause = (): void => void Object.assign(this, { isPaused: true });
+  resume = (): void => void Object.assign(this, { isPaused: false });
   end = (): void => this.close();
   destroy = (): void => this.close();
 
@@ -112,7 +131,19 @@ export class ScriptedSocket extends EventEmitter {
  * The driver on a Postgres that is played in this process, so that a connection breaks just where a test wants it.
  * Statements are sent by `unsafe`.
  */
-export function createScriptedPostgres({ poolSize = 1, fetchesTypes = false } = {}) {
+export function createScriptedPostgres({
+  poolSize = 1,
+  fetchesTypes = false,
+  prepare = true,
+  onstatement,
+  waitingMax,
+}: {
+  poolSize?: number;
+  fetchesTypes?: boolean;
+  prepare?: boolean;
+  onstatement?: StatementListener;
+  waitingMax?: number;
+} = {}) {
   const sockets: ScriptedSocket[] = [];
   /** What sockets are like that are opened from now on. */
   const server = { isClosing: false, isSilent: false };
@@ -120,8 +151,11 @@ export function createScriptedPostgres({ poolSize = 1, fetchesTypes = false } = 
     max: poolSize,
     fetch_types: fetchesTypes,
     backoff: false,
+    prepare,
     // Not part of its types.
     ...({
+      onstatement,
+      max_waiting: waitingMax,
       socket() {
         const socket = new ScriptedSocket(server);
         sockets.push(socket);

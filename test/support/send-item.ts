@@ -20,5 +20,6 @@ export const createSendItem = (
   answerId: createId(),
   generationId: createId(),
   keyId: null,
+  integration: null,
   ...more,
 });

@@ -21,7 +21,7 @@ type Options = {
   protocols?: string[];
   query?: string;
   headers?: Record<string, string>;
-  tls?: { rejectUnauthorized: boolean };
+  tls?: { rejectUnauthorized: boolean } | { ca: string };
 };
 
 /** Connects to `/realtime`; every frame that comes is kept in `frames`, in order. */

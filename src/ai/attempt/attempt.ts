@@ -1,3 +1,4 @@
+import type { AboutRun } from "../about-run.ts";
 import type { AnswerPart, RunUsage } from "../answer-part.ts";
 import { fitMessages } from "../fit-messages.ts";
 import type { Catalogue } from "../models.ts";
@@ -13,20 +14,23 @@ import type {
   ProviderPart,
   ProviderRequest,
   PushPart,
+  ReportedUsage,
   ToolCall,
-  Usage,
 } from "../provider.ts";
-import { type AnswerState, findPartial, openAnswer, roomLeft, showText } from "./answer.ts";
+import type { TimeoutsOf } from "../timeouts.ts";
+import { mergeReports } from "../usage.ts";
+import { type AnswerState, findPartial, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
+import { refuseBlank } from "./refuse-blank.ts";
 import { createTextCleaner } from "./text-cleaner.ts";
+import { createThinkFilter } from "./think-filter.ts";
 import { countUsage } from "./usage.ts";
 import { watch } from "./watchdog.ts";
 
 export type AttemptOptions = {
   providers: ReadonlyMap<string, Provider>;
   catalogue: Catalogue;
-  firstTokenTimeoutMs: number;
-  idleTimeoutMs: number;
+  timeoutsOf: TimeoutsOf;
   observe: ChainObserver;
 };
 
@@ -38,13 +42,21 @@ export type AttemptRequest = {
   /** Whether each model gets only what fits its own budget, and is asked for no longer answer than it can give. */
   isFitted?: boolean;
   options?: AnswerOptions;
+  /** Called for each attempt when the first bytes of a response's body come, before there is anything to show. */
+  onActivity?: (() => void) | undefined;
+  /** When the whole answer has to end, as `performance.now()` counts. */
+  endsAtMs: number;
+  about?: AboutRun;
 };
+
+/** UTF-16 units of reasoning that an attempt keeps to count its tokens; more is not counted. */
+const REASONING_LENGTH_MAX = 1_000_000;
 
 /** How an attempt tells what became of it; exactly one of `succeed`, `fail` and `leave` ends it, later calls do nothing. */
 export type AttemptReport = {
   firstToken(): void;
   succeed(): void;
-  fail(failure?: { retryAfterMs: number | null }): void;
+  fail(failure?: { retryAfterMs: number | null; about?: AboutRun | undefined }): void;
   /** Ended without a verdict: stopped by the user, or a request that was at fault itself. */
   leave(): void;
 };
@@ -54,6 +66,8 @@ export type AttemptOutcome = { usage: RunUsage | null } & (
   /** Not continuable once a tool call began: another model can only make the whole step anew. */
   | { type: "failed"; error: ProviderError; isContinuable: boolean }
   | { type: "aborted" }
+  /** The time of the whole answer is over. */
+  | { type: "expired" }
 );
 
 /** Asks one model to write `answer`, or to go on with it, and pushes what it writes. */
@@ -70,52 +84,87 @@ export async function makeAttempt(
   const partial = findPartial(answer);
   const trimmer = createOverlapTrimmer(partial ?? "");
   const cleaner = createTextCleaner(roomLeft(answer), (text) => showText(answer, model, text, push));
+  const thinkFilter = createThinkFilter(takeReasoning);
   const shownBefore = answer.shown.length;
+  const timeouts = options.timeoutsOf(model);
   const { provider, asked } = prepare(options, request, model, partial);
   let hasText = false;
   let hasToolCall = false;
-  let reported: Usage | null = null;
+  let hasActivity = false;
+  let hasReasoning = false;
+  let reasoning = "";
+  let reported: ReportedUsage | null = null;
+
+  function takeReasoning(text: string): void {
+    hasReasoning = true;
+    if (reasoning.length < REASONING_LENGTH_MAX) reasoning += text;
+  }
+
+  function takeText(text: string): void {
+    if (text === "") return;
+    if (!hasText) {
+      hasText = true;
+      report.firstToken();
+      observe.onFirstToken?.(model, secondsSoFar());
+    }
+    cleaner.push(trimmer.push(text));
+  }
 
   function take(part: ProviderPart): ProviderEnd | undefined {
     switch (part.type) {
       case "text":
-        if (!hasText) {
-          hasText = true;
-          report.firstToken();
-          observe.onFirstToken?.(model, secondsSoFar());
-        }
-        cleaner.push(trimmer.push(part.text));
+        takeText(thinkFilter.push(part.text));
         return cleaner.isFull() ? { type: "finish", reason: "length", usage: null } : undefined;
       case "tool_call":
         if (!hasToolCall) report.firstToken();
         hasToolCall = true;
         return undefined;
       case "usage":
-        reported = part.usage;
+        reported = mergeReports(reported, part.usage);
+        return undefined;
+      case "reasoning":
+        takeReasoning(part.text);
         return undefined;
       case "activity":
+        if (hasActivity || part.isHead) return undefined;
+        hasActivity = true;
+        request.onActivity?.();
         return undefined;
       default:
         return part satisfies never;
     }
   }
 
-  const end = await watch(
-    (signal, pushPart) => provider.stream({ ...asked, signal }, pushPart),
-    { ...options, signal: request.signal, pause: request.pause },
+  const ended = await watch(
+    (signal, pushPart) => provider.stream({ ...asked, idleTimeoutMs: timeouts.idleMs, signal }, pushPart),
+    {
+      signal: request.signal,
+      pause: request.pause,
+      firstTokenTimeoutMs: timeouts.firstTokenMs,
+      idleTimeoutMs: timeouts.idleMs,
+      endsAtMs: request.endsAtMs,
+    },
     take,
   );
-  if (end.type !== "aborted") cleaner.push(trimmer.end());
+  if (ended.type !== "aborted") {
+    takeText(thinkFilter.end());
+    cleaner.push(trimmer.end());
+  }
+  const { toolCalls = [], usage: counted = null } = ended.type === "finish" ? ended : {};
+  const hasOutput = hasText || hasToolCall || hasReasoning || toolCalls.length > 0;
+  const isUntouched = partial !== null && !hasOutput && !counted?.output_tokens;
+  const end = refuseBlank(ended, answer.shown, isUntouched);
+  // Not even its space stays.
+  if (end !== ended && partial === null) restartStep(answer);
   if (end.type === "finish" && !answer.isOpen) openAnswer(answer, model, push);
-  const { toolCalls = [], usage: counted = null } = end.type === "finish" ? end : {};
-  reported = counted ?? reported;
   const usage = countUsage({
-    messages: asked.messages,
-    hasText,
+    asked,
+    hasOutput,
     readWritten: () => answer.shown.slice(shownBefore) + trimmer.unshown(),
     toolCalls,
-    reported,
-    isFinal: counted !== null,
+    reasoning,
+    reported: mergeReports(reported, counted),
+    isFinal: typeof counted?.output_tokens === "number",
   });
   tell(end);
   switch (end.type) {
@@ -124,21 +173,22 @@ export async function makeAttempt(
     case "error":
       return { type: "failed", error: end.error, isContinuable: !hasToolCall, usage };
     case "aborted":
-      return { type: "aborted", usage };
+    case "expired":
+      return { type: end.type, usage };
   }
 
   /** Tells the breaker and the metrics. */
   function tell(how: typeof end): void {
     const error = how.type === "error" ? how.error : null;
     if (how.type === "finish") report.succeed();
-    // A refused request says nothing about the model's health.
-    if (error && error.code !== "provider_refused") report.fail(error);
+    // A refused request says nothing about the model's health, and neither does a limit that leaves no room for text. Nor
+    // does the end of the answer's time: other models may have used most of it.
+    const isHealthy = error?.code === "provider_refused" || (ended.type === "finish" && ended.reason === "length");
+    if (error && !isHealthy) report.fail({ retryAfterMs: error.retryAfterMs, about: request.about });
     report.leave();
-    const outcome = { finish: "complete", error: "failed", aborted: "aborted" } as const;
-    observe.onAttempt?.(model, outcome[how.type], secondsSoFar(), error?.code ?? null);
-    if (!reported) return;
-    observe.onTokens?.(model, "input", reported.input_tokens);
-    observe.onTokens?.(model, "output", reported.output_tokens);
+    const outcome = { finish: "complete", error: "failed", aborted: "aborted", expired: "failed" } as const;
+    const code = how.type === "expired" ? "provider_timeout" : (error?.code ?? null);
+    observe.onAttempt?.(model, outcome[how.type], secondsSoFar(), code);
   }
 }
 
@@ -153,13 +203,17 @@ function prepare(
   const provider = providers.get(model.slice(0, slash));
   if (!provider) throw new Error(`There is no provider for the model ${model}.`);
   const budget = catalogue.budgetOf(model);
-  const limits = [outputTokensMax, isFitted ? budget.outputTokensMax : null].filter((limit) => limit !== null);
+  const longest = budget.outputTokensMax;
+  const wished = outputTokensMax ?? (isFitted ? longest : null);
   const asked = {
     model: model.slice(slash + 1),
     messages: isFitted ? fitMessages(messages, budget.inputTokens) : [...messages],
     partial,
-    outputTokensMax: limits.length === 0 ? null : Math.min(...limits),
+    // Also where the client asks for more: this may be another model than the one that it has in mind.
+    outputTokensMax: wished === null || longest === null ? wished : Math.min(wished, longest),
+    answerTokensMax: longest,
     options: catalogue.can(model, "tools") ? options : { ...options, tools: undefined },
+    isThinking: catalogue.can(model, "thinking"),
     pause,
   };
   return { provider, asked };

@@ -1,37 +1,53 @@
 import type { RunUsage } from "../answer-part.ts";
-import type { ChatMessage, ToolCall, Usage } from "../provider.ts";
+import type { ProviderRequest, ReportedUsage, ToolCall } from "../provider.ts";
 import { countMessages, estimateTokens } from "../tokens.ts";
 
 /** What is known of an attempt when it has ended. */
 export type AttemptRecord = {
-  messages: readonly ChatMessage[];
-  /** Whether the model wrote any text. */
-  hasText: boolean;
-  /** All of that text, shown or not; asked for only where tokens have to be estimated. */
+  /** What the model was asked; read only where its tokens have to be estimated. */
+  asked: Pick<ProviderRequest, "messages" | "partial" | "options">;
+  /** Whether the model gave any sign of working on it: a text, a tool call, or reasoning, shown or not. */
+  hasOutput: boolean;
+  /** All of its text, shown or not; asked for only where tokens have to be estimated. */
   readWritten(): string;
   toolCalls: readonly ToolCall[];
-  /** The last count that the provider gave. */
-  reported: Usage | null;
-  /** Whether that count is the final one. */
+  /** What the model thought, as far as the provider told. */
+  reasoning: string;
+  /** What the provider has counted; each number is the last one that it gave. */
+  reported: ReportedUsage | null;
+  /** Whether its count of the output is that of the whole answer. */
   isFinal: boolean;
 };
 
-/** The tokens of an attempt, as reported, or estimated where it broke off. Null: it costs nothing. */
-export function countUsage({
-  messages,
-  hasText,
-  readWritten,
-  toolCalls,
-  reported,
-  isFinal,
-}: AttemptRecord): RunUsage | null {
-  if (reported && isFinal) return { ...reported, estimated: false };
-  // A request that failed before the first character is not charged by the providers, unless they said so.
-  if (!hasText && toolCalls.length === 0) return reported && { ...reported, estimated: false };
-  const calls = toolCalls.reduce((sum, call) => sum + estimateTokens(call.name + call.arguments), 0);
+/** The tokens of an attempt, as reported, or estimated where that is missing. Null: it costs nothing. */
+export function countUsage(record: AttemptRecord): RunUsage | null {
+  const { hasOutput, reported, isFinal, reasoning, asked } = record;
+  const input = reported?.input_tokens ?? null;
+  const output = reported?.output_tokens ?? null;
+  // A request that failed before the first sign of the model is not charged by the providers, unless they said so.
+  if (!hasOutput && input === null && output === null) return null;
+  const isWhole = isFinal && output !== null;
+  const { cached_input_tokens = 0, cache_write_tokens = 0 } = reported ?? {};
+  const inputTokens = input ?? Math.max(estimateInput(asked), cached_input_tokens + cache_write_tokens);
+  const outputTokens = isWhole ? output : Math.max(output ?? 0, hasOutput ? estimateOutput(record) : 0);
+  const cached = Math.min(cached_input_tokens, inputTokens);
   return {
-    input_tokens: reported?.input_tokens || countMessages(messages),
-    output_tokens: Math.max(reported?.output_tokens ?? 0, estimateTokens(readWritten()) + calls),
-    estimated: true,
+    input_tokens: inputTokens,
+    output_tokens: outputTokens,
+    cached_input_tokens: cached,
+    cache_write_tokens: Math.min(cache_write_tokens, inputTokens - cached),
+    reasoning_tokens: Math.min(outputTokens, reported?.reasoning_tokens || estimateTokens(reasoning)),
+    estimated: input === null || (!isWhole && hasOutput),
   };
+}
+
+function estimateInput({ messages, partial, options }: AttemptRecord["asked"]): number {
+  const { tools = [] } = options;
+  const toolTokens = tools.length === 0 ? 0 : estimateTokens(JSON.stringify(tools));
+  return countMessages(messages) + estimateTokens(partial ?? "") + toolTokens;
+}
+
+function estimateOutput({ readWritten, toolCalls, reasoning }: AttemptRecord): number {
+  const calls = toolCalls.reduce((sum, call) => sum + estimateTokens(call.name + call.arguments), 0);
+  return estimateTokens(readWritten()) + estimateTokens(reasoning) + calls;
 }

@@ -1,28 +1,31 @@
-import { findPrice, type PriceTable } from "../../lib/prices.ts";
+import { calculateRequestCostUsd, findPrice, type PriceTable } from "../../lib/prices.ts";
 import type { RunUsage } from "../answer-part.ts";
+import type { ChainObserver } from "../observer.ts";
 import type { Usage } from "../provider.ts";
+import { addUsage } from "../usage.ts";
 
-/** What a model's tokens cost, in US dollars; null when its price is not known. */
+/** What one attempt with a model costs, in US dollars; null when its price is not known. */
 export function calculateCostUsd(model: string, usage: Usage, prices: PriceTable): number | null {
-  const found = findPrice(model, prices);
-  if (!found) return null;
-  return (usage.input_tokens * found.input + usage.output_tokens * found.output) / 1_000_000;
+  const price = findPrice(model, prices);
+  return price ? calculateRequestCostUsd(price, usage) : null;
 }
 
-/** Sums the tokens and the money of one run, over all its attempts. */
-export function createBill(prices: PriceTable, onCost: (model: string, usd: number) => void = () => {}) {
+/**
+ * Sums the tokens and the money of one run, over all its attempts, also those that failed. The metrics are told here, so
+ * that they count what is stored and charged.
+ */
+export function createBill(prices: PriceTable, observe: Pick<ChainObserver, "onTokens" | "onCost"> = {}) {
   let usage: RunUsage | null = null;
   let costUsd: number | null = 0;
   return {
     /** Adds an attempt; null: it has cost nothing. */
     add(model: string, used: RunUsage | null): void {
       if (!used) return;
-      usage ??= { input_tokens: 0, output_tokens: 0, estimated: false };
-      usage.input_tokens += used.input_tokens;
-      usage.output_tokens += used.output_tokens;
-      usage.estimated ||= used.estimated;
+      usage = addUsage(usage, used);
       const cost: number | null = calculateCostUsd(model, used, prices);
-      if (cost) onCost(model, cost);
+      observe.onTokens?.(model, "input", used.input_tokens);
+      observe.onTokens?.(model, "output", used.output_tokens);
+      if (cost) observe.onCost?.(model, cost);
       costUsd = addCost(costUsd, cost);
     },
     /** The sum so far. The cost is null as soon as one part of it is not known. */

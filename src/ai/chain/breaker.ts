@@ -1,3 +1,4 @@
+import type { AboutRun } from "../about-run.ts";
 import type { AttemptReport } from "../attempt/attempt.ts";
 import { RETRY_AFTER_WAIT_MAX_MS } from "./backoff.ts";
 
@@ -13,6 +14,9 @@ export const defaultBreakerOptions: BreakerOptions = { failuresMax: 3, coolDownM
 
 export type BreakerState = { state: "available" } | { state: "cooling_down"; until: Date };
 
+/** @param about the run whose failure changed it; a success is about no run. */
+type OnChange = (state: BreakerState["state"], about?: AboutRun) => void;
+
 export type Breaker = ReturnType<typeof createBreaker>;
 
 /**
@@ -21,7 +25,7 @@ export type Breaker = ReturnType<typeof createBreaker>;
  * because libraries wrap a promise: a stream proves itself at its first token and may still fail at its last, and nobody
  * should wait for the whole of an attempt that takes a minute.
  */
-export function createBreaker(options: BreakerOptions, onChange: (state: BreakerState["state"]) => void = () => {}) {
+export function createBreaker(options: BreakerOptions, onChange: OnChange = () => {}) {
   let failures = 0;
   let openings = 0;
   let untilMs = 0;
@@ -34,21 +38,21 @@ export function createBreaker(options: BreakerOptions, onChange: (state: Breaker
   const isCooling = () => Date.now() < untilMs;
   const isClosed = () => openings === 0;
 
-  function open(pauseMs: number): void {
+  function open(pauseMs: number, about: AboutRun | undefined): void {
     openings += 1;
     epoch += 1;
     isProven = false;
     untilMs = Date.now() + Math.min(pauseMs, options.coolDownMaxMs);
-    onChange("cooling_down");
+    onChange("cooling_down", about);
   }
 
-  function fail(retryAfterMs: number): void {
+  function fail(retryAfterMs: number, about: AboutRun | undefined): void {
     failures += 1;
     // Only a caller without another way gets here while it cools down: no reason to make the pause longer.
     if (isCooling()) return;
     const isTold = retryAfterMs > RETRY_AFTER_WAIT_MAX_MS;
     if (!isTold && isClosed() && failures < options.failuresMax) return;
-    open(Math.max(retryAfterMs, options.coolDownMs * 2 ** openings));
+    open(Math.max(retryAfterMs, options.coolDownMs * 2 ** openings), about);
   }
 
   function succeed(): void {
@@ -77,7 +81,7 @@ export function createBreaker(options: BreakerOptions, onChange: (state: Breaker
       },
       succeed: () => end(succeed),
       /** A `retryAfterMs` that is too long to be waited for opens the breaker at once, for that long. */
-      fail: (failure) => end(() => fail(failure?.retryAfterMs ?? 0)),
+      fail: (failure) => end(() => fail(failure?.retryAfterMs ?? 0, failure?.about)),
       leave: () => end(),
     };
     return report;

@@ -1,10 +1,12 @@
 import type { Log } from "../../lib/log.ts";
+import type { AboutRun, ExplainFailure } from "../about-run.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
 import { type Catalogue, createCatalogue } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
+import type { TimeoutsOf } from "../timeouts.ts";
 import { BACKOFF_BASE_MS } from "./backoff.ts";
 import {
   type Breaker,
@@ -13,17 +15,22 @@ import {
   createBreaker,
   defaultBreakerOptions,
 } from "./breaker.ts";
+import { createFailureLog } from "./failure-log.ts";
 import { type RunOptions, run } from "./run.ts";
 
 export type ChainOptions = {
   providers: ReadonlyMap<string, Provider>;
   /** `provider/name`, in fallback order; not empty, without repetitions. */
   models: readonly string[];
-  firstTokenTimeoutMs: number;
-  idleTimeoutMs: number;
+  /** How long each model may be silent. */
+  timeoutsOf: TimeoutsOf;
+  /** Longest time of a whole answer, in milliseconds. Absent: no limit. */
+  answerTimeoutMs?: number;
   /** Retries of one model in one run. */
   maxRetries: number;
   log: Log;
+  /** What can be done about a failure, for the log. */
+  explainFailure?: ExplainFailure;
   observe?: ChainObserver;
   /** Prices, abilities, and how much each model is shown of what it is asked with `isFitted`. */
   catalogue?: Catalogue;
@@ -49,11 +56,19 @@ export type RunRequest = {
   /** False: no other model is asked when the requested one fails. */
   hasFallback?: boolean;
   options?: AnswerOptions;
+  /** Called for each attempt when the first bytes of a response's body come, before there is anything to show. */
+  onActivity?: (() => void) | undefined;
+  /** When the answer began, as `performance.now()` counts, if this run isn't the first of it. Absent: now. */
+  startedAtMs?: number;
+  /** What it is for. Only in tests it is for nothing. */
+  about?: AboutRun;
 };
 
 /** The configured models as one: whoever asks gets an answer from the first that can give it. */
 export interface Chain {
   readonly defaultModel: string;
+  /** Longest time of a whole answer, over all of its runs: after that a run ends with `provider_timeout`. */
+  readonly answerTimeoutMs: number;
   has(model: string): boolean;
   /** In fallback order, with what the circuit breaker thinks of them. */
   models(): ModelState[];
@@ -72,24 +87,27 @@ export function createChain(options: ChainOptions): Chain {
   const breakers = new Map<string, Breaker>();
   for (const model of models) {
     if (!providers.has(providerOf(model))) throw new Error(`There is no provider for the model ${model}.`);
-    const onChange = (state: BreakerState["state"]) => {
-      options.log.info({ model, state }, "model state");
+    const onChange = (state: BreakerState["state"], about?: AboutRun) => {
+      options.log.info({ ...about, model, state }, "model state");
       observe.onModelState?.(model, state);
     };
     breakers.set(model, createBreaker(options.breaker ?? defaultBreakerOptions, onChange));
   }
-  const { backoffBaseMs = BACKOFF_BASE_MS } = options;
-  const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs };
+  const { backoffBaseMs = BACKOFF_BASE_MS, answerTimeoutMs = Number.POSITIVE_INFINITY } = options;
+  const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
+  const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures };
 
   return {
     defaultModel,
+    answerTimeoutMs,
     has: (model) => breakers.has(model),
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {
       const first = request.model !== null && breakers.has(request.model) ? request.model : defaultModel;
       const others = request.hasFallback === false ? [] : models.filter((model) => model !== first);
-      const { pause = new PauseSignal() } = request;
-      return run(runOptions, { ...request, pause, order: [first, ...others] }, push);
+      const { pause = new PauseSignal(), startedAtMs = performance.now() } = request;
+      const endsAtMs = startedAtMs + answerTimeoutMs;
+      return run(runOptions, { ...request, pause, endsAtMs, order: [first, ...others] }, push);
     },
   };
 }

@@ -1,4 +1,3 @@
-import type { Log } from "../../lib/log.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import { closeAnswer, createAnswerState, type Resume, restartStep } from "../attempt/answer.ts";
 import { type AttemptOptions, type AttemptRequest, makeAttempt } from "../attempt/attempt.ts";
@@ -8,12 +7,13 @@ import { createAttemptOrder } from "./attempt-order.ts";
 import { sleep } from "./backoff.ts";
 import { createBill } from "./bill.ts";
 import type { Breaker } from "./breaker.ts";
+import type { FailureLog } from "./failure-log.ts";
 
 export type RunOptions = AttemptOptions & {
   breakers: ReadonlyMap<string, Breaker>;
   maxRetries: number;
   backoffBaseMs: number;
-  log: Log;
+  failures: FailureLog;
 };
 
 export type OrderedRequest = AttemptRequest & {
@@ -22,23 +22,28 @@ export type OrderedRequest = AttemptRequest & {
   resume?: Resume | null;
 };
 
-/** One run: makes attempts until one of them ends the answer, or no model is left. */
+/** One run: makes attempts until one of them ends the answer, no model is left, or the time of the answer is over. */
 export async function run(options: RunOptions, request: OrderedRequest, push: PushPart<AnswerPart>): Promise<RunEnd> {
-  const { signal } = request;
-  const { breakers, maxRetries, backoffBaseMs, observe, log } = options;
-  const bill = createBill(options.catalogue.prices, observe.onCost);
+  const { signal, endsAtMs } = request;
+  const { breakers, maxRetries, backoffBaseMs, observe, failures } = options;
+  const bill = createBill(options.catalogue.prices, observe);
   const attempts = createAttemptOrder({ models: request.order, breakers, maxRetries, backoffBaseMs });
   const answer = createAnswerState(request.resume);
+  let asked: string | null = null;
   let failed: { model: string; error: ProviderError } | null = null;
+  let isExpired = false;
 
-  while (!signal.aborted) {
+  while (!signal.aborted && !isExpired) {
     const next = attempts.next();
     if (!next) break;
     const { model, report, delayMs } = next;
     try {
-      await sleep(delayMs, signal);
-      if (signal.aborted) break;
+      const leftMs = endsAtMs - performance.now();
+      isExpired = delayMs >= leftMs;
+      await sleep(Math.min(delayMs, leftMs), signal);
+      if (signal.aborted || isExpired) break;
       if (failed && failed.model !== model) observe.onFailover?.(failed.model, model, failed.error.code);
+      asked = model;
       const outcome = await makeAttempt(options, request, answer, { model, report }, push);
       bill.add(model, outcome.usage);
       if (outcome.type === "aborted") break;
@@ -46,9 +51,10 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
         const { type, reason, toolCalls } = outcome;
         return { type, model, reason, toolCalls, models: answer.models, ...bill.sum() };
       }
-      failed = { model, error: outcome.error };
-      const { code, cause, retryAfterMs } = outcome.error;
-      log.warn({ model, code, cause, retry_after_ms: retryAfterMs, shown: answer.shown.length }, "model failed");
+      failed = { model, error: outcome.type === "failed" ? outcome.error : createExpiry() };
+      failures.tell(failed, request.about, answer.shown.length);
+      isExpired = outcome.type === "expired";
+      if (outcome.type === "expired") break;
       attempts.fail(model, outcome.error, answer.shown.length > answer.stepStart);
       if (!outcome.isContinuable) restartStep(answer);
       closeAnswer(answer);
@@ -56,7 +62,17 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
       report.leave();
     }
   }
-  if (signal.aborted) return { type: "aborted", models: answer.models, ...bill.sum() };
-  const { code, detail } = failed?.error ?? createProviderError("provider_unavailable", "no model left");
-  return { type: "error", code, detail, models: answer.models, ...bill.sum() };
+  const account = { models: answer.models, ...bill.sum() };
+  if (signal.aborted) return { type: "aborted", model: asked, ...account };
+  const error = isExpired ? createExpiry() : failed?.error;
+  return { type: "error", ...describeFailure(error), model: asked, ...account };
+}
+
+const createExpiry = (): ProviderError =>
+  createProviderError("provider_timeout", "the answer took too long as a whole");
+
+/** What the reader is told of the last failure; none: no model was asked. */
+function describeFailure(error = createProviderError("provider_unavailable", "no model left")) {
+  const { retryable: _, cause: __, ...failure } = error;
+  return failure;
 }

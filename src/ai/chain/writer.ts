@@ -1,9 +1,14 @@
+import type { AboutRun } from "../about-run.ts";
 import { applyPart } from "../answer-part.ts";
 import type { Usage } from "../provider.ts";
+import { THINKING_SILENCE_MS } from "../timeouts.ts";
 import type { Chain } from "./chain.ts";
 
-/** A text that takes longer is not worth waiting for. */
-const WRITE_TIMEOUT_MS = 60_000;
+/**
+ * A text that takes longer is not worth waiting for. A model that thinks may be silent for 5 minutes (THINKING_SILENCE_MS)
+ * before it writes; the same again is for its writing, or for a retry.
+ */
+const WRITE_TIMEOUT_MS = 2 * THINKING_SILENCE_MS;
 
 export type WriteRequest = {
   system: string;
@@ -12,6 +17,8 @@ export type WriteRequest = {
   /** Who is charged for it. */
   payerId: string | null;
   signal: AbortSignal;
+  /** What asks for it, for the log. */
+  about: AboutRun;
 };
 export type Written = { text: string; model: string; usage: Usage | null; costUsd: number | null };
 
@@ -26,7 +33,7 @@ export function createWriter({ chain, model, charge }: WriterDependencies) {
   return {
     model,
     /** @throws Error when the model fails, is told to stop, takes too long or writes nothing. */
-    async write({ system, text: asked, outputTokensMax, payerId, signal }: WriteRequest): Promise<Written> {
+    async write({ system, text: asked, outputTokensMax, payerId, signal, about }: WriteRequest): Promise<Written> {
       let text = "";
       const request = {
         model,
@@ -36,6 +43,7 @@ export function createWriter({ chain, model, charge }: WriterDependencies) {
         ],
         outputTokensMax,
         hasFallback: false,
+        about,
         signal: AbortSignal.any([signal, AbortSignal.timeout(WRITE_TIMEOUT_MS)]),
       };
       const end = await chain.run(request, (part) => {

@@ -4,6 +4,7 @@ import { createAnthropicProvider } from "./anthropic/provider.ts";
 import { createCompatibleProvider } from "./compatible/provider.ts";
 import { createOfflineProvider, OFFLINE_MODEL, type SearchDocuments } from "./offline/provider.ts";
 import { createOpenAiProvider } from "./openai/provider.ts";
+import type { RequestObserver } from "./request-observer.ts";
 
 /** The settings that concern models, by their names in the environment. */
 export type AiConfig = Pick<
@@ -17,22 +18,40 @@ export type AiConfig = Pick<
   | "AI_MODELS"
 >;
 
+/** The same as `RequestObserver`, with the provider, or with the whole name of the model. */
+export type ProvidersObserver = {
+  onRepeat?(provider: string): void;
+  onLearned?(model: string, parameter: string): void;
+};
+
 /**
- * The providers that are configured, and the models in fallback order. Without `AI_MODELS` the only model is
- * `offline/documents`, even when a key is set: which model to pay for is not Parley's choice.
+ * The providers that are configured, and the models in fallback order; none: the only model is `offline/documents`.
+ * @param observe hears what becomes of requests, beside their answers.
  */
 export function createProviders(
   config: AiConfig,
   searchDocuments: SearchDocuments,
+  observe: ProvidersObserver = {},
 ): { providers: Map<string, Provider>; models: string[] } {
   const models = config.AI_MODELS.length > 0 ? [...new Set(config.AI_MODELS)] : [OFFLINE_MODEL];
   const isAlone = models.every((model) => model.startsWith("offline/"));
+  const observeOf = (provider: string): RequestObserver => ({
+    onRepeat: () => observe.onRepeat?.(provider),
+    onLearned: (model, parameter) => observe.onLearned?.(`${provider}/${model}`, parameter),
+  });
   const list: Provider[] = [createOfflineProvider({ searchDocuments, isAlone })];
-  if (config.OPENAI_API_KEY)
-    list.push(createOpenAiProvider({ apiKey: config.OPENAI_API_KEY, baseUrl: config.OPENAI_BASE_URL }));
-  if (config.ANTHROPIC_API_KEY)
-    list.push(createAnthropicProvider({ apiKey: config.ANTHROPIC_API_KEY, baseUrl: config.ANTHROPIC_BASE_URL }));
-  if (config.COMPATIBLE_BASE_URL)
-    list.push(createCompatibleProvider({ apiKey: config.COMPATIBLE_API_KEY, baseUrl: config.COMPATIBLE_BASE_URL }));
+  const { OPENAI_API_KEY, ANTHROPIC_API_KEY, COMPATIBLE_API_KEY, COMPATIBLE_BASE_URL } = config;
+  if (OPENAI_API_KEY) {
+    const options = { apiKey: OPENAI_API_KEY, baseUrl: config.OPENAI_BASE_URL };
+    list.push(createOpenAiProvider({ ...options, observe: observeOf("openai") }));
+  }
+  if (ANTHROPIC_API_KEY) {
+    const options = { apiKey: ANTHROPIC_API_KEY, baseUrl: config.ANTHROPIC_BASE_URL };
+    list.push(createAnthropicProvider({ ...options, observe: observeOf("anthropic") }));
+  }
+  if (COMPATIBLE_BASE_URL) {
+    const options = { apiKey: COMPATIBLE_API_KEY, baseUrl: COMPATIBLE_BASE_URL };
+    list.push(createCompatibleProvider({ ...options, observe: observeOf("compatible") }));
+  }
   return { providers: new Map(list.map((provider) => [provider.name, provider])), models };
 }

@@ -1,5 +1,12 @@
-import { type IncomingResponse, type PreparedRequest, prepareRequest, sendRequest } from "../transport/client.ts";
+import { type IncomingResponse, type SendOptions, sendRequest } from "../../lib/http-client/client.ts";
+import { type PreparedRequest, prepareRequest } from "../../lib/http-client/prepared-request.ts";
 import { readStart } from "../transport/read-start.ts";
+import { keepErrorBody } from "./error-body.ts";
+import { type Adaptation, isRefusal, type ParameterAdapter } from "./parameters/adapter.ts";
+import type { Body } from "./parameters/optional.ts";
+import { isRedirect, refuseRedirect } from "./redirect.ts";
+import type { RequestObserver } from "./request-observer.ts";
+import { UnexpectedAnswerError } from "./unexpected-answer.ts";
 
 /** Longer than every watchdog of the chain, which alone decides; the SDKs tell it to the provider. */
 export const SDK_TIMEOUT_MS = 3_600_000;
@@ -9,37 +16,92 @@ type SdkFetch = (input: string | URL | Request, init?: RequestInit) => Promise<R
 /** Has an SDK ask for a stream, over this `fetch`; what it asks does not matter. */
 export type SdkCall = (fetch: SdkFetch) => Promise<unknown>;
 
+/** A response that is a success, at least by its status. */
+export type SuccessfulResponse = IncomingResponse & {
+  /**
+   * Asks once more, without the parameter that is refused in its body.
+   * @param refusal the error, as the text of a body. @returns null if it is about none that can be left out.
+   */
+  retryWithout(refusal: string): Promise<SuccessfulResponse> | null;
+};
+
 /** Asks a provider. @throws the SDK's errors. What is thrown after the signal has aborted is nobody's. */
-export type SendBody = (body: object, signal: AbortSignal) => Promise<IncomingResponse>;
+export type SendBody = (body: object, signal: AbortSignal, onBytes?: () => void) => Promise<SuccessfulResponse>;
+
+/** What came back. `start` is the beginning of a failure's body, which the SDK would read without end. */
+type Taken = { response: IncomingResponse; start: Blob | null };
 
 /**
  * Asks as the SDK would. It makes one request, the first time, which is not sent but recorded: its address and header
  * fields serve every answer, because making them anew takes the SDK longer than our own client takes for all the rest. A
  * failure is replayed to the SDK, so that its errors are its own.
+ * @param adapter changes requests into what their model takes, also after a refusal.
  */
-export function createSendBody(call: SdkCall): SendBody {
+export function createSendBody(
+  call: SdkCall,
+  adapter: ParameterAdapter,
+  { onRepeat }: Pick<RequestObserver, "onRepeat"> = {},
+): SendBody {
   let prepared: Promise<PreparedRequest> | undefined;
-  return async (body, signal) => {
+  async function send(adaptation: Adaptation, body: Body, options: SendOptions): Promise<SuccessfulResponse> {
     prepared ??= recordRequest(call).catch((error) => {
       prepared = undefined;
       throw error;
     });
     const request = await prepared;
     let replay: SdkFetch;
+    let text = "";
     try {
-      const response = await sendRequest(request, JSON.stringify(body), signal);
+      const { response, start } = await sendAdapted(request, adaptation, body, options);
       const { status, headers } = response;
-      if (status >= 200 && status <= 299) return response;
-      // The SDK would read it without end. A Response takes no body with 304.
-      const start = status === 304 ? null : await readStart(response.body);
+      if (isSuccess(status)) return { ...response, retryWithout };
+      if (isRedirect(status)) throw refuseRedirect(request.url, response);
+      text = (await start?.text()) ?? "";
       replay = async () => new Response(start, { status, headers });
     } catch (error) {
-      if (signal.aborted) throw error;
+      if (options.signal?.aborted || error instanceof UnexpectedAnswerError) throw error;
       replay = () => Promise.reject(error);
     }
-    await call(replay);
+    try {
+      await call(replay);
+    } catch (error) {
+      keepErrorBody(error, text);
+      throw error;
+    }
     throw new Error("the SDK took a failure for an answer");
+
+    function retryWithout(refusal: string) {
+      const changed = adaptation.retry(BAD_REQUEST, refusal);
+      return changed && send(adaptation, changed, options);
+    }
+  }
+  return (body, signal, onBytes) => {
+    const adaptation = adapter.begin({ ...body });
+    return send(adaptation, adaptation.body, { signal, onRepeat, onBytes });
   };
+}
+
+const BAD_REQUEST = 400;
+
+const isSuccess = (status: number): boolean => status >= 200 && status <= 299;
+
+/** Asks, beginning with this body; after a refusal of a parameter once more, without it. */
+async function sendAdapted(
+  request: PreparedRequest,
+  adaptation: Adaptation,
+  first: Body,
+  options: SendOptions,
+): Promise<Taken> {
+  for (let body = first; ; ) {
+    const response = await sendRequest(request, JSON.stringify(body), options);
+    const { status } = response;
+    // A Response takes no body with 304.
+    if (isSuccess(status) || isRedirect(status) || status === 304) return { response, start: null };
+    const start = await readStart(response.body);
+    const changed = adaptation.retry(status, isRefusal(status) ? await start.text() : "");
+    if (changed === null) return { response, start };
+    body = changed;
+  }
 }
 
 async function recordRequest(call: SdkCall): Promise<PreparedRequest> {

@@ -1,9 +1,12 @@
+import type { IncomingBody } from "../../lib/http-client/incoming-body.ts";
 import type { PauseSignal } from "../pause-signal.ts";
 import type { ProviderEnd, ProviderError, ProviderPart, ProviderRequest, PushPart } from "../provider.ts";
-import { cleanCause, createProviderError, type HttpFailure, mapHttpFailure } from "../provider-error.ts";
-import type { IncomingBody, IncomingResponse } from "../transport/client.ts";
-import { BrokenStreamError, createEventParser, type ServerSentEvent } from "../transport/event-stream.ts";
-import { readStart } from "../transport/read-start.ts";
+import { cleanError } from "../provider-error.ts";
+import { BrokenStreamError } from "../transport/event-stream.ts";
+import { createBodyReader } from "./body-reader.ts";
+import type { BodyReader, EventMapper, MappedEvent } from "./event-mapper.ts";
+import { mapThrown, type ThrownSource } from "./map-thrown.ts";
+import type { SuccessfulResponse } from "./sdk-request.ts";
 
 /**
  * How long a stream whose answer is whole may take to end: its token count may still come, and a connection that ends
@@ -14,28 +17,16 @@ const END_GRACE_MS = 1_000;
 /** Packets that are read for that sake after the end. */
 const DRAIN_PACKETS_MAX = 16;
 
-/** What an event of a provider says. */
-export type MappedEvent = ProviderPart | ProviderEnd;
-
-/** Translates one answer's events into our parts; new for each answer. */
-export type EventMapper = {
-  /** @throws SyntaxError when the data is not JSON. */
-  map(event: ServerSentEvent): MappedEvent | null;
-  /** Whether the answer's text is whole, although the end of the stream has not come. */
-  isComplete?(): boolean;
-  /** The end when the stream ends by itself without one: null where its end marker is missing. */
-  end?(): ProviderEnd | null;
+export type AnswerSource = ThrownSource & {
+  /**
+   * Sends the request as the SDK would; throws the SDK's errors. Only a good answer comes back.
+   * @param onBytes called for each packet of the server, from the first one on.
+   */
+  send(onBytes: () => void): Promise<SuccessfulResponse>;
+  createMapper(): EventMapper;
 };
 
-export type AnswerSource = {
-  /** Sends the request as the SDK would; throws the SDK's errors. Only a good answer comes back. */
-  send(): Promise<IncomingResponse>;
-  mapper: EventMapper;
-  /** What the SDK's error says, or null when it is none of the SDK's. */
-  mapSdkError(error: unknown): HttpFailure | null;
-  /** Never to appear in a log. */
-  secrets: readonly string[];
-};
+type StreamRequest = Pick<ProviderRequest, "signal" | "pause" | "idleTimeoutMs">;
 
 /**
  * Reads one answer of a provider. Requests, keys, and errors are the SDK's; the events are read here, because the SDKs hide
@@ -43,12 +34,15 @@ export type AnswerSource = {
  * the CPU per event. Parts are pushed in the tick of their packet.
  */
 export function streamAnswer(
-  request: Pick<ProviderRequest, "signal" | "pause">,
+  request: StreamRequest,
   push: PushPart<ProviderPart>,
   source: AnswerSource,
 ): Promise<ProviderEnd> {
   return new Promise((resolve) => void new AnswerStream(request, push, source, resolve).begin());
 }
+
+const activity = { type: "activity", isHead: false } as const;
+const headActivity = { type: "activity", isHead: true } as const;
 
 class AnswerStream {
   readonly #signal: AbortSignal;
@@ -56,23 +50,33 @@ class AnswerStream {
   readonly #push: PushPart<ProviderPart>;
   readonly #source: AnswerSource;
   readonly #resolve: (end: ProviderEnd) => void;
-  readonly #parser = createEventParser();
   readonly #unlisten: () => void;
+  readonly #graceMs: number;
   #body: IncomingBody | null = null;
+  #reader: BodyReader | null = null;
+  #response: SuccessfulResponse | null = null;
+  /** Whether bytes of a body have come. */
+  #hasBody = false;
+  /** Whether the model has said anything. */
+  #hasBegun = false;
   /** The end is there, or nobody wants it any more. */
   #isOver = false;
   #grace: Timer | undefined;
   #drainedPackets = 0;
+  /** Every packet is a sign of life, whatever it holds: interim responses, parts of a head, the size of a chunk. */
+  readonly #onBytes = () => this.#push(headActivity);
   readonly #onAbort = () => this.#close(false);
 
   constructor(
-    { signal, pause }: Pick<ProviderRequest, "signal" | "pause">,
+    { signal, pause, idleTimeoutMs = Number.POSITIVE_INFINITY }: StreamRequest,
     push: PushPart<ProviderPart>,
     source: AnswerSource,
     resolve: (end: ProviderEnd) => void,
   ) {
     this.#signal = signal;
     this.#pause = pause;
+    // Half of it: a whole answer must not be cut off as a silent one.
+    this.#graceMs = Math.min(END_GRACE_MS, idleTimeoutMs / 2);
     this.#push = push;
     this.#source = source;
     this.#resolve = resolve;
@@ -80,63 +84,108 @@ class AnswerStream {
     signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
-  async begin(): Promise<void> {
+  begin(): Promise<void> {
+    return this.#open(() => this.#source.send(this.#onBytes));
+  }
+
+  async #open(send: () => Promise<SuccessfulResponse>): Promise<void> {
     try {
-      const body = await openBody(await this.#source.send());
+      const response = await send();
+      const { status, headers, body } = response;
       if (this.#isOver) return body.abort();
+      if (status === 204) throw new BrokenStreamError("an answer without a body");
+      const origin = `HTTP ${status} with ${headers.get("content-type") || "no content type"}`;
+      const sink = {
+        take: (mapped: MappedEvent) => this.#take(mapped),
+        isOver: () => this.#isOver || this.#response !== response,
+      };
+      const { createMapper, secrets } = this.#source;
+      this.#reader = createBodyReader({ mapper: createMapper(), secrets, origin }, sink);
+      this.#response = response;
       this.#body = body;
-      if (this.#pause.isPaused) body.pause();
+      // The head of the response is a sign of life too.
+      this.#push(headActivity);
       body.listen({ onBytes: (bytes) => this.#receive(bytes), onEnd: (error) => this.#onEnd(error) });
+      // Behind the beginning of listening, which lets the server go on.
+      if (this.#pause.isPaused && !this.#isOver) body.pause();
     } catch (error) {
       this.#fail(error);
     }
   }
 
   #receive(bytes: Uint8Array): void {
-    if (this.#isOver) this.#drain();
-    else this.#takeEvents(() => this.#parser.push(bytes));
+    if (this.#isOver) {
+      this.#drain();
+      return;
+    }
+    if (!this.#hasBody) this.#push(activity);
+    this.#hasBody = true;
+    this.#read((reader) => reader.push(bytes));
     this.#limitEnd();
   }
 
-  #takeEvents(read: () => ServerSentEvent[]): void {
+  #read(read: (reader: BodyReader) => void): void {
+    if (!this.#reader || this.#isOver) return;
     try {
-      for (const event of read()) {
-        const mapped = this.#source.mapper.map(event);
-        if (!mapped) continue;
-        if (mapped.type === "finish" || mapped.type === "error") this.#end(mapped);
-        else this.#push(mapped);
-        if (this.#isOver) return;
-      }
+      read(this.#reader);
     } catch (error) {
       this.#fail(error);
     }
   }
 
+  #take(mapped: MappedEvent): void {
+    if (mapped.type === "error" && !this.#hasBegun && this.#askAgain(mapped.error)) return;
+    if (mapped.type === "finish" || mapped.type === "error") this.#end(mapped);
+    else {
+      this.#hasBegun = true;
+      // Some servers say the end in every event: the wait for it begins anew with each text.
+      if (this.#grace && mapped.type !== "usage") this.#endGrace();
+      this.#push(mapped);
+    }
+  }
+
+  /**
+   * Asks the model once more where a successful response holds nothing but the refusal of a parameter: gateways open the
+   * stream before they ask. @returns whether it does.
+   */
+  #askAgain({ code, cause: message, param }: ProviderError): boolean {
+    const refused = this.#response;
+    if (code !== "provider_refused" || !refused) return false;
+    const sending = refused.retryWithout(JSON.stringify({ error: { message, param } }));
+    if (!sending) return false;
+    this.#response = null;
+    this.#reader = null;
+    this.#body = null;
+    refused.body.abort();
+    void this.#open(() => sending);
+    return true;
+  }
+
+  #endGrace(): void {
+    clearTimeout(this.#grace);
+    this.#grace = undefined;
+  }
+
   /** Where the answer is whole, but its end has not come, that is waited for, though not for long. */
   #limitEnd(): void {
-    if (this.#isOver || this.#grace || this.#pause.isPaused || !this.#source.mapper.isComplete?.()) return;
+    if (this.#isOver || this.#grace || this.#pause.isPaused || !this.#reader?.isComplete()) return;
     this.#grace = setTimeout(() => {
       this.#body?.abort();
       this.#onEnd(null);
-    }, END_GRACE_MS);
+    }, this.#graceMs);
   }
 
   #onPause(isPaused: boolean): void {
-    clearTimeout(this.#grace);
-    this.#grace = undefined;
+    this.#endGrace();
     if (isPaused) this.#body?.pause();
     else this.#body?.resume();
     this.#limitEnd();
   }
 
   /** The connection has ended, by itself or by a fault. */
-  #onEnd(error: Error | null): void {
+  #onEnd(fault: Error | null): void {
     clearTimeout(this.#grace);
-    if (error) this.#fail(error);
-    else if (!this.#isOver) this.#takeEvents(() => this.#parser.end());
-    if (this.#isOver) return;
-    const missing = { type: "error", error: createProviderError("provider_unavailable", "no end marker") } as const;
-    this.#end(this.#source.mapper.end?.() ?? missing);
+    this.#read((reader) => reader.end(fault));
   }
 
   #fail(error: unknown): void {
@@ -145,9 +194,8 @@ class AnswerStream {
 
   #end(end: ProviderEnd): void {
     if (this.#isOver) return;
-    if (end.type === "error") end.error.cause = cleanCause(end.error.cause, this.#source.secrets);
     this.#close(end.type === "finish");
-    this.#resolve(end);
+    this.#resolve(end.type === "error" ? { ...end, error: cleanError(end.error, this.#source.secrets) } : end);
   }
 
   #close(isFinished: boolean): void {
@@ -168,23 +216,4 @@ class AnswerStream {
     this.#drainedPackets += 1;
     if (this.#drainedPackets > DRAIN_PACKETS_MAX) this.#body?.abort();
   }
-}
-
-async function openBody({ status, headers, body }: IncomingResponse): Promise<IncomingBody> {
-  if (status === 204) throw new BrokenStreamError("an answer without a body");
-  const type = headers.get("content-type") ?? "";
-  if (!/html|json/i.test(type)) return body;
-  const start = await (await readStart(body)).text();
-  throw new UnexpectedAnswerError(`HTTP ${status} with ${type} instead of an event stream: ${start}`);
-}
-
-/** A web page or a document where a stream was due: a wrong address or a proxy, which no retry mends. */
-class UnexpectedAnswerError extends Error {}
-
-function mapThrown({ mapSdkError, secrets }: AnswerSource, error: unknown): ProviderError {
-  const failure = mapSdkError(error);
-  if (failure) return mapHttpFailure(failure, secrets);
-  const cause = error instanceof Error ? `${error.name}: ${error.message}` : "unknown error";
-  const retryable = !(error instanceof UnexpectedAnswerError);
-  return createProviderError("provider_unavailable", cause, { secrets, retryable });
 }

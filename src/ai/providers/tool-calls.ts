@@ -6,6 +6,8 @@ import { BrokenStreamError } from "../transport/event-stream.ts";
 export const TOOL_CALLS_MAX = 128;
 /** UTF-16 units of all arguments of one step. */
 export const TOOL_ARGUMENTS_LENGTH_MAX = 1_000_000;
+/** UTF-16 units of a name or an id; some gateways keep a model's signature in the id. A longer one counts as none. */
+export const TOOL_LABEL_LENGTH_MAX = 65_536;
 
 type Draft = { id: string; name: string; pieces: string[] };
 
@@ -25,29 +27,48 @@ export function createToolCalls() {
     /** Adds what came of a call. @throws BrokenStreamError beyond the limits. */
     add(key: string | number, piece: { id?: unknown; name?: unknown; arguments?: unknown }): void {
       const draft = open(key);
-      if (typeof piece.id === "string" && piece.id !== "") draft.id = piece.id;
-      if (typeof piece.name === "string" && piece.name !== "") draft.name = piece.name;
-      // Some local servers give the arguments as an object.
-      const text = typeof piece.arguments === "string" ? piece.arguments : (JSON.stringify(piece.arguments) ?? "");
+      draft.id = readLabel(piece.id) ?? draft.id;
+      draft.name = readLabel(piece.name) ?? draft.name;
+      const text = readArguments(piece.arguments);
       length += text.length;
       if (length > TOOL_ARGUMENTS_LENGTH_MAX)
         throw new BrokenStreamError(`${TOOL_ARGUMENTS_LENGTH_MAX} characters of tool arguments`);
       if (text !== "") draft.pieces.push(text);
     },
 
-    /** The last call that was begun, for pieces that do not say to which they belong. */
-    lastKey: (): string | number | undefined => [...drafts.keys()].at(-1),
+    /** The arguments of a call so far, without white space around them. */
+    argumentsOf: (key: string | number): string => drafts.get(key)?.pieces.join("").trim() ?? "",
 
-    /** The calls in their order, in text that can be stored; one without a name cannot be carried out and is left out. */
-    list: (): ToolCall[] =>
-      [...drafts.values()]
+    /** Forgets the arguments of a call, which come anew. */
+    clearArguments(key: string | number): void {
+      const draft = drafts.get(key);
+      if (draft) draft.pieces = [];
+    },
+
+    /**
+     * The calls in their order, in text that can be stored, each with an id of its own; one without a name cannot be
+     * carried out and is left out.
+     */
+    list(): ToolCall[] {
+      const ids = new Set<string>();
+      return [...drafts.values()]
         .filter(({ name }) => name !== "")
-        .map(({ id, name, pieces }) => ({
-          id: clean(id) || `call_${createId()}`,
-          name: clean(name),
-          arguments: clean(pieces.join("")) || "{}",
-        })),
+        .map((draft) => {
+          const stated = clean(draft.id);
+          const id = stated === "" || ids.has(stated) ? `call_${createId()}` : stated;
+          ids.add(id);
+          return { id, name: clean(draft.name), arguments: clean(draft.pieces.join("")) || "{}" };
+        });
+    },
   };
 }
+
+/** A name or an id, or null. Servers that write their JSON by hand have the text "null" for none. */
+export const readLabel = (value: unknown): string | null =>
+  typeof value === "string" && value !== "" && value !== "null" && value.length <= TOOL_LABEL_LENGTH_MAX ? value : null;
+
+/** A piece of arguments as text. Some local servers give them as an object; null is none. */
+export const readArguments = (value: unknown): string =>
+  typeof value === "string" ? value : value === null ? "" : (JSON.stringify(value) ?? "");
 
 const clean = (text: string): string => text.replaceAll("\0", "").toWellFormed();

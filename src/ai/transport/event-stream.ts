@@ -4,7 +4,18 @@
  */
 export const EVENT_BYTES_MAX = 8 * 1024 * 1024;
 
+/** The name of an event that is an error. Some servers say so by a field `error` of their own, which is such an event too. */
+export const ERROR_EVENT = "error";
+
 export type ServerSentEvent = { event: string | null; data: string };
+
+/** Finds the events in the packets of a body. */
+export type EventParser = {
+  /** The events that this packet completes. @throws BrokenStreamError when there are too many bytes without one. */
+  push(packet: Uint8Array): ServerSentEvent[];
+  /** What the end of the body completes. */
+  end(): ServerSentEvent[];
+};
 
 /** The body is no event stream that can be followed; the text is for the log. */
 export class BrokenStreamError extends Error {}
@@ -16,7 +27,7 @@ const lineEnd = /\r\n|\n|\r/;
  * Reads server-sent events (WHATWG HTML 9.2) out of the packets of a body, which may cut characters and line ends
  * anywhere. A last event without its blank line still counts, since several servers end so.
  */
-export function createEventParser() {
+export function createEventParser(): EventParser {
   const decoder = new TextDecoder();
   // Parts of a line whose end has not come: joined once, so that a line of megabytes is not copied per packet.
   let pending: string[] = [];
@@ -24,10 +35,14 @@ export function createEventParser() {
   let barrenBytes = 0;
   let event: string | null = null;
   let data: string[] = [];
+  /** Lines of a JSON object that belong to no event, up to its last one. */
+  let foreign: string[] = [];
 
   function takeLine(line: string, events: ServerSentEvent[]): void {
     if (line === "") {
       if (data.length > 0) events.push({ event, data: data.length === 1 ? (data[0] ?? "") : data.join("\n") });
+      // The standard drops an event without data; an error without a word is an error nevertheless.
+      else if (event === ERROR_EVENT) events.push({ event, data: "" });
       event = null;
       data = [];
       return;
@@ -35,10 +50,24 @@ export function createEventParser() {
     const colon = line.indexOf(":");
     if (colon === 0) return;
     const field = colon === -1 ? line : line.slice(0, colon);
-    if (field !== "data" && field !== "event") return;
+    if (field !== "data" && field !== "event" && field !== "error") {
+      takeForeignLine(line, events);
+      return;
+    }
     const value = colon === -1 ? "" : line.slice(line.charCodeAt(colon + 1) === 0x20 ? colon + 2 : colon + 1);
     if (field === "data") data.push(value);
-    else event = value;
+    else if (field === "event") event = value;
+    else if (value !== "") events.push({ event: ERROR_EVENT, data: value });
+  }
+
+  /** Gateways write an error into a stream as it is: a JSON object on one line, or on several, indented. */
+  function takeForeignLine(line: string, events: ServerSentEvent[]): void {
+    if (line.startsWith('{"') && line.endsWith("}")) events.push({ event: null, data: line });
+    if (foreign.length === 0 && line !== "{") return;
+    foreign.push(line);
+    if (line !== "}") return;
+    events.push({ event: null, data: foreign.join("\n") });
+    foreign = [];
   }
 
   function takeText(text: string): ServerSentEvent[] {
@@ -66,8 +95,7 @@ export function createEventParser() {
   }
 
   return {
-    /** The events that this packet completes. @throws BrokenStreamError when EVENT_BYTES_MAX bytes brought none. */
-    push(packet: Uint8Array): ServerSentEvent[] {
+    push(packet) {
       const text = decoder.decode(packet, streaming);
       const plain = findPlainData(text);
       const events = plain === null ? takeText(text) : [{ event: null, data: plain }];
@@ -75,7 +103,6 @@ export function createEventParser() {
       if (barrenBytes > EVENT_BYTES_MAX) throw new BrokenStreamError(`${EVENT_BYTES_MAX} bytes without an event`);
       return events;
     },
-    /** What the end of the body completes. */
-    end: (): ServerSentEvent[] => takeText(`${decoder.decode()}\n\n`),
+    end: () => takeText(`${decoder.decode()}\n\n`),
   };
 }

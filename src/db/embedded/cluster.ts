@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { EmbeddedPostgresError } from "./error.ts";
 import type { Launch, ProcessOwner } from "./launcher.ts";
 import { majorVersion } from "./payload.ts";
+import { describeMissingRequirement } from "./requirements.ts";
 import { SUPERUSER } from "./roles.ts";
 import { findReason } from "./server-log.ts";
 
@@ -81,8 +82,14 @@ async function initialise(directory: string, home: string, launch: Launch): Prom
   });
   if (code === 0) return;
   await removeTree(directory);
+  const nameless = /could not look up effective user ID (\d+)/.exec(output)?.[1];
+  if (nameless)
+    throw new EmbeddedPostgresError(
+      `The embedded Postgres needs a user with a name, and user ${nameless} has none in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.`,
+    );
   throw new EmbeddedPostgresError(
-    `The embedded Postgres could not make its data folder: ${findReason(output) || output.trim()}`,
+    describeMissingRequirement(output) ??
+      `The embedded Postgres could not make its data folder: ${findReason(output) || output.trim()}`,
   );
 }
 

@@ -57,7 +57,8 @@ export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log
   return (program, args, output) => {
     const [command = program, ...rest] = [...(prefix ?? []), program, ...args];
     return spawn(command, rest, {
-      ...(prefix ? {} : owner),
+      // A user that changes to itself may be forbidden to (systemd's SystemCallFilter).
+      ...(prefix || !isRoot() ? {} : owner),
       // A session of its own, so that Ctrl-C reaches Parley alone, which ends the server last.
       detached: true,
       cwd: "/",

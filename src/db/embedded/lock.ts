@@ -7,6 +7,8 @@ import { DataDirectoryInUseError } from "./error.ts";
 const LOCK_EXCLUSIVE = 2;
 const LOCK_NO_WAIT = 4;
 
+const LIBC = process.platform === "darwin" ? "/usr/lib/libSystem.B.dylib" : "libc.so.6";
+
 export type DirectoryLock = { release(): void };
 
 /**
@@ -36,7 +38,7 @@ export function lockDirectory(dataDir: string): DirectoryLock {
 }
 
 function tryLock(descriptor: number): boolean {
-  const libc = dlopen("libc.so.6", { flock: { args: ["i32", "i32"], returns: "i32" } });
+  const libc = dlopen(LIBC, { flock: { args: ["i32", "i32"], returns: "i32" } });
   try {
     return libc.symbols.flock(descriptor, LOCK_EXCLUSIVE | LOCK_NO_WAIT) === 0;
   } finally {

@@ -12,7 +12,7 @@ const folderName = `postgres-${manifest.version}-${manifest.digest}`;
 /** The version of the package that carries PostgreSQL, like `18.4.0-beta.17`. */
 export const payloadVersion: string = manifest.version;
 
-/** Whether this build carries a PostgreSQL: not on musl, and not outside Linux. */
+/** Whether this build carries a PostgreSQL: not for musl and Windows (scripts/pack-postgres.ts). */
 export const hasPayload = payloadVersion !== "";
 
 /** The major version of the carried PostgreSQL, as it stands in a cluster's `PG_VERSION`. */

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { readFileSync, realpathSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
@@ -7,9 +8,11 @@ const TICKS_PER_SECOND = 100;
 /** The server notes its start a moment after its process began, and both are rounded. */
 const START_TOLERANCE_S = 5;
 const PROBE_TIMEOUT_MS = 1_000;
+const isLinux = process.platform === "linux";
 
 /** Whether the process exists. A zombie counts as dead: it holds nothing. */
 export function isAlive(pid: number): boolean {
+  if (!isLinux) return readArguments(pid) !== null;
   try {
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
   } catch {
@@ -34,6 +37,7 @@ export async function isServerOf(
 
 /** The command line is readable for every user, unlike the working directory, which is compared if it can be. */
 function isPostgresOn(clusterDir: string, pid: number): boolean {
+  if (!isLinux) return readArguments(pid)?.includes(`/postgres -D ${clusterDir} `) ?? false;
   try {
     const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
     if (!args[0]?.endsWith("/postgres") || !args.includes(clusterDir)) return false;
@@ -45,6 +49,15 @@ function isPostgresOn(clusterDir: string, pid: number): boolean {
   } catch {
     return true;
   }
+}
+
+/** The command line of a process without /proc (macOS); null if there is none. A zombie has no arguments. */
+function readArguments(pid: number): string | null {
+  if (!Number.isSafeInteger(pid) || pid <= 0) return null;
+  const { status, stdout } = spawnSync("/bin/ps", ["-ww", "-o", "stat=,args=", "-p", String(pid)], {
+    encoding: "utf8",
+  });
+  return status === 0 && !stdout.trimStart().startsWith("Z") ? stdout : null;
 }
 
 /** Seconds since 1970; null if it cannot be found out. */

@@ -2,6 +2,8 @@ import type { Sql } from "../../db/client.ts";
 
 /** Rows that one statement changes. */
 const BATCH_ROWS = 1_000;
+/** Days of which analytics forget a user at a time. Nothing is counted meanwhile. */
+const BATCH_DAYS = 30;
 
 /** From here on the user has no name, no address and no password, and nobody can be taken for them. */
 export async function beginDeletion(sql: Sql, id: string, shownName: string): Promise<void> {
@@ -31,13 +33,26 @@ export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
     await sql`
       delete from former_members where ctid = any (array(
         select ctid from former_members where user_id = ${userId} limit ${BATCH_ROWS} for update skip locked))`,
+    await sql`
+      delete from webhook_deliveries where id = any (array(
+        select d.id from webhooks w join webhook_deliveries d on d.webhook_id = w.id
+        where w.user_id = ${userId} limit ${BATCH_ROWS} for update of d skip locked))`,
+    await sql`
+      delete from import_pieces where (import_id, n) in (
+        select p.import_id, p.n from imports i join import_pieces p on p.import_id = i.id
+        where i.user_id = ${userId} limit ${BATCH_ROWS} for update of p skip locked)`,
+    await sql`
+      delete from import_sources where ctid = any (array(
+        select ctid from import_sources where user_id = ${userId} limit ${BATCH_ROWS} for update skip locked))`,
     // Ended sessions stay for a day. One that is live, of a login that was under way, still has to be found by its user.
     await sql`
       update sessions set user_id = null where id = any (array(
         select id from sessions where user_id = ${userId} and revoked_at is not null
         limit ${BATCH_ROWS} for update skip locked))`,
   ];
-  return results.some(({ count }) => count === BATCH_ROWS);
+  const [figures] = await sql<{ has_more: boolean }[]>`
+    select forget_analytics_user(${userId}, ${BATCH_DAYS}) as has_more`;
+  return (figures?.has_more ?? false) || results.some(({ count }) => count === BATCH_ROWS);
 }
 
 /**

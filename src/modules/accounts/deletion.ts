@@ -1,4 +1,5 @@
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
+import { emitWebhookEvent } from "../../events/webhook-events.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
 import { waitUntilGone } from "../../lib/batches.ts";
@@ -29,9 +30,16 @@ export interface Deletions {
   run(userId: string, signal: AbortSignal): Promise<void>;
 }
 
-type Dependencies = { database: Database; audit: AuditService; departures: Departures; jobs: Pick<Jobs, "nudge"> };
+type Dependencies = {
+  database: Database;
+  audit: AuditService;
+  departures: Departures;
+  jobs: Pick<Jobs, "nudge">;
+  /** Called when the user is gone, with their prompts, out of what others see. */
+  onGone(userId: string): void;
+};
 
-export function createDeletions({ database, audit, departures, jobs }: Dependencies): Deletions {
+export function createDeletions({ database, audit, departures, jobs, onGone }: Dependencies): Deletions {
   async function finish(sql: Sql, userId: string): Promise<boolean> {
     if (!(await queries.lockDeleted(sql, userId))) return false;
     if (await audit.eraseAddresses(sql, userId)) return false;
@@ -43,6 +51,7 @@ export function createDeletions({ database, audit, departures, jobs }: Dependenc
     async begin(sql, userId) {
       await queries.beginDeletion(sql, userId, DELETED_NAME);
       await enqueue(sql, USER_DELETIONS, [userId]);
+      await emitWebhookEvent(sql, { type: "user.deleted", userId, data: { id: userId } });
     },
 
     async complete(userId) {
@@ -65,6 +74,7 @@ export function createDeletions({ database, audit, departures, jobs }: Dependenc
         signal.throwIfAborted();
         // Somebody may have added them at the last moment: then it begins again.
       } while (!(await withTransaction(database, (sql) => finish(sql, userId))));
+      onGone(userId);
     },
   };
 }

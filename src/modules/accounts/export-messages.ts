@@ -27,13 +27,44 @@ export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<Ex
  */
 export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.model, x.parent_id, x.created_at, x.updated_at,
-    x.deleted_at`;
+    x.deleted_at, case when x.input_tokens is not null then json_build_object('input_tokens', x.input_tokens,
+      'output_tokens', x.output_tokens, 'cost_usd', x.cost_usd, 'cached_input_tokens', coalesce(x.cached_input_tokens, 0),
+      'reasoning_tokens', coalesce(x.reasoning_tokens, 0)) end as usage`;
   for await (const positions of listOwn(sql, userId))
     for (let from = 0; from < positions.length; from += BATCH_ROWS) {
       const answers = await findAnswers(sql, userId, positions.slice(from, from + BATCH_ROWS));
       if (answers.length > 0) yield* readAt(sql, answers, columns);
       else yield [];
     }
+}
+
+/** What a user brought along that others had written, conversation by conversation: answers in their imports. */
+export async function* readSupplied(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+  const columns = sql`x.id, x.conversation_id, x.seq, x.role, x.content, x.model, x.parent_id, x.created_at, x.updated_at,
+    x.deleted_at`;
+  let after = FIRST_ID;
+  for (;;) {
+    const conversations = await sql<{ conversation_id: string }[]>`
+      select distinct conversation_id from import_sources
+      where user_id = ${userId} and conversation_id > ${after} order by conversation_id limit ${BATCH_ROWS}`;
+    for (const { conversation_id } of conversations)
+      for await (const positions of listSuppliedIn(sql, userId, conversation_id))
+        yield* readAt(sql, positions, columns);
+    if (conversations.length < BATCH_ROWS) return;
+    after = conversations.at(-1)?.conversation_id ?? after;
+  }
+}
+
+async function* listSuppliedIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
+  for (let after = 0; ; ) {
+    const rows = await sql<Position[]>`
+      select conversation_id, seq from messages
+      where conversation_id = ${conversationId} and seq > ${after} and supplied_by = ${userId}
+      order by seq limit ${POSITIONS_MAX}`;
+    if (rows.length > 0) yield rows;
+    if (rows.length < POSITIONS_MAX) return;
+    after = rows.at(-1)?.seq ?? after;
+  }
 }
 
 /** Where a user's own messages are: all from the index of authors, at a cost that grows with these alone. */
@@ -89,7 +120,7 @@ async function findAnswers(sql: Sql, userId: string, own: Position[]): Promise<P
     ) asked
     cross join lateral (
       select a.conversation_id, a.seq, a.metadata ->> 'requested_by' as requested_by from messages a
-      where a.conversation_id = p.conversation_id and a.parent_id = asked.id and a.role = 'assistant'
+      where a.conversation_id = p.conversation_id and a.parent_id = asked.id and a.role = 'assistant' and a.supplied_by is null
     ) x
     where coalesce(x.requested_by, ${userId}) = ${userId}
       or exists (select 1 from members m where m.conversation_id = x.conversation_id and m.user_id = ${userId})

@@ -36,6 +36,27 @@ export function readApiKeys(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
+/** The incoming hooks of a user, without what would tell their addresses. */
+export function readHooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+  return readByKey(
+    "id",
+    (after) => sql<ExportedRow[]>`
+      select h.id, h.conversation_id, h.name, h.last_four, h.secret is not null as is_signed, h.created_at
+      from members m join hooks h on h.conversation_id = m.conversation_id and h.user_id = m.user_id
+      where m.user_id = ${userId} and h.id > ${after} order by h.id limit ${BATCH_ROWS}`,
+  );
+}
+
+/** The webhooks of a user, without their secrets. */
+export function readWebhooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+  return readByKey(
+    "id",
+    (after) => sql<ExportedRow[]>`
+      select id, url, events, description, disabled_at, disabled_reason, created_at, updated_at from webhooks
+      where user_id = ${userId} and deleted_at is null and id > ${after} order by id limit ${BATCH_ROWS}`,
+  );
+}
+
 /** Where a user is, with what the conversation is called and how it is set up. */
 export function readMemberships(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
@@ -64,6 +85,16 @@ export function readPrompts(sql: Sql, userId: string): AsyncGenerator<ExportedRo
     (after) => sql<ExportedRow[]>`
       select id, name, version, is_default, created_at, updated_at from prompts
       where user_id = ${userId} and deleted_at is null and id > ${after} order by id limit ${BATCH_ROWS}`,
+  );
+}
+
+/** The imports of a user; their files are gone when they have ended. */
+export function readImports(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+  return readByKey(
+    "id",
+    (after) => sql<ExportedRow[]>`
+      select id, source, status, bytes, conversations, imported, skipped, messages, error_code, created_at, finished_at
+      from imports where user_id = ${userId} and id > ${after} order by id limit ${BATCH_ROWS}`,
   );
 }
 

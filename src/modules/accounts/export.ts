@@ -1,6 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 import type { Preferences, User } from "../users/model.ts";
-import { readAnswers, readMessages } from "./export-messages.ts";
+import { readAnswers, readMessages, readSupplied } from "./export-messages.ts";
 import * as queries from "./export-queries.ts";
 
 /**
@@ -14,9 +14,13 @@ export async function* createExport(sql: Sql, user: User, preferences: Preferenc
   yield* writeList("sessions", queries.readSessions(sql, user.id));
   yield* writeList("identities", queries.readIdentities(sql, user.id));
   yield* writeList("api_keys", queries.readApiKeys(sql, user.id));
+  yield* writeList("webhooks", queries.readWebhooks(sql, user.id));
+  yield* writeList("hooks", queries.readHooks(sql, user.id));
   yield* writeList("memberships", queries.readMemberships(sql, user.id));
   yield* writeList("messages", readMessages(sql, user.id));
   yield* writeList("answers", readAnswers(sql, user.id));
+  yield* writeList("supplied", readSupplied(sql, user.id));
+  yield* writeList("imports", queries.readImports(sql, user.id));
   yield* writeList("feedback", queries.readFeedback(sql, user.id));
   yield* writeList("prompts", queries.readPrompts(sql, user.id));
   yield* writeList("prompt_versions", queries.readPromptVersions(sql, user.id));
@@ -35,36 +39,4 @@ async function* writeList(name: string, batches: AsyncGenerator<queries.Exported
     if (rows.length > 0) separator = ",\n";
   }
   yield "]";
-}
-
-/**
- * A body that pulls the pieces as the reader takes them, and stops reading when the reader goes away.
- * @param onFault called when a piece cannot be made; the status is sent by then, so the connection is broken off.
- */
-export function streamText(
-  pieces: AsyncGenerator<string>,
-  onFault: (error: unknown) => void,
-): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
-  let isLeft = false;
-  return new ReadableStream({
-    async pull(controller) {
-      try {
-        const { value, done } = await pieces.next();
-        // The reader went away while the piece was made.
-        if (isLeft) return;
-        if (done) controller.close();
-        else controller.enqueue(encoder.encode(value));
-      } catch (error) {
-        if (isLeft) return;
-        onFault(error);
-        // Without the error, which Bun would print as it is.
-        controller.error();
-      }
-    },
-    async cancel() {
-      isLeft = true;
-      await pieces.return(undefined);
-    },
-  });
 }

@@ -34,9 +34,13 @@ export const UserChange = Named(
       Type.Boolean({ description: "`true` ends all sessions of the user; nobody logs in as them any more." }),
     ),
     display_name: Type.Optional(DisplayNameInput),
+    email: Type.Optional(EmailInput),
+    password: Type.Optional(
+      Type.String({ ...NewPassword, description: `${NewPassword.description} It ends all sessions of the user.` }),
+    ),
   }),
 );
 export type UserChange = Static<typeof UserChange>;
 
-/** The password of the one who deletes their account; without it the session alone is trusted. */
-export const PasswordProof = Named("PasswordProof", Closed({ password: CurrentPassword }));
+/** Of the one who deletes their account; without it only a login younger than 5 minutes is trusted. */
+export const PasswordProof = Named("PasswordProof", Closed({ current_password: Type.Optional(CurrentPassword) }));

@@ -37,13 +37,19 @@ export async function lockWithAdministrators(sql: Sql, id: string): Promise<User
     order by u.id for update`;
 }
 
-export type AccountColumns = { role?: UserRole; display_name?: string; isDisabled?: boolean };
+export type AccountColumns = {
+  role?: UserRole;
+  display_name?: string;
+  isDisabled?: boolean;
+  email?: { shown: string; key: string };
+};
 
 export async function updateAccount(sql: Sql, id: string, change: AccountColumns): Promise<UserRow | undefined> {
-  const { role = null, display_name = null, isDisabled = null } = change;
+  const { role = null, display_name = null, isDisabled = null, email } = change;
   const [row] = await sql<UserRow[]>`
     update users as u set updated_at = now(), role = coalesce(${role}, u.role),
       display_name = coalesce(${display_name}, u.display_name),
+      email = coalesce(${email?.shown ?? null}, u.email), email_key = coalesce(${email?.key ?? null}, u.email_key),
       disabled_at = case ${isDisabled}::boolean when true then coalesce(u.disabled_at, now()) when false then null
         else u.disabled_at end
     where u.id = ${id} returning ${columns(sql)}`;

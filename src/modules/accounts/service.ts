@@ -1,19 +1,25 @@
 import type { Caller } from "../../access/caller.ts";
 import { requireScope } from "../../access/scopes.ts";
-import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import { type Database, isUniqueViolation, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { AuditAction, AuditEntry } from "../audit/model.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { User } from "../users/model.ts";
-import { createRequester, mapRowToUser, type UserRow, type UserService } from "../users/service.ts";
+import {
+  createRequester,
+  createTaken,
+  mapRowToUser,
+  parseEmail,
+  type UserRow,
+  type UserService,
+} from "../users/service.ts";
 import type { Deletions } from "./deletion.ts";
 import { createExport } from "./export.ts";
 import type { UserChange, UserCreation } from "./model.ts";
 import * as queries from "./queries.ts";
 
 export { createDeletions } from "./deletion.ts";
-export { streamText } from "./export.ts";
 
 /** Changes of accounts wait for each other: each locks all administrators. */
 const ADMINISTRATORS = "administrators";
@@ -30,20 +36,23 @@ export interface AccountService {
   create(caller: Caller, input: UserCreation): Promise<User>;
 
   /**
-   * For administrators. A user who is disabled is logged out everywhere; a new role counts at once.
-   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator), `forbidden`.
+   * For administrators. A user who is disabled or gets a password is logged out everywhere; a new role counts at once. For
+   * their own password and address they have to log in again, as everybody does.
+   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the address is taken), `forbidden`,
+   * `reauthentication_required`, `rate_limited`, `overloaded`.
    */
   change(caller: Caller, userId: string, input: UserChange): Promise<User>;
 
   /**
    * For administrators: deletes the account with everything personal. What others share with the user stays, without a name.
-   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden`.
+   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden`, `reauthentication_required` (their own).
    */
   remove(caller: Caller, userId: string): Promise<void>;
 
   /**
-   * Deletes the caller's own account. A password that is given must be right.
-   * @throws Problem `forbidden`, `conflict` (the last administrator), `rate_limited`, `overloaded`.
+   * Deletes the caller's own account: with their password, or by a login younger than 5 minutes.
+   * @throws Problem `reauthentication_required`, `forbidden`, `conflict` (the last administrator), `rate_limited`,
+   * `overloaded`.
    */
   removeOwn(caller: Caller, password: string | undefined): Promise<void>;
 
@@ -60,9 +69,18 @@ type Dependencies = {
   auth: AuthService;
   audit: AuditService;
   deletions: Deletions;
+  /** Called when others see another name of a user. */
+  onRenamed(userId: string): void;
 };
 
-export function createAccountService({ database, users, auth, audit, deletions }: Dependencies): AccountService {
+export function createAccountService({
+  database,
+  users,
+  auth,
+  audit,
+  deletions,
+  onRenamed,
+}: Dependencies): AccountService {
   const { parseDisplayName } = users;
 
   /** Writes down what a caller did to a user. */
@@ -104,6 +122,21 @@ export function createAccountService({ database, users, auth, audit, deletions }
     return target;
   }
 
+  /**
+   * The hash of a password that an administrator sets.
+   * @param newEmail the address that comes with it. @throws Problem `not_found`, `invalid`, `forbidden`.
+   */
+  async function hashFor(
+    caller: Caller,
+    userId: string,
+    password: string,
+    newEmail: string | undefined,
+  ): Promise<string> {
+    const { email, role } = requireRow(await queries.findAccount(database, userId), "user");
+    requireGrant(caller, role);
+    return users.hashPassword({ password, email: newEmail ?? email }, createRequester(caller));
+  }
+
   /** @param checkOwn looks, under the lock, whether the caller may delete themselves; absent: only administrators may. */
   async function remove(caller: Caller, userId: string, checkOwn?: (sql: Sql) => Promise<void>): Promise<void> {
     const begin = async (sql: Sql) => {
@@ -115,9 +148,12 @@ export function createAccountService({ database, users, auth, audit, deletions }
       return ids;
     };
     const ended = await withTransaction(database, begin, ADMINISTRATORS);
+    onRenamed(userId);
     auth.announceEnd(ended, "user_deleted");
     auth.forgetIdentities();
     await deletions.complete(userId);
+    // The writer that deletes the rows may not have published it yet.
+    onRenamed(userId);
   }
 
   return {
@@ -138,6 +174,11 @@ export function createAccountService({ database, users, auth, audit, deletions }
     async change(caller, userId, input) {
       requireGrant(caller, input.role);
       const name = input.display_name === undefined ? undefined : parseDisplayName(input.display_name);
+      const email = input.email === undefined ? undefined : parseEmail(input.email);
+      const isLogin = input.password !== undefined || email !== undefined;
+      if (isLogin && userId === caller.user.id) await auth.reauthenticate(caller, undefined);
+      const passwordHash =
+        input.password === undefined ? undefined : await hashFor(caller, userId, input.password, email?.shown);
       const update = async (sql: Sql) => {
         const before = await lock(
           sql,
@@ -147,26 +188,38 @@ export function createAccountService({ database, users, auth, audit, deletions }
         );
         const wasDisabled = before.disabled_at !== null;
         const { role = before.role, disabled: isDisabled = wasDisabled } = input;
-        const ended = isDisabled && !wasDisabled ? await auth.endUser(sql, userId, "user_disabled") : [];
+        const byPassword = passwordHash === undefined ? null : ("password_changed" as const);
+        const reason = isDisabled && !wasDisabled ? ("user_disabled" as const) : byPassword;
+        const ended = reason ? await auth.endUser(sql, userId, reason) : [];
+        if (passwordHash !== undefined) {
+          await users.storePasswordHash(sql, userId, passwordHash);
+          await record(sql, caller, "user.password_changed", userId);
+        }
         if (role !== before.role) await record(sql, caller, "user.role_changed", userId, { role });
         if (isDisabled !== wasDisabled)
           await record(sql, caller, isDisabled ? "user.disabled" : "user.enabled", userId);
         const isRenamed = name !== undefined && name !== before.display_name;
         if (isRenamed) await record(sql, caller, "user.changed", userId, { field: "display_name" });
-        const isChanged = role !== before.role || isDisabled !== wasDisabled || isRenamed;
-        const columns = { role, isDisabled, ...(isRenamed && { display_name: name }) };
-        return { ended, row: isChanged ? await queries.updateAccount(sql, userId, columns) : before };
+        const isMoved = email !== undefined && email.shown !== before.email;
+        if (isMoved) await record(sql, caller, "user.changed", userId, { field: "email" });
+        const isChanged = role !== before.role || isDisabled !== wasDisabled || isRenamed || isMoved;
+        const columns = { role, isDisabled, ...(isRenamed && { display_name: name }), ...(isMoved && { email }) };
+        return { ended, reason, row: isChanged ? await queries.updateAccount(sql, userId, columns) : before };
       };
-      const { row, ended } = await withTransaction(database, update, ADMINISTRATORS);
-      auth.announceEnd(ended, "user_disabled");
+      const { row, ended, reason } = await withTransaction(database, update, ADMINISTRATORS).catch(explainTaken);
+      if (name !== undefined) onRenamed(userId);
+      if (reason) auth.announceEnd(ended, reason);
       auth.forgetIdentities();
       return mapRowToUser(requireRow(row, "user"));
     },
 
-    remove: (caller, userId) => remove(caller, userId),
+    async remove(caller, userId) {
+      if (userId === caller.user.id) await auth.reauthenticate(caller, undefined);
+      await remove(caller, userId);
+    },
 
     async removeOwn(caller, password) {
-      const hash = password === undefined ? undefined : await auth.provePassword(caller, password);
+      const hash = await auth.reauthenticate(caller, password);
       await remove(caller, caller.user.id, (sql) => users.lockUser(sql, caller.user.id, hash));
     },
 
@@ -181,6 +234,10 @@ export function createAccountService({ database, users, auth, audit, deletions }
       return createExport(database, user, await users.getPreferences(user.id));
     },
   };
+}
+
+function explainTaken(error: unknown): never {
+  throw isUniqueViolation(error, "users_email_key") ? createTaken() : error;
 }
 
 /** What makes, changes or ends an administrator takes more of a key than to write users. @throws Problem `forbidden`. */

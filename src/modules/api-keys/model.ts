@@ -1,10 +1,15 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { scopes } from "../../access/scopes.ts";
-import { Closed, Line, Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
+import { Closed, Named, Nullable, OneOf, Timestamp, Uuid, VisibleLine } from "../../lib/schema.ts";
 import { NAME_CHARS_MAX } from "./limits.ts";
 
 const ScopeName = OneOf(scopes);
-const Name = Line({ minLength: 1, maxLength: NAME_CHARS_MAX, description: "What it is for.", examples: ["backend"] });
+const Name = VisibleLine({
+  minLength: 1,
+  maxLength: NAME_CHARS_MAX,
+  description: "What it is for.",
+  examples: ["backend"],
+});
 const Service = { description: "Whether it may act for users by `X-On-Behalf-Of`." };
 
 /** A key as its owner sees it: the key itself is nowhere. */

@@ -141,6 +141,23 @@ export async function deleteKey(sql: Sql, id: string, userId: string): Promise<s
   return row?.hash;
 }
 
+/** A key that was deleted, and what it hashed to. */
+export type EndedKey = { id: string; hash: string };
+
+/** All of a user's; a quota bounds how many there can be. */
+export async function deleteKeys(sql: Sql, userId: string): Promise<EndedKey[]> {
+  return await sql<EndedKey[]>`
+    with deleted as (delete from api_keys where user_id = ${userId} returning id, hash),
+    forgotten as (delete from budget_windows w using deleted d where w.scope = 'key' and w.scope_id = d.id)
+    select id, encode(hash, 'hex') as hash from deleted`;
+}
+
+export async function countActiveKeys(sql: Sql, userId: string): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::int as count from api_keys where user_id = ${userId} and (expires_at is null or expires_at > now())`;
+  return row?.count ?? 0;
+}
+
 /** Skips what another instance has just written. */
 export async function touchKey(sql: Sql, id: string): Promise<void> {
   await sql`

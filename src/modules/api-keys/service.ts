@@ -38,6 +38,18 @@ export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
   /** For its owner: the key stops working, and its connections end. @throws Problem `not_found`. */
   remove(caller: Caller, id: string): Promise<void>;
 
+  /**
+   * Inside a transaction that has locked the user: deletes all of the caller's keys. After its commit, call `announceEnd`
+   * with them.
+   */
+  removeAll(sql: Sql, caller: Caller): Promise<queries.EndedKey[]>;
+
+  /** After the commit that deleted these keys: they stop working, and their connections end. */
+  announceEnd(keys: queries.EndedKey[]): void;
+
+  /** How many keys of a user work now. */
+  countActive(sql: Sql, userId: string): Promise<number>;
+
   /** For the job runner: deletes keys that expired long ago, a part of them. @returns how many. */
   sweep(): Promise<number>;
 }
@@ -119,6 +131,23 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysEnded 
       forgetKey(hash);
       onKeysEnded([id]);
     },
+
+    async removeAll(sql, caller) {
+      const { user, credentialId, ipAddress } = caller;
+      const keys = await queries.deleteKeys(sql, user.id);
+      const target = { type: "user", id: user.id } as const;
+      const entry = { action: "api_key.deleted", actorId: user.id, credentialId, target, ipAddress } as const;
+      if (keys.length > 0) await audit.record(sql, { ...entry, details: { keys: keys.length } });
+      return keys;
+    },
+
+    announceEnd(keys) {
+      if (keys.length === 0) return;
+      for (const { hash } of keys) forgetKey(hash);
+      onKeysEnded(keys.map(({ id }) => id));
+    },
+
+    countActive: queries.countActiveKeys,
 
     sweep: () => queries.deleteExpiredKeys(database),
   };

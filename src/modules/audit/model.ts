@@ -5,6 +5,7 @@ import { Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 /** What is written down, as `noun.verb`. */
 const auditActions = [
   "user.registered",
+  "user.registration_refused",
   "user.created",
   "user.logged_in",
   "user.login_failed",
@@ -23,10 +24,17 @@ const auditActions = [
   "api_key.created",
   "api_key.deleted",
   "api_key.acted_for",
+  "hook.created",
+  "hook.deleted",
+  "webhook.created",
+  "webhook.changed",
+  "webhook.secret_rotated",
+  "webhook.disabled",
+  "webhook.deleted",
 ] as const;
 export type AuditAction = (typeof auditActions)[number];
 
-const auditTargets = ["user", "session", "api_key"] as const;
+const auditTargets = ["user", "session", "api_key", "hook", "webhook"] as const;
 export type AuditTarget = (typeof auditTargets)[number];
 
 export type AuditEntry = {
@@ -64,8 +72,8 @@ export const AuditQuery = Type.Object({
   action: Type.Optional(OneOf(auditActions)),
   actor_id: Type.Optional(Uuid()),
   target_id: Type.Optional(Uuid()),
-  from: Type.Optional(Timestamp({ description: "The first moment that counts." })),
-  to: Type.Optional(Timestamp({ description: "The first moment that no longer counts." })),
+  from: Type.Optional(Timestamp({ description: "Start of the span, inclusive." })),
+  to: Type.Optional(Timestamp({ description: "End of the span, exclusive." })),
 });
 
 export type AuditFilter = {

@@ -55,13 +55,16 @@ export async function deleteOldAuditEvents(sql: Sql, keptDays: number, rows: num
   return count;
 }
 
-/** Takes out where a user's requests came from, and attempts of nobody known to be them. @returns how many had it. */
+/**
+ * Takes out where a user's requests came from and where their webhooks led, and attempts of nobody known to be them.
+ * @returns how many had it.
+ */
 export async function eraseAuditAddresses(sql: Sql, userId: string, rows: number): Promise<number> {
   await sql`select set_config('parley.audit_erasure', 'on', true)`;
   const { count } = await sql`
-    update audit_events set ip_address = null where id = any (array(
+    update audit_events set ip_address = null, details = details - 'host' where id = any (array(
       select id from audit_events
-      where ip_address is not null and (actor_id = ${userId} or (target_id = ${userId} and actor_id is null))
+      where (ip_address is not null or details ? 'host') and (actor_id = ${userId} or (target_id = ${userId} and actor_id is null))
       limit ${rows}))`;
   await sql`select set_config('parley.audit_erasure', 'off', true)`;
   return count;

@@ -1,6 +1,6 @@
 import { createPage, Page, readIdCursor, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
-import { createInvalid } from "../../lib/problem.ts";
+import { readTimeFilter } from "../../http/time-filter.ts";
 import { AuditEvent, AuditQuery } from "./model.ts";
 import type { AuditRow } from "./queries.ts";
 import type { AuditLog } from "./service.ts";
@@ -26,24 +26,14 @@ export const createAuditRoutes = ({ auditLog }: Dependencies): Route[] => [
         action: query.action,
         actorId: query.actor_id,
         targetId: query.target_id,
-        from: readTime(query.from, "from"),
-        to: readTime(query.to, "to"),
+        from: readTimeFilter(query.from, "from"),
+        to: readTimeFilter(query.to, "to"),
       };
       const rows = await auditLog.list(filter, readIdCursor(after), limit + 1);
       return createPage(rows, limit, (row) => [row.id], mapRowToEvent, { request, headers: set.headers });
     },
   }),
 ];
-
-/** Years that Postgres and JavaScript both know. */
-const timeForm = /^(?!0000)\d{4}-/;
-
-function readTime(text: string | undefined, name: string): Date | undefined {
-  if (text === undefined) return undefined;
-  const time = new Date(text);
-  if (timeForm.test(text) && !Number.isNaN(time.getTime()) && timeForm.test(time.toISOString())) return time;
-  throw createInvalid(`#/query/${name}`, `${name} must be a time as in RFC 3339.`);
-}
 
 function mapRowToEvent(row: AuditRow): AuditEvent {
   return {

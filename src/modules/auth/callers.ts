@@ -31,6 +31,9 @@ export interface Callers {
    */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
 
+  /** Whether the caller's session or key still lets them in; that the access token has expired meanwhile doesn't matter. */
+  isStillIn(caller: Caller): Promise<boolean>;
+
   /** These sessions have ended, here or on another instance: it counts at once. */
   forgetSessions(sessionIds: string[]): void;
 
@@ -113,6 +116,11 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
       if (!caller) throw new Problem("unauthorized", "The ticket is not valid, was used before, or is too old.");
       if (origin.onBehalfOf !== null) throw createActingRefusal();
       return caller;
+    },
+
+    async isStillIn({ scopes, credentialId, user, ipAddress }) {
+      if (scopes === null) return (await users.find(credentialId)) !== undefined;
+      return (await apiKeys.findHolder({ keyId: credentialId, userId: user.id }, ipAddress)) !== null;
     },
 
     forgetSessions: (sessionIds) => users.forget(sessionIds),

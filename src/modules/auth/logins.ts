@@ -1,20 +1,29 @@
+import { randomBytes } from "node:crypto";
 import type { Config } from "../../config.ts";
-import type { Database } from "../../db/client.ts";
+import type { Database, Sql } from "../../db/client.ts";
+import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
+import { answerInStep } from "../../lib/steps.ts";
+import type { Requester } from "../../limits/hash-queue.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { User } from "../users/model.ts";
-import { parseEmail, type UserService } from "../users/service.ts";
+import { type KnownUser, parseEmail, type UserService } from "../users/service.ts";
 import type { AccessTokens } from "./access-tokens.ts";
-import { ACCESS_TOKEN_TTL_S } from "./limits.ts";
+import { ACCESS_TOKEN_TTL_S, REGISTRATION_STEP_MS } from "./limits.ts";
 import type { Client, Tokens } from "./model.ts";
 import type { IssuerService } from "./oidc/service.ts";
 import type { PasswordChecks } from "./password-checks.ts";
-import type { OpenSession, Sessions } from "./sessions.ts";
+import type { RefreshTokens } from "./refresh-tokens.ts";
+import { type OpenSession, REFRESH_KEY_BYTES, type Sessions } from "./sessions.ts";
 
 /** The ways to tokens: each opens a session, or goes on with one. */
 export interface Logins {
-  /** For everyone while registration is open. @throws Problem `registration_closed`, `invalid`, `conflict`, `rate_limited`, `overloaded`. */
+  /**
+   * For everyone while registration is open. With REGISTRATION_PRIVACY a taken address gets the response of a free one, after
+   * the same time, with tokens that are worth nothing (docs/decisions/0091).
+   * @throws Problem `registration_closed`, `invalid`, `conflict`, `rate_limited`, `overloaded`.
+   */
   register(input: { email: string; password: string; display_name?: string }, client: Client): Promise<Tokens>;
 
   /** For everyone. @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`. */
@@ -33,18 +42,20 @@ export interface Logins {
 
 type Dependencies = {
   database: Database;
-  config: Pick<Config, "REGISTRATION">;
+  config: Pick<Config, "REGISTRATION" | "REGISTRATION_PRIVACY">;
   users: UserService;
   audit: AuditService;
   accessTokens: AccessTokens;
+  refreshTokens: RefreshTokens;
   sessions: Sessions;
   passwordChecks: PasswordChecks;
-  guard: Pick<LoginGuard, "findKnown" | "remember">;
+  guard: Pick<LoginGuard, "begin" | "findKnown" | "remember">;
   issuers: Pick<IssuerService, "findUser">;
 };
 
 export function createLogins(deps: Dependencies): Logins {
-  const { database, config, users, audit, accessTokens, sessions, passwordChecks, guard, issuers } = deps;
+  const { database, config, users, audit, accessTokens, refreshTokens, sessions, passwordChecks, guard, issuers } =
+    deps;
 
   const createAccount = (email: string) => `email:${parseEmail(email).key}`;
 
@@ -58,22 +69,63 @@ export function createLogins(deps: Dependencies): Logins {
     };
   }
 
+  type Registration = Parameters<Logins["register"]>[0];
+
+  function create(input: Registration, requester: Requester, isTakenHidden: boolean): Promise<KnownUser> {
+    const { ipAddress } = requester;
+    const record = (sql: Sql, { id }: User) =>
+      audit.record(sql, {
+        action: "user.registered",
+        actorId: id,
+        credentialId: null,
+        target: { type: "user", id },
+        ipAddress,
+      });
+    return users.createUser(input, requester, record, isTakenHidden);
+  }
+
+  /** What a free address gets, with a session that never was. */
+  async function createEmptyTokens(input: Registration): Promise<Tokens> {
+    const user = users.imagineUser(input);
+    const session = { sessionId: createId(), userId: user.id };
+    const family = { sessionId: session.sessionId, generation: 0, refreshKey: randomBytes(REFRESH_KEY_BYTES) };
+    return createTokens(user, { ...session, refreshToken: refreshTokens.create(family) });
+  }
+
+  async function registerPrivately(input: Registration, client: Client): Promise<Tokens> {
+    const { ipAddress, signal } = client;
+    const account = createAccount(input.email);
+    // A taken address counts as a wrong password does: otherwise registering would be the way to ask for many of them.
+    const attempt = await guard.begin(account, ipAddress);
+    try {
+      const { user, passwordHash } = await create(
+        input,
+        { ipAddress, account, knownBy: attempt.knownBy, signal },
+        true,
+      );
+      await guard.remember(account, ipAddress);
+      return await createTokens(user, await sessions.open(user.id, { passwordHash }, client));
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== "conflict") throw error;
+      const owner = await users.findByEmail(input.email);
+      const target = owner && ({ type: "user", id: owner.id } as const);
+      const nobody = { actorId: null, credentialId: null };
+      await audit.record(database, { action: "user.registration_refused", ...nobody, target, ipAddress });
+      await passwordChecks.recordLocks(await attempt.fail(), owner?.id ?? null, ipAddress);
+      return createEmptyTokens(input);
+    }
+  }
+
   return {
     async register(input, client) {
       if (config.REGISTRATION === "closed")
         throw new Problem("registration_closed", "Ask an administrator for an account.");
+      if (config.REGISTRATION_PRIVACY === "on")
+        return answerInStep(REGISTRATION_STEP_MS, () => registerPrivately(input, client));
       const { ipAddress, signal } = client;
       const account = createAccount(input.email);
       const requester = { ipAddress, account, knownBy: await guard.findKnown(ipAddress), signal };
-      const { user, passwordHash } = await users.createUser(input, requester, (sql, { id }) =>
-        audit.record(sql, {
-          action: "user.registered",
-          actorId: id,
-          credentialId: null,
-          target: { type: "user", id },
-          ipAddress,
-        }),
-      );
+      const { user, passwordHash } = await create(input, requester, false);
       await guard.remember(account, ipAddress);
       return createTokens(user, await sessions.open(user.id, { passwordHash }, client));
     },

@@ -55,8 +55,23 @@ export type Ticket = Static<typeof Ticket>;
 
 export const PasswordChange = Named(
   "PasswordChange",
-  Closed({ current_password: CurrentPassword, new_password: NewPassword }),
+  Closed({
+    current_password: CurrentPassword,
+    new_password: NewPassword,
+    revoke_api_keys: Type.Optional(
+      Type.Boolean({ description: "`true` deletes all API keys of the user as well. Absent: they go on working." }),
+    ),
+  }),
 );
+export type PasswordChange = Static<typeof PasswordChange>;
+
+export const PasswordChanged = Named(
+  "PasswordChanged",
+  Type.Object({
+    api_keys_active: Type.Integer({ minimum: 0, description: "API keys of the user that still work." }),
+  }),
+);
+export type PasswordChanged = Static<typeof PasswordChanged>;
 
 /** One login on one device. */
 export const Session = Named(

@@ -1,9 +1,13 @@
 import type { Caller } from "../../access/caller.ts";
+import { requireScope } from "../../access/scopes.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
+import { Problem } from "../../lib/problem.ts";
 import type { Slots } from "../../limits/slots.ts";
+import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuditService } from "../audit/service.ts";
 import { createRequester, type UserService } from "../users/service.ts";
-import type { EndReason } from "./model.ts";
+import { RECENT_LOGIN_S } from "./limits.ts";
+import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
 import type { PasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 
@@ -15,24 +19,25 @@ export interface OwnPasswords {
    */
   limit<T>(caller: Caller, work: () => Promise<T>): Promise<T>;
 
-  /** @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`. */
-  prove(caller: Caller, password: string): Promise<string>;
+  /** See `AuthService`. */
+  reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined>;
 
   /** See `AuthService`. */
-  change(caller: Caller, currentPassword: string, newPassword: string): Promise<void>;
+  change(caller: Caller, input: PasswordChange): Promise<PasswordChanged>;
 }
 
 type Dependencies = {
   database: Database;
   users: UserService;
   audit: AuditService;
+  apiKeys: Pick<ApiKeyService, "removeAll" | "announceEnd" | "countActive">;
   passwordChecks: PasswordChecks;
   checksPerUser: Slots;
   announceEnd(sessionIds: string[], reason: EndReason): void;
 };
 
 export function createOwnPasswords(deps: Dependencies): OwnPasswords {
-  const { database, users, audit, passwordChecks, checksPerUser, announceEnd } = deps;
+  const { database, users, audit, apiKeys, passwordChecks, checksPerUser, announceEnd } = deps;
 
   async function limit<T>(caller: Caller, work: () => Promise<T>): Promise<T> {
     const release = checksPerUser.take(caller.user.id);
@@ -43,9 +48,14 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
     }
   }
 
-  async function change(caller: Caller, currentPassword: string, newPassword: string): Promise<void> {
-    const currentHash = await passwordChecks.prove(caller, currentPassword);
-    const newHash = await users.hashPassword(newPassword, createRequester(caller));
+  async function change(
+    caller: Caller,
+    { current_password, new_password, revoke_api_keys = false }: PasswordChange,
+  ): Promise<PasswordChanged> {
+    const currentHash = await passwordChecks.prove(caller, current_password);
+    const { email } = await users.getUser(caller.user.id);
+    const chosen = { password: new_password, email, field: "new_password" } as const;
+    const newHash = await users.hashPassword(chosen, createRequester(caller));
     const store = async (sql: Sql) => {
       await users.lockUser(sql, caller.user.id, currentHash);
       await users.storePasswordHash(sql, caller.user.id, newHash);
@@ -56,15 +66,29 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
         target: { type: "user", id: caller.user.id },
         ipAddress: caller.ipAddress,
       });
-      return queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
+      const keys = revoke_api_keys ? await apiKeys.removeAll(sql, caller) : [];
+      const sessions = await queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
+      return { keys, sessions, active: await apiKeys.countActive(sql, caller.user.id) };
     };
-    const ended = await withTransaction(database, store, `user:${caller.user.id}`);
-    announceEnd(ended, "password_changed");
+    const { keys, sessions, active } = await withTransaction(database, store, `user:${caller.user.id}`);
+    announceEnd(sessions, "password_changed");
+    apiKeys.announceEnd(keys);
+    return { api_keys_active: active };
+  }
+
+  async function reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined> {
+    requireScope(caller.scopes, "session");
+    if (password !== undefined) return limit(caller, () => passwordChecks.prove(caller, password));
+    if (await queries.isRecentLogin(database, caller.credentialId, RECENT_LOGIN_S)) return undefined;
+    throw new Problem(
+      "reauthentication_required",
+      `Send your current password as current_password, or log in again: this takes a login younger than ${RECENT_LOGIN_S / 60} minutes.`,
+    );
   }
 
   return {
     limit,
-    prove: (caller, password) => limit(caller, () => passwordChecks.prove(caller, password)),
-    change: (caller, current, chosen) => limit(caller, () => change(caller, current, chosen)),
+    reauthenticate,
+    change: (caller, input) => limit(caller, () => change(caller, input)),
   };
 }

@@ -23,12 +23,14 @@ export interface PasswordChecks {
    * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
   prove(caller: Caller, password: string): Promise<string>;
+
+  /** A lock is written down once, when it is set, and not again for each who meets it. @param userId null: nobody's account. */
+  recordLocks(locks: LoginLock[], userId: string | null, ipAddress: string | null): Promise<void>;
 }
 
 type Dependencies = { database: Database; users: UserService; audit: AuditService; guard: LoginGuard };
 
 export function createPasswordChecks({ database, users, audit, guard }: Dependencies): PasswordChecks {
-  /** A lock is written down once, when it is set, and not again for each who meets it. */
   async function recordLocks(locks: LoginLock[], userId: string | null, ipAddress: string | null): Promise<void> {
     for (const { scope, waitS } of locks)
       await audit.record(database, {
@@ -42,6 +44,8 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
   }
 
   return {
+    recordLocks,
+
     async logIn(credentials, { ipAddress, signal }) {
       const account = `email:${parseEmail(credentials.email).key}`;
       const attempt = await guard.begin(account, ipAddress);

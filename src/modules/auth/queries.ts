@@ -9,7 +9,13 @@ const isLive = (sql: Sql) => sql`s.revoked_at is null and s.expires_at > now()`;
 
 /** What a login was checked against: a password, or a token of an issuer. */
 export type LoginProof = { passwordHash: string } | TokenProof;
-type TokenProof = { issuer: string; subject: string; tokenKey: Uint8Array; expiresAtMs: number };
+type TokenProof = {
+  issuer: string;
+  subject: string;
+  tokenKey: Uint8Array;
+  expiresAtMs: number;
+  authenticatedAtMs: number;
+};
 type NewSession = { id: string; userId: string; proof: LoginProof; refreshKey: Uint8Array; client: Client };
 
 /**
@@ -29,10 +35,10 @@ export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, c
     : sql``;
   const { count } = await sql`
     insert into sessions
-      (id, user_id, refresh_key, user_agent, ip_address, expires_at, token_key, token_expires_at)
+      (id, user_id, refresh_key, user_agent, ip_address, expires_at, token_key, token_expires_at, authenticated_at)
     select ${id}::uuid, u.id, ${refreshKey}::bytea, ${client.userAgent}::text, ${client.ipAddress}::text,
       now() + ${inSeconds(sql, SESSION_IDLE_S)}, ${token?.tokenKey ?? null}::bytea,
-      ${token && new Date(token.expiresAtMs)}::timestamptz
+      ${token && new Date(token.expiresAtMs)}::timestamptz, ${token && new Date(token.authenticatedAtMs)}::timestamptz
     from users u ${identity} where u.id = ${userId} and ${isProven} and u.disabled_at is null
     for share of ${token ? sql`u, i` : sql`u`}`;
   return count > 0;
@@ -128,6 +134,14 @@ export async function findSessionUser(sql: Sql, sessionId: string): Promise<Sess
   return row;
 }
 
+/** Whether the user of a live session has logged in within this time. Neither a refresh nor a ticket is a login. */
+export async function isRecentLogin(sql: Sql, sessionId: string, withinSeconds: number): Promise<boolean> {
+  const rows = await sql`
+    select 1 from sessions s where s.id = ${sessionId} and ${isLive(sql)}
+      and least(s.created_at, s.authenticated_at) > now() - ${inSeconds(sql, withinSeconds)}`;
+  return rows.length > 0;
+}
+
 export type SessionRow = {
   id: string;
   user_agent: string | null;
@@ -160,6 +174,16 @@ export async function listEndedSessions(sql: Sql, withinSeconds: number): Promis
     union all
     (select s.id, 'user_disabled' from users u join sessions s on s.user_id = u.id and s.revoked_at is null
      where u.disabled_at > now() - ${inSeconds(sql, withinSeconds)} limit ${ENDED_SESSIONS_BATCH})`;
+}
+
+/** Of these sessions, those that let nobody in any more; also those whose rows are gone. */
+export async function listEndedAmong(sql: Sql, ids: readonly string[]): Promise<string[]> {
+  const rows = await sql<{ id: string }[]>`
+    select w.id from unnest(${[...ids]}::uuid[]) as w (id)
+    where not exists (
+      select 1 from sessions s join users u on u.id = s.user_id
+      where s.id = w.id and s.revoked_at is null and u.disabled_at is null)`;
+  return rows.map(({ id }) => id);
 }
 
 export async function deleteOldSessions(sql: Sql, endedForSeconds: number): Promise<number> {

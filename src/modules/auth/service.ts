@@ -12,7 +12,7 @@ import { createAccessTokens } from "./access-tokens.ts";
 import { type Callers, createCallers } from "./callers.ts";
 import { ENDED_SESSION_KEPT_S } from "./limits.ts";
 import { createLogins, type Logins } from "./logins.ts";
-import type { EndReason } from "./model.ts";
+import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
 import type { KeyTimes } from "./oidc/limits.ts";
 import type { Identity } from "./oidc/model.ts";
 import { createIssuerService, type IssuerConfig } from "./oidc/service.ts";
@@ -28,14 +28,26 @@ export type { SessionRow } from "./queries.ts";
 
 /** Who is logged in where, and how they prove it. */
 export interface AuthService extends Logins, Callers {
-  /** For the caller's own account. @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`. */
-  provePassword(caller: Caller, password: string): Promise<string>;
+  /**
+   * Before the caller's own account is changed or deleted: by their password, or by a login younger than 5 minutes. No API
+   * key may do it.
+   * @returns the stored hash if there was a password. @throws Problem `reauthentication_required`, `forbidden`,
+   * `rate_limited`, `overloaded`.
+   */
+  reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined>;
 
   /**
-   * Changes the caller's password and ends their other sessions.
-   * @throws Problem `invalid` (length), `forbidden`, `conflict`, `rate_limited`, `overloaded`.
+   * The same before the caller changes their address.
+   * @throws Problem `forbidden` (not by themselves: REGISTRATION_PRIVACY), and what `reauthenticate` throws.
    */
-  changePassword(caller: Caller, currentPassword: string, newPassword: string): Promise<void>;
+  allowNewAddress(caller: Caller, password: string | undefined): Promise<string | undefined>;
+
+  /**
+   * Changes the caller's password and ends their other sessions, and their API keys if they say so.
+   * @returns how many API keys go on working. @throws Problem `invalid` (length, or too easy to guess), `forbidden`,
+   * `conflict`, `rate_limited`, `overloaded`.
+   */
+  changePassword(caller: Caller, input: PasswordChange): Promise<PasswordChanged>;
 
   /** The caller's own. */
   listIdentities(caller: Caller): Promise<Identity[]>;
@@ -62,10 +74,10 @@ export interface AuthService extends Logins, Callers {
   logout(refreshToken: string, ipAddress: string | null): Promise<void>;
 
   /**
-   * Inside the transaction that disables or deletes a user: ends all their sessions. Pass the ids on to `announceEnd`
+   * Inside the transaction that disables or deletes a user, or sets their password: ends all their sessions. Pass the ids on to `announceEnd`
    * after the commit.
    */
-  endUser(sql: Sql, userId: string, reason: "user_disabled" | "user_deleted"): Promise<string[]>;
+  endUser(sql: Sql, userId: string, reason: "user_disabled" | "user_deleted" | "password_changed"): Promise<string[]>;
 
   /** After the commit that ended these sessions: their connections end. */
   announceEnd(sessionIds: string[], reason: EndReason): void;
@@ -75,6 +87,9 @@ export interface AuthService extends Logins, Callers {
    * a transaction that commits late is dated at its start.
    */
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
+
+  /** Of these sessions, those that have ended or don't exist, whenever that happened. */
+  findEndedAmong(sessionIds: readonly string[]): Promise<string[]>;
 
   /** For the job runner: deletes old sessions and tickets. One round is bounded; run it every few minutes. */
   sweepAccounts(): Promise<{ sessions: number; tickets: number }>;
@@ -119,7 +134,15 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   const sessions = createSessions({ database, audit, refreshTokens, log, sessionQuota, onReuse });
   const ends = createSessionEnds({ database, audit, announceEnd });
   const passwordChecks = createPasswordChecks({ database, users, audit, guard });
-  const ownPasswords = createOwnPasswords({ database, users, audit, passwordChecks, checksPerUser, announceEnd });
+  const ownPasswords = createOwnPasswords({
+    database,
+    users,
+    audit,
+    apiKeys,
+    passwordChecks,
+    checksPerUser,
+    announceEnd,
+  });
   const issuers = createIssuerService(
     { database, config, users, audit, passwordChecks, sessionQuota, log },
     issuerKeyTimes,
@@ -130,6 +153,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     users,
     audit,
     accessTokens,
+    refreshTokens,
     sessions,
     passwordChecks,
     guard,
@@ -146,8 +170,16 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   return {
     ...logins,
     ...callers,
-    provePassword: ownPasswords.prove,
+    reauthenticate: ownPasswords.reauthenticate,
     changePassword: ownPasswords.change,
+
+    async allowNewAddress(caller, password) {
+      const hash = await ownPasswords.reauthenticate(caller, password);
+      if (config.REGISTRATION_PRIVACY === "off") return hash;
+      // For every address, so that it tells nothing of any.
+      throw new Problem("forbidden", "Users can't change their e-mail address here. Ask an administrator to do it.");
+    },
+
     listIdentities: issuers.listIdentities,
     linkIdentity: (caller, token, password) => ownPasswords.limit(caller, () => issuers.link(caller, token, password)),
 
@@ -177,6 +209,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     announceEnd,
 
     findEndedSessions: (withinMs) => queries.listEndedSessions(getReservedPool(database), withinMs / 1000),
+    findEndedAmong: (sessionIds) => queries.listEndedAmong(getReservedPool(database), sessionIds),
 
     async sweepAccounts() {
       const tickets = await queries.deleteOldTickets(database);

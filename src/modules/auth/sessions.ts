@@ -10,7 +10,7 @@ import * as queries from "./queries.ts";
 import type { RefreshTokens } from "./refresh-tokens.ts";
 import type { SessionQuota } from "./session-quota.ts";
 
-const REFRESH_KEY_BYTES = 32;
+export const REFRESH_KEY_BYTES = 32;
 
 /** A session and the refresh token that it is at now. */
 export type OpenSession = { sessionId: string; userId: string; refreshToken: string };

@@ -1,6 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 import { type Fenced, type LeasedTable, renewLeases, takeLease } from "../../db/leases.ts";
-import type { BudgetRules } from "./rules.ts";
+import type { BudgetLimits, BudgetRules } from "./rules.ts";
 
 export type Period = "day" | "month";
 
@@ -67,13 +67,37 @@ export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: Bu
   return row?.exceeded ?? null;
 }
 
-/** Ends a reservation with what was used, once under `chargeId`; `userId` is charged where there was none. */
-export async function settle(
+/** Tells webhooks, once for each payer and window, that there was no room at this time. */
+export async function tellExceeded(
   sql: Sql,
-  { chargeId, reservationId, userId }: { chargeId: string; reservationId: string; userId: string | null },
-  { tokens, usd }: Amount,
+  { userId, keyId }: Payer,
+  period: Period,
+  at: Date,
+  limits: { user: BudgetLimits | null; key: BudgetLimits | null },
 ): Promise<void> {
+  const [user, key] = [limits.user && sql.json(limits.user), limits.key && sql.json(limits.key)];
+  await sql`select tell_exceeded_budget(${userId}, ${keyId}, ${period}, ${at}, ${user}, ${key})`;
+}
+
+/** What is charged, once under `chargeId`, and the reservation that ends with it. */
+export type Charge = { chargeId: string; reservationId: string; userId: string | null } & Amount;
+
+/** Ends a reservation with what was used, once under `chargeId`; `userId` is charged where there was none. */
+export async function settle(sql: Sql, { chargeId, reservationId, userId, tokens, usd }: Charge): Promise<void> {
   await sql`select settle_once(${chargeId}, ${reservationId}, ${userId}, ${tokens}::bigint, ${usd}::numeric)`;
+}
+
+/**
+ * As `settle`, for several together, in one statement. Without `waits` it waits for no payer.
+ * @returns the indexes of those that are left out, because their payer is locked by somebody else.
+ */
+export async function settleCharges(sql: Sql, charges: readonly Charge[], waits: boolean): Promise<Set<number>> {
+  const [row] = await sql<{ left_out: number[] | null }[]>`
+    select settle_charges(${charges.map(({ chargeId }) => chargeId)}::uuid[],
+      ${charges.map(({ reservationId }) => reservationId)}::uuid[], ${charges.map(({ userId }) => userId)}::uuid[],
+      ${charges.map(({ tokens }) => tokens)}::bigint[], ${charges.map(({ usd }) => usd)}::numeric[], ${waits}) as left_out`;
+  // Postgres counts from 1.
+  return new Set(row?.left_out?.map((position) => Number(position) - 1));
 }
 
 export async function renew(sql: Sql, owner: string, held: Held[], leaseMs: number): Promise<void> {

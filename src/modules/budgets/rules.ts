@@ -1,5 +1,5 @@
 import type { Config } from "../../config.ts";
-import { findPrice, type PriceTable } from "../../lib/prices.ts";
+import { findHighestPrices, findPrice, type Price, type PriceTable } from "../../lib/prices.ts";
 
 type Period = "DAY" | "MONTH";
 type Payer = "USER" | "KEY";
@@ -27,7 +27,7 @@ export type BudgetRules = {
   prompt_messages: number;
   prompt_tokens_extra: number;
   default_model: string;
-  /** By model: USD per million tokens in and out, and the tokens that a prompt has at most. */
+  /** By model: the most that a million tokens in and out may cost (USD), and the tokens that a prompt has at most. */
   models: Record<string, [number, number, number]>;
 };
 
@@ -50,6 +50,9 @@ export type ModelRules = {
   promptTokensMaxOf(model: string): number;
 };
 
+/** For a model whose price is not known. */
+export const noPrice: Price = { input: 0, output: 0 };
+
 /** @returns null when neither users nor keys are limited. */
 export function createRules(
   limits: { user: BudgetLimits | null; key: BudgetLimits | null },
@@ -67,8 +70,10 @@ export function createRules(
     default_model: defaultModel,
     models: Object.fromEntries(
       models.map((model) => {
-        const { input = 0, output = 0 } = findPrice(model, prices) ?? {};
-        return [model, [input, output, promptTokensMaxOf(model)]];
+        const promptTokensMax = promptTokensMaxOf(model);
+        const price = findPrice(model, prices) ?? noPrice;
+        const { input, output } = findHighestPrices(price, promptTokensMax + PROMPT_TOKENS_EXTRA);
+        return [model, [input, output, promptTokensMax]];
       }),
     ),
   };

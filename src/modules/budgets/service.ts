@@ -1,13 +1,24 @@
 import { type Caller, keyIdOf } from "../../access/caller.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { retryTemporary } from "../../db/retry.ts";
+import { fitCount, fitUsd } from "../../db/storable.ts";
 import { createId } from "../../lib/id.ts";
+import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { findPrice } from "../../lib/prices.ts";
+import { findHighestPrices, findPrice } from "../../lib/prices.ts";
 import { Problem } from "../../lib/problem.ts";
+import { createCharges } from "./charges.ts";
+import { createExceededEvents } from "./exceeded.ts";
 import type { BudgetUsage } from "./model.ts";
 import * as queries from "./queries.ts";
-import { type BudgetConfig, type BudgetRules, createBudgetLimits, createRules, type ModelRules } from "./rules.ts";
+import {
+  type BudgetConfig,
+  type BudgetRules,
+  createBudgetLimits,
+  createRules,
+  type ModelRules,
+  noPrice,
+} from "./rules.ts";
 import { endOf, mapToWindows } from "./windows.ts";
 
 export type { Period } from "./queries.ts";
@@ -54,8 +65,8 @@ export interface BudgetService {
   /** The most tokens of one answer; null while nothing is limited. */
   readonly answerTokensMax: number | null;
 
-  /** The problem that a send ends with which the database refused to reserve for; it is counted. */
-  refuse(period: queries.Period): Problem;
+  /** The problem that a send ends with which the database refused to reserve for; it is counted, and webhooks are told. */
+  refuse(payer: queries.Payer, period: queries.Period): Problem;
 
   /**
    * Reserves for an answer of a stored generation, within the transaction that stores it.
@@ -107,20 +118,23 @@ type Dependencies = ModelRules & {
   database: Database;
   config: BudgetConfig;
   metrics: Metrics;
+  log: Log;
   /** This process, as the owner of leases. */
   instanceId: string;
 };
 
 export function createBudgetService(deps: Dependencies): BudgetService {
-  const { database, config, metrics, instanceId, ...modelRules } = deps;
+  const { database, config, metrics, log, instanceId, ...modelRules } = deps;
   const { prices } = modelRules;
   const limits = { user: createBudgetLimits(config, "USER"), key: createBudgetLimits(config, "KEY") };
+  const tellExceeded = createExceededEvents({ database, log, limits });
   const rules = createRules(limits, config, modelRules);
+  const charges = createCharges({ database });
   /** Reservations that this instance holds without a stored generation. */
   const held = new Map<string, queries.Held>();
 
-  /** The problem that a refusal ends with; it is counted. */
-  function refuse(period: queries.Period): Problem {
+  function refuse(payer: queries.Payer, period: queries.Period): Problem {
+    tellExceeded(payer, period);
     metrics.budgetRejections.inc({ period });
     const endsAt = endOf(period, new Date());
     return new Problem(
@@ -138,12 +152,16 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     userId: string | null,
     { usage, costUsd }: TokensAndCost,
   ): Promise<void> {
-    const amount = { tokens: (usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0), usd: costUsd ?? 0 };
+    const amount = {
+      tokens: fitCount(usage?.input_tokens ?? 0) + fitCount(usage?.output_tokens ?? 0),
+      usd: fitUsd(costUsd) ?? 0,
+    };
     // First: one that cannot be settled now is not to be renewed for ever.
     held.delete(reservationId);
+    const charge = { chargeId: id, reservationId, userId, ...amount };
+    if (!isDue) return charges.settle(charge);
     const work = async (sql: Sql) => {
-      if (isDue && !(await isDue(sql))) return;
-      await queries.settle(sql, { chargeId: id, reservationId, userId }, amount);
+      if (await isDue(sql)) await queries.settle(sql, charge);
     };
     await withTransaction(database, work, keyOf(userId));
   }
@@ -156,7 +174,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
 
     async reserveAnswer(sql, answer) {
       const exceeded = rules && (await queries.reserveAnswer(sql, answer, rules));
-      if (exceeded) throw refuse(exceeded);
+      if (exceeded) throw refuse(answer, exceeded);
     },
 
     async reserve(request) {
@@ -164,7 +182,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       if (!rules || request.model.startsWith("offline/")) return { id, outputTokensMax: request.outputTokensMax };
       const outputTokensMax = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, rules.answer_tokens);
       const inputTokens = rules.prompt_tokens_extra + request.countPromptTokens();
-      const { input = 0, output = 0 } = findPrice(request.model, prices) ?? {};
+      const { input, output } = findHighestPrices(findPrice(request.model, prices) ?? noPrice, inputTokens);
       const amount = {
         tokens: inputTokens + outputTokensMax,
         usd: (inputTokens * input + outputTokensMax * output) / 1_000_000,
@@ -172,7 +190,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       const lease = { owner: instanceId, leaseMs: HELD_MS };
       const reserve = (sql: Sql) => queries.reserve(sql, id, request.payer, amount, rules, lease);
       const reserved = await withTransaction(database, reserve, keyOf(request.payer.userId));
-      if ("exceeded" in reserved) throw refuse(reserved.exceeded);
+      if ("exceeded" in reserved) throw refuse(request.payer, reserved.exceeded);
       held.set(id, reserved.held);
       return { id, outputTokensMax };
     },

@@ -1,13 +1,14 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Line, Named, Nullable, Uuid } from "../../lib/schema.ts";
+import { Closed, Line, Named, Nullable, Uuid, VisibleLine } from "../../lib/schema.ts";
 import { ConversationKind, MemberRole, Metadata, ReplyMode } from "../../protocol/conversation.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
+import { EmailInput } from "../users/model.ts";
 
 export const TITLE_CHARS_MAX = 200;
 /** Bytes of `metadata` as JSON. */
 export const METADATA_BYTES_MAX = 16 * 1024;
 
-const Title = Line({ maxLength: TITLE_CHARS_MAX });
+const Title = VisibleLine({ maxLength: TITLE_CHARS_MAX });
 const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
 const PromptId = Nullable(Uuid(), { description: "One of the caller's own prompts, or null for none." });
 
@@ -36,5 +37,14 @@ export const ChangeConversation = Named(
 );
 export type ChangeConversation = Static<typeof ChangeConversation>;
 
-export const AddMember = Named("AddMember", Closed({ user_id: Uuid(), role: Type.Optional(MemberRole) }));
+export const AddMember = Named(
+  "AddMember",
+  Closed({
+    user_id: Type.Optional(Uuid()),
+    email: Type.Optional(
+      Type.String({ ...EmailInput, description: "In place of `user_id`: the exact address of the user, in any case." }),
+    ),
+    role: Type.Optional(MemberRole),
+  }),
+);
 export type AddMember = Static<typeof AddMember>;

@@ -1,14 +1,7 @@
 import type { Sql } from "../../db/client.ts";
-import { conversationColumns } from "../../events/columns.ts";
+import { COUNTED_MAX, conversationColumns, unreadColumn } from "../../events/columns.ts";
 import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../../protocol/conversation.ts";
 
-/** Nobody reads the difference between a thousand unread messages and more. */
-const UNREAD_SHOWN_MAX = 1_000;
-/**
- * Messages that are looked at one by one: above a read position that moves, or deleted ones above it. Only where more than two
- * thousand above it are deleted, it may say a thousand though there are fewer.
- */
-const COUNTED_MAX = 3_000;
 /** What `listed_at` may be behind, with some room (sql/functions/take_positions.sql). */
 const LISTED_BEHIND = "65 s";
 /** Among so many conversations, the newest, a shared one is looked for. */
@@ -21,21 +14,9 @@ export type MembershipRow = ConversationRow & {
   cursor: string;
 };
 
-/**
- * The row of a conversation `c` for its member `m`. Unread is the difference of two counters, without what was deleted; nobody's
- * own messages are above their read position, since a send moves it.
- */
+/** The row of a conversation `c` for its member `m`. */
 const membershipColumns = (sql: Sql) => sql`
-  ${conversationColumns(sql)}, m.role, m.last_read_seq,
-  case
-    when c.message_count - m.read_count >= ${COUNTED_MAX} then ${UNREAD_SHOWN_MAX}
-    when c.message_count > m.read_count then least(${UNREAD_SHOWN_MAX}, c.message_count - m.read_count - (
-      select count(*) from (
-        select 1 from messages x
-        where x.conversation_id = c.id and x.seq > m.last_read_seq and x.deleted_at is not null
-        order by x.seq limit ${COUNTED_MAX}) deleted))
-    else 0
-  end::int as unread,
+  ${conversationColumns(sql)}, m.role, m.last_read_seq, ${unreadColumn(sql)} as unread,
   to_char(c.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cursor`;
 
 export async function findConversation(sql: Sql, id: string, userId: string): Promise<MembershipRow | undefined> {
@@ -87,6 +68,12 @@ export async function listConversations(
     ) m
     cross join lateral (select * from conversations c where c.id = p.id limit 1) c
     order by p.updated_at desc, p.id desc`;
+}
+
+export async function listConversationIds(sql: Sql, userId: string, rows: number): Promise<string[]> {
+  const found = await sql<{ conversation_id: string }[]>`
+    select conversation_id from members where user_id = ${userId} limit ${rows}`;
+  return found.map(({ conversation_id }) => conversation_id);
 }
 
 export type NewConversation = Pick<
@@ -169,6 +156,31 @@ export async function markDeleted(sql: Sql, id: string, at: Date): Promise<void>
   await sql`select mark_deleted(array[${id}]::uuid[], ${at})`;
 }
 
+/** Which of these are deleted, or gone. */
+export async function listDeleted(sql: Sql, ids: readonly string[]): Promise<string[]> {
+  const rows = await sql<{ id: string }[]>`
+    select i.id from unnest(${[...ids]}::uuid[]) as i (id)
+    where not exists (select 1 from conversations c where c.id = i.id and c.deleted_at is null)`;
+  return rows.map(({ id }) => id);
+}
+
+/** A membership that a stream depended on: gone (`role` null, perhaps with its conversation), or without the right to write. */
+export type LostMembership = { conversationId: string; userId: string; role: "viewer" | null; isDeleted: boolean };
+
+export async function listLostMemberships(
+  sql: Sql,
+  memberships: readonly { conversationId: string; userId: string }[],
+): Promise<LostMembership[]> {
+  const conversationIds = memberships.map(({ conversationId }) => conversationId);
+  const userIds = memberships.map(({ userId }) => userId);
+  return await sql<LostMembership[]>`
+    select w.conversation_id as "conversationId", w.user_id as "userId", m.role, c.id is null as "isDeleted"
+    from unnest(${conversationIds}::uuid[], ${userIds}::uuid[]) as w (conversation_id, user_id)
+    left join conversations c on c.id = w.conversation_id and c.deleted_at is null
+    left join members m on m.conversation_id = c.id and m.user_id = w.user_id
+    where m.role is null or m.role = 'viewer'`;
+}
+
 export async function hasDeleted(sql: Sql): Promise<boolean> {
   const rows = await sql`select 1 from conversations where deleted_at is not null order by deleted_at limit 1`;
   return rows.length > 0;
@@ -196,6 +208,13 @@ export async function listMembers(
     select m.user_id, u.display_name, m.role, m.last_read_seq, m.joined_at
     from members m join users u on u.id = m.user_id
     where m.conversation_id = ${id} ${position} order by m.user_id limit ${rows}`;
+}
+
+/** No more than `rows` of them. */
+export async function listMemberIds(sql: Sql, id: string, rows: number): Promise<string[]> {
+  const found = await sql<{ user_id: string }[]>`
+    select user_id from members where conversation_id = ${id} limit ${rows}`;
+  return found.map(({ user_id }) => user_id);
 }
 
 export async function findMember(sql: Sql, id: string, userId: string): Promise<MemberRow | undefined> {
@@ -229,20 +248,25 @@ export async function hasWrittenWith(sql: Sql, userId: string, otherId: string):
   return rows.length > 0;
 }
 
-/** Who was a member before goes on where they were. @returns the member as they are then; undefined when there is no such user, or they are disabled. */
+/**
+ * Who was a member before goes on where they were.
+ * @param at the time of the event, from which on a new member is one.
+ * @returns the member as they are then; undefined when there is no such user, or they are disabled.
+ */
 export async function upsertMember(
   sql: Sql,
   id: string,
   userId: string,
-  role: MemberRole,
+  { role, at }: { role: MemberRole; at: Date },
 ): Promise<MemberRow | undefined> {
   const [row] = await sql<MemberRow[]>`
     with former as (
       delete from former_members where conversation_id = ${id} and user_id = ${userId}
       returning last_read_seq, read_count, written_bytes
     ), upserted as (
-      insert into members (conversation_id, user_id, role, last_read_seq, read_count, written_bytes)
-      select ${id}, u.id, ${role}, coalesce(f.last_read_seq, 0), coalesce(f.read_count, 0), coalesce(f.written_bytes, 0)
+      insert into members (conversation_id, user_id, role, joined_at, last_read_seq, read_count, written_bytes)
+      select ${id}, u.id, ${role}, ${at}, coalesce(f.last_read_seq, 0), coalesce(f.read_count, 0),
+        coalesce(f.written_bytes, 0)
       from users u left join former f on true
       where u.id = ${userId} and u.disabled_at is null for key share of u
       on conflict (conversation_id, user_id) do update set role = excluded.role

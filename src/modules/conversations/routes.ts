@@ -1,6 +1,7 @@
 import { Type } from "@sinclair/typebox";
-import { hashTag, respondWithTag } from "../../http/etag.ts";
+import { readPrecondition, tagAnswer } from "../../http/etag.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { createTaggedBody, type ReadCache } from "../../http/read-cache.ts";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
 import { Conversation, Member, mapRowToMember } from "../../protocol/conversation.ts";
@@ -15,10 +16,13 @@ const ListQuery = Type.Object(PageQuery);
 const CONVERSATIONS = "/api/v1/conversations";
 const tag = "conversations";
 
-type Dependencies = { conversations: ConversationService };
+/** A first page that is not the whole list is kept only if the user is in no more conversations: each of them may move into it. */
+const LISTED_MAX = 500;
+
+type Dependencies = { conversations: ConversationService; reads: ReadCache };
 
 /** `/api/v1/conversations` and the members below it. */
-export const createConversationRoutes = ({ conversations }: Dependencies): Route[] => [
+export const createConversationRoutes = ({ conversations, reads }: Dependencies): Route[] => [
   route({
     method: "POST",
     path: CONVERSATIONS,
@@ -47,12 +51,26 @@ export const createConversationRoutes = ({ conversations }: Dependencies): Route
     scope: "conversations:read",
     query: ListQuery,
     ok: Page(Conversation),
-    handle: async ({ caller, query, request, set }) => {
-      const page = readPage(query, 2);
-      const rows = await conversations.list(caller, page);
-      const context = { request, headers: set.headers };
-      return createPage(rows, page.limit, (row) => [row.cursor, row.id], mapRowToConversation, context);
-    },
+    isTagged: true,
+    handle: ({ caller, query, request }) =>
+      reads.respond(request, {
+        cache: "conversations",
+        of: caller.user.id,
+        tags: [caller.user.id],
+        isOpen: true,
+        async load(isKept) {
+          const page = readPage(query, 2);
+          const rows = await conversations.list(caller, page);
+          const headers: { link?: string } = {};
+          const cursorOf = (row: (typeof rows)[number]) => [row.cursor, row.id];
+          const list = createPage(rows, page.limit, cursorOf, mapRowToConversation, { request, headers });
+          const value = createTaggedBody(list, headers.link);
+          if (!isKept || page.after) return { value, isPassing: true };
+          if (list.next_cursor === null) return { value, tags: rows.map(({ id }) => id) };
+          const ids = await conversations.listIds(caller, LISTED_MAX + 1);
+          return { value, tags: ids, isPassing: ids.length > LISTED_MAX };
+        },
+      }),
   }),
 
   route({
@@ -65,10 +83,13 @@ export const createConversationRoutes = ({ conversations }: Dependencies): Route
     params: ById,
     ok: Conversation,
     isTagged: true,
-    handle: async ({ caller, params, request }) => {
-      const body = JSON.stringify(await conversations.get(caller, params.id));
-      return respondWithTag(request, hashTag(body), body, { "content-type": "application/json" });
-    },
+    handle: ({ caller, params, request }) =>
+      reads.respond(request, {
+        cache: "conversation",
+        of: `${caller.user.id} ${params.id}`,
+        tags: [caller.user.id, params.id],
+        load: async () => ({ value: createTaggedBody(await conversations.get(caller, params.id)) }),
+      }),
   }),
 
   route({
@@ -82,7 +103,9 @@ export const createConversationRoutes = ({ conversations }: Dependencies): Route
     params: ById,
     body: ChangeConversation,
     ok: Conversation,
-    handle: ({ caller, params, body }) => conversations.update(caller, params.id, body),
+    takesIfMatch: true,
+    handle: async ({ caller, params, body, request, set }) =>
+      tagAnswer(set.headers, await conversations.update(caller, params.id, body, readPrecondition(request))),
   }),
 
   route({
@@ -93,7 +116,8 @@ export const createConversationRoutes = ({ conversations }: Dependencies): Route
     tag,
     scope: "conversations:write",
     params: ById,
-    handle: ({ caller, params }) => conversations.remove(caller, params.id),
+    takesIfMatch: true,
+    handle: ({ caller, params, request }) => conversations.remove(caller, params.id, readPrecondition(request)),
   }),
 
   route({
@@ -106,11 +130,22 @@ export const createConversationRoutes = ({ conversations }: Dependencies): Route
     params: ById,
     query: ListQuery,
     ok: Page(Member),
-    handle: async ({ caller, params, query, request, set }) => {
-      const page = readPage(query, 1);
-      const rows = await conversations.listMembers(caller, params.id, page);
-      return createPage(rows, page.limit, (row) => [row.user_id], mapRowToMember, { request, headers: set.headers });
-    },
+    isTagged: true,
+    handle: ({ caller, params, query, request }) =>
+      reads.respond(request, {
+        cache: "members",
+        of: `${caller.user.id} ${params.id}`,
+        tags: [params.id],
+        isOpen: true,
+        async load() {
+          const page = readPage(query, 1);
+          const rows = await conversations.listMembers(caller, params.id, page);
+          const headers: { link?: string } = {};
+          const list = createPage(rows, page.limit, (row) => [row.user_id], mapRowToMember, { request, headers });
+          // Each of them has a read position of their own.
+          return { value: createTaggedBody(list, headers.link), tags: rows.map(({ user_id }) => user_id) };
+        },
+      }),
   }),
 
   route({
@@ -118,6 +153,8 @@ export const createConversationRoutes = ({ conversations }: Dependencies): Route
     path: `${CONVERSATIONS}/:id/members`,
     operationId: "addMember",
     summary: "Add a user, or change a member's role (owners)",
+    description:
+      "Name the user by `user_id`, or by the exact `email`. An address without an account is 404; such attempts are limited as wrong passwords are. 403 for addresses with `MEMBER_BY_EMAIL=off`.",
     tag,
     scope: "conversations:write",
     params: ById,

@@ -1,7 +1,9 @@
 import type { Caller } from "../../access/caller.ts";
-import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import type { Config } from "../../config.ts";
+import { type Database, getReservedPool, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import { findShared } from "../../events/read.ts";
+import type { Precondition } from "../../http/etag.ts";
 import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
 import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
@@ -14,18 +16,23 @@ import {
   type MemberRow,
   mapRowToMember,
 } from "../../protocol/conversation.ts";
+import type { EventPosition } from "../../protocol/events.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import type { PromptService } from "../prompts/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
+import type { UserService } from "../users/service.ts";
 import { type AddMember, type ChangeConversation, type CreateConversation, METADATA_BYTES_MAX } from "./model.ts";
 import * as queries from "./queries.ts";
 
 export { type Activity, createActivity } from "./activity.ts";
 export { createDepartures, type Departures } from "./departures.ts";
-export { createErasures, type Erasures } from "./erasures.ts";
+export { type ConversationWork, createErasures, type Erasures } from "./erasures.ts";
+export type { LostMembership } from "./queries.ts";
 
 /** Members of one conversation. */
 const MEMBERS_MAX = 10_000;
+/** Users whom one message between instances names. */
+const USERS_TOLD_MAX = 100;
 
 type Dependencies = {
   database: Database;
@@ -34,7 +41,9 @@ type Dependencies = {
   bus: Pick<Bus, "publish">;
   prompts: PromptService;
   quotas: QuotaService;
-  limits: Pick<Limits, "countAdd">;
+  limits: Pick<Limits, "countAdd" | "lookups">;
+  config: Pick<Config, "MEMBER_BY_EMAIL">;
+  users: Pick<UserService, "findByEmail">;
   /** Whether a model of this name is configured. */
   hasModel(model: string): boolean;
 };
@@ -50,19 +59,25 @@ export interface ConversationService {
   /** The caller's own, latest activity first. `page.after` is [updated_at, id]. */
   list(caller: Caller, page: PageRequest): Promise<queries.MembershipRow[]>;
 
-  /** For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`. */
-  update(caller: Caller, id: string, input: ChangeConversation): Promise<Conversation>;
+  /** The ids of the caller's own, at most `rows`, in no order. */
+  listIds(caller: Caller, rows: number): Promise<string[]>;
 
-  /** For owners: the conversation is gone with all its messages. @throws Problem `not_found`, `forbidden`. */
-  remove(caller: Caller, id: string): Promise<void>;
+  /** For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`, `precondition_failed`. */
+  update(caller: Caller, id: string, input: ChangeConversation, precondition?: Precondition): Promise<Conversation>;
+
+  /**
+   * For owners: the conversation is gone with all its messages.
+   * @throws Problem `not_found`, `forbidden`, `precondition_failed`.
+   */
+  remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
   /** For members. `page.after` is [user_id]. @throws Problem `not_found`. */
   listMembers(caller: Caller, id: string, page: PageRequest): Promise<MemberRow[]>;
 
   /**
-   * For owners: adds a user, or changes a member's role.
-   * @throws Problem `not_found` (conversation or user), `forbidden`, `conflict` (the last owner, or too many),
-   * `rate_limited`, `quota_exceeded` (the user is in too many conversations of others).
+   * For owners: adds a user, or changes a member's role. An address is only looked up for owners.
+   * @throws Problem `not_found` (conversation or user), `forbidden` (also an address, with MEMBER_BY_EMAIL=off), `conflict`
+   * (the last owner, or too many), `rate_limited`, `quota_exceeded` (the user is in too many conversations of others).
    */
   addMember(caller: Caller, id: string, input: AddMember): Promise<Member>;
 
@@ -81,6 +96,11 @@ export interface ConversationService {
   /** Role and newest `seq`, for members. @throws Problem `not_found`. */
   getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }>;
 
+  /** Of these memberships, those that have ended, and those of viewers; by any instance. */
+  findLostMemberships(
+    memberships: readonly { conversationId: string; userId: string }[],
+  ): Promise<queries.LostMembership[]>;
+
   /** Whether the conversation is to be given a title now: true once at most, and never after a person's word. */
   claimTitle(id: string): Promise<boolean>;
 
@@ -95,6 +115,8 @@ export function createConversationService({
   prompts,
   quotas,
   limits,
+  config,
+  users,
   hasModel,
 }: Dependencies): ConversationService {
   function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
@@ -121,6 +143,32 @@ export function createConversationService({
   }
   const get = (caller: Caller, id: string): Promise<Conversation> => find(database, caller, id);
 
+  /**
+   * The user with this address, who may be added. An address without one counts as a wrong password does, for the caller and
+   * for where they are; a success takes nothing of that back, since anybody knows an address that exists.
+   */
+  async function findByEmail(caller: Caller, email: string): Promise<string> {
+    if (config.MEMBER_BY_EMAIL === "off")
+      throw new Problem("forbidden", "Members can't be added by e-mail here. Name the user by user_id.");
+    const attempt = await limits.lookups.begin(`user:${caller.user.id}`, caller.ipAddress);
+    const user = await users.findByEmail(email);
+    if (user && !user.disabled) {
+      await attempt.succeed();
+      return user.id;
+    }
+    await attempt.fail();
+    throw new Problem("not_found", "There is no such user.");
+  }
+
+  /** After the deletion, its members can't be looked up any more. */
+  function publishUnlisted(conversation_id: string, { seq, at }: EventPosition, members: string[]): void {
+    const about = { type: "conversation.unlisted", conversation_id, seq, at: at.toISOString() } as const;
+    for (let from = 0; from < members.length; from += USERS_TOLD_MAX) {
+      const user_ids = members.slice(from, from + USERS_TOLD_MAX);
+      bus.publish("conversations", () => [{ ...about, user_ids }]);
+    }
+  }
+
   return {
     get,
 
@@ -144,6 +192,9 @@ export function createConversationService({
       };
       const store = () => withTransaction(database, insert, `user:${caller.user.id}`);
       await quotas.take("conversations", caller.user.id, 1, store);
+      bus.publish("conversations", () => [
+        { type: "conversation.listed", conversation_id: id, user_ids: [caller.user.id] },
+      ]);
       return get(caller, id);
     },
 
@@ -151,10 +202,13 @@ export function createConversationService({
       return queries.listConversations(database, caller.user.id, after && readPosition(after), limit + 1);
     },
 
-    async update(caller, id, input) {
+    listIds: (caller, rows) => queries.listConversationIds(database, caller.user.id, rows),
+
+    async update(caller, id, input, precondition) {
       checkInput(input);
       return change(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
+        precondition?.(await find(sql, caller, id));
         if (input.prompt_id) await prompts.checkChoice(sql, caller.user.id, input.prompt_id);
         if (Object.keys(input).length === 0) return find(sql, caller, id);
         let changed: Conversation | undefined;
@@ -168,14 +222,20 @@ export function createConversationService({
       });
     },
 
-    async remove(caller, id) {
-      await change(caller, id, async ({ sql, append }, role) => {
+    async remove(caller, id, precondition) {
+      const { members, position } = await change(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
-        await append("conversation.deleted", id, async ({ at }) => {
-          await queries.markDeleted(sql, id, at);
+        precondition?.(await find(sql, caller, id));
+        const members = await queries.listMemberIds(sql, id, MEMBERS_MAX);
+        let position: EventPosition = { seq: 0, at: new Date() };
+        await append("conversation.deleted", id, async (taken) => {
+          position = taken;
+          await queries.markDeleted(sql, id, taken.at);
           return { id };
         });
+        return { members, position };
       });
+      publishUnlisted(id, position, members);
       quotas.invalidate(caller.user.id);
     },
 
@@ -186,20 +246,22 @@ export function createConversationService({
 
     async addMember(caller, id, input) {
       const { role = "member" } = input;
-      const userId = input.user_id.toLowerCase();
+      const named = readNamedUser(input);
+      // Before the address and the limits, so that a caller who may not add anybody neither uses up nor learns anything.
+      const own = await queries.findRoles(database, id, [caller.user.id]);
+      requireOwner(requireRow(own.get(caller.user.id), "conversation"));
+      const userId = "email" in named ? await findByEmail(caller, named.email) : named.userId;
       const add = () =>
         change(caller, id, async ({ sql, append }, callerRole) => {
           requireOwner(callerRole);
           const before = await queries.findMember(sql, id, userId);
           if (before?.role === role) return mapRowToMember(before);
           await checkRoom(sql, id, before?.role, role);
-          const row = requireRow(await queries.upsertMember(sql, id, userId, role), "user");
-          return append("member.added", id, () => mapRowToMember(row));
+          return append("member.added", id, async ({ at }) =>
+            mapRowToMember(requireRow(await queries.upsertMember(sql, id, userId, { role, at }), "user")),
+          );
         });
-      // Before the limits, so that a caller who may not add anybody neither uses up nor learns a user's room.
-      const roles = await queries.findRoles(database, id, [caller.user.id, userId]);
-      requireOwner(requireRow(roles.get(caller.user.id), "conversation"));
-      if (roles.has(userId)) return add();
+      if ((await queries.findRoles(database, id, [userId])).has(userId)) return add();
       await limits.countAdd(caller, userId, () => queries.hasWrittenWith(database, userId, caller.user.id));
       return quotas.take("joined_conversations", userId, 1, add);
     },
@@ -231,7 +293,9 @@ export function createConversationService({
         if (!hasMoved)
           return requireRow(await queries.findPosition(database, id, userId), "conversation").last_read_seq;
       }
-      bus.publish(id, () => [{ type: "read", conversation_id: id, user_id: userId, seq }]);
+      const position = { conversation_id: id, user_id: userId, seq };
+      bus.publish("conversations", () => [{ type: "conversation.read", ...position }]);
+      bus.publish(id, () => [{ type: "read", ...position }]);
       return seq;
     },
 
@@ -243,6 +307,8 @@ export function createConversationService({
         await append("conversation.updated", id, async () => requireRow(await findShared(sql, id), "conversation"));
       });
     },
+
+    findLostMemberships: (memberships) => queries.listLostMemberships(getReservedPool(database), memberships),
 
     async getPosition(caller, id) {
       const row = requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
@@ -259,6 +325,15 @@ function readPosition([updatedAt = "", id = ""]: string[]): { updatedAt: string;
   const isTime = !Number.isNaN(time.getTime()) && time.toISOString().startsWith(`${seconds}.`);
   if (!isTime || !isUuid(id)) throw createBadCursor();
   return { updatedAt, id };
+}
+
+/** @throws Problem `invalid` unless it is named in one way. */
+function readNamedUser({ user_id, email }: AddMember): { userId: string } | { email: string } {
+  if (user_id !== undefined && email !== undefined)
+    throw createInvalid("#/email", "email and user_id can't both be given; send one of them.");
+  if (email !== undefined) return { email };
+  if (user_id !== undefined) return { userId: user_id.toLowerCase() };
+  throw createInvalid("#/user_id", "user_id is required, or email in its place.");
 }
 
 function requireOwner(role: MemberRole): void {

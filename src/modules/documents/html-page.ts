@@ -1,13 +1,9 @@
-import { Marked, type Token, type Tokens } from "marked";
 import { escapeHtml } from "../../lib/html.ts";
-import { createSlugger, formatHeading, splitFrontMatter } from "./markdown.ts";
+import { nameHeadings, splitFrontMatter } from "./markdown.ts";
+import { sanitizeHtml } from "./sanitize-html.ts";
 
-/**
- * UTF-16 units of a document, and of one block of it, that are rendered; more is shown as it is written. The renderer
- * takes quadratic time for some texts, and everybody waits for it.
- */
+/** UTF-16 units of a document that are rendered; a longer one is shown as it is written, because everybody waits meanwhile. */
 export const HTML_SOURCE_CHARS_MAX = 256 * 1024;
-export const HTML_BLOCK_CHARS_MAX = 16 * 1024;
 
 const style = `
 :root { color-scheme: light dark; }
@@ -20,7 +16,10 @@ th, td { padding: 0.3rem 0.7rem; border: 1px solid #8886; text-align: start; ver
 blockquote { margin-inline: 0; padding-inline-start: 1rem; border-inline-start: 3px solid #8886; }
 `;
 
-/** Lets the page have its own style and nothing else: no script, no image, no frame, nothing from elsewhere. */
+/**
+ * Lets the page have its own style and nothing else: no script, no frame, nothing from elsewhere. Images stay in the text
+ * for those who take it to a page of their own; here browsers show their descriptions.
+ */
 export const pagePolicy = [
   "default-src 'none'",
   `style-src 'sha256-${new Bun.CryptoHasher("sha256").update(style).digest("base64")}'`,
@@ -48,59 +47,13 @@ ${renderBody(splitFrontMatter(content).body)}</main>
 }
 
 function renderBody(markdown: string): string {
-  const plain = () => `<pre class="plain">${escapeHtml(markdown)}</pre>\n`;
-  if (markdown.length > HTML_SOURCE_CHARS_MAX || findLongestBlock(markdown) > HTML_BLOCK_CHARS_MAX) return plain();
-  try {
-    return render(markdown);
-  } catch {
-    // Nested deeper than the renderer's stack.
-    return plain();
-  }
+  const html = markdown.length > HTML_SOURCE_CHARS_MAX ? null : render(markdown);
+  return html ?? `<pre class="plain">${escapeHtml(markdown)}</pre>\n`;
 }
 
-function findLongestBlock(markdown: string): number {
-  return markdown.split(/\n[ \t\r]*\n/).reduce((longest, block) => Math.max(longest, block.length), 0);
-}
-
-function render(markdown: string): string {
-  const createSlug = createSlugger();
-  const topHeadings = new Set<Token>();
-  const marked = new Marked({
-    renderer: {
-      heading(token: Tokens.Heading) {
-        const id = topHeadings.has(token) ? ` id="${escapeHtml(createSlug(formatHeading(token.text)))}"` : "";
-        return `<h${token.depth}${id}>${this.parser.parseInline(token.tokens)}</h${token.depth}>\n`;
-      },
-      html(token: Tokens.HTML | Tokens.Tag) {
-        const text = escapeHtml(token.text.replaceAll(/<!--.*?-->/gs, "").trim());
-        return token.type === "html" && token.block && text !== "" ? `<p>${text}</p>\n` : text;
-      },
-      link({ href, title, tokens }: Tokens.Link) {
-        const text = this.parser.parseInline(tokens);
-        if (!isSafeLink(href)) return text;
-        const shown = title ? ` title="${escapeAttribute(title)}"` : "";
-        return `<a href="${escapeAttribute(href)}"${shown} rel="noopener noreferrer nofollow">${text}</a>`;
-      },
-      // The policy forbids to load it; its description is shown in its place.
-      image({ text }: Tokens.Image) {
-        return escapeAttribute(text);
-      },
-    },
-  });
-  const tokens = marked.lexer(markdown);
-  for (const token of tokens) if (token.type === "heading") topHeadings.add(token);
-  return marked.parser(tokens);
-}
-
-/** Leaves `&amp;` and the like, since the renderer hands over such texts as they are written. */
-function escapeAttribute(text: string): string {
-  return escapeHtml(text).replaceAll(/&amp;(?=#?\w{1,32};)/g, "&");
-}
-
-/**
- * Web and mail addresses, and places relative to this one. Browsers skip blanks and control characters in a scheme and
- * decode `&colon;`, so a relative link may have none of these characters before its first `/`, `?` or `#`.
- */
-export function isSafeLink(href: string): boolean {
-  return /^(?:https?:\/\/|mailto:)[^\s\p{Cc}]*$/iu.test(href) || /^[^:&\s\p{Cc}/?#]*(?:[/?#][^\p{Cc}]*)?$/u.test(href);
+/** @returns null for a document that would take long. */
+function render(markdown: string): string | null {
+  // Takes time in proportion to the length, and lets everything through that the document holds.
+  const html = Bun.markdown.html(markdown, { autolinks: true, headings: { ids: true } });
+  return sanitizeHtml(html, { nameHeadings: (found) => nameHeadings(markdown, found) });
 }

@@ -60,7 +60,7 @@ function fileName(path: string): string {
 }
 
 /** A heading's words without marks, on one line, not longer than allowed. */
-export function formatHeading(raw: string): string {
+function formatHeading(raw: string): string {
   const text = toPlainText(raw.slice(0, 5 * HEADING_CHARS_MAX));
   return text
     .slice(0, HEADING_CHARS_MAX)
@@ -69,8 +69,19 @@ export function formatHeading(raw: string): string {
     .trim();
 }
 
+/**
+ * The anchors of the headings that a renderer has found in a document: those that the list of headings has, wherever both
+ * have found the same.
+ */
+export function nameHeadings(body: string, found: { level: number; text: string }[]): string[] {
+  const createSlug = createSlugger();
+  const own = splitSections(cleanText(body)).flatMap(({ heading }) => heading ?? []);
+  const isSame = own.length === found.length && own.every(({ level }, index) => level === found[index]?.level);
+  return (isSame ? own : found).map(({ text }) => createSlug(formatHeading(text)));
+}
+
 /** Names headings as GitHub does, so that links written for there work here: `#getting-started`, `#notes-1`. */
-export function createSlugger(): (text: string) => string {
+function createSlugger(): (text: string) => string {
   const taken = new Map<string, number>();
   return (text) => {
     const base =

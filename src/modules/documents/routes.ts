@@ -1,6 +1,14 @@
-import { Type } from "@sinclair/typebox";
+import { type Static, Type } from "@sinclair/typebox";
+import type { Loaded } from "../../cache/tagged-cache.ts";
 import { hashTag, respondWithTag } from "../../http/etag.ts";
 import { createPage, Page, readPage } from "../../http/pagination.ts";
+import {
+  createTaggedBody,
+  DOCUMENTS_TAG,
+  type ReadCache,
+  respondWithBody,
+  type TaggedBody,
+} from "../../http/read-cache.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -16,10 +24,10 @@ import type { DocumentFile } from "./source.ts";
 const DOCUMENTS = "/api/v1/documents";
 const tag = "documents";
 
-type Dependencies = { documents: DocumentService };
+type Dependencies = { documents: DocumentService; reads: ReadCache };
 
 /** `/api/v1/documents`: list, search, read. */
-export function createDocumentRoutes({ documents }: Dependencies): Route[] {
+export function createDocumentRoutes({ documents, reads }: Dependencies): Route[] {
   const getPage = createPageCache();
 
   async function respond(request: Request): Promise<Response> {
@@ -39,6 +47,18 @@ export function createDocumentRoutes({ documents }: Dependencies): Route[] {
     }
     const body = JSON.stringify(mapToDocument(file));
     return respondWithTag(request, hashTag(body), body, { ...headers, "content-type": representation });
+  }
+
+  async function list(query: Static<typeof DocumentQuery>, request: Request): Promise<Loaded<TaggedBody>> {
+    const headers: { link?: string } = {};
+    const context = { request, headers };
+    const typed = query.q?.trim();
+    const page = readPage(query, typed ? 2 : 1);
+    const cursorOf = ({ rank, path }: DocumentMatch) => [String(rank), path];
+    const found = typed
+      ? createPage(await documents.search(typed, page), page.limit, cursorOf, mapToMatch, context)
+      : createPage(await documents.list(page), page.limit, ({ path }) => [path], mapToSummary, context);
+    return { value: createTaggedBody(found, headers.link) };
   }
 
   const reading = {
@@ -68,23 +88,11 @@ export function createDocumentRoutes({ documents }: Dependencies): Route[] {
       ok: Page(DocumentSummary),
       isTagged: true,
       handle: async ({ query, request }) => {
-        const { q } = query;
-        const headers: Record<string, string> = { "content-type": "application/json" };
-        const context = { request, headers };
-        const typed = q?.trim();
-        const page = readPage(query, typed ? 2 : 1);
-        const body = JSON.stringify(
-          typed
-            ? createPage(
-                await documents.search(typed, page),
-                page.limit,
-                ({ rank, path }) => [String(rank), path],
-                mapToMatch,
-                context,
-              )
-            : createPage(await documents.list(page), page.limit, ({ path }) => [path], mapToSummary, context),
-        );
-        return respondWithTag(request, hashTag(body), body, headers);
+        // Searches differ, and each has a place of its own (expensive-reads.ts).
+        if (query.q?.trim()) return respondWithBody(request, (await list(query, request)).value);
+        // Every user may read all of them.
+        const load = () => list(query, request);
+        return reads.respond(request, { cache: "documents", of: "", tags: [DOCUMENTS_TAG], load });
       },
     }),
     route({ ...reading, path: `${DOCUMENTS}/:path`, params: Type.Object({ path: Type.String() }) }),

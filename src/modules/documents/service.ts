@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Config } from "../../config.ts";
-import { type Database, requireRow } from "../../db/client.ts";
+import { type Database, isLockConflict, requireRow } from "../../db/client.ts";
 import { createBadCursor, type PageRequest } from "../../http/pagination.ts";
 import type { Log } from "../../lib/log.ts";
 import { createEmbeddedSource } from "./embedded-source.ts";
@@ -70,6 +70,8 @@ type Dependencies = {
   scanIntervalMs?: number;
   indexerTimes?: IndexerTimes;
   log: Log;
+  /** Called after each scan: the index may have changed. */
+  onScanned?: () => void;
 };
 
 export function createDocumentService({
@@ -78,6 +80,7 @@ export function createDocumentService({
   scanIntervalMs = SCAN_INTERVAL_MS,
   indexerTimes,
   log,
+  onScanned = () => {},
 }: Dependencies): DocumentService {
   /** Without a folder, the documents are Parley's own guides. */
   const documentsDir = config.DOCUMENTS_DIR;
@@ -88,11 +91,11 @@ export function createDocumentService({
   let lastScan: Promise<void> = Promise.resolve();
 
   function rescan(): Promise<void> {
-    lastScan = lastScan.then(indexer.scan, indexer.scan);
+    lastScan = lastScan.then(indexer.scan, indexer.scan).finally(onScanned);
     return lastScan;
   }
 
-  async function watch(onScanned: () => void): Promise<void> {
+  async function watch(onFirstScan: () => void): Promise<void> {
     let isFailing = false;
     while (!stopping.signal.aborted) {
       const startedAt = performance.now();
@@ -100,11 +103,13 @@ export function createDocumentService({
         await rescan();
         isFailing = false;
       } catch (error) {
-        if (!isFailing && !stopping.signal.aborted)
-          log.error({ err: error, documents_dir: documentsDir }, "documents cannot be indexed");
+        if (!isFailing && !stopping.signal.aborted) {
+          if (isLockConflict(error)) log.info("another instance is indexing documents; trying again");
+          else log.error({ err: error, documents_dir: documentsDir }, "documents cannot be indexed");
+        }
         isFailing = true;
       }
-      onScanned();
+      onFirstScan();
       await pause(Math.max(scanIntervalMs, SCAN_TIME_SHARE * (performance.now() - startedAt)));
     }
   }

@@ -3,15 +3,17 @@ import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { isTemporary } from "../../db/retry.ts";
+import { fitCount } from "../../db/storable.ts";
+import type { StoredError } from "../../lib/error-codes.ts";
 import type { Log } from "../../lib/log.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { Context, Contexts } from "./context.ts";
 import type { FoundContext } from "./context-queries.ts";
-import type { LiveAnswer, LivePiece } from "./live-answer.ts";
+import type { LivePiece } from "./live-answer.ts";
 import { keyOf } from "./pieces.ts";
-import type { ClaimedGeneration, FinalState } from "./queries.ts";
+import type { FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
-import { type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ToolRuns } from "./tool-runs.ts";
 
 export type AnswerTextDependencies = {
@@ -26,29 +28,35 @@ export type AnswerTextDependencies = {
 /** Has the models write the text of an answer. */
 export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns, log }: AnswerTextDependencies) {
   /** Before readers see the new attempt: a successor must go on with a higher one, should this instance die now. */
-  async function storeAttempt(generation: ClaimedGeneration, piece: LivePiece): Promise<boolean> {
-    const store = (sql: Sql) => queries.storePieces(sql, [{ ...keyOf(generation), ...piece }]);
+  async function storeAttempt(answer: RunningAnswer, piece: LivePiece): Promise<boolean> {
+    const store = (sql: Sql) => queries.storePieces(sql, [{ ...keyOf(answer.generation), ...piece }]);
     try {
       return (await withTransaction(database, store)).size > 0;
     } catch (error) {
-      if (!isTemporary(error)) throw error;
-      log.warn({ err: error }, "the new attempt of an answer could not be stored");
+      // Not a reason to end the answer: its end is stored with the attempt.
+      log.warn({ err: error, ...nameAnswer(answer) }, "the new attempt of an answer could not be stored");
       return false;
     }
   }
 
-  async function reset({ generation, live }: RunningAnswer, part: { attempt: number; text: string }): Promise<void> {
+  async function reset(answer: RunningAnswer, part: { attempt: number; text: string }): Promise<void> {
     const piece = { attempt: part.attempt, n: 1, text: part.text };
-    const isStored = await storeAttempt(generation, piece);
+    const isStored = await storeAttempt(answer, piece);
+    const { live } = answer;
     live.reset(part.text, part.attempt);
     if (isStored) live.confirm(piece);
   }
 
   /** Brings a part to the readers: a text in the tick in which it comes. */
   function take(answer: RunningAnswer, part: AnswerPart): Promise<void> | undefined {
+    if (part.type === "text") {
+      answer.live.append(part.text);
+      return undefined;
+    }
+    // The first text is about to come. Of one that was taken over, nobody knows when it came.
+    if (answer.generation.fence === 1) answer.firstTokenMs ??= fitCount(performance.now() - answer.startedAtMs);
     if (part.type === "reset") return reset(answer, part);
-    if (part.type === "text") answer.live.append(part.text);
-    else answer.live.begin(part.attempt);
+    answer.live.begin(part.attempt);
     return undefined;
   }
 
@@ -58,7 +66,8 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     // An owner that died before it stored its first piece may have shown text all the same: its readers need a reset.
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
-    const request = { model, messages, isFitted: true, outputTokensMax, signal: abort.signal };
+    const about = nameAnswer(answer);
+    const request = { model, messages, isFitted: true, outputTokensMax, signal: abort.signal, about };
     const takePart = (part: AnswerPart) => take(answer, part);
     if (context.hasTools) return toolRuns.run(answer, attempt, request, takePart);
     const resume = attempt > 0 ? { text: live.text, attempt } : null;
@@ -77,25 +86,33 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
         const context = await contexts.build({ conversationId, fromId, model, userId, found });
         answer.context = context;
         const end = await startRun(answer, context);
-        return { ...mapToFinalState(end, live), sources: context.sources };
+        return { ...mapToFinalState(end, answer), sources: context.sources };
       } catch (error) {
-        log.error({ err: error, message_id: generation.message_id }, "generation interrupted");
+        log.error({ err: error, ...nameAnswer(answer) }, "generation interrupted");
         // Nothing is wrong with the answer itself: whoever reaches the database first goes on with it.
         if (isTemporary(error)) stopAnswer(answer, "release");
       }
       live.flush();
-      const error = { code: "internal", detail: "The answer could not be written." };
+      const error: StoredError = { code: "internal", detail: "The answer could not be written." };
       const account = { model: null, models: [], usage: null, costUsd: null };
       return { ...account, content: live.text, status: "failed", finishReason: "error", error };
     },
   };
 }
 
-function mapToFinalState(end: RunEnd, live: LiveAnswer): FinalState {
+function mapToFinalState(end: RunEnd, { live, stop, firstTokenMs }: RunningAnswer): FinalState {
   live.flush();
   const { usage, costUsd, models } = end;
-  const account = { content: live.text, usage, costUsd, model: models.at(-1) ?? null, models, error: null };
-  if (end.type === "finish") return { ...account, status: "complete", finishReason: end.reason, model: end.model };
+  // Where it did not end well: the model that was asked last, whether it has written anything or not.
+  const account = { content: live.text, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
+  if (end.type === "finish") return { ...account, status: "complete", finishReason: end.reason };
+  if (stop === "fail") {
+    const error: StoredError = {
+      code: "internal",
+      detail: "What a tool gave could not be stored. Ask for the answer again.",
+    };
+    return { ...account, status: "failed", finishReason: "error", error };
+  }
   if (end.type === "aborted") return { ...account, status: "cancelled", finishReason: "cancelled" };
   return { ...account, status: "failed", finishReason: "error", error: { code: end.code, detail: end.detail } };
 }

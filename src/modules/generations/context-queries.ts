@@ -60,7 +60,7 @@ export type PathRow = {
   /** Of the last row: the number from which the path goes on; null at its end. */
   continue_at: number | null;
 };
-/** What a context needs of a row; names only in a group. */
+/** What a context needs of a row; names of users only in a group, of integrations everywhere. */
 export type HistoryRow = Pick<PathRow, "role" | "author_name" | "content" | "summary" | "continue_at">;
 
 /** Rows of the first look at the database, and of each further one: two of them have a few more than a context may have. */

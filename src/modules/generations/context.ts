@@ -110,7 +110,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       const passageTokensMax = setting.metadata.documents === true ? limitPassages(tokensMax) : 0;
       const systemTokens = countMessages(system);
       const room = tokensMax - systemTokens - passageTokensMax;
-      const { newestFirst, summary, tokens, isCut } = await collectHistory(path, room, isGroup);
+      const { newestFirst, summary, tokens, isCut } = await collectHistory(path, room);
       const messages = [...system, ...summary, ...newestFirst.reverse()];
       const passages = await addPassages(messages, passageTokensMax);
       return {

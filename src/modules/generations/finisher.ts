@@ -51,7 +51,7 @@ export function createFinisher({ database }: { database: Database }) {
   };
 }
 
-/** Writes a batch in one transaction (sql/functions/finish_answers.sql); one row per ending, in order. */
+/** Writes a batch in one transaction (sql/functions/end_answers.sql); one row per ending, in order. */
 export async function finishAnswers(
   sql: Sql,
   endings: Ending[],
@@ -59,7 +59,7 @@ export async function finishAnswers(
 ): Promise<(Stored | typeof LOCKED | typeof ITEM_LOCKED)[]> {
   const finals = endings.map(({ final }) => final);
   const rows = await sql<((Stored | { outcome: "locked" | "item_locked" }) & { n: number })[]>`
-    select n, outcome, event_seq, at, model, cost_usd, metadata, created_at from finish_answers(
+    select n, outcome, event_seq, at, model, cost_usd, metadata, created_at from end_answers(
       ${endings.map(({ generation }) => generation.conversation_id)}::uuid[],
       ${endings.map(({ generation }) => generation.id)}::uuid[],
       ${endings.map(({ generation }) => generation.fence)}::int[], ${endings.map(({ attempt }) => attempt)}::int[],
@@ -70,7 +70,9 @@ export async function finishAnswers(
       ${finals.map(({ costUsd }) => costUsd)}::numeric[], ${finals.map(({ error }) => error?.code ?? null)}::text[],
       ${finals.map(({ error }) => error?.detail ?? null)}::text[],
       ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[],
-      ${waits})
+      ${waits}, ${finals.map(({ usage }) => usage?.cached_input_tokens ?? null)}::int[],
+      ${finals.map(({ usage }) => usage?.reasoning_tokens ?? null)}::int[],
+      ${finals.map(({ firstTokenMs }) => firstTokenMs ?? null)}::int[])
     order by n`;
   const stored = new Map<number, Stored | typeof LOCKED | typeof ITEM_LOCKED>();
   for (const { n, ...row } of rows)
@@ -89,11 +91,18 @@ function mapToMessage({ generation, final }: Ending, stored: Extract<Stored, { o
     seq: generation.seq,
     role: "assistant",
     author: null,
+    supplied: false,
     content: final.content,
     status: final.status,
     model: stored.model,
     finish_reason: final.finishReason,
-    usage: usage && { input_tokens: usage.input_tokens, output_tokens: usage.output_tokens, cost_usd: costUsd },
+    usage: usage && {
+      input_tokens: usage.input_tokens,
+      output_tokens: usage.output_tokens,
+      cost_usd: costUsd,
+      cached_input_tokens: usage.cached_input_tokens,
+      reasoning_tokens: usage.reasoning_tokens,
+    },
     parent_id: generation.parent_id,
     client_message_id: null,
     error: final.error,

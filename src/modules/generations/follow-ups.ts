@@ -1,9 +1,10 @@
+import type { AboutRun } from "../../ai/about-run.ts";
 import type { Writer } from "../../ai/chain/writer.ts";
 import type { BudgetOf } from "../../ai/models.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
-import type { ConversationService } from "../conversations/service.ts";
+import type { ConversationService, ConversationWork } from "../conversations/service.ts";
 import { createBackground } from "./background.ts";
 import type { Context } from "./context.ts";
 import { createSummaries, SUMMARY_START_SHARE } from "./summaries.ts";
@@ -26,10 +27,15 @@ type Answered = {
   text: string;
   context: Context;
   askerId: string | null;
+  /** Of the answer, for the log. */
+  about: AboutRun;
 };
 
-/** What comes after an answer, in the background: the title of a new conversation, the summary of a long one. */
-export interface FollowUps {
+/**
+ * What comes after an answer, in the background: the title of a new conversation, the summary of a long one. It ends with
+ * the conversation.
+ */
+export interface FollowUps extends ConversationWork {
   /** Call it once the end of an answer is stored. Returns at once, and throws nothing. */
   begin(answered: Answered): void;
   /** Tells all to stop, and waits for them until `deadlineMs` (milliseconds since 1970). */
@@ -44,21 +50,34 @@ export function createFollowUps(deps: FollowUpDependencies): FollowUps {
   const summaries = writer && createSummaries({ database, changes, budgetOf, writer });
 
   return {
-    begin({ conversationId, seq, text: answer, context, askerId: payerId }) {
+    begin({ conversationId, seq, text: answer, context, askerId: payerId, about }) {
       const { model, messages, history, isCut, isUntitled } = context;
       const question = messages.findLast(({ role }) => role === "user")?.content ?? "";
       if (isUntitled)
-        background.run("title", conversationId, (signal) =>
-          titles.give({ conversationId, question, answer, payerId }, signal),
+        background.run(
+          "title",
+          conversationId,
+          (signal) =>
+            titles.give({ conversationId, question, answer, payerId, about: { ...about, task: "title" } }, signal),
+          about,
         );
       const isFull = isCut || history.tokens > history.tokensMax * SUMMARY_START_SHARE;
       const historyTokensMax = history.tokensMax;
       if (isFull && summaries && !model.startsWith("offline/"))
-        background.run("summary", conversationId, (signal) =>
-          summaries.extend({ conversationId, untilSeq: seq, model, historyTokensMax, payerId }, signal),
+        background.run(
+          "summary",
+          conversationId,
+          (signal) =>
+            summaries.extend(
+              { conversationId, untilSeq: seq, model, historyTokensMax, payerId, about: { ...about, task: "summary" } },
+              signal,
+            ),
+          about,
         );
     },
 
+    listConversations: background.listIds,
+    endConversations: background.end,
     stop: background.stop,
   };
 }

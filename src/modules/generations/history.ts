@@ -20,11 +20,7 @@ type History = {
  * What a model is shown of a path (path.ts): the newest messages that fit, and the summary of those before them. No more of
  * the path is read than that.
  */
-export async function collectHistory(
-  path: AsyncIterable<HistoryRow[]>,
-  tokensMax: number,
-  isGroup: boolean,
-): Promise<History> {
+export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMax: number): Promise<History> {
   const newestFirst: ChatMessage[] = [];
   let tokens = 0;
   let chars = 0;
@@ -33,7 +29,7 @@ export async function collectHistory(
       if (summary && newestFirst.length > 0)
         return addSummary({ newestFirst, tokens, isCut: false }, summary.content, tokensMax);
       if (content === null) continue;
-      const message = mapToChatMessage(role, content, isGroup ? author_name : null);
+      const message = mapToChatMessage(role, content, author_name);
       chars += content.length;
       const count = countMessage(message);
       const isTooMuch = tokens + count > tokensMax || chars > tokensMax * CHARS_PER_TOKEN_MAX;

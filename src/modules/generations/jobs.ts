@@ -2,7 +2,8 @@ import type { Jobs } from "../../jobs/runner.ts";
 import type { GenerationService } from "./service.ts";
 
 const PIECES_MS = 500;
-const LEASE_RENEWAL_MS = 1_000;
+/** Also how soon an answer stops whose conversation, or whose asker, was deleted on another instance. */
+const LEASE_RENEWAL_MS = 500;
 const ORPHAN_SWEEP_MS = 2_000;
 const FORGET_MS = 5 * 60_000;
 

@@ -2,17 +2,6 @@ import type { EphemeralEvent } from "../../protocol/events.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import type { FlushScheduler } from "./flush-scheduler.ts";
 
-/** Deltas of this time go together: readers see no difference, and a fast model costs a tenth of the pushes. */
-const COALESCE_MS = 25;
-/** An instance that is busy writes less often, up to this: 15 times a second still reads as a flow. */
-const COALESCE_MS_MAX = 66;
-/** Answers that an instance writes at the same time before it counts as busy. */
-const BUSY_ANSWERS = 40;
-
-/** The time that deltas wait for each other, while so many answers are being written. */
-export const findCoalesceMs = (answers: number): number =>
-  Math.min(COALESCE_MS_MAX, COALESCE_MS * Math.max(1, answers / BUSY_ANSWERS));
-
 /** Most text of one delta, in UTF-16 units: even if JSON escapes each of them, its frame stays below 64 KiB. */
 const DELTA_CHARS_MAX = 10_000;
 

@@ -1,4 +1,5 @@
 import type { Lifecycle } from "../../lib/lifecycle.ts";
+import type { AnswerSnapshot } from "../../realtime/remote-answers.ts";
 import type { Lease, NewAnswer } from "../messages/service.ts";
 import { FIRST_PATH_ROWS } from "./context-queries.ts";
 import { GENERATION_LEASE_MS, type RunningAnswer } from "./running-answer.ts";
@@ -6,15 +7,13 @@ import { GENERATION_LEASE_MS, type RunningAnswer } from "./running-answer.ts";
 /** Answers that one instance writes at the same time; more wait for a free place, here or elsewhere. */
 export const RUNNING_MAX = 500;
 /**
- * Contexts are read with the commit only where that takes no time to speak of: in small batches, of short conversations.
- * Others read theirs apart, so that no send waits for the long history of another. A batch reads few bytes of them: a
- * result that an instance does not take, because it is frozen, keeps the locks of the batch until the connection is cut off.
+ * Contexts are read with the commit only where that takes no time to speak of: in batches of up to so many answers, of
+ * short conversations. Read apart, they cost Postgres as much, and the instance a request for each. Others are read apart,
+ * so that no send waits for the long history of another. A batch reads few bytes of them: a result that an instance does
+ * not take, because it is frozen, keeps the locks of the batch until the connection is cut off.
  */
-const CONTEXT_BATCH_MAX = 8;
+export const CONTEXT_BATCH_MAX = 32;
 const contextLimits = { rows: FIRST_PATH_ROWS, seqMax: 40, bytesMax: 64 * 1024 };
-
-/** An answer in progress, as a reader needs it who comes in the middle. */
-export type AnswerSnapshot = { messageId: string; seq: number; attempt: number; text: string; frame: string };
 
 /**
  * The answers that this instance writes, and the places for more of them. It depends on no service, so that whatever has

@@ -1,7 +1,8 @@
 import type { EventPosition } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { NewAnswer } from "../messages/service.ts";
-import type { ClaimedGeneration, NewAnswerRow } from "./queries.ts";
+import type { NewAnswerRow } from "./new-answer-queries.ts";
+import type { ClaimedGeneration } from "./queries.ts";
 
 /** An answer as it was just stored, still empty: there is no need to read it again. */
 export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosition): Message {
@@ -11,6 +12,7 @@ export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosit
     seq,
     role: "assistant",
     author: null,
+    supplied: false,
     content: "",
     status: "streaming",
     model: row.model,
@@ -27,7 +29,9 @@ export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosit
 }
 
 /** A generation that was stored with the lease of this instance, as a claim would have returned it. */
-export function mapNewAnswerToClaimed(answer: Omit<NewAnswer, "isClaimed" | "context">): ClaimedGeneration {
+export function mapNewAnswerToClaimed(
+  answer: Omit<NewAnswer, "isClaimed" | "context" | "requestId">,
+): ClaimedGeneration {
   return {
     id: answer.generationId,
     message_id: answer.messageId,
@@ -35,6 +39,7 @@ export function mapNewAnswerToClaimed(answer: Omit<NewAnswer, "isClaimed" | "con
     model: answer.model,
     requested_by: answer.requestedBy,
     fence: 1,
+    interruptions: 0,
     attempt: 0,
     is_cancelled: false,
     seq: answer.seq,

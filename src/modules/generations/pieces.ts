@@ -1,5 +1,6 @@
 import type { Database, Sql } from "../../db/client.ts";
-import type { LiveAnswer } from "./live-answer.ts";
+import { isTemporary } from "../../db/retry.ts";
+import type { LiveAnswer, LivePiece } from "./live-answer.ts";
 import { type ClaimedGeneration, storePieces } from "./queries.ts";
 import type { RunningAnswer } from "./running-answer.ts";
 
@@ -23,22 +24,32 @@ export function createPieces({ database }: { database: Database }) {
     }
   }
 
+  async function write(changed: (Unstored & { piece: LivePiece })[]): Promise<void> {
+    try {
+      const pieces = changed.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece }));
+      const held = await storePieces(database, pieces, { waits: false });
+      for (const { generation, live, piece } of changed) if (held.has(generation.id)) live.confirm(piece);
+    } catch (error) {
+      if (changed.length < 2 || isTemporary(error)) throw error;
+      // One of them may be at fault, and the others are not to suffer from it.
+      const half = changed.length >> 1;
+      const results = await Promise.allSettled([write(changed.slice(0, half)), write(changed.slice(half))]);
+      if (results.every(({ status }) => status === "rejected")) throw error;
+    }
+  }
+
   return {
-    /** Appends what is new of these answers. One whose last piece is still on its way is left out until the next time. */
+    /**
+     * Appends what is new of these answers. One whose last piece is still on its way is left out until the next time.
+     * @throws what the database says, unless it only refuses some of several: those are left out.
+     */
     async append(answers: Iterable<Unstored>): Promise<void> {
       const changed = [...answers].flatMap((answer) => {
         const piece = storing.has(answer.live) ? null : answer.live.nextPiece();
         return piece ? [{ ...answer, piece }] : [];
       });
       if (changed.length === 0) return;
-      await hold(changed, async () => {
-        const held = await storePieces(
-          database,
-          changed.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece })),
-          { waits: false },
-        );
-        for (const { generation, live, piece } of changed) if (held.has(generation.id)) live.confirm(piece);
-      });
+      await hold(changed, () => write(changed));
     },
 
     /**

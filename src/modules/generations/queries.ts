@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import { isFree, isHeld, type LeasedTable, renewLeases, takeLease } from "../../db/leases.ts";
-import type { EventPosition } from "../../protocol/events.ts";
-import type { FinishReason } from "../../protocol/message.ts";
+import type { StoredError } from "../../lib/error-codes.ts";
+import type { FinishReason, MessageTokens } from "../../protocol/message.ts";
 import type { Source } from "./context-texts.ts";
 
 export type ClaimedGeneration = {
@@ -11,6 +11,8 @@ export type ClaimedGeneration = {
   model: string | null;
   requested_by: string | null;
   fence: number;
+  /** How often its owners have died, or could not store what was paid for. */
+  interruptions: number;
   attempt: number;
   is_cancelled: boolean;
   seq: number;
@@ -19,15 +21,24 @@ export type ClaimedGeneration = {
   content: string;
 };
 
+/**
+ * Whether a generation `x` is to stop: a stop is stored, or the user who asked is disabled or deleted. One who left the
+ * conversation is not meant: they were allowed to ask, and the others may be reading.
+ */
+const isToStop = (sql: Sql) => sql`
+  (x.cancel_requested_at is not null or (x.requested_by is not null and not exists (
+    select 1 from users u where u.id = x.requested_by and u.disabled_at is null)))`;
+
 /** What is told of a generation `x` that is claimed, and of the message `m` that it writes. */
 const claimedColumns = (sql: Sql) => sql`
-  x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.attempt,
-  x.cancel_requested_at is not null as is_cancelled, m.seq, m.parent_id`;
+  x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt,
+  ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
 
 const itsMessage = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
+// One that is still running has an owner that died.
 const begin = (sql: Sql, owner: string, leaseMs: number) => sql`
-  ${takeLease(sql, owner, leaseMs)}, status = 'running', started_at = coalesce(x.started_at, now())`;
+  ${takeLease(sql, owner, leaseMs)}, interruptions = x.interruptions + (x.status = 'running')::int, status = 'running', started_at = coalesce(x.started_at, now())`;
 
 /** Takes a generation that was just made; undefined when another instance was faster. */
 export async function claimGeneration(
@@ -97,25 +108,55 @@ export async function renewGenerations(
 ): Promise<{ id: string; is_cancelled: boolean }[]> {
   return sql<{ id: string; is_cancelled: boolean }[]>`
     with renewed as (${renewLeases(sql, leased, owner, held, times)})
-    select x.id, x.cancel_requested_at is not null as is_cancelled
+    select x.id, ${isToStop(sql)} as is_cancelled
     from ${leased.listHeld(sql, held)} join generations x on ${isHeld(sql, leased, owner)}`;
 }
 
 /**
  * Gives a generation back: whoever looks next goes on from what is stored. Its end is refused from then on, also one that
  * is on its way already.
+ * @param interruptions what it counts as: 0 or 1.
  * @returns false when that end is stored.
  */
-export async function releaseGeneration(sql: Sql, owner: string, held: Holding): Promise<boolean> {
+export async function releaseGeneration(
+  sql: Sql,
+  owner: string,
+  held: Holding,
+  interruptions: number,
+): Promise<boolean> {
   const { conversationId, id, fence } = held;
   await sql`
-    update generations set status = 'pending', lease_until = now()
+    update generations set status = 'pending', lease_until = now(), interruptions = interruptions + ${interruptions}::int
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
       and status = 'running'`;
   const [ended] = await sql`
     select 1 from generations
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and status = 'finished'`;
   return ended === undefined;
+}
+
+/** An end that was refused is tried again after so long. */
+const REFUSED_PAUSE_S = 10;
+
+/**
+ * Gives back a generation whose end the database refuses, after a pause. It counts as interrupted so often that its next
+ * owner asks no model.
+ */
+export async function leaveRefused(sql: Sql, owner: string, held: Holding, interruptions: number): Promise<void> {
+  const { conversationId, id, fence } = held;
+  await sql`
+    update generations set status = 'pending', lease_until = now() + ${REFUSED_PAUSE_S} * interval '1 s',
+      interruptions = greatest(interruptions, ${interruptions}::int)
+    where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
+      and status = 'running'`;
+}
+
+/** Whether there is no such generation any more: it went with its conversation. */
+export async function isGone(sql: Sql, { conversationId, id }: GenerationKey): Promise<boolean> {
+  // As a range with its order: the primary key alone serves that, also in a plan that was made while the table was empty.
+  const rows = await sql`
+    select 1 from generations where conversation_id = ${conversationId} and id >= ${id} and id <= ${id} order by id limit 1`;
+  return rows.length === 0;
 }
 
 /** What follows the text that is stored of an answer; with `n` 1 the whole text, at the start of an attempt. */
@@ -141,9 +182,11 @@ export type FinalState = {
   models: string[];
   /** Documents that it was given passages of. */
   sources?: Source[];
-  usage: { input_tokens: number; output_tokens: number } | null;
+  usage: MessageTokens | null;
   costUsd: number | null;
-  error: { code: string; detail: string } | null;
+  /** From the beginning of the generation to its first text; absent: there is none, or it is not known. */
+  firstTokenMs?: number | null;
+  error: StoredError | null;
 };
 
 /** Stop is stored: whoever runs the generation sees it. @returns the generation that will obey, if one still runs. */
@@ -157,38 +200,6 @@ export async function requestCancel(
     update generations set cancel_requested_at = coalesce(cancel_requested_at, now())
     where conversation_id = ${conversation_id} and message_seq = ${seq} and status <> 'finished' returning id`;
   return row?.id;
-}
-
-export type NewAnswerRow = {
-  generationId: string;
-  messageId: string;
-  conversationId: string;
-  parentId: string;
-  model: string | null;
-  requestedBy: string;
-};
-
-/**
- * Another answer to a message, still empty, with its generation, under a number that was taken before. Who asked for it
- * stays in its metadata when the generation is gone: it need not be the message's author. Clients are not shown that
- * (sql/functions/current_messages.sql).
- */
-export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
-  const { generationId, messageId, conversationId, parentId, model, requestedBy } = answer;
-  await sql`
-    with answer as (
-      insert into messages (id, conversation_id, seq, role, content, status, model, parent_id, metadata, created_at, updated_at)
-      values (${messageId}, ${conversationId}, ${seq}, 'assistant', '', 'streaming', ${model}, ${parentId},
-        jsonb_build_object('requested_by', ${requestedBy}::text), ${at}, ${at})
-    )
-    insert into generations (id, message_id, message_seq, conversation_id, requested_by, model, created_at)
-    values (${generationId}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${model}, ${at})`;
-}
-
-/** The model that a conversation names. */
-export async function findModel(sql: Sql, conversationId: string): Promise<string | null> {
-  const [row] = await sql<{ model: string | null }[]>`select model from conversations where id = ${conversationId}`;
-  return row?.model ?? null;
 }
 
 /** Answers that a user has asked for and that have not ended, wherever they are written. */

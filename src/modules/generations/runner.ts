@@ -5,21 +5,30 @@ import type { Bus } from "../../realtime/bus.ts";
 import { type AnswerEndDependencies, createAnswerEnds } from "./answer-end.ts";
 import { type AnswerTextDependencies, createAnswerTexts } from "./answer-text.ts";
 import type { FoundContext } from "./context-queries.ts";
+import { createFlushInterval } from "./flush-interval.ts";
 import { createFlushScheduler } from "./flush-scheduler.ts";
-import { findCoalesceMs, LiveAnswer } from "./live-answer.ts";
+import { LiveAnswer } from "./live-answer.ts";
 import type { LiveAnswers } from "./live-answers.ts";
 import { createPieces, keyOf } from "./pieces.ts";
 import * as queries from "./queries.ts";
-import { createRunningAnswer, GENERATION_LEASE_MS, type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import { giveUp, INTERRUPTIONS_MAX } from "./refused-ends.ts";
+import {
+  createRunningAnswer,
+  GENERATION_LEASE_MS,
+  nameAnswer,
+  type RunningAnswer,
+  stopAnswer,
+} from "./running-answer.ts";
 import { createToolRuns, type ToolRunDependencies } from "./tool-runs.ts";
+import type { KnownGeneration } from "./waiting-answers.ts";
 
-/** Leases are looked at every second, but written every other time only. */
+/** Leases are looked at twice a second, but written every two seconds only. */
 const leaseTimes = { leaseMs: GENERATION_LEASE_MS, enoughMs: GENERATION_LEASE_MS - 1_500 };
 /** Of the time that a shutdown leaves; the rest is for storing what is unfinished then. */
 const DRAIN_SHARE = 0.8;
 
 export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
-  Omit<AnswerEndDependencies, "pieces"> &
+  Omit<AnswerEndDependencies, "pieces" | "isDrained"> &
   Omit<ToolRunDependencies, "pieces"> & {
     database: Database;
     bus: Bus;
@@ -28,22 +37,26 @@ export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
     log: Log;
     /** This process, as the owner of leases. */
     instanceId: string;
+    /** An answer has ended here, and its place is free. */
+    onEnd(): void;
   };
 
 /** Writes answers as tasks of their own: whoever watches may go and come, the answer is written all the same. */
 export function createRunner(deps: RunnerDependencies) {
-  const { database, bus, liveAnswers, metrics, log, instanceId } = deps;
+  const { database, bus, liveAnswers, metrics, log, instanceId, onEnd } = deps;
   const pieces = createPieces({ database });
   const texts = createAnswerTexts({ ...deps, toolRuns: createToolRuns({ ...deps, pieces }) });
-  const ends = createAnswerEnds({ ...deps, pieces });
-  const flushes = createFlushScheduler(() => findCoalesceMs(liveAnswers.count()));
+  const ends = createAnswerEnds({ ...deps, pieces, isDrained: () => isDrained });
+  const flushes = createFlushScheduler(createFlushInterval());
   let isDrained = false;
 
   async function write(answer: RunningAnswer, found: FoundContext | undefined): Promise<void> {
     const startedAtMs = performance.now();
-    const final = await texts.write(answer, found);
+    const isExhausted = answer.generation.interruptions >= INTERRUPTIONS_MAX;
+    const ended = isExhausted ? giveUp(answer.live.text, answer.stop === "cancel") : await texts.write(answer, found);
     answer.live.flush();
-    if (!(await ends.end(answer, final))) return;
+    const final = await ends.end(answer, ended);
+    if (!final) return;
     const model = final.model ?? "none";
     metrics.generations.inc({ model, outcome: final.status });
     metrics.generationDuration.observe({ model }, (performance.now() - startedAtMs) / 1000);
@@ -51,9 +64,10 @@ export function createRunner(deps: RunnerDependencies) {
 
   /**
    * Writes a claimed generation to its end. The claim is the right to write; nothing is thrown.
+   * @param requestId of the request that it answers, if that is known, for the log.
    * @param found what the answer is made from, where that was read with the commit of the question.
    */
-  function begin(generation: queries.ClaimedGeneration, found?: FoundContext): Promise<void> {
+  function begin(generation: queries.ClaimedGeneration, requestId: string | null, found?: FoundContext): Promise<void> {
     // A lease that ran out while the database was away: the one before it may not go on beside this one.
     const before = liveAnswers.find(generation.id);
     if (before) stopAnswer(before, "release");
@@ -66,14 +80,17 @@ export function createRunner(deps: RunnerDependencies) {
       bus,
       flushes,
     });
-    const answer = createRunningAnswer(generation, live);
+    const answer = createRunningAnswer(generation, live, requestId);
     liveAnswers.add(answer);
     if (generation.is_cancelled) stopAnswer(answer, "cancel");
     // Its claim was on its way.
     if (isDrained) stopAnswer(answer, "release");
     answer.done = write(answer, found)
-      .catch((error) => log.error({ err: error, message_id: generation.message_id }, "generation failed"))
-      .finally(() => liveAnswers.remove(answer));
+      .catch((error) => log.error({ err: error, ...nameAnswer(answer) }, "generation failed"))
+      .finally(() => {
+        liveAnswers.remove(answer);
+        onEnd();
+      });
     return answer.done;
   }
 
@@ -93,10 +110,10 @@ export function createRunner(deps: RunnerDependencies) {
      * Claims a new generation and writes it, unless another instance was faster. One claim after the other: those of a
      * whole batch would stand in front of everybody's changes.
      */
-    async claim(key: queries.GenerationKey): Promise<void> {
+    async claim({ requestId = null, ...key }: KnownGeneration): Promise<void> {
       const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, GENERATION_LEASE_MS);
       const generation = await liveAnswers.claim(() => withTransaction(database, claim, "claims"));
-      if (generation) await begin(generation);
+      if (generation) await begin(generation, requestId);
     },
 
     /** Stores what is new of all answers that are written here: where a successor would go on. */
@@ -121,7 +138,7 @@ export function createRunner(deps: RunnerDependencies) {
     async takeOrphans(rowsMax: number): Promise<void> {
       for (const generation of await queries.claimOrphans(database, instanceId, GENERATION_LEASE_MS, rowsMax)) {
         log.info({ message_id: generation.message_id, attempt: generation.attempt }, "generation taken over");
-        void begin(generation);
+        void begin(generation, null);
       }
     },
 

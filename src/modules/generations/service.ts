@@ -9,11 +9,13 @@ import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "../messages/model.ts";
 import type { MessageService, NewAnswer } from "../messages/service.ts";
 import type { FoundContext } from "./context-queries.ts";
-import { type AnswerSnapshot, RUNNING_MAX } from "./live-answers.ts";
+import { RUNNING_MAX } from "./live-answers.ts";
 import { mapNewAnswerToClaimed, mapNewAnswerToMessage } from "./new-answer.ts";
+import * as newAnswers from "./new-answer-queries.ts";
 import * as queries from "./queries.ts";
 import { forgetFinished } from "./retention.ts";
 import { createRunner, type RunnerDependencies } from "./runner.ts";
+import { createWaitingAnswers, type KnownGeneration } from "./waiting-answers.ts";
 
 export { createLiveAnswers, RUNNING_MAX } from "./live-answers.ts";
 export type { Previews } from "./previews.ts";
@@ -31,7 +33,8 @@ export interface GenerationService {
   cancel(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
   /**
-   * For members who may write: another answer to the same message. The one before stays.
+   * For members who may write: another answer to the same message. The one before stays, and must have ended: of two who
+   * ask at the same time, one gets `conflict`.
    * @param conversationId null where a frame leaves it out.
    * @param messageId an answer, or the message that is to be answered.
    * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
@@ -42,9 +45,6 @@ export interface GenerationService {
     messageId: string,
     model: string | undefined,
   ): Promise<SentMessage & { reply: Message }>;
-
-  /** For callers who have checked that the reader is a member; see `LiveAnswers`. */
-  listSnapshots(conversationId: string): AnswerSnapshot[];
 
   /** For jobs: stores what is new of all answers that are written here, where a successor would go on. */
   storePieces(): Promise<void>;
@@ -62,7 +62,7 @@ export interface GenerationService {
   close(): Promise<void>;
 }
 
-type Dependencies = RunnerDependencies & {
+type Dependencies = Omit<RunnerDependencies, "onEnd"> & {
   changes: Changes;
   chain: Chain;
   messages: MessageService;
@@ -74,30 +74,40 @@ type Dependencies = RunnerDependencies & {
 /** Builds the service; from then on it writes every answer that is handed over to `liveAnswers`. */
 export function createGenerationService(deps: Dependencies): GenerationService {
   const { database, changes, events, bus, chain, messages, lifecycle, budgets, liveAnswers, log, storeAnswer } = deps;
-  const runner = createRunner(deps);
+  const runner = createRunner({ ...deps, onEnd: () => waiting.fill() });
+  const waiting = createWaitingAnswers({
+    hasRoom: () => lifecycle.phase !== "draining" && liveAnswers.hasRoom(1),
+    begin: claim,
+  });
+
+  function claim(key: KnownGeneration): void {
+    runner
+      .claim(key)
+      .catch((error) => log.warn({ err: error, generation_id: key.id }, "generation could not begin"))
+      // If it was another instance's, its place is free again.
+      .finally(waiting.fill);
+  }
 
   /**
-   * Begins an answer that was committed. Without a free place it stays pending, and a sweep takes it up. So does one that is
-   * committed while this instance shuts down: another instance takes it up.
+   * Begins an answer that was committed. Without a free place it stays pending until one is free here, or the sweep of any
+   * instance takes it up. One that is committed while this instance shuts down is taken up by another one.
    */
-  function begin({ isClaimed, context, ...answer }: NewAnswer): void {
-    const { generationId: id, messageId, conversationId } = answer;
+  function begin({ isClaimed, context, requestId = null, ...answer }: NewAnswer): void {
+    const { generationId: id, conversationId } = answer;
     if (isClaimed) {
-      void runner.begin(mapNewAnswerToClaimed(answer), (context as FoundContext | null) ?? undefined);
+      void runner.begin(mapNewAnswerToClaimed(answer), requestId, (context as FoundContext | null) ?? undefined);
       return;
     }
-    if (lifecycle.phase === "draining" || !liveAnswers.hasRoom(1)) return;
-    runner
-      .claim({ conversationId, id })
-      .catch((error) => log.warn({ err: error, message_id: messageId }, "generation could not begin"));
+    if (lifecycle.phase === "draining") return;
+    if (liveAnswers.hasRoom(1)) claim({ conversationId, id, requestId });
+    else waiting.add({ conversationId, id, requestId });
   }
   liveAnswers.takeOver(begin);
 
   /** The message that is to be answered. @throws Problem `not_found`, `forbidden`, `conflict`. */
   async function getQuestion(caller: Caller, conversationId: string | null, messageId: string): Promise<Message> {
     const chosen = await messages.getWritable(caller, conversationId, messageId);
-    if (chosen.status === "streaming")
-      throw new Problem("conflict", "The answer is still being written; cancel it first.");
+    if (chosen.status === "streaming") throw createBeingWritten();
     const isAnswer = chosen.role === "assistant" && chosen.parent_id !== null;
     const question = isAnswer ? await messages.get(caller, chosen.conversation_id, chosen.parent_id ?? "") : chosen;
     if (question.role !== "user" || question.deleted_at)
@@ -130,18 +140,25 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
       const insert = ({ sql, append }: EventTransaction) =>
         append("message.created", conversationId, async (position) => {
+          if (await newAnswers.isBeingAnswered(sql, conversationId, message.id)) throw createBeingWritten();
           const row = {
             generationId: createId(),
             messageId: createId(),
             conversationId,
             parentId: message.id,
-            model: model ?? (await queries.findModel(sql, conversationId)) ?? chain.defaultModel,
+            model: model ?? (await newAnswers.findModel(sql, conversationId)) ?? chain.defaultModel,
             requestedBy: caller.user.id,
           };
           // The question is part of the conversation, which is counted already.
           await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });
-          await queries.insertAnswer(sql, row, position);
-          answer = { ...row, seq: position.seq, isClaimed: false, context: null };
+          await newAnswers.insertAnswer(sql, row, position);
+          answer = {
+            ...row,
+            seq: position.seq,
+            isClaimed: false,
+            context: null,
+            requestId: caller.requestId ?? null,
+          };
           return mapNewAnswerToMessage(row, position);
         });
       let answer: NewAnswer | undefined;
@@ -150,7 +167,6 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       return { message, reply };
     },
 
-    listSnapshots: liveAnswers.listSnapshots,
     storePieces: runner.storePieces,
     renewLeases: runner.renewLeases,
     takeOrphans() {
@@ -162,3 +178,6 @@ export function createGenerationService(deps: Dependencies): GenerationService {
     close: runner.close,
   };
 }
+
+const createBeingWritten = (): Problem =>
+  new Problem("conflict", "An answer to this message is still being written; wait for it, or cancel it first.");

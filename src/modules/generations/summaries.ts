@@ -1,3 +1,4 @@
+import type { AboutRun } from "../../ai/about-run.ts";
 import type { Writer } from "../../ai/chain/writer.ts";
 import type { BudgetOf } from "../../ai/models.ts";
 import { estimateTokens, MESSAGE_TOKENS } from "../../ai/tokens.ts";
@@ -44,6 +45,8 @@ type SummaryRequest = {
   /** What messages and summary may have of a context; the prompt may leave nothing. */
   historyTokensMax: number;
   payerId: string | null;
+  /** What asks for it, for the log. */
+  about: AboutRun;
 };
 type Gathered = {
   /** What lies before the messages that are kept, newest first. */
@@ -117,7 +120,7 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
   }
 
   async function summarise(
-    { conversationId, model: answering, payerId }: SummaryRequest,
+    { conversationId, model: answering, payerId, about }: SummaryRequest,
     covered: PathRow[],
     previous: StoredSummary | null,
     signal: AbortSignal,
@@ -126,7 +129,7 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
     if (!last) return null;
     const before = previous ? `<summary_of_before>\n${previous.content}\n</summary_of_before>\n` : "";
     const text = `${before}<conversation>\n${covered.map(writeMessage).join("\n")}\n</conversation>`;
-    const request = { system: instructions, text, outputTokensMax: SUMMARY_TOKENS_MAX, payerId, signal };
+    const request = { system: instructions, text, outputTokensMax: SUMMARY_TOKENS_MAX, payerId, signal, about };
     const written = await writer.write(request);
     const summary = { id: createId(), content: cutSummary(written.text, budgetOf(answering).inputTokens) };
     if (summary.content === "") return null;

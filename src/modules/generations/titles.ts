@@ -1,5 +1,7 @@
+import type { AboutRun } from "../../ai/about-run.ts";
 import type { Writer } from "../../ai/chain/writer.ts";
 import type { Log } from "../../lib/log.ts";
+import { isVisible } from "../../lib/text.ts";
 import type { ConversationService } from "../conversations/service.ts";
 
 /** UTF-16 units of a title that Parley gives. */
@@ -15,28 +17,36 @@ const instructions =
 
 type Dependencies = { conversations: ConversationService; writer: Writer | null; log: Log };
 
-type TitleRequest = { conversationId: string; question: string; answer: string; payerId: string | null };
+type TitleRequest = {
+  conversationId: string;
+  question: string;
+  answer: string;
+  payerId: string | null;
+  /** What asks for it, for the log. */
+  about: AboutRun;
+};
 
 /** Gives new conversations their titles. */
 export function createTitles({ conversations, writer, log }: Dependencies) {
-  async function write(question: string, answer: string, payerId: string | null, signal: AbortSignal): Promise<string> {
+  async function write({ question, answer, payerId, about }: TitleRequest, signal: AbortSignal): Promise<string> {
     if (!writer) return "";
     try {
       const text = `<question>\n${excerpt(question)}\n</question>\n<answer>\n${excerpt(answer)}\n</answer>`;
       const outputTokensMax = TITLE_TOKENS_MAX;
-      const written = await writer.write({ system: instructions, text, outputTokensMax, payerId, signal });
+      const written = await writer.write({ system: instructions, text, outputTokensMax, payerId, signal, about });
       return cleanTitle(written.text);
     } catch (error) {
-      log.warn({ err: error }, "title could not be written; the question is cut instead");
+      log.warn({ err: error, ...about }, "title could not be written; the question is cut instead");
       return "";
     }
   }
 
   return {
     /** Once in the life of a conversation; without a model, or when it fails, the beginning of the question. */
-    async give({ conversationId, question, answer, payerId }: TitleRequest, signal: AbortSignal): Promise<void> {
+    async give(request: TitleRequest, signal: AbortSignal): Promise<void> {
+      const { conversationId, question } = request;
       if (!(await conversations.claimTitle(conversationId))) return;
-      const title = (await write(question, answer, payerId, signal)) || cleanTitle(question);
+      const title = (await write(request, signal)) || cleanTitle(question);
       if (title !== "") await conversations.giveTitle(conversationId, title);
     },
   };
@@ -55,7 +65,7 @@ export function cleanTitle(text: string): string {
         .replaceAll(/\s+/g, " ")
         .trim(),
     )
-    .filter((each) => /[\p{L}\p{N}]/u.test(each));
+    .filter((each) => /[\p{L}\p{N}]/u.test(each) && isVisible(each));
   const plain = line
     .replace(/^title:\s*/i, "")
     .replace(/^["'“”„«»‘’]+|["'“”«»‘’]+$/gu, "")

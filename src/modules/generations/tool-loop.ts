@@ -3,14 +3,15 @@ import { addCost } from "../../ai/chain/bill.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
 import type { ChatMessage, ToolCall } from "../../ai/provider.ts";
+import { addUsage } from "../../ai/usage.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
 
 /** Steps of one answer; in the last of them the model may call no more tools. */
 export const TOOL_STEPS_MAX = 8;
-/** After this time from the start the model may call no more tools. */
-const TOOL_LOOP_TIME_MAX_MS = 120_000;
+/** After this time from the start the model may call no more tools: enough for several steps of a model that thinks. */
+const TOOL_LOOP_TIME_MAX_MS = 600_000;
 /** Calls of one step that are carried out; the model is told of the others. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 
@@ -38,30 +39,38 @@ export async function runWithTools(
   take: FollowPart,
 ): Promise<RunEnd> {
   const { signal } = request;
-  const endsAtMs = performance.now() + TOOL_LOOP_TIME_MAX_MS;
+  const startedAtMs = performance.now();
+  const endsAtMs = startedAtMs + chain.answerTimeoutMs;
   const definitions = await tools.list();
   const messages: ChatMessage[] = [...request.messages, ...(progress?.messages ?? [])];
   const total = createTotal();
   let { resume = null } = request;
   let text = resume?.text ?? "";
   let attempt = resume?.attempt ?? 0;
+  let lastModel: string | null = null;
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
-    const isLast = step >= TOOL_STEPS_MAX || performance.now() > endsAtMs;
+    const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_TIME_MAX_MS;
     const options = { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
     const stepStart = text.length;
-    const end = await follow(chain.run, { ...request, messages, resume, options }, (part) => {
+    const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);
       if (part.type !== "text") attempt = part.attempt;
       return take(part);
     });
     total.add(end);
-    if (end.type !== "finish" || end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };
+    // A run that began after the answer's time asked no model: the one before did.
+    if (end.type !== "finish") return { ...end, model: end.model ?? lastModel, ...total.sum() };
+    if (end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };
+    lastModel = end.model;
     messages.push({ role: "assistant", content: text.slice(stepStart), toolCalls: end.toolCalls });
     for (const [index, call] of end.toolCalls.entries()) {
-      const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal) : tooMany;
+      const leftMs = endsAtMs - performance.now();
+      // The next run ends the answer.
+      if (leftMs <= 0) break;
+      const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal, leftMs) : tooMany;
       if (!signal.aborted) await onResult({ call, result, step });
-      if (signal.aborted) return { type: "aborted", ...total.sum() };
+      if (signal.aborted) return { type: "aborted", model: end.model, ...total.sum() };
       messages.push({ role: "tool", content: result.content, toolCallId: call.id });
     }
     resume = { text, attempt, step: "next" };
@@ -82,11 +91,7 @@ function createTotal() {
       if (!usage) return;
       const before = total.usage;
       total.costUsd = before === null ? costUsd : addCost(total.costUsd, costUsd);
-      total.usage = {
-        input_tokens: (before?.input_tokens ?? 0) + usage.input_tokens,
-        output_tokens: (before?.output_tokens ?? 0) + usage.output_tokens,
-        estimated: (before?.estimated ?? false) || usage.estimated,
-      };
+      total.usage = addUsage(before, usage);
     },
     sum: (): Account => ({ ...total, models: [...total.models] }),
   };

@@ -3,15 +3,16 @@ import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import type { FollowPart } from "../../ai/chain/follow.ts";
 import type { Database } from "../../db/client.ts";
 import { isTemporary, retryTemporary } from "../../db/retry.ts";
+import { fitText } from "../../db/storable.ts";
 import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
-import { appendMessage } from "../messages/service.ts";
+import { appendToolMessage } from "../messages/service.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { Pieces } from "./pieces.ts";
-import { type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
 import { loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
@@ -36,18 +37,18 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
     live.flush();
     const { message_id: parentId, conversation_id: conversationId } = generation;
     const metadata: ToolMetadata = {
-      name: call.name,
-      arguments: call.arguments,
-      call_id: call.id,
+      name: fitText(call.name),
+      arguments: fitText(call.arguments),
+      call_id: fitText(call.id),
       is_error: result.isError,
       step,
       offset: live.text.length,
     };
-    const message = { id: createId(), conversationId, parentId, metadata, content: result.content };
+    const message = { id: createId(), conversationId, parentId, metadata, content: fitText(result.content) };
     const write = () =>
       pieces.store(answer, (writePiece) =>
         events.write(conversationId, async (transaction) => {
-          await appendMessage(transaction, { ...message, role: "tool", status: "complete" });
+          await appendToolMessage(transaction, message);
           if (!(await writePiece(transaction.sql))) throw new LostError();
         }),
       );
@@ -57,10 +58,17 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       metrics.messages.inc({ role: "tool" });
     } catch (error) {
       const isGone = error instanceof Problem && error.code === "not_found";
-      if (!(error instanceof LostError || isGone || isTemporary(error) || signal.aborted)) throw error;
-      log.warn({ err: error, message_id: parentId }, "the result of a tool is not stored; a successor calls it again");
       // Nothing is thrown: it then ends with what it has used so far.
-      stopAnswer(answer, "release");
+      if (error instanceof LostError || isGone || isTemporary(error) || signal.aborted) {
+        log.warn(
+          { err: error, ...nameAnswer(answer) },
+          "the result of a tool is not stored; a successor calls it again",
+        );
+        stopAnswer(answer, "release");
+      } else {
+        log.error({ err: error, ...nameAnswer(answer) }, "the result of a tool was refused; the answer ends");
+        stopAnswer(answer, "fail");
+      }
     }
   }
 

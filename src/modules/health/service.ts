@@ -1,7 +1,8 @@
-import { type Database, findLastOutOfRoomMs, getReservedPool } from "../../db/client.ts";
+import { countConnections, type Database, findLastOutOfRoomMs, getReservedPool } from "../../db/client.ts";
 import { build } from "../../lib/build.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Metrics } from "../../lib/metrics.ts";
+import type { Bus } from "../../realtime/bus.ts";
 import * as queries from "./queries.ts";
 
 /** A sign of life of the database is good for so long. */
@@ -14,7 +15,7 @@ const CHECK_GRACE_MS = 3_000;
 const CHECK_ABANDON_MS = 5_000;
 /** With less on its disk, Postgres can store nothing more. */
 const FREE_BYTES_MIN = 4 * 1024 * 1024;
-/** The longest that a scrape or `/version` waits for the database. */
+/** The longest that `/version` waits for the database. */
 const DETAIL_WAIT_MS = 500;
 
 type Check = { name: string; ok: boolean };
@@ -29,7 +30,7 @@ export interface HealthService {
   /** What runs here; `postgres` is missing while the database does not answer. */
   getVersion(): Promise<Version>;
 
-  /** The metrics in Prometheus' text format. While the database is away, the gauge of its connections has no rows. */
+  /** The metrics in Prometheus' text format. The database is not asked. */
   exposeMetrics(): Promise<string>;
 }
 
@@ -41,12 +42,25 @@ type Dependencies = {
   listModels?(): { id: string; state: "available" | "cooling_down" }[];
   /** Absent where there is none. */
   redis?: { isAlive(): boolean } | null;
+  /** Absent: there are no other instances. */
+  bus?: Pick<Bus, "reach" | "isHealthy">;
+  /** Absent: backups aren't scheduled. */
+  backups?: { isHealthy(): boolean } | null;
   /** Of the disk of the embedded database, in bytes; null when that cannot be told. Absent where there is none. */
   findFreeBytes?: (() => Promise<number | null>) | null;
 };
 
 export function createHealthService(deps: Dependencies): HealthService {
-  const { database, lifecycle, metrics, listModels = () => [], redis = null, findFreeBytes = null } = deps;
+  const {
+    database,
+    lifecycle,
+    metrics,
+    listModels = () => [],
+    redis = null,
+    bus,
+    backups = null,
+    findFreeBytes = null,
+  } = deps;
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
@@ -111,15 +125,21 @@ export function createHealthService(deps: Dependencies): HealthService {
   return {
     async checkReadiness(exclude = []) {
       const all: Check[] = [
-        { name: "lifecycle", ok: lifecycle.phase !== "draining" },
+        { name: "lifecycle", ok: lifecycle.phase === "starting" || lifecycle.phase === "ready" },
         { name: "migrations", ok: lifecycle.phase !== "starting" },
       ];
       if (!exclude.includes("database")) all.push({ name: "database", ok: await isDatabaseAlive() });
       if (!exclude.includes("disk")) all.push(...(await checkDisk()));
       const needed = all.filter(({ name }) => !exclude.includes(name));
-      // Told and not needed: without Redis an instance goes on by itself.
-      const told = redis !== null && !exclude.includes("redis") ? [{ name: "redis", ok: redis.isAlive() }] : [];
-      return { ready: needed.every(({ ok }) => ok), checks: [...needed, ...told] };
+      // Told and not needed: without them an instance goes on by itself, and by what the database has.
+      const told: Check[] = [];
+      if (redis !== null) told.push({ name: "redis", ok: redis.isAlive() });
+      if (bus?.reach === "instances") told.push({ name: "bus", ok: bus.isHealthy() });
+      if (backups !== null) told.push({ name: "backup", ok: backups.isHealthy() });
+      return {
+        ready: needed.every(({ ok }) => ok),
+        checks: [...needed, ...told.filter(({ name }) => !exclude.includes(name))],
+      };
     },
 
     async getVersion() {
@@ -137,13 +157,12 @@ export function createHealthService(deps: Dependencies): HealthService {
     },
 
     async exposeMetrics() {
-      const asked = lifecycle.phase === "starting" ? Promise.resolve([]) : queries.countConnections(database);
-      const rows = await Promise.race([asked.catch(() => []), Bun.sleep(DETAIL_WAIT_MS).then(() => [])]);
-      metrics.dbPoolConnections.reset();
-      for (const { state, count } of rows) metrics.dbPoolConnections.set({ state }, count);
+      for (const [state, count] of Object.entries(countConnections(database)))
+        metrics.dbPoolConnections.set({ state }, count);
       // Looked up here, since a model that has cooled down becomes available without anything happening.
       for (const { id, state } of listModels())
         metrics.aiModelAvailable.set({ model: id }, state === "available" ? 1 : 0);
+      if (bus) metrics.busHealthy.set(bus.isHealthy() ? 1 : 0);
       return await metrics.registry.metrics();
     },
   };

@@ -1,10 +1,11 @@
 import { Type } from "@sinclair/typebox";
 import { readRequestId } from "../../http/request-id.ts";
 import { type Route, route } from "../../http/route.ts";
+import { streamText } from "../../http/stream-text.ts";
 import type { Log } from "../../lib/log.ts";
 import { Nullable } from "../../lib/schema.ts";
 import { PasswordProof } from "../accounts/model.ts";
-import { type AccountService, streamText } from "../accounts/service.ts";
+import type { AccountService } from "../accounts/service.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
 import { AccountUsage } from "./model.ts";
@@ -36,12 +37,12 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     operationId: "deleteMe",
     summary: "Delete my account",
     description:
-      "Everything personal is deleted, and conversations that nobody else is in. Messages in others stay, without an author. A password that is sent along must be right. The last administrator cannot go.",
+      "Everything personal is deleted, and conversations that nobody else is in. Messages in others stay, without an author. Needs the current password, or a login younger than 5 minutes. The last administrator cannot be deleted.",
     tag,
     scope: "session",
     body: Nullable(PasswordProof),
     problems: [409],
-    handle: ({ caller, body }) => accounts.removeOwn(caller, body?.password),
+    handle: ({ caller, body }) => accounts.removeOwn(caller, body?.current_password),
   }),
 
   route({

@@ -1,12 +1,15 @@
 import { type Route, route } from "../../http/route.ts";
+import type { AuthService } from "../auth/service.ts";
 import { Preferences, ProfileChange, User } from "../users/model.ts";
 import type { UserService } from "../users/service.ts";
 
 const ME = "/api/v1/me";
 const tag = "me";
 
+type Dependencies = { users: UserService; auth: Pick<AuthService, "allowNewAddress"> };
+
 /** `/api/v1/me`: the caller's own profile. */
-export const createProfileRoutes = ({ users }: { users: UserService }): Route[] => [
+export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
   route({
     method: "GET",
     path: ME,
@@ -25,10 +28,17 @@ export const createProfileRoutes = ({ users }: { users: UserService }): Route[] 
     summary: "Change my name or address",
     tag,
     scope: "users:write",
+    description:
+      "The address is half of a login: another one needs `current_password`, or a login younger than 5 minutes. No API key can change it, and with `REGISTRATION_PRIVACY=on` only an administrator.",
     body: ProfileChange,
     ok: User,
     problems: [409],
-    handle: ({ caller, body }) => users.changeProfile(caller, body),
+    handle: async ({ caller, body }) => {
+      const { current_password, ...change } = body;
+      if (change.email === caller.user.email) delete change.email;
+      if (change.email === undefined) return users.changeProfile(caller, change, undefined);
+      return users.changeProfile(caller, change, await auth.allowNewAddress(caller, current_password));
+    },
   }),
 
   route({

@@ -2,7 +2,7 @@ import { Type } from "@sinclair/typebox";
 import { createPage, Page, PageQuery, readIdCursor, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { OneOf, Uuid } from "../../lib/schema.ts";
-import { PasswordChange, Session } from "../auth/model.ts";
+import { PasswordChange, PasswordChanged, Session } from "../auth/model.ts";
 import type { AuthService, SessionRow } from "../auth/service.ts";
 
 const SESSIONS = "/api/v1/me/sessions";
@@ -17,9 +17,12 @@ export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] =>
     summary: "Change my password and end my other sessions",
     tag,
     scope: "session",
+    description:
+      "API keys go on working unless `revoke_api_keys` is true; the response says how many do. Limited like a login.",
     body: PasswordChange,
+    ok: PasswordChanged,
     problems: [409],
-    handle: ({ caller, body }) => auth.changePassword(caller, body.current_password, body.new_password),
+    handle: ({ caller, body }) => auth.changePassword(caller, body),
   }),
 
   route({

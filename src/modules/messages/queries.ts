@@ -1,37 +1,76 @@
 import type { Sql } from "../../db/client.ts";
+import { fitCounts, fitUsd } from "../../db/storable.ts";
 import { messageColumns } from "../../events/columns.ts";
 import { createSlice, type Measured, measure, READ_BYTES_MAX, type Slice } from "../../events/slice.ts";
+import type { StoredError } from "../../lib/error-codes.ts";
 import type { MemberRole } from "../../protocol/conversation.ts";
 import type { EventPosition } from "../../protocol/events.ts";
-import type { FinishReason, MessageRow } from "../../protocol/message.ts";
+import type { FinishReason, MessageRow, MessageTokens } from "../../protocol/message.ts";
+import type { Integration } from "./send-queries.ts";
 
-/** A message that no user sent: what a tool gave, or an answer that was written elsewhere. */
-export type OtherMessage = {
+/** What a tool gave. */
+export type ToolMessage = {
   id: string;
   conversationId: string;
-  role: "assistant" | "tool";
+  content: string;
+  parentId: string | null;
+  metadata: Record<string, unknown>;
+};
+
+/** An answer that was written elsewhere. */
+export type OtherAnswer = {
+  id: string;
+  conversationId: string;
   content: string;
   status: "complete" | "cancelled" | "failed";
   parentId: string | null;
   metadata: Record<string, unknown>;
-  model?: string | null;
-  finishReason?: FinishReason | null;
-  usage?: { input_tokens: number; output_tokens: number } | null;
-  costUsd?: number | null;
-  error?: { code: string; detail: string } | null;
+  model: string | null;
+  finishReason: FinishReason | null;
+  usage: MessageTokens | null;
+  costUsd: number | null;
+  /** From the request to the first text; null: there is none. */
+  firstTokenMs: number | null;
+  error?: StoredError;
 };
 
+type Json = Parameters<Sql["json"]>[0];
+
 /** Stores a message under a number that was taken in the same transaction. */
-export async function insertMessage(sql: Sql, message: OtherMessage, { seq, at }: EventPosition): Promise<void> {
-  const { id, conversationId, usage, error } = message;
+export async function insertToolMessage(sql: Sql, message: ToolMessage, { seq, at }: EventPosition): Promise<void> {
+  const { id, conversationId, content, parentId, metadata } = message;
   await sql`
-    insert into messages (id, conversation_id, seq, role, content, status, parent_id, metadata, model, finish_reason,
-      input_tokens, output_tokens, cost_usd, error_code, error_detail, created_at, updated_at)
-    values (${id}, ${conversationId}, ${seq}, ${message.role}, ${message.content}, ${message.status},
-      ${message.parentId}, ${sql.json(message.metadata as Parameters<Sql["json"]>[0])}, ${message.model ?? null},
-      ${message.finishReason ?? null}, ${usage?.input_tokens ?? null}, ${usage?.output_tokens ?? null},
-      ${message.costUsd ?? null}, ${error?.code ?? null}, ${error?.detail ?? null}, ${at}, ${at})`;
+    insert into messages (id, conversation_id, seq, role, content, status, parent_id, metadata, created_at, updated_at)
+    values (${id}, ${conversationId}, ${seq}, 'tool', ${content}, 'complete', ${parentId}, ${sql.json(metadata as Json)},
+      ${at}, ${at})`;
 }
+
+/**
+ * Stores an answer with its event, once: one statement that waits for the conversation. Numbers beyond their columns are cut
+ * to fit. @returns undefined when the conversation is gone.
+ */
+export async function storeAnswer(
+  sql: Sql,
+  answer: OtherAnswer,
+  lockTimeoutMs: number,
+): Promise<MessageRow | undefined> {
+  const usage = answer.usage && fitTokens(answer.usage);
+  const [row] = await sql<MessageRow[]>`
+    select ${messageColumns(sql)} from store_answer(${answer.conversationId}, ${answer.id}, ${answer.content},
+      ${answer.status}, ${answer.parentId}, ${sql.json(answer.metadata as Json)}, ${answer.model}, ${answer.finishReason},
+      ${usage?.input_tokens ?? null}, ${usage?.output_tokens ?? null}, ${usage?.cached_input_tokens ?? null},
+      ${usage?.reasoning_tokens ?? null}, ${fitUsd(answer.costUsd)}, ${answer.error?.code ?? null},
+      ${answer.error?.detail ?? null}, ${lockTimeoutMs}, ${answer.firstTokenMs}) x`;
+  return row;
+}
+
+/** The four counts alone, each within its column. */
+export const fitTokens = ({
+  input_tokens,
+  output_tokens,
+  cached_input_tokens,
+  reasoning_tokens,
+}: MessageTokens): MessageTokens => fitCounts({ input_tokens, output_tokens, cached_input_tokens, reasoning_tokens });
 
 /**
  * Finds a message, in its conversation where that is known: a partitioned table is then searched in one partition. Frames
@@ -100,6 +139,22 @@ export async function findAnswer(sql: Sql, conversationId: string, parentId: str
   return row;
 }
 
+/** What a page of the history depends on, if the user may read it: the newest number, and the names of authors, in this order. */
+export async function findVersion(
+  sql: Sql,
+  conversationId: string,
+  userId: string,
+  authorIds: string[],
+): Promise<{ last_seq: number; names: (string | null)[] } | undefined> {
+  const [row] = await sql<{ last_seq: number; names: (string | null)[] }[]>`
+    select c.last_seq, array(
+      select u.display_name from unnest(${authorIds}::uuid[]) with ordinality i (id, n)
+      left join users u on u.id = i.id order by i.n) as names
+    from members m join conversations c on c.id = m.conversation_id
+    where m.conversation_id = ${conversationId} and m.user_id = ${userId}`;
+  return row;
+}
+
 /** In the order of reading: the newest `rows` before `beforeSeq`, backward, or the oldest `rows` after `afterSeq`. */
 export async function listMessages(
   sql: Sql,
@@ -120,6 +175,17 @@ export async function listMessages(
     ) x
     where x.bytes_before_last <= ${READ_BYTES_MAX} order by ${order}`;
   return createSlice(found);
+}
+
+/** The numbers of messages of one conversation, by their ids. */
+export async function findSeqs(sql: Sql, conversationId: string, ids: readonly string[]): Promise<Map<string, number>> {
+  if (ids.length === 0) return new Map();
+  const rows = await sql<{ id: string; seq: number }[]>`
+    select i.id, m.seq from unnest(${[...new Set(ids)]}::uuid[]) as i (id)
+    cross join lateral (
+      select x.seq from messages x where x.id = i.id and x.conversation_id = ${conversationId} limit 1
+    ) m`;
+  return new Map(rows.map(({ id, seq }) => [id, seq]));
 }
 
 /**
@@ -143,11 +209,12 @@ export async function lockMessage(
 
 /**
  * Writes what may change of a message: its text, and whether it is deleted. The number and the author stay.
- * @param addedBytes how much longer the text is in UTF-8; it counts in the quota of the author, also if they have left.
+ * @param addedBytes how much longer the text is in UTF-8; it counts in the quota of the author, or of the hook's creator, also if
+ * they have left.
  */
 export async function updateContent(
   sql: Sql,
-  { conversation_id, seq, author_id, content, updated_at, deleted_at }: MessageRow,
+  { conversation_id, seq, content, updated_at, deleted_at }: MessageRow,
   addedBytes: number,
 ): Promise<void> {
   await sql`
@@ -156,20 +223,23 @@ export async function updateContent(
   for (const table of ["members", "former_members"])
     await sql`
       update ${sql(table)} set written_bytes = greatest(0, written_bytes + ${addedBytes})
-      where conversation_id = ${conversation_id} and user_id = ${author_id}`;
+      where conversation_id = ${conversation_id} and user_id = (
+        select coalesce(x.author_id, x.hook_user_id, x.supplied_by) from messages x
+        where x.conversation_id = ${conversation_id} and x.seq = ${seq})`;
 }
 
-/** The message that a member has sent under this id; undefined for an outsider. */
+/** The message that a member, or their hook, has sent under this id; undefined for an outsider. */
 export async function findSent(
   sql: Sql,
   conversationId: string,
   userId: string,
   clientMessageId: string,
+  integration: Integration | null,
 ): Promise<string | undefined> {
+  const isSender = integration ? sql`x.hook_id = ${integration.hookId}` : sql`x.author_id = m.user_id`;
   const [row] = await sql<{ id: string }[]>`
     select x.id from members m
-    join messages x on x.conversation_id = m.conversation_id and x.author_id = m.user_id
-      and x.client_message_id = ${clientMessageId}
+    join messages x on x.conversation_id = m.conversation_id and ${isSender} and x.client_message_id = ${clientMessageId}
     where m.conversation_id = ${conversationId} and m.user_id = ${userId}`;
   return row?.id;
 }

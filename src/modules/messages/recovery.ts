@@ -14,6 +14,8 @@ export const RECOVERY_EVENTS_MAX = 500;
 export type StartPosition = {
   role: MemberRole;
   lastSeq: number;
+  /** The newest event that the listener has; absent: none is known. */
+  hasSeq?: number;
   recovered: boolean;
   events: DurableEvent[];
 };
@@ -34,13 +36,14 @@ export function createRecovery({ database, conversations, events: log }: Depende
     async start(caller: Caller, conversationId: string, afterSeq: number | undefined): Promise<StartPosition> {
       const position = await conversations.getPosition(caller, conversationId);
       const missed = position.lastSeq - (afterSeq ?? Number.NaN);
+      const hasSeq = Math.min(afterSeq ?? 0, position.lastSeq);
       if (afterSeq === undefined || !(missed >= 0 && missed <= RECOVERY_EVENTS_MAX))
-        return { ...position, recovered: false, events: [] };
+        return { ...position, hasSeq, recovered: false, events: [] };
       const events =
         missed === 0 ? [] : await log.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
       // So much text that it did not fit: a client could not take it in at once.
-      if (events.length < missed) return { ...position, recovered: false, events: [] };
-      return { ...position, recovered: true, events };
+      if (events.length < missed) return { ...position, hasSeq, recovered: false, events: [] };
+      return { ...position, hasSeq, recovered: true, events };
     },
 
     /** Message and answer as they are now. For callers whose access is checked. */

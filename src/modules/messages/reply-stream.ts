@@ -44,7 +44,9 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   /** What a delta adds to the text that `message.created` has brought along; null: nothing. */
   function cutBrought(event: EphemeralEvent<"message.delta">): EphemeralEvent<"message.delta"> | null {
     const knownChars = broughtChars - event.offset;
-    if (attempt > 0 || knownChars <= 0) return event;
+    if (attempt > 0 || knownChars === 0) return event;
+    // The answer ended while its text so far was read: there is no snapshot any more, and the end brings the whole text.
+    if (knownChars < 0) return null;
     if (knownChars >= event.text.length) return null;
     return { ...event, offset: broughtChars, text: event.text.slice(knownChars) };
   }

@@ -2,15 +2,18 @@ import { Type } from "@sinclair/typebox";
 import type { EventLog } from "../../events/log.ts";
 import { acceptsEventStream } from "../../http/event-stream.ts";
 import { findOperationId } from "../../http/idempotency.ts";
-import { createBadCursor, createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import type { ReadCache } from "../../http/read-cache.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
 import { Named, Nullable, QueryInteger, UuidParam } from "../../lib/schema.ts";
 import { type DurableEvent, Event } from "../../protocol/events.ts";
 import { Message } from "../../protocol/message.ts";
 import type { ConversationService } from "../conversations/service.ts";
+import type { History } from "./history.ts";
 import { EditMessage, Feedback, GiveFeedback, MessageParams, SendMessage, SentMessage } from "./model.ts";
-import type { MessageService, SeqRange, Streams } from "./service.ts";
+import { readSeq, seqPattern } from "./range.ts";
+import type { MessageService, Streams } from "./service.ts";
 
 const InConversation = Type.Object({ id: UuidParam() });
 const seq = (description: string) => Type.Optional(QueryInteger({ minimum: 0, description }));
@@ -37,10 +40,19 @@ type Dependencies = {
   conversations: ConversationService;
   events: EventLog;
   streams: Streams;
+  history: History;
+  reads: ReadCache;
 };
 
 /** `/api/v1/conversations/{id}/messages` and `…/events`. */
-export const createMessageRoutes = ({ messages, conversations, events, streams }: Dependencies): Route[] => [
+export const createMessageRoutes = ({
+  messages,
+  conversations,
+  events,
+  streams,
+  history,
+  reads,
+}: Dependencies): Route[] => [
   route({
     method: "POST",
     path: MESSAGES,
@@ -83,17 +95,14 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
     params: InConversation,
     query: HistoryQuery,
     ok: Page(Message),
-    handle: async ({ caller, params, query, request, set }) => {
-      const { limit, after } = readPage(query, 2);
-      const range = readRange(after, query);
-      const { rows, fitting } = await messages.list(caller, params.id, range, limit);
-      const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
-      const cursorOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
-      const context = { request, headers: set.headers };
-      const page = createPage(rows, Math.min(limit, fitting), cursorOf, (message) => message, context);
-      // A page counts from where the list is read, but is shown in the order of the conversation.
-      return isForward ? page : { ...page, data: page.data.reverse() };
-    },
+    isTagged: true,
+    handle: ({ caller, params, query, request }) =>
+      reads.respond(request, {
+        cache: "history",
+        of: `${caller.user.id} ${params.id}`,
+        tags: [params.id],
+        load: () => history.read(caller, params.id, query, request),
+      }),
   }),
 
   route({
@@ -194,25 +203,6 @@ export const createMessageRoutes = ({ messages, conversations, events, streams }
 /** A message that is sent under an `Idempotency-Key` is named by it, so that whatever happens there is one of it. */
 function nameMessage(input: SendMessage, operationId: string | undefined): SendMessage {
   return operationId === undefined ? input : { ...input, client_message_id: input.client_message_id ?? operationId };
-}
-
-const seqPattern = /^\d{1,16}$/;
-
-function readRange(cursor: string[] | null, query: { before_seq?: number; after_seq?: number }): SeqRange {
-  const range: SeqRange = { beforeSeq: query.before_seq, afterSeq: query.after_seq };
-  if (!cursor) return range;
-  const [key, text] = cursor;
-  const position = readSeq(text);
-  if (key === "before") return { ...range, beforeSeq: position };
-  if (key === "after") return { ...range, afterSeq: position };
-  throw createBadCursor();
-}
-
-function readSeq(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const seq = Number(text);
-  if (!seqPattern.test(text) || !Number.isSafeInteger(seq)) throw createBadCursor();
-  return seq;
 }
 
 function readLastEventId(request: Request): number | undefined {

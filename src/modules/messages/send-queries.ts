@@ -1,6 +1,9 @@
 import type { Sql } from "../../db/client.ts";
 import type { BudgetRules, Period } from "../budgets/service.ts";
 
+/** An incoming hook, under the name that the message is to have. */
+export type Integration = { hookId: string; displayName: string };
+
 /** One item of a group commit. */
 export type SendItem = {
   id: string;
@@ -16,6 +19,8 @@ export type SendItem = {
   generationId: string;
   /** The API key that it is sent with, whose budget counts then. */
   keyId: string | null;
+  /** The incoming hook that posts it in the name of its creator, who is `authorId` then; null: the user has sent it. */
+  integration: Integration | null;
 };
 
 export type SendOutcome = {
@@ -79,6 +84,8 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
     answer_id: item.answerId,
     generation_id: item.generationId,
     api_key: item.keyId ?? undefined,
+    hook: item.integration?.hookId,
+    hook_name: item.integration?.displayName,
   }));
   const conversations = [...new Set(items.map((item) => item.conversationId))];
   const { seqMax, rows, bytesMax } = lease?.context ?? { seqMax: 0, rows: 0, bytesMax: 0 };

@@ -10,7 +10,7 @@ import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { SendMessage, SentMessage } from "./model.ts";
-import { type Lease, type SendItem, type SendOutcome, sendMessages } from "./send-queries.ts";
+import { type Integration, type Lease, type SendItem, type SendOutcome, sendMessages } from "./send-queries.ts";
 
 /** An answer that a model has to write. */
 export type NewAnswer = {
@@ -25,6 +25,8 @@ export type NewAnswer = {
   isClaimed: boolean;
   /** What it is made from, as read_message_context (sql/functions) gives it; null when that was not read. */
   context: unknown;
+  /** Of the request that it answers, for the log. */
+  requestId?: string | null;
 };
 
 /** What calls for a model where `reply_mode` is `mention`. */
@@ -37,7 +39,7 @@ const mention = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
 const LARGE_CHARS = 64 * 1024;
 
 type Sender = Caller["user"];
-type Pending = SendItem & { author: Sender; arrivedAtMs: number };
+type Pending = SendItem & { author: Sender; arrivedAtMs: number; requestId: string | null };
 type Sent = SentMessage | { duplicateOf: string };
 
 type Dependencies = {
@@ -124,12 +126,18 @@ export function createSender(deps: Dependencies) {
       requestedBy: item.author.id,
       isClaimed,
       context: outcome.context,
+      requestId: item.requestId,
     });
   }
 
   return {
     /** @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `overloaded`. */
-    async send(caller: Caller, conversationId: string, input: SendMessage): Promise<Sent> {
+    async send(
+      caller: Caller,
+      conversationId: string,
+      input: SendMessage,
+      integration: Integration | null = null,
+    ): Promise<Sent> {
       const author = caller.user;
       const item: Pending = {
         id: createId(),
@@ -137,6 +145,7 @@ export function createSender(deps: Dependencies) {
         author,
         authorId: author.id,
         keyId: keyIdOf(caller),
+        integration,
         clientMessageId: input.client_message_id ?? null,
         content: input.content,
         parentId: input.parent_id ?? null,
@@ -146,6 +155,7 @@ export function createSender(deps: Dependencies) {
         answerId: createId(),
         generationId: createId(),
         arrivedAtMs: performance.now(),
+        requestId: caller.requestId ?? null,
       };
       const outcome = await (item.content.length > LARGE_CHARS ? largeCommits : commits).submit(item);
       switch (outcome.outcome) {
@@ -158,7 +168,7 @@ export function createSender(deps: Dependencies) {
         case "no_parent":
           throw createInvalid("#/parent_id", "The conversation has no message with this parent_id.");
         case "budget_exceeded":
-          throw budgets.refuse(outcome.exceeded ?? "day");
+          throw budgets.refuse({ userId: author.id, keyId: item.keyId }, outcome.exceeded ?? "day");
         case "not_found":
           throw new Problem("not_found", "There is no such conversation.");
         case "locked":
@@ -180,7 +190,10 @@ function createMessage(item: Pending, { seq, at }: SendOutcome): Message {
     conversation_id: item.conversationId,
     seq: seq ?? 0,
     role: "user",
-    author: { id: item.author.id, display_name: item.author.display_name },
+    author: item.integration
+      ? { id: item.integration.hookId, display_name: item.integration.displayName, kind: "integration" }
+      : { id: item.author.id, display_name: item.author.display_name, kind: "user" },
+    supplied: false,
     content: item.content,
     status: "complete",
     model: null,

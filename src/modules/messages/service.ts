@@ -1,24 +1,25 @@
 import type { Caller } from "../../access/caller.ts";
-import { type Database, requireRow } from "../../db/client.ts";
-import type { EventLog, EventTransaction } from "../../events/log.ts";
-import type { Slice } from "../../events/slice.ts";
+import { type Database, requireRow, type Sql, withStatement } from "../../db/client.ts";
+import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
+import { createEvent } from "../../protocol/events.ts";
 import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/message.ts";
 import type { BudgetService } from "../budgets/service.ts";
-import type { ConversationService } from "../conversations/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
-import { appendMessage } from "./append-message.ts";
 import { createFeedbacks, type Feedbacks } from "./feedback.ts";
 import type { SendMessage, SentMessage } from "./model.ts";
-import type { OtherMessage } from "./queries.ts";
+import type { OtherAnswer } from "./queries.ts";
 import * as queries from "./queries.ts";
-import type { Lease } from "./send-queries.ts";
+import { createVersion, type HistorySlice, type PageVersion, type SeqRange } from "./range.ts";
+import type { Integration, Lease } from "./send-queries.ts";
 import { createSender, type NewAnswer } from "./sender.ts";
 
-export { appendMessage } from "./append-message.ts";
+export { appendToolMessage } from "./append-tool-message.ts";
+export { createHistory } from "./history.ts";
+export { fitTokens } from "./queries.ts";
 export { collectEvents, createRecovery, RECOVERY_EVENTS_MAX, type Recovery, type StartPosition } from "./recovery.ts";
 export type { Lease } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
@@ -34,7 +35,6 @@ export type SendTurn = {
 
 type Dependencies = {
   database: Database;
-  conversations: Pick<ConversationService, "getPosition">;
   events: EventLog;
   metrics: Metrics;
   log: Log;
@@ -73,11 +73,36 @@ export interface MessageService extends Feedbacks {
     turn?: SendTurn,
   ): Promise<SentMessage & { duplicate: boolean }>;
 
+  /**
+   * The same for an incoming hook: its creator calls and pays, and its author is the integration. The same
+   * `client_message_id` of one hook gives the same message for ever.
+   * @throws as `send`.
+   */
+  post(
+    creator: Caller,
+    conversationId: string,
+    input: SendMessage,
+    integration: Integration,
+  ): Promise<SentMessage & { duplicate: boolean }>;
+
   /** For every user: whether they may store one more message with this text. @throws Problem `quota_exceeded`. */
   checkRoom(caller: Caller, content: string): Promise<void>;
 
-  /** For members: in the order of reading (backward, unless only `afterSeq` is given). @throws Problem `not_found`. */
-  list(caller: Caller, conversationId: string, range: SeqRange, limit: number): Promise<Slice<Message>>;
+  /**
+   * For members: in the order of reading (backward, unless only `afterSeq` is given).
+   * @param known the version of the same page that the caller has: `unchanged` if it is the newest one.
+   * @throws Problem `not_found`.
+   */
+  list(
+    caller: Caller,
+    conversationId: string,
+    range: SeqRange,
+    limit: number,
+    known?: PageVersion,
+  ): Promise<HistorySlice | "unchanged">;
+
+  /** The numbers of messages, for callers whose access is checked. What isn't there is left out. */
+  findSeqs(conversationId: string, ids: readonly string[]): Promise<Map<string, number>>;
 
   /** For members. @throws Problem `not_found`. */
   get(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
@@ -99,16 +124,14 @@ export interface MessageService extends Feedbacks {
    * members who may write.
    * @throws Problem `not_found` when the conversation is gone.
    */
-  addAnswer(answer: Omit<OtherMessage, "role">): Promise<Message>;
+  addAnswer(answer: OtherAnswer): Promise<Message>;
 
   /** Ends the connections that waited for locks. */
   close(): Promise<void>;
 }
 
-export type SeqRange = { beforeSeq: number | undefined; afterSeq: number | undefined };
-
 export function createMessageService(deps: Dependencies): MessageService {
-  const { database, conversations, events, metrics, limits, quotas, hasModel, canAnswer, findLiveText } = deps;
+  const { database, events, metrics, limits, quotas, hasModel, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
 
   function mapRow(row: MessageRow): Message {
@@ -153,55 +176,83 @@ export function createMessageService(deps: Dependencies): MessageService {
   }
 
   /** A message that is stored already is given again also where there is no room for another one. */
-  async function findRepeated(error: unknown, caller: Caller, conversationId: string, input: SendMessage) {
+  async function findRepeated(
+    error: unknown,
+    caller: Caller,
+    conversationId: string,
+    input: SendMessage,
+    integration: Integration | null,
+  ) {
     if (error instanceof Problem && error.code === "quota_exceeded" && input.client_message_id) {
-      const id = await queries.findSent(database, conversationId, caller.user.id, input.client_message_id);
+      const { client_message_id: clientId } = input;
+      const id = await queries.findSent(database, conversationId, caller.user.id, clientId, integration);
       if (id !== undefined) return { duplicateOf: id };
     }
     throw error;
   }
 
+  async function sendAs(
+    integration: Integration | null,
+    caller: Caller,
+    conversationId: string,
+    input: SendMessage,
+    turn?: SendTurn,
+  ): Promise<SentMessage & { duplicate: boolean }> {
+    if (input.model && !hasModel(input.model)) throw createUnknownModel(input.model);
+    if (input.reply !== false && !canAnswer())
+      throw new Problem("draining", "This instance is shutting down; send the message again.", {
+        retryAfterMs: 1_000,
+      });
+    const parentId = input.parent_id?.toLowerCase();
+    // The same steps after the commit, whether it has waited or not: what is stored together is answered in its order.
+    const store = async () => {
+      if (turn?.before) await turn.before;
+      const sent = sender.send(
+        caller,
+        conversationId,
+        parentId ? { ...input, parent_id: parentId } : input,
+        integration,
+      );
+      turn?.onSubmit();
+      return sent;
+    };
+    const isAnswered = input.reply === true;
+    // Where it is left to the conversation, only the commit knows whether a model answers.
+    const checked = input.reply === false || isAnswered ? undefined : limits.checkAnswered(caller);
+    if (checked) await checked;
+    const take = () => (isAnswered ? limits.storeAnswered(caller, store) : store());
+    const outcome = await quotas
+      .take("stored_bytes", caller.user.id, Buffer.byteLength(input.content), take)
+      .catch((error) => findRepeated(error, caller, conversationId, input, integration));
+    if (!("duplicateOf" in outcome)) {
+      if (outcome.reply && !isAnswered) limits.countAnswer(caller);
+      return { ...outcome, duplicate: false };
+    }
+    const stored = await queries.findMessageById(database, conversationId, outcome.duplicateOf);
+    const message = requireRow(stored, "message");
+    const reply = await queries.findAnswer(database, conversationId, message.id);
+    return { message: mapRow(message), reply: reply ? mapRow(reply) : null, duplicate: true };
+  }
+
   return {
-    async send(caller, conversationId, input, turn) {
-      if (input.model && !hasModel(input.model)) throw createUnknownModel(input.model);
-      if (input.reply !== false && !canAnswer())
-        throw new Problem("draining", "This instance is shutting down; send the message again.", {
-          retryAfterMs: 1_000,
-        });
-      const parentId = input.parent_id?.toLowerCase();
-      // The same steps after the commit, whether it has waited or not: what is stored together is answered in its order.
-      const store = async () => {
-        if (turn?.before) await turn.before;
-        const sent = sender.send(caller, conversationId, parentId ? { ...input, parent_id: parentId } : input);
-        turn?.onSubmit();
-        return sent;
-      };
-      const isAnswered = input.reply === true;
-      // Where it is left to the conversation, only the commit knows whether a model answers.
-      const checked = input.reply === false || isAnswered ? undefined : limits.checkAnswered(caller);
-      if (checked) await checked;
-      const take = () => (isAnswered ? limits.storeAnswered(caller, store) : store());
-      const outcome = await quotas
-        .take("stored_bytes", caller.user.id, Buffer.byteLength(input.content), take)
-        .catch((error) => findRepeated(error, caller, conversationId, input));
-      if (!("duplicateOf" in outcome)) {
-        if (outcome.reply && !isAnswered) limits.countAnswer(caller);
-        return { ...outcome, duplicate: false };
-      }
-      const stored = await queries.findMessageById(database, conversationId, outcome.duplicateOf);
-      const message = requireRow(stored, "message");
-      const reply = await queries.findAnswer(database, conversationId, message.id);
-      return { message: mapRow(message), reply: reply ? mapRow(reply) : null, duplicate: true };
-    },
+    send: (caller, conversationId, input, turn) => sendAs(null, caller, conversationId, input, turn),
+
+    post: (creator, conversationId, input, integration) => sendAs(integration, creator, conversationId, input),
 
     checkRoom: (caller, content) => quotas.check("stored_bytes", caller.user.id, Buffer.byteLength(content)),
 
-    async list(caller, conversationId, range, limit) {
-      await conversations.getPosition(caller, conversationId);
+    async list(caller, conversationId, range, limit, known) {
+      // Before the messages: they may be newer than this version, never older.
+      const found = await queries.findVersion(database, conversationId, caller.user.id, known?.authorIds ?? []);
+      const version = requireRow(found, "conversation");
+      if (known && version.last_seq === known.lastSeq && Bun.deepEquals(version.names, known.names)) return "unchanged";
       // One more, which tells that there is more.
       const { rows, fitting } = await queries.listMessages(database, conversationId, range, limit + 1);
-      return { rows: rows.map(mapRow), fitting };
+      const messages = rows.map(mapRow);
+      return { rows: messages, fitting, version: createVersion(version.last_seq, messages) };
     },
+
+    findSeqs: (conversationId, ids) => queries.findSeqs(database, conversationId, ids),
 
     get: async (caller, conversationId, messageId) => mapRow(await getRow(caller, conversationId, messageId)),
 
@@ -251,8 +302,12 @@ export function createMessageService(deps: Dependencies): MessageService {
     ...createFeedbacks({ database, quotas, getRow }),
 
     async addAnswer(answer) {
-      const store = (transaction: EventTransaction) => appendMessage(transaction, { ...answer, role: "assistant" });
-      const message = await events.write(answer.conversationId, store);
+      const { conversationId } = answer;
+      const store = (sql: Sql, lockTimeoutMs: number) => queries.storeAnswer(sql, answer, lockTimeoutMs);
+      const row = requireRow(await withStatement(database, store, conversationId), "conversation");
+      const message = mapRowToMessage(row);
+      // Also if it was stored before: the response to its commit may have been lost, and its event with it.
+      events.publish([createEvent("message.created", conversationId, { seq: row.seq, at: row.created_at }, message)]);
       metrics.messages.inc({ role: "assistant" });
       return message;
     },

@@ -1,11 +1,13 @@
 import type { Server } from "bun";
 import type { Caller } from "../../access/caller.ts";
+import type { OpenStreams } from "../../access/open-streams.ts";
 import type { EventLog } from "../../events/log.ts";
 import { createEventStream, type EventStream, formatServerSentEvent } from "../../http/event-stream.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Slots } from "../../limits/slots.ts";
 import type { ConversationEvent } from "../../protocol/events.ts";
-import type { Hub, Listener } from "../../realtime/hub.ts";
+import type { Hub } from "../../realtime/hub.ts";
+import type { Listener } from "../../realtime/room.ts";
 import { collectEvents, type Recovery, type StartPosition } from "./recovery.ts";
 import { createReplyStream, type RepliedMessage } from "./reply-stream.ts";
 
@@ -15,22 +17,19 @@ export type StreamDependencies = {
   recovery: Recovery;
   /** Live feeds that are open, of each user. */
   feeds: Slots;
-  /** Frames that bring a new listener up to date with answers that are being written right now. */
-  listSnapshots(conversationId: string): { messageId: string; seq: number; frame: string; text: string }[];
+  openStreams: Pick<OpenStreams, "add">;
 };
 
-/** The longest that a timer can wait; what lasts longer is not ended by one. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
 /** Server-sent events over the same pushes that sockets get. */
-export function createStreams({ hub, events, recovery, feeds, listSnapshots }: StreamDependencies) {
-  /** What is open, with whom it belongs to. */
-  const open = new Map<EventStream, Caller>();
+export function createStreams({ hub, events, recovery, feeds, openStreams }: StreamDependencies) {
+  const open = new Set<EventStream>();
   let isDraining = false;
 
+  /** @param endsWithToken whether it has no end of its own. */
   function openStream(
-    caller: Caller,
+    { caller, endsWithToken }: { caller: Caller; endsWithToken: boolean },
     request: Request,
     server: Server<unknown> | null,
     onEnd: () => void,
@@ -41,16 +40,19 @@ export function createStreams({ hub, events, recovery, feeds, listSnapshots }: S
       });
     const stream = createEventStream(request, server, () => {
       open.delete(stream);
+      remove();
       onEnd();
     });
-    open.set(stream, caller);
+    open.add(stream);
+    // The membership is the hub's matter.
+    const remove = openStreams.add({ caller, endsWithToken, end: ({ problem }) => stream.fail(problem) });
     return stream;
   }
 
   return {
     /**
      * A conversation's live feed: what was missed since `afterSeq`, then pushes as they come. It ends with the
-     * credential that it was opened with, with the session, and with the membership.
+     * access token or API key that it was opened with, with the session, and with the membership. Its last event says so: `error`, `member.removed` or `conversation.deleted`.
      * @throws Problem `not_found` for an outsider, `rate_limited` (too many), `draining`.
      */
     async openFeed(
@@ -64,17 +66,15 @@ export function createStreams({ hub, events, recovery, feeds, listSnapshots }: S
         userId: caller.user.id,
         send: (text, event) =>
           stream.write(formatServerSentEvent(event ?? (JSON.parse(text) as ConversationEvent), text)),
+        // Its last event has said so.
         onExpelled: () => stream.end(),
       };
       feeds.requireRoom(caller.user.id);
-      const stream = openStream(caller, request, server, () => {
-        clearTimeout(expiry);
+      const stream = openStream({ caller, endsWithToken: true }, request, server, () => {
         release();
         hub.leave(conversationId, listener);
       });
       const release = feeds.take(caller.user.id);
-      const lastsMs = Math.min(caller.expiresAtMs - Date.now(), TIMER_MS_MAX);
-      const expiry = setTimeout(() => stream.end(), lastsMs);
       try {
         await hub.join(
           conversationId,
@@ -90,7 +90,7 @@ export function createStreams({ hub, events, recovery, feeds, listSnapshots }: S
             for (const event of recovered) stream.write(formatServerSentEvent(event));
           },
           () => {
-            for (const { frame } of listSnapshots(conversationId)) listener.send(frame);
+            for (const { frame } of hub.listSnapshots(conversationId)) listener.send(frame);
           },
         );
       } catch (error) {
@@ -116,15 +116,17 @@ export function createStreams({ hub, events, recovery, feeds, listSnapshots }: S
         end: () => stream.end(),
         findEnd: events.findCompletion,
         findSnapshot: (messageId) =>
-          listSnapshots(conversationId).find((snapshot) => snapshot.messageId === messageId)?.frame,
+          hub.listSnapshots(conversationId).find((snapshot) => snapshot.messageId === messageId)?.frame,
       });
       const listener: Listener = {
         userId: caller.user.id,
         isHidden: true,
         send: reply.hear,
-        onExpelled: () => stream.end(),
+        onExpelled: (_id, why) => stream.fail(createExpulsion(why)),
       };
-      const stream = openStream(caller, request, server, () => hub.leave(conversationId, listener));
+      const stream = openStream({ caller, endsWithToken: false }, request, server, () =>
+        hub.leave(conversationId, listener),
+      );
       let sent: RepliedMessage | undefined;
       let isLate = false;
       try {
@@ -152,7 +154,7 @@ export function createStreams({ hub, events, recovery, feeds, listSnapshots }: S
           () => {
             // The first pieces may be older than the join; who comes late begins with a snapshot anyway.
             if (isLate) return;
-            for (const { messageId, frame, text } of listSnapshots(conversationId))
+            for (const { messageId, frame, text } of hub.listSnapshots(conversationId))
               if (messageId === sent?.reply?.id && text !== "") reply.hear(frame);
           },
         );
@@ -167,29 +169,18 @@ export function createStreams({ hub, events, recovery, feeds, listSnapshots }: S
       return stream.response;
     },
 
-    /** How many are open. */
-    count: (): number => open.size,
-
-    /** Ends the streams of sessions and API keys that have ended. */
-    endCredentials(credentialIds: readonly string[]): void {
-      const ended = new Set(credentialIds);
-      for (const [stream, { credentialId }] of open) if (ended.has(credentialId)) stream.end();
-    },
-
-    /** Who reads a stream by an API key. */
-    listKeyCallers: (): Caller[] => [...open.values()].filter(({ scopes }) => scopes !== null),
-
-    /** Ends the streams of these callers, as `listKeyCallers` gave them. */
-    endCallers(ended: ReadonlySet<Caller>): void {
-      for (const [stream, caller] of open) if (ended.has(caller)) stream.end();
-    },
-
     /** Ends all of them: an open stream would hold up the end of the server. Readers come back with Last-Event-ID. */
     async drain(): Promise<void> {
       isDraining = true;
-      for (const stream of open.keys()) stream.end();
+      for (const stream of [...open]) stream.end();
     },
   };
 }
+
+/** Why a listener is told nothing more, in words for a reader who was a member until now. */
+const createExpulsion = (why: "removed" | "deleted"): Problem =>
+  why === "deleted"
+    ? new Problem("not_found", "The conversation was deleted.")
+    : new Problem("forbidden", "You are no longer a member of this conversation. Ask an owner to add you.");
 
 export type Streams = ReturnType<typeof createStreams>;

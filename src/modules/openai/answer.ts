@@ -1,114 +1,73 @@
-import type { Server } from "bun";
-import { type AnswerPart, applyPart, type RunEnd } from "../../ai/answer-part.ts";
-import { findTemporaryProblem } from "../../db/client.ts";
-import { createEventStream } from "../../http/event-stream.ts";
-import {
-  createOpenAiErrorResponse,
-  formatOpenAiError,
-  mapFailureToOpenAiError,
-  mapThrownToOpenAiError,
-  type OpenAiError,
-} from "../../http/openai-error.ts";
-import { createChunks, createCompletion } from "./map-answer.ts";
+import { applyPart, type RunEnd } from "../../ai/answer-part.ts";
+import { createOpenAiErrorResponse } from "../../http/openai-error.ts";
+import { type ChunkStream, openChunks, type ReaderConnection } from "./chunk-stream.ts";
+import { createCompletion } from "./map-answer.ts";
+import { mapEndToOpenAiError } from "./map-failure.ts";
 import type { RunningCompletion } from "./service.ts";
 
-type Connection = { request: Request; server: Server<unknown> | null };
-
-const stopped: OpenAiError = {
-  status: 503,
-  message: "The answer was stopped, because the server is shutting down.",
-  type: "server_error",
-  code: "draining",
-  param: null,
-};
-const withdrawn: OpenAiError = {
-  status: 503,
-  message: "The model broke off in a tool call, and what was shown of the answer cannot be taken back.",
-  type: "server_error",
-  code: "provider_unavailable",
-  param: null,
-};
+/** A stream opens after so long, whether or not a model has given a sign of life; clients and proxies wait for headers. */
+const OPEN_AFTER_MS = 2_000;
 
 /** Watches for the reader's leaving, and keeps the server from ending a connection that is quiet while a model thinks. */
-function watchReader({ request, server }: Connection, completion: RunningCompletion): void {
+function watchReader({ request, server }: ReaderConnection, completion: RunningCompletion): void {
   server?.timeout(request, 0);
   request.signal.addEventListener("abort", completion.leave, { once: true });
+  // Gone while the run was prepared: no model is asked.
+  if (request.signal.aborted) completion.leave();
 }
 
 /** The whole answer at once. */
-export async function answerWhole(completion: RunningCompletion, connection: Connection): Promise<Response> {
+export async function answerWhole(completion: RunningCompletion, connection: ReaderConnection): Promise<Response> {
   watchReader(connection, completion);
   let text = "";
   const end = await completion.run((part) => {
     text = applyPart(text, part);
   });
   if (end.type === "finish") return Response.json(createCompletion(completion, text, end));
-  return createOpenAiErrorResponse(mapEndToError(end));
+  return createOpenAiErrorResponse(mapEndToOpenAiError(end));
 }
 
-/** The answer as it is written. It begins with the model's first sign, so that a failure before has its own status. */
+/**
+ * The answer as it is written. The stream opens with a model's first byte, or after `OPEN_AFTER_MS`: a failure before has
+ * its own HTTP status, a later one is an event in the stream.
+ */
 export function answerInChunks(
   completion: RunningCompletion,
   includesUsage: boolean,
-  connection: Connection,
+  connection: ReaderConnection,
 ): Promise<Response> {
   watchReader(connection, completion);
   return new Promise((resolve, reject) => {
     let chunks: ChunkStream | null = null;
+
+    function open(): ChunkStream {
+      clearTimeout(timer);
+      if (chunks) return chunks;
+      chunks = openChunks(completion, includesUsage, connection);
+      resolve(chunks.response);
+      return chunks;
+    }
+    const timer = setTimeout(open, OPEN_AFTER_MS);
+    let opening: NodeJS.Immediate | undefined;
+
+    const signs = {
+      // Not at once: an error in that same packet is a refusal, and still gets its status.
+      onActivity() {
+        if (!chunks) opening ??= setImmediate(open);
+      },
+      onEnd() {
+        clearTimeout(timer);
+        clearImmediate(opening);
+      },
+    };
+    function end(end: RunEnd): void {
+      if (chunks || end.type === "finish") open().end(end);
+      else resolve(createOpenAiErrorResponse(mapEndToOpenAiError(end)));
+    }
     // A task of its own: what is stored is written to its end, with or without a reader.
     completion
-      .run((part) => {
-        if (part.type === "start") {
-          chunks = openChunks(completion, part.model, includesUsage, connection);
-          resolve(chunks.response);
-        } else chunks?.take(part);
-      })
-      .then((end) => (chunks ? chunks.end(end) : resolve(createOpenAiErrorResponse(mapEndToError(end)))))
+      .run((part) => (chunks ?? open()).take(part), signs)
+      .then(end)
       .catch((error) => (chunks ? chunks.fail(error) : reject(error)));
   });
-}
-
-type ChunkStream = ReturnType<typeof openChunks>;
-
-/** The stream that chunks are written to, from the first sign of the model on. */
-function openChunks(completion: RunningCompletion, model: string, includesUsage: boolean, connection: Connection) {
-  const { leave } = completion;
-  const stream = createEventStream(connection.request, connection.server, leave);
-  const chunks = createChunks(completion, model, includesUsage);
-  let error: OpenAiError | null = null;
-  let length = 0;
-  stream.write(chunks.start());
-
-  function close(): void {
-    // Without `[DONE]`: that is how clients tell a broken answer from a whole one.
-    if (error) stream.write(`data: ${formatOpenAiError(error)}\n\n`);
-    stream.end();
-  }
-
-  return {
-    response: stream.response,
-    take(part: AnswerPart): void {
-      if (part.type === "text") {
-        length += part.text.length;
-        if (!error) stream.write(chunks.text(part.text));
-      } else if (part.type === "reset") {
-        // A step that is made anew cannot be shown: a chunk cannot be taken back.
-        if (part.text.length !== length) error = withdrawn;
-        if (error) leave();
-      }
-    },
-    end(end: RunEnd): void {
-      if (end.type !== "finish") error ??= mapEndToError(end);
-      else if (!error) stream.write(chunks.end(end));
-      close();
-    },
-    fail(thrown: unknown): void {
-      error ??= mapThrownToOpenAiError(findTemporaryProblem(thrown) ?? thrown);
-      close();
-    },
-  };
-}
-
-function mapEndToError(end: RunEnd): OpenAiError {
-  return end.type === "error" ? mapFailureToOpenAiError(end.code, end.detail) : stopped;
 }

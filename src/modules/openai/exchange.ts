@@ -1,6 +1,8 @@
 import type { Caller } from "../../access/caller.ts";
 import type { RunEnd } from "../../ai/answer-part.ts";
 import { isTemporary } from "../../db/retry.ts";
+import { fitText } from "../../db/storable.ts";
+import type { StoredError } from "../../lib/error-codes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
@@ -12,6 +14,9 @@ export const STORE_WAIT_MS = 500;
 
 type Dependencies = { messages: MessageService; conversations: ConversationService };
 
+type Answer = Parameters<MessageService["addAnswer"]>[0];
+const unstorable: StoredError = { code: "internal", detail: "The answer could not be stored." };
+
 /** What is stored of one request that names a conversation. */
 export type Exchange = {
   /**
@@ -20,7 +25,7 @@ export type Exchange = {
    */
   begin(): Promise<void>;
   /** Stores the answer as it ended; after a failure it may be called again. */
-  end(end: RunEnd, text: string): Promise<void>;
+  end(end: RunEnd, text: string, firstTokenMs: number | null): Promise<void>;
 };
 
 /** For members who may write. @throws Problem `not_found`, `forbidden`, `quota_exceeded`. */
@@ -53,6 +58,18 @@ export async function openExchange(
     return asked;
   }
 
+  /** If the database refuses an answer for good, it is stored as failed, with its text and no more than is needed. */
+  async function storeAnswer(answer: Answer): Promise<void> {
+    try {
+      await messages.addAnswer(answer);
+    } catch (error) {
+      if (error instanceof Problem || isTemporary(error)) throw error;
+      const failed = { status: "failed", finishReason: "error", error: unstorable } as const;
+      const bare = { model: null, usage: null, costUsd: null, metadata: {} };
+      await messages.addAnswer({ ...answer, ...bare, ...failed });
+    }
+  }
+
   return {
     async begin() {
       if (hasBegun) return;
@@ -62,20 +79,27 @@ export async function openExchange(
       });
       await Promise.race([stored, Bun.sleep(STORE_WAIT_MS)]);
     },
-    async end(end, text) {
+    async end(end, text, firstTokenMs) {
       if (!hasBegun) return;
       const parentId = await storeQuestion();
       const { models, usage, costUsd } = end;
+      const content = fitText(text);
       const toolCalls = end.type === "finish" ? end.toolCalls.map(mapToolCall) : [];
-      await messages.addAnswer({
+      await storeAnswer({
         id: answerId,
         conversationId,
-        content: text,
+        content,
         parentId,
-        metadata: { models, ...(toolCalls.length > 0 && { tool_calls: toolCalls }) },
-        model: end.type === "finish" ? end.model : (models.at(-1) ?? null),
+        metadata: {
+          models,
+          ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
+          // Otherwise the author of the question asked for it.
+          ...(parentId === null && { requested_by: caller.user.id }),
+        },
+        model: end.model,
         usage,
         costUsd,
+        firstTokenMs,
         ...mapEnd(end),
       });
     },

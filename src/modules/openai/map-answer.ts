@@ -1,5 +1,6 @@
 import type { RunEnd } from "../../ai/answer-part.ts";
 import type { ToolCall } from "../../ai/provider.ts";
+import { noUsage } from "../../ai/usage.ts";
 import type { Completion, CompletionUsage } from "./model.ts";
 
 /** What all parts of one answer have in common. */
@@ -60,11 +61,22 @@ export const mapToolCall = ({ id, name, arguments: text }: ToolCall) => ({
   function: { name, arguments: text },
 });
 
+/**
+ * What the run has used, with the attempts that failed: the tokens that are stored and charged. Parts that Parley never
+ * asks for (audio, predictions) are 0, as OpenAI has them.
+ */
 function mapUsage({ usage }: Finish): CompletionUsage {
-  const { input_tokens = 0, output_tokens = 0 } = usage ?? {};
+  const { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens } = usage ?? noUsage;
   return {
     prompt_tokens: input_tokens,
     completion_tokens: output_tokens,
     total_tokens: input_tokens + output_tokens,
+    prompt_tokens_details: { cached_tokens: cached_input_tokens, cache_write_tokens, audio_tokens: 0 },
+    completion_tokens_details: {
+      reasoning_tokens,
+      audio_tokens: 0,
+      accepted_prediction_tokens: 0,
+      rejected_prediction_tokens: 0,
+    },
   };
 }

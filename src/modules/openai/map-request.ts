@@ -25,7 +25,7 @@ export function dropNulls(body: unknown): void {
   const parts = [
     body,
     stream_options,
-    ...listOf(messages),
+    ...listOf(messages).flatMap((message) => [message, ...(isRecord(message) ? listOf(message.content) : [])]),
     ...listOf(tools).map((tool) => isRecord(tool) && tool.function),
   ];
   for (const part of parts.filter(isRecord))
@@ -88,25 +88,39 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
   }
 }
 
-function readContent({ role, content, tool_calls }: CompletionMessage, index: number): string {
-  if (typeof content === "string") return content;
-  const pointer = `#/messages/${index}/content`;
+/** The text of a message. An assistant's refusal is part of what it said, and models have no other place for it. */
+function readContent(message: CompletionMessage, index: number): string {
+  const { role, content } = message;
+  const refusal = role === "assistant" ? (message.refusal ?? "") : "";
   if (content === undefined) {
-    if (role === "assistant" && tool_calls?.length) return "";
+    if (refusal !== "" || (role === "assistant" && message.tool_calls?.length)) return refusal;
     throw createInvalid(
-      pointer,
-      `messages[${index}].content is required; only an assistant's message with tool_calls may be without.`,
+      `#/messages/${index}/content`,
+      `messages[${index}].content is required; only an assistant's message with tool_calls or a refusal may be without.`,
     );
   }
-  const texts = content.map(({ type, text }, part) => {
-    if (type !== "text" || text === undefined)
-      throw createInvalid(
-        `${pointer}/${part}/type`,
-        `${mapPointerToName(pointer)}[${part}].type must be text: other parts are not understood here.`,
-      );
-    return text;
-  });
-  return texts.join("\n");
+  const texts =
+    typeof content === "string" ? [content] : content.map((part, place) => readPart(role, part, index, place));
+  return (refusal === "" ? texts : [...texts.filter((text) => text !== ""), refusal]).join("\n");
+}
+
+type ContentPart = Exclude<CompletionMessage["content"], string | undefined>[number];
+
+function readPart(role: string, { type, text, refusal }: ContentPart, index: number, place: number): string {
+  const mayRefuse = role === "assistant";
+  const isRefusal = mayRefuse && type === "refusal";
+  if (!isRefusal && type !== "text")
+    throw createInvalid(
+      `#/messages/${index}/content/${place}/type`,
+      `messages[${index}].content[${place}].type must be text${mayRefuse ? " or refusal" : ""}: other parts are not understood here.`,
+    );
+  const said = isRefusal ? refusal : text;
+  if (said === undefined)
+    throw createInvalid(
+      `#/messages/${index}/content/${place}/${type}`,
+      `messages[${index}].content[${place}].${type} is required in a part of the type ${type}.`,
+    );
+  return said;
 }
 
 /** Results belong to the calls of the assistant's message before them. */

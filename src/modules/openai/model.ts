@@ -30,12 +30,13 @@ export const CompletionMessage = Open({
   content: Type.Optional(
     Type.Union([
       Passed(),
-      Type.Array(Open({ type: Name, text: Type.Optional(Passed()) }), {
+      Type.Array(Open({ type: Name, text: Type.Optional(Passed()), refusal: Type.Optional(Passed()) }), {
         maxItems: PARTS_MAX,
-        description: "Parts of the type `text`.",
+        description: "Parts of the type `text`; an assistant's message may have some of the type `refusal`.",
       }),
     ]),
   ),
+  refusal: Type.Optional(Passed({ description: "Of an assistant's message: models get it as its text." })),
   tool_calls: Type.Optional(
     Type.Array(
       Open({
@@ -99,6 +100,17 @@ const CompletionUsage = Type.Object({
   prompt_tokens: Type.Integer(),
   completion_tokens: Type.Integer(),
   total_tokens: Type.Integer(),
+  prompt_tokens_details: Type.Object({
+    cached_tokens: Type.Integer({ description: "The part of `prompt_tokens` that came from a provider's cache." }),
+    cache_write_tokens: Type.Integer({ description: "The part of `prompt_tokens` that was written to one." }),
+    audio_tokens: Type.Integer({ description: "Always 0." }),
+  }),
+  completion_tokens_details: Type.Object({
+    reasoning_tokens: Type.Integer({ description: "The part of `completion_tokens` that was reasoning." }),
+    audio_tokens: Type.Integer({ description: "Always 0." }),
+    accepted_prediction_tokens: Type.Integer({ description: "Always 0." }),
+    rejected_prediction_tokens: Type.Integer({ description: "Always 0." }),
+  }),
 });
 export type CompletionUsage = Static<typeof CompletionUsage>;
 

@@ -10,6 +10,8 @@ const MODELS_PATH = "/v1/models/";
 const tag = "openai";
 const scope = "chat:completions";
 
+const openAiError = { $ref: "#/components/responses/OpenAiError" };
+
 /** What OpenAI's own clients speak: `/v1/chat/completions` and `/v1/models`. Errors there have OpenAI's shape. */
 export const createOpenAiRoutes = ({ completions }: { completions: CompletionService }): Route[] => [
   route({
@@ -27,9 +29,11 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     body: CreateCompletion,
     ok: Completion,
     stream:
-      "With `stream`: `chat.completion.chunk` events, and `[DONE]` at the end. A failure in mid-stream is an event with " +
-      "`error`, without `[DONE]`.",
+      "With `stream`: `chat.completion.chunk` events, and `[DONE]` at the end; comments while no model writes. It opens " +
+      "with the model's first byte, or after 2 seconds. A failure after that is an event with `error`, without `[DONE]`.",
     problems: [404],
+    // The provider's own, and a model that did not answer in time.
+    responses: { 422: openAiError, 504: openAiError },
     handle: async ({ caller, body, request, server }) => {
       const asked = mapToCompletionRequest(body);
       const completion = await completions.start(caller, asked);

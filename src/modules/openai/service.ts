@@ -1,9 +1,12 @@
 import { type Caller, keyIdOf } from "../../access/caller.ts";
+import type { OpenStreams } from "../../access/open-streams.ts";
+import { requireScope } from "../../access/scopes.ts";
 import { type AnswerPart, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
 import type { PushPart } from "../../ai/provider.ts";
 import { countMessages, ESTIMATE_MARGIN, estimateTokens } from "../../ai/tokens.ts";
+import { fitCount } from "../../db/storable.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Log } from "../../lib/log.ts";
@@ -16,6 +19,7 @@ import { openExchange, STORE_WAIT_MS } from "./exchange.ts";
 import type { CompletionHead } from "./map-answer.ts";
 import type { CompletionRequest } from "./map-request.ts";
 import type { OpenAiModel } from "./model.ts";
+import { createRunningRequests } from "./running.ts";
 import { createSettlements, type Settlement } from "./settlements.ts";
 
 export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
@@ -23,7 +27,8 @@ export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 /** Answers for OpenAI's clients, through the same chain as conversations. */
 export interface CompletionService {
   /**
-   * For every user, with any configured model; a conversation in the request takes a member who may write.
+   * For every user, with any configured model. A conversation in the request takes a member who may write, and of a key also the scope
+   * `messages:write`. The request ends with the credential, and with the right to write in the conversation.
    * @throws Problem `unknown_model`, `not_found`, `forbidden`, `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`,
    * `unavailable`.
    */
@@ -47,11 +52,19 @@ export type RunningCompletion = CompletionHead & {
   /**
    * Asks the model, and pushes each part in the tick in which it comes; only the first waits until the question is stored.
    * To be called once in any case: it has the answer stored and charged.
-   * @throws Problem when the question cannot be stored.
+   * @throws Problem when the question cannot be stored; when the credential or the conversation has ended meanwhile.
    */
-  run(push: PushPart<AnswerPart>): Promise<RunEnd>;
+  run(push: PushPart<AnswerPart>, signs?: RunSigns): Promise<RunEnd>;
   /** The reader has gone: ends the run, unless it is stored. */
   leave(): void;
+};
+
+/** What is told of a run beside its parts. */
+export type RunSigns = {
+  /** The first bytes of a response's body have come; called for each model that is asked. */
+  onActivity(): void;
+  /** The run has ended, or has failed. How, the promise tells as soon as that is stored, or has been waited for. */
+  onEnd(): void;
 };
 
 /** Requests that one instance answers at the same time; more are answered 503. */
@@ -70,6 +83,7 @@ type Dependencies = {
   lifecycle: Lifecycle;
   /** Whether the user may have one more answer in progress. @returns for its end. @throws Problem `rate_limited`. */
   holdAnswer(userId: string): Promise<() => void>;
+  openStreams: Pick<OpenStreams, "add">;
   metrics: Metrics;
   log: Log;
 };
@@ -78,8 +92,7 @@ type Dependencies = {
 export function createCompletionService(deps: Dependencies): CompletionService {
   const { chain, budgets, lifecycle, holdAnswer, metrics } = deps;
   const settlements = createSettlements(deps);
-  /** Aborts each answer in progress. */
-  const running = new Set<AbortController>();
+  const running = createRunningRequests(deps.openStreams);
   /** What is not settled yet, of answers in progress and of those that have ended. */
   const unsettled = new Set<Promise<void>>();
 
@@ -87,7 +100,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     if (!chain.has(model)) throw createUnknownModel(model);
     if (lifecycle.phase === "draining")
       throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: RETRY_AFTER_MS });
-    if (running.size >= COMPLETIONS_MAX)
+    if (running.count() >= COMPLETIONS_MAX)
       throw new Problem("unavailable", "Too many answers are being written.", { retryAfterMs: RETRY_AFTER_MS });
   }
 
@@ -102,8 +115,19 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
 
+  /** @returns also what gives the user's place back, at the end of the answer. */
+  async function admit(caller: Caller, id: string, request: CompletionRequest) {
+    const release = await holdAnswer(caller.user.id);
+    try {
+      return { ...(await prepare(caller, id, request)), release };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
   function count(end: RunEnd, startedAtMs: number): void {
-    const model = end.type === "finish" ? end.model : (end.models.at(-1) ?? "none");
+    const model = end.model ?? "none";
     const outcome = { finish: "complete", error: "failed", aborted: "cancelled" }[end.type];
     metrics.generations.inc({ model, outcome });
     metrics.generationDuration.observe({ model }, (performance.now() - startedAtMs) / 1000);
@@ -111,43 +135,62 @@ export function createCompletionService(deps: Dependencies): CompletionService {
 
   return {
     async start(caller, request) {
+      if (request.conversationId !== null) requireScope(caller.scopes, "messages:write");
       checkRoom(request.model);
       const id = createId();
       const userId = caller.user.id;
-      const release = await holdAnswer(userId);
-      const { exchange, reservation } = await prepare(caller, id, request).catch((error) => {
-        release();
+      // Its place is taken in the tick in which it was free: others come while this one waits.
+      const entry = running.add(caller, request.conversationId);
+      const { exchange, reservation, release } = await admit(caller, id, request).catch((error) => {
+        running.remove(entry);
         throw error;
       });
       const payer = { userId, reservationId: reservation.id };
       const { promise: settled, resolve } = Promise.withResolvers<void>();
-      const abort = new AbortController();
+      const { abort } = entry;
       const startedAtMs = performance.now();
-      running.add(abort);
       unsettled.add(settled);
 
-      async function run(push: PushPart<AnswerPart>): Promise<RunEnd> {
+      async function run(push: PushPart<AnswerPart>, signs?: RunSigns): Promise<RunEnd> {
         let settlement: Settlement | undefined;
         let text = "";
+        let firstTokenMs: number | null = null;
+        /** Why the question could not be stored. The run ends by it, and is charged all the same. */
+        let refusal: { error: unknown } | null = null;
+        const refuse = (error: unknown): void => {
+          refusal = { error };
+          abort.abort();
+        };
         const take = (part: AnswerPart): Promise<void> | undefined => {
           text = applyPart(text, part);
-          if (part.type === "start" && exchange) return exchange.begin().then(() => push(part));
-          push(part);
+          if (part.type !== "text") firstTokenMs ??= fitCount(performance.now() - startedAtMs);
+          if (part.type === "start" && exchange) return exchange.begin().then(() => push(part), refuse);
+          if (!refusal) push(part);
           return undefined;
         };
         try {
           const { model, messages, options } = request;
           const { outputTokensMax } = reservation;
-          const asked = { model, messages, options, outputTokensMax, signal: abort.signal };
-          const end = await follow(chain.run, asked, take);
+          const { signal } = abort;
+          // Stored, the answer has this id as a message.
+          const about = { message_id: id, request_id: caller.requestId ?? null };
+          const asked = { model, messages, options, outputTokensMax, signal, onActivity: signs?.onActivity, about };
+          const end = await follow(chain.run, asked, take).finally(signs?.onEnd);
           count(end, startedAtMs);
-          settlement = settlements.begin(payer, end, exchange ? () => exchange.end(end, text) : undefined);
+          const isStored = exchange && !refusal && entry.stopped?.reason !== "conversation";
+          settlement = settlements.begin(
+            payer,
+            end,
+            isStored ? () => exchange.end(end, text, firstTokenMs) : undefined,
+          );
           await Promise.race([settlement.done, Bun.sleep(STORE_WAIT_MS)]);
+          throwRefusal(refusal);
+          if (end.type === "aborted" && entry.stopped) throw entry.stopped.problem;
           return end;
         } finally {
           settlement ??= settlements.begin(payer, { usage: null, costUsd: null }, undefined);
           release();
-          running.delete(abort);
+          running.remove(entry);
           settlement.leave();
           void settlement.done.then(() => {
             unsettled.delete(settled);
@@ -176,12 +219,17 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     async drain(deadlineMs) {
       const all = () => Promise.all(unsettled);
       await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
-      for (const abort of running) abort.abort();
+      running.abortAll();
       await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now() - LAST_STORE_MS))]);
       settlements.stop();
       await all();
     },
   };
+}
+
+/** A function, since the compiler takes the variable for null where it was set by a callback. */
+function throwRefusal(refusal: { error: unknown } | null): void {
+  if (refusal) throw refusal.error;
 }
 
 /** When a model was made is not known here, and OpenAI's clients expect a number. */

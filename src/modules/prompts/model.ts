@@ -1,12 +1,12 @@
 import { type Static, Type } from "@sinclair/typebox";
-import { Closed, Line, Named, Nullable, Text, Timestamp, Uuid } from "../../lib/schema.ts";
+import { Closed, Named, Nullable, Text, Timestamp, Uuid, VisibleLine } from "../../lib/schema.ts";
 import { variableNames } from "./template.ts";
 
 const NAME_CHARS_MAX = 100;
 /** UTF-16 units of a template. */
 const TEMPLATE_CHARS_MAX = 32_000;
 
-const Name = Line({ minLength: 1, maxLength: NAME_CHARS_MAX });
+const Name = VisibleLine({ minLength: 1, maxLength: NAME_CHARS_MAX });
 const Template = Text({
   minLength: 1,
   maxLength: TEMPLATE_CHARS_MAX,

@@ -1,6 +1,8 @@
 import { Type } from "@sinclair/typebox";
-import { hashTag, respondWithTag } from "../../http/etag.ts";
+import type { Caller } from "../../access/caller.ts";
+import { readPrecondition, tagAnswer } from "../../http/etag.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { createPromptsTag, createTaggedBody, type ReadCache } from "../../http/read-cache.ts";
 import { type Route, route } from "../../http/route.ts";
 import { QueryInteger, UuidParam } from "../../lib/schema.ts";
 import { ChangePrompt, CreatePrompt, Prompt, PromptVersion } from "./model.ts";
@@ -14,10 +16,12 @@ const ListQuery = Type.Object(PageQuery);
 const PROMPTS = "/api/v1/prompts";
 const tag = "prompts";
 
-type Dependencies = { prompts: PromptService };
+type Dependencies = { prompts: PromptService; reads: ReadCache };
+
+const promptsOf = ({ user }: Caller): string => createPromptsTag(user.id);
 
 /** `/api/v1/prompts`. */
-export const createPromptRoutes = ({ prompts }: Dependencies): Route[] => [
+export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] => [
   route({
     method: "POST",
     path: PROMPTS,
@@ -46,11 +50,20 @@ export const createPromptRoutes = ({ prompts }: Dependencies): Route[] => [
     scope: "conversations:read",
     query: ListQuery,
     ok: Page(Prompt),
-    handle: async ({ caller, query, request, set }) => {
-      const page = readPage(query, 1);
-      const rows = await prompts.list(caller, page);
-      return createPage(rows, page.limit, (row) => [row.id], mapToPrompt, { request, headers: set.headers });
-    },
+    isTagged: true,
+    handle: ({ caller, query, request }) =>
+      reads.respond(request, {
+        cache: "prompts",
+        of: caller.user.id,
+        tags: [promptsOf(caller)],
+        async load() {
+          const page = readPage(query, 1);
+          const rows = await prompts.list(caller, page);
+          const headers: { link?: string } = {};
+          const list = createPage(rows, page.limit, (row) => [row.id], mapToPrompt, { request, headers });
+          return { value: createTaggedBody(list, headers.link) };
+        },
+      }),
   }),
 
   route({
@@ -63,10 +76,13 @@ export const createPromptRoutes = ({ prompts }: Dependencies): Route[] => [
     params: ById,
     ok: Prompt,
     isTagged: true,
-    handle: async ({ caller, params, request }) => {
-      const body = JSON.stringify(await prompts.get(caller, params.id));
-      return respondWithTag(request, hashTag(body), body, { "content-type": "application/json" });
-    },
+    handle: ({ caller, params, request }) =>
+      reads.respond(request, {
+        cache: "prompt",
+        of: `${caller.user.id} ${params.id}`,
+        tags: [promptsOf(caller)],
+        load: async () => ({ value: createTaggedBody(await prompts.get(caller, params.id)) }),
+      }),
   }),
 
   route({
@@ -80,7 +96,9 @@ export const createPromptRoutes = ({ prompts }: Dependencies): Route[] => [
     params: ById,
     body: ChangePrompt,
     ok: Prompt,
-    handle: ({ caller, params, body }) => prompts.change(caller, params.id, body),
+    takesIfMatch: true,
+    handle: async ({ caller, params, body, request, set }) =>
+      tagAnswer(set.headers, await prompts.change(caller, params.id, body, readPrecondition(request))),
   }),
 
   route({
@@ -91,7 +109,8 @@ export const createPromptRoutes = ({ prompts }: Dependencies): Route[] => [
     tag,
     scope: "conversations:write",
     params: ById,
-    handle: ({ caller, params }) => prompts.remove(caller, params.id),
+    takesIfMatch: true,
+    handle: ({ caller, params, request }) => prompts.remove(caller, params.id, readPrecondition(request)),
   }),
 
   route({

@@ -1,11 +1,13 @@
 import type { Caller } from "../../access/caller.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import type { Precondition } from "../../http/etag.ts";
 import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
 import { waitUntilGone } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
+import type { Bus } from "../../realtime/bus.ts";
 import type { QuotaService } from "../quotas/service.ts";
 import type { ChangePrompt, CreatePrompt, Prompt } from "./model.ts";
 import * as queries from "./queries.ts";
@@ -36,12 +38,12 @@ export interface PromptService {
 
   /**
    * For its owner. Another template is a new version, which conversations with this prompt use from then on.
-   * @throws Problem `not_found`, `invalid` (an unknown variable), `quota_exceeded`.
+   * @throws Problem `not_found`, `invalid` (an unknown variable), `quota_exceeded`, `precondition_failed`.
    */
-  change(caller: Caller, id: string, input: ChangePrompt): Promise<Prompt>;
+  change(caller: Caller, id: string, input: ChangePrompt, precondition?: Precondition): Promise<Prompt>;
 
-  /** For its owner; conversations that had it go on without one. @throws Problem `not_found`. */
-  remove(caller: Caller, id: string): Promise<void>;
+  /** For its owner; conversations that had it go on without one. @throws Problem `not_found`, `precondition_failed`. */
+  remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
   /** For its owner: deletes an older version. @throws Problem `not_found`, `conflict` (the version in use). */
   removeVersion(caller: Caller, id: string, version: number): Promise<void>;
@@ -59,12 +61,21 @@ export interface PromptService {
   checkChoice(sql: Sql, userId: string, id: string): Promise<void>;
 }
 
-type Dependencies = { database: Database; jobs: Pick<Jobs, "nudge">; quotas: QuotaService };
+type Dependencies = {
+  database: Database;
+  jobs: Pick<Jobs, "nudge">;
+  quotas: QuotaService;
+  bus: Pick<Bus, "publish">;
+};
 
-export function createPromptService({ database, jobs, quotas }: Dependencies): PromptService {
+export function createPromptService({ database, jobs, quotas, bus }: Dependencies): PromptService {
   async function get(caller: Caller, id: string): Promise<Prompt> {
     return queries.mapToPrompt(requireRow(await queries.findPrompt(database, id, caller.user.id), "prompt"));
   }
+
+  const tellChanged = (userId: string): void =>
+    bus.publish("users", () => [{ type: "prompts.changed", user_id: userId }]);
+  const tellReleased = (): void => bus.publish("users", () => [{ type: "prompts.released" }]);
 
   return {
     get,
@@ -81,6 +92,7 @@ export function createPromptService({ database, jobs, quotas }: Dependencies): P
       };
       const store = () => withTransaction(database, insert, `user:${userId}`);
       await quotas.take("stored_bytes", userId, Buffer.byteLength(template), store);
+      tellChanged(userId);
       return get(caller, id);
     },
 
@@ -95,12 +107,13 @@ export function createPromptService({ database, jobs, quotas }: Dependencies): P
       return queries.listVersions(database, id, before, limit + 1);
     },
 
-    async change(caller, id, input) {
+    async change(caller, id, input, precondition) {
       if (input.template !== undefined) checkTemplate(input.template);
       const userId = caller.user.id;
       const update = async (sql: Sql) => {
         await queries.lockPrompts(sql, userId);
         const now = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
+        precondition?.(queries.mapToPrompt(now));
         const { name = now.name, template = now.template, is_default = now.is_default } = input;
         const isNewVersion = template !== now.template;
         if (!isNewVersion && name === now.name && is_default === now.is_default) return now;
@@ -117,18 +130,27 @@ export function createPromptService({ database, jobs, quotas }: Dependencies): P
       const { template } = input;
       const isNewVersion = template !== undefined && template !== (await get(caller, id)).template;
       const stored = isNewVersion ? quotas.take("stored_bytes", userId, Buffer.byteLength(template), store) : store();
-      return queries.mapToPrompt(await stored);
+      const changed = queries.mapToPrompt(await stored);
+      tellChanged(userId);
+      return changed;
     },
 
-    async remove(caller, id) {
+    async remove(caller, id, precondition) {
       const remove = async (sql: Sql) => {
+        if (precondition) {
+          await queries.lockPrompts(sql, caller.user.id);
+          precondition(queries.mapToPrompt(requireRow(await queries.findPrompt(sql, id, caller.user.id), "prompt")));
+        }
         requireRow((await queries.markPromptDeleted(sql, id, caller.user.id)) || undefined, "prompt");
         await enqueue(sql, PROMPT_DELETIONS, [id]);
       };
-      await withTransaction(database, remove, `prompt:${id}`);
+      await withTransaction(database, remove, precondition ? `user:${caller.user.id}` : `prompt:${id}`);
+      tellChanged(caller.user.id);
       quotas.invalidate(caller.user.id);
       jobs.nudge(PROMPT_DELETIONS);
       await waitUntilGone(() => queries.isLeft(database, id), DELETION_WAIT_MS);
+      // The writer that erases it may not have published it yet.
+      tellReleased();
     },
 
     async removeVersion(caller, id, version) {
@@ -141,12 +163,14 @@ export function createPromptService({ database, jobs, quotas }: Dependencies): P
         requireRow((await queries.deleteVersion(sql, id, version)) || undefined, "version");
       };
       await withTransaction(database, remove, `user:${userId}`);
+      tellChanged(userId);
       quotas.invalidate(userId);
     },
 
     async erase(id, signal) {
       while (await queries.releasePrompts(database, { id })) signal.throwIfAborted();
       await withTransaction(database, (sql) => queries.deletePrompts(sql, { id }));
+      tellReleased();
     },
 
     findDefault: (userId) => queries.findDefaultPrompt(database, userId),

@@ -11,6 +11,7 @@ export const quotaNames = [
   "sessions",
   "feedback",
   "api_keys",
+  "webhooks",
 ] as const;
 export type QuotaName = (typeof quotaNames)[number];
 
@@ -23,6 +24,7 @@ const descriptions: Record<QuotaName, string> = {
   sessions: "My open sessions. Beyond the limit, a login ends the one that has not been used for longest.",
   feedback: "Answers that I have rated.",
   api_keys: "My API keys, including expired ones.",
+  webhooks: "My webhooks, including disabled ones.",
 };
 
 const Quota = (description: string) =>

@@ -37,7 +37,8 @@ export async function countSmall(sql: Sql, userId: string): Promise<SmallCounts>
     select p.prompts, p.prompt_versions,
       (select count(*)::int from sessions where user_id = ${userId} and revoked_at is null and expires_at > now())
         as sessions,
-      (select count(*)::int from api_keys where user_id = ${userId}) as api_keys
+      (select count(*)::int from api_keys where user_id = ${userId}) as api_keys,
+      (select count(*)::int from webhooks where user_id = ${userId} and deleted_at is null) as webhooks
     from (
       select count(*)::int as prompts, coalesce(max(versions), 0) as prompt_versions
       from prompts where user_id = ${userId} and deleted_at is null

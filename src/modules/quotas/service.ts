@@ -96,4 +96,5 @@ const details: Record<QuotaName, (limit: number) => string> = {
   sessions: (limit) => `You may have ${limit} sessions.`,
   feedback: (limit) => `You may rate ${limit} answers. Take back a rating first.`,
   api_keys: (limit) => `You may have ${limit} API keys. Delete one first.`,
+  webhooks: (limit) => `You may have ${limit} webhooks. Delete one first.`,
 };

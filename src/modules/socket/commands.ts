@@ -4,11 +4,13 @@ import { Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
 import type { DurableEvent } from "../../protocol/events.ts";
 import type { ClientFrame, ClientFrameType } from "../../protocol/frames.ts";
+import type { Message } from "../../protocol/message.ts";
 import type { Ack, AckBody, AckedFrameType } from "../../protocol/pushes.ts";
 import type { Hub } from "../../realtime/hub.ts";
 import type { Typing } from "../../realtime/typing.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { GenerationService } from "../generations/service.ts";
+import type { Inbox } from "../inbox/service.ts";
 import { collectEvents, type MessageService, type Recovery, type StartPosition } from "../messages/service.ts";
 import type { Connection } from "./connection.ts";
 import { SENDING_MAX, SUBSCRIPTIONS_MAX } from "./limits.ts";
@@ -20,6 +22,7 @@ export type CommandDependencies = {
   generations: GenerationService;
   recovery: Recovery;
   hub: Hub;
+  inbox: Inbox;
   typing: Typing;
   limits: Pick<Limits, "reads">;
 };
@@ -48,11 +51,19 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
   "typing.start": "messages:write",
   "typing.stop": "messages:write",
   read: "messages:write",
+  "inbox.subscribe": "conversations:read",
+  "inbox.unsubscribe": "any",
 };
+
+/** An answer as pushes have it so far. Its end may be stored already: then pieces and the end are still to be pushed. */
+const showInProgress = (message: Message, content: string): Message =>
+  message.status === "streaming"
+    ? { ...message, content }
+    : { ...message, content, status: "streaming", finish_reason: null, usage: null, error: null };
 
 /** What each frame of a known caller does. Errors are thrown as problems and answered as error frames. */
 export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: FrameHandler<T> } {
-  const { conversations, messages, generations, recovery, hub, typing, limits } = deps;
+  const { conversations, messages, generations, recovery, hub, inbox, typing, limits } = deps;
 
   /** Typing needs the right to write; who listens here has been checked already. */
   async function requireWriter(caller: Caller, conversationId: string): Promise<void> {
@@ -68,7 +79,8 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
         throw new Problem("forbidden", "A connection belongs to one user; open another for another one.");
       // What is subscribed to goes on being pushed, so the new credential must be one that could subscribe.
       if (connection.subscriptions.size > 0) requireScope(renewed.scopes, frameScopes.subscribe);
-      connection.caller = renewed;
+      if (inbox.has(connection)) requireScope(renewed.scopes, frameScopes["inbox.subscribe"]);
+      connection.caller = { ...renewed, requestId: connection.requestId };
       return { expires_at: showExpiry(renewed) };
     },
 
@@ -89,12 +101,12 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
               return;
             }
             connection.subscriptions.add(conversationId);
-            const snapshots = generations.listSnapshots(conversationId);
+            const snapshots = hub.listSnapshots(conversationId);
             recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
             const shown = recovered.map((event) => {
               if (event.type !== "message.created") return event;
               const snapshot = snapshots.find(({ seq }) => seq === event.seq);
-              return snapshot ? { ...event, data: { ...event.data, content: snapshot.text } } : event;
+              return snapshot ? { ...event, data: showInProgress(event.data, snapshot.text) } : event;
             });
             // At once, before the first push.
             const ack: Ack<"subscribe"> = {
@@ -109,7 +121,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
           },
           () => {
             // Answers in progress whose text so far is not among the events.
-            for (const { seq, frame } of generations.listSnapshots(conversationId))
+            for (const { seq, frame } of hub.listSnapshots(conversationId))
               if (!recovered.some((event) => event.seq === seq)) connection.send(frame);
           },
         );
@@ -120,10 +132,8 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
 
     unsubscribe(connection, caller, { conversation_id }) {
       const conversationId = conversation_id.toLowerCase();
-      if (connection.subscriptions.delete(conversationId)) {
-        typing.stop(conversationId, caller.user.id);
-        hub.leave(conversationId, connection);
-      }
+      typing.stop(conversationId, caller.user.id, connection);
+      if (connection.subscriptions.delete(conversationId)) hub.leave(conversationId, connection);
       return {};
     },
 
@@ -138,7 +148,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
         const { message, duplicate } = await connection.sendOrder.run(conversationId, (turn) =>
           messages.send(caller, conversationId, input, turn),
         );
-        typing.stop(conversationId, caller.user.id);
+        typing.stop(conversationId, caller.user.id, connection);
         return { message, duplicate };
       } finally {
         connection.sending -= 1;
@@ -163,20 +173,38 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       return { message: reply };
     },
 
-    async "typing.start"(_connection, caller, { conversation_id }) {
+    async "typing.start"(connection, caller, { conversation_id }) {
       await requireWriter(caller, conversation_id.toLowerCase());
-      typing.start(conversation_id.toLowerCase(), caller.user.id);
+      // Gone while its right was looked up: nobody would end it.
+      if (connection.isClosing) return undefined;
+      typing.start(conversation_id.toLowerCase(), caller.user.id, connection);
       return undefined;
     },
 
-    async "typing.stop"(_connection, caller, { conversation_id }) {
+    async "typing.stop"(connection, caller, { conversation_id }) {
       await requireWriter(caller, conversation_id.toLowerCase());
-      typing.stop(conversation_id.toLowerCase(), caller.user.id);
+      typing.stop(conversation_id.toLowerCase(), caller.user.id, connection);
       return undefined;
     },
 
     async read(_connection, caller, { conversation_id, seq }) {
       return { last_read_seq: await conversations.read(caller, conversation_id.toLowerCase(), seq) };
+    },
+
+    async "inbox.subscribe"(connection, caller, { id }) {
+      // It looks at every conversation of the user: a read like any other.
+      await limits.reads.run(caller.user.id, async () => {
+        // Gone while it waited for its turn: nothing would take it out again.
+        if (connection.isClosing) return;
+        // At once, before the first push.
+        await inbox.subscribe(connection, (unread) => connection.answer({ type: "ack", id, unread }));
+      });
+      return undefined;
+    },
+
+    "inbox.unsubscribe"(connection) {
+      inbox.unsubscribe(connection);
+      return {};
     },
 
     ping(connection, _caller, { id }) {

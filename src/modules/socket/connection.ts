@@ -1,22 +1,23 @@
 import type { ServerWebSocket } from "bun";
 import type { Caller } from "../../access/caller.ts";
+import type { OpenStream, StreamEnd } from "../../access/open-streams.ts";
 import { createId } from "../../lib/id.ts";
 import { FrameMeter } from "../../limits/frame-limit.ts";
 import { type CloseReason, closeCodes } from "../../protocol/close-codes.ts";
-import type { ClientFrame } from "../../protocol/frames.ts";
 import type { Push } from "../../protocol/pushes.ts";
-import type { Listener } from "../../realtime/hub.ts";
+import type { Listener } from "../../realtime/room.ts";
 import { SendOrder } from "./send-order.ts";
+import { WaitingFrames } from "./waiting-frames.ts";
 
 export type Socket = ServerWebSocket<{ connection: Connection }>;
 
 /** One open WebSocket: who it is, what it listens to, and the frames that wait for their turn. */
-export class Connection implements Listener {
+export class Connection implements Listener, OpenStream {
   readonly id = createId();
   readonly openedAtMs = Date.now();
   readonly subscriptions = new Set<string>();
   /** Frames behind one that is still being answered: those of one connection take effect in their order. */
-  readonly waiting: ClientFrame[] = [];
+  readonly waiting = new WaitingFrames();
   caller: Caller | null;
   isBusy = false;
   /** Messages that are not committed yet. */
@@ -37,10 +38,14 @@ export class Connection implements Listener {
   #unsent: string[] = [];
   #meter: FrameMeter | undefined;
 
-  /** @param ipAddress where it comes from, if that is known. */
+  /**
+   * @param ipAddress where it comes from, if that is known.
+   * @param requestId of the request that opened it, which lines of the log about it name.
+   */
   constructor(
     caller: Caller | null,
     readonly ipAddress: string | null,
+    readonly requestId: string,
   ) {
     this.caller = caller;
   }
@@ -105,6 +110,15 @@ export class Connection implements Listener {
     socket.cork(() => {
       for (const text of frames) socket.send(text);
     });
+  }
+
+  /** Pushes come until the credential ends, so it ends with its access token too. */
+  get endsWithToken(): boolean {
+    return true;
+  }
+
+  end({ reason }: StreamEnd): void {
+    this.close(reason === "token" ? "token_expired" : "session_revoked");
   }
 
   ping(nowMs: number): void {

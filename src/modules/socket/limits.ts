@@ -14,6 +14,10 @@ export const CLOSE_TIMEOUT_MS = 5_000;
 export const SUBSCRIPTIONS_MAX = 1_000;
 /** Frames of one connection that may wait for their turn; past it the connection ends with 4005. */
 export const WAITING_FRAMES_MAX = 1_000;
+/** Bytes of the waiting frames of all connections together; past it frames are answered `overloaded`. */
+export const WAITING_FRAMES_BYTES_MAX = 64 * 1024 * 1024;
+/** Such a frame may be sent again after this, or up to twice as long. */
+export const OVERLOAD_RETRY_MIN_MS = 1_000;
 /** Messages of one connection on their way to the database; past it they are answered `rate_limited`. */
 export const SENDING_MAX = 1_000;
 /** Frames in a row that are not of the protocol; past it the connection ends with 4507. */

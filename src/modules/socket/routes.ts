@@ -1,8 +1,10 @@
 import type { Server } from "bun";
 import type { Caller, Identify, RequestOrigin } from "../../access/caller.ts";
-import { readCredential } from "../../http/authenticate.ts";
+import { nameRequest, readCredential } from "../../http/authenticate.ts";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
+import { noteFacts } from "../../http/request-facts.ts";
+import { readRequestId } from "../../http/request-id.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -53,7 +55,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
       public: true,
       // In the AsyncAPI document.
       isHidden: true,
-      handle: async ({ request, server }) => {
+      handle: async ({ request, server, set }) => {
         if (request.headers.get("upgrade")?.toLowerCase() !== "websocket")
           throw new Problem("malformed", "This address speaks WebSocket; see /problems/malformed and the docs.");
         const origin = request.headers.get("origin");
@@ -65,15 +67,17 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
         if (protocols.length > 0 && !protocols.includes(SUBPROTOCOL))
           throw new Problem("malformed", `Offer the subprotocol ${SUBPROTOCOL}.`);
         const ipAddress = readClientAddress(request, server);
-        const caller = await findCaller(request, protocols, ipAddress);
+        const found = await findCaller(request, protocols, ipAddress);
+        const caller = found && nameRequest(found, { request, headers: set.headers });
         if (caller) places.requireRoom(caller.user.id);
-        const connection = new Connection(caller, ipAddress);
+        const connection = new Connection(caller, ipAddress, readRequestId(set));
         const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
         const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {
           data: { connection },
           ...(headers && { headers }),
         });
         if (!isUpgraded) throw new Problem("malformed", "The WebSocket handshake is not complete.");
+        noteFacts(request, { isUpgraded: true });
         return undefined;
       },
     }),

@@ -1,4 +1,5 @@
 import { type Caller, showExpiry } from "../../access/caller.ts";
+import type { OpenStreams } from "../../access/open-streams.ts";
 import { requireScope } from "../../access/scopes.ts";
 import { findTemporaryProblem } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
@@ -11,18 +12,21 @@ import { createErrorFrame } from "../../protocol/pushes.ts";
 import { type CommandDependencies, createCommands, type FrameHandler, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
 import * as limits from "./limits.ts";
+import { WaitingBytes } from "./waiting-frames.ts";
 
 type Dependencies = CommandDependencies & {
   limits: Pick<Limits, "frames" | "sockets" | "countCaller">;
+  openStreams: Pick<OpenStreams, "add">;
   log: Log;
   metrics: Metrics;
 };
 
 /** All WebSockets of this instance: reads their frames, answers them, and ends those that have to go. */
 export function createSockets(deps: Dependencies) {
-  const { hub, typing, identify, limits: rates, log, metrics } = deps;
+  const { hub, inbox, typing, identify, limits: rates, openStreams, log, metrics } = deps;
   const commands = createCommands(deps);
   const connections = new Set<Connection>();
+  const waitingBytes = new WaitingBytes();
 
   const sentCounters = new Map<string, { inc(): void }>();
   function countSent(type: string): void {
@@ -39,7 +43,12 @@ export function createSockets(deps: Dependencies) {
       connection.close("too_many_connections");
       return false;
     }
-    connection.release = rates.sockets.take(caller.user.id);
+    const leavePlace = rates.sockets.take(caller.user.id);
+    const remove = openStreams.add(connection);
+    connection.release = () => {
+      remove();
+      leavePlace();
+    };
     const { created_at, ...user } = caller.user;
     connection.answer({
       type: "ready",
@@ -68,7 +77,7 @@ export function createSockets(deps: Dependencies) {
       connection.close(error.code === "forbidden" ? "forbidden" : "bad_credential");
       return;
     }
-    if (welcome(connection, caller) && frame.id !== undefined)
+    if (welcome(connection, { ...caller, requestId: connection.requestId }) && frame.id !== undefined)
       connection.answer({ type: "ack", id: frame.id, expires_at: showExpiry(caller) });
   }
 
@@ -111,7 +120,7 @@ export function createSockets(deps: Dependencies) {
   /** Frames take effect in their order; a message does not hold up those behind it, its number keeps its place. */
   async function run(connection: Connection, first: ClientFrame): Promise<void> {
     connection.isBusy = true;
-    for (let frame: ClientFrame | undefined = first; frame; frame = connection.waiting.shift()) {
+    for (let frame: ClientFrame | undefined = first; frame; frame = connection.waiting.take(waitingBytes)) {
       if (connection.isClosing) break;
       const handled = handle(connection, frame);
       if (frame.type !== "message.send" || !connection.caller) await handled;
@@ -139,24 +148,34 @@ export function createSockets(deps: Dependencies) {
     connection.violations = 0;
     metrics.wsFrames.inc({ direction: "in", type: frame.type });
     if (!admit(connection, frame.type, frame.id ?? null)) return;
-    if (!connection.isBusy) void run(connection, frame);
-    else if (connection.waiting.length < limits.WAITING_FRAMES_MAX) connection.waiting.push(frame);
-    else {
+    if (connection.isBusy) addWaiting(connection, frame, data.length);
+    else void run(connection, frame);
+  }
+
+  function addWaiting(connection: Connection, frame: ClientFrame, bytes: number): void {
+    if (connection.waiting.length >= limits.WAITING_FRAMES_MAX) {
       metrics.rateLimited.inc({ limit: "frames_waiting" });
       connection.close("rate_limited");
-    }
+    } else if (waitingBytes.sum >= limits.WAITING_FRAMES_BYTES_MAX) {
+      const retryAfterMs = Math.round(limits.OVERLOAD_RETRY_MIN_MS * (1 + Math.random()));
+      fail(
+        connection,
+        new Problem("overloaded", "Too many frames are waiting. Try again.", { retryAfterMs }),
+        frame.id ?? null,
+      );
+    } else connection.waiting.add(frame, bytes, waitingBytes);
   }
 
   function leaveAll(connection: Connection): void {
     connection.closedAtMs ||= Date.now();
     connections.delete(connection);
+    connection.waiting.clear(waitingBytes);
     connection.release();
     metrics.wsConnections.set(connections.size);
-    for (const conversationId of connection.subscriptions) {
-      hub.leave(conversationId, connection);
-      if (hub.findRole(conversationId, connection.userId) === null) typing.stop(conversationId, connection.userId);
-    }
+    typing.leave(connection);
+    for (const conversationId of connection.subscriptions) hub.leave(conversationId, connection);
     connection.subscriptions.clear();
+    inbox.unsubscribe(connection);
   }
 
   function findFault(connection: Connection, nowMs: number): CloseReason | null {
@@ -171,9 +190,6 @@ export function createSockets(deps: Dependencies) {
   }
 
   return {
-    /** How many are open. */
-    count: (): number => connections.size,
-
     /** Looks after every socket: heartbeat, expired tokens, slow readers, missing credentials. */
     sweep(nowMs = Date.now()): void {
       for (const connection of connections) {
@@ -186,24 +202,6 @@ export function createSockets(deps: Dependencies) {
         else if (nowMs - Math.max(connection.lastSeenAtMs, connection.pingedAtMs) > limits.HEARTBEAT_MS)
           connection.ping(nowMs);
       }
-    },
-
-    /** Ends the sockets of sessions and API keys that have ended. */
-    endCredentials(credentialIds: readonly string[]): void {
-      const ended = new Set(credentialIds);
-      for (const connection of connections)
-        if (connection.caller && ended.has(connection.caller.credentialId)) connection.close("session_revoked");
-    },
-
-    /** Who holds a socket by an API key. */
-    listKeyCallers(): Caller[] {
-      return [...connections].flatMap(({ caller }) => (caller && caller.scopes !== null ? [caller] : []));
-    },
-
-    /** Ends the sockets of these callers, as `listKeyCallers` gave them. */
-    endCallers(ended: ReadonlySet<Caller>): void {
-      for (const connection of connections)
-        if (connection.caller && ended.has(connection.caller)) connection.close("session_revoked");
     },
 
     /** Tells every client to come back elsewhere, and ends their sockets in waves, until `deadlineMs` (since 1970). */

@@ -2,6 +2,7 @@ import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
 import { build } from "../../lib/build.ts";
 import type { Log } from "../../lib/log.ts";
+import { readUserinfo } from "../../lib/userinfo.ts";
 import { type RunnableTool, ToolError } from "./model.ts";
 
 /** A server that has not told its tools by then is left out, until it has. */
@@ -26,7 +27,13 @@ export function createMcpServer({ name, url, log }: { name: string; url: string;
       import("@modelcontextprotocol/sdk/client/streamableHttp.js"),
     ]);
     const made = new sdk.Client({ name: "parley", version: build.version });
-    await made.connect(new transport.StreamableHTTPClientTransport(new URL(url)), { timeout: MCP_LIST_TIMEOUT_MS });
+    // The credentials of an address go into a header, so no error of the connection holds them.
+    const userinfo = readUserinfo(url);
+    const requestInit = userinfo ? { headers: { authorization: userinfo.authorization } } : {};
+    const address = new URL(userinfo?.url ?? url);
+    await made.connect(new transport.StreamableHTTPClientTransport(address, { requestInit }), {
+      timeout: MCP_LIST_TIMEOUT_MS,
+    });
     return made;
   }
 

@@ -13,8 +13,11 @@ export interface ToolService {
   /** What a model is told of the tools. */
   list(): Promise<Tool[]>;
 
-  /** Carries a call out. An error is a result as well, which the model is told in our words. Never rejects. */
-  call(call: ToolCall, signal: AbortSignal): Promise<ToolResult>;
+  /**
+   * Carries a call out, in TOOL_TIMEOUT_MS or `leftMs` (milliseconds) if that is less. An error is a result as well, which
+   * the model is told in our words. Never rejects.
+   */
+  call(call: ToolCall, signal: AbortSignal, leftMs?: number): Promise<ToolResult>;
 }
 
 type Dependencies = {
@@ -31,11 +34,11 @@ export function createToolService({ listTools, log }: Dependencies): ToolService
     return byName;
   }
 
-  async function run({ name, arguments: text }: ToolCall, signal: AbortSignal): Promise<string> {
+  async function run({ name, arguments: text }: ToolCall, signal: AbortSignal, timeoutMs: number): Promise<string> {
     const tool = (await listUnique()).get(name);
     if (!tool) throw new ToolError("There is no such tool.");
     const input = parseArguments(text);
-    return withTimeout((limited) => tool.run(input, limited), signal);
+    return withTimeout((limited) => tool.run(input, limited), signal, timeoutMs);
   }
 
   return {
@@ -45,9 +48,9 @@ export function createToolService({ listTools, log }: Dependencies): ToolService
       });
     },
 
-    async call(call, signal) {
+    async call(call, signal, leftMs = TOOL_TIMEOUT_MS) {
       try {
-        return { content: clip(await run(call, signal)), isError: false };
+        return { content: clip(await run(call, signal, Math.min(leftMs, TOOL_TIMEOUT_MS))), isError: false };
       } catch (error) {
         if (error instanceof ToolError) return { content: `Error: ${clip(error.message)}`, isError: true };
         if (!signal.aborted) log.warn({ err: error, tool: call.name }, "tool failed");
@@ -70,7 +73,11 @@ function parseArguments(text: string): Record<string, unknown> {
 }
 
 /** Also ends a tool that does not listen to its signal: its result is then of no use to anybody. */
-async function withTimeout(work: (signal: AbortSignal) => Promise<string>, signal: AbortSignal): Promise<string> {
+async function withTimeout(
+  work: (signal: AbortSignal) => Promise<string>,
+  signal: AbortSignal,
+  timeoutMs: number,
+): Promise<string> {
   const controller = new AbortController();
   const { promise: ended, reject } = Promise.withResolvers<never>();
   const end = (error: Error) => {
@@ -79,8 +86,8 @@ async function withTimeout(work: (signal: AbortSignal) => Promise<string>, signa
   };
   const onAbort = () => end(new ToolError("The call was stopped."));
   const timer = setTimeout(
-    () => end(new ToolError(`The tool did not answer in ${TOOL_TIMEOUT_MS / 1000} seconds.`)),
-    TOOL_TIMEOUT_MS,
+    () => end(new ToolError(`The tool did not answer in ${Math.ceil(timeoutMs / 1000)} seconds.`)),
+    timeoutMs,
   );
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();

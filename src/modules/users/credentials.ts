@@ -3,7 +3,7 @@ import { Problem } from "../../lib/problem.ts";
 import type { Requester } from "../../limits/hash-queue.ts";
 import { parseEmail } from "./email.ts";
 import type { User } from "./model.ts";
-import { checkNewPassword, type Passwords } from "./passwords.ts";
+import { type ChosenPassword, checkNewPassword, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
 /** With the stored hash, so that what follows can make sure that the password is still this one. */
@@ -31,11 +31,14 @@ export interface Credentials {
    */
   checkPassword(userId: string, password: string, requester: Requester): Promise<string>;
 
+  /** Null if nobody has the address. @throws Problem `invalid`. */
+  findByEmail(email: string): Promise<User | null>;
+
   /** Whether a user can log in by a password. */
   hasPassword(sql: Sql, userId: string): Promise<boolean>;
 
-  /** @throws Problem `invalid` (length), `rate_limited`, `overloaded`. */
-  hashPassword(password: string, requester: Requester): Promise<string>;
+  /** @throws Problem `invalid` (length, or too easy to guess), `rate_limited`, `overloaded`. */
+  hashPassword(chosen: ChosenPassword, requester: Requester): Promise<string>;
 
   /**
    * Inside a transaction: until it ends, nobody logs in as this user or changes them.
@@ -73,13 +76,18 @@ export const createCredentials = ({ database, passwords }: Dependencies): Creden
     return found.password_hash;
   },
 
+  async findByEmail(email) {
+    const row = await queries.findByEmail(database, parseEmail(email).key);
+    return row ? queries.mapRowToUser(row) : null;
+  },
+
   async hasPassword(sql, userId) {
     return typeof (await queries.findCredentials(sql, { id: userId }))?.password_hash === "string";
   },
 
-  async hashPassword(password, requester) {
-    checkNewPassword(password);
-    return passwords.hash(password, requester);
+  async hashPassword(chosen, requester) {
+    checkNewPassword(chosen);
+    return passwords.hash(chosen.password, requester);
   },
 
   async lockUser(sql, userId, passwordHash) {

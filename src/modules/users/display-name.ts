@@ -1,16 +1,19 @@
 import { createInvalid } from "../../lib/problem.ts";
-import { Text } from "../../lib/schema.ts";
-import { isLine } from "../../lib/text.ts";
+import { VisibleText } from "../../lib/schema.ts";
+import { isLine, isVisible } from "../../lib/text.ts";
 
 /** UTF-16 units after trimming. */
 const DISPLAY_NAME_CHARS_MAX = 80;
 const DISPLAY_NAME_INPUT_CHARS_MAX = 200;
 
+/** Who has no other name. */
+const NAMELESS = "Unnamed";
+
 /** A name as it is typed; blanks around it are dropped. */
-export const DisplayNameInput = Text({
+export const DisplayNameInput = VisibleText({
   minLength: 1,
   maxLength: DISPLAY_NAME_INPUT_CHARS_MAX,
-  description: `The name that others see, 1 to ${DISPLAY_NAME_CHARS_MAX} characters, no control characters.`,
+  description: `The name that others see, 1 to ${DISPLAY_NAME_CHARS_MAX} characters, one of them visible, no control characters.`,
   examples: ["Ada Lovelace"],
 });
 
@@ -22,7 +25,9 @@ export function parseDisplayName(input: string): string {
       ? `display_name must have 1 to ${DISPLAY_NAME_CHARS_MAX} characters.`
       : !isLine(name)
         ? "display_name must be one line without control characters."
-        : null;
+        : !isVisible(name)
+          ? "display_name must have a visible character."
+          : null;
   if (detail) throw createInvalid("#/display_name", detail);
   return name;
 }
@@ -30,7 +35,7 @@ export function parseDisplayName(input: string): string {
 /** The name that an issuer of identities gives, as far as it can be one here; else what stands before the @. */
 export function fitDisplayName(name: string | null, email: string): string {
   const cut = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
-  const isFit = cut !== "" && cut.isWellFormed() && !!isLine(cut);
+  const isFit = isLine(cut) && isVisible(cut);
   return isFit ? parseDisplayName(cut) : createDisplayName(email);
 }
 
@@ -38,5 +43,5 @@ export function fitDisplayName(name: string | null, email: string): string {
 export function createDisplayName(email: string): string {
   const name = email.slice(0, email.lastIndexOf("@"));
   const cut = name.slice(0, DISPLAY_NAME_CHARS_MAX);
-  return cut.isWellFormed() ? cut : cut.slice(0, -1);
+  return isVisible(cut) ? (cut.isWellFormed() ? cut : cut.slice(0, -1)) : NAMELESS;
 }

@@ -2,6 +2,7 @@ import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Named } from "../../lib/schema.ts";
 import { DisplayNameInput } from "./display-name.ts";
 import { EmailInput } from "./email.ts";
+import { CurrentPassword } from "./passwords.ts";
 
 export { User, UserRole } from "../../protocol/user.ts";
 // Inputs that other modules take, too.
@@ -17,6 +18,12 @@ export const ProfileChange = Named(
   Closed({
     display_name: Type.Optional(DisplayNameInput),
     email: Type.Optional(EmailInput),
+    current_password: Type.Optional(
+      Type.String({
+        ...CurrentPassword,
+        description: "Needed with another `email`, unless the login is younger than 5 minutes.",
+      }),
+    ),
   }),
 );
 export type ProfileChange = Static<typeof ProfileChange>;

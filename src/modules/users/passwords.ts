@@ -1,11 +1,13 @@
 import { availableParallelism } from "node:os";
 import { Type } from "@sinclair/typebox";
 import type { Caller } from "../../access/caller.ts";
-import { createInvalid } from "../../lib/problem.ts";
+import { createInvalid, type Problem } from "../../lib/problem.ts";
+import { findWeakness } from "../../lib/weak-passwords.ts";
 import { createHashQueue, type Requester } from "../../limits/hash-queue.ts";
 
-/** UTF-16 units. The upper end bounds the work that one request can ask for. */
+/** Characters: an emoji is one, though it takes two UTF-16 units. */
 const PASSWORD_CHARS_MIN = 8;
+/** UTF-16 units: bounds the work that one request can ask for. */
 const PASSWORD_CHARS_MAX = 128;
 
 /** OWASP's first choice for argon2id: 19 MiB and two passes, about 50 ms of one core. */
@@ -19,7 +21,7 @@ export const NewPassword = Type.String({
   minLength: PASSWORD_CHARS_MIN,
   maxLength: PASSWORD_CHARS_MAX,
   format: "text",
-  description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`,
+  description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters; not one of the 10,000 most common passwords, nor the own address. Case does not matter there.`,
 });
 
 /** A password that is shown to prove who asks. */
@@ -69,14 +71,25 @@ export function createPasswords(options: PasswordOptions = {}, onRefused: () => 
   };
 }
 
+/** A password that is being chosen: whose it will be, and the field of the input that it comes in. */
+export type ChosenPassword = { password: string; email: string; field?: "password" | "new_password" };
+
 /**
- * Requests are checked by their schema; the command line and the configuration come without one.
- * @throws Problem `invalid`.
+ * Every place where a password is set asks this; logins don't, so older passwords go on working.
+ * @throws Problem `invalid`: its length, one of the most common ones, or the user's own address.
  */
-export function checkNewPassword(password: string): void {
-  if (password.length >= PASSWORD_CHARS_MIN && password.length <= PASSWORD_CHARS_MAX) return;
-  throw createInvalid("#/password", `password must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
+export function checkNewPassword({ password, email, field = "password" }: ChosenPassword): void {
+  const refuse = (what: string): Problem => createInvalid(`#/${field}`, `${field} ${what}`);
+  // Requests are checked by their schema; the command line and the configuration come without one.
+  if (isTooShort(password) || password.length > PASSWORD_CHARS_MAX)
+    throw refuse(`must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
+  const weakness = findWeakness(password, email);
+  if (weakness === "common") throw refuse("is one of the most common passwords; choose another one.");
+  if (weakness === "address") throw refuse("must not be the e-mail address; choose another one.");
 }
+
+/** Schemas count UTF-16 units, so four emoji pass them. */
+const isTooShort = (password: string): boolean => [...password].length < PASSWORD_CHARS_MIN;
 
 /** The same characters from different keyboards are the same password (RFC 8265). */
 function normalise(password: string): string {

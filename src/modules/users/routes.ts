@@ -72,8 +72,9 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     method: "PATCH",
     path: `${USERS}/:id`,
     operationId: "changeUser",
-    summary: "Change a user's role or name; disable a user",
-    description: "One administrator who is not disabled always stays.",
+    summary: "Change a user's role, name, address or password; disable a user",
+    description:
+      "One administrator who is not disabled always stays. A password ends all sessions of the user, and their API keys go on working. Your own password and address need a login younger than 5 minutes.",
     tag,
     scope: "users:write",
     isForAdmins: true,

@@ -1,7 +1,7 @@
 import type { Caller } from "../../access/caller.ts";
-import { requireScope } from "../../access/scopes.ts";
 import type { Config } from "../../config.ts";
 import { type Database, isUniqueViolation, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import { emitWebhookEvent } from "../../events/webhook-events.ts";
 import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Requester } from "../../limits/hash-queue.ts";
@@ -13,22 +13,34 @@ import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User,
 import { checkNewPassword, operator, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
+export type { KnownUser } from "./credentials.ts";
 export { parseEmail } from "./email.ts";
-export { createRequester } from "./passwords.ts";
-export { mapRowToUser, type UserRow } from "./queries.ts";
+export { createRequester, operator } from "./passwords.ts";
+export { hasAdministrator, mapRowToUser, type UserRow } from "./queries.ts";
 
+type ProfileColumns = Pick<ProfileChange, "display_name" | "email">;
 type OnCreated = (sql: Sql, user: User) => Promise<void>;
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
+
+/** For an address that somebody else has. */
+export const createTaken = (): Problem => new Problem("conflict", "There is already a user with this e-mail address.");
 
 /** People: their profile, preferences and password (credentials.ts). Who is logged in where is a matter of the auth module. */
 export interface UserService extends Credentials {
   /**
    * The caller decides who may register.
    * @param onCreated runs in the transaction that stores the user.
+   * @param isTakenHidden whether a taken address takes as long as a free one.
    * @throws Problem `invalid`, `conflict` (the address is taken), `rate_limited`, `overloaded` (too many passwords wait to be
    * hashed).
    */
-  createUser(input: NewUser, requester: Requester, onCreated: OnCreated): Promise<KnownUser>;
+  createUser(input: NewUser, requester: Requester, onCreated: OnCreated, isTakenHidden?: boolean): Promise<KnownUser>;
+
+  /** The user that a registration with this would have made; nothing is stored. @throws Problem `invalid`. */
+  imagineUser(input: Pick<NewUser, "email" | "display_name">): User;
+
+  /** For the command line: makes the user with this address an administrator; null if nobody has it. @throws Problem `invalid`. */
+  raiseAdministrator(email: string): Promise<User | null>;
 
   /**
    * For the command line and the first start. A user who has this address is raised to administrator and keeps their
@@ -56,8 +68,13 @@ export interface UserService extends Credentials {
   /** The name as it is stored. @throws Problem `invalid`. */
   parseDisplayName(input: string): string;
 
-  /** For the user themselves. @throws Problem `invalid`, `conflict` (the address is taken), `forbidden`, `not_found`. */
-  changeProfile(caller: Caller, change: ProfileChange): Promise<User>;
+  /**
+   * For the user themselves. Another address takes more than their session: the one who calls has checked it
+   * (`AuthService.reauthenticate`).
+   * @param passwordHash the one that was proved; the password must still be this one. @throws Problem `invalid`, `conflict`
+   * (the address is taken, or the password has changed), `not_found`.
+   */
+  changeProfile(caller: Caller, change: ProfileColumns, passwordHash: string | undefined): Promise<User>;
 
   /** @throws Problem `not_found`. */
   getPreferences(userId: string): Promise<Preferences>;
@@ -66,31 +83,46 @@ export interface UserService extends Credentials {
   replacePreferences(userId: string, preferences: Preferences): Promise<Preferences>;
 }
 
-type Dependencies = { database: Database; passwords: Passwords; audit: AuditService };
+type Dependencies = {
+  database: Database;
+  passwords: Passwords;
+  audit: AuditService;
+  /** Called when others see another name of a user; absent where nobody reads. */
+  onRenamed?: (userId: string) => void;
+};
 
-export function createUserService({ database, passwords, audit }: Dependencies): UserService {
+export function createUserService({ database, passwords, audit, onRenamed = () => {} }: Dependencies): UserService {
+  const credentials = createCredentials({ database, passwords });
+
   async function createUser(
     { email, password, display_name, role = "user" }: NewUser,
     requester: Requester,
     onCreated: OnCreated,
+    isTakenHidden = false,
   ): Promise<KnownUser> {
     const { shown, key } = parseEmail(email);
-    const name = display_name === undefined ? createDisplayName(shown) : parseDisplayName(display_name);
-    checkNewPassword(password);
-    const taken = () => new Problem("conflict", "There is already a user with this e-mail address.");
+    const name = nameUser(display_name, shown);
+    checkNewPassword({ password, email: shown });
     // Asked before the costly hash; the insert decides.
-    if (await queries.findCredentials(database, { emailKey: key })) throw taken();
+    if (!isTakenHidden && (await queries.findCredentials(database, { emailKey: key }))) throw createTaken();
     const password_hash = await passwords.hash(password, requester);
     const user = { id: createId(), email: shown, email_key: key, display_name: name, role, password_hash };
     const insert = async (sql: Sql) => {
       const row = await queries.insertUser(sql, user);
-      if (!row) throw taken();
+      if (!row) throw createTaken();
       const created = queries.mapRowToUser(row);
+      await tellOfNewUser(sql, created);
       await onCreated(sql, created);
       return { user: created, passwordHash: password_hash };
     };
     return withTransaction(database, insert, `email:${key}`);
   }
+
+  const nameUser = (name: string | undefined, email: string): string =>
+    name === undefined ? createDisplayName(email) : parseDisplayName(name);
+
+  const tellOfNewUser = (sql: Sql, { id }: User): Promise<void> =>
+    emitWebhookEvent(sql, { type: "user.created", userId: id, data: null });
 
   /** What the command line or the configuration did: nobody's account stands behind it. */
   function recordByOperator(sql: Sql, action: "user.created" | "user.role_changed", userId: string): Promise<void> {
@@ -99,7 +131,7 @@ export function createUserService({ database, passwords, audit }: Dependencies):
     return audit.record(sql, { action, ...nobody, target, details: { role: "admin" } });
   }
 
-  async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
+  async function raiseAdministrator(email: string): Promise<User | null> {
     const { key } = parseEmail(email);
     const raise = async (sql: Sql) => {
       const row = await queries.raiseUser(sql, key);
@@ -107,7 +139,12 @@ export function createUserService({ database, passwords, audit }: Dependencies):
       return row;
     };
     const raised = await withTransaction(database, raise, `email:${key}`);
-    if (raised) return { user: queries.mapRowToUser(raised), isNew: false };
+    return raised ? queries.mapRowToUser(raised) : null;
+  }
+
+  async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
+    const raised = await raiseAdministrator(email);
+    if (raised) return { user: raised, isNew: false };
     try {
       const { user } = await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
         recordByOperator(sql, "user.created", id),
@@ -125,8 +162,22 @@ export function createUserService({ database, passwords, audit }: Dependencies):
   }
 
   return {
-    ...createCredentials({ database, passwords }),
+    ...credentials,
     createUser,
+
+    imagineUser({ email, display_name }) {
+      const { shown } = parseEmail(email);
+      return {
+        id: createId(),
+        email: shown,
+        display_name: nameUser(display_name, shown),
+        role: "user",
+        disabled: false,
+        created_at: new Date().toISOString(),
+      };
+    },
+
+    raiseAdministrator,
     createAdministrator,
 
     async ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: password }) {
@@ -162,16 +213,17 @@ export function createUserService({ database, passwords, audit }: Dependencies):
         password_hash: null,
       } as const;
       const row = await queries.insertUser(sql, user);
-      return row ? queries.mapRowToUser(row) : null;
+      if (!row) return null;
+      const created = queries.mapRowToUser(row);
+      await tellOfNewUser(sql, created);
+      return created;
     },
 
     getUser,
     parseDisplayName,
 
-    async changeProfile(caller, change) {
+    async changeProfile(caller, change, passwordHash) {
       const userId = caller.user.id;
-      // The address is half of a login: no key may take it away from its owner.
-      if (change.email !== undefined) requireScope(caller.scopes, "session");
       const email = change.email === undefined ? null : parseEmail(change.email);
       const columns = {
         ...(change.display_name !== undefined && { display_name: parseDisplayName(change.display_name) }),
@@ -179,6 +231,7 @@ export function createUserService({ database, passwords, audit }: Dependencies):
       };
       if (Object.keys(columns).length === 0) return getUser(userId);
       const update = async (sql: Sql) => {
+        if (passwordHash !== undefined) await credentials.lockUser(sql, userId, passwordHash);
         const row = requireRow(await queries.updateProfile(sql, userId, columns), "user");
         const { credentialId, ipAddress } = caller;
         const target = { type: "user", id: userId } as const;
@@ -187,10 +240,11 @@ export function createUserService({ database, passwords, audit }: Dependencies):
         return queries.mapRowToUser(row);
       };
       try {
-        return await withTransaction(database, update, `user:${userId}`);
+        const user = await withTransaction(database, update, `user:${userId}`);
+        if (change.display_name !== undefined) onRenamed(userId);
+        return user;
       } catch (error) {
-        if (isUniqueViolation(error, "users_email_key"))
-          throw new Problem("conflict", "There is already a user with this e-mail address.");
+        if (isUniqueViolation(error, "users_email_key")) throw createTaken();
         throw error;
       }
     },

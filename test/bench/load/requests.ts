@@ -8,7 +8,8 @@ export type RequestsStep =
       step: "open";
       url: string;
       method: "GET" | "POST";
-      path: string;
+      /** Several are asked in turn. */
+      path: string | readonly string[];
       headers: Record<string, string>;
       body?: string;
       /** Each has one request on its way. */
@@ -26,7 +27,8 @@ type State = { received: string; askedAtMs: number };
 const LAST_CHUNK = "\r\n0\r\n\r\n";
 
 let setup: Setup;
-let text = "";
+let texts: string[] = [];
+let asked = 0;
 let endsAtMs = 0;
 let left = 0;
 let tookMs: number[] = [];
@@ -38,7 +40,8 @@ function open(step: Setup) {
   const { body = "", headers } = step;
   const fields = { host: `${hostname}:${port}`, "content-length": String(Buffer.byteLength(body)), ...headers };
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
-  text = `${step.method} ${step.path} HTTP/1.1\r\n${lines.join("")}\r\n${body}`;
+  const paths = typeof step.path === "string" ? [step.path] : step.path;
+  texts = paths.map((path) => `${step.method} ${path} HTTP/1.1\r\n${lines.join("")}\r\n${body}`);
   return Promise.resolve({});
 }
 
@@ -63,7 +66,8 @@ function connect(): Promise<Socket<State>[]> {
 function ask(socket: Socket<State>): void {
   left -= 1;
   socket.data.askedAtMs = performance.now();
-  socket.write(text);
+  socket.write(texts[asked % texts.length] ?? "");
+  asked += 1;
 }
 
 function receive(socket: Socket<State>, bytes: Buffer): void {
@@ -96,7 +100,13 @@ async function run(durationMs: number, requestsMax = Number.POSITIVE_INFINITY) {
   tookMs.sort((a, b) => a - b);
   const quantile = (share: number) =>
     tookMs[Math.min(tookMs.length - 1, Math.floor(share * tookMs.length))] ?? Number.NaN;
-  return { requests: tookMs.length, p50Ms: quantile(0.5), p99Ms: quantile(0.99), maxMs: quantile(1) };
+  return {
+    requests: tookMs.length,
+    p50Ms: quantile(0.5),
+    p95Ms: quantile(0.95),
+    p99Ms: quantile(0.99),
+    maxMs: quantile(1),
+  };
 }
 
 function fail(message: string): never {

@@ -1,37 +1,30 @@
 import type { Socket } from "bun";
+import type { Packet } from "./recorded-answer.ts";
 
 export type StreamClient = ReturnType<typeof createStreamClient>;
 
-type Watcher = { onFirst(): void; onEnd(): void };
-type State = { watcher: Watcher | null; hasText: boolean; head: string; tail: string };
+type Watcher = { onEnd(packets: Packet[]): void };
+type State = { watcher: Watcher | null; packets: Packet[]; tail: string };
 
 /** The end of a chunked body. */
 const LAST_CHUNK = "\r\n0\r\n\r\n";
 
 /**
- * An HTTP client that only looks for two marks in the answers, so that the load costs little beside what it measures.
- * Connections are kept and used again, as every real client does.
+ * An HTTP client that only keeps the packets of the responses and looks for their end, so that the load costs little
+ * beside what it measures. Connections are kept and used again, as every real client does.
  */
-export function createStreamClient(options: {
-  url: string;
-  headers: Record<string, string>;
-  body: string;
-  firstMark: string;
-  lastMark: string;
-}) {
+export function createStreamClient(options: { url: string; headers: Record<string, string> }) {
   const { hostname, port } = new URL(options.url);
-  const { body, firstMark, lastMark } = options;
   const idle: Socket<State>[] = [];
   const fields = Object.entries({
     host: `${hostname}:${port}`,
     "content-type": "application/json",
-    "content-length": String(Buffer.byteLength(body)),
     ...options.headers,
   }).map(([name, value]) => `${name}: ${value}\r\n`);
-  const tailChars = Math.max(lastMark.length, LAST_CHUNK.length) + 64;
+  const head = fields.join("");
 
   function begin(socket: Socket<State>, request: string, watcher: Watcher): void {
-    Object.assign(socket.data, { watcher, hasText: false, head: "", tail: "" });
+    Object.assign(socket.data, { watcher, packets: [], tail: "" });
     socket.write(request);
   }
 
@@ -39,26 +32,20 @@ export function createStreamClient(options: {
     const { data } = socket;
     if (!data.watcher) return;
     const text = bytes.toString("latin1");
-    if (!data.hasText) {
-      data.head += text;
-      if (!/^HTTP\/1.1 2/.test(data.head)) fail(`The server answered ${data.head.slice(0, 500)}`);
-      if (data.head.includes(firstMark)) {
-        data.hasText = true;
-        data.watcher.onFirst();
-      }
-    }
-    data.tail = (data.tail + text).slice(-(tailChars + text.length));
+    if (data.packets.length === 0 && !text.startsWith("HTTP/1.1 2")) fail(`The server answered ${summarize(text)}`);
+    data.packets.push({ atMs: performance.now(), text });
+    data.tail = text.length < LAST_CHUNK.length ? (data.tail + text).slice(-LAST_CHUNK.length) : text;
     if (!data.tail.endsWith(LAST_CHUNK)) return;
-    if (!(data.head + data.tail).includes(lastMark)) fail(`A stream ended too soon: ${data.head}${data.tail}`);
     const { watcher } = data;
     data.watcher = null;
     idle.push(socket);
-    watcher.onEnd();
+    watcher.onEnd(data.packets);
   }
 
   return {
-    ask(path: string, watcher: Watcher): void {
-      const request = `POST ${path} HTTP/1.1\r\n${fields.join("")}\r\n${body}`;
+    ask(path: string, body: string, watcher: Watcher): void {
+      const length = `content-length: ${Buffer.byteLength(body)}\r\n`;
+      const request = `POST ${path} HTTP/1.1\r\n${head}${length}\r\n${body}`;
       const socket = idle.pop();
       if (socket) {
         begin(socket, request, watcher);
@@ -67,7 +54,7 @@ export function createStreamClient(options: {
       Bun.connect<State>({
         hostname,
         port: Number(port),
-        data: { watcher: null, hasText: false, head: "", tail: "" },
+        data: { watcher: null, packets: [], tail: "" },
         socket: {
           open: (opened) => begin(opened, request, watcher),
           data: receive,
@@ -80,6 +67,12 @@ export function createStreamClient(options: {
       }).catch((error) => fail(String(error)));
     },
   };
+}
+
+/** The status line and the beginning of the body: there it says why. */
+function summarize(response: string): string {
+  const bodyAt = response.indexOf("\r\n\r\n");
+  return `${response.slice(0, response.indexOf("\r\n"))}: ${response.slice(bodyAt).trim().slice(0, 500)}`;
 }
 
 function fail(message: string): never {

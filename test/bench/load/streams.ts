@@ -1,5 +1,8 @@
-// Load process: asks for streamed answers over HTTP, and notes when the first text of each arrives.
+// Load process: asks for streamed answers over HTTP, and notes when each piece of them arrives.
 import { serveSteps } from "../support/load.ts";
+import { findDamage, readModel } from "../support/pieces.ts";
+import { quantile } from "../support/quantile.ts";
+import { type AnswerFormat, type Packet, readAnswer } from "./recorded-answer.ts";
 import { createCountdown } from "./session.ts";
 import { createStreamClient, type StreamClient } from "./stream-client.ts";
 
@@ -7,15 +10,14 @@ export type StreamsStep =
   | {
       step: "open";
       url: string;
-      /** One for each place to ask at; they are used in turn. */
-      paths: string[];
       headers: Record<string, string>;
-      body: string;
-      /** What the first text looks like, and what stands in the last part of a stream. */
-      firstMark: string;
-      lastMark: string;
+      /** They are sent in turn. `MODEL` in a body stands for the model of the run. */
+      requests: { path: string; body: string }[];
+      format: AnswerFormat;
     }
-  | { step: "run"; streams: number; intervalMs: number };
+  | { step: "run"; streams: number; intervalMs: number; model: string };
+
+type Stream = { askedAtMs: number; packets: Packet[] };
 
 let setup: Extract<StreamsStep, { step: "open" }>;
 let client: StreamClient;
@@ -31,8 +33,8 @@ function open(step: Extract<StreamsStep, { step: "open" }>) {
  * Starts a stream every `intervalMs`; with 0, all at once. Each begins at a chance moment of its interval: else the pieces
  * of all answers would come in step, and every new question into the middle of them.
  */
-async function run(streams: number, intervalMs: number) {
-  const firstMs: number[] = [];
+async function run({ streams, intervalMs, model }: Extract<StreamsStep, { step: "run" }>) {
+  const recorded: Stream[] = [];
   const finished = createCountdown(streams);
   const startedAtMs = performance.now();
   for (let started = 0; started < streams; started += 1) {
@@ -40,16 +42,54 @@ async function run(streams: number, intervalMs: number) {
     while (performance.now() < dueAtMs) await Bun.sleep(Math.max(0, dueAtMs - performance.now()));
     n += 1;
     const askedAtMs = performance.now();
-    client.ask(setup.paths[n % setup.paths.length] ?? "", {
-      onFirst: () => firstMs.push(performance.now() - askedAtMs),
-      onEnd: finished.step,
+    const { path, body } = setup.requests[n % setup.requests.length] ?? { path: "", body: "" };
+    client.ask(path, body.replace("MODEL", model), {
+      onEnd(packets) {
+        recorded.push({ askedAtMs, packets });
+        finished.step();
+      },
     });
   }
   await finished.done;
-  if (firstMs.length !== streams) throw new Error(`Of ${streams} streams ${firstMs.length} had text.`);
-  firstMs.sort((a, b) => a - b);
-  const quantile = (share: number) => firstMs[Math.min(streams - 1, Math.floor(share * streams))] ?? Number.NaN;
-  return { p50Ms: quantile(0.5), p99Ms: quantile(0.99), streams };
+  return judge(recorded, readModel(model).pieces);
 }
 
-serveSteps((step: StreamsStep) => (step.step === "open" ? open(step) : run(step.streams, step.intervalMs)));
+/** Times in milliseconds; `atOnce` is the most answers of which some pieces had come and others had not. */
+function judge(streams: Stream[], pieces: number) {
+  const firstMs: number[] = [];
+  const distancesMs: number[] = [];
+  const spans: { fromMs: number; untilMs: number }[] = [];
+  let lost = 0;
+  let misplaced = 0;
+  for (const { askedAtMs, packets } of streams) {
+    const answer = readAnswer(packets, setup.format);
+    if (!answer.isComplete) throw new Error(`A stream ended too soon: ${packets.map(({ text }) => text).join("")}`);
+    for (const text of [answer.text, answer.finalText ?? answer.text]) {
+      const damage = findDamage(text, pieces);
+      lost += damage.lost;
+      misplaced += damage.misplaced;
+    }
+    const times = answer.pieceAtMs;
+    const fromMs = times[0] ?? Number.NaN;
+    firstMs.push(fromMs - askedAtMs);
+    for (let index = 1; index < times.length; index += 1)
+      distancesMs.push((times[index] ?? Number.NaN) - (times[index - 1] ?? Number.NaN));
+    spans.push({ fromMs, untilMs: times.at(-1) ?? Number.NaN });
+  }
+  return {
+    p50Ms: quantile(firstMs, 0.5),
+    p99Ms: quantile(firstMs, 0.99),
+    distanceP99Ms: quantile(distancesMs, 0.99),
+    lost,
+    misplaced,
+    atOnce: countAtOnce(spans),
+    streams: streams.length,
+  };
+}
+
+function countAtOnce(spans: { fromMs: number; untilMs: number }[]): number {
+  const running = (atMs: number) => spans.filter(({ fromMs, untilMs }) => fromMs <= atMs && atMs < untilMs).length;
+  return Math.max(...spans.map(({ fromMs }) => running(fromMs)));
+}
+
+serveSteps((step: StreamsStep) => (step.step === "open" ? open(step) : run(step)));

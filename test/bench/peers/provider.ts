@@ -1,6 +1,9 @@
 // A stand-in for a model's server that costs next to nothing: Chat Completions as a stream, one piece at a time, written
-// straight to the connection. The model's name says how: `PIECES-DELAYMS`, as in `50-20`.
+// straight to the connection. The model's name says how: `PIECES-DELAYMS`, as in `50-20`. `GET /distances` tells how far
+// apart the pieces were sent since it was asked last: timers are late on a busy machine.
 import type { Socket } from "bun";
+import { pieceText, readModel } from "../support/pieces.ts";
+import { quantile } from "../support/quantile.ts";
 
 type State = { text: string; timer: Timer | undefined };
 
@@ -20,20 +23,54 @@ const frame = (text: string): string => `${Buffer.byteLength(text).toString(16)}
 const HEAD =
   "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n";
 const OPENING = HEAD + chunk({ role: "assistant", content: "" });
-const PIECE = chunk({ content: "a word or two " });
 const USAGE = { prompt_tokens: 20, completion_tokens: 50, total_tokens: 70 };
 const ENDING = `${chunk({}, "stop")}${chunk({}, null, USAGE)}${frame("data: [DONE]\n\n")}0\r\n\r\n`;
 
+/** Made when they are first sent; the first one is piece 1. */
+const chunks: string[] = [];
+let distancesMs: number[] = [];
+
+function findChunk(n: number): string {
+  chunks[n - 1] ??= chunk({ content: pieceText(n) });
+  return chunks[n - 1] ?? "";
+}
+
 function answer(socket: Socket<State>, model: string): void {
-  const [pieces = 1, delayMs = 0] = model.split("-").map(Number);
-  let left = pieces - 1;
-  socket.write(OPENING + PIECE);
+  const { pieces, delayMs } = readModel(model);
+  let sent = 1;
+  let sentAtMs = performance.now();
+  write(socket, OPENING + findChunk(sent));
   socket.data.timer = setInterval(() => {
-    left -= 1;
-    if (left >= 0) return void socket.write(PIECE);
-    clearInterval(socket.data.timer);
-    socket.write(ENDING);
+    if (sent === pieces) {
+      clearInterval(socket.data.timer);
+      write(socket, ENDING);
+      return;
+    }
+    const nowMs = performance.now();
+    distancesMs.push(nowMs - sentAtMs);
+    sentAtMs = nowMs;
+    sent += 1;
+    write(socket, findChunk(sent));
   }, delayMs);
+}
+
+function write(socket: Socket<State>, text: string): void {
+  const written = socket.write(text);
+  // Negative: the reader has gone. The rest of a part would have to wait, and count as lost on its way.
+  if (written < 0 || written === text.length) return;
+  console.error("A reader is too slow for the buffer of its connection.");
+  process.exit(1);
+}
+
+function takeDistances(): string {
+  const taken = distancesMs;
+  distancesMs = [];
+  return JSON.stringify({ p99Ms: quantile(taken, 0.99) });
+}
+
+function respond(socket: Socket<State>, request: string): void {
+  const body = request.startsWith("GET /distances") ? takeDistances() : "ok";
+  socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
 }
 
 Bun.listen<State>({
@@ -51,7 +88,7 @@ Bun.listen<State>({
       const length = Number(/content-length: *(\d+)/i.exec(text)?.[1] ?? 0);
       if (text.length < end + 4 + length) return;
       socket.data.text = "";
-      if (text.startsWith("GET")) socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+      if (text.startsWith("GET")) respond(socket, text);
       else answer(socket, /"model":"([^"]+)"/.exec(text)?.[1] ?? "1-0");
     },
     close: ({ data }) => clearInterval(data.timer),

@@ -2,10 +2,12 @@
 // to the room after its commit.
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
+import { createAdapter } from "@socket.io/redis-adapter";
+import { Redis } from "ioredis";
 import pg from "pg";
 import { Server } from "socket.io";
 
-const { DATABASE_URL, POOL_SIZE, HOST, PORT } = process.env;
+const { DATABASE_URL, POOL_SIZE, HOST, PORT, REDIS_URL } = process.env;
 const pool = new pg.Pool({ connectionString: DATABASE_URL, max: Number(POOL_SIZE) });
 await pool.query(`
   create table if not exists conversations (id uuid primary key, last_seq bigint not null default 0,
@@ -49,7 +51,9 @@ const http = createServer((request, response) => {
   response.statusCode = request.url === "/ready" ? 200 : 404;
   response.end();
 });
-const io = new Server(http, { transports: ["websocket"], serveClient: false });
+// Several instances tell each other of messages by way of Redis.
+const adapter = REDIS_URL && createAdapter(new Redis(REDIS_URL), new Redis(REDIS_URL));
+const io = new Server(http, { transports: ["websocket"], serveClient: false, ...(adapter && { adapter }) });
 
 io.on("connection", (socket) => {
   socket.on("subscribe", async (conversationId, ack) => {

@@ -1,152 +1,98 @@
+import postgres from "postgres";
 import type { StreamsStep } from "../load/streams.ts";
-import { register } from "../support/account.ts";
-import { createTitledConversation, startParleyWith, startPortkey, startProvider } from "../support/answer-servers.ts";
-import { type Load, startLoad } from "../support/load.ts";
-import { readCpuMs, readFamilyCpuMs } from "../support/process-usage.ts";
-import { type Line, type RowReport, show } from "../support/report.ts";
-import { medianOf, runRounds } from "../support/rounds.ts";
+import { type AnswerSample, type Arrival, describeAnswers, reportAnswers } from "../support/answer-report.ts";
+import { readSentDistances } from "../support/answer-servers.ts";
+import { type AnswerSide, openAnswerSides, type SideName } from "../support/answer-sides.ts";
+import { answerText, readModel } from "../support/pieces.ts";
+import { readFamilyCpuMs } from "../support/process-usage.ts";
+import type { Line, RowReport } from "../support/report.ts";
+import { runRounds } from "../support/rounds.ts";
 import type { Context } from "../support/row.ts";
 import type { Server } from "../support/servers.ts";
 
-/** An answer: so many pieces, so far apart; it takes about a second. */
-const PIECES = 50;
-const PIECE_DELAY_MS = 20;
-const MODEL = `${PIECES}-${PIECE_DELAY_MS}`;
-const CONCURRENT = 100;
-/** As many answers begin as end: CONCURRENT of them are being written all the time. */
-const INTERVAL_MS = (PIECES * PIECE_DELAY_MS) / CONCURRENT;
-const STREAMS = 500;
-/** Conversations that are made at the same time. */
-const MAKING = 20;
-const QUESTION = "What is the answer to the question that everybody asks?";
+/** Answers at steady arrivals: as many begin as end. */
+const STEADY = { model: "50-20", streams: 400, atOnce: 100 };
+/** Answers that begin at the same instant, and last so long that all of them are being written at once. */
+const CROWD = { model: "50-40", streams: 500 };
+const { pieces: PIECES, delayMs: PIECE_DELAY_MS } = readModel(STEADY.model);
+const INTERVAL_MS = (PIECES * PIECE_DELAY_MS) / STEADY.atOnce;
 
-const P50_ADDED_MS_MAX = 3;
-const P99_ADDED_MS_MAX = 15;
-const PEER_SHARE_MAX = 0.2;
+/** For what is stored after an answer has ended. */
+const STORE_TIMEOUT_MS = 10_000;
+const STORE_POLL_MS = 100;
 
-type Sample = {
-  p50Ms: number;
-  p99Ms: number;
-  burstP50Ms: number;
-  burstP99Ms: number;
-  cpuMs: number;
-  databaseMs: number;
-};
-
-/** Answers of models: what the way through Parley adds to the first token, and what a stream costs the server. */
+/** Answers of models: what the way through Parley adds, and what a stream costs, beside nginx, which stores nothing. */
 export async function measureAnswers({ rounds, getPostgres }: Context): Promise<RowReport> {
-  const postgres = await getPostgres();
-  const provider = await startProvider();
-  const parley = await startParleyWith({
-    databaseUrl: await postgres.createDatabase("answers"),
-    provider,
-    models: [MODEL],
-  });
-  const portkey = await startPortkey();
-  const account = await register(parley.url);
-  // A new one for each stream: all sides then ask the provider the same single question, and carry no history along.
-  const conversations: string[] = [];
-  const make = () => createTitledConversation(parley.url, account.token);
-  while (conversations.length < (rounds + 1) * (STREAMS + CONCURRENT))
-    conversations.push(...(await Promise.all(Array.from({ length: MAKING }, make))));
-
-  const chat = JSON.stringify({
-    model: MODEL,
-    messages: [{ role: "user", content: QUESTION }],
-    stream: true,
-    stream_options: { include_usage: true },
-  });
-  const chatMarks = { firstMark: "a word or", lastMark: "[DONE]" };
-  const sides = {
-    direct: await open({ url: provider.url, paths: ["/v1/chat/completions"], headers: {}, body: chat, ...chatMarks }),
-    parley: await open({
-      url: parley.url,
-      paths: conversations.map((id) => `/api/v1/conversations/${id}/messages`),
-      headers: { authorization: `Bearer ${account.token}`, accept: "text/event-stream" },
-      body: JSON.stringify({ content: QUESTION, reply: true }),
-      firstMark: "event: message.delta",
-      lastMark: "event: message.completed",
-    }),
-    portkey: await open({
-      url: portkey.url,
-      paths: ["/v1/chat/completions"],
-      headers: {
-        authorization: "Bearer none",
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": `${provider.url.replace("127.0.0.1", "localhost")}/v1`,
-      },
-      body: chat,
-      ...chatMarks,
-    }),
-  };
+  const { pid: databasePid, createDatabase } = await getPostgres();
+  const databaseUrl = await createDatabase("answers");
+  const streams = (rounds + 1) * (STEADY.streams + CROWD.streams);
+  const models = [STEADY.model, CROWD.model];
+  const { provider, sides, stop } = await openAnswerSides({ databaseUrl, models, streams });
+  const measureSide = (name: SideName) => () => measure(sides[name], provider, databasePid);
   const samples = await runRounds(
     {
-      direct: () => measure(sides.direct, provider, postgres.pid),
-      parley: () => measure(sides.parley, parley, postgres.pid),
-      portkey: () => measure(sides.portkey, portkey, postgres.pid),
+      direct: measureSide("direct"),
+      nginx: measureSide("nginx"),
+      parley: measureSide("parley"),
+      parleyV1: measureSide("parleyV1"),
+      portkey: measureSide("portkey"),
     },
     rounds,
   );
-  for (const load of Object.values(sides)) await load.stop();
-  for (const server of [portkey, parley, provider]) await server.stop();
-
-  const added = (of: Sample[], read: (sample: Sample) => number) => medianOf(of, read) - medianOf(samples.direct, read);
-  const first = (what: string, read: (sample: Sample) => number, bounded: boolean): Line => ({
-    what: `added to the first token, ${what}`,
-    unit: "ms",
-    parley: added(samples.parley, read),
-    peer: { name: "Portkey", value: added(samples.portkey, read) },
-    ...(bounded && { bound: { atMost: PEER_SHARE_MAX } }),
-  });
-  const limit = (what: string, read: (sample: Sample) => number, limitMs: number): Line => ({
-    what: `added to the first token, ${what}`,
-    unit: "ms",
-    parley: added(samples.parley, read),
-    bound: { upTo: limitMs },
-  });
+  const stored: Line = {
+    what: "answers that are not stored whole",
+    unit: `of ${2 * streams}`,
+    parley: await countUnstored(databaseUrl, 2 * streams),
+    bound: { upTo: 0 },
+  };
+  await stop();
   return {
-    lines: [
-      limit(`p50 of ${CONCURRENT} steady`, (sample) => sample.p50Ms, P50_ADDED_MS_MAX),
-      limit(`p99 of ${CONCURRENT} steady`, (sample) => sample.p99Ms, P99_ADDED_MS_MAX),
-      first(`p50 of ${CONCURRENT} steady`, (sample) => sample.p50Ms, true),
-      first(`p99 of ${CONCURRENT} steady`, (sample) => sample.p99Ms, false),
-      first(`p50 of ${CONCURRENT} at once`, (sample) => sample.burstP50Ms, false),
-      first(`p99 of ${CONCURRENT} at once`, (sample) => sample.burstP99Ms, false),
-      {
-        what: `a stream of ${PIECES} chunks`,
-        unit: "ms CPU",
-        parley: medianOf(samples.parley, (sample) => sample.cpuMs),
-        peer: { name: "Portkey", value: medianOf(samples.portkey, (sample) => sample.cpuMs) },
-        bound: { atMost: 1 },
-      },
-    ],
+    lines: [...reportAnswers(samples, "parley"), ...reportAnswers(samples, "parleyV1"), stored],
     notes: [
-      `answers: ${STREAMS} a round, ${PIECES} pieces each, ${PIECE_DELAY_MS} ms apart, ${CONCURRENT} at a time; Parley ` +
-        `stores question and answer, which costs Postgres ${show(medianOf(samples.parley, (sample) => sample.databaseMs))} ms CPU a stream`,
-      ...Object.entries(samples).map(
-        ([name, of]) =>
-          `${name}: first token p50 ${show(medianOf(of, (sample) => sample.p50Ms))} ms, p99 ` +
-          `${show(medianOf(of, (sample) => sample.p99Ms))} ms; at once ${show(medianOf(of, (sample) => sample.burstP50Ms))} ` +
-          `and ${show(medianOf(of, (sample) => sample.burstP99Ms))} ms`,
-      ),
+      `answers: ${STEADY.streams} a round, ${PIECES} pieces each, ${PIECE_DELAY_MS} ms apart, ${STEADY.atOnce} at a time; ` +
+        `then ${CROWD.streams} at once, with pieces ${readModel(CROWD.model).delayMs} ms apart. Only Parley stores them`,
+      ...describeAnswers(samples),
     ],
   };
 }
 
-async function open(setup: Omit<Extract<StreamsStep, { step: "open" }>, "step">): Promise<Load> {
-  const load = startLoad("streams.ts");
-  await load.ask({ step: "open", ...setup });
-  return load;
+async function measure({ server, load }: AnswerSide, provider: Server, databasePid: number): Promise<AnswerSample> {
+  const cpuBefore = readFamilyCpuMs(server.pid);
+  const databaseBefore = readFamilyCpuMs(databasePid);
+  const { model, streams } = STEADY;
+  const steady = await run(load, provider, { model, streams, intervalMs: INTERVAL_MS });
+  const cpuMs = (readFamilyCpuMs(server.pid) - cpuBefore) / streams;
+  const databaseMs = (readFamilyCpuMs(databasePid) - databaseBefore) / streams;
+  return { steady, crowd: await run(load, provider, { ...CROWD, intervalMs: 0 }), cpuMs, databaseMs };
 }
 
-async function measure(load: Load, server: Server, databasePid: number): Promise<Sample> {
-  const run = (step: Omit<Extract<StreamsStep, { step: "run" }>, "step">) => load.ask({ step: "run", ...step });
-  const cpuBefore = readCpuMs(server.pid);
-  const databaseBefore = readFamilyCpuMs(databasePid);
-  const { p50Ms = Number.NaN, p99Ms = Number.NaN } = await run({ streams: STREAMS, intervalMs: INTERVAL_MS });
-  const cpuMs = (readCpuMs(server.pid) - cpuBefore) / STREAMS;
-  const databaseMs = (readFamilyCpuMs(databasePid) - databaseBefore) / STREAMS;
-  const burst = await run({ streams: CONCURRENT, intervalMs: 0 });
-  const { p50Ms: burstP50Ms = Number.NaN, p99Ms: burstP99Ms = Number.NaN } = burst;
-  return { p50Ms, p99Ms, burstP50Ms, burstP99Ms, cpuMs, databaseMs };
+async function run(
+  load: AnswerSide["load"],
+  provider: Server,
+  step: Omit<Extract<StreamsStep, { step: "run" }>, "step">,
+): Promise<Arrival> {
+  await readSentDistances(provider);
+  const result = await load.ask({ step: "run", ...step } satisfies StreamsStep);
+  const sent = await readSentDistances(provider);
+  const { p50Ms = Number.NaN, p99Ms = Number.NaN, distanceP99Ms = Number.NaN, atOnce = 0 } = result;
+  const { lost = Number.NaN, misplaced = Number.NaN } = result;
+  return { p50Ms, p99Ms, distanceMs: distanceP99Ms - sent.p99Ms, damaged: lost + misplaced, atOnce };
+}
+
+/** Answers that are not in the database, whole and complete. Those of `/v1` may be stored a moment after their end. */
+async function countUnstored(databaseUrl: string, asked: number): Promise<number> {
+  const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
+  const endsAtMs = performance.now() + STORE_TIMEOUT_MS;
+  try {
+    for (;;) {
+      const [row] = await sql<{ stored: number }[]>`
+        select count(*)::int as stored from messages
+        where role = 'assistant' and status = 'complete' and content = ${answerText(PIECES)}`;
+      const left = asked - (row?.stored ?? 0);
+      if (left === 0 || performance.now() > endsAtMs) return left;
+      await Bun.sleep(STORE_POLL_MS);
+    }
+  } finally {
+    await sql.end();
+  }
 }

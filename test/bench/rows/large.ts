@@ -20,9 +20,13 @@ const PAGE = 50;
 const BRANCH_TIP_SEQ = 81_000;
 const BEHIND = 500;
 const INDEXING_TIMEOUT_MS = 180_000;
+const COUNTING_TIMEOUT_MS = 1_200_000;
+/** Before the first message. */
+const ALL = "from=2020-01-01T00:00:00Z";
 
-type Sample = { p50Ms: number; p99Ms: number; perSecond: number };
-type Call = { what: string; upToMs?: number; load: Load; measure(): Promise<Sample> };
+/** Of a search its p95 is shown, and bound; of another call its p50. */
+type Sample = { p50Ms: number; p95Ms: number; p99Ms: number; perSecond: number };
+type Call = { what: string; upToMs?: number; isSearch?: boolean; load: Load; measure(): Promise<Sample> };
 type Page = { data: { id: string; last_seq: number }[]; next_cursor: string | null };
 
 /** Reads and sends of one client beside 5,000,000 messages: nothing may grow with what others have stored. */
@@ -36,6 +40,7 @@ export async function measureLarge({ rounds, isFresh }: Context): Promise<RowRep
     environment: { DOCUMENTS_DIR: await writeDocuments(), AI_CONTEXT_TOKENS: "200000" },
   });
   await waitForDocuments(data.databaseUrl);
+  const countingMs = await waitForAnalytics(data.databaseUrl);
   const { url } = parley;
   const api = createApi(url);
   const tokens = {} as Record<keyof typeof callers, string>;
@@ -60,7 +65,7 @@ export async function measureLarge({ rounds, isFresh }: Context): Promise<RowRep
     });
   const list = async (what: string, upToMs: number, token: string, page: number) =>
     get(what, upToMs, token, `/conversations?limit=${PAGE}${await findCursor(api, token, page)}`);
-  const calls: Call[] = [
+  const allCalls: Call[] = [
     await get("conversation of 100,000 own messages", 2, tokens.writer, `/conversations/${big}`),
     await get(`  ${AT_ONCE} at once`, undefined, tokens.writer, `/conversations/${big}`, AT_ONCE),
     await list("list, in 2,000 conversations, page 1", 5, tokens.in2000, 1),
@@ -70,6 +75,18 @@ export async function measureLarge({ rounds, isFresh }: Context): Promise<RowRep
     await get("export of a user with 2 kB", 100, tokens.quiet, "/me/export"),
     await get("user search, two letters, no hit", 10, tokens.admin, "/users?q=zq"),
     await get(`document search, ${DOCUMENTS} hits`, 10, tokens.admin, "/documents?q=harbour"),
+    ...(await openSearches(tokens, get)),
+    await get("analytics overview, all of the time", 50, tokens.admin, `/analytics/overview?${ALL}`),
+    await get("  last 7 days", undefined, tokens.admin, "/analytics/overview?to=2026-10-20T10:10:10Z"),
+    await get("  usage by day", undefined, tokens.admin, `/analytics/usage?from=2026-01-01T00:00:00Z`),
+    await get(
+      "  usage by day in Kolkata",
+      undefined,
+      tokens.admin,
+      `/analytics/usage?from=2026-01-01T00:00:00Z&time_zone=Asia/Kolkata`,
+    ),
+    await get("  models", undefined, tokens.admin, `/analytics/models?${ALL}`),
+    await get("  users, first page", undefined, tokens.admin, `/analytics/users?${ALL}`),
     await openSubscribes({ url, token: tokens.follower, conversationId: watched, afterSeq: lastSeq - BEHIND }),
     await openAnswers({ url, token: tokens.brancher, conversationId: branch, parentId: tip ?? "" }),
     await get("page of messages of the big conversation", undefined, tokens.writer, `/conversations/${big}/messages`),
@@ -83,8 +100,10 @@ export async function measureLarge({ rounds, isFresh }: Context): Promise<RowRep
     }),
     await get("200 of 5,000 members", undefined, tokens.host, `/conversations/${crowd}/members?limit=200`),
   ];
+  // `LARGE=search` measures only those with this in their name.
+  const calls = allCalls.filter(({ what }) => what.includes(process.env.LARGE ?? ""));
   const samples = await runRounds(Object.fromEntries(calls.map(({ what, measure }) => [what, measure])), rounds);
-  for (const { load } of calls) await load.stop();
+  for (const { load } of allCalls) await load.stop();
   await parley.stop();
   const of = ({ what }: Call, read: (sample: Sample) => number) => medianOf(samples[what] ?? [], read);
   return {
@@ -92,14 +111,17 @@ export async function measureLarge({ rounds, isFresh }: Context): Promise<RowRep
       {
         what: `large: ${call.what}`,
         unit: "ms",
-        parley: of(call, ({ p50Ms }) => p50Ms),
+        parley: of(call, ({ p50Ms, p95Ms }) => (call.isSearch ? p95Ms : p50Ms)),
         ...(call.upToMs !== undefined && { bound: { upTo: call.upToMs } }),
       },
       { what: "    its p99", unit: "ms", parley: of(call, ({ p99Ms }) => p99Ms) },
     ]),
     notes: [
       `large: rounds of ${CALLS} calls one after the other, or of ${ROUND_MS / 1000} s; 5,000,000 messages, default settings`,
-      `large: ${AT_ONCE} at once: ${show(of(calls[1] as Call, ({ perSecond }) => perSecond))} a second`,
+      `large: ${show(countingMs / 1000)} s until analytics had counted all messages, if that was to be done`,
+      ...calls
+        .filter(({ what }) => what.includes("at once"))
+        .map((call) => `large: ${AT_ONCE} at once: ${show(of(call, ({ perSecond }) => perSecond))} a second`),
     ],
   };
 }
@@ -114,6 +136,25 @@ async function waitForDocuments(databaseUrl: string): Promise<void> {
   }
   await sql`analyze documents, document_passages`;
   await sql.end();
+}
+
+/** After a start on a database that was filled without it, all messages are counted. @returns how long it took. */
+async function waitForAnalytics(databaseUrl: string): Promise<number> {
+  const sql = postgres(databaseUrl, { max: 1 });
+  const startedAtMs = performance.now();
+  const hasCounted = async () => {
+    const [row] = await sql<{ has_counted: boolean }[]>`
+      select as_of > now() - interval '2 minutes' and not exists (
+        select from analytics_days d where not d.is_rolled_up and d.day < s.frontier - interval '1 day') as has_counted
+      from analytics_state s`;
+    return row?.has_counted ?? false;
+  };
+  while (!(await hasCounted())) {
+    if (performance.now() - startedAtMs > COUNTING_TIMEOUT_MS) throw new Error("Analytics are not counted in time.");
+    await Bun.sleep(1_000);
+  }
+  await sql.end();
+  return performance.now() - startedAtMs;
 }
 
 type Api = <T>(token: string, path: string) => Promise<T>;
@@ -136,8 +177,15 @@ async function findCursor(api: Api, token: string, page: number): Promise<string
   return cursor;
 }
 
-const readSample = ({ p50Ms = Number.NaN, p99Ms = Number.NaN, requests = 0, elapsedMs = 0 }): Sample => ({
+const readSample = ({
+  p50Ms = Number.NaN,
+  p95Ms = Number.NaN,
+  p99Ms = Number.NaN,
+  requests = 0,
+  elapsedMs = 0,
+}): Sample => ({
   p50Ms,
+  p95Ms,
   p99Ms,
   perSecond: (requests / elapsedMs) * 1_000,
 });
@@ -151,6 +199,29 @@ async function openRequests(
   await load.ask({ step: "open", ...setup, path: `/api/v1${setup.path}` } satisfies RequestsStep);
   const run: RequestsStep = { step: "run", durationMs: ROUND_MS, requestsMax: CALLS * setup.connections };
   return { what, ...(upToMs !== undefined && { upToMs }), load, measure: async () => readSample(await load.ask(run)) };
+}
+
+/** What to search for, by what is special about it: all texts are a beginning of the same sentence, after a number of their own. */
+const searches = {
+  "a word of nearly all messages": "quiet",
+  "a word of one message of somebody": "4711",
+  "no hit": "zeppelin",
+  "a phrase": '"quiet when the first"',
+  "two words": "harbour pale",
+  "a beginning": "harb*",
+  "a beginning, no hit": "zepp*",
+};
+const searchers = ["writer", "in2000", "in20000", "quiet", "host"] as const;
+type Get = (what: string, upToMs: number, token: string, path: string) => Promise<Call>;
+
+async function openSearches(tokens: Record<keyof typeof callers, string>, get: Get): Promise<Call[]> {
+  const calls: Call[] = [];
+  for (const searcher of searchers)
+    for (const [what, q] of Object.entries(searches)) {
+      const path = `/search?${new URLSearchParams({ q, limit: "20" })}`;
+      calls.push({ ...(await get(`search by ${searcher}, ${what}, p95`, 50, tokens[searcher], path)), isSearch: true });
+    }
+  return calls;
 }
 
 async function openSubscribes(options: { url: string; token: string; conversationId: string; afterSeq: number }) {
@@ -170,14 +241,17 @@ async function openAnswers(options: { url: string; token: string; conversationId
   const open: StreamsStep = {
     step: "open",
     url,
-    paths: [`/api/v1/conversations/${conversationId}/messages`],
     headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
-    body: JSON.stringify({ content: "And then?", reply: true, parent_id: parentId }),
-    firstMark: "event: message.delta",
-    lastMark: "event: message.completed",
+    requests: [
+      {
+        path: `/api/v1/conversations/${conversationId}/messages`,
+        body: JSON.stringify({ content: "And then?", reply: true, parent_id: parentId }),
+      },
+    ],
+    format: "conversation",
   };
   await load.ask(open);
-  const run: StreamsStep = { step: "run", streams: 1, intervalMs: 0 };
+  const run: StreamsStep = { step: "run", streams: 1, intervalMs: 0, model: MODEL };
   const measure = async () => {
     const tookMs: number[] = [];
     const endsAtMs = performance.now() + ROUND_MS;

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { findNginx, writeNginxSettings } from "./nginx.ts";
 import type { Server } from "./servers.ts";
 import { executable } from "./servers.ts";
 import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
@@ -36,6 +37,27 @@ export async function startPortkey(): Promise<Server> {
   const program = join(bench, "node_modules/@portkey-ai/gateway/build/start-server.js");
   const command = (port: number) => [process.execPath, program, "--headless", `--port=${port}`];
   return start(command, { TRUSTED_CUSTOM_HOSTS: "localhost", NODE_ENV: "production" }, "/");
+}
+
+/** Starts nginx as a reverse proxy of that stand-in: the least that a process between two connections costs. */
+export function startNginx(provider: Server): Promise<Server> {
+  const folder = createTemporaryFolder();
+  const program = findNginx();
+  const command = (port: number) => [
+    program,
+    "-e",
+    "stderr",
+    "-p",
+    folder,
+    "-c",
+    writeNginxSettings({ folder, port, provider }),
+  ];
+  return start(command, {}, "/ready", folder);
+}
+
+/** What the stand-in has sent since this was read last: the time between two pieces of an answer. */
+export async function readSentDistances(provider: Server): Promise<{ p99Ms: number }> {
+  return (await (await fetch(`${provider.url}/distances`)).json()) as { p99Ms: number };
 }
 
 /** With a title of its own, so that no model is asked for one. */

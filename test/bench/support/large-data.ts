@@ -43,7 +43,9 @@ export async function openLargeData({ isFresh }: { isFresh: boolean }): Promise<
   const emptyUrl = await server.createDatabase(FILLING);
   await migrate(emptyUrl);
   const sql = postgres(emptyUrl, { max: 1, onnotice: () => {} });
-  const scripts = await Promise.all(["large-data.sql", "large-data-end.sql", "derived-data.sql"].map(readScript));
+  const scripts = await Promise.all(
+    ["large-data.sql", "large-data-end.sql", "derived-data.sql", "search-data.sql"].map(readScript),
+  );
   const name = `large_${Bun.hash(`${await describeSchema(sql)}${scripts}`).toString(36)}`;
   let databaseUrl = await server.findDatabase(name);
   if (!databaseUrl) await fill(sql, scripts);
@@ -68,7 +70,7 @@ async function migrate(databaseUrl: string): Promise<void> {
   if ((await child.exited) !== 0) throw new Error("`parley migrate` failed.");
 }
 
-async function fill(sql: postgres.Sql, [start = "", end = "", derived = ""]: string[]): Promise<void> {
+async function fill(sql: postgres.Sql, [start = "", end = "", derived = "", search = ""]: string[]): Promise<void> {
   const startedAtMs = performance.now();
   const say = (what: string) => {
     console.error(`large: ${what} after ${Math.round((performance.now() - startedAtMs) / 1000)} s`);
@@ -83,6 +85,8 @@ async function fill(sql: postgres.Sql, [start = "", end = "", derived = ""]: str
   await sql.unsafe(end);
   await sql.unsafe(derived);
   say("answers, events and counts are there");
+  await sql.unsafe(search);
+  say("the search index is there");
   await sql`vacuum (analyze)`;
   await sql`checkpoint`;
   say("filled");

@@ -5,9 +5,18 @@ export type Line = {
   parley: number;
   /** Absent where there is nothing to compare with. */
   peer?: { name: string; value: number };
-  /** Of Parley's figure to the peer's, or of the figure itself in its unit; a missed one fails the run. */
-  bound?: { atLeast: number } | { atMost: number } | { upTo: number };
+  /** A missed one fails the run. */
+  bound?: Bound;
 };
+
+type Bound =
+  /** Of Parley's figure to the peer's. */
+  | { atLeast: number }
+  | { atMost: number }
+  /** Of Parley's figure, in its unit. */
+  | { upTo: number }
+  /** How far Parley's figure may lie above the peer's, in its unit. */
+  | { abovePeer: number };
 
 /** What a row has measured, and what a reader must know to judge it: who used how much CPU, how many messages. */
 export type RowReport = { lines: Line[]; notes: string[] };
@@ -17,9 +26,13 @@ export const ratioOf = ({ parley, peer }: Line): number => (peer ? parley / peer
 export function isMissed(line: Line): boolean {
   if (!line.bound) return false;
   if ("upTo" in line.bound) return !(line.parley <= line.bound.upTo);
+  if ("abovePeer" in line.bound) return !(line.parley - (line.peer?.value ?? Number.NaN) <= line.bound.abovePeer);
   const ratio = ratioOf(line);
   return !("atLeast" in line.bound ? ratio >= line.bound.atLeast : ratio <= line.bound.atMost);
 }
+
+/** Nothing where the peer's figure is zero, or lies below it within the noise: a ratio would say nothing. */
+const showRatio = (line: Line): string => (line.peer && line.peer.value > 0 ? `${show(ratioOf(line))}×` : "");
 
 const header = ["what", "Parley", "beside it", "", "ratio", "bound"];
 
@@ -29,7 +42,7 @@ export function printLines(lines: Line[]): string {
     `${show(line.parley)} ${line.unit}`,
     line.peer ? `${show(line.peer.value)} ${line.unit}` : "",
     line.peer?.name ?? "",
-    line.peer ? `${show(ratioOf(line))}×` : "",
+    showRatio(line),
     describeBound(line),
   ]);
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
@@ -42,11 +55,13 @@ export function printLines(lines: Line[]): string {
 }
 
 function describeBound(line: Line): string {
-  if (!line.bound) return "";
-  let text: string;
-  if ("upTo" in line.bound) text = `≤ ${line.bound.upTo} ${line.unit}`;
-  else text = "atLeast" in line.bound ? `≥ ${line.bound.atLeast}×` : `≤ ${line.bound.atMost}×`;
-  return `${text} ${isMissed(line) ? "MISSED" : "met"}`;
+  return line.bound ? `${formatBound(line, line.bound)} ${isMissed(line) ? "MISSED" : "met"}` : "";
+}
+
+function formatBound({ unit, peer }: Line, bound: Bound): string {
+  if ("upTo" in bound) return `≤ ${bound.upTo} ${unit}`;
+  if ("abovePeer" in bound) return `≤ ${peer?.name} + ${bound.abovePeer} ${unit}`;
+  return "atLeast" in bound ? `≥ ${bound.atLeast}×` : `≤ ${bound.atMost}×`;
 }
 
 /** Three digits that matter, and no more than two behind the point. */

@@ -46,11 +46,16 @@ export async function startParley(options: {
   });
 }
 
-/** Starts Socket.IO on Node with `pg`: one transaction for each message. */
-export const startSocketIo = (databaseUrl: string, poolSize: number): Promise<Server> =>
+/** Starts Socket.IO on Node with `pg`: one transaction for each message. With `redisUrl`, its Redis adapter. */
+export const startSocketIo = (databaseUrl: string, poolSize: number, redisUrl?: string): Promise<Server> =>
   start({
     command: ["node", join(peers, "socket-io-pg.mjs")],
-    environment: { DATABASE_URL: databaseUrl, POOL_SIZE: String(poolSize), NODE_ENV: "production" },
+    environment: {
+      DATABASE_URL: databaseUrl,
+      POOL_SIZE: String(poolSize),
+      NODE_ENV: "production",
+      ...(redisUrl && { REDIS_URL: redisUrl }),
+    },
     readyPath: "/ready",
   });
 

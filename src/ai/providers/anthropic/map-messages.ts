@@ -3,14 +3,9 @@ import type {
   ContentBlockParam,
   MessageCreateParamsStreaming,
   MessageParam,
-  RawMessageStreamEvent,
-  StopReason,
 } from "@anthropic-ai/sdk/resources/messages/messages";
-import type { AnswerOptions, ModelFinishReason, ProviderRequest, ToolChoice, Usage } from "../../provider.ts";
-import { mapErrorEvent } from "../../provider-error.ts";
+import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
-import type { EventMapper, MappedEvent } from "../stream-answer.ts";
-import { createToolCalls } from "../tool-calls.ts";
 import { markStablePrefix } from "./cache.ts";
 
 /** Most tokens of an answer where none are asked for: the Messages API wants a number. Thinking counts in it. */
@@ -21,7 +16,8 @@ export function mapToMessagesRequest(request: ProviderRequest): MessageCreatePar
   const { system, turns } = mapToTurns(request.messages, request.partial);
   return markStablePrefix({
     model: request.model,
-    max_tokens: request.outputTokensMax ?? OUTPUT_TOKENS_DEFAULT,
+    max_tokens:
+      request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT),
     messages: mapTurns(turns),
     stream: true,
     ...(system === null ? {} : { system }),
@@ -103,68 +99,4 @@ function mapOptions(options: AnswerOptions): Partial<MessageCreateParamsStreamin
 function mapToolChoice(choice: ToolChoice): AnthropicToolChoice {
   if (typeof choice !== "string") return { type: "tool", name: choice.name };
   return { type: choice === "required" ? "any" : choice };
-}
-
-type ErrorEvent = { type: "error"; error?: { type?: string; message?: string } };
-
-/** The events of Anthropic's Messages API, whose end marker is `message_stop`. Usage in it is cumulative. */
-export function createMessagesMapper(): EventMapper {
-  const usage: Usage = { input_tokens: 0, output_tokens: 0 };
-  let isUsageKnown = false;
-  let reason: ModelFinishReason | null = null;
-  const calls = createToolCalls();
-
-  function finish(): MappedEvent {
-    const counted = isUsageKnown ? usage : null;
-    const toolCalls = calls.list();
-    if (reason !== "tool_calls" || toolCalls.length === 0)
-      return { type: "finish", reason: reason ?? "stop", usage: counted };
-    return { type: "finish", reason, usage: counted, toolCalls };
-  }
-
-  function mapEvent(event: RawMessageStreamEvent | ErrorEvent): MappedEvent | null {
-    switch (event.type) {
-      case "message_start": {
-        const { input_tokens = 0, output_tokens = 0, ...cache } = event.message?.usage ?? {};
-        usage.input_tokens =
-          input_tokens + (cache.cache_read_input_tokens ?? 0) + (cache.cache_creation_input_tokens ?? 0);
-        usage.output_tokens = output_tokens;
-        isUsageKnown = usage.input_tokens > 0;
-        return isUsageKnown ? { type: "usage", usage: { ...usage } } : null;
-      }
-      case "content_block_start":
-        if (event.content_block?.type === "tool_use") {
-          const { id, name } = event.content_block;
-          calls.add(event.index, { id, name, arguments: "" });
-          return { type: "tool_call" };
-        }
-        return event.content_block?.type === "text" ? null : { type: "activity" };
-      case "content_block_delta":
-        if (event.delta?.type === "input_json_delta") {
-          calls.add(event.index, { arguments: event.delta.partial_json });
-          return { type: "tool_call" };
-        }
-        if (event.delta?.type !== "text_delta") return { type: "activity" };
-        return event.delta.text ? { type: "text", text: event.delta.text } : null;
-      case "message_delta":
-        reason = mapStopReason(event.delta?.stop_reason ?? null) ?? reason;
-        if (event.usage?.output_tokens) usage.output_tokens = event.usage.output_tokens;
-        return isUsageKnown ? { type: "usage", usage: { ...usage } } : null;
-      case "message_stop":
-        return finish();
-      case "error":
-        return { type: "error", error: mapErrorEvent(event.error?.type ?? "error", event.error?.message ?? "", []) };
-      default:
-        return null;
-    }
-  }
-
-  return { map: ({ data }) => mapEvent(JSON.parse(data) as RawMessageStreamEvent | ErrorEvent) };
-}
-
-function mapStopReason(reason: StopReason | null): ModelFinishReason | null {
-  if (reason === null) return null;
-  if (reason === "max_tokens" || reason === "model_context_window_exceeded") return "length";
-  if (reason === "tool_use") return "tool_calls";
-  return reason === "refusal" ? "content_filter" : "stop";
 }

@@ -1,28 +1,40 @@
 import Anthropic, { APIError, type ClientOptions } from "@anthropic-ai/sdk";
+import { listAddressSecrets } from "../../../lib/mask-address.ts";
 import type { Provider } from "../../provider.ts";
 import type { HttpFailure } from "../../provider-error.ts";
+import { splitBaseUrl } from "../base-url.ts";
+import { createParameterAdapter } from "../parameters/adapter.ts";
+import type { RequestObserver } from "../request-observer.ts";
 import { createSendBody, SDK_TIMEOUT_MS } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
-import { createMessagesMapper, mapToMessagesRequest } from "./map-messages.ts";
+import { mapToMessagesRequest } from "./map-messages.ts";
+import { createMessagesMapper } from "./read-messages.ts";
 
 const DEFAULT_BASE_URL = "https://api.anthropic.com";
 
 /** Anthropic by its Messages API. */
-export function createAnthropicProvider(options: { apiKey: string; baseUrl?: string | undefined }): Provider {
-  const { apiKey, baseUrl = DEFAULT_BASE_URL } = options;
-  const sendBody = createSendBody((fetch) =>
-    createAnthropicClient(apiKey, baseUrl, fetch)
-      .messages.create({ model: "", max_tokens: 1, messages: [], stream: true })
-      .asResponse(),
+export function createAnthropicProvider(options: {
+  apiKey: string;
+  baseUrl?: string | undefined;
+  observe?: RequestObserver;
+}): Provider {
+  const { apiKey, baseUrl = DEFAULT_BASE_URL, observe = {} } = options;
+  const sendBody = createSendBody(
+    (fetch) =>
+      createAnthropicClient(apiKey, baseUrl, fetch)
+        .messages.create({ model: "", max_tokens: 1, messages: [], stream: true })
+        .asResponse(),
+    createParameterAdapter({ api: "messages", onLearned: observe.onLearned }),
+    observe,
   );
   return {
     name: "anthropic",
     stream: (request, push) =>
       streamAnswer(request, push, {
-        send: () => sendBody(mapToMessagesRequest(request), request.signal),
-        mapper: createMessagesMapper(),
+        send: (onBytes) => sendBody(mapToMessagesRequest(request), request.signal, onBytes),
+        createMapper: createMessagesMapper,
         mapSdkError: mapAnthropicError,
-        secrets: [apiKey],
+        secrets: [apiKey, ...listAddressSecrets(baseUrl)],
       }),
   };
 }
@@ -30,12 +42,12 @@ export function createAnthropicProvider(options: { apiKey: string; baseUrl?: str
 /** The SDK, silent and without retries; from the environment it takes nothing but `ANTHROPIC_CUSTOM_HEADERS`. */
 export function createAnthropicClient(
   apiKey: string,
-  baseURL: string,
+  baseUrl: string,
   fetch: NonNullable<ClientOptions["fetch"]>,
 ): Anthropic {
   return new Anthropic({
     apiKey,
-    baseURL,
+    ...splitBaseUrl(baseUrl),
     webhookKey: null,
     maxRetries: 0,
     timeout: SDK_TIMEOUT_MS,
@@ -47,5 +59,6 @@ export function createAnthropicClient(
 function mapAnthropicError(error: unknown): HttpFailure | null {
   if (!(error instanceof APIError)) return null;
   const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
-  return { status: error.status ?? null, headers: error.headers ?? null, message: `${error.message}${cause}` };
+  const { status = null, headers = null, message } = error;
+  return { status, headers, message: `${message}${cause}` };
 }

@@ -1,29 +1,46 @@
+import { listAddressSecrets } from "../../../lib/mask-address.ts";
+import { readUserinfo } from "../../../lib/userinfo.ts";
 import type { Provider } from "../../provider.ts";
 import { createOpenAiClient, mapOpenAiError } from "../openai/provider.ts";
+import { createParameterAdapter } from "../parameters/adapter.ts";
+import type { RequestObserver } from "../request-observer.ts";
 import { createSendBody } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
-import { createChatMapper, mapToChatRequest } from "./map-chat-completions.ts";
+import { mapToChatRequest } from "./map-chat-completions.ts";
+import { createChatMapper } from "./map-chunks.ts";
 
 /** The SDK wants a key; servers without keys get no `Authorization` at all. */
 const NO_KEY = "none";
 
-/** Any server that speaks Chat Completions at `baseUrl`: Ollama, vLLM, llama.cpp, a gateway. */
-export function createCompatibleProvider(options: { apiKey?: string | undefined; baseUrl: string }): Provider {
-  const { apiKey, baseUrl } = options;
-  const headers = apiKey === undefined ? { Authorization: null } : {};
-  const sendBody = createSendBody((fetch) =>
-    createOpenAiClient(apiKey ?? NO_KEY, baseUrl, fetch)
-      .chat.completions.create({ model: "", messages: [], stream: true }, { headers })
-      .asResponse(),
+/**
+ * Any server that speaks Chat Completions at `baseUrl`: Ollama, vLLM, llama.cpp, a gateway. A `user:password@` in its
+ * address is sent as basic authentication if there is no key.
+ */
+export function createCompatibleProvider(options: {
+  apiKey?: string | undefined;
+  baseUrl: string;
+  observe?: RequestObserver;
+}): Provider {
+  const { apiKey, observe = {} } = options;
+  const userinfo = readUserinfo(options.baseUrl);
+  const baseUrl = userinfo?.url ?? options.baseUrl;
+  const headers = apiKey === undefined ? { Authorization: userinfo?.authorization ?? null } : {};
+  const sendBody = createSendBody(
+    (fetch) =>
+      createOpenAiClient(apiKey ?? NO_KEY, baseUrl, fetch)
+        .chat.completions.create({ model: "", messages: [], stream: true }, { headers })
+        .asResponse(),
+    createParameterAdapter({ api: "chat", onLearned: observe.onLearned }),
+    observe,
   );
   return {
     name: "compatible",
     stream: (request, push) =>
       streamAnswer(request, push, {
-        send: () => sendBody(mapToChatRequest(request), request.signal),
-        mapper: createChatMapper(),
+        send: (onBytes) => sendBody(mapToChatRequest(request), request.signal, onBytes),
+        createMapper: createChatMapper,
         mapSdkError: mapOpenAiError,
-        secrets: apiKey === undefined ? [] : [apiKey],
+        secrets: [...(apiKey === undefined ? [] : [apiKey]), ...listAddressSecrets(options.baseUrl)],
       }),
   };
 }

@@ -1,5 +1,6 @@
 import type { Provider } from "../../provider.ts";
 import { createProviderError } from "../../provider-error.ts";
+import { noUsage } from "../../usage.ts";
 
 /** The built-in model: it needs no key and no network. */
 export const OFFLINE_MODEL = "offline/documents";
@@ -39,7 +40,7 @@ export function createOfflineProvider(options: { searchDocuments: SearchDocument
       // It cannot go on with another's sentence: what it adds to a broken answer is a paragraph of its own.
       const opening = partial === null ? notice : `\n\n${notice}`;
       for (const text of `${opening}\n\n${writeAnswer(passages)}`.match(/\s*\S+/g) ?? []) push({ type: "text", text });
-      return { type: "finish", reason: "stop", usage: { input_tokens: 0, output_tokens: 0 } };
+      return { type: "finish", reason: "stop", usage: { ...noUsage } };
     },
   };
 }

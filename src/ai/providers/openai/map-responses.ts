@@ -1,14 +1,6 @@
-import type {
-  ResponseCreateParamsStreaming,
-  ResponseInputItem,
-  ResponseStreamEvent,
-  ResponseUsage,
-} from "openai/resources/responses/responses";
-import type { AnswerOptions, ModelFinishReason, ProviderRequest, Usage } from "../../provider.ts";
-import { mapErrorEvent } from "../../provider-error.ts";
+import type { ResponseCreateParamsStreaming, ResponseInputItem } from "openai/resources/responses/responses";
+import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
-import type { EventMapper, MappedEvent } from "../stream-answer.ts";
-import { createToolCalls } from "../tool-calls.ts";
 
 /** Our request in the words of OpenAI's Responses API. */
 export function mapToResponsesRequest(request: ProviderRequest): ResponseCreateParamsStreaming {
@@ -19,6 +11,8 @@ export function mapToResponsesRequest(request: ProviderRequest): ResponseCreateP
     stream: true,
     // The conversation is kept by Parley, not by the provider.
     store: false,
+    // Without it a model that thinks is silent until its answer begins.
+    ...(request.isThinking && { reasoning: { summary: "auto" as const } }),
     ...(system === null ? {} : { instructions: system }),
     ...(request.outputTokensMax === null ? {} : { max_output_tokens: request.outputTokensMax }),
     ...mapOptions(request.options),
@@ -66,59 +60,4 @@ function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreami
     }),
     ...(typeof areParallelToolCallsAllowed === "boolean" && { parallel_tool_calls: areParallelToolCallsAllowed }),
   };
-}
-
-/** The events of OpenAI's Responses API, whose end marker is `response.completed` or `response.incomplete`. */
-export function createResponsesMapper(): EventMapper {
-  const calls = createToolCalls();
-  return {
-    map({ data }) {
-      if (data === "[DONE]") return null;
-      const event = JSON.parse(data) as ResponseStreamEvent;
-      if (event.type === "response.output_item.done" && event.item?.type === "function_call")
-        calls.add(event.output_index, { ...event.item, id: event.item.call_id });
-      const part = mapEvent(event);
-      if (part?.type !== "finish" || part.reason !== "stop") return part;
-      const toolCalls = calls.list();
-      return toolCalls.length === 0 ? part : { ...part, reason: "tool_calls", toolCalls };
-    },
-  };
-}
-
-const toolCallTypes = new Set(["function_call", "custom_tool_call", "mcp_call"]);
-
-function mapEvent(event: ResponseStreamEvent): MappedEvent | null {
-  switch (event.type) {
-    case "response.output_text.delta":
-    // A refusal is the model's answer too: the reader is to see it.
-    case "response.refusal.delta":
-      return typeof event.delta === "string" && event.delta !== "" ? { type: "text", text: event.delta } : null;
-    case "response.reasoning_text.delta":
-    case "response.reasoning_summary_text.delta":
-      return { type: "activity" };
-    case "response.output_item.added":
-      if (toolCallTypes.has(event.item?.type)) return { type: "tool_call" };
-      return event.item?.type === "reasoning" ? { type: "activity" } : null;
-    case "response.function_call_arguments.delta":
-      return { type: "tool_call" };
-    case "response.completed":
-      return { type: "finish", reason: "stop", usage: mapUsage(event.response?.usage) };
-    case "response.incomplete": {
-      const reason: ModelFinishReason =
-        event.response?.incomplete_details?.reason === "content_filter" ? "content_filter" : "length";
-      return { type: "finish", reason, usage: mapUsage(event.response?.usage) };
-    }
-    case "response.failed": {
-      const { code, message } = event.response?.error ?? { code: "unknown", message: "no error given" };
-      return { type: "error", error: mapErrorEvent(code, message, []) };
-    }
-    case "error":
-      return { type: "error", error: mapErrorEvent(event.code ?? "error", event.message, []) };
-    default:
-      return null;
-  }
-}
-
-function mapUsage(usage: ResponseUsage | null | undefined): Usage | null {
-  return usage ? { input_tokens: usage.input_tokens, output_tokens: usage.output_tokens } : null;
 }

@@ -1,26 +1,37 @@
 import OpenAI, { APIError, type ClientOptions } from "openai";
+import { listAddressSecrets } from "../../../lib/mask-address.ts";
 import type { Provider } from "../../provider.ts";
 import type { HttpFailure } from "../../provider-error.ts";
+import { splitBaseUrl } from "../base-url.ts";
+import { createParameterAdapter } from "../parameters/adapter.ts";
+import type { RequestObserver } from "../request-observer.ts";
 import { createSendBody, SDK_TIMEOUT_MS } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
-import { createResponsesMapper, mapToResponsesRequest } from "./map-responses.ts";
+import { mapToResponsesRequest } from "./map-responses.ts";
+import { createResponsesMapper } from "./read-responses.ts";
 
 const DEFAULT_BASE_URL = "https://api.openai.com/v1";
 
 /** OpenAI by its Responses API. */
-export function createOpenAiProvider(options: { apiKey: string; baseUrl?: string | undefined }): Provider {
-  const { apiKey, baseUrl = DEFAULT_BASE_URL } = options;
-  const sendBody = createSendBody((fetch) =>
-    createOpenAiClient(apiKey, baseUrl, fetch).responses.create({ input: [], stream: true }).asResponse(),
+export function createOpenAiProvider(options: {
+  apiKey: string;
+  baseUrl?: string | undefined;
+  observe?: RequestObserver;
+}): Provider {
+  const { apiKey, baseUrl = DEFAULT_BASE_URL, observe = {} } = options;
+  const sendBody = createSendBody(
+    (fetch) => createOpenAiClient(apiKey, baseUrl, fetch).responses.create({ input: [], stream: true }).asResponse(),
+    createParameterAdapter({ api: "responses", onLearned: observe.onLearned }),
+    observe,
   );
   return {
     name: "openai",
     stream: (request, push) =>
       streamAnswer(request, push, {
-        send: () => sendBody(mapToResponsesRequest(request), request.signal),
-        mapper: createResponsesMapper(),
+        send: (onBytes) => sendBody(mapToResponsesRequest(request), request.signal, onBytes),
+        createMapper: createResponsesMapper,
         mapSdkError: mapOpenAiError,
-        secrets: [apiKey],
+        secrets: [apiKey, ...listAddressSecrets(baseUrl)],
       }),
   };
 }
@@ -28,12 +39,12 @@ export function createOpenAiProvider(options: { apiKey: string; baseUrl?: string
 /** The SDK, silent and without retries; from the environment it takes nothing but `OPENAI_CUSTOM_HEADERS`. */
 export function createOpenAiClient(
   apiKey: string,
-  baseURL: string,
+  baseUrl: string,
   fetch: NonNullable<ClientOptions["fetch"]>,
 ): OpenAI {
   return new OpenAI({
     apiKey,
-    baseURL,
+    ...splitBaseUrl(baseUrl),
     adminAPIKey: null,
     organization: null,
     project: null,
@@ -50,5 +61,6 @@ export function mapOpenAiError(error: unknown): HttpFailure | null {
   if (!(error instanceof APIError)) return null;
   const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
   const code = error.code ? ` [${error.code}]` : "";
-  return { status: error.status ?? null, headers: error.headers ?? null, message: `${error.message}${code}${cause}` };
+  const { status = null, headers = null, message } = error;
+  return { status, headers, message: `${message}${code}${cause}` };
 }

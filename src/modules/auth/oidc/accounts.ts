@@ -26,23 +26,21 @@ type AccountsDependencies = {
   issuer: string;
   /** Whether somebody who is seen for the first time gets an account. */
   isProvisioning: boolean;
+  /** Whether nobody is told that an address has an account (REGISTRATION_PRIVACY). */
+  isTakenHidden: boolean;
 };
 
 /** Another request made the same account; what this one has done so far must go. */
 class Outrun extends Error {}
 
 export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts {
-  const { database, users, audit, issuer, isProvisioning } = deps;
+  const { database, users, audit, issuer, isProvisioning, isTakenHidden } = deps;
 
   async function provision(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const user = await createUser(sql, claims);
     // The address belongs to somebody: to this very person, if another request was faster.
     const userId = user?.id ?? (await queries.findIdentityUser(sql, { issuer, subject: claims.subject }));
-    if (userId === undefined)
-      throw new Problem(
-        "conflict",
-        "An account with this e-mail address exists. Log in with its password, then link it by POST /api/v1/me/identities.",
-      );
+    if (userId === undefined) throw createTaken();
     if (!user) return userId;
     const identity = { id: createId(), issuer, subject: claims.subject, userId };
     if (!(await queries.insertIdentity(sql, identity))) throw new Outrun();
@@ -60,6 +58,17 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     return userId;
   }
 
+  const createTaken = (): Problem =>
+    isTakenHidden
+      ? new Problem(
+          "forbidden",
+          "No account was created for this identity. If you have an account here, log in to it and link the identity by POST /api/v1/me/identities; else ask an administrator.",
+        )
+      : new Problem(
+          "conflict",
+          "An account with this e-mail address exists. Log in with its password, then link it by POST /api/v1/me/identities.",
+        );
+
   async function createUser(sql: Sql, { email, name }: IssuerClaims): Promise<User | null> {
     try {
       return await users.createPasswordless(sql, { email: email ?? "", name });
@@ -70,7 +79,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     }
   }
 
-  function requireProvisionable({ email, isEmailUnproven }: IssuerClaims): void {
+  function requireProvisionable({ email, isEmailProven }: IssuerClaims): void {
     if (!isProvisioning)
       throw new Problem(
         "registration_closed",
@@ -78,7 +87,9 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
       );
     if (email === null)
       throw new Problem("forbidden", "The token names no e-mail address; ask the issuer for the scope `email`.");
-    if (isEmailUnproven) throw new Problem("forbidden", "The issuer has not verified this e-mail address yet.");
+    // With hidden accounts only who owns an address may learn whether it has one.
+    if (isEmailProven === false || (isTakenHidden && isEmailProven === null))
+      throw new Problem("forbidden", "The issuer has not verified this e-mail address yet.");
   }
 
   return {

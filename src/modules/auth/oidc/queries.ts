@@ -49,6 +49,7 @@ type NewTokenSession = Subject & {
   userId: string;
   tokenKey: Uint8Array;
   expiresAtMs: number;
+  authenticatedAtMs: number;
   ipAddress: string | null;
 };
 
@@ -59,9 +60,11 @@ type NewTokenSession = Subject & {
 export async function insertTokenSession(sql: Sql, session: NewTokenSession): Promise<boolean> {
   const { id, userId, issuer, subject, tokenKey, ipAddress } = session;
   const expiresAt = new Date(session.expiresAtMs);
+  const authenticatedAt = new Date(session.authenticatedAtMs);
   const { count } = await sql`
-    insert into sessions (id, user_id, token_key, token_expires_at, expires_at, ip_address)
-    select ${id}::uuid, u.id, ${tokenKey}::bytea, ${expiresAt}::timestamptz, ${expiresAt}::timestamptz, ${ipAddress}::text
+    insert into sessions (id, user_id, token_key, token_expires_at, expires_at, ip_address, authenticated_at)
+    select ${id}::uuid, u.id, ${tokenKey}::bytea, ${expiresAt}::timestamptz, ${expiresAt}::timestamptz, ${ipAddress}::text,
+      ${authenticatedAt}::timestamptz
     from users u join identities i on i.user_id = u.id and i.issuer = ${issuer} and i.subject = ${subject}
     where u.id = ${userId} and u.disabled_at is null
       and not exists (select 1 from sessions e where e.token_key = ${tokenKey} and e.revoked_at is not null)

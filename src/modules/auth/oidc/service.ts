@@ -17,7 +17,10 @@ import { createTokenSessions } from "./token-sessions.ts";
 import { createIssuerTokens, type IssuerClaims } from "./tokens.ts";
 
 /** The settings of the one issuer whose tokens are accepted. */
-export type IssuerConfig = Pick<Config, "OIDC_ISSUER" | "OIDC_AUDIENCE" | "OIDC_JWKS_URL" | "OIDC_PROVISION">;
+export type IssuerConfig = Pick<
+  Config,
+  "OIDC_ISSUER" | "OIDC_AUDIENCE" | "OIDC_JWKS_URL" | "OIDC_PROVISION" | "REGISTRATION_PRIVACY"
+>;
 
 /** Sign-in by an issuer of OpenID Connect (docs/decisions/0041); without one, only the list of identities is left. */
 export interface IssuerService {
@@ -106,7 +109,8 @@ function createIssuer(deps: Dependencies, issuer: string, times: KeyTimes) {
   const findKey = createIssuerKeys({ issuer, source, log, times });
   const tokens = createIssuerTokens({ issuer, audience: config.OIDC_AUDIENCE, findKey, times });
   const isProvisioning = config.OIDC_PROVISION === "on";
-  const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning });
+  const isTakenHidden = config.REGISTRATION_PRIVACY === "on";
+  const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning, isTakenHidden });
   const sessions = createTokenSessions({ database, audit, issuer, accounts, sessionQuota });
   return { issuer, tokens, accounts, sessions };
 }

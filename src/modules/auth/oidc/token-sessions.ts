@@ -36,14 +36,14 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
   });
 
   async function open(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
-    const { subject, tokenKey, expiresAtMs } = claims;
+    const { subject, tokenKey, expiresAtMs, authenticatedAtMs } = claims;
     const found = await queries.findTokenSession(database, tokenKey);
     if (found !== undefined) return found;
     const userId = await accounts.findOrCreate(claims, ipAddress);
     const id = createId();
     const insert = async (sql: Sql) => {
-      if (!(await queries.insertTokenSession(sql, { id, userId, issuer, subject, tokenKey, expiresAtMs, ipAddress })))
-        return null;
+      const session = { id, userId, issuer, subject, tokenKey, expiresAtMs, authenticatedAtMs, ipAddress };
+      if (!(await queries.insertTokenSession(sql, session))) return null;
       const target = { type: "user", id: userId } as const;
       const entry = { action: "user.logged_in", actorId: userId, credentialId: id, target, ipAddress } as const;
       await audit.record(sql, { ...entry, details: { issuer } });

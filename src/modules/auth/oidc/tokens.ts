@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { decodeJwt, type JWTVerifyGetKey, type JWTVerifyResult, jwtVerify } from "jose";
 import { BoundedCache } from "../../../cache/bounded-cache.ts";
 import { Problem } from "../../../lib/problem.ts";
+import { isVisible } from "../../../lib/text.ts";
 import { IDENTITIES_CACHED_MAX } from "../limits.ts";
 import { KeysUnavailable } from "./keys.ts";
 import {
@@ -28,6 +29,8 @@ const algorithms = [
 ];
 /** ID tokens and access tokens (RFC 9068). Issuers sign other things with the same keys, such as logout tokens. */
 const types = new Set(["jwt", "at+jwt", "application/at+jwt"]);
+/** The last moment that a Date can be. */
+const DATE_MS_MAX = 8.64e15;
 const subjectForm = new RegExp(`^[\\x20-\\x7e]{1,${SUBJECT_CHARS_MAX}}$`);
 
 /** What a good token of the issuer says. */
@@ -38,9 +41,11 @@ export type IssuerClaims = {
   tokenKey: Buffer;
   /** Clock tolerance included. */
   expiresAtMs: number;
+  /** When the person has logged in at the issuer, as far as the token says. */
+  authenticatedAtMs: number;
   email: string | null;
-  /** The issuer says itself that the address is not proven. */
-  isEmailUnproven: boolean;
+  /** Null: the issuer doesn't say whether the address is the person's. */
+  isEmailProven: boolean | null;
   name: string | null;
 };
 
@@ -62,7 +67,8 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
 
   async function check(token: string): Promise<IssuerClaims | null> {
     try {
-      return readClaims(token, await jwtVerify(token, findKey, options));
+      const result = await jwtVerify(token, findKey, options);
+      return isOfOurClient(result, audience) ? readClaims(token, result) : null;
     } catch (error) {
       if (!(error instanceof KeysUnavailable)) return null;
       throw new Problem("unavailable", "The keys of the issuer cannot be fetched at the moment.", {
@@ -93,8 +99,15 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
   };
 }
 
+/**
+ * Whether the client that a token was issued to is one of ours, as far as the token says (`azp`). Otherwise another application
+ * of the issuer could log its users in here.
+ */
+const isOfOurClient = ({ payload: { azp } }: JWTVerifyResult, audience: readonly string[]): boolean =>
+  azp === undefined || (typeof azp === "string" && audience.includes(azp));
+
 function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult): IssuerClaims | null {
-  const { iss, sub, exp, email, email_verified, name, preferred_username, events } = payload;
+  const { iss, sub, exp, iat, auth_time, email, email_verified, name, preferred_username, events } = payload;
   if (!types.has((protectedHeader.typ ?? "jwt").toLowerCase()) || events !== undefined) return null;
   if (typeof iss !== "string" || typeof sub !== "string" || !subjectForm.test(sub) || typeof exp !== "number")
     return null;
@@ -104,11 +117,20 @@ function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult
     subject: sub,
     tokenKey: createTokenKey(token),
     expiresAtMs: (exp + CLOCK_TOLERANCE_S) * 1000,
+    authenticatedAtMs: readLoginTime(auth_time ?? iat),
     email: typeof email === "string" ? email : null,
     // As text, some issuers write it.
-    isEmailUnproven: email_verified !== undefined && email_verified !== true && email_verified !== "true",
-    name: [name, preferred_username].find((value): value is string => typeof value === "string") ?? null,
+    isEmailProven: email_verified === undefined ? null : email_verified === true || email_verified === "true",
+    name:
+      [name, preferred_username].find((value): value is string => typeof value === "string" && isVisible(value)) ??
+      null,
   };
+}
+
+/** Of an issuer that doesn't say it: long ago. */
+function readLoginTime(seconds: unknown): number {
+  const ms = typeof seconds === "number" ? seconds * 1000 : 0;
+  return ms >= 0 && ms <= DATE_MS_MAX ? ms : 0;
 }
 
 /** Over what is signed: of one signed statement there can be many signatures (ECDSA), and all are the same token. */

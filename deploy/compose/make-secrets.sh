@@ -1,0 +1,52 @@
+#!/bin/sh
+# Writes the passwords and keys that the compose files read: make-secrets.sh [FOLDER], by default secrets/ beside this script.
+# A file that is there is kept, so running it again changes nothing. Write the keys of model providers into
+# openai_api_key and anthropic_api_key; empty means none.
+set -eu
+umask 077
+
+folder=${1:-$(dirname "$0")/secrets}
+mkdir -p "$folder"
+# The containers run as different users, so they read the files as others; the folder keeps out the users of this machine.
+chmod 0700 "$folder"
+
+# Takes the content from stdin.
+keep_or_write() {
+  if [ -e "$folder/$1" ]; then
+    cat >/dev/null
+    return
+  fi
+  # Whole or not at all, also when the disk is full.
+  cat >"$folder/.$1.new"
+  mv "$folder/.$1.new" "$folder/$1"
+  echo "wrote $folder/$1"
+}
+# Hexadecimal, because it stands in URLs and configuration files.
+random() {
+  hex=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+  [ "${#hex}" -eq 64 ] || { echo "make-secrets.sh: /dev/urandom gave no random bytes." >&2; exit 1; }
+  echo "$hex"
+}
+new_secret() {
+  value=$(random)
+  echo "$value" | keep_or_write "$1"
+}
+
+new_secret jwt_secret
+new_secret metrics_token
+new_secret postgres_password
+new_secret postgres_superuser_password
+new_secret grafana_admin_password
+if [ ! -e "$folder/valkey_conf" ]; then
+  value=$(random)
+  echo "requirepass $value" | keep_or_write valkey_conf
+fi
+postgres_password=$(cat "$folder/postgres_password")
+valkey_password=$(sed -n 's/^requirepass //p' "$folder/valkey_conf")
+echo "postgres://parley:$postgres_password@postgres:5432/parley" | keep_or_write database_url
+echo "redis://:$valkey_password@valkey:6379" | keep_or_write redis_url
+keep_or_write openai_api_key </dev/null
+keep_or_write anthropic_api_key </dev/null
+
+chmod 0644 "$folder"/*
+echo "The secrets are in $folder. Keep a copy of jwt_secret: with another one, everybody has to log in again."

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Makes a clean Debian with systemd in a folder, for the drill of deploy/install.sh: debian-root.sh FOLDER. Takes two minutes.
+set -euo pipefail
+
+folder=$1
+mirror=$(awk '/^URIs:/ { print $2; exit }' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
+# shellcheck disable=SC2016 # apt expands it.
+[ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -1)
+rm -rf "$folder.new"
+debootstrap --variant=minbase --include=systemd,systemd-sysv,curl,logrotate bookworm "$folder.new" "$mirror" >/dev/null
+mv "$folder.new" "$folder"

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Unpacks Debian's nginx into the folder that is named. It isn't installed, so that no service starts on this machine.
+set -euo pipefail
+
+folder=$1
+if ! command -v apt-get >/dev/null; then
+  echo "The bench and the drills need nginx; install it by hand on this system." >&2
+  exit 1
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
+download=$(mktemp -d)
+trap 'rm -rf "$download"' EXIT
+# Root downloads as itself: apt's own user can't write to the folder.
+sandbox=()
+if [ "$(id -u)" -eq 0 ]; then sandbox=(-o APT::Sandbox::User=root); fi
+get() { (cd "$download" && apt-get download -qq "${sandbox[@]}" nginx); }
+if ! get 2>/dev/null; then
+  "${as_root[@]}" apt-get update -qq
+  get
+fi
+dpkg -x "$download"/nginx_*.deb "$folder"
+if ! "$folder/usr/sbin/nginx" -v 2>/dev/null; then
+  rm -rf "$folder"
+  echo "Debian's nginx doesn't run here, for lack of its libraries; install the package nginx by hand." >&2
+  exit 1
+fi

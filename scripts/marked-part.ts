@@ -1,0 +1,11 @@
+/**
+ * Puts a part that is made from code between its marks, `<!-- name -->` and `<!-- /name -->`.
+ * @throws when the marks are missing, so that a part is never lost in silence.
+ */
+export function placeMarkedPart(markdown: string, name: string, part: string): string {
+  const [from, to] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
+  const start = markdown.indexOf(from);
+  const end = markdown.indexOf(to);
+  if (start === -1 || end < start) throw new Error(`The document has no ${from} … ${to}.`);
+  return `${markdown.slice(0, start + from.length)}\n${part}\n${markdown.slice(end)}`;
+}

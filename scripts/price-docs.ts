@@ -1,0 +1,29 @@
+import { listPrices, PRICES_CHECKED_IN, priceSources } from "../src/ai/price-list.ts";
+import type { Price } from "../src/lib/prices.ts";
+import { placeMarkedPart } from "./marked-part.ts";
+
+/** Puts the list of prices between its marks. @throws when they are missing. */
+export const placePriceTable = (markdown: string): string => placeMarkedPart(markdown, "prices", createPriceTable());
+
+function createPriceTable(): string {
+  const sources = priceSources.map(({ provider, url }) => `[${provider}](${url})`).join(" and ");
+  const rows = priceSources.flatMap(({ prefix }) =>
+    Object.entries(listPrices)
+      .filter(([model]) => model.startsWith(prefix))
+      .map(([model, price]) => mapToRow(model, price)),
+  );
+  return [
+    `Compared in ${PRICES_CHECKED_IN} with the price pages of ${sources}. US dollars per million tokens:`,
+    "",
+    "| model | input | cached input | cache write | output | long prompts |",
+    "| --- | --- | --- | --- | --- | --- |",
+    ...rows,
+  ].join("\n");
+}
+
+function mapToRow(model: string, { input, output, cached_input, cache_write, long_prompt: long }: Price): string {
+  const longPrompts = long
+    ? `above ${long.above_tokens.toLocaleString("en")} tokens: input × ${long.input_factor}, output × ${long.output_factor}`
+    : "";
+  return `| \`${model}\` | ${input} | ${cached_input ?? input} | ${cache_write ?? input} | ${output} | ${longPrompts} |`;
+}

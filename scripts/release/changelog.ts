@@ -1,0 +1,45 @@
+/** A heading of CHANGELOG.md: `## 0.1.0 (unreleased)`, later `## 0.1.0 (2027-01-31)`. */
+type Section = { version: string; date: string; text: string };
+
+const HEADING = /^## (\d+\.\d+\.\d+(?:-[\w.]+)?) \((unreleased|\d{4}-\d{2}-\d{2})\)$/;
+
+/** The sections, newest first. @throws if a heading has another form. */
+export function readChangelog(markdown: string): Section[] {
+  const [, ...parts] = `\n${markdown}`.split(/\n(?=## )/);
+  return parts.map((part) => {
+    const [heading = "", ...lines] = part.split("\n");
+    const [, version, date] = HEADING.exec(heading) ?? [];
+    if (!version || !date)
+      throw new Error(
+        `CHANGELOG.md: the heading "${heading}" is wrong; write "## 0.1.0 (unreleased)" or "## 0.1.0 (2027-01-31)".`,
+      );
+    return { version, date, text: lines.join("\n").trim() };
+  });
+}
+
+/**
+ * What keeps a version from being released; one sentence each. Without a tag it is a trial, which may be of an
+ * unreleased version.
+ */
+export function findVersionProblems(version: string, tag: string | undefined, markdown: string): string[] {
+  const problems: string[] = [];
+  const [newest] = readChangelog(markdown);
+  if (newest?.version !== version)
+    problems.push(
+      `CHANGELOG.md begins with version ${newest?.version ?? "none"}, but package.json has ${version}: make them equal.`,
+    );
+  if (newest && newest.text === "") problems.push(`CHANGELOG.md: the section of ${newest.version} is empty.`);
+  if (tag === undefined) return problems;
+  if (tag !== `v${version}`)
+    problems.push(`The tag is ${tag}, but package.json has version ${version}: the tag must be v${version}.`);
+  if (newest?.date === "unreleased")
+    problems.push(`CHANGELOG.md calls ${newest.version} unreleased: write the date of the release in its place.`);
+  return problems;
+}
+
+/** The release notes: the section of this version. */
+export function createReleaseNotes(version: string, markdown: string): string {
+  const section = readChangelog(markdown).find((section) => section.version === version);
+  if (!section) throw new Error(`CHANGELOG.md has no section of version ${version}; add it.`);
+  return `# Parley ${version}\n\n${section.text}\n`;
+}

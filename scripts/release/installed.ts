@@ -1,0 +1,51 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { listRuntimePackages } from "./lockfile.ts";
+
+/** A package that goes into an executable, and the folder that holds it. */
+export type InstalledPackage = {
+  key: string;
+  name: string;
+  version: string;
+  integrity: string;
+  dependencies: string[];
+  folder: string;
+  /** As its package.json states it, mostly an SPDX expression. */
+  license: string | undefined;
+};
+
+const PREFACE = `Parley contains Bun (MIT and others: https://bun.com/docs/project/license), where it carries one PostgreSQL (PostgreSQL
+License: https://www.postgresql.org/about/licence/) with the libraries that the SBOM lists, and these packages.`;
+const LICENSE_FILE = /^(licen[cs]e|copying|notice)/i;
+
+/**
+ * The packages of bun.lock that executables may contain, with what lies on the disk.
+ * @param folders node_modules folders; packages of other platforms are only in the second one.
+ * @throws if one is not there.
+ */
+export function listInstalled(lock: string, folders: string[]): InstalledPackage[] {
+  return [...listRuntimePackages(lock)].map(([key, locked]) => {
+    const place = (key.match(/(?:@[^/]+\/)?[^/]+/g) ?? []).join("/node_modules/");
+    const folder = folders.map((parent) => join(parent, place)).find((path) => existsSync(join(path, "package.json")));
+    if (!folder) throw new Error(`${locked.name} ${locked.version} is not installed; run \`make setup\`.`);
+    const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Stated;
+    if (version !== locked.version)
+      throw new Error(`${folder} has version ${version}, but bun.lock has ${locked.version}; run \`make setup\`.`);
+    return { key, ...locked, folder, license: typeof license === "string" ? license : undefined };
+  });
+}
+
+type Stated = { version: string; license?: unknown };
+
+/** The licenses of the packages, as those of many of them require. The same text of several packages appears once. */
+export function createNotices(packages: InstalledPackage[]): string {
+  const owners = new Map<string, string[]>();
+  for (const { name, version, folder, license } of packages) {
+    const files = readdirSync(folder).filter((file) => LICENSE_FILE.test(file) && /(^[^.]+|\.(md|txt))$/i.test(file));
+    const texts = files.sort().map((file) => readFileSync(join(folder, file), "utf8").replaceAll("\r", "").trim());
+    const text = texts.join("\n\n") || `License: ${license ?? "not stated"}`;
+    owners.set(text, [...(owners.get(text) ?? []), `${name} ${version}`]);
+  }
+  const parts = [...owners].map(([text, names]) => `${[...new Set(names)].join("\n")}\n\n${text}`);
+  return `${PREFACE}\n\n${parts.join(`\n\n${"-".repeat(80)}\n\n`)}\n`;
+}

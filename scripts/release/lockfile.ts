@@ -1,0 +1,55 @@
+/** A package as bun.lock has it. */
+export type LockedPackage = {
+  name: string;
+  version: string;
+  /** `sha512-…`, of the archive in the registry. */
+  integrity: string;
+  /** Keys of the packages that it may load. */
+  dependencies: string[];
+};
+
+type LockEntry = [spec: string, registry: string, details: Details, integrity: string];
+type Details = {
+  dependencies?: Record<string, string>;
+  optionalDependencies?: Record<string, string>;
+  peerDependencies?: Record<string, string>;
+  /** Names of those that may be absent. That another package brings one doesn't make it part of an executable. */
+  optionalPeers?: string[];
+};
+type Lockfile = {
+  workspaces: Record<string, { dependencies?: Record<string, string> }>;
+  packages: Record<string, LockEntry>;
+};
+
+/**
+ * The packages that an executable may contain: the dependencies in package.json, and theirs. Development dependencies
+ * are left out. The key of a package is its place, like `openai/zod` if it has a version of its own there.
+ */
+export function listRuntimePackages(lock: string): Map<string, LockedPackage> {
+  const { workspaces, packages } = Bun.JSONC.parse(lock) as Lockfile;
+  const found = new Map<string, LockedPackage>();
+  const waiting = Object.keys(workspaces[""]?.dependencies ?? {});
+  for (let key = waiting.pop(); key !== undefined; key = waiting.pop()) {
+    const entry = packages[key];
+    if (!entry) throw new Error(`bun.lock has no entry for ${key}; run \`bun install\`.`);
+    if (found.has(key)) continue;
+    const [spec, , details, integrity] = entry;
+    const at = spec.lastIndexOf("@");
+    const wanted = { ...details.dependencies, ...details.optionalDependencies, ...details.peerDependencies };
+    const names = Object.keys(wanted).filter((name) => !details.optionalPeers?.includes(name));
+    const dependencies = names.flatMap((name) => findKey(packages, key, name) ?? []);
+    found.set(key, { name: spec.slice(0, at), version: spec.slice(at + 1), integrity, dependencies });
+    waiting.push(...dependencies);
+  }
+  return new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** Where a package finds another one: beside it, or the nearest further up. Optional peers may be absent. */
+function findKey(packages: Lockfile["packages"], from: string, name: string): string | undefined {
+  const path = from.match(/(?:@[^/]+\/)?[^/]+/g) ?? [];
+  for (let depth = path.length; depth >= 0; depth--) {
+    const key = [...path.slice(0, depth), name].join("/");
+    if (key in packages) return key;
+  }
+  return undefined;
+}

@@ -1,0 +1,50 @@
+const HEADER_BYTES = 32;
+const CODE_SIGNATURE_COMMAND = 0x1d;
+const CODE_DIRECTORY_MAGIC = 0xfade_0c02;
+const SHA256_TYPE = 2;
+
+/**
+ * Whether the code signature of a 64-bit Mach-O executable covers all that is before it, unchanged. macOS kills a
+ * program whose signature doesn't; without any it runs on Intel only.
+ */
+export function checkMachOSignature(file: Uint8Array): "valid" | "invalid" | "none" {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  const start = findSignature(view);
+  if (start === null) return "none";
+  try {
+    return isDirectoryTrue(file, view, start, findCodeDirectory(view, start)) ? "valid" : "invalid";
+  } catch (error) {
+    if (error instanceof RangeError) return "invalid";
+    throw error;
+  }
+}
+
+function findSignature(view: DataView): number | null {
+  let offset = HEADER_BYTES;
+  for (let left = view.getUint32(16, true); left > 0; left--) {
+    if (view.getUint32(offset, true) === CODE_SIGNATURE_COMMAND) return view.getUint32(offset + 8, true);
+    offset += view.getUint32(offset + 4, true);
+  }
+  return null;
+}
+
+/** A signature is a list of parts, in big-endian numbers; the directory of pages is the first. */
+function findCodeDirectory(view: DataView, start: number): number {
+  return start + view.getUint32(start + 16);
+}
+
+function isDirectoryTrue(file: Uint8Array, view: DataView, signature: number, directory: number): boolean {
+  const hashes = directory + view.getUint32(directory + 16);
+  const pages = view.getUint32(directory + 28);
+  const codeLimit = view.getUint32(directory + 32);
+  const hashBytes = view.getUint8(directory + 36);
+  const pageBytes = 2 ** view.getUint8(directory + 39);
+  if (view.getUint32(directory) !== CODE_DIRECTORY_MAGIC || view.getUint8(directory + 37) !== SHA256_TYPE) return false;
+  if (codeLimit !== signature || pages !== Math.ceil(codeLimit / pageBytes)) return false;
+  for (let page = 0; page < pages; page++) {
+    const content = file.subarray(page * pageBytes, Math.min((page + 1) * pageBytes, codeLimit));
+    const stored = file.subarray(hashes + page * hashBytes, hashes + (page + 1) * hashBytes);
+    if (!Buffer.from(stored).equals(new Bun.CryptoHasher("sha256").update(content).digest())) return false;
+  }
+  return true;
+}

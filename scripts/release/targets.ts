@@ -1,0 +1,55 @@
+import { join } from "node:path";
+import type { ExecutableType } from "./executable-type.ts";
+
+/** A platform that a release has an executable for. */
+export type ReleaseTarget = {
+  /** Ends the executable's file name: `parley-0.1.0-linux-x64`. */
+  name: string;
+  extension: "" | ".exe";
+  /** What `bun build --target` calls it. */
+  bunTarget: string;
+  /** The package with Bun's runtime for it, which becomes the executable. */
+  runtimePackage: string;
+  /** What scripts/pack-postgres.ts calls it. */
+  postgresTarget: string;
+  type: ExecutableType;
+};
+
+const elf = (machine: ExecutableType["machine"], loader: string): ExecutableType => ({
+  format: "ELF",
+  machine,
+  loader,
+});
+const machO = (machine: ExecutableType["machine"], isSigned: boolean): ExecutableType => ({
+  format: "Mach-O",
+  machine,
+  isSigned,
+});
+
+/** Every target. Those without a glibc, and Windows, carry no PostgreSQL: they need `DATABASE_URL`. */
+export const releaseTargets: ReleaseTarget[] = [
+  target("linux-x64", "linux-x64", elf("x86_64", "/lib64/ld-linux-x86-64.so.2")),
+  target("linux-arm64", "linux-aarch64", elf("arm64", "/lib/ld-linux-aarch64.so.1")),
+  target("linux-x64-musl", "linux-x64-musl", elf("x86_64", "/lib/ld-musl-x86_64.so.1")),
+  target("linux-arm64-musl", "linux-aarch64-musl", elf("arm64", "/lib/ld-musl-aarch64.so.1")),
+  target("darwin-arm64", "darwin-aarch64", machO("arm64", true)),
+  target("darwin-x64", "darwin-x64", machO("x86_64", false)),
+  { ...target("windows-x64", "windows-x64", { format: "PE32+", machine: "x86_64" }), extension: ".exe" },
+];
+
+function target(name: string, runtime: string, type: ExecutableType): ReleaseTarget {
+  return {
+    name,
+    extension: "",
+    bunTarget: `bun-${name}`,
+    runtimePackage: `@oven/bun-${runtime}`,
+    postgresTarget: name,
+    type,
+  };
+}
+
+export const fileNameOf = ({ name, extension }: ReleaseTarget, version: string): string =>
+  `parley-${version}-${name}${extension}`;
+
+export const runtimePathOf = ({ runtimePackage, extension }: ReleaseTarget, packages: string): string =>
+  join(packages, runtimePackage, "bin", `bun${extension}`);

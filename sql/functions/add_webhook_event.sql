@@ -1,0 +1,17 @@
+-- Tells webhooks of an event that is in no conversation's log, in the transaction in which it happened. With p_user it is for
+-- this user and for administrators; otherwise for the members of p_conversation and administrators; with neither for
+-- administrators alone. Without p_data, the state of the user or the conversation is read when it is delivered.
+create or replace function add_webhook_event(p_type text, p_user uuid, p_conversation uuid, p_data jsonb)
+returns void
+language plpgsql
+as $$
+begin
+  if exists (
+    select from webhooks w where w.disabled_at is null and (w.events @> array[p_type] or w.events = '{*}')
+  ) then
+    insert into webhook_outbox (conversations, seqs, types, users, data, at)
+    values (array[p_conversation], array[null::bigint], array[p_type], array[p_user], array[p_data],
+      date_trunc('milliseconds', clock_timestamp()));
+  end if;
+end
+$$;

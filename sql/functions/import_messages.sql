@@ -1,0 +1,87 @@
+-- Stores messages of a conversation that a user brings along. The first call for a conversation (p_after = 0) also makes the
+-- conversation and counts it in the import; the calls for one conversation belong in one transaction.
+--
+-- The conversation keeps its own times: the lists show it where its newest message puts it. Nobody was told of these messages when
+-- they were written, so there are no events and no webhooks. All of it is read already.
+--
+-- p_position: conversations of the file before this one. p_conversation: id, source_id, title, created_at, updated_at, messages (how
+-- many), bytes (of all texts), note (for the report; may be absent). p_messages: id, role, content, parent, model, at, in the order of
+-- their numbers. p_after: messages that earlier calls have stored.
+--
+-- Returns stored, known (imported before; nothing is written), no_user (disabled or gone), or lost (another instance does it now).
+create or replace function import_messages(
+  p_import uuid, p_position integer, p_conversation json, p_messages json, p_after integer
+)
+returns text
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  notes_max constant integer := 1000;
+  target uuid := p_conversation ->> 'id';
+  total integer := p_conversation ->> 'messages';
+  note text := p_conversation ->> 'note';
+  importer uuid;
+  origin text;
+  noted_at integer;
+begin
+  -- Should the server crash, the import goes on from what is left: its end is what waits for the disk.
+  perform set_config('synchronous_commit', 'off', true);
+  if p_after = 0 then
+    -- Held until the end: nothing else imports for this user meanwhile.
+    select i.user_id, i.source into importer, origin from imports i
+    where i.id = p_import and i.status = 'running' and i.conversations = p_position for no key update;
+    if not found then
+      return 'lost';
+    end if;
+    perform 1 from users u
+    where u.id = importer and u.disabled_at is null and u.deleting_at is null for key share;
+    if not found then
+      return 'no_user';
+    end if;
+    perform 1 from import_sources s join members m on m.conversation_id = s.conversation_id and m.user_id = s.user_id
+    where s.user_id = importer and s.source = origin and s.source_id = p_conversation ->> 'source_id';
+    if found then
+      return 'known';
+    end if;
+    insert into conversations (id, title, titled_by, kind, reply_mode, metadata, created_at)
+    values (target, p_conversation ->> 'title', case when p_conversation ->> 'title' <> '' then 'person' end, 'direct',
+      'always', jsonb_build_object('import', jsonb_build_object('source', origin, 'id', p_conversation ->> 'source_id')),
+      (p_conversation ->> 'created_at')::timestamptz);
+    perform take_positions(array[target], array[total], array[total]);
+    -- Before it has a member, whose list it goes into by this.
+    update conversations c set updated_at = x.at, listed_at = x.at
+    from (select (p_conversation ->> 'updated_at')::timestamptz as at) x where c.id = target;
+    insert into members (conversation_id, user_id, role, is_creator, last_read_seq, read_count, written_bytes)
+    values (target, importer, 'owner', true, total, total, (p_conversation ->> 'bytes')::bigint);
+    -- A conversation that is not too long has a range already, by its new member.
+    if not exists (select from search_ranges r where r.conversation_id = target) then
+      perform add_search_range(target, 1, total);
+    end if;
+    insert into import_sources (user_id, source, source_id, conversation_id)
+    values (importer, origin, p_conversation ->> 'source_id', target)
+    on conflict (user_id, source, source_id) do update set conversation_id = excluded.conversation_id;
+    update imports i set conversations = i.conversations + 1, imported = i.imported + 1, messages = i.messages + total,
+      noted = i.noted + (note is not null)::int, updated_at = now()
+    where i.id = p_import returning i.noted into noted_at;
+    if note is not null and noted_at <= notes_max then
+      insert into import_notes (import_id, n, title, reason)
+      values (p_import, noted_at, p_conversation ->> 'title', note);
+    end if;
+  else
+    select i.user_id into importer from imports i where i.id = p_import;
+  end if;
+
+  insert into messages (conversation_id, seq, id, role, author_id, content, model, parent_id, created_at, updated_at,
+    supplied_by)
+  select target, p_after + m.n, m.id, m.role, case when m.role = 'user' then importer end, m.content, m.model, m.parent, m.at,
+    m.at, case when m.role <> 'user' then importer end
+  from rows from (
+    json_to_recordset(p_messages) as (id uuid, role text, content text, parent uuid, model text, at timestamptz)
+  ) with ordinality as m (id, role, content, parent, model, at, n)
+  order by m.n;
+  perform mark_analytics_slots(array_agg(m.at)) from json_to_recordset(p_messages) as m (at timestamptz);
+  return 'stored';
+end
+$$;

@@ -1,0 +1,38 @@
+-- A new member's messages are found by the member's own marks. In a conversation that has messages, they get these in the
+-- background; in one that has too many messages or members, they never do, and it is searched by itself.
+create or replace function index_member() returns trigger
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  -- A message has a mark for each of these.
+  members_max constant integer := 16;
+  seqs_max constant bigint := 5000;
+  state record;
+begin
+  -- Only the role changes.
+  if exists (select from members m where m.conversation_id = new.conversation_id and m.user_id = new.user_id) then
+    return new;
+  end if;
+  select c.message_count, c.last_seq into state from conversations c where c.id = new.conversation_id;
+  if (select count(*) from (select from members m where m.conversation_id = new.conversation_id limit members_max) x)
+    >= members_max or state.last_seq > seqs_max
+  then
+    new.search_scope := 0;
+  elsif coalesce(state.message_count, 0) = 0 then
+    new.search_scope := 2;
+  else
+    new.search_scope := 1;
+    if not exists (
+      select from search_ranges r where r.conversation_id = new.conversation_id and r.user_id = new.user_id
+    ) then
+      insert into search_ranges (conversation_id, first_seq, until_seq, user_id)
+      values (new.conversation_id, 1, state.last_seq, new.user_id);
+    end if;
+  end if;
+  return new;
+end
+$$;
+create or replace trigger members_index_member before insert on members
+  for each row execute function index_member();

@@ -1,0 +1,36 @@
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+/** `[` and `{`, `]` and `}`, apart from the bit that tells them apart. */
+const OPENING = 0x5b;
+const CLOSING = 0x5d;
+const BRACKET_BIT = 0x20;
+
+/** Whether a JSON object or array begins with this byte. */
+export const isOpeningBracket = (byte: number): boolean => (byte & ~BRACKET_BIT) === OPENING;
+
+/** Finds the end of a document that begins with a bracket: where its last bracket closes; -1 while that has not come. */
+export function createBracketScanner(): (packet: Uint8Array) => number {
+  let depth = 0;
+  let isText = false;
+  let isEscaped = false;
+
+  function scanText(byte: number): void {
+    if (isEscaped) isEscaped = false;
+    else if (byte === BACKSLASH) isEscaped = true;
+    else if (byte === QUOTE) isText = false;
+  }
+
+  return (packet) => {
+    for (let at = 0; at < packet.length; at += 1) {
+      const byte = packet[at] ?? 0;
+      if (isText) scanText(byte);
+      else if (byte === QUOTE) isText = true;
+      else if (isOpeningBracket(byte)) depth += 1;
+      else if ((byte & ~BRACKET_BIT) === CLOSING) {
+        depth -= 1;
+        if (depth <= 0) return at + 1;
+      }
+    }
+    return -1;
+  };
+}

@@ -1,0 +1,165 @@
+import type { ToolCall } from "../../provider.ts";
+import { readFields } from "../read-fields.ts";
+import { createToolCalls, readArguments, readLabel } from "../tool-calls.ts";
+import { ObjectScanner } from "./object-scanner.ts";
+
+/** A piece of a call, as far as it says anything. */
+type Piece = { index: number | null; id: string | null; name: string | null; text: string };
+
+/** A place where calls are written: the index that the server gives, or a place in an array of several. */
+type Slot = number | string | null;
+
+/** A call that is being put together. `batch`: the array in which its newest piece came. */
+type Call = { key: number; slot: Slot; id: string | null; name: string | null; scanner: ObjectScanner; batch: number };
+
+/** What a piece is to the call that stands where it goes. */
+type Role = "next" | "more" | "again" | "nothing";
+
+/**
+ * Puts tool calls together out of the deltas of servers that number them badly: all under one index or under none, with
+ * ids that change, with names that come again. A new name, or a complete JSON object before it, begins a new call.
+ */
+export class ToolCallJoiner {
+  readonly #store = createToolCalls();
+  readonly #calls: Call[] = [];
+  readonly #bySlot = new Map<Slot, Call>();
+  #last: Call | undefined;
+  #batch = 0;
+  /** The ids have changed within a call: they say nothing. */
+  #areIdsUnstable = false;
+
+  /** Takes the pieces of one delta. Returns whether any of them says something. @throws BrokenStreamError beyond the limits. */
+  add(entries: readonly unknown[]): boolean {
+    this.#batch += 1;
+    let hasPieces = false;
+    for (const [position, entry] of entries.entries()) {
+      const piece = readPiece(entry);
+      if (piece.id === null && piece.name === null && piece.text === "") continue;
+      hasPieces = true;
+      this.#take(piece, piece.index ?? (entries.length > 1 ? `place ${position}` : null));
+    }
+    return hasPieces;
+  }
+
+  list(): ToolCall[] {
+    return this.#store.list();
+  }
+
+  /** What comes behind a complete object in the same piece is a piece of its own. */
+  #take(piece: Piece, slot: Slot): void {
+    let rest: Piece | null = piece;
+    while (rest) {
+      const call = this.#place(rest, slot);
+      // Nothing for arguments is said as null too; within an object it is a value.
+      const isNothing = !call || (call.scanner.state === "blank" && isBlank(rest.text));
+      const length = isNothing ? rest.text.length : call.scanner.read(rest.text);
+      if (!isNothing) this.#store.add(call.key, { arguments: rest.text.slice(0, length) });
+      const text = rest.text.slice(length);
+      rest = text.trim() === "" ? null : { index: piece.index, id: null, name: null, text };
+    }
+  }
+
+  /** The call that a piece belongs to; null for a piece that adds nothing. */
+  #place(piece: Piece, slot: Slot): Call | null {
+    const current = this.#find(piece, slot);
+    const role = current ? this.#findRole(current, piece) : "next";
+    if (!current || role === "next") return this.#begin(slot, piece, current);
+    this.#join(current, piece);
+    if (role === "nothing") return null;
+    if (current.scanner.state !== "complete") this.#areIdsUnstable ||= hasOtherId(current, piece);
+    if (role === "again") {
+      this.#store.clearArguments(current.key);
+      current.scanner = new ObjectScanner();
+    }
+    return current;
+  }
+
+  #find(piece: Piece, slot: Slot): Call | undefined {
+    const { index, id, name } = piece;
+    const isNamesake = (call: Call) => call.id === id && (index === null || call.slot === slot);
+    const known = id === null ? undefined : this.#calls.findLast(isNamesake);
+    if (known) return known;
+    if (slot === null) return this.#last;
+    const there = this.#bySlot.get(slot);
+    if (there || name !== null) return there;
+    // A place of its own for a piece without a name: what it goes on with is elsewhere.
+    if (index === null) return this.#last;
+    if (id !== null) return this.#calls.findLast((call) => call.id === id);
+    return this.#last?.scanner.state === "complete" ? undefined : this.#last;
+  }
+
+  #findRole(call: Call, piece: Piece): Role {
+    const { name, text } = piece;
+    if (name !== null && call.name !== null && name !== call.name) return "next";
+    if (call.scanner.state === "complete") return this.#findRoleAfterObject(call, piece);
+    const isRepeated = name !== null && name === call.name;
+    if (call.scanner.state !== "blank" || !isRepeated) return "more";
+    // The same name, and no arguments yet: another call without arguments, or the same one.
+    const isWhole = isBlank(text) || isObject(text);
+    const isBeside = call.batch === this.#batch && (piece.id === null || piece.id !== call.id);
+    return isWhole && (isBeside || this.#hasNewId(call, piece)) ? "next" : "more";
+  }
+
+  #findRoleAfterObject(call: Call, piece: Piece): Role {
+    const { name } = piece;
+    const text = piece.text.trim();
+    if (isBlank(text)) return name !== null && this.#hasNewId(call, piece) ? "next" : "nothing";
+    if (name === null && !text.startsWith("{")) return "nothing";
+    const isSame = name === null || (piece.id !== null && piece.id === call.id);
+    if (!isSame) return "next";
+    const before = this.#store.argumentsOf(call.key);
+    // Some servers say the whole call once more at its end, or hold its place with an empty object.
+    if (before === text) return "nothing";
+    return /^\{\s*\}$/.test(before) ? "again" : "next";
+  }
+
+  #hasNewId(call: Call, piece: Piece): boolean {
+    return !this.#areIdsUnstable && hasOtherId(call, piece);
+  }
+
+  #begin(slot: Slot, { id, name, text }: Piece, before: Call | undefined): Call {
+    const key = this.#calls.length;
+    // A second object without a name is a second call of the same function.
+    const called = name ?? (isBlank(text) ? null : (before?.name ?? null));
+    const call = { key, slot, id, name: called, scanner: new ObjectScanner(), batch: this.#batch };
+    this.#calls.push(call);
+    this.#store.add(key, { id, name: called });
+    this.#bySlot.set(slot, call);
+    this.#last = call;
+    return call;
+  }
+
+  #join(call: Call, { id, name }: Piece): void {
+    call.batch = this.#batch;
+    call.id ??= id;
+    call.name ??= name;
+    this.#store.add(call.key, { id: call.id, name: call.name });
+    this.#bySlot.set(call.slot, call);
+    this.#last = call;
+  }
+}
+
+const hasOtherId = (call: Call, { id }: Piece): boolean => id !== null && call.id !== null && id !== call.id;
+
+const isBlank = (text: string): boolean => /^\s*(?:null\s*)?$/.test(text);
+
+function isObject(text: string): boolean {
+  const scanner = new ObjectScanner();
+  return scanner.read(text) === text.trimEnd().length && scanner.state === "complete";
+}
+
+function readPiece(entry: unknown): Piece {
+  const fields = readFields(entry);
+  const called = readFields(fields.function ?? fields);
+  return {
+    index: readIndex(fields.index),
+    id: readLabel(fields.id),
+    name: readLabel(called.name),
+    text: readArguments(called.arguments),
+  };
+}
+
+function readIndex(value: unknown): number | null {
+  const index = typeof value === "string" && /^\d{1,3}$/.test(value) ? Number(value) : value;
+  return typeof index === "number" && Number.isInteger(index) && index >= 0 ? index : null;
+}

@@ -1,0 +1,141 @@
+import type { ModelFinishReason, ProviderEnd, ReportedUsage } from "../../provider.ts";
+import { createProviderError, mapErrorFields } from "../../provider-error.ts";
+import { mergeReports } from "../../usage.ts";
+import type { EventMapper, MappedEvent } from "../event-mapper.ts";
+import { type Fields, readFields, readList, readText } from "../read-fields.ts";
+import { findFailure } from "./find-failure.ts";
+import { readFinishReason } from "./finish-reasons.ts";
+import { ToolCallJoiner } from "./join-tool-calls.ts";
+import { readChatUsage } from "./read-chat-usage.ts";
+import { type Content, readDelta } from "./read-delta.ts";
+
+/**
+ * The chunks of Chat Completions. The end of an answer is its `finish_reason`, or `[DONE]` from a server that gives
+ * none: either is the word of the model that nothing is missing. A stream that ends with neither has failed. That
+ * `[DONE]` is missing after a `finish_reason` loses no text, and a second model would only add to a whole answer.
+ */
+export function createChatMapper(): EventMapper {
+  const chunks = new ChunkReader();
+  // What else the last event says: reasoning, text and a call may share a chunk.
+  let rest: MappedEvent[] = [];
+  return {
+    map({ data }) {
+      const text = data.trim();
+      if (text === "[DONE]") return chunks.finish();
+      // Some servers keep a connection open by empty events.
+      if (text === "") return null;
+      const chunk: unknown = JSON.parse(text);
+      // Google gives its errors in an array.
+      const parts = chunks.read(readFields(Array.isArray(chunk) ? chunk[0] : chunk));
+      const first = parts.shift() ?? null;
+      rest = parts;
+      return first;
+    },
+    mapRest: () => rest.shift() ?? null,
+    mapWhole: (document) => chunks.readWhole(readFields(document)),
+    isEvent: isChunk,
+    isComplete: () => chunks.isComplete,
+    end: () => (chunks.isComplete ? chunks.finish() : null),
+  };
+}
+
+/** A chunk has a delta where a completion has a message. */
+function isChunk(document: unknown): boolean {
+  const { object, choices } = readFields(document);
+  const choice = readFields(readList(choices)[0]);
+  return choice.message === undefined && (choice.delta !== undefined || object === "chat.completion.chunk");
+}
+
+class ChunkReader {
+  #reason: ModelFinishReason | null = null;
+  #usage: ReportedUsage | null = null;
+  readonly #calls = new ToolCallJoiner();
+  #hasText = false;
+  #hasReasoning = false;
+  #hasCalls = false;
+  /** The text of messages so far: some servers send a message in the place of a delta. */
+  #messageText = "";
+
+  /** Whatever comes after the reason of the end, nothing of the answer is missing. */
+  get isComplete(): boolean {
+    return this.#reason !== null;
+  }
+
+  /** What a chunk says, in order. */
+  read(chunk: Fields): MappedEvent[] {
+    const choice = readFields(readList(chunk.choices)[0]);
+    const failure = findFailure(chunk, choice);
+    if (failure) return [{ type: "error", error: mapErrorFields(failure) }];
+    const usage = this.#takeUsage(chunk, choice);
+    const parts = this.#mapContent(this.#readContent(choice));
+    const reason = readFinishReason(choice.finish_reason);
+    if (reason === "unknown" && !this.isComplete) parts.push(mapUnknownEnd(choice.finish_reason));
+    else if (reason !== null && reason !== "unknown") this.#reason = reason;
+    // For the case that the stream breaks; the end repeats it.
+    if (usage && !this.isComplete) parts.unshift({ type: "usage", usage });
+    return parts;
+  }
+
+  /**
+   * The answer of a document that has choices, which is whole also where it names no reason of its end. Not of a delta without
+   * one: that is the first of many, which a server writes line by line.
+   */
+  readWhole(document: Fields): MappedEvent[] {
+    const choice = readFields(readList(document.choices)[0]);
+    const isPiece = choice.delta !== undefined && !choice.message && readFinishReason(choice.finish_reason) === null;
+    if (readList(document.choices).length === 0 || isPiece) return [];
+    const parts = this.read(document);
+    return parts.at(-1)?.type === "error" ? parts : [...parts, this.finish()];
+  }
+
+  /** The end; cut off in the middle of a call, which nobody may carry out, it has no calls. */
+  finish(): ProviderEnd {
+    const reason = this.#reason ?? "stop";
+    const usage = this.#usage;
+    const toolCalls = reason === "length" || reason === "content_filter" ? [] : this.#calls.list();
+    if (toolCalls.length > 0) return { type: "finish", reason: "tool_calls", usage, toolCalls };
+    return { type: "finish", reason: reason === "tool_calls" ? "stop" : reason, usage };
+  }
+
+  #takeUsage(chunk: Fields, choice: Fields): ReportedUsage | null {
+    const usage = readChatUsage(chunk, choice);
+    this.#usage = mergeReports(this.#usage, usage);
+    return usage && this.#usage;
+  }
+
+  /** What the choice brings: its delta, and of a message what no delta has brought. */
+  #readContent(choice: Fields): Content {
+    const content = readDelta(readFields(choice.delta), choice.text);
+    this.#hasText ||= content.text !== "";
+    this.#hasReasoning ||= content.reasoning !== null;
+    this.#hasCalls ||= content.calls.length > 0;
+    if (!choice.message) return content;
+    const message = readDelta(readFields(choice.message));
+    return {
+      text: this.#hasText ? content.text : this.#readNewText(message.text),
+      reasoning: this.#hasReasoning ? content.reasoning : message.reasoning,
+      calls: this.#hasCalls ? content.calls : message.calls,
+    };
+  }
+
+  /** What a message adds: some servers repeat in each of them the text so far. */
+  #readNewText(text: string): string {
+    const isRepeated = text.startsWith(this.#messageText);
+    const added = isRepeated ? text.slice(this.#messageText.length) : text;
+    this.#messageText += added;
+    return added;
+  }
+
+  #mapContent({ text, reasoning, calls }: Content): MappedEvent[] {
+    const parts: MappedEvent[] = [];
+    if (reasoning !== null) parts.push({ type: "reasoning", text: reasoning });
+    if (text !== "") parts.push({ type: "text", text });
+    if (calls.length > 0 && this.#calls.add(calls)) parts.push({ type: "tool_call" });
+    return parts;
+  }
+}
+
+const mapUnknownEnd = (reason: unknown): ProviderEnd => ({
+  type: "error",
+  error: createProviderError("provider_unavailable", `the answer ended with ${readText(reason)}`),
+});

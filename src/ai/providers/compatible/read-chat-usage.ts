@@ -1,0 +1,57 @@
+import type { ReportedUsage } from "../../provider.ts";
+import { type Fields, readFields, readReportedUsage, readTokens } from "../read-fields.ts";
+
+/** The tokens that a chunk reports, by the names of the servers that are known; null where it reports none. */
+export function readChatUsage(chunk: Fields, choice: Fields): ReportedUsage | null {
+  const stated = chunk.usage ?? choice.usage ?? readFields(chunk.x_groq).usage;
+  if (!stated) return null;
+  const usage = readFields(stated);
+  const promptDetails = readFields(usage.prompt_tokens_details);
+  const completionDetails = readFields(usage.completion_tokens_details);
+  const input = usage.prompt_tokens ?? usage.input_tokens;
+  const cached = readFirst(
+    promptDetails.cached_tokens,
+    usage.prompt_cache_hit_tokens,
+    usage.cached_tokens,
+    usage.cache_read_input_tokens,
+  );
+  const read = readReportedUsage({
+    input,
+    ...readOutput(usage.completion_tokens ?? usage.output_tokens, {
+      reasoning: readFirst(completionDetails.reasoning_tokens, usage.reasoning_tokens),
+      input,
+      cached,
+      total: usage.total_tokens,
+    }),
+    cachedInput: cached,
+    cacheWrite: readFirst(promptDetails.cache_write_tokens, usage.cache_creation_input_tokens),
+  });
+  return read.input_tokens === null && read.output_tokens === null ? null : read;
+}
+
+/** The first of the counts that can be one. */
+const readFirst = (...counts: unknown[]): number | null =>
+  counts.map(readTokens).find((count) => count !== null) ?? null;
+
+type Stated = { reasoning: number | null; input: unknown; cached: number | null; total: unknown };
+
+/** More tokens than any model thinks for one answer; a sum that is larger by more is a mistake. */
+const HIDDEN_TOKENS_MAX = 300_000;
+
+/** Some servers do not count the reasoning among the tokens of the completion, or only in the sum, which gives them away. */
+function readOutput(completion: unknown, stated: Stated): { output: unknown; reasoning: unknown } {
+  const { reasoning, input, cached, total } = stated;
+  const written = readTokens(completion);
+  if (written === null) return { output: completion, reasoning };
+  const prompt = readTokens(input) ?? 0;
+  const apart = (readTokens(total) ?? 0) - prompt - written;
+  if (reasoning) {
+    const isApart = reasoning > written || apart === reasoning;
+    return { output: isApart ? written + reasoning : written, reasoning };
+  }
+  // Only where all three are counted, nobody says that there was none, and the cache doesn't explain the sum.
+  const isHidden = reasoning === null && prompt > 0 && written > 0 && apart > 0 && apart <= HIDDEN_TOKENS_MAX;
+  if (!isHidden || (cached ?? 0) > prompt) return { output: written, reasoning };
+  // How much of it was reasoning is for nobody to say: such counts may grow from chunk to chunk.
+  return { output: written + apart, reasoning };
+}

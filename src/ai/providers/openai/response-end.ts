@@ -1,0 +1,47 @@
+import { isErrorValue } from "../../error-fields.ts";
+import type { ModelFinishReason, ProviderError, ReportedUsage } from "../../provider.ts";
+import { createProviderError, mapErrorFields } from "../../provider-error.ts";
+import { type Fields, readFields, readReportedUsage, readText } from "../read-fields.ts";
+
+const incompleteReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
+  ["max_output_tokens", "length"],
+  ["max_tokens", "length"],
+  ["length", "length"],
+  ["content_filter", "content_filter"],
+]);
+
+/**
+ * Why a response ended, or the failure. An end that nobody knows is a failure, and not an answer.
+ * @param said the status by the name of its last event; null for a document, which says it itself.
+ */
+export function findEnd(response: Fields, said: string | null): ModelFinishReason | { error: ProviderError } {
+  if (isErrorValue(response)) return { error: mapErrorFields(response) };
+  const status = said === "completed" ? checkCompleted(response.status) : (said ?? readText(response.status));
+  if (status === "completed") return "stop";
+  if (status === "incomplete") {
+    const reason = readText(readFields(response.incomplete_details).reason);
+    const known = reason === null ? "length" : incompleteReasons.get(reason);
+    return known ?? { error: createProviderError("provider_unavailable", `the response is incomplete by ${reason}`) };
+  }
+  return { error: createProviderError("provider_unavailable", `the response ended as ${status ?? "nothing"}`) };
+}
+
+/** The last event may hold the response as it was before, or without its status. */
+function checkCompleted(value: unknown): string {
+  const status = readText(value);
+  return status === null || status === "in_progress" || status === "queued" ? "completed" : status;
+}
+
+/** The tokens of a response; null if it says nothing of them. */
+export function mapUsage(value: unknown): ReportedUsage | null {
+  if (typeof value !== "object" || value === null) return null;
+  const usage = readFields(value);
+  const { cached_tokens, cache_write_tokens } = readFields(usage.input_tokens_details);
+  return readReportedUsage({
+    input: usage.input_tokens,
+    output: usage.output_tokens,
+    cachedInput: cached_tokens,
+    cacheWrite: cache_write_tokens,
+    reasoning: readFields(usage.output_tokens_details).reasoning_tokens,
+  });
+}

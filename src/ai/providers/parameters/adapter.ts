@@ -1,0 +1,92 @@
+import { isOpenAiThinker, takesStop, takesTemperatureWithTopP } from "../../model-traits.ts";
+import { type Api, applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
+import { findCure, readRefusal } from "./refusal.ts";
+
+/** Refusals of one request that are answered by a changed one; then the last refusal stands. */
+export const ADAPTATIONS_MAX = 5;
+/** Models whose refusals are remembered; the one that was learned first is forgotten for a further one. */
+export const LEARNED_MODELS_MAX = 1_000;
+
+/** Whether a response with this status may refuse a parameter. */
+export const isRefusal = (status: number): boolean => status === 400 || status === 422;
+
+/** One request on its way to being taken. */
+export type Adaptation = {
+  /** What to send. */
+  readonly body: Body;
+  /** After a response that is no success: what to send instead, or null if nothing helps. */
+  retry(status: number, text: string): Body | null;
+};
+
+/** Leaves out, or renames, what models are known to refuse, and learns what they refuse besides. */
+export type ParameterAdapter = { begin(body: Body): Adaptation };
+
+/** Called once for each thing that is learned: from now on the model (the provider's name of it) isn't sent it. */
+type OnLearned = (model: string, parameter: string) => void;
+
+type AdapterOptions = { api: Api; onLearned?: OnLearned | undefined };
+
+/** Builds the adapter of one provider. Models are known to it by the provider's own names. */
+export function createParameterAdapter({ api, onLearned }: AdapterOptions): ParameterAdapter {
+  const learned = new Map<string, Set<Change>>();
+
+  function learn(model: string, change: Change): boolean {
+    const changes = learned.get(model) ?? new Set();
+    if (changes.has(change)) return false;
+    if (!learned.has(model) && learned.size >= LEARNED_MODELS_MAX) {
+      const [oldest = ""] = learned.keys();
+      learned.delete(oldest);
+    }
+    learned.set(model, changes.add(change));
+    onLearned?.(model, change.parameter);
+    return true;
+  }
+
+  function forget(model: string, changes: readonly Change[]): void {
+    for (const change of changes) learned.get(model)?.delete(change);
+  }
+
+  return {
+    begin(given) {
+      const model = typeof given.model === "string" ? given.model : "";
+      const applied = new Set(listKnown(api, model, given).map((parameter) => getChange(api, parameter)));
+      for (const change of learned.get(model) ?? []) applied.add(change);
+      let body = [...applied].reduce(applyChange, given);
+      /** What this request has taught. */
+      const taught: Change[] = [];
+      let left = ADAPTATIONS_MAX;
+
+      return {
+        body,
+        retry(status, text) {
+          if (!isRefusal(status)) return null;
+          // Each change is made once.
+          const possible = listChanges(api, body).filter((change) => !applied.has(change));
+          const cure = findCure(readRefusal(text), possible, body);
+          if (!cure) {
+            // What was left out did not help: it may not have been meant.
+            forget(model, taught);
+            return null;
+          }
+          if (left === 0) return null;
+          left -= 1;
+          for (const change of cure.changes) {
+            applied.add(change);
+            body = applyChange(body, change);
+            if (cure.isLasting && learn(model, change)) taught.push(change);
+          }
+          return body;
+        },
+      };
+    },
+  };
+}
+
+/** The parameters that a model is known to refuse. */
+function listKnown(api: Api, model: string, body: Body): string[] {
+  if (api === "messages") return "temperature" in body && !takesTemperatureWithTopP(model) ? ["top_p"] : [];
+  if (!isOpenAiThinker(model)) return [];
+  const sampling = ["temperature", "top_p"];
+  if (api === "responses") return sampling;
+  return [...sampling, ...(takesStop(model) ? [] : ["stop"]), "max_tokens"];
+}

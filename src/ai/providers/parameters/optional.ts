@@ -1,0 +1,105 @@
+import { type Fields, readFields } from "../read-fields.ts";
+
+/** Which wire format a body has: OpenAI's Responses, Anthropic's Messages, or Chat Completions. */
+export type Api = "responses" | "messages" | "chat";
+
+/** A body of a request. */
+export type Body = Fields;
+
+type Path = readonly string[];
+
+/** A change of a body that a model may ask for by refusing a parameter. */
+export type Change = {
+  /** The parameter as errors name it, without places in lists. Of two that fit, the longer one is meant. */
+  readonly parameter: string;
+  /** Where it stands; `*` is every entry of a list. */
+  readonly paths: readonly Path[];
+  /** Its other name, where it has one. It is not left out then: it bounds what an answer costs. */
+  readonly renamedTo?: string;
+  /** Only if its value is what the provider takes anyway. */
+  readonly isDroppable?: (value: unknown) => boolean;
+};
+
+const drop = (parameter: string, ...paths: Path[]): Change => ({
+  parameter,
+  paths: paths.length > 0 ? paths : [parameter.split(".")],
+});
+
+const isAuto = (value: unknown): boolean => value === "auto" || readFields(value).type === "auto";
+
+/** Everything that an answer can do without. Messages, tools and formats are not in the list: they change its meaning. */
+const droppable: readonly Change[] = [
+  drop("temperature"),
+  drop("top_p"),
+  drop("stop"),
+  drop("stop_sequences"),
+  drop("stream_options"),
+  drop("parallel_tool_calls"),
+  drop("disable_parallel_tool_use", ["tool_choice", "disable_parallel_tool_use"]),
+  { ...drop("tool_choice"), isDroppable: isAuto },
+  drop("reasoning.summary"),
+  drop("reasoning.effort"),
+  drop("reasoning"),
+  drop("reasoning_effort"),
+  drop("include"),
+  drop("store"),
+  drop("strict", ["tools", "*", "strict"], ["tools", "*", "function", "strict"]),
+  drop(
+    "cache_control",
+    ["system", "*", "cache_control"],
+    ["tools", "*", "cache_control"],
+    ["messages", "*", "content", "*", "cache_control"],
+  ),
+];
+
+const renamed: readonly Change[] = [
+  { ...drop("max_tokens"), renamedTo: "max_completion_tokens" },
+  { ...drop("max_completion_tokens"), renamedTo: "max_tokens" },
+];
+
+const changes: Record<Api, readonly Change[]> = {
+  responses: droppable,
+  messages: droppable,
+  chat: [...droppable, ...renamed],
+};
+
+/** The changes that are possible in a body, and would make a difference. */
+export const listChanges = (api: Api, body: Body): Change[] =>
+  changes[api].filter(
+    ({ paths, isDroppable }) =>
+      paths.some((path) => hasPath(body, path)) && (!isDroppable || isDroppable(body[paths[0]?.[0] ?? ""])),
+  );
+
+/** The change that concerns a parameter. @throws Error when there is none. */
+export function getChange(api: Api, parameter: string): Change {
+  const found = changes[api].find((change) => change.parameter === parameter);
+  if (!found) throw new Error(`The parameter ${parameter} cannot be left out.`);
+  return found;
+}
+
+/** The body with a change made; the same object if there is nothing to change. */
+export function applyChange(body: Body, { paths, renamedTo, isDroppable }: Change): Body {
+  if (isDroppable && !isDroppable(body[paths[0]?.[0] ?? ""])) return body;
+  const value = renamedTo === undefined ? undefined : body[paths[0]?.[0] ?? ""];
+  const without = paths.reduce((changed, path) => (hasPath(changed, path) ? dropPath(changed, path) : changed), body);
+  return renamedTo === undefined || value === undefined ? without : { [renamedTo]: value, ...without };
+}
+
+function hasPath(value: unknown, [first, ...rest]: Path): boolean {
+  if (first === undefined) return value !== undefined;
+  if (first === "*") return Array.isArray(value) && value.some((entry) => hasPath(entry, rest));
+  return hasPath(readFields(value)[first], rest);
+}
+
+/** Copies what lies on the path. An object that has nothing left goes as well: an empty one may be refused in turn. */
+function dropPath<Value>(value: Value, [first, ...rest]: Path): Value {
+  if (first === "*" && Array.isArray(value)) return value.map((entry) => dropPath(entry, rest)) as Value;
+  const fields = readFields(value);
+  if (first === undefined || !(first in fields)) return value;
+  const { [first]: inner, ...others } = fields;
+  const left = rest.length === 0 ? undefined : dropPath(inner, rest);
+  return (left === undefined || isEmptyObject(left) ? others : { ...fields, [first]: left }) as Value;
+}
+
+const isEmptyObject = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && Object.keys(value).length === 0;

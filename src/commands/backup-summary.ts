@@ -1,0 +1,35 @@
+import type { BackupSummary } from "../db/archive.ts";
+import { formatBytes } from "../lib/format-bytes.ts";
+import { formatCount } from "./progress.ts";
+
+/** What is in a backup, for people. */
+export function describeBackup(summary: BackupSummary, fileBytes: number | null): string {
+  const filled = summary.tables.filter(({ rows }) => rows > 0);
+  const width = Math.max(...filled.map(({ name }) => name.length), 0);
+  const count = Math.max(...filled.map(({ rows }) => formatCount(rows).length), 0);
+  const size = fileBytes === null ? "" : `, ${formatBytes(fileBytes)} as a file`;
+  return [
+    `made         ${summary.createdAt}`,
+    `by           Parley ${summary.parleyVersion} on PostgreSQL ${summary.postgresVersion}`,
+    `schema       ${summary.migrations.at(-1)} (${summary.migrations.length} migrations)`,
+    `encrypted    ${summary.isEncrypted ? "yes (age, with a passphrase)" : "no"}`,
+    `contents     ${formatCount(summary.rows)} rows in ${filled.length} tables, ${formatBytes(summary.dataBytes)}${size}`,
+    ...filled.map(
+      ({ name, rows, checksum }) => `  ${name.padEnd(width)}  ${formatCount(rows).padStart(count)}  ${checksum}`,
+    ),
+  ].join("\n");
+}
+
+/** What somebody has to keep beside the backup, as a sentence. */
+export function describeSecret({ jwtSecret, isEncrypted }: BackupSummary): string {
+  switch (jwtSecret.state) {
+    case "included":
+      return isEncrypted
+        ? "The JWT secret of DATA_DIR is in the backup."
+        : "The JWT secret of DATA_DIR is in the backup, which is not encrypted: keep it where only you can read it.";
+    case "configured":
+      return "JWT_SECRET is not in the backup: keep it too. Without it, sessions end and webhook secrets can't be read.";
+    case "unknown":
+      return "The JWT secret was not found here, so it is not in the backup: keep JWT_SECRET, or the file jwt-secret of DATA_DIR, too.";
+  }
+}

@@ -1,0 +1,74 @@
+import { basename, join, relative, resolve } from "node:path";
+import { listDefaultModels } from "../config/providers.ts";
+import type { Config } from "../config.ts";
+import { payloadVersion } from "../db/embedded/payload.ts";
+import { nameDatabase } from "./named-database.ts";
+import { bold } from "./terminal.ts";
+
+/** What a running Parley says of itself at its start: in the log, and on a terminal. */
+export type FirstSteps = {
+  url: string;
+  apiReference: string;
+  database: string;
+  models: string;
+  /** How to become administrator; null: there is one. */
+  administrator: string | null;
+};
+
+type Options = {
+  url: string;
+  hasAdministrator: boolean;
+  /** How this executable is called. */
+  command: string;
+};
+
+/** Builds it. Nothing of it is secret. */
+export function describeFirstSteps(config: Config, { url, hasAdministrator, command }: Options): FirstSteps {
+  const base = url.replace(/\/+$/, "");
+  return {
+    url: base,
+    apiReference: `${base}/swagger`,
+    database: describeDatabase(config),
+    models: describeModels(config),
+    administrator: hasAdministrator ? null : `none yet; run: ${command} admin create --email YOU@EXAMPLE.COM`,
+  };
+}
+
+function describeDatabase(config: Config): string {
+  if (config.DATABASE_URL !== undefined) return `Postgres: ${nameDatabase(config)}`;
+  const version = payloadVersion.split(".").slice(0, 2).join(".");
+  return `embedded PostgreSQL ${version}; all data is in ${resolve(config.DATA_DIR)}`;
+}
+
+/** Which models answer, and why these. */
+function describeModels(config: Config): string {
+  const names = config.AI_MODELS.join(", ");
+  if (config.AI_MODELS.length === 0)
+    return "none: answers come from the documents (offline); set OPENAI_API_KEY or ANTHROPIC_API_KEY, or AI_MODELS";
+  const defaults = listDefaultModels(config);
+  // With the same models in AI_MODELS, it makes no difference.
+  const areDefaults = defaults.length > 0 && defaults.join() === config.AI_MODELS.join();
+  return areDefaults ? `${names} (by default; set AI_MODELS to choose)` : names;
+}
+
+/** The same on a terminal, a line each. */
+export function printFirstSteps(version: string, steps: FirstSteps, isColored: boolean): string {
+  const { url, apiReference, database, models, administrator } = steps;
+  const lines = [
+    ["API reference", apiReference],
+    ["Database", database],
+    ["Models", models],
+    ...(administrator === null ? [] : [["Administrator", administrator]]),
+    ["Stop", "Ctrl+C"],
+  ].map(([name = "", text = ""]) => `  ${bold(name.padEnd(15), isColored)}${text}`);
+  return [`Parley ${version} is ready: ${bold(url, isColored)}`, ...lines].join("\n");
+}
+
+/** How the running executable is called from this folder. */
+export function nameCommand(executable = process.execPath, folder = process.cwd()): string {
+  // From source, the runtime runs.
+  if (/^bun(?:\.exe)?$/.test(basename(executable))) return "bun src/main.ts";
+  if (Bun.which(basename(executable)) === executable) return basename(executable);
+  const path = relative(folder, executable);
+  return path.startsWith("..") ? executable : `.${join("/", path)}`;
+}

@@ -1,0 +1,91 @@
+import { resolve } from "node:path";
+import type { Config } from "../config.ts";
+import { type BackupSummary, fingerprintSecret, openBackupFile, type Progress, restoreBackup } from "../db/archive.ts";
+import { createLog } from "../lib/log.ts";
+import { describeBackup } from "./backup-summary.ts";
+import { type Command, exitCodes, parseFileOptions } from "./command.ts";
+import { withInterruption } from "./interruption.ts";
+import { findServerSecret, storeJwtSecret } from "./jwt-secret.ts";
+import { loadConfigFrom } from "./load-config.ts";
+import { nameDatabase } from "./named-database.ts";
+import { createProgressLine } from "./progress.ts";
+import { useDatabase } from "./use-database.ts";
+import { givePassphrase } from "./verify.ts";
+
+const steps = {
+  indexes: "building indexes",
+  statistics: "gathering statistics",
+  migrations: "migrating",
+} as const;
+
+export const restoreCommand: Command = {
+  name: "restore",
+  summary: "load a backup into an empty database (restore FILE)",
+  help: `Usage: parley restore FILE
+
+Loads a backup into the database that the configuration names: DATABASE_URL, or the embedded one in DATA_DIR. It must be
+empty, and no Parley may be running on it. All of the backup is loaded, or nothing: if it is interrupted, run it again.
+Backups move between the embedded database and a Postgres server, 15 or newer, in every direction, and from older
+versions of Parley to newer ones. \`-\` reads from standard input.
+
+The passphrase of an encrypted backup comes from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise it is asked for
+on a terminal, or read from standard input.`,
+
+  async run(args, environment) {
+    const { file } = parseFileOptions("restore", args, {});
+    const config = loadConfigFrom(environment);
+    const log = createLog("silent", config.LOG_FORMAT);
+    const line = createProgressLine();
+    await withInterruption("The restore was interrupted; nothing was changed.", async (signal) => {
+      const { source, sizeBytes, findDone } = await openBackupFile(file);
+      const onProgress = (progress: Progress) => line.show({ ...progress, done: findDone() });
+      try {
+        const summary = await useDatabase(
+          config,
+          log,
+          (database) =>
+            restoreBackup(source, {
+              database,
+              log,
+              signal,
+              emptyRemedy: findEmptyRemedy(config),
+              getPassphrase: () => givePassphrase(environment, file),
+              onSecret: async (secret) => void storeSecret(config, secret),
+              onProgress,
+              onStep: (step) => line.tell(steps[step]),
+            }),
+          { canJoin: false },
+        );
+        line.end();
+        console.log(`The backup is restored into ${nameDatabase(config)}.\n${describeBackup(summary, sizeBytes)}`);
+        for (const name of summary.migrated) console.log(`migrated     ${name}`);
+        const warning = findSecretWarning(config, summary);
+        if (warning) console.error(warning);
+      } catch (error) {
+        line.end();
+        throw error;
+      }
+    });
+    return exitCodes.success;
+  },
+};
+
+const findEmptyRemedy = ({ DATABASE_URL, DATA_DIR }: Config): string =>
+  DATABASE_URL === undefined
+    ? `move ${resolve(DATA_DIR)} away, or set DATA_DIR to another folder, and restore again`
+    : "create another database, name it in DATABASE_URL, and restore again";
+
+/** JWT_SECRET goes before the file, which then only keeps the secret for the operator. */
+function storeSecret({ JWT_SECRET, DATA_DIR }: Config, secret: string): void {
+  if (JWT_SECRET !== secret) storeJwtSecret(DATA_DIR, secret);
+}
+
+/** What to do when Parley would start with another secret than that of the backup. */
+function findSecretWarning(config: Config, { jwtSecret }: BackupSummary): string | null {
+  const own = findServerSecret(config);
+  if (jwtSecret.fingerprint === null || (own && fingerprintSecret(own.value) === jwtSecret.fingerprint)) return null;
+  const loss = "otherwise everybody has to log in again, and the secrets of webhooks and hooks can't be read";
+  return jwtSecret.state === "included"
+    ? `JWT_SECRET is not the secret of the backup. Set it to the content of ${resolve(config.DATA_DIR, "jwt-secret")} before you start Parley; ${loss}.`
+    : `The backup was made with a JWT_SECRET that is not set here. Set JWT_SECRET to the same value before you start Parley; ${loss}.`;
+}

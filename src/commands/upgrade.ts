@@ -1,0 +1,175 @@
+import { existsSync, realpathSync, rmSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { findBackupDir } from "../config/backup.ts";
+import type { Config } from "../config.ts";
+import { build } from "../lib/build.ts";
+import { formatBytes } from "../lib/format-bytes.ts";
+import { type Command, CommandError, type Environment, exitCodes, parseFileOptions, UsageError } from "./command.ts";
+import { withInterruption } from "./interruption.ts";
+import { loadConfigFrom } from "./load-config.ts";
+import { nameDatabase, requireDatabase } from "./named-database.ts";
+import { createProgressLine } from "./progress.ts";
+import { openBackupFolder } from "./upgrade/backup-folder.ts";
+import { checkFormat, listPendingMigrations, type Runner, readVersion, runCommand } from "./upgrade/candidate.ts";
+import { isChecksum } from "./upgrade/checksum.ts";
+import { createDraft, type Draft, explain, requireWritable } from "./upgrade/draft.ts";
+import { previousOf, replaceExecutable } from "./upgrade/replace.ts";
+import { describeNextSteps, SERVICE_TARGET } from "./upgrade/rollback.ts";
+import { createSource, type ExecutableSource } from "./upgrade/source.ts";
+
+export const upgradeCommand: Command = {
+  name: "upgrade",
+  summary: "replace this executable by a newer one, after a backup (upgrade FILE|URL)",
+  help: `Usage: parley upgrade FILE|URL [--sha256 HEX] [--backup FILE] [--no-backup] [--allow-older]
+
+Checks a new executable, makes a backup of all data, and replaces this executable. The old one stays beside it, with
+.previous after its name. Prints how to restart and how to go back. Use the same settings as the server. It may be run
+beside a running server, which is not restarted. On a machine that deploy/install.sh set up: parley-run upgrade FILE|URL
+
+  --sha256 HEX    its checksum; absent: FILE.sha256, or its line in SHA256SUMS beside it. Without one it is refused
+  --backup FILE   where the backup goes; absent: a new file in BACKUP_DIR, or in the folder backups of DATA_DIR
+  --no-backup     make no backup, and don't look at the database
+  --allow-older   accept an older version, if it knows all migrations of the database`,
+
+  async run(args, environment) {
+    const { values, file } = parseFileOptions("upgrade", args, {
+      sha256: { type: "string" },
+      backup: { type: "string" },
+      "no-backup": { type: "boolean" },
+      "allow-older": { type: "boolean" },
+    });
+    if (values.sha256 !== undefined && !isChecksum(values.sha256))
+      throw new UsageError("--sha256 is 64 hexadecimal digits; `sha256sum FILE` prints them.");
+    if (values.backup !== undefined && values["no-backup"])
+      throw new UsageError("--backup and --no-backup exclude each other; leave one out.");
+    const source = createSource(file, values.sha256 !== undefined);
+    const target = findTarget();
+    const config = loadConfigFrom(environment);
+    if (!values["no-backup"]) requireDatabase(config);
+    requireWritable(target);
+    const said = await withInterruption("The upgrade was interrupted; nothing was replaced.", (signal) =>
+      upgrade({
+        source,
+        target,
+        config,
+        environment,
+        sha256: values.sha256?.toLowerCase(),
+        backup: values["no-backup"] ? null : resolve(values.backup ?? nameBackup(config)),
+        allowsOlder: values["allow-older"] ?? false,
+        signal,
+      }),
+    );
+    console.log(said);
+    return exitCodes.success;
+  },
+};
+
+type Options = {
+  source: ExecutableSource;
+  target: string;
+  config: Config;
+  environment: Environment;
+  sha256: string | undefined;
+  backup: string | null;
+  allowsOlder: boolean;
+  signal: AbortSignal;
+};
+
+async function upgrade(options: Options): Promise<string> {
+  const { source, target, config, environment, backup, signal } = options;
+  const expected = options.sha256 ?? (await source.findChecksum(signal));
+  const draft = await obtain(source, target, signal);
+  try {
+    checkChecksum(draft, source, expected);
+    checkFormat(draft.path, source.label);
+    const found = await readVersion(draft.path, source.label, signal);
+    const to = `${found.version} (${found.commit})`;
+    const from = `${build.version} (${build.commit})`;
+    if (Bun.semver.order(found.version, build.version) < 0 && !options.allowsOlder)
+      throw new CommandError(
+        `${source.label} is Parley ${found.version}, which is older than this one (${build.version}); use a newer one, or --allow-older.`,
+      );
+    signal.throwIfAborted();
+    const runner: Runner = { environment, user: findUser(config), signal };
+    const pending = backup === null ? null : await listPendingMigrations(draft.path, runner, `Parley ${found.version}`);
+    if (backup !== null) {
+      openBackupFolder(dirname(backup), runner.user);
+      await runCommand(target, ["backup", backup], runner);
+    }
+    const isSame = draft.sha256 === (await hashFile(target));
+    // From here on nothing is waited for, so an interruption comes before or after the replacement.
+    signal.throwIfAborted();
+    replaceExecutable(draft.path, target, { keepsPrevious: !isSame || !existsSync(previousOf(target)) });
+    const isService = target === SERVICE_TARGET && existsSync("/etc/systemd/system/parley.service");
+    const cluster = config.DATABASE_URL === undefined ? join(resolve(config.DATA_DIR), "postgres") : null;
+    const steps = describeNextSteps({
+      target,
+      isService,
+      from,
+      backup,
+      pending,
+      cluster,
+      database: nameDatabase(config),
+    });
+    return `Upgraded ${target} from ${from} to ${to}.\n${steps}`;
+  } catch (error) {
+    throw explain(error, dirname(target));
+  } finally {
+    rmSync(draft.path, { force: true });
+  }
+}
+
+/** The executable that runs, without symbolic links: the file itself is replaced. @throws CommandError. */
+function findTarget(): string {
+  if (build.commit === "source")
+    throw new CommandError(
+      "This Parley runs from its source, so there is no executable to replace; use git, then `make build`.",
+    );
+  if (process.platform === "win32")
+    throw new CommandError(
+      "Windows doesn't replace a running executable; stop Parley, run `parley backup`, and replace the file by hand.",
+    );
+  try {
+    return realpathSync(process.execPath);
+  } catch {
+    throw new CommandError(`${process.execPath} was moved or removed after this command started; run it again.`);
+  }
+}
+
+function obtain(source: ExecutableSource, target: string, signal: AbortSignal): Promise<Draft> {
+  const line = createProgressLine();
+  return createDraft(source, target, {
+    signal,
+    onProgress: (bytes, totalBytes) =>
+      line.tell(`${formatBytes(bytes)}${totalBytes === null ? "" : ` of ${formatBytes(totalBytes)}`}  ${source.label}`),
+  }).finally(line.end);
+}
+
+function checkChecksum({ sha256 }: Draft, { label }: ExecutableSource, expected: string | null): void {
+  if (expected === null)
+    throw new CommandError(
+      `There is no checksum for ${label}: put ${label}.sha256 or SHA256SUMS beside it, or, if you trust it, pass --sha256 ${sha256}.`,
+    );
+  if (sha256 !== expected)
+    throw new CommandError(
+      `${label} is damaged or was replaced: its SHA-256 is ${sha256}, expected is ${expected}. Get it again.`,
+    );
+}
+
+/** Root acts as the owner of the data, so that nothing in DATA_DIR belongs to root afterwards. */
+function findUser({ DATA_DIR }: Config): Runner["user"] {
+  const status = statSync(DATA_DIR, { throwIfNoEntry: false });
+  if (process.getuid?.() !== 0 || !status || status.uid === 0) return undefined;
+  return { uid: status.uid, gid: status.gid };
+}
+
+function nameBackup(config: Config): string {
+  const at = new Date().toISOString().replace(/\.\d+/, "").replaceAll(/[-:]/g, "");
+  return join(findBackupDir(config), `parley-${build.version}-before-upgrade-${at}.backup`);
+}
+
+async function hashFile(path: string): Promise<string> {
+  const hash = new Bun.CryptoHasher("sha256");
+  for await (const chunk of Bun.file(path).stream()) hash.update(chunk);
+  return hash.digest("hex");
+}

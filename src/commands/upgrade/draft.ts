@@ -1,0 +1,143 @@
+import { randomUUID } from "node:crypto";
+import { accessSync, chmodSync, chownSync, constants, readdirSync, rmSync, type Stats, statSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { findFreeBytes } from "../../lib/free-bytes.ts";
+import { CommandError } from "../command.ts";
+import { EXECUTABLE_BYTES_MAX, type ExecutableSource } from "./source.ts";
+
+/** A download that brings no byte for so long has failed; so has one that takes longer than the second in all. */
+const IDLE_TIMEOUT_MS = 30_000;
+const DOWNLOAD_TIMEOUT_MS = 1_800_000;
+const PREFIX = ".parley-upgrade-";
+const draftName = /^\.parley-upgrade-(\d+)-[0-9a-f]{8}$/;
+
+/** A new executable, beside the one that it will replace: a rename within one folder is all or nothing. */
+export type Draft = { path: string; sha256: string };
+
+type Progress = (bytes: number, totalBytes: number | null) => void;
+
+/** @throws CommandError if the folder of the executable can't be written. */
+export function requireWritable(target: string): void {
+  const folder = dirname(target);
+  try {
+    accessSync(folder, constants.W_OK);
+  } catch {
+    throw new CommandError(
+      `${folder} can't be written by this user, so ${target} can't be replaced; run this as root. In a container, use a newer image instead.`,
+    );
+  }
+}
+
+/**
+ * Copies a source beside `target`, with the rights of `target`, and removes what killed upgrades left there. Removes its
+ * own file if it fails.
+ * @throws CommandError with the reason.
+ */
+export async function createDraft(
+  source: ExecutableSource,
+  target: string,
+  { signal, onProgress }: { signal: AbortSignal; onProgress: Progress },
+): Promise<Draft> {
+  const folder = dirname(target);
+  removeAbandoned(folder);
+  const path = join(folder, `${PREFIX}${process.pid}-${randomUUID().slice(0, 8)}`);
+  try {
+    const sha256 = await copy(source, path, { signal, onProgress });
+    takeRights(path, statSync(target));
+    return { path, sha256 };
+  } catch (error) {
+    rmSync(path, { force: true });
+    throw explain(error, folder);
+  }
+}
+
+async function copy(
+  source: ExecutableSource,
+  path: string,
+  { signal, onProgress }: { signal: AbortSignal; onProgress: Progress },
+): Promise<string> {
+  const idle = new AbortController();
+  const stalled = () => idle.abort(new CommandError(`${source.label} stopped arriving; try again.`));
+  let timer = setTimeout(stalled, IDLE_TIMEOUT_MS);
+  const tooSlow = AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS);
+  const anySignal = AbortSignal.any([signal, idle.signal, tooSlow]);
+  const file = await open(path, "wx", 0o600);
+  try {
+    const { chunks, bytes: totalBytes } = await source.open(anySignal);
+    const free = await findFreeBytes(dirname(path));
+    if (totalBytes !== null && free !== null && totalBytes > free)
+      throw new CommandError(
+        `${dirname(path)} has no room for ${source.label} (${totalBytes} bytes); free some space.`,
+      );
+    const hash = new Bun.CryptoHasher("sha256");
+    let bytes = 0;
+    for await (const chunk of chunks) {
+      anySignal.throwIfAborted();
+      clearTimeout(timer);
+      timer = setTimeout(stalled, IDLE_TIMEOUT_MS);
+      bytes += chunk.length;
+      if (bytes > EXECUTABLE_BYTES_MAX)
+        throw new CommandError(`${source.label} doesn't end after ${EXECUTABLE_BYTES_MAX} bytes; check the address.`);
+      hash.update(chunk);
+      await file.writeFile(chunk);
+      onProgress(bytes, totalBytes);
+    }
+    if (totalBytes !== null && bytes !== totalBytes)
+      throw new CommandError(`${source.label} ended after ${bytes} of ${totalBytes} bytes; try again.`);
+    await file.sync();
+    return hash.digest("hex");
+  } catch (error) {
+    if (tooSlow.aborted)
+      throw new CommandError(`${source.label} took longer than ${DOWNLOAD_TIMEOUT_MS / 60_000} minutes; try again.`);
+    if (anySignal.aborted) throw anySignal.reason;
+    if (error instanceof CommandError || refusals.has(codeOf(error))) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CommandError(
+      `${source.label} could not be read to its end (${reason}); try again. Nothing was replaced.`,
+    );
+  } finally {
+    clearTimeout(timer);
+    await file.close();
+  }
+}
+
+/** The owner and the mode of the executable that is replaced; never one that raises rights. */
+function takeRights(path: string, { uid, gid, mode }: Stats): void {
+  if (process.getuid?.() === 0) chownSync(path, uid, gid);
+  chmodSync(path, (mode & 0o777) | 0o100);
+}
+
+function removeAbandoned(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    const [, pid] = draftName.exec(name) ?? [];
+    if (pid !== undefined && !isAlive(Number(pid))) rmSync(join(folder, name), { force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
+
+const codeOf = (error: unknown): string => (error instanceof Error && "code" in error ? String(error.code) : "");
+
+const fullDisk = (folder: string) => `The disk of ${folder} is full; free some space. Nothing was replaced.`;
+const noRight = (folder: string) => `${folder} can't be written by this user; run this as root. Nothing was replaced.`;
+const refusals = new Map([
+  ["ENOSPC", fullDisk],
+  ["EDQUOT", fullDisk],
+  ["EACCES", noRight],
+  ["EPERM", noRight],
+  ["EROFS", noRight],
+]);
+
+/** What the system refused in the folder of the executable, as a sentence. */
+export function explain(error: unknown, folder: string): unknown {
+  const describe = refusals.get(codeOf(error));
+  return describe ? new CommandError(describe(folder)) : error;
+}

@@ -1,0 +1,57 @@
+import { previousOf } from "./replace.ts";
+
+/** What `deploy/install.sh` installs. */
+export const SERVICE_TARGET = "/usr/local/bin/parley";
+
+export type Upgraded = {
+  target: string;
+  isService: boolean;
+  /** The version that was replaced, like `0.1.0 (0123456789ab)`. */
+  from: string;
+  /** Null if none was made. */
+  backup: string | null;
+  /** The migrations that the new version will apply; null if nobody looked at the database. */
+  pending: string[] | null;
+  /** The folder of the embedded database; null if there is a server, whose database is named for the sentence. */
+  cluster: string | null;
+  database: string;
+};
+
+/** How to use the new executable, and how to go back, in commands to copy. */
+export function describeNextSteps(upgraded: Upgraded): string {
+  const { isService, from, backup, pending, target } = upgraded;
+  const restart = isService
+    ? "systemctl restart parley"
+    : "stop the running `parley serve` (SIGTERM), then start it again";
+  const lines = [`The running server was not restarted. To use the new version: ${restart}`];
+  if (backup !== null) lines.push(`Backup: ${backup}`);
+  lines.push("", `To go back to ${from}:`, isService ? "  systemctl stop parley" : "  stop the running `parley serve`");
+  lines.push(`  mv ${quote(previousOf(target))} ${quote(target)}`);
+  lines.push(...describeRestore(upgraded));
+  lines.push(isService ? "  systemctl start parley" : "  start `parley serve` again");
+  if (pending?.length === 0) lines.push("No restore is needed: the new version has no new migration.");
+  return lines.join("\n");
+}
+
+function describeRestore({ pending, backup, cluster, database, isService, target }: Upgraded): string[] {
+  if (pending?.length === 0) return [];
+  const command = isService ? "parley-run" : quote(target);
+  if (backup === null)
+    return [
+      "  # If the new version has migrated the database: restore a backup from before the upgrade into an empty one.",
+    ];
+  const empty =
+    cluster === null
+      ? `  empty ${database}: drop it and create it again`
+      : `  mv ${quote(cluster)} ${quote(`${cluster}.after-upgrade`)}`;
+  return [
+    empty,
+    `  ${command} restore ${quote(backup)}`,
+    `  # What was stored after the upgrade is not in the backup.`,
+  ];
+}
+
+/** For a shell. */
+function quote(text: string): string {
+  return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,206 @@
+import { accessSync, constants, createReadStream, readFileSync, type Stats, statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { CommandError, UsageError } from "../command.ts";
+import { readChecksum } from "./checksum.ts";
+
+/** Where a new executable comes from. */
+export interface ExecutableSource {
+  /** As the user named it, for sentences. */
+  readonly label: string;
+  /** @throws CommandError if it can't be opened, or is larger than an executable can be. */
+  open(signal: AbortSignal): Promise<{ chunks: AsyncIterable<Uint8Array>; bytes: number | null }>;
+  /** Its SHA-256 as published beside it: `<name>.sha256`, or its line in `SHA256SUMS`. Null if there is none. */
+  findChecksum(signal: AbortSignal): Promise<string | null>;
+}
+
+/** An executable has 150 MB; more than this is something else, and would only fill the disk. */
+export const EXECUTABLE_BYTES_MAX = 536_870_912;
+/** A list of checksums that is larger isn't one. */
+const CHECKSUMS_BYTES_MAX = 1_048_576;
+const CHECKSUMS_TIMEOUT_MS = 30_000;
+const REDIRECTS_MAX = 5;
+
+/**
+ * @param isTrusted whether the checksum is known from elsewhere, so that the connection need not be secure.
+ * @throws UsageError for an address that can't be used.
+ */
+export function createSource(text: string, isTrusted: boolean): ExecutableSource {
+  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return createFileSource(resolve(text));
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !/^https?:$/.test(url.protocol))
+    throw new UsageError(
+      `${text.replace(/\/\/[^/]*@/, "//")} is neither a file nor an https address; \`parley upgrade --help\` shows the usage.`,
+    );
+  if (!isSecure(url) && !isTrusted)
+    throw new UsageError(
+      `Without TLS, anyone on the network could replace the executable and its checksum: use https for ${maskUrl(url)}, or pass --sha256.`,
+    );
+  return createUrlSource(url, isTrusted);
+}
+
+function createFileSource(path: string): ExecutableSource {
+  return {
+    label: path,
+    async open() {
+      const status = look(path);
+      if (!status) throw new CommandError(`There is no file ${path}; check the path.`);
+      if (!status.isFile()) throw new CommandError(`${path} is not a file; name the executable itself.`);
+      if (status.size > EXECUTABLE_BYTES_MAX) throw tooLarge(path);
+      requireReadable(path);
+      return { chunks: createReadStream(path, { highWaterMark: 1_048_576 }), bytes: status.size };
+    },
+    async findChecksum() {
+      const name = basename(path);
+      const own = readText(`${path}.sha256`);
+      const listed = readText(join(dirname(path), "SHA256SUMS"));
+      return (
+        (own === null ? null : readChecksum(own, name, { isAlone: true })) ??
+        (listed === null ? null : readChecksum(listed, name))
+      );
+    },
+  };
+}
+
+function readText(path: string): string | null {
+  const status = look(path);
+  if (!status?.isFile() || status.size > CHECKSUMS_BYTES_MAX) return null;
+  requireReadable(path);
+  return readFileSync(path, "utf8");
+}
+
+function look(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    throw unreadable(path);
+  }
+}
+
+function requireReadable(path: string): void {
+  try {
+    accessSync(path, constants.R_OK);
+  } catch {
+    throw unreadable(path);
+  }
+}
+
+const unreadable = (path: string) =>
+  new CommandError(`${path} can't be read by this user; change its rights, or run this as root.`);
+
+function createUrlSource(url: URL, isTrusted: boolean): ExecutableSource {
+  const label = maskUrl(url);
+  return {
+    label,
+    async open(signal) {
+      const response = await get(url, isTrusted, signal);
+      if (response.status !== 200) {
+        await response.body?.cancel();
+        throw new CommandError(`${label} can't be downloaded (status ${response.status}); check the address.`);
+      }
+      const bytes = Number(response.headers.get("content-length") ?? Number.NaN);
+      if (bytes > EXECUTABLE_BYTES_MAX) throw tooLarge(label);
+      if (response.body === null) throw new CommandError(`${label} is empty; check the address.`);
+      return { chunks: response.body, bytes: Number.isFinite(bytes) ? bytes : null };
+    },
+    async findChecksum(signal) {
+      const name = decode(basename(url.pathname));
+      const own = await getText(withPath(url, `${url.pathname}.sha256`), signal);
+      const found = own === null ? null : readChecksum(own, name, { isAlone: true });
+      if (found !== null) return found;
+      const listed = await getText(withPath(url, `${dirname(url.pathname).replace(/\/$/, "")}/SHA256SUMS`), signal);
+      return listed === null ? null : readChecksum(listed, name);
+    },
+  };
+}
+
+/** Beside the executable; with its query, since that may be what grants access. */
+function withPath(url: URL, path: string): URL {
+  const other = new URL(url);
+  other.pathname = path;
+  return other;
+}
+
+function decode(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
+async function getText(url: URL, signal: AbortSignal): Promise<string | null> {
+  try {
+    return await readBody(url, AbortSignal.any([signal, AbortSignal.timeout(CHECKSUMS_TIMEOUT_MS)]));
+  } catch (error) {
+    if (signal.aborted || error instanceof CommandError) throw error;
+    throw new CommandError(`${maskUrl(url)} can't be read (${describe(error)}); try again, or pass --sha256.`);
+  }
+}
+
+async function readBody(url: URL, signal: AbortSignal): Promise<string | null> {
+  const response = await get(url, false, signal);
+  if (response.status !== 200) {
+    await response.body?.cancel();
+    return null;
+  }
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of response.body ?? []) {
+    bytes += part.length;
+    // A page for people that is answered for every address.
+    if (bytes > CHECKSUMS_BYTES_MAX) return null;
+    parts.push(part);
+  }
+  return Buffer.concat(parts).toString("utf8");
+}
+
+/** Follows redirects, but never from a secure connection to one that isn't. */
+async function get(url: URL, isTrusted: boolean, signal: AbortSignal): Promise<Response> {
+  let target = url;
+  for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects += 1) {
+    const response = await fetch(target, {
+      redirect: "manual",
+      signal,
+      headers: { "accept-encoding": "identity" },
+    }).catch((error: unknown) => {
+      if (signal.aborted) throw signal.reason;
+      throw new CommandError(
+        `${maskUrl(target)} can't be reached (${describe(error)}); check the address and the network.`,
+      );
+    });
+    const location = response.headers.get("location");
+    if (response.status < 300 || response.status > 399 || location === null) return response;
+    await response.body?.cancel();
+    const next = URL.parse(location, target.href);
+    if (next === null || !/^https?:$/.test(next.protocol))
+      throw new CommandError(
+        `${maskUrl(target)} redirects to an address that can't be used; download the file by hand.`,
+      );
+    if (!isSecure(next) && !isTrusted)
+      throw new CommandError(
+        `${maskUrl(target)} redirects to ${maskUrl(next)}, which has no TLS; download the file by hand, or pass --sha256.`,
+      );
+    target = next;
+  }
+  throw new CommandError(`${maskUrl(url)} redirects more than ${REDIRECTS_MAX} times; download the file by hand.`);
+}
+
+/** The runtime's reason, without its advice to programmers. */
+function describe(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/ fetching ".*| ?For more information, .*/s, "").replace(/[.?]$/, "");
+}
+
+/** Nobody is between this machine and itself. */
+const isSecure = ({ protocol, hostname }: URL): boolean =>
+  protocol === "https:" || /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname);
+
+/** Without what may be a credential. */
+function maskUrl({ origin, pathname }: URL): string {
+  return `${origin}${pathname}`;
+}
+
+const tooLarge = (label: string) =>
+  new CommandError(
+    `${label} is larger than ${EXECUTABLE_BYTES_MAX / 1_048_576} MiB, so it isn't Parley; check the name.`,
+  );

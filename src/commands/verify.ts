@@ -1,0 +1,46 @@
+import { openBackupFile, type Progress, STREAM, verifyBackup } from "../db/archive.ts";
+import { describeBackup, describeSecret } from "./backup-summary.ts";
+import { type Command, exitCodes, parseFileOptions, UsageError } from "./command.ts";
+import { withInterruption } from "./interruption.ts";
+import { askPassphrase, findPassphrase } from "./passphrase.ts";
+import { createProgressLine } from "./progress.ts";
+
+export const verifyCommand: Command = {
+  name: "verify",
+  summary: "prove that a backup is whole and unchanged (verify FILE)",
+  help: `Usage: parley verify FILE
+
+Reads a backup once, checks every part of it, and prints what is in it; no database is needed. Exits with 1 and says why if
+the backup is damaged, truncated, not made by Parley, or made by a newer version. \`-\` reads from standard input.
+
+The passphrase of an encrypted backup comes from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise it is asked for
+on a terminal, or read from standard input.`,
+
+  async run(args, environment) {
+    const { file } = parseFileOptions("verify", args, {});
+    const line = createProgressLine();
+    await withInterruption("The check was interrupted.", async (signal) => {
+      const { source, sizeBytes, findDone } = await openBackupFile(file);
+      const onProgress = (progress: Progress) => line.show({ ...progress, done: findDone() });
+      try {
+        const getPassphrase = () => givePassphrase(environment, file);
+        const summary = await verifyBackup(source, { getPassphrase, signal, onProgress });
+        line.end();
+        console.log(`The backup is good.\n${describeBackup(summary, sizeBytes)}\n${describeSecret(summary)}`);
+      } catch (error) {
+        line.end();
+        throw error;
+      }
+    });
+    return exitCodes.success;
+  },
+};
+
+/** @throws UsageError when there is none. */
+export async function givePassphrase(environment: Record<string, string | undefined>, file: string): Promise<string> {
+  const passphrase = findPassphrase(environment);
+  if (passphrase !== undefined) return passphrase;
+  if (file === STREAM)
+    throw new UsageError("The backup is encrypted, and standard input holds it; set BACKUP_PASSPHRASE.");
+  return askPassphrase();
+}

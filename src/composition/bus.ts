@@ -1,0 +1,25 @@
+import type { Config } from "../config.ts";
+import type { Database } from "../db/client.ts";
+import type { Log } from "../lib/log.ts";
+import type { Metrics } from "../lib/metrics.ts";
+import type { Bus } from "../realtime/bus.ts";
+import { createMemoryBus } from "../realtime/bus-memory.ts";
+import { createPostgresBus } from "../realtime/bus-postgres.ts";
+import { createRedisBus } from "../realtime/bus-redis.ts";
+import { nameDeployment } from "./deployment.ts";
+
+type Dependencies = {
+  config: Pick<Config, "REDIS_URL" | "DATABASE_URL">;
+  database: Database;
+  jwtSecret: string;
+  log: Log;
+  metrics: Metrics;
+};
+
+/** The bus that the configuration asks for: over Redis, over the Postgres of DATABASE_URL, or within this process. */
+export function createBus({ config, database, jwtSecret, log, metrics }: Dependencies, instanceId: string): Bus {
+  const shared = { instanceId, log, metrics, deployment: nameDeployment(jwtSecret) };
+  if (config.REDIS_URL !== undefined) return createRedisBus({ ...shared, url: config.REDIS_URL, sql: database });
+  if (config.DATABASE_URL !== undefined) return createPostgresBus({ ...shared, database });
+  return createMemoryBus({ log });
+}

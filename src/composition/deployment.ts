@@ -1,0 +1,7 @@
+import { createHash } from "node:crypto";
+
+const DEPLOYMENT_CHARS = 16;
+
+/** Instances that accept each other's tokens belong together; the name doesn't give the secret away. */
+export const nameDeployment = (jwtSecret: string): string =>
+  createHash("sha256").update(`bus of ${jwtSecret}`).digest("hex").slice(0, DEPLOYMENT_CHARS);

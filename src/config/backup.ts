@@ -1,0 +1,170 @@
+import { join, resolve, sep } from "node:path";
+import { FormatRegistry, Type } from "@sinclair/typebox";
+import { findScheduleProblem, isTimeZone } from "../lib/cron.ts";
+import type { SettingOptions } from "./setting-options.ts";
+
+FormatRegistry.Set("cron", (value) => findScheduleProblem(value) === null);
+FormatRegistry.Set("time-zone", isTimeZone);
+
+const KEPT_MAX = 10_000;
+
+const kept = (options: SettingOptions & { default: number; minimum: number }) =>
+  Type.Integer({ ...options, maximum: KEPT_MAX });
+
+/** How backups are made; docs/backup.md explains it. */
+export const backupSettings = {
+  BACKUP_SCHEDULE: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 200,
+      format: "cron",
+      example: "15 2 * * *",
+      description:
+        "When backups are made by themselves, as a cron expression: minute, hour, day, month, weekday. Absent: never.",
+    }),
+  ),
+  BACKUP_TIMEZONE: Type.String({
+    default: "UTC",
+    maxLength: 100,
+    format: "time-zone",
+    example: "Europe/Berlin",
+    description: "Time zone of `BACKUP_SCHEDULE`.",
+  }),
+  BACKUP_DIR: Type.Optional(
+    Type.String({
+      minLength: 1,
+      example: "/backups",
+      description: "Folder for scheduled backups, best on another disk. Absent: `backups` in `DATA_DIR`.",
+    }),
+  ),
+  BACKUP_S3_BUCKET: Type.Optional(
+    Type.String({
+      minLength: 1,
+      pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$",
+      example: "my-backups",
+      description:
+        "Bucket of S3, or of a store that speaks its protocol, for scheduled backups instead of `BACKUP_DIR`.",
+    }),
+  ),
+  BACKUP_S3_PREFIX: Type.Optional(
+    Type.String({
+      pattern: "^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*/?$",
+      maxLength: 500,
+      example: "parley/production",
+      description: "Folder in that bucket: letters, digits and `._-`, with slashes between them. Absent: none.",
+    }),
+  ),
+  BACKUP_S3_REGION: Type.String({
+    default: "us-east-1",
+    pattern: "^[A-Za-z0-9-]{1,64}$",
+    description: "Region of that bucket.",
+  }),
+  BACKUP_S3_ENDPOINT: Type.Optional(
+    Type.String({
+      format: "http-url",
+      example: "https://s3.example.com",
+      description: "Address of the store. Absent: AWS.",
+    }),
+  ),
+  BACKUP_S3_ACCESS_KEY_ID: Type.Optional(
+    Type.String({
+      pattern: "^[\\x21-\\x7e]+$",
+      secret: true,
+      description: "Key that may list, read, write and delete there.",
+    }),
+  ),
+  BACKUP_S3_SECRET_ACCESS_KEY: Type.Optional(
+    Type.String({ pattern: "^[\\x21-\\x7e]+$", secret: true, description: "Secret of that key." }),
+  ),
+  BACKUP_KEEP: kept({
+    default: 7,
+    minimum: 1,
+    description: "How many of the newest scheduled backups are kept; older ones are deleted after a successful backup.",
+  }),
+  BACKUP_KEEP_DAILY: kept({
+    default: 0,
+    minimum: 0,
+    description: "In addition, the newest backup of each of so many days (UTC) that have one.",
+  }),
+  BACKUP_KEEP_WEEKLY: kept({
+    default: 0,
+    minimum: 0,
+    description: "In addition, the newest backup of each of so many weeks (from Monday, UTC) that have one.",
+  }),
+  BACKUP_PASSPHRASE: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 1_024,
+      secret: true,
+      isGuard: true,
+      description:
+        "Passphrase with which backups are encrypted, and opened again by `parley verify` and `parley restore`. " +
+        "Without it no backup can be read. Absent: backups are not encrypted, unless `parley backup --encrypt` asks for one.",
+    }),
+  ),
+};
+
+type BackupConfig = {
+  BACKUP_SCHEDULE?: string;
+  BACKUP_DIR?: string;
+  BACKUP_S3_BUCKET?: string;
+  BACKUP_S3_PREFIX?: string;
+  BACKUP_S3_ENDPOINT?: string;
+  BACKUP_S3_ACCESS_KEY_ID?: string;
+  BACKUP_S3_SECRET_ACCESS_KEY?: string;
+  DATA_DIR: string;
+  DATABASE_URL?: string;
+};
+
+const s3Names = [
+  "BACKUP_S3_PREFIX",
+  "BACKUP_S3_ENDPOINT",
+  "BACKUP_S3_ACCESS_KEY_ID",
+  "BACKUP_S3_SECRET_ACCESS_KEY",
+] as const;
+
+/** Where scheduled backups lie. */
+export const findBackupDir = ({ BACKUP_DIR, DATA_DIR }: Pick<BackupConfig, "BACKUP_DIR" | "DATA_DIR">): string =>
+  resolve(BACKUP_DIR ?? join(DATA_DIR, "backups"));
+
+/** @param findFolderProblem why a folder can't be written to; see src/lib/folder-check.ts. */
+export function findBackupProblems(config: BackupConfig, findFolderProblem: (path: string) => string | null): string[] {
+  if (config.BACKUP_S3_BUCKET !== undefined) return findBucketProblems(config);
+  const useless = s3Names
+    .filter((name) => config[name] !== undefined)
+    .map((name) => `${name}: it has no effect without BACKUP_S3_BUCKET; set both.`);
+  if (useless.length > 0 || config.BACKUP_SCHEDULE === undefined) return useless;
+  const folder = findBackupDir(config);
+  if (config.DATABASE_URL === undefined && isInside(folder, join(config.DATA_DIR, "postgres")))
+    return [
+      `BACKUP_DIR: ${folder} is inside the database's own folder, where no other files may be; name another folder.`,
+    ];
+  const problem = findFolderProblem(folder);
+  return problem === null ? [] : [`BACKUP_DIR: ${problem}`];
+}
+
+function findBucketProblems(config: BackupConfig): string[] {
+  const missing = (["BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY"] as const)
+    .filter((name) => config[name] === undefined)
+    .map((name) => `${name}: required with BACKUP_S3_BUCKET; set it to the key's that may write to the bucket.`);
+  if (config.BACKUP_DIR !== undefined)
+    missing.push("BACKUP_DIR and BACKUP_S3_BUCKET: backups have one target; keep one of the two.");
+  return missing;
+}
+
+export function findBackupWarnings(config: BackupConfig): string[] {
+  const target = (["BACKUP_DIR", "BACKUP_S3_BUCKET"] as const).find((name) => config[name] !== undefined);
+  if (config.BACKUP_SCHEDULE === undefined)
+    return target === undefined
+      ? []
+      : [
+          `${target} is set, but BACKUP_SCHEDULE is not, so no backups are made by themselves; set BACKUP_SCHEDULE (for example 15 2 * * *).`,
+        ];
+  const folder = findBackupDir(config);
+  if (config.BACKUP_S3_BUCKET !== undefined || !isInside(folder, config.DATA_DIR)) return [];
+  return [
+    `Scheduled backups are written to ${folder}, inside DATA_DIR, and are lost together with it; set BACKUP_DIR to a folder on another disk.`,
+  ];
+}
+
+const isInside = (path: string, folder: string): boolean => `${path}${sep}`.startsWith(`${resolve(folder)}${sep}`);

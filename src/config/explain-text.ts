@@ -1,0 +1,176 @@
+import type { TSchema } from "@sinclair/typebox";
+import { findScheduleProblem } from "../lib/cron.ts";
+import { providerNames } from "./providers.ts";
+import type { SettingOptions } from "./setting-options.ts";
+
+type Schema = TSchema & SettingOptions;
+
+/** What is wrong with one value of a list. */
+export function explainItem(name: string, schema: Schema, value: string, shown: string): string {
+  const isSecret = schema.secret === true;
+  if (value.includes(";")) {
+    const parts = value.split(";").map((part) => part.trim());
+    const cure = isSecret ? "" : `: ${parts.filter(Boolean).join(",")}`;
+    return `${shown} has a semicolon; separate values with commas${cure}.`;
+  }
+  if (/\S\s+\S/.test(value)) {
+    const cure = isSecret ? "" : `: ${value.split(/\s+/).join(",")}`;
+    return `${shown} has a space in it; separate values with commas${cure}.`;
+  }
+  if (/^\[|\]$/.test(value) && !value.includes("::"))
+    return `${shown} looks like a JSON list; write the values alone, separated by commas.`;
+  if (name === "AI_MODELS") return explainModel(value, shown);
+  switch (schema.items?.format) {
+    case "origin":
+      return explainOrigin(value, shown);
+    case "network":
+      return explainNetwork(value, shown);
+    case "mcp-server":
+      return explainMcpServer(value);
+    default:
+      return `${shown} does not have the expected form; write it like ${schema.example}.`;
+  }
+}
+
+function explainModel(value: string, shown: string): string {
+  const [, first = value, separator, rest = ""] = /^([^/:]*)([/:])(.*)$/.exec(value) ?? [];
+  const provider = first.toLowerCase();
+  const isKnown = (providerNames as readonly string[]).includes(provider);
+  if (isKnown && rest === "") return `${shown} names no model; write ${provider}/ and the model's name.`;
+  if (isKnown) return `${shown} is not a model; write ${provider}/${rest}.`;
+  if (separator !== "/") return `${shown} has no provider in front; write ${guessProvider(value)}/${value}.`;
+  return (
+    `${shown} names the provider ${JSON.stringify(first)}, which is none of ${providerNames.join(", ")}; for another server that ` +
+    `speaks OpenAI's API set COMPATIBLE_BASE_URL, and write compatible/${rest}.`
+  );
+}
+
+function guessProvider(model: string): string {
+  if (/^(?:gpt|o\d|chatgpt)/i.test(model)) return "openai";
+  return /^claude/i.test(model) ? "anthropic" : "compatible";
+}
+
+/** `localhost` and addresses have no certificate, as a rule. */
+const guessScheme = (rest: string): string =>
+  /^(?:localhost|[\w-]+\.localhost|\[|\d{1,3}(?:\.\d{1,3}){3})(?::|\/|$)/i.test(rest) ? "http" : "https";
+
+function explainOrigin(value: string, shown: string): string {
+  if (value === "*" || value === "all")
+    return `${shown} would let every website call; name each origin, like https://app.example.com.`;
+  if (value.includes("*")) return `${shown} has a wildcard; name each origin exactly, like https://app.example.com.`;
+  if (value === "null")
+    return `${shown} is the origin of files and sandboxed pages; serve the page from an address, and name that.`;
+  const [, scheme = "", rest = ""] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/is.exec(value) ?? [];
+  if (scheme === "") {
+    const bare = value.replace(/^\/+/, "").replace(/[/?#].*$/s, "");
+    return `${shown} has no scheme; write ${guessScheme(bare)}://${bare}.`;
+  }
+  const [authority = ""] = rest.split(/[/?#\\]/);
+  const host = authority.slice(authority.lastIndexOf("@") + 1);
+  const web = { ws: "http", wss: "https" }[scheme.toLowerCase()] ?? scheme.toLowerCase();
+  if (!/^https?$/.test(web)) return `${shown} is not the origin of a web page; write one that begins with https://.`;
+  const origin = `${web}://${host}`;
+  if (host === "" || !URL.canParse(origin)) return `${shown} has no valid host; write it like https://app.example.com.`;
+  if (web !== scheme) return `${shown} is not the origin of a web page; write ${origin}.`;
+  if (host !== authority) return `${shown} has a user in it; write ${origin}.`;
+  if (rest === `${host}/`) return `${shown} has a slash at its end; write ${origin}.`;
+  return `${shown} has more than scheme, host and port; write ${origin}.`;
+}
+
+function explainNetwork(value: string, shown: string): string {
+  const wrong = `${shown} is neither an IP address nor a network`;
+  if (/^(?:\*|all|any|true)$/i.test(value))
+    return `${wrong}; write 0.0.0.0/0,::/0 if nobody but proxies can reach Parley, else the addresses of your proxies.`;
+  if (/^[a-z]/i.test(value) && !value.includes(":")) return `${wrong}; write the proxy's address instead of its name.`;
+  return `${wrong}; write it like 10.1.2.3, 10.0.0.0/8 or fd00::/8.`;
+}
+
+/** An address may hold a key, so nothing of it is shown. */
+function explainMcpServer(value: string): string {
+  const form = "write it like wiki=https://mcp.example.com/mcp";
+  const equals = value.indexOf("=");
+  if (/^https?:/i.test(value) || equals < 0) return `a server has no name in front of its address; ${form}.`;
+  const name = value.slice(0, equals);
+  if (!/^[a-z][a-z0-9-]{0,23}$/.test(name))
+    return `a server's name is not 1 to 24 of a-z, 0-9 and -, beginning with a letter; ${form}.`;
+  return `the address of the server ${name} does not begin with http:// or https://, or is no address; ${form}.`;
+}
+
+/** What is wrong with a setting that has one value. */
+export function explainText(name: string, schema: Schema, value: string, shown: string): string {
+  if (schema.minLength > 1 && value.length < schema.minLength)
+    return `${shown} is shorter than ${schema.minLength} characters; set a longer one.`;
+  if (schema.format === "http-url") return explainUrl(schema, value, shown);
+  if (schema.format === "cron") return explainSchedule(value, shown);
+  if (schema.format === "time-zone")
+    return `${shown} is not a time zone that this system knows; write it like ${schema.example}, or UTC.`;
+  if (schema.format === "host") return explainHost(value, shown);
+  if (name === "DATABASE_URL") return explainDatabaseUrl(value);
+  if (name === "REDIS_URL") return explainRedisUrl(value);
+  if (name.endsWith("_API_KEY"))
+    return `${shown} has a space, or a character that no key has; copy the key again, and nothing else (no \`Bearer\`).`;
+  if (name === "ADMIN_EMAIL") return `${shown} is not an e-mail address; write it like admin@example.com.`;
+  if (name === "METRICS_TOKEN")
+    return `${shown} has other characters than letters, digits and ._~+/=-; choose another one.`;
+  const form = schema.example ? `write it like ${schema.example}` : "correct it";
+  return `${shown} does not have the expected form; ${form}.`;
+}
+
+function explainUrl(schema: Schema, value: string, shown: string): string {
+  const form = `write it like ${schema.example ?? "https://api.example.com"}`;
+  const wrong = `${shown} does not have the form of an address`;
+  if (/\s/.test(value)) return `${wrong}; remove the space in it.`;
+  const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(value) ?? [];
+  if (scheme === undefined && /^https?:/i.test(value)) return `${wrong}; write // behind the colon.`;
+  if (scheme === undefined) {
+    const candidate = `${guessScheme(value)}://${value}`;
+    // An `@` may have a password in front of it.
+    return URL.canParse(candidate) && !value.includes("@")
+      ? `${shown} has no scheme; write ${candidate}.`
+      : `${shown} has no scheme; ${form}.`;
+  }
+  if (!/^https?$/i.test(scheme)) return `${wrong}; begin it with http:// or https:// instead of ${scheme}://.`;
+  if (!/^https?$/.test(scheme)) return `${wrong}; write ${scheme.toLowerCase()} in small letters.`;
+  return `${wrong}; ${form}.`;
+}
+
+/** What cron programs take besides, or other words for it. */
+const schedules: Record<string, string> = {
+  daily: "0 2 * * *",
+  nightly: "0 2 * * *",
+  hourly: "0 * * * *",
+  weekly: "0 2 * * 0",
+  monthly: "0 2 1 * *",
+};
+
+function explainSchedule(value: string, shown: string): string {
+  const meant = schedules[value.toLowerCase().replace(/^@/, "")];
+  if (meant !== undefined) return `${shown} is not a cron expression; write ${meant}.`;
+  return `${shown} is not a cron expression (${findScheduleProblem(value)}); write minute, hour, day, month and weekday, like 15 2 * * * for every night at 2:15.`;
+}
+
+function explainHost(value: string, shown: string): string {
+  const wrong = `${shown} is not an address to listen on`;
+  const [, host, port] = /^(?:[a-z]+:\/\/)?([^/:\s]*):(\d+)\/?$/i.exec(value) ?? [];
+  if (port !== undefined) return `${wrong}; write ${host || "0.0.0.0"}, and set PORT to ${port}.`;
+  return `${wrong}; write 0.0.0.0 for all addresses of this machine, or one of them.`;
+}
+
+function explainDatabaseUrl(value: string): string {
+  const form = "write it like postgres://user:password@host:5432/name";
+  if (/^jdbc:/i.test(value)) return `the value is for Java; remove jdbc: and ${form}.`;
+  if (/^postgres(?:ql)?\+\w+:/i.test(value)) return "the value names a driver; begin it with postgres:// alone.";
+  const [, scheme] = /^(mysql|mariadb|sqlite|file|mongodb|mssql|sqlserver|https?|redis):/i.exec(value) ?? [];
+  if (scheme !== undefined) return `the value begins with ${scheme}, and Parley needs Postgres; ${form}.`;
+  if (/^postgres(?:ql)?:\/\/.*\s/i.test(value)) return "the value has a space in it; write %20 for it, or remove it.";
+  return `the value does not begin with postgres://; ${form}.`;
+}
+
+function explainRedisUrl(value: string): string {
+  const form = "write it like redis://host:6379, or rediss:// for TLS";
+  if (value.includes(","))
+    return `the value names several servers; name one of them: Parley finds the others of a cluster.`;
+  return /\s/.test(value)
+    ? `the value has a space in it; ${form}.`
+    : `the value does not begin with redis://; ${form}.`;
+}

@@ -1,0 +1,93 @@
+import type { TSchema } from "@sinclair/typebox";
+import { maskAddress } from "../lib/mask-address.ts";
+import { findPriceProblem } from "../lib/parse-prices.ts";
+import { explainItem, explainText } from "./explain-text.ts";
+import { suggestNumber } from "./quantities.ts";
+import type { SettingOptions } from "./setting-options.ts";
+import { findClosest } from "./spelling.ts";
+
+type Schema = TSchema & SettingOptions;
+
+/** UTF-16 units of a wrong value that are shown. */
+const SHOWN_LENGTH_MAX = 100;
+
+/** A value as the operator may see it again: short, without a password in an address; of a secret, nothing. */
+function showValue({ secret }: SettingOptions, value: unknown): string {
+  if (secret) return "the value";
+  // Masked before it is cut: a cut one may not be recognised.
+  const masked = maskAddress(String(value));
+  const cut = masked.length > SHOWN_LENGTH_MAX ? `${masked.slice(0, SHOWN_LENGTH_MAX)}…` : masked;
+  return typeof value === "number" ? cut : JSON.stringify(cut);
+}
+
+/** What is wrong with a value, or with one of a list, and what to do about it: to be read after the setting's name. */
+export function explainValue(name: string, schema: Schema, value: unknown): string {
+  const shown = showValue(schema, value);
+  if (schema.format === "prices") return explainPrices(String(value));
+  if (schema.type === "integer" || schema.type === "number") return explainNumber(name, schema, value, shown);
+  if (schema.enum)
+    return `${shown} is not one of ${schema.enum.join(", ")}; ${suggestChoice(schema.enum, String(value))}.`;
+  if (schema.type === "array") return explainItem(name, schema, String(value), shown);
+  return explainText(name, schema, String(value), shown);
+}
+
+function explainPrices(value: string): string {
+  const problem = findPriceProblem(value) ?? "the prices cannot be read; write model=input/output.";
+  return value.includes(";") ? problem.replace(/\.$/, ", with commas between them, not semicolons.") : problem;
+}
+
+function explainNumber(name: string, schema: Schema, value: unknown, shown: string): string {
+  const { minimum, maximum, type } = schema;
+  const what = type === "integer" ? "a whole number" : "a number";
+  const wrong = `${shown} is not ${what} from ${minimum} to ${maximum}`;
+  if (typeof value === "number")
+    return `${wrong}; set ${value > maximum ? `${maximum} or less` : `${minimum} or more`}.`;
+  const fits = (number: number | null): number is number => number !== null && number >= minimum && number <= maximum;
+  const suggested = suggestNumber(name, String(value), type === "integer");
+  if (fits(suggested)) return `${wrong}; write ${suggested}${nameUnit(name)}.`;
+  if (/^(off|none|no|unlimited|infinite|infinity|false|never|-1)$/i.test(String(value))) {
+    if (/\b0: no /.test(schema.description)) return `${wrong}; write 0 for no limit.`;
+    if (schema.default === undefined) return `${wrong}; leave ${name} unset for no limit.`;
+  }
+  return `${wrong}; write digits only${type === "number" ? ", with a point before decimals" : ""}.`;
+}
+
+function nameUnit(name: string): string {
+  if (name.endsWith("_MS")) return " (milliseconds, without a unit)";
+  if (/_BYTES(_|$)/.test(name)) return " (bytes, without a unit)";
+  if (name.endsWith("_DAYS")) return " (days, without a unit)";
+  return name.includes("_USD_") ? " (US dollars, without a sign)" : "";
+}
+
+const yes = ["true", "yes", "y", "1", "on", "enabled", "enable"];
+const no = ["false", "no", "n", "0", "off", "disabled", "disable", "none"];
+/** Words of other programs. */
+const synonyms: Record<string, string> = {
+  prod: "production",
+  live: "production",
+  dev: "development",
+  test: "development",
+  local: "development",
+  stage: "staging",
+  warning: "warn",
+  err: "error",
+  critical: "fatal",
+  verbose: "debug",
+  text: "pretty",
+  human: "pretty",
+  console: "pretty",
+  none: "silent",
+  quiet: "silent",
+};
+const EDITS_MAX = 2;
+
+function suggestChoice(choices: readonly string[], value: string): string {
+  const word = value.toLowerCase();
+  const find = (...words: (string | undefined)[]) => words.find((each) => each !== undefined && choices.includes(each));
+  const meant =
+    find(word, synonyms[word]) ??
+    (yes.includes(word) ? find("on", "true", "open") : undefined) ??
+    (no.includes(word) ? find("off", "false", "closed", "silent") : undefined) ??
+    findClosest(word, choices, Math.min(EDITS_MAX, Math.floor(word.length / 2)));
+  return meant === undefined ? "write one of these" : `write ${meant}`;
+}

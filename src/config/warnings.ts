@@ -1,0 +1,36 @@
+import { findBackupWarnings } from "./backup.ts";
+import { listEnvironmentWarnings } from "./environments.ts";
+import type { Settings } from "./settings.ts";
+import { findUnknownNames } from "./unknown-names.ts";
+
+type Environment = Record<string, string | undefined>;
+
+type Surroundings = {
+  /** What the configuration was read from. */
+  environment: Environment;
+  /** Whether a name stands in `.env`. */
+  isFromFile?: (name: string) => boolean;
+};
+
+/** What is likely not meant so, but can be served with: sentences with what to do, without a secret. */
+export function findWarnings(config: Settings, { environment, isFromFile }: Surroundings): string[] {
+  return [
+    ...findUnknownNames(environment, isFromFile),
+    ...findUnusedServer(config),
+    ...findBackupWarnings(config),
+    ...listEnvironmentWarnings(config),
+  ];
+}
+
+/** A server of models that nobody would ever ask. Which of its models is meant, Parley cannot know. */
+function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }: Settings): string[] {
+  if (COMPATIBLE_BASE_URL === undefined)
+    return COMPATIBLE_API_KEY === undefined
+      ? []
+      : ["COMPATIBLE_API_KEY is set, but COMPATIBLE_BASE_URL is not, so it has no effect; set both, and AI_MODELS."];
+  if (AI_MODELS.some((model) => model.startsWith("compatible/"))) return [];
+  return [
+    "COMPATIBLE_BASE_URL is set, but AI_MODELS names none of that server's models, so it is not used; set " +
+      "AI_MODELS=compatible/NAME (the server lists its names under /models of that address).",
+  ];
+}

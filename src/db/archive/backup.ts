@@ -1,0 +1,222 @@
+import type { Readable } from "node:stream";
+import { build } from "../../lib/build.ts";
+import { createSidePool, type Database, type Sql } from "../client.ts";
+import { type AppliedMigration, readAppliedMigrations, requireKnown } from "../migrate.ts";
+import { listSequences, listStoredTables, quote, type StoredTable } from "./contents.ts";
+import { createEncryptingSink } from "./encryption.ts";
+import { ArchiveError } from "./error.ts";
+import { PART_BYTES } from "./format.ts";
+import {
+  type ArchiveHeader,
+  type ArchiveManifest,
+  HEADER_PATH,
+  MANIFEST_PATH,
+  partPath,
+  SECRET_PATH,
+  type Sequence,
+  type TableEnd,
+} from "./manifest.ts";
+import { createRowDigest } from "./row-digest.ts";
+import { fingerprintSecret, type ServerSecret } from "./secret.ts";
+import { type BackupSummary, createSummary, type Progress } from "./summary.ts";
+import { type ArchiveWriter, openArchiveWriter, type Sink } from "./writer.ts";
+
+/** The snapshot keeps Postgres from cleaning up, so it ends if this process hangs between two statements for so long. */
+const SILENCE_MS_MAX = 600_000;
+/** For a table that a migration is changing. */
+const LOCK_TIMEOUT_MS = 30_000;
+const ISOLATION = "isolation level repeatable read read only";
+
+export type BackupOptions = {
+  /** Opened by openDatabase. One further connection is used. */
+  database: Database;
+  sink: Sink;
+  /** The server's secret; null when it isn't known here. It goes into the backup unless it is configured. */
+  secret: ServerSecret | null;
+  /** With one, the backup is encrypted. */
+  passphrase?: string | undefined;
+  onProgress?: ((progress: Progress) => void) | undefined;
+  /** Ends it; nothing of the file is of any use then. */
+  signal?: AbortSignal | undefined;
+};
+
+/**
+ * Writes a backup of all that is stored: one snapshot, taken while Parley serves. Memory stays bounded.
+ * @throws ArchiveError when there is nothing to back up, or a newer Parley has migrated the database; what the sink throws;
+ * the driver's errors; the signal's reason.
+ */
+export async function writeBackup(options: BackupOptions): Promise<BackupSummary & { fileBytes: number }> {
+  const { database, passphrase, signal } = options;
+  let fileBytes = 0;
+  const sink: Sink = async (bytes) => {
+    fileBytes += bytes.length;
+    await options.sink(bytes);
+  };
+  const encrypting = passphrase === undefined ? null : await createEncryptingSink(sink, passphrase);
+  const pool = createSidePool(database, 1, { statementTimeoutMs: 0, closeTimeoutS: 0 });
+  const abort = () => void pool.close();
+  signal?.addEventListener("abort", abort, { once: true });
+  let failure: unknown;
+  try {
+    signal?.throwIfAborted();
+    const writer = await openArchiveWriter(encrypting?.sink ?? sink);
+    const summary = await pool.open().begin(ISOLATION, async (sql) => {
+      try {
+        return await writeContents(sql, writer, options);
+      } catch (error) {
+        failure = error;
+        // A COPY that is under way would keep the connection, and the end of the transaction would wait for it.
+        void pool.close();
+        throw error;
+      }
+    });
+    await encrypting?.close();
+    return { ...(summary as BackupSummary), fileBytes };
+  } catch (error) {
+    await encrypting?.abort();
+    signal?.throwIfAborted();
+    throw failure ?? error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+    await pool.close();
+  }
+}
+
+async function writeContents(sql: Sql, writer: ArchiveWriter, options: BackupOptions): Promise<BackupSummary> {
+  const { secret, passphrase } = options;
+  await setLimits(sql);
+  const migrations = await readAppliedMigrations(sql);
+  if (migrations.length === 0)
+    throw new ArchiveError("target", "The database has no tables of Parley; there is nothing to back up.");
+  requireKnown(migrations);
+  const tables = await listStoredTables(sql, migrations);
+  const [server] = await sql<{ version: string; at: Date }[]>`
+    select current_setting('server_version') as version, now() as at`;
+  const header: ArchiveHeader = {
+    created_at: (server?.at ?? new Date()).toISOString(),
+    parley: { version: build.version, commit: build.commit },
+    postgres_version: server?.version ?? "",
+    migrations: await describeMigrations(sql, migrations),
+    tables: tables.map(({ name, columns }) => ({ name, columns })),
+    jwt_secret: {
+      state: secret === null ? "unknown" : secret.isConfigured ? "configured" : "included",
+      fingerprint: secret && fingerprintSecret(secret.value),
+    },
+  };
+  await writer.add(HEADER_PATH, encodeJson(header));
+  if (secret && !secret.isConfigured) await writer.add(SECRET_PATH, Buffer.from(`${secret.value}\n`));
+  const manifest = await writeTables(sql, writer, tables, options);
+  await writer.add(MANIFEST_PATH, encodeJson(manifest));
+  await writer.finish();
+  return createSummary(header, manifest, passphrase !== undefined);
+}
+
+/** With their times as exact as they are stored. */
+async function describeMigrations(
+  sql: Sql,
+  migrations: readonly AppliedMigration[],
+): Promise<ArchiveHeader["migrations"]> {
+  const times = await sql<{ name: string; at: string }[]>`
+    select name, to_char(applied_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at from migrations`;
+  const timeOf = new Map(times.map(({ name, at }) => [name, at]));
+  return migrations.map(({ name, checksum, version, applied_at }) => ({
+    name,
+    checksum,
+    version,
+    applied_at: timeOf.get(name) ?? applied_at.toISOString(),
+  }));
+}
+
+/** Of this transaction alone, so that they hold behind a pooler too. */
+async function setLimits(sql: Sql): Promise<void> {
+  await sql`
+    select set_config('statement_timeout', '0', true), set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true),
+      set_config('idle_in_transaction_session_timeout', ${`${SILENCE_MS_MAX}ms`}, true),
+      -- While the disk or a store elsewhere is slow, nothing is taken from the connection.
+      set_config('tcp_user_timeout', ${`${SILENCE_MS_MAX}ms`}, true)`;
+}
+
+async function writeTables(
+  sql: Sql,
+  writer: ArchiveWriter,
+  tables: StoredTable[],
+  { onProgress, signal }: BackupOptions,
+): Promise<ArchiveManifest> {
+  const wholeBytes = Math.max(
+    1,
+    tables.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
+  );
+  const ends: TableEnd[] = [];
+  let before = 0;
+  let rows = 0;
+  let dataBytes = 0;
+  for (const table of tables) {
+    const end = await writeTable(sql, writer, table, signal, (sums) => {
+      // Rows take about as much as text as they take in their table.
+      const within = Math.min(table.storedBytes, sums.bytes);
+      onProgress?.({
+        table: table.name,
+        rows: rows + sums.rows,
+        dataBytes: dataBytes + sums.bytes,
+        done: Math.min(1, (before + within) / wholeBytes),
+      });
+    });
+    ends.push(end);
+    before += table.storedBytes;
+    rows += end.rows;
+    dataBytes += end.bytes;
+  }
+  return { tables: ends, sequences: await readSequences(sql, tables) };
+}
+
+async function writeTable(
+  sql: Sql,
+  writer: ArchiveWriter,
+  { name, columns }: StoredTable,
+  signal: AbortSignal | undefined,
+  onPart: (sums: { rows: number; bytes: number }) => void,
+): Promise<TableEnd> {
+  const digest = createRowDigest();
+  let parts = 0;
+  const addPart = async (content: Buffer) => {
+    signal?.throwIfAborted();
+    digest.add(content);
+    parts += 1;
+    await writer.add(partPath(name, parts), content);
+    onPart(digest.end());
+  };
+  const copy = `copy ${quote(name)} (${columns.map(quote).join(", ")}) to stdout`;
+  const stream: Readable = await sql.unsafe(copy).readable();
+  let part = Buffer.allocUnsafe(PART_BYTES);
+  let used = 0;
+  for await (const piece of stream as AsyncIterable<Buffer>)
+    for (let from = 0; from < piece.length; ) {
+      const taken = piece.copy(part, used, from);
+      from += taken;
+      used += taken;
+      if (used < PART_BYTES) continue;
+      await addPart(part);
+      part = Buffer.allocUnsafe(PART_BYTES);
+      used = 0;
+    }
+  if (used > 0) await addPart(part.subarray(0, used));
+  if (!digest.isWhole()) throw new Error(`The rows of ${name} have no end.`);
+  return { name, parts, ...digest.end() };
+}
+
+/** They are not part of the snapshot: what they have given out meanwhile is skipped, which does no harm. */
+async function readSequences(sql: Sql, tables: StoredTable[]): Promise<Sequence[]> {
+  const names = await listSequences(
+    sql,
+    tables.map(({ name }) => name),
+  );
+  const sequences: Sequence[] = [];
+  for (const name of names) {
+    const [row] = await sql<{ last_value: string; is_called: boolean }[]>`
+      select last_value::text, is_called from ${sql(name)}`;
+    if (row) sequences.push({ name, ...row });
+  }
+  return sequences;
+}
+
+const encodeJson = (value: unknown): Buffer => Buffer.from(`${JSON.stringify(value, null, 2)}\n`);

@@ -1,0 +1,46 @@
+import type { Sql } from "../client.ts";
+import { type AppliedMigration, carried } from "../migrate.ts";
+
+/** A table of Parley as it lies in the database. */
+export type StoredTable = { name: string; columns: string[]; storedBytes: number };
+
+const CREATED_TABLE = /^create (?:unlogged )?table (?:if not exists )?"?(\w+)/gim;
+
+/** The names of all tables that these migrations make. */
+export const listCreatedTables = (names: ReadonlySet<string>): string[] =>
+  carried.migrations
+    .filter(({ name }) => names.has(name))
+    .flatMap(({ text }) => [...text.matchAll(CREATED_TABLE)].map(([, name = ""]) => name));
+
+/**
+ * What goes into a backup: every table of Parley that survives a crash of Postgres, so also what could be made again (search
+ * index, figures of analytics), which is right only together with the rest. Unlogged tables (tickets, messages between
+ * instances) live for seconds. The functions come with each build. Tables of others in the same schema are not touched.
+ */
+export async function listStoredTables(sql: Sql, migrations: readonly AppliedMigration[]): Promise<StoredTable[]> {
+  const created = listCreatedTables(new Set(migrations.map(({ name }) => name)));
+  return await sql<StoredTable[]>`
+    select c.relname as name, pg_table_size(c.oid)::float8 as "storedBytes", array(
+      select a.attname::text from pg_attribute a
+      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum
+    ) as columns
+    from pg_class c
+    where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r' and c.relpersistence = 'p'
+      and c.relname = any (${created}::text[])
+    order by c.relname collate "C"`;
+}
+
+/** Sequences of these tables. */
+export async function listSequences(sql: Sql, tables: readonly string[]): Promise<string[]> {
+  const rows = await sql<{ name: string }[]>`
+    select s.relname as name
+    from pg_class s
+    join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = s.oid and d.deptype in ('a', 'i')
+    join pg_class t on t.oid = d.refobjid and d.refclassid = 'pg_class'::regclass
+    where s.relkind = 'S' and t.relnamespace = current_schema()::regnamespace and t.relname = any (${[...tables]}::text[])
+    order by s.relname collate "C"`;
+  return rows.map(({ name }) => name);
+}
+
+/** A name for a statement that takes no parameters. */
+export const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;

@@ -1,0 +1,174 @@
+import { randomBytes, scrypt } from "node:crypto";
+import { promisify } from "node:util";
+import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
+import { Decrypter, Encrypter, type Identity, type Recipient, Stanza } from "age-encryption";
+import type { ByteSource } from "./byte-reader.ts";
+import { ArchiveError } from "./error.ts";
+import type { Sink } from "./writer.ts";
+
+// Encrypted backups are files of age (age-encryption.org/v1, C2SP), so `age -d` opens them. The package has the format; the
+// key is made out of the passphrase here, since its own scrypt would hold up the event loop for a second.
+
+/** What an encrypted file begins with. */
+export const ENCRYPTED_START = "age-encryption.org/v1\n";
+
+const SCRYPT_LABEL = "age-encryption.org/v1/scrypt";
+/** 2^18: about a second and 256 MiB for each try of a passphrase, as age itself does. */
+const WORK_FACTOR = 18;
+/** A file may not ask for more: 1 GiB. */
+const WORK_FACTOR_MAX = 20;
+/** A header has about 150 bytes. The package collects one until it ends, whatever its length. */
+const HEADER_BYTES_MAX = 1_048_576;
+const SALT_BYTES = 16;
+const KEY_BYTES = 32;
+/** Of scrypt with a block size of 8. */
+const BYTES_PER_ROUND = 128 * 8;
+const NONCE = new Uint8Array(12);
+
+const deriveBytes = promisify<string, Uint8Array, number, object, Buffer>(scrypt);
+
+async function deriveKey(passphrase: string, salt: Uint8Array, workFactor: number): Promise<Buffer> {
+  const N = 2 ** workFactor;
+  const options = { N, r: 8, p: 1, maxmem: 2 * N * BYTES_PER_ROUND };
+  return await deriveBytes(passphrase, Buffer.concat([Buffer.from(SCRYPT_LABEL), salt]), KEY_BYTES, options);
+}
+
+/** Base64 without padding, as age writes it. */
+const encodeBase64 = (bytes: Buffer): string => bytes.toString("base64").replace(/=+$/, "");
+
+const createRecipient = (passphrase: string): Recipient => ({
+  async wrapFileKey(fileKey) {
+    const salt = randomBytes(SALT_BYTES);
+    const key = await deriveKey(passphrase, salt, WORK_FACTOR);
+    const body = chacha20poly1305(key, NONCE).encrypt(fileKey);
+    return [new Stanza(["scrypt", encodeBase64(salt), String(WORK_FACTOR)], body)];
+  },
+});
+
+const createIdentity = (passphrase: string): Identity => ({
+  async unwrapFileKey(stanzas) {
+    const [kind, saltText = "", factorText = ""] = stanzas[0]?.args ?? [];
+    if (stanzas.length !== 1 || kind !== "scrypt")
+      throw new ArchiveError(
+        "passphrase",
+        "The file is encrypted for a key of age, not with a passphrase; decrypt it with `age -d -i KEYFILE`, and use the result.",
+      );
+    const salt = Buffer.from(saltText, "base64");
+    const workFactor = /^[1-9]\d?$/.test(factorText) ? Number(factorText) : Number.NaN;
+    if (salt.length !== SALT_BYTES || !(workFactor <= WORK_FACTOR_MAX)) throw createDamagedHeader();
+    const key = await deriveKey(passphrase, salt, workFactor);
+    try {
+      return chacha20poly1305(key, NONCE).decrypt(stanzas[0]?.body ?? new Uint8Array());
+    } catch (cause) {
+      throw new ArchiveError(
+        "passphrase",
+        "The passphrase is wrong: it does not open this backup. Give the passphrase with which it was made (BACKUP_PASSPHRASE).",
+        { cause },
+      );
+    }
+  },
+});
+
+const createDamagedHeader = (cause?: unknown) =>
+  new ArchiveError(
+    "damaged",
+    "The backup is damaged (the header of its encryption). Copy it again from where it was made, or use another one.",
+    { cause },
+  );
+
+/** A sink in front of another one, which encrypts. Nothing is whole before `close` has fulfilled. */
+export async function createEncryptingSink(
+  sink: Sink,
+  passphrase: string,
+): Promise<{ sink: Sink; close(): Promise<void>; abort(): Promise<void> }> {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const encrypter = new Encrypter();
+  encrypter.addRecipient(createRecipient(passphrase));
+  const encrypted = await encrypter.encrypt(readable);
+  const pumped = (async () => {
+    for await (const bytes of encrypted) await sink(bytes);
+  })();
+  pumped.catch(() => {});
+  const writer = writable.getWriter();
+  writer.closed.catch(() => {});
+  // When the sink fails, its own error is the one to tell.
+  const orPumped = async (work: Promise<void>) => {
+    work.catch(() => {});
+    await Promise.race([work.catch(() => pumped), pumped]);
+  };
+
+  return {
+    sink: (bytes) => orPumped(writer.write(bytes)),
+    async close() {
+      await orPumped(writer.close());
+      await pumped;
+    },
+    async abort() {
+      await writer.abort().catch(() => {});
+      await pumped.catch(() => {});
+    },
+  };
+}
+
+/**
+ * What an encrypted file holds.
+ * @throws ArchiveError for a wrong passphrase, and while it is read, when bytes have changed or are missing.
+ */
+export async function decrypt(source: ByteSource, passphrase: string): Promise<ByteSource> {
+  let isAtEnd = false;
+  let isHeaderRead = false;
+  async function* watch(): ByteSource {
+    let bytes = 0;
+    for await (const piece of source) {
+      bytes += piece.length;
+      if (!isHeaderRead && bytes > HEADER_BYTES_MAX) throw createDamagedHeader();
+      yield piece;
+    }
+    isAtEnd = true;
+  }
+  const decrypter = new Decrypter();
+  decrypter.addIdentity(createIdentity(passphrase));
+  const encrypted = createReadable(watch());
+  const plain = await decrypter.decrypt(encrypted).catch((error: unknown) => {
+    throw error instanceof ArchiveError ? error : createDamagedHeader(error);
+  });
+  isHeaderRead = true;
+  return (async function* () {
+    try {
+      yield* plain as AsyncIterable<Uint8Array>;
+    } catch (cause) {
+      if (cause instanceof ArchiveError || isSystemError(cause)) throw cause;
+      throw isAtEnd
+        ? new ArchiveError(
+            "truncated",
+            "The backup is truncated, or damaged at its end. Copy it again from where it was made, or use another one.",
+            { cause },
+          )
+        : new ArchiveError(
+            "damaged",
+            "The backup is damaged: bytes in it have changed. Copy it again from where it was made, or use another one.",
+            { cause },
+          );
+    }
+  })();
+}
+
+/** Of the disk, or of whatever the source reads from. */
+const isSystemError = (error: unknown): boolean => error instanceof Error && "code" in error;
+
+function createReadable(source: ByteSource): ReadableStream<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]();
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const next = await iterator.next();
+        if (next.done) controller.close();
+        else controller.enqueue(next.value);
+      },
+      async cancel() {
+        await iterator.return?.();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}

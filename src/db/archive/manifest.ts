@@ -1,0 +1,87 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { Value } from "@sinclair/typebox/value";
+import { createDamaged } from "./error.ts";
+
+const TABLES_MAX = 1_000;
+const Name = Type.String({ minLength: 1, maxLength: 63 });
+const Count = Type.Integer({ minimum: 0 });
+
+/** One row of `migrations`. */
+const Migration = Type.Object({
+  name: Type.String({ minLength: 1, maxLength: 200 }),
+  checksum: Type.String({ maxLength: 200 }),
+  version: Type.Union([Type.String({ maxLength: 200 }), Type.Null()]),
+  applied_at: Type.String({ format: "date-time" }),
+});
+
+/** `parley-backup.json`, the first entry: what is to come. */
+export const ArchiveHeader = Type.Object({
+  created_at: Type.String({ format: "date-time" }),
+  parley: Type.Object({ version: Type.String({ maxLength: 100 }), commit: Type.String({ maxLength: 100 }) }),
+  postgres_version: Type.String({ maxLength: 200 }),
+  /** By name. They tell which tables and columns there are. */
+  migrations: Type.Array(Migration, { minItems: 1, maxItems: TABLES_MAX }),
+  /** In the order in which their data follows. */
+  tables: Type.Array(Type.Object({ name: Name, columns: Type.Array(Name, { minItems: 1, maxItems: 1_600 }) }), {
+    maxItems: TABLES_MAX,
+  }),
+  jwt_secret: Type.Object({
+    /** `included`: the entry `jwt-secret`; `configured`: it is in JWT_SECRET alone; `unknown`: it was not found. */
+    state: Type.Union([Type.Literal("included"), Type.Literal("configured"), Type.Literal("unknown")]),
+    /** By which it is recognised, and cannot be found out. */
+    fingerprint: Type.Union([Type.String({ maxLength: 100 }), Type.Null()]),
+  }),
+});
+export type ArchiveHeader = Static<typeof ArchiveHeader>;
+
+const TableEnd = Type.Object({
+  name: Name,
+  rows: Count,
+  /** Of the rows in the text format of COPY. */
+  bytes: Count,
+  parts: Count,
+  /** Sum of the XXH64 of all rows modulo 2^64, in hexadecimal: the same for the same rows in any order. */
+  checksum: Type.String({ pattern: "^[0-9a-f]{16}$" }),
+});
+export type TableEnd = Static<typeof TableEnd>;
+
+const Sequence = Type.Object({
+  name: Name,
+  last_value: Type.String({ pattern: "^-?\\d{1,19}$" }),
+  is_called: Type.Boolean(),
+});
+export type Sequence = Static<typeof Sequence>;
+
+/** `manifest.json`, the last entry: what was there. */
+export const ArchiveManifest = Type.Object({
+  tables: Type.Array(TableEnd, { maxItems: TABLES_MAX }),
+  sequences: Type.Array(Sequence, { maxItems: TABLES_MAX }),
+});
+export type ArchiveManifest = Static<typeof ArchiveManifest>;
+
+export const readHeader = (content: Uint8Array): ArchiveHeader => {
+  const value = parse(content, HEADER_PATH);
+  if (!Value.Check(ArchiveHeader, value)) throw createDamaged(`${HEADER_PATH} has another form`);
+  return value;
+};
+
+export const readManifest = (content: Uint8Array): ArchiveManifest => {
+  const value = parse(content, MANIFEST_PATH);
+  if (!Value.Check(ArchiveManifest, value)) throw createDamaged(`${MANIFEST_PATH} has another form`);
+  return value;
+};
+
+function parse(content: Uint8Array, path: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(content).toString());
+  } catch {
+    throw createDamaged(`${path} is no JSON`);
+  }
+}
+
+export const HEADER_PATH = "parley-backup.json";
+export const MANIFEST_PATH = "manifest.json";
+export const SECRET_PATH = "jwt-secret";
+
+/** Where part `n` (from 1) of a table lies in the archive. */
+export const partPath = (table: string, n: number): string => `tables/${table}/${String(n).padStart(6, "0")}.copy`;

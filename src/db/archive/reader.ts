@@ -1,0 +1,136 @@
+import { promisify } from "node:util";
+import { zstdDecompress } from "node:zlib";
+import { decodeTarEntry, TAR_END, type TarEntry } from "../../lib/tar.ts";
+import { type ByteReader, type ByteSource, createByteReader } from "./byte-reader.ts";
+import { decrypt, ENCRYPTED_START } from "./encryption.ts";
+import { ArchiveError, createDamaged, createTruncated } from "./error.ts";
+import {
+  decodeEnd,
+  decodeMarkPrefix,
+  decodePartMark,
+  decodeStart,
+  encodeStart,
+  FORMAT_VERSION,
+  hashPart,
+  MARK_PREFIX_BYTES,
+  type PartMark,
+  START_BYTES,
+} from "./format.ts";
+
+const inflate = promisify<Uint8Array, object, Buffer>(zstdDecompress);
+
+export type ReadOptions = {
+  /** Asked for only if the backup is encrypted. */
+  getPassphrase?: (() => Promise<string>) | undefined;
+  signal?: AbortSignal | undefined;
+};
+
+/** Entries of a backup in their order; each was checked before it is given. The last one is followed by the checked end. */
+export type ArchiveEntries = { isEncrypted: boolean; entries: AsyncIterable<TarEntry>; close(): Promise<void> };
+
+/**
+ * Opens a backup, and decrypts it.
+ * @throws ArchiveError when it is none, when a newer Parley made it, and for a missing or a wrong passphrase. Reading the
+ * entries throws when it is damaged or truncated.
+ */
+export async function openArchive(source: ByteSource, { getPassphrase, signal }: ReadOptions): Promise<ArchiveEntries> {
+  const outer = createByteReader(source);
+  try {
+    const start = await outer.readUpTo(START_BYTES);
+    if (start.length === 0) throw new ArchiveError("foreign", "The file is empty; it is no backup of Parley.");
+    const isEncrypted = isStartOf(start, ENCRYPTED_START);
+    const whole = joinSource(start, outer.rest());
+    const reader = isEncrypted ? createByteReader(await decryptSource(whole, getPassphrase)) : createByteReader(whole);
+    const mark = await readStart(reader, isEncrypted);
+    return { isEncrypted, entries: readEntries(reader, mark, signal), close: outer.close };
+  } catch (error) {
+    await outer.close();
+    throw error;
+  }
+}
+
+const isStartOf = (bytes: Buffer, text: string): boolean => bytes.toString("latin1", 0, text.length) === text;
+
+async function* joinSource(start: Uint8Array, rest: ByteSource): ByteSource {
+  yield start;
+  yield* rest;
+}
+
+async function decryptSource(source: ByteSource, getPassphrase: ReadOptions["getPassphrase"]): Promise<ByteSource> {
+  if (!getPassphrase)
+    throw new ArchiveError("passphrase", "The backup is encrypted; set BACKUP_PASSPHRASE to its passphrase.");
+  return decrypt(source, await getPassphrase());
+}
+
+async function readStart(reader: ByteReader, isEncrypted: boolean): Promise<Buffer> {
+  const start = await reader.readUpTo(START_BYTES);
+  const version = decodeStart(start);
+  if (version === null)
+    throw isTruncatedStart(start)
+      ? createTruncated(start.length)
+      : new ArchiveError(
+          "foreign",
+          `The file${isEncrypted ? " holds something that" : ""} is no backup of Parley; give one that \`parley backup\` made.`,
+        );
+  if (version > FORMAT_VERSION)
+    throw new ArchiveError(
+      "newer",
+      `The backup has format ${version}, and this Parley reads formats up to ${FORMAT_VERSION}; use a newer version of Parley.`,
+    );
+  return start;
+}
+
+/** Whether the bytes are the beginning of a start, and no more. */
+const isTruncatedStart = (start: Buffer): boolean =>
+  start.length > 0 && start.length < START_BYTES && encodeStart().subarray(0, start.length).equals(start);
+
+async function* readEntries(
+  reader: ByteReader,
+  start: Buffer,
+  signal: AbortSignal | undefined,
+): AsyncIterable<TarEntry> {
+  const hasher = new Bun.CryptoHasher("sha256");
+  hasher.update(start);
+  let next = readPart(reader, hasher);
+  for (;;) {
+    signal?.throwIfAborted();
+    const part = await next;
+    if (part === null) throw createDamaged("its archive has no end");
+    if (part.equals(TAR_END)) break;
+    // The next part is read and unpacked while this one is at work.
+    next = readPart(reader, hasher);
+    next.catch(() => {});
+    const entry = decodeTarEntry(part);
+    if (!entry) throw createDamaged(`an entry before byte ${reader.position()}`);
+    yield entry;
+  }
+  if ((await readPart(reader, hasher)) !== null) throw createDamaged("its archive goes on after its end");
+  const length = reader.position();
+  if ((await reader.readUpTo(1)).length > 0)
+    throw createDamaged(`something follows after its end mark at byte ${length}`);
+}
+
+/** The next part, or null at the end mark, when all bytes before it are proved. */
+async function readPart(reader: ByteReader, hasher: Bun.CryptoHasher): Promise<Buffer | null> {
+  const at = reader.position();
+  const prefix = await reader.read(MARK_PREFIX_BYTES);
+  const { mark, payloadBytes } = decodeMarkPrefix(prefix, at);
+  const payload = await reader.read(payloadBytes);
+  if (mark === "end") {
+    if (!decodeEnd(payload, at).equals(hasher.digest())) throw createDamaged("its SHA-256 is another one");
+    return null;
+  }
+  const part = decodePartMark(payload, at);
+  const packed = await reader.read(part.packedBytes);
+  hasher.update(prefix).update(payload).update(packed);
+  return unpack(packed, part, at);
+}
+
+async function unpack(packed: Buffer, { plainBytes, hash }: PartMark, at: number): Promise<Buffer> {
+  const what = `the part at byte ${at}`;
+  if (hashPart(packed) !== hash) throw createDamaged(what);
+  // The frame itself may claim any length.
+  const plain = await inflate(packed, { maxOutputLength: Math.max(1, plainBytes) }).catch(() => null);
+  if (plain?.length !== plainBytes) throw createDamaged(what);
+  return plain;
+}

@@ -1,0 +1,130 @@
+import type { Sql } from "../client.ts";
+import { carried, createBookkeeping, readAppliedMigrations, requireKnown } from "../migrate.ts";
+import { checkBookkeeping, checkRoom } from "../suitability.ts";
+import { listCreatedTables, quote } from "./contents.ts";
+import { ArchiveError } from "./error.ts";
+import type { ArchiveHeader } from "./manifest.ts";
+
+/** Tables with a row in these are in use. */
+const USED_BY = ["users", "conversations"];
+const CREATED_FUNCTION = /^create (?:or replace )?function (\w+)/gim;
+const CREATED_VIEW = /^create (?:or replace )?view (\w+)/gim;
+const CREATED_TYPE = /^create type (\w+)/gim;
+
+const matchAll = (files: readonly { text: string }[], pattern: RegExp): string[] =>
+  files.flatMap(({ text }) => [...text.matchAll(pattern)].map(([, name = ""]) => name));
+
+/**
+ * Removes what a Parley has made in this schema, if nobody has used it yet: the tables are made anew.
+ * @throws ArchiveError when somebody has; MigrationError when it belongs to a newer Parley; UnsuitableDatabaseError for
+ * somebody else's tables.
+ */
+export async function dropEmptyTables(sql: Sql, remedy: string): Promise<void> {
+  await checkBookkeeping(sql);
+  const [has] = await sql<{ is_parley: boolean }[]>`select to_regclass('migrations') is not null as is_parley`;
+  const all = listCreatedTables(new Set(carried.migrations.map(({ name }) => name)));
+  if (!has?.is_parley) {
+    await checkRoom(sql, all);
+    return;
+  }
+  await checkUnused(sql, remedy);
+  requireKnown(await readAppliedMigrations(sql));
+  const inSchema = sql`relnamespace = current_schema()::regnamespace`;
+  // With the triggers and views that use them. Those of migrations are used by indexes.
+  await dropFunctions(sql, matchAll(carried.functions, CREATED_FUNCTION), "cascade");
+  const views = await sql<{ name: string }[]>`
+    select relname as name from pg_class
+    where ${inSchema} and relkind = 'v' and relname = any (${matchAll(carried.functions, CREATED_VIEW)}::text[])`;
+  for (const { name } of views) await sql.unsafe(`drop view ${quote(name)}`);
+  const tables = await sql<{ name: string }[]>`
+    select relname as name from pg_class
+    where ${inSchema} and relkind = 'r' and relname = any (${[...all, "migrations", "sql_functions"]}::text[])`;
+  await sql.unsafe(`drop table ${tables.map(({ name }) => quote(name)).join(", ")}`);
+  await dropFunctions(sql, matchAll(carried.migrations, CREATED_FUNCTION), "restrict");
+  const types = await sql<{ name: string }[]>`
+    select typname as name from pg_type
+    where typnamespace = current_schema()::regnamespace
+      and typname = any (${matchAll(carried.migrations, CREATED_TYPE)}::text[])`;
+  for (const { name } of types) await sql.unsafe(`drop type ${quote(name)}`);
+}
+
+async function dropFunctions(sql: Sql, names: string[], behavior: "cascade" | "restrict"): Promise<void> {
+  const functions = await sql<{ signature: string }[]>`
+    select oid::regprocedure::text as signature from pg_proc
+    where pronamespace = current_schema()::regnamespace and proname = any (${names}::text[])`;
+  for (const { signature } of functions) await sql.unsafe(`drop function if exists ${signature} ${behavior}`);
+}
+
+async function checkUnused(sql: Sql, remedy: string): Promise<void> {
+  for (const name of USED_BY) {
+    const [table] = await sql<{ is_there: boolean }[]>`select to_regclass(${name}) is not null as is_there`;
+    if (!table?.is_there) continue;
+    const [row] = await sql`select 1 from ${sql(name)} limit 1`;
+    if (row)
+      throw new ArchiveError("target", `The database is not empty: it has ${name}. Nothing was changed; ${remedy}.`);
+  }
+}
+
+/**
+ * Makes the tables as these migrations do, in this transaction, so that nobody else sees them before all is there. Triggers
+ * and functions come later (migrate): rows of a backup need none of what they would write.
+ */
+export async function createTables(sql: Sql, migrations: ArchiveHeader["migrations"]): Promise<void> {
+  await createBookkeeping(sql);
+  const wanted = new Map(migrations.map((row) => [row.name, row]));
+  for (const { name, text } of carried.migrations) {
+    const row = wanted.get(name);
+    if (!row) continue;
+    // Nobody else uses the tables, and a transaction can't build an index concurrently.
+    await sql.unsafe(text.replace(/\bindex\s+concurrently\b/gi, "index"));
+    // As a text: the driver would round the time to milliseconds.
+    await sql`
+      insert into migrations (name, checksum, applied_at, version)
+      values (${row.name}, ${row.checksum}, ${row.applied_at}::text::timestamptz, ${row.version})`;
+  }
+}
+
+/** How an index or a constraint is removed and made again. */
+type Rebuilt = { table: string; drop: string; create: string[] };
+
+/**
+ * Removes foreign keys and indexes: a full table is indexed many times faster than it is filled with its indexes.
+ * @returns what makes them again, in order.
+ */
+export async function takeIndexes(sql: Sql): Promise<Rebuilt[]> {
+  const indexes = await sql<{ table: string; name: string; definition: string; constraint: string | null }[]>`
+    select t.relname as "table", i.relname as name, pg_get_indexdef(x.indexrelid) as definition,
+      case k.contype when 'p' then 'primary key' when 'u' then 'unique' end as constraint
+    from pg_index x
+    join pg_class i on i.oid = x.indexrelid
+    join pg_class t on t.oid = x.indrelid
+    left join pg_constraint k on k.conindid = x.indexrelid and k.contype in ('p', 'u')
+    where t.relnamespace = current_schema()::regnamespace and t.relkind = 'r' and t.relpersistence = 'p'
+      and t.relname not in ('migrations', 'sql_functions')
+    order by t.relname, i.relname`;
+  const foreignKeys = await sql<{ table: string; name: string; definition: string }[]>`
+    select t.relname as "table", k.conname as name, pg_get_constraintdef(k.oid) as definition
+    from pg_constraint k join pg_class t on t.oid = k.conrelid
+    where k.contype = 'f' and t.relnamespace = current_schema()::regnamespace
+    order by t.relname, k.conname`;
+  const keys = foreignKeys.map(({ table, name, definition }) => ({
+    table,
+    drop: `alter table ${quote(table)} drop constraint ${quote(name)}`,
+    create: [`alter table ${quote(table)} add constraint ${quote(name)} ${definition}`],
+  }));
+  const others = indexes.map(({ table, name, definition, constraint }) => {
+    const change = `alter table ${quote(table)}`;
+    const add = `${change} add constraint ${quote(name)} ${constraint} using index ${quote(name)}`;
+    return {
+      table,
+      drop: constraint ? `${change} drop constraint ${quote(name)}` : `drop index ${quote(name)}`,
+      create: constraint ? [definition, add] : [definition],
+    };
+  });
+  for (const { drop } of [...keys, ...others]) await sql.unsafe(drop);
+  return [...others, ...keys];
+}
+
+export async function rebuildIndexes(sql: Sql, rebuilt: Rebuilt[]): Promise<void> {
+  for (const { create } of rebuilt) for (const statement of create) await sql.unsafe(statement);
+}

@@ -1,0 +1,39 @@
+import type { ArchiveHeader, ArchiveManifest, TableEnd } from "./manifest.ts";
+
+/** What is in a backup. */
+export type BackupSummary = {
+  createdAt: string;
+  parleyVersion: string;
+  postgresVersion: string;
+  isEncrypted: boolean;
+  /** Names of the migrations of its schema, the last one at the end. */
+  migrations: string[];
+  jwtSecret: ArchiveHeader["jwt_secret"];
+  tables: TableEnd[];
+  rows: number;
+  /** Of the rows in the text format of COPY. */
+  dataBytes: number;
+};
+
+export function createSummary(header: ArchiveHeader, { tables }: ArchiveManifest, isEncrypted: boolean): BackupSummary {
+  return {
+    createdAt: header.created_at,
+    parleyVersion: header.parley.version,
+    postgresVersion: header.postgres_version,
+    isEncrypted,
+    migrations: header.migrations.map(({ name }) => name),
+    jwtSecret: header.jwt_secret,
+    tables,
+    rows: tables.reduce((sum, { rows }) => sum + rows, 0),
+    dataBytes: tables.reduce((sum, { bytes }) => sum + bytes, 0),
+  };
+}
+
+export type Progress = {
+  table: string;
+  /** So far, of all tables. */
+  rows: number;
+  dataBytes: number;
+  /** From 0 to 1, estimated; null when that cannot be told. */
+  done: number | null;
+};

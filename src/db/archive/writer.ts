@@ -1,0 +1,58 @@
+import { encodeTarEntry, TAR_END } from "../../lib/tar.ts";
+import { encodeEnd, encodePartMark, encodeStart, hashPart, PART_BYTES } from "./format.ts";
+
+/** Takes bytes in order; it is called again only when the promise has fulfilled. */
+export type Sink = (bytes: Uint8Array) => Promise<void>;
+
+/** Of Zstandard: faster than a disk, at four fifths of what the slow ones save. */
+const COMPRESSION_LEVEL = 3;
+const SECRET_MODE = 0o600;
+
+export interface ArchiveWriter {
+  /** Adds an entry of at most PART_BYTES. It is compressed and written while the caller goes on, one at a time. */
+  add(path: string, content: Uint8Array): Promise<void>;
+  /** Writes the end. @returns the bytes of the whole file. */
+  finish(): Promise<number>;
+}
+
+/** Writes the outer form of a backup (format.ts). An error of the sink is thrown by the next call. */
+export async function openArchiveWriter(sink: Sink): Promise<ArchiveWriter> {
+  const hasher = new Bun.CryptoHasher("sha256");
+  const modifiedAtS = Math.floor(Date.now() / 1_000);
+  let bytes = 0;
+  let writing = Promise.resolve();
+
+  async function write(block: Uint8Array): Promise<void> {
+    hasher.update(block);
+    bytes += block.length;
+    await sink(block);
+  }
+
+  async function writePart(plain: Uint8Array): Promise<void> {
+    const packed = await Bun.zstdCompress(plain, { level: COMPRESSION_LEVEL });
+    await write(encodePartMark({ packedBytes: packed.length, plainBytes: plain.length, hash: hashPart(packed) }));
+    await write(packed);
+  }
+
+  async function addPart(plain: Uint8Array): Promise<void> {
+    await writing;
+    writing = writePart(plain);
+    // It is thrown when the next one waits for it.
+    writing.catch(() => {});
+  }
+
+  await write(encodeStart());
+  return {
+    async add(path, content) {
+      if (content.length > PART_BYTES) throw new Error(`${path} is larger than a part.`);
+      await addPart(encodeTarEntry({ path, content }, { mode: SECRET_MODE, modifiedAtS }));
+    },
+
+    async finish() {
+      await addPart(TAR_END);
+      await writing;
+      await write(encodeEnd(hasher.digest()));
+      return bytes;
+    },
+  };
+}

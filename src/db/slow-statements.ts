@@ -1,0 +1,50 @@
+import type { Log } from "../lib/log.ts";
+
+/** Characters of a statement's text that are logged. */
+const TEXT_CHARS_MAX = 1_000;
+/** Lines in a window of time: a database that is slow as a whole would flood the log. */
+const LINES_MAX = 10;
+const WINDOW_MS = 10_000;
+
+export type SlowStatements = {
+  /** @param text of a statement that is done, with placeholders instead of its parameters. */
+  add(text: string, durationMs: number): void;
+};
+
+/**
+ * Logs statements that took long, without their parameters. Beyond 10 lines in 10 seconds they are only counted; the next
+ * line tells how many.
+ * @param slowMs a statement that takes at least so long is slow; 0: none is.
+ */
+export function createSlowStatements(log: Log, slowMs: number, now = () => performance.now()): SlowStatements {
+  let windowEndsAtMs = Number.NEGATIVE_INFINITY;
+  let lines = 0;
+  let omitted = 0;
+
+  return {
+    add(text, durationMs) {
+      if (slowMs === 0 || durationMs < slowMs) return;
+      if (now() >= windowEndsAtMs) {
+        windowEndsAtMs = now() + WINDOW_MS;
+        lines = 0;
+      }
+      lines += 1;
+      if (lines > LINES_MAX) {
+        omitted += 1;
+        return;
+      }
+      const fields = { sql: shorten(text), duration_ms: Math.round(durationMs), ...(omitted > 0 && { omitted }) };
+      log.warn(fields, "slow query");
+      omitted = 0;
+    },
+  };
+}
+
+function shorten(text: string): string {
+  // Twice the length is enough for the indentation that goes; longer texts are cut before the expensive part.
+  const flat = text
+    .slice(0, 2 * TEXT_CHARS_MAX)
+    .replace(/\s+/g, " ")
+    .trim();
+  return flat.length < TEXT_CHARS_MAX && text.length <= 2 * TEXT_CHARS_MAX ? flat : `${flat.slice(0, TEXT_CHARS_MAX)}…`;
+}

@@ -1,0 +1,44 @@
+import type { Sql } from "../db/client.ts";
+
+const listLastSeqs = (sql: Sql, ids: string[]) => sql<{ id: string; last_seq: number }[]>`
+  select c.id, c.last_seq from conversations c where c.id = any (${ids}::uuid[])`;
+
+/** Conversations that one statement looks up. */
+const IDS_MAX = 2_000;
+
+type Waiting = { resolve(seq: number): void; reject(error: unknown): void };
+
+/**
+ * Finds the number of a conversation's newest event; 0 when it is gone. Look-ups of one moment share a statement: after a
+ * gap, every room of an instance asks.
+ */
+export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise<number> {
+  const waiting = new Map<string, Waiting[]>();
+  let isScheduled = false;
+
+  async function look(): Promise<void> {
+    isScheduled = false;
+    const asked = [...waiting];
+    waiting.clear();
+    for (let from = 0; from < asked.length; from += IDS_MAX) await lookUp(asked.slice(from, from + IDS_MAX));
+  }
+
+  async function lookUp(asked: [string, Waiting[]][]): Promise<void> {
+    try {
+      const ids = asked.map(([id]) => id);
+      const rows = await listLastSeqs(sql, ids);
+      const seqs = new Map(rows.map(({ id, last_seq }) => [id, last_seq]));
+      for (const [id, callers] of asked) for (const { resolve } of callers) resolve(seqs.get(id) ?? 0);
+    } catch (error) {
+      for (const [, callers] of asked) for (const { reject } of callers) reject(error);
+    }
+  }
+
+  return (conversationId) => {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    waiting.set(conversationId, [...(waiting.get(conversationId) ?? []), { resolve, reject }]);
+    if (!isScheduled) setTimeout(look, 0);
+    isScheduled = true;
+    return promise;
+  };
+}

@@ -1,0 +1,47 @@
+import type { Sql } from "../db/client.ts";
+import type { DurableEvent } from "../protocol/events.ts";
+import { type EventRange, loadEvents, loadEventsOf } from "./read.ts";
+
+/** Events that one look for a gap reads; a larger gap is filled in steps. */
+const EVENTS_MAX = 1_000;
+/** Ranges that one statement reads. */
+const RANGES_MAX = 50;
+/** Events of each of them; a larger gap is read apart. */
+const TOGETHER_MAX = 20;
+
+type Waiting = EventRange & { resolve(events: DurableEvent[]): void; reject(error: unknown): void };
+
+/**
+ * Reads events that are known to be stored. Those that several conversations miss at one moment are read by one statement: where
+ * instances tell each other of events by their numbers, that is so for every burst.
+ */
+export function createLoadEvents(sql: Sql) {
+  let waiting: Waiting[] = [];
+
+  function look(): void {
+    const asked = waiting;
+    waiting = [];
+    for (let from = 0; from < asked.length; from += RANGES_MAX) void read(asked.slice(from, from + RANGES_MAX));
+  }
+
+  async function read(asked: Waiting[]): Promise<void> {
+    try {
+      const [only] = asked;
+      const found =
+        asked.length === 1 && only
+          ? [await loadEvents(sql, only.conversationId, only.afterSeq, only.untilSeq, EVENTS_MAX)]
+          : await loadEventsOf(sql, asked, TOGETHER_MAX);
+      for (const [place, { resolve }] of asked.entries()) resolve(found[place] ?? []);
+    } catch (error) {
+      for (const { reject } of asked) reject(error);
+    }
+  }
+
+  return (conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]> => {
+    if (untilSeq - afterSeq > TOGETHER_MAX) return loadEvents(sql, conversationId, afterSeq, untilSeq, EVENTS_MAX);
+    const { promise, resolve, reject } = Promise.withResolvers<DurableEvent[]>();
+    if (waiting.length === 0) setImmediate(look);
+    waiting.push({ conversationId, afterSeq, untilSeq, resolve, reject });
+    return promise;
+  };
+}

@@ -1,0 +1,90 @@
+import { type Loaded, TaggedCache } from "../cache/tagged-cache.ts";
+import type { Metrics } from "../lib/metrics.ts";
+import { hashTag, respondWithTag } from "./etag.ts";
+import { readSearch } from "./request-url.ts";
+
+/** Expiry of an entry: bounds how long a change without a message can go unnoticed. */
+const KEPT_MS = 1_000;
+/** Memory of all entries. */
+const BYTES_MAX = 8 * 1024 * 1024;
+/** A longer response is not kept. */
+export const KEPT_BODY_BYTES_MAX = 64 * 1024;
+/** A query with more characters is not kept: it is not what clients ask often. */
+export const SEARCH_CHARS_MAX = 256;
+/** At most so many bytes has a UTF-16 unit in memory. */
+const BYTES_PER_CHAR = 2;
+
+/** Kinds of cached responses; the name is a label of the metrics. */
+type CacheName =
+  | "conversations"
+  | "conversation"
+  | "members"
+  | "history"
+  | "history_page"
+  | "prompts"
+  | "prompt"
+  | "documents";
+
+/** A response as it goes out: its JSON, the tag of this state, and the link to the next page. */
+export type TaggedBody = { text: string; tag: string; link: string | undefined };
+
+export function createTaggedBody(value: unknown, link?: string): TaggedBody {
+  const text = JSON.stringify(value);
+  return { text, tag: hashTag(text), link };
+}
+
+/** The tag of what a user's prompts are in. */
+export const createPromptsTag = (userId: string): string => `prompts ${userId}`;
+export const DOCUMENTS_TAG = "documents";
+
+export const bytesOfBody = ({ text, link = "" }: TaggedBody): number => BYTES_PER_CHAR * (text.length + link.length);
+
+/** Answers with a body, or 304 to who has it. */
+export function respondWithBody(request: Request, { text, tag, link }: TaggedBody): Response {
+  return respondWithTag(request, tag, text, {
+    "content-type": "application/json",
+    ...(link !== undefined && { link }),
+  });
+}
+
+type CachedRead = {
+  cache: CacheName;
+  /** Identifies the response. It has the user if the response depends on the caller. */
+  of: string;
+  tags: readonly string[];
+  isOpen?: boolean;
+  load(isKept: boolean): Promise<Loaded<TaggedBody>>;
+};
+
+/** The responses to frequent reads. Access is part of what is kept: only who was let in finds a response under their id. */
+export interface ReadCache {
+  /** The response to a read, kept under what it is about and the query of the request. @throws whatever `load` throws. */
+  respond(request: Request, read: CachedRead): Promise<Response>;
+  /** Something with this tag has changed. */
+  forget(tag: string): void;
+  forgetAll(): void;
+}
+
+/** @param isTold whether this instance receives every change. */
+export function createReadCache({ metrics, isTold }: { metrics: Metrics; isTold: () => boolean }): ReadCache {
+  const bodies = new TaggedCache<TaggedBody>({
+    bytesMax: BYTES_MAX,
+    entryBytesMax: KEPT_BODY_BYTES_MAX,
+    keptMs: KEPT_MS,
+    bytesOf: bytesOfBody,
+    isTold,
+  });
+
+  return {
+    async respond(request, { cache, of, load, ...read }) {
+      const search = readSearch(request);
+      if (search.length > SEARCH_CHARS_MAX) return respondWithBody(request, (await load(false)).value);
+      const { isHit, value } = await bodies.find({ ...read, key: `${cache} ${of} ${search}`, load });
+      metrics.cacheRequests.inc({ cache, result: isHit ? "hit" : "miss" });
+      if (!isHit) metrics.cacheBytes.set({ cache: "responses" }, bodies.size.bytes);
+      return respondWithBody(request, value);
+    },
+    forget: (tag) => bodies.forget(tag),
+    forgetAll: () => bodies.forgetAll(),
+  };
+}

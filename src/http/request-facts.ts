@@ -1,0 +1,12 @@
+/** What becomes known of a request on its way, for its line in the log. */
+type Facts = { userId?: string; isUpgraded?: boolean };
+
+const facts = new WeakMap<Request, Facts>();
+
+export function noteFacts(request: Request, known: Facts): void {
+  const before = facts.get(request);
+  if (before) Object.assign(before, known);
+  else facts.set(request, known);
+}
+
+export const readFacts = (request: Request): Readonly<Facts> => facts.get(request) ?? {};

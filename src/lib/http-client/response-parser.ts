@@ -1,0 +1,226 @@
+/** Most bytes of a status line with all header fields, and of one line between two chunks. */
+export const HEAD_BYTES_MAX = 64 * 1024;
+const CHUNK_LINE_BYTES_MAX = 4 * 1024;
+
+export type ResponseHead = { status: number; headers: Headers };
+
+export type ResponseReceiver = {
+  onHead(head: ResponseHead): void;
+  /** Bytes of the body, without its framing; a view that is good until the next packet. */
+  onBody(bytes: Uint8Array): void;
+  /**
+   * The answer is whole.
+   * @param canReuse whether another request may follow on the connection.
+   * @param keepAliveSeconds how long the server says that it waits for one; null if it doesn't say.
+   */
+  onEnd(canReuse: boolean, keepAliveSeconds: number | null): void;
+};
+
+/** What came is no HTTP/1.1 answer. */
+export class MalformedResponseError extends Error {}
+
+const LF = 10;
+const CR = 13;
+const statusLine = /^HTTP\/1\.([01]) ([1-5]\d\d)(?: [^\r\n\0]*)?$/;
+const fieldLine = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([^\r\n\0]*?)[ \t]*$/;
+const chunkLine = /^([0-9a-f]{1,12})[ \t]*(?:;.*)?$/i;
+/** Of the empty line that ends a head, with the line end before it. */
+const HEAD_END_BYTES_MAX = 4;
+/** Hexadecimal digits of a chunk's size that are read without a detour by way of text. */
+const PLAIN_SIZE_DIGITS_MAX = 7;
+
+/**
+ * Reads one answer to a request out of the packets of a connection (RFC 9112), which may cut anywhere. What is doubtful
+ * about where a body ends is refused, and not guessed: a wrong guess would hand bytes of one answer to another.
+ */
+export function createResponseParser(receiver: ResponseReceiver, headBytesMax = HEAD_BYTES_MAX) {
+  let state: "head" | "length" | "close" | "chunk-line" | "chunk" | "chunk-end" | "trailer" | "over" = "head";
+  /** Bytes of the body or of the chunk that are still to come. */
+  let left = 0;
+  let canReuse = true;
+  let keepAliveSeconds: number | null = null;
+  /** Of what belongs to no answer: interim answers before it, trailers behind it. */
+  let asideBytes = 0;
+  /** A line, or a head, whose end has not come. */
+  let pending: Buffer | null = null;
+  /** Bytes of a pending head that were searched for its end: a head that comes byte by byte is not searched anew each time. */
+  let searchedBytes = 0;
+
+  const isOver = (): boolean => state === "over";
+
+  function beginBody({ status, headers }: ResponseHead): void {
+    const coding = headers.get("transfer-encoding")?.toLowerCase();
+    const length = headers.get("content-length");
+    if (status === 204 || status === 304) state = "over";
+    else if (coding !== undefined) {
+      if (coding !== "chunked") throw new MalformedResponseError(`transfer encoding ${coding}`);
+      if (length !== null) canReuse = false;
+      state = "chunk-line";
+    } else if (length !== null) {
+      // The same length said twice arrives as a list, and is refused with the rest.
+      if (!/^\d{1,15}$/.test(length)) throw new MalformedResponseError(`content length ${length.slice(0, 50)}`);
+      left = Number(length);
+      state = left === 0 ? "over" : "length";
+    } else {
+      canReuse = false;
+      state = "close";
+    }
+  }
+
+  function passOver(text: string): void {
+    asideBytes += text.length;
+    if (asideBytes > headBytesMax)
+      throw new MalformedResponseError(`more than ${headBytesMax} bytes of interim answers or trailers`);
+  }
+
+  function takeHead(text: string): void {
+    const [first = "", ...lines] = text.split(/\r?\n/);
+    const [, version, status] = statusLine.exec(first) ?? [];
+    if (status === undefined) throw new MalformedResponseError(`status line ${first.slice(0, 50)}`);
+    // What comes before the answer itself: 100, 103. Nothing was asked that would change the protocol.
+    if (status.startsWith("1")) {
+      if (status === "101") throw new MalformedResponseError("another protocol");
+      passOver(text);
+      return;
+    }
+    const headers = new Headers();
+    for (const line of lines) {
+      const [, name, value] = fieldLine.exec(line) ?? [];
+      if (name === undefined || value === undefined) throw new MalformedResponseError("a header field");
+      headers.append(name, value);
+    }
+    const connection = headers.get("connection")?.toLowerCase() ?? "";
+    canReuse = version === "1" ? !connection.includes("close") : connection.includes("keep-alive");
+    const keepAlive = headers.get("keep-alive");
+    keepAliveSeconds = keepAlive === null ? null : readKeepAlive(keepAlive);
+    const head = { status: Number(status), headers };
+    receiver.onHead(head);
+    beginBody(head);
+  }
+
+  function takeChunkLine(text: string): void {
+    if (state === "chunk-end") {
+      if (text !== "") throw new MalformedResponseError("the end of a chunk");
+      state = "chunk-line";
+    } else if (state === "trailer") {
+      if (text === "") state = "over";
+      else passOver(text);
+    } else {
+      const size = chunkLine.exec(text)?.[1];
+      if (size === undefined) throw new MalformedResponseError("the size of a chunk");
+      left = Number.parseInt(size, 16);
+      state = left === 0 ? "trailer" : "chunk";
+    }
+  }
+
+  /** The usual line before a chunk, only digits, and the usual end of the one before it. @returns -1 for any other. */
+  function readPlainLine(bytes: Buffer, from: number): number {
+    if (state === "chunk-end") {
+      if (bytes[from] !== CR && bytes[from] !== LF) throw new MalformedResponseError("the end of a chunk");
+      if (bytes[from] !== CR || bytes[from + 1] !== LF) return -1;
+      state = "chunk-line";
+      return from + 2;
+    }
+    let size = 0;
+    for (let at = from; at < from + PLAIN_SIZE_DIGITS_MAX; at += 1) {
+      const byte = bytes[at] ?? 0;
+      if (byte === CR && at > from && bytes[at + 1] === LF) {
+        left = size;
+        state = size === 0 ? "trailer" : "chunk";
+        return at + 2;
+      }
+      const digit = findDigit(byte);
+      if (digit < 0) return -1;
+      size = size * 16 + digit;
+    }
+    return -1;
+  }
+
+  /** @returns where the text that ends here goes on, or -1 while its end has not come. */
+  function readText(bytes: Buffer, from: number): number {
+    if (state === "chunk-line" || state === "chunk-end") {
+      const next = readPlainLine(bytes, from);
+      if (next >= 0) return next;
+    }
+    const limit = state === "head" ? headBytesMax : CHUNK_LINE_BYTES_MAX;
+    const to = state === "head" ? findHeadEnd(bytes, from + searchedBytes) : bytes.indexOf(LF, from) + 1;
+    if ((to > 0 ? to : bytes.length) - from > limit) throw new MalformedResponseError(`more than ${limit} bytes`);
+    searchedBytes = to <= 0 && state === "head" ? Math.max(0, bytes.length - from - HEAD_END_BYTES_MAX + 1) : 0;
+    if (to <= 0) return -1;
+    const text = bytes.toString("latin1", from, to).replace(state === "head" ? /(?:\r?\n){2}$/ : /\r?\n$/, "");
+    if (state === "head") takeHead(text);
+    else takeChunkLine(text);
+    return to;
+  }
+
+  function readBody(bytes: Buffer, from: number): number {
+    const to = state === "close" ? bytes.length : Math.min(bytes.length, from + left);
+    if (state !== "close") left -= to - from;
+    if (to > from) receiver.onBody(bytes.subarray(from, to));
+    if (left > 0 || state === "close") return to;
+    if (state === "length") state = "over";
+    else if (state === "chunk") state = "chunk-end";
+    return to;
+  }
+
+  return {
+    /** @throws MalformedResponseError; the connection is of no more use then. */
+    push(packet: Uint8Array): void {
+      if (isOver()) {
+        if (packet.byteLength > 0) throw new MalformedResponseError("more than the answer");
+        return;
+      }
+      const fresh = Buffer.isBuffer(packet) ? packet : Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
+      const bytes = pending ? Buffer.concat([pending, fresh]) : fresh;
+      pending = null;
+      let at = 0;
+      while (at < bytes.length && !isOver()) {
+        const isBody = state === "chunk" || state === "length" || state === "close";
+        const next = isBody ? readBody(bytes, at) : readText(bytes, at);
+        if (next < 0) {
+          // The runtime may use the memory of a packet again.
+          pending = Buffer.from(bytes.subarray(at));
+          return;
+        }
+        at = next;
+      }
+      // Bytes behind the answer belong to nothing that was asked: they are dropped, with the connection (RFC 9112, 6.3).
+      if (isOver()) receiver.onEnd(canReuse && at === bytes.length, keepAliveSeconds);
+    },
+
+    isOver,
+
+    /** The connection is closed. @returns whether the answer is whole. */
+    close(): boolean {
+      if (state === "close") {
+        state = "over";
+        receiver.onEnd(false, null);
+      }
+      return isOver();
+    },
+  };
+}
+
+export type ResponseParser = ReturnType<typeof createResponseParser>;
+
+/** The seconds of a field like `timeout=5, max=100`. */
+function readKeepAlive(value: string): number | null {
+  const seconds = /\btimeout\s*=\s*"?(\d{1,9})\b/i.exec(value)?.[1];
+  return seconds === undefined ? null : Number(seconds);
+}
+
+/** The value of a hexadecimal digit, or -1. */
+function findDigit(byte: number): number {
+  if (byte >= 0x30 && byte <= 0x39) return byte - 0x30;
+  const small = byte | 0x20;
+  return small >= 0x61 && small <= 0x66 ? small - 0x57 : -1;
+}
+
+/** Behind the empty line; 0 when it has not come. */
+function findHeadEnd(bytes: Buffer, from: number): number {
+  for (let at = bytes.indexOf(LF, from); at >= 0; at = bytes.indexOf(LF, at + 1)) {
+    if (bytes[at + 1] === LF) return at + 2;
+    if (bytes[at + 1] === CR && bytes[at + 2] === LF) return at + 3;
+  }
+  return 0;
+}

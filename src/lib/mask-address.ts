@@ -1,0 +1,73 @@
+import { MASK, maskUserinfo, readUserinfo } from "./userinfo.ts";
+
+/** Parameters of addresses that say how something is reached, and never hold a secret. Values of all others are masked. */
+const openParameters = new Set([
+  ...[
+    "api-version",
+    "version",
+    "host",
+    "port",
+    "dbname",
+    "sslmode",
+    "ssl",
+    "sslrootcert",
+    "sslnegotiation",
+    "channel_binding",
+  ],
+  ...["connect_timeout", "application_name", "target_session_attrs", "family", "db", "region"],
+]);
+
+/** A segment of a path that long, with digits among letters, is more likely a key than a name. */
+const keySegment = /^(?=[^/]*\d)(?=[^/]*[a-z])[\w.~%+=-]{20,}$/i;
+
+/** A shorter one stands in too many texts that have nothing to do with it. UTF-16 units. */
+const SECRET_CHARS_MIN = 4;
+
+/**
+ * An address as people may see it: scheme, host and path stay, so that a mistake can be found. User and password, values
+ * of parameters and what looks like a key in the path are masked. A text that is no address stays as it is.
+ * @param text may have a name before it: `name=https://…`.
+ */
+export function maskAddress(text: string): string {
+  const scheme = text.indexOf("://");
+  if (scheme < 0) return text;
+  const masked = maskUserinfo(text);
+  const [, start = "", path = "", query = "", fragment = ""] =
+    /^([^?#]*?:\/\/[^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?$/s.exec(masked) ?? [];
+  if (start === "") return `${text.slice(0, scheme)}://${MASK}`;
+  const segments = path.split("/").map((segment) => (keySegment.test(segment) ? MASK : segment));
+  const parameters = query
+    .slice(1)
+    .split("&")
+    .map((parameter) => {
+      const [, name = "", value] = /^([^=]*)=(.*)$/s.exec(parameter) ?? [];
+      if (value === undefined) return parameter === "" ? "" : MASK;
+      return openParameters.has(name.toLowerCase()) || value === "" ? parameter : `${name}=${MASK}`;
+    });
+  return start + segments.join("/") + (query && `?${parameters.join("&")}`) + (fragment && `#${MASK}`);
+}
+
+/** The same for a setting that is a secret: an unencoded `/`, `?` or `#` in its password must not show the rest of it. */
+export function maskSecretAddress(text: string): string {
+  const scheme = text.indexOf("://");
+  const at = text.lastIndexOf("@");
+  if (scheme < 0) return MASK;
+  return maskAddress(at < 0 ? text : `${text.slice(0, scheme)}://${MASK}${text.slice(at)}`);
+}
+
+/** Everything of an address that `maskAddress` hides, in the forms in which it may come back in an error. */
+export function listAddressSecrets(address: string): string[] {
+  if (!URL.canParse(address)) return [];
+  const { searchParams, search, pathname, hash } = new URL(address);
+  const named = [...searchParams].filter(([name]) => !openParameters.has(name.toLowerCase())).map(([, value]) => value);
+  const written = search
+    .slice(1)
+    .split("&")
+    .flatMap((parameter) => {
+      const [, name = "", value = ""] = /^([^=]*)=(.*)$/s.exec(parameter) ?? [null, "", parameter];
+      return openParameters.has(name.toLowerCase()) ? [] : [value];
+    });
+  const segments = pathname.split("/").filter((segment) => keySegment.test(segment));
+  const all = [...(readUserinfo(address)?.secrets ?? []), ...named, ...written, ...segments, hash.slice(1)];
+  return [...new Set(all)].filter((secret) => secret.length >= SECRET_CHARS_MIN);
+}

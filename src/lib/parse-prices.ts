@@ -1,0 +1,78 @@
+import type { Price, PriceTable } from "./prices.ts";
+
+/** US dollars per million tokens that are taken for an honest price. */
+const PRICE_MAX = 100_000;
+
+const columns = ["input", "output", "cached_input", "cache_write"] as const;
+type Column = (typeof columns)[number];
+
+const isPrice = (value: unknown): value is number =>
+  typeof value === "number" && Number.isFinite(value) && value >= 0 && value <= PRICE_MAX;
+
+const isColumn = (name: string): name is Column => (columns as readonly string[]).includes(name);
+
+const number = String.raw`\d+(?:\.\d+)?`;
+const pair = new RegExp(String.raw`^([^\s=,]+/[^\s=,]+)=(${number}(?:/${number}){1,3})$`);
+
+/** Entries of a setting, each with its price or null, and as the operator has written it. */
+type Entry = { model: string; price: Price | null; written: string };
+
+/**
+ * Reads prices as they are configured: `model=input/output[/cached_input[/cache_write]]` with commas between, or JSON
+ * `{"model": {"input": 1, "output": 2, "cached_input": 0.1, "cache_write": 1.25}}`, where the last two may be absent.
+ * @returns null when the text is neither.
+ */
+export function parsePrices(text: string): PriceTable | null {
+  const prices: Record<string, Price> = {};
+  for (const { model, price } of listEntries(text)) {
+    if (!price) return null;
+    prices[model] = price;
+  }
+  return prices;
+}
+
+/** What is wrong with prices that cannot be read, as a sentence; null when nothing is. */
+export function findPriceProblem(text: string): string | null {
+  const wrong = listEntries(text).find(({ price }) => !price);
+  if (!wrong) return null;
+  return (
+    `${JSON.stringify(wrong.written)} is not a price; write model=input/output[/cached_input[/cache_write]] in USD per million ` +
+    `tokens, or JSON with these names, and numbers from 0 to ${PRICE_MAX}.`
+  );
+}
+
+const listEntries = (text: string): Entry[] => (text.trimStart().startsWith("{") ? listJson(text) : listPairs(text));
+
+function listPairs(text: string): Entry[] {
+  const parts = text.split(",").map((piece) => piece.trim());
+  return parts
+    .filter((part) => part !== "")
+    .map((written) => {
+      const [, model = "", numbers = ""] = pair.exec(written) ?? [];
+      const named = numbers.split("/").map((value, index) => [columns[index], Number(value)]);
+      return { model, price: model === "" ? null : toPrice(Object.fromEntries(named)), written };
+    });
+}
+
+function listJson(text: string): Entry[] {
+  let parsed: Record<string, unknown>;
+  try {
+    parsed = JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    return [{ model: "", price: null, written: text }];
+  }
+  return Object.entries(parsed).map(([model, value]) => ({
+    model,
+    price: toPrice(value),
+    written: JSON.stringify({ [model]: value }),
+  }));
+}
+
+/** Null for anything else than a price: also for an unknown column, which would be a misspelt one that costs money. */
+function toPrice(value: unknown): Price | null {
+  if (typeof value !== "object" || value === null) return null;
+  const numbers = Object.entries(value);
+  if (!numbers.every(([name, amount]) => isColumn(name) && isPrice(amount))) return null;
+  const price = Object.fromEntries(numbers) as Partial<Price>;
+  return price.input === undefined || price.output === undefined ? null : (price as Price);
+}

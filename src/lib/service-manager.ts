@@ -1,0 +1,107 @@
+import { dlopen } from "bun:ffi";
+
+/** Of a socket's address, from sockaddr_un(7). */
+const PATH_BYTES_MAX = 108;
+// socket(2), send(2)
+const AF_UNIX = 1;
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0o2000000;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+
+const calls = {
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  sendto: { args: ["i32", "buffer", "usize", "i32", "buffer", "u32"], returns: "i64" },
+  close: { args: ["i32"], returns: "i32" },
+} as const;
+
+/** Pings for each watchdog interval, so that one that comes late ends nobody. */
+const PINGS_PER_INTERVAL = 3;
+/** Without a watchdog, the state is still repeated so often: the first datagram may have met a full queue. */
+const REPEAT_MS = 5_000;
+
+export type ServiceManager = {
+  ready(status: string): void;
+  /** @param timeoutMs how long the shutdown may take; the manager kills the service after that. */
+  stopping(timeoutMs: number): void;
+};
+
+type Environment = Record<string, string | undefined>;
+
+/**
+ * Tells systemd (`Type=notify`) when the service is ready and when it stops, and pings its watchdog from the event loop,
+ * so that a process that hangs is restarted. Does nothing if no manager asked for it: see sd_notify(3).
+ * @param onFailure called once if the manager can't be reached.
+ */
+export function createServiceManager(
+  environment: Environment,
+  onFailure: (reason: string) => void = () => {},
+): ServiceManager {
+  const path = environment.NOTIFY_SOCKET;
+  if (!path || process.platform !== "linux") return { ready() {}, stopping() {} };
+  const intervalMs = findWatchdogMs(environment);
+  let timer: NodeJS.Timeout | undefined;
+  let hasFailed = false;
+
+  function tell(lines: string[]): void {
+    const reason = sendDatagram(path ?? "", lines.join("\n"));
+    if (reason === null || hasFailed) return;
+    hasFailed = true;
+    onFailure(reason);
+  }
+
+  return {
+    ready(status) {
+      const lines = ["READY=1", `STATUS=${status}`, "WATCHDOG=1"];
+      tell(lines);
+      timer = setInterval(() => tell(lines), intervalMs === null ? REPEAT_MS : intervalMs / PINGS_PER_INTERVAL);
+      timer.unref();
+    },
+    stopping(timeoutMs) {
+      clearInterval(timer);
+      tell(["STOPPING=1", "STATUS=Stopping", `EXTEND_TIMEOUT_USEC=${timeoutMs * 1_000}`]);
+    },
+  };
+}
+
+/** The interval in which the manager expects pings of this process; null if it has no watchdog. */
+function findWatchdogMs({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): number | null {
+  if (WATCHDOG_PID && Number(WATCHDOG_PID) !== process.pid) return null;
+  const intervalMs = Number(WATCHDOG_USEC) / 1_000;
+  return intervalMs > 0 ? intervalMs : null;
+}
+
+/**
+ * Sends one datagram to a Unix socket, which the runtime has no call for. Never waits.
+ * @param path with `@` in front for a name in the abstract namespace.
+ * @returns why it was not sent, or null.
+ */
+function sendDatagram(path: string, text: string): string | null {
+  const name = Buffer.from(path.replace(/^@/, "\0"));
+  if (name.length > PATH_BYTES_MAX || !/^[/@]/.test(path)) return `NOTIFY_SOCKET is not the path of a socket: ${path}`;
+  const address = Buffer.alloc(2 + name.length);
+  address.writeUInt16LE(AF_UNIX);
+  name.copy(address, 2);
+  const data = Buffer.from(text);
+  const libc = openLibc();
+  if (libc === null) return "the C library can't be opened";
+  try {
+    const socket = libc.symbols.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (socket < 0) return "no socket can be created";
+    const sent = libc.symbols.sendto(socket, data, data.length, MSG_DONTWAIT | MSG_NOSIGNAL, address, address.length);
+    libc.symbols.close(socket);
+    return Number(sent) === data.length ? null : `nothing can be sent to ${path}`;
+  } finally {
+    libc.close();
+  }
+}
+
+function openLibc() {
+  for (const name of ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`])
+    try {
+      return dlopen(name, calls);
+    } catch {
+      // The other C library, perhaps.
+    }
+  return null;
+}

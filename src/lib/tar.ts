@@ -1,0 +1,57 @@
+/** A member of a tar archive (ustar): a regular file. */
+export type TarEntry = { path: string; content: Uint8Array };
+
+const BLOCK_BYTES = 512;
+const NAME_BYTES_MAX = 100;
+/** Seconds since 1970 and sizes are written with 11 octal digits. */
+const NUMBER_MAX = 8 ** 11 - 1;
+
+/** Bytes of a member with its header and its padding. */
+const tarEntryBytes = (contentBytes: number): number =>
+  BLOCK_BYTES + contentBytes + (-contentBytes & (BLOCK_BYTES - 1));
+
+/** What ends an archive. */
+export const TAR_END: Uint8Array = new Uint8Array(2 * BLOCK_BYTES);
+
+/** One member with its header and its padding. Members one after the other, and TAR_END, are an archive. */
+export function encodeTarEntry({ path, content }: TarEntry, { mode, modifiedAtS }: TarOptions): Buffer {
+  if (Buffer.byteLength(path) > NAME_BYTES_MAX) throw new Error(`The name is too long for a tar header: ${path}`);
+  const entry = Buffer.alloc(tarEntryBytes(content.length));
+  entry.write(path, 0);
+  entry.write(octal(mode, 7), 100);
+  entry.write(octal(0, 7), 108);
+  entry.write(octal(0, 7), 116);
+  entry.write(octal(content.length, 11), 124);
+  entry.write(octal(Math.min(NUMBER_MAX, modifiedAtS), 11), 136);
+  entry.write("0", 156);
+  entry.write("ustar\u000000", 257);
+  entry.write(`${octal(sumOf(entry), 6)}\0 `, 148);
+  entry.set(content, BLOCK_BYTES);
+  return entry;
+}
+
+type TarOptions = { mode: number; modifiedAtS: number };
+
+/** The member that these bytes are, exactly; null if they are none. */
+export function decodeTarEntry(entry: Buffer): TarEntry | null {
+  if (entry.length < BLOCK_BYTES || entry.toString("latin1", 257, 262) !== "ustar") return null;
+  const size = readOctal(entry, 124, 12);
+  if (readOctal(entry, 148, 8) !== sumOf(entry) || tarEntryBytes(size) !== entry.length) return null;
+  const end = entry.indexOf(0);
+  const path = entry.toString("utf8", 0, Math.min(end, NAME_BYTES_MAX));
+  return { path, content: entry.subarray(BLOCK_BYTES, BLOCK_BYTES + size) };
+}
+
+/** Of the header's bytes, with spaces where the sum itself stands. */
+function sumOf(entry: Buffer): number {
+  let sum = 8 * 32;
+  for (let at = 0; at < BLOCK_BYTES; at += 1) if (at < 148 || at >= 156) sum += entry[at] ?? 0;
+  return sum;
+}
+
+const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
+
+function readOctal(entry: Buffer, at: number, length: number): number {
+  const text = entry.toString("latin1", at, at + length).replace(/[\0 ]+$/, "");
+  return /^[0-7]+$/.test(text) ? Number.parseInt(text, 8) : Number.NaN;
+}

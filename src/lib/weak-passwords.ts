@@ -1,0 +1,32 @@
+import list from "./common-passwords.txt" with { type: "text" };
+
+/** Among the 10,000 most common passwords, those that are long enough (scripts/common-passwords.ts). */
+const common = new Set(list.split("\n").filter((line) => line !== "" && !line.startsWith("#")));
+/** Dates among the 10,000 most common ones that the list leaves to a rule. */
+for (const date of ["01012009", "01022010"]) common.add(date);
+
+/** The list leaves out what is typed by a pattern: repeated characters, and runs on the keyboard or in the alphabet. */
+const PATTERN_CHARS_MAX = 12;
+const repeated = /^(.{1,6}?)\1+$/u;
+const rows = ["1234567890", "1234567890-=", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"];
+const runs = rows.flatMap((row) => [row.repeat(2), [...row.repeat(2)].reverse().join("")]);
+
+function isPattern(text: string): boolean {
+  if (text.length > PATTERN_CHARS_MAX) return false;
+  return repeated.test(text) || runs.some((run) => run.includes(text));
+}
+
+/**
+ * Why a password is easy to guess for anybody: it is one of the most common ones, or the user's own address. Case and blanks
+ * around it don't matter.
+ * @param email null where it isn't known. @returns null if it is neither.
+ */
+export function findWeakness(password: string, email: string | null): "common" | "address" | null {
+  const text = fold(password);
+  if (common.has(text) || isPattern(text)) return "common";
+  if (email === null) return null;
+  const address = fold(email);
+  return text === address || text === address.slice(0, address.lastIndexOf("@")) ? "address" : null;
+}
+
+const fold = (text: string): string => text.normalize("NFKC").trim().toLowerCase();

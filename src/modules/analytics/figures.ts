@@ -1,0 +1,68 @@
+import type { ModelFigures, UsagePart } from "./model.ts";
+import type { Actives, CountedSpan, FiguresRow } from "./queries.ts";
+
+/** Of a span in which nothing was stored. */
+export const noFigures: FiguresRow = {
+  messages: 0,
+  system_messages: 0,
+  user_messages: 0,
+  assistant_messages: 0,
+  tool_messages: 0,
+  generations: 0,
+  failed_generations: 0,
+  input_tokens: 0,
+  output_tokens: 0,
+  cached_input_tokens: 0,
+  reasoning_tokens: 0,
+  cost_usd: 0,
+  positive_feedback: 0,
+  negative_feedback: 0,
+  sessions: 0,
+  first_token_p50: null,
+  first_token_p95: null,
+};
+
+export const noActives: Actives = { users: 0, conversations: 0 };
+
+export const mapToSpan = ({ from, to, timeZone, asOf }: Omit<CountedSpan, "countedUntil">) => ({
+  from: from.toISOString(),
+  to: to.toISOString(),
+  time_zone: timeZone,
+  as_of: asOf.toISOString(),
+});
+
+const mapToAnswers = (row: FiguresRow) => ({
+  generations: row.generations,
+  failed_generations: row.failed_generations,
+  error_rate: row.generations === 0 ? 0 : row.failed_generations / row.generations,
+  input_tokens: row.input_tokens,
+  output_tokens: row.output_tokens,
+  cached_input_tokens: row.cached_input_tokens,
+  reasoning_tokens: row.reasoning_tokens,
+  cost_usd: row.cost_usd,
+  first_token_ms:
+    row.first_token_p50 === null || row.first_token_p95 === null
+      ? null
+      : { p50: row.first_token_p50, p95: row.first_token_p95 },
+  feedback: { positive: row.positive_feedback, negative: row.negative_feedback },
+});
+
+/** A row as clients see it. */
+export const mapToFigures = (row: FiguresRow, actives: Actives): Omit<UsagePart, "start"> => ({
+  active_users: actives.users,
+  active_conversations: actives.conversations,
+  messages: row.messages,
+  messages_by_role: {
+    system: row.system_messages,
+    user: row.user_messages,
+    assistant: row.assistant_messages,
+    tool: row.tool_messages,
+  },
+  ...mapToAnswers(row),
+  sessions: row.sessions,
+});
+
+export const mapToModel = (row: FiguresRow & { key: string }): ModelFigures => ({
+  model: row.key === "" ? null : row.key,
+  ...mapToAnswers(row),
+});

@@ -1,0 +1,132 @@
+import { createBadCursor, createPage, readPage } from "../../http/pagination.ts";
+import { type Route, route } from "../../http/route.ts";
+import { readTimeFilter } from "../../http/time-filter.ts";
+import { mapToSpan } from "./figures.ts";
+import {
+  AnalyticsModels,
+  AnalyticsOverview,
+  AnalyticsQuery,
+  AnalyticsUsage,
+  AnalyticsUsers,
+  type Span,
+  UsageQuery,
+  type UserFigures,
+  UsersQuery,
+} from "./model.ts";
+import type { UserFiguresRow, UserPosition } from "./queries.ts";
+import type { AnalyticsService } from "./service.ts";
+import { readSpan } from "./span.ts";
+import { columns, respondWithTable, tableForms } from "./tables.ts";
+
+type Dependencies = { analytics: AnalyticsService };
+
+const shared = {
+  method: "GET",
+  tag: "analytics",
+  scope: "analytics:read",
+  isForAdmins: true,
+  expensive: "always",
+  mediaTypes: tableForms,
+  answerHeaders: ["Content-Disposition"],
+  problems: [406],
+} as const;
+
+/** `/api/v1/analytics`: what is used, in JSON or CSV. */
+export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
+  route({
+    ...shared,
+    path: "/api/v1/analytics/overview",
+    operationId: "getAnalyticsOverview",
+    summary: "The figures of a span of time (administrators)",
+    query: AnalyticsQuery,
+    ok: AnalyticsOverview,
+    handle: async ({ query, request, set }) => {
+      const body = await analytics.getOverview(readSpan(query));
+      const table = { name: "overview", rows: [body], columns: columns.overview };
+      return respondWithTable({ request, headers: set.headers }, body, table);
+    },
+  }),
+  route({
+    ...shared,
+    path: "/api/v1/analytics/usage",
+    operationId: "listAnalyticsUsage",
+    summary: "The figures of each hour or day of a span (administrators)",
+    query: UsageQuery,
+    ok: AnalyticsUsage,
+    handle: async ({ query, request, set }) => {
+      const body = await analytics.getUsage(readSpan(query), query.interval ?? "day");
+      const table = { name: "usage", rows: body.data, columns: columns.usage };
+      return respondWithTable({ request, headers: set.headers }, body, table);
+    },
+  }),
+  route({
+    ...shared,
+    path: "/api/v1/analytics/models",
+    operationId: "listAnalyticsModels",
+    summary: "The figures of each model, the most costly first (administrators)",
+    query: AnalyticsQuery,
+    ok: AnalyticsModels,
+    handle: async ({ query, request, set }) => {
+      const body = await analytics.listModels(readSpan(query));
+      const table = { name: "models", rows: body.data, columns: columns.models };
+      return respondWithTable({ request, headers: set.headers }, body, table);
+    },
+  }),
+  route({
+    ...shared,
+    path: "/api/v1/analytics/users",
+    operationId: "listAnalyticsUsers",
+    summary: "The figures of each user, the most costly first (administrators)",
+    description: "The pages after the first one keep its span.",
+    query: UsersQuery,
+    ok: AnalyticsUsers,
+    handle: async ({ query, request, set }) => {
+      const { limit, after } = readPage(query, 5);
+      const asked = readSpan(query);
+      const { span, position } = after ? readCursor(after, asked) : { span: asked, position: null };
+      const { rows, asOf } = await analytics.listUsers(span, position, limit + 1);
+      const key = (row: UserFiguresRow) => [
+        span.from.toISOString(),
+        span.to.toISOString(),
+        row.cost,
+        row.tokens,
+        String(row.n),
+      ];
+      const page = createPage(rows, limit, key, mapRowToUser, { request, headers: set.headers });
+      const table = { name: "users", rows: page.data, columns: columns.users };
+      return respondWithTable({ request, headers: set.headers }, { ...mapToSpan({ ...span, asOf }), ...page }, table);
+    },
+  }),
+];
+
+/** Numbers of 8 bytes, and of 4. */
+const sumForm = /^\d{1,18}$/;
+const userForm = /^\d{1,9}$/;
+
+/** @throws Problem `bad_cursor`. */
+function readCursor(
+  [from = "", to = "", cost = "", tokens = "", n = ""]: string[],
+  { timeZone }: Span,
+): { span: Span; position: UserPosition } {
+  if (!sumForm.test(cost) || !sumForm.test(tokens) || !userForm.test(n)) throw createBadCursor();
+  try {
+    const span = {
+      from: readTimeFilter(from, "from") ?? new Date(),
+      to: readTimeFilter(to, "to") ?? new Date(),
+      timeZone,
+    };
+    return { span, position: { cost, tokens, n } };
+  } catch {
+    throw createBadCursor();
+  }
+}
+
+const mapRowToUser = (row: UserFiguresRow): UserFigures => ({
+  user: { id: row.user_id, email: row.email, display_name: row.display_name },
+  messages: row.messages,
+  generations: row.generations,
+  failed_generations: row.failed_generations,
+  input_tokens: row.input_tokens,
+  output_tokens: row.output_tokens,
+  cost_usd: Number(row.cost_usd),
+});

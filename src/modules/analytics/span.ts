@@ -1,0 +1,56 @@
+import { readTimeFilter } from "../../http/time-filter.ts";
+import { createInvalid } from "../../lib/problem.ts";
+import type { Interval, Span } from "./model.ts";
+
+const DAY_MS = 24 * 60 * 60_000;
+const WIDTH_MS: Record<Interval, number> = { hour: 60 * 60_000, day: DAY_MS };
+const DEFAULT_DAYS = 7;
+/** Of the years that Postgres and JavaScript both know. */
+const FIRST_MS = Date.parse("0001-01-01T00:00:00Z");
+/** Parts of a series. */
+const SERIES_PARTS_MAX = 2_000;
+
+const zoneForm = /^[A-Za-z][\w+\-/]*$/;
+/** Names that Postgres takes for abbreviations, without summer time. */
+const renamedZones: Readonly<Record<string, string>> = {
+  CET: "Europe/Brussels",
+  MET: "Europe/Brussels",
+  EET: "Europe/Athens",
+  WET: "Europe/Lisbon",
+};
+
+type SpanRequest = { from?: string; to?: string; time_zone?: string };
+
+/** @throws Problem `invalid` for a time zone that is not known, a time beyond what can be stored, and `from` after `to`. */
+export function readSpan(query: SpanRequest, now = new Date()): Span {
+  const to = readTimeFilter(query.to, "to") ?? now;
+  const from = readTimeFilter(query.from, "from") ?? new Date(Math.max(FIRST_MS, to.getTime() - DEFAULT_DAYS * DAY_MS));
+  if (from > to)
+    throw createInvalid("#/query/from", "from must not be after to; without a to, it must not be in the future.");
+  return { from, to, timeZone: readTimeZone(query.time_zone) };
+}
+
+function readTimeZone(name = "UTC"): string {
+  if (!zoneForm.test(name) || !isKnown(name)) throw createUnknownZone();
+  return renamedZones[name.toUpperCase()] ?? name;
+}
+
+/** For a name that only one of JavaScript and Postgres knows, too. */
+export const createUnknownZone = () =>
+  createInvalid("#/query/time_zone", "time_zone must be the IANA name of a time zone, such as Europe/Berlin.");
+
+function isKnown(timeZone: string): boolean {
+  try {
+    return new Intl.DateTimeFormat("en", { timeZone }).format(0) !== "";
+  } catch {
+    return false;
+  }
+}
+
+/** @throws Problem `invalid` if the series would have too many parts. */
+export function checkParts({ from, to }: Span, interval: Interval): void {
+  const parts = (to.getTime() - from.getTime()) / WIDTH_MS[interval];
+  if (parts <= SERIES_PARTS_MAX) return;
+  const remedy = interval === "hour" ? "Ask for a shorter span, or for days." : "Ask for a shorter span.";
+  throw createInvalid("#/query/interval", `The series would have more than ${SERIES_PARTS_MAX} parts. ${remedy}`);
+}

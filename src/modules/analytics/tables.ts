@@ -1,0 +1,103 @@
+import { findQuality, readAccept } from "../../http/accept.ts";
+import { type CsvCell, createCsv } from "../../http/csv.ts";
+import { Problem } from "../../lib/problem.ts";
+
+/** The forms in which analytics can be had; if a client likes both alike, the first. */
+export const tableForms = ["application/json", "text/csv"] as const;
+
+type Figure = string | number | null | { [name: string]: Figure };
+type Row = { [name: string]: Figure };
+
+/** @throws Problem `not_acceptable`. */
+function wantsCsv(request: Request): boolean {
+  const ranges = readAccept(request.headers.get("accept"));
+  const [json, csv] = [findQuality("application/json", ranges), findQuality("text/csv", ranges)];
+  if (json === 0 && csv === 0)
+    throw new Problem("not_acceptable", `Analytics are available as ${tableForms.join(" or ")}.`);
+  return csv > json;
+}
+
+/** The cells of a row by their names: `feedback: {positive}` becomes `feedback_positive`. */
+function flatten(row: Row, before = ""): [string, CsvCell][] {
+  return Object.entries(row).flatMap(([name, value]) =>
+    typeof value === "object" && value !== null ? flatten(value, `${before}${name}_`) : [[before + name, value]],
+  );
+}
+
+/** What a table has for a value that is an object elsewhere, or null. */
+const emptyOf: Readonly<Record<string, Row>> = { first_token_ms: { p50: null, p95: null } };
+const fill = (row: Row): Row =>
+  Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? emptyOf[name] ?? null]));
+
+type Asked = { request: Request; headers: Record<string, string | number | undefined> };
+
+/**
+ * The body, or its rows as a CSV file.
+ * @param sample a row that names the columns of an empty table.
+ */
+export function respondWithTable<Body>(
+  { request, headers }: Asked,
+  body: Body,
+  table: { name: string; rows: readonly Row[]; columns: readonly string[] },
+): Body | Response {
+  // Replaces the `Vary` that every answer has, so it repeats what that one says.
+  headers.vary = "Accept, Origin";
+  if (!wantsCsv(request)) return body;
+  const lines = table.rows.map((row) => new Map(flatten(fill(row))));
+  const csv = createCsv(
+    table.columns,
+    lines.map((line) => table.columns.map((name) => line.get(name) ?? null)),
+  );
+  return new Response(csv, {
+    headers: {
+      "content-type": "text/csv; charset=utf-8; header=present",
+      "content-disposition": `attachment; filename="${table.name}.csv"`,
+      vary: "Accept, Origin",
+      ...(typeof headers.link === "string" && { link: headers.link }),
+    },
+  });
+}
+
+const answerColumns = [
+  "generations",
+  "failed_generations",
+  "error_rate",
+  "input_tokens",
+  "output_tokens",
+  "cached_input_tokens",
+  "reasoning_tokens",
+  "cost_usd",
+  "first_token_ms_p50",
+  "first_token_ms_p95",
+  "feedback_positive",
+  "feedback_negative",
+];
+const figureColumns = [
+  "active_users",
+  "active_conversations",
+  "messages",
+  "messages_by_role_system",
+  "messages_by_role_user",
+  "messages_by_role_assistant",
+  "messages_by_role_tool",
+  ...answerColumns,
+  "sessions",
+];
+
+/** The columns of each table, in their order. */
+export const columns = {
+  overview: ["from", "to", "time_zone", "as_of", ...figureColumns],
+  usage: ["start", ...figureColumns],
+  models: ["model", ...answerColumns],
+  users: [
+    "user_id",
+    "user_email",
+    "user_display_name",
+    "messages",
+    "generations",
+    "failed_generations",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+  ],
+} as const;

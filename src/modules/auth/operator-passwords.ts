@@ -1,0 +1,34 @@
+import { type Database, type Sql, withTransaction } from "../../db/client.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { AuditService } from "../audit/service.ts";
+import type { User } from "../users/model.ts";
+import { operator, type UserService } from "../users/service.ts";
+import type { EndReason } from "./model.ts";
+import * as queries from "./queries.ts";
+
+type Dependencies = { database: Database; users: UserService; audit: AuditService };
+
+/**
+ * For the command line: sets the password of the user with this address, and ends their sessions. Instances that run notice it
+ * by their own look at ended sessions.
+ * @returns the user, and how many sessions were ended. @throws Problem `not_found`, `invalid`.
+ */
+export async function setPasswordByOperator(
+  { database, users, audit }: Dependencies,
+  email: string,
+  password: string,
+): Promise<{ user: User; endedSessions: number }> {
+  const user = await users.findByEmail(email);
+  if (!user) throw new Problem("not_found", "There is no user with this e-mail address.");
+  const hash = await users.hashPassword({ password, email: user.email }, operator);
+  const reason = "password_changed" satisfies EndReason;
+  const store = async (sql: Sql) => {
+    await users.lockUser(sql, user.id, undefined);
+    await users.storePasswordHash(sql, user.id, hash);
+    const nobody = { actorId: null, credentialId: null, ipAddress: null };
+    await audit.record(sql, { action: "user.password_changed", ...nobody, target: { type: "user", id: user.id } });
+    return queries.endUserSessions(sql, user.id, reason);
+  };
+  const ended = await withTransaction(database, store, `user:${user.id}`);
+  return { user, endedSessions: ended.length };
+}

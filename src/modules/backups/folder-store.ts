@@ -1,0 +1,96 @@
+import { mkdirSync } from "node:fs";
+import { readdir, rm, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { ArchiveError, createBackupFile, openBackupFile } from "../../db/archive.ts";
+import { formatBytes } from "../../lib/format-bytes.ts";
+import { findFreeBytes } from "../../lib/free-bytes.ts";
+import type { BackupStore } from "./store.ts";
+
+/** So much stays free while a backup is written: the database often lies on the same disk. */
+const FREE_BYTES_MIN = 128 * 1024 * 1024;
+/** The next one may be so much larger than the last one. */
+const GROWTH = 1.2;
+/** Free room is looked up again after so many bytes. */
+const LOOK_BYTES = 32 * 1024 * 1024;
+/** A backup that was not written to for so long has no writer any more. */
+const ABANDONED_MS = 15 * 60_000;
+const partialName = /^\.parley-\d{8}T\d{6}Z-([0-9a-f]{8})\.backup\.\d+-[0-9a-f]{8}\.partial$/;
+
+type Options = { folder: string; findFree?: typeof findFreeBytes; lookBytes?: number };
+
+/** Backups as files in a folder, readable by their owner only. */
+export function createFolderStore({ folder, findFree = findFreeBytes, lookBytes = LOOK_BYTES }: Options): BackupStore {
+  const place = resolve(folder);
+
+  async function requireRoom(neededBytes: number): Promise<void> {
+    const freeBytes = await findFree(place);
+    if (freeBytes === null || freeBytes >= neededBytes) return;
+    throw new ArchiveError(
+      "file",
+      `The disk of ${place} has ${formatBytes(freeBytes)} free, and the backup needs ${formatBytes(neededBytes)} (${formatBytes(FREE_BYTES_MIN)} of it stay free); make room there, keep fewer backups (BACKUP_KEEP), or set BACKUP_DIR to another disk.`,
+    );
+  }
+
+  async function removeAbandoned(): Promise<void> {
+    for (const name of await readdir(place)) {
+      if (!partialName.test(name)) continue;
+      const path = join(place, name);
+      const status = await stat(path).catch(() => null);
+      if (status?.isFile() && Date.now() - status.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
+    }
+  }
+
+  return {
+    place,
+
+    async prepare(expectedBytes) {
+      // It may have been removed, or its disk not be mounted any more.
+      try {
+        mkdirSync(place, { recursive: true, mode: 0o700 });
+        await removeAbandoned();
+      } catch (error) {
+        throw new ArchiveError(
+          "file",
+          `BACKUP_DIR ${place} can't be used (${nameError(error)}); make it a folder that this user may write in.`,
+        );
+      }
+      await requireRoom(Math.ceil((expectedBytes ?? 0) * GROWTH) + FREE_BYTES_MIN);
+    },
+
+    async create(name) {
+      const file = await createBackupFile(join(place, name), false);
+      let lookInBytes = lookBytes;
+      return {
+        ...file,
+        async write(bytes) {
+          lookInBytes -= bytes.length;
+          if (lookInBytes <= 0) {
+            lookInBytes = lookBytes;
+            await requireRoom(FREE_BYTES_MIN);
+          }
+          await file.write(bytes);
+        },
+      };
+    },
+
+    async read(name, bytes) {
+      const path = join(place, name);
+      const sizeBytes = (await stat(path).catch(() => null))?.size ?? 0;
+      if (sizeBytes === bytes) return (await openBackupFile(path)).source;
+      throw new ArchiveError(
+        "damaged",
+        `${name} has ${sizeBytes} bytes, though ${bytes} were written; check the disk of ${place}.`,
+      );
+    },
+
+    async list() {
+      const entries = await readdir(place, { withFileTypes: true });
+      return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
+    },
+
+    remove: (name) => rm(join(place, name), { force: true }),
+  };
+}
+
+const nameError = (error: unknown): string =>
+  error instanceof Error && "code" in error ? String(error.code) : String(error);

@@ -1,0 +1,9 @@
+import type { Jobs } from "../../jobs/runner.ts";
+import type { BackupService } from "./service.ts";
+
+const LOOK_MS = 5_000;
+
+/** Backups are made by one instance at a time, whichever is the first to see that one is due. */
+export function registerBackupJobs(jobs: Jobs, { backups }: { backups: BackupService | null }): void {
+  if (backups) jobs.everyOnOne("backup", LOOK_MS, backups.makeDue, backups.isDue);
+}

@@ -1,0 +1,49 @@
+import type { Sql } from "../../db/client.ts";
+
+/** How far scheduled backups have come, for all instances; times by the database's clock. */
+export type ScheduleState = {
+  origin: string;
+  now: Date;
+  doneUntil: Date;
+  succeededAt: Date | null;
+  bytes: number | null;
+  failures: number;
+  /** When a failed one is tried again. */
+  retryAt: Date | null;
+};
+
+/** Of an error, so much is kept. */
+const ERROR_CHARS_MAX = 1_000;
+
+/**
+ * Null before the first start with a schedule, and when the database's clock was once so wrong that nothing would be due
+ * for long: `beginSchedule` helps.
+ */
+export async function findScheduleState(sql: Sql): Promise<ScheduleState | null> {
+  const [row] = await sql<ScheduleState[]>`
+    select origin, now() as now, done_until as "doneUntil", succeeded_at as "succeededAt", bytes::float8 as bytes, failures,
+      retry_at as "retryAt"
+    from backup_schedule where done_until < now() + interval '1 minute'`;
+  return row ?? null;
+}
+
+/** From now on, what is scheduled becomes due. */
+export async function beginSchedule(sql: Sql): Promise<void> {
+  // Several instances may begin at once: only the first one does.
+  await sql`
+    insert into backup_schedule as s default values
+    on conflict (id) do update set done_until = now(), retry_at = null where s.done_until >= now() + interval '1 minute'`;
+}
+
+/** What was scheduled while it ran counts as done too. */
+export async function recordSuccess(sql: Sql, { name, bytes }: { name: string; bytes: number }): Promise<void> {
+  await sql`
+    update backup_schedule set done_until = now(), succeeded_at = now(), name = ${name}, bytes = ${bytes}, failures = 0,
+      retry_at = null, error = null`;
+}
+
+export async function recordFailure(sql: Sql, error: string, retryMs: number): Promise<void> {
+  await sql`
+    update backup_schedule set failures = failures + 1, retry_at = now() + ${retryMs} * interval '1 ms',
+      error = ${error.slice(0, ERROR_CHARS_MAX)}`;
+}

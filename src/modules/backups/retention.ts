@@ -1,0 +1,32 @@
+import { type NamedBackup, selectBackups } from "./names.ts";
+
+/** How many backups stay: the newest ones, and the newest of each of the last days and weeks (UTC) that have one. */
+export type Retention = { newest: number; daily: number; weekly: number };
+
+const DAY_MS = 86_400_000;
+
+const dayOf = ({ madeAt }: NamedBackup): number => Math.floor(madeAt.getTime() / DAY_MS);
+/** Weeks begin on Monday; 1970 began on a Thursday. */
+const weekOf = (backup: NamedBackup): number => Math.floor((dayOf(backup) + 3) / 7);
+
+/**
+ * The backups that retention deletes.
+ * @param names all files of the target; only scheduled backups of this origin are ever among those that are deleted.
+ * @param proved the one that was just made. It stays, whatever times the names of others claim.
+ */
+export function findExpired(
+  names: readonly string[],
+  { origin, proved, retention }: { origin: string; proved: string; retention: Retention },
+): string[] {
+  const backups = selectBackups(names, origin);
+  const kept = new Set([proved, ...backups.slice(0, retention.newest).map(({ name }) => name)]);
+  for (const [count, periodOf] of [
+    [retention.daily, dayOf],
+    [retention.weekly, weekOf],
+  ] as const) {
+    const newestOf = new Map<number, string>();
+    for (const backup of backups) if (!newestOf.has(periodOf(backup))) newestOf.set(periodOf(backup), backup.name);
+    for (const name of [...newestOf.values()].slice(0, count)) kept.add(name);
+  }
+  return backups.map(({ name }) => name).filter((name) => !kept.has(name));
+}

@@ -1,0 +1,18 @@
+import { parseSchedule } from "../../lib/cron.ts";
+import type { ScheduleState } from "./queries.ts";
+
+const RETRY_MIN_MS = 60_000;
+const RETRY_MAX_MS = 60 * 60_000;
+
+/**
+ * Whether a backup has to be made now: a scheduled time has passed, also one at which no instance ran. However many have
+ * passed, one backup makes up for them.
+ */
+export function isBackupDue(state: ScheduleState, pattern: string, timeZone: string): boolean {
+  if (state.retryAt !== null && state.retryAt > state.now) return false;
+  const next = parseSchedule(pattern, timeZone).nextRun(state.doneUntil);
+  return next !== null && next <= state.now;
+}
+
+/** After so many failures in a row: 1 minute, 2, 4, … up to an hour. */
+export const findRetryMs = (failures: number): number => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (failures - 1));

@@ -1,0 +1,158 @@
+import { ArchiveError, type BackupSummary, type ServerSecret, verifyBackup, writeBackup } from "../../db/archive.ts";
+import type { Database } from "../../db/client.ts";
+import { explainDatabaseError } from "../../db/explain.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import { nameBackup } from "./names.ts";
+import * as queries from "./queries.ts";
+import { findExpired, type Retention } from "./retention.ts";
+import { findRetryMs, isBackupDue } from "./schedule.ts";
+import type { BackupStore } from "./store.ts";
+
+/** Backups by themselves, at the times of a schedule. What they hold is for operators; no user reaches them. */
+export interface BackupService {
+  /** Looks whether one has to be made, and what became of the last one, whichever instance made it. */
+  isDue(): Promise<boolean>;
+  /**
+   * Makes the backup that is due, proves it, and deletes those that retention doesn't keep. A failure is logged and counted, and
+   * tried again later. Only one instance may be at it.
+   * @throws the signal's reason when it is told to stop: another instance, or the next start, makes the backup.
+   */
+  makeDue(signal: AbortSignal): Promise<void>;
+  /** Whether the last attempt succeeded, or none was made yet. */
+  isHealthy(): boolean;
+}
+
+type Dependencies = {
+  database: Database;
+  log: Log;
+  metrics: Metrics;
+  schedule: { pattern: string; timeZone: string };
+  store: BackupStore;
+  secret: ServerSecret;
+  passphrase: string | undefined;
+  retention: Retention;
+};
+
+export function createBackupService(deps: Dependencies): BackupService {
+  const { database, log, metrics, schedule, store } = deps;
+  let failures = 0;
+
+  /** So every instance tells the same in its metrics and its readiness. */
+  function show(state: queries.ScheduleState): void {
+    failures = state.failures;
+    if (state.succeededAt) metrics.backupLastSuccess.set(state.succeededAt.getTime() / 1_000);
+    if (state.bytes !== null) metrics.backupSize.set(state.bytes);
+  }
+
+  async function findDue(): Promise<queries.ScheduleState | null> {
+    const state = await queries.findScheduleState(database);
+    if (state === null) {
+      await queries.beginSchedule(database);
+      return null;
+    }
+    show(state);
+    return isBackupDue(state, schedule.pattern, schedule.timeZone) ? state : null;
+  }
+
+  async function make(state: queries.ScheduleState, signal: AbortSignal): Promise<void> {
+    const startedAtMs = performance.now();
+    await store.prepare(state.bytes);
+    const name = nameBackup(state.now, state.origin);
+    const summary = await write(name, signal);
+    await prove(name, summary, signal);
+    // Another instance may be at it if this one has lost its lease.
+    signal.throwIfAborted();
+    await queries.recordSuccess(database, { name, bytes: summary.fileBytes });
+    metrics.backups.inc({ outcome: "success" });
+    const recorded = await queries.findScheduleState(database);
+    if (recorded) show(recorded);
+    const durationMs = Math.round(performance.now() - startedAtMs);
+    log.info(
+      { name, place: store.place, bytes: summary.fileBytes, rows: summary.rows, duration_ms: durationMs },
+      "the scheduled backup is written and proved",
+    );
+    await removeExpired(name, state.origin);
+  }
+
+  async function write(name: string, signal: AbortSignal): Promise<BackupSummary & { fileBytes: number }> {
+    const file = await store.create(name);
+    try {
+      const { secret, passphrase } = deps;
+      const summary = await writeBackup({ database, sink: file.write, secret, passphrase, signal });
+      await file.finish();
+      return summary;
+    } catch (error) {
+      await file.discard().catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Reads it again from where it lies. What is wrong is removed, so that nobody relies on it. */
+  async function prove(
+    name: string,
+    { fileBytes, ...written }: BackupSummary & { fileBytes: number },
+    signal: AbortSignal,
+  ) {
+    try {
+      const source = await store.read(name, fileBytes);
+      const getPassphrase = async () => deps.passphrase ?? "";
+      const { rows } = await verifyBackup(source, { getPassphrase, signal });
+      if (rows !== written.rows)
+        throw new ArchiveError("damaged", `${name} has ${rows} rows, though ${written.rows} were written.`);
+    } catch (error) {
+      await store.remove(name).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** The backup is made, whatever becomes of the old ones. */
+  async function removeExpired(proved: string, origin: string): Promise<void> {
+    try {
+      const names = findExpired(await store.list(), { origin, proved, retention: deps.retention });
+      for (const name of names) await store.remove(name);
+      if (names.length > 0) log.info({ names, place: store.place }, "old backups are deleted, as BACKUP_KEEP says");
+    } catch (error) {
+      log.error(
+        { place: store.place, reason: explain(error) },
+        "old backups could not be deleted; delete them by hand",
+      );
+    }
+  }
+
+  async function fail(error: unknown, before: number): Promise<void> {
+    const retryMs = findRetryMs(before + 1);
+    const reason = explain(error);
+    failures = before + 1;
+    metrics.backups.inc({ outcome: "failure" });
+    log.error(
+      { place: store.place, reason, failures, retry_in_ms: retryMs, ...(isPlain(error) ? {} : { err: error }) },
+      "the scheduled backup failed; it will be tried again",
+    );
+    await queries.recordFailure(database, reason, retryMs);
+  }
+
+  return {
+    isDue: async () => (await findDue()) !== null,
+
+    async makeDue(signal) {
+      // Another instance may have made it since this one looked.
+      const state = await findDue();
+      if (state === null) return;
+      try {
+        await make(state, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        await fail(error, state.failures);
+      }
+    },
+
+    isHealthy: () => failures === 0,
+  };
+}
+
+/** What says itself what to do. */
+const isPlain = (error: unknown): boolean => error instanceof ArchiveError || explainDatabaseError(error) !== null;
+
+const explain = (error: unknown): string =>
+  explainDatabaseError(error) ?? (error instanceof Error ? error.message : String(error));

@@ -1,0 +1,150 @@
+import { fromParse5 } from "hast-util-from-parse5";
+import { type Schema, sanitize } from "hast-util-sanitize";
+import { toHtml } from "hast-util-to-html";
+import { parseHtml } from "./parse-html.ts";
+
+type Nodes = ReturnType<typeof fromParse5>;
+type Root = Extract<Nodes, { type: "root" }>;
+type Element = Extract<Nodes, { type: "element" }>;
+
+/** Before every `id` and `name` that a document brings, so that none of them hides a property of `document` or `window`. */
+const ID_PREFIX = "user-content-";
+
+const headingNames = ["h1", "h2", "h3", "h4", "h5", "h6"] as const;
+const tableParts = ["caption", "colgroup", "thead", "tbody", "tfoot", "tr", "th", "td", "col"] as const;
+
+/** Everything that a document may show. What isn't listed here is removed; its text stays, except for that of `strip`. */
+const schema: Schema = {
+  tagNames: [
+    ...headingNames,
+    ...["p", "br", "hr", "div", "span", "blockquote", "pre", "ul", "ol", "li", "dl", "dt", "dd"],
+    ...["details", "summary", "figure", "figcaption", "table", ...tableParts],
+    ...["a", "img", "input", "b", "strong", "i", "em", "u", "s", "del", "ins", "mark", "small", "sub", "sup"],
+    ...["code", "kbd", "samp", "var", "abbr", "cite", "dfn", "q", "time", "bdi", "wbr", "ruby", "rt", "rp"],
+  ],
+  ancestors: Object.fromEntries(tableParts.map((name) => [name, ["table"]])),
+  attributes: {
+    "*": ["id", "title", "lang", ["dir", "ltr", "rtl", "auto"]],
+    a: ["href", "name"],
+    img: ["src", "alt", "width", "height"],
+    code: [["className", /^language-[\w+#.-]{1,40}$/]],
+    input: [
+      ["type", "checkbox"],
+      ["disabled", true],
+      ["checked", true],
+      ["className", "task-list-item-checkbox"],
+    ],
+    li: [["className", "task-list-item"], "value"],
+    ol: ["start", "reversed"],
+    details: ["open"],
+    th: [["align", "left", "right", "center"], "colSpan", "rowSpan", ["scope", "row", "col"]],
+    td: [["align", "left", "right", "center"], "colSpan", "rowSpan"],
+    time: ["dateTime"],
+  },
+  // Whatever a document says, a box can't be typed into or sent.
+  required: { input: { type: "checkbox", disabled: true } },
+  protocols: { href: ["http", "https", "mailto"], src: ["http", "https"] },
+  clobber: ["id", "name"],
+  clobberPrefix: ID_PREFIX,
+  // Their content is no text for readers, or browsers read it by rules of its own, which is where mutation attacks begin.
+  strip: [
+    ...["script", "style", "template", "noscript", "svg", "math", "iframe", "frameset", "object", "embed", "applet"],
+    ...["title", "textarea", "select", "button", "datalist", "xmp", "plaintext", "listing", "noembed", "noframes"],
+    ...["audio", "video", "canvas", "portal", "fencedframe", "selectedcontent"],
+  ],
+  allowComments: false,
+  allowDoctypes: false,
+};
+
+/** A heading of the document that isn't inside a list or a quote. */
+type FoundHeading = { level: number; text: string };
+
+type Options = {
+  /** Gives each heading its anchor, in their order. Only elements with an `id` are asked about. */
+  nameHeadings: (headings: FoundHeading[]) => string[];
+};
+
+/**
+ * Makes HTML safe: only elements and attributes of a list, links only to the web, to mail and to neighbours, ids that
+ * hide nothing. Parsed, filtered and written anew, so the result holds nothing that a browser reads in another way.
+ * @returns null for a text that would take long.
+ */
+export function sanitizeHtml(html: string, { nameHeadings }: Options): string | null {
+  const parsed = parseHtml(html);
+  if (parsed === null) return null;
+  const tree = sanitize(fromParse5(parsed), schema);
+  // A single node comes without a root around it.
+  const root: Root = tree.type === "root" ? tree : { type: "root", children: tree.type === "doctype" ? [] : [tree] };
+  const elements = listElements(root);
+  const headings = listHeadings(root);
+  const slugs = nameHeadings(headings.map((element) => ({ level: Number(element.tagName[1]), text: textOf(element) })));
+  // A renderer names headings in lists and quotes too, which the list of headings leaves out.
+  for (const element of elements) if (isHeading(element)) delete element.properties.id;
+  for (const [index, heading] of headings.entries()) heading.properties.id = slugs[index] ?? "";
+  const ids = new Set(
+    elements.flatMap(({ properties: { id, name } }) => [id, name].filter((each) => each !== undefined)),
+  );
+  for (const element of elements) secure(element, ids);
+  return toHtml(root, { characterReferences: { useNamedReferences: true } });
+}
+
+const isHeading = ({ tagName }: Element): boolean => headingNames.some((name) => name === tagName);
+
+function listHeadings(parent: Root | Element): Element[] {
+  return parent.children.flatMap((child) => {
+    if (child.type !== "element" || child.tagName === "li" || child.tagName === "blockquote") return [];
+    return isHeading(child) && child.properties.id !== undefined ? [child] : listHeadings(child);
+  });
+}
+
+function listElements(parent: Root | Element, found: Element[] = []): Element[] {
+  for (const child of parent.children) {
+    if (child.type !== "element") continue;
+    found.push(child);
+    listElements(child, found);
+  }
+  return found;
+}
+
+function textOf(node: Nodes): string {
+  if (node.type === "text") return node.value;
+  return "children" in node ? node.children.map(textOf).join("") : "";
+}
+
+/** What the list can't say: where an address leads, for which the library looks at the text alone. */
+function secure({ tagName, properties }: Element, ids: ReadonlySet<unknown>): void {
+  if (Array.isArray(properties.className) && properties.className.length === 0) delete properties.className;
+  if (tagName === "img" && !isSafeLink(String(properties.src ?? ""))) delete properties.src;
+  if (tagName !== "a" || properties.href === undefined) return;
+  const href = String(properties.href);
+  if (!isSafeLink(href)) {
+    delete properties.href;
+    return;
+  }
+  properties.rel = ["noopener", "noreferrer", "nofollow"];
+  // An anchor that the document made itself has its prefix by now.
+  const anchor = href.startsWith("#") ? decodeFragment(href) : "";
+  if (!ids.has(anchor) && ids.has(ID_PREFIX + anchor)) properties.href = `#${ID_PREFIX}${href.slice(1)}`;
+}
+
+function decodeFragment(href: string): string {
+  try {
+    return decodeURIComponent(href.slice(1));
+  } catch {
+    return href.slice(1);
+  }
+}
+
+/** Stands for the address that a page will have. */
+const HERE = "https://here.invalid/folder/page";
+
+/**
+ * Whether a link leads to the web, to mail, or to a place relative to this one, as browsers read it. Another host always
+ * says `http:` or `https:`, so that readers see where `//host`, which looks like a path, leads.
+ */
+export function isSafeLink(href: string): boolean {
+  if (/\p{Cc}/u.test(href) || !URL.canParse(href, HERE)) return false;
+  const { protocol, host } = new URL(href, HERE);
+  if (/^(?:https?:\/\/|mailto:)/i.test(href)) return /^(?:https?|mailto):$/.test(protocol);
+  return protocol === "https:" && host === "here.invalid" && !/^[^/?#]*:/.test(href);
+}

@@ -1,0 +1,15 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { Named, OneOf, Timestamp } from "../../lib/schema.ts";
+import { Conversation } from "../../protocol/conversation.ts";
+import { Message } from "../../protocol/message.ts";
+
+export const ExportFormat = OneOf(["markdown", "json", "jsonl"], {
+  description: "`markdown` (default) to read, `json` as one object, `jsonl` as one object a line.",
+});
+export type ExportFormat = Static<typeof ExportFormat>;
+
+/** The form `json`. In the form `jsonl` the first line is the conversation, and each further one a message. */
+export const ConversationExport = Named(
+  "ConversationExport",
+  Type.Object({ exported_at: Timestamp(), conversation: Conversation, messages: Type.Array(Message) }),
+);

@@ -1,0 +1,56 @@
+import { Type } from "@sinclair/typebox";
+import { createAttachment } from "../../http/content-disposition.ts";
+import { readRequestId } from "../../http/request-id.ts";
+import { type Route, route } from "../../http/route.ts";
+import { streamText } from "../../http/stream-text.ts";
+import type { Log } from "../../lib/log.ts";
+import { Problem } from "../../lib/problem.ts";
+import { UuidParam } from "../../lib/schema.ts";
+import { ConversationExport, ExportFormat } from "./model.ts";
+import type { ExportService } from "./service.ts";
+
+const files: Record<ExportFormat, { type: string; extension: string }> = {
+  markdown: { type: "text/markdown; charset=utf-8", extension: "md" },
+  json: { type: "application/json", extension: "json" },
+  jsonl: { type: "application/jsonl", extension: "jsonl" },
+};
+
+type Dependencies = { exports: ExportService; log: Log };
+
+/** `/api/v1/conversations/{id}/export` */
+export const createExportRoutes = ({ exports, log }: Dependencies): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/conversations/:id/export",
+    operationId: "exportConversation",
+    summary: "Download a conversation as Markdown, JSON or JSON lines",
+    description:
+      "Streamed. An answer that is being written comes with its text so far; deleted messages come without their text.",
+    tag: "conversations",
+    scope: "messages:read",
+    expensive: "download",
+    params: Type.Object({ id: UuidParam() }),
+    query: Type.Object({ format: Type.Optional(ExportFormat) }),
+    ok: ConversationExport,
+    mediaTypes: ["text/markdown", "application/json", "application/jsonl"],
+    answerHeaders: ["Content-Disposition"],
+    handle: async ({ caller, params, query, set }) => {
+      const format = query.format ?? "markdown";
+      const { title, pieces } = await exports.open(caller, params.id, format);
+      const about = { request_id: readRequestId(set) };
+      const onFault = (err: unknown) => {
+        // The caller's access has ended, which is no fault.
+        if (err instanceof Problem) log.info({ ...about, code: err.code }, "an export was broken off");
+        else log.error({ ...about, err }, "an export broke off");
+      };
+      const { type, extension } = files[format];
+      return new Response(streamText(pieces, onFault), {
+        headers: {
+          "content-type": type,
+          "content-disposition": createAttachment(title, "conversation", extension),
+          "cache-control": "no-store",
+        },
+      });
+    },
+  }),
+];

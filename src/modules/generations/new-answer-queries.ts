@@ -1,0 +1,45 @@
+import type { Sql } from "../../db/client.ts";
+import type { EventPosition } from "../../protocol/events.ts";
+
+/** Whether an answer to a message is still to come. In a transaction that holds the conversation it stays so. */
+export async function isBeingAnswered(sql: Sql, conversationId: string, questionId: string): Promise<boolean> {
+  const rows = await sql`
+    select 1 from generations g
+    cross join lateral (
+      select m.parent_id from messages m where m.conversation_id = g.conversation_id and m.seq = g.message_seq limit 1
+    ) m
+    where g.conversation_id = ${conversationId} and g.status <> 'finished' and m.parent_id = ${questionId} limit 1`;
+  return rows.length > 0;
+}
+
+export type NewAnswerRow = {
+  generationId: string;
+  messageId: string;
+  conversationId: string;
+  parentId: string;
+  model: string | null;
+  requestedBy: string;
+};
+
+/**
+ * Another answer to a message, still empty, with its generation, under a number that was taken before. Who asked for it
+ * stays in its metadata when the generation is gone: it need not be the message's author. Clients are not shown that
+ * (sql/functions/current_messages.sql).
+ */
+export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
+  const { generationId, messageId, conversationId, parentId, model, requestedBy } = answer;
+  await sql`
+    with answer as (
+      insert into messages (id, conversation_id, seq, role, content, status, model, parent_id, metadata, created_at, updated_at)
+      values (${messageId}, ${conversationId}, ${seq}, 'assistant', '', 'streaming', ${model}, ${parentId},
+        jsonb_build_object('requested_by', ${requestedBy}::text), ${at}, ${at})
+    )
+    insert into generations (id, message_id, message_seq, conversation_id, requested_by, model, created_at)
+    values (${generationId}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${model}, ${at})`;
+}
+
+/** The model that a conversation names. */
+export async function findModel(sql: Sql, conversationId: string): Promise<string | null> {
+  const [row] = await sql<{ model: string | null }[]>`select model from conversations where id = ${conversationId}`;
+  return row?.model ?? null;
+}

@@ -1,0 +1,47 @@
+import type { RoutePlugin } from "../../http/mount.ts";
+import { showOutcome } from "../../http/rate-limit.ts";
+import { readRequestId } from "../../http/request-id.ts";
+import { readUrl } from "../../http/request-url.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { Limits } from "../../limits/limits.ts";
+import { type HookService, type KnownHook, mapToCaller } from "./service.ts";
+
+/** Where programs post. The token is a secret: log and measure the template alone. */
+export const HOOK_POST_PATH = "/api/v1/hooks/:token";
+const TOKEN_AT = HOOK_POST_PATH.split("/").indexOf(":token");
+
+/** How posts come in: which hook they are for is found out before their body is read. */
+export interface HookEntry {
+  /** For the way in of every route. It does nothing but on the route of the posts. */
+  plugin: RoutePlugin;
+  /** The hook that a request of this route is for. */
+  getHook(request: Request): KnownHook;
+}
+
+type Dependencies = { hooks: Pick<HookService, "getByToken">; limits: Pick<Limits, "countHook"> };
+
+export function createHookEntry({ hooks, limits }: Dependencies): HookEntry {
+  const entered = new WeakMap<Request, KnownHook>();
+  return {
+    plugin: ({ path }) =>
+      path !== HOOK_POST_PATH
+        ? undefined
+        : {
+            async onEnter(visit) {
+              const { request, headers } = visit;
+              const hook = await hooks.getByToken(readUrl(request).pathname.split("/")[TOKEN_AT] ?? "");
+              const counted = showOutcome(limits.countHook(hook.id), headers);
+              if (counted) await counted;
+              // Large bodies take turns by users.
+              visit.caller = mapToCaller(hook);
+              entered.set(request, { ...hook, requestId: readRequestId(visit) });
+            },
+          },
+
+    getHook(request) {
+      const hook = entered.get(request);
+      if (!hook) throw new Problem("not_found", "There is no such hook.");
+      return hook;
+    },
+  };
+}

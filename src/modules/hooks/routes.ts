@@ -1,0 +1,113 @@
+import { Type } from "@sinclair/typebox";
+import type { Config } from "../../config.ts";
+import { getRawBody } from "../../http/body.ts";
+import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { readUrl } from "../../http/request-url.ts";
+import { type Route, route } from "../../http/route.ts";
+import { UuidParam } from "../../lib/schema.ts";
+import { SentMessage } from "../messages/model.ts";
+import { HOOK_POST_PATH, type HookEntry } from "./entry.ts";
+import { CreatedHook, CreateHook, Hook, HookPost, SlackPost } from "./model.ts";
+import { mapRowToHook } from "./queries.ts";
+import type { HookService } from "./service.ts";
+
+const InConversation = Type.Object({ id: UuidParam() });
+const ById = Type.Object({ id: UuidParam(), hook_id: UuidParam() });
+/** Longer than any address that is taken: whatever is no token is not found. */
+const TOKEN_CHARS_MAX = 16_384;
+const ByToken = Type.Object({ token: Type.String({ maxLength: TOKEN_CHARS_MAX }) });
+
+const HOOKS = "/api/v1/conversations/:id/hooks";
+const tag = "hooks";
+
+type Dependencies = { hooks: HookService; hookEntry: HookEntry; config: Pick<Config, "PUBLIC_URL"> };
+
+/** `/api/v1/conversations/{id}/hooks`, and where programs post. */
+export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Route[] => [
+  route({
+    method: "POST",
+    path: HOOKS,
+    operationId: "createHook",
+    summary: "Create an incoming hook; this answer alone shows its address",
+    description:
+      "For members who may write. What the hook posts counts to the caller's quota, and answers of models are charged to " +
+      "them. The hook ends with their membership. An API key needs `messages:write` as well, and must not expire.",
+    tag,
+    scope: "conversations:write",
+    params: InConversation,
+    body: CreateHook,
+    ok: CreatedHook,
+    status: 201,
+    problems: [409],
+    handle: ({ caller, params, body, request }) =>
+      hooks.create(caller, params.id, body, config.PUBLIC_URL?.replace(/\/+$/, "") ?? readUrl(request).origin),
+  }),
+
+  route({
+    method: "GET",
+    path: HOOKS,
+    operationId: "listHooks",
+    summary: "The conversation's hooks, oldest first; members who are no owners see their own",
+    tag,
+    scope: "conversations:read",
+    params: InConversation,
+    query: Type.Object(PageQuery),
+    ok: Page(Hook),
+    handle: async ({ caller, params, query, request, set }) => {
+      const page = readPage(query, 1);
+      const rows = await hooks.list(caller, params.id, page);
+      return createPage(rows, page.limit, (row) => [row.id], mapRowToHook, { request, headers: set.headers });
+    },
+  }),
+
+  route({
+    method: "DELETE",
+    path: `${HOOKS}/:hook_id`,
+    operationId: "deleteHook",
+    summary: "Delete a hook (owners, and whoever created it); its messages stay",
+    tag,
+    scope: "conversations:write",
+    params: ById,
+    handle: ({ caller, params }) => hooks.remove(caller, params.id, params.hook_id),
+  }),
+
+  route({
+    method: "POST",
+    path: HOOK_POST_PATH,
+    operationId: "postToHook",
+    summary: "Post a message through an incoming hook",
+    description:
+      "The token in the address is the credential. Takes our form, the one of Slack's incoming webhooks (also as `payload` of " +
+      "a form), and plain text. `webhook-id`, or else `Idempotency-Key`, names the post: repeated, it is not posted again.",
+    tag,
+    public: true,
+    limit: "hooks_address",
+    takesLargeBody: true,
+    params: ByToken,
+    rawBody: {
+      schema: Type.Union([HookPost, SlackPost]),
+      mediaTypes: ["application/json", "application/x-www-form-urlencoded", "text/plain"],
+    },
+    ok: SentMessage,
+    status: 201,
+    answerHeaders: ["Location", "Idempotent-Replayed"],
+    responses: {
+      200: {
+        description: "`ok`, to a post in Slack's form.",
+        content: { "text/plain": { schema: { type: "string" } } },
+      },
+    },
+    problems: [401, 403],
+    handle: async ({ request, set }) => {
+      const posted = await hooks.post(hookEntry.getHook(request), request.headers, getRawBody(request));
+      if (posted.isRepeated) set.headers["idempotent-replayed"] = "true";
+      if (posted.isSlack) {
+        set.status = 200;
+        return new Response("ok", { headers: { "content-type": "text/plain; charset=utf-8" } });
+      }
+      const { message, reply } = posted;
+      set.headers.location = `/api/v1/conversations/${message.conversation_id}/messages/${message.id}`;
+      return { message, reply };
+    },
+  }),
+];

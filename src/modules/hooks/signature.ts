@@ -1,0 +1,45 @@
+import { createHmac, timingSafeEqual } from "node:crypto";
+import { Problem } from "../../lib/problem.ts";
+import { SIGNATURE_TOLERANCE_S, SIGNATURES_MAX } from "./limits.ts";
+
+const SECRET_PREFIX = "whsec_";
+
+/** A secret as Standard Webhooks 1.0.0 shows it. */
+export const showSecret = (key: Uint8Array): string => SECRET_PREFIX + Buffer.from(key).toString("base64");
+
+/**
+ * Checks the signature of a post (Standard Webhooks 1.0.0): HMAC-SHA256 of `id.timestamp.body`, with a timestamp of the last
+ * five minutes. Any of several signatures may be the right one.
+ * @param nowMs milliseconds since 1970.
+ * @throws Problem `unauthorized`.
+ */
+export function checkSignature(key: Uint8Array, headers: Headers, body: Uint8Array, nowMs: number): void {
+  const id = headers.get("webhook-id");
+  const timestamp = headers.get("webhook-timestamp");
+  const signatures = headers.get("webhook-signature");
+  if (!id || !timestamp || !signatures)
+    throw new Problem(
+      "unauthorized",
+      "This hook takes signed posts only: send `webhook-id`, `webhook-timestamp` and `webhook-signature`.",
+    );
+  if (!isRecent(timestamp, nowMs))
+    throw new Problem(
+      "unauthorized",
+      `\`webhook-timestamp\` must be the time of the attempt in seconds since 1970, at most ${SIGNATURE_TOLERANCE_S} s off.`,
+    );
+  const expected = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest("base64");
+  if (!signatures.split(" ", SIGNATURES_MAX).some((signature) => isSame(signature, expected)))
+    throw new Problem("unauthorized", "`webhook-signature` is not the signature of this body by the hook's secret.");
+}
+
+function isRecent(timestamp: string, nowMs: number): boolean {
+  if (!/^\d{1,12}$/.test(timestamp)) return false;
+  return Math.abs(nowMs / 1_000 - Number(timestamp)) <= SIGNATURE_TOLERANCE_S;
+}
+
+/** As texts, since decoding would take several texts for the same bytes. */
+function isSame(signature: string, expected: string): boolean {
+  const given = Buffer.from(signature);
+  const wanted = Buffer.from(`v1,${expected}`);
+  return given.length === wanted.length && timingSafeEqual(given, wanted);
+}

@@ -1,0 +1,69 @@
+import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
+import { isLine, isVisible } from "../../lib/text.ts";
+import { HOOK_NAME_CHARS_MAX } from "./limits.ts";
+
+/** Whether a body is in the form of Slack's incoming webhooks. */
+export const isSlackForm = (body: JsonObject): boolean =>
+  !("content" in body) && ["text", "blocks", "attachments"].some((field) => field in body);
+
+/** The text of a post in Slack's form, as Markdown: `text`, or else that of the blocks; then that of the attachments. */
+export function readSlackText({ text, blocks, attachments }: JsonObject): string {
+  const main = typeof text === "string" && text !== "" ? [text] : listItems(blocks).flatMap(readBlock);
+  return mapMarkup([...main, ...listItems(attachments).flatMap(readAttachment)].join("\n"));
+}
+
+/** The name that a post in Slack's form brings along, as far as it can be one here. */
+export function readSlackName({ username }: JsonObject): string | null {
+  if (typeof username !== "string") return null;
+  const name = username.trim().slice(0, HOOK_NAME_CHARS_MAX).toWellFormed().trim();
+  return isLine(name) && isVisible(name) ? name : null;
+}
+
+const listItems = (value: Json | undefined): JsonObject[] => (Array.isArray(value) ? value.filter(isJsonObject) : []);
+
+const listTexts = (values: (Json | undefined)[]): string[] =>
+  values.filter((value): value is string => typeof value === "string" && value !== "");
+
+/** Sections, headers, context and rich text have texts; images, buttons and the like have none. */
+function readBlock({ type, text, fields, elements }: JsonObject): string[] {
+  if (type === "rich_text") return listItems(elements).flatMap(readRichLines);
+  const parts = [...(text === undefined ? [] : [text]), ...listItems(fields), ...listItems(elements)];
+  return parts.filter(isJsonObject).flatMap((part) => listTexts([part.text]));
+}
+
+/** A section, a quote or code is a line, a list is a line for each of its items. */
+function readRichLines({ type, elements }: JsonObject): string[] {
+  if (type === "rich_text_list")
+    return listItems(elements)
+      .flatMap(readRichLines)
+      .map((line) => `- ${line}`);
+  return listTexts([listItems(elements).map(readInline).join("")]);
+}
+
+function readInline({ type, text, url, name }: JsonObject): string {
+  if (type === "emoji" && typeof name === "string") return `:${name}:`;
+  const label = typeof text === "string" ? text : "";
+  if (type !== "link" || typeof url !== "string") return label;
+  return label === "" ? `<${url}>` : `<${url}|${label}>`;
+}
+
+function readAttachment({ pretext, title, title_link, text, fallback, fields, blocks }: JsonObject): string[] {
+  const heading = typeof title === "string" && typeof title_link === "string" ? `<${title_link}|${title}>` : title;
+  const shown = listTexts([pretext, heading, text]);
+  const named = listItems(fields).flatMap((field) => {
+    const parts = listTexts([field.title, field.value]);
+    return parts.length > 0 ? [parts.join(": ")] : [];
+  });
+  const all = [...shown, ...named, ...listItems(blocks).flatMap(readBlock)];
+  return all.length > 0 ? all : listTexts([fallback]);
+}
+
+/** Links and entities of Slack's markup as Markdown has them; everything else stays as it is. */
+const mapMarkup = (text: string): string =>
+  text
+    .replace(/<((?:https?|mailto):[^<>|\s]+)(?:\|([^<>\n]+))?>/g, (_all, url: string, label: string | undefined) =>
+      label === undefined ? url : `[${label}](${url})`,
+    )
+    .replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">")
+    .replaceAll("&amp;", "&");

@@ -1,0 +1,123 @@
+import { type Fields, readFields, readList } from "../../ai/fields.ts";
+import type { Format } from "./format.ts";
+import type { LeftOut } from "./left-out.ts";
+import { cleanContent, cleanModel, readTime, textOf } from "./texts.ts";
+import type { SourceMessage } from "./tree.ts";
+
+/** Of a node, so many children are looked at. */
+const CHILDREN_MAX = 10_000;
+
+/**
+ * OpenAI's `conversations.json`: a list of conversations, each with its messages as a tree (`mapping`) and the node that was
+ * shown last (`current_node`).
+ */
+export const chatgpt: Format = {
+  source: "chatgpt",
+  label: "ChatGPT",
+  nodesField: "mapping",
+
+  readNode({ key, value, leftOut, nowMs }) {
+    const node = readFields(value);
+    return {
+      id: textOf(node.id) || key,
+      parentId: textOf(node.parent) || null,
+      childIds: readList(node.children)
+        .slice(0, CHILDREN_MAX)
+        .filter((id) => typeof id === "string"),
+      message: readMessage(readFields(node.message), leftOut, nowMs),
+    };
+  },
+
+  readConversation: (fields) => ({
+    id: fields.conversation_id ?? fields.id,
+    title: fields.title,
+    createdAt: fields.create_time,
+    updatedAt: fields.update_time,
+    currentId: textOf(fields.current_node) || null,
+    model: fields.default_model_slug,
+  }),
+};
+
+function readMessage(message: Fields, leftOut: LeftOut, nowMs: number): SourceMessage | null {
+  const metadata = readFields(message.metadata);
+  const role = textOf(readFields(message.author).role);
+  if (metadata.is_visually_hidden_from_conversation === true || metadata.is_user_system_message === true) return null;
+  if (role === "tool") {
+    // What a tool has drawn is an image of the conversation; its other messages are for the model.
+    const images = countImages(readFields(message.content));
+    leftOut.add(images > 0 ? "image" : "tool", Math.max(1, images));
+    return null;
+  }
+  if (role !== "system" && role !== "user" && role !== "assistant") {
+    // Nodes without a message are part of every file.
+    if (Object.keys(message).length > 0) leftOut.add("other");
+    return null;
+  }
+  if (isForTool(role, message)) {
+    leftOut.add("tool");
+    return null;
+  }
+  leftOut.add("file", countFiles(metadata));
+  const { content, isCut } = cleanContent(readContent(readFields(message.content), leftOut));
+  if (content.trim() === "") return null;
+  if (isCut) leftOut.addCut();
+  const model = role === "assistant" ? cleanModel(metadata.model_slug) : null;
+  return { role, content, model, at: readTime(message.create_time, nowMs) };
+}
+
+/** Whether an assistant's message calls a tool. Code that it runs is part of what people read. */
+const isForTool = (role: string, { recipient }: Fields): boolean =>
+  role === "assistant" && typeof recipient === "string" && !["", "all", "user", "python"].includes(recipient);
+
+/** Files of a user's message; images are among its parts as well. */
+const countFiles = (metadata: Fields): number =>
+  readList(metadata.attachments).filter((file) => {
+    const { mime_type: type, mimeType } = readFields(file);
+    return !textOf(type ?? mimeType).startsWith("image/");
+  }).length;
+
+const countImages = ({ parts }: Fields): number =>
+  readList(parts).filter((part) => readFields(part).content_type === "image_asset_pointer").length;
+
+function readContent(content: Fields, leftOut: LeftOut): string {
+  const type = textOf(content.content_type);
+  switch (type) {
+    case "thoughts":
+    case "reasoning_recap":
+      leftOut.add("reasoning");
+      return "";
+    case "user_editable_context":
+    case "model_editable_context":
+      return "";
+    case "code":
+      return writeCode(textOf(content.language), textOf(content.text) || readParts(content, leftOut));
+    default: {
+      const text = Array.isArray(content.parts) ? readParts(content, leftOut) : textOf(content.text);
+      if (text === "" && !Array.isArray(content.parts) && type !== "" && type !== "text") leftOut.add("other");
+      return text;
+    }
+  }
+}
+
+/** As Markdown, with a fence that the code doesn't have. */
+function writeCode(language: string, code: string): string {
+  if (code.trim() === "") return "";
+  let fence = "```";
+  while (code.includes(fence)) fence += "`";
+  return `${fence}${/^[\w+#.-]{1,40}$/.test(language) && language !== "unknown" ? language : ""}\n${code}\n${fence}`;
+}
+
+const readParts = ({ parts }: Fields, leftOut: LeftOut): string =>
+  readList(parts)
+    .map((part) => (typeof part === "string" ? part : readPart(readFields(part), leftOut)))
+    .filter((text) => text !== "")
+    .join("\n\n");
+
+function readPart(part: Fields, leftOut: LeftOut): string {
+  const type = textOf(part.content_type);
+  if (type === "image_asset_pointer") leftOut.add("image");
+  else if (type.includes("audio_asset_pointer") || type.includes("video")) leftOut.add("audio");
+  else if (typeof part.text === "string") return part.text;
+  else leftOut.add("other");
+  return "";
+}

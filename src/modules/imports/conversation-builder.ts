@@ -1,0 +1,176 @@
+import { createHash } from "node:crypto";
+import { readFields } from "../../ai/fields.ts";
+import { createId } from "../../lib/id.ts";
+import type { ConversationFields, Format } from "./format.ts";
+import { createLeftOut, type LeftOut } from "./left-out.ts";
+import { orderMessages, type Placed } from "./order.ts";
+import { createStepCounter, type Steps } from "./steps.ts";
+import { cleanId, cleanLine, cleanModel, readTime } from "./texts.ts";
+import { buildTree, type SourceNode } from "./tree.ts";
+
+/** Of one conversation, which is in memory as a whole: nodes of its tree, and UTF-16 units of its texts. */
+const NODES_MAX = 250_000;
+const CONVERSATION_CHARS_MAX = 32 * 1024 * 1024;
+
+export type ImportedMessage = {
+  id: string;
+  role: "system" | "user" | "assistant";
+  content: string;
+  parent: string | null;
+  model: string | null;
+  at: string;
+};
+
+/** A conversation as it is stored. */
+export type ImportedConversation = {
+  id: string;
+  sourceId: string;
+  title: string;
+  createdAt: string;
+  updatedAt: string;
+  messages: ImportedMessage[];
+  /** UTF-8 bytes of all texts. */
+  bytes: number;
+  /** What is missing; null: nothing. */
+  note: string | null;
+};
+
+/** The result of one item of the file. */
+export type Read = { title: string; conversation: ImportedConversation } | { title: string; skipped: string };
+
+/** Puts conversations together, one after the other, from the parts in which they are read. */
+export type ConversationBuilder = {
+  addNode(field: string, key: string, value: unknown): void;
+  /** The end of a conversation. The next one may begin before the work is done. */
+  finish(value: unknown): Steps<Read>;
+  /** It could not be read as a whole. */
+  drop(): Steps<Read>;
+};
+
+type Other = Pick<Format, "label" | "source" | "nodesField">;
+
+/**
+ * @param other the format of the other source, which a file may be by mistake.
+ * @param nowMs stands for times that are missing or wrong.
+ */
+export function createConversationBuilder(format: Format, other: Other, nowMs: number): ConversationBuilder {
+  let nodes: SourceNode[] = [];
+  let leftOut: LeftOut = createLeftOut();
+  let chars = 0;
+  let isOfOther = false;
+  let isOversized = false;
+
+  function reset(): void {
+    nodes = [];
+    leftOut = createLeftOut();
+    chars = 0;
+    isOfOther = false;
+    isOversized = false;
+  }
+
+  function findFault(value: unknown): string | null {
+    if (isOversized)
+      return `It has more than ${NODES_MAX} messages, or more than ${CONVERSATION_CHARS_MAX} characters.`;
+    const fields = readFields(value);
+    if (isOfOther || (nodes.length === 0 && Object.hasOwn(fields, other.nodesField))) return describeWrongSource(other);
+    if (!Object.hasOwn(fields, format.nodesField)) return `This is no conversation of ${format.label}.`;
+    return null;
+  }
+
+  return {
+    addNode(field, key, value) {
+      if (field === other.nodesField) isOfOther = true;
+      if (field !== format.nodesField || isOversized) return;
+      const node = format.readNode({ key, value, leftOut, nowMs, previousId: nodes.at(-1)?.id ?? null });
+      nodes.push(node);
+      chars += (node.message?.content.length ?? 0) + node.childIds.reduce((sum, id) => sum + id.length, node.id.length);
+      isOversized = nodes.length > NODES_MAX || chars > CONVERSATION_CHARS_MAX;
+      if (isOversized) nodes = [];
+    },
+
+    finish(value) {
+      const fault = findFault(value);
+      const fields = format.readConversation(readFields(value));
+      const work = fault === null ? build(fields, nodes, leftOut) : skip(cleanLine(fields.title), fault);
+      reset();
+      return work;
+    },
+
+    drop() {
+      reset();
+      return skip("", "A part of it is too large.");
+    },
+  };
+
+  function* build(fields: ConversationFields, found: SourceNode[], missing: LeftOut): Steps<Read> {
+    const title = cleanLine(fields.title);
+    const placed = yield* orderMessages(yield* buildTree(found, fields.currentId));
+    if (placed.length === 0) return { title, skipped: "It has no messages." };
+    return { title, conversation: yield* createConversation(title, fields, placed, nowMs, missing.describe()) };
+  }
+}
+
+// biome-ignore lint/correctness/useYield: it is as long as others may be.
+function* skip(title: string, skipped: string): Steps<Read> {
+  return { title, skipped };
+}
+
+/** For a file, or a part of it, that another source has written. */
+export const describeWrongSource = ({ label, source }: Pick<Format, "label" | "source">): string =>
+  `This is an export of ${label}. Import it with ?source=${source}.`;
+
+function* createConversation(
+  title: string,
+  fields: ConversationFields,
+  placed: readonly Placed[],
+  nowMs: number,
+  note: string | null,
+): Steps<ImportedConversation> {
+  const isDue = createStepCounter();
+  const createdAt = readTime(fields.createdAt, nowMs);
+  const messages: ImportedMessage[] = [];
+  const model = cleanModel(fields.model);
+  let at = createdAt ?? readTime(fields.updatedAt, nowMs) ?? new Date(nowMs);
+  let newestMs = Number.NEGATIVE_INFINITY;
+  let oldestMs = Number.POSITIVE_INFINITY;
+  let bytes = 0;
+  for (const { branch, parent } of placed) {
+    if (isDue()) yield;
+    // A message without a time is as old as the one before it.
+    at = branch?.message.at ?? at;
+    if (branch?.message.at) {
+      newestMs = Math.max(newestMs, at.getTime());
+      oldestMs = Math.min(oldestMs, at.getTime());
+    }
+    const content = branch?.message.content ?? "";
+    const role = branch?.message.role ?? "system";
+    messages.push({
+      id: createId(),
+      role,
+      content,
+      parent: parent === null ? null : (messages[parent]?.id ?? null),
+      model: role === "assistant" ? (branch?.message.model ?? model) : null,
+      at: at.toISOString(),
+    });
+    bytes += Buffer.byteLength(content);
+  }
+  const updatedAt = Number.isFinite(newestMs) ? new Date(newestMs) : (readTime(fields.updatedAt, nowMs) ?? at);
+  const startedAt = createdAt ?? (Number.isFinite(oldestMs) ? new Date(oldestMs) : updatedAt);
+  return {
+    id: createId(),
+    sourceId: cleanId(fields.id) ?? hashConversation(title, createdAt, messages),
+    title,
+    createdAt: startedAt.toISOString(),
+    updatedAt: new Date(Math.max(updatedAt.getTime(), startedAt.getTime())).toISOString(),
+    messages,
+    bytes,
+    note,
+  };
+}
+
+/** Stands for the id of a conversation that has none: the same again is the same conversation. */
+function hashConversation(title: string, createdAt: Date | null, messages: readonly ImportedMessage[]): string {
+  const hash = createHash("sha256").update(JSON.stringify([title, createdAt]));
+  for (const { role, content } of messages) hash.update(JSON.stringify([role, content]));
+  return `sha256:${hash.digest("hex")}`;
+}

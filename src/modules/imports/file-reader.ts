@@ -1,0 +1,103 @@
+import type { ConversationBuilder, Read } from "./conversation-builder.ts";
+import { ImportError } from "./import-error.ts";
+import { createJsonReader, type JsonReader } from "./json-reader.ts";
+import { createPacer } from "./pacer.ts";
+import type { Steps } from "./steps.ts";
+import { isZip, unzip, type ZipPart } from "./unzip.ts";
+
+/** Bytes that are parsed at once: well below a millisecond. */
+const STEP_BYTES = 4 * 1024;
+/** Entries of a file. Each costs a statement, so that a file of millions of tiny ones would keep out the imports of others for hours. */
+const ENTRIES_MAX = 250_000;
+
+/**
+ * Everything in an uploaded file, conversation by conversation: a JSON file, or a ZIP archive that has some. In between, the event
+ * loop is left to others.
+ * @param bytesMax of what is unpacked from an archive.
+ * @param entriesMax conversations, and entries that are none.
+ * @throws ImportError where it cannot be read any further.
+ */
+export async function* readConversations(
+  pieces: AsyncIterable<Uint8Array>,
+  builder: ConversationBuilder,
+  bytesMax: number,
+  entriesMax = ENTRIES_MAX,
+): AsyncGenerator<Read> {
+  const pause = createPacer();
+
+  async function finish(work: Steps<Read>): Promise<Read> {
+    for (;;) {
+      const next = work.next();
+      if (next.done) return next.value;
+      await pause();
+    }
+  }
+
+  async function* takeFound(): AsyncGenerator<Read> {
+    for (const work of found.splice(0)) {
+      entries += 1;
+      if (entries > entriesMax)
+        throw new ImportError("too_large", `The file has more than ${entriesMax} conversations. Split it.`);
+      yield await finish(work);
+    }
+  }
+
+  let entries = 0;
+  const found: Steps<Read>[] = [];
+  let reader: JsonReader | undefined;
+  for await (const { bytes, isLast } of openFile(pieces, bytesMax)) {
+    reader ??= createReader(builder, found);
+    for (let from = 0; from < bytes.byteLength; from += STEP_BYTES) {
+      try {
+        reader.write(bytes.subarray(from, from + STEP_BYTES));
+      } catch (error) {
+        // What was complete before the fault is imported.
+        yield* takeFound();
+        throw error;
+      }
+      if (found.length > 0) yield* takeFound();
+      await pause();
+    }
+    if (!isLast) continue;
+    reader.end();
+    yield* takeFound();
+    reader = undefined;
+  }
+}
+
+function createReader(builder: ConversationBuilder, found: Steps<Read>[]): JsonReader {
+  let isAny = false;
+  const add = (read: Steps<Read>) => {
+    isAny = true;
+    found.push(read);
+  };
+  const reader = createJsonReader({
+    onNode: builder.addNode,
+    onConversation: (value) => add(builder.finish(value)),
+    onOversized: () => add(builder.drop()),
+  });
+  return {
+    ...reader,
+    end() {
+      reader.end();
+      if (!isAny && !reader.isList()) throw new ImportError("invalid", "There are no conversations in the file.");
+    },
+  };
+}
+
+/** The JSON files of it, one after the other. */
+async function* openFile(pieces: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipPart> {
+  const iterator = pieces[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  if (first.done) throw new ImportError("expired", "The uploaded file no longer exists. Send it again.");
+  const all = (async function* () {
+    yield first.value;
+    for (let next = await iterator.next(); !next.done; next = await iterator.next()) yield next.value;
+  })();
+  if (isZip(first.value)) {
+    yield* unzip(all, bytesMax);
+    return;
+  }
+  for await (const bytes of all) yield { bytes, isLast: false };
+  yield { bytes: new Uint8Array(), isLast: true };
+}

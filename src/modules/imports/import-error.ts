@@ -1,0 +1,13 @@
+import type { ErrorCode } from "../../lib/error-codes.ts";
+
+/** Why an import ends before the end of its file; `detail` is shown to the user. */
+export class ImportError extends Error {
+  override readonly name = "ImportError";
+
+  constructor(
+    readonly code: ErrorCode,
+    readonly detail: string,
+  ) {
+    super(detail);
+  }
+}

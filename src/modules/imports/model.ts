@@ -1,0 +1,47 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
+
+/** Where conversations come from. */
+export const ImportSource = OneOf(["chatgpt", "claude"], { description: "The product that made the export." });
+export type ImportSource = Static<typeof ImportSource>;
+
+/** Entries of one report; more are counted only (sql/functions/import_messages.sql has the same number). */
+export const NOTES_MAX = 1_000;
+
+const ImportNote = Named(
+  "ImportNote",
+  Closed({ title: Type.String({ description: "Of the conversation; may be empty." }), reason: Type.String() }),
+);
+export type ImportNote = Static<typeof ImportNote>;
+
+const progress = {
+  id: Uuid(),
+  source: ImportSource,
+  status: OneOf(["queued", "running", "done", "failed"]),
+  bytes: Type.Integer({ description: "Size of the uploaded file." }),
+  conversations: Type.Integer({ description: "Read from the file so far: imported or skipped." }),
+  imported: Type.Integer({ description: "Conversations that were imported." }),
+  skipped: Type.Integer({ description: "Conversations that were skipped; the report says why." }),
+  messages: Type.Integer({ description: "Messages of the imported conversations." }),
+  error: Nullable(Closed({ code: Type.String(), detail: Type.String() }), {
+    description: "Why it has failed. What was imported before stays.",
+  }),
+  created_at: Timestamp(),
+  finished_at: Nullable(Timestamp()),
+};
+
+/** An import in a list, without its report. */
+export const ImportSummary = Named("ImportSummary", Closed(progress));
+export type ImportSummary = Static<typeof ImportSummary>;
+
+export const Import = Named(
+  "Import",
+  Closed({
+    ...progress,
+    report: Type.Array(ImportNote, {
+      description: `Conversations that were skipped, or from which something was left out; the first ${NOTES_MAX}.`,
+    }),
+    report_omitted: Type.Integer({ description: "Further entries of the report, which are not kept." }),
+  }),
+);
+export type Import = Static<typeof Import>;

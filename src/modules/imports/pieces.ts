@@ -1,0 +1,52 @@
+import { promisify } from "node:util";
+import { gunzip, gzip } from "node:zlib";
+import type { Sql } from "../../db/client.ts";
+
+/** Bytes of the file in one piece, before they are compressed. */
+export const PIECE_BYTES = 1024 * 1024;
+const DELETED_PIECES = 50;
+
+// Both work beside the event loop.
+const compress = promisify(gzip);
+const expand = promisify(gunzip);
+
+export const compressPiece = (bytes: Uint8Array): Promise<Uint8Array> => compress(bytes, { level: 1 });
+
+/**
+ * Stores a piece of an uploaded file.
+ * @param bytes its size before it was compressed.
+ * @returns false when the import is gone, or was given up.
+ */
+export async function insertPiece(
+  sql: Sql,
+  importId: string,
+  n: number,
+  bytes: number,
+  data: Uint8Array,
+): Promise<boolean> {
+  const { count } = await sql`
+    with stored as (
+      update imports set bytes = bytes + ${bytes}, updated_at = now()
+      where id = ${importId} and status = 'uploading' returning id
+    )
+    insert into import_pieces (import_id, n, data) select id, ${n}, ${data} from stored`;
+  return count === 1;
+}
+
+/** The file again, piece by piece. */
+export async function* readPieces(sql: Sql, importId: string): AsyncGenerator<Uint8Array> {
+  for (let n = 1; ; n += 1) {
+    const [row] = await sql<{ data: Buffer }[]>`
+      select data from import_pieces where import_id = ${importId} and n = ${n}`;
+    if (!row) return;
+    yield await expand(row.data, { maxOutputLength: PIECE_BYTES });
+  }
+}
+
+/** Deletes some of the pieces of an import. @returns how many. */
+export async function deletePieces(sql: Sql, importId: string): Promise<number> {
+  const { count } = await sql`
+    delete from import_pieces where import_id = ${importId} and n = any (array(
+      select n from import_pieces where import_id = ${importId} order by n limit ${DELETED_PIECES}))`;
+  return count;
+}

@@ -1,0 +1,79 @@
+import { Type } from "@sinclair/typebox";
+import { createPage, Page, PageQuery, readIdCursor, readPage } from "../../http/pagination.ts";
+import { type Route, route } from "../../http/route.ts";
+import { UuidParam } from "../../lib/schema.ts";
+import { Import, ImportSource, ImportSummary } from "./model.ts";
+import { mapRowToSummary } from "./queries.ts";
+import type { ImportService } from "./service.ts";
+
+const ById = Type.Object({ id: UuidParam() });
+
+const IMPORTS = "/api/v1/imports";
+const tag = "imports";
+
+type Dependencies = { imports: ImportService };
+
+/** `/api/v1/imports`: conversations of other products. */
+export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
+  route({
+    method: "POST",
+    path: IMPORTS,
+    operationId: "createImport",
+    summary: "Import the conversations of an export of ChatGPT or Claude",
+    description:
+      "Send `conversations.json`, or the ZIP archive that has it, as the field `file` of a form or as the body itself, at most " +
+      "`IMPORT_BYTES_MAX`. The answer comes when the file is stored; then a job imports it. What was imported before is skipped, so " +
+      "the same file may be sent again. One import of a user at a time. An API key needs `messages:write` as well.",
+    tag,
+    scope: "conversations:write",
+    // The same file again imports nothing twice.
+    idempotencyKey: "ignored",
+    streamsBody: true,
+    rawBody: {
+      schema: Type.Array(Type.Object({}, { additionalProperties: true }), {
+        maxItems: Number.MAX_SAFE_INTEGER,
+        description: "The conversations of the export.",
+      }),
+      mediaTypes: ["application/json", "application/zip"],
+      form: Type.Object({ file: Type.String({ format: "binary" }) }),
+    },
+    query: Type.Object({ source: ImportSource }),
+    ok: Import,
+    status: 202,
+    answerHeaders: ["Location"],
+    problems: [409],
+    handle: async ({ caller, query, request, set }) => {
+      const created = await imports.upload(caller, query.source, request);
+      set.headers.location = `${IMPORTS}/${created.id}`;
+      return created;
+    },
+  }),
+
+  route({
+    method: "GET",
+    path: IMPORTS,
+    operationId: "listImports",
+    summary: "My imports, newest first, without their reports",
+    tag,
+    scope: "conversations:read",
+    query: Type.Object(PageQuery),
+    ok: Page(ImportSummary),
+    handle: async ({ caller, query, request, set }) => {
+      const { limit, after } = readPage(query, 1);
+      const rows = await imports.list(caller, readIdCursor(after), limit + 1);
+      return createPage(rows, limit, (row) => [row.id], mapRowToSummary, { request, headers: set.headers });
+    },
+  }),
+
+  route({
+    method: "GET",
+    path: `${IMPORTS}/:id`,
+    operationId: "getImport",
+    summary: "How far an import is, and what it skipped",
+    tag,
+    scope: "conversations:read",
+    params: ById,
+    ok: Import,
+    handle: ({ caller, params }) => imports.get(caller, params.id),
+  }),
+];

@@ -1,0 +1,167 @@
+import type { Caller } from "../../access/caller.ts";
+import type { OpenStreams } from "../../access/open-streams.ts";
+import { requireScope } from "../../access/scopes.ts";
+import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import type { Jobs } from "../../jobs/runner.ts";
+import { createId } from "../../lib/id.ts";
+import { Problem } from "../../lib/problem.ts";
+import type { Bus } from "../../realtime/bus.ts";
+import type { QuotaService } from "../quotas/service.ts";
+import { createImportJob, type ImportJob } from "./job.ts";
+import type { Import, ImportSource } from "./model.ts";
+import { compressPiece, insertPiece, PIECE_BYTES } from "./pieces.ts";
+import * as queries from "./queries.ts";
+import { readUpload } from "./upload.ts";
+
+export { IMPORTS } from "./queries.ts";
+
+/** Uploads that one instance takes at the same time: each has a few megabytes in memory. */
+const UPLOADS_MAX = 32;
+const RETRY_AFTER_MS = 5_000;
+/** One that goes on for longer is given up, so that slow senders don't keep the places. */
+const UPLOAD_MS_MAX = 60 * 60_000;
+/** How often a slow upload is marked as still in progress. */
+const TOUCH_MS = 30_000;
+
+type Dependencies = {
+  database: Database;
+  jobs: Pick<Jobs, "nudge">;
+  quotas: QuotaService;
+  bus: Pick<Bus, "publish">;
+  openStreams: Pick<OpenStreams, "add">;
+  config: { IMPORT_BYTES_MAX: number };
+};
+
+/** Conversations that users bring along from elsewhere (docs/import-export.md). */
+export interface ImportService extends ImportJob {
+  /**
+   * For every user: stores the file that the request's body has, and leaves it to a job. One import of a user at a time. The upload ends with the
+   * caller's credential; the job goes on.
+   * @throws Problem `conflict` (another one hasn't ended), `forbidden`, `overloaded`, `unauthorized` (the credential has ended), and what `readUpload` throws.
+   */
+  upload(caller: Caller, source: ImportSource, request: Request): Promise<Import>;
+
+  /** The caller's own. @throws Problem `not_found`. */
+  get(caller: Caller, id: string): Promise<Import>;
+
+  /** The caller's own, newest first. */
+  list(caller: Caller, beforeId: string | null, rows: number): Promise<queries.ImportRow[]>;
+}
+
+export function createImportService({ database, jobs, quotas, bus, openStreams, config }: Dependencies): ImportService {
+  const bytesMax = config.IMPORT_BYTES_MAX;
+  let uploads = 0;
+
+  async function get(caller: Caller, id: string): Promise<Import> {
+    const row = requireRow(await queries.findImport(database, id, caller.user.id), "import");
+    return queries.mapRowToImport(row, await queries.listNotes(database, id));
+  }
+
+  async function storeFile(id: string, request: Request, signal: AbortSignal): Promise<void> {
+    const beganAtMs = performance.now();
+    const file = createPieces(async (n, bytes) => {
+      const data = await compressPiece(bytes);
+      const store = (sql: Sql) => insertPiece(sql, id, n, bytes.byteLength, data);
+      if (!(await withTransaction(database, store))) throw createGivenUp();
+    });
+    let touchedAtMs = beganAtMs;
+    for await (const chunk of readUpload(request, bytesMax, signal)) {
+      const nowMs = performance.now();
+      if (nowMs - beganAtMs > UPLOAD_MS_MAX) throw createGivenUp();
+      if (await file.add(chunk)) touchedAtMs = nowMs;
+      if (file.bytes() > bytesMax)
+        throw new Problem("too_large", `The file of an import may have ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
+      if (nowMs - touchedAtMs < TOUCH_MS) continue;
+      touchedAtMs = nowMs;
+      await withTransaction(database, (sql) => queries.touchUpload(sql, id));
+    }
+    await file.end();
+    if (file.bytes() === 0) throw new Problem("malformed", "The file is empty.");
+  }
+
+  async function upload(caller: Caller, source: ImportSource, request: Request): Promise<Import> {
+    const id = createId();
+    const insert = (sql: Sql) => queries.insertImport(sql, id, caller.user.id, source);
+    if (!(await withTransaction(database, insert, `user:${caller.user.id}`)))
+      throw new Problem("conflict", "Another import of yours hasn't finished. Wait for it, then send this file.");
+    const access = new AbortController();
+    const remove = openStreams.add({ caller, end: ({ problem }) => access.abort(problem) });
+    try {
+      await storeFile(id, request, access.signal);
+      access.signal.throwIfAborted();
+      if (!(await withTransaction(database, (sql) => queries.queueImport(sql, id)))) throw createGivenUp();
+    } catch (error) {
+      // If this fails too, a job does it.
+      await withTransaction(database, (sql) => queries.deleteUpload(sql, id)).catch(() => {});
+      throw error;
+    } finally {
+      remove();
+    }
+    jobs.nudge(queries.IMPORTS);
+    return get(caller, id);
+  }
+
+  return {
+    ...createImportJob({
+      database,
+      quotas,
+      bytesMax,
+      onStored: (conversation_id, userId) =>
+        bus.publish("conversations", () => [{ type: "conversation.listed", conversation_id, user_ids: [userId] }]),
+    }),
+    get,
+
+    async upload(caller, source, request) {
+      requireScope(caller.scopes, "messages:write");
+      if (uploads >= UPLOADS_MAX)
+        throw new Problem("overloaded", "Too many files are being uploaded. Try again.", {
+          retryAfterMs: RETRY_AFTER_MS,
+        });
+      uploads += 1;
+      try {
+        return await upload(caller, source, request);
+      } catch (error) {
+        if (request.body && !request.body.locked) await request.body.cancel().catch(() => {});
+        throw error;
+      } finally {
+        uploads -= 1;
+      }
+    },
+
+    list: (caller, beforeId, rows) => queries.listImports(database, caller.user.id, beforeId, rows),
+  };
+}
+
+const createGivenUp = () => new Problem("malformed", "The upload took too long and was aborted. Send the file again.");
+
+/** Cuts a file into pieces of one size. */
+function createPieces(store: (n: number, bytes: Uint8Array) => Promise<void>) {
+  let chunks: Uint8Array[] = [];
+  let waiting = 0;
+  let bytes = 0;
+  let n = 0;
+
+  async function flush(): Promise<void> {
+    const whole = Buffer.concat(chunks);
+    chunks = [];
+    waiting = 0;
+    for (let from = 0; from < whole.byteLength; from += PIECE_BYTES) {
+      n += 1;
+      await store(n, whole.subarray(from, from + PIECE_BYTES));
+    }
+  }
+
+  return {
+    /** @returns whether something was stored. */
+    async add(chunk: Uint8Array): Promise<boolean> {
+      chunks.push(chunk);
+      waiting += chunk.byteLength;
+      bytes += chunk.byteLength;
+      if (waiting < PIECE_BYTES) return false;
+      await flush();
+      return true;
+    },
+    end: flush,
+    bytes: () => bytes,
+  };
+}

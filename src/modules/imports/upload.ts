@@ -1,0 +1,136 @@
+import { Busboy, type BusboyHeaders } from "@fastify/busboy";
+import { isJsonType } from "../../http/body.ts";
+import { createInvalid, Problem } from "../../lib/problem.ts";
+
+/** What a multipart body may have beside the file: its other fields and its borders. */
+const OTHER_BYTES_MAX = 64 * 1024;
+const FIELD = "file";
+const limits = { files: 5, fields: 20, parts: 25, fieldSize: 1_024, headerPairs: 20 };
+
+const multipart = "multipart/form-data";
+/** A file without a form around it; what it is is found out when it is read. */
+const fileTypes = new Set(["application/zip", "application/x-zip-compressed", "application/octet-stream"]);
+
+/**
+ * The bytes of the uploaded file, as they come: of the field `file` of a form, or the whole body. No more is in memory than the network
+ * has brought, and the network brings no more before that is taken.
+ * @param bytesMax of the file.
+ * @param signal ends the upload, with its reason as the error.
+ * @throws Problem `unsupported_media_type`, `too_large`, `malformed` (it breaks off), `invalid` (a form without a file).
+ */
+export async function* readUpload(request: Request, bytesMax: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const { body } = request;
+  try {
+    checkHeaders(request.headers, bytesMax);
+    if (!body) throw new Problem("malformed", "The body is empty. Send the export's file.");
+    const chunks = limitBytes(receive(body, signal), bytesMax);
+    const isForm = typeOf(request.headers) === multipart;
+    yield* isForm ? readForm(chunks, request.headers) : chunks;
+  } catch (error) {
+    // Otherwise the runtime would keep what comes.
+    if (body && !body.locked) await body.cancel().catch(() => {});
+    throw error;
+  }
+}
+
+const typeOf = (headers: Headers): string =>
+  (headers.get("content-type") ?? "").split(";")[0]?.trim().toLowerCase() ?? "";
+
+function checkHeaders(headers: Headers, bytesMax: number): void {
+  const encoding = headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
+  if (encoding !== "identity")
+    throw new Problem(
+      "unsupported_media_type",
+      "Send the file without Content-Encoding. A ZIP archive is fine as it is.",
+    );
+  const type = typeOf(headers);
+  if (type !== multipart && !isJsonType(type) && !fileTypes.has(type))
+    throw new Problem(
+      "unsupported_media_type",
+      `Send the file as ${multipart}, in the field ${FIELD}, or as the body with the type application/json or application/zip.`,
+    );
+  if ((Number(headers.get("content-length")) || 0) > bytesMax + OTHER_BYTES_MAX) throw createTooLarge(bytesMax);
+}
+
+const createTooLarge = (bytesMax: number) =>
+  new Problem("too_large", `The file of an import may have ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
+
+async function* receive(body: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const reader = body.getReader();
+  // Also while nothing comes: the sender may wait for long.
+  const stop = () => void reader.cancel().catch(() => {});
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      const { value, done } = await reader.read().catch(() => {
+        throw createBrokenOff();
+      });
+      signal.throwIfAborted();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    signal.removeEventListener("abort", stop);
+    await reader.cancel().catch(() => {});
+    reader.releaseLock();
+  }
+}
+
+const createBrokenOff = () => new Problem("malformed", "The body could not be read to its end.");
+
+async function* limitBytes(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.byteLength;
+    if (bytes > bytesMax + OTHER_BYTES_MAX) throw createTooLarge(bytesMax);
+    yield chunk;
+  }
+}
+
+async function* readForm(chunks: AsyncIterable<Uint8Array>, headers: Headers): AsyncGenerator<Uint8Array> {
+  const form = openForm(headers);
+  for await (const chunk of chunks) {
+    await form.write(chunk);
+    yield* form.takeBytes();
+  }
+  await form.end();
+  yield* form.takeBytes();
+  if (!form.hasFile()) throw createInvalid("#/file", `The form has no file in the field ${FIELD}.`);
+}
+
+function openForm(headers: Headers) {
+  const bytes: Uint8Array[] = [];
+  let hasFile = false;
+  let parser: InstanceType<typeof Busboy>;
+  try {
+    parser = new Busboy({ headers: Object.fromEntries(headers) as BusboyHeaders, limits });
+  } catch {
+    throw new Problem("malformed", "The form has no boundary in its Content-Type.");
+  }
+  const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
+  const fail = () => reject(createBrokenOff());
+  // Told by whoever waits for it.
+  ended.catch(() => {});
+  parser.on("error", fail);
+  parser.on("finish", () => resolve());
+  parser.on("file", (field, stream) => {
+    const isWanted = field === FIELD && !hasFile;
+    hasFile ||= isWanted;
+    stream.on("error", fail);
+    if (!isWanted) return void stream.resume();
+    stream.on("data", (chunk: Uint8Array) => bytes.push(chunk));
+    return undefined;
+  });
+
+  return {
+    write: (chunk: Uint8Array): Promise<void> =>
+      Promise.race([ended, new Promise<void>((done) => parser.write(chunk, () => done()))]),
+    async end(): Promise<void> {
+      parser.end();
+      await ended;
+    },
+    takeBytes: () => bytes.splice(0),
+    hasFile: () => hasFile,
+  };
+}

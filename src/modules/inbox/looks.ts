@@ -1,0 +1,111 @@
+import type { Database } from "../../db/client.ts";
+import type { Log } from "../../lib/log.ts";
+import { createFrame, createRemovedFrame } from "./frames.ts";
+import type { InboxUsers } from "./inbox-users.ts";
+import type { Members } from "./members.ts";
+import type { Pending, PendingPlace } from "./pending.ts";
+import * as queries from "./queries.ts";
+
+/** Minimum time between two reads of the database. */
+const LOOK_INTERVAL_MS = 50;
+/** After a look that failed. */
+const RETRY_MS = 1_000;
+/** Conversations whose members one read loads, and its rows: at least twice the members that one conversation can have. */
+const MEMBERS_CONVERSATIONS_MAX = 500;
+const MEMBERS_ROWS_MAX = 20_000;
+/** Frames for which one look reads the states. */
+const STATES_MAX = 1_000;
+
+type Dependencies = { database: Database; log: Log; users: InboxUsers; members: Members; pending: Pending };
+
+const now = () => performance.now();
+
+/** Reads states from the database when frames are due, for all inboxes at once, and sends the frames. */
+export function createLooks({ database, log, users, members, pending }: Dependencies) {
+  let timer: Timer | undefined;
+  let timerAtMs = Number.POSITIVE_INFINITY;
+  let isLooking = false;
+  let lookAgainAtMs = 0;
+
+  function schedule(): void {
+    if (isLooking || users.size === 0) return;
+    const atMs = Math.max(pending.dueAtMs, lookAgainAtMs);
+    if (atMs >= timerAtMs || atMs === Number.POSITIVE_INFINITY) return;
+    clearTimeout(timer);
+    timerAtMs = atMs;
+    timer = setTimeout(() => void look(), Math.max(0, Math.ceil(atMs - now())));
+  }
+
+  async function look(): Promise<void> {
+    timerAtMs = Number.POSITIVE_INFINITY;
+    isLooking = true;
+    lookAgainAtMs = now() + LOOK_INTERVAL_MS;
+    try {
+      await readMembers();
+      await tell(pending.takeDue(now(), findUsers, STATES_MAX));
+    } catch (error) {
+      log.warn({ err: error }, "reading what inbox frames need failed; retrying");
+      lookAgainAtMs = now() + RETRY_MS;
+    } finally {
+      isLooking = false;
+      schedule();
+    }
+  }
+
+  async function readMembers(): Promise<void> {
+    const isKnown = (id: string) => members.find(id) !== undefined;
+    const unknown = pending.listForAll(now(), isKnown, MEMBERS_CONVERSATIONS_MAX);
+    if (unknown.length === 0) return;
+    const list = (ids: readonly string[], rows: number) => queries.listMembersOf(database, ids, rows);
+    await members.load(unknown, list, MEMBERS_ROWS_MAX);
+  }
+
+  /** The members who have an inbox here; undefined if the members are not known. */
+  function findUsers(conversationId: string): string[] | undefined {
+    const found = members.find(conversationId);
+    if (!found) return undefined;
+    // Whichever are fewer.
+    if (found.size <= users.size) return [...found].filter((userId) => users.has(userId));
+    return users.list().filter((userId) => found.has(userId));
+  }
+
+  async function tell(places: PendingPlace[]): Promise<void> {
+    if (places.length === 0) return;
+    let states: queries.InboxState[];
+    try {
+      states = await queries.listStates(database, places);
+    } catch (error) {
+      for (const { conversation_id, user_id, note } of places) pending.markUser(conversation_id, user_id, note, now());
+      throw error;
+    }
+    const byPlace = new Map(states.map((state) => [keyOf(state), state]));
+    for (const place of places) tellUser(place, byPlace.get(keyOf(place)));
+  }
+
+  function tellUser(place: PendingPlace, state: queries.InboxState | undefined): void {
+    const { conversation_id, user_id, note } = place;
+    const told = users.findTold(user_id);
+    if (!told) return;
+    // The membership ended while the state was read. Drop the state; the next frame is `removed`.
+    if (pending.isRemoved(conversation_id, user_id)) return;
+    if (state && note.isDoubtful && !told.isNew(conversation_id, state)) return;
+    const before = told.find(conversation_id);
+    if (state) told.set(conversation_id, state);
+    else told.delete(conversation_id);
+    pending.markSent(place, now());
+    const frame = state ? createFrame(state, note) : createRemovedFrame(place, before?.last_seq ?? 0);
+    users.send(user_id, JSON.stringify(frame));
+  }
+
+  return {
+    /** Schedules the next read. Call it after each change of `pending`. */
+    schedule,
+
+    stop(): void {
+      clearTimeout(timer);
+      timerAtMs = Number.POSITIVE_INFINITY;
+    },
+  };
+}
+
+const keyOf = ({ conversation_id, user_id }: queries.InboxPlace): string => `${conversation_id}/${user_id}`;

@@ -1,0 +1,79 @@
+import { BoundedCache } from "../../cache/bounded-cache.ts";
+import type { InboxPlace } from "./queries.ts";
+
+/** Members that an instance remembers, of all conversations: some 30 MB. */
+const REMEMBERED_MAX = 300_000;
+/** The cost of an entry besides its members. */
+const ENTRY_MEMBERS = 4;
+
+/**
+ * The members of conversations in which something happens, so that most events need no look into the database. What it says may be
+ * a moment old: who is told something is always asked of the database as well.
+ */
+export class Members {
+  readonly #remembered = new BoundedCache<Set<string>>({
+    max: REMEMBERED_MAX,
+    bytesOf: (members) => members.size + ENTRY_MEMBERS,
+  });
+  /** Conversations whose members are being read, with the changes received meanwhile. */
+  readonly #reading = new Map<string, { userId: string; isMember: boolean }[]>();
+  /** Incremented by `clear`: results of reads that started before are dropped. */
+  #epoch = 0;
+
+  find(conversationId: string): ReadonlySet<string> | undefined {
+    return this.#remembered.get(conversationId);
+  }
+
+  /** A membership has begun, or ended. */
+  change(conversationId: string, userId: string, isMember: boolean): void {
+    this.#reading.get(conversationId)?.push({ userId, isMember });
+    const members = this.#remembered.get(conversationId);
+    if (!members) return;
+    set(members, userId, isMember);
+    // Its size has changed.
+    this.#remembered.set(conversationId, members);
+  }
+
+  /**
+   * Reads members, and remembers them.
+   * @param list reads up to `rows` of them, of one conversation after the other; more than one conversation can have.
+   */
+  async load(
+    conversationIds: readonly string[],
+    list: (conversationIds: readonly string[], rows: number) => Promise<InboxPlace[]>,
+    rows: number,
+  ): Promise<void> {
+    const epoch = this.#epoch;
+    for (const id of conversationIds) this.#reading.set(id, []);
+    try {
+      const found = await list(conversationIds, rows);
+      if (epoch !== this.#epoch) return;
+      const byConversation = new Map<string, Set<string>>();
+      for (const { conversation_id, user_id } of found) {
+        const members = byConversation.get(conversation_id);
+        if (members) members.add(user_id);
+        else byConversation.set(conversation_id, new Set([user_id]));
+      }
+      // Those after the last one that was found may have been cut off, and this one as well.
+      const last = found.length < rows ? undefined : found.at(-1)?.conversation_id;
+      for (const id of conversationIds) {
+        if (id === last) break;
+        const members = byConversation.get(id) ?? new Set();
+        for (const { userId, isMember } of this.#reading.get(id) ?? []) set(members, userId, isMember);
+        this.#remembered.set(id, members);
+      }
+    } finally {
+      for (const id of conversationIds) this.#reading.delete(id);
+    }
+  }
+
+  clear(): void {
+    this.#epoch += 1;
+    this.#remembered.clear();
+  }
+}
+
+function set(members: Set<string>, userId: string, isMember: boolean): void {
+  if (isMember) members.add(userId);
+  else members.delete(userId);
+}

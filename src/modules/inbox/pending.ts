@@ -1,0 +1,180 @@
+import type { InboxPlace } from "./queries.ts";
+
+/** Minimum time between two frames about one conversation to one inbox. */
+export const FRAME_INTERVAL_MS = 1_000;
+
+/** Details of a change. */
+export type Note = {
+  /** The conversation is new to the user. */
+  isAdded?: boolean;
+  /** The event that ended the membership, if nothing came after it. */
+  removed?: { seq: number; at: string } | null;
+  /** A frame is sent only if the state differs from that of the last frame. */
+  isDoubtful?: boolean;
+};
+
+export type PendingPlace = InboxPlace & { note: Note };
+
+type Entry = {
+  /** A change for all members that isn't assigned to them yet. */
+  isForAll: boolean;
+  /** When that may be done next. */
+  allDueAtMs: number;
+  /** Users with a pending frame. */
+  users: Map<string, Note>;
+  sentAtMs: Map<string, number>;
+  /** When a frame may be sent, or the entry can be dropped. */
+  dueAtMs: number;
+};
+
+/**
+ * What the inboxes of an instance have still to be told: each conversation once, however much happens in it. A message costs one
+ * look-up here; it is divided among the members when it is their turn. Times are in milliseconds of any clock.
+ */
+export class Pending {
+  readonly #entries = new Map<string, Entry>();
+  /** When something may be due next; never later than that. */
+  #dueAtMs = Number.POSITIVE_INFINITY;
+
+  /** Conversations with something to tell, or of which something was told within the last second. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get dueAtMs(): number {
+    return this.#dueAtMs;
+  }
+
+  markAll(conversationId: string, nowMs: number): void {
+    const entry = this.#open(conversationId);
+    entry.isForAll = true;
+    this.#expect(entry, Math.max(entry.allDueAtMs, nowMs));
+  }
+
+  markUser(conversationId: string, userId: string, note: Note, nowMs: number): void {
+    const entry = this.#open(conversationId);
+    const before = entry.users.get(userId);
+    entry.users.set(userId, before ? mergeNotes(before, note) : note);
+    this.#expect(entry, Math.max(findFreeAt(entry, userId), nowMs));
+  }
+
+  /** Whether the user's membership has ended, and this has not been told yet. */
+  isRemoved(conversationId: string, userId: string): boolean {
+    return Boolean(this.#entries.get(conversationId)?.users.get(userId)?.removed);
+  }
+
+  /** Conversations whose members must be known before their turn. */
+  listForAll(nowMs: number, isKnown: (conversationId: string) => boolean, max: number): string[] {
+    const ids: string[] = [];
+    if (this.#dueAtMs > nowMs) return ids;
+    for (const [id, entry] of this.#entries) {
+      if (ids.length >= max) break;
+      if (entry.isForAll && entry.allDueAtMs <= nowMs && !isKnown(id)) ids.push(id);
+    }
+    return ids;
+  }
+
+  /**
+   * Takes out what may be told now, up to `max`.
+   * @param findUsers the members of a conversation who have an inbox here; undefined if they are not known yet.
+   */
+  takeDue(nowMs: number, findUsers: (conversationId: string) => string[] | undefined, max: number): PendingPlace[] {
+    const places: PendingPlace[] = [];
+    if (this.#dueAtMs > nowMs) return places;
+    this.#dueAtMs = Number.POSITIVE_INFINITY;
+    for (const [id, entry] of this.#entries) {
+      if (entry.dueAtMs <= nowMs) {
+        if (entry.isForAll && entry.allDueAtMs <= nowMs) divide(entry, findUsers(id), nowMs);
+        takeReady(id, entry, places, nowMs, max);
+        if (isIdle(entry, nowMs)) this.#entries.delete(id);
+        else entry.dueAtMs = findDueAt(entry);
+      }
+      if (this.#entries.has(id)) this.#dueAtMs = Math.min(this.#dueAtMs, entry.dueAtMs);
+    }
+    return places;
+  }
+
+  /** A frame was sent: the next one waits. */
+  markSent({ conversation_id, user_id }: InboxPlace, nowMs: number): void {
+    const entry = this.#open(conversation_id);
+    entry.sentAtMs.set(user_id, nowMs);
+    this.#expect(entry, nowMs + FRAME_INTERVAL_MS);
+  }
+
+  /** A new user has an inbox: a conversation may be due for them that isn't due for the others. */
+  reconsider(nowMs: number): void {
+    for (const entry of this.#entries.values()) {
+      entry.allDueAtMs = 0;
+      if (entry.isForAll) this.#expect(entry, nowMs);
+    }
+  }
+
+  clear(): void {
+    this.#entries.clear();
+    this.#dueAtMs = Number.POSITIVE_INFINITY;
+  }
+
+  #open(conversationId: string): Entry {
+    const existing = this.#entries.get(conversationId);
+    if (existing) return existing;
+    const dueAtMs = Number.POSITIVE_INFINITY;
+    const entry: Entry = { isForAll: false, allDueAtMs: 0, users: new Map(), sentAtMs: new Map(), dueAtMs };
+    this.#entries.set(conversationId, entry);
+    return entry;
+  }
+
+  #expect(entry: Entry, atMs: number): void {
+    if (atMs < entry.dueAtMs) entry.dueAtMs = atMs;
+    if (entry.dueAtMs < this.#dueAtMs) this.#dueAtMs = entry.dueAtMs;
+  }
+}
+
+/** The later note counts where they differ: added after removed is added. */
+function mergeNotes(before: Note, after: Note): Note {
+  const removed = after.isAdded ? null : (after.removed ?? before.removed ?? null);
+  return {
+    isAdded: after.isAdded || (before.isAdded && !after.removed) || false,
+    removed,
+    isDoubtful: Boolean(before.isDoubtful && after.isDoubtful),
+  };
+}
+
+const findFreeAt = ({ sentAtMs }: Entry, userId: string): number => {
+  const sentMs = sentAtMs.get(userId);
+  return sentMs === undefined ? 0 : sentMs + FRAME_INTERVAL_MS;
+};
+
+function divide(entry: Entry, users: string[] | undefined, nowMs: number): void {
+  // Read in a moment.
+  if (!users) return;
+  entry.isForAll = false;
+  entry.allDueAtMs = nowMs + FRAME_INTERVAL_MS;
+  for (const userId of users) entry.users.set(userId, mergeNotes(entry.users.get(userId) ?? {}, {}));
+}
+
+function takeReady(id: string, entry: Entry, places: PendingPlace[], nowMs: number, max: number): void {
+  for (const [userId, note] of entry.users) {
+    if (places.length >= max) return;
+    if (findFreeAt(entry, userId) > nowMs) continue;
+    entry.users.delete(userId);
+    places.push({ conversation_id: id, user_id: userId, note });
+  }
+}
+
+function isIdle({ isForAll, allDueAtMs, users, sentAtMs }: Entry, nowMs: number): boolean {
+  if (isForAll || users.size > 0 || allDueAtMs > nowMs) return false;
+  for (const sentMs of sentAtMs.values()) if (sentMs + FRAME_INTERVAL_MS > nowMs) return false;
+  return true;
+}
+
+function findDueAt(entry: Entry): number {
+  let dueAtMs = entry.allDueAtMs;
+  if (!entry.isForAll && entry.users.size === 0) {
+    // No frame is pending: the entry is dropped when the interval after the last frame is over.
+    for (const sentMs of entry.sentAtMs.values()) dueAtMs = Math.max(dueAtMs, sentMs + FRAME_INTERVAL_MS);
+    return dueAtMs;
+  }
+  if (!entry.isForAll) dueAtMs = Number.POSITIVE_INFINITY;
+  for (const userId of entry.users.keys()) dueAtMs = Math.min(dueAtMs, findFreeAt(entry, userId));
+  return dueAtMs;
+}

@@ -1,0 +1,75 @@
+import type { Database } from "../../db/client.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Note } from "./pending.ts";
+import * as queries from "./queries.ts";
+import { TOLD_MAX, type ToldStates } from "./told-states.ts";
+
+/** Users whose lists one look reads. */
+const USERS_MAX = 20;
+const RETRY_MS = 1_000;
+
+type Dependencies = {
+  database: Database;
+  log: Log;
+  /** The states that were sent to a user's inboxes; undefined for a user without an inbox on this instance. */
+  findTold(userId: string): ToldStates | undefined;
+  markUser(conversationId: string, userId: string, note: Note): void;
+};
+
+/**
+ * Compares what inboxes were told with the lists of conversations: when a user's first inbox opens here, to know where it starts;
+ * and when messages between instances may have been lost. Of each user the newest conversations count.
+ */
+export function createResync({ database, log, findTold, markUser }: Dependencies) {
+  const waiting = new Set<string>();
+  let isRunning = false;
+
+  async function run(): Promise<void> {
+    isRunning = true;
+    while (waiting.size > 0) {
+      const batch = [...waiting].slice(0, USERS_MAX);
+      for (const userId of batch) waiting.delete(userId);
+      try {
+        await compare(batch.filter(findTold));
+      } catch (error) {
+        log.warn({ err: error }, "comparing inboxes with the lists of conversations failed; retrying");
+        for (const userId of batch) if (findTold(userId)) waiting.add(userId);
+        await Bun.sleep(RETRY_MS);
+      }
+    }
+    isRunning = false;
+  }
+
+  async function compare(userIds: string[]): Promise<void> {
+    if (userIds.length === 0) return;
+    const toldOf = new Map(userIds.map((userId) => [userId, findTold(userId)]));
+    const rows = await queries.listNewest(database, userIds, TOLD_MAX);
+    const byUser = new Map<string, typeof rows>(userIds.map((userId) => [userId, []]));
+    for (const row of rows) byUser.get(row.user_id)?.push(row);
+    for (const [userId, newest] of byUser) {
+      const told = findTold(userId);
+      // The user left and came back meanwhile, and is in `waiting` again.
+      if (!told || told !== toldOf.get(userId)) continue;
+      if (told.isLoaded) mark(userId, told, newest);
+      else told.load(newest);
+    }
+  }
+
+  function mark(userId: string, told: ToldStates, newest: readonly (queries.InboxPlace & queries.InboxSeqs)[]): void {
+    const listed = new Set(newest.map(({ conversation_id }) => conversation_id));
+    for (const row of newest) {
+      if (!told.isNew(row.conversation_id, row)) continue;
+      const isAdded = told.isComplete && !told.find(row.conversation_id);
+      markUser(row.conversation_id, userId, { isAdded });
+    }
+    // No longer a member, or older than the newest.
+    for (const id of told.listConversations()) if (!listed.has(id)) markUser(id, userId, { isDoubtful: true });
+  }
+
+  return {
+    start(userIds: Iterable<string>): void {
+      for (const userId of userIds) waiting.add(userId);
+      if (!isRunning && waiting.size > 0) void run();
+    },
+  };
+}

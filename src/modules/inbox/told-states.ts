@@ -1,0 +1,76 @@
+import type { InboxSeqs } from "./queries.ts";
+
+/** Conversations of one user, the newest, of which it is remembered what they were told. */
+export const TOLD_MAX = 200;
+/** Of all users of an instance together: some 30 MB. */
+const TOLD_TOTAL_MAX = 250_000;
+
+/** A count shared by all users. */
+export type ToldTotal = { count: number };
+
+/**
+ * What a user's inbox was told last of each conversation, so that after messages between instances were lost, only what
+ * really changed is told.
+ */
+export class ToldStates {
+  readonly #seqs = new Map<string, InboxSeqs>();
+  /** Whether it holds all conversations of the user. */
+  #isComplete = true;
+  #isLoaded = false;
+
+  constructor(readonly total: ToldTotal) {}
+
+  find(conversationId: string): InboxSeqs | undefined {
+    return this.#seqs.get(conversationId);
+  }
+
+  /** From the oldest to the newest. */
+  listConversations(): string[] {
+    return [...this.#seqs.keys()];
+  }
+
+  /** Whether the user was in no conversation that it does not hold. */
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  get isLoaded(): boolean {
+    return this.#isLoaded;
+  }
+
+  /** @param newest as of a moment ago: what was told since then is newer. */
+  load(newest: readonly (InboxSeqs & { conversation_id: string })[]): void {
+    this.#isLoaded = true;
+    if (newest.length >= TOLD_MAX) this.#isComplete = false;
+    for (const { conversation_id, last_seq, last_read_seq } of newest)
+      if (!this.#seqs.has(conversation_id)) this.set(conversation_id, { last_seq, last_read_seq });
+  }
+
+  isNew(conversationId: string, { last_seq, last_read_seq }: InboxSeqs): boolean {
+    const told = this.#seqs.get(conversationId);
+    return !told || last_seq > told.last_seq || last_read_seq > told.last_read_seq;
+  }
+
+  set(conversationId: string, { last_seq, last_read_seq }: InboxSeqs): void {
+    this.delete(conversationId);
+    const isFull = this.#seqs.size >= TOLD_MAX || this.total.count >= TOLD_TOTAL_MAX;
+    if (isFull) {
+      this.#isComplete = false;
+      const [oldest] = this.#seqs.keys();
+      if (oldest === undefined) return;
+      this.delete(oldest);
+    }
+    this.#seqs.set(conversationId, { last_seq, last_read_seq });
+    this.total.count += 1;
+  }
+
+  delete(conversationId: string): void {
+    if (this.#seqs.delete(conversationId)) this.total.count -= 1;
+  }
+
+  /** The user has no inbox here any more. */
+  clear(): void {
+    this.total.count -= this.#seqs.size;
+    this.#seqs.clear();
+  }
+}

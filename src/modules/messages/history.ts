@@ -1,0 +1,90 @@
+import type { Caller } from "../../access/caller.ts";
+import { BoundedCache } from "../../cache/bounded-cache.ts";
+import type { Loaded } from "../../cache/tagged-cache.ts";
+import { createPage, readPage } from "../../http/pagination.ts";
+import {
+  bytesOfBody,
+  createTaggedBody,
+  KEPT_BODY_BYTES_MAX,
+  SEARCH_CHARS_MAX,
+  type TaggedBody,
+} from "../../http/read-cache.ts";
+import { readSearch } from "../../http/request-url.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import type { Message } from "../../protocol/message.ts";
+import { type HistorySlice, type PageVersion, type RangeQuery, readRange, type SeqRange } from "./range.ts";
+
+/** Memory of all pages. */
+const PAGES_BYTES_MAX = 8 * 1024 * 1024;
+/** Nobody is given a page that Parley has changed; what was changed in the database without an event is noticed by then. */
+const PAGE_KEPT_MS = 1_000;
+/** Overhead of a page besides its text, and that of each author in its version. */
+const PAGE_BYTES = 1_000;
+const AUTHOR_BYTES = 200;
+
+type KnownPage = { version: PageVersion; body: TaggedBody };
+
+type Dependencies = {
+  messages: {
+    list(
+      caller: Caller,
+      conversationId: string,
+      range: SeqRange,
+      limit: number,
+      known?: PageVersion,
+    ): Promise<HistorySlice | "unchanged">;
+  };
+  metrics: Metrics;
+  isOn: boolean;
+};
+
+/** Pages of histories as they go out. */
+export interface History {
+  /**
+   * For members. The database says who may read, and whether a page that is in memory is still what it would give: so it is
+   * right whoever changed the conversation, and members share it.
+   * @throws Problem `not_found`, `bad_cursor`.
+   */
+  read(caller: Caller, conversationId: string, query: RangeQuery, request: Request): Promise<Loaded<TaggedBody>>;
+}
+
+export function createHistory({ messages, metrics, isOn }: Dependencies): History {
+  const pages = new BoundedCache<KnownPage>({
+    max: PAGES_BYTES_MAX,
+    keptMs: PAGE_KEPT_MS,
+    bytesOf: ({ body, version }) => bytesOfBody(body) + AUTHOR_BYTES * version.names.length + PAGE_BYTES,
+  });
+
+  function keep(key: string, version: PageVersion, body: TaggedBody): void {
+    if (bytesOfBody(body) > KEPT_BODY_BYTES_MAX) return;
+    pages.set(key, { version, body });
+    metrics.cacheBytes.set({ cache: "history_page" }, pages.bytes);
+  }
+
+  return {
+    async read(caller, conversationId, query, request) {
+      const { limit, after } = readPage(query, 2);
+      const range = readRange(after, query);
+      const search = readSearch(request);
+      const canKeep = isOn && search.length <= SEARCH_CHARS_MAX;
+      const key = `${conversationId} ${search}`;
+      const known = canKeep ? pages.get(key) : undefined;
+      const slice = await messages.list(caller, conversationId, range, limit, known?.version);
+      metrics.cacheRequests.inc({ cache: "history_page", result: slice === "unchanged" ? "hit" : "miss" });
+      if (slice === "unchanged") {
+        if (!known) throw new Error("Nothing was known that could be unchanged.");
+        // It would be kept for longer than a page is.
+        return { value: known.body, isPassing: true };
+      }
+      const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
+      const cursorOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
+      const headers: { link?: string } = {};
+      const { rows, fitting, version } = slice;
+      const page = createPage(rows, Math.min(limit, fitting), cursorOf, (message) => message, { request, headers });
+      // A page counts from where the list is read, but is shown in the order of the conversation.
+      const body = createTaggedBody(isForward ? page : { ...page, data: page.data.reverse() }, headers.link);
+      if (version && canKeep) keep(key, version, body);
+      return { value: body, isPassing: version === null };
+    },
+  };
+}

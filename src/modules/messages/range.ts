@@ -1,0 +1,45 @@
+import type { Slice } from "../../events/slice.ts";
+import { createBadCursor } from "../../http/pagination.ts";
+import type { Message } from "../../protocol/message.ts";
+
+export type SeqRange = { beforeSeq: number | undefined; afterSeq: number | undefined };
+
+/** What a page of a history depends on: the events of the conversation, and the names of those who wrote. */
+export type PageVersion = { lastSeq: number; authorIds: string[]; names: (string | null)[] };
+
+/** @property version null while an answer in it is being written. */
+export type HistorySlice = Slice<Message> & { version: PageVersion | null };
+
+export type RangeQuery = { limit?: number; cursor?: string; before_seq?: number; after_seq?: number };
+
+/** A number of an event as a client writes it. */
+export const seqPattern = /^\d{1,16}$/;
+
+/** Where a page of the history lies. @param cursor what `readPage` gave. @throws Problem `bad_cursor`. */
+export function readRange(cursor: string[] | null, query: RangeQuery): SeqRange {
+  const range: SeqRange = { beforeSeq: query.before_seq, afterSeq: query.after_seq };
+  if (!cursor) return range;
+  const [key, text] = cursor;
+  const position = readSeq(text);
+  if (key === "before") return { ...range, beforeSeq: position };
+  if (key === "after") return { ...range, afterSeq: position };
+  throw createBadCursor();
+}
+
+/** @throws Problem `bad_cursor`. */
+export function readSeq(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seq = Number(text);
+  if (!seqPattern.test(text) || !Number.isSafeInteger(seq)) throw createBadCursor();
+  return seq;
+}
+
+/** The version of a page that was read after this `lastSeq`, with the names that it shows. */
+export function createVersion(lastSeq: number, messages: readonly Message[]): PageVersion | null {
+  const names = new Map<string, string>();
+  for (const { author, status } of messages) {
+    if (status === "streaming") return null;
+    if (author?.kind === "user") names.set(author.id, author.display_name);
+  }
+  return { lastSeq, authorIds: [...names.keys()], names: [...names.values()] };
+}

@@ -1,0 +1,176 @@
+import type { Caller } from "../../access/caller.ts";
+import type { OpenStreams, StreamEnd, StreamEndReason } from "../../access/open-streams.ts";
+import { Problem, type ProblemCode } from "../../lib/problem.ts";
+import type { Bus, ConversationsMessage } from "../../realtime/bus.ts";
+import type { ApiKeyService } from "../api-keys/service.ts";
+import type { AuthService } from "../auth/service.ts";
+import type { ConversationService, LostMembership } from "../conversations/service.ts";
+
+/** Looks back further than its last look: a commit may come late. */
+const LATE_MS = 15_000;
+/** Sessions that one statement looks for. */
+const SESSIONS_BATCH = 5_000;
+
+/** Ends the open streams of this instance when the access that they were opened with ends, on whatever instance that happens. */
+export interface Revocations {
+  /**
+   * For the job runner: looks in the database for what the bus may have lost, and for what no message tells of: an expiry, a change by
+   * the command line or by an operator's statement.
+   */
+  check(): Promise<void>;
+}
+
+type Dependencies = {
+  openStreams: OpenStreams;
+  bus: Pick<Bus, "subscribe">;
+  auth: Pick<AuthService, "forgetSessions" | "findEndedSessions" | "findEndedAmong">;
+  apiKeys: Pick<ApiKeyService, "findEnded">;
+  conversations: Pick<ConversationService, "findLostMemberships">;
+  onFault(error: unknown): void;
+};
+
+const createEnd = (reason: StreamEndReason, code: ProblemCode, detail: string): StreamEnd => ({
+  reason,
+  problem: new Problem(code, detail),
+});
+
+const createEnds = {
+  credential: () =>
+    createEnd("credential", "unauthorized", "The session or API key has ended. Log in again, or use another key."),
+  keyExpired: () => createEnd("token", "unauthorized", "The API key has expired. Use another key."),
+  tokenExpired: () =>
+    createEnd("token", "unauthorized", "The access token has expired. Connect again with a new access token."),
+  membership: () =>
+    createEnd("membership", "forbidden", "You are no longer a member of this conversation. Ask an owner to add you."),
+  writing: () =>
+    createEnd(
+      "membership",
+      "forbidden",
+      "You may no longer write in this conversation. Ask an owner for another role.",
+    ),
+  conversation: () => createEnd("conversation", "not_found", "The conversation was deleted."),
+};
+
+/** Subscribes to the bus at once. */
+export function createRevocations(deps: Dependencies): Revocations {
+  const { openStreams, bus, auth, apiKeys, conversations, onFault } = deps;
+  let lookedAtMs = performance.now();
+  /** Messages about credentials may be lost, and rows of deleted users are gone: each session is looked for. */
+  let isDoubtful = false;
+  /** Sessions that were looked for since they opened a stream. A stream may open just after the message about its session's end. */
+  let seen = new Set<string>();
+  let isLooking = false;
+  let isLookDue = false;
+
+  function endCredentials(ids: Iterable<string>): void {
+    const ended = new Set(ids);
+    for (const id of ended) seen.delete(id);
+    if (ended.size > 0)
+      openStreams.endWhere((_stream, { credentialId }) => ended.has(credentialId), createEnds.credential());
+  }
+
+  function endExpired(nowMs: number): void {
+    const isOver = ({ expiresAtMs }: Caller) => expiresAtMs <= nowMs;
+    openStreams.endWhere((_stream, caller) => caller.scopes !== null && isOver(caller), createEnds.keyExpired());
+    openStreams.endWhere(
+      (stream, caller) => stream.endsWithToken === true && isOver(caller),
+      createEnds.tokenExpired(),
+    );
+  }
+
+  function endMemberships(lost: readonly LostMembership[]): void {
+    for (const { conversationId, userId, role, isDeleted } of lost) {
+      const why = isDeleted
+        ? createEnds.conversation()
+        : role === null
+          ? createEnds.membership()
+          : createEnds.writing();
+      openStreams.endWhere(
+        (stream, { user }) =>
+          stream.conversationId === conversationId &&
+          user.id === userId &&
+          (role === null || stream.isWriting === true),
+        why,
+      );
+    }
+  }
+
+  async function checkMemberships(): Promise<void> {
+    const memberships = openStreams.listMemberships();
+    if (memberships.length > 0) endMemberships(await conversations.findLostMemberships(memberships));
+  }
+
+  /** What a message tells is looked up: it may be older than a later change. One look at a time. */
+  async function checkMembershipsSoon(): Promise<void> {
+    isLookDue = true;
+    if (isLooking) return;
+    isLooking = true;
+    try {
+      while (isLookDue) {
+        isLookDue = false;
+        await checkMemberships();
+      }
+    } catch (error) {
+      onFault(error);
+    } finally {
+      isLooking = false;
+    }
+  }
+
+  async function checkSessions(nowMs: number): Promise<void> {
+    // The database may have been away, or slow, for longer than it looks back otherwise.
+    endCredentials((await auth.findEndedSessions(nowMs - lookedAtMs + LATE_MS)).map(({ id }) => id));
+    const open = openStreams.listSessionIds();
+    const ids = isDoubtful ? open : open.filter((id) => !seen.has(id));
+    isDoubtful = false;
+    seen = new Set(open);
+    try {
+      for (let from = 0; from < ids.length; from += SESSIONS_BATCH)
+        endCredentials(await auth.findEndedAmong(ids.slice(from, from + SESSIONS_BATCH)));
+    } catch (error) {
+      seen.clear();
+      throw error;
+    }
+  }
+
+  async function checkKeys(): Promise<void> {
+    const lockedOut = await apiKeys.findEnded(openStreams.listKeyCallers());
+    if (lockedOut.size > 0) openStreams.endWhere((_stream, caller) => lockedOut.has(caller), createEnds.credential());
+  }
+
+  bus.subscribe("credentials", {
+    onMessage({ ids }) {
+      auth.forgetSessions(ids);
+      endCredentials(ids);
+    },
+    onGap() {
+      isDoubtful = true;
+    },
+  });
+  bus.subscribe("conversations", {
+    onMessage(message) {
+      if (mayEndMemberships(message) && openStreams.dependsOn(message.conversation_id)) void checkMembershipsSoon();
+    },
+    // The next regular look sees it.
+    onGap: () => {},
+  });
+
+  return {
+    async check() {
+      const nowMs = performance.now();
+      if (openStreams.count() > 0) {
+        endExpired(Date.now());
+        // Side by side: none waits for another one's statement.
+        await Promise.all([checkSessions(nowMs), checkKeys(), checkMemberships()]);
+      }
+      lookedAtMs = nowMs;
+    },
+  };
+}
+
+function mayEndMemberships(message: ConversationsMessage): boolean {
+  if (message.type === "conversation.unlisted") return true;
+  if (message.type !== "conversation.changed") return false;
+  // Another role of a member is told as one who is added.
+  return ["member.removed", "member.added", "conversation.deleted"].includes(message.event);
+}

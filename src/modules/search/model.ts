@@ -1,0 +1,42 @@
+import { type Static, Type } from "@sinclair/typebox";
+import { PageQuery } from "../../http/pagination.ts";
+import { Named, Nullable, OneOf, SearchText, Timestamp, Uuid } from "../../lib/schema.ts";
+import { Message } from "../../protocol/message.ts";
+
+/** UTF-16 units of a search. */
+const SEARCH_CHARS_MAX = 500;
+
+const roles = ["system", "user", "assistant", "tool"] as const;
+
+export const SearchQuery = Type.Object({
+  ...PageQuery,
+  q: SearchText({
+    minLength: 1,
+    maxLength: SEARCH_CHARS_MAX,
+    description: 'Words that a message has to have: `word`, `"a phrase"`, `begin*`, `-excluded`, and `or`.',
+  }),
+  conversation_id: Type.Optional(Uuid()),
+  role: Type.Optional(OneOf(roles)),
+  from: Type.Optional(Timestamp({ description: "Start of the span, inclusive." })),
+  to: Type.Optional(Timestamp({ description: "End of the span, exclusive." })),
+});
+
+/** A message that a search has found. */
+export const SearchHit = Named(
+  "SearchHit",
+  Type.Object({
+    message_id: Uuid(),
+    conversation_id: Uuid(),
+    conversation_title: Type.String(),
+    seq: Type.Integer(),
+    role: OneOf(roles),
+    author: Message.properties.author,
+    model: Nullable(Type.String()),
+    snippet: Type.String({
+      description: "HTML excerpt of the first hit: the words in `<mark>`, everything else escaped.",
+    }),
+    rank: Type.Number({ description: "From 0 to 1; the best result comes first." }),
+    created_at: Timestamp(),
+  }),
+);
+export type SearchHit = Static<typeof SearchHit>;

@@ -1,0 +1,139 @@
+import type { Sql } from "../../db/client.ts";
+import type { MessageRow } from "../../protocol/message.ts";
+import type { ParsedQuery } from "./parse-query.ts";
+
+/** UTF-16 units of a text that are read for the index, and for a snippet. */
+const TEXT_CHARS_MAX = 60_000;
+/** Rows of the outbox that a search looks through; there are more only while the indexer is behind. */
+const OUTBOX_ROWS = 1_000;
+const UNINDEXED_MESSAGES = 500;
+
+/** A message, with the beginning of its text. */
+export type IndexableMessage = { conversation_id: string; seq: number; role: string; at: Date; content: string };
+
+/** A message that is not in the index as it is now; without a text if it is not to be found. */
+export type UnindexedMessage = Omit<IndexableMessage, "content"> & { content: string | null };
+
+export async function listUnindexed(sql: Sql, userId: string): Promise<UnindexedMessage[]> {
+  return sql<UnindexedMessage[]>`
+    select conversation_id, seq, role, at, content
+    from list_unindexed(${userId}, ${OUTBOX_ROWS}, ${UNINDEXED_MESSAGES}, ${TEXT_CHARS_MAX})`;
+}
+
+/** The words of a search, and the stems of these, as a text may have them. */
+export async function listStems(sql: Sql, language: string, words: string): Promise<string[]> {
+  const [row] = await sql<{ stems: string[] }[]>`
+    select tsvector_to_array(to_tsvector(${language}::text::regconfig, ${words})) as stems`;
+  return row?.stems ?? [];
+}
+
+export type SearchOptions = {
+  userId: string;
+  query: ParsedQuery;
+  language: string;
+  conversationId: string | null;
+  role: string | null;
+  from: Date | null;
+  to: Date | null;
+  /** Messages that the index does not know as they are; `words` null: not to be found. */
+  unindexed: (UnindexedMessage & { words: string | null })[];
+  after: Position | null;
+  rows: number;
+};
+
+/** Where a hit stands in the order of a search. */
+export type Position = { rank: number; at: Date; id: string };
+
+export type HitRow = Position &
+  Pick<
+    MessageRow,
+    "conversation_id" | "seq" | "role" | "author_id" | "author_name" | "hook_id" | "hook_name" | "model" | "content"
+  > & { title: string };
+
+export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]> {
+  const { userId, query, language, conversationId, role, from, to, unindexed, after, rows } = options;
+  const terms = query.flatMap((branch, index) => branch.map((term) => ({ ...term, branch: index })));
+  return sql<HitRow[]>`
+    select h.message_id as id, h.conversation_id, h.seq, h.rank, h.at, c.title, m.role, m.author_id, m.model,
+      (select u.display_name from users u where u.id = m.author_id) as author_name,
+      m.hook_id, m.hook_name, left(m.content, ${TEXT_CHARS_MAX}) as content
+    from search_messages(${userId}, ${terms.map(({ branch }) => branch)}::integer[],
+      ${terms.map(({ kind }) => kind)}::text[], ${terms.map(({ words }) => `'${words.join(" ")}'`)}::text[],
+      ${language}::text::regconfig, ${conversationId}, ${role}, ${from}, ${to},
+      ${unindexed.map(({ conversation_id }) => conversation_id)}::uuid[], ${unindexed.map(({ seq }) => seq)}::bigint[],
+      ${unindexed.map((message) => message.role)}::text[], ${unindexed.map(({ at }) => at.toISOString())}::text[]::timestamptz[],
+      ${unindexed.map(({ words }) => words)}::text[],
+      ${after?.rank ?? null}, ${after?.at ?? null}, ${after?.id ?? null}, ${rows}) h
+    cross join lateral (
+      select x.* from messages x where x.conversation_id = h.conversation_id and x.seq = h.seq offset 0
+    ) m
+    cross join lateral (select x.title from conversations x where x.id = h.conversation_id offset 0) c
+    order by h.rank desc, h.at desc, h.message_id desc`;
+}
+
+/**
+ * Puts the words that a search has found between `start` and `stop`: for each text twice, once the words as they are, once
+ * those of the same stem.
+ */
+export async function highlightHits(
+  sql: Sql,
+  { texts, query, language, marks }: { texts: string[]; query: ParsedQuery; language: string; marks: [string, string] },
+): Promise<{ exact: string; stems: string }[]> {
+  const terms = query.flat();
+  const options = `HighlightAll=true,StartSel=${marks[0]},StopSel=${marks[1]}`;
+  return sql<{ exact: string; stems: string }[]>`
+    select ts_headline('pg_catalog.simple', t.content, q.rank_query, ${options}) as exact,
+      ts_headline(${language}::text::regconfig, t.content, q.rank_query, ${options}) as stems
+    from create_search_queries(${terms.map(() => 0)}::integer[], ${terms.map(({ kind }) => kind)}::text[],
+        ${terms.map(({ words }) => `'${words.join(" ")}'`)}::text[], ${language}::text::regconfig) q,
+      unnest(${texts}::text[]) with ordinality as t (content, n)
+    order by t.n`;
+}
+
+/** Takes up to `messages` messages that are to be indexed, for this transaction; null: another instance is at it. */
+export async function takeWork(sql: Sql, messages: number): Promise<(IndexableMessage & { is_new: boolean })[] | null> {
+  const [lock] = await sql<{ locked: boolean }[]>`select lock_search_index(false) as locked`;
+  if (!lock?.locked) return null;
+  return sql<(IndexableMessage & { is_new: boolean })[]>`
+    select conversation_id, seq, role, at, content, is_new from take_search_work(${messages}, ${TEXT_CHARS_MAX})`;
+}
+
+export async function storeEntries(
+  sql: Sql,
+  language: string,
+  messages: (IndexableMessage & { words: string })[],
+  isNew: boolean,
+): Promise<void> {
+  await sql`
+    select store_search_entries(${messages.map(({ conversation_id }) => conversation_id)}::uuid[],
+      ${messages.map(({ seq }) => seq)}::bigint[], ${messages.map(({ role }) => role)}::text[],
+      ${messages.map(({ at }) => at.toISOString())}::text[]::timestamptz[], ${messages.map(({ words }) => words)}::text[],
+      ${language}::text::regconfig, ${isNew})`;
+}
+
+/** At the end of a batch: readers of the index and its next writer meet no pending list. */
+export async function mergeEntries(sql: Sql): Promise<void> {
+  await sql`select merge_search_entries()`;
+}
+
+/** What there is to do: cheap, since one instance or another asks it each second. */
+export async function findSearchWork(
+  sql: Sql,
+  language: string,
+): Promise<{ hasMessages: boolean; hasBackfill: boolean }> {
+  const [row] = await sql<{ has_messages: boolean; has_backfill: boolean }[]>`
+    select exists (select from search_outbox) or exists (select from search_ranges) as has_messages,
+      exists (select from search_state where before_id is not null or language <> ${language}) as has_backfill`;
+  return { hasMessages: row?.has_messages ?? false, hasBackfill: row?.has_backfill ?? false };
+}
+
+/** Begins anew if the index was made in another language. */
+export async function setLanguage(sql: Sql, language: string): Promise<void> {
+  await sql`select set_search_language(${language})`;
+}
+
+/** Has the next conversations of before indexed. @returns whether there may be more. */
+export async function addBackfill(sql: Sql, conversations: number): Promise<boolean> {
+  const [row] = await sql<{ more: boolean }[]>`select add_search_backfill(${conversations}) as more`;
+  return row?.more ?? false;
+}

@@ -1,0 +1,57 @@
+import { createPage, Page, readPage } from "../../http/pagination.ts";
+import { type Route, route } from "../../http/route.ts";
+import { readTimeFilter } from "../../http/time-filter.ts";
+import { mapRowToAuthor } from "../../protocol/message.ts";
+import { SearchHit, SearchQuery } from "./model.ts";
+import type { FoundMessage, SearchService } from "./service.ts";
+
+type Dependencies = { search: SearchService };
+
+/** `/api/v1/search`: full text search in messages. */
+export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/search",
+    operationId: "searchMessages",
+    summary: "Messages of the caller's conversations that have the words, best first",
+    description:
+      "Searches the messages of all conversations that the caller is a member of now. Of messages that match, the " +
+      "newest 500 at least are ranked: narrow a search that finds more with `conversation_id`, `role`, `from` and `to`.",
+    tag: "messages",
+    scope: "messages:read",
+    expensive: "search",
+    query: SearchQuery,
+    ok: Page(SearchHit),
+    handle: async ({ caller, query, request, set }) => {
+      const page = readPage(query, 3);
+      const found = await search.search(
+        caller.user.id,
+        {
+          typed: query.q,
+          conversationId: query.conversation_id ?? null,
+          role: query.role ?? null,
+          from: readTimeFilter(query.from, "from") ?? null,
+          to: readTimeFilter(query.to, "to") ?? null,
+        },
+        page,
+      );
+      const keyOf = ({ rank, at, id }: FoundMessage) => [String(rank), at.toISOString(), id];
+      return createPage(found, page.limit, keyOf, mapToHit, { request, headers: set.headers });
+    },
+  }),
+];
+
+function mapToHit(row: FoundMessage): SearchHit {
+  return {
+    message_id: row.id,
+    conversation_id: row.conversation_id,
+    conversation_title: row.title,
+    seq: row.seq,
+    role: row.role,
+    author: mapRowToAuthor(row),
+    model: row.model,
+    snippet: row.snippet,
+    rank: row.rank,
+    created_at: row.at.toISOString(),
+  };
+}

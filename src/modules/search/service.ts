@@ -1,0 +1,68 @@
+import type { Config } from "../../config.ts";
+import type { Database } from "../../db/client.ts";
+import { createBadCursor, type PageRequest } from "../../http/pagination.ts";
+import { isUuid } from "../../lib/schema.ts";
+import { nameConfiguration } from "./language.ts";
+import { parseQuery } from "./parse-query.ts";
+import * as queries from "./queries.ts";
+import { createHitSnippets } from "./snippets.ts";
+import { toWordText } from "./words.ts";
+
+export { createSearchIndexer } from "./indexer.ts";
+
+/** A message that was found. */
+export type FoundMessage = queries.HitRow & { snippet: string };
+
+type SearchRequest = {
+  /** As a person typed it. */
+  typed: string;
+  conversationId: string | null;
+  role: string | null;
+  from: Date | null;
+  to: Date | null;
+};
+
+/** Full text search in messages (docs/decisions/0074). */
+export interface SearchService {
+  /**
+   * Messages that the user can read now and that have what was typed, best first: one more than a page. `page.after` is
+   * [rank, time, id]. A message can be found as soon as its send, edit or end was confirmed.
+   * @throws Problem `bad_cursor`, or `invalid` for a search without a word to look for.
+   */
+  search(userId: string, request: SearchRequest, page: PageRequest): Promise<FoundMessage[]>;
+}
+
+type Dependencies = { database: Database; config: Pick<Config, "SEARCH_LANGUAGE"> };
+
+export function createSearchService({ database, config }: Dependencies): SearchService {
+  const language = nameConfiguration(config.SEARCH_LANGUAGE);
+  return {
+    async search(userId, { typed, ...filters }, { limit, after }) {
+      const position = after && readPosition(after);
+      const query = parseQuery(typed);
+      const unindexed = (await queries.listUnindexed(database, userId)).map((message) => ({
+        ...message,
+        words: message.content === null ? null : toWordText(message.content),
+      }));
+      const rows = await queries.search(database, {
+        userId,
+        query,
+        language,
+        ...filters,
+        unindexed,
+        after: position,
+        rows: limit + 1,
+      });
+      const texts = rows.slice(0, limit).map(({ content }) => content);
+      const snippets = await createHitSnippets(database, { texts, query, language });
+      return rows.map((row, index) => ({ ...row, snippet: snippets[index] ?? "" }));
+    },
+  };
+}
+
+function readPosition([rank, at = "", id = ""]: string[]): queries.Position {
+  const value = Number(rank);
+  const time = new Date(at);
+  if (!rank || !(value >= 0 && value <= 1) || Number.isNaN(time.getTime()) || !isUuid(id)) throw createBadCursor();
+  return { rank: value, at: time, id };
+}

@@ -1,0 +1,103 @@
+import type { Sql } from "../../db/client.ts";
+import { escapeHtml } from "../../lib/html.ts";
+import type { ParsedQuery } from "./parse-query.ts";
+import * as queries from "./queries.ts";
+import { findMarks, isUnspaced, toHighlightText } from "./words.ts";
+
+/** UTF-16 units of a snippet before the word that was found, and in all. */
+const BEFORE_CHARS = 80;
+const SNIPPET_CHARS = 240;
+/** Places of one word that are looked at. */
+const PLACES_MAX = 100;
+// Control characters, which no stored text has.
+const MARK_START = "\u0001";
+const MARK_STOP = "\u0002";
+
+const wordCharacter = /[\p{L}\p{N}\p{M}]/u;
+
+type Options = { texts: string[]; query: ParsedQuery; language: string };
+
+/** For each text the place that a search has found, as HTML: the words in `<mark>`, everything else escaped. */
+export async function createHitSnippets(sql: Sql, { texts, query, language }: Options): Promise<string[]> {
+  if (texts.length === 0) return [];
+  const sought = query.flat().filter(({ kind }) => kind !== "not");
+  const words = sought.flatMap((term) => term.words);
+  const stems = await queries.listStems(sql, language, words.join(" "));
+  const phrases = sought.map((term) => term.words.join(isUnspaced(term.words[0] ?? "") ? "" : " "));
+  const pieces = texts.map((text) => cutPiece(text, [phrases, words, stems, stems.map((stem) => stem.slice(0, -1))]));
+  const headlines = await queries.highlightHits(sql, {
+    texts: pieces.map(({ text }) => toHighlightText(text)),
+    query,
+    language,
+    marks: [MARK_START, MARK_STOP],
+  });
+  return pieces.map((piece, index) => {
+    const { exact = "", stems: stemmed = "" } = headlines[index] ?? {};
+    const marks = [...findMarks(exact, MARK_START, MARK_STOP), ...findMarks(stemmed, MARK_START, MARK_STOP)];
+    return formatPiece(piece, marks);
+  });
+}
+
+type Piece = { text: string; isStart: boolean; isEnd: boolean };
+
+/** @param needles the best ones first: of the first list of which one begins a word of the text, the first such place counts. */
+function cutPiece(text: string, needles: string[][]): Piece {
+  const place = findPlace(text.toLowerCase(), needles);
+  const start = place <= BEFORE_CHARS ? 0 : moveToBlank(text, place - BEFORE_CHARS, place);
+  const rawEnd = start + SNIPPET_CHARS;
+  const lastBlank = text.lastIndexOf(" ", rawEnd);
+  const end =
+    rawEnd >= text.length ? text.length : keepPair(text, lastBlank > place + BEFORE_CHARS ? lastBlank : rawEnd);
+  return { text: text.slice(start, end), isStart: start === 0, isEnd: end === text.length };
+}
+
+function findPlace(lower: string, lists: string[][]): number {
+  for (const needles of lists) {
+    const places = needles.flatMap((needle) => findWordStart(lower, needle) ?? []);
+    if (places.length > 0) return Math.min(...places);
+  }
+  return 0;
+}
+
+/** Where a word of the text begins with the needle. */
+function findWordStart(lower: string, needle: string): number | undefined {
+  if (needle === "") return undefined;
+  const isAnywhere = isUnspaced(needle);
+  let at = lower.indexOf(needle);
+  for (let looks = 0; at >= 0 && looks < PLACES_MAX; looks += 1) {
+    if (isAnywhere || at === 0 || !wordCharacter.test(lower[at - 1] ?? "")) return at;
+    at = lower.indexOf(needle, at + 1);
+  }
+  return undefined;
+}
+
+/** After the first blank, if there is one before the word. */
+function moveToBlank(text: string, from: number, until: number): number {
+  const blank = text.indexOf(" ", from);
+  return blank >= 0 && blank < until ? blank + 1 : keepPair(text, from);
+}
+
+/** A place that is not in the middle of a surrogate pair. */
+const keepPair = (text: string, at: number): number => (/[\udc00-\udfff]/.test(text[at] ?? "") ? at - 1 : at);
+
+function formatPiece({ text, isStart, isEnd }: Piece, marks: [number, number][]): string {
+  let html = isStart ? "" : "… ";
+  let at = 0;
+  for (const [from, to] of joinMarks(marks)) {
+    html += `${escapeHtml(text.slice(at, from))}<mark>${escapeHtml(text.slice(from, to))}</mark>`;
+    at = to;
+  }
+  html += escapeHtml(text.slice(at));
+  return `${html.replaceAll(/\s+/g, " ").trim()}${isEnd ? "" : " …"}`;
+}
+
+/** In order, without overlaps, those side by side as one. */
+function joinMarks(marks: [number, number][]): [number, number][] {
+  const joined: [number, number][] = [];
+  for (const [from, to] of marks.toSorted((a, b) => a[0] - b[0])) {
+    const last = joined.at(-1);
+    if (last && from <= last[1]) last[1] = Math.max(last[1], to);
+    else joined.push([from, to]);
+  }
+  return joined;
+}

@@ -1,0 +1,162 @@
+import { parseRetryAfter } from "../../../ai/retry-after.ts";
+import { fitText } from "../../../db/storable.ts";
+import { build } from "../../../lib/build.ts";
+import type { Log } from "../../../lib/log.ts";
+import type { WebhookSecrets } from "../secrets.ts";
+import { createBody } from "./body.ts";
+import type { DueDelivery } from "./due.ts";
+import { findRetryDelay } from "./schedule.ts";
+import { sign } from "./signature.ts";
+
+/** Of a response, so much is kept. */
+const RESPONSE_BYTES_MAX = 1_024;
+/** A receiver that asks for more is asked again after so long. */
+const RETRY_AFTER_MS_MAX = 7 * 24 * 60 * 60 * 1_000;
+
+type OutgoingRequest = {
+  url: URL;
+  method: "POST";
+  headers: Record<string, string>;
+  body: string;
+  timeoutMs: number;
+  responseBytesMax: number;
+  allowsPrivate: boolean;
+  signal: AbortSignal;
+};
+
+/** Sends a request to an address that a user set. @throws an error whose message users may read. */
+export type SendOutgoing = (
+  request: OutgoingRequest,
+) => Promise<{ status: number; headers: Headers; body: Uint8Array; durationMs: number }>;
+
+/** What became of an attempt. */
+export type AttemptResult = {
+  deliveryId: string;
+  outcome: "delivered" | "retried" | "failed";
+  /** Whether the receiver was asked. */
+  isAttempted: boolean;
+  /** Until the next attempt; null: there is none. */
+  retryMs: number | null;
+  responseStatus: number | null;
+  responseBody: string | null;
+  error: string | null;
+  durationMs: number | null;
+  /** Why nothing more is to be delivered to this webhook; null: go on. */
+  disables: "gone" | "exhausted" | null;
+  /** The receiver asked for a pause of all deliveries. */
+  pauseMs: number | null;
+};
+
+type Dependencies = {
+  send: SendOutgoing;
+  /** Whether an error of `send` says something that users may read. */
+  isForUsers(error: unknown): error is Error;
+  secrets: Pick<WebhookSecrets, "open">;
+  allowsPrivate: boolean;
+  /** For the whole request, with the beginning of its response. */
+  timeoutMs: number;
+  log: Log;
+};
+
+/** Makes one attempt of a delivery. Nothing is thrown but the reason of the signal. */
+export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeoutMs, log }: Dependencies) {
+  function createRequest({ id, url, ...told }: DueDelivery, keys: string[], signal: AbortSignal): OutgoingRequest {
+    const body = createBody(told);
+    const timestampS = Math.floor(Date.now() / 1_000);
+    return {
+      url: new URL(url),
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        "user-agent": `Parley/${build.version}`,
+        "webhook-id": id,
+        "webhook-timestamp": String(timestampS),
+        "webhook-signature": sign(keys, id, timestampS, body),
+      },
+      body,
+      timeoutMs,
+      responseBytesMax: RESPONSE_BYTES_MAX,
+      allowsPrivate,
+      signal,
+    };
+  }
+
+  return async function attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult> {
+    if (!due.isAllowed) return abandon(due, "The owner of the webhook may not see this event any more.");
+    const keys = due.secrets.flatMap((sealed) => secrets.open(webhookId, sealed) ?? []);
+    if (keys.length === 0)
+      return fail(due, {
+        error: "The secret of the webhook can't be read: JWT_SECRET has changed. Rotate the secret.",
+      });
+    const startedMs = performance.now();
+    try {
+      const response = await send(createRequest(due, keys, signal));
+      return judge(due, response);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const isKnown = isForUsers(error);
+      if (!isKnown)
+        log.error({ err: error, webhook_id: webhookId, delivery_id: due.id }, "a webhook could not be called");
+      return fail(due, {
+        error: isKnown ? error.message : "The request failed.",
+        durationMs: Math.round(performance.now() - startedMs),
+      });
+    }
+  };
+}
+
+const nothing = {
+  isAttempted: true,
+  retryMs: null,
+  responseStatus: null,
+  responseBody: null,
+  error: null,
+  durationMs: null,
+  disables: null,
+  pauseMs: null,
+} as const;
+
+const abandon = ({ id }: DueDelivery, error: string): AttemptResult => ({
+  ...nothing,
+  deliveryId: id,
+  outcome: "failed",
+  isAttempted: false,
+  error,
+});
+
+function fail(
+  { id, attempts }: DueDelivery,
+  answer: Partial<AttemptResult>,
+  retryAfterMs: number | null = null,
+): AttemptResult {
+  const retryMs = findRetryDelay(attempts + 1, retryAfterMs);
+  return {
+    ...nothing,
+    deliveryId: id,
+    outcome: retryMs === null ? "failed" : "retried",
+    retryMs,
+    disables: retryMs === null ? "exhausted" : null,
+    ...answer,
+  };
+}
+
+function judge(due: DueDelivery, response: Awaited<ReturnType<SendOutgoing>>): AttemptResult {
+  const { status, headers } = response;
+  const answer = {
+    responseStatus: status,
+    responseBody: fitText(new TextDecoder().decode(response.body.subarray(0, RESPONSE_BYTES_MAX))) || null,
+    durationMs: Math.round(response.durationMs),
+  };
+  if (status >= 200 && status < 300) return { ...nothing, deliveryId: due.id, outcome: "delivered", ...answer };
+  const failure = { ...answer, error: describe(status) };
+  if (status === 410) return { ...nothing, deliveryId: due.id, outcome: "failed", ...failure, disables: "gone" };
+  const retryAfterMs = parseRetryAfter(headers, Date.now(), RETRY_AFTER_MS_MAX);
+  const result = fail(due, failure, retryAfterMs);
+  return { ...result, pauseMs: status === 429 && retryAfterMs ? retryAfterMs : null };
+}
+
+function describe(status: number): string {
+  if (status === 410) return "The receiver is gone (HTTP 410), so the webhook was disabled.";
+  if (status >= 300 && status < 400) return `The receiver redirects (HTTP ${status}); redirects are not followed.`;
+  return `The receiver answered with HTTP ${status}.`;
+}

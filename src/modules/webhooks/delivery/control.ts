@@ -1,0 +1,15 @@
+import type { DeliveryControl } from "../service.ts";
+import type { WebhookDispatcher } from "./dispatcher.ts";
+import { addDelivery, enableWebhook, redeliver } from "./outbox.ts";
+import { disableWebhook } from "./results.ts";
+
+/** What the service of webhooks does with deliveries, each inside a transaction of its own. */
+export const createDeliveryControl = ({ lookSoon }: Pick<WebhookDispatcher, "lookSoon">): DeliveryControl => ({
+  addDelivery,
+  redeliver,
+  async disable(sql, id, reason) {
+    await disableWebhook(sql, id, reason);
+  },
+  enable: enableWebhook,
+  nudge: lookSoon,
+});

@@ -1,0 +1,188 @@
+import type { AttemptResult } from "./attempt.ts";
+import type { DueDelivery } from "./due.ts";
+import type { Endpoint } from "./leases.ts";
+import type { Pace } from "./pace.ts";
+import type { ResultWriter } from "./result-writer.ts";
+
+/** Requests to one endpoint at the same time. */
+const IN_FLIGHT_MAX = 16;
+/** Deliveries that are read at once, with what they say. */
+const LOADED_ROWS = 64;
+/** With fewer waiting, the next ones are read. */
+const LOW_ROWS = 16;
+/** What was read longer ago is read again: its text and who may know of it may have changed. */
+const FRESH_MS = 1_000;
+/** Deliveries of one endpoint that are read, sent or being stored: when storing is slow, nothing more is sent. */
+const HELD_MAX = 256;
+/** When deliveries are held back, it is tried again after so long. */
+const PACE_MS = 20;
+/** Somebody else may deliver when there was nothing to do for so long. */
+const IDLE_MS = 5_000;
+/** An endpoint is served for so long before it gives way to others. */
+const TURN_MS = 2_000;
+
+type Dependencies = {
+  load(endpoint: Endpoint, heldIds: string[], rows: number): Promise<DueDelivery[]>;
+  attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult>;
+  results: ResultWriter;
+  pace: Pick<Pace, "take" | "noteLag">;
+  onError(error: unknown): void;
+  /** It has nothing to do any more, or must not go on. */
+  onEnd(): void;
+};
+
+/**
+ * Delivers to one endpoint: several requests at a time, but one for each conversation, so that its events arrive in their
+ * order. A failed delivery waits for its next attempt and holds up no other.
+ */
+export function createEndpointWorker(
+  endpoint: Endpoint,
+  { load, attempt, results, pace, onError, onEnd }: Dependencies,
+) {
+  const stopping = new AbortController();
+  const beganAtMs = performance.now();
+  /** What is not to be read again. */
+  const held = new Set<string>();
+  const busyConversations = new Set<string>();
+  let buffer: DueDelivery[] = [];
+  let loadedAtMs = 0;
+  let inFlight = 0;
+  let mayHaveMore = true;
+  let isLoading = false;
+  let isEnding = false;
+  let idleTimer: Timer | undefined;
+  let isHeldBack = false;
+  const waitingForQuiet: (() => void)[] = [];
+
+  const canBegin = ({ conversationId }: DueDelivery): boolean =>
+    conversationId === null || !busyConversations.has(conversationId);
+
+  function pump(): void {
+    clearTimeout(idleTimer);
+    // What can't begin anyway isn't read again and again while the receiver hangs.
+    const isOld = performance.now() - loadedAtMs > FRESH_MS && inFlight < IN_FLIGHT_MAX && buffer.some(canBegin);
+    // Not while more is read: that comes after what is dropped here.
+    if (isEnding || (isOld && !isLoading)) {
+      for (const { id } of buffer) held.delete(id);
+      buffer = [];
+      mayHaveMore = true;
+    }
+    start();
+    if (!isEnding && mayHaveMore && !isLoading && buffer.length < LOW_ROWS && held.size < HELD_MAX) void refill();
+    if (inFlight > 0 || isLoading || held.size > 0) return;
+    for (const resolve of waitingForQuiet.splice(0)) resolve();
+    if (isEnding) return;
+    idleTimer = setTimeout(end, IDLE_MS);
+  }
+
+  function start(): void {
+    for (let at = 0; at < buffer.length && inFlight < IN_FLIGHT_MAX; ) {
+      const due = buffer[at] as DueDelivery;
+      if (!canBegin(due)) at += 1;
+      else if (pace.take()) {
+        buffer.splice(at, 1);
+        void deliver(due);
+      } else {
+        pumpLater();
+        return;
+      }
+    }
+  }
+
+  function pumpLater(): void {
+    if (isHeldBack) return;
+    isHeldBack = true;
+    setTimeout(() => {
+      isHeldBack = false;
+      pump();
+    }, PACE_MS);
+  }
+
+  async function refill(): Promise<void> {
+    isLoading = true;
+    mayHaveMore = false;
+    try {
+      const found = await load(endpoint, [...held], LOADED_ROWS);
+      // What waits is older than what was read now, and is read again with it when its time is over.
+      if (buffer.length === 0) loadedAtMs = performance.now();
+      if (!isEnding) {
+        for (const due of found) held.add(due.id);
+        buffer.push(...found);
+      }
+      if (found.length === LOADED_ROWS) mayHaveMore = true;
+      const first = found.find(({ attempts }) => attempts === 0);
+      if (first) pace.noteLag(Date.now() - first.occurredAt.getTime());
+    } catch (error) {
+      onError(error);
+    }
+    isLoading = false;
+    pump();
+  }
+
+  async function deliver(due: DueDelivery): Promise<void> {
+    const { id, conversationId } = due;
+    inFlight += 1;
+    if (conversationId !== null) busyConversations.add(conversationId);
+    let result: AttemptResult | undefined;
+    try {
+      result = await attempt(endpoint.id, due, stopping.signal);
+    } catch (error) {
+      // The instance stops: another one delivers it again.
+      if (!stopping.signal.aborted) onError(error);
+    }
+    inFlight -= 1;
+    if (conversationId !== null) busyConversations.delete(conversationId);
+    if (result) {
+      results.add({ ...result, endpoint }, () => {
+        held.delete(id);
+        pump();
+      });
+      if (result.disables !== null || result.pauseMs !== null) end();
+    } else held.delete(id);
+    pump();
+  }
+
+  function end(): void {
+    if (isEnding) return;
+    isEnding = true;
+    pump();
+    void quiet().then(onEnd);
+  }
+
+  async function quiet(): Promise<void> {
+    if (inFlight === 0 && !isLoading && held.size === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    waitingForQuiet.push(resolve);
+    await promise;
+  }
+
+  return {
+    endpoint,
+
+    /** There may be something to deliver. */
+    nudge(): void {
+      mayHaveMore = true;
+      pump();
+    },
+
+    /** Another endpoint waits for the place: ends after what is in flight, if it had its turn. */
+    giveWay(): void {
+      if (performance.now() - beganAtMs >= TURN_MS) end();
+    },
+
+    /** Begins nothing more, and fulfils when everything is stored. What is still in flight at the deadline is cut off. */
+    async stop(deadlineMs: number): Promise<void> {
+      const timer = setTimeout(
+        () => stopping.abort(new Error("The instance stops.")),
+        Math.max(0, deadlineMs - Date.now()),
+      );
+      clearTimeout(idleTimer);
+      isEnding = true;
+      pump();
+      await quiet();
+      clearTimeout(timer);
+    },
+  };
+}
+
+export type EndpointWorker = ReturnType<typeof createEndpointWorker>;

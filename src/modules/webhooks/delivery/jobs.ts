@@ -1,0 +1,25 @@
+import type { Database } from "../../../db/client.ts";
+import type { Jobs } from "../../../jobs/runner.ts";
+import type { WebhookDispatcher } from "./dispatcher.ts";
+import { hasAbandoned } from "./results.ts";
+import { abandonAll, forgetDeliveries } from "./retention.ts";
+
+/** What other instances and clocks make due waits for so long. */
+const LOOK_MS = 500;
+const RENEWAL_MS = 3_000;
+const ABANDON_MS = 2_000;
+const FORGET_MS = 10 * 60_000;
+
+type Services = { dispatcher: Pick<WebhookDispatcher, "look" | "renew">; database: Database };
+
+export function registerDeliveryJobs(jobs: Jobs, { dispatcher, database }: Services): void {
+  jobs.everyOnEach("webhooks", LOOK_MS, dispatcher.look);
+  jobs.everyOnEach("leases of webhooks", RENEWAL_MS, dispatcher.renew);
+  jobs.everyOnOne(
+    "deliveries of disabled webhooks",
+    ABANDON_MS,
+    (signal) => abandonAll(database, signal),
+    () => hasAbandoned(database),
+  );
+  jobs.everyOnOne("old webhook deliveries", FORGET_MS, (signal) => forgetDeliveries(database, signal));
+}

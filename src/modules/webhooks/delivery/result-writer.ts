@@ -1,0 +1,86 @@
+import { type Database, withTransaction } from "../../../db/client.ts";
+import { retryTemporary } from "../../../db/retry.ts";
+import { abortable } from "../../../lib/abortable.ts";
+import type { Log } from "../../../lib/log.ts";
+import type { Metrics } from "../../../lib/metrics.ts";
+import type { AuditService } from "../../audit/service.ts";
+import type { EndpointResult } from "./results.ts";
+import * as queries from "./results.ts";
+
+/** Results that one transaction stores. */
+const BATCH_MAX = 500;
+/** So long more results are waited for. */
+const WAIT_MS = 10;
+/** A pause after results that the database refuses. */
+const REFUSED_MS = 2_000;
+
+type Dependencies = {
+  database: Database;
+  audit: Pick<AuditService, "record">;
+  metrics: Pick<Metrics, "webhookDeliveries">;
+  log: Log;
+  instanceId: string;
+};
+
+type Entry = { result: EndpointResult; done(): void };
+
+/** Stores the results of all endpoints together. What can't be stored is delivered again. */
+export function createResultWriter({ database, audit, metrics, log, instanceId }: Dependencies) {
+  const givenUp = new AbortController();
+  const waiting: Entry[] = [];
+  let writing: Promise<void> | undefined;
+
+  async function store(results: EndpointResult[]): Promise<string[]> {
+    return withTransaction(database, async (sql) => {
+      const special = results.filter(({ disables, pauseMs }) => disables !== null || pauseMs !== null);
+      if (special.length > 0)
+        await queries.lockWebhooksById(sql, [...new Set(special.map(({ endpoint }) => endpoint.id))]);
+      await queries.storeResults(sql, instanceId, results);
+      const disabled: string[] = [];
+      for (const { endpoint, disables, pauseMs } of special) {
+        if (pauseMs !== null) await queries.pauseWebhook(sql, endpoint.id, pauseMs);
+        if (disables !== null && (await queries.disableByItself(sql, audit, endpoint.id, disables)))
+          disabled.push(endpoint.id);
+      }
+      return disabled;
+    });
+  }
+
+  async function writeBatch(entries: Entry[]): Promise<void> {
+    const results = entries.map(({ result }) => result);
+    try {
+      const disabled = await retryTemporary(() => store(results), givenUp.signal);
+      for (const id of disabled)
+        log.warn({ webhook_id: id }, "webhook disabled: its receiver does not take deliveries");
+      for (const { outcome } of results) metrics.webhookDeliveries.inc({ outcome });
+    } catch (error) {
+      log.warn({ err: error, deliveries: results.length }, "results of webhook deliveries are not stored");
+      // They are delivered again: not at once, for ever.
+      await abortable(Bun.sleep(REFUSED_MS), givenUp.signal).catch(() => {});
+    }
+    for (const { done } of entries) done();
+  }
+
+  async function writeAll(): Promise<void> {
+    await Bun.sleep(WAIT_MS);
+    while (waiting.length > 0) await writeBatch(waiting.splice(0, BATCH_MAX));
+    writing = undefined;
+  }
+
+  return {
+    /** Stores a result soon. @param done is called when it is stored, or given up. */
+    add(result: EndpointResult, done: () => void): void {
+      waiting.push({ result, done });
+      writing ??= writeAll();
+    },
+
+    /** Fulfils when all is stored. @param deadlineMs what takes longer is given up; milliseconds since 1970. */
+    async stop(deadlineMs: number): Promise<void> {
+      // Not cleared when all is stored: results of what is still in flight may come after that.
+      setTimeout(() => givenUp.abort(new Error("The instance stops.")), Math.max(0, deadlineMs - Date.now())).unref();
+      while (writing) await writing;
+    },
+  };
+}
+
+export type ResultWriter = ReturnType<typeof createResultWriter>;

@@ -1,0 +1,107 @@
+import type { Sql } from "../../../db/client.ts";
+import { emitWebhookEvent } from "../../../events/webhook-events.ts";
+import type { AuditService } from "../../audit/service.ts";
+import type { AttemptResult } from "./attempt.ts";
+import type { Endpoint } from "./leases.ts";
+
+/** Pending deliveries of disabled webhooks that one statement ends. */
+export const ABANDONED_ROWS = 1_000;
+
+export type EndpointResult = AttemptResult & { endpoint: Endpoint };
+
+/**
+ * Stores what became of attempts, unless another instance has taken the endpoint since. Within a transaction that holds the
+ * webhooks that are to be disabled.
+ */
+export async function storeResults(sql: Sql, owner: string, results: readonly EndpointResult[]): Promise<void> {
+  const list = <T>(read: (result: EndpointResult) => T): T[] => results.map(read);
+  await sql`
+    update webhook_deliveries d set
+      status = case r.outcome when 'retried' then 'pending' else r.outcome end,
+      attempts = d.attempts + r.is_attempted,
+      next_attempt_at = now() + r.retry_ms * interval '1 ms',
+      last_attempt_at = case when r.is_attempted = 1 then now() else d.last_attempt_at end,
+      response_status = r.response_status, response_body = r.response_body, error = r.error,
+      duration_ms = r.duration_ms,
+      finished_at = case when r.outcome <> 'retried' then now() end
+    from unnest(
+      ${list(({ endpoint }) => endpoint.id)}::uuid[], ${list(({ endpoint }) => endpoint.fence)}::int[],
+      ${list(({ deliveryId }) => deliveryId)}::uuid[], ${list(({ outcome }) => outcome)}::text[],
+      ${list(({ isAttempted }) => Number(isAttempted))}::int[], ${list(({ retryMs }) => retryMs)}::float8[],
+      ${list(({ responseStatus }) => responseStatus)}::int[], ${list(({ responseBody }) => responseBody)}::text[],
+      ${list(({ error }) => error)}::text[], ${list(({ durationMs }) => durationMs)}::int[]
+    ) as r (webhook_id, fence, id, outcome, is_attempted, retry_ms, response_status, response_body, error, duration_ms)
+    join webhooks w on w.id = r.webhook_id and w.owner = ${owner} and w.fence = r.fence
+    where d.id = r.id`;
+}
+
+/** Locks webhooks before their deliveries, in id order, to avoid deadlocks. */
+export async function lockWebhooksById(sql: Sql, ids: readonly string[]): Promise<void> {
+  await sql`select 1 from webhooks where id = any (${[...ids]}::uuid[]) order by id for no key update`;
+}
+
+/** Nothing is delivered for so long: the receiver asked for it. */
+export async function pauseWebhook(sql: Sql, id: string, ms: number): Promise<void> {
+  await sql`
+    update webhooks set paused_until = greatest(paused_until, now() + ${ms}::float8 * interval '1 ms') where id = ${id}`;
+}
+
+type DisabledReason = "gone" | "exhausted" | "user";
+
+/**
+ * Disables a webhook and tells its owner's other webhooks. Its pending deliveries fail, the first of them now.
+ * @returns whether it was enabled.
+ */
+export async function disableWebhook(sql: Sql, id: string, reason: DisabledReason): Promise<boolean> {
+  const [webhook] = await sql<{ user_id: string }[]>`
+    update webhooks set disabled_at = now(), disabled_reason = ${reason}, updated_at = now()
+    where id = ${id} and disabled_at is null returning user_id`;
+  if (!webhook) return false;
+  await emitWebhookEvent(sql, {
+    type: "webhook.disabled",
+    userId: webhook.user_id,
+    data: { webhook_id: id, reason },
+  });
+  await abandonDeliveries(sql, ABANDONED_ROWS, id);
+  return true;
+}
+
+/** The same by itself: it is written to the audit record too. @returns whether it was enabled. */
+export async function disableByItself(
+  sql: Sql,
+  audit: Pick<AuditService, "record">,
+  id: string,
+  reason: "gone" | "exhausted",
+): Promise<boolean> {
+  if (!(await disableWebhook(sql, id, reason))) return false;
+  const target = { type: "webhook", id } as const;
+  await audit.record(sql, {
+    action: "webhook.disabled",
+    actorId: null,
+    credentialId: null,
+    target,
+    ipAddress: null,
+    details: { reason },
+  });
+  return true;
+}
+
+/** Ends pending deliveries of disabled webhooks. @param id only of this one. @returns how many. */
+export async function abandonDeliveries(sql: Sql, rows: number, id: string | null = null): Promise<number> {
+  const { count } = await sql`
+    update webhook_deliveries set status = 'failed', next_attempt_at = null, finished_at = now(),
+      error = coalesce(error, 'The webhook was disabled.')
+    where id = any (array(
+      select d.id from webhooks w join webhook_deliveries d on d.webhook_id = w.id and d.status = 'pending'
+      where w.disabled_at is not null ${id === null ? sql`` : sql`and w.id = ${id}`}
+      limit ${rows} for update of d skip locked))`;
+  return count;
+}
+
+export async function hasAbandoned(sql: Sql): Promise<boolean> {
+  const [row] = await sql<{ isDue: boolean }[]>`
+    select exists (
+      select from webhooks w where w.disabled_at is not null and exists (
+        select from webhook_deliveries d where d.webhook_id = w.id and d.status = 'pending')) as "isDue"`;
+  return row?.isDue ?? false;
+}

@@ -1,0 +1,50 @@
+import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
+import { repeatUntilDone } from "../../../lib/batches.ts";
+import { ABANDONED_ROWS, abandonDeliveries } from "./results.ts";
+
+/** The log of deliveries goes back so far. */
+const DELIVERIES_KEPT_DAYS = 30;
+/** Who was a member of a deleted conversation is known for so long. */
+const FAREWELLS_KEPT_DAYS = 1;
+/** Deliveries that one statement deletes. */
+const DELETED_ROWS = 1_000;
+
+/** Ends what is pending for disabled webhooks, batch by batch. */
+export async function abandonAll(database: Database, signal: AbortSignal): Promise<void> {
+  await repeatUntilDone(() => withTransaction(database, (sql) => abandonDeliveries(sql, ABANDONED_ROWS)), signal);
+}
+
+/** Forgets old deliveries that have ended, batch by batch, and whom the ends of conversations were told. */
+export async function forgetDeliveries(database: Database, signal: AbortSignal): Promise<void> {
+  await repeatUntilDone(() => withTransaction(database, deleteFarewells), signal);
+  let batch: Batch = { count: DELETED_ROWS, last_at: null };
+  while (batch.count === DELETED_ROWS && !signal.aborted) {
+    const { last_at } = batch;
+    batch = await withTransaction(database, (sql) => deleteOldDeliveries(sql, last_at));
+  }
+}
+
+type Batch = { count: number; last_at: string | null };
+
+/** `afterAt` is where the batch before ended: without it, each walks again through what is deleted and not cleared away yet. */
+async function deleteOldDeliveries(sql: Sql, afterAt: string | null): Promise<Batch> {
+  const [row] = await sql<Batch[]>`
+    with old as materialized (
+      select ctid as place, finished_at from webhook_deliveries
+      where status <> 'pending' and finished_at < now() - ${DELIVERIES_KEPT_DAYS} * interval '1 day'
+        and finished_at >= coalesce(${afterAt}::timestamptz, '-infinity')
+      order by finished_at limit ${DELETED_ROWS} for update skip locked
+    ),
+    deleted as (delete from webhook_deliveries where ctid = any (array(select place from old)))
+    select count(*)::int as count, max(finished_at)::text as last_at from old`;
+  return row ?? { count: 0, last_at: null };
+}
+
+/** What they are for is delivered or erased by then. @returns how many. */
+async function deleteFarewells(sql: Sql): Promise<number> {
+  const { count } = await sql`
+    delete from webhook_farewells where ctid = any (array(
+      select ctid from webhook_farewells where at < now() - ${FAREWELLS_KEPT_DAYS} * interval '1 day'
+      order by at limit ${DELETED_ROWS} for update skip locked))`;
+  return count;
+}

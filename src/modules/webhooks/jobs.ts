@@ -1,0 +1,9 @@
+import type { Jobs } from "../../jobs/runner.ts";
+import { WEBHOOK_DELETIONS, type WebhookService } from "./service.ts";
+
+/** Webhooks that one instance deletes at the same time. */
+const CONCURRENCY = 2;
+
+export function registerWebhookJobs(jobs: Jobs, { webhooks }: { webhooks: Pick<WebhookService, "erase"> }): void {
+  jobs.queue(WEBHOOK_DELETIONS, webhooks.erase, { concurrency: CONCURRENCY });
+}

@@ -1,0 +1,124 @@
+import { type Static, type TString, Type } from "@sinclair/typebox";
+import { PageQuery } from "../../http/pagination.ts";
+import { Closed, Named, Nullable, OneOf, Timestamp, Uuid, VisibleText } from "../../lib/schema.ts";
+import { durableEvents } from "../../protocol/events.ts";
+
+/** UTF-16 units of a URL. */
+const URL_CHARS_MAX = 2_000;
+/** UTF-16 units of a description. */
+const DESCRIPTION_CHARS_MAX = 500;
+
+/** Events that belong to no conversation's log. */
+const systemEventTypes = [
+  "generation.failed",
+  "user.created",
+  "user.deleted",
+  "budget.exceeded",
+  "webhook.disabled",
+] as const;
+
+/** Subscribes to every event, also to those that later versions add. */
+export const ALL_EVENTS = "*";
+/** The event that `POST /webhooks/{id}/test` sends. No webhook can subscribe to it. */
+export const TEST_EVENT = "webhook.test";
+
+/** Every event that a webhook can subscribe to. */
+export const webhookEventTypes = [...Object.keys(durableEvents), ...systemEventTypes];
+
+const Url = Type.String({
+  minLength: 1,
+  maxLength: URL_CHARS_MAX,
+  description: "Where deliveries are posted to: `https`, or `http` without encryption.",
+  examples: ["https://example.com/parley"],
+});
+const Events = (description = "The event types to deliver, or `*` alone for all of them.") =>
+  Type.Array(OneOf([ALL_EVENTS, ...webhookEventTypes]), {
+    minItems: 1,
+    maxItems: webhookEventTypes.length,
+    description,
+    examples: [["message.created", "message.completed"]],
+  });
+const Description = Nullable(VisibleText({ maxLength: DESCRIPTION_CHARS_MAX }), { description: "For people." });
+
+const DisabledReason = OneOf(["gone", "exhausted", "user"], {
+  description:
+    "`gone`: the receiver answered 410. `exhausted`: every attempt of a delivery failed. `user`: its owner disabled it.",
+});
+
+/** A webhook as its owner sees it, without its secret. */
+export const Webhook = Named(
+  "Webhook",
+  Type.Object({
+    id: Uuid(),
+    url: Type.String(),
+    events: Type.Array(Type.String(), { description: "`*` alone: all." }),
+    description: Nullable(Type.String()),
+    disabled: Type.Boolean(),
+    disabled_reason: Nullable(DisabledReason),
+    disabled_at: Nullable(Timestamp()),
+    previous_secret_until: Nullable(
+      Timestamp({ description: "After a rotation: until when deliveries are signed with the previous secret too." }),
+    ),
+    created_at: Timestamp(),
+    updated_at: Timestamp(),
+  }),
+);
+export type Webhook = Static<typeof Webhook>;
+
+const Secret = (): TString =>
+  Type.String({
+    description: "Signs the deliveries (Standard Webhooks). It is not shown again.",
+    examples: ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+  });
+
+/** A new webhook, or one with a new secret: the only responses that show it. */
+export const WebhookWithSecret = Named("WebhookWithSecret", Type.Object({ ...Webhook.properties, secret: Secret() }));
+export type WebhookWithSecret = Static<typeof WebhookWithSecret>;
+
+export const CreateWebhook = Named(
+  "CreateWebhook",
+  Closed({ url: Url, events: Events(), description: Type.Optional(Description) }),
+);
+export type CreateWebhook = Static<typeof CreateWebhook>;
+
+export const ChangeWebhook = Named(
+  "ChangeWebhook",
+  Closed({
+    url: Type.Optional(Url),
+    events: Type.Optional(Events()),
+    description: Type.Optional(Description),
+    disabled: Type.Optional(
+      Type.Boolean({
+        description: "`true` stops deliveries, and pending ones fail. `false` enables it again, whatever disabled it.",
+      }),
+    ),
+  }),
+);
+export type ChangeWebhook = Static<typeof ChangeWebhook>;
+
+const deliveryStatuses = ["pending", "delivered", "failed"] as const;
+export type DeliveryStatus = (typeof deliveryStatuses)[number];
+
+/** One event on its way to one webhook. */
+export const WebhookDelivery = Named(
+  "WebhookDelivery",
+  Type.Object({
+    id: Uuid({ description: "The `webhook-id` header: the same in every attempt." }),
+    type: Type.String({ description: "Of the event." }),
+    conversation_id: Nullable(Uuid()),
+    seq: Nullable(Type.Integer({ description: "Number of the event in its conversation." })),
+    status: OneOf(deliveryStatuses),
+    attempts: Type.Integer(),
+    next_attempt_at: Nullable(Timestamp({ description: "Of a pending delivery." })),
+    response_status: Nullable(Type.Integer({ description: "HTTP status of the last response." })),
+    response_body: Nullable(Type.String({ description: "Its first kilobyte." })),
+    error: Nullable(Type.String({ description: "Why the last attempt failed." })),
+    duration_ms: Nullable(Type.Integer({ description: "Of the last attempt." })),
+    created_at: Timestamp(),
+    last_attempt_at: Nullable(Timestamp()),
+    finished_at: Nullable(Timestamp()),
+  }),
+);
+export type WebhookDelivery = Static<typeof WebhookDelivery>;
+
+export const DeliveryQuery = Type.Object({ ...PageQuery, status: Type.Optional(OneOf(deliveryStatuses)) });

@@ -1,0 +1,167 @@
+import { Type } from "@sinclair/typebox";
+import { hashTag, readPrecondition, respondWithTag, tagAnswer } from "../../http/etag.ts";
+import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { type Route, route } from "../../http/route.ts";
+import { UuidParam } from "../../lib/schema.ts";
+import { ChangeWebhook, CreateWebhook, DeliveryQuery, Webhook, WebhookDelivery, WebhookWithSecret } from "./model.ts";
+import { mapToDelivery, mapToWebhook } from "./queries.ts";
+import type { WebhookService } from "./service.ts";
+
+const ById = Type.Object({ id: UuidParam() });
+const ByDelivery = Type.Object({ id: UuidParam(), delivery_id: UuidParam() });
+
+const WEBHOOKS = "/api/v1/webhooks";
+const tag = "webhooks";
+const reads = "webhooks:read";
+const writes = "webhooks:write";
+
+type Dependencies = { webhooks: WebhookService };
+
+/** `/api/v1/webhooks`: the caller's own webhooks. */
+export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
+  route({
+    method: "POST",
+    path: WEBHOOKS,
+    operationId: "createWebhook",
+    summary: "Create a webhook; only this response shows its secret",
+    tag,
+    scope: writes,
+    body: CreateWebhook,
+    ok: WebhookWithSecret,
+    status: 201,
+    answerHeaders: ["Location"],
+    handle: async ({ caller, body, set }) => {
+      const webhook = await webhooks.create(caller, body);
+      set.headers.location = `${WEBHOOKS}/${webhook.id}`;
+      return webhook;
+    },
+  }),
+
+  route({
+    method: "GET",
+    path: WEBHOOKS,
+    operationId: "listWebhooks",
+    summary: "My webhooks, newest first",
+    tag,
+    scope: reads,
+    query: Type.Object(PageQuery),
+    ok: Page(Webhook),
+    handle: async ({ caller, query, request, set }) => {
+      const page = readPage(query, 1);
+      const rows = await webhooks.list(caller, page);
+      return createPage(rows, page.limit, (row) => [row.id], mapToWebhook, { request, headers: set.headers });
+    },
+  }),
+
+  route({
+    method: "GET",
+    path: `${WEBHOOKS}/:id`,
+    operationId: "getWebhook",
+    summary: "Read one of my webhooks",
+    tag,
+    scope: reads,
+    params: ById,
+    ok: Webhook,
+    isTagged: true,
+    handle: async ({ caller, params, request }) => {
+      const body = JSON.stringify(await webhooks.get(caller, params.id));
+      return respondWithTag(request, hashTag(body), body, { "content-type": "application/json" });
+    },
+  }),
+
+  route({
+    method: "PATCH",
+    path: `${WEBHOOKS}/:id`,
+    operationId: "changeWebhook",
+    summary: "Change, disable or enable one of my webhooks",
+    tag,
+    scope: writes,
+    params: ById,
+    body: ChangeWebhook,
+    ok: Webhook,
+    takesIfMatch: true,
+    handle: async ({ caller, params, body, request, set }) =>
+      tagAnswer(set.headers, await webhooks.change(caller, params.id, body, readPrecondition(request))),
+  }),
+
+  route({
+    method: "DELETE",
+    path: `${WEBHOOKS}/:id`,
+    operationId: "deleteWebhook",
+    summary: "Delete one of my webhooks, with its deliveries",
+    tag,
+    scope: writes,
+    params: ById,
+    takesIfMatch: true,
+    handle: ({ caller, params, request }) => webhooks.remove(caller, params.id, readPrecondition(request)),
+  }),
+
+  route({
+    method: "POST",
+    path: `${WEBHOOKS}/:id/rotate-secret`,
+    operationId: "rotateWebhookSecret",
+    summary: "Make a new secret; for 24 hours deliveries are signed with the previous one too",
+    tag,
+    scope: writes,
+    params: ById,
+    ok: WebhookWithSecret,
+    handle: ({ caller, params }) => webhooks.rotate(caller, params.id),
+  }),
+
+  route({
+    method: "POST",
+    path: `${WEBHOOKS}/:id/test`,
+    operationId: "testWebhook",
+    summary: "Deliver an event `webhook.test` now, whatever events are subscribed",
+    tag,
+    scope: writes,
+    params: ById,
+    ok: WebhookDelivery,
+    status: 202,
+    problems: [409],
+    handle: ({ caller, params }) => webhooks.test(caller, params.id),
+  }),
+
+  route({
+    method: "GET",
+    path: `${WEBHOOKS}/:id/deliveries`,
+    operationId: "listWebhookDeliveries",
+    summary: "The deliveries of a webhook, newest first; kept for 30 days",
+    tag,
+    scope: reads,
+    params: ById,
+    query: DeliveryQuery,
+    ok: Page(WebhookDelivery),
+    handle: async ({ caller, params, query, request, set }) => {
+      const page = readPage(query, 1);
+      const rows = await webhooks.listDeliveries(caller, params.id, query.status, page);
+      return createPage(rows, page.limit, (row) => [row.id], mapToDelivery, { request, headers: set.headers });
+    },
+  }),
+
+  route({
+    method: "GET",
+    path: `${WEBHOOKS}/:id/deliveries/:delivery_id`,
+    operationId: "getWebhookDelivery",
+    summary: "Read a delivery",
+    tag,
+    scope: reads,
+    params: ByDelivery,
+    ok: WebhookDelivery,
+    handle: ({ caller, params }) => webhooks.getDelivery(caller, params.id, params.delivery_id),
+  }),
+
+  route({
+    method: "POST",
+    path: `${WEBHOOKS}/:id/deliveries/:delivery_id/redeliver`,
+    operationId: "redeliverWebhookDelivery",
+    summary: "Deliver it again now, with the same `webhook-id`; its attempts start anew",
+    tag,
+    scope: writes,
+    params: ByDelivery,
+    ok: WebhookDelivery,
+    status: 202,
+    problems: [409],
+    handle: ({ caller, params }) => webhooks.redeliver(caller, params.id, params.delivery_id),
+  }),
+];

@@ -1,0 +1,269 @@
+import type { Caller } from "../../access/caller.ts";
+import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
+import type { Precondition } from "../../http/etag.ts";
+import { type PageRequest, readIdCursor } from "../../http/pagination.ts";
+import { enqueue } from "../../jobs/queue.ts";
+import type { Jobs } from "../../jobs/runner.ts";
+import { waitUntilGone } from "../../lib/batches.ts";
+import { createId } from "../../lib/id.ts";
+import { checkTargetUrl } from "../../lib/outgoing/target-url.ts";
+import { createInvalid, Problem } from "../../lib/problem.ts";
+import type { AuditAction } from "../audit/model.ts";
+import type { AuditService } from "../audit/service.ts";
+import type { QuotaService } from "../quotas/service.ts";
+import {
+  ALL_EVENTS,
+  type ChangeWebhook,
+  type CreateWebhook,
+  type DeliveryStatus,
+  TEST_EVENT,
+  type Webhook,
+  type WebhookDelivery,
+  type WebhookWithSecret,
+} from "./model.ts";
+import * as queries from "./queries.ts";
+import type { WebhookSecrets } from "./secrets.ts";
+
+/** The queue of webhooks that are being deleted, by their ids. */
+export const WEBHOOK_DELETIONS = "webhook deletions";
+/** A request waits for so long; what is not done by then is done after its response. */
+const DELETION_WAIT_MS = 2_000;
+/** After a rotation, deliveries are signed with the previous secret too for so long. */
+export const PREVIOUS_SECRET_KEPT_S = 24 * 60 * 60;
+
+/** Webhooks: each belongs to the user who made it; for everyone else, administrators too, it doesn't exist. */
+export interface WebhookService {
+  /** For its owner. @throws Problem `not_found`. */
+  get(caller: Caller, id: string): Promise<Webhook>;
+
+  /** The caller's own, newest first. `page.after` is [id]. @throws Problem `bad_cursor`. */
+  list(caller: Caller, page: PageRequest): Promise<queries.WebhookRow[]>;
+
+  /** For every user. @throws Problem `invalid` (url or events), `quota_exceeded`. */
+  create(caller: Caller, input: CreateWebhook): Promise<WebhookWithSecret>;
+
+  /**
+   * For its owner. A disabled webhook's pending deliveries fail.
+   * @throws Problem `not_found`, `invalid`, `precondition_failed`.
+   */
+  change(caller: Caller, id: string, input: ChangeWebhook, precondition?: Precondition): Promise<Webhook>;
+
+  /**
+   * For its owner: nothing is delivered any more, and its deliveries are deleted.
+   * @throws Problem `not_found`, `precondition_failed`.
+   */
+  remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
+
+  /**
+   * For its owner. The secret so far stays valid beside the new one for 24 hours; one that a rotation had replaced
+   * before ends. @throws Problem `not_found`.
+   */
+  rotate(caller: Caller, id: string): Promise<WebhookWithSecret>;
+
+  /** For its owner: delivers an event `webhook.test`. @throws Problem `not_found`, `conflict` (it is disabled). */
+  test(caller: Caller, id: string): Promise<WebhookDelivery>;
+
+  /** For its owner, newest first. `page.after` is [id]. @throws Problem `not_found`, `bad_cursor`. */
+  listDeliveries(
+    caller: Caller,
+    id: string,
+    status: DeliveryStatus | undefined,
+    page: PageRequest,
+  ): Promise<queries.DeliveryRow[]>;
+
+  /** For its owner. @throws Problem `not_found`. */
+  getDelivery(caller: Caller, id: string, deliveryId: string): Promise<WebhookDelivery>;
+
+  /** For its owner: delivers it again. @throws Problem `not_found`, `conflict` (the webhook is disabled). */
+  redeliver(caller: Caller, id: string, deliveryId: string): Promise<WebhookDelivery>;
+
+  /** The work of the queue: deletes a webhook with its deliveries, in bounded steps. */
+  erase(id: string, signal: AbortSignal): Promise<void>;
+}
+
+/** What delivers, as far as it is needed here (delivery/). */
+export type DeliveryControl = {
+  /** Stores a delivery, also of an event that isn't subscribed. @returns its id. */
+  addDelivery(sql: Sql, delivery: { webhookId: string; type: string; data: unknown }): Promise<string>;
+  /** Makes a delivery due now, whatever became of it; its attempts start anew. */
+  redeliver(sql: Sql, deliveryId: string): Promise<void>;
+  disable(sql: Sql, webhookId: string, reason: "user"): Promise<void>;
+  enable(sql: Sql, webhookId: string): Promise<void>;
+  /** Something is due. After the commit. */
+  nudge(): void;
+};
+
+type Dependencies = {
+  database: Database;
+  audit: AuditService;
+  quotas: Pick<QuotaService, "requireRoom">;
+  jobs: Pick<Jobs, "nudge">;
+  secrets: WebhookSecrets;
+  deliveries: DeliveryControl;
+  /** Whether URLs may lead to private addresses. */
+  allowsPrivate: boolean;
+};
+
+export function createWebhookService({
+  database,
+  audit,
+  quotas,
+  jobs,
+  secrets,
+  deliveries,
+  allowsPrivate,
+}: Dependencies): WebhookService {
+  const change = <T>(id: string, work: (sql: Sql) => Promise<T>) => withTransaction(database, work, `webhook:${id}`);
+
+  async function lock(sql: Sql, caller: Caller, id: string): Promise<queries.WebhookRow> {
+    return requireRow(await queries.lockWebhook(sql, id, caller.user.id), "webhook");
+  }
+
+  async function lockEnabled(sql: Sql, caller: Caller, id: string): Promise<void> {
+    if ((await lock(sql, caller, id)).disabled_at === null) return;
+    throw new Problem("conflict", "The webhook is disabled. Enable it first with PATCH `disabled: false`.");
+  }
+
+  async function find(caller: Caller, id: string): Promise<queries.WebhookRow> {
+    return requireRow(await queries.findWebhook(database, id, caller.user.id), "webhook");
+  }
+
+  const record = (sql: Sql, { user, credentialId, ipAddress }: Caller, action: AuditAction, id: string, details = {}) =>
+    audit.record(sql, { action, actorId: user.id, credentialId, target: { type: "webhook", id }, ipAddress, details });
+
+  function checkTarget(url: string): void {
+    const fault = checkTargetUrl(url, allowsPrivate);
+    if (fault !== null) throw createInvalid("#/url", fault);
+  }
+
+  async function readDelivery(sql: Sql, webhookId: string, id: string): Promise<WebhookDelivery> {
+    return queries.mapToDelivery(requireRow(await queries.findDelivery(sql, webhookId, id), "delivery"));
+  }
+
+  return {
+    get: async (caller, id) => queries.mapToWebhook(await find(caller, id)),
+
+    list: (caller, { limit, after }) => queries.listWebhooks(database, caller.user.id, readIdCursor(after), limit + 1),
+
+    async create(caller, { url, events, description = null }) {
+      checkTarget(url);
+      checkEvents(events);
+      const userId = caller.user.id;
+      const id = createId();
+      const secret = secrets.create();
+      const sealedSecret = secrets.seal(id, secret);
+      const insert = async (sql: Sql) => {
+        quotas.requireRoom("webhooks", await queries.lockWebhooks(sql, userId));
+        const webhook = { id, userId, url, events: [...new Set(events)], description, sealedSecret };
+        const row = await queries.insertWebhook(sql, webhook);
+        await record(sql, caller, "webhook.created", id, describe(row));
+        return row;
+      };
+      const row = await withTransaction(database, insert, `user:${userId}`);
+      deliveries.nudge();
+      return { ...queries.mapToWebhook(row), secret };
+    },
+
+    async change(caller, id, input, precondition) {
+      if (input.url !== undefined) checkTarget(input.url);
+      if (input.events !== undefined) checkEvents(input.events);
+      const update = async (sql: Sql) => {
+        const now = await lock(sql, caller, id);
+        precondition?.(queries.mapToWebhook(now));
+        const { url = now.url, description = now.description, disabled = now.disabled_at !== null } = input;
+        const events = [...new Set(input.events ?? now.events)];
+        const wasDisabled = now.disabled_at !== null;
+        const isSame = url === now.url && description === now.description && isSameList(events, now.events);
+        if (isSame && disabled === wasDisabled) return now;
+        if (disabled && !wasDisabled) await deliveries.disable(sql, id, "user");
+        if (!disabled && wasDisabled) await deliveries.enable(sql, id);
+        const row = await queries.updateWebhook(sql, id, { url, events, description });
+        await record(sql, caller, "webhook.changed", id, describe(row));
+        return row;
+      };
+      const row = await change(id, update);
+      deliveries.nudge();
+      return queries.mapToWebhook(row);
+    },
+
+    async remove(caller, id, precondition) {
+      const remove = async (sql: Sql) => {
+        const now = await lock(sql, caller, id);
+        precondition?.(queries.mapToWebhook(now));
+        await queries.markWebhookDeleted(sql, id);
+        await enqueue(sql, WEBHOOK_DELETIONS, [id]);
+        await record(sql, caller, "webhook.deleted", id);
+      };
+      await change(id, remove);
+      jobs.nudge(WEBHOOK_DELETIONS);
+      await waitUntilGone(() => queries.isWebhookLeft(database, id), DELETION_WAIT_MS);
+    },
+
+    async rotate(caller, id) {
+      const secret = secrets.create();
+      const rotate = async (sql: Sql) => {
+        await lock(sql, caller, id);
+        const row = await queries.rotateSecret(sql, id, secrets.seal(id, secret), PREVIOUS_SECRET_KEPT_S);
+        await record(sql, caller, "webhook.secret_rotated", id);
+        return row;
+      };
+      return { ...queries.mapToWebhook(await change(id, rotate)), secret };
+    },
+
+    async test(caller, id) {
+      const data = { webhook_id: id };
+      const add = async (sql: Sql) => {
+        await lockEnabled(sql, caller, id);
+        const deliveryId = await deliveries.addDelivery(sql, { webhookId: id, type: TEST_EVENT, data });
+        return readDelivery(sql, id, deliveryId);
+      };
+      const delivery = await change(id, add);
+      deliveries.nudge();
+      return delivery;
+    },
+
+    async listDeliveries(caller, id, status, { limit, after }) {
+      await find(caller, id);
+      return queries.listDeliveries(database, id, { status, beforeId: readIdCursor(after), rows: limit + 1 });
+    },
+
+    async getDelivery(caller, id, deliveryId) {
+      await find(caller, id);
+      return readDelivery(database, id, deliveryId);
+    },
+
+    async redeliver(caller, id, deliveryId) {
+      const restart = async (sql: Sql) => {
+        await lock(sql, caller, id);
+        await readDelivery(sql, id, deliveryId);
+        await lockEnabled(sql, caller, id);
+        await deliveries.redeliver(sql, deliveryId);
+        return readDelivery(sql, id, deliveryId);
+      };
+      const delivery = await change(id, restart);
+      deliveries.nudge();
+      return delivery;
+    },
+
+    async erase(id, signal) {
+      const deleteSome = (sql: Sql) => queries.deleteDeliveries(sql, { id });
+      while (await withTransaction(database, deleteSome)) signal.throwIfAborted();
+      await withTransaction(database, (sql) => queries.deleteWebhook(sql, id));
+    },
+  };
+}
+
+/** For the audit record: without path and query of the URL, which may hold a token. */
+const describe = ({ url, events, disabled_at }: queries.WebhookRow) => ({
+  host: new URL(url).host,
+  events: events.join(" "),
+  disabled: disabled_at !== null,
+});
+
+const isSameList = (one: readonly string[], other: readonly string[]): boolean =>
+  one.length === other.length && one.every((event, n) => event === other[n]);
+
+function checkEvents(events: readonly string[]): void {
+  if (events.length > 1 && events.includes(ALL_EVENTS))
+    throw createInvalid("#/events", "`*` already stands for every event: send it alone.");
+}

@@ -1,0 +1,53 @@
+import { connectPubSub } from "../redis/pub-sub.ts";
+import { describeReason } from "../redis/reason.ts";
+import { type Bus, sharedChannels } from "./bus.ts";
+import { BEATS, createInstancesBus, type InstancesBusDependencies } from "./instances/bus.ts";
+import type { Transport, TransportListener } from "./instances/transport.ts";
+
+/** Batches on their way at once, and the size of each: what Redis has not taken is bounded. */
+const SENDS_AT_ONCE = 4;
+const BATCH_CHARS = 512 * 1024;
+
+/** Channels that every instance listens to. */
+const sharedByAll = new Set<string>([...sharedChannels, BEATS]);
+
+type Dependencies = Omit<InstancesBusDependencies, "server"> & {
+  url: string;
+  /** The same for all instances of this Parley, and for no other one: several may share a Redis. */
+  deployment: string;
+};
+
+/** The bus over Redis or Valkey: one channel for each conversation that somebody listens to, and those for all instances. */
+export function createRedisBus({ url, deployment, ...deps }: Dependencies): Bus {
+  const prefix = `parley:${deployment}:`;
+  return createInstancesBus({ ...deps, server: "Redis" }, (listener) => openTransport(url, prefix, listener, deps));
+}
+
+function openTransport(
+  url: string,
+  prefix: string,
+  { onEnvelope, onListening }: TransportListener,
+  { log }: Pick<Dependencies, "log">,
+): Transport {
+  const strip = (channel: string) => channel.slice(prefix.length);
+  const pubSub = connectPubSub(
+    { url, isSharded: (channel) => !sharedByAll.has(strip(channel)) },
+    {
+      onMessage: (channel, text) => onEnvelope(strip(channel), text),
+      onSubscribed: (channel) => onListening(strip(channel)),
+      // That it is away is said once, by the bus; this tells why.
+      onError: (error) => log.debug({ reason: describeReason(error) }, "the bus has a problem with Redis"),
+    },
+  );
+  return {
+    sendsAtOnce: SENDS_AT_ONCE,
+    pauseMs: 0,
+    batchChars: BATCH_CHARS,
+    isPrompt: pubSub.isConnected,
+    send: (envelopes) => pubSub.publish(envelopes.map(({ channel, text }) => ({ channel: prefix + channel, text }))),
+    listen: (channel) => pubSub.subscribe(prefix + channel),
+    unlisten: (channel) => pubSub.unsubscribe(prefix + channel),
+    reconnect: pubSub.reconnect,
+    close: pubSub.close,
+  };
+}

@@ -1,0 +1,68 @@
+import type { Log } from "../lib/log.ts";
+import type { Bus, Subscriber } from "./bus.ts";
+
+/** The subscribers on this instance: common to all forms of the bus. */
+export interface LocalSubscribers {
+  /** @returns ends the subscription; true if it was the last one of its channel. */
+  add(channel: string, subscriber: Subscriber<never>): () => boolean;
+  has(channel: string): boolean;
+  channels(): Iterable<string>;
+  deliver(channel: string, messages: Iterable<{ type: string }>, isRemote: boolean): void;
+  tellGap(channel: string): void;
+  tellGone(instanceId: string): void;
+}
+
+export function createLocalSubscribers(log: Log): LocalSubscribers {
+  const channels = new Map<string, Set<Subscriber<never>>>();
+
+  /** What is published has happened: a subscriber's fault is not the publisher's. */
+  function guard(channel: string, type: string, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      log.error({ err: error, channel, type }, "handling a message of the bus failed");
+    }
+  }
+
+  return {
+    add(channel, subscriber) {
+      const subscribers = channels.get(channel) ?? new Set();
+      channels.set(channel, subscribers.add(subscriber));
+      return () => {
+        subscribers.delete(subscriber);
+        const isLast = subscribers.size === 0 && channels.get(channel) === subscribers;
+        if (isLast) channels.delete(channel);
+        return isLast;
+      };
+    },
+    has: (channel) => channels.has(channel),
+    channels: () => channels.keys(),
+
+    deliver(channel, messages, isRemote) {
+      const subscribers = channels.get(channel);
+      if (!subscribers) return;
+      for (const message of messages)
+        for (const subscriber of subscribers)
+          try {
+            subscriber.onMessage(message as never, isRemote);
+          } catch (error) {
+            log.error({ err: error, channel, type: message.type }, "handling a message of the bus failed");
+          }
+    },
+    tellGap(channel) {
+      for (const subscriber of channels.get(channel) ?? []) guard(channel, "gap", () => subscriber.onGap());
+    },
+    tellGone(instanceId) {
+      for (const [channel, subscribers] of channels)
+        for (const subscriber of subscribers) guard(channel, "gone", () => subscriber.onGone?.(instanceId));
+    },
+  };
+}
+
+/** `subscribe` of a bus whose subscriptions need nothing but being remembered. */
+export const subscribeLocally =
+  (local: LocalSubscribers): Bus["subscribe"] =>
+  (channel, subscriber) => {
+    const remove = local.add(channel, subscriber as Subscriber<never>);
+    return () => void remove();
+  };

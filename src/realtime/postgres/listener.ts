@@ -1,0 +1,66 @@
+import { createSidePool, type Database } from "../../db/client.ts";
+
+const RETRY_MS_MIN = 100;
+const RETRY_MS_MAX = 1_000;
+
+type Hooks = {
+  onPayload(payload: string): void;
+  /** From now on payloads arrive, for the first time or again. */
+  onListening(): void;
+};
+
+/** A connection of its own that listens to one channel, and is opened again whenever it ends. */
+export function createNotificationListener(database: Database, channel: string, { onPayload, onListening }: Hooks) {
+  let pool: ReturnType<typeof createSidePool> | undefined;
+  let isListening = false;
+  let isClosed = false;
+  let retryMs = RETRY_MS_MIN;
+  let timer: Timer | undefined;
+
+  async function connect(): Promise<void> {
+    if (isClosed) return;
+    const own = createSidePool(database, 1, {
+      idleTimeoutS: 0,
+      closeTimeoutS: 0,
+      onNotification: (name, payload) => {
+        if (own === pool && name === channel) onPayload(payload);
+      },
+      onClosed: () => retry(own),
+    });
+    pool = own;
+    try {
+      await own.open().unsafe(`listen "${channel}"`);
+      if (own !== pool || isClosed) return;
+      isListening = true;
+      retryMs = RETRY_MS_MIN;
+      onListening();
+    } catch {
+      retry(own);
+    }
+  }
+
+  function retry(own: typeof pool): void {
+    if (own !== pool || isClosed) return;
+    isListening = false;
+    pool = undefined;
+    void own?.close();
+    timer = setTimeout(connect, retryMs * (0.5 + Math.random() / 2));
+    retryMs = Math.min(2 * retryMs, RETRY_MS_MAX);
+  }
+
+  void connect();
+
+  return {
+    isListening: (): boolean => isListening,
+    /** Gives the connection up, which may be dead. */
+    reconnect(): void {
+      if (pool) retry(pool);
+    },
+    async close(): Promise<void> {
+      isClosed = true;
+      isListening = false;
+      clearTimeout(timer);
+      await pool?.close();
+    },
+  };
+}

@@ -1,0 +1,97 @@
+import type { Sql } from "../../db/client.ts";
+
+const POLL_MS = 500;
+/** Commits may come in another order than their ids: rows are looked for again for so long. */
+const LATE_MS = 3_000;
+const ROWS_MAX = 1_000;
+const KEPT_S = 10;
+const SWEEP_POLLS = 10;
+
+type Hooks = {
+  onPayload(payload: string): void;
+  /** Rows inserted from now on are read. */
+  onReading(): void;
+};
+
+/**
+ * Messages in a small table, where NOTIFY does not reach this instance: looked for twice a second, deleted after seconds. The
+ * table is not logged, so a crash of the server empties it, and its ids begin anew.
+ */
+export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
+  let timer: Timer | undefined;
+  let polls = 0;
+  let isPolling = false;
+  /** Rows below it were all seen; the later ones that were seen, by their ids. */
+  let afterId: number | null = null;
+  let seen = new Map<number, number>();
+
+  async function poll(): Promise<void> {
+    if (isPolling) return;
+    isPolling = true;
+    try {
+      const isBeginning = afterId === null;
+      afterId ??= await findNewestId(sql);
+      if (isBeginning) onReading();
+      const rows = await listRows(sql, afterId);
+      if (rows.some(({ newest_id }) => newest_id < (afterId ?? 0))) return forget();
+      for (const { id, payload } of rows) {
+        if (id === null || payload === null) continue;
+        if (seen.has(id)) continue;
+        seen.set(id, performance.now());
+        onPayload(payload);
+      }
+      forgetOld();
+      polls += 1;
+      if (polls % SWEEP_POLLS === 0) await sweep(sql);
+    } finally {
+      isPolling = false;
+    }
+  }
+
+  function forgetOld(): void {
+    const oldMs = performance.now() - LATE_MS;
+    for (const [id, seenAtMs] of seen) {
+      if (seenAtMs > oldMs) continue;
+      seen.delete(id);
+      afterId = Math.max(afterId ?? 0, id);
+    }
+  }
+
+  function forget(): void {
+    afterId = null;
+    seen = new Map();
+  }
+
+  return {
+    /** From now on, what others insert is given to `onPayload`. The database may be away meanwhile. */
+    start(): void {
+      timer ??= setInterval(() => void poll().catch(() => {}), POLL_MS);
+      timer.unref();
+    },
+    stop(): void {
+      clearInterval(timer);
+      timer = undefined;
+      forget();
+    },
+    isRunning: (): boolean => timer !== undefined,
+  };
+}
+
+const findNewestId = async (sql: Sql): Promise<number> => {
+  const [row] = await sql<{ id: number }[]>`select coalesce(max(id), 0) as id from bus_messages`;
+  return row?.id ?? 0;
+};
+
+type Row = { newest_id: number; id: number | null; payload: string | null };
+
+/** One row without a message if there is none. */
+const listRows = (sql: Sql, afterId: number) => sql<Row[]>`
+  select s.last_value as newest_id, m.id, m.payload
+  from bus_messages_id_seq s left join lateral (
+    select id, payload from bus_messages where id > ${afterId} order by id limit ${ROWS_MAX}
+  ) m on true
+  order by m.id`;
+
+const sweep = async (sql: Sql): Promise<void> => {
+  await sql`delete from bus_messages where at < now() - make_interval(secs => ${KEPT_S})`;
+};

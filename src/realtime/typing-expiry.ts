@@ -1,0 +1,46 @@
+/** Beyond what the typist's own instance takes: normally it ends typing itself. */
+const LATE_MS = 1_000;
+
+/**
+ * Who is typing in a conversation, as instances have told. A user may type on several of them. Ends typing that nobody ends: the
+ * instance of the typist may have died.
+ */
+export class TypingExpiry {
+  /** The instances on which each user types, with their ends. */
+  readonly #typists = new Map<string, Map<string, Timer>>();
+
+  /** @param onExpired is called if neither a stop nor another start comes in time, and the user types nowhere else. */
+  start(userId: string, instanceId: string, expiresInMs: number, onExpired: () => void): void {
+    const instances = this.#typists.get(userId) ?? new Map<string, Timer>();
+    this.#typists.set(userId, instances);
+    clearTimeout(instances.get(instanceId));
+    const expire = () => {
+      if (!this.stop(userId, instanceId)) onExpired();
+    };
+    instances.set(instanceId, setTimeout(expire, expiresInMs + LATE_MS));
+  }
+
+  /** @returns whether the user still types on another instance. */
+  stop(userId: string, instanceId: string): boolean {
+    const instances = this.#typists.get(userId);
+    if (!instances) return false;
+    clearTimeout(instances.get(instanceId));
+    instances.delete(instanceId);
+    if (instances.size > 0) return true;
+    this.#typists.delete(userId);
+    return false;
+  }
+
+  /** @returns whether the user was typing, on any instance. */
+  stopEverywhere(userId: string): boolean {
+    const instances = this.#typists.get(userId);
+    if (!instances) return false;
+    for (const timer of instances.values()) clearTimeout(timer);
+    this.#typists.delete(userId);
+    return true;
+  }
+
+  clear(): void {
+    for (const userId of [...this.#typists.keys()]) this.stopEverywhere(userId);
+  }
+}

@@ -1,0 +1,114 @@
+import type { Redis } from "ioredis";
+import { busOptions } from "../connection-options.ts";
+import { connectNode, isMoved } from "../node.ts";
+import type { PubSub, PubSubListener, PubSubOptions } from "../pub-sub-port.ts";
+import { createNodeOptions, findSeed } from "../target.ts";
+import { createHome } from "./home.ts";
+import { createShards } from "./shards.ts";
+import { type Address, SlotMap, splitAddress } from "./slots.ts";
+
+/** How often the nodes are asked for a sign of life, and for who serves which slot. */
+const LOOK_MS = 500;
+/** The same after a node has said that a slot is no longer its own. */
+const SOON_MS = 50;
+
+/**
+ * Publishes and subscribes in a Redis Cluster: sharded channels through the node of their slot, all others through one node.
+ * @param seed a connection to the node of `REDIS_URL`; it is closed with the rest.
+ */
+export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, listener: PubSubListener): PubSub {
+  const open = (sharded: boolean) => (address: Address) =>
+    connectNode(
+      { connection: { ...busOptions, ...createNodeOptions(url, address) }, isSharded: sharded },
+      { ...listener, onMoved: lookSoon },
+    );
+  const shards = createShards(open(true));
+  const home = createHome(open(false));
+  const seedAddress = findSeed(url);
+  const partOf = (channel: string) => (isSharded(channel) ? shards : home);
+  let isLooking = false;
+  let isClosed = false;
+  let soon: Timer | undefined;
+
+  function lookSoon(): void {
+    if (isClosed) return;
+    soon ??= setTimeout(() => {
+      soon = undefined;
+      void look();
+    }, SOON_MS);
+  }
+
+  async function look(): Promise<void> {
+    if (isLooking || isClosed) return;
+    isLooking = true;
+    const slots = await findSlots();
+    isLooking = false;
+    if (!slots || isClosed) return;
+    shards.setSlots(slots);
+    home.setMasters(slots.masters);
+  }
+
+  /** Asks nodes one after the other, another one first each time: one that is cut off from the rest knows nothing new. */
+  async function findSlots(): Promise<SlotMap | null> {
+    const known = [...shards.nodes()].map(([address, { publisher }]) => ({ address, connection: publisher }));
+    for (const { address, connection } of [...shuffle(known), { address: seedAddress, connection: seed }]) {
+      if (connection.status !== "ready") continue;
+      const slots = await askSlots(connection, address);
+      if (slots) return slots;
+    }
+    return null;
+  }
+
+  async function askSlots(connection: Redis, address: Address): Promise<SlotMap | null> {
+    try {
+      const slots = new SlotMap(await connection.call("CLUSTER", "SLOTS"), splitAddress(address).host);
+      return slots.masters.size > 0 ? slots : null;
+    } catch (error) {
+      listener.onError(error);
+      return null;
+    }
+  }
+
+  const timer = setInterval(() => {
+    for (const [, node] of shards.nodes()) void node.probe();
+    home.look();
+    void look();
+  }, LOOK_MS);
+  timer.unref();
+  void look();
+
+  return {
+    isConnected: () => home.isConnected() && shards.isConnected(),
+
+    async publish(messages) {
+      const { sharded = [], shared = [] } = Object.groupBy(messages, ({ channel }) =>
+        isSharded(channel) ? "sharded" : "shared",
+      );
+      try {
+        await Promise.all([shards.publish(sharded), shared.length > 0 ? home.publish(shared) : undefined]);
+      } catch (error) {
+        if (isMoved(error)) lookSoon();
+        throw error;
+      }
+    },
+    subscribe: (channel) => partOf(channel).subscribe(channel),
+    unsubscribe: (channel) => partOf(channel).unsubscribe(channel),
+    // What doesn't come back has gone through the home; the other nodes are probed.
+    reconnect: home.move,
+    async close() {
+      isClosed = true;
+      clearInterval(timer);
+      clearTimeout(soon);
+      seed.disconnect();
+      shards.close();
+      home.close();
+    },
+  };
+}
+
+function shuffle<Item>(items: readonly Item[]): Item[] {
+  return items
+    .map((item) => ({ item, rank: Math.random() }))
+    .sort((a, b) => a.rank - b.rank)
+    .map(({ item }) => item);
+}

@@ -1,0 +1,186 @@
+import { Redis, type RedisOptions } from "ioredis";
+import type { ChannelText, PubSubListener } from "./pub-sub-port.ts";
+
+/** Channels of one SUBSCRIBE. */
+const CHANNELS_MAX = 500;
+
+export type NodeListener = PubSubListener & {
+  /** The server serves a sharded channel no longer, or never did. */
+  onMoved(): void;
+};
+
+type Options = {
+  connection: RedisOptions;
+  /** A URL, for what it says besides the address. */
+  url?: string;
+  /** All of its channels are sharded ones, or none is: the client loses messages of the others where the last sharded one ends. */
+  isSharded: boolean;
+};
+
+/** Two connections to one server, a cluster's node or a single one: one publishes, one listens. */
+export interface NodePubSub {
+  readonly publisher: Redis;
+  /** Whether all channels that are subscribed are heard, and something can be published, as far as is known. */
+  isConnected(): boolean;
+  /** Publishes all of it in order. @throws if something may not have got there. */
+  publish(messages: readonly ChannelText[]): Promise<void>;
+  subscribe(channel: string): void;
+  unsubscribe(channel: string): void;
+  /** Subscribes channels again that the server has ended or refused. */
+  renew(): void;
+  /** Replaces connections that don't answer. */
+  probe(): Promise<void>;
+  /** Gives up the connections, which may be dead, and makes new ones. */
+  reconnect(): void;
+  close(): void;
+}
+
+export function connectNode({ connection: options, url, isSharded }: Options, listener: NodeListener): NodePubSub {
+  const connect = () => (url === undefined ? new Redis(options) : new Redis(url, options));
+  const publisher = connect();
+  const subscriber = connect();
+  const wanted = new Set<string>();
+  /** The subscriptions that were sent on this connection. */
+  let told = new Set<string>();
+  let touched = new Set<string>();
+  let isScheduled = false;
+  let isListening = false;
+  let isProbing = false;
+
+  function touch(channel: string): void {
+    touched.add(channel);
+    if (isScheduled) return;
+    isScheduled = true;
+    setImmediate(tell);
+  }
+
+  function tell(): void {
+    isScheduled = false;
+    if (subscriber.status !== "ready") return;
+    const channels = [...touched];
+    touched = new Set();
+    const gone = channels.filter((channel) => told.has(channel) && !wanted.has(channel));
+    const known = channels.filter((channel) => told.has(channel) && wanted.has(channel));
+    for (const channel of gone) told.delete(channel);
+    for (const chunk of divide(gone, isSharded)) unsubscribeChunk(chunk).catch(reportUnsubscribed);
+    for (const channel of known) listener.onSubscribed(channel);
+    void subscribeAll(channels.filter((channel) => !told.has(channel) && wanted.has(channel)));
+  }
+
+  const unsubscribeChunk = (channels: string[]): Promise<unknown> =>
+    isSharded ? subscriber.sunsubscribe(...channels) : subscriber.unsubscribe(...channels);
+
+  /** A channel that has moved is not heard here any more: that is what was asked for. */
+  function reportUnsubscribed(error: unknown): void {
+    if (!isMoved(error)) listener.onError(error);
+  }
+
+  async function subscribeAll(channels: string[]): Promise<void> {
+    const connection = told;
+    for (const channel of channels) told.add(channel);
+    try {
+      await Promise.all(divide(channels, isSharded).map((chunk) => subscribeChunk(chunk, connection)));
+      if (connection === told) isListening = true;
+    } catch (error) {
+      listener.onError(error);
+      // Half of them may be heard: begin anew.
+      if (connection === told) subscriber.disconnect(true);
+    }
+  }
+
+  async function subscribeChunk(channels: string[], connection: Set<string>): Promise<void> {
+    try {
+      await (isSharded ? subscriber.ssubscribe(...channels) : subscriber.subscribe(...channels));
+    } catch (error) {
+      if (!isMoved(error)) throw error;
+      for (const channel of channels) connection.delete(channel);
+      listener.onMoved();
+      return;
+    }
+    if (connection === told) for (const channel of channels) if (wanted.has(channel)) listener.onSubscribed(channel);
+  }
+
+  async function probeConnection(connection: Redis): Promise<void> {
+    if (connection.status !== "ready") return;
+    try {
+      await connection.ping();
+    } catch (error) {
+      listener.onError(error);
+      if (connection.status === "ready") connection.disconnect(true);
+    }
+  }
+
+  subscriber.on("ready", () => {
+    told = new Set();
+    touched = new Set(wanted);
+    tell();
+  });
+  subscriber.on("close", () => {
+    isListening = false;
+    told = new Set();
+  });
+  subscriber.on("message", listener.onMessage);
+  subscriber.on("smessage", listener.onMessage);
+  // The server ends a sharded channel with its slot; the client says only that there was one.
+  subscriber.on("moved", () => {
+    const left = listSubscribed(subscriber);
+    for (const channel of told) if (!left.has(channel)) told.delete(channel);
+    listener.onMoved();
+  });
+  for (const connection of [publisher, subscriber]) connection.on("error", listener.onError);
+
+  return {
+    publisher,
+    isConnected: () => wanted.size === 0 || (isListening && publisher.status === "ready"),
+    async publish(messages) {
+      const pipeline = publisher.pipeline();
+      for (const { channel, text } of messages)
+        if (isSharded) pipeline.spublish(channel, text);
+        else pipeline.publish(channel, text);
+      const results = (await pipeline.exec()) ?? [];
+      for (const [error] of results) if (error) throw error;
+    },
+    subscribe(channel) {
+      wanted.add(channel);
+      touch(channel);
+    },
+    unsubscribe(channel) {
+      wanted.delete(channel);
+      touch(channel);
+    },
+    renew() {
+      for (const channel of wanted) if (!told.has(channel)) touch(channel);
+    },
+    async probe() {
+      if (isProbing) return;
+      isProbing = true;
+      await Promise.all([publisher, subscriber].map(probeConnection));
+      isProbing = false;
+    },
+    reconnect() {
+      for (const connection of [publisher, subscriber]) if (connection.status === "ready") connection.disconnect(true);
+    },
+    close() {
+      publisher.disconnect();
+      subscriber.disconnect();
+    },
+  };
+}
+
+/** Parts that may go in one command: sharded channels of one command have to be of one slot, so each has its own. */
+function divide(channels: readonly string[], isSharded: boolean): string[][] {
+  const size = isSharded ? 1 : CHANNELS_MAX;
+  const chunks: string[][] = [];
+  for (let from = 0; from < channels.length; from += size) chunks.push(channels.slice(from, from + size));
+  return chunks;
+}
+
+/** What the client knows to be subscribed, which is less than what it was told once a slot has moved. */
+function listSubscribed(subscriber: Redis): Set<string> {
+  const known = subscriber.condition?.subscriber;
+  return new Set(known ? known.channels("ssubscribe") : []);
+}
+
+/** Redis asks for another node, or has nobody for the slot. */
+export const isMoved = (error: unknown): boolean =>
+  error instanceof Error && /^(?:MOVED|ASK|CLUSTERDOWN|TRYAGAIN)\b/.test(error.message);

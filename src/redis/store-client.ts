@@ -1,0 +1,37 @@
+import type { Cluster, Redis } from "ioredis";
+
+/** A command that a limiter defines by a script. */
+type Definition = Parameters<Redis["defineCommand"]>;
+
+/** What limiters talk to. They are built before it is known what the server is. */
+export type StoreClient = Pick<Redis, "defineCommand"> & {
+  readonly status: string;
+  /** From now on, commands go there. */
+  use(client: Redis | Cluster): void;
+};
+
+/** A client that isn't ready until `use`, and then does what that one does. */
+export function createStoreClient(): StoreClient {
+  const definitions: Definition[] = [];
+  let client: Redis | Cluster | null = null;
+  const own: StoreClient = {
+    get status() {
+      return client?.status ?? "connecting";
+    },
+    defineCommand(...definition: Definition): void {
+      definitions.push(definition);
+      client?.defineCommand(...definition);
+    },
+    use(next: Redis | Cluster): void {
+      for (const definition of definitions) next.defineCommand(...definition);
+      client = next;
+    },
+  };
+  return new Proxy(own, {
+    get(_, name) {
+      if (Object.hasOwn(own, name) || client === null) return Reflect.get(own, name);
+      const value: unknown = Reflect.get(client, name);
+      return typeof value === "function" ? value.bind(client) : value;
+    },
+  });
+}

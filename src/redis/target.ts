@@ -1,0 +1,67 @@
+import { isIP } from "node:net";
+import type { Redis, RedisOptions } from "ioredis";
+import { type Address, splitAddress } from "./cluster/slots.ts";
+
+const DEFAULT_PORT = 6379;
+/** The first version whose clusters know sharded channels; Valkey began above it. */
+const SHARDED_VERSION_MIN = 7;
+
+export type ServerKind = { isCluster: boolean; hasShardedChannels: boolean };
+
+/** @throws without the URL, which may hold a password. */
+function parse(url: string): URL {
+  const parsed = URL.parse(url);
+  if (!parsed)
+    throw new Error("REDIS_URL is no URL: write redis://user:password@host:port, special characters as %2F.");
+  return parsed;
+}
+
+/** A percent sign of a password may stand for itself. */
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The host and port of `REDIS_URL`. */
+export function findSeed(url: string): Address {
+  const { hostname, port } = parse(url);
+  return `${hostname.replace(/^\[|\]$/g, "") || "127.0.0.1"}:${port || DEFAULT_PORT}`;
+}
+
+/**
+ * Options for one node of a cluster: with the user, the password and the TLS of `REDIS_URL`. A cluster has database 0 alone,
+ * so the number of another one in the URL is left out.
+ */
+export function createNodeOptions(url: string, address: Address): RedisOptions {
+  return { ...createSharedOptions(url, address), ...splitAddress(address) };
+}
+
+/** What connections to all nodes have in common. @param address of a node, whose certificate may have no IP address in it. */
+export function createSharedOptions(url: string, address = findSeed(url)): RedisOptions {
+  const { protocol, username, password, hostname } = parse(url);
+  const options: RedisOptions = {};
+  if (username !== "") options.username = decode(username);
+  if (password !== "") options.password = decode(password);
+  if (protocol !== "rediss:") return options;
+  // Nodes that are known by their IP addresses have a certificate for the name that they are reached by together.
+  const host = hostname.replace(/^\[|\]$/g, "");
+  options.tls = isIP(splitAddress(address).host) !== 0 && isIP(host) === 0 ? { servername: host } : {};
+  return options;
+}
+
+/** Asks a server what it is. HELLO needs no permission. @throws if there was no answer in time. */
+export async function findServerKind(connection: Redis): Promise<ServerKind> {
+  try {
+    const reply = (await connection.call("HELLO")) as unknown[];
+    const find = (name: string) => String(reply[reply.indexOf(name) + 1]);
+    const isCluster = find("mode") === "cluster";
+    return { isCluster, hasShardedChannels: isCluster && Number.parseInt(find("version"), 10) >= SHARDED_VERSION_MIN };
+  } catch (error) {
+    // A server that doesn't know HELLO has no sharded channels either.
+    if (error instanceof Error && error.name === "ReplyError") return { isCluster: false, hasShardedChannels: false };
+    throw error;
+  }
+}

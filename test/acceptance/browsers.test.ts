@@ -1,0 +1,133 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { type Proxied, type ProxyName, startProxied } from "../deploy/proxies.ts";
+import { type BrowserPage, openPage } from "../support/browser-page.ts";
+import { TEST_PASSWORD } from "../support/client.ts";
+import type { Frame } from "../support/socket.ts";
+import { TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(2 * TEST_TIMEOUT_MS);
+
+const PIECES = 10;
+const PIECE_DELAY_MS = 150;
+
+/** What runs in each page: a client as a developer would write it, with a ticket for the socket. */
+const client = `
+window.parley = {
+  frames: [],
+  async call(path, json) {
+    const response = await fetch("/api/v1" + path, {
+      method: json === undefined ? "GET" : "POST",
+      headers: { "content-type": "application/json", ...(this.token && { authorization: "Bearer " + this.token }) },
+      ...(json !== undefined && { body: JSON.stringify(json) }),
+    });
+    if (!response.ok) throw new Error(path + ": " + response.status + " " + await response.text());
+    return response.json();
+  },
+  async login(email, password) {
+    const { access_token, user } = await this.call("/auth/login", { email, password });
+    this.token = access_token;
+    return user.id;
+  },
+  async connect() {
+    const { ticket } = await this.call("/auth/ticket", {});
+    this.socket = new WebSocket(location.origin.replace("http", "ws") + "/realtime?ticket=" + ticket, ["parley.v1"]);
+    this.socket.onmessage = ({ data }) => this.frames.push({ ...JSON.parse(data), arrived_at: performance.now() });
+    await this.wait(({ type }) => type === "ready");
+    return this.socket.protocol;
+  },
+  async wait(matches) {
+    for (let n = 0; n < 1000; n += 1) {
+      const found = this.frames.find(matches);
+      if (found) return found;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    throw new Error("No such frame: " + JSON.stringify(this.frames.map(({ type }) => type)));
+  },
+  send(frame) { this.socket.send(JSON.stringify(frame)); },
+  ask(frame) {
+    const id = crypto.randomUUID();
+    this.send({ id, ...frame });
+    return this.wait((answer) => answer.id === id);
+  },
+};
+`;
+
+for (const name of ["nginx", "caddy"] as const) describe(name, () => testBrowsers(name));
+
+function testBrowsers(name: ProxyName) {
+  let proxied: Proxied;
+  const pages: BrowserPage[] = [];
+  beforeAll(async () => {
+    proxied = await startProxied(name);
+    proxied.standIn.script("slow", {
+      pieces: Array.from({ length: PIECES }, (_, n) => `piece${n} `),
+      pieceDelayMs: PIECE_DELAY_MS,
+    });
+  }, 3 * TEST_TIMEOUT_MS);
+  afterAll(async () => {
+    for (const page of pages) await page.close();
+    await proxied?.stop();
+  });
+
+  test("two browsers talk, see each other type, and watch an answer grow", async () => {
+    const { proxy } = proxied;
+    const people = await Promise.all(["ada@example.com", "bob@example.com"].map((email) => proxy.register(email)));
+    for (const { user } of people) {
+      const page = await openPage(`${proxy.url}/swagger`, proxy);
+      pages.push(page);
+      expect(await page.evaluate<boolean>("isSecureContext")).toBe(true);
+      await page.evaluate(client);
+      expect(await page.evaluate<string>(`parley.login("${user.email}", "${TEST_PASSWORD}")`)).toBe(user.id);
+      expect(await page.evaluate<string>("parley.connect()")).toBe("parley.v1");
+    }
+    const [ada, bob] = pages as [BrowserPage, BrowserPage];
+    const [, second] = people as [unknown, (typeof people)[number]];
+    const { id } = await ada.evaluate<{ id: string }>(
+      'parley.call("/conversations", { title: "Two browsers", kind: "group", reply_mode: "never" })',
+    );
+    await ada.evaluate(`parley.call("/conversations/${id}/members", { user_id: "${second.user.id}" })`);
+    for (const page of pages)
+      expect(await page.evaluate<Frame>(`parley.ask({ type: "subscribe", conversation_id: "${id}" })`)).toMatchObject({
+        type: "ack",
+      });
+
+    await ada.evaluate(`parley.send({ type: "typing.start", conversation_id: "${id}" })`);
+    await bob.evaluate('parley.wait(({ type, active }) => type === "typing" && active)');
+
+    const send = (content: string, reply: boolean) =>
+      `parley.ask({ type: "message.send", conversation_id: "${id}", client_message_id: crypto.randomUUID(), content: "${content}", reply: ${reply} })`;
+    expect(await ada.evaluate<Frame>(send("Hello Bob", false))).toMatchObject({ type: "ack" });
+    await bob.evaluate('parley.wait(({ type, data }) => type === "message.created" && data.content === "Hello Bob")');
+    expect(await bob.evaluate<Frame>(send("What does the model say?", true))).toMatchObject({ type: "ack" });
+    const text = Array.from({ length: PIECES }, (_, n) => `piece${n} `).join("");
+    for (const page of pages) {
+      const done = await page.evaluate<Frame>('parley.wait(({ type }) => type === "message.completed")');
+      expect(done.data?.content).toBe(text);
+      const deltas = await page.evaluate<(Frame & { arrived_at: number })[]>(
+        'parley.frames.filter(({ type }) => type === "message.delta")',
+      );
+      expect(deltas.map((delta) => delta.text).join("")).toBe(text);
+      const gaps = deltas.slice(1).map((delta, n) => delta.arrived_at - (deltas[n]?.arrived_at ?? 0));
+      expect(gaps.filter((gap) => gap > PIECE_DELAY_MS / 2).length).toBeGreaterThan(PIECES / 2);
+    }
+    // The page has come over HTTP/2.
+    expect(await ada.evaluate<string>('performance.getEntriesByType("navigation")[0].nextHopProtocol')).toBe("h2");
+    // Neither the address of the socket nor what the page loaded broke the page's own policy.
+    expect(await ada.evaluate<number>('parley.frames.filter(({ type }) => type === "error").length')).toBe(0);
+  });
+
+  test("a stranger's page can't open a socket", async () => {
+    const { proxy } = proxied;
+    const response = await fetch(`${proxy.url}/realtime`, {
+      tls: proxy.tls,
+      headers: {
+        origin: "https://evil.example.com",
+        connection: "upgrade",
+        upgrade: "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+      },
+    });
+    expect(response.status).toBe(403);
+  });
+}

@@ -1,0 +1,106 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createFolder, findFreePort, waitForStatus } from "../commands/run-parley.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startAsking } from "./asking.ts";
+import { findExecutable } from "./executable.ts";
+import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterAll(() => standIn?.stop());
+
+const ESCAPE = String.fromCharCode(27);
+
+/** Starts Parley on a terminal in an empty folder, asks it once, and stops it. @returns what the terminal showed. */
+async function showFirstScreen(env: Record<string, string>) {
+  using folder = createFolder();
+  const executable = await findExecutable();
+  const port = findFreePort();
+  const terminal = Bun.spawn(["script", "--quiet", "--return", "--command", `exec ${executable}`, "/dev/null"], {
+    cwd: folder.path,
+    env: { PATH: process.env.PATH ?? "", TERM: "xterm", PORT: String(port), ...env },
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  await waitForStatus(`http://127.0.0.1:${port}/readyz`, 200);
+  await fetch(`http://127.0.0.1:${port}/api/v1/me`);
+  await Bun.sleep(100);
+  // Ctrl+C.
+  void terminal.stdin.write("\x03");
+  await terminal.stdin.flush();
+  const text = await new Response(terminal.stdout).text();
+  await terminal.exited;
+  return { text, lines: text.replaceAll("\r", "").trimEnd().split("\n"), port, folder: folder.path };
+}
+
+test("in an empty folder on a terminal, the start says in at most 12 lines what there is and what to do", async () => {
+  const { lines, port, folder } = await showFirstScreen({ NO_COLOR: "1" });
+  const end = lines.findIndex((line) => line.startsWith("  Stop"));
+  const screen = lines.slice(0, end + 1);
+  expect(screen.length).toBeGreaterThan(5);
+  expect(screen.length).toBeLessThanOrEqual(12);
+  expect(screen.join("\n")).not.toContain(ESCAPE);
+  const url = `http://localhost:${port}`;
+  const find = (start: string) => screen.find((line) => line.trimStart().startsWith(start)) ?? "";
+  expect(find("Parley 0.1.0 is ready")).toEndWith(`: ${url}`);
+  expect(find("API reference")).toEndWith(` ${url}/swagger`);
+  expect(find("Database")).toMatch(/embedded PostgreSQL 18\.\d+; all data is in \S+\/data$/);
+  expect(find("Database")).toContain(`${folder}/data`);
+  expect(find("Models")).toContain("set OPENAI_API_KEY or ANTHROPIC_API_KEY");
+  expect(find("Administrator")).toContain("parley admin create --email YOU@EXAMPLE.COM");
+  expect(screen.filter((line) => line.includes("migration"))).toHaveLength(1);
+  const requests = lines.filter((line) => line.includes("/api/v1/me"));
+  expect(requests).toEqual([expect.stringMatching(/INFO: GET \/api\/v1\/me 401 [\d.]+ ms \(127\.0\.0\.1\)$/)]);
+});
+
+test("it has colours where the terminal has them, and names the default model", async () => {
+  const { text } = await showFirstScreen({ OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: standIn.openaiUrl });
+  expect(text).toContain(`${ESCAPE}[`);
+  expect(text).toContain("openai/gpt-5.2 (by default; set AI_MODELS to choose)");
+  expect(text).not.toContain("hunter2");
+});
+
+test("a key alone is enough, and the log is JSON where there is no terminal", async () => {
+  const env = { OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: standIn.openaiUrl };
+  const site = await createSite({ env });
+  try {
+    writeFileSync(join(site.directory, ".env"), 'AI_MODLES="x"\n');
+    const parley = await site.start({ env: { ANTROPIC_API_KEY: "hunter2" } });
+    const asking = await startAsking(parley);
+    const { message } = await asking.readToEnd(await asking.ask(), 15_000);
+    expect(message).toMatchObject({ status: "complete", model: "openai/gpt-5.2" });
+    await asking.socket.close();
+    await parley.stop();
+    const lines = site
+      .readLog()
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const ready = lines.find(({ msg }) => String(msg).includes("is ready: "));
+    expect(ready).toMatchObject({ level: "info", models: "openai/gpt-5.2 (by default; set AI_MODELS to choose)" });
+    expect(lines.filter(({ level }) => level === "warn").map(({ msg }) => msg)).toEqual([
+      "AI_MODLES in .env is not a setting of Parley and has no effect; did you mean AI_MODELS?",
+      "ANTROPIC_API_KEY is not a setting of Parley and has no effect; did you mean ANTHROPIC_API_KEY?",
+    ]);
+    expect(lines.filter(({ msg }) => msg === "request").every(({ status }) => typeof status === "number")).toBe(true);
+    expect(site.readLog()).not.toContain("hunter2");
+
+    const check = await site.run(["config", "check"], { OPENAI_KEY: "hunter2" });
+    expect(check).toMatchObject({ code: 0, output: "The configuration is good.\n" });
+    expect(check.errors).toContain(
+      "Warning: OPENAI_KEY is not a setting of Parley and has no effect; did you mean OPENAI_API_KEY?",
+    );
+    const broken = await site.run(["config", "check"], { PORT: "3000x", OPENAI_KEY: "hunter2" });
+    expect(broken.code).toBe(2);
+    expect(broken.errors).toStartWith('PORT: "3000x" is not a whole number from 0 to 65535; write digits only.\n');
+    expect(broken.errors).toContain("did you mean OPENAI_API_KEY?");
+    expect(check.errors + broken.errors).not.toContain("hunter2");
+  } finally {
+    await site.remove();
+  }
+});

@@ -1,0 +1,51 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import type { CreatedHook } from "../../src/modules/hooks/model.ts";
+import type { Message } from "../../src/protocol/message.ts";
+import { createHook } from "../hooks/start-hooks.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest } from "../support/rest.ts";
+import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+/** Posts as a shell script would. */
+async function curl({ url }: Pick<CreatedHook, "url">, ...args: string[]): Promise<string> {
+  const child = Bun.spawn(["curl", "--silent", "--show-error", "--fail", ...args, url], {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  if ((await child.exited) !== 0) throw new Error(errors);
+  return output;
+}
+
+test("a post of curl in Slack's form is answered by the model, also after a restart", async () => {
+  const site = await createSite();
+  try {
+    let parley = await site.start();
+    const owner = await parley.register();
+    const { id } = await createConversation(parley, owner, [], { kind: "direct", reply_mode: "always" });
+    const hook = await createHook(createRest(parley, owner), id);
+    expect(hook.url).toStartWith(parley.url);
+    const json = ["-H", "Content-Type: application/json", "-d", '{"text":"How do I back up?","username":"Pager"}'];
+    expect(await curl(hook, ...json)).toBe("ok");
+    await parley.stop();
+    parley = await site.start();
+    const moved = { url: `${parley.url}/api/v1/hooks/${hook.token}` };
+    expect(await curl(moved, "--data-urlencode", 'payload={"text":"And restore?"}')).toBe("ok");
+
+    const rest = createRest(parley, owner);
+    const list = async () =>
+      (await rest.get<{ data: Message[] }>(`/conversations/${id}/messages?after_seq=0`)).body.data;
+    while ((await list()).some(({ status }) => status === "streaming")) await Bun.sleep(20);
+    const integration = (display_name: string) => ({ id: hook.id, display_name, kind: "integration" });
+    expect(await list()).toMatchObject([
+      { role: "user", content: "How do I back up?", author: integration("Pager") },
+      { role: "assistant", status: "complete", author: null },
+      { role: "user", content: "And restore?", author: integration("Deployments") },
+      { role: "assistant", status: "complete", author: null },
+    ]);
+  } finally {
+    await site.remove();
+  }
+});

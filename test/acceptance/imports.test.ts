@@ -1,0 +1,191 @@
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import type { Import } from "../../src/modules/imports/model.ts";
+import type { Conversation } from "../../src/protocol/conversation.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createChatGpt, waitForImport } from "../support/imports.ts";
+import { createRest } from "../support/rest.ts";
+import { createSite, type Parley, type Site } from "./site.ts";
+
+setDefaultTimeout(600_000);
+
+const MIB = 1024 * 1024;
+const FILE_BYTES = 200 * MIB;
+/** Far below the file, and above what a process takes that is busy. */
+const GROWTH_BYTES_MAX = 160 * MIB;
+
+const sites: Site[] = [];
+afterAll(async () => void (await Promise.all(sites.map((site) => site.remove()))));
+
+async function startSite(): Promise<{ site: Site; parley: Parley }> {
+  const site = await createSite({ env: { RATE_LIMIT_ENABLED: "false" } });
+  sites.push(site);
+  return { site, parley: await site.start() };
+}
+
+const encoder = new TextEncoder();
+const chat = (n: number, chars: number) => {
+  const said = Object.fromEntries(
+    Array.from({ length: 10 }, (_, at) => [`m${at}`, { text: `${n} ${"word ".repeat(chars / 50)}` }]),
+  );
+  return encoder.encode(JSON.stringify(createChatGpt(`c-${n}`, said)));
+};
+
+/** A list of conversations, of as many bytes, that is never in memory as a whole. */
+function streamFile(bytesMax: number, chars: number): { body: ReadableStream<Uint8Array>; count: () => number } {
+  let bytes = 0;
+  let count = 0;
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      const conversation = chat(count, chars);
+      controller.enqueue(encoder.encode(count === 0 ? "[" : ","));
+      controller.enqueue(conversation);
+      count += 1;
+      bytes += conversation.byteLength;
+      if (bytes < bytesMax) return;
+      controller.enqueue(encoder.encode("]"));
+      controller.close();
+    },
+  });
+  return { body, count: () => count };
+}
+
+async function upload(parley: Parley, token: string, body: ReadableStream<Uint8Array>): Promise<string> {
+  const response = await parley.fetch("/api/v1/imports?source=chatgpt", {
+    method: "POST",
+    token,
+    body,
+    headers: { "content-type": "application/json" },
+  });
+  if (response.status !== 202) throw new Error(`${response.status} ${await response.text()}`);
+  return ((await response.json()) as Import).id;
+}
+
+const readRss = (pid: number): number =>
+  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
+
+/** Looks until `stop` how much memory a process takes. */
+function watchMemory(pid: number) {
+  let peak = readRss(pid);
+  const timer = setInterval(() => {
+    peak = Math.max(peak, readRss(pid));
+  }, 50);
+  return () => {
+    clearInterval(timer);
+    return peak;
+  };
+}
+
+const inMib = (bytes: number) => Math.round(bytes / MIB);
+
+test("an import goes on after kill -9 where it was, and no conversation comes twice", async () => {
+  const { site, parley } = await startSite();
+  const account = await parley.register("anna@example.com", "Anna");
+  const { body, count } = streamFile(30 * MIB, 2_000);
+  const id = await upload(parley, account.access_token, body);
+  const look = async (of: Parley) => (await createRest(of, account).get<Import>(`/imports/${id}`)).body;
+  while ((await look(parley)).imported < count() / 10) await Bun.sleep(5);
+  await parley.kill();
+  const second = await site.start();
+  const before = await look(second);
+  expect(before.status).toBe("running");
+  expect(before.imported).toBeLessThan(count());
+  const done = await waitForImport(second, account, id);
+  expect(done).toMatchObject({ status: "done", imported: count(), skipped: 0, messages: 10 * count(), report: [] });
+  const { rows } = await createRest(second, account).all<Conversation>("/conversations", 200);
+  expect(new Set(rows.map(({ title }) => title)).size).toBe(count());
+  expect(rows).toHaveLength(count());
+  expect(rows.every(({ last_seq, unread }) => last_seq === 10 && unread === 0)).toBe(true);
+  await second.stop();
+});
+
+test("a conversation of 100,000 messages, each below the one before it, comes in whole", async () => {
+  const { parley } = await startSite();
+  const account = await parley.register();
+  const count = 100_000;
+  const node = (n: number) => ({
+    id: `n${n}`,
+    parent: n === 0 ? null : `n${n - 1}`,
+    children: [`n${n + 1}`],
+    message: { author: { role: n % 2 === 0 ? "user" : "assistant" }, content: { parts: [`Text ${n}`] } },
+  });
+  const mapping = Object.fromEntries(Array.from({ length: count }, (_, n) => [`n${n}`, node(n)]).reverse());
+  const response = await parley.fetch("/api/v1/imports?source=chatgpt", {
+    token: account.access_token,
+    json: [{ id: "deep", title: "Deep", mapping, current_node: `n${count - 1}` }],
+  });
+  const done = await waitForImport(parley, account, ((await response.json()) as Import).id);
+  expect(done).toMatchObject({ status: "done", imported: 1, messages: count, error: null });
+  const rest = createRest(parley, account);
+  const { rows } = await rest.all<Conversation>("/conversations", 200);
+  expect(rows).toMatchObject([{ title: "Deep", last_seq: count, unread: 0 }]);
+  const newest = await rest.get<{ data: { content: string; seq: number }[] }>(
+    `/conversations/${rows[0]?.id}/messages?limit=1`,
+  );
+  expect(newest.body.data).toMatchObject([{ content: `Text ${count - 1}`, seq: count }]);
+});
+
+test("200 MB are imported in bounded memory, while another user's messages are sent", async () => {
+  const { parley } = await startSite();
+  const [anna, ben] = [await parley.register(), await parley.register()];
+  const { id: conversationId } = await createConversation(parley, ben);
+  const rest = createRest(parley, ben);
+  const times: number[] = [];
+  let isOver = false;
+  const sending = (async () => {
+    while (!isOver) {
+      const startedAtMs = performance.now();
+      const { status } = await rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "Hello" });
+      expect(status).toBe(201);
+      times.push(performance.now() - startedAtMs);
+      await Bun.sleep(10);
+    }
+  })();
+  await Bun.sleep(1_000);
+  const quiet = readRss(parley.pid);
+  const readPeak = watchMemory(parley.pid);
+  const startedAtMs = performance.now();
+  const { body, count } = streamFile(FILE_BYTES, 10_000);
+  const id = await upload(parley, anna.access_token, body);
+  const uploadedAtMs = performance.now();
+  const done = await waitForImport(parley, anna, id);
+  const importedAtMs = performance.now();
+  isOver = true;
+  await sending;
+  const growth = readPeak() - quiet;
+  const sorted = times.sort((a, b) => a - b);
+  const quantile = (share: number) => Math.round(sorted[Math.floor(sorted.length * share)] ?? 0);
+  console.log(
+    `${inMib(done.bytes)} MiB: uploaded in ${Math.round(uploadedAtMs - startedAtMs)} ms, imported in ` +
+      `${Math.round(importedAtMs - uploadedAtMs)} ms; memory grew by ${inMib(growth)} MiB; ${times.length} sends of another user, ` +
+      `p50 ${quantile(0.5)} ms, p99 ${quantile(0.99)} ms`,
+  );
+  expect(done).toMatchObject({ status: "done", imported: count(), skipped: 0 });
+  expect(done.bytes).toBeGreaterThan(FILE_BYTES);
+  expect(growth).toBeLessThan(GROWTH_BYTES_MAX);
+});
+
+test("500 MB sent to another address, or without a right to import, don't fill the memory", async () => {
+  const { parley } = await startSite();
+  const account = await parley.register();
+  const quiet = readRss(parley.pid);
+  const readPeak = watchMemory(parley.pid);
+  for (const [path, token] of [
+    ["/api/v1/conversations", account.access_token],
+    ["/api/v1/imports?source=chatgpt", "nobody"],
+    ["/api/v1/imports?source=nothing", account.access_token],
+  ] as const) {
+    let sent = 0;
+    const body = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        sent += MIB;
+        controller.enqueue(new Uint8Array(MIB).fill(0x20));
+        if (sent >= 500 * MIB) controller.close();
+      },
+    });
+    const headers = { "content-type": "application/json" };
+    const response = await parley.fetch(path, { method: "POST", token, body, headers }).catch(() => null);
+    if (response) expect([401, 413, 422]).toContain(response.status);
+  }
+  expect(readPeak() - quiet).toBeLessThan(GROWTH_BYTES_MAX);
+});

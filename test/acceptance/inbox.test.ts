@@ -1,0 +1,209 @@
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { Account } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createChatGpt, importFile } from "../support/imports.ts";
+import { openInbox, type TestInbox, waitForList } from "../support/inbox.ts";
+import { startPgBouncer, type TestPgBouncer } from "../support/pgbouncer.ts";
+import { startRedis, type TestRedis } from "../support/redis.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
+import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(2 * TEST_TIMEOUT_MS);
+
+/** Frames are a second apart where they are sent; they may come closer to each other on a busy machine. */
+const APART_MS_MIN = 800;
+const BURST = 100;
+
+let server: DatabaseServer;
+let redis: TestRedis;
+const ends: (() => Promise<unknown>)[] = [];
+afterAll(async () => {
+  for (const end of ends.reverse()) await end();
+});
+
+async function startServers(): Promise<void> {
+  if (server) return;
+  server = await startDatabaseServer();
+  ends.push(() => server.stop());
+  redis = await startRedis();
+  ends.push(() => redis.stop());
+}
+
+/** Settings of two instances that share a database. */
+async function createEnvironment(hasRedis: boolean, isPooled: boolean): Promise<Record<string, string>> {
+  await startServers();
+  const url = new URL(await server.createDatabase());
+  if (isPooled) {
+    const pooler: TestPgBouncer = await startPgBouncer({
+      socketDirectory: server.socketDirectory,
+      port: server.port,
+      mode: "transaction",
+      poolSize: 6,
+      users: ["parley"],
+    });
+    ends.push(() => pooler.stop());
+    url.port = String(pooler.port);
+  }
+  return {
+    DATABASE_URL: url.href,
+    JWT_SECRET: "a secret that only tests know: 0123456789",
+    ADMIN_EMAIL: "admin@example.com",
+    ADMIN_PASSWORD: "a password of the tests",
+    RATE_LIMIT_ENABLED: "false",
+    ...(hasRedis && { REDIS_URL: redis.url }),
+  };
+}
+
+type Call = { token: string; method?: string; json?: unknown };
+
+async function call(parley: Parley, path: string, options: Call): Promise<Record<string, unknown>> {
+  const response = await parley.fetch(`/api/v1${path}`, options);
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+  return response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>);
+}
+
+/** When each frame about a conversation came. */
+function watchTimes({ socket }: TestInbox, conversationId: string): number[] {
+  const times: number[] = [];
+  socket.addEventListener("message", ({ data }) => {
+    const frame = JSON.parse(String(data)) as { type: string; conversation_id?: string };
+    if (frame.type === "inbox" && frame.conversation_id === conversationId) times.push(performance.now());
+  });
+  return times;
+}
+
+const forms = [
+  ["Postgres", false, false],
+  ["Redis", true, false],
+  ["PgBouncer in transaction mode", false, true],
+  ["Redis and PgBouncer in transaction mode", true, true],
+] as const;
+
+describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
+  let site: Site;
+  let first: Parley;
+  let second: Parley;
+  let owner: Account;
+  let guest: Account;
+  /** The guest's devices, one on each instance. */
+  let devices: [TestInbox, TestInbox];
+  let conversationId: string;
+
+  const send = (content: string, json: object = {}) =>
+    call(first, `/conversations/${conversationId}/messages`, {
+      token: owner.access_token,
+      json: { content, reply: false, ...json },
+    });
+  const bothShowTheList = async () => {
+    await waitForList(devices[0], second);
+    await waitForList(devices[1], first);
+  };
+
+  test("an inbox shows what others do, on every device", async () => {
+    site = await createSite({ env: await createEnvironment(hasRedis, isPooled) });
+    ends.push(() => site.remove());
+    // Apart from the start, which has a time limit.
+    expect((await site.run(["migrate"])).code).toBe(0);
+    [first, second] = await Promise.all([site.start(), site.start()]);
+    [owner, guest] = [await first.register(), await second.register()];
+    devices = [await openInbox(first, guest), await openInbox(second, guest)];
+    expect(devices.map(({ unread }) => unread)).toEqual([0, 0]);
+    const { id } = await createConversation(first, owner, [guest]);
+    conversationId = id;
+    for (const device of devices) await device.told({ conversation_id: id, change: "added", unread: 0 });
+    await send("The first");
+    for (const device of devices) await device.told({ conversation_id: id, change: "updated", unread: 1 });
+    await bothShowTheList();
+  });
+
+  test("a burst makes at most a frame a second, and the last one is right", async () => {
+    const times = devices.map((device) => watchTimes(device, conversationId));
+    for (let n = 0; n < BURST; n += 1) await send(`Message ${n}`);
+    for (const device of devices) await device.told({ conversation_id: conversationId, unread: BURST + 1 });
+    for (const [n, at] of times.entries()) {
+      const apart = at.slice(1).map((ms, place) => ms - (at[place] ?? 0));
+      expect([n, apart.filter((ms) => ms < APART_MS_MIN)]).toEqual([n, []]);
+    }
+    await bothShowTheList();
+  });
+
+  test("reading on one device shows on the other; titles, edits and deletions as well", async () => {
+    const seq = devices[0].list(conversationId).at(-1)?.last_seq ?? 0;
+    await devices[0].ask({ type: "read", conversation_id: conversationId, seq });
+    for (const device of devices) await device.told({ conversation_id: conversationId, unread: 0, last_read_seq: seq });
+    const { message } = (await send("To be deleted")) as { message: { id: string } };
+    for (const device of devices) await device.told({ conversation_id: conversationId, unread: 1 });
+    const path = `/conversations/${conversationId}`;
+    const token = owner.access_token;
+    await call(second, `${path}/messages/${message.id}`, { token, method: "PATCH", json: { content: "Edited" } });
+    await call(first, path, { token, method: "PATCH", json: { title: "Another title" } });
+    await call(second, `${path}/messages/${message.id}`, { token, method: "DELETE" });
+    for (const device of devices) await device.told({ title: "Another title", unread: 0, last_seq: seq + 4 });
+    await bothShowTheList();
+  });
+
+  test("a conversation that the user creates or imports is told on the other device", async () => {
+    const created = await createConversation(second, guest, [], { title: "Created" });
+    for (const device of devices) await device.told({ conversation_id: created.id, change: "added", title: "Created" });
+    const imported = await importFile(first, guest, "chatgpt", [
+      createChatGpt("one", { a: {}, b: { text: "zeppelin" } }),
+    ]);
+    expect([imported.status, imported.imported]).toEqual(["done", 1]);
+    for (const device of devices) await device.told({ change: "added", title: "Title of one", unread: 0 });
+    await bothShowTheList();
+  });
+
+  test("search, analytics and cached reads work on both", async () => {
+    await send("A rare word: quokka");
+    for (const parley of [first, second]) {
+      const { data } = await call(parley, "/search?q=quokka", { token: guest.access_token });
+      expect((data as unknown[]).length).toBe(1);
+      // Imported messages are indexed in the background.
+      await waitUntil(async () => {
+        const found = await call(parley, "/search?q=zeppelin", { token: guest.access_token });
+        return (found.data as unknown[]).length === 1;
+      });
+    }
+    const login = await first.fetch("/api/v1/auth/login", {
+      json: { email: "admin@example.com", password: "a password of the tests" },
+    });
+    const { access_token: token } = (await login.json()) as Account;
+    // Messages of others, the deleted one left out, and the two that were imported.
+    await waitUntil(async () => {
+      const overview = await call(second, "/analytics/overview?from=2020-01-01T00:00:00Z", { token });
+      return JSON.stringify(overview).includes(`"messages":${BURST + 4}`);
+    });
+    for (let n = 0; n < 5; n += 1) {
+      const title = `Title ${n}`;
+      const path = `/conversations/${conversationId}`;
+      await call(first, path, { token: owner.access_token, method: "PATCH", json: { title } });
+      for (const parley of [first, second])
+        expect((await call(parley, path, { token: guest.access_token })).title).toBe(title);
+    }
+  });
+
+  test("what is told ends with the membership, and with the session", async () => {
+    const path = `/conversations/${conversationId}`;
+    const token = owner.access_token;
+    await call(second, `${path}/members/${guest.user.id}`, { token, method: "DELETE" });
+    for (const device of devices) await device.told({ conversation_id: conversationId, change: "removed", title: "" });
+    await send("Nobody else reads this");
+    const deleted = await createConversation(first, owner, [guest], { title: "Short" });
+    for (const device of devices) await device.told({ conversation_id: deleted.id, change: "added" });
+    await call(first, `/conversations/${deleted.id}`, { token, method: "DELETE" });
+    for (const device of devices) await device.told({ conversation_id: deleted.id, change: "removed" });
+    expect(devices.map((device) => device.list(conversationId).at(-1)?.change)).toEqual(["removed", "removed"]);
+    await bothShowTheList();
+    await call(first, "/auth/logout", { token: guest.access_token, json: { refresh_token: guest.refresh_token } });
+    await Promise.all(devices.map(({ closed }) => closed));
+  });
+
+  test("nothing has gone wrong on the way", () => {
+    const lines = site.readLog().match(/.*"level":"(?:warn|error|fatal)".*/g) ?? [];
+    // Of a busy machine, or of the pooler.
+    const expected = /LISTEN doesn't work|[Pp]ooler|slow query|the bus over \w+ is away|no answer in time/;
+    expect(lines.filter((line) => !expected.test(line))).toEqual([]);
+    expect(site.readLog()).not.toContain("a secret that only tests know");
+  });
+});

@@ -1,0 +1,131 @@
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import type { Account } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { startRedis, type TestRedis } from "../support/redis.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
+import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(2 * TEST_TIMEOUT_MS);
+
+/** What users are told within, when an instance has died: far above the five seconds that it takes. */
+const GONE_MAX_MS = 20_000;
+const SEND_PAUSE_MS = 15;
+const PAGE = 100;
+
+let server: DatabaseServer | undefined;
+let redis: TestRedis | undefined;
+afterAll(async () => {
+  await redis?.stop();
+  await server?.stop();
+});
+
+type Member = { account: Account; socket: TestSocket; acked: string[]; sender?: Promise<void> };
+
+/** Sends until it is told to stop; notes what was acknowledged. */
+function startSending(member: Member, conversation_id: string, signal: AbortSignal): Promise<void> {
+  const send = async (n: number) => {
+    const client_message_id = `${member.account.user.id}-${n}`;
+    const content = `${n} ${"é😀".repeat(n % 40)}`;
+    const answer = await member.socket
+      .ask({ type: "message.send", conversation_id, content, client_message_id })
+      .catch(() => null);
+    if (answer?.type === "ack") member.acked.push(client_message_id);
+  };
+  return (async () => {
+    for (let n = 0; !signal.aborted && member.socket.socket.readyState === WebSocket.OPEN; n += 1) {
+      await send(n);
+      await Bun.sleep(SEND_PAUSE_MS);
+    }
+  })();
+}
+
+/** Every message of the conversation, as the database has it. */
+async function listMessages(parley: Parley, { access_token }: Account, conversationId: string) {
+  const messages: { seq: number; id: string; client_message_id: string | null }[] = [];
+  for (let after = 0; ; after = messages.at(-1)?.seq ?? 0) {
+    const path = `/api/v1/conversations/${conversationId}/messages?after_seq=${after}&limit=${PAGE}`;
+    const { data } = (await (await parley.fetch(path, { token: access_token })).json()) as { data: typeof messages };
+    if (data.length === 0) return messages;
+    messages.push(...data.toSorted((a, b) => a.seq - b.seq));
+  }
+}
+
+const seenBy = ({ socket }: Member) => socket.list("message.created").map(({ seq, data }) => ({ seq, id: data?.id }));
+
+for (const form of ["Redis", "Postgres"] as const)
+  test(`over ${form}, an instance that is killed under load leaves no ghosts, and everybody sees what is stored`, async () => {
+    server ??= await startDatabaseServer();
+    if (form === "Redis") redis = await startRedis();
+    const env = {
+      DATABASE_URL: await server.createDatabase(),
+      JWT_SECRET: "a secret that only tests know: 0123456789",
+      RATE_LIMIT_ENABLED: "false",
+      ...(form === "Redis" && redis && { REDIS_URL: redis.url }),
+    };
+    const site: Site = await createSite({ env });
+    try {
+      const parleys = [await site.start(), await site.start(), await site.start()] as const;
+      const accounts = await Promise.all(parleys.map((parley) => parley.register()));
+      const [owner] = accounts as [Account];
+      const { id: conversation_id } = await createConversation(parleys[0], owner, accounts.slice(1));
+      const members: Member[] = [];
+      for (const [n, parley] of parleys.entries()) {
+        const account = accounts[n] as Account;
+        const socket = await openSocket(parley.url, { token: account.access_token });
+        await socket.ask({ type: "subscribe", conversation_id });
+        members.push({ account, socket, acked: [] });
+      }
+      const [first, second, killed] = members as [Member, Member, Member];
+      const stop = new AbortController();
+      for (const member of members) member.sender = startSending(member, conversation_id, stop.signal);
+      await waitUntil(() => members.every(({ acked }) => acked.length > 20));
+
+      // A cut that both sides notice, then the death of an instance while its user types.
+      if (form === "Redis") {
+        await redis?.kill();
+        await Bun.sleep(1_000);
+        await redis?.start();
+      }
+      await waitUntil(async () => {
+        const bodies = await Promise.all(parleys.map(async ({ url }) => (await fetch(`${url}/readyz?verbose`)).text()));
+        return bodies.every((body) => body.includes("[+]bus ok"));
+      });
+      killed.socket.send({ type: "typing.start", conversation_id });
+      const isAbout = (user_id: unknown) => user_id === killed.account.user.id;
+      await first.socket.waitFor(
+        ({ type, active, user_id }) => type === "typing" && active === true && isAbout(user_id),
+      );
+      await parleys[2].kill();
+      for (const { socket } of [first, second]) {
+        await socket.waitFor(
+          ({ type, active, user_id }) => type === "typing" && active === false && isAbout(user_id),
+          GONE_MAX_MS,
+        );
+        await socket.waitFor(
+          ({ type, online, user_id }) => type === "presence" && online === false && isAbout(user_id),
+          GONE_MAX_MS,
+        );
+      }
+      const late = await openSocket(parleys[1].url, { token: first.account.access_token });
+      const { members_online } = await late.ask({ type: "subscribe", conversation_id });
+      expect(members_online).not.toContain(killed.account.user.id);
+
+      stop.abort();
+      await Promise.all([first, second].map(({ sender }) => sender));
+      const stored = await listMessages(parleys[0], first.account, conversation_id);
+      const ids = stored.map(({ client_message_id }) => client_message_id);
+      expect(new Set(ids).size).toBe(ids.length);
+      for (const { acked } of members) expect(acked.filter((id) => !ids.includes(id))).toEqual([]);
+      await waitUntil(() => [first, second].every((member) => seenBy(member).at(-1)?.seq === stored.at(-1)?.seq));
+      for (const member of [first, second]) {
+        const seen = seenBy(member);
+        const start = seen[0]?.seq ?? 0;
+        expect(seen).toEqual(stored.flatMap(({ seq, id }) => (seq >= start ? [{ seq, id }] : [])));
+      }
+      await Promise.all([first.socket.close(), second.socket.close(), late.close()]);
+    } finally {
+      await site.remove();
+    }
+  });

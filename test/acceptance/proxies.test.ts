@@ -1,0 +1,467 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { connect as connectHttp2 } from "node:http2";
+import { createServer } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { BODY_BYTES_MAX } from "../../src/http/body.ts";
+import { canReloadCaddy } from "../deploy/programs.ts";
+import { type Proxied, type ProxyName, startProxied, startProxy } from "../deploy/proxies.ts";
+import { readServedNames } from "../support/certificates.ts";
+import { type Account, TEST_PASSWORD } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openStream } from "../support/event-stream.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(2 * TEST_TIMEOUT_MS);
+
+const PIECES = 12;
+const PIECE_DELAY_MS = 150;
+const METRICS_TOKEN = "a-token-that-only-tests-know-0123456789";
+/** A client's own address; the proxy has another one. */
+const CLIENT_ADDRESS = "127.0.0.2";
+const SEND_PAUSE_MS = 20;
+
+for (const name of ["nginx", "caddy"] as const) describe(name, () => testProxy(name));
+
+function testProxy(name: ProxyName) {
+  let proxied: Proxied;
+  let account: Account;
+  beforeAll(async () => {
+    proxied = await startProxied(name, {
+      METRICS_TOKEN,
+      IMPORT_BYTES_MAX: "2000000",
+      RATE_LIMIT_USER_PER_MINUTE: "5000",
+    });
+    proxied.standIn.script("slow", {
+      pieces: Array.from({ length: PIECES }, (_, n) => `piece${n} `),
+      pieceDelayMs: PIECE_DELAY_MS,
+    });
+    account = await proxied.proxy.register();
+  }, 3 * TEST_TIMEOUT_MS);
+  afterAll(() => proxied?.stop());
+
+  const connect = () => openSocket(proxied.proxy.url, { token: account.access_token, tls: proxied.proxy.tls });
+  const subscribe = async (conversation_id: string, after_seq?: number): Promise<TestSocket> => {
+    const socket = await connect();
+    const ack = await socket.ask({ type: "subscribe", conversation_id, ...(after_seq !== undefined && { after_seq }) });
+    expect(ack).toMatchObject({ type: "ack" });
+    return socket;
+  };
+  const post = (conversationId: string, content: string, client_message_id?: string) =>
+    proxied.proxy.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+      token: account.access_token,
+      json: { content, ...(client_message_id && { client_message_id }) },
+    });
+  const isMessage = (content: string) => (frame: { type: string; data?: { content?: string } }) =>
+    frame.type === "message.created" && frame.data?.content === content;
+
+  /** When each piece of a body arrives. */
+  async function readTimes(response: Response): Promise<{ text: string; gaps: number[] }> {
+    const times: number[] = [];
+    let text = "";
+    for await (const chunk of response.body ?? []) {
+      text += new TextDecoder().decode(chunk);
+      times.push(performance.now());
+    }
+    return { text, gaps: times.slice(1).map((time, n) => time - (times[n] ?? 0)) };
+  }
+  const countPauses = (gaps: number[]) => gaps.filter((gap) => gap > PIECE_DELAY_MS / 2).length;
+
+  test("the pieces of an answer arrive one by one, as events of Parley and in OpenAI's form", async () => {
+    const { proxy } = proxied;
+    const { id } = await createConversation(proxy, account);
+    const own = await proxy.fetch(`/api/v1/conversations/${id}/messages`, {
+      token: account.access_token,
+      json: { content: "What do you say?", reply: true },
+      headers: { accept: "text/event-stream", "accept-encoding": "gzip, br" },
+    });
+    expect(own.headers.get("content-type")).toStartWith("text/event-stream");
+    expect(own.headers.get("content-encoding")).toBeNull();
+    const seen = await readTimes(own);
+    expect(seen.text).toContain("message.completed");
+    expect(countPauses(seen.gaps)).toBeGreaterThan(PIECES / 2);
+
+    const openai = await proxy.fetch("/v1/chat/completions", {
+      token: account.access_token,
+      json: { model: "compatible/slow", stream: true, messages: [{ role: "user", content: "What do you say?" }] },
+      headers: { "accept-encoding": "gzip, br" },
+    });
+    const completion = await readTimes(openai);
+    expect(completion.text).toContain("[DONE]");
+    expect(countPauses(completion.gaps)).toBeGreaterThan(PIECES / 2);
+  });
+
+  test("a live feed goes on after Last-Event-ID, over HTTP/2 as well", async () => {
+    const { proxy } = proxied;
+    const { id } = await createConversation(proxy, account);
+    for (const content of ["one", "two", "three"]) expect((await post(id, content)).status).toBe(201);
+    const feed = await openStream(proxy, `/conversations/${id}/events`, {
+      token: account.access_token,
+      headers: { "last-event-id": "1" },
+    });
+    await feed.waitFor(isMessage("three"));
+    expect((await post(id, "four")).status).toBe(201);
+    await feed.waitFor(isMessage("four"));
+    expect(feed.seqs()).toEqual([2, 3, 4]);
+    await feed.close();
+
+    const session = connectHttp2(proxy.url, proxy.tls);
+    const request = session.request({
+      ":path": `/api/v1/conversations/${id}/events`,
+      authorization: `Bearer ${account.access_token}`,
+      accept: "text/event-stream",
+      "last-event-id": "3",
+    });
+    let text = "";
+    const { promise: hasFive, resolve } = Promise.withResolvers<void>();
+    request.on("data", (chunk: Buffer) => {
+      text += chunk.toString();
+      if (text.includes('"five"')) resolve();
+    });
+    await new Promise((opened) => request.once("response", opened));
+    expect((await post(id, "five")).status).toBe(201);
+    await hasFive;
+    expect(text).toContain('"four"');
+    expect(text).not.toContain('"three"');
+    request.close();
+    session.destroy();
+  });
+
+  test("the client's address is its own, in the audit record, the log and the limits, whatever it says", async () => {
+    const { proxy, instances } = proxied;
+    const login = async (password: string, forwarded: string) => {
+      const curl = Bun.spawn(
+        // biome-ignore format: one option a line
+        [
+          "curl", "--silent", "--cacert", proxy.authorityFile, "--interface", CLIENT_ADDRESS,
+          "--resolve", `localhost:${proxy.httpsPort}:127.0.0.1`,
+          "--header", `X-Forwarded-For: ${forwarded}`, "--header", `X-Real-IP: ${forwarded}`,
+          "--header", `Forwarded: for=${forwarded}`,
+          "--json", JSON.stringify({ email: account.user.email, password }),
+          "--write-out", "\n%{http_code}", `${proxy.url}/api/v1/auth/login`,
+        ],
+        { stdout: "pipe" },
+      );
+      const [body = "", status] = (await new Response(curl.stdout).text()).split("\n");
+      return { status: Number(status), body };
+    };
+    const { status, body } = await login(TEST_PASSWORD, "203.0.113.9");
+    expect(status).toBe(200);
+    const { access_token } = JSON.parse(body) as Account;
+    const sessions = (await (await proxy.fetch("/api/v1/me/sessions", { token: access_token })).json()) as {
+      data: { ip_address: string; current: boolean }[];
+    };
+    expect(sessions.data.find(({ current }) => current)?.ip_address).toBe(CLIENT_ADDRESS);
+    const log = () => instances.map((instance) => instance.readLog()).join("");
+    expect(log()).toContain(CLIENT_ADDRESS);
+    expect(log()).not.toContain("203.0.113.9");
+
+    // Each time as somebody else: the limit counts one client.
+    const answers: Awaited<ReturnType<typeof login>>[] = [];
+    for (let n = 0; n < 200 && answers.at(-1)?.status !== 429; n += 1)
+      answers.push(await login("wrong horse battery", `203.0.113.${n % 250}`));
+    const refused = answers.at(-1);
+    expect(refused?.status).toBe(429);
+    expect(JSON.parse(refused?.body ?? "")).toMatchObject({ status: 429, type: expect.stringContaining("/problems/") });
+  });
+
+  test("errors are Parley's own", async () => {
+    const { proxy } = proxied;
+    const { id } = await createConversation(proxy, account);
+    const read = async (response: Response) => ({
+      status: response.status,
+      type: response.headers.get("content-type"),
+      body: (await response.json()) as { code: string; request_id: string },
+      id: response.headers.get("x-request-id"),
+    });
+    const missing = await read(await proxy.fetch("/api/v1/nothing", { token: account.access_token }));
+    expect(missing).toMatchObject({ status: 404, type: "application/problem+json", body: { code: "not_found" } });
+    expect(missing.body.request_id).toBe(missing.id as string);
+    for (const bytes of [BODY_BYTES_MAX + 1, 2 * BODY_BYTES_MAX - 100, 20 * BODY_BYTES_MAX]) {
+      const large = await read(await post(id, "a".repeat(bytes)));
+      expect(large).toMatchObject({ status: 413, type: "application/problem+json", body: { code: "too_large" } });
+      expect(large.body.request_id).toBe(large.id as string);
+    }
+    const small = await read(
+      await proxy.fetch("/api/v1/auth/refresh", { json: { refresh_token: "a".repeat(70_000) } }),
+    );
+    expect(small).toMatchObject({ status: 413, body: { code: "too_large" } });
+    const largest = await post(id, "a".repeat(30_000));
+    expect(largest.status).toBe(201);
+
+    const file = `[${'"a",'.repeat(900_000)}"a"]`;
+    const refused = await proxy.fetch("/api/v1/imports?source=chatgpt", {
+      token: account.access_token,
+      body: file,
+      headers: { "content-type": "application/json" },
+      method: "POST",
+    });
+    expect(await read(refused)).toMatchObject({ status: 413, body: { code: "too_large" } });
+    // More than any other request may have.
+    const taken = await proxy.fetch("/api/v1/imports?source=chatgpt", {
+      token: account.access_token,
+      body: `[${" ".repeat(1_900_000)}]`,
+      headers: { "content-type": "application/json" },
+      method: "POST",
+    });
+    expect(taken.status).toBe(202);
+
+    const completion = await proxy.fetch("/v1/chat/completions", {
+      token: account.access_token,
+      json: { model: "compatible/slow", messages: [{ role: "user", content: "a".repeat(3 * BODY_BYTES_MAX) }] },
+    });
+    expect({ status: completion.status, body: await completion.json() }).toMatchObject({
+      status: 413,
+      body: { error: { code: "too_large", type: "invalid_request_error" } },
+    });
+  });
+
+  test("nobody reads the metrics through it, and http leads to https", async () => {
+    const { proxy } = proxied;
+    for (const path of [
+      "/metrics",
+      "/metrics/",
+      "//metrics",
+      "/METRICS",
+      "/%6detrics",
+      "/metrics?x",
+      "/./metrics",
+      "/a/../metrics",
+      "/metrics%2f",
+      "/metrics;x",
+    ]) {
+      const text = await requestRaw(path);
+      expect({ path, status: /^HTTP\/1\.1 (4\d\d|30\d) /.test(text) }).toEqual({ path, status: true });
+      expect(text).not.toContain("parley_build_info");
+    }
+    const direct = await proxied.instances[0].fetch("/metrics", { token: METRICS_TOKEN });
+    expect(await direct.text()).toContain("parley_build_info{");
+    const plain = await fetch(`http://localhost:${proxy.httpPort}/version`, { redirect: "manual" });
+    expect(plain.status).toBe(308);
+    expect(plain.headers.get("location")).toStartWith("https://localhost");
+    expect((await proxy.fetch("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
+  });
+
+  /** The status and the text of a request whose path is sent as it is written. */
+  function requestRaw(path: string): Promise<string> {
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const options = { port: proxied.proxy.httpsPort, host: "127.0.0.1", servername: "localhost", ...proxied.proxy.tls };
+    const head = `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${METRICS_TOKEN}\r\nConnection: close\r\n\r\n`;
+    const socket = connectTls(options, () => socket.write(head));
+    let text = "";
+    socket.on("data", (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    socket.on("end", () => resolve(text));
+    socket.on("error", reject);
+    return promise;
+  }
+
+  test("ETags and If-Match pass unchanged", async () => {
+    const { proxy } = proxied;
+    const created = await proxy.fetch("/api/v1/webhooks", {
+      token: account.access_token,
+      json: { url: "https://hooks.example.com/", events: ["message.created"] },
+    });
+    const path = `/api/v1/webhooks/${((await created.json()) as { id: string }).id}`;
+    const headers = { "accept-encoding": "gzip, br" };
+    const etag = (await proxy.fetch(path, { token: account.access_token, headers })).headers.get("etag") ?? "";
+    expect(etag).toStartWith('"');
+    const change = (value: string) =>
+      proxy.fetch(path, {
+        token: account.access_token,
+        method: "PATCH",
+        headers: { "if-match": value, "content-type": "application/json" },
+        body: '{"description":"Other"}',
+      });
+    expect((await change('"stale"')).status).toBe(412);
+    expect((await change(etag)).status).toBe(200);
+  });
+
+  test("neither its log nor what it prints holds a credential", async () => {
+    const { proxy } = proxied;
+    const hook = "hk_this_is_a_credential";
+    await proxy.fetch(`/api/v1/hooks/${hook}`, { json: { content: "hello" } });
+    await expect(openSocket(proxy.url, { tls: proxy.tls, query: "?ticket=this-is-a-ticket" })).rejects.toThrow();
+    expect(proxy.readLog()).not.toContain(hook);
+    expect(proxy.readLog()).not.toContain("this-is-a-ticket");
+    expect(proxy.readLog()).not.toContain(account.access_token);
+  });
+
+  test("a POST that was sent is never sent again, a GET is, and the log holds no credential of either", async () => {
+    const seen: string[] = [];
+    const servers = await Promise.all(
+      [0, 1].map(async () => {
+        const server = createServer((socket) => {
+          socket.on("error", () => {});
+          socket.on("data", (data) => {
+            const line = data.toString().split("\r\n")[0] ?? "";
+            // What Caddy asks by itself.
+            if (line.startsWith("GET /readyz")) return socket.end("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            if (line.includes(" /api/")) seen.push(line);
+            socket.destroy();
+          });
+        });
+        await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+        return server;
+      }),
+    );
+    const [first, second] = servers.map((server) => (server.address() as { port: number }).port);
+    const proxy = await startProxy(name, [first as number, second as number]);
+    try {
+      const created = await proxy.fetch("/api/v1/conversations/1/messages", { json: { content: "hello" } });
+      expect(created.status).toBe(502);
+      expect(await created.json()).toMatchObject({ status: 502, code: "bad_gateway", request_id: expect.any(String) });
+      expect(seen).toEqual(["POST /api/v1/conversations/1/messages HTTP/1.1"]);
+      // The request that failed is logged without what it holds.
+      await proxy.fetch("/api/v1/hooks/this-is-a-credential", { json: { content: "hello" }, token: "this-is-a-token" });
+      await proxy.fetch("/realtime?ticket=this-is-a-ticket", { token: "this-is-a-token" });
+      expect(proxy.readLog()).not.toMatch(/this-is-a/);
+      const completion = await proxy.fetch("/v1/chat/completions", { json: {} });
+      expect(await completion.json()).toMatchObject({ error: { code: "bad_gateway" } });
+      seen.length = 0;
+      expect((await proxy.fetch("/api/v1/me")).status).toBe(502);
+      expect(seen.length).toBeGreaterThan(1);
+    } finally {
+      await proxy.stop();
+      for (const server of servers) server.close();
+    }
+  });
+
+  // Debian's Caddy closes sockets, as docs/proxies.md says; clients connect again.
+  const keepsSockets = name === "nginx" || canReloadCaddy();
+  test(`a reload cuts no stream, and ${keepsSockets ? "no socket" : "lets clients connect again"}`, async () => {
+    const { proxy } = proxied;
+    const { id } = await createConversation(proxy, account);
+    const socket = await subscribe(id);
+    const feed = await openStream(proxy, `/conversations/${id}/events`, { token: account.access_token });
+    const answer = await proxy.fetch(`/api/v1/conversations/${id}/messages`, {
+      token: account.access_token,
+      json: { content: "What do you say?", reply: true },
+      headers: { accept: "text/event-stream" },
+    });
+    const text = readTimes(answer);
+    await proxy.reload();
+    // Its old workers take connections for a moment longer.
+    await waitUntil(async () =>
+      name === "nginx"
+        ? (await readServedNames(proxy.httpsPort)).includes("second.test")
+        : (await proxy.fetch("/version")).headers.get("x-reloaded") === "yes",
+    );
+    expect((await text).text).toContain("message.completed");
+    // Longer than the time that Caddy gives requests when it stops.
+    await Bun.sleep(11_000);
+    expect(socket.socket.readyState === WebSocket.OPEN).toBe(keepsSockets);
+    const current = keepsSockets ? socket : await subscribe(id);
+    expect((await post(id, "after the reload")).status).toBe(201);
+    await current.waitFor(isMessage("after the reload"));
+    await feed.waitFor(isMessage("after the reload"));
+    await feed.close();
+    await current.close();
+  });
+
+  test.if(name === "nginx")(
+    "an instance that is marked as down is restarted without a request that fails",
+    async () => {
+      const { proxy, instances, startInstance } = proxied;
+      const { id } = await createConversation(proxy, account);
+      const stop = new AbortController();
+      const failures: string[] = [];
+      let sent = 0;
+      const send = async () => {
+        while (!stop.signal.aborted) {
+          sent += 1;
+          const response = await post(id, `message ${sent}`).catch((error: Error) => error);
+          if (response instanceof Error) failures.push(response.message);
+          else if (response.status !== 201) failures.push(`${response.status} ${await response.text()}`);
+          await Bun.sleep(SEND_PAUSE_MS);
+        }
+      };
+      const senders = [send(), send()];
+      for (const n of [0, 1] as const) {
+        const address = `server 127.0.0.1:${proxy.upstreams[n]}`;
+        await proxy.reload((text) => text.replace(address, `${address} down`));
+        await Bun.sleep(1_000);
+        expect((await instances[n].stop()).code).toBe(0);
+        instances[n] = await startInstance(n);
+        await proxy.reload();
+        await Bun.sleep(1_000);
+      }
+      stop.abort();
+      await Promise.all(senders);
+      expect(failures).toEqual([]);
+      expect(sent).toBeGreaterThan(50);
+    },
+  );
+
+  test("instances are replaced: clients go to the other one, nothing is lost and nothing is there twice", async () => {
+    const { instances, startInstance } = proxied;
+    const { id } = await createConversation(proxied.proxy, account);
+    const stop = new AbortController();
+    /** As the client libraries do: again after a lost connection, from where it was. */
+    const seqs: number[] = [];
+    const closes: number[] = [];
+    const watch = async () => {
+      while (!stop.signal.aborted) {
+        const socket = await subscribe(id, seqs.at(-1) ?? 0).catch(() => null);
+        if (!socket) {
+          await Bun.sleep(100);
+          continue;
+        }
+        const ack = socket.frames.find(({ type }) => type === "ack") as unknown as { events?: { seq: number }[] };
+        const note = (list: { seq?: number }[]) => {
+          for (const { seq } of list) if (seq !== undefined && seq > (seqs.at(-1) ?? 0)) seqs.push(seq);
+        };
+        note(ack.events ?? []);
+        const hasStopped = new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve()));
+        const closed = await Promise.race([socket.closed, hasStopped]);
+        note(socket.list("message.created"));
+        if (closed) closes.push(closed.code);
+        else await socket.close();
+      }
+    };
+    const watchers = [watch()];
+    const failures: string[] = [];
+    let sent = 0;
+    const send = async () => {
+      while (!stop.signal.aborted) {
+        sent += 1;
+        const key = `message-${sent}`;
+        for (;;) {
+          const response = await post(id, key, key).catch(() => null);
+          const body = (await response?.json().catch(() => null)) as { code?: string } | null;
+          if (response?.ok) break;
+          failures.push(`${response?.status} ${body?.code}`);
+          await Bun.sleep(100);
+        }
+        await Bun.sleep(SEND_PAUSE_MS);
+      }
+    };
+    const senders = [send(), send()];
+    for (const n of [0, 1] as const) {
+      expect((await instances[n].stop()).code).toBe(0);
+      instances[n] = await startInstance(n);
+      // Caddy looks every two seconds.
+      await Bun.sleep(3_000);
+    }
+    // A machine that dies.
+    await instances[0].kill();
+    await Bun.sleep(2_000);
+    instances[0] = await startInstance(0);
+    await Bun.sleep(1_000);
+    stop.abort();
+    await Promise.all([...senders, ...watchers]);
+    if (process.env.VERBOSE) console.log(name, { sent, failures, closes });
+    expect(sent).toBeGreaterThan(50);
+    // Refused by an instance that stops or starts, or lost with the one that was killed; always said in JSON.
+    expect(failures.filter((failure) => !/^(503 draining|503 unavailable|502 bad_gateway)$/.test(failure))).toEqual([]);
+    const path = `/api/v1/conversations/${id}`;
+    const { last_seq } = (await (await proxied.proxy.fetch(path, { token: account.access_token })).json()) as {
+      last_seq: number;
+    };
+    expect(last_seq).toBe(sent);
+    expect(seqs).toEqual(Array.from({ length: seqs.length }, (_, n) => n + 1));
+    expect(closes).toContain(4001);
+  });
+}

@@ -1,0 +1,65 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { Account } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { startReceiver, verify } from "../webhooks/receiver.ts";
+import { type Backend, backends } from "./backends.ts";
+import { createSite, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+const ROUNDS = 3;
+const SENDS_MS = 400;
+
+describe.each(backends)("webhooks through kill -9, on the $name", ({ open }) => {
+  let backend: Backend;
+  let site: Site;
+  beforeAll(async () => {
+    backend = await open();
+    site = await createSite({ env: { ...backend.env, WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true" } });
+  });
+  afterAll(async () => {
+    await site?.remove();
+    await backend?.close();
+  });
+
+  test("every acknowledged message is delivered, again under the same webhook-id", async () => {
+    const receiver = startReceiver();
+    let parley = await site.start();
+    const account: Account = await parley.register();
+    const options = { token: account.access_token };
+    const created = await parley.fetch("/api/v1/webhooks", {
+      ...options,
+      json: { url: receiver.url, events: ["message.created"] },
+    });
+    const { secret } = (await created.json()) as { secret: string };
+    const { id } = await createConversation(parley, account);
+    const acked = new Set<string>();
+
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const endsAtMs = performance.now() + SENDS_MS;
+      const senders = [1, 2, 3, 4].map(async () => {
+        while (performance.now() < endsAtMs) {
+          const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+            ...options,
+            json: { content: "x" },
+          });
+          if (sent.status === 201) acked.add(((await sent.json()) as { message: { id: string } }).message.id);
+        }
+      });
+      await Promise.allSettled(senders);
+      await parley.kill();
+      parley = await site.start();
+    }
+
+    const isTold = () => acked.isSubsetOf(new Set(receiver.received.map(({ json }) => String(json.data.id))));
+    // The lease of the one that was killed has to run out first.
+    for (let tries = 0; tries < 300 && !isTold(); tries += 1) await Bun.sleep(100);
+    expect(acked.size).toBeGreaterThan(20);
+    expect(isTold()).toBe(true);
+    const idsOf = Map.groupBy(receiver.received, ({ json }) => String(json.data.id));
+    for (const [, tellings] of idsOf) expect(new Set(tellings.map((telling) => telling.id)).size).toBe(1);
+    for (const received of receiver.received) verify(secret, received);
+    expect((await parley.stop()).code).toBe(0);
+    await receiver.stop();
+  });
+});

@@ -1,0 +1,184 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { type Account, TEST_PASSWORD } from "../support/app.ts";
+import { createRest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+import { type Administration, type AuditEvent, type Page, startAdministration } from "./start-administration.ts";
+
+const NEW_PASSWORD = "set by an administrator";
+
+let parley: Administration;
+beforeAll(async () => {
+  parley = await startAdministration();
+});
+afterAll(() => parley.stop());
+
+const setPassword = (id: string, password = NEW_PASSWORD, rest = parley.admin) =>
+  rest.ask<{ code?: string; email?: string }>("PATCH", `/users/${id}`, { password });
+const tryLogin = async (email: string, password: string) =>
+  (await parley.fetch("/api/v1/auth/login", { json: { email, password } })).status;
+const isGood = async ({ access_token: token }: Account) => (await parley.fetch("/api/v1/me", { token })).status === 200;
+const makeOld = (id: string) =>
+  parley.database`update sessions set created_at = now() - interval '5 minutes 1 second' where user_id = ${id}`;
+
+describe("a password that an administrator sets", () => {
+  test("logs in, the old one doesn't, and all sessions and sockets of the user end", async () => {
+    const anna = await parley.register();
+    const ben = await parley.register();
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    const { status, body } = await setPassword(anna.user.id);
+    expect({ status, email: body.email }).toEqual({ status: 200, email: anna.user.email });
+    expect(JSON.stringify(body)).not.toContain(NEW_PASSWORD);
+    expect((await socket.closed).code).toBe(4506);
+    expect([await isGood(anna), await isGood(ben), await isGood(parley.admin.account)]).toEqual([false, true, true]);
+    const refreshed = await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: anna.refresh_token } });
+    expect(refreshed.status).toBe(401);
+    expect(await tryLogin(anna.user.email, TEST_PASSWORD)).toBe(401);
+    expect(await tryLogin(anna.user.email, NEW_PASSWORD)).toBe(200);
+    expect(await tryLogin(ben.user.email, TEST_PASSWORD)).toBe(200);
+  });
+
+  test("is in the audit record, without the password", async () => {
+    const { user } = await parley.register();
+    await setPassword(user.id);
+    const { body } = await parley.admin.get<Page<AuditEvent>>(`/audit?target_id=${user.id}`);
+    expect(body.data[0]).toMatchObject({ action: "user.password_changed", actor_id: parley.admin.id });
+    expect(JSON.stringify(body)).not.toContain(NEW_PASSWORD);
+  });
+
+  test("may come with other changes; of one that is not valid nothing is done", async () => {
+    const { user } = await parley.register();
+    const both = { password: NEW_PASSWORD, display_name: "Named anew", disabled: true };
+    expect((await parley.admin.ask("PATCH", `/users/${user.id}`, both)).body).toMatchObject({
+      display_name: "Named anew",
+      disabled: true,
+    });
+    const other = await parley.register();
+    const bad = { password: "password", display_name: "Never" };
+    expect((await parley.admin.refused("PATCH", `/users/${other.user.id}`, bad)).status).toBe(422);
+    expect(await isGood(other)).toBe(true);
+    expect(await setPassword(createId())).toMatchObject({ status: 404, body: { code: "not_found" } });
+  });
+
+  test("is not the address that comes with it", async () => {
+    const { user } = await parley.register();
+    const email = `moved-${user.id}@example.com`;
+    for (const password of [email.toUpperCase(), `moved-${user.id}`]) {
+      const refused = await parley.admin.refused("PATCH", `/users/${user.id}`, { email, password });
+      expect(refused).toMatchObject({ status: 422, errors: [{ pointer: "#/password" }] });
+    }
+    const kept = { email, password: `${NEW_PASSWORD} once more` };
+    expect((await parley.admin.ask("PATCH", `/users/${user.id}`, kept)).body).toMatchObject({ email });
+    expect(await tryLogin(email, kept.password)).toBe(200);
+  });
+
+  test("is set by nobody else", async () => {
+    const anna = await parley.register();
+    const outsider = createRest(parley, await parley.register());
+    expect((await setPassword(anna.user.id, NEW_PASSWORD, outsider)).status).toBe(403);
+    expect((await setPassword(outsider.id, NEW_PASSWORD, outsider)).status).toBe(403);
+    const key = await parley.admin.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["users:write"] });
+    const machine = createRest(parley, { ...parley.admin.account, access_token: key.body.key });
+    // A key that may write users takes over no administrator, and not its owner.
+    const other = await parley.createAdministrator();
+    expect((await setPassword(other.id, NEW_PASSWORD, machine)).status).toBe(403);
+    expect((await setPassword(machine.id, NEW_PASSWORD, machine)).status).toBe(403);
+    expect(await tryLogin(other.account.user.email, TEST_PASSWORD)).toBe(200);
+    expect(await tryLogin(anna.user.email, TEST_PASSWORD)).toBe(200);
+    expect((await setPassword(anna.user.id, NEW_PASSWORD, machine)).status).toBe(200);
+  });
+
+  test("for themselves takes a login younger than 5 minutes, as do their address and their deletion", async () => {
+    const admin = await parley.createAdministrator();
+    await makeOld(admin.id);
+    const path = `/users/${admin.id}`;
+    const changes: [string, object?][] = [
+      ["PATCH", { password: NEW_PASSWORD }],
+      ["PATCH", { email: `${createId()}@example.com` }],
+      ["DELETE"],
+    ];
+    for (const [method, json] of changes)
+      expect(await admin.refused(method, path, json)).toMatchObject({ status: 403, code: "reauthentication_required" });
+    expect(await isGood(admin.account)).toBe(true);
+    // What is no part of a login goes on as it was.
+    expect((await admin.ask("PATCH", path, { display_name: "Me" })).status).toBe(200);
+    const again = await parley.fetch("/api/v1/auth/login", {
+      json: { email: admin.account.user.email, password: TEST_PASSWORD },
+    });
+    const fresh = createRest(parley, (await again.json()) as Account);
+    expect((await fresh.ask("PATCH", path, { password: NEW_PASSWORD })).status).toBe(200);
+    expect([await isGood(fresh.account), await isGood(admin.account)]).toEqual([false, false]);
+    expect(await tryLogin(admin.account.user.email, NEW_PASSWORD)).toBe(200);
+  });
+});
+
+describe("an address that an administrator changes", () => {
+  test("logs in, and is refused if it is taken", async () => {
+    const { user } = await parley.register();
+    const taken = await parley.register();
+    const email = `Moved.${createId()}@example.com`;
+    const change = (json: object) => parley.admin.ask<{ code?: string }>("PATCH", `/users/${user.id}`, json);
+    expect(await change({ email: taken.user.email.toUpperCase() })).toMatchObject({
+      status: 409,
+      body: { code: "conflict" },
+    });
+    expect(await change({ email })).toMatchObject({ status: 200, body: { ...user, email } });
+    expect(await tryLogin(user.email, TEST_PASSWORD)).toBe(401);
+    expect(await tryLogin(email.toLowerCase(), TEST_PASSWORD)).toBe(200);
+    const { body } = await parley.admin.get<Page<AuditEvent>>(`/audit?target_id=${user.id}&action=user.changed`);
+    expect(body.data).toMatchObject([{ actor_id: parley.admin.id, details: { field: "email" } }]);
+  });
+});
+
+describe("changing the own password", () => {
+  const change = (account: Account, more: object = {}) =>
+    createRest(parley, account).ask<{ api_keys_active: number }>("POST", "/me/password", {
+      current_password: TEST_PASSWORD,
+      new_password: "a better one",
+      ...more,
+    });
+  async function createKeys(account: Account): Promise<string[]> {
+    const keys: string[] = [];
+    for (const name of ["one", "two", "three"]) {
+      const json = { name, scopes: ["users:read"] };
+      keys.push((await createRest(parley, account).ask<{ key: string }>("POST", "/api-keys", json)).body.key);
+    }
+    await parley.database`update api_keys set expires_at = now() where name = 'three' and user_id = ${account.user.id}`;
+    return keys.slice(0, 2);
+  }
+  const works = async (token: string) => (await parley.fetch("/api/v1/me", { token })).status === 200;
+
+  test("leaves API keys alone and says how many still work", async () => {
+    const anna = await parley.register();
+    const keys = await createKeys(anna);
+    expect(await change(anna)).toMatchObject({ status: 200, body: { api_keys_active: 2 } });
+    expect(await change(await parley.register(), { revoke_api_keys: false })).toMatchObject({
+      body: { api_keys_active: 0 },
+    });
+    for (const key of keys) expect(await works(key)).toBe(true);
+  });
+
+  test("ends them on request, with their sockets; nobody else's", async () => {
+    const anna = await parley.register();
+    const ben = await parley.register();
+    const keys = await createKeys(anna);
+    const others = await createKeys(ben);
+    const socket = await openSocket(parley.url, { token: keys[0] ?? "" });
+    for (const key of keys) expect(await works(key)).toBe(true);
+    expect(await change(anna, { revoke_api_keys: true })).toMatchObject({ status: 200, body: { api_keys_active: 0 } });
+    expect((await socket.closed).code).toBe(4506);
+    for (const key of keys) expect(await works(key)).toBe(false);
+    for (const key of others) expect(await works(key)).toBe(true);
+    const { body } = await parley.admin.get<Page<AuditEvent>>(
+      `/audit?target_id=${anna.user.id}&action=api_key.deleted`,
+    );
+    expect(body.data).toMatchObject([{ details: { keys: 3 } }]);
+  });
+
+  test("with a wrong password ends nothing", async () => {
+    const anna = await parley.register();
+    const [key = ""] = await createKeys(anna);
+    expect((await change(anna, { current_password: "wrong", revoke_api_keys: true })).status).toBe(403);
+    expect(await works(key)).toBe(true);
+  });
+});

@@ -1,0 +1,127 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { createCatalogue } from "../../src/ai/models.ts";
+import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
+import { noUsage } from "../../src/ai/usage.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { collect, createRecorder, createTestChain } from "./collect.ts";
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterEach(() => standIn.reset());
+afterAll(() => standIn.stop());
+
+const question = [{ role: "user" as const, content: "What is Parley?" }];
+const promptTokens = countMessages(question);
+
+describe("an attempt whose tokens nobody counted", () => {
+  test("is billed for its prompt once a tool call had begun", async () => {
+    standIn.script("cut", { pieces: [], fault: "tool_call_cut", after: 0 });
+    const { end } = await collect(createTestChain(standIn, ["openai/cut"], { maxRetries: 0 }));
+    expect(end).toMatchObject({ type: "error", model: "openai/cut" });
+    expect(end.usage).toEqual({ ...noUsage, input_tokens: promptTokens, estimated: true });
+  });
+
+  test("is billed for thoughts that no answer followed", async () => {
+    standIn.script("thinks", { thinking: 3, pieces: [], fault: "cut", after: 0 });
+    const { end } = await collect(createTestChain(standIn, ["compatible/thinks"], { maxRetries: 0 }));
+    const tokens = estimateTokens("Thinking. ".repeat(3));
+    expect(end.usage).toEqual({
+      ...noUsage,
+      input_tokens: promptTokens,
+      output_tokens: tokens,
+      reasoning_tokens: tokens,
+      estimated: true,
+    });
+  });
+
+  test("is counted by the metrics as it is billed, under its own model", async () => {
+    standIn.script("first", { pieces: ["one two "], fault: "cut", after: 1 });
+    standIn.script("second", { text: "three", usage: false });
+    const { observe, events } = createRecorder();
+    const tokens: Record<string, number> = {};
+    const counting = {
+      ...observe,
+      onTokens: (model: string, kind: string, count: number) => {
+        tokens[`${model} ${kind}`] = count;
+      },
+    };
+    const chain = createTestChain(standIn, ["openai/first", "compatible/second"], { observe: counting });
+    const { end } = await collect(chain);
+    expect(events.some(([name]) => name === "failover")).toBe(true);
+    expect(tokens).toEqual({
+      "openai/first input": promptTokens,
+      "openai/first output": estimateTokens("one two "),
+      "compatible/second input": promptTokens + estimateTokens("one two "),
+      "compatible/second output": estimateTokens("three"),
+    });
+    expect(end.usage?.input_tokens).toBe(2 * promptTokens + estimateTokens("one two "));
+    expect(end.usage?.output_tokens).toBe(estimateTokens("one two ") + estimateTokens("three"));
+  });
+
+  test("is not billed where the model gave no sign at all", async () => {
+    standIn.script("fails", { fault: "status", status: 500 });
+    const { end } = await collect(createTestChain(standIn, ["openai/fails"], { maxRetries: 0 }));
+    expect([end.usage, end.costUsd]).toEqual([null, null]);
+  });
+});
+
+test("what OpenAI's newer models write to their cache costs more than the rest of the prompt", async () => {
+  const usage = {
+    input_tokens: 10_000,
+    input_tokens_details: { cached_tokens: 6_000, cache_write_tokens: 3_000 },
+    output_tokens: 500,
+    output_tokens_details: { reasoning_tokens: 400 },
+    total_tokens: 10_500,
+  };
+  const events = [
+    { type: "response.output_text.delta", item_id: "msg_1", output_index: 0, content_index: 0, delta: "An answer." },
+    { type: "response.completed", response: { id: "resp_1", status: "completed", usage } },
+  ];
+  standIn.script("gpt-5.6-luna", { recording: events.map((data) => `data: ${JSON.stringify(data)}\n\n`).join("") });
+  const { end } = await collect(createTestChain(standIn, ["openai/gpt-5.6-luna"]));
+  expect(end.usage).toEqual({
+    input_tokens: 10_000,
+    output_tokens: 500,
+    cached_input_tokens: 6_000,
+    cache_write_tokens: 3_000,
+    reasoning_tokens: 400,
+    estimated: false,
+  });
+  expect(end.costUsd).toBeCloseTo((1_000 * 0.2 + 6_000 * 0.02 + 3_000 * 0.25 + 500 * 1.2) / 1_000_000, 12);
+});
+
+describe("how long an answer may be", () => {
+  const ask = async (model: string, request: Parameters<typeof collect>[1]) => {
+    await collect(createTestChain(standIn, [model], { catalogue: createCatalogue() }), request);
+    const body = standIn.requests.at(-1)?.body;
+    return body?.max_tokens ?? body?.max_output_tokens ?? null;
+  };
+
+  test.each([
+    ["anthropic/claude-3-haiku-20240307", 4_096],
+    ["anthropic/claude-3-5-sonnet-20241022", 8_192],
+    ["anthropic/claude-opus-4-6", 16_384],
+    ["anthropic/claude-never-heard-of", 16_384],
+    ["openai/gpt-4o-2024-05-13", null],
+  ])("%s is asked for %p tokens where nobody asks for any", async (model, tokens) => {
+    expect(await ask(model, {})).toBe(tokens);
+  });
+
+  test.each([
+    ["anthropic/claude-3-haiku-20240307", 4_096],
+    ["anthropic/claude-opus-4-1", 32_000],
+    ["anthropic/claude-opus-4-6", 50_000],
+    ["openai/gpt-4o", 16_384],
+    ["openai/gpt-5-chat-latest", 16_384],
+    ["compatible/own", 50_000],
+  ])("%s is asked for no more than it can give: %p of 50,000", async (model, tokens) => {
+    expect(await ask(model, { outputTokensMax: 50_000 })).toBe(tokens);
+  });
+
+  test("is the longest that the model can give where requests are fitted to it", async () => {
+    expect(await ask("anthropic/claude-haiku-4-5", { isFitted: true })).toBe(64_000);
+    expect(await ask("anthropic/claude-haiku-4-5", { isFitted: true, outputTokensMax: 1_000 })).toBe(1_000);
+  });
+});

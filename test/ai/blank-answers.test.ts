@@ -1,0 +1,118 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { sse } from "../support/provider-stand-in/wire-format.ts";
+import { collect, createRecorder, createTestChain } from "./collect.ts";
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterEach(() => standIn.reset());
+afterAll(() => standIn.stop());
+
+const whole = "Parley's stand-in answers in several pieces.";
+const chunk = (delta: unknown, finish_reason: string | null = null, usage: unknown = null) =>
+  sse(null, { choices: [{ index: 0, delta, finish_reason }], usage });
+const record = (...events: string[]) => ({ recording: [...events, sse(null, "[DONE]")].join("") });
+
+describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
+  test.each([
+    ["no text", []],
+    ["nothing but space", [" \n", " "]],
+    ["nothing but a think block", ["<think>Hm. ", "Paris?</think>", "\n\n"]],
+    ["a think block that never ends", ["<think>Hm. ", "Paris?"]],
+  ])("%s is asked for again, and then of the next model", async (_name, pieces) => {
+    standIn.script("blank", { pieces });
+    const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
+    const { observe, events } = createRecorder();
+    const chain = createTestChain(standIn, [`${provider}/blank`, second], { observe });
+    const { text, parts, end } = await collect(chain);
+    expect(standIn.requestsOf("blank").length).toBe(2);
+    expect(text).toBe(whole);
+    expect(parts[0]).toEqual({ type: "start", model: second, attempt: 1 });
+    expect(end).toMatchObject({ type: "finish", model: second, models: [second] });
+    const failed = ["attempt", `${provider}/blank`, "failed", true, "provider_unavailable"];
+    expect(events.filter(([name]) => name === "attempt").slice(0, 2)).toEqual([failed, failed]);
+  });
+
+  test("a limit that leaves no room for text is met once, and is no fault of the model", async () => {
+    standIn.script("limited", { pieces: [], finish: "length" });
+    const chain = createTestChain(standIn, [`${provider}/limited`]);
+    for (let run = 0; run < 20; run += 1)
+      expect((await collect(chain)).end).toMatchObject({ type: "error", code: "provider_unavailable" });
+    expect(standIn.requestsOf("limited").length).toBe(20);
+    expect(chain.models()[0]?.state).toBe("available");
+  });
+
+  test("what a filter keeps back is an answer", async () => {
+    standIn.script("filtered", { pieces: [], finish: "content_filter" });
+    const { text, end } = await collect(createTestChain(standIn, [`${provider}/filtered`]));
+    expect([text, end]).toMatchObject(["", { type: "finish", reason: "content_filter" }]);
+  });
+});
+
+test("a step after others may be without text, a last one too, where the answer has some", async () => {
+  standIn.script("model", { pieces: [] });
+  const chain = createTestChain(standIn, ["compatible/model"]);
+  const { text, end } = await collect(chain, { resume: { text: "Let me look.", attempt: 1, step: "next" } });
+  expect([text, end.type]).toEqual(["Let me look.", "finish"]);
+});
+
+test("space that was shown is taken back with the attempt", async () => {
+  standIn.script("space", { pieces: [" ".repeat(100), "\n"] });
+  const { text, resets } = await collect(createTestChain(standIn, ["compatible/space", "compatible/normal"]));
+  expect(text).toBe(whole);
+  expect(resets.at(-1)).toMatchObject({ text: "" });
+  expect(standIn.requestsOf("space").length).toBe(2);
+});
+
+test("odd counts do not cost an answer its text; they are estimated", async () => {
+  const usage = { prompt_tokens: 7.5, completion_tokens: "7", total_tokens: 1e15 };
+  standIn.script("odd", record(chunk({ content: "Paris." }), chunk({}, "stop", usage)));
+  const { text, end } = await collect(createTestChain(standIn, ["compatible/odd"]));
+  expect(text).toBe("Paris.");
+  expect(end).toMatchObject({ type: "finish", usage: { estimated: true } });
+  expect(end.usage?.output_tokens).toBeWithin(1, 10);
+});
+
+test("reasoning and text of one event are both taken", async () => {
+  standIn.script(
+    "both",
+    record(chunk({ reasoning_content: "Which one?", content: "Paris" }), chunk({ content: "." }, "stop")),
+  );
+  const { text, end } = await collect(createTestChain(standIn, ["compatible/both"]));
+  expect(text).toBe("Paris.");
+  expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
+});
+
+test("an unknown reason of the end fails over, and the next model goes on from the text", async () => {
+  standIn.script("short", record(chunk({ content: "Parley's stand-in " }), chunk({}, "insufficient_system_resource")));
+  const { text, resets } = await collect(createTestChain(standIn, ["compatible/short", "openai/normal"]));
+  expect(text).toBe(whole);
+  expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's stand-in " }]);
+});
+
+describe("a model that goes on with a broken answer", () => {
+  const broken = { recording: chunk({ content: "Parley's stand-in " }) };
+
+  test("and says nothing at all makes way for the next one", async () => {
+    standIn.script("broken", broken);
+    standIn.script("silent", record(chunk({}, "stop")));
+    const models = ["compatible/broken", "compatible/silent", "openai/normal"];
+    const { text, resets, end } = await collect(createTestChain(standIn, models, { maxRetries: 0 }));
+    expect([text, end]).toMatchObject([whole, { type: "finish", model: "openai/normal" }]);
+    expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's stand-in " }]);
+    expect(standIn.requestsOf("silent").length).toBe(1);
+    const alone = await collect(createTestChain(standIn, models.slice(0, 2), { maxRetries: 0 }));
+    expect([alone.text, alone.end]).toMatchObject(["Parley's stand-in ", { type: "error" }]);
+  });
+
+  test("and has nothing to add has ended it", async () => {
+    standIn.script("broken", broken);
+    standIn.script("done", record(chunk({}, "stop", { prompt_tokens: 9, completion_tokens: 1 })));
+    const { text, end } = await collect(
+      createTestChain(standIn, ["compatible/broken", "compatible/done"], { maxRetries: 0 }),
+    );
+    expect([text, end]).toMatchObject(["Parley's stand-in ", { type: "finish", model: "compatible/done" }]);
+  });
+});

@@ -1,0 +1,35 @@
+import { afterEach, expect, spyOn, test } from "bun:test";
+import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/connection.ts";
+import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { collect, createTestChain } from "./collect.ts";
+
+const realSetTimeout = globalThis.setTimeout;
+afterEach(() => {
+  globalThis.setTimeout = realSetTimeout;
+});
+
+test("a server that doesn't finish the TLS handshake is given up long before a silent model", async () => {
+  let connections = 0;
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      open() {
+        connections += 1;
+      },
+      data() {},
+    },
+  });
+  // So that the test need not wait for it.
+  spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) =>
+    realSetTimeout(work, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
+  const url = `https://127.0.0.1:${server.port}/v1`;
+  const standIn = { openaiUrl: url, anthropicUrl: url } as ProviderStandIn;
+  const options = { firstTokenTimeoutMs: 60_000, maxRetries: 1 };
+  const startedMs = performance.now();
+  const { end } = await collect(createTestChain(standIn, ["openai/model"], options));
+  server.stop(true);
+  expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
+  expect(performance.now() - startedMs).toBeWithin(200, 3_000);
+  expect(connections).toBe(2);
+});

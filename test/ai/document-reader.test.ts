@@ -1,0 +1,50 @@
+import { expect, test } from "bun:test";
+import { createMessagesMapper } from "../../src/ai/providers/anthropic/read-messages.ts";
+import { DOCUMENT_BYTES_MAX } from "../../src/ai/providers/document-reader.ts";
+import { BrokenStreamError, EVENT_BYTES_MAX } from "../../src/ai/transport/event-stream.ts";
+import { readBody, summarize } from "./read-body.ts";
+
+const document = (text: string) => JSON.stringify({ content: [{ type: "text", text }], stop_reason: "end_turn" });
+
+const cut = (text: string, length: number) => text.match(new RegExp(`[^]{1,${length}}`, "g")) ?? [];
+
+test("brackets and quotes in texts are no end of the document", () => {
+  const text = 'a } ] " \\ \\" { [ \\\\" }';
+  for (const packets of [[document(text)], [...document(text)]])
+    expect(summarize(readBody(createMessagesMapper(), packets))).toMatchObject({ text, end: "stop" });
+});
+
+test("a document below the bound is read, in packets of any size, and fast", () => {
+  const text = "ä".repeat(4_000_000);
+  const startedMs = performance.now();
+  const answer = summarize(readBody(createMessagesMapper(), cut(document(text), 10_000)));
+  expect([answer.text === text, answer.end]).toEqual([true, "stop"]);
+  expect(performance.now() - startedMs).toBeLessThan(10_000);
+});
+
+test("a document without end is given up at the bound", () => {
+  const block = "x".repeat(1024 * 1024);
+  let bytes = 0;
+  function* rain() {
+    yield '{"content":"';
+    for (;;) {
+      bytes += block.length;
+      yield block;
+    }
+  }
+  expect(readBody(createMessagesMapper(), rain()).at(-1)).toBeInstanceOf(BrokenStreamError);
+  expect(bytes).toBeWithin(DOCUMENT_BYTES_MAX - block.length, DOCUMENT_BYTES_MAX + 2 * block.length);
+});
+
+test("blank lines without end are given up at the bound", () => {
+  const block = " \r\n".repeat(400_000);
+  let bytes = 0;
+  function* rain() {
+    for (;;) {
+      bytes += block.length;
+      yield block;
+    }
+  }
+  expect(readBody(createMessagesMapper(), rain()).at(-1)).toBeInstanceOf(BrokenStreamError);
+  expect(bytes).toBeLessThan(EVENT_BYTES_MAX + 2 * block.length);
+});

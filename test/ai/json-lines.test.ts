@@ -1,0 +1,97 @@
+import { describe, expect, test } from "bun:test";
+import { createMessagesMapper } from "../../src/ai/providers/anthropic/read-messages.ts";
+import { createChatMapper } from "../../src/ai/providers/compatible/map-chunks.ts";
+import { createResponsesMapper } from "../../src/ai/providers/openai/read-responses.ts";
+import { BrokenStreamError, EVENT_BYTES_MAX } from "../../src/ai/transport/event-stream.ts";
+import { readBody, summarize } from "./read-body.ts";
+
+const chunk = (delta: object, finish_reason: string | null = null) => ({
+  choices: [{ index: 0, delta, finish_reason }],
+});
+const chunks = [
+  { object: "chat.completion.chunk", choices: [] },
+  chunk({ role: "assistant", content: "" }),
+  chunk({ content: 'a "} ' }),
+  chunk({ content: "ü" }),
+  chunk({}, "stop"),
+  { choices: [], usage: { prompt_tokens: 3, completion_tokens: 4 } },
+];
+const messages = [
+  { type: "message_start", message: { content: [] } },
+  { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: 'a "} ' } },
+  { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "ü" } },
+  { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { input_tokens: 3, output_tokens: 4 } },
+  { type: "message_stop" },
+];
+const responses = [
+  { type: "response.created", response: { status: "in_progress" } },
+  { type: "response.output_text.delta", delta: 'a "} ' },
+  { type: "response.output_text.delta", delta: "ü" },
+  { type: "response.completed", response: { usage: { input_tokens: 3, output_tokens: 4 } } },
+];
+const format = (events: object[]) => events.map((event) => `${JSON.stringify(event)}\n`).join("");
+
+describe.each([
+  ["Chat Completions", createChatMapper, chunks],
+  ["the Messages API", createMessagesMapper, messages],
+  ["the Responses API", createResponsesMapper, responses],
+] as const)("events of %s as lines of JSON", (_name, createMapper, events) => {
+  const body = format([...events]);
+  const answer = { text: 'a "} ü', end: "stop", usage: { input_tokens: 3, output_tokens: 4 } };
+
+  test.each<[string, Iterable<string | Uint8Array>]>([
+    ["in one packet", [body]],
+    ["a line in a packet", body.split(/(?<=\n)/)],
+    ["a byte in a packet", [...new TextEncoder().encode(body)].map((byte) => Uint8Array.of(byte))],
+    ["without line ends", [body.replaceAll("\n", "")]],
+    ["over several lines each", [events.map((event) => JSON.stringify(event, null, 2)).join("\r\n\r\n")]],
+  ])("%s", (_how, packets) => {
+    expect(summarize(readBody(createMapper(), packets))).toMatchObject(answer);
+  });
+
+  test("a connection that breaks before the end", () => {
+    const cut = format(events.slice(0, -3));
+    expect(summarize(readBody(createMapper(), cut, new BrokenStreamError("reset")))).toMatchObject({
+      end: "BrokenStreamError",
+    });
+    expect(summarize(readBody(createMapper(), cut))).toMatchObject({ end: "provider_unavailable" });
+  });
+
+  test("an error after some text", () => {
+    const failed = [
+      ...events.slice(0, -3),
+      { type: "error", error: { message: "no", code: "context_length_exceeded" } },
+    ];
+    expect(summarize(readBody(createMapper(), format(failed)))).toMatchObject({ end: "provider_refused" });
+  });
+});
+
+test("[DONE] between lines of JSON is the end", () => {
+  const body = `${format([chunk({ content: "a" })])}[DONE]\n`;
+  expect(summarize(readBody(createChatMapper(), body))).toMatchObject({ text: "a", end: "stop" });
+});
+
+test("a line without end is given up at the bound", () => {
+  const block = "x".repeat(1024 * 1024);
+  let bytes = 0;
+  function* rain() {
+    yield `${format([chunk({ content: "a" })])}{"`;
+    for (;;) {
+      bytes += block.length;
+      yield block;
+    }
+  }
+  expect(readBody(createChatMapper(), rain()).at(-1)).toBeInstanceOf(BrokenStreamError);
+  expect(bytes).toBeLessThan(EVENT_BYTES_MAX + 2 * block.length);
+});
+
+test("lines of another protocol are no answer", () => {
+  const lines = [
+    { message: { content: "a" }, done: false },
+    { message: { content: "b" }, done: true },
+  ];
+  expect(summarize(readBody(createChatMapper(), format(lines)))).toMatchObject({
+    text: "",
+    end: "UnexpectedAnswerError",
+  });
+});

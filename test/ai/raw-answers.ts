@@ -1,0 +1,69 @@
+import type { Socket } from "bun";
+import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+/** What a server answers to one request, byte by byte. */
+export type RawAnswer = {
+  /** Absent: no header field. */
+  contentType?: string;
+  status?: number;
+  /** The body; each text leaves by itself, `pauseMs` after the one before. */
+  packets: string[];
+  pauseMs?: number;
+  /** How it ends: as HTTP says, with a connection that is cut off, or not at all. */
+  end?: "whole" | "reset" | "open";
+};
+
+/** A server of all three protocols that answers whatever a test says, for the model that is asked. */
+export type RawAnswers = {
+  answers: Map<string, RawAnswer>;
+  /** The models that were asked, in order. */
+  asked: string[];
+  /** Where the providers of `createTestChain` are to ask. */
+  standIn: ProviderStandIn;
+  stop(): void;
+};
+
+/** Starts it. The models that no answer is given for do not answer. */
+export function serveRawAnswers(standIn: ProviderStandIn): RawAnswers {
+  const answers = new Map<string, RawAnswer>();
+  const asked: string[] = [];
+  const requests = new WeakMap<Socket, string>();
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket, bytes) {
+        const request = (requests.get(socket) ?? "") + bytes.toString();
+        requests.set(socket, request);
+        const model = /"model":"([^"]*)"/.exec(request)?.[1];
+        const length = Number(/content-length: (\d+)/.exec(request)?.[1]);
+        if (model === undefined || Buffer.byteLength(request.split("\r\n\r\n")[1] ?? "") < length) return;
+        requests.delete(socket);
+        asked.push(model);
+        const answer = answers.get(model);
+        if (answer) void send(socket, answer);
+      },
+      error: () => {},
+    },
+  });
+  const origin = `http://127.0.0.1:${server.port}`;
+  return {
+    answers,
+    asked,
+    standIn: { ...standIn, openaiUrl: `${origin}/v1`, anthropicUrl: origin },
+    stop: () => server.stop(true),
+  };
+}
+
+async function send(socket: Socket, { contentType, status = 200, packets, pauseMs = 1, end = "whole" }: RawAnswer) {
+  const type = contentType === undefined ? "" : `content-type: ${contentType}\r\n`;
+  socket.write(`HTTP/1.1 ${status} Whatever\r\n${type}transfer-encoding: chunked\r\n\r\n`);
+  for (const packet of packets) {
+    await Bun.sleep(pauseMs);
+    socket.write(`${Buffer.byteLength(packet).toString(16)}\r\n${packet}\r\n`);
+    socket.flush();
+  }
+  await Bun.sleep(pauseMs);
+  if (end === "whole") socket.write("0\r\n\r\n");
+  if (end === "reset") socket.terminate();
+}

@@ -1,0 +1,250 @@
+import { describe, expect, test } from "bun:test";
+import { createMessagesMapper } from "../../src/ai/providers/anthropic/read-messages.ts";
+import { noUsage } from "../../src/ai/usage.ts";
+import { event, readBody, summarize } from "./read-body.ts";
+
+const read = (body: string, fault: Error | null = null) => summarize(readBody(createMessagesMapper(), body, fault));
+
+const typed = (type: string, fields: object = {}) => event(type, { type, ...fields });
+const start = (usage: unknown = {}, fields: object = {}) => typed("message_start", { message: { usage, ...fields } });
+const block = (content_block: unknown, index: unknown = 0) => typed("content_block_start", { index, content_block });
+const delta = (fields: unknown, index: unknown = 0) => typed("content_block_delta", { index, delta: fields });
+const text = (value: unknown) => delta({ type: "text_delta", text: value });
+const stop = (stop_reason: unknown, usage: unknown = {}) => typed("message_delta", { delta: { stop_reason }, usage });
+const end = typed("message_stop");
+const tool = { type: "tool_use", id: "toolu_1", name: "look_up", input: {} };
+
+describe("an answer of the Messages API", () => {
+  test.each<[string, string, object]>([
+    [
+      "texts in deltas",
+      start() + block({ type: "text", text: "" }) + text("a") + text("b") + stop("end_turn") + end,
+      { text: "ab", end: "stop" },
+    ],
+    [
+      "text at the beginning of its block",
+      start() + block({ type: "text", text: "a" }) + text("b") + stop("end_turn") + end,
+      { text: "ab", end: "stop" },
+    ],
+    [
+      "text at the beginning of the message",
+      start(
+        {},
+        {
+          content: [
+            { type: "thinking", thinking: "hm" },
+            { type: "text", text: "a" },
+          ],
+        },
+      ) +
+        stop("end_turn") +
+        end,
+      { text: "a", reasoning: "hm", end: "stop" },
+    ],
+    [
+      "types only in the name of the event",
+      event("content_block_delta", { delta: { type: "text_delta", text: "a" } }) + event("message_stop", {}),
+      { text: "a", end: "stop" },
+    ],
+    [
+      "thinking, its signature, and the answer",
+      block({ type: "thinking", thinking: "" }) +
+        delta({ type: "thinking_delta", thinking: "hm" }) +
+        delta({ type: "signature_delta", signature: "abc" }) +
+        text("a") +
+        stop("end_turn") +
+        end,
+      { text: "a", reasoning: "hm", end: "stop" },
+    ],
+    [
+      "a call in pieces",
+      block(tool) +
+        delta({ type: "input_json_delta", partial_json: "" }) +
+        delta({ type: "input_json_delta", partial_json: '{"q"' }) +
+        delta({ type: "input_json_delta", partial_json: null }) +
+        delta({ type: "input_json_delta", partial_json: ":1}" }) +
+        stop("tool_use") +
+        end,
+      { end: "tool_calls", calls: ['look_up {"q":1}'] },
+    ],
+    [
+      "a call with its input at once",
+      block({ ...tool, input: { q: 1 } }) + stop("tool_use") + end,
+      { end: "tool_calls", calls: ['look_up {"q":1}'] },
+    ],
+    [
+      "a call that repeats its input in deltas",
+      block({ ...tool, input: { q: 1 } }) +
+        delta({ type: "input_json_delta", partial_json: '{"q":1}' }) +
+        stop("end_turn") +
+        end,
+      { end: "tool_calls", calls: ['look_up {"q":1}'] },
+    ],
+    [
+      "two calls at one index",
+      block(tool) +
+        delta({ type: "input_json_delta", partial_json: '{"q":1}' }) +
+        block({ ...tool, id: 7, input: { q: 2 } }) +
+        block({ ...tool, id: null }) +
+        delta({ type: "input_json_delta", partial_json: '{"q":3}' }) +
+        stop("tool_use") +
+        end,
+      { end: "tool_calls", calls: ['look_up {"q":1}', 'look_up {"q":2}', 'look_up {"q":3}'] },
+    ],
+    [
+      "a call whose input comes as an object",
+      block(tool) + delta({ type: "input_json_delta", partial_json: { q: 1 } }) + stop("tool_use") + end,
+      { end: "tool_calls", calls: ['look_up {"q":1}'] },
+    ],
+    ["a call that was cut", block(tool) + stop("max_tokens") + end, { end: "length", calls: [] }],
+    ["a refusal", text("No.") + stop("refusal") + end, { text: "No.", end: "content_filter" }],
+    ["a full window", text("a") + stop("model_context_window_exceeded") + end, { text: "a", end: "length" }],
+    ["another protocol's reason", text("a") + stop("STOP") + end, { text: "a", end: "stop" }],
+    ["the text null for a reason", text("a") + stop("null") + stop("end_turn") + end, { text: "a", end: "stop" }],
+    ["a connection that breaks after the end was said", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
+    ["an end of the body after the end was said", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
+    [
+      "an error after the end was said",
+      text("a") + stop("end_turn") + typed("error", { error: {} }),
+      { text: "a", end: "stop" },
+    ],
+    [
+      "no JSON after the end was said",
+      text("a") + stop("end_turn") + event(null, '{"type"'),
+      { text: "a", end: "stop" },
+    ],
+    [
+      "half an event after the end was said, breaks",
+      `${text("a") + stop("end_turn")}data: {"ty`,
+      { text: "a", end: "stop" },
+    ],
+    ["[DONE] at the end", text("a") + stop("end_turn") + event(null, "[DONE]"), { text: "a", end: "stop" }],
+    [
+      "fields of wrong types",
+      start("x", { content: 7, id: [] }) +
+        typed("ping", { x: 1 }) +
+        event("ping", "pong") +
+        event("keep-alive", "{") +
+        event(null, " ") +
+        event(null, " [DONE] ") +
+        block("x", "y") +
+        block({ type: "text", text: 7 }, {}) +
+        text("a") +
+        text(7) +
+        delta("x") +
+        delta({ type: "thinking_delta", thinking: 7 }) +
+        event(null, "7") +
+        stop(7, []) +
+        typed("message_delta", { delta: "x", usage: null }) +
+        end,
+      { text: "a", end: "stop", usage: null },
+    ],
+    [
+      "the whole message as one event",
+      event(null, { type: "message", content: [{ type: "text", text: "a" }], stop_reason: "end_turn" }),
+      { text: "a", end: "stop" },
+    ],
+  ])("%s", (name, body, expected) => {
+    expect(read(body, name.includes("breaks") ? new Error("reset") : null)).toMatchObject(expected);
+  });
+
+  const cached = { cache_read_input_tokens: 100, cache_creation_input_tokens: 20 };
+  const counted = { ...noUsage, input_tokens: 123, cached_input_tokens: 100, cache_write_tokens: 20, output_tokens: 9 };
+  test.each<[string, unknown, unknown, object | null]>([
+    ["at the beginning", { input_tokens: 3, ...cached, output_tokens: 1 }, { output_tokens: 9 }, counted],
+    ["late", {}, { input_tokens: 3, ...cached, output_tokens: 9 }, counted],
+    [
+      "late, and 0 or null before",
+      { input_tokens: 0, cache_read_input_tokens: null, output_tokens: 0 },
+      { input_tokens: 3, ...cached, output_tokens: 9 },
+      counted,
+    ],
+    [
+      "twice",
+      { input_tokens: 3, ...cached, output_tokens: 1 },
+      { input_tokens: 3, ...cached, output_tokens: 9 },
+      counted,
+    ],
+    [
+      "and 0 at the end",
+      { input_tokens: 3, ...cached, output_tokens: 9 },
+      { input_tokens: 0, output_tokens: 0 },
+      counted,
+    ],
+    [
+      "with what was thought",
+      { input_tokens: 123, output_tokens: 1 },
+      { output_tokens: 9, output_tokens_details: { thinking_tokens: 4 } },
+      { ...noUsage, input_tokens: 123, output_tokens: 9, reasoning_tokens: 4 },
+    ],
+    ["in odd numbers", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: -1, output_tokens: 1e15 }, null],
+    ["in no numbers", "x", { input_tokens: {}, output_tokens: [] }, null],
+    ["half of them odd", { input_tokens: {}, ...cached }, { output_tokens: 9 }, { ...counted, input_tokens: null }],
+  ])("counts %s", (_name, first, last, usage) => {
+    const body = start(first) + text("a") + stop("end_turn", last) + end;
+    expect(read(body)).toMatchObject({ text: "a", end: "stop", usage });
+  });
+
+  test("what is counted so far is told, for an answer that breaks off", () => {
+    const [usage] = readBody(createMessagesMapper(), start({ input_tokens: 3, output_tokens: 1 }) + text("a"));
+    expect(usage).toEqual({ type: "usage", usage: { ...noUsage, input_tokens: 3, output_tokens: 1 } });
+  });
+});
+
+describe("a failure of the Messages API", () => {
+  test.each<[string, string, object]>([
+    ["no end marker", start() + text("a"), { text: "a", end: "provider_unavailable" }],
+    ["a pause", text("a") + stop("pause_turn") + end, { text: "a", end: "provider_unavailable" }],
+    ["a reason to stop that every object has", text("a") + stop("constructor") + end, { end: "provider_unavailable" }],
+    ["an unknown reason to stop", text("a") + stop("aborted") + end, { text: "a", end: "provider_unavailable" }],
+    ["an error event", typed("error", { error: { type: "rate_limit_error" } }), { end: "provider_rate_limited" }],
+    [
+      "an error event without a type in it",
+      event("error", { error: { type: "invalid_request_error" } }),
+      { end: "provider_refused" },
+    ],
+    [
+      "an error in data alone",
+      event(null, { error: { type: "authentication_error" } }),
+      { end: "provider_unauthorized" },
+    ],
+    ["an error that is a text", event(null, { error: "overloaded" }), { end: "provider_unavailable" }],
+    ["an error by its object", event(null, { object: "error", code: 413 }), { end: "provider_refused" }],
+    ["the field error", 'error: {"error": {"code": "402"}}\n\n', { end: "provider_rate_limited" }],
+    ["an error event with no JSON", event("error", "<h1>down</h1>"), { end: "provider_unavailable" }],
+  ])("%s", (_name, body, expected) => {
+    expect(read(body)).toMatchObject(expected);
+  });
+});
+
+describe("a whole document of the Messages API", () => {
+  const usage = { input_tokens: 3, cache_read_input_tokens: 2, output_tokens: 4 };
+  test.each<[string, unknown, object]>([
+    [
+      "an answer",
+      {
+        type: "message",
+        content: [
+          { type: "thinking", thinking: "hm" },
+          { type: "text", text: "ab" },
+          { ...tool, input: { q: 1 } },
+        ],
+        stop_reason: "tool_use",
+        usage,
+      },
+      {
+        text: "ab",
+        reasoning: "hm",
+        end: "tool_calls",
+        calls: ['look_up {"q":1}'],
+        usage: { ...noUsage, input_tokens: 5, cached_input_tokens: 2, output_tokens: 4 },
+      },
+    ],
+    ["an answer as a text", { content: "ab", stop_reason: "max_tokens" }, { text: "ab", end: "length" }],
+    ["one that paused", { content: "ab", stop_reason: "pause_turn" }, { text: "ab", end: "provider_unavailable" }],
+    ["an error", { type: "error", error: { type: "overloaded_error" } }, { end: "provider_unavailable" }],
+    ["something else", { hello: "world" }, { end: "UnexpectedAnswerError" }],
+  ])("%s", (_name, document, expected) => {
+    expect(read(JSON.stringify(document))).toMatchObject(expected);
+  });
+});

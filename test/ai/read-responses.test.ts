@@ -1,0 +1,283 @@
+import { describe, expect, test } from "bun:test";
+import { createResponsesMapper } from "../../src/ai/providers/openai/read-responses.ts";
+import { noUsage } from "../../src/ai/usage.ts";
+import { event, readBody, summarize } from "./read-body.ts";
+
+const read = (body: string | string[], fault: Error | null = null) =>
+  summarize(readBody(createResponsesMapper(), body, fault));
+
+const typed = (type: string, fields: object = {}) => event(type, { type, ...fields });
+const delta = (text: unknown, fields: object = { output_index: 0, content_index: 0 }) =>
+  typed("response.output_text.delta", { delta: text, ...fields });
+const message = (text: string) => ({ type: "message", content: [{ type: "output_text", text }] });
+const completed = (fields: object = {}) =>
+  typed("response.completed", { response: { status: "completed", ...fields } });
+const call = { type: "function_call", call_id: "call_1", name: "look_up", arguments: '{"q":1}' };
+
+describe("an answer of the Responses API", () => {
+  test.each<[string, string, object]>([
+    ["texts in deltas", delta("a") + delta("b") + completed(), { text: "ab", end: "stop" }],
+    ["text only in the last event", completed({ output: [message("ab")] }), { text: "ab", end: "stop" }],
+    [
+      "text only at the end of its part",
+      typed("response.output_text.done", { output_index: 0, content_index: 0, text: "ab" }) + completed(),
+      { text: "ab", end: "stop" },
+    ],
+    [
+      "text only at the end of its part, by the part's event",
+      typed("response.content_part.done", { output_index: 0, content_index: 0, part: { text: "ab" } }) + completed(),
+      { text: "ab", end: "stop" },
+    ],
+    [
+      "text only at the end of its item",
+      typed("response.output_item.done", { output_index: 0, item: message("ab") }) + completed(),
+      { text: "ab", end: "stop" },
+    ],
+    [
+      "a second text that only comes whole",
+      delta("ab") +
+        typed("response.output_text.done", { output_index: 0, content_index: 0, text: "ab" }) +
+        typed("response.output_text.done", { output_index: 1, content_index: 0, text: "cd" }) +
+        completed({ output: [message("ab"), message("cd")] }),
+      { text: "abcd", end: "stop" },
+    ],
+    [
+      "everything said four times, at places that do not agree",
+      delta("ab", {}) +
+        typed("response.output_text.done", { output_index: 1, content_index: 0, text: "ab" }) +
+        typed("response.content_part.done", { output_index: 2, content_index: 1, part: { text: "ab" } }) +
+        typed("response.output_item.done", { output_index: 3, item: message("ab") }) +
+        completed({ output: [message("ab")] }),
+      { text: "ab", end: "stop" },
+    ],
+    [
+      "a refusal, whole",
+      completed({ output: [{ type: "message", content: [{ type: "refusal", refusal: "No." }] }] }),
+      { text: "No.", end: "stop" },
+    ],
+    [
+      "types only in the name of the event",
+      event("response.output_text.delta", { delta: "a" }) + event("response.completed", {}),
+      { text: "a", end: "stop" },
+    ],
+    ["a call only in the last event", completed({ output: [call] }), { end: "tool_calls", calls: ['look_up {"q":1}'] }],
+    [
+      "a call that is said twice",
+      typed("response.output_item.added", { output_index: 0, item: { ...call, arguments: "" } }) +
+        typed("response.output_item.done", { output_index: 0, item: call }) +
+        completed({ output: [call, { ...call, call_id: "call_2" }] }),
+      { end: "tool_calls", calls: ['look_up {"q":1}', 'look_up {"q":1}'] },
+    ],
+    [
+      "two calls at one index, without ids, and no arguments",
+      typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 1, arguments: null } }) +
+        typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 1 } }) +
+        completed(),
+      { end: "tool_calls", calls: ["look_up {}", 'look_up {"q":1}'] },
+    ],
+    [
+      "a call without ids that is said twice",
+      typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 5 } }) +
+        completed({ output: [{ ...call, call_id: null }] }),
+      { end: "tool_calls", calls: ['look_up {"q":1}'] },
+    ],
+    [
+      "calls that never come whole",
+      [call, { ...call, call_id: "call_2" }]
+        .map(
+          (item, output_index) =>
+            typed("response.output_item.added", { output_index, item: { ...item, arguments: "" } }) +
+            typed("response.function_call_arguments.delta", { output_index, delta: '{"q"' }) +
+            typed("response.function_call_arguments.delta", { output_index, delta: ":1}" }) +
+            typed("response.function_call_arguments.done", { output_index, arguments: '{"q":1}' }),
+        )
+        .join("") + completed({ output: [] }),
+      { end: "tool_calls", calls: ['look_up {"q":1}', 'look_up {"q":1}'] },
+    ],
+    [
+      "pieces of no call",
+      typed("response.function_call_arguments.delta", { delta: "{" }) + delta("a") + completed(),
+      { text: "a", end: "stop" },
+    ],
+    ["text only beside the output", completed({ output: [], output_text: "ab" }), { text: "ab", end: "stop" }],
+    [
+      "text in the output and beside it",
+      completed({ output: [message("ab")], output_text: "ab" }),
+      { text: "ab", end: "stop" },
+    ],
+    [
+      "reasoning that only comes whole",
+      typed("response.output_item.done", { item: { type: "reasoning", summary: [{ text: "hm" }] } }) +
+        delta("a") +
+        completed(),
+      { reasoning: "hm", text: "a", end: "stop" },
+    ],
+    [
+      "reasoning in deltas, once",
+      typed("response.reasoning_summary_text.delta", { delta: "hm" }) +
+        typed("response.output_item.done", { item: { type: "reasoning", summary: [{ text: "hm" }] } }) +
+        delta("a") +
+        completed(),
+      { reasoning: "hm", text: "a", end: "stop" },
+    ],
+    [
+      "the status of before in the last event",
+      delta("a") + completed({ status: "in_progress" }),
+      { text: "a", end: "stop" },
+    ],
+    [
+      "an end by response.done",
+      delta("a") + typed("response.done", { response: { status: "completed" } }),
+      { text: "a", end: "stop" },
+    ],
+    [
+      "an answer that was cut",
+      delta("a") + typed("response.incomplete", { response: { incomplete_details: { reason: "max_output_tokens" } } }),
+      { text: "a", end: "length" },
+    ],
+    [
+      "a last event without its blank line, and a connection that breaks",
+      delta("a") + completed().trimEnd(),
+      { text: "a", end: "stop" },
+    ],
+    [
+      "fields of wrong types",
+      delta("a", { output_index: "x", content_index: {} }) +
+        delta(null) +
+        delta(7) +
+        event(null, "[]") +
+        event(null, "7") +
+        event(null, "") +
+        typed("response.output_item.added", { item: "x" }) +
+        typed("response.output_item.done", { item: 7, output_index: [] }) +
+        typed("response.content_part.done", { part: "x" }) +
+        typed("response.reasoning_text.delta", { delta: {} }) +
+        completed({ output: { a: 1 }, usage: "x", id: 5 }),
+      { text: "a", end: "stop", reasoning: "" },
+    ],
+    [
+      "the whole response as one event",
+      event(null, { object: "response", status: "completed", output: [message("ab")] }),
+      { text: "ab", end: "stop" },
+    ],
+  ])("%s", (name, body, expected) => {
+    const fault = name.includes("breaks") ? new Error("reset") : null;
+    expect(read(body, fault)).toMatchObject(expected);
+    // Cut anywhere, it says the same.
+    const bytes = [...new TextEncoder().encode(body)].map((byte) => new Uint8Array([byte]));
+    expect(summarize(readBody(createResponsesMapper(), bytes, fault))).toMatchObject(expected);
+  });
+
+  test.each<[string, unknown, object]>([
+    [
+      "right",
+      {
+        input_tokens: 9,
+        input_tokens_details: { cached_tokens: 4 },
+        output_tokens: 5,
+        output_tokens_details: { reasoning_tokens: 3 },
+      },
+      { input_tokens: 9, cached_input_tokens: 4, output_tokens: 5, reasoning_tokens: 3 },
+    ],
+    ["odd", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: null, output_tokens: null }],
+    ["odd in another way", { input_tokens: 1e15, output_tokens: -1 }, { input_tokens: null, output_tokens: null }],
+    ["half odd", { input_tokens: {}, output_tokens: 5 }, { input_tokens: null, output_tokens: 5 }],
+    [
+      "odd in their parts",
+      { input_tokens: 3, input_tokens_details: { cached_tokens: 9 }, output_tokens: 5, output_tokens_details: [] },
+      { input_tokens: 3, cached_input_tokens: 3, output_tokens: 5, reasoning_tokens: 0 },
+    ],
+  ])("counts that are %s", (_name, usage, expected) => {
+    expect(read(delta("a") + completed({ usage }))).toMatchObject({
+      end: "stop",
+      usage: { ...noUsage, ...expected },
+    });
+  });
+});
+
+describe("a failure of the Responses API", () => {
+  test.each<[string, string, object]>([
+    ["no end marker", delta("a"), { text: "a", end: "provider_unavailable" }],
+    ["[DONE] alone", event(null, "[DONE]"), { end: "provider_unavailable" }],
+    [
+      "a failed response",
+      delta("a") + typed("response.failed", { response: { error: { code: "rate_limit_exceeded", message: "x" } } }),
+      { text: "a", end: "provider_rate_limited" },
+    ],
+    ["a failed response without a word", typed("response.failed", { response: null }), { end: "provider_unavailable" }],
+    [
+      "an error whose code is nested",
+      typed("error", { error: { error: { code: "context_length_exceeded" } } }),
+      { end: "provider_refused" },
+    ],
+    [
+      "an error that is flat",
+      typed("error", { code: "invalid_api_key", message: null }),
+      { end: "provider_unauthorized" },
+    ],
+    ["an error in data alone", event(null, { error: { code: "429" } }), { end: "provider_rate_limited" }],
+    ["an error by its object", event(null, { object: "error", code: 404 }), { end: "provider_refused" }],
+    ["an error event with a text", event("error", "rate limit exceeded"), { end: "provider_rate_limited" }],
+    ["an error event without data", "event: error\n\n", { end: "provider_unavailable" }],
+    [
+      "an error between the events",
+      `${delta("a")}{"error":{"code":"402"}}\n`,
+      { text: "a", end: "provider_rate_limited" },
+    ],
+    ["the field error", 'error: {"code": 401, "message": "no"}\n\n', { end: "provider_unauthorized" }],
+    ["the field error with a text", "error: overloaded\n", { end: "provider_unavailable" }],
+    ["an unknown status", delta("a") + completed({ status: "expired" }), { text: "a", end: "provider_unavailable" }],
+    ["a completed response with an error", completed({ error: { code: 401 } }), { end: "provider_unauthorized" }],
+    ["an event that every object has", event("constructor", {}), { end: "provider_unavailable" }],
+    ["a cancelled response", typed("response.cancelled", { response: {} }), { end: "provider_unavailable" }],
+    [
+      "an unknown reason to stop",
+      delta("a") + typed("response.incomplete", { response: { incomplete_details: { reason: "interrupted" } } }),
+      { text: "a", end: "provider_unavailable" },
+    ],
+    ["no JSON", event(null, '{"type":'), { end: "SyntaxError" }],
+  ])("%s", (_name, body, expected) => {
+    expect(read(body)).toMatchObject(expected);
+  });
+
+  test("a failed response tells what it has cost", () => {
+    const usage = { input_tokens: 8, output_tokens: 2 };
+    const [cost] = readBody(createResponsesMapper(), typed("response.failed", { response: { usage } }));
+    expect(cost).toEqual({ type: "usage", usage: { ...noUsage, ...usage } });
+  });
+});
+
+describe("a whole document of the Responses API", () => {
+  test.each<[string, unknown, object]>([
+    [
+      "an answer",
+      {
+        object: "response",
+        status: "completed",
+        error: null,
+        output: [{ type: "reasoning", summary: [{ text: "hm" }] }, message("ab"), call],
+        usage: { input_tokens: 3, output_tokens: 4 },
+      },
+      {
+        text: "ab",
+        reasoning: "hm",
+        end: "tool_calls",
+        calls: ['look_up {"q":1}'],
+        usage: { ...noUsage, input_tokens: 3, output_tokens: 4 },
+      },
+    ],
+    [
+      "a cut answer",
+      { status: "incomplete", incomplete_details: { reason: "content_filter" }, output: [message("ab")] },
+      { text: "ab", end: "content_filter" },
+    ],
+    ["a failed one", { status: "failed", error: { code: "server_error" } }, { end: "provider_unavailable" }],
+    ["one that still runs", { status: "in_progress", output: [] }, { end: "provider_unavailable" }],
+    ["an error", { error: { message: "x", code: "model_not_found" } }, { end: "provider_refused" }],
+    ["an error in a list", [{ error: { code: 429 } }], { end: "provider_rate_limited" }],
+    ["something else", { hello: "world" }, { end: "UnexpectedAnswerError" }],
+  ])("%s", (_name, document, expected) => {
+    for (const text of [JSON.stringify(document), `\ufeff\n ${JSON.stringify(document, null, 2)}\n`])
+      expect(read(text)).toMatchObject(expected);
+  });
+});

@@ -1,0 +1,142 @@
+import { afterAll, expect, test } from "bun:test";
+import type { Socket } from "bun";
+import { PauseSignal } from "../../src/ai/pause-signal.ts";
+import { createProviders } from "../../src/ai/providers/create-providers.ts";
+import { REPEAT_MS_MAX } from "../../src/lib/http-client/client.ts";
+import { ask, readAll, serveBytes, settle } from "./raw-server.ts";
+
+const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const KEPT_CONNECTIONS = 20;
+
+const stops: (() => unknown)[] = [];
+afterAll(() => {
+  for (const stop of stops) stop();
+});
+
+/** A server that answers once on each connection, and does this with every later request. */
+function serveOnce(later: (socket: Socket) => void, answer: string = ok) {
+  const served = new WeakSet<Socket>();
+  const server = serveBytes((socket) => {
+    if (served.has(socket)) return later(socket);
+    served.add(socket);
+    socket.write(answer);
+  });
+  stops.push(server.stop);
+  return server;
+}
+
+/** Leaves that many connections to the server waiting. */
+async function keepConnections(url: string, count: number): Promise<void> {
+  const responses = await Promise.all(Array.from({ length: count }, () => ask(url)));
+  await Promise.all(responses.map(readAll));
+  await settle();
+}
+
+/** Asks, and tells how that ended, how many requests came for it, and how many repeats were reported. */
+async function askOnce(server: ReturnType<typeof serveOnce>, signal: AbortSignal | null = null) {
+  const before = server.requests.length;
+  const connectionsBefore = server.connections;
+  let repeats = 0;
+  const onRepeat = () => {
+    repeats += 1;
+  };
+  const outcome = await ask(server.url, "", { signal, onRepeat })
+    .then(readAll)
+    .then(
+      ({ text, error }) => error ?? text,
+      (error) => error.message,
+    );
+  const requests = server.requests.length - before;
+  return { outcome, requests, repeats, connections: server.connections - connectionsBefore };
+}
+
+const closings: [name: string, close: (socket: Socket) => void][] = [
+  ["FIN", (socket) => void socket.end()],
+  ["RST", (socket) => void socket.terminate()],
+];
+test.each(closings)(
+  "a reused connection that the server closes at once (%s): one repeat, on a new connection",
+  async (_name, close) => {
+    const server = serveOnce(close);
+    await keepConnections(server.url, KEPT_CONNECTIONS);
+    expect(await askOnce(server)).toEqual({ outcome: "ok", requests: 2, repeats: 1, connections: 1 });
+  },
+);
+
+test("a repeat that the server closes too is a failure, whatever else waits", async () => {
+  let isClosing = false;
+  const server = serveBytes((socket) => void (isClosing ? socket.end() : socket.write(ok)));
+  stops.push(server.stop);
+  await keepConnections(server.url, KEPT_CONNECTIONS);
+  isClosing = true;
+  const expected = { outcome: "the connection broke", requests: 2, repeats: 1, connections: 1 };
+  expect(await askOnce(server)).toEqual(expected);
+});
+
+const say = (text: string, ending: "end" | "terminate") => (socket: Socket) => {
+  socket.write(text);
+  socket[ending]();
+};
+const failures: [name: string, later: (socket: Socket) => void, outcome: RegExp][] = [
+  ["closes after a byte", say("H", "end"), /broke/],
+  ["closes after an interim answer", say("HTTP/1.1 100 Continue\r\n\r\n", "end"), /broke/],
+  ["closes in the head", say("HTTP/1.1 200 OK\r\nX: ", "terminate"), /broke|reset/],
+  ["answers nonsense", say("nonsense\r\n\r\n", "end"), /status line/],
+  ["closes late", (socket) => void setTimeout(() => socket.end(), REPEAT_MS_MAX + 100), /broke/],
+];
+test.each(failures)("a server that %s is not asked again", async (_name, later, outcome) => {
+  const server = serveOnce(later);
+  await keepConnections(server.url, 2);
+  const asked = await askOnce(server);
+  expect(asked).toMatchObject({ requests: 1, repeats: 0, connections: 0 });
+  expect(asked.outcome).toMatch(outcome);
+});
+
+test("a new connection that the server closes is no stale one", async () => {
+  const server = serveBytes((socket) => void socket.end());
+  stops.push(server.stop);
+  expect(await askOnce(server)).toEqual({ outcome: "the connection broke", requests: 1, repeats: 0, connections: 1 });
+});
+
+test("a request that was given up is not sent again", async () => {
+  const stopping = new AbortController();
+  const server = serveOnce((socket) => {
+    stopping.abort(new Error("stopped"));
+    socket.end();
+  });
+  await keepConnections(server.url, 2);
+  expect(await askOnce(server, stopping.signal)).toMatchObject({ outcome: "stopped", requests: 1, repeats: 0 });
+});
+
+test("every repeat is reported, with the name of the provider", async () => {
+  const body = 'data: {"choices":[{"delta":{"content":"Hi."},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n';
+  const head = `HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: ${body.length}\r\n\r\n`;
+  const server = serveOnce((socket) => void socket.end(), head + body);
+  const repeats: string[] = [];
+  const { providers } = createProviders(
+    { COMPATIBLE_BASE_URL: server.url, AI_MODELS: ["compatible/one"] },
+    async () => [],
+    { onRepeat: (provider) => repeats.push(provider) },
+  );
+  const provider = providers.get("compatible");
+  if (!provider) throw new Error("no provider");
+  for (let n = 0; n < 3; n += 1) {
+    const end = await provider.stream(
+      {
+        model: "one",
+        isThinking: false,
+        messages: [{ role: "user", content: "Hello?" }],
+        partial: null,
+        outputTokensMax: null,
+        options: {},
+        signal: new AbortController().signal,
+        pause: new PauseSignal(),
+      },
+      () => {},
+    );
+    expect(end.type).toBe("finish");
+    await settle();
+  }
+  // The second and the third went out on a connection that had answered already.
+  expect({ repeats, requests: server.requests.length }).toEqual({ repeats: ["compatible", "compatible"], requests: 5 });
+});

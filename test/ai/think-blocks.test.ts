@@ -1,0 +1,55 @@
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { createWriter } from "../../src/ai/chain/writer.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { collect, createTestChain } from "./collect.ts";
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterEach(() => standIn.reset());
+afterAll(() => standIn.stop());
+
+test.each(["openai", "anthropic", "compatible"])(
+  "%s: a think block in front is reasoning, with any of the answer's models",
+  async (provider) => {
+    standIn.script("thinks", {
+      pieces: ["<thi", "nk>Which ", "Paris?</thi", "nk>\n", "\nThe ", "capital "],
+      fault: "cut",
+      after: 6,
+    });
+    standIn.script("goes-on", { pieces: ["<think>", "On.</think> ", "of France."] });
+    const { text, parts, end } = await collect(createTestChain(standIn, [`${provider}/thinks`, `${provider}/goes-on`]));
+    expect(text).toBe("The capital of France.");
+    expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text"]);
+    expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
+    expect(JSON.stringify(standIn.requestsOf("goes-on")[0]?.body)).not.toContain("Which");
+  },
+);
+
+test("a think block in front of a tool call is reasoning, in every step", async () => {
+  const chain = createTestChain(standIn, ["compatible/model"]);
+  const toolCalls = [{ name: "f", arguments: "{}" }];
+  standIn.script("model", { pieces: ["<think>Look.</think>", "Let me look."], toolCalls });
+  const first = await collect(chain);
+  expect([first.text, first.end]).toMatchObject(["Let me look.", { type: "finish", reason: "tool_calls" }]);
+  standIn.script("model", { pieces: ["<think>Hm.</think>\n"], toolCalls });
+  const second = await collect(chain, { resume: { text: first.text, attempt: 1, step: "next" } });
+  expect([second.text, second.end]).toMatchObject(["Let me look.", { reason: "tool_calls" }]);
+  expect(second.end.usage?.reasoning_tokens).toBeGreaterThan(0);
+});
+
+test("a text that is written in the background has no think block", async () => {
+  standIn.script("writer", { pieces: ["<think>Short, they said.</thi", "nk>", "\n\nA title"] });
+  const chain = createTestChain(standIn, ["compatible/writer"]);
+  const writer = createWriter({ chain, model: "compatible/writer", charge: async () => {} });
+  const asked = {
+    system: "Write a title.",
+    text: "Hello",
+    outputTokensMax: 50,
+    payerId: null,
+    about: { message_id: "m", request_id: null },
+  };
+  const written = await writer.write({ ...asked, signal: new AbortController().signal });
+  expect(written.text).toBe("A title");
+});

@@ -1,0 +1,317 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type {
+  AnalyticsModels,
+  AnalyticsOverview,
+  AnalyticsUsage,
+  UserFigures,
+} from "../../src/modules/analytics/model.ts";
+import { type Administration, startAdministration } from "../accounts/start-administration.ts";
+import type { Account } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+type Users = { data: UserFigures[]; next_cursor: string | null };
+const paths = ["overview", "usage", "models", "users"];
+
+let parley: Administration;
+let admin: Rest;
+beforeAll(async () => {
+  parley = await startAdministration({ config: { AI_MODELS: "offline/documents" } });
+  admin = parley.admin;
+});
+afterAll(() => parley.stop());
+
+const overview = async (query = "") => (await admin.get<AnalyticsOverview>(`/analytics/overview?${query}`)).body;
+const readCsv = async (path: string) => {
+  const response = await parley.fetch(`/api/v1/analytics/${path}`, {
+    token: admin.account.access_token,
+    headers: { accept: "text/csv" },
+  });
+  return { response, text: await response.text() };
+};
+
+async function send(account: Account, conversationId: string, content: string, reply = false): Promise<string> {
+  const sent = await createRest(parley, account).ask<{ message: { id: string } }>(
+    "POST",
+    `/conversations/${conversationId}/messages`,
+    { content, reply },
+  );
+  expect(sent.status).toBe(201);
+  return sent.body.message.id;
+}
+
+/** A message as if it had been sent at this time. */
+async function sendAt(account: Account, conversationId: string, at: string): Promise<void> {
+  const id = await send(account, conversationId, "late");
+  await parley.database`update messages set created_at = ${at} where id = ${id}`;
+  await parley.database`select mark_analytics_slots(array[${at}::timestamptz])`;
+}
+
+describe("access", () => {
+  test("is for administrators, with a session or a key of theirs that has the scope analytics:read", async () => {
+    const user = createRest(parley, await parley.register());
+    const keys = await Promise.all(
+      ["analytics:read", "users:read", "admin"].map(async (scope) => {
+        const { body } = await admin.ask<{ key: string }>("POST", "/api-keys", { name: scope, scopes: [scope] });
+        return body.key;
+      }),
+    );
+    const own = await user.ask<{ key: string }>("POST", "/api-keys", { name: "own", scopes: ["analytics:read"] });
+    for (const path of paths) {
+      const ask = async (token?: string) =>
+        (await parley.fetch(`/api/v1/analytics/${path}`, token === undefined ? {} : { token })).status;
+      expect(await ask()).toBe(401);
+      expect(await ask(user.account.access_token)).toBe(403);
+      expect(await ask(own.body.key)).toBe(403);
+      expect(await Promise.all(keys.map(ask))).toEqual([200, 403, 200]);
+    }
+  });
+});
+
+describe("figures", () => {
+  test("show at once what was sent, answered, rated and deleted", async () => {
+    const before = await overview();
+    const account = await parley.register();
+    const { id } = await createConversation(parley, account);
+    await send(account, id, "first");
+    const second = await send(account, id, "second", true);
+    const rest = createRest(parley, account);
+    type Found = { data: { id: string; role: string; status: string; usage: { input_tokens: number } | null }[] };
+    const findAnswer = async () =>
+      (await rest.get<Found>(`/conversations/${id}/messages`)).body.data.find(({ role }) => role === "assistant");
+    let answer = await findAnswer();
+    for (; answer?.status === "streaming"; answer = await findAnswer()) await Bun.sleep(20);
+    if (answer?.status !== "complete") throw new Error(`The answer ended as ${answer?.status}.`);
+    await rest.ask("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: -1 });
+    const after = await overview();
+    expect(after.messages - before.messages).toBe(3);
+    expect(after.active_users - before.active_users).toBe(1);
+    expect(after.active_conversations - before.active_conversations).toBe(1);
+    expect(after.generations - before.generations).toBe(1);
+    expect(after.feedback.negative - before.feedback.negative).toBe(1);
+    expect(after.sessions - before.sessions).toBeGreaterThanOrEqual(1);
+    expect(after.first_token_ms?.p50).toBeGreaterThanOrEqual(0);
+    expect(Date.parse(after.to) - Date.parse(after.from)).toBe(7 * 86_400_000);
+    const { body: models } = await admin.get<AnalyticsModels>("/analytics/models");
+    expect(models.data.map(({ model }) => model)).toEqual(["offline/documents"]);
+
+    expect((await rest.ask("DELETE", `/conversations/${id}/messages/${second}`)).status).toBe(204);
+    expect((await overview()).messages).toBe(after.messages - 1);
+    await rest.ask("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: 1 });
+    expect((await overview()).feedback).toEqual({
+      positive: after.feedback.positive + 1,
+      negative: after.feedback.negative - 1,
+    });
+    expect((await rest.ask("DELETE", `/conversations/${id}`)).status).toBe(204);
+    const last = await overview();
+    expect({ messages: last.messages, active: last.active_users }).toEqual({
+      messages: before.messages,
+      active: before.active_users,
+    });
+  });
+
+  test("count a span from its first moment up to its end", async () => {
+    const account = await parley.register();
+    const { id } = await createConversation(parley, account);
+    for (const second of ["10:07:30.000", "10:07:30.001", "10:22:00.000"])
+      await sendAt(account, id, `2025-02-03T${second}Z`);
+    const count = async (from: string, to: string) =>
+      (await overview(`from=2025-02-03T${from}Z&to=2025-02-03T${to}Z`)).messages;
+    expect(await count("10:07:30.000", "10:07:30.001")).toBe(1);
+    expect(await count("10:07:30.001", "10:22:00.000")).toBe(1);
+    expect(await count("10:07:30.000", "10:22:00.001")).toBe(3);
+    expect(await count("10:00:00", "10:15:00")).toBe(2);
+    expect(await count("10:08:00", "10:08:00")).toBe(0);
+  });
+
+  test("hold no text, and no id of a conversation that is gone", async () => {
+    const account = await parley.register();
+    const { id } = await createConversation(parley, account);
+    await sendAt(account, id, "2025-02-05T10:00:00Z");
+    await overview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z");
+    const findRows = async () => {
+      const tables = await parley.database<{ name: string }[]>`
+        select relname as name from pg_class where relkind = 'r' and relname like 'analytics%'`;
+      expect(tables.length).toBeGreaterThan(5);
+      const texts = tables.map(
+        ({ name }) => parley.database<{ text: string }[]>`select x::text as text from ${parley.database(name)} x`,
+      );
+      return (await Promise.all(texts)).flat().filter(({ text }) => text.includes(id)).length;
+    };
+    expect(await findRows()).toBe(1);
+    await createRest(parley, account).ask("DELETE", `/conversations/${id}`);
+    for (let waits = 0; waits < 400 && (await findRows()) > 0; waits += 1) await Bun.sleep(50);
+    expect(await findRows()).toBe(0);
+    expect((await overview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z")).messages).toBe(0);
+  });
+});
+
+describe("series", () => {
+  const usage = async (query: string) => (await admin.get<AnalyticsUsage>(`/analytics/usage?${query}`)).body.data;
+  const starts = async (query: string) => (await usage(query)).map(({ start }) => start);
+
+  test("have days of 23 and 25 hours where clocks change, and every hour of them", async () => {
+    const spring = "from=2026-03-28T00:00:00%2B01:00&to=2026-03-31T00:00:00%2B02:00&time_zone=Europe/Berlin";
+    expect(await starts(spring)).toEqual([
+      "2026-03-27T23:00:00.000Z",
+      "2026-03-28T23:00:00.000Z",
+      "2026-03-29T22:00:00.000Z",
+    ]);
+    const autumn = "from=2026-10-24T22:00:00Z&to=2026-10-25T23:00:00Z&time_zone=Europe/Berlin";
+    expect(await starts(`${autumn}&interval=day`)).toEqual(["2026-10-24T22:00:00.000Z"]);
+    const hours = await starts(`${autumn}&interval=hour`);
+    expect(hours.length).toBe(25);
+    expect(new Set(hours).size).toBe(25);
+    const newfoundland = "from=2026-03-07T03:30:00Z&to=2026-03-09T02:30:00Z&time_zone=America/St_Johns";
+    expect(await starts(newfoundland)).toEqual(["2026-03-07T03:30:00.000Z", "2026-03-08T03:30:00.000Z"]);
+    expect((await starts(`${newfoundland}&interval=hour`)).length).toBe(47);
+  });
+
+  test("begin days and hours where zones of half and quarter hours do", async () => {
+    expect(await starts("from=2026-05-01T20:00:00Z&to=2026-05-02T20:00:00Z&time_zone=Asia/Kolkata")).toEqual([
+      "2026-05-01T18:30:00.000Z",
+      "2026-05-02T18:30:00.000Z",
+    ]);
+    expect(
+      await starts("from=2026-05-01T18:00:00Z&to=2026-05-01T19:20:00Z&time_zone=Asia/Kathmandu&interval=hour"),
+    ).toEqual(["2026-05-01T17:15:00.000Z", "2026-05-01T18:15:00.000Z", "2026-05-01T19:15:00.000Z"]);
+    // Clocks go back by half an hour, and a midnight comes twice.
+    const lordHowe = "from=2026-04-04T13:00:00Z&to=2026-04-04T17:30:00Z&time_zone=Australia/Lord_Howe&interval=hour";
+    expect((await starts(lordHowe)).slice(0, 4)).toEqual([
+      "2026-04-04T13:00:00.000Z",
+      "2026-04-04T14:00:00.000Z",
+      "2026-04-04T15:00:00.000Z",
+      "2026-04-04T15:30:00.000Z",
+    ]);
+    const havana = "from=2026-10-31T04:00:00Z&to=2026-11-02T05:00:00Z&time_zone=America/Havana";
+    expect(await starts(havana)).toEqual(["2026-10-31T04:00:00.000Z", "2026-11-01T04:00:00.000Z"]);
+  });
+
+  test("put a message into the day of the time zone, and name days without any", async () => {
+    const account = await parley.register();
+    const { id } = await createConversation(parley, account);
+    await sendAt(account, id, "2025-05-02T18:29:59.999Z");
+    await sendAt(account, id, "2025-05-02T18:30:00Z");
+    const span = "from=2025-04-30T18:30:00Z&to=2025-05-04T18:30:00Z";
+    const count = async (zone: string) => (await usage(`${span}&time_zone=${zone}`)).map(({ messages }) => messages);
+    expect(await count("Asia/Kolkata")).toEqual([0, 1, 1, 0]);
+    expect(await count("UTC")).toEqual([0, 0, 2, 0, 0]);
+  });
+});
+
+describe("users", () => {
+  test("come in pages over one span, the most costly first, and go with the user", async () => {
+    const accounts = await Promise.all(Array.from({ length: 5 }, () => parley.register()));
+    const day = "from=2024-06-01T00:00:00Z&to=2024-06-02T00:00:00Z";
+    for (const [index, account] of accounts.entries()) {
+      const { id } = await createConversation(parley, account);
+      await sendAt(account, id, "2024-06-01T10:00:00Z");
+      await parley.database`
+        update messages set cost_usd = ${index}, input_tokens = 7, output_tokens = 3 where conversation_id = ${id}`;
+    }
+    const { rows, pages } = await admin.all<UserFigures>(`/analytics/users?${day}`, 2);
+    expect(pages).toEqual([2, 2, 1]);
+    expect(rows.map(({ user }) => user.id)).toEqual(accounts.map(({ user }) => user.id).toReversed());
+    expect(rows[0]).toMatchObject({ cost_usd: 4, messages: 1, input_tokens: 7, output_tokens: 3 });
+
+    const gone = accounts[4] as Account;
+    expect((await admin.ask("DELETE", `/users/${gone.user.id}`)).status).toBe(204);
+    const left = await admin.get<Users>(`/analytics/users?${day}`);
+    expect(left.body.data.map(({ user }) => user.id)).not.toContain(gone.user.id);
+    expect(left.body.data.length).toBe(4);
+    const kept = await parley.database`
+      select 1 from analytics_slot_users s join analytics_users u on u.n = any (s.users) where u.user_id = ${gone.user.id}`;
+    expect(kept.length).toBe(0);
+  });
+
+  test("keep the span of the first page", async () => {
+    const account = await parley.register();
+    for (const sender of [account, await parley.register()])
+      await send(sender, (await createConversation(parley, sender)).id, "now");
+    const first = await admin.get<Users & { to: string }>("/analytics/users?limit=1");
+    const second = await admin.get<Users & { to: string }>(`/analytics/users?limit=1&cursor=${first.body.next_cursor}`);
+    expect(second.body.to).toBe(first.body.to);
+    expect((await admin.refused("GET", "/analytics/users?cursor=x")).code).toBe("bad_cursor");
+    const forged = Buffer.from(JSON.stringify(["v1", "x", "y", "1", "1", "1"])).toString("base64url");
+    expect((await admin.refused("GET", `/analytics/users?cursor=${forged}`)).code).toBe("bad_cursor");
+  });
+});
+
+describe("CSV", () => {
+  test("has a line of names, ends lines as RFC 4180 says, and says that it depends on Accept", async () => {
+    for (const path of paths) {
+      const { response, text } = await readCsv(path);
+      expect(response.status).toBe(200);
+      expect(response.headers.get("content-type")).toStartWith("text/csv; charset=utf-8");
+      expect(response.headers.get("content-disposition")).toBe(`attachment; filename="${path}.csv"`);
+      expect(response.headers.get("vary")).toContain("Accept");
+      const [names = "", ...lines] = text.split("\r\n");
+      expect(lines.at(-1)).toBe("");
+      const width = names.split(",").length;
+      expect(width).toBeGreaterThan(8);
+      for (const line of lines.slice(0, -1)) expect(line.split(",").length).toBe(width);
+    }
+    const json = await parley.fetch("/api/v1/analytics/overview", { token: admin.account.access_token });
+    expect(json.headers.get("content-type")).toStartWith("application/json");
+    expect(json.headers.get("vary")).toContain("Accept");
+    const html = { token: admin.account.access_token, headers: { accept: "text/html" } };
+    expect((await parley.fetch("/api/v1/analytics/usage", html)).status).toBe(406);
+  });
+
+  test("has no formulas, and its numbers stay numbers", async () => {
+    const names = ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1", '=HYPERLINK("http://x","y")', "Ann, B."];
+    const span = "from=2024-07-01T00:00:00Z&to=2024-07-02T00:00:00Z";
+    for (const [index, name] of names.entries()) {
+      const account = await parley.createNamed(name, `formula-${index}`);
+      const { id } = await createConversation(parley, account);
+      await sendAt(account, id, "2024-07-01T10:00:00Z");
+    }
+    const { text } = await readCsv(`users?${span}`);
+    for (const cell of ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'＝1+1", `"'=HYPERLINK(""http://x"",""y"")"`, '"Ann, B."'])
+      expect(text).toContain(`,${cell},1,0,0,0,0,0\r\n`);
+  });
+});
+
+test("bad input is 422, with the place and what to do", async () => {
+  const refused = async (path: string, query: string) => {
+    const { status, errors } = await admin.refused("GET", `/analytics/${path}?${query}`);
+    return [status, errors?.[0]?.pointer];
+  };
+  for (const path of paths) {
+    expect(await refused(path, "from=2026-02-02T00:00:00Z&to=2026-02-01T00:00:00Z")).toEqual([422, "#/query/from"]);
+    expect(await refused(path, "from=0000-01-01T00:00:00Z")).toEqual([422, "#/query/from"]);
+    expect(await refused(path, "to=9999-12-31T23:59:59-23:00")).toEqual([422, "#/query/to"]);
+    expect(await refused(path, "from=yesterday")).toEqual([422, "#/query/from"]);
+    expect(await refused(path, "from=2026-02-30T00:00:00Z")).toEqual([422, "#/query/from"]);
+    for (const zone of [
+      "Mars/Olympus",
+      "%2B05:30",
+      "",
+      "UTC%00",
+      "EST5EDT,M3",
+      "x".repeat(70),
+      "Etc/Unknown",
+      "localtime",
+    ])
+      expect([zone, ...(await refused(path, `time_zone=${zone}`))]).toEqual([zone, 422, "#/query/time_zone"]);
+  }
+  expect(await refused("usage", "interval=minute")).toEqual([422, "#/query/interval"]);
+  const tooMany = "from=2016-01-01T00:00:00Z&to=2026-01-01T00:00:00Z";
+  expect(await refused("usage", `interval=hour&${tooMany}`)).toEqual([422, "#/query/interval"]);
+  expect(await refused("usage", "from=0001-01-01T00:00:00Z&to=9999-01-01T00:00:00Z")).toEqual([
+    422,
+    "#/query/interval",
+  ]);
+  for (const span of [
+    "from=0001-01-01T00:00:00Z&to=9999-12-31T00:00:00Z",
+    "from=9998-01-01T00:00:00Z&to=9999-01-01T00:00:00Z",
+  ])
+    for (const path of ["overview", "models", "users"])
+      expect((await admin.get(`/analytics/${path}?${span}`)).status).toBe(200);
+  expect((await admin.get("/analytics/overview?to=0001-01-02T00:00:00Z")).status).toBe(200);
+  expect((await admin.get("/analytics/usage?from=9998-01-01T00:00:00Z&to=9999-01-01T00:00:00Z")).status).toBe(200);
+  expect(
+    (await admin.get("/analytics/usage?from=0001-01-01T00:00:00Z&to=0002-01-01T00:00:00Z&time_zone=Asia/Kolkata"))
+      .status,
+  ).toBe(200);
+});

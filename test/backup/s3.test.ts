@@ -1,0 +1,170 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { readFileSync, unlinkSync } from "node:fs";
+import { ArchiveError } from "../../src/db/archive.ts";
+import { nameBackup } from "../../src/modules/backups/names.ts";
+import { createS3Store, type S3Options } from "../../src/modules/backups/s3-store.ts";
+import { startApp } from "../support/app.ts";
+import { createTestLog } from "../support/log.ts";
+import { startS3 } from "../support/s3.ts";
+
+const MIB = 1024 * 1024;
+let s3: ReturnType<typeof startS3>;
+beforeAll(() => {
+  s3 = startS3();
+});
+afterAll(() => s3.stop());
+beforeEach(() => {
+  s3.objects.clear();
+  s3.requests.length = 0;
+  s3.state.refuse = () => undefined;
+  s3.state.pageKeys = 1_000;
+  s3.state.delayMs = 0;
+});
+
+const createStore = (more: Partial<S3Options> = {}) => {
+  const { bucket, region, endpoint, accessKeyId, secretAccessKey } = s3;
+  return createS3Store({ bucket, region, endpoint, accessKeyId, secretAccessKey, prefix: "p/", retryMs: 1, ...more });
+};
+
+const messageOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "fulfilled",
+    (error) => (error instanceof ArchiveError ? error.message : `another error: ${error}`),
+  );
+
+async function readAll(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of source) pieces.push(piece);
+  return Buffer.concat(pieces);
+}
+
+test("what is written in pieces of any size is sent in parts, and read again byte by byte", async () => {
+  const store = createStore();
+  await store.prepare(null);
+  const content = Buffer.alloc(45 * MIB + 12_345);
+  for (let at = 0; at < content.length; at += 4) content.writeUInt32LE(at, Math.min(at, content.length - 4));
+  const file = await store.create("a");
+  for (let at = 0; at < content.length; at += 777_777) await file.write(content.subarray(at, at + 777_777));
+  expect(s3.objects.size).toBe(0);
+  await file.finish();
+  expect(s3.requests.filter((request) => request.includes("partNumber")).length).toBeGreaterThan(2);
+  expect([...s3.objects.keys()]).toEqual(["p/a"]);
+  expect(s3.objects.get("p/a")?.equals(content)).toBe(true);
+  expect((await readAll(await store.read("a", content.length))).equals(content)).toBe(true);
+  expect(await messageOf(store.read("a", content.length - 1))).toMatch(
+    /^a has 4\d+ bytes in s3:\/\/backups\/p\/, though .+; look /,
+  );
+});
+
+test("memory stays bounded while the bucket is slow", async () => {
+  const store = createStore();
+  await store.prepare(null);
+  s3.state.delayMs = 50;
+  const file = await store.create("slow");
+  let sent = 0;
+  let mostAhead = 0;
+  for (; sent < 96 * MIB; sent += MIB) {
+    await file.write(Buffer.alloc(MIB));
+    const arrived = [...s3.uploads.values()]
+      .flatMap(({ parts }) => [...parts.values()])
+      .reduce((sum, { length }) => sum + length, 0);
+    mostAhead = Math.max(mostAhead, sent + MIB - arrived);
+  }
+  await file.finish();
+  expect(mostAhead).toBeLessThanOrEqual(48 * MIB);
+  expect(s3.objects.get("p/slow")?.length).toBe(96 * MIB);
+});
+
+test.each([1, 20])("of a discarded backup of %p MiB nothing stays", async (mib) => {
+  const file = await createStore().create("b");
+  for (let n = 0; n < mib; n += 1) await file.write(Buffer.alloc(MIB));
+  await file.discard();
+  expect(s3.objects.size).toBe(0);
+  expect(s3.uploads.size).toBe(0);
+});
+
+test("requests that fail for a moment are sent again; a lasting failure is an error with a remedy", async () => {
+  const store = createStore();
+  let refusals = 2;
+  const slowDown = () =>
+    new Response("<Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>", { status: 503 });
+  s3.state.refuse = ({ query, method }) => {
+    // Bun's client asks once for the beginning of an upload: a backup that fails there is made again a minute later.
+    if (method === "POST") return undefined;
+    refusals -= query.get("partNumber") === "1" || !query.has("partNumber") ? 1 : 0;
+    return refusals >= 0 ? slowDown() : undefined;
+  };
+  await store.prepare(null);
+  refusals = 2;
+  const file = await store.create("c");
+  for (let n = 0; n < 20; n += 1) await file.write(Buffer.alloc(MIB));
+  await file.finish();
+  expect(s3.objects.get("p/c")?.length).toBe(20 * MIB);
+  refusals = Number.POSITIVE_INFINITY;
+  expect(await messageOf(store.list())).toBe(
+    "s3://backups/p/ can't be listed (SlowDown: Slow down); check BACKUP_S3_ENDPOINT, and what the store's log says.",
+  );
+});
+
+test.each([
+  [
+    { secretAccessKey: "wrong" },
+    /^s3:\/\/backups\/p\/ can't be read \(SignatureDoesNotMatch.+\); check BACKUP_S3_SECRET_ACCESS_KEY and BACKUP_S3_REGION\.$/,
+  ],
+  [{ bucket: "another" }, /NoSuchBucket.+; make the bucket, or correct BACKUP_S3_BUCKET\.$/],
+  [{ endpoint: "http://127.0.0.1:1" }, /; check BACKUP_S3_ENDPOINT, and whether it runs\.$/],
+])("%j is told before anything is written, without the secret", async (more, said) => {
+  const message = await messageOf(createStore(more).prepare(null));
+  expect(message).toMatch(said);
+  expect(message).not.toContain(s3.secretAccessKey);
+  expect(message).not.toContain("wrong");
+});
+
+test("lists go on over pages, and name only what is below the prefix", async () => {
+  s3.state.pageKeys = 3;
+  for (let n = 0; n < 8; n += 1) s3.objects.set(`p/${n}`, Buffer.from("x"));
+  s3.objects.set("q/8", Buffer.from("x"));
+  const store = createStore();
+  expect(await store.list()).toEqual(["0", "1", "2", "3", "4", "5", "6", "7"]);
+  await store.remove("3");
+  expect(await store.list()).not.toContain("3");
+});
+
+test("a whole Parley backs up to the bucket, proves it, and deletes old ones there; the secret is in no log line", async () => {
+  const { log, lines } = createTestLog();
+  const parley = await startApp({
+    log,
+    config: {
+      BACKUP_SCHEDULE: "* * * * * *",
+      BACKUP_KEEP: "1",
+      BACKUP_S3_BUCKET: s3.bucket,
+      BACKUP_S3_PREFIX: "deep/er",
+      BACKUP_S3_REGION: s3.region,
+      BACKUP_S3_ENDPOINT: s3.endpoint,
+      BACKUP_S3_ACCESS_KEY_ID: s3.accessKeyId,
+      BACKUP_S3_SECRET_ACCESS_KEY: s3.secretAccessKey,
+    },
+  });
+  const [{ origin } = { origin: "" }] = await (async () => {
+    for (;;) {
+      const rows = await parley.database<{ origin: string }[]>`select origin from backup_schedule`;
+      if (rows.length > 0) return rows;
+      await Bun.sleep(20);
+    }
+  })();
+  const old = `deep/er/${nameBackup(new Date("2020-01-01"), origin)}`;
+  const foreign = `deep/er/${nameBackup(new Date("2020-01-01"), "ffffffff")}`;
+  for (const key of [old, foreign]) s3.objects.set(key, Buffer.from("old"));
+  while (s3.objects.has(old)) await Bun.sleep(20);
+  await parley.stop();
+  const [made = "", kept] = [...s3.objects.keys()].filter((key) => key !== foreign);
+  expect(kept).toBeUndefined();
+  expect(s3.objects.has(foreign)).toBe(true);
+  expect(made).toMatch(/^deep\/er\/parley-\d{8}T\d{6}Z-[0-9a-f]{8}\.backup$/);
+  const file = `/tmp/parley-s3-${process.pid}.backup`;
+  await Bun.write(file, s3.objects.get(made) ?? "");
+  expect(readFileSync(file).includes("parley-backup")).toBe(true);
+  unlinkSync(file);
+  expect(lines.map(({ msg }) => msg)).toContain("the scheduled backup is written and proved");
+  expect(JSON.stringify(lines)).not.toContain(s3.secretAccessKey);
+}, 60_000);

@@ -1,0 +1,64 @@
+import type { Database, Sql } from "../../src/db/client.ts";
+
+/** Texts that a format of rows could trip over. */
+export const ODD_TEXTS = [
+  "tab\there",
+  "two\nlines\r\nand three",
+  "back\\slash \\N \\. \\t",
+  "",
+  "\\N",
+  "\\.",
+  "ünïcödé 漢字 🦜 \u0001\u007f",
+  "quote \" ' ; -- $$",
+];
+
+/** Users, a conversation for each with messages, and rows of every kind of column. Everything by numbers, so it is the same each time. */
+export async function fillDatabase(sql: Sql, { users = 5, messages = 40 } = {}): Promise<void> {
+  await sql`
+    insert into users (id, email, email_key, display_name, preferences, created_at)
+    select md5('user ' || n)::uuid, 'p' || n || '@example.com', 'p' || n || '@example.com', 'Person ' || n,
+      jsonb_build_object('n', n, 'text', E'a\nb'), '2026-01-01'::timestamptz + n * interval '1.000001 s'
+    from generate_series(1, ${users}::int) n`;
+  await sql`
+    insert into conversations (id, title, kind, reply_mode, last_seq, created_at)
+    select md5('conversation ' || n)::uuid, 'About ' || n, 'group', 'never', ${messages}::int, '2026-01-02'
+    from generate_series(1, ${users}::int) n`;
+  await sql`
+    insert into members (conversation_id, user_id, role, joined_at)
+    select md5('conversation ' || n)::uuid, md5('user ' || n)::uuid, 'owner', '2026-01-02'
+    from generate_series(1, ${users}::int) n`;
+  await sql`
+    insert into messages (conversation_id, seq, id, role, author_id, content, cost_usd, client_message_id, created_at)
+    select md5('conversation ' || n)::uuid, seq, md5('message ' || n || ' ' || seq)::uuid, 'user', md5('user ' || n)::uuid,
+      (${ODD_TEXTS}::text[])[1 + seq % ${ODD_TEXTS.length}::int] || ' ' || seq, seq / 7.0, 'c' || seq, '2026-01-03'::timestamptz + seq * interval '1 ms'
+    from generate_series(1, ${users}::int) n, generate_series(1, ${messages}::int) seq`;
+  await sql`
+    insert into sessions (id, user_id, refresh_key, expires_at)
+    select md5('session ' || n)::uuid, md5('user ' || n)::uuid, decode(md5('key ' || n), 'hex'), '2036-01-01'
+    from generate_series(1, ${users}::int) n`;
+  await sql`
+    insert into search_outbox (conversations, messages)
+    select array[md5('conversation ' || n)::uuid], array[md5('message ' || n || ' 1')::uuid]
+    from generate_series(1, ${users}::int) n`;
+  await sql`insert into audit_events (id, action, details) values (md5('audit')::uuid, 'user.created', '{"a": [1, null, "x\\\\y"]}')`;
+  await sql`insert into tickets (hash, api_key_id, expires_at) values ('\\x00', md5('ticket')::uuid, now())`;
+}
+
+export type TableSums = Record<string, { rows: number; checksum: string }>;
+
+/** Rows of each table of the schema, and a checksum of them in the order of their text: nothing of it comes from the backup's code. */
+export async function sumTables(database: Database, left: readonly string[] = []): Promise<TableSums> {
+  const tables = await database<{ name: string }[]>`
+    select relname as name from pg_class
+    where relnamespace = current_schema()::regnamespace and relkind = 'r' and relpersistence = 'p' order by 1`;
+  const sums: TableSums = {};
+  for (const { name } of tables) {
+    if (left.includes(name)) continue;
+    const [sum] = await database<{ rows: number; checksum: string }[]>`
+      select count(*)::int as rows,
+        coalesce(md5(string_agg(md5(t::text), '' order by t::text collate "C")), '') as checksum
+      from ${database(name)} t`;
+    if (sum) sums[name] = sum;
+  }
+  return sums;
+}

@@ -1,0 +1,135 @@
+import postgres from "postgres";
+import type { ReceiversStep } from "../load/receivers.ts";
+import type { SendsStep } from "../load/sends.ts";
+import { type BenchAccount, register } from "../support/account.ts";
+import { type Load, startLoad } from "../support/load.ts";
+import { readCpuMs, readFamilyCpuMs } from "../support/process-usage.ts";
+import { type RowReport, show } from "../support/report.ts";
+import { medianOf, runRounds } from "../support/rounds.ts";
+import type { Context } from "../support/row.ts";
+import { type Server, startParley } from "../support/servers.ts";
+
+const ENDPOINTS = 5;
+const CONVERSATIONS = 50;
+const IN_FLIGHT_PER_CONVERSATION = 4;
+const CONTENT_CHARS = 100;
+const ROUND_MS = 4_000;
+/** Messages that one round tells each endpoint of. */
+const TOLD_MESSAGES = 3_000;
+const DELIVERIES_PER_SECOND_MIN = 3_000;
+const SENDS_RATIO_MIN = 0.85;
+
+/** Webhooks: how many a second are delivered to five endpoints, and what they cost those who send meanwhile. */
+export async function measureWebhooks({ rounds, getPostgres }: Context): Promise<RowReport> {
+  const bench = await getPostgres();
+  const databaseUrl = await bench.createDatabase("webhooks");
+  const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
+  const parley = await startParley({ databaseUrl, environment: { WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true" } });
+  const account = await register(parley.url);
+  const receivers = startLoad("receivers.ts");
+  const open: ReceiversStep = { step: "open" };
+  const { port } = await receivers.ask(open);
+  for (let n = 0; n < ENDPOINTS; n += 1) await createWebhook(parley, account, `http://127.0.0.1:${port}/${n}`);
+  const sends = await openSends(parley, account);
+
+  const listen = (isListening: boolean) => sql`
+    update webhooks set disabled_at = ${isListening ? null : sql`now()`},
+      disabled_reason = ${isListening ? null : "user"}`;
+  /** As if nothing had to be told of. */
+  const forget = () => sql`truncate webhook_outbox, webhook_deliveries`;
+
+  async function send(isListening: boolean) {
+    await listen(isListening);
+    await bench.checkpoint();
+    const step: SendsStep = { step: "run", durationMs: ROUND_MS };
+    const { acks = 0, elapsedMs } = await sends.ask(step);
+    await listen(false);
+    // What is in flight ends.
+    await Bun.sleep(1_000);
+    await forget();
+    return { perSecond: (acks / elapsedMs) * 1_000 };
+  }
+
+  async function deliver() {
+    await listen(true);
+    await bench.checkpoint();
+    await receivers.ask({ step: "await", count: 0 } satisfies ReceiversStep);
+    const serverBefore = readCpuMs(parley.pid);
+    const postgresBefore = readFamilyCpuMs(bench.pid);
+    const count = TOLD_MESSAGES * ENDPOINTS;
+    const waiting = receivers.ask({ step: "await", count } satisfies ReceiversStep);
+    await sql`
+      insert into webhook_outbox (conversations, seqs, types, messages, at)
+      select array_agg(m.conversation_id), array_agg(m.seq), array_agg('message.created'::text), array_agg(m.id), now()
+      from (select *, row_number() over (order by id) as n from messages order by id limit ${TOLD_MESSAGES}) m
+      group by m.n / 20`;
+    const { elapsedMs } = await waiting;
+    const serverMs = readCpuMs(parley.pid) - serverBefore;
+    const postgresMs = readFamilyCpuMs(bench.pid) - postgresBefore;
+    await listen(false);
+    await Bun.sleep(500);
+    await forget();
+    return {
+      perSecond: (count / elapsedMs) * 1_000,
+      serverShare: serverMs / elapsedMs,
+      postgresShare: postgresMs / elapsedMs,
+    };
+  }
+
+  await send(false);
+  const samples = await runRounds(
+    { silent: () => send(false), listening: () => send(true), delivering: deliver },
+    rounds,
+  );
+  await Promise.all([sends.stop(), receivers.stop()]);
+  await parley.stop();
+  await sql.end();
+  const { silent, listening, delivering } = samples;
+  return {
+    lines: [
+      {
+        what: `webhooks delivered, ${ENDPOINTS} endpoints`,
+        unit: "/s",
+        parley: medianOf(delivering, ({ perSecond }) => perSecond),
+        peer: { name: "goal", value: DELIVERIES_PER_SECOND_MIN },
+        bound: { atLeast: 1 },
+      },
+      {
+        what: `durable sends while ${ENDPOINTS} endpoints listen`,
+        unit: "acks/s",
+        parley: medianOf(listening, ({ perSecond }) => perSecond),
+        peer: { name: "without webhooks", value: medianOf(silent, ({ perSecond }) => perSecond) },
+        bound: { atLeast: SENDS_RATIO_MIN },
+      },
+    ],
+    notes: [
+      `webhooks: ${TOLD_MESSAGES} messages told to ${ENDPOINTS} endpoints of one receiver on this machine, ` +
+        `server ${show(medianOf(delivering, ({ serverShare }) => serverShare) * 100)} % of a core, ` +
+        `Postgres ${show(medianOf(delivering, ({ postgresShare }) => postgresShare) * 100)} %`,
+    ],
+  };
+}
+
+async function createWebhook({ url }: Server, { token }: BenchAccount, target: string): Promise<void> {
+  const response = await fetch(`${url}/api/v1/webhooks`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    body: JSON.stringify({ url: target, events: ["message.created"] }),
+  });
+  if (!response.ok) throw new Error(`webhook: ${response.status} ${await response.text()}`);
+}
+
+async function openSends({ url }: Server, account: BenchAccount): Promise<Load> {
+  const load = startLoad("sends.ts");
+  const conversations: string[] = [];
+  for (let n = 0; n < CONVERSATIONS; n += 1) conversations.push(await account.createConversation());
+  const step: SendsStep = {
+    step: "open",
+    target: { dialect: "parley", url, token: account.token },
+    conversations,
+    inFlight: IN_FLIGHT_PER_CONVERSATION,
+    contentChars: CONTENT_CHARS,
+  };
+  await load.ask(step);
+  return load;
+}

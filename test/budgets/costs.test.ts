@@ -1,0 +1,269 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { BudgetUsage } from "../../src/modules/budgets/model.ts";
+import type { Message } from "../../src/protocol/message.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+const CLAUDE = "claude-sonnet-4-6";
+const GPT = "gpt-5.2";
+
+let provider: ProviderStandIn;
+let app: TestApp | null = null;
+
+beforeAll(() => {
+  provider = startProviderStandIn();
+});
+beforeEach(() => provider.reset());
+afterEach(async () => {
+  await app?.stop();
+  await app?.database.end({ timeout: 1 });
+  app = null;
+});
+afterAll(() => provider.stop());
+
+async function start(models: string[], config: Record<string, string> = {}): Promise<[TestApp, Account]> {
+  app = await startApp({
+    database: await createTestDatabase(10),
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      ANTHROPIC_API_KEY: "sk-ant-test",
+      ANTHROPIC_BASE_URL: provider.anthropicUrl,
+      AI_MODELS: models.join(","),
+      AI_MAX_RETRIES: "0",
+      ...config,
+    },
+  });
+  return [app, await app.register()];
+}
+
+const events = (list: Record<string, unknown>[]): string =>
+  list.map((data) => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`).join("");
+
+/** As Anthropic counts: `input` is what no cache had a part in. */
+type ClaudeTurn = { input: number; written: number; read: number; output: number };
+
+const openClaude = ({ input, written, read }: ClaudeTurn) => [
+  {
+    type: "message_start",
+    message: {
+      id: "msg_1",
+      type: "message",
+      role: "assistant",
+      model: CLAUDE,
+      content: [],
+      stop_reason: null,
+      stop_sequence: null,
+      usage: {
+        input_tokens: input,
+        cache_creation_input_tokens: written,
+        cache_read_input_tokens: read,
+        cache_creation: { ephemeral_5m_input_tokens: written, ephemeral_1h_input_tokens: 0 },
+        output_tokens: 1,
+        service_tier: "standard",
+      },
+    },
+  },
+  { type: "content_block_start", index: 0, content_block: { type: "text", text: "" } },
+  { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "An answer." } },
+];
+
+const recordClaude = (turn: ClaudeTurn): string =>
+  events([
+    ...openClaude(turn),
+    { type: "content_block_stop", index: 0 },
+    {
+      type: "message_delta",
+      delta: { stop_reason: "end_turn", stop_sequence: null },
+      usage: { output_tokens: turn.output },
+    },
+    { type: "message_stop" },
+  ]);
+
+/** As OpenAI counts: `input` has the cached tokens in it, and `output` the reasoning. */
+type GptTurn = { input: number; cached: number; output: number; reasoning: number };
+
+const recordGpt = ({ input, cached, output, reasoning }: GptTurn): string =>
+  events([
+    { type: "response.output_text.delta", item_id: "msg_1", output_index: 0, content_index: 0, delta: "An answer." },
+    {
+      type: "response.completed",
+      response: {
+        id: "resp_1",
+        status: "completed",
+        usage: {
+          input_tokens: input,
+          input_tokens_details: { cached_tokens: cached },
+          output_tokens: output,
+          output_tokens_details: { reasoning_tokens: reasoning },
+          total_tokens: input + output,
+        },
+      },
+    },
+  ]);
+
+// The arithmetic of the providers' pages: $3, $3.75, $0.30 and $15; $1.75, $0.175 and $14, for a million tokens.
+const costOfClaude = ({ input, written, read, output }: ClaudeTurn): number =>
+  (input * 3 + written * 3.75 + read * 0.3 + output * 15) / 1_000_000;
+const costOfGpt = ({ input, cached, output }: GptTurn): number =>
+  ((input - cached) * 1.75 + cached * 0.175 + output * 14) / 1_000_000;
+
+const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0);
+
+async function ask(parley: TestApp, account: Account, conversationId: string, model: string): Promise<Message> {
+  const json = { content: "And what about this?", reply: true, model };
+  const path = `/api/v1/conversations/${conversationId}/messages`;
+  const sent = await parley.fetch(path, { token: account.access_token, json });
+  expect(sent.status).toBe(201);
+  const { reply } = (await sent.json()) as { reply: Message };
+  return untilEnded(parley, account, `${path}/${reply.id}`);
+}
+
+async function untilEnded(parley: TestApp, account: Account, path: string): Promise<Message> {
+  for (let waits = 0; waits < 400; waits += 1) {
+    const message = (await (await parley.fetch(path, { token: account.access_token })).json()) as Message;
+    if (message.status !== "streaming") return message;
+    await Bun.sleep(20);
+  }
+  throw new Error("The answer did not end.");
+}
+
+const getUsage = async (parley: TestApp, account: Account): Promise<BudgetUsage> =>
+  (await parley.fetch("/api/v1/me/usage", { token: account.access_token })).json() as Promise<BudgetUsage>;
+
+/** The values of a metric by its labels, such as `model="openai/one",kind="input"`. */
+async function readMetric(parley: TestApp, name: string): Promise<Record<string, number>> {
+  const text = await (await parley.fetch("/metrics")).text();
+  const lines = [...text.matchAll(new RegExp(`^${name}\\{(.+)\\} (\\S+)$`, "gm"))];
+  return Object.fromEntries(lines.map(([, labels = "", value]) => [labels, Number(value)]));
+}
+
+describe("what answers cost", () => {
+  test("is the provider's own arithmetic over a conversation that is cached, wherever it is shown", async () => {
+    const claude: ClaudeTurn[] = [
+      { input: 21, written: 4_800, read: 0, output: 300 },
+      { input: 50, written: 910, read: 4_800, output: 411 },
+      { input: 12, written: 0, read: 5_710, output: 77 },
+    ];
+    const gpt: GptTurn[] = [
+      { input: 5_000, cached: 0, output: 250, reasoning: 128 },
+      { input: 5_433, cached: 4_992, output: 90, reasoning: 0 },
+    ];
+    provider.script(CLAUDE, ...claude.map((turn) => ({ recording: recordClaude(turn) })));
+    provider.script(GPT, ...gpt.map((turn) => ({ recording: recordGpt(turn) })));
+    const [parley, anna] = await start([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
+    const { id } = await createConversation(parley, anna);
+    const costs: number[] = [];
+    for (const turn of claude) {
+      const { usage } = await ask(parley, anna, id, `anthropic/${CLAUDE}`);
+      expect(usage).toMatchObject({ input_tokens: turn.input + turn.written + turn.read, output_tokens: turn.output });
+      expect(usage?.cost_usd).toBeCloseTo(costOfClaude(turn), 8);
+      costs.push(usage?.cost_usd ?? 0);
+    }
+    for (const turn of gpt) {
+      const { usage } = await ask(parley, anna, id, `openai/${GPT}`);
+      expect(usage).toMatchObject({ input_tokens: turn.input, output_tokens: turn.output });
+      expect(usage?.cost_usd).toBeCloseTo(costOfGpt(turn), 8);
+      costs.push(usage?.cost_usd ?? 0);
+    }
+    const claudeUsd = sum(claude.map(costOfClaude));
+    const gptUsd = sum(gpt.map(costOfGpt));
+    expect(sum(costs)).toBeCloseTo(claudeUsd + gptUsd, 7);
+    const { day, month } = await getUsage(parley, anna);
+    expect([day.spent_usd, month.spent_usd]).toEqual([
+      expect.closeTo(claudeUsd + gptUsd, 7),
+      expect.closeTo(claudeUsd + gptUsd, 7),
+    ]);
+    expect(await readMetric(parley, "parley_ai_cost_usd_total")).toEqual({
+      [`model="anthropic/${CLAUDE}"`]: expect.closeTo(claudeUsd, 9),
+      [`model="openai/${GPT}"`]: expect.closeTo(gptUsd, 9),
+    });
+    const tokens = await readMetric(parley, "parley_ai_tokens_total");
+    expect(tokens).toEqual({
+      [`model="anthropic/${CLAUDE}",kind="input"`]: sum(claude.map((turn) => turn.input + turn.written + turn.read)),
+      [`model="anthropic/${CLAUDE}",kind="output"`]: sum(claude.map(({ output }) => output)),
+      [`model="openai/${GPT}",kind="input"`]: sum(gpt.map(({ input }) => input)),
+      [`model="openai/${GPT}",kind="output"`]: sum(gpt.map(({ output }) => output)),
+    });
+    expect(day.spent_tokens).toBe(sum(Object.values(tokens)));
+  });
+
+  test("includes attempts that failed, each under its own model, and for OpenAI's clients too", async () => {
+    const broken = { input: 40, written: 2_000, read: 3_000, output: 0 };
+    const whole = { input: 6_000, cached: 5_000, output: 120, reasoning: 64 };
+    provider.script(CLAUDE, { recording: events(openClaude(broken)) });
+    provider.script(GPT, { recording: recordGpt(whole) });
+    const [parley, anna] = await start([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
+    const { id } = await createConversation(parley, anna);
+    const { usage, model } = await ask(parley, anna, id, `anthropic/${CLAUDE}`);
+    expect(model).toBe(`openai/${GPT}`);
+    const asked = await parley.fetch("/v1/chat/completions", {
+      token: anna.access_token,
+      json: { model: `anthropic/${CLAUDE}`, messages: [{ role: "user", content: "Why?" }] },
+    });
+    const completion = (await asked.json()) as { usage: { prompt_tokens: number; completion_tokens: number } };
+    expect(completion.usage.prompt_tokens).toBe(5_040 + 6_000);
+
+    const tokens = await readMetric(parley, "parley_ai_tokens_total");
+    const brokenOutput = (tokens[`model="anthropic/${CLAUDE}",kind="output"`] ?? 0) / 2;
+    expect(brokenOutput).toBeGreaterThan(1);
+    expect(tokens[`model="anthropic/${CLAUDE}",kind="input"`]).toBe(2 * 5_040);
+    expect(usage).toMatchObject({ input_tokens: 5_040 + 6_000, output_tokens: brokenOutput + 120 });
+    expect(completion.usage.completion_tokens).toBe(brokenOutput + 120);
+    const cost = costOfClaude({ ...broken, output: brokenOutput }) + costOfGpt(whole);
+    expect(usage?.cost_usd).toBeCloseTo(cost, 8);
+    const { day } = await getUsage(parley, anna);
+    expect(day.spent_usd).toBeCloseTo(2 * cost, 7);
+    expect(day.spent_tokens).toBe(sum(Object.values(tokens)));
+  });
+
+  test("is reserved for as if all of the prompt were written to the cache", async () => {
+    const [parley, anna] = await start([`anthropic/${CLAUDE}`], {
+      BUDGET_USER_USD_PER_DAY: "1",
+      BUDGET_ANSWER_TOKENS: "100",
+    });
+    provider.script(CLAUDE, { text: "Short.", firstDelayMs: 1_000 });
+    const { id } = await createConversation(parley, anna);
+    const json = { content: "x".repeat(300), reply: true };
+    await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token, json });
+    expect((await getUsage(parley, anna)).day.reserved_usd).toBeCloseTo((600 * 3.75 + 100 * 15) / 1_000_000, 8);
+  });
+});
+
+describe("an answer that has no end", () => {
+  const outcome = (model: string, name: string) => `model="${model}",outcome="${name}"`;
+
+  test("names the model that was asked last, in its message and in the metrics", async () => {
+    provider.script("one", { fault: "status", status: 500 });
+    provider.script("two", { fault: "status", status: 500 });
+    const [parley, anna] = await start(["openai/one", "anthropic/two"]);
+    const { id } = await createConversation(parley, anna);
+    expect(await ask(parley, anna, id, "openai/one")).toMatchObject({ status: "failed", model: "anthropic/two" });
+    const asked = await parley.fetch("/v1/chat/completions", {
+      token: anna.access_token,
+      json: { model: "openai/one", messages: [{ role: "user", content: "Why?" }] },
+    });
+    expect(asked.status).toBeGreaterThanOrEqual(400);
+    expect(await readMetric(parley, "parley_generations_total")).toEqual({ [outcome("anthropic/two", "failed")]: 2 });
+    expect(await readMetric(parley, "parley_generation_duration_seconds_count")).toEqual({
+      'model="anthropic/two"': 2,
+    });
+  });
+
+  test("names the model that it was stopped at", async () => {
+    provider.script("one", { text: "never to come", firstDelayMs: 60_000 });
+    const [parley, anna] = await start(["openai/one"]);
+    const { id } = await createConversation(parley, anna);
+    const path = `/api/v1/conversations/${id}/messages`;
+    const json = { content: "And what about this?", reply: true };
+    const sent = await parley.fetch(path, { token: anna.access_token, json });
+    const { reply } = (await sent.json()) as { reply: Message };
+    while (provider.requestsOf("one").length === 0) await Bun.sleep(10);
+    await parley.fetch(`${path}/${reply.id}/cancel`, { token: anna.access_token, method: "POST" });
+    const message = await untilEnded(parley, anna, `${path}/${reply.id}`);
+    expect(message).toMatchObject({ status: "cancelled", model: "openai/one", usage: null });
+    expect(await readMetric(parley, "parley_generations_total")).toEqual({ [outcome("openai/one", "cancelled")]: 1 });
+  });
+});

@@ -1,0 +1,140 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+setDefaultTimeout(40_000);
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+let hasStopped = false;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    database: await createTestDatabase(10),
+    config: {
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "compatible/one,compatible/two",
+      AI_MAX_RETRIES: "0",
+      BUDGET_USER_TOKENS_PER_DAY: "100000000",
+    },
+  });
+  anna = await parley.register();
+});
+afterAll(async () => {
+  if (!hasStopped) await parley.stop();
+  await parley.database.end({ timeout: 1 });
+  await provider.stop();
+});
+
+const long = { pieces: Array.from({ length: 500 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
+const token = () => anna.access_token;
+
+async function until(check: () => Promise<boolean>): Promise<void> {
+  for (let waits = 0; waits < 600; waits += 1) {
+    if (await check()) return;
+    await Bun.sleep(25);
+  }
+  throw new Error("It did not happen.");
+}
+
+const count = async (sql: Promise<readonly unknown[]>) => (await sql).length;
+
+/** Asks for an answer, and waits until it is written. */
+async function begin(): Promise<{ conversationId: string; path: string }> {
+  const { id } = await createConversation(parley, anna);
+  const path = `/api/v1/conversations/${id}/messages`;
+  const sent = await parley.fetch(path, { token: token(), json: { content: "Talk to me.", reply: true } });
+  const { reply } = (await sent.json()) as { reply: { id: string } };
+  await until(
+    async () =>
+      (await count(parley.database`
+    select 1 from current_messages where id = ${reply.id} and content <> ''`)) > 0,
+  );
+  return { conversationId: id, path: `${path}/${reply.id}` };
+}
+
+const complete = (more: object, signal?: AbortSignal) =>
+  fetch(`${parley.url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${token()}`, "content-type": "application/json" },
+    body: JSON.stringify({ model: "compatible/one", messages: [{ role: "user", content: "Why?" }], ...more }),
+    ...(signal && { signal }),
+  });
+
+const countTokens = async (): Promise<number> => {
+  const text = await parley.metrics.registry.metrics();
+  const values = [...text.matchAll(/^parley_ai_tokens_total\{.+\} (\S+)$/gm)].map(([, value]) => Number(value));
+  return values.reduce((sum, value) => sum + value, 0);
+};
+const readSpent = async () => {
+  const [row] = await parley.database<{ spent: number; reserved: number }[]>`
+    select spent_tokens as spent, reserved_tokens as reserved from budget_windows
+    where scope_id = ${anna.user.id} and period = 'day'`;
+  return row ?? { spent: 0, reserved: 0 };
+};
+
+/** What the metrics have counted is charged, and nothing stays reserved. */
+async function expectAgreement(): Promise<void> {
+  await until(async () => (await readSpent()).reserved === 0 && (await readSpent()).spent === (await countTokens()));
+}
+
+test("what the metrics count is what is charged, however an answer ends", async () => {
+  let before = 0;
+  const check = async (name: string) => {
+    await expectAgreement().catch(async () => {
+      throw new Error(`${name}: ${await countTokens()} tokens are counted, ${JSON.stringify(await readSpent())}.`);
+    });
+    const now = await countTokens();
+    expect([name, now > before]).toEqual([name, true]);
+    before = now;
+  };
+
+  provider.script("one", { pieces: ["Some ", "text"], fault: "cut", after: 1 });
+  provider.script("two", { text: "and its end." });
+  await begin();
+  await until(async () => (await count(parley.database`select 1 from generations where status <> 'finished'`)) === 0);
+  await check("complete after a failover");
+
+  provider.script("two", { pieces: ["Some ", "text"], fault: "cut", after: 1 });
+  const failed = await complete({});
+  expect(failed.status).toBe(503);
+  await check("failed below /v1");
+
+  provider.script("one", long);
+  const cancelled = await begin();
+  await parley.fetch(`${cancelled.path}/cancel`, { method: "POST", token: token() });
+  await check("cancelled");
+
+  const deleted = await begin();
+  await parley.fetch(`/api/v1/conversations/${deleted.conversationId}`, { method: "DELETE", token: token() });
+  await check("conversation deleted");
+
+  const gone = new AbortController();
+  const stream = await complete({ stream: true }, gone.signal);
+  await stream.body?.getReader().read();
+  await Bun.sleep(200);
+  gone.abort();
+  await check("reader of /v1 gone");
+
+  await begin();
+  provider.script("one", { text: "and the end." });
+  await parley.database`
+    update generations set fence = fence + 1, owner = gen_random_uuid(), lease_until = now() + interval '1 s'
+    where status = 'running'`;
+  await until(async () => (await count(parley.database`select 1 from generations where status <> 'finished'`)) === 0);
+  await check("taken over");
+
+  provider.script("one", long);
+  const { id: stored } = await createConversation(parley, anna);
+  const kept = complete({ metadata: { conversation_id: stored } }).catch(() => null);
+  await begin();
+  await parley.stop();
+  hasStopped = true;
+  await kept;
+  const spent = (await readSpent()).spent;
+  expect(spent).toBe(await countTokens());
+  expect(spent).toBeGreaterThan(before);
+});

@@ -1,0 +1,120 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+import { createId } from "../../src/lib/id.ts";
+import { createMetrics } from "../../src/lib/metrics.ts";
+import { createBudgetService } from "../../src/modules/budgets/service.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+const MODEL = "compatible/own";
+/** 500 beside the prompt, 100 for it, 400 for the answer. */
+const RESERVED_TOKENS = 1_000;
+const used = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
+const USED_TOKENS = 50;
+
+let database: Database;
+beforeAll(async () => {
+  ({ database } = await createTestDatabase(20));
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+const createService = () =>
+  createBudgetService({
+    database,
+    config: {
+      BUDGET_ANSWER_TOKENS: 400,
+      BUDGET_USER_TOKENS_PER_DAY: 10_000_000,
+      BUDGET_KEY_TOKENS_PER_DAY: 10_000_000,
+    },
+    prices: { [MODEL]: { input: 1, output: 2 } },
+    models: [MODEL],
+    defaultModel: MODEL,
+    promptTokensMaxOf: () => 100_000,
+    metrics: createMetrics({ version: "test", commit: "test" }),
+    log: silentLog,
+    instanceId: createId(),
+  });
+type Service = ReturnType<typeof createService>;
+
+const reserve = (budgets: Service, userId: string, keyId: string | null = null) =>
+  budgets.reserve({ payer: { userId, keyId }, model: MODEL, countPromptTokens: () => 100, outputTokensMax: null });
+
+const findDay = async (id: string) => {
+  const [row] = await database<{ spent: number; reserved: number; usd: number }[]>`
+    select spent_tokens as spent, reserved_tokens as reserved, spent_usd::float as usd from budget_windows
+    where scope_id = ${id} and period = 'day'`;
+  return row;
+};
+const findTransactions = async (ids: readonly string[]) => {
+  const [row] = await database<{ count: number }[]>`
+    select count(distinct charged_at)::int as count from budget_charges where id = any (${ids}::uuid[])`;
+  return row?.count ?? 0;
+};
+
+test("charges that come at the same time share commits, and each is made once", async () => {
+  const budgets = createService();
+  const users = Array.from({ length: 20 }, () => createId());
+  const charges = users.flatMap((user) => Array.from({ length: 10 }, () => ({ id: createId(), user })));
+  // Each is asked for twice, as after a commit whose response was lost.
+  await Promise.all([...charges, ...charges].map(({ id, user }) => budgets.settle({ id }, user, used)));
+  for (const user of users) expect(await findDay(user)).toEqual({ spent: 10 * USED_TOKENS, reserved: 0, usd: 5 });
+  expect(await findTransactions(charges.map(({ id }) => id))).toBeLessThan(20);
+});
+
+test("one reservation that two charges name is ended once, and both are charged", async () => {
+  const budgets = createService();
+  const user = createId();
+  const { id } = await reserve(budgets, user);
+  const other = await reserve(budgets, user);
+  const options = [{ id: createId(), reservationId: id }, { id: createId(), reservationId: id }, { id }];
+  // The first one is committed alone; those behind it go together.
+  await Promise.all([
+    budgets.settle({ id: createId() }, createId(), used),
+    ...options.map((each) => budgets.settle(each, user, used)),
+  ]);
+  expect(await findDay(user)).toMatchObject({ spent: 3 * USED_TOKENS, reserved: RESERVED_TOKENS });
+  await budgets.settle({ id: other.id }, null, { usage: null, costUsd: null });
+  expect(await findDay(user)).toMatchObject({ spent: 3 * USED_TOKENS, reserved: 0 });
+});
+
+test("a payer that is locked holds up nobody else's charges, and its own are made once it is free", async () => {
+  const budgets = createService();
+  const [locked, other] = [createId(), createId()];
+  for (const user of [locked, other]) await budgets.settle({ id: createId() }, user, used);
+  let waiting: Promise<unknown>[] = [];
+  await database.begin(async (sql) => {
+    await sql`select 1 from budget_windows where scope_id = ${locked} for update`;
+    const isMade = waiting.map(() => false);
+    waiting = Array.from({ length: 5 }, (_, n) =>
+      budgets.settle({ id: createId() }, locked, used).then(() => {
+        isMade[n] = true;
+      }),
+    );
+    for (let n = 0; n < 20; n += 1) {
+      const startedAtMs = performance.now();
+      await budgets.settle({ id: createId() }, other, used);
+      expect(performance.now() - startedAtMs).toBeLessThan(1_000);
+      await Bun.sleep(50);
+    }
+    expect(isMade.some(Boolean)).toBeFalse();
+  });
+  await Promise.all(waiting);
+  expect(await findDay(locked)).toMatchObject({ spent: 6 * USED_TOKENS });
+  expect(await findDay(other)).toMatchObject({ spent: 21 * USED_TOKENS });
+}, 20_000);
+
+test("two instances that settle for the same users and keys end without a deadlock, and nothing stays reserved", async () => {
+  const services = [createService(), createService()];
+  const users = Array.from({ length: 5 }, () => createId());
+  const keys = Array.from({ length: 3 }, () => createId());
+  const reserved = await Promise.all(
+    Array.from({ length: 60 }, async (_, n) => {
+      const budgets = services[n % 2] as Service;
+      const user = users[n % users.length] ?? "";
+      return { budgets, user, id: (await reserve(budgets, user, keys[n % keys.length] ?? "")).id };
+    }),
+  );
+  await Promise.all(reserved.map(({ budgets, user, id }) => budgets.settle({ id }, user, used)));
+  for (const user of users) expect(await findDay(user)).toMatchObject({ spent: 12 * USED_TOKENS, reserved: 0 });
+  for (const key of keys) expect(await findDay(key)).toMatchObject({ spent: 20 * USED_TOKENS, reserved: 0 });
+}, 20_000);

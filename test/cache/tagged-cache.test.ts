@@ -1,0 +1,130 @@
+import { expect, test } from "bun:test";
+import { TaggedCache } from "../../src/cache/tagged-cache.ts";
+
+function createCache(options: { bytesMax?: number; isTold?: () => boolean } = {}) {
+  let nowMs = 1_000;
+  const cache = new TaggedCache<string>({
+    bytesMax: options.bytesMax ?? 100_000,
+    entryBytesMax: 50,
+    keptMs: 100,
+    bytesOf: (text) => text.length,
+    isTold: options.isTold ?? (() => true),
+    now: () => nowMs,
+  });
+  return {
+    cache,
+    pass: (ms: number) => {
+      nowMs += ms;
+    },
+    /** Whether a value is known; if not, it is kept from now on. */
+    isKnown: async (key: string, tags: string[] = [key]) =>
+      (await cache.find({ key, tags, load: async () => ({ value: key }) })).isHit,
+  };
+}
+
+/** A look-up that ends when it is told to. */
+function createSlow(value: string, tags?: string[]) {
+  const gate = Promise.withResolvers<void>();
+  const load = async () => {
+    await gate.promise;
+    return { value, ...(tags && { tags }) };
+  };
+  return { load, finish: gate.resolve };
+}
+
+test("a value is known until one of its tags is forgotten, or it is too old", async () => {
+  const { cache, isKnown, pass } = createCache();
+  expect(await isKnown("a", ["1", "2"])).toBe(false);
+  expect(await isKnown("b", ["2", "3"])).toBe(false);
+  expect([await isKnown("a"), await isKnown("b")]).toEqual([true, true]);
+  cache.forget("1");
+  expect([await isKnown("a", ["1", "2"]), await isKnown("b")]).toEqual([false, true]);
+  cache.forget("2");
+  expect([await isKnown("a", ["1", "2"]), await isKnown("b", ["2", "3"])]).toEqual([false, false]);
+  pass(101);
+  expect(await isKnown("a")).toBe(false);
+});
+
+test("what was forgotten while it was looked up is given to who asked before, and not kept", async () => {
+  const { cache } = createCache();
+  const old = createSlow("old");
+  const before = cache.find({ key: "a", tags: ["1"], load: old.load });
+  const beside = cache.find({ key: "a", tags: ["1"], load: old.load });
+  cache.forget("1");
+  const after = cache.find({ key: "a", tags: ["1"], load: async () => ({ value: "new" }) });
+  expect((await after).value).toBe("new");
+  old.finish();
+  expect([(await before).value, (await beside).value]).toEqual(["old", "old"]);
+  const last = await cache.find({ key: "a", tags: ["1"], load: async () => ({ value: "newer" }) });
+  expect(last).toEqual({ isHit: true, value: "new" });
+});
+
+test("a tag that only the value tells is forgotten from the beginning of its look-up on", async () => {
+  const { cache } = createCache();
+  const find = (slow: ReturnType<typeof createSlow>) =>
+    cache.find({ key: "list", tags: ["user"], isOpen: true, load: slow.load });
+  const old = createSlow("old", ["conversation"]);
+  const before = find(old);
+  cache.forget("conversation");
+  const fresh = createSlow("new", ["conversation"]);
+  const after = find(fresh);
+  fresh.finish();
+  expect((await after).value).toBe("new");
+  old.finish();
+  expect((await before).value).toBe("old");
+  expect(await find(createSlow("none"))).toEqual({ isHit: true, value: "new" });
+  cache.forget("conversation");
+  const last = createSlow("last", ["conversation"]);
+  last.finish();
+  expect(await find(last)).toEqual({ isHit: false, value: "last" });
+});
+
+test("an open look-up during which very much changes is not kept", async () => {
+  const { cache, isKnown } = createCache();
+  const slow = createSlow("list", ["kept"]);
+  const finding = cache.find({ key: "list", tags: ["user"], isOpen: true, load: slow.load });
+  for (let n = 0; n < 2_000; n += 1) cache.forget(`other ${n}`);
+  slow.finish();
+  await finding;
+  expect(await isKnown("list")).toBe(false);
+});
+
+test("while changes are not told nothing is kept or taken from it", async () => {
+  let isTold = true;
+  const { isKnown } = createCache({ isTold: () => isTold });
+  await isKnown("a");
+  isTold = false;
+  expect([await isKnown("a"), await isKnown("b")]).toEqual([false, false]);
+  isTold = true;
+  expect([await isKnown("a"), await isKnown("b")]).toEqual([true, false]);
+});
+
+test("a look-up that fails or says so is not kept, nor is a long value", async () => {
+  const { cache, isKnown } = createCache();
+  const failing = cache.find({ key: "a", tags: [], load: () => Promise.reject(new Error("away")) });
+  expect(failing).rejects.toThrow("away");
+  await Bun.sleep(0);
+  await cache.find({ key: "b", tags: [], load: async () => ({ value: "b", isPassing: true }) });
+  await cache.find({ key: "c", tags: [], load: async () => ({ value: "c".repeat(51) }) });
+  expect([await isKnown("a"), await isKnown("b"), await isKnown("c")]).toEqual([false, false, false]);
+});
+
+test("after forgetAll nothing is known, and what is being looked up is not kept", async () => {
+  const { cache, isKnown } = createCache();
+  await isKnown("a");
+  const slow = createSlow("b");
+  const finding = cache.find({ key: "b", tags: [], load: slow.load });
+  cache.forgetAll();
+  slow.finish();
+  await finding;
+  expect([await isKnown("a"), await isKnown("b")]).toEqual([false, false]);
+});
+
+test("its bytes stay within the bound, tags included", async () => {
+  const { cache, isKnown } = createCache({ bytesMax: 10_000 });
+  const tags = Array.from({ length: 20 }, (_, n) => `tag ${n}`);
+  for (let n = 0; n < 100; n += 1) await isKnown(`key ${n}`, tags);
+  expect(cache.size.bytes).toBeLessThanOrEqual(10_000);
+  expect(cache.size.entries).toBeLessThan(5);
+  expect([await isKnown("key 99"), await isKnown("key 0")]).toEqual([true, false]);
+});

@@ -1,0 +1,238 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { buildExecutable } from "../acceptance/executable.ts";
+import { TEST_PASSWORD } from "../support/client.ts";
+import { createFolder, runParley, spawnParley } from "./run-parley.ts";
+
+const executable = await buildExecutable();
+
+/** Runs a command with something on its standard input. */
+async function runWithInput(args: string[], input: string | Blob, env: Record<string, string>) {
+  const child = Bun.spawn([executable, ...args], {
+    env: { PATH: process.env.PATH ?? "", ...env },
+    stdin: new Blob([input]),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).bytes(), new Response(child.stderr).text()]);
+  return { code: await child.exited, stdout, stderr };
+}
+
+test.each([
+  [["backup"], "Name the file"],
+  [["verify"], "Name the file"],
+  [["restore"], "Name the file"],
+  [["backup", ""], "Name the file"],
+  [["backup", "a", "b"], 'no argument "b"'],
+  [["verify", "a", "b"], 'no argument "b"'],
+  [["backup", "a", "--compress"], "no option --compress"],
+  [["restore", "a", "--force"], "no option --force"],
+])("%j is wrong usage, said in one sentence", async (args, said) => {
+  using folder = createFolder();
+  const { code, stdout, stderr } = await runParley(args, { env: { DATA_DIR: folder.path }, cwd: folder.path });
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr).toContain(said);
+  expect(stderr.trim().split("\n")).toHaveLength(1);
+  expect(readdirSync(folder.path)).toEqual([]);
+});
+
+describe("of an embedded database", () => {
+  const folder = createFolder();
+  const DATA_DIR = join(folder.path, "data");
+  const env = { DATA_DIR };
+  const place = (name: string) => join(folder.path, name);
+  const run = (args: string[], more: Record<string, string> = {}) => runParley(args, { env: { ...env, ...more } });
+  const listFiles = () => readdirSync(folder.path).filter((name) => name !== "data");
+
+  beforeAll(async () => {
+    const created = await run(["admin", "create", "--email", "ada@example.com", "--password", TEST_PASSWORD]);
+    expect(created.code).toBe(0);
+  }, 60_000);
+  afterAll(() => folder[Symbol.dispose]());
+
+  test("a backup is written for its owner only, proved, and never replaced unless asked for", async () => {
+    const file = place("one.parley");
+    const made = await run(["backup", file]);
+    expect({ code: made.code, stderr: made.stderr }).toEqual({ code: 0, stderr: "" });
+    expect(made.stdout).toContain(`${file} is written.`);
+    expect(made.stdout).toMatch(/users +1 /);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(listFiles()).toEqual(["one.parley"]);
+
+    const verified = await runParley(["verify", file], { env: { APP_ENV: "production" } });
+    expect({ code: verified.code, stderr: verified.stderr }).toEqual({ code: 0, stderr: "" });
+    expect(verified.stdout).toContain("The backup is good.");
+
+    const before = readFileSync(file);
+    const again = await run(["backup", file]);
+    expect({ code: again.code, stdout: again.stdout }).toEqual({ code: 1, stdout: "" });
+    expect(again.stderr).toBe(`${file} exists already; name another file, or use --force to replace it.\n`);
+    expect(readFileSync(file).equals(before)).toBe(true);
+    expect((await run(["backup", file, "--force"])).code).toBe(0);
+    expect(readFileSync(file).equals(before)).toBe(false);
+    expect(listFiles()).toEqual(["one.parley"]);
+  }, 60_000);
+
+  test("what a killed one left is removed, and a link leads to its file", async () => {
+    const file = place("linked.parley");
+    writeFileSync(file, "old");
+    symlinkSync(file, place("link"));
+    writeFileSync(place(".linked.parley.999999999-0123abcd.partial"), "half");
+    expect((await run(["backup", place("link"), "--force"])).code).toBe(0);
+    expect(existsSync(place(".linked.parley.999999999-0123abcd.partial"))).toBe(false);
+    expect((await run(["verify", file])).code).toBe(0);
+  }, 60_000);
+
+  test("standard output and input", async () => {
+    const made = await runWithInput(["backup", "-"], "", env);
+    expect(made.code).toBe(0);
+    expect(made.stderr).toContain("The JWT secret was not found here");
+    expect((await runWithInput(["verify", "-"], new Blob([made.stdout]), {})).code).toBe(0);
+    const restored = await runWithInput(["restore", "-"], new Blob([made.stdout]), { DATA_DIR: place("restored") });
+    expect({ code: restored.code, stderr: restored.stderr }).toEqual({ code: 0, stderr: "" });
+    const key = ["key", "create", "--name", "n", "--scopes", "admin"];
+    expect((await runParley(key, { env: { DATA_DIR: place("restored") } })).code).toBe(0);
+  }, 60_000);
+
+  test("a reader that goes away is told of in one sentence", async () => {
+    const child = Bun.spawn(["sh", "-c", `"$0" backup - | head -c 10 >"$1"`, executable, place("begin")], {
+      env: { PATH: process.env.PATH ?? "", ...env },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    expect(await new Response(child.stderr).text()).toBe(
+      "Standard output was closed before the backup was whole; it is of no use.\n",
+    );
+  }, 60_000);
+
+  test("an encrypted one opens with its passphrase alone", async () => {
+    const file = place("secret.parley");
+    const passphrase = join(folder.path, "passphrase");
+    writeFileSync(passphrase, "correct horse\n");
+    expect((await runWithInput(["backup", file, "--encrypt"], "correct horse\n", env)).code).toBe(0);
+    expect(readFileSync(file, "latin1")).toStartWith("age-encryption.org/v1\n");
+    expect((await runWithInput(["verify", file], "correct horse\n", {})).code).toBe(0);
+    expect((await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: passphrase } })).code).toBe(0);
+    expect(await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: place("missing") } })).toMatchObject({
+      code: 2,
+      stderr: "BACKUP_PASSPHRASE_FILE: the file cannot be read; name one that exists, and that this user may read.\n",
+    });
+
+    const wrong = await runParley(["verify", file], { env: { BACKUP_PASSPHRASE: "wrong horse" } });
+    expect({ code: wrong.code, stdout: wrong.stdout }).toEqual({ code: 1, stdout: "" });
+    expect(wrong.stderr).toContain("The passphrase is wrong");
+    expect(wrong.stderr).not.toContain("wrong horse");
+    for (const [args, input] of [
+      [["verify", file], ""],
+      [["backup", place("none.parley"), "--encrypt"], ""],
+    ] as const)
+      expect(await runWithInput([...args], input, env)).toMatchObject({
+        code: 2,
+        stderr: "The backup needs a passphrase; set BACKUP_PASSPHRASE, or give it on standard input.\n",
+      });
+    expect((await runWithInput(["verify", "-"], Bun.file(file), {})).code).toBe(2);
+    // With the setting alone, too.
+    expect((await run(["backup", place("set.parley")], { BACKUP_PASSPHRASE: "x" })).code).toBe(0);
+    expect(readFileSync(place("set.parley"), "latin1")).toStartWith("age-encryption.org/v1\n");
+  }, 120_000);
+
+  test.each<[string, string[], RegExp]>([
+    ["a folder", ["backup", "."], /is a folder/],
+    ["a device", ["backup", "/dev/null"], /is no ordinary file/],
+    ["a missing folder", ["backup", "nowhere/file"], /There is no folder/],
+    ["a name that is too long", ["backup", "x".repeat(300)], /too long/],
+    ["a file that is missing", ["verify", "missing"], /There is no file/],
+    ["a folder", ["verify", "."], /is a folder/],
+    ["another file", ["verify", "/etc/passwd"], /no backup of Parley/],
+    ["an empty file", ["verify", "/dev/null"], /empty/],
+    ["another file", ["restore", "/etc/passwd"], /no backup of Parley/],
+  ])(
+    "%s: %j fails with one sentence",
+    async (_what, args, said) => {
+      const { code, stdout, stderr } = await runParley(args, {
+        env: { ...env, ...(args[0] === "restore" && { DATA_DIR: place("other") }) },
+        cwd: folder.path,
+      });
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toMatch(said);
+      expect(stderr.trim().split("\n")).toHaveLength(1);
+      expect(listFiles().filter((name) => name.endsWith(".partial"))).toEqual([]);
+    },
+    60_000,
+  );
+
+  test("a wrong DATA_DIR has nothing to back up, and is not made", async () => {
+    const wrong = place("wrong");
+    const { code, stderr } = await runParley(["backup", place("x")], { env: { DATA_DIR: wrong } });
+    expect({ code, isThere: existsSync(wrong) }).toEqual({ code: 1, isThere: false });
+    expect(stderr).toContain("There is no embedded database");
+  });
+
+  test("a full disk leaves no file", async () => {
+    const small = place("small");
+    mkdirSync(small);
+    if (Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=4k", "none", small]).exitCode !== 0) {
+      console.warn("No file system can be mounted here, so a full disk is not tried.");
+      return;
+    }
+    try {
+      const { code, stderr } = await run(["backup", join(small, "file")]);
+      expect({ code, stderr }).toEqual({
+        code: 1,
+        stderr: `The disk of ${small} is full; make room there, or name a file on another disk.\n`,
+      });
+      expect(readdirSync(small)).toEqual([]);
+    } finally {
+      Bun.spawnSync(["umount", small]);
+    }
+  }, 60_000);
+
+  test("Ctrl-C ends it without a file", async () => {
+    const child = spawnParley(["backup", place("interrupted.parley")], { env });
+    while (!readdirSync(folder.path).some((name) => name.startsWith(".interrupted"))) await Bun.sleep(5);
+    child.kill("SIGINT");
+    expect(await child.exited).toBe(1);
+    expect(await new Response(child.stderr).text()).toBe("The backup was interrupted; no file was written.\n");
+    expect(readdirSync(folder.path).filter((name) => name.includes("interrupted"))).toEqual([]);
+  }, 60_000);
+
+  test("a restore refuses a database with users, and one that a Parley serves", async () => {
+    const file = place("one.parley");
+    const used = await run(["restore", file]);
+    expect({ code: used.code, stdout: used.stdout }).toEqual({ code: 1, stdout: "" });
+    expect(used.stderr).toBe(
+      `The database is not empty: it has users. Nothing was changed; move ${DATA_DIR} away, or set DATA_DIR to another folder, and restore again.\n`,
+    );
+    const server = spawnParley(["serve"], { env: { ...env, PORT: "0", LOG_LEVEL: "silent" } });
+    while (!existsSync(join(DATA_DIR, "postgres/postmaster.pid"))) await Bun.sleep(20);
+    const beside = await run(["restore", file]);
+    expect(beside.code).toBe(1);
+    expect(beside.stderr).toContain("Another Parley");
+    server.kill();
+    await server.exited;
+  }, 60_000);
+});
+
+test("a file of another user is refused in plain words", async () => {
+  if (process.getuid?.() !== 0) return;
+  using folder = createFolder();
+  chmodSync(folder.path, 0o755);
+  const file = join(folder.path, "theirs");
+  writeFileSync(file, "x", { mode: 0o600 });
+  const child = Bun.spawn(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", executable, "verify", file], {
+    env: { PATH: process.env.PATH ?? "" },
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  expect(await new Response(child.stderr).text()).toContain(`This user may not read ${file}`);
+  expect(await child.exited).toBe(1);
+});

@@ -1,0 +1,33 @@
+import { expect, test } from "bun:test";
+import { statSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { openBackupFolder } from "../../src/commands/upgrade/backup-folder.ts";
+import { createFolder } from "./run-parley.ts";
+
+const isRoot = process.getuid?.() === 0;
+const user = { uid: 65534, gid: 65534 };
+
+test.if(isRoot)("every folder that is made for the backup belongs to the user who writes it, and no other one", () => {
+  using folder = createFolder();
+  const { uid } = statSync(folder.path);
+  openBackupFolder(join(folder.path, "one", "two", "three"), user);
+  for (const made of ["one", "one/two", "one/two/three"])
+    expect(statSync(join(folder.path, made))).toMatchObject({ uid: user.uid, gid: user.gid });
+  expect(statSync(folder.path).uid).toBe(uid);
+
+  // One that was there keeps its owner, also behind a link.
+  const other = join(folder.path, "other");
+  openBackupFolder(other, undefined);
+  symlinkSync(other, join(folder.path, "link"));
+  openBackupFolder(join(folder.path, "link"), user);
+  expect(statSync(other)).toMatchObject({ uid });
+});
+
+test("a file in its place is refused in one sentence", () => {
+  using folder = createFolder();
+  const file = join(folder.path, "file");
+  writeFileSync(file, "");
+  expect(() => openBackupFolder(join(file, "backups"), undefined)).toThrow(
+    `${file}/backups can't be created for the backup; name another place with --backup FILE.`,
+  );
+});

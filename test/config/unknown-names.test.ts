@@ -1,0 +1,99 @@
+import { expect, test } from "bun:test";
+import { settingEntries } from "../../src/config/settings.ts";
+import { findUnknownNames } from "../../src/config/unknown-names.ts";
+import { foreignNames } from "./foreign-names.ts";
+
+const names = settingEntries.map(([name]) => name as string);
+const known = new Set([...names, ...settingEntries.flatMap(([name, { secret }]) => (secret ? [`${name}_FILE`] : []))]);
+const find = (name: string, value = "x") => findUnknownNames({ [name]: value });
+
+test("names of other programs are no misspelt settings", () => {
+  expect(new Set(foreignNames).size).toBeGreaterThan(350);
+  const environment = Object.fromEntries(foreignNames.map((name) => [name, "x"]));
+  expect(findUnknownNames(environment)).toEqual([]);
+});
+
+test("all settings, and the files of those that are secret, are known", () => {
+  expect(findUnknownNames(Object.fromEntries([...known].map((name) => [name, "x"])))).toEqual([]);
+});
+
+test("what Kubernetes injects for services is not warned of, whatever they are called", () => {
+  for (const service of ["PARLEY", "REDIS", "WEBHOOK", "AI", "OIDC", "QUOTA"])
+    expect(
+      findUnknownNames({
+        [`${service}_SERVICE_HOST`]: "10.0.0.7",
+        [`${service}_SERVICE_PORT`]: "80",
+        [`${service}_SERVICE_PORT_HTTP`]: "80",
+        [`${service}_PORT`]: "tcp://10.0.0.7:80",
+        [`${service}_PORT_80_TCP`]: "tcp://10.0.0.7:80",
+        [`${service}_PORT_80_TCP_ADDR`]: "10.0.0.7",
+        [`${service}_PORT_80_TCP_PROTO`]: "tcp",
+      }),
+    ).toEqual([]);
+  expect(find("AI_PORT", "80")).toHaveLength(1);
+});
+
+/** Each name with one or two slips of the fingers. */
+function misspell(name: string): string[] {
+  const middle = Math.floor(name.length / 2);
+  const swap = (at: number) => name.slice(0, at) + name.charAt(at + 1) + name.charAt(at) + name.slice(at + 2);
+  return [
+    name.slice(1),
+    name.slice(0, -1),
+    name.slice(0, middle) + name.slice(middle + 2),
+    `${name}S`,
+    `${name.slice(0, middle)}X${name.slice(middle)}`,
+    `${name.slice(0, middle)}QQ${name.slice(middle + 2)}`,
+    swap(0),
+    swap(middle),
+    swap(name.length - 2),
+    name.replaceAll("_", "-").replace("-", "_").replace("-", "_"),
+    name.replace("_", ""),
+    name.toLowerCase(),
+  ].filter((misspelt) => misspelt !== name && !known.has(misspelt));
+}
+
+test("every setting of seven letters or more is named when it is misspelt", () => {
+  const long = names.filter((name) => name.length >= 7);
+  expect(long.length).toBeGreaterThan(80);
+  const missed = long.flatMap((name) => misspell(name).filter((misspelt) => find(misspelt).length !== 1));
+  // Dashes in place of more than two underscores are no slip.
+  expect(missed.filter((name) => (name.match(/-/g)?.length ?? 0) <= 2)).toEqual([]);
+});
+
+test("every setting of three words or more is named when one of them is left out", () => {
+  const missed: string[] = [];
+  for (const name of names) {
+    const words = name.split("_");
+    if (words.length < 3) continue;
+    // What is left of the first word is sometimes anybody's: API_KEY, BASE_URL.
+    for (let left = 1; left < words.length; left += 1) {
+      const short = words.filter((_, index) => index !== left).join("_");
+      if (!known.has(short) && find(short).length !== 1) missed.push(short);
+    }
+  }
+  expect(missed).toEqual([]);
+});
+
+test.each([
+  ["AI_MODLES", "did you mean AI_MODELS?"],
+  ["OPENAI_KEY", "did you mean OPENAI_API_KEY?"],
+  ["ANTHROPIC_API", "did you mean ANTHROPIC_API_KEY?"],
+  ["OPENAI_KEY_FILE", "did you mean OPENAI_API_KEY_FILE?"],
+  ["CORS_ORIGIN", "did you mean CORS_ORIGINS?"],
+  ["APP_EVN", "did you mean APP_ENV?"],
+  ["Database_Url", "did you mean DATABASE_URL?"],
+  ["COMPATIBLE_MODEL", "remove it, or look for its name in `parley config`."],
+])("%s is warned of by its name, with what to do", (name, remedy) => {
+  const value = "s3cret-value";
+  expect(find(name, value)).toEqual([`${name} is not a setting of Parley and has no effect; ${remedy}`]);
+});
+
+test("a name in .env is said to be there, and thousands of names make few lines", () => {
+  expect(findUnknownNames({ AI_MODLES: "x" }, () => true)[0]).toStartWith("AI_MODLES in .env is not");
+  const many = Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`AI_${index}`, "x"]));
+  const lines = findUnknownNames(many);
+  expect(lines).toHaveLength(21);
+  expect(lines.at(-1)).toStartWith("4980 more names");
+  expect(find(`AI_${"\x1b[31m"}\n${"X".repeat(10_000)}`).join("")).toMatch(/^[ -~]{1,250}$/);
+});

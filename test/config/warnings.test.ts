@@ -1,0 +1,20 @@
+import { expect, test } from "bun:test";
+import { findWarnings } from "../../src/config/warnings.ts";
+import { loadConfig } from "../../src/config.ts";
+
+const warn = (environment: Record<string, string>) =>
+  findWarnings(
+    loadConfig(environment, () => ""),
+    { environment },
+  );
+
+test("a server of models that is never asked is warned of, with what to set", () => {
+  expect(warn({ COMPATIBLE_BASE_URL: "http://localhost:11434/v1" })).toEqual([
+    expect.stringMatching(/^COMPATIBLE_BASE_URL is set, but .+; set AI_MODELS=compatible\/NAME /),
+  ]);
+  expect(warn({ COMPATIBLE_BASE_URL: "http://u:hunter2@x/v1", OPENAI_API_KEY: "hunter2" }).join()).not.toContain(
+    "hunter2",
+  );
+  expect(warn({ COMPATIBLE_BASE_URL: "http://localhost:1/v1", AI_MODELS: "compatible/a" })).toEqual([]);
+  expect(warn({ COMPATIBLE_API_KEY: "k" })).toEqual([expect.stringContaining("; set both, and AI_MODELS.")]);
+});

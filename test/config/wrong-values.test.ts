@@ -1,0 +1,185 @@
+import { expect, test } from "bun:test";
+import { type SettingOptions, settingEntries } from "../../src/config/settings.ts";
+import { ConfigError, loadConfig } from "../../src/config.ts";
+
+/** The problems that are said of one setting. */
+function findProblems(environment: Record<string, string>, name = Object.keys(environment)[0] ?? ""): string[] {
+  // Without it, an audience is told of besides.
+  const issuer = name.startsWith("OIDC_") ? { OIDC_ISSUER: "https://login.example.com", OIDC_AUDIENCE: "a" } : {};
+  try {
+    loadConfig({ ...issuer, ...environment }, () => "");
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems.filter((problem) => problem.startsWith(`${name}:`));
+  }
+}
+
+type Schema = SettingOptions & {
+  type?: string;
+  enum?: string[];
+  format?: string;
+  pattern?: string;
+  minLength?: number;
+  items?: { format?: string; pattern?: string };
+};
+
+/** Wrong values for a setting by what it takes. */
+function listWrong(schema: Schema): string[] {
+  if (schema.type === "integer" || schema.type === "number") return ["many", "-5", "1e30", "12 parsecs", "1;2", "NaN"];
+  if (schema.enum) return ["perhaps", "ja"];
+  if (schema.format === "prices") return ["gpt=1", "{", "a/b=1/2;c/d=1/2"];
+  if (schema.format === "http-url")
+    return ["example", "ftp://example.com", "http://", "https://a b.example", "http:/x"];
+  if (schema.format === "host") return ["http://0.0.0.0", "localhost:3000"];
+  if (schema.type === "array") return schema.items?.format || schema.items?.pattern ? ["a;b"] : [];
+  if ((schema.minLength ?? 0) > 1) return ["short"];
+  if (schema.pattern) return ["x y\tü"];
+  return [];
+}
+
+const SECRET = "hunter2";
+
+test("every wrong value of every setting is said with its setting, its value unless it is secret, and what to do", () => {
+  let count = 0;
+  for (const [name, schema] of settingEntries) {
+    // JSON and quoted values of other forms are good secrets.
+    const quoted = ["JWT_SECRET", "ADMIN_PASSWORD"].includes(name) ? [] : [`"${SECRET}"`, `'${SECRET}'`];
+    for (const value of [...listWrong(schema as Schema), ...quoted]) {
+      const isMarked = schema.secret && value !== "short" && !value.includes(SECRET);
+      const problems = findProblems({ [name]: isMarked ? `${value} ${SECRET}` : value });
+      count += 1;
+      expect({ name, value, problems: problems.length }).toEqual({ name, value, problems: 1 });
+      const [problem = ""] = problems;
+      // What is wrong, a semicolon, what to do.
+      expect(problem).toMatch(/^[A-Z0-9_]+: .{8,}[;,] .{8,}[.?]$/s);
+      if (schema.secret) expect(problem).not.toContain(SECRET);
+    }
+  }
+  expect(count).toBeGreaterThan(350);
+});
+
+test.each<[name: string, value: string, cure: string]>([
+  [
+    "AI_MODELS",
+    "gemini/gemini-3",
+    'names the provider "gemini", which is none of openai, anthropic, compatible, offline',
+  ],
+  ["AI_MODELS", "gemini/gemini-3", "write compatible/gemini-3."],
+  ["AI_MODELS", "gpt-5.2", "write openai/gpt-5.2."],
+  ["AI_MODELS", "claude-sonnet-4-6", "write anthropic/claude-sonnet-4-6."],
+  ["AI_MODELS", "llama3.2", "write compatible/llama3.2."],
+  ["AI_MODELS", "llama3.2:3b", "write compatible/llama3.2:3b."],
+  ["AI_MODELS", "OpenAI/gpt-5.2", "write openai/gpt-5.2."],
+  ["AI_MODELS", "openai:gpt-5.2", "write openai/gpt-5.2."],
+  ["AI_MODELS", "openai/", "write openai/ and the model's name."],
+  ["AI_MODELS", "openai/a;anthropic/b", "separate values with commas: openai/a,anthropic/b."],
+  ["AI_MODELS", "openai/a anthropic/b", "separate values with commas: openai/a,anthropic/b."],
+  ["AI_MODELS", '["openai/a"]', "write the values alone, separated by commas."],
+  ["CORS_ORIGINS", "*", "name each origin, like https://app.example.com."],
+  ["CORS_ORIGINS", "https://*.example.com", "name each origin exactly"],
+  ["CORS_ORIGINS", "https://app.example.com/", "has a slash at its end; write https://app.example.com."],
+  ["CORS_ORIGINS", "https://app.example.com/chat?x=1", "write https://app.example.com."],
+  ["CORS_ORIGINS", "app.example.com", "has no scheme; write https://app.example.com."],
+  ["CORS_ORIGINS", "localhost:5173", "has no scheme; write http://localhost:5173."],
+  ["CORS_ORIGINS", "null", "serve the page from an address"],
+  ["CORS_ORIGINS", "wss://app.example.com", "write https://app.example.com."],
+  ["CORS_ORIGINS", "https://u:hunter2@app.example.com", "has a user in it; write https://app.example.com."],
+  ["CORS_ORIGINS", "https://a.example;https://b.example", "commas: https://a.example,https://b.example."],
+  ["CORS_ORIGINS", "https://a.example;", "commas: https://a.example."],
+  ["TRUSTED_PROXIES", "*", "write 0.0.0.0/0,::/0 if nobody but proxies"],
+  ["TRUSTED_PROXIES", "nginx", "write the proxy's address instead of its name."],
+  ["TRUSTED_PROXIES", "10.0.0.0/33", "write it like 10.1.2.3, 10.0.0.0/8 or fd00::/8."],
+  ["COMPATIBLE_BASE_URL", "localhost:11434/v1", "has no scheme; write http://localhost:11434/v1."],
+  ["COMPATIBLE_BASE_URL", "models.example.com/v1", "has no scheme; write https://models.example.com/v1."],
+  ["COMPATIBLE_BASE_URL", "http://localhost:11434/v1/chat/completions", "ends with /chat/completions"],
+  ["ANTHROPIC_BASE_URL", "https://api.anthropic.com/v1/messages", "ends with /messages"],
+  ["PUBLIC_URL", "http:/chat.example.com", "write // behind the colon."],
+  ["PUBLIC_URL", '"https://chat.example.com"', "write it without them."],
+  ["OPENAI_API_KEY", "'sk-hunter2'", "write it without them."],
+  ["OPENAI_API_KEY", "Bearer sk-hunter2", "copy the key again, and nothing else"],
+  ["PORT", "70000", "70000 is not a whole number from 0 to 65535; set 65535 or less."],
+  ["PORT", "3000 # the port", "write 3000."],
+  ["PORT", "3_000", "write 3000."],
+  ["SHUTDOWN_TIMEOUT_MS", "25s", "write 25000 (milliseconds, without a unit)."],
+  ["SHUTDOWN_TIMEOUT_MS", "2 min", "write 120000 (milliseconds"],
+  ["SHUTDOWN_TIMEOUT_MS", "500ms", "write 500 (milliseconds"],
+  ["SHUTDOWN_TIMEOUT_MS", "1.5s", "write 1500 (milliseconds"],
+  ["IMPORT_BYTES_MAX", "512MB", "write 536870912 (bytes"],
+  ["IMPORT_BYTES_MAX", "1GiB", "write 1073741824 (bytes"],
+  ["AUDIT_RETENTION_DAYS", "1 year", "write 365 (days"],
+  ["BUDGET_USER_TOKENS_PER_DAY", "100k", "write 100000."],
+  ["BUDGET_USER_TOKENS_PER_DAY", "1,000,000", "write 1000000."],
+  ["BUDGET_USER_TOKENS_PER_DAY", "unlimited", "leave BUDGET_USER_TOKENS_PER_DAY unset for no limit."],
+  ["BUDGET_USER_USD_PER_DAY", "$5", "write 5 (US dollars, without a sign)."],
+  ["BUDGET_USER_USD_PER_DAY", "2,50 USD", "write 2.5 (US dollars"],
+  ["QUOTA_PROMPTS", "unlimited", "write 0 for no limit."],
+  ["APP_ENV", "prod", "write production."],
+  ["APP_ENV", "Production", "write production."],
+  ["APP_ENV", "prodution", "write production."],
+  ["HTTP2", "true", "write on."],
+  ["READ_CACHE", "no", "write off."],
+  ["RATE_LIMIT_ENABLED", "yes", "write true."],
+  ["WEBHOOK_ALLOW_PRIVATE_NETWORKS", "1", "write true."],
+  ["REGISTRATION", "false", "write closed."],
+  ["LOG_LEVEL", "warning", "write warn."],
+  ["LOG_FORMAT", "text", "write pretty."],
+  ["HOST", "localhost:8080", "write localhost, and set PORT to 8080."],
+  ["DATABASE_URL", "mysql://root:hunter2@db/x", "begins with mysql, and Parley needs Postgres"],
+  ["DATABASE_URL", "postgresql+asyncpg://u:hunter2@db/x", "begin it with postgres:// alone."],
+  ["DATABASE_URL", "db.example.com/hunter2", "does not begin with postgres://"],
+  ["REDIS_URL", "localhost:6379", "write it like redis://host:6379"],
+  ["REDIS_URL", "redis://a:6379, redis://b:6379", "name one of them"],
+  ["MCP_SERVERS", "https://hunter2.example/mcp", "write it like wiki=https://mcp.example.com/mcp."],
+  ["MCP_SERVERS", "a=https://x.example/hunter2;b=https://y.example", "separate values with commas."],
+  ["OIDC_AUDIENCE", "a;b", "separate values with commas: a,b."],
+  ["ADMIN_EMAIL", "admin", "is not an e-mail address; write it like admin@example.com."],
+  ["AI_PRICES", "a/b=1/2;c/d=1/2", "with commas between them, not semicolons."],
+])("%s=%s: %s", (name, value, cure) => {
+  const problems = findProblems({ [name]: value });
+  expect(problems).toHaveLength(1);
+  expect(problems[0]).toContain(cure);
+  expect(problems[0]).not.toContain("hunter2");
+});
+
+test("spaces around a value don't matter, and an empty one is none", () => {
+  const config = loadConfig(
+    { PORT: " 4000 ", AI_MODELS: " offline/documents , ", LOG_LEVEL: "", REDIS_URL: " " },
+    () => "",
+  );
+  expect(config).toMatchObject({ PORT: 4000, AI_MODELS: ["offline/documents"], LOG_LEVEL: "info" });
+  expect(config.REDIS_URL).toBeUndefined();
+});
+
+test.each(["METRICS_TOKEN", "BACKUP_PASSPHRASE"])(
+  "%s_FILE must not be empty: it would leave open what it closes",
+  (name) => {
+    expect(findProblems({ [`${name}_FILE`]: "/run/secrets/x" }, `${name}_FILE`)).toEqual([
+      `${name}_FILE: the file is empty; write the value into it, or leave ${name}_FILE out.`,
+    ]);
+  },
+);
+
+test("a secret's file that is empty is like an empty value", () => {
+  expect(loadConfig({ OPENAI_API_KEY_FILE: "/run/secrets/key" }, () => " \n").OPENAI_API_KEY).toBeUndefined();
+});
+
+test("a key alone chooses its provider's default model; several make a chain; AI_MODELS goes before them", () => {
+  const modelsOf = (environment: Record<string, string>) => loadConfig(environment, () => "").AI_MODELS;
+  expect(modelsOf({})).toEqual([]);
+  expect(modelsOf({ OPENAI_API_KEY: "k" })).toEqual(["openai/gpt-5.2"]);
+  expect(modelsOf({ ANTHROPIC_API_KEY: "k" })).toEqual(["anthropic/claude-sonnet-4-6"]);
+  expect(modelsOf({ ANTHROPIC_API_KEY: "k", OPENAI_API_KEY: "k" })).toEqual([
+    "openai/gpt-5.2",
+    "anthropic/claude-sonnet-4-6",
+  ]);
+  expect(modelsOf({ OPENAI_API_KEY: "k", AI_MODELS: "offline/documents" })).toEqual(["offline/documents"]);
+  expect(modelsOf({ COMPATIBLE_BASE_URL: "http://localhost:1/v1" })).toEqual([]);
+});
+
+test("an administrator's password has 8 characters, not 8 UTF-16 units", () => {
+  expect(findProblems({ ADMIN_PASSWORD: "🐘🌊🍋🚲", ADMIN_EMAIL: "ada@example.com" })).toEqual([
+    "ADMIN_PASSWORD: the value is shorter than 8 characters; set a longer one.",
+  ]);
+  expect(findProblems({ ADMIN_PASSWORD: "🐘🌊🍋🚲🐧🌵🍕🚀", ADMIN_EMAIL: "ada@example.com" })).toEqual([]);
+});

@@ -1,0 +1,309 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { version } from "../../package.json";
+import { buildExecutable } from "../acceptance/executable.ts";
+import { createFolder, findFreePort } from "../commands/run-parley.ts";
+import { createTestClient, TEST_PASSWORD } from "../support/client.ts";
+import { buildLaterVersion, later } from "../support/second-build.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { createRoot, type Machine, startMachine } from "./machine.ts";
+
+setDefaultTimeout(300_000);
+
+/** Only root may boot a container. */
+const isRoot = process.getuid?.() === 0;
+const drill = test.if(isRoot);
+
+const START_TIMEOUT_MS = 60_000;
+const port = findFreePort();
+const client = createTestClient(`http://127.0.0.1:${port}`);
+const builds = createFolder();
+const present = "/builds/parley-present";
+let machine: Machine;
+let laterChecksum: string;
+/** Where the later version is downloaded from. */
+let releases: ReturnType<typeof Bun.serve>;
+
+beforeAll(async () => {
+  if (!isRoot) return;
+  const paths = { present: await buildExecutable(), later: await buildLaterVersion() };
+  for (const [name, path] of Object.entries(paths)) copyFileSync(path, join(builds.path, `parley-${name}`));
+  writeFileSync(`${join(builds.path, "parley-present")}.sha256`, `${await hash(paths.present)}  parley-present\n`);
+  laterChecksum = await hash(paths.later);
+  const file = `parley-${later.version}-linux-${process.arch}`;
+  releases = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    idleTimeout: 120,
+    fetch: ({ url }) =>
+      new URL(url).pathname === `/v${later.version}/${file}`
+        ? new Response(Bun.file(paths.later))
+        : new Response("not here", { status: 404 }),
+  });
+  machine = await startMachine({ "/deploy": resolve(import.meta.dir, "../../deploy"), "/builds": builds.path });
+});
+afterAll(async () => {
+  await machine?.remove();
+  await releases?.stop(true);
+  builds[Symbol.dispose]();
+});
+
+async function hash(path: string): Promise<string> {
+  return new Bun.CryptoHasher("sha256").update(await Bun.file(path).bytes()).digest("hex");
+}
+
+const install = (...args: string[]) => machine.run("/deploy/install.sh", ...args);
+const show = async (property: string) =>
+  (await machine.mustRun("systemctl", "show", `--property=${property}`, "--value", "parley")).trim();
+const runningVersion = async () => ((await (await client.fetch("/version")).json()) as { version: string }).version;
+
+/** A path in the machine as seen from here. */
+const inside = (path: string) => join(machine.directory, path);
+function writeDropIn(name: string, content: string): void {
+  mkdirSync(inside("etc/systemd/system/parley.service.d"), { recursive: true });
+  writeFileSync(inside(`etc/systemd/system/parley.service.d/${name}.conf`), content);
+}
+const removeDropIn = (name: string) => rmSync(inside(`etc/systemd/system/parley.service.d/${name}.conf`));
+
+let token: string;
+let conversationId: string;
+const send = async (content: string) =>
+  (await client.fetch(`/api/v1/conversations/${conversationId}/messages`, { token, json: { content } })).status;
+async function listTexts(): Promise<string[]> {
+  const response = await client.fetch(`/api/v1/conversations/${conversationId}/messages`, { token });
+  return ((await response.json()) as { data: { content: string }[] }).data.map(({ content }) => content).sort();
+}
+async function waitForRestart(pidBefore: string): Promise<void> {
+  await waitUntil(async () => {
+    const isNew = (await show("MainPID")) !== pidBefore && (await show("ActiveState")) === "active";
+    return isNew && (await client.fetch("/readyz").catch(() => null))?.status === 200;
+  }, START_TIMEOUT_MS);
+}
+
+drill("wrong files, and a port in use, are refused, and nothing is installed", async () => {
+  const refuse = async (args: string[], sentence: RegExp) => {
+    const result = await install(...args);
+    expect({ args, code: result.code, errors: result.errors }).toEqual({
+      args,
+      code: 1,
+      errors: expect.stringMatching(sentence),
+    });
+  };
+  await refuse(["/builds/nothing"], /there is no file \/builds\/nothing\./);
+  await refuse(["/builds/parley-later"], /there is no checksum for \/builds\/parley-later.*--sha256 [0-9a-f]{64}\./);
+  await refuse(["--sha256", "0".repeat(64), present], /is damaged or was replaced/);
+  await refuse(["--sha256", await hash(inside("bin/true")), "/bin/true"], /is not Parley|doesn't run on this machine/);
+  await refuse(["--port", String(releases.port), present], new RegExp(`port ${releases.port} is in use`));
+  for (const path of ["usr/local/bin/parley", "etc/parley", "var/lib/parley", "etc/systemd/system/parley.service"])
+    expect({ path, exists: existsSync(inside(path)) }).toEqual({ path, exists: false });
+  const shown = await install("--dry-run", "--port", String(port), present);
+  expect(shown).toMatchObject({
+    code: 0,
+    errors: "",
+    output: expect.stringContaining("+ systemctl enable --quiet parley"),
+  });
+  expect(existsSync(inside("usr/local/bin/parley"))).toBe(false);
+});
+
+drill("installed on a clean Debian, Parley serves from within its sandbox", async () => {
+  const installed = await install("--port", String(port), present);
+  expect({ code: installed.code, errors: installed.errors }).toEqual({ code: 0, errors: "" });
+  expect(installed.output).toContain(`Installed parley ${version} (`);
+  expect((await client.fetch("/readyz")).status).toBe(200);
+  expect(await show("User")).toBe("parley");
+  const status = await readProcessStatus();
+  expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+  expect(status).toMatch(/^Seccomp:\t2$/m);
+  expect(status).toMatch(/^CapEff:\t0{16}$/m);
+  expect(
+    await machine.mustRun(
+      "stat",
+      "--format=%a %U:%G",
+      "/etc/parley/parley.env",
+      "/var/lib/parley",
+      "/usr/local/bin/parley",
+    ),
+  ).toBe("640 root:parley\n700 parley:parley\n755 root:root\n");
+  expect(await machine.run("systemd-analyze", "verify", "parley.service")).toEqual({ code: 0, output: "", errors: "" });
+
+  // By the wrapper, since in production nobody may register.
+  await machine.mustRun("parley-run", "admin", "create", "--email", "ada@example.com", "--password", TEST_PASSWORD);
+  const login = await client.fetch("/api/v1/auth/login", {
+    json: { email: "ada@example.com", password: TEST_PASSWORD },
+  });
+  token = ((await login.json()) as { access_token: string }).access_token;
+  const created = await client.fetch("/api/v1/conversations", { token, json: { reply_mode: "never" } });
+  conversationId = ((await created.json()) as { id: string }).id;
+  expect(await send("first")).toBe(201);
+  expect((await machine.run("parley-run", "healthcheck")).code).toBe(0);
+});
+
+/** What the kernel says of the main process. */
+async function readProcessStatus(): Promise<string> {
+  return await machine.mustRun("cat", `/proc/${await show("MainPID")}/status`);
+}
+
+drill("running it again changes nothing", async () => {
+  const before = { pid: await show("MainPID"), env: readFileSync(inside("etc/parley/parley.env"), "utf8") };
+  const again = await install("--port", "4000", present);
+  expect({ code: again.code, errors: again.errors }).toEqual({ code: 0, errors: "" });
+  expect(again.output).toContain("is installed already.");
+  expect(again.output).toContain("parley.env exists and stays as it is; change PORT there.");
+  expect({ pid: await show("MainPID"), env: readFileSync(inside("etc/parley/parley.env"), "utf8") }).toEqual(before);
+  expect(existsSync(inside("usr/local/bin/parley.previous"))).toBe(false);
+});
+
+drill(
+  "systemd restarts Parley after a kill, and, by the watchdog, after a hang; a reload restarts nothing",
+  async () => {
+    const pid = await show("MainPID");
+    await machine.mustRun("systemctl", "reload", "parley");
+    expect(await show("MainPID")).toBe(pid);
+    await machine.mustRun("systemctl", "kill", "--signal=KILL", "--kill-who=main", "parley");
+    await waitForRestart(pid);
+    expect(await listTexts()).toEqual(["first"]);
+
+    writeDropIn("watchdog", "[Service]\nWatchdogSec=2\nTimeoutAbortSec=2\n");
+    await machine.mustRun("systemctl", "daemon-reload");
+    await machine.mustRun("systemctl", "restart", "parley");
+    const watched = await show("MainPID");
+    await Bun.sleep(4_000);
+    expect(await show("MainPID")).toBe(watched);
+    await machine.mustRun("systemctl", "kill", "--signal=STOP", "--kill-who=main", "parley");
+    await waitForRestart(watched);
+    expect(await listTexts()).toEqual(["first"]);
+    removeDropIn("watchdog");
+    await machine.mustRun("systemctl", "daemon-reload");
+  },
+);
+
+drill("wrong settings stop the start for good, with every error in the log", async () => {
+  const env = readFileSync(inside("etc/parley/parley.env"), "utf8");
+  writeFileSync(inside("etc/parley/parley.env"), `${env}\nLOG_LEVEL=loud\n`);
+  expect((await machine.run("systemctl", "restart", "parley")).code).not.toBe(0);
+  await Bun.sleep(1_000);
+  expect(await show("ActiveState")).toBe("failed");
+  expect(await machine.mustRun("journalctl", "--unit=parley", "--lines=20", "--output=cat", "--no-pager")).toContain(
+    "LOG_LEVEL",
+  );
+  writeFileSync(inside("etc/parley/parley.env"), env);
+  await machine.mustRun("systemctl", "restart", "parley");
+});
+
+drill("a log in a file is rotated while Parley writes it", async () => {
+  await machine.mustRun("install", "-d", "-m", "0750", "/var/log/parley");
+  writeDropIn("log-to-file", readFileSync(join(import.meta.dir, "../../deploy/log-to-file.conf"), "utf8"));
+  await machine.mustRun("install", "-m", "0644", "/deploy/parley.logrotate", "/etc/logrotate.d/parley");
+  await machine.mustRun("systemctl", "daemon-reload");
+  await machine.mustRun("systemctl", "restart", "parley");
+  const log = inside("var/log/parley/parley.log");
+  await waitUntil(() => readFileSync(log, "utf8").includes("is ready"), 5_000);
+  await machine.mustRun("logrotate", "--force", "/etc/logrotate.conf");
+  expect(readFileSync(`${log}.1`, "utf8")).toContain("is ready");
+  expect(statSync(log).size).toBe(0);
+  await machine.mustRun("systemctl", "reload", "parley");
+  await waitUntil(() => readFileSync(log, "utf8").startsWith("{"), 5_000);
+  removeDropIn("log-to-file");
+  await machine.mustRun("systemctl", "daemon-reload");
+  await machine.mustRun("systemctl", "restart", "parley");
+});
+
+drill("an upgrade backs up, restarts and keeps the data, and going back works as printed", async () => {
+  const upgraded = await install(
+    "--releases",
+    `http://127.0.0.1:${releases.port}`,
+    "--sha256",
+    laterChecksum,
+    later.version,
+  );
+  expect({ code: upgraded.code, errors: upgraded.errors }).toMatchObject({ code: 0 });
+  expect(upgraded.output).toContain(`Upgraded from parley ${version} (`);
+  expect(await runningVersion()).toBe(later.version);
+  expect(await listTexts()).toEqual(["first"]);
+  expect(await send("second")).toBe(201);
+  const backup = /^Backup: (.*)$/m.exec(upgraded.output)?.[1] ?? "";
+  expect(await machine.mustRun("stat", "--format=%a %U", backup)).toBe("600 parley\n");
+  // Nothing of it belongs to root now, which the service could not write.
+  expect(await machine.mustRun("find", "/var/lib/parley", "!", "-user", "parley")).toBe("");
+
+  const commands = (upgraded.output.split(/^To go back to .*:$/m)[1] ?? "")
+    .split("\n")
+    .filter((line) => line.startsWith("  ") && !line.includes("#"));
+  expect(commands.map((line) => line.trim().split(" ")[0])).toEqual([
+    "systemctl",
+    "mv",
+    "mv",
+    "parley-run",
+    "systemctl",
+  ]);
+  for (const command of commands) await machine.mustRun("sh", "-c", command);
+  expect(await runningVersion()).toBe(version);
+  expect(await listTexts()).toEqual(["first"]);
+});
+
+drill("if the new version doesn't become ready, the script fails and says how to go back", async () => {
+  writeDropIn("broken", "[Service]\nExecStartPre=/bin/false\n");
+  const failed = await install("--sha256", laterChecksum, "/builds/parley-later");
+  expect(failed.code).toBe(1);
+  expect(failed.errors).toContain("install.sh: Parley isn't ready.");
+  const commands = (failed.errors.split(/^To go back to .*:$/m)[1] ?? "")
+    .split("\n")
+    .filter((line) => line.startsWith("  ") && !line.includes("#"));
+  expect(commands).toHaveLength(5);
+  removeDropIn("broken");
+  await machine.mustRun("systemctl", "daemon-reload");
+  for (const command of commands)
+    await machine.mustRun("sh", "-c", command.replace("postgres.after-upgrade", "postgres.after-second-upgrade"));
+  expect(await runningVersion()).toBe(version);
+  expect(await listTexts()).toEqual(["first"]);
+});
+
+drill("--uninstall keeps data and settings, and a new installation finds them", async () => {
+  const removed = await install("--uninstall");
+  expect({ code: removed.code, errors: removed.errors }).toEqual({ code: 0, errors: "" });
+  expect((await machine.run("systemctl", "cat", "parley")).code).not.toBe(0);
+  for (const path of ["usr/local/bin/parley", "usr/local/bin/parley.previous", "usr/local/sbin/parley-run"])
+    expect({ path, exists: existsSync(inside(path)) }).toEqual({ path, exists: false });
+  expect(existsSync(inside("etc/parley/parley.env"))).toBe(true);
+  expect((await install(present)).code).toBe(0);
+  expect(await listTexts()).toEqual(["first"]);
+});
+
+drill("without a running systemd, as in an image, everything is installed and nothing started", async () => {
+  const { home, directory } = await createRoot();
+  cpSync(resolve(import.meta.dir, "../../deploy"), join(directory, "deploy"), { recursive: true });
+  copyFileSync(join(builds.path, "parley-present"), join(directory, "parley"));
+  const inRoot = async (...command: string[]) => {
+    const prefix = [
+      "unshare",
+      "--mount",
+      "--pid",
+      "--fork",
+      `--mount-proc=${join(directory, "proc")}`,
+      "chroot",
+      directory,
+    ];
+    const child = Bun.spawn([...prefix, ...command], {
+      env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root" },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const [output, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+    return { code: await child.exited, output, errors };
+  };
+  const checksum = await hash(join(directory, "parley"));
+  const installed = await inRoot("/deploy/install.sh", "--sha256", checksum, "/parley");
+  expect(installed).toMatchObject({ code: 0, errors: "", output: expect.stringContaining("systemd doesn't run here") });
+  expect(existsSync(join(directory, "etc/systemd/system/parley.service"))).toBe(true);
+  expect((await inRoot("systemctl", "is-enabled", "parley")).output).toBe("enabled\n");
+  // Its settings pass, and say what a service of production needs.
+  const env = readFileSync(join(directory, "etc/parley/parley.env"), "utf8");
+  expect(env).toMatch(/^JWT_SECRET=[0-9a-f]{64}$/m);
+  expect(env).toMatch(/^APP_ENV=production$/m);
+  // With data, a backup would need the settings of the service.
+  mkdirSync(join(directory, "var/lib/parley/postgres"));
+  copyFileSync(join(builds.path, "parley-later"), join(directory, "parley-later"));
+  const refused = await inRoot("/deploy/install.sh", "--sha256", laterChecksum, "/parley-later");
+  expect(refused).toMatchObject({ code: 1, errors: expect.stringContaining("no backup can be made") });
+  rmSync(home, { recursive: true, force: true });
+});

@@ -1,0 +1,91 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createFolder } from "../commands/run-parley.ts";
+import { composeFolder, readCompose, readExample } from "./compose-file.ts";
+import { findProgram, readCaddyfile, readProxyFile } from "./programs.ts";
+import { readYaml } from "./yaml-file.ts";
+
+// Starts several processes.
+setDefaultTimeout(30_000);
+
+const production = readCompose("production", readExample("production"));
+const instances = Object.keys(production.services)
+  .filter((name) => name.startsWith("parley"))
+  .map((name) => `${name}:3000`);
+
+/** Runs a program to its end. */
+async function run(command: string[], env: Record<string, string> = {}) {
+  const child = Bun.spawn(command, { env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const output = (await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()])).join("");
+  return { code: await child.exited, output };
+}
+
+test("Caddy accepts its Caddyfile with the variables that compose gives it, and needs them", async () => {
+  using folder = createFolder();
+  const path = join(folder.path, "Caddyfile");
+  writeFileSync(path, readCaddyfile());
+  const validate = [findProgram("caddy"), "validate", "--adapter", "caddyfile", "--config", path];
+  const home = { HOME: folder.path };
+  const good = await run(validate, { ...home, ...production.services.caddy?.environment });
+  expect(good.output).toContain("Valid configuration");
+  expect(good.output).not.toContain('"level":"warn"');
+  expect((await run(validate, home)).code).toBe(1);
+
+  const adapt = [findProgram("caddy"), "adapt", "--adapter", "caddyfile", "--config", path];
+  const { output } = await run(adapt, { ...home, ...production.services.caddy?.environment });
+  expect([...output.matchAll(/"dial":"([^"]+)"/g)].map(([, address]) => address)).toEqual(instances);
+  expect(output).toContain('"host":["chat.example.com"]');
+});
+
+test("Caddy has the same settings in containers and on a server, except for names", () => {
+  const readSite = (text: string, names: [string, string]) =>
+    text
+      .slice(text.indexOf(`${names[0]} {`))
+      .replace(names[0], "SITE")
+      .replace(names[1], "INSTANCES")
+      .replaceAll(/^\t*#.*\n/gm, "");
+  const inContainers = readSite(readCaddyfile(), [
+    "{$PARLEY_DOMAIN}",
+    "{$PARLEY_INSTANCES:parley-1:3000 parley-2:3000}",
+  ]);
+  expect(inContainers).toStartWith("SITE {");
+  expect(inContainers).toContain("reverse_proxy INSTANCES {");
+  expect(readSite(readProxyFile("Caddyfile"), ["chat.example.com", "127.0.0.1:3001 127.0.0.1:3002"])).toBe(
+    inContainers,
+  );
+});
+
+test("Prometheus accepts its configuration, and reads every instance with the token", async () => {
+  using folder = createFolder();
+  const path = join(folder.path, "prometheus.yml");
+  const token = join(folder.path, "metrics_token");
+  writeFileSync(token, "token\n");
+  const text = readFileSync(join(composeFolder, "prometheus/prometheus.yml"), "utf8");
+  expect(text).toContain("credentials_file: /run/secrets/metrics_token\n");
+  const check = [findProgram("promtool"), "check", "config", "--lint-fatal", path];
+  writeFileSync(path, text.replace("/run/secrets/metrics_token", token));
+  expect(await run(check)).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
+  writeFileSync(path, text.replace("scrape_interval", "scrape_intervall"));
+  expect((await run(check)).code).toBe(1);
+
+  const [config] = readYaml(join(composeFolder, "prometheus/prometheus.yml")) as [
+    { scrape_configs: { job_name: string; static_configs: { targets: string[] }[] }[] },
+  ];
+  const job = config.scrape_configs.find(({ job_name }) => job_name === "parley");
+  expect(job?.static_configs.flatMap(({ targets }) => targets)).toEqual(instances);
+  expect(production.services.prometheus?.secrets).toEqual(["metrics_token"]);
+});
+
+test("Grafana finds Prometheus", () => {
+  const [provisioned] = readYaml(join(composeFolder, "grafana/prometheus.yaml")) as [
+    { apiVersion: number; datasources: { type: string; url: string; isDefault: boolean }[] },
+  ];
+  expect(provisioned).toMatchObject({
+    apiVersion: 1,
+    datasources: [{ type: "prometheus", url: "http://prometheus:9090", isDefault: true }],
+  });
+  const { volumes = [], networks } = production.services.grafana ?? {};
+  expect(volumes).toContain("./grafana:/etc/grafana/provisioning/datasources:ro");
+  expect(Object.keys(networks ?? {})).toEqual(production.services.prometheus?.networks as string[]);
+});

@@ -1,0 +1,98 @@
+import { expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { settings } from "../../src/config/settings.ts";
+import { createFolder } from "../commands/run-parley.ts";
+
+const deploy = resolve(import.meta.dir, "../../deploy");
+const unit = readFileSync(join(deploy, "parley.service"), "utf8");
+
+/** systemd's own scale goes from 0 (safest) to 10; the unit had 1.4 with systemd 252. */
+const EXPOSURE_MAX = 1.5;
+
+async function run(...command: string[]) {
+  const child = Bun.spawn(command, {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin`, LC_ALL: "C" },
+  });
+  const [output, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { code: await child.exited, output, errors };
+}
+
+/** The last value of a setting of the unit. */
+const findValue = (name: string): string | undefined =>
+  [...unit.matchAll(new RegExp(`^${name}=(.*)$`, "gm"))].at(-1)?.[1];
+
+test("systemd-analyze verify has no findings", async () => {
+  using folder = createFolder();
+  const path = join(folder.path, "parley.service");
+  // It looks whether the programs exist, and Parley isn't installed here.
+  writeFileSync(path, unit.replace("ExecStart=/usr/local/bin/parley", "ExecStart=/bin/sh"));
+  expect(await run("systemd-analyze", "verify", "--man=no", path)).toEqual({ code: 0, output: "", errors: "" });
+  writeFileSync(path, `${unit}\n[Service]\nNoSuchSetting=yes\n`);
+  expect((await run("systemd-analyze", "verify", "--man=no", path)).errors).toContain("NoSuchSetting");
+});
+
+test("systemd-analyze security says that little is exposed", async () => {
+  const { output } = await run(
+    "systemd-analyze",
+    "security",
+    "--offline=yes",
+    "--no-pager",
+    join(deploy, "parley.service"),
+  );
+  const exposure = Number(/Overall exposure level for parley\.service: ([\d.]+)/.exec(output)?.[1]);
+  expect(exposure).toBeGreaterThan(0);
+  expect(exposure).toBeLessThanOrEqual(EXPOSURE_MAX);
+});
+
+test("systemd waits longer for the end than Parley takes", () => {
+  const shutdownMs = settings.properties.SHUTDOWN_TIMEOUT_MS.default;
+  expect(Number(findValue("TimeoutStopSec")) * 1_000).toBeGreaterThan(shutdownMs + 30_000);
+  expect(findValue("KillMode")).toBe("mixed");
+});
+
+test("the scripts have no findings of shellcheck", async () => {
+  const found = await run("shellcheck", join(deploy, "install.sh"), join(deploy, "parley-run"));
+  expect(found).toEqual({ code: 0, output: "", errors: "" });
+});
+
+test("logrotate understands the example", async () => {
+  using folder = createFolder();
+  const config = join(folder.path, "parley");
+  const log = join(folder.path, "parley.log");
+  writeFileSync(log, "a line\n");
+  writeFileSync(
+    config,
+    readFileSync(join(deploy, "parley.logrotate"), "utf8").replace("/var/log/parley/parley.log", log),
+    {
+      mode: 0o644,
+    },
+  );
+  const rotated = await run("logrotate", "--force", "--state", join(folder.path, "state"), config);
+  expect(rotated).toEqual({ code: 0, output: "", errors: "" });
+  expect(readFileSync(`${log}.1`, "utf8")).toBe("a line\n");
+  expect(readFileSync(log, "utf8")).toBe("");
+});
+
+test("install.sh refuses wrong usage before it changes anything", async () => {
+  const install = join(deploy, "install.sh");
+  const wrong: [string[], string][] = [
+    [["--fly"], "There is no option --fly."],
+    [["--port", "0"], "--port 0 is not a number from 1 to 65535."],
+    [["--port", "http"], "--port http is not a number from 1 to 65535."],
+    [["--port", "65536"], "--port 65536 is not a number from 1 to 65535."],
+    [["--sha256", "abc"], "--sha256 is 64 hexadecimal digits."],
+    [["--sha256"], "--sha256 needs a value."],
+    [["a", "b"], "Only one executable can be installed."],
+  ];
+  for (const [args, sentence] of wrong)
+    expect(await run(install, ...args)).toEqual({
+      code: 2,
+      output: "",
+      errors: `install.sh: ${sentence} \`install.sh --help\` shows the options.\n`,
+    });
+  expect(await run(install, "--help")).toMatchObject({ code: 0, output: expect.stringMatching(/^Usage: install\.sh/) });
+});

@@ -1,0 +1,42 @@
+import { expect, test } from "bun:test";
+import pino from "pino";
+import { lockIndex } from "../../src/modules/documents/queries.ts";
+import { createDocumentService } from "../../src/modules/documents/service.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { createFolder, TEST_SCAN_MS } from "./start-documents.ts";
+
+test("an instance that waits for another one's indexing logs no error, and indexes afterwards", async () => {
+  const shared = await createTestDatabase(4);
+  const { folder, remove } = createFolder({ "boats.md": "# Boats" });
+  const lines: { level: number; msg: string }[] = [];
+  const log = pino({ level: "info" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
+  const release = Promise.withResolvers<void>();
+  const locked = Promise.withResolvers<void>();
+  const holding = shared.database.begin(async (sql) => {
+    await lockIndex(sql);
+    locked.resolve();
+    await release.promise;
+  });
+  await locked.promise;
+  const documents = createDocumentService({
+    database: shared.database,
+    config: { DOCUMENTS_DIR: folder },
+    scanIntervalMs: TEST_SCAN_MS,
+    log,
+    onScanned: () => {},
+  });
+  const starting = documents.start();
+  await waitUntil(() => lines.some(({ msg }) => msg === "another instance is indexing documents; trying again"));
+  release.resolve();
+  await holding;
+  await starting;
+  await waitUntil(async () => {
+    const [row] = await shared.database`select 1 from documents where path = 'boats.md'`;
+    return row !== undefined;
+  });
+  expect(lines.filter(({ level }) => level >= 50)).toEqual([]);
+  await documents.stop();
+  await shared.database.end({ timeout: 1 });
+  remove();
+});

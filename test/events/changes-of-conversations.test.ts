@@ -1,0 +1,68 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
+import type { ConversationsMessage } from "../../src/realtime/bus.ts";
+import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { silentLog } from "../support/log.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+const bus = createMemoryBus({ log: silentLog });
+let parley: TestApp;
+let anna: Account;
+let ben: Account;
+let rest: Rest;
+
+beforeAll(async () => {
+  parley = await startApp({ bus });
+  anna = await parley.register(undefined, "Anna");
+  ben = await parley.register(undefined, "Ben");
+  rest = createRest(parley, anna);
+});
+afterAll(() => parley.stop());
+
+test("every instance is told what happens in any conversation, without what is said there", async () => {
+  const told: ConversationsMessage[] = [];
+  const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => told.push(message), onGap() {} });
+  const { id } = await createConversation(parley, anna, [ben]);
+  const { body } = await rest.ask<SentMessage>("POST", `/conversations/${id}/messages`, {
+    content: "Secret.",
+    reply: false,
+  });
+  await rest.ask("POST", `/conversations/${id}/members`, { user_id: ben.user.id, role: "viewer" });
+  await rest.ask("PATCH", `/conversations/${id}`, { title: "Plans" });
+  await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
+  await rest.ask("DELETE", `/conversations/${id}`);
+  unsubscribe();
+  const changes = told.filter(({ conversation_id }) => conversation_id === id);
+  const changed = { type: "conversation.changed", conversation_id: id, at: "" };
+  const [by_ben, by_anna] = [{ user_id: ben.user.id }, { user_id: anna.user.id }];
+  expect(changes.map((message) => ("at" in message ? { ...message, at: "" } : message) as unknown)).toEqual([
+    { type: "conversation.listed", conversation_id: id, user_ids: [anna.user.id] },
+    { ...changed, event: "member.added", seq: 1, ...by_ben, joined: true },
+    { ...changed, event: "message.created", seq: body.message.seq, ...by_anna },
+    { ...changed, event: "member.added", seq: 3, ...by_ben },
+    { ...changed, event: "conversation.updated", seq: 4, title: "Plans" },
+    { ...changed, event: "member.removed", seq: 5, ...by_ben },
+    { ...changed, event: "conversation.deleted", seq: 6 },
+    { type: "conversation.unlisted", conversation_id: id, seq: 6, at: "", user_ids: [anna.user.id] },
+  ]);
+  expect(JSON.stringify(told)).not.toContain("Secret.");
+});
+
+test("the members of a deleted conversation are told in several messages, each of bounded size", async () => {
+  const { id } = await createConversation(parley, anna);
+  const users = Array.from({ length: 250 }, createId);
+  await parley.database`insert into users (id, email, email_key, display_name) select id, id, id, 'Somebody'
+    from unnest(${users}::text[]::uuid[]) id`;
+  await parley.database`insert into members (conversation_id, user_id, role)
+    select ${id}, u, 'member' from unnest(${users}::uuid[]) u`;
+  const told: ConversationsMessage[] = [];
+  const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => told.push(message), onGap() {} });
+  await rest.ask("DELETE", `/conversations/${id}`);
+  unsubscribe();
+  const lists = told.flatMap((message) => (message.type === "conversation.unlisted" ? [message.user_ids] : []));
+  expect(lists.map(({ length }) => length)).toEqual([100, 100, 51]);
+  expect(lists.flat().sort()).toEqual([anna.user.id, ...users].sort());
+});

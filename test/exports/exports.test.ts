@@ -1,0 +1,230 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { connect } from "node:net";
+import type { Conversation } from "../../src/protocol/conversation.ts";
+import type { Message } from "../../src/protocol/message.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+let parley: TestApp;
+let anna: Account;
+let bea: Account;
+let outsider: Account;
+let rest: Rest;
+
+beforeAll(async () => {
+  parley = await startApp();
+  anna = await parley.register("anna@example.com", "Anna # *One*");
+  bea = await parley.register("bea@example.com", "Bea");
+  outsider = await parley.register("otto@example.com", "Otto");
+  rest = createRest(parley, anna);
+});
+afterAll(() => parley.stop());
+
+const download = (account: Account, id: string, query = ""): Promise<Response> =>
+  parley.fetch(`/api/v1/conversations/${id}/export${query}`, { token: account.access_token });
+
+const send = async (id: string, json: object): Promise<Message> =>
+  (await rest.ask<{ message: Message }>("POST", `/conversations/${id}/messages`, json)).body.message;
+
+/** Messages that are too much for the buffers on the way. @returns their bytes. */
+async function fill(id: string, count: number, chars: number): Promise<number> {
+  await parley.database`
+    insert into messages (conversation_id, seq, id, role, content)
+    select ${id}, c.last_seq + n, gen_random_uuid(), 'user', repeat('x', ${chars})
+    from conversations c, generate_series(1, ${count}::int) n where c.id = ${id}`;
+  await parley.database`update conversations set last_seq = last_seq + ${count} where id = ${id}`;
+  return count * chars;
+}
+
+/** Takes nothing between its first bytes and `readOn`. `isEnded`: the body came to its proper end. */
+function openSlowDownload(account: Account, path: string) {
+  const { hostname, port } = new URL(parley.url);
+  const socket = connect(Number(port), hostname);
+  socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${account.access_token}\r\n\r\n`);
+  let bytes = 0;
+  let tail = "";
+  const begun = new Promise<void>((resolve) => {
+    socket.once("data", (chunk) => {
+      bytes += chunk.length;
+      socket.pause();
+      resolve();
+    });
+  });
+  return {
+    begun,
+    readOn: () =>
+      new Promise<{ bytes: number; isEnded: boolean }>((resolve) => {
+        const finish = () => {
+          socket.destroy();
+          resolve({ bytes, isEnded: tail.endsWith("0\r\n\r\n") });
+        };
+        socket.on("data", (chunk) => {
+          bytes += chunk.length;
+          tail = (tail + chunk.toString("latin1")).slice(-16);
+          if (tail.endsWith("0\r\n\r\n")) finish();
+        });
+        socket.once("close", finish);
+        socket.once("error", finish);
+        socket.resume();
+      }),
+  };
+}
+
+describe("the export of a conversation", () => {
+  test("is Markdown that a person can read, in which only the texts of messages are Markdown", async () => {
+    const { id } = await createConversation(parley, anna, [], {
+      title: "# A *bold* title",
+      model: "offline/documents",
+    });
+    const first = await send(id, { content: "# Mine\n\n```ts\nlet x = 1;\n```" });
+    await send(id, { content: "A second one" });
+    const branch = await send(id, { content: "Another second one", parent_id: first.id });
+    const deleted = await send(id, { content: "A slip of the tongue" });
+    await rest.ask("DELETE", `/conversations/${id}/messages/${deleted.id}`);
+    const response = await download(anna, id);
+    expect(response.status).toBe(200);
+    expect(response.headers.get("content-type")).toBe("text/markdown; charset=utf-8");
+    const text = await response.text();
+    const time = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d UTC`;
+    const name = String.raw`Anna \\# \\\*One\\\*`;
+    expect(text).toMatch(
+      new RegExp(
+        [
+          String.raw`^# \\# A \\\*bold\\\* title`,
+          `- Started: ${time}\n- Last activity: ${time}\n- Model: offline/documents\n- Exported: ${time}`,
+          `## ${name} · ${time} · #1`,
+          "# Mine\n\n```ts\nlet x = 1;\n```",
+          `## ${name} · ${time} · #2`,
+          "A second one",
+          `## ${name} · ${time} · #${branch.seq}`,
+          String.raw`\*Branch: follows message 1\*`,
+          "Another second one",
+          `## ${name} · ${time} · #${deleted.seq}`,
+          `${String.raw`\*Deleted\*`}\n$`,
+        ].join("\n\n"),
+      ),
+    );
+    expect(text).not.toContain("slip");
+  });
+
+  test("is the conversation and its messages as the API shows them, as JSON and as JSON lines", async () => {
+    const { id } = await createConversation(parley, anna, [bea]);
+    for (const content of ["One", "Two\nlines", "Three \u2028"]) await send(id, { content });
+    const conversation = (await rest.get<Conversation>(`/conversations/${id}`)).body;
+    const messages = (await rest.get<{ data: Message[] }>(`/conversations/${id}/messages`)).body.data;
+    const json = await download(bea, id, "?format=json");
+    expect(json.headers.get("content-type")).toBe("application/json");
+    const shared = { role: "member", last_read_seq: 0, unread: 3 };
+    expect(await json.json()).toEqual({
+      exported_at: expect.any(String),
+      conversation: { ...conversation, ...shared },
+      messages,
+    });
+    const lines = await download(anna, id, "?format=jsonl");
+    expect(lines.headers.get("content-type")).toBe("application/jsonl");
+    const text = await lines.text();
+    expect(text.endsWith("\n")).toBe(true);
+    expect(
+      text
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line)),
+    ).toEqual([conversation, ...messages]);
+  });
+
+  test("of an empty conversation is whole in every form", async () => {
+    const { id } = await createConversation(parley, anna, [], { title: "" });
+    expect(await (await download(anna, id)).text()).toStartWith("# Untitled conversation\n\n- Started");
+    expect(await (await download(anna, id, "?format=json")).json()).toMatchObject({ messages: [] });
+    expect((await (await download(anna, id, "?format=jsonl")).text()).trimEnd().split("\n")).toHaveLength(1);
+  });
+
+  test("has all of a long conversation, in pieces", async () => {
+    const { id } = await createConversation(parley, anna);
+    const text = "long ".repeat(20_000);
+    for (let n = 0; n < 30; n += 1) await send(id, { content: `${n} ${text}` });
+    const { messages } = (await (await download(anna, id, "?format=json")).json()) as { messages: Message[] };
+    expect(messages.map(({ content }) => content)).toEqual(Array.from({ length: 30 }, (_, n) => `${n} ${text}`));
+  });
+
+  test("is not found by outsiders, in any form, and other forms are refused", async () => {
+    const { id } = await createConversation(parley, anna);
+    for (const query of ["", "?format=json", "?format=jsonl"]) {
+      const response = await download(outsider, id, query);
+      expect(response.status).toBe(404);
+      expect(response.headers.get("content-disposition")).toBeNull();
+      await response.body?.cancel();
+    }
+    expect((await download(anna, id, "?format=pdf")).status).toBe(422);
+    expect((await download(anna, id, "?format=")).status).toBe(422);
+  });
+
+  test("needs of a key that it may read messages", async () => {
+    const { id } = await createConversation(parley, anna);
+    const key = await rest.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["conversations:read"] });
+    const response = await parley.fetch(`/api/v1/conversations/${id}/export`, { token: key.body.key });
+    expect(response.status).toBe(403);
+  });
+
+  for (const [what, end] of [
+    ["the membership ends", (id: string) => rest.ask("DELETE", `/conversations/${id}/members/${bea.user.id}`)],
+    ["the session ends", () => parley.fetch("/api/v1/auth/logout", { json: { refresh_token: bea.refresh_token } })],
+  ] as const)
+    test(`breaks off when ${what} in the middle`, async () => {
+      bea = await parley.register(`${crypto.randomUUID()}@example.com`, "Bea");
+      const { id } = await createConversation(parley, anna, [bea]);
+      const wholeBytes = await fill(id, 300, 190_000);
+      const reader = openSlowDownload(bea, `/api/v1/conversations/${id}/export?format=jsonl`);
+      await reader.begun;
+      await end(id);
+      const { bytes, isEnded } = await reader.readOn();
+      expect(bytes).toBeGreaterThan(0);
+      expect(bytes).toBeLessThan(wholeBytes);
+      expect(isEnded).toBe(false);
+    });
+
+  test("has the text so far of an answer that is being written", async () => {
+    const { id } = await createConversation(parley, anna);
+    await send(id, { content: "A question" });
+    const [row] = await parley.database<{ id: string }[]>`
+      insert into messages (conversation_id, seq, id, role, content, status)
+      values (${id}, 2, gen_random_uuid(), 'assistant', '', 'streaming') returning id`;
+    await parley.database`
+      insert into generations (conversation_id, id, message_id, message_seq, status, lease_until)
+      values (${id}, gen_random_uuid(), ${row?.id ?? ""}, 2, 'pending', now() + interval '1 h')`;
+    await parley.database`
+      insert into generation_pieces (conversation_id, generation_id, n, text)
+      select conversation_id, id, 1, 'The text so' from generations where conversation_id = ${id}`;
+    await parley.database`update conversations set last_seq = 2 where id = ${id}`;
+    expect(await (await download(anna, id)).text()).toMatch(/\*Still being written\*\n\nThe text so\n$/);
+    const { messages } = (await (await download(anna, id, "?format=json")).json()) as { messages: Message[] };
+    expect(messages[1]).toMatchObject({ status: "streaming", content: "The text so" });
+    await parley.database`delete from conversations where id = ${id}`;
+  });
+});
+
+describe("the name of an exported file", () => {
+  const nameOf = async (title: string, format = "markdown") => {
+    const { id } = await createConversation(parley, anna, [], { title });
+    const response = await download(anna, id, `?format=${format}`);
+    await response.body?.cancel();
+    return response.headers.get("content-disposition");
+  };
+
+  test("is the title, also for clients that only know ASCII", async () => {
+    expect(await nameOf("Größe & Café", "json")).toBe(
+      "attachment; filename=\"Groe & Cafe.json\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe%20%26%20Caf%C3%A9.json",
+    );
+  });
+
+  test("is never a path, a hidden file or a second header", async () => {
+    expect(await nameOf('../../etc/"passwd"; x=')).toBe(
+      "attachment; filename=\"etc passwd x=.md\"; filename*=UTF-8''etc%20passwd%20x%3D.md",
+    );
+    expect(await nameOf("...")).toBe("attachment; filename=\"conversation.md\"; filename*=UTF-8''conversation.md");
+    expect(await nameOf("日本", "jsonl")).toBe(
+      "attachment; filename=\"conversation.jsonl\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC.jsonl",
+    );
+  });
+});

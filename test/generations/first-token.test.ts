@@ -1,0 +1,66 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openSocket } from "../support/socket.ts";
+
+const DELAY_MS = 200;
+
+/** A provider whose first text comes late. */
+const provider = Bun.serve({
+  port: 0,
+  async fetch() {
+    await Bun.sleep(DELAY_MS);
+    const response = { id: "resp_1", object: "response", status: "completed", output: [] };
+    const events = [
+      { type: "response.output_text.delta", item_id: "msg_1", output_index: 0, content_index: 0, delta: "Late." },
+      { type: "response.completed", response },
+    ].map((event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+    return new Response(events.join(""), { headers: { "content-type": "text/event-stream" } });
+  },
+});
+let parley: TestApp;
+let anna: Account;
+beforeAll(async () => {
+  const config = {
+    OPENAI_API_KEY: "sk-test",
+    OPENAI_BASE_URL: `http://127.0.0.1:${provider.port}/v1`,
+    AI_MODELS: "openai/one",
+  };
+  parley = await startApp({ config });
+  anna = await parley.register();
+});
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop(true);
+});
+
+const findStored = async (conversationId: string) => {
+  const [row] = await parley.database<{ first_token_ms: number | null; metadata: { requested_by?: string } }[]>`
+    select first_token_ms, metadata from messages where conversation_id = ${conversationId} and role = 'assistant'`;
+  return row;
+};
+
+test("an answer is stored with the time to its first text, which clients are not shown", async () => {
+  const { id: conversation_id } = await createConversation(parley, anna);
+  const socket = await openSocket(parley.url, { token: anna.access_token });
+  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.ask({ type: "message.send", conversation_id, client_message_id: "1", content: "Go.", reply: true });
+  const completed = await socket.waitFor(({ type }) => type === "message.completed");
+  expect(JSON.stringify(completed)).not.toContain("first_token");
+  expect((await findStored(conversation_id))?.first_token_ms).toBeGreaterThanOrEqual(DELAY_MS - 5);
+  await socket.close();
+});
+
+test("so is the stored answer of a /v1 request, with who asked for it if there is no question", async () => {
+  const { id: conversation_id } = await createConversation(parley, anna);
+  const answer = await parley.fetch("/v1/chat/completions", {
+    token: anna.access_token,
+    json: { model: "openai/one", messages: [{ role: "system", content: "Go." }], metadata: { conversation_id } },
+  });
+  expect(answer.status).toBe(200);
+  const stored = await findStored(conversation_id);
+  expect(stored?.first_token_ms).toBeGreaterThanOrEqual(DELAY_MS - 5);
+  expect(stored?.metadata.requested_by).toBe(anna.user.id);
+  const shown = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
+  expect(await shown.text()).not.toContain("requested_by");
+});

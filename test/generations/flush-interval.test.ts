@@ -1,0 +1,55 @@
+import { expect, test } from "bun:test";
+import {
+  createFlushInterval,
+  FLUSH_MS_MAX,
+  FLUSH_MS_MIN,
+  nextFlushMs,
+} from "../../src/modules/generations/flush-interval.ts";
+
+const BUSY = { share: 0.9, lagMs: 0 };
+const CALM = { share: 0.1, lagMs: 0 };
+
+test("deltas wait longer step by step under load, up to a limit, and back; in between nothing changes", () => {
+  const intervals = (from: number, load: typeof BUSY) => {
+    const all = [from];
+    for (let n = 0; n < 6; n += 1) all.push(nextFlushMs(all.at(-1) ?? 0, load));
+    return all;
+  };
+  expect(intervals(FLUSH_MS_MIN, BUSY)).toEqual([4, 8, 16, 32, 64, FLUSH_MS_MAX, FLUSH_MS_MAX]);
+  expect(intervals(FLUSH_MS_MAX, CALM)).toEqual([66, 33, 16.5, 8.25, 4.125, FLUSH_MS_MIN, FLUSH_MS_MIN]);
+  expect(nextFlushMs(16, { share: 0.6, lagMs: 0 })).toBe(16);
+  expect(nextFlushMs(16, { share: 0.1, lagMs: 10 })).toBe(16);
+  // A machine that others keep busy: this process uses little of it, and is late all the same.
+  expect(nextFlushMs(16, { share: 0.1, lagMs: 30 })).toBe(32);
+});
+
+test("the interval follows the time that the process computes, and one busy moment is no load", async () => {
+  // Clocks of its own, since the machine of a test may be busy: between two readings 100 ms have passed.
+  let [nowMs, cpuMs, usedMs, readings] = [0, 0, 0, 0];
+  const find = createFlushInterval({
+    readMs: () => (nowMs += 100),
+    readCpuMs() {
+      readings += 1;
+      cpuMs += usedMs;
+      return cpuMs;
+    },
+  });
+  const measured = async (times: number) => {
+    for (const end = readings + 2 * times; readings < end; ) {
+      find();
+      await Bun.sleep(10);
+    }
+  };
+  await measured(1);
+  usedMs = 100;
+  await measured(1);
+  usedMs = 0;
+  await measured(1);
+  expect(find()).toBe(FLUSH_MS_MIN);
+  usedMs = 100;
+  await measured(12);
+  expect(find()).toBe(FLUSH_MS_MAX);
+  usedMs = 0;
+  await measured(12);
+  expect(find()).toBe(FLUSH_MS_MIN);
+}, 20_000);

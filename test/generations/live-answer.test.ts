@@ -1,0 +1,57 @@
+import { expect, test } from "bun:test";
+import { FLUSH_MS_MIN } from "../../src/modules/generations/flush-interval.ts";
+import { createFlushScheduler } from "../../src/modules/generations/flush-scheduler.ts";
+import { LiveAnswer } from "../../src/modules/generations/live-answer.ts";
+import type { EphemeralEvent } from "../../src/protocol/events.ts";
+
+function createAnswer() {
+  const deltas: Extract<EphemeralEvent, { type: "message.delta" }>[] = [];
+  const publish = (_topic: string, create: () => Iterable<unknown>) => {
+    deltas.push(...(create() as typeof deltas));
+  };
+  const live = new LiveAnswer({
+    conversationId: "conversation",
+    messageId: "message",
+    seq: 2,
+    attempt: 1,
+    text: "",
+    bus: { publish } as never,
+    flushes: createFlushScheduler(() => FLUSH_MS_MIN),
+  });
+  return { live, deltas };
+}
+
+/** Every delta begins where the one before has ended. */
+function expectGapless(deltas: { offset: number; text: string }[], text: string): void {
+  let length = 0;
+  for (const delta of deltas) {
+    expect(delta.offset).toBe(length);
+    length += delta.text.length;
+  }
+  expect(deltas.map((delta) => delta.text).join("")).toBe(text);
+}
+
+test("pieces that a model writes 20 ms apart are pushed in the tick in which they come", async () => {
+  const { live, deltas } = createAnswer();
+  for (let n = 1; n <= 10; n += 1) {
+    live.append(`${n} `);
+    expect(deltas.length).toBe(n);
+    await Bun.sleep(20);
+  }
+  expectGapless(deltas, "1 2 3 4 5 6 7 8 9 10 ");
+});
+
+test("of a model that writes many pieces within a moment several go together, and the last ones wait no longer than others", async () => {
+  const { live, deltas } = createAnswer();
+  let text = "";
+  for (let n = 0; n < 300; n += 1) {
+    text += `${n} `;
+    live.append(`${n} `);
+    if (n % 10 === 0) await Bun.sleep(1);
+  }
+  const sentAtMs = performance.now();
+  while (live.text !== text) await Bun.sleep(1);
+  expect(performance.now() - sentAtMs).toBeLessThan(1_000);
+  expect(deltas.length).toBeLessThan(100);
+  expectGapless(deltas, text);
+});

@@ -1,0 +1,51 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { startApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+setDefaultTimeout(90_000);
+let provider: ProviderStandIn;
+beforeAll(() => {
+  provider = startProviderStandIn();
+});
+afterAll(() => provider.stop());
+
+/** As often as an answer may be interrupted (src/modules/generations/refused-ends.ts). */
+const RESTARTS = 5;
+
+test("an answer that is left to a successor at each of many shutdowns is written to its end", async () => {
+  const options = {
+    database: await createTestDatabase(10),
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
+  };
+  const { database } = options.database;
+  provider.script("one", { pieces: Array.from({ length: 3_000 }, (_, n) => `w${n} `), pieceDelayMs: 20 });
+  let parley = await startApp(options);
+  const anna = await parley.register();
+  const { id } = await createConversation(parley, anna);
+  const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+    token: anna.access_token,
+    json: { content: "Talk to me.", reply: true },
+  });
+  const { reply } = (await sent.json()) as { reply: { id: string } };
+  for (let restarts = 1; restarts <= RESTARTS; restarts += 1) {
+    while (provider.requestsOf("one").length < restarts) await Bun.sleep(20);
+    await Bun.sleep(100);
+    await parley.stop();
+    if (restarts === RESTARTS) provider.script("one", { text: "and the end." });
+    parley = await startApp(options);
+  }
+  type Row = { status: string; content: string; interruptions: number };
+  const read = async () => {
+    const [row] = await database<Row[]>`
+      select m.status, m.content, g.interruptions from messages m join generations g on g.message_id = m.id
+      where m.id = ${reply.id}`;
+    return row;
+  };
+  while ((await read())?.status === "streaming") await Bun.sleep(50);
+  expect(await read()).toMatchObject({ status: "complete", interruptions: 0 });
+  expect((await read())?.content).toEndWith("and the end.");
+  await parley.stop();
+  await database.end({ timeout: 1 });
+});

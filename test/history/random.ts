@@ -1,0 +1,32 @@
+/** Choices that a seed repeats; how processes and the network take turns, it does not. */
+export type Random = {
+  /** From 0 up to, and without, 1. */
+  next(): number;
+  /** A whole number from `min` to `max`. */
+  int(min: number, max: number): number;
+  pick<T>(list: readonly T[]): T;
+  /** Another one, for a part that takes its turns by itself. */
+  fork(): Random;
+};
+
+/** Mulberry32: small, and good enough to choose pauses and targets. */
+export function createRandom(seed: number): Random {
+  let state = seed >>> 0;
+  function next(): number {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  }
+  const int = (min: number, max: number) => min + Math.floor(next() * (max - min + 1));
+  return {
+    next,
+    int,
+    pick<T>(list: readonly T[]): T {
+      const picked = list[int(0, list.length - 1)];
+      if (picked === undefined) throw new Error("There is nothing to pick from.");
+      return picked;
+    },
+    fork: () => createRandom(int(0, 2 ** 32 - 1)),
+  };
+}

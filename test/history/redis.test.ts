@@ -1,0 +1,3 @@
+import { describeDrills } from "./drills.ts";
+
+describeDrills("Redis");

@@ -1,0 +1,72 @@
+import { createTestClient } from "../support/client.ts";
+import { listShown } from "../support/inbox.ts";
+import type { Load } from "./load.ts";
+import type { History, Settled } from "./record.ts";
+import { readProgress, readStored } from "./stored.ts";
+import type { World } from "./world.ts";
+
+/** Takeover of an answer within 15 seconds, and the rest of the answer. */
+const REST_WAIT_MS = 30_000;
+const POLL_MS = 50;
+
+/**
+ * Waits until nothing changes any more and every client has everything. What does not come about in 30 seconds is left to the
+ * checker, which says what is missing.
+ */
+export async function waitForRest(world: World, load: Load): Promise<Settled[]> {
+  await waitWhile(async () => (await readProgress(world.sql, load.conversations)).streaming > 0);
+  await waitWhile(async () => {
+    const { seqs } = await readProgress(world.sql, load.conversations);
+    const isBehind = load.clients.some((client) =>
+      Object.entries(client.listSeqs()).some(([id, seq]) => seq !== seqs[id]),
+    );
+    return isBehind || load.clients.some(({ isSettled }) => !isSettled);
+  });
+  let settled: Settled[] = [];
+  await waitWhile(async () => {
+    settled = await compare(world, load);
+    return settled.some(({ told, truth }) => !Bun.deepEquals(told, truth));
+  });
+  return settled;
+}
+
+async function waitWhile(isSo: () => Promise<boolean>): Promise<void> {
+  const endMs = performance.now() + REST_WAIT_MS;
+  while ((await isSo()) && performance.now() < endMs) await Bun.sleep(POLL_MS);
+}
+
+/** What each client shows, beside what is so. */
+async function compare(world: World, { clients, conversations }: Load): Promise<Settled[]> {
+  const anyone = createTestClient(world.pickUrl(0));
+  const lists = new Map<string, unknown>();
+  for (const { userId, options } of clients)
+    if (!lists.has(userId)) lists.set(userId, await listShown(anyone, options.account));
+  const inboxes = clients.map(({ name, userId, inbox }) => ({
+    what: `the inbox of ${name}`,
+    told: inbox.show(),
+    truth: lists.get(userId),
+  }));
+  const watchersOf = (id: string) =>
+    clients.filter(({ views }) => views.some(({ conversationId }) => conversationId === id));
+  const online = conversations.flatMap((id) => {
+    const truth = [...new Set(watchersOf(id).map(({ userId }) => userId))].sort();
+    return watchersOf(id).map((client) => ({
+      what: `who is online in ${id}, as ${client.name} was told`,
+      told: client.listOnline(id),
+      truth,
+    }));
+  });
+  return [...inboxes, ...online];
+}
+
+export async function collectHistory(world: World, load: Load, settled: Settled[]): Promise<History> {
+  const { clients, conversations } = load;
+  return {
+    sends: clients.flatMap(({ sends }) => sends),
+    views: clients.flatMap(({ views }) => views),
+    stored: await Promise.all(conversations.map((id) => readStored(world.sql, id))),
+    settled,
+    stray: clients.flatMap(({ stray }) => stray),
+    refusals: clients.flatMap(({ refusals }) => refusals),
+  };
+}

@@ -1,0 +1,154 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { HOOKS_PER_CONVERSATION_MAX } from "../../src/modules/hooks/limits.ts";
+import type { CreatedHook, Hook } from "../../src/modules/hooks/model.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { createHook, post } from "./start-hooks.ts";
+
+let parley: TestApp;
+let anna: Rest;
+let ben: Rest;
+let carl: Rest;
+let id: string;
+let path: string;
+
+beforeAll(async () => {
+  parley = await startApp({ config: { PUBLIC_URL: "https://chat.example.com/" } });
+  const accounts = await Promise.all(["Anna", "Ben", "Carl"].map((name) => parley.register(undefined, name)));
+  [anna, ben, carl] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest, Rest];
+});
+afterAll(() => parley.stop());
+
+beforeEach(async () => {
+  id = (await createConversation(parley, anna.account, [ben.account, carl.account])).id;
+  path = `/conversations/${id}/hooks`;
+  await anna.ask("POST", `/conversations/${id}/members`, { user_id: carl.id, role: "viewer" });
+});
+
+const list = async (by: Rest) => (await by.get<{ data: Hook[] }>(path)).body.data;
+
+describe("a new hook", () => {
+  test("shows its address once, and is listed without its token", async () => {
+    const { status, body } = await anna.ask<CreatedHook>("POST", path, { name: " CI " });
+    expect(status).toBe(201);
+    const { token } = body;
+    const shown = {
+      id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-f]{4}-7/),
+      conversation_id: id,
+      user_id: anna.id,
+      name: "CI",
+      signed: false,
+      last_four: token.slice(-4),
+      created_at: expect.any(String),
+    };
+    expect(token).toMatch(/^hk_[0-9A-Za-z]{43}$/);
+    expect(body).toEqual({ ...shown, token, url: `https://chat.example.com/api/v1/hooks/${token}` });
+    const hooks = await list(anna);
+    expect(hooks).toEqual([shown]);
+    const stored = JSON.stringify(
+      await parley.database`select *, encode(token_hash, 'escape') from hooks where id = ${body.id}`,
+    );
+    expect(stored).not.toContain(token.slice(3, -4));
+  });
+
+  test("that is signed shows its secret once, which is stored sealed", async () => {
+    const hook = await createHook(anna, id, { signed: true });
+    expect(hook.secret).toMatch(/^whsec_[\w+/]{43}=$/);
+    expect(await list(anna)).toMatchObject([{ signed: true }]);
+    expect((await list(anna))[0]).not.toHaveProperty("secret");
+    const key = Buffer.from(String(hook.secret).slice(6), "base64");
+    const [row] = await parley.database<{ secret: Buffer }[]>`select secret from hooks where id = ${hook.id}`;
+    expect(row?.secret.includes(key)).toBe(false);
+  });
+
+  test("needs a name of one line", async () => {
+    for (const name of ["", "  ", "a\nb", "x".repeat(81), undefined])
+      expect(await anna.refused("POST", path, { name })).toMatchObject({ code: "invalid" });
+  });
+
+  test("is one too many beyond the limit of a conversation", async () => {
+    await parley.database`
+      insert into hooks (id, conversation_id, user_id, name, token_hash, last_four)
+      select gen_random_uuid(), ${id}, ${anna.id}, 'x', sha256((${id}::text || n)::bytea), 'xxxx'
+      from generate_series(2, ${HOOKS_PER_CONVERSATION_MAX}::int) n`;
+    await createHook(anna, id);
+    expect(await anna.refused("POST", path, { name: "x" })).toMatchObject({ code: "conflict" });
+    const { rows, pages } = await anna.all<Hook>(path, 60);
+    expect(new Set(rows.map((hook) => hook.id)).size).toBe(HOOKS_PER_CONVERSATION_MAX);
+    expect(pages).toEqual([60, 40]);
+  });
+});
+
+describe("hooks of a conversation", () => {
+  test("are made by members who may write; others see and delete their own only, owners all", async () => {
+    const ofAnna = await createHook(anna, id);
+    const ofBen = await createHook(ben, id);
+    expect(await carl.refused("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
+    expect((await list(anna)).map((hook) => hook.id)).toEqual([ofAnna.id, ofBen.id]);
+    expect((await list(ben)).map((hook) => hook.id)).toEqual([ofBen.id]);
+    expect(await list(carl)).toEqual([]);
+    expect(await ben.refused("DELETE", `${path}/${ofAnna.id}`)).toMatchObject({ code: "not_found" });
+    expect((await ben.ask("DELETE", `${path}/${ofBen.id}`)).status).toBe(204);
+    expect((await anna.ask("DELETE", `${path}/${ofAnna.id}`)).status).toBe(204);
+    expect(await anna.refused("DELETE", `${path}/${ofAnna.id}`)).toMatchObject({ code: "not_found" });
+  });
+
+  test("are not those of another conversation, and nothing to outsiders", async () => {
+    const hook = await createHook(anna, id);
+    const other = (await createConversation(parley, anna.account)).id;
+    expect(await anna.refused("DELETE", `/conversations/${other}/hooks/${hook.id}`)).toMatchObject({
+      code: "not_found",
+    });
+    const outsider = createRest(parley, await parley.register());
+    for (const [method, at, input] of [
+      ["GET", path],
+      ["POST", path, { name: "x" }],
+      ["DELETE", `${path}/${hook.id}`],
+    ] as const)
+      expect(await outsider.refused(method, at, input)).toMatchObject({
+        code: "not_found",
+        detail: "There is no such conversation.",
+      });
+    expect(await list(anna)).toHaveLength(1);
+  });
+
+  test("are written into the audit record", async () => {
+    const hook = await createHook(anna, id);
+    await anna.ask("DELETE", `${path}/${hook.id}`);
+    const rows = await parley.database`
+      select action, actor_id, target_type, details from audit_events where target_id = ${hook.id} order by id`;
+    expect([...rows]).toEqual([
+      {
+        action: "hook.created",
+        actor_id: anna.id,
+        target_type: "hook",
+        details: { conversation_id: id, signed: false },
+      },
+      { action: "hook.deleted", actor_id: anna.id, target_type: "hook", details: { conversation_id: id } },
+    ]);
+  });
+
+  test("are in the export of whose they are", async () => {
+    const hook = await createHook(ben, id, { name: "of Ben" });
+    const { body } = await ben.get<{ hooks: object[] }>("/me/export");
+    expect(body.hooks).toContainEqual(expect.objectContaining({ id: hook.id, name: "of Ben", is_signed: false }));
+    expect(JSON.stringify(body)).not.toContain(hook.token);
+  });
+});
+
+test("an API key makes hooks only if it may write messages, and never expires", async () => {
+  const create = async (scopes: string[], expires_at: string | null) => {
+    const { body } = await anna.ask<{ key: string }>("POST", "/api-keys", { name: createId(), scopes, expires_at });
+    return createRest(parley, { ...anna.account, access_token: body.key });
+  };
+  const scopes = ["conversations:write", "messages:write"];
+  const weak = await create(["conversations:write"], null);
+  const passing = await create(scopes, new Date(Date.now() + 60_000).toISOString());
+  const good = await create(scopes, null);
+  expect(await weak.refused("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
+  expect(await passing.refused("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
+  const hook = await createHook(good, id);
+  expect((await post(parley, hook, { content: "hello" })).status).toBe(201);
+});

@@ -1,0 +1,50 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { ProblemBody } from "../../src/http/problem-response.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { createHook, post } from "./start-hooks.ts";
+
+let parley: TestApp;
+let anna: Rest;
+let id: string;
+
+beforeAll(async () => {
+  parley = await startApp({
+    config: {
+      RATE_LIMIT_ENABLED: "true",
+      RATE_LIMIT_HOOKS_PER_10S: "3",
+      RATE_LIMIT_HOOKS_ADDRESS_PER_10S: "12",
+      QUOTA_STORED_BYTES: "100",
+    },
+  });
+  anna = createRest(parley, await parley.register());
+  id = (await createConversation(parley, anna.account)).id;
+});
+afterAll(() => parley.stop());
+
+test("a hook posts no more than it may store, or post in a while; an address tries no more hooks than it may", async () => {
+  const first = await createHook(anna, id);
+  const second = await createHook(anna, id);
+  const full = await post<ProblemBody>(parley, first, { content: "x".repeat(101) });
+  expect([full.status, full.body.code]).toEqual([403, "quota_exceeded"]);
+  for (let n = 0; n < 2; n += 1) {
+    const { status, headers } = await post(parley, first, { text: "x" });
+    expect([status, headers.get("ratelimit-policy")]).toEqual([200, '"burst";q=3;w=10, "sustained";q=600;w=60']);
+  }
+  const refused = await post<ProblemBody>(parley, first, { text: "x" });
+  expect([refused.status, refused.body.code, refused.body.detail]).toEqual([
+    429,
+    "rate_limited",
+    expect.stringContaining("posts to this hook"),
+  ]);
+  expect(refused.headers.has("retry-after")).toBe(true);
+  expect((await post(parley, second, { text: "x" })).status).toBe(200);
+
+  const tries = await Promise.all(
+    [...Array(8)].map(() => post<ProblemBody>(parley, { token: "hk_guess" }, { text: "x" })),
+  );
+  expect(tries.filter(({ status }) => status === 404)).toHaveLength(7);
+  expect(tries.find(({ status }) => status === 429)?.body.detail).toContain("posts to hooks from this address");
+  expect((await post(parley, second, { text: "x" })).status).toBe(429);
+});

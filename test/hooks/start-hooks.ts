@@ -1,0 +1,31 @@
+import type { CreatedHook } from "../../src/modules/hooks/model.ts";
+import type { SentMessage } from "../../src/modules/messages/model.ts";
+import type { TestApp } from "../support/app.ts";
+import type { Answer, Rest } from "../support/rest.ts";
+
+export async function createHook(owner: Rest, conversationId: string, input: object = {}): Promise<CreatedHook> {
+  const { status, body } = await owner.ask<CreatedHook>("POST", `/conversations/${conversationId}/hooks`, {
+    name: "Deployments",
+    ...input,
+  });
+  if (status !== 201) throw new Error(`hook: ${status} ${JSON.stringify(body)}`);
+  return body;
+}
+
+/** Posts to a hook as a program does, which has no account. A body that is no text is sent as JSON. */
+export async function post<T = SentMessage>(
+  parley: Pick<TestApp, "url">,
+  { token }: { token: string },
+  body: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer<T>> {
+  const isText = typeof body === "string";
+  const response = await fetch(`${parley.url}/api/v1/hooks/${token}`, {
+    method: "POST",
+    headers: { ...(!isText && { "content-type": "application/json" }), ...headers },
+    body: isText ? body : JSON.stringify(body),
+  });
+  const text = await response.text();
+  const isJson = response.headers.get("content-type")?.includes("json");
+  return { status: response.status, headers: response.headers, body: (isJson ? JSON.parse(text) : text) as T };
+}

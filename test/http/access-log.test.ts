@@ -1,0 +1,159 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { REFUSED_ORIGINS_TOLD_MAX } from "../../src/http/refused-origins.ts";
+import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
+import type { Account } from "../support/client.ts";
+import { createTestLog } from "../support/log.ts";
+import { openSocket } from "../support/socket.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const { log, lines } = createTestLog();
+let app: TestApp;
+let anna: Account;
+beforeAll(async () => {
+  app = await startApp({ log, config: { IMPORT_BYTES_MAX: "1024" } });
+  anna = await app.register();
+});
+afterAll(() => app?.stop());
+beforeEach(() => void lines.splice(0));
+
+const uuid = /^[0-9a-f]{8}-/;
+
+/** The line of a request; it comes after the response. */
+async function readLine(response: { headers: Headers }): Promise<Record<string, unknown>> {
+  const id = response.headers.get("x-request-id");
+  const find = () => lines.filter(({ msg, request_id }) => msg === "request" && request_id === id);
+  await waitUntil(() => find().length > 0);
+  expect(find()).toHaveLength(1);
+  return find()[0] ?? {};
+}
+
+type Case = { name: string; path: string; init?: Parameters<TestApp["fetch"]>[1]; line: Record<string, unknown> };
+const large = { x: "x".repeat(100_000) };
+const cases: Case[] = [
+  { name: "a read", path: "/api/v1/me", line: { route: "/api/v1/me", status: 200, level: "info" } },
+  { name: "a creation", path: "/api/v1/conversations", init: { json: {} }, line: { status: 201 } },
+  { name: "invalid input", path: "/api/v1/conversations", init: { json: { kind: 7 } }, line: { status: 422 } },
+  {
+    name: "what does not exist",
+    path: "/api/v1/conversations/00000000-0000-7000-8000-000000000000",
+    line: { route: "/api/v1/conversations/:id", status: 404 },
+  },
+  { name: "too large a body", path: "/api/v1/api-keys", init: { json: large }, line: { status: 413 } },
+  { name: "too large an upload", path: "/api/v1/imports?source=chatgpt", init: { json: large }, line: { status: 413 } },
+  { name: "no right", path: "/api/v1/audit", line: { status: 403 } },
+  { name: "a completion that fails", path: "/v1/chat/completions", init: { json: {} }, line: { status: 400 } },
+];
+
+test.each(cases)("the line of $name has its status, request, address and user", async ({ path, init, line }) => {
+  const response = await app.fetch(path, { token: anna.access_token, ...init });
+  await response.text();
+  expect(await readLine(response)).toMatchObject({
+    ...line,
+    request_id: response.headers.get("x-request-id"),
+    address: expect.stringMatching(/^(::ffff:)?127\.0\.0\.1$|^::1$/),
+    user_id: anna.user.id,
+    ms: expect.any(Number),
+  });
+});
+
+test("before authentication there is no user", async () => {
+  const response = await app.fetch("/api/v1/me", { headers: { "x-request-id": "mine-1" } });
+  expect(await readLine(response)).toMatchObject({ status: 401, request_id: "mine-1", user_id: null, level: "info" });
+});
+
+test.each([
+  ["/nope/here", 404, "/nope/here"],
+  ["/api/v1/nope?ticket=secret-ticket", 404, "/api/v1/nope"],
+  [`/api/v1/hook/${"t0ken".repeat(9)}`, 404, "/api/v1/hook/…"],
+  ["/api/v1/nope/00000000-0000-7000-8000-000000000000", 404, "/api/v1/nope/00000000-0000-7000-8000-000000000000"],
+  [`/${"a/".repeat(5_000)}`, 404, "/a".repeat(11)],
+])("the line of the unknown address %s names it, but no secret", async (path, status, shown) => {
+  const line = await readLine(await app.fetch(path));
+  expect(line).toMatchObject({
+    route: "unmatched",
+    status,
+    path: shown,
+    level: "info",
+    request_id: expect.stringMatching(uuid),
+  });
+  expect(JSON.stringify(line)).not.toMatch(/secret-ticket|t0ken/);
+});
+
+test("a method that an address does not know is logged with its status", async () => {
+  const response = await app.fetch("/api/v1/me", { method: "PUT", token: anna.access_token });
+  expect(await readLine(response)).toMatchObject({ status: 405, method: "PUT", path: "/api/v1/me" });
+});
+
+test.each([
+  ["no upgrade", 400, {}, ""],
+  ["a wrong credential", 401, { authorization: "Bearer wrong" }, ""],
+  ["a spent ticket", 401, {}, "?ticket=secret-ticket"],
+  ["a foreign origin", 403, { origin: "https://upgrade.example" }, ""],
+] as const)("a refused upgrade is logged: %s", async (name, status, headers, query) => {
+  const upgrade: Record<string, string> =
+    name === "no upgrade"
+      ? {}
+      : {
+          connection: "Upgrade",
+          upgrade: "websocket",
+          "sec-websocket-version": "13",
+          "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        };
+  const response = await app.fetch(`/realtime${query}`, { headers: { ...upgrade, ...headers } });
+  expect(response.status).toBe(status);
+  const line = await readLine(response);
+  expect(line).toMatchObject({ route: "/realtime", status, address: expect.any(String), user_id: null });
+  expect(JSON.stringify(line)).not.toContain("secret-ticket");
+});
+
+test("an upgrade is logged with 101, and its user", async () => {
+  const socket = await openSocket(app.url, { token: anna.access_token, headers: { "x-request-id": "opens" } });
+  expect(await readLine({ headers: new Headers({ "x-request-id": "opens" }) })).toMatchObject({
+    route: "/realtime",
+    status: 101,
+    user_id: anna.user.id,
+  });
+  await socket.close();
+});
+
+test("pages, probes and preflights make no noise", async () => {
+  for (const path of ["/livez", "/readyz", "/metrics"]) await app.fetch(path);
+  await app.fetch("/api/v1/me", {
+    method: "OPTIONS",
+    headers: { origin: "http://localhost:5173", "access-control-request-method": "GET" },
+  });
+  await app.fetch("/version");
+  // The line of an earlier test may still come.
+  const isNoise = ({ route, method }: Record<string, unknown>) => route !== "/realtime" && method !== undefined;
+  await waitUntil(() => lines.some(({ route }) => route === "/version"));
+  expect(lines.filter((line) => isNoise(line) && line.level !== "debug")).toEqual([]);
+});
+
+test("a login is logged without what it holds", async () => {
+  const json = { email: "a@example.com", password: TEST_PASSWORD };
+  expect(await readLine(await app.fetch("/api/v1/auth/login", { json }))).toMatchObject({
+    route: "/api/v1/auth/login",
+    status: 401,
+  });
+  expect(JSON.stringify(lines)).not.toContain(TEST_PASSWORD);
+});
+
+test("each refused origin is warned of once, with CORS_ORIGINS; strangers can't fill the log", async () => {
+  const ask = (origin: string) => app.fetch("/api/v1/me", { headers: { origin } });
+  const warnings = () => lines.filter(({ level }) => level === "warn");
+  for (const origin of ["https://one.example", "https://one.example", "null", "https://u:hunter2@two.example"])
+    await ask(origin);
+  expect(warnings()).toMatchObject([
+    { origin: "https://one.example", msg: expect.stringContaining("CORS_ORIGINS") },
+    { origin: "null", msg: expect.stringContaining("serve the page from an address") },
+    { origin: "https://********@two.example" },
+  ]);
+  await ask("http://localhost:5173");
+  expect(warnings()).toHaveLength(3);
+  await Promise.all(
+    Array.from({ length: REFUSED_ORIGINS_TOLD_MAX + 50 }, (_, index) => ask(`https://x${index}.example`)),
+  );
+  // One of them was refused at the upgrade above; the last line says that there will be no more.
+  expect(warnings().length).toBeLessThanOrEqual(REFUSED_ORIGINS_TOLD_MAX + 1);
+  expect(warnings().at(-1)).toMatchObject({ count: REFUSED_ORIGINS_TOLD_MAX });
+});

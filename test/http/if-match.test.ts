@@ -1,0 +1,146 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { requirePreconditions } from "../../src/http/mount.ts";
+import { route } from "../../src/http/route.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+let parley: TestApp;
+let anna: Rest;
+let ben: Rest;
+beforeAll(async () => {
+  parley = await startApp({ config: { WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true" } });
+  [anna, ben] = (await Promise.all([parley.register(), parley.register()])).map((account) =>
+    createRest(parley, account),
+  ) as [Rest, Rest];
+});
+afterAll(() => parley.stop());
+
+type Kind = { create(): Promise<string>; change: (text: string) => object; read: (body: unknown) => unknown };
+const post = async (path: string, json: object) =>
+  `${path}/${(await anna.ask<{ id: string }>("POST", path, json)).body.id}`;
+
+/** What has an ETag and can be changed. */
+const kinds: Record<string, Kind> = {
+  conversation: {
+    create: async () => `/conversations/${(await createConversation(parley, anna.account)).id}`,
+    change: (title) => ({ title }),
+    read: (body) => (body as { title: string }).title,
+  },
+  prompt: {
+    create: () => post("/prompts", { name: "P", template: "Hello." }),
+    change: (template) => ({ template }),
+    read: (body) => (body as { template: string }).template,
+  },
+  webhook: {
+    create: () => post("/webhooks", { url: "http://127.0.0.1:9/x", events: ["message.created"] }),
+    change: (description) => ({ description }),
+    read: (body) => (body as { description: string }).description,
+  },
+};
+
+describe.each(Object.keys(kinds))("a %s", (name) => {
+  const { create, change, read } = kinds[name] as Kind;
+  const tagOf = async (path: string) => (await anna.get(path)).headers.get("etag") ?? "";
+  const patch = (path: string, text: string, ifMatch?: string, by = anna) =>
+    by.ask<{ code?: string }>("PATCH", path, change(text), ifMatch === undefined ? undefined : { "if-match": ifMatch });
+  const remove = (path: string, ifMatch: string, by = anna) =>
+    by.ask<{ code?: string }>("DELETE", path, undefined, { "if-match": ifMatch });
+
+  test("is changed in the state that was read, and only once; the response has the next tag", async () => {
+    const path = await create();
+    const tag = await tagOf(path);
+    const changed = await patch(path, "one", tag);
+    expect(changed.status).toBe(200);
+    expect(changed.headers.get("etag")).toBe(await tagOf(path));
+    const stale = await patch(path, "two", tag);
+    expect(stale).toMatchObject({ status: 412, body: { code: "precondition_failed" } });
+    expect(read((await anna.get(path)).body)).toBe("one");
+    expect((await patch(path, "three", changed.headers.get("etag") ?? "")).status).toBe(200);
+    expect((await patch(path, "four")).status).toBe(200);
+  });
+
+  test("of 8 changes of one state at once, exactly one is made", async () => {
+    const path = await create();
+    const tag = await tagOf(path);
+    const all = await Promise.all(Array.from({ length: 8 }, (_, n) => patch(path, `change ${n}`, tag)));
+    expect(all.filter(({ status }) => status === 200)).toHaveLength(1);
+    expect(all.filter(({ status }) => status === 412)).toHaveLength(7);
+    const winner = all.findIndex(({ status }) => status === 200);
+    expect(read((await anna.get(path)).body)).toBe(`change ${winner}`);
+  });
+
+  test("the tag may be one of a list or any, but is not weak, nor without its quotes", async () => {
+    const path = await create();
+    let texts = 0;
+    const change = async (ifMatch: (tag: string) => string) =>
+      (await patch(path, `text ${++texts}`, ifMatch(await tagOf(path)))).status;
+    for (const good of [(tag: string) => `"a,b", ${tag}`, (tag: string) => `W/"x" ,${tag},"y"`, () => " * "])
+      expect(await change(good)).toBe(200);
+    const bad = [(tag: string) => `W/${tag}`, (tag: string) => tag.slice(1, -1), (tag: string) => `"${tag}"`];
+    for (const ifMatch of [...bad, () => "x", () => '"*"', () => `"${"x".repeat(5_000)}"`, () => '"x", *'])
+      expect(await change(ifMatch)).toBe(412);
+  });
+
+  test("is deleted in the state that was read", async () => {
+    const path = await create();
+    const tag = await tagOf(path);
+    await patch(path, "changed");
+    expect(await remove(path, tag)).toMatchObject({ status: 412, body: { code: "precondition_failed" } });
+    expect((await anna.get(path)).status).toBe(200);
+    expect((await remove(path, await tagOf(path))).status).toBe(204);
+    expect((await remove(path, "*")).status).toBe(404);
+  });
+
+  test("of a deletion and a change of one state at once, one is made", async () => {
+    const path = await create();
+    const tag = await tagOf(path);
+    const [changed, removed] = await Promise.all([patch(path, "one", tag), remove(path, tag)]);
+    const statuses = [changed.status, removed.status];
+    // The change either comes first, or finds nothing any more.
+    expect([
+      [200, 412],
+      [404, 204],
+      [412, 204],
+    ]).toContainEqual(statuses);
+  });
+
+  test("an outsider learns nothing of its state", async () => {
+    const path = await create();
+    for (const ifMatch of [await tagOf(path), '"other"', "*"]) {
+      expect((await patch(path, "theirs", ifMatch, ben)).status).toBe(404);
+      expect((await remove(path, ifMatch, ben)).status).toBe(404);
+    }
+  });
+
+  test("input that is not valid is told before", async () => {
+    const path = await create();
+    const answer = await anna.ask("PATCH", path, { nothing: 1 }, { "if-match": '"other"' });
+    expect(answer.status).toBe(422);
+  });
+});
+
+test("a member who is no owner is refused whatever the tag", async () => {
+  const path = `/conversations/${(await createConversation(parley, anna.account, [ben.account])).id}`;
+  for (const ifMatch of [(await ben.get(path)).headers.get("etag") ?? "", '"other"'])
+    expect((await ben.ask("PATCH", path, { title: "b" }, { "if-match": ifMatch })).status).toBe(403);
+});
+
+test("a message that came in between is a change of the conversation", async () => {
+  const path = `/conversations/${(await createConversation(parley, anna.account, [ben.account])).id}`;
+  const tag = (await anna.get(path)).headers.get("etag") ?? "";
+  await ben.ask("POST", `${path}/messages`, { content: "in between", reply: false });
+  expect((await anna.ask("PATCH", path, { title: "a" }, { "if-match": tag })).status).toBe(412);
+});
+
+test("no route that changes what has an ETag can be mounted without If-Match", () => {
+  const common = { operationId: "x", summary: "x", tag: "operations", public: true, handle: () => {} } as const;
+  const read = route({ ...common, method: "GET", path: "/x/:id", isTagged: true });
+  const other = route({ ...common, method: "PATCH", path: "/y/:id" });
+  expect(() => requirePreconditions([read, other])).not.toThrow();
+  for (const method of ["PATCH", "PUT", "DELETE"] as const) {
+    const change = route({ ...common, method, path: "/x/:id" });
+    expect(() => requirePreconditions([read, change])).toThrow("If-Match");
+    expect(() => requirePreconditions([read, { ...change, takesIfMatch: true }])).not.toThrow();
+  }
+});

@@ -1,0 +1,275 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Conversation } from "../../src/protocol/conversation.ts";
+import type { Message } from "../../src/protocol/message.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createChatGpt, EXPORTED_AT_S, importFile } from "../support/imports.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+
+let parley: TestApp;
+let account: Account;
+let rest: Rest;
+
+beforeAll(async () => {
+  parley = await startApp();
+  account = await parley.register("anna@example.com", "Anna");
+  rest = createRest(parley, account);
+});
+afterAll(() => parley.stop());
+
+const at = (n: number) => new Date((EXPORTED_AT_S + n) * 1_000).toISOString();
+
+async function findByTitle(title: string): Promise<Conversation> {
+  const { rows } = await rest.all<Conversation>("/conversations", 200);
+  const found = rows.filter((row) => row.title === title);
+  expect(found).toHaveLength(1);
+  return found[0] as Conversation;
+}
+
+const listMessages = async ({ id }: Conversation) =>
+  (await rest.get<{ data: Message[] }>(`/conversations/${id}/messages?limit=200`)).body.data;
+
+describe("a conversation of ChatGPT", () => {
+  test("comes with its title, its times, its models and its messages, and is read already", async () => {
+    const file = [
+      createChatGpt("c-1", { Hello: {}, "Hi there": { model: "gpt-4o" }, "How are you?": {}, Fine: { model: "o3" } }),
+    ];
+    const done = await importFile(parley, account, "chatgpt", file);
+    expect(done).toMatchObject({
+      source: "chatgpt",
+      status: "done",
+      imported: 1,
+      skipped: 0,
+      conversations: 1,
+      messages: 4,
+      report: [],
+      error: null,
+    });
+    const conversation = await findByTitle("Title of c-1");
+    expect(conversation).toMatchObject({
+      kind: "direct",
+      role: "owner",
+      reply_mode: "always",
+      last_seq: 4,
+      last_read_seq: 4,
+      unread: 0,
+      created_at: at(0),
+      updated_at: at(4),
+      metadata: { import: { source: "chatgpt", id: "c-1" } },
+    });
+    const messages = await listMessages(conversation);
+    expect(
+      messages.map(({ seq, role, content, model, supplied, status, created_at }) => ({
+        seq,
+        role,
+        content,
+        model,
+        supplied,
+        status,
+        created_at,
+      })),
+    ).toEqual([
+      { seq: 1, role: "user", content: "Hello", model: null, supplied: false, status: "complete", created_at: at(1) },
+      {
+        seq: 2,
+        role: "assistant",
+        content: "Hi there",
+        model: "gpt-4o",
+        supplied: true,
+        status: "complete",
+        created_at: at(2),
+      },
+      {
+        seq: 3,
+        role: "user",
+        content: "How are you?",
+        model: null,
+        supplied: false,
+        status: "complete",
+        created_at: at(3),
+      },
+      {
+        seq: 4,
+        role: "assistant",
+        content: "Fine",
+        model: "o3",
+        supplied: true,
+        status: "complete",
+        created_at: at(4),
+      },
+    ]);
+    expect(messages.map(({ author }) => author?.display_name ?? null)).toEqual(["Anna", null, "Anna", null]);
+    expect(messages.map(({ parent_id }) => parent_id)).toEqual([null, ...messages.slice(0, 3).map(({ id }) => id)]);
+  });
+});
+
+describe("what comes of a message of ChatGPT", () => {
+  const importOne = async (id: string, said: Parameters<typeof createChatGpt>[1], other: object = {}) => {
+    const done = await importFile(parley, account, "chatgpt", [createChatGpt(id, said, other)]);
+    const [row] = await parley.database<{ conversation_id: string }[]>`
+      select conversation_id from import_sources where source_id = ${id}`;
+    const messages = row ? await listMessages({ id: row.conversation_id } as Conversation) : [];
+    return { done, messages };
+  };
+
+  test("hidden messages and those of tools are left out, and the report counts what people would miss", async () => {
+    const { done, messages } = await importOne("kinds", {
+      instructions: { role: "system", text: "", metadata: { is_visually_hidden_from_conversation: true } },
+      profile: {
+        role: "user",
+        content: { content_type: "user_editable_context", user_profile: "x" },
+        metadata: { is_visually_hidden_from_conversation: true },
+      },
+      question: {
+        role: "user",
+        content: {
+          content_type: "multimodal_text",
+          parts: [
+            { content_type: "image_asset_pointer", asset_pointer: "file-service://a" },
+            "What is this?",
+            "",
+            { content_type: "image_asset_pointer" },
+          ],
+        },
+        metadata: {
+          attachments: [
+            { name: "a.png", mime_type: "image/png" },
+            { name: "b.pdf", mime_type: "application/pdf" },
+          ],
+        },
+      },
+      thoughts: { role: "assistant", content: { content_type: "thoughts", thoughts: [{ summary: "s" }] } },
+      search: { role: "assistant", content: { content_type: "code", text: "search('x')" }, recipient: "web" },
+      found: { role: "tool", text: "results" },
+      code: { role: "assistant", content: { content_type: "code", language: "python", text: "print('```')" } },
+      empty: { role: "assistant", content: { content_type: "text", parts: [""] } },
+      none: { role: "assistant", content: { content_type: "text", parts: [] } },
+      spoken: {
+        role: "assistant",
+        content: {
+          content_type: "multimodal_text",
+          parts: [{ content_type: "audio_transcription", text: "Said aloud" }, { content_type: "audio_asset_pointer" }],
+        },
+      },
+      strange: { role: "assistant", content: { content_type: "hologram", volume: 3 } },
+    });
+    expect(messages.map(({ role, content }) => [role, content])).toEqual([
+      ["user", "What is this?"],
+      ["assistant", "````python\nprint('```')\n````"],
+      ["assistant", "Said aloud"],
+    ]);
+    expect(messages.map(({ parent_id }) => parent_id)).toEqual([null, messages[0]?.id ?? "", messages[1]?.id ?? ""]);
+    expect(done.report).toEqual([
+      {
+        title: "Title of kinds",
+        reason:
+          "Left out: 1 file, 2 images, 1 reasoning text, 2 messages of tools, 1 audio recording, 1 part of an unknown kind.",
+      },
+    ]);
+    expect(done).toMatchObject({ imported: 1, skipped: 0 });
+  });
+
+  test("system messages that people see come in", async () => {
+    const { messages } = await importOne("system", {
+      rules: { role: "system", text: "Be kind." },
+      Hello: { role: "user" },
+    });
+    expect(
+      messages.map(({ role, content, author, supplied }) => ({
+        role,
+        content,
+        author: author?.display_name ?? null,
+        supplied,
+      })),
+    ).toEqual([
+      { role: "system", content: "Be kind.", author: null, supplied: false },
+      { role: "user", content: "Hello", author: "Anna", supplied: false },
+    ]);
+  });
+
+  test("texts are made storable, and cut where they are too long", async () => {
+    const { done, messages } = await importOne(
+      "texts",
+      {
+        a: { text: "nul \u0000 and \ud800 and \u0007 and e\u0301" },
+        b: { text: `${"y".repeat(199_999)}😀 end` },
+      },
+      { title: `A\ntitle\u0000 with \u202e much \ud800${"t".repeat(300)}` },
+    );
+    expect(messages[0]?.content).toBe("nul  and \ufffd and  and \u00e9");
+    expect(messages[1]?.content).toBe("y".repeat(199_999));
+    expect(done.report.map(({ reason }) => reason)).toEqual(["1 message was too long and cut."]);
+    expect(done.report[0]?.title).toStartWith("A title with much \ufffdttt");
+    expect(done.report[0]?.title.length).toBeLessThanOrEqual(200);
+  });
+
+  test("a title that nobody can see is none", async () => {
+    const { done, messages } = await importOne("unseen", { a: { text: "hello" } }, { title: "\u3164\u200b \u2800" });
+    expect(messages).toHaveLength(1);
+    const title = (await rest.get<Conversation>(`/conversations/${messages[0]?.conversation_id}`)).body.title;
+    expect({ title, imported: done.imported }).toEqual({ title: "", imported: 1 });
+  });
+
+  test("times that cannot be are those of the message before, and never in the future", async () => {
+    const before = Date.now();
+    const { messages } = await importOne(
+      "times",
+      {
+        none: { at: null },
+        text: { at: String(EXPORTED_AT_S + 50) },
+        old: { at: -11_676_096_000 },
+        future: { at: 99_999_999_999 },
+        wrong: { at: "soon" },
+        iso: { at: "2023-11-15T00:00:00Z" },
+      },
+      { create_time: null, update_time: "never" },
+    );
+    const times = messages.map(({ created_at }) => created_at);
+    expect(times.slice(1)).toEqual([at(50), at(50), at(50), at(50), "2023-11-15T00:00:00.000Z"]);
+    expect(new Date(times[0] ?? "").getTime()).toBeGreaterThanOrEqual(before - 60_000);
+    expect(new Date(times[0] ?? "").getTime()).toBeLessThanOrEqual(Date.now());
+    expect((await findByTitle("Title of times")).updated_at).toBe("2023-11-15T00:00:00.000Z");
+  });
+
+  test("a tree with circles, missing and equal parents comes in once each", async () => {
+    const { done, messages } = await importOne("circle", {
+      a: { parent: "b" },
+      b: { parent: "a" },
+      own: { parent: "own" },
+      lost: { parent: "nowhere" },
+    });
+    expect(done).toMatchObject({ status: "done", imported: 1, messages: messages.length });
+    expect(
+      messages
+        .map(({ content }) => content)
+        .filter((content) => content !== "")
+        .sort(),
+    ).toEqual(["a", "b", "lost", "own"]);
+    const seqs = new Map(messages.map(({ id, seq }) => [id, seq]));
+    for (const { parent_id, seq } of messages) if (parent_id) expect(seqs.get(parent_id) ?? 1e9).toBeLessThan(seq);
+  });
+
+  test("nodes of every wrong form are passed over", async () => {
+    const mapping = {
+      a: null,
+      b: 7,
+      c: "x",
+      d: [],
+      e: {},
+      f: { message: 5 },
+      g: { message: { author: "user", content: "x" } },
+      h: {
+        message: { author: { role: "user" }, content: { parts: [1, null, [], {}, "Found"] } },
+        children: "none",
+        parent: 3,
+      },
+      __proto__: null,
+    };
+    const done = await importFile(parley, account, "chatgpt", [
+      { title: 7, mapping, current_node: {}, conversation_id: "forms", create_time: {} },
+    ]);
+    expect(done).toMatchObject({ imported: 1, messages: 1 });
+    const [row] = await parley.database`
+      select m.content from import_sources s join messages m on m.conversation_id = s.conversation_id where s.source_id = 'forms'`;
+    expect(row).toEqual({ content: "Found" });
+  });
+});

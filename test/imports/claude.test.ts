@@ -1,0 +1,133 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Message } from "../../src/protocol/message.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createClaude, EXPORTED_AT_S, importFile } from "../support/imports.ts";
+import { createRest } from "../support/rest.ts";
+
+let parley: TestApp;
+let account: Account;
+
+beforeAll(async () => {
+  parley = await startApp();
+  account = await parley.register("anna@example.com", "Anna");
+});
+afterAll(() => parley.stop());
+
+async function readMessages(sourceId: string): Promise<Message[]> {
+  const [row] = await parley.database<{ conversation_id: string }[]>`
+    select conversation_id from import_sources where source = 'claude' and source_id = ${sourceId}`;
+  const path = `/conversations/${row?.conversation_id}/messages?limit=200`;
+  return (await createRest(parley, account).get<{ data: Message[] }>(path)).body.data;
+}
+
+const at = (n: number) => new Date((EXPORTED_AT_S + n) * 1_000).toISOString();
+
+test("a conversation of Claude comes in as it was", async () => {
+  const done = await importFile(parley, account, "claude", [createClaude("u-1", ["Hello", "Hi", "More?", "More."])]);
+  expect(done).toMatchObject({ source: "claude", status: "done", imported: 1, messages: 4, report: [] });
+  const messages = await readMessages("u-1");
+  expect(messages.map(({ role, content, created_at, supplied }) => [role, content, created_at, supplied])).toEqual([
+    ["user", "Hello", at(1), false],
+    ["assistant", "Hi", at(2), true],
+    ["user", "More?", at(3), false],
+    ["assistant", "More.", at(4), true],
+  ]);
+  expect(messages.map(({ parent_id }) => parent_id)).toEqual([null, ...messages.slice(0, 3).map(({ id }) => id)]);
+});
+
+test("texts of attachments belong to the message; files, tools and thinking are left out, and counted", async () => {
+  const said = [
+    {
+      uuid: "a",
+      sender: "human",
+      text: "Read this",
+      content: [{ type: "text", text: "Read this" }],
+      attachments: [{ file_name: "notes.txt", extracted_content: "line 1\nline 2" }, { file_name: "empty.bin" }],
+      files: [{ file_name: "photo.png" }],
+      created_at: at(1),
+    },
+    {
+      uuid: "b",
+      sender: "assistant",
+      text: "",
+      content: [
+        { type: "thinking", thinking: "hm" },
+        { type: "text", text: "First." },
+        { type: "tool_use", name: "x", input: {} },
+        { type: "tool_result", content: [] },
+        { type: "text", text: "Then." },
+      ],
+      created_at: at(2),
+    },
+    { uuid: "c", sender: "human", text: "Only a text", created_at: at(3) },
+    { uuid: "d", sender: "narrator", text: "Nobody" },
+    { uuid: "e", sender: "assistant", text: "", content: null },
+  ];
+  const done = await importFile(parley, account, "claude", [createClaude("u-2", [], { chat_messages: said })]);
+  expect((await readMessages("u-2")).map(({ role, content }) => [role, content])).toEqual([
+    ["user", "Read this\n\nnotes.txt\n\nline 1\nline 2"],
+    ["assistant", "First.\n\nThen."],
+    ["user", "Only a text"],
+  ]);
+  expect(done.report).toEqual([
+    {
+      title: "Title of u-2",
+      reason: "Left out: 2 files, 1 reasoning text, 2 messages of tools, 1 part of an unknown kind.",
+    },
+  ]);
+});
+
+test("messages that name their parents are branches", async () => {
+  const say = (uuid: string, sender: string, parent: string, n: number) => ({
+    uuid,
+    sender,
+    text: uuid,
+    parent_message_uuid: parent,
+    created_at: at(n),
+  });
+  const root = "00000000-0000-4000-8000-000000000000";
+  const said = [
+    say("q1", "human", root, 1),
+    say("a1", "assistant", "q1", 2),
+    say("q2", "human", "a1", 3),
+    say("a2", "assistant", "q2", 4),
+    say("a2 again", "assistant", "q2", 6),
+    say("q2 edited", "human", "a1", 5),
+  ];
+  await importFile(parley, account, "claude", [createClaude("u-3", [], { chat_messages: said })]);
+  const messages = await readMessages("u-3");
+  const contents = new Map(messages.map(({ id, content }) => [id, content]));
+  expect(messages.map(({ content, parent_id }) => [content, contents.get(parent_id ?? "") ?? null])).toEqual([
+    ["q1", null],
+    ["a1", "q1"],
+    ["q2 edited", "a1"],
+    ["q2", "a1"],
+    ["a2", "q2"],
+    ["a2 again", "q2"],
+  ]);
+});
+
+test("messages with equal and missing ids are all there", async () => {
+  const said = [
+    { sender: "human", text: "One" },
+    { sender: "assistant", text: "Two" },
+    { sender: "human", text: "Three" },
+  ];
+  await importFile(parley, account, "claude", [createClaude("u-4", [], { chat_messages: said })]);
+  expect((await readMessages("u-4")).map(({ content }) => content)).toEqual(["One", "Two", "Three"]);
+});
+
+test("messages with one id are all there, those with a role instead of a sender too, and unknown senders are counted", async () => {
+  const said = [
+    { uuid: "same", sender: "human", text: "One" },
+    { uuid: "same", role: "assistant", text: "Two" },
+    { uuid: "other", sender: "moderator", text: "Three" },
+    null,
+  ];
+  const done = await importFile(parley, account, "claude", [{ uuid: "u-odd", name: "Odd", chat_messages: said }]);
+  expect((await readMessages("u-odd")).map(({ role, content }) => [role, content])).toEqual([
+    ["user", "One"],
+    ["assistant", "Two"],
+  ]);
+  expect(done.report).toEqual([{ title: "Odd", reason: "Left out: 2 parts of unknown kinds." }]);
+});

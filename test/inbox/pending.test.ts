@@ -1,0 +1,99 @@
+import { describe, expect, test } from "bun:test";
+import { FRAME_INTERVAL_MS, Pending } from "../../src/modules/inbox/pending.ts";
+
+const members = (...ids: string[]) => {
+  return () => ids;
+};
+const usersOf = (places: { user_id: string }[]) => places.map(({ user_id }) => user_id).sort();
+
+describe("what inboxes have still to be told", () => {
+  test("is told at once, then no more than once a second, and the last change is never lost", () => {
+    const pending = new Pending();
+    const told: number[] = [];
+    // A message each 10 ms, for 3.5 seconds, and a look each 50 ms.
+    for (let nowMs = 0; nowMs < 6_000; nowMs += 10) {
+      if (nowMs < 3_500) pending.markAll("c", nowMs);
+      if (nowMs % 50 !== 0) continue;
+      for (const place of pending.takeDue(nowMs, members("anna"), 10)) {
+        told.push(nowMs);
+        pending.markSent(place, nowMs);
+      }
+    }
+    expect(told).toEqual([0, 1_000, 2_000, 3_000, 4_000]);
+  });
+
+  test("is told each user in their own time", () => {
+    const pending = new Pending();
+    pending.markUser("c", "ben", {}, 0);
+    for (const place of pending.takeDue(0, members("anna", "ben"), 10)) pending.markSent(place, 0);
+    pending.markAll("c", 400);
+    const first = pending.takeDue(400, members("anna", "ben"), 10);
+    expect(usersOf(first)).toEqual(["anna"]);
+    for (const place of first) pending.markSent(place, 400);
+    pending.markAll("c", 500);
+    expect(pending.takeDue(999, members("anna", "ben"), 10)).toEqual([]);
+    const second = pending.takeDue(1_000, members("anna", "ben"), 10);
+    expect(usersOf(second)).toEqual(["ben"]);
+    for (const place of second) pending.markSent(place, 1_000);
+    // The change at 500 is told to Ben; to Anna it is due at 1,400.
+    expect(pending.takeDue(1_399, members("anna", "ben"), 10)).toEqual([]);
+    expect(usersOf(pending.takeDue(1_400, members("anna", "ben"), 10))).toEqual(["anna"]);
+  });
+
+  test("is forgotten when it was told a second ago, so that quiet conversations take no memory", () => {
+    const pending = new Pending();
+    for (let n = 0; n < 100; n += 1) pending.markAll(`c${n}`, 0);
+    for (const place of pending.takeDue(0, members("anna"), 1_000)) pending.markSent(place, 0);
+    expect(pending.size).toBe(100);
+    expect(pending.dueAtMs).toBe(FRAME_INTERVAL_MS);
+    pending.takeDue(FRAME_INTERVAL_MS, members("anna"), 1_000);
+    expect(pending.size).toBe(0);
+    expect(pending.dueAtMs).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test("is taken in parts, without a repeat and without a loss", () => {
+    const pending = new Pending();
+    const users = Array.from({ length: 25 }, (_, n) => `user ${n}`);
+    pending.markAll("c", 0);
+    const taken: string[] = [];
+    for (let look = 0; look < 3; look += 1) {
+      const places = pending.takeDue(look, members(...users), 10);
+      for (const place of places) pending.markSent(place, look);
+      taken.push(...usersOf(places));
+    }
+    expect(taken.sort()).toEqual(users.sort());
+  });
+
+  test("waits while the members are not known", () => {
+    const pending = new Pending();
+    pending.markAll("c", 0);
+    expect(pending.listForAll(0, () => false, 10)).toEqual(["c"]);
+    expect(pending.takeDue(0, () => undefined, 10)).toEqual([]);
+    expect(pending.dueAtMs).toBeLessThanOrEqual(0);
+    expect(pending.listForAll(0, () => true, 10)).toEqual([]);
+    expect(usersOf(pending.takeDue(0, members("anna"), 10))).toEqual(["anna"]);
+  });
+
+  test("keeps the end of a membership, unless the user comes back", () => {
+    const pending = new Pending();
+    const removed = { seq: 3, at: "2026-01-01T00:00:00.000Z" };
+    pending.markAll("c", 0);
+    pending.markUser("c", "ben", { removed }, 0);
+    expect(pending.isRemoved("c", "ben")).toBe(true);
+    pending.markUser("c", "ben", {}, 0);
+    expect(pending.takeDue(0, members("ben"), 10)[0]?.note).toMatchObject({ removed, isAdded: false });
+    pending.markUser("c", "ben", { removed }, 0);
+    pending.markUser("c", "ben", { isAdded: true }, 0);
+    expect(pending.isRemoved("c", "ben")).toBe(false);
+    expect(pending.takeDue(0, members("ben"), 10)[0]?.note).toMatchObject({ removed: null, isAdded: true });
+  });
+
+  test("is told at once to a user who has just come, though it was told the others", () => {
+    const pending = new Pending();
+    pending.markAll("c", 0);
+    for (const place of pending.takeDue(0, members("anna"), 10)) pending.markSent(place, 0);
+    pending.reconsider(100);
+    pending.markAll("c", 100);
+    expect(usersOf(pending.takeDue(100, members("anna", "ben"), 10))).toEqual(["ben"]);
+  });
+});

@@ -1,0 +1,40 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { receive, respond } from "./receiver.ts";
+
+// What the runtime does with addresses was seen to differ by client and by way of running: the executable is asked, too.
+const folder = mkdtempSync(join(tmpdir(), "parley-probe-"));
+const executable = join(folder, "probe");
+const receiver = receive((socket) => void socket.write(respond("200 OK", "thanks")));
+
+beforeAll(() => {
+  const flags = ["--minify-whitespace", "--minify-syntax", "--sourcemap", "--bytecode", "--format=esm"];
+  const program = join(import.meta.dir, "fixtures/probe.ts");
+  const build = Bun.spawnSync([process.execPath, "build", "--compile", ...flags, `--outfile=${executable}`, program]);
+  expect(build.exitCode).toBe(0);
+});
+afterAll(() => {
+  receiver.stop();
+  rmSync(folder, { recursive: true });
+});
+
+async function probe(addresses: string, host: string, allows: "private" | "public"): Promise<string> {
+  const url = `http://${host}:${receiver.port}/`;
+  const child = Bun.spawn([executable, addresses, url, allows], { env: { HTTP_PROXY: `http://127.0.0.1:1` } });
+  return (await new Response(child.stdout).text()).trim();
+}
+
+test("compiled, the connection goes to the address that was checked", async () => {
+  expect(await probe("127.0.0.1", "hooks.test", "private")).toBe("200 thanks");
+  expect(receiver.connections).toBe(1);
+  expect(await probe("192.0.2.1", "hooks.test", "private")).toStartWith("OutgoingError: ");
+  for (const addresses of ["127.0.0.1", "8.8.8.8,127.0.0.1", "::ffff:127.0.0.1", "192.0.2.1"])
+    expect(await probe(addresses, "hooks.test", "public")).toBe(
+      "RefusedAddressError: hooks.test does not resolve to a public address.",
+    );
+  for (const host of ["127.0.0.1", "2130706433", "localhost", "[::ffff:7f00:1]"])
+    expect(await probe("8.8.8.8", host, "public")).toContain("is not a public address");
+  expect(receiver.connections).toBe(1);
+});

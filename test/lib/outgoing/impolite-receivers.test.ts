@@ -1,0 +1,179 @@
+import { afterAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import type { Socket } from "bun";
+import { OutgoingError } from "../../../src/lib/outgoing/errors.ts";
+import { createGuardedSender } from "../../../src/lib/outgoing/send-guarded.ts";
+import { createCertificates } from "../../support/certificates.ts";
+import { type Receiver, receive, request, respond } from "./receiver.ts";
+
+const stops: (() => void)[] = [];
+afterAll(() => {
+  for (const stop of stops) stop();
+});
+
+function listen(...args: Parameters<typeof receive>): Receiver {
+  const receiver = receive(...args);
+  stops.push(receiver.stop);
+  return receiver;
+}
+
+const send = createGuardedSender(async () => ["127.0.0.1"]);
+const TIMEOUT_MS = 400;
+
+async function outcome(receiver: Receiver, more: Parameters<typeof request>[1] = {}) {
+  const startedMs = performance.now();
+  const url = `http://hooks.test:${receiver.port}/`;
+  const result = await send(request(url, { timeoutMs: TIMEOUT_MS, ...more })).then(
+    ({ status, body }) => ({ status, body: Buffer.from(body).toString() }),
+    (error) => (error instanceof OutgoingError ? error.message : error),
+  );
+  return { result, ms: performance.now() - startedMs };
+}
+
+/** Waits until the receiver's connections are closed. */
+async function hungUp(receiver: Receiver): Promise<void> {
+  for (let n = 0; n < 200 && receiver.closed < receiver.connections; n += 1) await Bun.sleep(5);
+  expect([receiver.closed, receiver.connections]).toEqual([receiver.connections, receiver.connections]);
+}
+
+/** Writes a piece every few milliseconds, until the connection is closed. */
+function drip(socket: Socket, piece: string, everyMs = 20): void {
+  const timer = setInterval(() => {
+    if (socket.readyState > 0) socket.write(piece);
+    else clearInterval(timer);
+  }, everyMs);
+}
+
+const inTime = "The request was not answered within 0.4 seconds.";
+const slow: [name: string, answer: (socket: Socket) => void][] = [
+  ["hangs", () => {}],
+  ["sends its status byte by byte", (socket) => drip(socket, "H")],
+  [
+    "sends headers drop by drop",
+    (socket) => {
+      socket.write("HTTP/1.1 200 OK\r\n");
+      drip(socket, "X-More: 1\r\n");
+    },
+  ],
+  ["sends interim responses without end", (socket) => drip(socket, "HTTP/1.1 103 Early Hints\r\n\r\n")],
+];
+for (const [name, answer] of slow)
+  test(`a receiver that ${name} is given up when the time is over`, async () => {
+    const receiver = listen(answer);
+    const { result, ms } = await outcome(receiver);
+    expect(result).toBe(inTime);
+    expect(ms).toBeLessThan(TIMEOUT_MS + 400);
+    await hungUp(receiver);
+  });
+
+test("a body that drips is left when the time is over, and the status counts", async () => {
+  const receiver = listen((socket) => {
+    socket.write("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n");
+    drip(socket, "1\r\nx\r\n");
+  });
+  const { result, ms } = await outcome(receiver);
+  expect(result).toEqual({ status: 201, body: expect.stringMatching(/^x+$/) });
+  expect(ms).toBeWithin(TIMEOUT_MS - 5, TIMEOUT_MS + 400);
+  await hungUp(receiver);
+});
+
+test("of a response of 10 MB the first bytes are read, and the connection is closed", async () => {
+  const receiver = listen((socket) => void socket.write(respond("500 Oops", "y".repeat(10_000_000))));
+  const { result } = await outcome(receiver, { responseBytesMax: 1_000 });
+  expect(result).toEqual({ status: 500, body: "y".repeat(1_000) });
+  await hungUp(receiver);
+});
+
+test("a body of just the bound leaves the connection open for the next request", async () => {
+  const receiver = listen((socket) => void socket.write(respond("200 OK", "z".repeat(1_000))));
+  for (let n = 0; n < 2; n += 1) {
+    await outcome(receiver, { responseBytesMax: 1_000 });
+    await Bun.sleep(5);
+  }
+  expect(receiver.connections).toBe(1);
+});
+
+test("redirects of every kind are responses, and are not followed", async () => {
+  const target = listen((socket) => void socket.write(respond("200 OK", "followed")));
+  for (const status of [301, 302, 303, 307, 308]) {
+    const location = `Location: http://127.0.0.1:${target.port}/`;
+    const receiver = listen((socket) => void socket.write(respond(`${status} Moved\r\n${location}`, "")));
+    expect((await outcome(receiver)).result).toEqual({ status, body: "" });
+  }
+  expect(target.connections).toBe(0);
+});
+
+const invalid: [name: string, bytes: string][] = [
+  ["another protocol", "220 mail.example.com ESMTP\r\n\r\n"],
+  ["headers above 16 KB", `HTTP/1.1 200 OK\r\n${"X-Much: 0123456789\r\n".repeat(1_000)}\r\n`],
+  ["a header without end", `HTTP/1.1 200 OK\r\nX-Much: ${"a".repeat(20_000)}`],
+  ["a change of protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"],
+];
+for (const [name, bytes] of invalid)
+  test(`a receiver that sends ${name} fails at once, in a sentence of ours`, async () => {
+    const receiver = listen((socket) => void socket.write(bytes));
+    const { result } = await outcome(receiver);
+    expect(result).toBe(`hooks.test:${receiver.port} sent a response that is not valid HTTP/1.1.`);
+    await hungUp(receiver);
+  });
+
+test("a receiver that resets, and one that is not there", async () => {
+  const receiver = listen((socket) => socket.terminate());
+  expect((await outcome(receiver)).result).toBe(
+    `hooks.test:${receiver.port} closed the connection before it answered.`,
+  );
+  receiver.stop();
+  expect((await outcome(receiver)).result).toBe(`hooks.test:${receiver.port} refused the connection.`);
+});
+
+test("a body that breaks off gives what has come", async () => {
+  const receiver = listen((socket) => {
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+    socket.end();
+  });
+  expect((await outcome(receiver)).result).toEqual({ status: 200, body: "half" });
+});
+
+test("a look-up that takes longer than the time is given up", async () => {
+  const stuck = createGuardedSender(() => new Promise(() => {}));
+  await expect(stuck(request("http://hooks.test/", { timeoutMs: 50 }))).rejects.toThrow("within 0.05 seconds");
+});
+
+test("the caller's signal ends a request with its reason", async () => {
+  const receiver = listen(() => {});
+  const stopping = new AbortController();
+  const reason = new Error("shutdown");
+  const url = `http://hooks.test:${receiver.port}/`;
+  const sending = send(request(url, { signal: stopping.signal }));
+  setTimeout(() => stopping.abort(reason), 30);
+  await expect(sending).rejects.toBe(reason);
+  await hungUp(receiver);
+  await expect(send(request(url, { signal: stopping.signal }))).rejects.toBe(reason);
+});
+
+test("over TLS the certificate must bear the name, whatever the address; a proxy is not used", async () => {
+  const certificates = createCertificates();
+  stops.push(certificates.remove);
+  const { certFile, cert, key } = certificates.create("hooks.test");
+  const receiver = listen((socket) => void socket.write(respond("200 OK", "secure")), { cert, key });
+  const proxy = listen((socket) => void socket.write(respond("200 OK", "by proxy")));
+  const program = join(import.meta.dir, "fixtures/probe.ts");
+  const proxyUrl = `http://127.0.0.1:${proxy.port}`;
+  const probe = async (host: string, trusted: string | undefined) => {
+    const child = Bun.spawn([process.execPath, program, "127.0.0.1", `https://${host}:${receiver.port}/`], {
+      env: { ...process.env, HTTPS_PROXY: proxyUrl, HTTP_PROXY: proxyUrl, NODE_EXTRA_CA_CERTS: trusted },
+    });
+    return (await new Response(child.stdout).text()).trim();
+  };
+  expect(await probe("hooks.test", certFile)).toBe("200 secure");
+  expect(await probe("hooks.test.", certFile)).toBe("200 secure");
+  for (const [host, trusted] of [
+    ["other.test", certFile],
+    ["hooks.test", undefined],
+    ["127.0.0.1", certFile],
+  ] as const)
+    expect(await probe(host, trusted)).toBe(
+      `OutgoingError: The TLS certificate of ${host}:${receiver.port} is not trusted.`,
+    );
+  expect([receiver.requests.length, proxy.connections]).toEqual([2, 0]);
+});

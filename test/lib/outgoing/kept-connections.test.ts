@@ -1,0 +1,83 @@
+import { afterAll, afterEach, expect, setSystemTime, spyOn, test } from "bun:test";
+import { type IncomingResponse, sendRequest } from "../../../src/lib/http-client/client.ts";
+import { createConnectionPool, IDLE_MS_MAX, type PoolLimits } from "../../../src/lib/http-client/connection-pool.ts";
+import { prepareRequest } from "../../../src/lib/http-client/prepared-request.ts";
+import { type Receiver, receive, respond } from "./receiver.ts";
+
+const stops: (() => void)[] = [];
+afterAll(() => {
+  for (const stop of stops) stop();
+});
+afterEach(() => {
+  setSystemTime();
+});
+
+function listen(): Receiver {
+  // A little later, so that requests at the same time need a connection each.
+  const receiver = receive((socket) => void setTimeout(() => socket.write(respond("200 OK", "")), 20));
+  stops.push(receiver.stop);
+  return receiver;
+}
+
+const readAll = ({ body }: IncomingResponse): Promise<void> =>
+  new Promise((resolve) => body.listen({ onBytes: () => {}, onEnd: () => resolve() }));
+
+function createClient(limits: PoolLimits) {
+  const pool = createConnectionPool(limits);
+  return (receiver: Receiver, requests: number) => {
+    const url = new URL(`http://127.0.0.1:${receiver.port}/`);
+    const request = prepareRequest({ url, method: "POST", headers: new Headers() });
+    const sent = Array.from({ length: requests }, () => sendRequest(request, "", { signal: null, pool }).then(readAll));
+    return Promise.all(sent);
+  };
+}
+
+/** Connections that are open after all that is to be closed has been. */
+async function countOpen(...receivers: Receiver[]): Promise<number[]> {
+  await Bun.sleep(100);
+  return receivers.map(({ connections, closed }) => connections - closed);
+}
+
+test("only so many connections to a server wait for the next request", async () => {
+  const receiver = listen();
+  await createClient({ idlePerServerMax: 2, idleMax: 100 })(receiver, 5);
+  expect(receiver.connections).toBe(5);
+  expect(await countOpen(receiver)).toEqual([2]);
+});
+
+test("only so many connections to all servers wait, and one that is taken makes room", async () => {
+  const [first, second] = [listen(), listen()];
+  const send = createClient({ idlePerServerMax: 10, idleMax: 3 });
+  await send(first, 2);
+  await send(second, 4);
+  expect(await countOpen(first, second)).toEqual([2, 1]);
+  await send(first, 2);
+  expect(first.connections).toBe(2);
+  expect(await countOpen(first, second)).toEqual([2, 1]);
+});
+
+test("connections that nobody uses any more are closed", async () => {
+  const realSetTimeout = globalThis.setTimeout;
+  const sweeps: (() => void)[] = [];
+  const timers = spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) => {
+    if (ms !== IDLE_MS_MAX) return realSetTimeout(work, ms);
+    sweeps.push(work);
+    return { unref() {} };
+  }) as typeof setTimeout);
+  try {
+    const receiver = listen();
+    await createClient({ idlePerServerMax: 10, idleMax: 10 })(receiver, 3);
+    expect(await countOpen(receiver)).toEqual([3]);
+    expect(sweeps).toHaveLength(1);
+    sweeps.shift()?.();
+    // They have not waited long enough, so it looks again.
+    expect(await countOpen(receiver)).toEqual([3]);
+    expect(sweeps).toHaveLength(1);
+    setSystemTime(Date.now() + IDLE_MS_MAX + 1_000);
+    sweeps.shift()?.();
+    expect(await countOpen(receiver)).toEqual([0]);
+    expect(sweeps).toHaveLength(0);
+  } finally {
+    timers.mockRestore();
+  }
+});

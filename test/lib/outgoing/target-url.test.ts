@@ -1,0 +1,96 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { isPublicAddress } from "../../../src/lib/outgoing/public-address.ts";
+import { checkTargetUrl, TARGET_URL_LENGTH_MAX } from "../../../src/lib/outgoing/target-url.ts";
+
+const wrong: [url: string, says: string][] = [
+  ["", "must begin with"],
+  ["example.com/hook", "must begin with"],
+  ["//example.com/hook", "must begin with"],
+  ["ftp://example.com/", "must begin with"],
+  ["file:///etc/passwd", "must begin with"],
+  ["javascript:alert(1)", "must begin with"],
+  ["gopher://example.com/", "must begin with"],
+  ["http:example.com", "must begin with"],
+  ["http:/example.com", "must begin with"],
+  ["http://", "invalid"],
+  ["https://example.com:99999/", "invalid"],
+  ["https://exa%00mple.com/", "invalid"],
+  ["https://[fe80::1%25eth0]/", "invalid"],
+  ["https://[::1/", "invalid"],
+  ["https://example.com:0/", "Port 0"],
+  ["https://user@example.com/", "user name"],
+  ["https://user:secret@example.com/", "user name"],
+  ["https://:secret@example.com/", "user name"],
+  ["http://127.0.0.1:80@example.com/", "user name"],
+  ["https://example.com/#part", "fragment"],
+  ["https://example.com/#", "fragment"],
+  ["https://example.com/a b", "spaces"],
+  [" https://example.com/", "spaces"],
+  ["https://example.com/\n", "spaces"],
+  ["https://exam\tple.com/", "spaces"],
+  ["https://example.com\\@localhost/", "backslashes"],
+  ["https://example.com/\u202e", "control characters"],
+  ["https://example.com/\u0000", "control characters"],
+  ["https://a..b/", "host"],
+  ["https://-/", "host"],
+  ["https://a*b.com/", "host"],
+  [`https://${"a".repeat(64)}.com/`, "host"],
+  [`https://example.com/${"a".repeat(TARGET_URL_LENGTH_MAX)}`, "longer"],
+];
+
+const notPublic = `
+http://localhost/ https://LOCALHOST:8443/hook http://localhost./ http://hooks.localhost/ http://127.0.0.1/ http://127.0.0.1./
+http://127.1/ http://2130706433/ http://0x7f000001/ http://0x7f.1/ http://0177.0.0.1/ http://017700000001/ http://１２７.0.0.1/
+http://①②⑦.⓪.⓪.①/ http://127。0。0。1/ http://%31%32%37.0.0.1/ http://0/ http://0.0.0.0/ http://169.254.169.254/latest/
+http://2852039166/ http://10.0.0.1/ http://172.16.0.1/ http://192.168.1.1:8080/ http://100.64.0.1/ http://[::1]/ http://[::]/
+http://[0:0:0:0:0:0:0:1]/ http://[::ffff:127.0.0.1]/ http://[::ffff:7f00:1]/ http://[64:ff9b::7f00:1]/ http://[fd00::1]/
+http://[fe80::1]/ http://[2002:7f00:1::]/ http://[ff02::1]/ http://255.255.255.255/
+`;
+
+const good = `
+https://example.com https://example.com/hook http://example.com:8080/hook?token=1 https://EXAMPLE.com./ https://a_b.example.com/
+https://xn--bcher-kva.example/ https://bücher.example/ https://8.8.8.8/ https://[2606:4700:4700::1111]:8443/ https://intranet/
+https://example.com:22/ https://127.0.0.1.example.com/ https://notlocalhost/ https://localhost.example.com/
+`;
+
+const list = (text: string) => text.trim().split(/\s+/);
+
+test.each(wrong)("%p is wrong in every case", (url, says) => {
+  expect(checkTargetUrl(url)).toContain(says);
+  expect(checkTargetUrl(url, true)).toContain(says);
+});
+
+test.each(list(notPublic))("%s is not public, and good where private addresses are allowed", (url) => {
+  expect(checkTargetUrl(url)).toContain("is not a public address");
+  expect(checkTargetUrl(url, true)).toBeNull();
+});
+
+test.each(list(good))("%s is good", (url) => expect(checkTargetUrl(url)).toBeNull());
+
+/** Ways to write an IPv4 address that browsers and resolvers understand. */
+const spellings: ((value: number) => string)[] = [
+  (value) => String(value),
+  (value) => `0x${value.toString(16)}`,
+  (value) => `0${value.toString(8)}`,
+  (value) => `${value >>> 24}.${value & 0xffffff}`,
+  (value) => `0x${(value >>> 24).toString(16)}.0${((value >>> 16) & 255).toString(8)}.${value & 0xffff}.`,
+  (value) => `[::ffff:${(value >>> 16).toString(16)}:${(value & 0xffff).toString(16)}]`,
+  (value) => `[64:ff9b::${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}]`,
+];
+
+test("an address is judged alike however it is written", () => {
+  // Private ones often.
+  const first = fc.oneof(fc.constantFrom(0, 10, 127, 169, 172, 192, 224, 255), fc.nat({ max: 255 }));
+  const address = fc.tuple(first, fc.nat({ max: 255 }), fc.nat({ max: 255 }), fc.nat({ max: 255 }));
+  fc.assert(
+    fc.property(address, fc.constantFrom("http", "https"), fc.nat({ max: 65_534 }), (bytes, scheme, port) => {
+      const value = bytes.reduce((sum, byte) => sum * 256 + byte, 0);
+      const isPublic = isPublicAddress(bytes.join("."));
+      for (const spell of spellings) {
+        const fault = checkTargetUrl(`${scheme}://${spell(value)}:${port + 1}/`);
+        expect([spell(value), fault === null]).toEqual([spell(value), isPublic]);
+      }
+    }),
+  );
+});

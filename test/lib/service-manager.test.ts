@@ -1,0 +1,90 @@
+import { dlopen } from "bun:ffi";
+import { afterEach, expect, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createServiceManager } from "../../src/lib/service-manager.ts";
+
+// socket(2), bind(2), recv(2)
+const { symbols: libc } = dlopen("libc.so.6", {
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  bind: { args: ["i32", "buffer", "u32"], returns: "i32" },
+  recv: { args: ["i32", "buffer", "usize", "i32"], returns: "i64" },
+  close: { args: ["i32"], returns: "i32" },
+});
+const [AF_UNIX, SOCK_DGRAM, MSG_DONTWAIT] = [1, 2, 0x40];
+
+const opened: (() => void)[] = [];
+afterEach(() => {
+  for (const close of opened.splice(0)) close();
+});
+
+/** A socket as systemd has one, on a path or, with `@`, in the abstract namespace. */
+function openManager(path: string) {
+  const descriptor = libc.socket(AF_UNIX, SOCK_DGRAM, 0);
+  const address = Buffer.from(`\x01\0${path.replace(/^@/, "\0")}`);
+  expect(libc.bind(descriptor, address, address.length)).toBe(0);
+  opened.push(() => {
+    libc.close(descriptor);
+    if (path.startsWith("/")) rmSync(path, { force: true });
+  });
+  /** The messages that have arrived, oldest first. */
+  return function readAll(): string[] {
+    const messages: string[] = [];
+    const buffer = Buffer.alloc(4_096);
+    for (;;) {
+      const bytes = Number(libc.recv(descriptor, buffer, buffer.length, MSG_DONTWAIT));
+      if (bytes < 0) return messages;
+      messages.push(buffer.toString("utf8", 0, bytes));
+    }
+  };
+}
+
+const name = () => `parley-notify-${process.pid}-${Math.random().toString(36).slice(2)}`;
+
+test.each([join(tmpdir(), name()), `@${name()}`])("systemd at %s is told ready, alive and stopping", async (path) => {
+  const readAll = openManager(path);
+  const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "300000" });
+  expect(readAll()).toEqual([]);
+  manager.ready("Parley is ready: http://localhost:3000");
+  const alive = "READY=1\nSTATUS=Parley is ready: http://localhost:3000\nWATCHDOG=1";
+  expect(readAll()).toEqual([alive]);
+  await Bun.sleep(350);
+  // Every 100 ms of the 300.
+  const pings = readAll();
+  expect(pings.length).toBeGreaterThanOrEqual(2);
+  expect(new Set(pings)).toEqual(new Set([alive]));
+  manager.stopping(55_000);
+  expect(readAll()).toEqual(["STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=55000000"]);
+  await Bun.sleep(250);
+  expect(readAll()).toEqual([]);
+});
+
+test("a watchdog for another process gets no pings at its interval", async () => {
+  const path = `@${name()}`;
+  const readAll = openManager(path);
+  const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "30000", WATCHDOG_PID: "1" });
+  manager.ready("ready");
+  await Bun.sleep(150);
+  expect(readAll()).toHaveLength(1);
+  manager.stopping(1);
+});
+
+test("without systemd nothing is sent; one that can't be reached is reported once", async () => {
+  const reasons: string[] = [];
+  createServiceManager({}, (reason) => reasons.push(reason)).ready("ready");
+  expect(reasons).toEqual([]);
+  for (const path of ["/nonexistent/notify", "relative", `/${"x".repeat(200)}`]) {
+    const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "30000" }, (reason) =>
+      reasons.push(reason),
+    );
+    manager.ready("ready");
+    await Bun.sleep(50);
+    manager.stopping(1);
+  }
+  expect(reasons).toEqual([
+    "nothing can be sent to /nonexistent/notify",
+    "NOTIFY_SOCKET is not the path of a socket: relative",
+    expect.stringContaining("is not the path of a socket"),
+  ]);
+});

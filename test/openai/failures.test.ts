@@ -1,0 +1,151 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import type { RunFailure } from "../../src/ai/answer-part.ts";
+import type { ProviderErrorCode } from "../../src/ai/provider.ts";
+import { aborted, failure, startCompletionServer } from "../support/completion-server.ts";
+
+const server = startCompletionServer();
+afterAll(() => server.stop());
+
+const ask = (stream: boolean) =>
+  fetch(`${server.url}/chat/completions`, { method: "POST", body: JSON.stringify({ stream }) });
+
+type Case = [string, ProviderErrorCode, Partial<RunFailure>, number, Record<string, unknown>];
+
+describe("a failure of the model", () => {
+  test.each<Case>([
+    [
+      "a request that is too long",
+      "provider_refused",
+      { status: 400, providerCode: "context_length_exceeded", param: "messages" },
+      400,
+      { code: "context_length_exceeded", param: "messages", type: "invalid_request_error" },
+    ],
+    ["a refusal without a status", "provider_refused", {}, 400, { code: "provider_refused", param: null }],
+    [
+      "a refusal with a status of no client's concern",
+      "provider_refused",
+      { status: 418, providerCode: "teapot" },
+      400,
+      { code: "teapot" },
+    ],
+    [
+      "a model that is not there",
+      "provider_refused",
+      { status: 404, providerCode: "model_not_found" },
+      404,
+      { code: "model_not_found", type: "invalid_request_error" },
+    ],
+    ["a conflict", "provider_unavailable", { status: 409 }, 503, { code: "provider_unavailable" }],
+    ["a body that is too large", "provider_refused", { status: 413 }, 413, { code: "provider_refused" }],
+    ["a media type", "provider_refused", { status: 415 }, 415, {}],
+    [
+      "a value",
+      "provider_refused",
+      { status: 422, providerCode: "invalid_value", param: "top_p" },
+      422,
+      { param: "top_p" },
+    ],
+    [
+      "too many requests",
+      "provider_rate_limited",
+      { status: 429, providerCode: "rate_limit_exceeded" },
+      429,
+      { code: "rate_limit_exceeded", type: "rate_limit_error" },
+    ],
+    ["too many requests, said in a stream", "provider_rate_limited", {}, 429, { code: "provider_rate_limited" }],
+    [
+      "too many requests, by a number in the place of a code",
+      "provider_rate_limited",
+      { status: 429, providerCode: "429" },
+      429,
+      { code: "provider_rate_limited" },
+    ],
+    ["an empty account", "provider_rate_limited", { status: 402 }, 429, { code: "insufficient_quota" }],
+    [
+      "an empty account, by its code",
+      "provider_refused",
+      { status: 403, providerCode: "insufficient_quota" },
+      429,
+      { code: "insufficient_quota" },
+    ],
+    [
+      "a key of this server that is wrong",
+      "provider_unauthorized",
+      { status: 401, providerCode: "invalid_api_key", param: "authorization" },
+      503,
+      { code: "provider_unauthorized", param: null, type: "server_error" },
+    ],
+    [
+      "a right that this server's key lacks",
+      "provider_unauthorized",
+      { status: 403 },
+      503,
+      { code: "provider_unauthorized" },
+    ],
+    ["a timeout", "provider_timeout", { status: 200 }, 504, { code: "provider_timeout", type: "server_error" }],
+    ["a fault of the provider", "provider_unavailable", { status: 500 }, 503, { code: "provider_unavailable" }],
+    [
+      "a fault of the provider with a code",
+      "provider_unavailable",
+      { status: 529, providerCode: "overloaded_error" },
+      503,
+      { code: "overloaded_error", type: "server_error" },
+    ],
+    ["no model at all", "provider_unavailable", { model: null }, 503, { code: "provider_unavailable" }],
+  ])("%s", async (_name, code, fields, status, error) => {
+    server.answerWith(async () => failure(code, fields));
+    for (const stream of [false, true]) {
+      const response = await ask(stream);
+      const body = (await response.json()) as { error: object };
+      expect([response.status, response.headers.get("retry-after")]).toEqual([status, null]);
+      expect(body.error).toMatchObject({ message: expect.any(String), ...error });
+      expect(Object.keys(body.error).sort()).toEqual(["code", "message", "param", "type"]);
+    }
+  });
+
+  test.each([
+    [0, "0"],
+    [1, "1"],
+    [1_000, "1"],
+    [1_001, "2"],
+    [3_600_000, "3600"],
+    [Number.POSITIVE_INFINITY, null],
+  ])("passes on when to ask again: %d ms", async (retryAfterMs, header) => {
+    for (const code of ["provider_rate_limited", "provider_unavailable", "provider_timeout"] as const) {
+      server.answerWith(async () => failure(code, { retryAfterMs }));
+      for (const stream of [false, true]) expect((await ask(stream)).headers.get("retry-after")).toBe(header);
+    }
+  });
+
+  test.each([
+    ["context_length_exceeded", null, "The request is longer than the model's context. Shorten the messages."],
+    ["unsupported_parameter", "top_p", "The model does not support a parameter of the request. Parameter: top_p."],
+    [null, "top_p", "The model did not accept a parameter of the request. Parameter: top_p."],
+    ["never_heard_of", null, "A sentence of ours."],
+    ["constructor", null, "A sentence of ours."],
+  ])("is explained in words of ours: %s, %s", async (providerCode, param, message) => {
+    server.answerWith(async () => failure("provider_refused", { status: 400, providerCode, param }));
+    expect(((await (await ask(false)).json()) as { error: object }).error).toMatchObject({ message });
+  });
+
+  test("an answer that a shutdown cut off may be asked for again at once", async () => {
+    server.answerWith(async () => aborted);
+    for (const stream of [false, true]) {
+      const response = await ask(stream);
+      expect([response.status, response.headers.get("retry-after")]).toEqual([503, "1"]);
+      expect(await response.json()).toMatchObject({ error: { code: "draining" } });
+    }
+  });
+
+  test("a stream that a shutdown cuts off before the first text says so, without an end mark", async () => {
+    server.answerWith(async (_push, { onActivity }) => {
+      onActivity();
+      await Bun.sleep(50);
+      return aborted;
+    });
+    const response = await ask(true);
+    const text = await response.text();
+    expect(response.status).toBe(200);
+    expect(text).toMatch(/^: connected\n\ndata: \{"error":\{[^\n]*"code":"draining"\}\}\n\n$/);
+  });
+});

@@ -1,0 +1,88 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { startApp, type TestApp } from "../support/app.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let token: string;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({ config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one" } });
+  token = (await parley.register()).access_token;
+});
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+const hello = { role: "user", content: "Hello" };
+const ask = (...history: object[]) =>
+  parley.fetch("/v1/chat/completions", { token, json: { model: "compatible/one", messages: [...history, hello] } });
+const refusalPart = (refusal: unknown) => ({ type: "refusal", refusal });
+const textPart = (text: string) => ({ type: "text", text });
+
+describe("an assistant's message in the history", () => {
+  test.each<[string, Record<string, unknown>, string]>([
+    ["a part that refuses", { content: [refusalPart("I can't help with that.")] }, "I can't help with that."],
+    [
+      "a text and a refusal, with nulls as SDKs write them",
+      {
+        content: [
+          { ...textPart("Well."), refusal: null },
+          { ...refusalPart("No."), text: null },
+        ],
+        refusal: null,
+      },
+      "Well.\nNo.",
+    ],
+    ["a refusal in the place of content", { content: null, refusal: "No." }, "No."],
+    ["a refusal without the field content", { refusal: "No." }, "No."],
+    ["a refusal beside empty content", { content: "", refusal: "No." }, "No."],
+    ["a refusal beside text", { content: "Well.", refusal: "No." }, "Well.\nNo."],
+    ["an empty list of calls", { content: "Well.", tool_calls: [] }, "Well."],
+    ["a refusal and an empty list of calls", { content: null, tool_calls: [], refusal: "No." }, "No."],
+    ["what our own answers have", { content: "Well.", refusal: null, annotations: [], audio: null }, "Well."],
+  ])("%s is passed on as text", async (_name, message, content) => {
+    const response = await ask(hello, { role: "assistant", ...message });
+    expect(response.status).toBe(200);
+    expect(provider.requests.at(-1)?.body.messages).toEqual([hello, { role: "assistant", content }, hello]);
+  });
+
+  test("a refusal beside calls goes on with their results", async () => {
+    const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
+    const response = await ask(
+      hello,
+      { role: "assistant", content: null, refusal: "Only this much.", tool_calls: [call] },
+      { role: "tool", tool_call_id: "c1", content: "x" },
+    );
+    expect(response.status).toBe(200);
+    expect(provider.requests.at(-1)?.body.messages).toMatchObject([
+      hello,
+      { role: "assistant", content: "Only this much.", tool_calls: [call] },
+      { role: "tool", content: "x" },
+      hello,
+    ]);
+  });
+});
+
+test.each<[string, object, string]>([
+  ["a part of an unknown type", { role: "assistant", content: [{ type: "audio" }] }, "messages[0].content[0].type"],
+  ["a refusal of a user", { role: "user", content: [refusalPart("No.")] }, "messages[0].content[0].type"],
+  [
+    "a part that refuses without words",
+    { role: "assistant", content: [textPart("x"), { type: "refusal" }] },
+    "messages[0].content[1].refusal",
+  ],
+  ["a part that is text without text", { role: "user", content: [{ type: "text" }] }, "messages[0].content[0].text"],
+  ["a refusal that is no text", { role: "assistant", content: [refusalPart(7)] }, "messages[0].content[0].refusal"],
+  ["an assistant who says nothing", { role: "assistant", content: null, tool_calls: [] }, "messages[0].content"],
+  ["an assistant with an empty refusal", { role: "assistant", refusal: "" }, "messages[0].content"],
+  ["a role of the old function calls", { role: "function", name: "f", content: "x" }, "messages[0].role"],
+])("%s is 400, and names its place", async (_name, message, param) => {
+  const count = provider.requests.length;
+  const response = await ask(message);
+  expect(response.status).toBe(400);
+  expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", param } });
+  expect(provider.requests.length).toBe(count);
+});

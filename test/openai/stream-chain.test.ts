@@ -1,0 +1,172 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import OpenAI from "openai";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+const FIRST_TOKEN_TIMEOUT_MS = 2_600;
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "compatible/backup,compatible/silent,compatible/pings,compatible/late,compatible/left",
+      AI_MAX_RETRIES: "0",
+      AI_FIRST_TOKEN_TIMEOUT_MS: String(FIRST_TOKEN_TIMEOUT_MS),
+    },
+  });
+  anna = await parley.register();
+});
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+const messages = [{ role: "user" as const, content: "Hello" }];
+
+/** When the headers came, and the whole body. */
+async function ask(model: string) {
+  const startedMs = performance.now();
+  const json = { model, messages, stream: true };
+  const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
+  const openedMs = performance.now() - startedMs;
+  return { response, openedMs, text: await response.text(), endedMs: performance.now() - startedMs };
+}
+
+describe.concurrent("a stream of a chain of models", () => {
+  test("opens with what a thinking model sends before its answer", async () => {
+    // The opening event at once, then thoughts, then the answer.
+    provider.script("pings", { thinking: 3, pieceDelayMs: 400, text: "Hello." });
+    const { openedMs, endedMs, text } = await ask("compatible/pings");
+    expect(openedMs).toBeLessThan(700);
+    expect(endedMs).toBeGreaterThan(1_100);
+    expect(text).toStartWith(': connected\n\ndata: {"id":"chatcmpl-');
+    expect(text).toEndWith("data: [DONE]\n\n");
+  });
+
+  test("goes on with the next model when it is open and the first one stays silent", async () => {
+    provider.script("silent", { fault: "no_headers" });
+    provider.script("backup", { text: "Here I am." });
+    const { response, openedMs, endedMs, text } = await ask("compatible/silent");
+    expect(response.status).toBe(200);
+    expect(openedMs).toBeWithin(1_950, FIRST_TOKEN_TIMEOUT_MS);
+    expect(endedMs).toBeGreaterThan(FIRST_TOKEN_TIMEOUT_MS);
+    expect(text.match(/"role":"assistant"/g)?.length).toBe(1);
+    expect(text).toContain('"model":"compatible/backup"');
+    expect(text).not.toContain("compatible/silent");
+    expect(text).toEndWith("data: [DONE]\n\n");
+  });
+
+  test("is read by OpenAI's own client when its answer comes late", async () => {
+    provider.script("late", { firstDelayMs: 2_300, pieces: ["Better ", "late."] });
+    const client = new OpenAI({ apiKey: anna.access_token, baseURL: `${parley.url}/v1`, maxRetries: 0 });
+    const runner = client.chat.completions.stream({ model: "compatible/late", messages });
+    expect(await runner.finalContent()).toBe("Better late.");
+  });
+
+  test("is ended at the provider when its reader leaves before it opens", async () => {
+    provider.script("left", { fault: "no_headers" });
+    const abort = new AbortController();
+    const asked = fetch(`${parley.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${anna.access_token}`, "content-type": "application/json" },
+      body: JSON.stringify({ model: "compatible/left", messages, stream: true }),
+      signal: abort.signal,
+    });
+    asked.catch(() => {});
+    const seen = () => provider.requestsOf("left");
+    for (let waits = 0; waits < 100 && seen().length === 0; waits += 1) await Bun.sleep(20);
+    abort.abort();
+    for (let waits = 0; waits < 50 && !seen()[0]?.aborted; waits += 1) await Bun.sleep(20);
+    expect(seen().map(({ aborted }) => aborted)).toEqual([true]);
+  });
+});
+
+test("an error in the first packet of HTTP 200 keeps its status; one that comes later is an event", async () => {
+  const error = {
+    message: "FOREIGN",
+    type: "invalid_request_error",
+    code: "context_length_exceeded",
+    param: "messages",
+  };
+  let firstBytes = "";
+  const rude = Bun.serve({
+    port: 0,
+    fetch: () =>
+      new Response(
+        (async function* () {
+          if (firstBytes !== "") yield firstBytes;
+          if (firstBytes !== "") await Bun.sleep(200);
+          yield `data: ${JSON.stringify({ error })}\n\n`;
+        })() as unknown as ReadableStream,
+        { headers: { "content-type": "text/event-stream" } },
+      ),
+  });
+  const other = await startApp({
+    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${rude.port}/v1`, AI_MODELS: "compatible/rude" },
+  });
+  const { access_token: token } = await other.register();
+  const say = async () => {
+    const json = { model: "compatible/rude", messages, stream: true };
+    const response = await other.fetch("/v1/chat/completions", { token, json });
+    return { status: response.status, text: await response.text() };
+  };
+  const early = await say();
+  expect([early.status, JSON.parse(early.text).error.type]).toEqual([400, "invalid_request_error"]);
+  firstBytes = ": PROCESSING\n\n";
+  const late = await say();
+  expect(late.status).toBe(200);
+  expect(late.text).toStartWith(': connected\n\ndata: {"error":{');
+  expect(late.text).not.toContain("[DONE]");
+  expect(early.text + late.text).not.toContain("FOREIGN");
+  await other.stop();
+  await rude.stop(true);
+});
+
+test("the head of a response doesn't open a stream: an error that follows keeps its status", async () => {
+  const error = { message: "FOREIGN", type: "invalid_request_error", code: "context_length_exceeded" };
+  const event = `data: ${JSON.stringify({ error })}\n\n`;
+  const rude = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket, bytes) {
+        if (!bytes.toString().startsWith("POST")) return;
+        socket.write("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n");
+        setTimeout(() => socket.end(event), 300);
+      },
+    },
+  });
+  const other = await startApp({
+    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${rude.port}/v1`, AI_MODELS: "compatible/rude" },
+  });
+  const { access_token: token } = await other.register();
+  const json = { model: "compatible/rude", messages, stream: true };
+  const response = await other.fetch("/v1/chat/completions", { token, json });
+  const told = (await response.json()) as { error: { code: string } };
+  expect([response.status, told.error.code]).toEqual([400, "context_length_exceeded"]);
+  await other.stop();
+  rude.stop(true);
+});
+
+test("a null for the options of a stream, and options without a stream, are nothing", async () => {
+  for (const more of [
+    { stream: true, stream_options: null },
+    { stream: null, stream_options: { include_usage: true } },
+  ]) {
+    const json = { model: "compatible/backup", messages, n: null, ...more };
+    const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
+    expect(response.status).toBe(200);
+    await response.text();
+  }
+});
+
+test("a HEAD of the completions is refused, one of the models is answered", async () => {
+  const head = (path: string) => parley.fetch(path, { token: anna.access_token, method: "HEAD" });
+  const [completions, models] = await Promise.all([head("/v1/chat/completions"), head("/v1/models")]);
+  expect([completions.status, completions.headers.get("allow"), models.status]).toEqual([405, "POST", 200]);
+});

@@ -1,0 +1,257 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import OpenAI, { APIError } from "openai";
+import { COMMENT_AFTER_MS } from "../../src/modules/openai/chunk-stream.ts";
+import { type FakeRun, failure, finish, pushText, startCompletionServer } from "../support/completion-server.ts";
+
+/** Timers are late on a busy machine. */
+const LATE_MS = 700;
+
+const servers = new Set<ReturnType<typeof startCompletionServer>>();
+afterAll(() => Promise.all([...servers].map((server) => server.stop())));
+
+function serve(run: FakeRun, options = {}) {
+  const server = startCompletionServer(options);
+  servers.add(server);
+  server.answerWith(run);
+  return server;
+}
+
+type Piece = { atMs: number; text: string };
+
+/** Everything that comes over the wire, with its time since the request. */
+async function ask(run: FakeRun, body: object = { stream: true }) {
+  const { url } = serve(run);
+  const startedMs = performance.now();
+  const sinceMs = () => performance.now() - startedMs;
+  const response = await fetch(`${url}/chat/completions`, { method: "POST", body: JSON.stringify(body) });
+  const openedMs = sinceMs();
+  const pieces: Piece[] = [];
+  const decoder = new TextDecoder();
+  for await (const bytes of response.body ?? []) pieces.push({ atMs: sinceMs(), text: decoder.decode(bytes) });
+  const text = pieces.map((piece) => piece.text).join("");
+  return {
+    response,
+    openedMs,
+    pieces,
+    text,
+    comments: text.match(/^: keep-alive$/gm)?.length ?? 0,
+    endedMs: sinceMs(),
+  };
+}
+
+describe.concurrent("a stream", () => {
+  test("opens with the model's first byte, before there is text", async () => {
+    const { openedMs, text, response } = await ask(async (push, { onActivity }) => {
+      await Bun.sleep(100);
+      onActivity();
+      await Bun.sleep(1_000);
+      pushText(push, "Hello");
+      return finish();
+    });
+    expect(openedMs).toBeWithin(95, 100 + LATE_MS);
+    expect(response.headers.get("content-type")).toStartWith("text/event-stream");
+    expect(text).toStartWith(": connected\n\ndata: {");
+    expect(text).toEndWith("data: [DONE]\n\n");
+  });
+
+  test("opens after two seconds when no model has given a sign of life", async () => {
+    const { openedMs, pieces } = await ask(async (push) => {
+      await Bun.sleep(3_000);
+      pushText(push, "Hello");
+      return finish();
+    });
+    expect(openedMs).toBeWithin(1_950, 2_000 + LATE_MS);
+    expect(pieces[0]?.text).toBe(": connected\n\n");
+    // The role comes with the text, because only then it is known which model answers.
+    expect(pieces[1]?.atMs).toBeGreaterThan(2_950);
+    expect(pieces[1]?.text).toContain('"model":"a/b","choices":[{"index":0,"delta":{"role":"assistant","content":""}');
+  });
+
+  test("has the role chunk also when the model writes only calls, or nothing", async () => {
+    for (const toolCalls of [[{ id: "c1", name: "look_up", arguments: "{}" }], []]) {
+      const { text } = await ask(async (_push, { onActivity }) => {
+        onActivity();
+        await Bun.sleep(20);
+        return finish({ toolCalls, reason: toolCalls.length > 0 ? "tool_calls" : "stop" });
+      });
+      expect(text).toMatch(/^: connected\n\ndata: \{[^\n]*"role":"assistant"/);
+      expect(text.match(/"role"/g)?.length).toBe(1);
+      expect(text.includes('"name":"look_up"')).toBe(toolCalls.length > 0);
+      expect(text).toEndWith("data: [DONE]\n\n");
+    }
+  });
+
+  test("is not opened by a refusal, which keeps its status and its Retry-After", async () => {
+    const { response, text } = await ask(async () => {
+      await Bun.sleep(1_500);
+      return failure("provider_rate_limited", { status: 429, retryAfterMs: 2_100 });
+    });
+    expect([response.status, response.headers.get("retry-after")]).toEqual([429, "3"]);
+    expect(response.headers.get("content-type")).toStartWith("application/json");
+    expect(JSON.parse(text).error).toMatchObject({ code: "provider_rate_limited", type: "rate_limit_error" });
+  });
+
+  test("is not opened by a refusal in the model's first packet, however long that takes to be settled", async () => {
+    const { response, text } = await ask((_push, { onActivity, onEnd }) => {
+      onActivity();
+      onEnd();
+      return Bun.sleep(2_500).then(() => failure("provider_refused", { providerCode: "context_length_exceeded" }));
+    });
+    expect(response.status).toBe(400);
+    expect(JSON.parse(text).error).toMatchObject({ code: "context_length_exceeded" });
+  });
+
+  test("that is open ends a later refusal with an error event, without an end mark", async () => {
+    const { response, text, endedMs } = await ask(async (_push, { onActivity }) => {
+      onActivity();
+      await Bun.sleep(100);
+      return failure("provider_refused", { status: 400, providerCode: "invalid_value", param: "top_p" });
+    });
+    expect(response.status).toBe(200);
+    expect(endedMs).toBeLessThan(1_000);
+    const [first, event, rest] = text.split("\n\n");
+    expect([first, rest]).toEqual([": connected", ""]);
+    expect(JSON.parse(event?.replace("data: ", "") ?? "")).toEqual({
+      error: {
+        message: "The model did not accept the value of a parameter of the request. Parameter: top_p.",
+        type: "invalid_request_error",
+        param: "top_p",
+        code: "invalid_value",
+      },
+    });
+  });
+
+  test("sends a comment after each five seconds of silence, before the first text and after it", async () => {
+    const { pieces, comments, text } = await ask(async (push, { onActivity }) => {
+      onActivity();
+      await Bun.sleep(COMMENT_AFTER_MS + 1_000);
+      pushText(push, "Hello");
+      await Bun.sleep(COMMENT_AFTER_MS + 1_000);
+      return finish();
+    });
+    expect(comments).toBe(2);
+    const times = pieces.map(({ atMs }) => atMs);
+    for (const [index, atMs] of [...times, times.at(-1) ?? 0].entries())
+      expect(atMs - (times[index - 1] ?? 0)).toBeLessThan(COMMENT_AFTER_MS + LATE_MS);
+    expect(text).toEndWith("data: [DONE]\n\n");
+  }, 20_000);
+
+  test("sends no comment while pieces flow", async () => {
+    const { comments, text } = await ask(async (push) => {
+      pushText(push);
+      for (let sent = 0; sent < 13; sent += 1) {
+        push({ type: "text", text: "word " });
+        await Bun.sleep(500);
+      }
+      return finish();
+    });
+    expect(comments).toBe(0);
+    expect(text.match(/word /g)?.length).toBe(13);
+  }, 20_000);
+
+  test("ends at once where a step cannot be taken back, even if the run goes on for others", async () => {
+    const { text, endedMs } = await ask(async (push) => {
+      pushText(push, "Let me ", "look");
+      push({ type: "reset", model: "c/d", attempt: 2, text: "" });
+      push({ type: "text", text: "Something else." });
+      await Bun.sleep(3_000);
+      return finish();
+    });
+    expect(endedMs).toBeLessThan(1_000);
+    expect(text).not.toContain("Something else.");
+    expect(text).not.toContain("[DONE]");
+    expect(text).toContain('"error":{');
+  });
+});
+
+describe.concurrent("a reader who leaves", () => {
+  async function leave(server: ReturnType<typeof serve>, stream: boolean, isTime: Promise<void>): Promise<void> {
+    const abort = new AbortController();
+    const body = JSON.stringify({ stream });
+    const request = fetch(`${server.url}/chat/completions`, { method: "POST", body, signal: abort.signal });
+    request.catch(() => {});
+    await isTime;
+    abort.abort();
+    for (let waits = 0; waits < 50 && server.leaves() === 0; waits += 1) await Bun.sleep(20);
+  }
+
+  test.each([true, false])("before there is an answer ends the run; streamed: %p", async (stream) => {
+    const asked = Promise.withResolvers<void>();
+    const server = serve(() => {
+      asked.resolve();
+      return new Promise(() => {});
+    });
+    await leave(server, stream, asked.promise);
+    expect(server.leaves()).toBe(1);
+  });
+
+  test.each([true, false])("before a model is asked ends the run, too; streamed: %p", async (stream) => {
+    const server = serve(() => new Promise(() => {}), { preparesMs: 300 });
+    await leave(server, stream, Bun.sleep(100));
+    expect(server.leaves()).toBe(1);
+  });
+});
+
+describe.concurrent("an answer that comes whole", () => {
+  test("has no early bytes, and the server's idle timeout does not end it", async () => {
+    const { openedMs, text, response } = await ask(async (push, { onActivity }) => {
+      onActivity();
+      // The server of this test hangs up after a second; it looks every four.
+      await Bun.sleep(8_000);
+      pushText(push, "Hello");
+      return finish();
+    }, {});
+    expect(openedMs).toBeGreaterThan(7_900);
+    expect(response.headers.get("content-type")).toStartWith("application/json");
+    expect(JSON.parse(text)).toMatchObject({ model: "a/b", choices: [{ message: { content: "Hello" } }] });
+  }, 20_000);
+});
+
+describe.concurrent("OpenAI's own client", () => {
+  const connect = (run: FakeRun) => new OpenAI({ apiKey: "k", baseURL: serve(run).url, maxRetries: 0 });
+  const request = { model: "a/b", messages: [{ role: "user" as const, content: "Hello" }], stream: true as const };
+  const refusal = failure("provider_refused", {
+    status: 422,
+    providerCode: "invalid_type",
+    param: "messages[0].content",
+  });
+
+  async function errorOf(run: FakeRun): Promise<{ error: APIError; texts: string[] }> {
+    const texts: string[] = [];
+    try {
+      for await (const chunk of await connect(run).chat.completions.create(request))
+        texts.push(chunk.choices[0]?.delta.content ?? "");
+    } catch (error) {
+      if (error instanceof APIError) return { error, texts };
+      throw error;
+    }
+    throw new Error("It did not fail.");
+  }
+
+  test("takes comments for nothing", async () => {
+    const stream = await connect(async (push, { onActivity }) => {
+      onActivity();
+      await Bun.sleep(COMMENT_AFTER_MS + 500);
+      pushText(push, "Hel", "lo");
+      return finish();
+    }).chat.completions.create(request);
+    const texts = [];
+    for await (const { choices } of stream) texts.push(choices[0]?.delta.content ?? null);
+    expect(texts).toEqual(["", "Hel", "lo", null]);
+  }, 20_000);
+
+  test("throws an APIError with status, code and parameter for a refusal before the opening", async () => {
+    const { error } = await errorOf(async () => refusal);
+    expect(error).toMatchObject({ status: 422, code: "invalid_type", param: "messages[0].content" });
+  });
+
+  test("throws an APIError with code and parameter for one after it, and has got the text before", async () => {
+    const { error, texts } = await errorOf(async (push) => {
+      pushText(push, "Hel", "lo");
+      await Bun.sleep(50);
+      return refusal;
+    });
+    expect(error).toMatchObject({ status: undefined, code: "invalid_type", param: "messages[0].content" });
+    expect(texts).toEqual(["", "Hel", "lo"]);
+  });
+});

@@ -1,0 +1,58 @@
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { type Database, openDatabase } from "../../src/db/client.ts";
+import { addChecksum, MigrationError, migrate } from "../../src/db/migrate.ts";
+import { prepareSession } from "../../src/db/session-check.ts";
+import { silentLog } from "../support/log.ts";
+import { startPgBouncer, type TestPgBouncer } from "../support/pgbouncer.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+let made: Awaited<ReturnType<typeof createTestDatabase>>;
+let pooler: TestPgBouncer;
+let database: Database;
+beforeAll(async () => {
+  made = await createTestDatabase();
+  await made.database`drop schema public cascade`;
+  await made.database`create schema public`;
+  await made.database.unsafe(`alter database ${made.name} set statement_timeout = '300ms'`);
+  await made.database.end();
+  pooler = await startPgBouncer({ socketDirectory: made.target.socketDirectory, mode: "transaction", poolSize: 2 });
+  database = openDatabase({ target: { url: pooler.url(made.name) }, poolSize: 2 });
+  await prepareSession(database, silentLog);
+});
+afterAll(async () => {
+  await database.end({ timeout: 1 });
+  await pooler.stop();
+});
+afterEach(async () => {
+  const settings = await database<{ name: string }[]>`
+    select name from pg_settings where source = 'session' and name in ('statement_timeout', 'lock_timeout')`;
+  expect(settings.map(({ name }) => name)).toEqual([]);
+});
+
+const run = (...statements: string[]) =>
+  migrate(database, silentLog, {
+    sources: {
+      migrations: [
+        addChecksum({ name: "0001_things.sql", text: "create table things (id int);\nselect pg_sleep(0.4)" }),
+        addChecksum({ name: "0002_outside.sql", text: ["-- parley: no transaction", ...statements].join("\n") }),
+      ],
+      functions: [],
+      functionsRevision: 1,
+    },
+  });
+
+const INDEX = "create index concurrently if not exists things_by_id on things (id);";
+
+test("what takes longer than the role's statement_timeout outside of a transaction fails with a way out", async () => {
+  const error = await run("select pg_sleep(0.4);", INDEX).catch((error) => error);
+  expect(error).toBeInstanceOf(MigrationError);
+  expect(error.message).toContain("0002_outside.sql takes longer than the statement_timeout of the role");
+  expect(error.message).toContain("run `parley migrate` once with a DATABASE_URL that leads to Postgres itself");
+});
+
+test("what does not is applied, and what takes longer inside of a transaction was", async () => {
+  expect(await run(INDEX)).toEqual(["0002_outside.sql"]);
+  const [index] = await database`select indisvalid from pg_index where indexrelid = to_regclass('things_by_id')`;
+  expect(index?.indisvalid).toBe(true);
+  expect(await run(INDEX)).toEqual([]);
+});

@@ -1,0 +1,210 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Conversation } from "../../src/protocol/conversation.ts";
+import type { Message } from "../../src/protocol/message.ts";
+import { createKey, registerAdmin } from "../api-keys/create-key.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+import { startTwins, type Twins } from "./start-twins.ts";
+
+let twins: Twins;
+let anna: Rest;
+let ben: Rest;
+let root: Rest;
+let prompt: string;
+let id: string;
+let message: Message;
+
+beforeAll(async () => {
+  twins = await startTwins();
+  root = createRest(twins.cached, await registerAdmin(twins.cached));
+});
+afterAll(() => twins.stop());
+
+beforeEach(async () => {
+  const { cached } = twins;
+  anna = createRest(cached, await cached.register(undefined, "Anna"));
+  ben = createRest(cached, await cached.register(undefined, "Ben"));
+  prompt = (await anna.ask<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." })).body.id;
+  id = (await createConversation(cached, anna.account, [ben.account], { prompt_id: prompt })).id;
+  message = await send(ben, "Hello");
+});
+
+const messages = () => `/conversations/${id}/messages`;
+const send = async (by: Rest, content: string): Promise<Message> =>
+  (await by.ask<{ message: Message }>("POST", messages(), { content, reply: false })).body.message;
+const paths = () => [
+  "/conversations",
+  "/conversations?limit=1",
+  `/conversations/${id}`,
+  `/conversations/${id}/members`,
+  `/conversations/${id}/members?limit=1`,
+  messages(),
+  `${messages()}?after_seq=1&limit=2`,
+  "/prompts",
+  `/prompts/${prompt}`,
+  "/documents",
+];
+const tokenOf = ({ account }: Rest) => account.access_token;
+const everybody = () => [anna, ben, root];
+
+/** Everybody has read everything, so that it is in memory; then, right after the change, everybody reads it again. */
+async function expectRightAfter(change: () => Promise<unknown>): Promise<void> {
+  for (const { get } of everybody()) await Promise.all(paths().map((path) => get(path)));
+  await change();
+  for (const reader of everybody()) await twins.expectSame(tokenOf(reader), paths());
+}
+
+/** By a socket that then closes. */
+async function ask(by: Rest, frame: Record<string, unknown> & { type: string }) {
+  const socket = await openSocket(twins.cached.url, { token: tokenOf(by) });
+  expect(await socket.ask(frame)).toMatchObject({ type: "ack" });
+  await socket.close();
+}
+
+async function expectOk(answer: Promise<{ status: number }>): Promise<void> {
+  expect((await answer).status).toBeLessThan(300);
+}
+
+test("what is read again comes from memory", async () => {
+  await twins.readUntilHit(anna.account, "conversations", "/conversations");
+  await twins.readUntilHit(anna.account, "conversation", `/conversations/${id}`);
+  await twins.readUntilHit(anna.account, "members", `/conversations/${id}/members`);
+  await twins.readUntilHit(anna.account, "history", messages());
+  await twins.readUntilHit(anna.account, "prompts", "/prompts");
+  await twins.readUntilHit(anna.account, "prompt", `/prompts/${prompt}`);
+  await twins.readUntilHit(anna.account, "documents", "/documents");
+});
+
+describe("right after a change everybody reads the new state:", () => {
+  const changes: Record<string, () => Promise<unknown>> = {
+    "a message": () => send(anna, "Hi"),
+    "a message over a socket": () =>
+      ask(ben, { type: "message.send", conversation_id: id, client_message_id: "1", content: "x", reply: false }),
+    "an edit": () => expectOk(ben.ask("PATCH", `${messages()}/${message.id}`, { content: "Hello!" })),
+    "a deletion": () => expectOk(anna.ask("DELETE", `${messages()}/${message.id}`)),
+    "a read position": () => ask(anna, { type: "read", conversation_id: id, seq: 2 }),
+    "a title": () => expectOk(anna.ask("PATCH", `/conversations/${id}`, { title: "Another" })),
+    "another role": () =>
+      expectOk(anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "viewer" })),
+    "a new member": () => expectOk(anna.ask("POST", `/conversations/${id}/members`, { user_id: root.id })),
+    "a removed member": () => expectOk(anna.ask("DELETE", `/conversations/${id}/members/${ben.id}`)),
+    "a member who leaves": () => expectOk(ben.ask("DELETE", `/conversations/${id}/members/${ben.id}`)),
+    "a new conversation": () => createConversation(twins.cached, ben.account),
+    "a deleted conversation": () => expectOk(anna.ask("DELETE", `/conversations/${id}`)),
+    "a name": () => expectOk(ben.ask("PATCH", "/me", { display_name: "Benjamin" })),
+    "a name by an administrator": () => expectOk(root.ask("PATCH", `/users/${ben.id}`, { display_name: "Benny" })),
+    "a deleted author": () => expectOk(root.ask("DELETE", `/users/${ben.id}`)),
+    "a deleted owner": () => expectOk(root.ask("DELETE", `/users/${anna.id}`)),
+    "another template": () => expectOk(anna.ask("PATCH", `/prompts/${prompt}`, { template: "Be verbose." })),
+    "a new prompt": () => expectOk(anna.ask("POST", "/prompts", { name: "q", template: "x", is_default: true })),
+    "a deleted prompt": () => expectOk(anna.ask("DELETE", `/prompts/${prompt}`)),
+    "a post of a hook": async () => {
+      const hook = await anna.ask<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "CI" });
+      await expectOk(twins.cached.fetch(`/api/v1/hooks/${hook.body.token}`, { json: { content: "Built." } }));
+    },
+  };
+  for (const [name, change] of Object.entries(changes)) test(name, () => expectRightAfter(change));
+
+  test("an answer, from its beginning to its end", async () => {
+    const socket = await openSocket(twins.cached.url, { token: tokenOf(anna) });
+    await socket.ask({ type: "subscribe", conversation_id: id });
+    await expectRightAfter(async () => {
+      await anna.ask("POST", messages(), { content: "What is a budget?", reply: true });
+      await socket.waitFor(({ type }) => type === "message.completed");
+    });
+    await socket.close();
+  });
+});
+
+describe("nobody is given the response of another:", () => {
+  test("an outsider", async () => {
+    await twins.readUntilHit(anna.account, "conversation", `/conversations/${id}`);
+    await twins.readUntilHit(anna.account, "members", `/conversations/${id}/members`);
+    await twins.readUntilHit(anna.account, "history", messages());
+    await twins.readUntilHit(anna.account, "prompt", `/prompts/${prompt}`);
+    for (const path of [`/conversations/${id}`, `/conversations/${id}/members`, messages(), `/prompts/${prompt}`])
+      expect((await root.get(path)).status).toBe(404);
+    expect((await root.get<{ data: unknown[] }>("/prompts")).body.data).toEqual([]);
+    expect((await twins.cached.fetch(`/api/v1/conversations/${id}`)).status).toBe(401);
+  });
+
+  test("a removed member", async () => {
+    await twins.readUntilHit(ben.account, "conversation", `/conversations/${id}`);
+    await twins.readUntilHit(ben.account, "members", `/conversations/${id}/members`);
+    await twins.readUntilHit(ben.account, "history", messages());
+    await anna.ask("DELETE", `/conversations/${id}/members/${ben.id}`);
+    for (const path of [`/conversations/${id}`, `/conversations/${id}/members`, messages()])
+      expect((await ben.get(path)).status).toBe(404);
+    expect((await ben.get<{ data: unknown[] }>("/conversations")).body.data).toEqual([]);
+  });
+
+  test("members with other roles and read positions", async () => {
+    await ask(anna, { type: "read", conversation_id: id, seq: message.seq });
+    await send(ben, "And?");
+    for (const [reader, role, unread] of [
+      [anna, "owner", 1],
+      [ben, "member", 0],
+    ] as const) {
+      await twins.readUntilHit(reader.account, "conversation", `/conversations/${id}`);
+      expect((await reader.get<Conversation>(`/conversations/${id}`)).body).toMatchObject({ role, unread });
+    }
+  });
+
+  test("a viewer who becomes a member, and is one no more", async () => {
+    for (const role of ["viewer", "member", "owner", "viewer"]) {
+      await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
+      expect((await ben.get<Conversation>(`/conversations/${id}`)).body.role).toBe(role as Conversation["role"]);
+      const { status } = await ben.ask("POST", messages(), { content: "May I?", reply: false });
+      expect(status).toBe(role === "viewer" ? 403 : 201);
+    }
+  });
+
+  test("users for whom one service key acts", async () => {
+    const scopes = ["conversations:read", "messages:read"];
+    const { key } = await createKey(twins.cached, root.account, { scopes, service: true });
+    for (let times = 0; times < 2; times += 1) {
+      for (const { id: userId } of [anna, ben])
+        await twins.expectSame(key, ["/conversations", `/conversations/${id}`], { "x-on-behalf-of": userId });
+      const own = await twins.cached.fetch("/api/v1/conversations", { token: key });
+      expect(await own.text()).not.toContain(id);
+      expect((await twins.cached.fetch(`/api/v1/conversations/${id}`, { token: key })).status).toBe(404);
+    }
+  });
+
+  test("a key without the scope", async () => {
+    const { key } = await createKey(twins.cached, anna.account, { scopes: ["messages:read"] });
+    await twins.readUntilHit(anna.account, "conversations", "/conversations");
+    expect((await twins.cached.fetch("/api/v1/conversations", { token: key })).status).toBe(403);
+  });
+});
+
+describe("an ETag", () => {
+  test("is answered 304 as long as the state is the same, of a list and a history too", async () => {
+    for (const path of paths()) {
+      const etag = String((await anna.get(path)).headers.get("etag"));
+      expect(etag).toMatch(/^"[^"]+"$/);
+      expect((await anna.get(path, { "if-none-match": etag })).status).toBe(304);
+    }
+    const etag = String((await anna.get(messages())).headers.get("etag"));
+    await send(ben, "News");
+    const { status, body } = await anna.get<{ data: Message[] }>(messages(), { "if-none-match": etag });
+    expect([status, body.data.at(-1)?.content]).toEqual([200, "News"]);
+  });
+
+  test("of one user's state is not that of another's", async () => {
+    const [ofAnna, ofBen] = [await anna.get(`/conversations/${id}`), await ben.get(`/conversations/${id}`)];
+    const answer = await ben.get(`/conversations/${id}`, { "if-none-match": String(ofAnna.headers.get("etag")) });
+    expect(answer.status).toBe(200);
+    expect(answer.body).toEqual(ofBen.body);
+  });
+});
+
+test("a list that is longer than its page follows conversations that move into it", async () => {
+  const ids: string[] = [];
+  for (let n = 0; n < 4; n += 1) ids.push((await createConversation(twins.cached, anna.account)).id);
+  await twins.readUntilHit(anna.account, "conversations", "/conversations?limit=2");
+  await send(ben, "Moves the oldest one up");
+  const { body } = await anna.get<{ data: Conversation[] }>("/conversations?limit=2");
+  expect(body.data.map((conversation) => conversation.id)).toEqual([id, String(ids.at(-1))]);
+});

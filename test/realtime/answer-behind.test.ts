@@ -1,0 +1,79 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { openSubscribed } from "../acceptance/asking.ts";
+import { listSeqs, range, readAnswer } from "../acceptance/reader.ts";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { linkBuses } from "../support/linked-buses.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { openSocket } from "../support/socket.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const PIECES = Array.from({ length: 40 }, (_, n) => `${n} `);
+
+let provider: ProviderStandIn;
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+let writing: TestApp;
+let reading: TestApp;
+const link = linkBuses();
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  provider.script("one", { pieces: PIECES, pieceDelayMs: 10 });
+  database = await createTestDatabase(20);
+  const config = { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one" };
+  writing = await startApp({ database, config, bus: link.buses[0] });
+  reading = await startApp({ database, config, bus: link.buses[1] });
+});
+afterAll(async () => {
+  await Promise.all([writing.stop(), reading.stop()]);
+  await database.database.end({ timeout: 1 });
+  await provider.stop();
+});
+
+test("an answer whose end is stored, and has not been pushed here, begins as one in progress, and goes on to its end", async () => {
+  const account = await writing.register();
+  const { id: conversation_id } = await createConversation(writing, account);
+  const first = await openSubscribed(reading, account, conversation_id);
+  const asker = await openSubscribed(writing, account, conversation_id);
+  await asker.ask({ type: "message.send", conversation_id, client_message_id: "one", content: "Count.", reply: true });
+  const { message_id } = await first.waitFor(({ type }) => type === "message.delta");
+  const id = String(message_id);
+  link.cut();
+  await asker.waitFor(({ type, data }) => type === "message.completed" && data?.id === id);
+
+  const late = await openSocket(reading.url, { token: account.access_token });
+  const ack = await late.ask({ type: "subscribe", conversation_id, after_seq: 0 });
+  const created = (ack.events as { data: { id: string; content: string; status: string } }[]).find(
+    ({ data }) => data.id === id,
+  );
+  expect(created?.data).toMatchObject({ status: "streaming", finish_reason: null, usage: null });
+  expect(created?.data.content.length).toBeLessThan(PIECES.join("").length);
+  await waitUntil(() => [first, late].every(({ list }) => list("message.completed").length === 1));
+  link.mend();
+  for (const { frames } of [first, late]) expect(readAnswer(frames, id)).toMatchObject({ text: PIECES.join("") });
+  await Promise.all([first, asker, late].map((socket) => socket.close()));
+});
+
+test("who comes from an instance that is ahead is pushed nothing that it has", async () => {
+  const account = await writing.register();
+  const { id: conversation_id } = await createConversation(writing, account);
+  const ahead = await openSubscribed(writing, account, conversation_id);
+  const behind = await openSubscribed(reading, account, conversation_id);
+  link.cut();
+  for (const content of ["one", "two", "three"])
+    await ahead.ask({ type: "message.send", conversation_id, client_message_id: content, content, reply: false });
+  await waitUntil(() => ahead.list("message.created").length === 3);
+  const after_seq = listSeqs(ahead.frames).at(-1) ?? 0;
+  const moved = await openSocket(reading.url, { token: account.access_token });
+  const ack = await moved.ask({ type: "subscribe", conversation_id, after_seq });
+  expect(ack).toMatchObject({ last_seq: after_seq, recovered: true, events: [] });
+  await moved.ask({ type: "message.send", conversation_id, client_message_id: "four", content: "four", reply: false });
+  for (const socket of [moved, behind])
+    await waitUntil(() =>
+      socket.frames.some(({ type, data }) => type === "message.created" && data?.content === "four"),
+    );
+  expect(listSeqs(moved.frames)).toEqual([after_seq + 1]);
+  expect(listSeqs(behind.frames)).toEqual(range(1, after_seq + 1));
+  link.mend();
+  await Promise.all([ahead, behind, moved].map((socket) => socket.close()));
+});

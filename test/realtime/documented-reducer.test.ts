@@ -1,0 +1,125 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
+
+type Message = { id: string; seq: number; content: string; status: string; parent_id: string | null };
+type ApplyFrame = (messages: Map<string, Message>, frame: Frame) => void;
+
+const guide = readFileSync(join(import.meta.dir, "../../docs/realtime.md"), "utf8");
+const source = /^```js\n(function applyFrame\(.*?)^```$/ms.exec(guide)?.[1] ?? "";
+const applyFrame = new Function(`${source}; return applyFrame;`)() as ApplyFrame;
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "compatible/cut,compatible/next,compatible/slow",
+      AI_MAX_RETRIES: "0",
+    },
+  });
+  anna = await parley.register();
+  provider.script("cut", { pieces: ["Grüße ", "an 🚀", " alle "], pieceDelayMs: 30, fault: "cut", after: 2 });
+  provider.script("next", { pieces: ["und ", "🦊 mehr."], pieceDelayMs: 30 });
+  provider.script("slow", { pieces: Array.from({ length: 40 }, (_, n) => `🚀${n} `), pieceDelayMs: 20 });
+});
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+const readHistory = async (conversationId: string): Promise<Message[]> => {
+  const path = `/api/v1/conversations/${conversationId}/messages`;
+  const response = await parley.fetch(path, { token: anna.access_token });
+  return ((await response.json()) as { data: Message[] }).data;
+};
+
+/** Opens a conversation in the order of the guide, and goes on applying what comes. */
+async function open(conversation_id: string, beforeHistory: () => Promise<unknown> = async () => {}) {
+  const socket = await openSocket(parley.url, { token: anna.access_token });
+  await socket.ask({ type: "subscribe", conversation_id });
+  await beforeHistory();
+  const messages = new Map((await readHistory(conversation_id)).map((message) => [message.id, message]));
+  let applied = 0;
+  /** The messages as a reader shows them now. */
+  const show = () => {
+    for (; applied < socket.frames.length; applied += 1) applyFrame(messages, socket.frames[applied] as Frame);
+    return [...messages.values()].sort((a, b) => a.seq - b.seq);
+  };
+  return { socket, show };
+}
+
+const ask = async (socket: TestSocket, frame: Record<string, unknown> & { type: string }) => {
+  const ack = await socket.ask(frame);
+  expect(ack).toMatchObject({ type: "ack" });
+  return (ack as { message?: Message }).message;
+};
+
+test("the documented reducer is short, and its readers end with the stored texts", async () => {
+  expect(source.trimEnd().split("\n").length).toBeLessThanOrEqual(10);
+  const { id } = await createConversation(parley, anna, [], { reply_mode: "always" });
+  const early = await open(id);
+  const { socket } = early;
+  const send = (content: string, model: string) =>
+    ask(socket, { type: "message.send", conversation_id: id, client_message_id: crypto.randomUUID(), content, model });
+  const countCompleted = () => socket.frames.filter(({ type }) => type === "message.completed").length;
+  const waitForCompleted = (count: number) => socket.waitFor(() => countCompleted() >= count, 10_000);
+
+  // A failover in the middle of the text; then an edit, another response to it, and a deletion.
+  const question = await send("What do you say?", "compatible/cut");
+  await waitForCompleted(1);
+  expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(true);
+  await ask(socket, { type: "message.edit", message_id: question?.id, content: "What do you say, édité?" });
+  await ask(socket, { type: "generation.regenerate", message_id: question?.id, model: "compatible/next" });
+  await waitForCompleted(2);
+  const extra = await send("Forget this.", "compatible/next");
+  await waitForCompleted(3);
+  await ask(socket, { type: "message.delete", message_id: extra?.id });
+
+  // Readers who come in the middle: one at once, one for whom much happens before the history is read, in which it ends.
+  await send("Slowly.", "compatible/slow");
+  await socket.waitFor(({ type, text }) => type === "message.delta" && String(text).includes("5"));
+  const late = await open(id);
+  const partial = late.show().at(-1);
+  const between = await open(id, () => Bun.sleep(150));
+  const edited = await open(id, async () => {
+    await ask(socket, { type: "message.edit", message_id: question?.id, content: "Once more." });
+    await waitForCompleted(4);
+  });
+  for (const reader of [late, between, edited])
+    await reader.socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === partial?.id);
+  expect(partial?.status).toBe("streaming");
+
+  const stored = await readHistory(id);
+  const starts = ["Once more.", "Grüße an 🚀u", "und 🦊 mehr.", "", "und 🦊 mehr.", "Slowly.", "🚀0 🚀1 🚀2 "];
+  expect(stored.map(({ content }) => content.slice(0, 12))).toEqual(starts);
+  for (const reader of [early, late, between, edited]) expect(reader.show()).toEqual(stored);
+});
+
+test.each([
+  ["slow", "9"],
+  ["cut", "🚀"],
+])("without the end of the response of %s, the text is the same as well", async (model, text) => {
+  const { id } = await createConversation(parley, anna, [], { reply_mode: "always" });
+  const { socket, show } = await open(id);
+  const frame = { conversation_id: id, client_message_id: "c1", content: "Hi", model: `compatible/${model}` };
+  await ask(socket, { type: "message.send", ...frame });
+  await socket.waitFor((frame) => frame.type === "message.delta" && String(frame.text).includes(text));
+  const late = await open(id);
+  await socket.waitFor(({ type }) => type === "message.completed");
+  await late.socket.waitFor(({ type }) => type === "message.completed");
+  const stored = (await readHistory(id)).at(-1);
+  for (const reader of [{ socket, show }, late]) {
+    const end = reader.socket.frames.findIndex(({ type }) => type === "message.completed");
+    reader.socket.frames.splice(end, 1);
+    expect(reader.show().at(-1)).toMatchObject({ content: stored?.content, status: "streaming" });
+  }
+});

@@ -1,0 +1,239 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openStream } from "../support/event-stream.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startRedis, type TestRedis } from "../support/redis.ts";
+import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+/** Only tells the app that there may be others; the database is given to it. */
+const SOME_DATABASE_URL = "postgres://parley@localhost/parley";
+
+/** The text of an answer as a client puts it together. @throws if a delta leaves a gap, or repeats something. */
+function readText(frames: Frame[], messageId: string): string {
+  let text = "";
+  let attempt = 0;
+  for (const frame of frames) {
+    const isCreated = frame.type === "message.created" && frame.data?.id === messageId;
+    if (isCreated) text = String(frame.data?.content ?? "");
+    if (frame.message_id !== messageId) continue;
+    if (frame.type === "message.reset") {
+      text = String(frame.text);
+      attempt = Number(frame.attempt);
+    } else if (frame.type === "message.delta") {
+      attempt ||= Number(frame.attempt);
+      if (frame.attempt !== attempt || frame.offset !== text.length)
+        throw new Error(
+          `A piece at ${frame.offset} of attempt ${frame.attempt} came after ${text.length} of ${attempt}.`,
+        );
+      text += String(frame.text);
+    }
+  }
+  return text;
+}
+
+const completed = (frames: Frame[], messageId: string) =>
+  frames.find(({ type, data }) => type === "message.completed" && data?.id === messageId)?.data;
+
+for (const form of ["Redis", "Postgres"] as const)
+  describe(`three instances over ${form}`, () => {
+    let redis: TestRedis | undefined;
+    let provider: ProviderStandIn;
+    let database: Awaited<ReturnType<typeof createTestDatabase>>;
+    let apps: TestApp[] = [];
+    let anna: Account;
+    let ben: Account;
+    let conversation_id: string;
+    const sockets: TestSocket[] = [];
+
+    beforeAll(async () => {
+      provider = startProviderStandIn();
+      if (form === "Redis") redis = await startRedis();
+      database = await createTestDatabase(20);
+      const config: Record<string, string> = {
+        DATABASE_URL: SOME_DATABASE_URL,
+        COMPATIBLE_BASE_URL: provider.openaiUrl,
+        AI_MODELS: "compatible/one",
+        AI_MAX_RETRIES: "0",
+        ...(redis && { REDIS_URL: redis.url }),
+      };
+      for (let n = 0; n < 3; n += 1) apps.push(await startApp({ database, config }));
+      await waitUntil(async () => (await Promise.all(apps.map(isBusHealthy))).every(Boolean));
+      anna = await at(0).register();
+      ben = await at(0).register();
+      conversation_id = (await createConversation(at(0), anna, [ben])).id;
+    });
+    afterAll(async () => {
+      await Promise.all(sockets.map((socket) => socket.close()));
+      await Promise.all(apps.map((app) => app.stop()));
+      apps = [];
+      await redis?.stop();
+      await database.database.end({ timeout: 1 });
+      await provider.stop();
+    });
+
+    const at = (n: number): TestApp => apps[n] as TestApp;
+    async function isBusHealthy(app: TestApp): Promise<boolean> {
+      const response = await fetch(`${app.url}/readyz?verbose`);
+      return (await response.text()).includes("[+]bus ok");
+    }
+    async function connect(n: number, account: Account): Promise<TestSocket> {
+      const socket = await openSocket(at(n).url, { token: account.access_token });
+      sockets.push(socket);
+      return socket;
+    }
+    async function subscribed(n: number, account: Account, conversation = conversation_id) {
+      const socket = await connect(n, account);
+      const ack = await socket.ask({ type: "subscribe", conversation_id: conversation });
+      return { socket, ack };
+    }
+    const send = (socket: TestSocket, content: string, more: object = {}) =>
+      socket.ask({ type: "message.send", conversation_id, content, client_message_id: crypto.randomUUID(), ...more });
+
+    test("each ack tells who is online anywhere", async () => {
+      const first = await subscribed(0, anna);
+      expect(first.ack.members_online).toEqual([anna.user.id]);
+      const second = await subscribed(1, ben);
+      expect((second.ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
+      await first.socket.waitFor(
+        ({ type, user_id, online }) => type === "presence" && user_id === ben.user.id && online === true,
+      );
+      await first.socket.close();
+      await second.socket.waitFor(
+        ({ type, user_id, online }) => type === "presence" && user_id === anna.user.id && online === false,
+      );
+      const third = await subscribed(2, ben);
+      expect(third.ack.members_online).toEqual([ben.user.id]);
+      await Promise.all([second.socket.close(), third.socket.close()]);
+    });
+
+    test("all see the same messages in the same order, whoever sends them where", async () => {
+      const all = await Promise.all([subscribed(0, anna), subscribed(1, ben), subscribed(2, anna)]);
+      const watchers = all.map(({ socket }) => socket);
+      const contents = Array.from({ length: 60 }, (_, n) => `${n}: ${"текст 😀 ".repeat(n * 10)}`);
+      await Promise.all(contents.map((content, n) => send(watchers[n % 3] as TestSocket, content)));
+      const seqsOf = ({ frames }: TestSocket) =>
+        frames.flatMap(({ type, seq, data }) =>
+          type === "message.created" && contents.includes(String(data?.content)) ? [Number(seq)] : [],
+        );
+      await waitUntil(() => watchers.every((socket) => seqsOf(socket).length === contents.length));
+      for (const socket of watchers) expect(seqsOf(socket)).toEqual(seqsOf(socket).toSorted((a, b) => a - b));
+      const [one, two, three] = watchers.map((socket) => socket.list("message.created").map(({ data }) => data));
+      expect(two).toEqual(one as never);
+      expect(three).toEqual(one as never);
+      await Promise.all(watchers.map((socket) => socket.close()));
+    });
+
+    test("typing and read positions are told, and who is removed hears no more", async () => {
+      const [a, b] = await Promise.all([subscribed(0, anna), subscribed(1, ben)]).then((all) =>
+        all.map(({ socket }) => socket),
+      );
+      if (!a || !b) throw new Error("There are two.");
+      a.send({ type: "typing.start", conversation_id });
+      expect(await b.waitFor(({ type }) => type === "typing")).toMatchObject({ user_id: anna.user.id, active: true });
+      const { message } = (await send(a, "read this")) as unknown as { message: { seq: number } };
+      await b.waitFor(({ type, active }) => type === "typing" && active === false);
+      await b.ask({ type: "read", conversation_id, seq: message.seq });
+      await a.waitFor(({ type, seq }) => type === "read" && seq === message.seq);
+
+      const path = `/api/v1/conversations/${conversation_id}/members`;
+      await at(2).fetch(`${path}/${ben.user.id}`, { token: anna.access_token, method: "DELETE" });
+      await b.waitFor(({ type }) => type === "member.removed");
+      const before = b.frames.length;
+      await send(a, "among us");
+      await at(2).fetch(path, { token: anna.access_token, json: { user_id: ben.user.id } });
+      await b.ask({ type: "subscribe", conversation_id });
+      expect(b.frames.slice(before).filter(({ type }) => type === "message.created")).toEqual([]);
+      await Promise.all([a.close(), b.close()]);
+    });
+
+    test("whoever subscribes in mid-stream on another instance gets the text so far, then each piece once", async () => {
+      const pieces = Array.from({ length: 250 }, (_, n) => `${n}é😀 `);
+      provider.script("one", { pieces, pieceDelayMs: 8 });
+      const { socket: asker } = await subscribed(0, anna);
+      await send(asker, "Count.", { reply: true });
+      const { message_id } = await asker.waitFor(({ type }) => type === "message.delta");
+      const id = String(message_id);
+      await waitUntil(() => readText(asker.frames, id).length > 200);
+      const { socket: second } = await subscribed(1, ben);
+      await waitUntil(() => readText(asker.frames, id).length > 500);
+      const { socket: third } = await subscribed(2, anna);
+      // Long before the end: there are pieces after the text so far.
+      await waitUntil(() => third.list("message.delta").length > 0 && second.list("message.delta").length > 0);
+      const feed = await openStream(at(2), `/conversations/${conversation_id}/events`, { token: ben.access_token });
+      await waitUntil(() => [asker, second, third].every(({ frames }) => completed(frames, id)));
+      await feed.waitFor(({ type }) => type === "message.completed", 20_000);
+      for (const frames of [asker.frames, second.frames, third.frames, feed.frames()])
+        expect(readText(frames, id)).toBe(pieces.join(""));
+      expect(completed(third.frames, id)).toEqual(completed(asker.frames, id) as never);
+      await feed.close();
+      await Promise.all([asker, second, third].map((socket) => socket.close()));
+    });
+
+    test("a repeated send over REST streams the answer that another instance writes, and a stop there ends it", async () => {
+      provider.script("one", { pieces: Array.from({ length: 4_000 }, (_, n) => `${n} `), pieceDelayMs: 10 });
+      const json = { content: "Count on.", reply: true, client_message_id: crypto.randomUUID() };
+      const path = `/conversations/${conversation_id}/messages`;
+      const first = await openStream(at(0), path, { token: anna.access_token, json });
+      const { frame } = await first.waitFor(({ type }) => type === "message.delta", 20_000);
+      const id = String(frame.message_id);
+      const second = await openStream(at(1), path, { token: anna.access_token, json });
+      await second.waitFor(({ type }) => type === "message.delta", 20_000);
+      const stopped = await at(2).fetch(`/api/v1${path}/${id}/cancel`, { token: ben.access_token, method: "POST" });
+      expect(stopped.status).toBe(200);
+      await Promise.all([first.ended, second.ended]);
+      const [one, two] = [first, second].map((stream) => completed(stream.frames(), id));
+      expect(one).toMatchObject({ status: "cancelled" });
+      expect(two).toEqual(one as never);
+      expect(readText(second.frames(), id)).toBe(readText(first.frames(), id));
+    });
+
+    test("a session that ends on one instance ends its sockets and feeds on the others", async () => {
+      const account = await at(0).register();
+      const own = await createConversation(at(0), account);
+      const socket = await openSocket(at(1).url, { token: account.access_token });
+      const feed = await openStream(at(2), `/conversations/${own.id}/events`, { token: account.access_token });
+      const { refresh_token } = account;
+      await at(0).fetch("/api/v1/auth/logout", { token: account.access_token, json: { refresh_token } });
+      expect((await socket.closed).code).toBe(4506);
+      await feed.ended;
+    });
+
+    test("a deleted conversation ends its feeds everywhere", async () => {
+      const own = await createConversation(at(0), anna, [ben]);
+      const feed = await openStream(at(2), `/conversations/${own.id}/events`, { token: ben.access_token });
+      await at(1).fetch(`/api/v1/conversations/${own.id}`, { token: anna.access_token, method: "DELETE" });
+      await feed.waitFor(({ type }) => type === "conversation.deleted", 20_000);
+      await feed.ended;
+    });
+
+    test("while the bus is away, what is stored still gets to all, and afterwards everything, on the same sockets", async () => {
+      const { socket: a } = await subscribed(0, anna);
+      const { socket: b } = await subscribed(1, ben);
+      if (redis) await redis.kill();
+      else
+        await database.database`
+          select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and (query ilike 'listen%' or query ilike '%pg_notify%') and pid <> pg_backend_pid()`;
+      await send(a, "while it is away");
+      await b.waitFor(({ data }) => data?.content === "while it is away", 20_000);
+      await send(b, "back to you");
+      await a.waitFor(({ data }) => data?.content === "back to you", 20_000);
+      if (redis) {
+        const verbose = await (await fetch(`${at(0).url}/readyz?verbose`)).text();
+        expect(verbose).toContain("[-]bus failed");
+        expect(verbose).toEndWith("\nready\n");
+        await redis.start();
+      }
+      await waitUntil(async () => (await Promise.all(apps.map(isBusHealthy))).every(Boolean));
+      a.send({ type: "typing.start", conversation_id });
+      await b.waitFor(({ type, active }) => type === "typing" && active === true, 20_000);
+      const { ack } = await subscribed(2, anna);
+      expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
+      const metrics = await (await fetch(`${at(0).url}/metrics`)).text();
+      expect(metrics).toMatch(/parley_bus_messages_total\{direction="out"\} [1-9]/);
+      expect(metrics).toContain("parley_bus_healthy 1");
+    });
+  });

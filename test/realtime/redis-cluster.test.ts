@@ -1,0 +1,220 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import { createLimiter } from "../../src/limits/limiter.ts";
+import { createLoginGuard } from "../../src/limits/login-guard.ts";
+import { createRedisBus } from "../../src/realtime/bus-redis.ts";
+import { SlotMap, slotOf } from "../../src/redis/cluster/slots.ts";
+import { connectRedis, type RedisLink } from "../../src/redis/link.ts";
+import { connectPubSub } from "../../src/redis/pub-sub.ts";
+import type { PubSub } from "../../src/redis/pub-sub-port.ts";
+import { createNodeOptions, findSeed } from "../../src/redis/target.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { startRedisCluster, type TestCluster } from "../support/redis-cluster.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const PASSWORD = "p@ss/word";
+
+describe("Redis Cluster", () => {
+  let cluster: TestCluster;
+  const open: { close(): Promise<void> }[] = [];
+  beforeAll(async () => {
+    // The first master has a replica, which takes over.
+    cluster = await startRedisCluster(3, 1, { requirepass: PASSWORD, masterauth: PASSWORD });
+    for (const client of cluster.clients)
+      await client.call("ACL", "SETUSER", "parley", "on", `>${PASSWORD}`, "~parley:*", "&parley:*", "-@all",
+        "+@connection", "+info", "+cluster|slots", "+cluster|info", "+publish", "+subscribe", "+unsubscribe", "+spublish", "+ssubscribe",
+        "+sunsubscribe", "+@read", "+@write", "+@scripting", "+@transaction"); // biome-ignore format: one list
+  });
+  afterAll(async () => {
+    await Promise.all(open.map((part) => part.close()));
+    await cluster.stop();
+  });
+
+  /** With a user who may do no more than Parley needs, and the number of a database, which a cluster doesn't have. */
+  const url = () => `${cluster.url.replace("redis://", `redis://parley:${encodeURIComponent(PASSWORD)}@`)}/3`;
+
+  function openPubSub() {
+    const heard: string[] = [];
+    const subscribed: string[] = [];
+    const isSharded = (channel: string) => !channel.endsWith(":all");
+    const listener = {
+      onMessage: (channel: string, text: string) => void heard.push(`${channel} ${text}`),
+      onSubscribed: (channel: string) => void subscribed.push(channel),
+      onError() {},
+    };
+    const pubSub = connectPubSub({ url: url(), isSharded }, listener);
+    open.push(pubSub);
+    return { pubSub, heard, subscribed };
+  }
+
+  const say = (pubSub: PubSub, channel: string, text: string) => pubSub.publish([{ channel, text }]).catch(() => {});
+  const channelOfSlot = (isWanted: (slot: number) => boolean): string => {
+    for (;;) {
+      const channel = `parley:test:${createId()}`;
+      if (isWanted(slotOf(channel))) return channel;
+    }
+  };
+  async function openAlive(deployment = "one"): Promise<RedisLink> {
+    const link = connectRedis(url(), deployment, silentLog);
+    open.push(link);
+    await waitUntil(link.isAlive);
+    return link;
+  }
+
+  test("divides channels as Redis does", async () => {
+    for (const channel of [
+      "a",
+      "parley:0123456789abcdef:beats",
+      "é語😀",
+      ...Array.from({ length: 200 }, () => createId()),
+    ])
+      expect<unknown>([channel, slotOf(channel)]).toEqual([
+        channel,
+        await cluster.clients[0]?.call("CLUSTER", "KEYSLOT", channel),
+      ]);
+  });
+
+  test("reads nodes that don't know their own name, and IPv6 addresses", () => {
+    const slots = new SlotMap(
+      [
+        [0, 8_000, ["", 7_000, "id"]],
+        [8_001, 16_383, ["::1", 7_001, "id"]],
+      ],
+      "redis.example",
+    );
+    expect(slots.masters).toEqual(new Set(["redis.example:7000", "::1:7001"]));
+  });
+
+  test("takes user, password and TLS of REDIS_URL to every node, and leaves out the number of the database", () => {
+    expect(createNodeOptions("rediss://user:p%2Fw@redis.example/3", "192.0.2.1:7000")).toEqual({
+      host: "192.0.2.1",
+      port: 7_000,
+      username: "user",
+      password: "p/w",
+      tls: { servername: "redis.example" },
+    });
+    expect(createNodeOptions("redis://:100%@[::1]", findSeed("redis://:100%@[::1]"))).toEqual({
+      host: "::1",
+      port: 6_379,
+      password: "100%",
+    });
+    expect(() => findSeed("redis://:secret/@host:port")).toThrow("REDIS_URL is no URL");
+  });
+
+  test("has a conversation's messages at one node alone, and those for all at every node", async () => {
+    const { pubSub } = openPubSub();
+    const channels = Array.from({ length: 40 }, () => `parley:test:${createId()}`);
+    for (const channel of [...channels, "parley:test:all"]) pubSub.subscribe(channel);
+    await waitUntil(pubSub.isConnected);
+    const countAt = async (what: string) =>
+      (await Promise.all(cluster.clients.map((client) => client.call("PUBSUB", what)))).map(
+        (list) => (list as string[]).length,
+      );
+    await waitUntil(
+      async () => (await countAt("SHARDCHANNELS")).reduce((sum, count) => sum + count) === channels.length,
+    );
+    expect((await countAt("SHARDCHANNELS")).filter((count) => count > 0)).toHaveLength(3);
+    expect((await countAt("CHANNELS")).filter((count) => count > 0)).toHaveLength(1);
+    await pubSub.close();
+  });
+
+  test("follows a slot to another node, and tells that something may have been missed", async () => {
+    const { pubSub, heard, subscribed } = openPubSub();
+    const other = openPubSub().pubSub;
+    const channel = channelOfSlot((slot) => slot > 11_000);
+    pubSub.subscribe(channel);
+    pubSub.subscribe("parley:test:all");
+    await waitUntil(() => pubSub.isConnected() && other.isConnected() && subscribed.length === 2);
+    subscribed.length = 0;
+    const slot = slotOf(channel);
+    const target = String(await cluster.clients[1]?.call("CLUSTER", "MYID"));
+    for (const node of [1, 2]) await cluster.clients[node]?.call("CLUSTER", "SETSLOT", slot, "NODE", target);
+    await waitUntil(() => subscribed.includes(channel));
+    await waitUntil(async () => {
+      await say(other, channel, "after it");
+      return heard.includes(`${channel} after it`);
+    });
+    // Other channels were not touched.
+    expect(new Set(subscribed)).toEqual(new Set([channel]));
+  });
+
+  test("counts limits and failed logins of all instances together", async () => {
+    const [a, b] = [await openAlive(), await openAlive()];
+    const name = createId();
+    const [one, two] = [a, b].map((redis) => createLimiter({ name, rate: { burst: 3, sustained: 100 }, redis }));
+    for (let n = 0; n < 20; n += 1) {
+      const verdicts = [
+        await one?.consume(`k${n}`),
+        await two?.consume(`k${n}`),
+        await one?.consume(`k${n}`),
+        await two?.consume(`k${n}`),
+      ];
+      expect(verdicts.map((verdict) => verdict?.isAllowed)).toEqual([true, true, true, false]);
+    }
+    // Another Parley on this Redis has limits of its own.
+    const other = createLimiter({ name, rate: { burst: 3, sustained: 100 }, redis: await openAlive("two") });
+    expect((await other.consume("k0")).isAllowed).toBe(true);
+    const failures = { account_and_address: 2, account: 100, address: 100 };
+    const [guardA, guardB] = [a, b].map((redis) => createLoginGuard({ failures, redis, onRefused() {} }));
+    await (await guardA?.begin("somebody", "192.0.2.1"))?.fail();
+    await (await guardB?.begin("somebody", "192.0.2.1"))?.fail();
+    await expect(guardA?.begin("somebody", "192.0.2.1")).rejects.toThrow("Too many logins");
+  });
+
+  test("keeps two installations apart, and takes no harm from what isn't Parley's", async () => {
+    const { database } = await createTestDatabase(2);
+    const bus = (deployment: string) => {
+      const created = createRedisBus({ url: url(), deployment, instanceId: createId(), log: silentLog, sql: database });
+      open.push(created);
+      return created;
+    };
+    const [a, b, stranger] = [bus("one"), bus("one"), bus("two")];
+    await waitUntil(() => [a, b, stranger].every((each) => each.isHealthy()) && a.listPeers().length === 1);
+    const id = createId();
+    const heard: unknown[] = [];
+    for (const each of [b, stranger])
+      each.subscribe(id, { onMessage: (message) => void heard.push(message), onGap() {} });
+    const said = { type: "typing", conversation_id: id, user_id: id, active: true, expires_in_ms: 6_000 } as const;
+    const garbage = ["", "null", "[]", "{", '["x",1,0,{"type":7}]', '["x",1e999,0]', "\u0000", "[".repeat(50_000)];
+    for (const text of garbage) {
+      await cluster.clients[1]?.publish("parley:one:beats", text);
+      for (const client of cluster.clients) await client.call("SPUBLISH", `parley:one:${id}`, text).catch(() => {});
+    }
+    await waitUntil(() => {
+      a.publish(id, () => [said]);
+      return heard.length > 0;
+    });
+    expect(heard[0]).toEqual(said);
+    expect(stranger.listPeers()).toEqual([]);
+    await database.end({ timeout: 1 });
+  });
+
+  test("goes on after kill -9 of a master: at once with channels of all, and with its slots once the replica has them", async () => {
+    const link = await openAlive();
+    const { pubSub, heard, subscribed } = openPubSub();
+    const other = openPubSub().pubSub;
+    const [lost, kept] = [
+      channelOfSlot((slot) => slot < 5_000),
+      channelOfSlot((slot) => slot > 6_000 && slot < 10_000),
+    ];
+    for (const channel of [lost, kept, "parley:test:all"]) pubSub.subscribe(channel);
+    await waitUntil(() => pubSub.isConnected() && other.isConnected() && subscribed.length === 3);
+    await cluster.untilReplicated();
+    const [first] = cluster.nodes;
+    await first?.server.kill();
+    first?.relay.reset();
+    const isHeard = (channel: string) => async () => {
+      await say(other, channel, "after it");
+      return heard.includes(`${channel} after it`);
+    };
+    await waitUntil(isHeard(kept));
+    await waitUntil(isHeard("parley:test:all"));
+    await waitUntil(isHeard(lost));
+    await waitUntil(() => pubSub.isConnected() && link.isAlive());
+    const limiter = createLimiter({ name: createId(), rate: { burst: 1, sustained: 100 }, redis: link });
+    for (let n = 0; n < 20; n += 1) expect((await limiter.consume(`k${n}`)).isAllowed).toBe(true);
+    expect((await limiter.consume("k0")).isAllowed).toBe(false);
+    expect(subscribed.filter((channel) => channel === lost).length).toBeGreaterThan(1);
+  });
+});

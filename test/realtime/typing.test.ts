@@ -1,0 +1,205 @@
+import { afterAll, afterEach, beforeAll, beforeEach, expect, jest, test } from "bun:test";
+import { createId } from "../../src/lib/id.ts";
+import type { ConversationMessage } from "../../src/realtime/bus.ts";
+import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
+import { createTyping, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
+import { TypingExpiry } from "../../src/realtime/typing-expiry.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { resetClock } from "../support/clock.ts";
+import { createConversation } from "../support/conversation.ts";
+import { linkBuses } from "../support/linked-buses.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { createRest } from "../support/rest.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+
+/** Two instances with a bus between them: Anna watches at both, Ben and his tabs type. */
+const link = linkBuses();
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+let sites: [TestApp, TestApp];
+let anna: Account;
+let ben: Account;
+let watchers: TestSocket[];
+let conversation_id: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  sites = [await startApp({ database, bus: link.buses[0] }), await startApp({ database, bus: link.buses[1] })];
+  anna = await sites[0].register();
+});
+afterAll(async () => {
+  await Promise.all(sites.map((site) => site.stop()));
+  await database.database.end({ timeout: 1 });
+});
+beforeEach(async () => {
+  ben = await sites[0].register();
+  conversation_id = (await createConversation(sites[0], anna, [ben])).id;
+  watchers = await Promise.all(sites.map(({ url }) => openSocket(url, { token: anna.access_token })));
+  for (const watcher of watchers) await watcher.ask({ type: "subscribe", conversation_id });
+});
+afterEach(async () => {
+  resetClock();
+  await Promise.all(watchers.map((watcher) => watcher.close()));
+});
+
+async function openTab(site: TestApp, isSubscribed = true): Promise<TestSocket> {
+  const tab = await openSocket(site.url, { token: ben.access_token });
+  if (isSubscribed) await tab.ask({ type: "subscribe", conversation_id });
+  return tab;
+}
+
+/** What the watchers have been told of Ben's typing, once all frames before this have been handled. */
+async function listTyping(...tabs: TestSocket[]): Promise<boolean[][]> {
+  for (const tab of tabs) {
+    const id = createId();
+    tab.send({ type: "ping", id });
+    await tab.waitFor((frame) => frame.type === "pong" && frame.id === id);
+  }
+  await Bun.sleep(20);
+  return watchers.map((watcher) =>
+    watcher
+      .list("typing")
+      .filter(({ user_id }) => user_id === ben.user.id)
+      .map(({ active }) => active as boolean),
+  );
+}
+
+test("one tab's unsubscribing, stopping or closing doesn't end another tab's typing", async () => {
+  const [typing, other] = [await openTab(sites[0]), await openTab(sites[0])];
+  typing.send({ type: "typing.start", conversation_id });
+  await watchers[1]?.waitFor(({ type }) => type === "typing");
+  other.send({ type: "typing.stop", conversation_id });
+  await other.ask({
+    type: "message.send",
+    conversation_id,
+    content: "from the other tab",
+    client_message_id: createId(),
+  });
+  await other.ask({ type: "unsubscribe", conversation_id });
+  await other.close();
+  expect(await listTyping(typing)).toEqual([[true], [true]]);
+  await typing.ask({ type: "unsubscribe", conversation_id });
+  expect(await listTyping(typing)).toEqual([
+    [true, false],
+    [true, false],
+  ]);
+  await typing.close();
+});
+
+test("the tab that types ends it by closing, also while another tab listens", async () => {
+  const [typing, other] = [await openTab(sites[0]), await openTab(sites[0])];
+  typing.send({ type: "typing.start", conversation_id });
+  await watchers[1]?.waitFor(({ type }) => type === "typing");
+  await typing.close();
+  for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === false);
+  await other.close();
+});
+
+test("a user who types on two instances stops when both have stopped", async () => {
+  const tabs = [await openTab(sites[0]), await openTab(sites[1])];
+  for (const tab of tabs) tab.send({ type: "typing.start", conversation_id });
+  expect((await listTyping(...tabs)).map((told) => told.includes(false))).toEqual([false, false]);
+  tabs[0]?.send({ type: "typing.stop", conversation_id });
+  expect((await listTyping(...tabs)).map((told) => told.includes(false))).toEqual([false, false]);
+  await tabs[1]?.close();
+  expect((await listTyping()).map((told) => told.at(-1))).toEqual([false, false]);
+  await tabs[0]?.close();
+});
+
+test.each([
+  ["a member who is subscribed", true],
+  ["a member who is not", false],
+])("the removal of %s ends typing and presence at once, on every instance", async (_, isSubscribed) => {
+  const tab = await openTab(sites[1], isSubscribed);
+  tab.send({ type: "typing.start", conversation_id });
+  for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === true);
+  const removed = await createRest(sites[0], anna).ask(
+    "DELETE",
+    `/conversations/${conversation_id}/members/${ben.user.id}`,
+  );
+  expect(removed.status).toBe(204);
+  const removedAtMs = performance.now();
+  for (const watcher of watchers) {
+    await watcher.waitFor(({ type, active }) => type === "typing" && active === false);
+    if (isSubscribed) await watcher.waitFor(({ type, online }) => type === "presence" && online === false);
+  }
+  expect(performance.now() - removedAtMs).toBeLessThan(1_000);
+  // It is told once, and nothing more is told of who is gone.
+  tab.send({ type: "typing.start", conversation_id });
+  await tab.waitFor(({ type, code }) => type === "error" && code === "not_found");
+  expect(await listTyping(tab)).toEqual([
+    [true, false],
+    [true, false],
+  ]);
+  await tab.close();
+});
+
+test("what an instance tells late of a removed member is dropped, until they are a member again", async () => {
+  const late = { type: "typing", conversation_id, user_id: ben.user.id, active: true, expires_in_ms: 6_000 } as const;
+  const tell = () =>
+    link.buses[0].publish(conversation_id, (): ConversationMessage[] => [{ ...late, instance_id: "one" }]);
+  const rest = createRest(sites[0], anna);
+  await rest.ask("DELETE", `/conversations/${conversation_id}/members/${ben.user.id}`);
+  for (const watcher of watchers) await watcher.waitFor(({ type }) => type === "member.removed");
+  tell();
+  expect(await listTyping()).toEqual([[], []]);
+  const before = watchers.map((watcher) => watcher.list("member.added").length);
+  await rest.ask("POST", `/conversations/${conversation_id}/members`, { user_id: ben.user.id });
+  for (const [at, watcher] of watchers.entries())
+    await watcher.waitFor(() => watcher.list("member.added").length > (before[at] ?? 0));
+  tell();
+  expect(await listTyping()).toEqual([[true], [true]]);
+  expect(watchers.flatMap((watcher) => watcher.list("typing")).every((frame) => !("instance_id" in frame))).toBe(true);
+});
+
+test("many connections of a user are announced once in two seconds, and the last to expire ends it", () => {
+  jest.useFakeTimers();
+  try {
+    const told: boolean[] = [];
+    const bus = createMemoryBus({ log: silentLog });
+    const id = createId();
+    bus.subscribe(id, {
+      onMessage: (message) => message.type === "typing" && told.push(message.active),
+      onGap: () => {},
+    });
+    const typing = createTyping({ bus, instanceId: "one" });
+    const [one, two] = [{}, {}];
+    typing.start(id, "ben", one);
+    typing.start(id, "ben", two);
+    expect(told).toEqual([true]);
+    typing.leave(one);
+    jest.advanceTimersByTime(TYPING_THROTTLE_MS);
+    typing.start(id, "ben", two);
+    expect(told).toEqual([true, true]);
+    jest.advanceTimersByTime(TYPING_EXPIRES_MS - 1);
+    expect(told).toEqual([true, true]);
+    jest.advanceTimersByTime(1);
+    expect(told).toEqual([true, true, false]);
+    typing.leave(two);
+    typing.stop(id, "ben", one);
+    expect(told).toEqual([true, true, false]);
+  } finally {
+    jest.useRealTimers();
+  }
+});
+
+test("of several instances the last to end counts, or to die", () => {
+  jest.useFakeTimers();
+  try {
+    const expired: string[] = [];
+    const expiry = new TypingExpiry();
+    const start = (instance: string) => expiry.start("ben", instance, 1_000, () => expired.push(instance));
+    start("one");
+    start("two");
+    expect(expiry.stop("ben", "one")).toBe(true);
+    jest.advanceTimersByTime(10_000);
+    expect(expired).toEqual(["two"]);
+    expect([expiry.stop("ben", "two"), expiry.stopEverywhere("ben")]).toEqual([false, false]);
+    start("one");
+    expect(expiry.stopEverywhere("ben")).toBe(true);
+    jest.advanceTimersByTime(10_000);
+    expect(expired).toEqual(["two"]);
+  } finally {
+    jest.useRealTimers();
+  }
+});

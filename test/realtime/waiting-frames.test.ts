@@ -1,0 +1,77 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { openDatabase } from "../../src/db/client.ts";
+import { createId } from "../../src/lib/id.ts";
+import { WAITING_FRAMES_BYTES_MAX } from "../../src/modules/socket/limits.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type Frame, openSocket } from "../support/socket.ts";
+
+const SOCKETS = 3;
+const FRAMES = 900;
+const BLOCKING_FRAMES = 10;
+const CONTENT = "x".repeat(30_000);
+const isRefused = (frame: Frame) => frame.code === "overloaded" && JSON.stringify(frame).includes("Too many frames");
+
+let made: Awaited<ReturnType<typeof createTestDatabase>>;
+let parley: TestApp;
+let account: Account;
+let conversation_id: string;
+beforeAll(async () => {
+  made = await createTestDatabase();
+  parley = await startApp({ database: made });
+  account = await parley.register();
+  conversation_id = (await createConversation(parley, account)).id;
+});
+afterAll(async () => {
+  await parley.stop();
+  await made.database.end({ timeout: 1 });
+});
+
+test("frames behind one that waits for the database have a bound together: past it they are answered overloaded", async () => {
+  expect(SOCKETS * FRAMES * CONTENT.length).toBeGreaterThan(WAITING_FRAMES_BYTES_MAX);
+  const sockets = await Promise.all(
+    Array.from({ length: SOCKETS }, () => openSocket(parley.url, { token: account.access_token })),
+  );
+  const silence = { inTransactionMs: 60_000, inResultMs: 60_000 };
+  const other = openDatabase({ target: made.target, poolSize: 1, silence });
+  const nowhere = createId();
+  const createFrame = (client_message_id: string, content: string) => ({
+    type: "message.send",
+    conversation_id: nowhere,
+    client_message_id,
+    content,
+    reply: false,
+  });
+  try {
+    await other.begin(async (sql) => {
+      await sql`lock table conversations in access exclusive mode`;
+      for (const socket of sockets) {
+        // Each waits for the table for 2 seconds, one after the other.
+        for (let n = 0; n < BLOCKING_FRAMES; n += 1) socket.send({ type: "subscribe", id: `s${n}`, conversation_id });
+        for (let n = 0; n < FRAMES; n += 1) socket.send({ id: `f${n}`, ...createFrame(`f${n}`, CONTENT) });
+      }
+      await Promise.any(sockets.map((socket) => socket.waitFor(isRefused, 20_000)));
+    });
+  } finally {
+    await other.end();
+  }
+  // Each is answered, and there is room again.
+  const codes = new Map<unknown, number>();
+  for (const { frames, waitFor } of sockets) {
+    for (let n = 0; n < FRAMES; n += 1) {
+      const { code } = await waitFor(({ id }) => id === `f${n}`, 20_000);
+      codes.set(code, (codes.get(code) ?? 0) + 1);
+    }
+    for (const { temporary, retry_after_ms } of frames.filter(isRefused)) {
+      expect(temporary).toBe(true);
+      expect(retry_after_ms).toBeWithin(1_000, 2_001);
+    }
+  }
+  expect([...codes.keys()].sort()).toEqual(["not_found", "overloaded"]);
+  expect((codes.get("not_found") ?? 0) * CONTENT.length).toBeLessThan(1.1 * WAITING_FRAMES_BYTES_MAX);
+  for (const socket of sockets) {
+    expect((await socket.ask(createFrame("small", "small"))).code).toBe("not_found");
+    await socket.close();
+  }
+});

@@ -1,0 +1,117 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { type DatabaseServer, findFreePort, startDatabaseServer } from "../acceptance/database-server.ts";
+import { findExecutable } from "../acceptance/executable.ts";
+
+setDefaultTimeout(60_000);
+
+let root = "";
+let server: DatabaseServer;
+
+/** A root folder with the executable, the C library that it names, and nothing else: no shell, no users, no commands. */
+beforeAll(async () => {
+  const executable = await findExecutable();
+  root = mkdtempSync(join(tmpdir(), "parley-bare-"));
+  // The embedded Postgres of a Parley that root starts runs as another user.
+  chmodSync(root, 0o755);
+  for (const folder of ["proc", "dev", "data", "tmp"]) mkdirSync(join(root, folder));
+  copyFileSync(executable, join(root, "parley"));
+  chmodSync(join(root, "parley"), 0o755);
+  const listed = Bun.spawnSync(["ldd", executable]).stdout.toString();
+  const libraries = [...listed.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path ?? "");
+  expect(libraries.length).toBeGreaterThan(1);
+  for (const path of libraries) {
+    // Nothing but the C library: a runtime that asked for more would have to be told in the docs.
+    expect(path).toMatch(/\/(ld-linux[\w.-]*|lib(c|m|dl|pthread|rt))\.so\.\d+$/);
+    mkdirSync(join(root, dirname(path)), { recursive: true });
+    copyFileSync(realpathSync(path), join(root, path));
+    chmodSync(join(root, path), 0o755);
+  }
+  server = await startDatabaseServer();
+});
+
+afterAll(async () => {
+  await server.stop();
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** What every kernel offers is there: /proc, and the devices of programs that use random numbers. */
+const ENTER = `
+mount -t proc proc "$0/proc"
+for device in null zero random urandom; do : > "$0/dev/$device"; mount --bind "/dev/$device" "$0/dev/$device"; done
+exec chroot "$0" "$@"`;
+
+/** A namespace of its own, whose processes and mounts end with the first one. */
+function enter(args: string[], env: Record<string, string> = {}) {
+  const user = process.getuid?.() === 0 ? [] : ["--map-root-user"];
+  const unshare = ["unshare", ...user, "--mount", "--pid", "--fork", "--kill-child"];
+  return Bun.spawn([...unshare, "/bin/sh", "-ec", ENTER, root, "/parley", ...args], {
+    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", DATA_DIR: "/data", ...env },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+}
+
+test("the root holds no shell and no other library", () => {
+  expect(existsSync(join(root, "bin/sh"))).toBe(false);
+  const files = [...new Bun.Glob("**/*").scanSync(root)].filter((path) => !/\.so\.\d+$/.test(path));
+  expect(files).toEqual(["parley"]);
+});
+
+test("the executable starts, and checks its settings", async () => {
+  const version = enter(["--version"]);
+  expect(await new Response(version.stdout).text()).toMatch(/^parley \d+\.\d+\.\d+ /);
+  const check = enter(["config", "check"]);
+  expect(await new Response(check.stdout).text()).toBe("The configuration is good.\n");
+});
+
+test("without DATABASE_URL it names what the embedded Postgres lacks", async () => {
+  const child = enter(["serve"], { PORT: "0" });
+  const said = await new Response(child.stderr).text();
+  expect(await child.exited).toBe(1);
+  expect(said).toMatch(/^This machine lacks .*\/bin\/sh.*: add it, or set DATABASE_URL to the address of/m);
+});
+
+test("with DATABASE_URL it serves: register, send, read", async () => {
+  const port = await findFreePort();
+  const child = enter(["serve"], { PORT: String(port), DATABASE_URL: await server.createDatabase() });
+  const url = `http://127.0.0.1:${port}`;
+  try {
+    await waitUntilReady(url, child);
+    const { access_token } = await post(`${url}/api/v1/auth/register`, {
+      email: "ada@example.com",
+      password: "correct horse battery",
+    });
+    const { id } = await post(`${url}/api/v1/conversations`, { reply_mode: "never" }, access_token);
+    await post(`${url}/api/v1/conversations/${id}/messages`, { content: "hello" }, access_token);
+    const headers = { Authorization: `Bearer ${access_token}` };
+    const list = await fetch(`${url}/api/v1/conversations/${id}/messages`, { headers });
+    expect(await list.json()).toMatchObject({ data: [{ content: "hello", seq: 1 }] });
+  } finally {
+    // Unshare itself ignores SIGTERM.
+    child.kill("SIGKILL");
+    await child.exited;
+  }
+});
+
+async function waitUntilReady(url: string, child: Bun.Subprocess<"ignore", "pipe", "pipe">): Promise<void> {
+  for (let tries = 0; tries < 300; tries++) {
+    if (child.exitCode !== null) throw new Error(await new Response(child.stderr).text());
+    if ((await fetch(`${url}/readyz`).catch(() => null))?.ok) return;
+    await Bun.sleep(100);
+  }
+  throw new Error("Not ready after 30 seconds.");
+}
+
+async function post(url: string, body: object, token?: string): Promise<Record<string, string>> {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) },
+    body: JSON.stringify(body),
+  });
+  expect({ url, isCreated: response.ok }).toEqual({ url, isCreated: true });
+  return (await response.json()) as Record<string, string>;
+}

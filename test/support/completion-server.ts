@@ -1,0 +1,90 @@
+import type { AnswerPart, RunEnd, RunFailure } from "../../src/ai/answer-part.ts";
+import type { ProviderErrorCode, PushPart } from "../../src/ai/provider.ts";
+import { answerInChunks, answerWhole } from "../../src/modules/openai/answer.ts";
+import type { RunSigns } from "../../src/modules/openai/service.ts";
+
+export type FakeRun = (push: PushPart<AnswerPart>, signs: RunSigns) => Promise<RunEnd>;
+
+const account = { models: ["a/b"], usage: null, costUsd: null };
+const TEST_MODEL = "a/b";
+
+/** The end of an answer. */
+export const finish = (more: Partial<Extract<RunEnd, { type: "finish" }>> = {}): RunEnd => ({
+  type: "finish",
+  model: TEST_MODEL,
+  reason: "stop",
+  toolCalls: [],
+  ...account,
+  ...more,
+});
+
+/** The end of a run whose model failed. */
+export const failure = (code: ProviderErrorCode, more: Partial<RunFailure> = {}): RunEnd => ({
+  type: "error",
+  code,
+  detail: "A sentence of ours.",
+  model: TEST_MODEL,
+  status: null,
+  retryAfterMs: null,
+  providerCode: null,
+  param: null,
+  ...account,
+  ...more,
+});
+
+/** A run that was ended from outside. */
+export const aborted: RunEnd = { type: "aborted", model: null, ...account };
+
+/** Pushes an answer's text, as a chain does. */
+export function pushText(push: PushPart<AnswerPart>, ...texts: string[]): void {
+  push({ type: "start", model: TEST_MODEL, attempt: 1 });
+  for (const text of texts) push({ type: "text", text });
+}
+
+/**
+ * Serves `/v1/chat/completions` with runs that a test writes itself, in the place of models, so that their times and ends
+ * are exact. The server hangs up on connections that are silent for a second, unless told otherwise.
+ * @param preparesMs how long it takes until an answer is begun.
+ */
+export function startCompletionServer({ preparesMs = 0 } = {}) {
+  let nextRun: FakeRun = async () => finish();
+  let leaves = 0;
+  const server = Bun.serve({
+    port: 0,
+    idleTimeout: 1,
+    async fetch(request, self) {
+      const { stream = false, stream_options } = (await request.json()) as {
+        stream?: boolean;
+        stream_options?: { include_usage?: boolean };
+      };
+      const run = nextRun;
+      await Bun.sleep(preparesMs);
+      const left = Promise.withResolvers<RunEnd>();
+      const completion = {
+        id: "chatcmpl-1",
+        created: 1,
+        async run(push: PushPart<AnswerPart>, signs: RunSigns = { onActivity() {}, onEnd() {} }) {
+          return Promise.race([run(push, signs), left.promise]).finally(() => signs.onEnd());
+        },
+        leave() {
+          leaves += 1;
+          left.resolve(aborted);
+        },
+      };
+      const connection = { request, server: self };
+      if (stream) return answerInChunks(completion, stream_options?.include_usage ?? false, connection);
+      return answerWhole(completion, connection);
+    },
+  });
+  return {
+    url: `http://127.0.0.1:${server.port}/v1`,
+    port: server.port ?? 0,
+    /** What the next requests are answered with. */
+    answerWith(run: FakeRun): void {
+      nextRun = run;
+    },
+    /** How often a reader has gone, or a stream has ended. */
+    leaves: () => leaves,
+    stop: () => server.stop(true),
+  };
+}

@@ -1,0 +1,65 @@
+import { Redis } from "ioredis";
+import { findFreePort, startRedis } from "./redis.ts";
+import { startRelay } from "./relay.ts";
+import { waitUntil } from "./wait-until.ts";
+
+const SLOTS = 16_384;
+const NODE_TIMEOUT_MS = 1_000;
+
+export type TestCluster = Awaited<ReturnType<typeof startRedisCluster>>;
+
+/** Starts a Redis Cluster of masters that divide the slots, and of replicas for the first of them. */
+export async function startRedisCluster(masters: number, replicas = 0, settings: Record<string, string> = {}) {
+  const nodes = await Promise.all(Array.from({ length: masters + replicas }, () => startNode(settings)));
+  const clients = nodes.map(({ client }) => client);
+  for (const [index, client] of clients.slice(0, masters).entries()) {
+    const from = Math.ceil((SLOTS * index) / masters);
+    await client.call("CLUSTER", "ADDSLOTSRANGE", from, Math.ceil((SLOTS * (index + 1)) / masters) - 1);
+    await client.call("CLUSTER", "SET-CONFIG-EPOCH", index + 1);
+  }
+  for (const node of nodes.slice(1))
+    await clients[0]?.call("CLUSTER", "MEET", "127.0.0.1", node.relay.port, node.busPort);
+  const knowsAll = async (client: Redis) => {
+    const info = String(await client.call("CLUSTER", "INFO"));
+    return info.includes("cluster_state:ok") && info.includes(`cluster_known_nodes:${nodes.length}`);
+  };
+  const allKnow = async () => (await Promise.all(clients.map(knowsAll))).every(Boolean);
+  await waitUntil(allKnow);
+  for (const [index, client] of clients.slice(masters).entries())
+    await client.call("CLUSTER", "REPLICATE", String(await clients[index]?.call("CLUSTER", "MYID")));
+  return {
+    /** The address of any node is the cluster's. */
+    url: nodes[0]?.url ?? "",
+    nodes,
+    clients,
+    /** Fulfils once every replica has the data of its master. */
+    untilReplicated: () =>
+      waitUntil(async () => {
+        const infos = await Promise.all(clients.slice(masters).map((client) => client.info("replication")));
+        return infos.every((info) => info.includes("master_link_status:up"));
+      }),
+    async stop() {
+      for (const client of clients) client.disconnect();
+      for (const { relay } of nodes) relay.stop();
+      await Promise.all(nodes.map(({ server }) => server.stop()));
+    },
+  };
+}
+
+/** A node that is known to clients, and to the other nodes, by the address of a relay before it. */
+async function startNode(settings: Record<string, string>) {
+  const busPort = findFreePort();
+  const server = await startRedis({
+    "cluster-enabled": "yes",
+    "cluster-port": String(busPort),
+    "cluster-node-timeout": String(NODE_TIMEOUT_MS),
+    ...settings,
+  });
+  const port = Number(new URL(server.url).port);
+  const relay = startRelay({ hostname: "127.0.0.1", port: 0 }, { hostname: "127.0.0.1", port });
+  const client = new Redis(port, "127.0.0.1", settings.requirepass ? { password: settings.requirepass } : {});
+  client.on("error", () => {});
+  await client.config("SET", "cluster-announce-port", relay.port);
+  await client.config("SET", "cluster-announce-bus-port", busPort);
+  return { server, relay, client, busPort, address: `127.0.0.1:${relay.port}`, url: `redis://127.0.0.1:${relay.port}` };
+}

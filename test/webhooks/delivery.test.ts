@@ -1,0 +1,384 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import type { Rest } from "../support/rest.ts";
+import { type Receiver, startReceiver, verify } from "./receiver.ts";
+import { createWebhook, readWebhook, startWebhooks, type WithWebhooks, waitForEnd } from "./start-webhooks.ts";
+
+let app: WithWebhooks;
+let database: Database;
+const receivers: Receiver[] = [];
+beforeAll(async () => {
+  app = await startWebhooks({ WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true" });
+  database = app.parley.database;
+});
+afterEach(async () => {
+  await database`delete from webhooks`;
+  await Promise.all(receivers.splice(0).map(({ stop }) => stop()));
+});
+afterAll(() => app.stop());
+
+const receive = (...given: Parameters<typeof startReceiver>): Receiver => {
+  const receiver = startReceiver(...given);
+  receivers.push(receiver);
+  return receiver;
+};
+
+const send = async (rest: Rest, conversationId: string, content: string): Promise<string> => {
+  const { status, body } = await rest.ask<{ message: { id: string } }>(
+    "POST",
+    `/conversations/${conversationId}/messages`,
+    { content },
+  );
+  expect(status).toBe(201);
+  return body.message.id;
+};
+
+/** What comes later than this doesn't come. */
+const QUIET_MS = 900;
+
+/** As if the time of the next attempt had come. */
+const hurry = () => database`update webhook_deliveries set next_attempt_at = now() where status = 'pending'`;
+
+async function waitFor<T>(read: () => Promise<T>, isDone: (value: T) => boolean): Promise<T> {
+  for (let tries = 0; tries < 500; tries += 1) {
+    const value = await read();
+    if (isDone(value)) return value;
+    await Bun.sleep(10);
+  }
+  throw new Error("It did not happen.");
+}
+
+const listDeliveries = (webhookId: string) =>
+  database<{ id: string; status: string; attempts: number; error: string | null; next_attempt_at: Date | null }[]>`
+    select id, status, attempts, error, next_attempt_at from webhook_deliveries
+    where webhook_id = ${webhookId} order by n`;
+
+describe("a delivery", () => {
+  test("is signed as Standard Webhooks says, and tells of the event as the other ways do", async () => {
+    const receiver = receive();
+    const rest = await app.join();
+    const { secret, id: webhookId } = await createWebhook(rest, { url: receiver.url });
+    const conversation = await createConversation(app.parley, rest.account);
+    await send(rest, conversation.id, "Grüße 👋");
+    const [received] = await receiver.wait(1);
+    if (!received) throw new Error("nothing came");
+
+    expect(verify(secret, received)).toEqual(received.json);
+    expect(() => verify(secret, { ...received, body: received.body.replace("Grüße", "Grusse") })).toThrow();
+    expect(received.headers.get("content-type")).toBe("application/json");
+    const events = await rest.get<{ data: Record<string, unknown>[] }>(
+      `/conversations/${conversation.id}/events?after_seq=0`,
+    );
+    const event = events.body.data.find(({ type }) => type === "message.created");
+    expect(received.json).toEqual({
+      type: "message.created",
+      timestamp: event?.at as string,
+      conversation_id: conversation.id,
+      seq: event?.seq as number,
+      data: event?.data as Record<string, unknown>,
+    });
+    const delivery = await waitForEnd(rest, webhookId, received.id);
+    expect(delivery).toMatchObject({ status: "delivered", attempts: 1, response_status: 204, error: null });
+  });
+
+  test("is signed with both secrets while one is replaced", async () => {
+    const receiver = receive();
+    const rest = await app.join();
+    const { secret, id } = await createWebhook(rest, { url: receiver.url });
+    const rotated = await rest.ask<{ secret: string }>("POST", `/webhooks/${id}/rotate-secret`);
+    const conversation = await createConversation(app.parley, rest.account);
+    await send(rest, conversation.id, "One");
+    const [first] = await receiver.wait(1);
+    verify(secret, first as never);
+    verify(rotated.body.secret, first as never);
+    await database`update webhooks set previous_secret_until = now() where id = ${id}`;
+    await send(rest, conversation.id, "Two");
+    const [, second] = await receiver.wait(2);
+    verify(rotated.body.secret, second as never);
+    expect(() => verify(secret, second as never)).toThrow();
+  });
+
+  test("stays below 20 kB: longer content is cut at the end of a character", async () => {
+    const receiver = receive();
+    const rest = await app.join();
+    const { secret } = await createWebhook(rest, { url: receiver.url });
+    const conversation = await createConversation(app.parley, rest.account);
+    const content = `"${"👩‍🚀é".repeat(4_000)}`;
+    await send(rest, conversation.id, content);
+    const [received] = await receiver.wait(1);
+    if (!received) throw new Error("nothing came");
+    verify(secret, received);
+    expect(Buffer.byteLength(received.body)).toBeLessThan(20_000);
+    expect(Buffer.byteLength(received.body)).toBeGreaterThan(19_900);
+    expect(received.json.data.content_truncated).toBe(true);
+    expect(content).toStartWith(received.json.data.content as string);
+    expect((received.json.data.content as string).isWellFormed()).toBe(true);
+  });
+
+  test("comes for each of an event's types that are wanted, in the order of the conversation", async () => {
+    const receiver = receive();
+    const rest = await app.join();
+    const other = await app.join();
+    await createWebhook(rest, { url: receiver.url, events: ["*"] });
+    const conversation = await createConversation(app.parley, rest.account);
+    const messageId = await send(rest, conversation.id, "First");
+    await rest.ask("POST", `/conversations/${conversation.id}/members`, { user_id: other.id });
+    await rest.ask("PATCH", `/conversations/${conversation.id}/messages/${messageId}`, { content: "Second" });
+    await rest.ask("PATCH", `/conversations/${conversation.id}`, { title: "Renamed" });
+    await rest.ask("DELETE", `/conversations/${conversation.id}/members/${other.id}`);
+    await rest.ask("DELETE", `/conversations/${conversation.id}/messages/${messageId}`);
+    await rest.ask("DELETE", `/conversations/${conversation.id}`);
+    const received = await receiver.wait(7);
+    const seqs = received.map(({ json }) => json.seq ?? 0);
+    expect(seqs).toEqual([...seqs].sort((one, next) => one - next));
+    expect(receiver.types()).toEqual([
+      "message.created",
+      "member.added",
+      "message.updated",
+      "conversation.updated",
+      "member.removed",
+      "message.deleted",
+      "conversation.deleted",
+    ]);
+    expect(received.at(-1)?.json.data).toEqual({ id: conversation.id });
+  });
+});
+
+describe("who is told", () => {
+  test("an administrator of every conversation, a user of those they belong to, for so long", async () => {
+    const [forAdmin, forMember, forOutsider] = [receive(), receive(), receive()];
+    const [admin, owner, member, outsider] = [
+      await app.joinAdmin(),
+      await app.join(),
+      await app.join(),
+      await app.join(),
+    ];
+    const conversation = await createConversation(app.parley, owner.account, [member.account]);
+    await createWebhook(admin, { url: forAdmin.url });
+    await createWebhook(member, { url: forMember.url });
+    await createWebhook(outsider, { url: forOutsider.url });
+    await send(owner, conversation.id, "One");
+    await Promise.all([forAdmin.wait(1), forMember.wait(1)]);
+    await owner.ask("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
+    await send(owner, conversation.id, "Two");
+    await forAdmin.wait(2);
+    await Bun.sleep(QUIET_MS);
+    expect(forAdmin.received).toHaveLength(2);
+    expect(forMember.received).toHaveLength(1);
+    expect(forOutsider.received).toHaveLength(0);
+  });
+
+  test("who has left gets no retry either, nor does a disabled user", async () => {
+    const receiver = receive(() => new Response(null, { status: 500 }));
+    const [owner, member, disabled] = [await app.join(), await app.join(), await app.join()];
+    const conversation = await createConversation(app.parley, owner.account, [member.account, disabled.account]);
+    const webhook = await createWebhook(member, { url: receiver.url });
+    const other = await createWebhook(disabled, { url: receiver.url });
+    await send(owner, conversation.id, "One");
+    await receiver.wait(2);
+    await waitFor(
+      () => listDeliveries(webhook.id),
+      ([first]) => first?.attempts === 1,
+    );
+    await owner.ask("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
+    await database`update users set disabled_at = now() where id = ${disabled.id}`;
+    await hurry();
+    for (const { id } of [webhook, other]) {
+      const [delivery] = await waitFor(
+        () => listDeliveries(id),
+        ([first]) => first?.status === "failed",
+      );
+      expect(delivery).toMatchObject({ attempts: 1, error: expect.stringContaining("may not see") });
+    }
+    expect(receiver.received).toHaveLength(2);
+  });
+});
+
+describe("a receiver that fails", () => {
+  test("is asked again 5 seconds later, under the same webhook-id, and holds up no later event", async () => {
+    const receiver = receive(
+      (_received, count) => new Response(count === 1 ? "broken" : "fine", { status: count === 1 ? 500 : 200 }),
+    );
+    const rest = await app.join();
+    const { id, secret } = await createWebhook(rest, { url: receiver.url });
+    const conversation = await createConversation(app.parley, rest.account);
+    const sentAtMs = performance.now();
+    await send(rest, conversation.id, "One");
+    await receiver.wait(1);
+    await send(rest, conversation.id, "Two");
+    const received = await receiver.wait(3);
+    expect(received.map(({ json }) => json.data.content)).toEqual(["One", "Two", "One"]);
+    const [first, second, third] = received;
+    expect((second?.atMs ?? 0) - sentAtMs).toBeLessThan(2_000);
+    expect((third?.atMs ?? 0) - (first?.atMs ?? 0)).toBeWithin(5_000, 7_500);
+    expect(third?.id).toBe(first?.id as string);
+    verify(secret, third as never);
+    const delivery = await waitForEnd(rest, id, first?.id as string);
+    expect(delivery).toMatchObject({ status: "delivered", attempts: 2, response_status: 200, response_body: "fine" });
+  }, 20_000);
+
+  test("is not followed where it redirects to", async () => {
+    const target = receive();
+    const receiver = receive(() => new Response(null, { status: 302, headers: { location: target.url } }));
+    const rest = await app.join();
+    const { id } = await createWebhook(rest, { url: receiver.url });
+    const conversation = await createConversation(app.parley, rest.account);
+    await send(rest, conversation.id, "One");
+    const [delivery] = await waitFor(
+      () => listDeliveries(id),
+      ([first]) => first?.attempts === 1,
+    );
+    expect(delivery).toMatchObject({ status: "pending", error: expect.stringContaining("redirects are not followed") });
+    expect(target.received).toHaveLength(0);
+  });
+
+  test("is not asked before its Retry-After, and after 429 for nothing else either", async () => {
+    const receiver = receive(() => new Response(null, { status: 429, headers: { "retry-after": "3600" } }));
+    const rest = await app.join();
+    const { id } = await createWebhook(rest, { url: receiver.url });
+    const conversation = await createConversation(app.parley, rest.account);
+    await send(rest, conversation.id, "One");
+    const [delivery] = await waitFor(
+      () => listDeliveries(id),
+      ([first]) => first?.attempts === 1,
+    );
+    expect(Number(delivery?.next_attempt_at) - Date.now()).toBeWithin(3_590_000, 3_970_000);
+    await send(rest, conversation.id, "Two");
+    await Bun.sleep(QUIET_MS);
+    expect(receiver.received).toHaveLength(1);
+    expect((await listDeliveries(id)).map(({ status }) => status)).toEqual(["pending", "pending"]);
+  });
+
+  test("is not told what was said in a conversation that was deleted before the retry", async () => {
+    const receiver = receive(() => new Response(null, { status: 503 }));
+    const rest = await app.join();
+    const { id } = await createWebhook(rest, { url: receiver.url });
+    const conversation = await createConversation(app.parley, rest.account);
+    const messageId = await send(rest, conversation.id, "A secret");
+    await waitFor(
+      () => listDeliveries(id),
+      ([first]) => first?.attempts === 1,
+    );
+    await rest.ask("DELETE", `/conversations/${conversation.id}`);
+    await hurry();
+    const [, again] = await receiver.wait(2);
+    expect(again?.json).toMatchObject({ type: "message.created", data: { id: messageId } });
+    expect(again?.body).not.toContain("A secret");
+  });
+
+  test("that asks for more than a day is left alone for so long", async () => {
+    const receiver = receive(() => new Response(null, { status: 503, headers: { "retry-after": "172800" } }));
+    const rest = await app.join();
+    const { id } = await createWebhook(rest, { url: receiver.url });
+    const conversation = await createConversation(app.parley, rest.account);
+    await send(rest, conversation.id, "One");
+    const [delivery] = await waitFor(
+      () => listDeliveries(id),
+      ([first]) => first?.attempts === 1,
+    );
+    expect(Number(delivery?.next_attempt_at) - Date.now()).toBeWithin(172_790_000, 190_100_000);
+  });
+
+  test("with 410 is not asked again: the webhook is disabled, what is pending fails, and it is in the audit record", async () => {
+    const others = receive();
+    const receiver = receive(() => new Response("gone", { status: 410 }));
+    const rest = await app.join();
+    const admin = await app.joinAdmin();
+    const { id } = await createWebhook(rest, { url: receiver.url });
+    await createWebhook(rest, { url: others.url, events: ["webhook.disabled"] });
+    const conversation = await createConversation(app.parley, rest.account);
+    await database`
+      insert into webhook_deliveries (id, webhook_id, type, user_id, data, occurred_at, next_attempt_at)
+      select gen_random_uuid(), ${id}, 'webhook.test', ${rest.id}, '{}', now(), now() + interval '1 hour'
+      from generate_series(1, 2500)`;
+    await send(rest, conversation.id, "One");
+    await receiver.wait(1);
+    await waitFor(
+      () => readWebhook(rest, id),
+      ({ disabled }) => disabled,
+    );
+    expect(await readWebhook(rest, id)).toMatchObject({ disabled_reason: "gone" });
+    await waitFor(
+      () => listDeliveries(id),
+      (rows) => rows.every(({ status }) => status === "failed"),
+    );
+    const [told] = await others.wait(1);
+    expect(told?.json).toMatchObject({ type: "webhook.disabled", data: { webhook_id: id, reason: "gone" } });
+    const audit = await admin.get<{ data: Record<string, unknown>[] }>(
+      `/audit?target_id=${id}&action=webhook.disabled`,
+    );
+    expect(audit.body.data).toMatchObject([
+      { actor_id: null, target: { type: "webhook", id }, details: { reason: "gone" } },
+    ]);
+    await send(rest, conversation.id, "Two");
+    await Bun.sleep(QUIET_MS);
+    expect(receiver.received).toHaveLength(1);
+  });
+
+  test("ten times disables the webhook", async () => {
+    const receiver = receive(() => new Response(null, { status: 503 }));
+    const rest = await app.join();
+    const { id } = await createWebhook(rest, { url: receiver.url });
+    const conversation = await createConversation(app.parley, rest.account);
+    await send(rest, conversation.id, "One");
+    for (let attempts = 1; attempts < 10; attempts += 1) {
+      const [delivery] = await waitFor(
+        () => listDeliveries(id),
+        ([first]) => first?.attempts === attempts,
+      );
+      expect(delivery?.status).toBe("pending");
+      await hurry();
+    }
+    await waitFor(
+      () => readWebhook(rest, id),
+      ({ disabled }) => disabled,
+    );
+    expect(await readWebhook(rest, id)).toMatchObject({ disabled_reason: "exhausted" });
+    expect(await listDeliveries(id)).toMatchObject([{ status: "failed", attempts: 10 }]);
+    expect(new Set(receiver.received.map((received) => received.id)).size).toBe(1);
+  }, 20_000);
+
+  test("slowly delays no other endpoint", async () => {
+    const slow = receive(async () => {
+      await Bun.sleep(3_000);
+      return new Response();
+    });
+    const quick = receive();
+    const rest = await app.join();
+    await createWebhook(rest, { url: slow.url });
+    await createWebhook(rest, { url: quick.url });
+    const conversations = await Promise.all(
+      Array.from({ length: 30 }, () => createConversation(app.parley, rest.account)),
+    );
+    const beganAtMs = performance.now();
+    await Promise.all(conversations.map(({ id }) => send(rest, id, "Hello")));
+    await quick.wait(30);
+    expect(performance.now() - beganAtMs).toBeLessThan(2_500);
+    // As many at a time as one endpoint is asked.
+    expect(slow.received.length).toBeLessThanOrEqual(16);
+  });
+});
+
+describe("system events", () => {
+  test("tell administrators of users, and of what is gone only that it was there", async () => {
+    const receiver = receive();
+    const admin = await app.joinAdmin();
+    await createWebhook(admin, { url: receiver.url, events: ["user.created", "user.deleted"] });
+    const created = await admin.ask<{ id: string; email: string }>("POST", "/users", {
+      email: "told@example.com",
+      password: "correct horse battery",
+      display_name: "Told",
+    });
+    expect(created.status).toBe(201);
+    const [first] = await receiver.wait(1);
+    expect(first?.json).toMatchObject({
+      type: "user.created",
+      data: { id: created.body.id, email: "told@example.com", display_name: "Told", role: "user", disabled: false },
+    });
+    expect(first?.json.conversation_id).toBeUndefined();
+    expect((await admin.ask("DELETE", `/users/${created.body.id}`)).status).toBe(204);
+    const [, second] = await receiver.wait(2);
+    expect(second?.json).toMatchObject({ type: "user.deleted", data: { id: created.body.id } });
+  });
+});

@@ -1,0 +1,87 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Database } from "../../src/db/client.ts";
+import { createId } from "../../src/lib/id.ts";
+import { createMetrics } from "../../src/lib/metrics.ts";
+import type { SendOutgoing } from "../../src/modules/webhooks/delivery/attempt.ts";
+import { createWebhookDispatcher } from "../../src/modules/webhooks/delivery/dispatcher.ts";
+import { silentLog } from "../support/log.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+
+let database: Database;
+beforeAll(async () => {
+  ({ database } = await createTestDatabase(10));
+});
+afterAll(() => database.end({ timeout: 1 }));
+
+const createDispatcher = (send: SendOutgoing, endpointsMax: number) =>
+  createWebhookDispatcher({
+    database,
+    audit: { record: async () => {} },
+    metrics: createMetrics({ version: "test", commit: "test" }),
+    log: silentLog,
+    instanceId: createId(),
+    secrets: { open: () => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" },
+    send,
+    isForUsers: (error): error is Error => error instanceof Error,
+    allowsPrivate: true,
+    timeoutMs: 200,
+    endpointsMax,
+  });
+
+/** A webhook of a new user with deliveries that are due. */
+async function insertWebhook(url: string, deliveries: number): Promise<string> {
+  const [userId, id] = [createId(), createId()];
+  const email = `${userId}@example.com`;
+  await database`
+    insert into users (id, email, email_key, display_name, role) values (${userId}, ${email}, ${email}, 'A user', 'user')`;
+  await database`
+    insert into webhooks (id, user_id, url, events, secret) values (${id}, ${userId}, ${url}, '{*}', 'sealed')`;
+  await database`
+    insert into webhook_deliveries (id, webhook_id, type, user_id, data, occurred_at, next_attempt_at)
+    select gen_random_uuid(), ${id}, 'webhook.test', ${userId}, '{}', now(), now() from generate_series(1, ${deliveries}::int)`;
+  return id;
+}
+
+test("as many endpoints that hang as are served at once, with deliveries for hours, leave others their turn", async () => {
+  const reached: string[] = [];
+  const send: SendOutgoing = async ({ url, timeoutMs }) => {
+    if (url.hostname === "hangs.example") {
+      await Bun.sleep(timeoutMs);
+      throw new Error("It was not answered in time.");
+    }
+    reached.push(url.hostname);
+    return { status: 204, headers: new Headers(), body: new Uint8Array(), durationMs: 1 };
+  };
+  const dispatcher = createDispatcher(send, 2);
+  for (let n = 0; n < 2; n += 1) await insertWebhook("https://hangs.example/", 2_000);
+  await dispatcher.look();
+  await insertWebhook("https://works.example/", 1);
+  for (const untilMs = Date.now() + 12_000; reached.length === 0 && Date.now() < untilMs; ) {
+    await dispatcher.look();
+    await dispatcher.renew();
+    await Bun.sleep(100);
+  }
+  await dispatcher.stop(Date.now() + 5_000);
+  expect(reached).toEqual(["works.example"]);
+});
+
+test("what is due doesn't wait until a long outbox is expanded", async () => {
+  let leftAtSend = -1;
+  const dispatcher = createDispatcher(async () => {
+    const [row] = await database<{ left: number }[]>`select count(*)::int as left from webhook_outbox`;
+    leftAtSend = row?.left ?? 0;
+    return { status: 204, headers: new Headers(), body: new Uint8Array(), durationMs: 1 };
+  }, 10);
+  await database`delete from webhooks`;
+  await insertWebhook("https://works.example/", 1);
+  await database`
+    insert into webhook_outbox (conversations, seqs, types, messages, at)
+    select array_fill(gen_random_uuid(), array[200]), array_fill(1::bigint, array[200]),
+      array_fill('message.created'::text, array[200]), array_fill(gen_random_uuid(), array[200]), now()
+    from generate_series(1, 4000)`;
+  await dispatcher.look();
+  for (const untilMs = Date.now() + 5_000; leftAtSend < 0 && Date.now() < untilMs; ) await Bun.sleep(20);
+  expect(leftAtSend).toBeGreaterThan(0);
+  expect(await database`select 1 from webhook_outbox limit 1`).toHaveLength(0);
+  await dispatcher.stop(Date.now() + 5_000);
+});

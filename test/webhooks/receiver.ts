@@ -1,0 +1,67 @@
+import { Webhook } from "standardwebhooks";
+
+/** One request that a receiver got. */
+export type Received = {
+  id: string;
+  headers: Headers;
+  body: string;
+  json: {
+    type: string;
+    timestamp: string;
+    conversation_id?: string;
+    seq?: number;
+    data: Record<string, unknown>;
+  };
+  atMs: number;
+};
+
+type Answer = (received: Received, count: number) => Response | Promise<Response>;
+
+const WAIT_MS_MAX = 10_000;
+
+/** A receiver of webhooks on this machine. @param answer by default 204 for each request; `count` is of requests so far. */
+export function startReceiver(answer: Answer = () => new Response(null, { status: 204 })) {
+  const received: Received[] = [];
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    idleTimeout: 60,
+    async fetch(request) {
+      const body = await request.text();
+      const one = {
+        id: request.headers.get("webhook-id") ?? "",
+        headers: request.headers,
+        body,
+        json: JSON.parse(body),
+        atMs: performance.now(),
+      };
+      received.push(one);
+      return await answer(one, received.length);
+    },
+  });
+
+  return {
+    url: `http://127.0.0.1:${server.port}/hook`,
+    received,
+    types: () => received.map(({ json }) => json.type),
+
+    /** Waits for so many requests. @throws when they do not come. */
+    async wait(count: number): Promise<Received[]> {
+      const untilMs = performance.now() + WAIT_MS_MAX;
+      while (received.length < count) {
+        if (performance.now() > untilMs) throw new Error(`${received.length} of ${count} requests have come.`);
+        await Bun.sleep(5);
+      }
+      return received;
+    },
+
+    stop: () => server.stop(true),
+  };
+}
+
+export type Receiver = ReturnType<typeof startReceiver>;
+
+/** Verifies a request as receivers do, with the library of Standard Webhooks. @throws when it is not signed so. */
+export function verify(secret: string, { headers, body }: Received): unknown {
+  return new Webhook(secret).verify(body, Object.fromEntries(headers));
+}

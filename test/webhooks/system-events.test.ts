@@ -1,0 +1,209 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { withTransaction } from "../../src/db/client.ts";
+import { createAuditService } from "../../src/modules/audit/service.ts";
+import { createPasswords } from "../../src/modules/users/passwords.ts";
+import { createUserService } from "../../src/modules/users/service.ts";
+import { TEST_PASSWORD } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import type { Rest } from "../support/rest.ts";
+import { createWebhook, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
+
+/** An answer reserves 500 tokens and what it may have; so there is room for one, but not for two. */
+const BUDGETS = {
+  BUDGET_ANSWER_TOKENS: "100",
+  BUDGET_USER_TOKENS_PER_DAY: "3000",
+  BUDGET_KEY_TOKENS_PER_MONTH: "2000",
+};
+
+let provider: ProviderStandIn;
+let webhooks: WithWebhooks;
+let root: Rest;
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  webhooks = await startWebhooks({
+    OPENAI_API_KEY: "sk-test",
+    OPENAI_BASE_URL: provider.openaiUrl,
+    AI_MODELS: "openai/one",
+    AI_PRICES: "openai/one=100/1000",
+    AI_MAX_RETRIES: "0",
+    ...BUDGETS,
+  });
+  root = await webhooks.joinAdmin();
+});
+beforeEach(() => provider.reset());
+afterAll(async () => {
+  await webhooks.stop();
+  await provider.stop();
+});
+
+type Told = {
+  type: string;
+  user_id: string | null;
+  conversation_id: string | null;
+  data: Record<string, unknown> | null;
+};
+
+/** What a webhook has been told, after everything that happened so far; the server expands the outbox too. */
+async function listTold(webhookId: string): Promise<Told[]> {
+  const { database } = webhooks.parley;
+  for (;;) {
+    await database`select expand_webhook_outbox(100)`;
+    const [{ left } = { left: 1 }] = await database<
+      { left: number }[]
+    >`select count(*)::int as left from webhook_outbox`;
+    if (left === 0) break;
+    await Bun.sleep(10);
+  }
+  return database<Told[]>`
+    select type, user_id, conversation_id, data from webhook_deliveries where webhook_id = ${webhookId} order by n`;
+}
+
+/** Looks until a webhook has been told of something. */
+async function waitForTold(webhookId: string): Promise<Told[]> {
+  for (;;) {
+    const told = await listTold(webhookId);
+    if (told.length > 0) return told;
+    await Bun.sleep(10);
+  }
+}
+
+const send = (rest: Rest, conversationId: string) =>
+  rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "Hello?", reply: true });
+
+test("administrators are told of every new user once, however the account was made; others of none", async () => {
+  const { database } = webhooks.parley;
+  const ben = await webhooks.join();
+  const mine = await createWebhook(root, { events: ["user.created"] });
+  const others = await createWebhook(ben, { events: ["user.created", "user.deleted"] });
+  const registered = await webhooks.join();
+  const { body: made } = await root.ask<{ id: string }>("POST", "/users", {
+    email: "made@example.com",
+    password: "a long password 1",
+    role: "user",
+  });
+  const passwords = createPasswords({ memoryKib: 64, passes: 1 });
+  const users = createUserService({ database, audit: createAuditService(), passwords });
+  const { user: operated } = await users.createAdministrator("operated@example.com", "a long password 1");
+  const issued = await withTransaction(database, (sql) =>
+    users.createPasswordless(sql, { email: "issued@example.com", name: "Issued" }),
+  );
+  // The second account of an address is refused, and a transaction that fails tells nobody.
+  expect((await root.ask("POST", "/users", { email: "made@example.com", password: "a long password 1" })).status).toBe(
+    409,
+  );
+  const failing = withTransaction(database, async (sql) => {
+    await users.createPasswordless(sql, { email: "undone@example.com", name: null });
+    throw new Error("undone");
+  });
+  await expect(failing).rejects.toThrow("undone");
+  const told = await listTold(mine.id);
+  expect(told.map(({ type, user_id }) => [type, user_id])).toEqual(
+    [registered.id, made.id, operated.id, issued?.id].map((id) => ["user.created", id ?? ""]),
+  );
+  expect(await listTold(others.id)).toEqual([]);
+});
+
+test("administrators are told of users who are deleted, by themselves or by others", async () => {
+  const [anna, ben] = [await webhooks.join(), await webhooks.join()];
+  const mine = await createWebhook(root, { events: ["user.deleted"] });
+  const own = await createWebhook(anna, { events: ["*"] });
+  const removed = await anna.ask("DELETE", "/me", { current_password: "wrong" });
+  expect(removed.status).toBeGreaterThanOrEqual(400);
+  expect(await listTold(mine.id)).toEqual([]);
+  expect((await anna.ask("DELETE", "/me", { current_password: TEST_PASSWORD })).status).toBe(204);
+  expect((await root.ask("DELETE", `/users/${ben.id}`)).status).toBe(204);
+  expect((await listTold(mine.id)).map(({ type, data }) => [type, data])).toEqual([
+    ["user.deleted", { id: anna.id }],
+    ["user.deleted", { id: ben.id }],
+  ]);
+  expect(await listTold(own.id)).toEqual([]);
+});
+
+test("members are told of a generation that failed, with what failed; outsiders are not", async () => {
+  const [anna, ben] = [await webhooks.join(), await webhooks.join()];
+  const { id } = await createConversation(webhooks.parley, anna.account);
+  const [mine, others, all] = await Promise.all(
+    [anna, ben, root].map((rest) => createWebhook(rest, { events: ["generation.failed"] })),
+  );
+  provider.script("one", { fault: "status", status: 500 });
+  expect((await send(anna, id)).status).toBe(201);
+  const told = await waitForTold(mine?.id ?? "");
+  expect(told).toEqual([
+    {
+      type: "generation.failed",
+      user_id: null,
+      conversation_id: id,
+      data: {
+        generation_id: expect.any(String),
+        message_id: expect.any(String),
+        model: expect.anything(),
+        error: { code: expect.any(String), detail: expect.any(String) },
+      },
+    },
+  ]);
+  expect(await listTold(others?.id ?? "")).toEqual([]);
+  expect(await listTold(all?.id ?? "")).toEqual(told);
+  provider.script("one", { pieces: ["fine"] });
+  await send(anna, id);
+  await Bun.sleep(300);
+  expect(await listTold(mine?.id ?? "")).toHaveLength(1);
+});
+
+test("a budget that is used up is told of once for each payer and window, to its user and to administrators", async () => {
+  const { database } = webhooks.parley;
+  const [anna, ben] = [await webhooks.join(), await webhooks.join()];
+  const { id } = await createConversation(webhooks.parley, anna.account);
+  const [mine, others, all] = await Promise.all(
+    [anna, ben, root].map((rest) => createWebhook(rest, { events: ["budget.exceeded"] })),
+  );
+  const key = await anna.ask<{ id: string; key: string }>("POST", "/api-keys", {
+    name: "cli",
+    scopes: ["chat:completions"],
+  });
+  const complete = () =>
+    webhooks.parley.fetch("/v1/chat/completions", {
+      token: key.body.key,
+      json: { model: "openai/one", messages: [{ role: "user", content: "Hello?" }] },
+    });
+  expect((await complete()).status).toBe(200);
+  expect(await listTold(mine?.id ?? "")).toEqual([]);
+
+  // The key's month is full, while its user has room.
+  await database`update budget_windows set spent_tokens = 1990 where scope = 'key' and period = 'month'`;
+  for (let n = 0; n < 3; n += 1) expect((await complete()).status).toBe(429);
+  const [first, ...more] = await waitForTold(mine?.id ?? "");
+  expect(more).toEqual([]);
+  const now = new Date();
+  expect(first).toEqual({
+    type: "budget.exceeded",
+    user_id: anna.id,
+    conversation_id: null,
+    data: {
+      user_id: anna.id,
+      api_key_id: key.body.id,
+      period: "month",
+      starts_at: new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1)).toISOString(),
+      ends_at: new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1, 1)).toISOString(),
+      spent_tokens: 1990,
+      limit_tokens: 2000,
+      spent_usd: expect.any(Number),
+      limit_usd: null,
+    },
+  });
+
+  // Then the user's day, by sends, by a regenerated answer, and by several at once.
+  await database`update budget_windows set spent_tokens = 2990 where scope_id = ${anna.id} and period = 'day'`;
+  const refused = await Promise.all(Array.from({ length: 5 }, () => send(anna, id)));
+  expect(refused.map(({ status }) => status)).toEqual([429, 429, 429, 429, 429]);
+  let told = await listTold(mine?.id ?? "");
+  while (told.length < 2) told = await listTold(mine?.id ?? "");
+  await Bun.sleep(50);
+  told = await listTold(mine?.id ?? "");
+  expect(told.map(({ data }) => [data?.period, data?.api_key_id])).toEqual([
+    ["month", key.body.id],
+    ["day", null],
+  ]);
+  expect(await listTold(others?.id ?? "")).toEqual([]);
+  expect(await listTold(all?.id ?? "")).toEqual(told);
+});

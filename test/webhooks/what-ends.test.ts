@@ -1,0 +1,75 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createErasures } from "../../src/modules/conversations/service.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createWebhook, readDelivery, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
+
+let webhooks: WithWebhooks;
+beforeAll(async () => {
+  webhooks = await startWebhooks();
+});
+afterAll(() => webhooks.stop());
+
+/** A delivery that has ended, with what was sent and what its receiver answered. */
+async function insertDelivery(webhookId: string, conversationId: string, quote: string): Promise<string> {
+  const id = Bun.randomUUIDv7();
+  await webhooks.parley.database`
+    insert into webhook_deliveries (id, webhook_id, type, conversation_id, occurred_at, status, finished_at, data,
+      response_status, response_body)
+    values (${id}, ${webhookId}, 'generation.failed', ${conversationId}, now(), 'delivered', now(),
+      ${webhooks.parley.database.json({ quote })}, 200, ${quote})`;
+  return id;
+}
+
+const countQuotes = async (quote: string): Promise<number> => {
+  const [row] = await webhooks.parley.database<{ count: number }[]>`
+    select count(*)::int as count from webhook_deliveries d where d::text like ${`%${quote}%`}`;
+  return row?.count ?? 0;
+};
+
+test("with a conversation goes what webhooks were told of it and what they answered; that they were told stays", async () => {
+  const anna = await webhooks.join();
+  const [gone, kept] = [
+    await createConversation(webhooks.parley, anna.account),
+    await createConversation(webhooks.parley, anna.account),
+  ];
+  const { id: webhookId } = await createWebhook(anna);
+  const ids: string[] = [];
+  for (const { id } of [gone, kept]) ids.push(await insertDelivery(webhookId, id, `quote of ${id}`));
+  expect(await countQuotes(`quote of ${gone.id}`)).toBe(1);
+  await anna.ask("DELETE", `/conversations/${gone.id}`);
+  await createErasures({ database: webhooks.parley.database }).run(new AbortController().signal);
+  expect(await countQuotes(`quote of ${gone.id}`)).toBe(0);
+  expect(await countQuotes(`quote of ${kept.id}`)).toBe(1);
+  const delivery = await readDelivery(anna, webhookId, ids[0] ?? "");
+  expect(delivery).toMatchObject({ status: "delivered", response_status: 200, response_body: null });
+});
+
+test("with a conversation of more deliveries than a batch goes each of them", async () => {
+  const anna = await webhooks.join();
+  const { id } = await createConversation(webhooks.parley, anna.account);
+  const { id: webhookId } = await createWebhook(anna);
+  await webhooks.parley.database`
+    insert into webhook_deliveries (id, webhook_id, type, conversation_id, occurred_at, status, finished_at, response_body)
+    select gen_random_uuid(), ${webhookId}, 'message.created', ${id}, now(), 'delivered', now(), 'many quotes'
+    from generate_series(1, 12000)`;
+  await anna.ask("DELETE", `/conversations/${id}`);
+  await createErasures({ database: webhooks.parley.database }).run(new AbortController().signal);
+  expect(await countQuotes("many quotes")).toBe(0);
+  expect(await webhooks.parley.database`select 1 from conversations where id = ${id}`).toHaveLength(0);
+});
+
+test("with a user go their webhooks and deliveries, also very many", async () => {
+  const anna = await webhooks.join();
+  const ben = await webhooks.join();
+  const [{ id: gone }, { id: kept }] = [await createWebhook(anna), await createWebhook(ben)];
+  for (const id of [gone, kept])
+    await webhooks.parley.database`
+      insert into webhook_deliveries (id, webhook_id, type, occurred_at, status, finished_at)
+      select gen_random_uuid(), ${id}, 'message.created', now(), 'delivered', now() from generate_series(1, 2500)`;
+  const admin = await webhooks.joinAdmin();
+  expect((await admin.ask("DELETE", `/users/${anna.id}`)).status).toBe(204);
+  const left = await webhooks.parley.database<{ webhook_id: string; count: number }[]>`
+    select w.id as webhook_id, count(*)::int as count from webhooks w join webhook_deliveries d on d.webhook_id = w.id
+    where w.id in (${gone}, ${kept}) group by w.id`;
+  expect([...left]).toEqual([{ webhook_id: kept, count: 2500 }]);
+});
