@@ -1,4 +1,5 @@
 import { type Database, getReservedPool } from "../db/client.ts";
+import { retryCollisions } from "../db/retry-collisions.ts";
 import type { Log } from "../lib/log.ts";
 import type { QueuedJob } from "./queue.ts";
 import * as queries from "./queue.ts";
@@ -127,7 +128,8 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   async function runOnOne(name: string, intervalMs: number, work: Job, isDue: () => Promise<boolean>): Promise<void> {
     if (!(await isDue())) return;
     const startedAtMs = performance.now();
-    const claimed = await queries.claimInterval(database, name, instanceId, LEASE_MS);
+    // Behind a pooler, single statements have the isolation of the role, and two instances claim at the same time.
+    const claimed = await retryCollisions(() => queries.claimInterval(database, name, instanceId, LEASE_MS));
     if (!claimed) return;
     const { job, error } = await hold(claimed, work);
     // Whoever looks an interval later must find it due, though clocks and timers are not exact.
@@ -146,7 +148,8 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   async function take(queue: Queue): Promise<void> {
     const rows = queue.concurrency - queue.running.size;
     if (rows <= 0) return;
-    for (const job of await queries.claimDue(database, queue.name, instanceId, { leaseMs: LEASE_MS, rows })) {
+    const claim = () => queries.claimDue(database, queue.name, instanceId, { leaseMs: LEASE_MS, rows });
+    for (const job of await retryCollisions(claim)) {
       if (adopt(job)) continue;
       const name = queries.nameOf(job);
       queue.running.add(job.key);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import type { Database } from "../../src/db/client.ts";
+import { type Database, openDatabase } from "../../src/db/client.ts";
 import { createJobs } from "../../src/jobs/runner.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createLog } from "../../src/lib/log.ts";
@@ -157,4 +157,26 @@ test("what is not due is not claimed", async () => {
   while (runs < 2) await Bun.sleep(INTERVAL_MS);
   await jobs.stop(Date.now() + 1_000);
   expect(looks).toBeGreaterThanOrEqual(10);
+});
+
+test("instances that claim the same work under a strict isolation, as behind a pooler, log no error", async () => {
+  const made = await createTestDatabase();
+  await made.database.unsafe(`alter database ${made.name} set default_transaction_isolation = 'serializable'`);
+  const strict = openDatabase({ target: made.target, poolSize: 8, session: {} });
+  const errors: unknown[] = [];
+  const recording = Object.assign(Object.create(log), { error: (line: unknown) => errors.push(line) });
+  let runs = 0;
+  const instances = Array.from({ length: 4 }, () => {
+    const jobs = createJobs({ database: strict, log: recording, instanceId: createId() });
+    jobs.everyOnOne("contested", 1, async () => {
+      runs += 1;
+    });
+    jobs.start();
+    return jobs;
+  });
+  while (runs < 60) await Bun.sleep(INTERVAL_MS);
+  for (const jobs of instances) await jobs.stop(Date.now() + 1_000);
+  await strict.end({ timeout: 1 });
+  await made.database.end({ timeout: 1 });
+  expect(errors).toEqual([]);
 });
