@@ -14,13 +14,14 @@
  */
 
 import type { providerCodes } from "../lib/error-codes.ts";
+import type { ReasoningEffort } from "../protocol/reasoning-effort.ts";
 import type { PauseSignal } from "./pause-signal.ts";
 
 /** What a provider is asked: the whole conversation, already cut to fit, in the shape that all of them share. */
 export type ChatMessage =
   /** `name`: who speaks, where there are several people. */
   | { role: "system" | "user"; content: string; name?: string }
-  | { role: "assistant"; content: string; toolCalls?: readonly ToolCall[] }
+  | { role: "assistant"; content: string; toolCalls?: readonly ToolCall[]; thinking?: Thinking | undefined }
   /** What a call of the assistant message before it gave. */
   | { role: "tool"; content: string; toolCallId: string };
 
@@ -42,6 +43,31 @@ export type ToolCall = { id: string; name: string; arguments: string };
 
 export type ToolChoice = "auto" | "none" | "required" | { name: string };
 
+/**
+ * What a provider gave of a model's thinking, to be sent back unchanged with the calls that it led to: signed blocks, encrypted
+ * items, signatures of calls. Only the provider that gave it can read it, and others refuse it or must not see it.
+ */
+type Thinking = {
+  /** The provider (`Provider.name`) whose `data` it is: no other one is sent it. */
+  provider: string;
+  /** JSON in the provider's own words. */
+  data: unknown;
+};
+
+/** The form that an answer must have: any JSON object, or JSON that a schema accepts. */
+type AnswerFormat =
+  | { type: "json_object" }
+  | {
+      type: "json_schema";
+      /** As in names of tools. */
+      name: string;
+      description?: string | undefined;
+      /** JSON schema. */
+      schema: Readonly<Record<string, unknown>>;
+      /** Whether the provider is to force the answer into the schema, where it can. */
+      isStrict?: boolean | undefined;
+    };
+
 /** What a request may ask for beyond its messages; what a provider does not know is left out there. */
 export type AnswerOptions = {
   tools?: readonly Tool[] | undefined;
@@ -51,6 +77,10 @@ export type AnswerOptions = {
   topP?: number | null | undefined;
   /** Texts that end the answer before them. */
   stop?: readonly string[] | undefined;
+  /** How much the model thinks before it answers; null leaves it to the provider. */
+  reasoningEffort?: ReasoningEffort | null | undefined;
+  /** Null: text of any form. */
+  format?: AnswerFormat | null | undefined;
 };
 
 export type ProviderRequest = {
@@ -114,7 +144,13 @@ export type ProviderPart =
 
 export type ProviderEnd =
   /** Calls come whole and only here: what a broken stream has left of one must never be carried out. */
-  | { type: "finish"; reason: ModelFinishReason; usage: ReportedUsage | null; toolCalls?: readonly ToolCall[] }
+  | {
+      type: "finish";
+      reason: ModelFinishReason;
+      usage: ReportedUsage | null;
+      toolCalls?: readonly ToolCall[];
+      thinking?: Thinking | undefined;
+    }
   | { type: "error"; error: ProviderError };
 
 /** Their meanings are in the table of error codes, which clients can read. */
