@@ -2,6 +2,7 @@ import type { Log } from "../../lib/log.ts";
 import type { AboutRun, ExplainFailure } from "../about-run.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
+import { type ExtraField, findUntaken } from "../extra-fields.ts";
 import { type Catalogue, createCatalogue } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
@@ -70,6 +71,8 @@ export interface Chain {
   /** Longest time of a whole answer, over all of its runs: after that a run ends with `provider_timeout`. */
   readonly answerTimeoutMs: number;
   has(model: string): boolean;
+  /** The first field of the options that the model's provider doesn't have; null: it has all of them. */
+  findUntaken(model: string, options: AnswerOptions): ExtraField | null;
   /** In fallback order, with what the circuit breaker thinks of them. */
   models(): ModelState[];
   /**
@@ -97,14 +100,19 @@ export function createChain(options: ChainOptions): Chain {
   const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
   const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures };
 
+  const findUntakenBy = (model: string, asked?: AnswerOptions) =>
+    findUntaken(providers.get(providerOf(model))?.api, asked?.extra);
+
   return {
     defaultModel,
     answerTimeoutMs,
     has: (model) => breakers.has(model),
+    findUntaken: findUntakenBy,
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {
+      const takes = (model: string) => findUntakenBy(model, request.options) === null;
       const first = request.model !== null && breakers.has(request.model) ? request.model : defaultModel;
-      const others = request.hasFallback === false ? [] : models.filter((model) => model !== first);
+      const others = request.hasFallback === false ? [] : models.filter((model) => model !== first && takes(model));
       const { pause = new PauseSignal(), startedAtMs = performance.now() } = request;
       const endsAtMs = startedAtMs + answerTimeoutMs;
       return run(runOptions, { ...request, pause, endsAtMs, order: [first, ...others] }, push);

@@ -96,8 +96,10 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   /** What is not settled yet, of answers in progress and of those that have ended. */
   const unsettled = new Set<Promise<void>>();
 
-  function checkRoom(model: string): void {
+  function checkRoom({ model, options }: CompletionRequest): void {
     if (!chain.has(model)) throw createUnknownModel(model);
+    const untaken = chain.findUntaken(model, options);
+    if (untaken !== null) throw createUnsupported(model, untaken);
     if (lifecycle.phase === "draining")
       throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: RETRY_AFTER_MS });
     if (running.count() >= COMPLETIONS_MAX)
@@ -136,7 +138,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   return {
     async start(caller, request) {
       if (request.conversationId !== null) requireScope(caller.scopes, "messages:write");
-      checkRoom(request.model);
+      checkRoom(request);
       const id = createId();
       const userId = caller.user.id;
       // Its place is taken in the tick in which it was free: others come while this one waits.
@@ -225,6 +227,12 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       await all();
     },
   };
+}
+
+function createUnsupported(model: string, field: string): Problem {
+  const detail = `${field} is not supported by ${model}. Leave it out, or choose another model.`;
+  const errors = [{ pointer: `#/${field}`, detail }];
+  return new Problem("invalid", detail, { openAiCode: "unsupported_parameter", errors });
 }
 
 /** A function, since the compiler takes the variable for null where it was set by a callback. */

@@ -4,6 +4,7 @@ import type {
   MessageCreateParamsStreaming,
   MessageParam,
 } from "@anthropic-ai/sdk/resources/messages/messages";
+import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
@@ -15,6 +16,7 @@ const OUTPUT_TOKENS_DEFAULT = 16_384;
 export function mapToMessagesRequest(request: ProviderRequest): MessageCreateParamsStreaming {
   const { system, turns } = mapToTurns(request.messages, request.partial);
   return markStablePrefix({
+    ...pickExtra("messages", request.options.extra),
     model: request.model,
     max_tokens:
       request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT),

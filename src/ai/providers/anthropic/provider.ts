@@ -29,6 +29,7 @@ export function createAnthropicProvider(options: {
   );
   return {
     name: "anthropic",
+    api: "messages",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) => sendBody(mapToMessagesRequest(request), request.signal, onBytes),

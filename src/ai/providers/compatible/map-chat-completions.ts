@@ -2,6 +2,7 @@ import type {
   ChatCompletionCreateParamsStreaming,
   ChatCompletionMessageParam,
 } from "openai/resources/chat/completions";
+import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 
@@ -9,6 +10,7 @@ import { mapToTurns, type Turn } from "../map-conversation.ts";
 export function mapToChatRequest(request: ProviderRequest): ChatCompletionCreateParamsStreaming {
   const { system, turns } = mapToTurns(request.messages, request.partial);
   return {
+    ...pickExtra("chat", request.options.extra),
     model: request.model,
     messages: [...(system === null ? [] : [{ role: "system" as const, content: system }]), ...turns.flatMap(mapTurn)],
     stream: true,

@@ -35,6 +35,7 @@ export function createCompatibleProvider(options: {
   );
   return {
     name: "compatible",
+    api: "chat",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) => sendBody(mapToChatRequest(request), request.signal, onBytes),

@@ -1,4 +1,5 @@
 import type { ResponseCreateParamsStreaming, ResponseInputItem } from "openai/resources/responses/responses";
+import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 
@@ -6,6 +7,7 @@ import { mapToTurns, type Turn } from "../map-conversation.ts";
 export function mapToResponsesRequest(request: ProviderRequest): ResponseCreateParamsStreaming {
   const { system, turns } = mapToTurns(request.messages, request.partial);
   return {
+    ...mapExtra(request.options),
     model: request.model,
     input: turns.flatMap(mapTurn),
     stream: true,
@@ -37,7 +39,13 @@ function mapTurn(turn: Turn): ResponseInputItem[] {
   return [...message, ...calls];
 }
 
-/** The Responses API knows no `stop`. */
+/** By the names that Chat Completions have for them, but for this one. */
+function mapExtra({ extra }: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
+  const { verbosity, ...others } = pickExtra("responses", extra);
+  return { ...others, ...(verbosity && { text: { verbosity } }) };
+}
+
+/** The Responses API knows no `stop`: the attempt ends the answer there. */
 function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
   const { tools = [], toolChoice, temperature, topP, areParallelToolCallsAllowed } = options;
   const shared = {

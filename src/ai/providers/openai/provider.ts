@@ -26,6 +26,7 @@ export function createOpenAiProvider(options: {
   );
   return {
     name: "openai",
+    api: "responses",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) => sendBody(mapToResponsesRequest(request), request.signal, onBytes),
