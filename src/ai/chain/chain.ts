@@ -2,6 +2,7 @@ import type { Log } from "../../lib/log.ts";
 import type { AboutRun, ExplainFailure } from "../about-run.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
+import { describeModel, type ModelDetails } from "../describe-model.ts";
 import { type ExtraField, findUntaken } from "../extra-fields.ts";
 import { type Catalogue, createCatalogue } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
@@ -73,6 +74,8 @@ export interface Chain {
   has(model: string): boolean;
   /** The first field of the options that the model's provider doesn't have; null: it has all of them. */
   findUntaken(model: string, options: AnswerOptions): ExtraField | null;
+  /** What is known of a configured model. */
+  describe(model: string): ModelDetails;
   /** In fallback order, with what the circuit breaker thinks of them. */
   models(): ModelState[];
   /**
@@ -100,14 +103,15 @@ export function createChain(options: ChainOptions): Chain {
   const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
   const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures };
 
-  const findUntakenBy = (model: string, asked?: AnswerOptions) =>
-    findUntaken(providers.get(providerOf(model))?.api, asked?.extra);
+  const apiOf = (model: string) => providers.get(providerOf(model))?.api;
+  const findUntakenBy = (model: string, asked?: AnswerOptions) => findUntaken(apiOf(model), asked?.extra);
 
   return {
     defaultModel,
     answerTimeoutMs,
     has: (model) => breakers.has(model),
     findUntaken: findUntakenBy,
+    describe: (model) => describeModel(model, apiOf(model), catalogue),
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {
       const takes = (model: string) => findUntakenBy(model, request.options) === null;

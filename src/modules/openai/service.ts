@@ -17,6 +17,7 @@ import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
 import { openExchange, STORE_WAIT_MS } from "./exchange.ts";
 import type { CompletionHead } from "./map-answer.ts";
+import { mapToOpenAiModel } from "./map-model.ts";
 import type { CompletionRequest } from "./map-request.ts";
 import type { OpenAiModel } from "./model.ts";
 import { createRunningRequests } from "./running.ts";
@@ -210,12 +211,12 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       };
     },
 
-    listModels: () => chain.models().map(mapToModel),
+    listModels: () => chain.models().map((model) => mapToOpenAiModel(model, chain.describe(model.id))),
 
     getModel(id) {
       const model = chain.models().find((candidate) => candidate.id === id);
       if (!model) throw createUnknownModel(id);
-      return mapToModel(model);
+      return mapToOpenAiModel(model, chain.describe(id));
     },
 
     async drain(deadlineMs) {
@@ -239,13 +240,3 @@ function createUnsupported(model: string, field: string): Problem {
 function throwRefusal(refusal: { error: unknown } | null): void {
   if (refusal) throw refusal.error;
 }
-
-/** When a model was made is not known here, and OpenAI's clients expect a number. */
-const CREATED_UNKNOWN = 0;
-
-const mapToModel = ({ id, provider }: { id: string; provider: string }): OpenAiModel => ({
-  id,
-  object: "model",
-  created: CREATED_UNKNOWN,
-  owned_by: provider,
-});
