@@ -103,7 +103,7 @@ bench: build ## measure speed and memory
 	$(BUN) install --cwd test/bench --frozen-lockfile
 	$(BUN) test/bench/main.ts
 
-docs: setup ## write .env.example and the tables of settings, metrics, prices and error codes in docs/
+docs: setup ## write .env.example and the tables of settings, metrics, prices, error codes and fields in docs/
 	$(BUN) scripts/docs.ts
 
 contract: setup ## write contract/openapi.json and contract/asyncapi.json

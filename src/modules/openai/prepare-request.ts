@@ -1,3 +1,4 @@
+import type { ErrorCode } from "../../lib/error-codes.ts";
 import { escapePointer, mapPointerToName } from "../../lib/json.ts";
 import { Problem } from "../../lib/problem.ts";
 import { type FieldRule, type FieldRules, isFields, type JsonFields } from "./field-rules.ts";
@@ -34,7 +35,7 @@ function prepareValue(value: unknown, rule: FieldRule | undefined, pointer: stri
     if (isFields(entry)) prepare(entry, inner(entry), Array.isArray(value) ? `${pointer}/${place}` : pointer);
 }
 
-function refuse(openAiCode: string, pointer: string, what: string): Problem {
+function refuse(openAiCode: ErrorCode, pointer: string, what: string): Problem {
   const detail = `${mapPointerToName(pointer)} ${what}`;
   return new Problem("invalid", detail, { openAiCode, errors: [{ pointer, detail }] });
 }
