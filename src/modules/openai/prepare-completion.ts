@@ -9,7 +9,7 @@ import { requestFields } from "./request-fields.ts";
  * effect here. Nothing is ignored in silence.
  * @throws Problem `invalid`; for OpenAI's clients `unknown_parameter`, `unsupported_parameter` or `unsupported_value`.
  */
-export function prepareRequest(body: unknown): void {
+export function prepareCompletion(body: unknown): void {
   if (isFields(body)) prepare(body, requestFields, "#");
 }
 
