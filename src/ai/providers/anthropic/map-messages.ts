@@ -5,15 +5,20 @@ import type {
   MessageParam,
 } from "@anthropic-ai/sdk/resources/messages/messages";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
+import { addInstructions } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
+import { mapToClaudeSchema } from "./map-format.ts";
 
 /** Most tokens of an answer where none are asked for: the Messages API wants a number. Thinking counts in it. */
 const OUTPUT_TOKENS_DEFAULT = 16_384;
 
 /** Our request in the words of Anthropic's Messages API. */
 export function mapToMessagesRequest(request: ProviderRequest): MessageCreateParamsStreaming {
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+  const { format } = request.options;
+  const schema = format ? mapToClaudeSchema(format) : null;
+  const messages = format && !schema ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   return markStablePrefix({
     model: request.model,
     max_tokens:
@@ -21,6 +26,7 @@ export function mapToMessagesRequest(request: ProviderRequest): MessageCreatePar
     messages: mapTurns(turns),
     stream: true,
     ...(system === null ? {} : { system }),
+    ...(schema && { output_config: { format: { type: "json_schema" as const, schema } } }),
     ...mapOptions(request.options),
   });
 }

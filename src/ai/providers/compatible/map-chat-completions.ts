@@ -2,19 +2,27 @@ import type {
   ChatCompletionCreateParamsStreaming,
   ChatCompletionMessageParam,
 } from "openai/resources/chat/completions";
-import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
+import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
+import { addInstructions, saysJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
+import { fitsStrictMode } from "../openai/strict-schema.ts";
 
 /** Our request in the words of Chat Completions, without anything that local servers might not know. */
 export function mapToChatRequest(request: ProviderRequest): ChatCompletionCreateParamsStreaming {
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+  const { format, tools = [], toolChoice } = request.options;
+  // Most servers that force a format into the answer refuse tools beside it, or never call them.
+  const mayCall = tools.length > 0 && toolChoice !== "none";
+  const isInWords = format && (mayCall || (format.type === "json_object" && !saysJson(request)));
+  const messages = isInWords ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   return {
     model: request.model,
     messages: [...(system === null ? [] : [{ role: "system" as const, content: system }]), ...turns.flatMap(mapTurn)],
     stream: true,
     stream_options: { include_usage: true },
     ...(request.outputTokensMax === null ? {} : { max_tokens: request.outputTokensMax }),
-    ...mapOptions(request.options),
+    ...mapOptions(format && !mayCall ? { ...request.options, tools: [] } : request.options),
+    ...(format && !mayCall && { response_format: mapFormat(format) }),
   };
 }
 
@@ -28,6 +36,20 @@ function mapTurn(turn: Turn): ChatCompletionMessageParam[] {
     function: { name, arguments: text },
   }));
   return [{ role: "assistant", content: turn.content === "" ? null : turn.content, tool_calls: calls }];
+}
+
+function mapFormat(format: AnswerFormat): NonNullable<ChatCompletionCreateParamsStreaming["response_format"]> {
+  if (format.type === "json_object") return format;
+  const { name, description, schema, isStrict } = format;
+  return {
+    type: "json_schema",
+    json_schema: {
+      name,
+      ...(description !== undefined && { description }),
+      schema: { ...schema },
+      strict: isStrict ?? fitsStrictMode(schema),
+    },
+  };
 }
 
 function mapOptions(options: AnswerOptions): Partial<ChatCompletionCreateParamsStreaming> {

@@ -1,10 +1,19 @@
-import type { ResponseCreateParamsStreaming, ResponseInputItem } from "openai/resources/responses/responses";
-import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
+import type {
+  ResponseCreateParamsStreaming,
+  ResponseFormatTextConfig,
+  ResponseInputItem,
+} from "openai/resources/responses/responses";
+import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
+import { addInstructions, saysJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
+import { fitsStrictMode } from "./strict-schema.ts";
 
 /** Our request in the words of OpenAI's Responses API. */
 export function mapToResponsesRequest(request: ProviderRequest): ResponseCreateParamsStreaming {
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+  const { format } = request.options;
+  const isUnsaid = format?.type === "json_object" && !saysJson(request);
+  const messages = isUnsaid ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   return {
     model: request.model,
     input: turns.flatMap(mapTurn),
@@ -15,6 +24,7 @@ export function mapToResponsesRequest(request: ProviderRequest): ResponseCreateP
     ...(request.isThinking && { reasoning: { summary: "auto" as const } }),
     ...(system === null ? {} : { instructions: system }),
     ...(request.outputTokensMax === null ? {} : { max_output_tokens: request.outputTokensMax }),
+    ...(format && { text: { format: mapFormat(format) } }),
     ...mapOptions(request.options),
   };
 }
@@ -35,6 +45,18 @@ function mapTurn(turn: Turn): ResponseInputItem[] {
     arguments: text,
   }));
   return [...message, ...calls];
+}
+
+function mapFormat(format: AnswerFormat): ResponseFormatTextConfig {
+  if (format.type === "json_object") return format;
+  const { name, description, schema, isStrict } = format;
+  return {
+    type: "json_schema",
+    name,
+    ...(description !== undefined && { description }),
+    schema: { ...schema },
+    strict: isStrict ?? fitsStrictMode(schema),
+  };
 }
 
 /** The Responses API knows no `stop`. */
