@@ -1,4 +1,4 @@
-import type { ModelFinishReason, ProviderError, ProviderErrorCode, ToolCall, Usage } from "./provider.ts";
+import type { ModelFinishReason, ProviderError, ProviderErrorCode, Thinking, ToolCall, Usage } from "./provider.ts";
 
 /**
  * What a run pushes: `start` or, for a resumed run, `reset` before the first text (the `next` step after tool calls needs
@@ -39,6 +39,8 @@ export type RunEnd =
       toolCalls: readonly ToolCall[];
       /** The parsed answer where a format was asked for; absent if the text was cut off before it had that. */
       output?: { value: unknown };
+      /** What `model` wants back with its calls. */
+      thinking?: Thinking | undefined;
     } & Account)
   /** Every model failed. The text so far stays valid. */
   | ({ type: "error" } & RunFailure & Account)
