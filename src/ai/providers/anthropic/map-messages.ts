@@ -4,6 +4,7 @@ import type {
   MessageCreateParamsStreaming,
   MessageParam,
 } from "@anthropic-ai/sdk/resources/messages/messages";
+import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
 import type { Thinker } from "../../thinking.ts";
 import { addInstructions } from "../format-in-words.ts";
@@ -43,6 +44,7 @@ export function mapToMessagesRequest(
   // A model that is set to think refuses both.
   const sampling = config.thinking ? { temperature: null, topP: null } : {};
   return markStablePrefix({
+    ...pickExtra("messages", options.extra),
     model,
     max_tokens: maxTokens,
     messages: mapTurns(turns, isForgetful || !takesBlocks(model, config) ? null : thinker),
