@@ -25,7 +25,7 @@ export function createOutputReader(format: AnswerFormat): (text: string) => Outp
     } catch (error) {
       return { type: "invalid", problems: [`It is not valid JSON: ${(error as Error).message}`] };
     }
-    const validation = validate(value, schema);
+    const validation = validate(text, value, schema);
     return validation.type === "valid" ? { type: "valid", value } : validation;
   };
 }

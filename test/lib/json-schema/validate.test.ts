@@ -8,7 +8,7 @@ import {
 } from "../../../src/lib/json-schema/prepare-schema.ts";
 import { STEPS_MAX, validate } from "../../../src/lib/json-schema/validate.ts";
 
-const check = (schema: unknown, value: unknown) => validate(value, prepareSchema(schema));
+const check = (schema: unknown, value: unknown) => validate(JSON.stringify(value), value, prepareSchema(schema));
 const isValid = (schema: unknown, value: unknown) => check(schema, value).type === "valid";
 
 function refusalOf(schema: unknown): { pointer: string; message: string } {
