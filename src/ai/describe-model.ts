@@ -4,6 +4,8 @@ import { isOpenAiThinker } from "./model-traits.ts";
 import type { Catalogue } from "./models.ts";
 import type { Api } from "./wire-format.ts";
 
+const listedAbilities = ["tools", "thinking", "json_object", "json_schema"] as const;
+
 /** What is known of a model, for clients that choose one. */
 export type ModelDetails = {
   /** Tokens of prompt and answer together; null: not known. */
@@ -11,7 +13,7 @@ export type ModelDetails = {
   /** Tokens of its longest answer; null: not known. */
   answerTokensMax: number | null;
   /** A model of which nothing is known may have all of them. */
-  abilities: readonly ("tools" | "thinking")[];
+  abilities: readonly (typeof listedAbilities)[number][];
   /** The fields of Chat Completions that change its answers. */
   parameters: readonly string[];
   /** Null: not known. */
@@ -24,7 +26,7 @@ export type ModelDetails = {
  */
 export function describeModel(model: string, api: Api | undefined, catalogue: Catalogue): ModelDetails {
   const { windowTokens, answerTokens } = catalogue.limitsOf(model);
-  const abilities = (["tools", "thinking"] as const).filter((ability) => catalogue.can(model, ability));
+  const abilities = listedAbilities.filter((ability) => catalogue.can(model, ability));
   return {
     contextTokens: windowTokens,
     answerTokensMax: answerTokens,
@@ -37,6 +39,8 @@ export function describeModel(model: string, api: Api | undefined, catalogue: Ca
 const parametersOf = {
   tools: ["tools", "tool_choice", "parallel_tool_calls"],
   thinking: ["reasoning_effort"],
+  json_object: ["response_format"],
+  json_schema: ["structured_outputs"],
 } as const satisfies Record<ModelDetails["abilities"][number], readonly string[]>;
 
 const listParameters = (model: string, api: Api, abilities: ModelDetails["abilities"]): string[] => [

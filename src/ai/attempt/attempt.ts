@@ -15,11 +15,13 @@ import type {
   ProviderRequest,
   PushPart,
   ReportedUsage,
+  Thinking,
   ToolCall,
 } from "../provider.ts";
 import type { TimeoutsOf } from "../timeouts.ts";
 import { mergeReports } from "../usage.ts";
 import { type AnswerState, findPartial, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
+import { createFenceFilter } from "./fence-filter.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
 import { refuseBlank } from "./refuse-blank.ts";
 import { createStopFilter } from "./stop-filter.ts";
@@ -63,7 +65,7 @@ export type AttemptReport = {
 };
 
 export type AttemptOutcome = { usage: RunUsage | null } & (
-  | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[] }
+  | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[]; thinking: Thinking | undefined }
   /** Not continuable once a tool call began: another model can only make the whole step anew. */
   | { type: "failed"; error: ProviderError; isContinuable: boolean }
   | { type: "aborted" }
@@ -86,6 +88,7 @@ export async function makeAttempt(
   const trimmer = createOverlapTrimmer(partial ?? "");
   const cleaner = createTextCleaner(roomLeft(answer), (text) => showText(answer, model, text, push));
   const thinkFilter = createThinkFilter(takeReasoning);
+  const fenceFilter = request.options?.format ? createFenceFilter() : null;
   const stopFilter = createStopFilter(request.options?.stop);
   const shownBefore = answer.shown.length;
   const timeouts = options.timeoutsOf(model);
@@ -109,7 +112,7 @@ export async function makeAttempt(
       report.firstToken();
       observe.onFirstToken?.(model, secondsSoFar());
     }
-    cleaner.push(trimmer.push(text));
+    cleaner.push(trimmer.push(fenceFilter ? fenceFilter.push(text) : text));
   }
 
   function take(part: ProviderPart): ProviderEnd | undefined {
@@ -151,7 +154,7 @@ export async function makeAttempt(
   );
   if (ended.type !== "aborted") {
     takeText(stopFilter.push(thinkFilter.end()) + stopFilter.end());
-    cleaner.push(trimmer.end());
+    cleaner.push(trimmer.push(fenceFilter?.end() ?? "") + trimmer.end());
   }
   const { toolCalls = [], usage: counted = null } = ended.type === "finish" ? ended : {};
   const hasOutput = hasText || hasToolCall || hasReasoning || toolCalls.length > 0;
@@ -173,7 +176,7 @@ export async function makeAttempt(
   tell(end);
   switch (end.type) {
     case "finish":
-      return { type: "finish", reason: end.reason, toolCalls, usage };
+      return { type: "finish", reason: end.reason, toolCalls, thinking: end.thinking, usage };
     case "error":
       return { type: "failed", error: end.error, isContinuable: !hasToolCall, usage };
     case "aborted":

@@ -81,7 +81,7 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
     async run(
       answer: RunningAnswer,
       attempt: number,
-      request: Omit<RunRequest, "options" | "resume">,
+      request: Omit<RunRequest, "resume">,
       take: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;

@@ -14,7 +14,7 @@ export const Model = Named(
       Type.Integer({ description: "Tokens of prompt and answer together, of the model itself; null if unknown." }),
     ),
     answer_tokens_max: Nullable(Type.Integer({ description: "Tokens of its longest answer; null if unknown." })),
-    abilities: Type.Array(OneOf(["tools", "thinking"]), {
+    abilities: Type.Array(OneOf(["tools", "thinking", "json_object", "json_schema"]), {
       description: "What it can do. A model of which nothing is known may be able to do all of it.",
     }),
   }),

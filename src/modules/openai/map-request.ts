@@ -1,5 +1,6 @@
 import { extraFields } from "../../ai/extra-fields.ts";
-import type { AnswerOptions, ChatMessage, ToolChoice } from "../../ai/provider.ts";
+import { checkFormat } from "../../ai/format/check-format.ts";
+import type { AnswerFormat, AnswerOptions, ChatMessage, ToolChoice } from "../../ai/provider.ts";
 import { mapPointerToName } from "../../lib/json.ts";
 import { createInvalid } from "../../lib/problem.ts";
 import { formatRules, isUuid } from "../../lib/schema.ts";
@@ -141,6 +142,7 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
     temperature: body.temperature,
     topP: body.top_p,
     stop: typeof stop === "string" ? [stop] : stop,
+    format: mapFormat(body.response_format),
     extra: Object.fromEntries(extraFields.map((field) => [field, body[field]])),
   };
 }
@@ -162,6 +164,18 @@ function readToolChoice(
     check(tool.function.name, `#/tool_choice/allowed_tools/tools/${index}/function/name`),
   );
   return { toolChoice: mode, allowed: new Set(allowed) };
+}
+
+/** The form that the answer must have; null: a text. */
+function mapFormat(asked: CreateCompletion["response_format"]): AnswerFormat | null {
+  if (!asked || asked.type === "text") return null;
+  if (asked.type === "json_object") return { type: "json_object" };
+  if (!asked.json_schema)
+    throw createInvalid("#/response_format/json_schema", "response_format.json_schema is required with this type.");
+  const { name, description, schema = {}, strict: isStrict } = asked.json_schema;
+  const format = { type: "json_schema", name, description, schema, isStrict } as const;
+  checkFormat(format, "#/response_format/json_schema/schema");
+  return format;
 }
 
 function readConversationId(metadata: CreateCompletion["metadata"]): string | null {

@@ -24,6 +24,13 @@ const toolChoiceFields: FieldRules = {
   }),
 };
 
+const formatFields: FieldRules = {
+  type: mapped("`text`, `json_object` or `json_schema`."),
+  json_schema: mapped("", {
+    inner: () => ({ name: mapped(), description: mapped(), schema: mapped(), strict: mapped() }),
+  }),
+};
+
 const streamFields: FieldRules = {
   include_usage: mapped(),
   include_obfuscation: harmless("Chunks are never padded."),
@@ -84,7 +91,9 @@ export const requestFields: FieldRules = {
   tool_choice: mapped("", { inner: () => toolChoiceFields }),
   parallel_tool_calls: mapped(),
   reasoning_effort: mapped(),
-  response_format: mapped(),
+  response_format: mapped("Checked here too; see [structured output](models.md#structured-output).", {
+    inner: () => formatFields,
+  }),
   metadata: mapped("`conversation_id` stores the exchange in that conversation. Other keys are not kept."),
   ...passedFields,
   prompt_cache_retention: harmless("How long a provider caches is left to it."),
