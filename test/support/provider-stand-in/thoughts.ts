@@ -151,7 +151,7 @@ function findChatMistake(model: string, thought: Thought, messages: Fields[], an
 function findPlainMistake(sent: unknown, hasCalls: boolean, awaited: string | null): string | null {
   if (!hasCalls) return sent === undefined ? null : "reasoning_content must not be passed outside of a tool loop.";
   if (typeof sent !== "string") return "The `reasoning_content` in the thinking mode must be passed back to the API.";
-  return sent === (awaited ?? "") ? null : "reasoning_content is not what the model has thought.";
+  return sent === "" || sent === awaited ? null : "reasoning_content is not what the model has thought.";
 }
 
 function findSignatureMistake(calls: Call[], awaited: Fields | null): string | null {
