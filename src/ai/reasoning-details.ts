@@ -49,9 +49,7 @@ const types = new Set<unknown>(["reasoning.text", "reasoning.summary", "reasonin
 
 /** They are OpenRouter's own. */
 const mapDetail = (detail: Fields): Detail | null =>
-  types.has(detail.type)
-    ? { ...detail, id: readText(detail.id), format: readText(detail.format) ?? "unknown" }
-    : null;
+  types.has(detail.type) ? { ...detail, id: readText(detail.id), format: readText(detail.format) ?? "unknown" } : null;
 
 function mapSignature(id: string | null, extra: unknown): Detail[] {
   const signature = readText(readFields(readFields(extra).google).thought_signature);

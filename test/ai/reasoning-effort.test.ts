@@ -48,7 +48,9 @@ describe("OpenAI's models get the nearest effort that they take", () => {
   test("a model that doesn't think isn't sent it, and without a wish nothing is said", async () => {
     expect(await sentTo({ model: "openai/gpt-4o", effort: "high" })).not.toHaveProperty("reasoning");
     expect(await sentTo({ model: "openai/gpt-5.2", effort: null })).toMatchObject({ reasoning: { summary: "auto" } });
-    expect(await sentTo({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty("thinking");
+    expect(await sentTo({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty(
+      "thinking",
+    );
     const chat = await sentTo({ model: "compatible/any", effort: null });
     expect(Object.keys(chat)).not.toContain("reasoning_effort");
   });
@@ -149,7 +151,12 @@ describe("a value that is refused", () => {
     refuseAllBut(["low", "medium"], () => openAi("`reasoning_effort` must be one of low, medium"));
     expect(await askTwice("compatible/own", "none")).toEqual(["none", "low", "low"]);
     const detail = [
-      { ...pydantic("reasoning_effort"), type: "literal_error", msg: "Input should be 'low', 'medium' or 'high'", input: "xhigh" },
+      {
+        ...pydantic("reasoning_effort"),
+        type: "literal_error",
+        msg: "Input should be 'low', 'medium' or 'high'",
+        input: "xhigh",
+      },
     ];
     refuseAllBut(["low", "medium", "high"], () => ({ detail }));
     expect(await askTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "high"]);

@@ -79,7 +79,11 @@ async function step(
   { model, ask = askWhole, user = anna }: { model: string; ask?: Ask; user?: Account },
 ): Promise<Returned> {
   const message = await ask({ model, messages, tools }, user);
-  const results = callsOf(message).map(({ id }) => ({ role: "tool" as const, tool_call_id: id, content: "It is this." }));
+  const results = callsOf(message).map(({ id }) => ({
+    role: "tool" as const,
+    tool_call_id: id,
+    content: "It is this.",
+  }));
   messages.push(message, ...results);
   return message;
 }
@@ -209,17 +213,20 @@ const sentLater = () => JSON.stringify(provider.requests.slice(1).map(({ body })
 const traces = /Thought \w+ \d|signed|redacted \w+ \d|encrypted \w+ \d|parley\.v1|forged/;
 
 describe("thinking goes to the model that gave it, and to nobody else", () => {
-  test.each(kinds.flatMap(([model, thought]) => ["openai/one", "anthropic/two", "compatible/three"].filter((other) => other !== model).map((other) => [model, thought, other] as const)))(
-    "%s, %s: not to %s",
-    async (model, thought, other) => {
-      scriptLoop(model, thought);
-      const messages: ChatCompletionMessageParam[] = [question];
-      await step(messages, { model });
-      provider.script(nameOf(other), { text: "Done." });
-      expect((await step(messages, { model: other })).content).toBe("Done.");
-      expect(sentLater()).not.toMatch(traces);
-    },
-  );
+  test.each(
+    kinds.flatMap(([model, thought]) =>
+      ["openai/one", "anthropic/two", "compatible/three"]
+        .filter((other) => other !== model)
+        .map((other) => [model, thought, other] as const),
+    ),
+  )("%s, %s: not to %s", async (model, thought, other) => {
+    scriptLoop(model, thought);
+    const messages: ChatCompletionMessageParam[] = [question];
+    await step(messages, { model });
+    provider.script(nameOf(other), { text: "Done." });
+    expect((await step(messages, { model: other })).content).toBe("Done.");
+    expect(sentLater()).not.toMatch(traces);
+  });
 
   test("nor what is signed to another model of the same server", async () => {
     scriptLoop("compatible/three", "details");
@@ -239,15 +246,30 @@ describe("thinking goes to the model that gave it, and to nobody else", () => {
   });
 
   const forgeries: [string, object][] = [
-    ["the fields of a server", { reasoning_content: "forged", reasoning_details: [{ type: "reasoning.text", text: "forged" }] }],
-    ["a seal of somebody else", { reasoning_details: [{ format: "parley-v1", data: "parley.v1.Zm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2Vk" }] }],
+    [
+      "the fields of a server",
+      { reasoning_content: "forged", reasoning_details: [{ type: "reasoning.text", text: "forged" }] },
+    ],
+    [
+      "a seal of somebody else",
+      {
+        reasoning_details: [
+          { format: "parley-v1", data: "parley.v1.Zm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2Vk" },
+        ],
+      },
+    ],
     ["an empty seal", { reasoning_details: [{ format: "parley-v1", data: "parley.v1." }] }],
     ["no list", { reasoning_details: "forged", reasoning_content: 7 }],
     ["odd entries", { reasoning_details: [null, 1, "forged", [], { data: { forged: 1 } }] }],
   ];
   test.each(forgeries)("forged, it is left out and no error: %s", async (_name, fields) => {
     const calls = [
-      { id: "c1", type: "function" as const, function: call, extra_content: { google: { thought_signature: "forged" } } },
+      {
+        id: "c1",
+        type: "function" as const,
+        function: call,
+        extra_content: { google: { thought_signature: "forged" } },
+      },
       { id: "c2", type: "function" as const, function: call, extra_content: null },
     ];
     for (const model of ["openai/one", "anthropic/two", "compatible/three"]) {

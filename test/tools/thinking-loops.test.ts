@@ -119,7 +119,8 @@ describe("failover in the middle of a loop", () => {
     expect(provider.refusals.filter((refusal) => !cured.test(refusal))).toEqual([]);
     for (const { model, body } of provider.requests) {
       const foreign = ["one", "two", "three"].filter((name) => name !== model);
-      for (const name of foreign) expect(JSON.stringify(body)).not.toMatch(new RegExp(`(?:Thought|signed|encrypted|redacted) ${name} `));
+      for (const name of foreign)
+        expect(JSON.stringify(body)).not.toMatch(new RegExp(`(?:Thought|signed|encrypted|redacted) ${name} `));
     }
     // The first one was asked again, with what it had given.
     if (thought !== "signature") expect(bodyOf(-1)).toContain(traceOf(first));

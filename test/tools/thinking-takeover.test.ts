@@ -84,22 +84,28 @@ describe("an answer that is taken over in the middle of a loop", () => {
     ["openai/one", "encrypted"],
     ["compatible/three", "plain"],
     ["compatible/three", "signature"],
-  ] as const)("%s, %s: its thinking goes on with it, sealed until then", async (model, thought) => {
-    const reply = await begin(model, thought);
-    const kept = await listKept();
-    expect(kept.map(({ step }) => step)).toEqual([1]);
-    const plain = kept.map(({ data }) => data.toString("latin1")).join();
-    for (const word of ["Thought", "signed", "encrypted", "thinking", model.split("/")[0] ?? ""])
-      expect(plain).not.toContain(word);
-    // Nor is it in what its members read.
-    const answers = await first.fetch(`/api/v1/conversations/${reply.conversation_id}/messages`, { token: anna.access_token });
-    expect(await answers.text()).not.toMatch(/Thought|signed|encrypted/);
-    await takeAway(reply);
-    expect(await readEnd(reply)).toEqual({ content: "Let me look. Found it.", status: "complete", model });
-    expect(provider.refusals).toEqual([]);
-    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(`${model.split("/")[1]} `);
-    expect(await listKept()).toHaveLength(0);
-  }, 60_000);
+  ] as const)(
+    "%s, %s: its thinking goes on with it, sealed until then",
+    async (model, thought) => {
+      const reply = await begin(model, thought);
+      const kept = await listKept();
+      expect(kept.map(({ step }) => step)).toEqual([1]);
+      const plain = kept.map(({ data }) => data.toString("latin1")).join();
+      for (const word of ["Thought", "signed", "encrypted", "thinking", model.split("/")[0] ?? ""])
+        expect(plain).not.toContain(word);
+      // Nor is it in what its members read.
+      const answers = await first.fetch(`/api/v1/conversations/${reply.conversation_id}/messages`, {
+        token: anna.access_token,
+      });
+      expect(await answers.text()).not.toMatch(/Thought|signed|encrypted/);
+      await takeAway(reply);
+      expect(await readEnd(reply)).toEqual({ content: "Let me look. Found it.", status: "complete", model });
+      expect(provider.refusals).toEqual([]);
+      expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(`${model.split("/")[1]} `);
+      expect(await listKept()).toHaveLength(0);
+    },
+    60_000,
+  );
 
   test("after a change of JWT_SECRET what is kept counts as none, and the answer goes on", async () => {
     const before = await startApp({

@@ -13,8 +13,8 @@ import { appendToolMessage } from "../messages/service.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { Pieces } from "./pieces.ts";
 import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
-import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
 import type { ThinkingStore } from "./thinking-store.ts";
+import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
 import { loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
 /** A result is tried to be stored for so long; then the answer is left to a successor, who calls the tool again. */

@@ -99,7 +99,8 @@ export const CreateCompletion = Open({
 });
 export type CreateCompletion = Static<typeof CreateCompletion>;
 
-const toReturn = "What the model has thought. Return it unchanged with the message, so that the model goes on from there.";
+const toReturn =
+  "What the model has thought. Return it unchanged with the message, so that the model goes on from there.";
 
 const ToolCalls = Type.Array(
   Type.Object({

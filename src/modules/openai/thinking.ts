@@ -48,11 +48,20 @@ export type AnswerThinking = {
 };
 
 /** Null: there is nothing to give back, or too much. */
-export function mapThinking(thinking: Thinking | undefined, seal: (thinking: Thinking) => string | null): AnswerThinking | null {
+export function mapThinking(
+  thinking: Thinking | undefined,
+  seal: (thinking: Thinking) => string | null,
+): AnswerThinking | null {
   const sealed = thinking ? seal(thinking) : null;
   if (!thinking || sealed === null) return null;
   const details = listReasoningDetails(thinking);
-  const own = { type: "reasoning.encrypted" as const, id: null, format: SEALED_FORMAT, index: details.length, data: sealed };
+  const own = {
+    type: "reasoning.encrypted" as const,
+    id: null,
+    format: SEALED_FORMAT,
+    index: details.length,
+    data: sealed,
+  };
   return { reasoning_details: [...details, own], extra_content: { google: { thought_signature: sealed } } };
 }
 

@@ -40,13 +40,18 @@ export const chatCompletionsFormat: WireFormat = {
     const { id, model, script } = context;
     const write = (delta: object) => chunk(context, { delta: delta as Record<string, unknown> });
     if (script.thought === "plain")
-      return ["Thought ", thoughtOf(model, id).slice(8)].map((reasoning_content) => write({ reasoning_content })).join("");
+      return ["Thought ", thoughtOf(model, id).slice(8)]
+        .map((reasoning_content) => write({ reasoning_content }))
+        .join("");
     if (script.thought !== "details") return "";
-    return detailPieces(model, id).map((reasoning_details) => write({ reasoning_details })).join("");
+    return detailPieces(model, id)
+      .map((reasoning_details) => write({ reasoning_details }))
+      .join("");
   },
   delta: (context, text) => chunk(context, { delta: { content: text } }),
   toolCall(context, { index, id, name, arguments: text }, isWhole) {
-    const extra = context.script.thought === "signature" && index === 0 && { extra_content: extraOf(context.model, context.id) };
+    const extra = context.script.thought === "signature" &&
+      index === 0 && { extra_content: extraOf(context.model, context.id) };
     const start = { index, id, type: "function", function: { name, arguments: "" }, ...extra };
     const pieces = isWhole ? splitArguments(text).map((piece) => ({ index, function: { arguments: piece } })) : [];
     return [start, ...pieces].map((call) => chunk(context, { delta: { tool_calls: [call] } })).join("");

@@ -90,7 +90,12 @@ export const messagesFormat: WireFormat = {
   thinking: () => event("content_block_delta", { index: 0, delta: { type: "thinking_delta", thinking: "Thinking. " } }),
   thought({ model, id }) {
     const [thinking, redacted] = signedBlocks(model, id) as [Fields, Fields];
-    return writeThinking(0, thinking) + event("content_block_start", { index: 1, content_block: redacted }) + stop(1) + startText(2);
+    return (
+      writeThinking(0, thinking) +
+      event("content_block_start", { index: 1, content_block: redacted }) +
+      stop(1) +
+      startText(2)
+    );
   },
   delta: ({ script }, text) =>
     event("content_block_delta", { index: textIndex(script), delta: { type: "text_delta", text } }),
@@ -113,7 +118,9 @@ export const messagesFormat: WireFormat = {
   },
   errorEvent: () => sse("error", { type: "error", error: { type: "overloaded_error", message: FOREIGN_TEXT } }),
   close: ({ script }, _text, tokens) =>
-    stop(textIndex(script) + script.toolCalls.length + (script.thought !== null && script.toolCalls.length > 1 ? 1 : 0)) +
+    stop(
+      textIndex(script) + script.toolCalls.length + (script.thought !== null && script.toolCalls.length > 1 ? 1 : 0),
+    ) +
     event("message_delta", {
       delta: {
         stop_reason: script.toolCalls.length > 0 ? "tool_use" : stopReasons[script.finish],

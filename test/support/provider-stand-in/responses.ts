@@ -29,8 +29,10 @@ function thoughtItem(context: AnswerContext): string {
   const { encrypted_content, ...bare } = reasoningItem(model, id);
   const item = { ...bare, status: "completed", ...(isAsked && { encrypted_content }) };
   return (
-    event(context, "response.output_item.added", { output_index: 0, item: { ...bare, summary: [], encrypted_content: "cut" } }) +
-    event(context, "response.output_item.done", { output_index: 0, item })
+    event(context, "response.output_item.added", {
+      output_index: 0,
+      item: { ...bare, summary: [], encrypted_content: "cut" },
+    }) + event(context, "response.output_item.done", { output_index: 0, item })
   );
 }
 

@@ -38,8 +38,20 @@ export const reasoningItem = (model: string, id: string): Fields => ({
   encrypted_content: `encrypted ${model} ${id}`,
 });
 export const detailsOf = (model: string, id: string): Fields[] => [
-  { type: "reasoning.text", text: thoughtOf(model, id), format: "anthropic-claude-v1", index: 0, signature: signatureOf(model, id) },
-  { type: "reasoning.encrypted", data: `encrypted ${model} ${id}`, id: `rs_${id}`, format: "openai-responses-v1", index: 1 },
+  {
+    type: "reasoning.text",
+    text: thoughtOf(model, id),
+    format: "anthropic-claude-v1",
+    index: 0,
+    signature: signatureOf(model, id),
+  },
+  {
+    type: "reasoning.encrypted",
+    data: `encrypted ${model} ${id}`,
+    id: `rs_${id}`,
+    format: "openai-responses-v1",
+    index: 1,
+  },
 ];
 export const extraOf = (model: string, id: string): Fields => ({
   google: { thought_signature: signatureOf(model, id) },
@@ -94,19 +106,28 @@ function findSignedMistake(model: string, body: Fields, answerOf: AnswerOf): str
     const blocks = list(message.content);
     const calls = blocks.filter(({ type }) => type === "tool_use");
     const id = calls[0] ? answerOf(calls[0] as Call) : null;
-    const awaited = id === null ? [] : [...signedBlocks(model, id), ...(calls.length > 1 ? [signedBetween(model, id)] : [])];
+    const awaited =
+      id === null ? [] : [...signedBlocks(model, id), ...(calls.length > 1 ? [signedBetween(model, id)] : [])];
     const thought = blocks.filter(isThought);
     if (awaited.length > 0 && thought.length === 0)
       return `messages.${index}.content.0.type: Expected \`thinking\` or \`redacted_thinking\`, but found \`${blocks[0]?.type}\`. When \`thinking\` is enabled, a final \`assistant\` message must start with a thinking block.`;
-    if (!isDeepStrictEqual(thought, awaited)) return `messages.${index}.content.0: Invalid \`signature\` in \`thinking\` block`;
+    if (!isDeepStrictEqual(thought, awaited))
+      return `messages.${index}.content.0: Invalid \`signature\` in \`thinking\` block`;
     // The first two begin the turn, the other one stands between the calls.
-    const order = blocks.filter(({ type }) => type !== "text").map((block) => (isThought(block) ? "t" : "c")).join("");
+    const order = blocks
+      .filter(({ type }) => type !== "text")
+      .map((block) => (isThought(block) ? "t" : "c"))
+      .join("");
     if (awaited.length > 0 && !/^(?:ttc|ttctc+)$/.test(order)) return `messages.${index}: blocks cannot be modified`;
   }
   const newest = messages.findLast(({ role }) => role === "assistant");
   const { type: mode } = (body.thinking ?? {}) as Fields;
   const first = list(newest?.content)[0];
-  if (mode === "enabled" && list(newest?.content).some(({ type }) => type === "tool_use") && !(first && isThought(first)))
+  if (
+    mode === "enabled" &&
+    list(newest?.content).some(({ type }) => type === "tool_use") &&
+    !(first && isThought(first))
+  )
     return "messages: Expected `thinking` or `redacted_thinking`, but found `tool_use`.";
   return null;
 }
@@ -125,18 +146,24 @@ function findEncryptedMistake(model: string, body: Fields, answerOf: AnswerOf): 
   for (const id of awaited.keys())
     if (!sent.some((item) => item.id === id))
       return `Item of type 'function_call' was provided without its required 'reasoning' item: '${id}'.`;
-  const dangling = items.find((item, index) => item.type === "reasoning" && !/message|call$/.test(typeOf(items[index + 1])));
-  return dangling ? `Item '${dangling.id}' of type 'reasoning' was provided without its required following item.` : null;
+  const dangling = items.find(
+    (item, index) => item.type === "reasoning" && !/message|call$/.test(typeOf(items[index + 1])),
+  );
+  return dangling
+    ? `Item '${dangling.id}' of type 'reasoning' was provided without its required following item.`
+    : null;
 }
 
-const typeOf = (item: Fields | undefined): string => String(item?.type ?? (item?.role === "assistant" ? "message" : ""));
+const typeOf = (item: Fields | undefined): string =>
+  String(item?.type ?? (item?.role === "assistant" ? "message" : ""));
 
 function findChatMistake(model: string, thought: Thought, messages: Fields[], answerOf: AnswerOf): string | null {
   for (const message of messages.filter(({ role }) => role === "assistant")) {
     const calls = list(message.tool_calls) as Call[];
     const id = calls[0] ? answerOf(calls[0]) : null;
     const mistake = {
-      plain: () => findPlainMistake(message.reasoning_content, calls.length > 0, id === null ? null : thoughtOf(model, id)),
+      plain: () =>
+        findPlainMistake(message.reasoning_content, calls.length > 0, id === null ? null : thoughtOf(model, id)),
       signature: () => findSignatureMistake(calls, id === null ? null : extraOf(model, id)),
       details: () =>
         isDeepStrictEqual(message.reasoning_details, id === null ? undefined : detailsOf(model, id))
@@ -157,8 +184,10 @@ function findPlainMistake(sent: unknown, hasCalls: boolean, awaited: string | nu
 function findSignatureMistake(calls: Call[], awaited: Fields | null): string | null {
   if (calls.length === 0) return null;
   const [first, ...others] = calls.map(({ extra_content }) => extra_content);
-  if (others.some((extra) => extra !== undefined)) return "Thought signature is not valid: only the first call has one.";
-  if (first === undefined) return "Function call is missing a thought_signature in functionCall parts. Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures for more details.";
+  if (others.some((extra) => extra !== undefined))
+    return "Thought signature is not valid: only the first call has one.";
+  if (first === undefined)
+    return "Function call is missing a thought_signature in functionCall parts. Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures for more details.";
   const skipped = { google: { thought_signature: "skip_thought_signature_validator" } };
   return isDeepStrictEqual(first, awaited ?? skipped) ? null : "Thought signature is not valid.";
 }
