@@ -231,8 +231,8 @@ describe("thinking that is refused, or missing, is mended in the same attempt", 
       has(sent, "skip_thought_signature_validator") ? null : { status: 400, body: [{ error: { code: 400, message } }] },
     );
     expect((await ask("compatible/model", loop())).text).toBe("Done.");
-    const turn = (server.bodies[1]?.messages as { tool_calls?: { extra_content?: unknown }[] }[])[1];
-    expect(turn?.tool_calls?.map(({ extra_content }) => extra_content)).toEqual([
+    const turns = (server.bodies[1]?.messages ?? []) as { tool_calls?: { extra_content?: unknown }[] }[];
+    expect(turns[1]?.tool_calls?.map(({ extra_content }) => extra_content)).toEqual([
       { google: { thought_signature: "skip_thought_signature_validator" } },
       undefined,
     ]);

@@ -120,8 +120,11 @@ describe("a loop of the openai SDK, which hands its messages back as they came",
       await step(messages, { model, ask });
       const last = await step(messages, { model, ask });
       expect(last.content).toBe("It is this.");
+      // A new turn, with all that came before: outside of its loop a model may refuse what it thought.
+      messages.push(question);
+      await step(messages, { model, ask });
       expect(provider.refusals).toEqual([]);
-      expect(provider.requests).toHaveLength(3);
+      expect(provider.requests).toHaveLength(4);
     });
   });
 

@@ -165,14 +165,20 @@ function findChatMistake(model: string, thought: Thought, messages: Fields[], an
       plain: () =>
         findPlainMistake(message.reasoning_content, calls.length > 0, id === null ? null : thoughtOf(model, id)),
       signature: () => findSignatureMistake(calls, id === null ? null : extraOf(model, id)),
-      details: () =>
-        isDeepStrictEqual(message.reasoning_details, id === null ? undefined : detailsOf(model, id))
-          ? null
-          : "reasoning_details: the sequence of reasoning blocks must match the model's output.",
+      details: () => findDetailsMistake(message.reasoning_details, model, calls.length > 0 ? id : undefined),
     }[thought as "plain" | "signature" | "details"]();
     if (mistake !== null) return mistake;
   }
   return null;
+}
+
+/** @param id null: its calls are those of another model; undefined: it has none. */
+function findDetailsMistake(sent: unknown, model: string, id: string | null | undefined): string | null {
+  const isOwn = String(list(sent)[0]?.text ?? "").startsWith(`Thought ${model} `);
+  if (id === undefined && (sent === undefined || isOwn)) return null;
+  return isDeepStrictEqual(sent, id ? detailsOf(model, id) : undefined)
+    ? null
+    : "reasoning_details: the sequence of reasoning blocks must match the model's output.";
 }
 
 function findPlainMistake(sent: unknown, hasCalls: boolean, awaited: string | null): string | null {
