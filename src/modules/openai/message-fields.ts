@@ -22,7 +22,7 @@ const callFields: FieldRules = {
     }),
   }),
   index: harmless("Its place in the list says the same."),
-  extra_content: mapped("Sent back to the provider that gave it."),
+  extra_content: mapped("Thinking that this server gave goes back to the model; other content is left out."),
 };
 
 const everyMessage: FieldRules = {
@@ -36,8 +36,8 @@ const byRole: Readonly<Record<string, FieldRules>> = {
     ...everyMessage,
     refusal: mapped("Models get it as text."),
     tool_calls: mapped("", { inner: () => callFields }),
-    reasoning_content: mapped("Sent back to the provider that gave it."),
-    reasoning_details: mapped("Sent back to the provider that gave it."),
+    reasoning_content: harmless("What goes back to a model is in `reasoning_details`."),
+    reasoning_details: mapped("Thinking that this server gave goes back to the model; other entries are left out."),
     name: harmless("Models are not told it: they would write it too."),
     parsed: harmless("The SDKs add it to `content`."),
     annotations: refused("Models cannot be shown annotations."),

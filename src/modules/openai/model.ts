@@ -5,6 +5,7 @@ import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
 import { BODY_BYTES_MAX } from "../../http/body.ts";
 import { Closed, Named, Nullable, OneOf } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
+import { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { FieldRule } from "./field-rules.ts";
 import { requestFields } from "./request-fields.ts";
 
@@ -36,6 +37,10 @@ const Passed = (options: StringOptions = {}) => Type.String({ maxLength: BODY_BY
 const Name = Type.String({ maxLength: NAME_CHARS_MAX });
 const ToolName = Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${TOOL_NAME_CHARS_MAX}}$` });
 
+const returned = {
+  description: "As it came with the message. It is passed on to the model that gave it, and is left out for others.",
+};
+
 export const CompletionMessage = Open({
   role: OneOf(["system", "developer", "user", "assistant", "tool"]),
   content: Type.Optional(
@@ -54,12 +59,17 @@ export const CompletionMessage = Open({
         id: Passed({ minLength: 1 }),
         type: OneOf(["function"]),
         function: Open({ name: ToolName, arguments: Passed() }),
+        extra_content: Type.Optional(Type.Unknown(returned)),
       }),
       { maxItems: TOOLS_MAX },
     ),
   ),
   tool_call_id: Type.Optional(Passed()),
   name: Type.Optional(Type.String({ maxLength: NAME_CHARS_MAX, description: "Who speaks, of a user's message." })),
+  reasoning_content: Type.Optional(
+    Type.Unknown({ description: "Not passed on: what a model has thought is in `reasoning_details`." }),
+  ),
+  reasoning_details: Type.Optional(Type.Unknown(returned)),
 });
 export type CompletionMessage = Static<typeof CompletionMessage>;
 
@@ -160,6 +170,7 @@ const UnderstoodCompletion = Open({
   tools: Type.Optional(Type.Array(CompletionTool, { maxItems: TOOLS_MAX })),
   tool_choice: Type.Optional(Type.Union([OneOf(["none", "auto", "required"]), NamedTool, AllowedTools])),
   parallel_tool_calls: Type.Optional(Type.Boolean()),
+  reasoning_effort: Type.Optional(ReasoningEffort),
   metadata: Type.Optional(
     Type.Record(Type.String(), Type.Unknown(), {
       description: "`conversation_id` stores the exchange in that conversation.",
@@ -184,12 +195,31 @@ function describeOthers(understood: object): Record<string, TSchema> {
   );
 }
 
+const toReturn =
+  "What the model has thought. Return it unchanged with the message, so that the model goes on from there.";
+
 const ToolCalls = Type.Array(
   Type.Object({
     id: Type.String(),
     type: OneOf(["function"]),
     function: Type.Object({ name: Type.String(), arguments: Type.String() }),
+    extra_content: Type.Optional(
+      Type.Object({ google: Type.Object({ thought_signature: Type.String() }) }, { description: toReturn }),
+    ),
   }),
+);
+
+const ReasoningDetails = Type.Array(
+  Type.Object(
+    {
+      type: OneOf(["reasoning.text", "reasoning.summary", "reasoning.encrypted"]),
+      id: Nullable(Type.String()),
+      format: Type.String(),
+      index: Type.Integer(),
+    },
+    { additionalProperties: true },
+  ),
+  { description: toReturn },
 );
 
 const CompletionUsage = Type.Object({
@@ -225,6 +255,7 @@ export const Completion = Named(
           content: Nullable(Type.String()),
           refusal: Type.Null(),
           tool_calls: Type.Optional(ToolCalls),
+          reasoning_details: Type.Optional(ReasoningDetails),
         }),
         logprobs: Type.Null(),
         finish_reason: OneOf(["stop", "length", "tool_calls", "content_filter"]),

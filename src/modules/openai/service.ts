@@ -23,6 +23,7 @@ import type { CompletionRequest } from "./map-request.ts";
 import type { OpenAiModel } from "./model.ts";
 import { createRunningRequests } from "./running.ts";
 import { createSettlements, type Settlement } from "./settlements.ts";
+import { openThinking, type SealedThinking } from "./thinking.ts";
 
 export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 
@@ -86,13 +87,14 @@ type Dependencies = {
   /** Whether the user may have one more answer in progress. @returns for its end. @throws Problem `rate_limited`. */
   holdAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
+  sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
 };
 
 /** Builds the service. */
 export function createCompletionService(deps: Dependencies): CompletionService {
-  const { chain, budgets, lifecycle, holdAnswer, metrics } = deps;
+  const { chain, budgets, lifecycle, holdAnswer, sealedThinking, metrics } = deps;
   const settlements = createSettlements(deps);
   const running = createRunningRequests(deps.openStreams);
   /** What is not settled yet, of answers in progress and of those that have ended. */
@@ -174,7 +176,9 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           return undefined;
         };
         try {
-          const { model, messages, options, isStreamed } = request;
+          const { model, options, isStreamed } = request;
+          const open = (sealed: string) => sealedThinking.open(userId, sealed);
+          const messages = openThinking(request.messages, request.sealedThinking, open);
           const { outputTokensMax } = reservation;
           const { signal } = abort;
           // Stored, the answer has this id as a message.
@@ -208,6 +212,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       return {
         id: `chatcmpl-${id}`,
         created: Math.floor(Date.now() / 1000),
+        sealThinking: (thinking) => sealedThinking.seal(userId, thinking),
         run,
         leave: () => {
           if (exchange === null) abort.abort();
