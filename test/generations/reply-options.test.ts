@@ -109,7 +109,7 @@ describe.each(Object.keys(ways))("over %s", (way) => {
       expect(JSON.stringify(error.errors)).toContain(`"${pointer}"`);
       await socket.close();
     } else {
-      const headers = way === "SSE" ? { accept: "text/event-stream" } : {};
+      const headers: Record<string, string> = way === "SSE" ? { accept: "text/event-stream" } : {};
       const input = { content: "Hello.", reply: true, ...options };
       const { status, body } = await owner.ask<{ errors: { pointer: string }[] }>(
         "POST",
@@ -165,7 +165,8 @@ test("messages that are stored together keep what each of them asks for", async 
     const [message] = body.messages as { content: string }[];
     return `${message?.content} ${body.reasoning_effort ?? null}`;
   });
-  expect(asked.sort()).toEqual(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`).sort());
+  // Where the answer has not the format, its model is asked again.
+  expect(new Set(asked)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`)));
   const rows = await asking.parley.database<{ id: string; reasoning_effort: string; name: string | null }[]>`
     select conversation_id as id, reasoning_effort, reply_format ->> 'name' as name from generations
     where conversation_id = any (${ids}::uuid[])`;
@@ -191,6 +192,7 @@ describe("another answer", () => {
   test("has what the message asked for, whatever the conversation says by then", async () => {
     const id = await createIn({ reasoning_effort: "low" });
     const format = { name: "fruit", schema };
+    asking.provider.script("one", ...Array(3).fill({ text: "{}" }));
     const { reply } = await asking.say(anna, id, "Hello.", { reasoning_effort: "high", reply_format: format });
     await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "minimal" });
     const other = await asking.regenerate(anna, id, reply?.id ?? "");
@@ -200,6 +202,8 @@ describe("another answer", () => {
     await asking.parley.database`delete from generations where conversation_id = ${id}`;
     const third = await asking.regenerate(anna, id, reply?.id ?? "");
     expect(await generationOf(third.id)).toEqual({ reasoning_effort: "high", reply_format: format });
+    for (const { body } of asking.provider.requests)
+      expect(body.response_format).toMatchObject({ json_schema: { name: "fruit" } });
   });
 
   test("has the conversation's effort as it is now, where the message asked for none", async () => {
