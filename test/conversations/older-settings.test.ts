@@ -51,9 +51,18 @@ test.each([
   [{}, { documents: false, tools: false }],
   [{ documents: true }, { documents: true, tools: false }],
   [{ tools: true }, { documents: false, tools: true }],
-  [{ documents: true, tools: true, own: 1 }, { documents: true, tools: true }],
-  [{ documents: "true", tools: 1 }, { documents: false, tools: false }],
-  [{ documents: null, tools: ["x"] }, { documents: false, tools: false }],
+  [
+    { documents: true, tools: true, own: 1 },
+    { documents: true, tools: true },
+  ],
+  [
+    { documents: "true", tools: 1 },
+    { documents: false, tools: false },
+  ],
+  [
+    { documents: null, tools: ["x"] },
+    { documents: false, tools: false },
+  ],
 ])("of a conversation that an older instance creates with %j", async (metadata, settings) => {
   const id = await older.create(metadata);
   expect(await shown(id)).toEqual({ ...settings, metadata } as never);
@@ -107,7 +116,12 @@ test("conversations that were stored before the upgrade keep them", async () => 
   await database`
     insert into members (conversation_id, user_id, role) values (${with_}, ${member.id}, 'owner'), (${without}, ${member.id}, 'owner')`;
   const get = async (id: string) => (await member.get<Conversation>(`/conversations/${id}`)).body;
-  const kept = { documents: true, tools: true, reasoning_effort: null, metadata: { documents: true, tools: true, own: 1 } };
+  const kept = {
+    documents: true,
+    tools: true,
+    reasoning_effort: null,
+    metadata: { documents: true, tools: true, own: 1 },
+  };
   expect(await get(with_)).toMatchObject(kept);
   expect(await get(without)).toMatchObject({ documents: false, tools: false, metadata: { own: 2 } });
   const { body } = await member.ask<Conversation>("PATCH", `/conversations/${with_}`, { metadata: {} });

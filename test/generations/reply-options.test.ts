@@ -103,7 +103,13 @@ describe.each(Object.keys(ways))("over %s", (way) => {
     const before = await countStored();
     if (way === "WebSocket") {
       const socket = await openSocket(asking.parley.url, { token: anna.access_token });
-      const frame = { type: "message.send", conversation_id: id, client_message_id: "c", content: "Hello.", reply: true };
+      const frame = {
+        type: "message.send",
+        conversation_id: id,
+        client_message_id: "c",
+        content: "Hello.",
+        reply: true,
+      };
       const error = await socket.ask({ ...frame, ...options });
       expect(error).toMatchObject({ type: "error", code: "invalid", temporary: false });
       expect(JSON.stringify(error.errors)).toContain(`"${pointer}"`);
@@ -150,7 +156,9 @@ test("a viewer gets 403 and an outsider 404, and no model is asked", async () =>
 
 test("messages that are stored together keep what each of them asks for", async () => {
   const words = ["none", "minimal", "low", "medium", "high", "xhigh", null];
-  const ids = await Promise.all(Array.from({ length: 21 }, (_, n) => createIn({ model: n % 2 ? "compatible/one" : null })));
+  const ids = await Promise.all(
+    Array.from({ length: 21 }, (_, n) => createIn({ model: n % 2 ? "compatible/one" : null })),
+  );
   const socket = await openSocket(asking.parley.url, { token: anna.access_token });
   for (const id of ids) await socket.ask({ type: "subscribe", conversation_id: id });
   await Promise.all(

@@ -90,7 +90,12 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
       const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
       const onResult = (done: ToolCallDone) => store(answer, done);
-      return runWithTools({ chain, tools: limitTools(tools, chosen), onResult }, { ...request, resume }, progress, take);
+      return runWithTools(
+        { chain, tools: limitTools(tools, chosen), onResult },
+        { ...request, resume },
+        progress,
+        take,
+      );
     },
   };
 }
