@@ -45,7 +45,7 @@ LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.t
 TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd test-sdk
 
 .PHONY: help setup run dev test drill quick-drill soak timings fuzz check build image try-image try-pitr release release-check bench docs contract sql patches \
-  clean $(TEST_NEEDS) test-machine test-chromium
+  clean $(TEST_NEEDS) test-machine test-chromium test-python
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -103,7 +103,7 @@ bench: build ## measure speed and memory
 	$(BUN) install --cwd test/bench --frozen-lockfile
 	$(BUN) test/bench/main.ts
 
-docs: setup ## write .env.example and the tables of settings, metrics, prices and error codes in docs/
+docs: setup ## write .env.example and the tables of settings, metrics, prices, error codes and fields in docs/
 	$(BUN) scripts/docs.ts
 
 contract: setup ## write contract/openapi.json and contract/asyncapi.json
@@ -158,6 +158,11 @@ test-sdk: $(SDK_STAMP)
 $(SDK_STAMP): $(BUN_STAMP) test/sdk/package.json test/sdk/bun.lock
 	$(BUN) install --cwd test/sdk --frozen-lockfile
 	@touch $@
+
+# OpenAI's Python SDK, where its packages can be reached: then test/sdk runs it, beside replaying what it has sent.
+test-python:
+	python3 -m venv .tools/python
+	.tools/python/bin/pip install --quiet --requirement test/sdk/python/requirements.txt
 
 test-chromium:
 	@command -v chromium >/dev/null || scripts/install-chromium.sh

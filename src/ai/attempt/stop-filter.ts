@@ -11,7 +11,7 @@ export type StopFilter = {
 const passAll: StopFilter = { push: (text) => text, isStopped: () => false, end: () => "" };
 
 /**
- * Ends a text before the first of `stops` in it: the provider may have no such parameter, or the model may refuse it. Only
+ * Ends a text before the one of `stops` that is complete first: the provider may have no such parameter, or the model may refuse it. Only
  * what may be the beginning of one is held back.
  */
 export function createStopFilter(stops: readonly string[] = []): StopFilter {
@@ -30,14 +30,23 @@ export function createStopFilter(stops: readonly string[] = []): StopFilter {
     push(text) {
       if (isStopped || text === "") return "";
       held += text;
-      const places = stops.map((stop) => held.indexOf(stop)).filter((place) => place >= 0);
-      if (places.length === 0) return release(Math.max(...stops.map((stop) => countBeginning(held, stop))));
+      const place = findStop(held, stops);
+      if (place === null) return release(Math.max(...stops.map((stop) => countBeginning(held, stop))));
       isStopped = true;
-      return release(held.length - Math.min(...places));
+      return release(held.length - place);
     },
     isStopped: () => isStopped,
     end: () => (isStopped ? "" : release(0)),
   };
+}
+
+/** Where the stop begins that is complete first, so that it does not matter in which pieces a text comes; null: none is. */
+function findStop(text: string, stops: readonly string[]): number | null {
+  const found = stops
+    .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
+    .filter(({ start }) => start >= 0)
+    .sort((one, other) => one.start + one.length - (other.start + other.length) || one.start - other.start);
+  return found[0]?.start ?? null;
 }
 
 /** How much of the end of a text may be the beginning of `stop`. */

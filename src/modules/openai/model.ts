@@ -27,7 +27,7 @@ const TOP_K_MAX = 1_000_000;
 const LABEL_CHARS_MAX = 512;
 const TEMPLATE_FIELDS_MAX = 32;
 
-/** Fields that nobody knows are refused before (prepare-request.ts), so this says nothing of them. */
+/** Fields that nobody knows are refused before (prepare-completion.ts), so this says nothing of them. */
 const Open = <T extends Record<string, TSchema>>(properties: T) =>
   Type.Object(properties, { additionalProperties: true });
 

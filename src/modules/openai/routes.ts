@@ -4,7 +4,7 @@ import { type Route, route } from "../../http/route.ts";
 import { answerInChunks, answerWhole } from "./answer.ts";
 import { mapToCompletionRequest } from "./map-request.ts";
 import { Completion, CreateCompletion, OpenAiModel, OpenAiModelList } from "./model.ts";
-import { prepareRequest } from "./prepare-request.ts";
+import { prepareCompletion } from "./prepare-completion.ts";
 import type { CompletionService } from "./service.ts";
 
 const MODELS_PATH = "/v1/models/";
@@ -26,7 +26,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     limit: "ai",
     takesLargeBody: true,
     waitsForModel: true,
-    prepareBody: prepareRequest,
+    prepareBody: prepareCompletion,
     body: CreateCompletion,
     ok: Completion,
     stream:

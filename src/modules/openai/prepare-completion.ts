@@ -1,3 +1,4 @@
+import type { ErrorCode } from "../../lib/error-codes.ts";
 import { escapePointer, mapPointerToName } from "../../lib/json.ts";
 import { Problem } from "../../lib/problem.ts";
 import { type FieldRule, type FieldRules, isFields, type JsonFields } from "./field-rules.ts";
@@ -8,7 +9,7 @@ import { requestFields } from "./request-fields.ts";
  * effect here. Nothing is ignored in silence.
  * @throws Problem `invalid`; for OpenAI's clients `unknown_parameter`, `unsupported_parameter` or `unsupported_value`.
  */
-export function prepareRequest(body: unknown): void {
+export function prepareCompletion(body: unknown): void {
   if (isFields(body)) prepare(body, requestFields, "#");
 }
 
@@ -34,7 +35,7 @@ function prepareValue(value: unknown, rule: FieldRule | undefined, pointer: stri
     if (isFields(entry)) prepare(entry, inner(entry), Array.isArray(value) ? `${pointer}/${place}` : pointer);
 }
 
-function refuse(openAiCode: string, pointer: string, what: string): Problem {
+function refuse(openAiCode: ErrorCode, pointer: string, what: string): Problem {
   const detail = `${mapPointerToName(pointer)} ${what}`;
   return new Problem("invalid", detail, { openAiCode, errors: [{ pointer, detail }] });
 }
