@@ -69,13 +69,15 @@ test("every parameter that is listed is one that a request may have, and the oth
   }
 });
 
+const formats = ["json_object", "json_schema"];
+
 test("/api/v1/models says the same in its own words", async () => {
   const { data } = await read<{ data: object[] }>("/api/v1/models");
   expect(data).toMatchObject([
-    { context_tokens: 400_000, answer_tokens_max: 128_000, abilities: ["tools", "thinking"] },
-    { context_tokens: 128_000, answer_tokens_max: 16_384, abilities: ["tools"] },
-    { context_tokens: 200_000, answer_tokens_max: 64_000, abilities: ["tools", "thinking"] },
-    { context_tokens: null, answer_tokens_max: null, abilities: ["tools", "thinking"] },
+    { context_tokens: 400_000, answer_tokens_max: 128_000, abilities: ["tools", "thinking", ...formats] },
+    { context_tokens: 128_000, answer_tokens_max: 16_384, abilities: ["tools", ...formats] },
+    { context_tokens: 200_000, answer_tokens_max: 64_000, abilities: ["tools", "thinking", ...formats] },
+    { context_tokens: null, answer_tokens_max: null, abilities: ["tools", "thinking", ...formats] },
   ]);
 });
 
