@@ -179,6 +179,18 @@ describe("a value that is refused", () => {
     expect(await askTwice("anthropic/own", "high")).toEqual(["high", null, null]);
   });
 
+  test("of a mode that a Claude model doesn't have is left out, and the effort stays", async () => {
+    const message =
+      '"thinking.type.adaptive" is not supported for this model. Use "thinking.type.enabled" to control thinking behavior.';
+    server.refuse((body) =>
+      body.thinking
+        ? { status: 400, body: { type: "error", error: { type: "invalid_request_error", message } } }
+        : null,
+    );
+    expect(await askTwice("anthropic/own", "high")).toEqual(["high", "high", "high"]);
+    expect(server.bodies.map(({ thinking }) => thinking !== undefined)).toEqual([true, false, false]);
+  });
+
   test("teaches of that value alone, whatever was learned before", async () => {
     const chain = createTestChain(server.place, ["compatible/own"]);
     refuseAllBut(["low"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));

@@ -21,7 +21,7 @@ beforeAll(async () => {
       ANTHROPIC_API_KEY: "sk-ant-test",
       ANTHROPIC_BASE_URL: provider.anthropicUrl,
       COMPATIBLE_BASE_URL: provider.openaiUrl,
-      AI_MODELS: "openai/one,anthropic/two,compatible/three,compatible/four",
+      AI_MODELS: "openai/one,anthropic/two,compatible/three,compatible/four,anthropic/claude-sonnet-4-5",
       AI_MAX_RETRIES: "0",
     },
   });
@@ -308,6 +308,22 @@ describe("reasoning_effort", () => {
       [undefined, { effort: "low" }, undefined],
       [undefined, undefined, "low"],
     ]);
+  });
+
+  test("by a budget: in a loop of the model itself, and not where another one has begun it", async () => {
+    const model = "anthropic/claude-sonnet-4-5";
+    const askWithEffort: Ask = (request, user) => askWhole({ ...request, reasoning_effort: "high" }, user);
+    scriptLoop(model, "signed");
+    const own: ChatCompletionMessageParam[] = [question];
+    for (let n = 0; n < 3; n += 1) await step(own, { model, ask: askWithEffort });
+    scriptLoop("compatible/three", "plain");
+    const other: ChatCompletionMessageParam[] = [question];
+    await step(other, { model: "compatible/three" });
+    provider.script(nameOf(model), { text: "Done.", thought: "signed" });
+    expect((await step(other, { model, ask: askWithEffort })).content).toBe("Done.");
+    expect(provider.refusals).toEqual([]);
+    const modes = provider.requestsOf(nameOf(model)).map(({ body }) => (body.thinking as { type: string })?.type);
+    expect(modes).toEqual(["enabled", "enabled", "enabled", undefined] as never);
   });
 
   test("of an unknown value is refused", async () => {

@@ -1,5 +1,5 @@
 import type { ChatMessage, Thinking } from "../../ai/provider.ts";
-import { listReasoningDetails, type ReasoningDetail } from "../../ai/reasoning-details.ts";
+import { listReasoningDetails, type ReasoningDetail } from "../../ai/providers/reasoning-details.ts";
 import { measureThinking } from "../../ai/thinking.ts";
 import { createSeal, deriveKey } from "../../lib/seal.ts";
 import type { CompletionMessage } from "./model.ts";
@@ -8,7 +8,7 @@ import type { CompletionMessage } from "./model.ts";
 export const SENT_THINKING_LENGTH_MAX = 256 * 1024;
 
 /** What our own entry in `reasoning_details` is called there. */
-export const SEALED_FORMAT = "parley-v1";
+const SEALED_FORMAT = "parley-v1";
 const SEALED_PREFIX = "parley.v1.";
 
 /**

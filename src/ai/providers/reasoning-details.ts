@@ -1,5 +1,5 @@
-import { type Fields, readFields, readList, readText } from "./fields.ts";
-import type { Thinking } from "./provider.ts";
+import type { Thinking } from "../provider.ts";
+import { type Fields, readFields, readList, readText } from "./read-fields.ts";
 
 /** What a model has thought, as clients of OpenRouter know it (openrouter.ai/docs/use-cases/reasoning-tokens). */
 export type ReasoningDetail = {
