@@ -141,9 +141,9 @@ describe("a schema is refused with its place", () => {
 describe("work is bounded", () => {
   test("a pattern takes time in proportion to the text", () => {
     const text = `${"a".repeat(50_000)}!`;
-    // JavaScript's own engine does not come to an end with either.
     expect(isValid({ pattern: "^(a+)+$" }, text)).toBe(false);
-    expect(isValid({ pattern: "^(?:a|aa)+$" }, text)).toBe(false);
+    // JavaScript's own engine gives up in the first half of this one, and says that it does not match.
+    expect(isValid({ pattern: "^(?:(?:a+)+b|a+!)$" }, text)).toBe(true);
   });
 
   test("a pattern that no such engine can do is not checked", () => {
