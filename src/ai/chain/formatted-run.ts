@@ -50,7 +50,7 @@ export async function runFormatted<Request extends FormattedRequest>(
   const first = await run({ ...request, resume: start }, take);
   total.add(first);
   if (first.type !== "finish" || first.toolCalls.length > 0) return first;
-  const output = read(text.slice(kept.length));
+  const output = await read(text.slice(kept.length));
   if (output.type === "valid") return { ...first, output: { value: output.value } };
   // Cut off, it would be cut off again.
   if (first.reason !== "stop") return first;
@@ -70,7 +70,7 @@ export async function runFormatted<Request extends FormattedRequest>(
   const second = await run(repair, take);
   total.add(second);
   if (second.type === "aborted") return { ...second, ...total.sum() };
-  const repaired = second.type === "finish" ? read(text.slice(kept.length)) : output;
+  const repaired = second.type === "finish" ? await read(text.slice(kept.length)) : output;
   const end = { ...(second.type === "finish" ? second : first), ...total.sum() };
   if (second.type === "finish" && repaired.type === "valid") return { ...end, output: { value: repaired.value } };
   if (second.type === "finish" && second.reason !== "stop") return end;
