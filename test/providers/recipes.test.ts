@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { parseEnv } from "node:util";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { type CompatibleServer, startCompatibleServer } from "../support/compatible-servers/server.ts";
 import { createTestLog } from "../support/log.ts";
@@ -23,6 +24,10 @@ test("each recipe of the guide has a server here, and each server a recipe", () 
   const named = recipes.map(({ heading, block }) => `${heading} ${block}`).sort();
   expect(named).toEqual(allServers.map(({ recipe }) => `${recipe.heading} ${recipe.block ?? 0}`).sort());
   expect(named.length).toBe(13);
+});
+
+test.each(recipes)("$heading, recipe $block: its lines mean the same in `.env`", ({ lines, environment }) => {
+  expect(parseEnv(lines.replaceAll(/^export /gm, ""))).toEqual(environment);
 });
 
 describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment }) => {
