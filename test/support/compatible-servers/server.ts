@@ -3,7 +3,7 @@ import type { Failure, Quirks } from "./quirks.ts";
 type Seen = { path: string; headers: Record<string, string>; body: Record<string, unknown> };
 
 /** `unknown model`: whichever is asked for; `error in stream`: after the first piece. */
-export type Mode = "answer" | "wrong key" | "unknown model" | "error in stream";
+type Mode = "answer" | "wrong key" | "unknown model" | "error in stream";
 
 export type CompatibleServer = {
   origin: string;
