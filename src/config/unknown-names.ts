@@ -98,9 +98,11 @@ function findRemedy(name: string, { known, longNames, shortened }: Vocabulary): 
   if (!ownPrefixes.some((prefix) => name.startsWith(prefix))) return null;
   const [, provider, setting] =
     /^AI_([A-Z0-9_]+)_(API_KEY|HEADERS|BASE_URL|FIRST_TOKEN_TIMEOUT_MS|IDLE_TIMEOUT_MS)(?:_FILE)?$/.exec(name) ?? [];
-  const isServer = provider !== undefined && (setting === "BASE_URL" || !known.has(`AI_${provider}_API_KEY`));
-  if (!isServer) return "remove it, or look for its name in `parley config`.";
-  return `name the server in AI_PROVIDERS, as ${provider.toLowerCase().replaceAll("_", "-")}=ITS_BASE_URL.`;
+  if (provider === undefined) return "remove it, or look for its name in `parley config`.";
+  const server = provider.toLowerCase().replaceAll("_", "-");
+  if (known.has(`AI_${provider}_API_KEY`) && setting !== "BASE_URL")
+    return "remove it, or look for its name in `parley config`.";
+  return `name the server in AI_PROVIDERS, as ${server}=ITS_BASE_URL.`;
 }
 
 const findMeant = (upper: string, longNames: readonly string[]): string | undefined =>
