@@ -16,7 +16,8 @@ beforeAll(async () => {
       ANTHROPIC_API_KEY: "sk-ant-test",
       ANTHROPIC_BASE_URL: provider.anthropicUrl,
       COMPATIBLE_BASE_URL: provider.openaiUrl,
-      AI_MODELS: "openai/one,anthropic/two,compatible/three,compatible/four",
+      AI_PROVIDERS: `local=${provider.openaiUrl}`,
+      AI_MODELS: "openai/one,anthropic/two,compatible/three,local/four",
       AI_MAX_RETRIES: "0",
     },
   });
@@ -181,8 +182,8 @@ describe("what is passed on", () => {
     prompt_cache_key: "k1",
   };
 
-  test("reaches a compatible server as it is", async () => {
-    expect((await ask(passed)).status).toBe(200);
+  test.each(["compatible/three", "local/four"])("reaches a compatible server as it is: %s", async (model) => {
+    expect(await ask({ ...passed, model })).toMatchObject({ status: 200, model });
     expect(lastBody()).toMatchObject(passed);
   });
 
@@ -216,7 +217,7 @@ describe("what is passed on", () => {
 
   test("keeps the failover to models whose provider has it too", async () => {
     provider.script("three", { fault: "status", status: 500 });
-    expect(await ask({ min_p: 0.05 })).toMatchObject({ status: 200, model: "compatible/four" });
+    expect(await ask({ min_p: 0.05 })).toMatchObject({ status: 200, model: "local/four" });
     expect(lastBody()).toMatchObject({ min_p: 0.05 });
     expect(provider.requests.map(({ model }) => model)).toEqual(["three", "four"]);
     provider.script("four", { fault: "status", status: 500 });
