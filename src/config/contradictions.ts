@@ -1,7 +1,7 @@
 import { parsePrices } from "../lib/parse-prices.ts";
-import { readUserinfo } from "../lib/userinfo.ts";
 import { findWeakness } from "../lib/weak-passwords.ts";
 import { findUnsafeSettings } from "./environments.ts";
+import { findProviderProblems } from "./provider-problems.ts";
 import type { Settings } from "./settings.ts";
 import { findTlsProblems } from "./tls.ts";
 
@@ -10,12 +10,6 @@ export type ReadFile = (path: string) => string;
 
 /** Whether the price of a model is known, with the prices that are configured (AI_PRICES). */
 export type HasPrice = (model: string, configured: string | undefined) => boolean;
-
-const providerNeeds = {
-  openai: "OPENAI_API_KEY",
-  anthropic: "ANTHROPIC_API_KEY",
-  compatible: "COMPATIBLE_BASE_URL",
-} as const;
 
 const JWT_SECRET_BYTES_MIN = 32;
 /** Characters and UTF-16 units: as few and as many as a password can have. The schema counts units alone. */
@@ -37,10 +31,7 @@ export function findContradictions(config: Settings, hasPrice: HasPrice): string
   const serverNames = config.MCP_SERVERS.map((server) => server.slice(0, server.indexOf("=")));
   if (new Set(serverNames).size < serverNames.length)
     problems.push("MCP_SERVERS: two servers have the same name; give each a name of its own.");
-  for (const [provider, needed] of Object.entries(providerNeeds))
-    if (config.AI_MODELS.some((model) => model.startsWith(`${provider}/`)) && !config[needed as keyof Settings])
-      problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set; set it, or remove the model.`);
-  problems.push(...findCredentialContradictions(config), ...findAddressProblems(config));
+  problems.push(...findProviderProblems(config));
   problems.push(...findIssuerContradictions(config));
   problems.push(...findBudgetContradictions(config, hasPrice), ...findUnsafeSettings(config));
   return problems;
@@ -55,29 +46,6 @@ function findPasswordProblems(password: string, email: string | null): string[] 
   if (weakness === null) return [];
   const reason = weakness === "common" ? "is one of the most common passwords" : "is the address of ADMIN_EMAIL";
   return [`ADMIN_PASSWORD: the value ${reason}; set another one.`];
-}
-
-const addresses = {
-  OPENAI_BASE_URL: "OPENAI_API_KEY",
-  ANTHROPIC_BASE_URL: "ANTHROPIC_API_KEY",
-  COMPATIBLE_BASE_URL: "COMPATIBLE_API_KEY",
-} as const;
-
-/** An address that brings credentials along, for a provider that has a key: a request carries one of them. */
-function findCredentialContradictions(config: Settings): string[] {
-  return Object.entries(addresses)
-    .filter(([name, key]) => config[key] && readUserinfo(config[name as keyof typeof addresses] ?? ""))
-    .map(([name, key]) => `${name}: it has a user and password, but ${key} is set; remove one of them.`);
-}
-
-/** The SDKs add the rest of an address to what is set, so an address that was copied whole would hold it twice. */
-function findAddressProblems(config: Settings): string[] {
-  const names = Object.keys(addresses) as (keyof typeof addresses)[];
-  return names.flatMap((name) => {
-    const url = config[name];
-    const [, rest] = /(\/(?:chat\/completions|completions|responses|messages|models))\/?$/.exec(url ?? "") ?? [];
-    return rest ? [`${name}: it ends with ${rest}, which Parley adds by itself; leave that out.`] : [];
-  });
 }
 
 /** An issuer whose tokens could not be told from those for others, or whose keys anyone on the way could replace. */
