@@ -65,7 +65,7 @@ async function start(
   cleanups.push(() => parley.stop());
   const { access_token: token } = await parley.register();
   const anna = { access_token: token } as Awaited<ReturnType<TestApp["register"]>>;
-  const { id } = await createConversation(parley, anna, [], { title: "MCP", metadata: { tools: true } });
+  const { id } = await createConversation(parley, anna, [], { title: "MCP", tools: true });
   const path = `/api/v1/conversations/${id}/messages`;
   return {
     provider,

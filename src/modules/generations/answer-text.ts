@@ -1,6 +1,8 @@
 import type { AnswerPart, RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
+import { mapReplyFormat } from "../../ai/format/reply-format.ts";
+import type { AnswerOptions, ModelFinishReason } from "../../ai/provider.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { isTemporary } from "../../db/retry.ts";
 import { fitCount } from "../../db/storable.ts";
@@ -11,7 +13,7 @@ import type { Context, Contexts } from "./context.ts";
 import type { FoundContext } from "./context-queries.ts";
 import type { LivePiece } from "./live-answer.ts";
 import { keyOf } from "./pieces.ts";
-import type { FinalState } from "./queries.ts";
+import type { ClaimedGeneration, FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
 import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ToolRuns } from "./tool-runs.ts";
@@ -67,9 +69,10 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
     const about = nameAnswer(answer);
-    const request = { model, messages, isFitted: true, outputTokensMax, signal: abort.signal, about };
+    const options = mapToOptions(generation, context);
+    const request = { model, messages, isFitted: true, outputTokensMax, options, signal: abort.signal, about };
     const takePart = (part: AnswerPart) => take(answer, part);
-    if (context.hasTools) return toolRuns.run(answer, attempt, request, takePart);
+    if (hasTools(context)) return toolRuns.run(answer, attempt, request, takePart);
     const resume = attempt > 0 ? { text: live.text, attempt } : null;
     return follow(chain.run, { ...request, resume }, takePart);
   }
@@ -100,12 +103,33 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
   };
 }
 
-function mapToFinalState(end: RunEnd, { live, stop, firstTokenMs }: RunningAnswer): FinalState {
+const hasTools = ({ tools }: Context): boolean => tools === true || (tools !== false && tools.length > 0);
+
+/** What the message asked for, and else the conversation. */
+function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, context: Context): AnswerOptions {
+  return {
+    reasoningEffort: reasoning_effort ?? context.reasoningEffort,
+    format: reply_format && mapReplyFormat(reply_format),
+  };
+}
+
+/** Where a format was asked for, a text that was cut off before it had one is no answer. */
+const cutOff: Partial<Record<ModelFinishReason, string>> = {
+  length: "The answer reached its longest length before its JSON was complete.",
+  content_filter: "The provider's content filter cut the answer off before its JSON was complete.",
+};
+
+function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: RunningAnswer): FinalState {
   live.flush();
   const { usage, costUsd, models } = end;
   // Where it did not end well: the model that was asked last, whether it has written anything or not.
   const account = { content: live.text, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
-  if (end.type === "finish") return { ...account, status: "complete", finishReason: end.reason };
+  if (end.type === "finish" && generation.reply_format && !end.output) {
+    const detail = cutOff[end.reason] ?? "The answer doesn't have the format that was asked for.";
+    return { ...account, status: "failed", finishReason: "error", error: { code: "invalid_output", detail } };
+  }
+  if (end.type === "finish")
+    return { ...account, status: "complete", finishReason: end.reason, output: end.output?.value };
   if (stop === "fail") {
     const error: StoredError = {
       code: "internal",

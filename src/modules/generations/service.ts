@@ -1,5 +1,7 @@
 import { type Caller, keyIdOf } from "../../access/caller.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
+import { createUnableModel } from "../../ai/format/check-format.ts";
+import { mapReplyFormat } from "../../ai/format/reply-format.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { EventTransaction } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
@@ -34,10 +36,11 @@ export interface GenerationService {
 
   /**
    * For members who may write: another answer to the same message. The one before stays, and must have ended: of two who
-   * ask at the same time, one gets `conflict`.
+   * ask at the same time, one gets `conflict`. It has the effort and the form that the message asked for; without an effort,
+   * that of the conversation now.
    * @param conversationId null where a frame leaves it out.
    * @param messageId an answer, or the message that is to be answered.
-   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
+   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (a model without the message's format), `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
    */
   regenerate(
     caller: Caller,
@@ -141,13 +144,19 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       const insert = ({ sql, append }: EventTransaction) =>
         append("message.created", conversationId, async (position) => {
           if (await newAnswers.isBeingAnswered(sql, conversationId, message.id)) throw createBeingWritten();
+          const settings = await newAnswers.findAnswerSettings(sql, conversationId, message.id);
+          const { replyFormat } = settings;
+          if (model !== undefined && replyFormat && !chain.canAnswerIn(mapReplyFormat(replyFormat), model))
+            throw createUnableModel(model, "#/model");
           const row = {
             generationId: createId(),
             messageId: createId(),
             conversationId,
             parentId: message.id,
-            model: model ?? (await newAnswers.findModel(sql, conversationId)) ?? chain.defaultModel,
+            model: model ?? settings.model ?? chain.defaultModel,
             requestedBy: caller.user.id,
+            reasoningEffort: settings.reasoningEffort,
+            replyFormat,
           };
           // The question is part of the conversation, which is counted already.
           await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });

@@ -85,7 +85,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
     async run(
       answer: RunningAnswer,
       attempt: number,
-      request: Omit<RunRequest, "options" | "resume">,
+      request: Omit<RunRequest, "resume">,
       take: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;

@@ -30,6 +30,7 @@ export function createAnthropicProvider(options: {
   );
   return {
     name: NAME,
+    api: "messages",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) =>

@@ -37,6 +37,7 @@ export function createCompatibleProvider(options: {
   );
   return {
     name,
+    api: "chat",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send(onBytes) {

@@ -27,6 +27,7 @@ export function createOpenAiProvider(options: {
   );
   return {
     name: NAME,
+    api: "responses",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) =>

@@ -1,6 +1,7 @@
 import { isOpenAiThinker, takesStop, takesTemperatureWithTopP } from "../../model-traits.ts";
+import type { Api } from "../../wire-format.ts";
 import { lowerOrdered } from "./lower-effort.ts";
-import { type Api, applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
+import { applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
 import { findCure, readRefusal } from "./refusal.ts";
 
 /** Refusals of one request that are answered by a changed one; then the last refusal stands. */

@@ -1,7 +1,6 @@
+import { extraFields, isHint } from "../../extra-fields.ts";
+import type { Api } from "../../wire-format.ts";
 import { type Fields, readFields } from "../read-fields.ts";
-
-/** Which wire format a body has: OpenAI's Responses, Anthropic's Messages, or Chat Completions. */
-export type Api = "responses" | "messages" | "chat";
 
 /** A body of a request. */
 export type Body = Fields;
@@ -52,6 +51,7 @@ const droppable: readonly Change[] = [
   drop("chat_template_kwargs"),
   drop("include"),
   drop("store"),
+  ...extraFields.filter(isHint).map((field) => drop(field)),
   drop("strict", ["tools", "*", "strict"], ["tools", "*", "function", "strict"]),
   drop(
     "cache_control",
