@@ -66,7 +66,10 @@ export async function runWithTools(
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
     const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_TIME_MAX_MS;
-    const options = { ...request.options, tools: definitions, toolChoice: isLast ? ("none" as const) : null };
+    const options = {
+      ...request.options,
+      ...(definitions.length > 0 && { tools: definitions, toolChoice: isLast ? ("none" as const) : null }),
+    };
     const stepStart = text.length;
     const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);

@@ -1,5 +1,5 @@
 import { extraFields } from "../../ai/extra-fields.ts";
-import { checkFormat } from "../../ai/format/check-format.ts";
+import { checkAnswerFormat } from "../../ai/format/check-format.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, ToolChoice } from "../../ai/provider.ts";
 import { mapPointerToName } from "../../lib/json.ts";
 import { createInvalid } from "../../lib/problem.ts";
@@ -184,7 +184,7 @@ function mapFormat(asked: CreateCompletion["response_format"]): AnswerFormat | n
     throw createInvalid("#/response_format/json_schema", "response_format.json_schema is required with this type.");
   const { name, description, schema = {}, strict: isStrict } = asked.json_schema;
   const format = { type: "json_schema", name, description, schema, isStrict } as const;
-  checkFormat(format, "#/response_format/json_schema/schema");
+  checkAnswerFormat(format, "#/response_format/json_schema/schema");
   return format;
 }
 
