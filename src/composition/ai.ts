@@ -35,6 +35,7 @@ export function createAnswers(
     openStreams,
   } = core;
   const { defaultModel } = chain;
+  const storesReasoning = config.AI_REASONING === "store";
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
   const writer = cheapest === null ? null : createWriter({ chain, model: cheapest, charge: budgets.charge });
   const followUps = createFollowUps({ database, changes, conversations, budgetOf, writer, log });
@@ -64,6 +65,7 @@ export function createAnswers(
     contexts,
     followUps,
     tools,
+    storesReasoning,
   });
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
   parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
@@ -75,6 +77,7 @@ export function createAnswers(
     lifecycle,
     holdAnswer: limits.answers.hold,
     openStreams,
+    storesReasoning,
     metrics,
     log,
   });

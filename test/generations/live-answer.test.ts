@@ -15,6 +15,8 @@ function createAnswer() {
     seq: 2,
     attempt: 1,
     text: "",
+    reasoning: "",
+    storesReasoning: true,
     bus: { publish } as never,
     flushes: createFlushScheduler(() => FLUSH_MS_MIN),
   });

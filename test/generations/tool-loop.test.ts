@@ -45,6 +45,7 @@ test("calls wait until their step is taken, also when a reset takes long to be s
     {
       parts: [
         { type: "reset", model, attempt: 2, text: "" },
+        { type: "reasoning", text: "A colour?" },
         { type: "text", text: "Let me look. " },
       ],
       end: finish([call]),
@@ -60,7 +61,12 @@ test("calls wait until their step is taken, also when a reset takes long to be s
   });
   expect(textAtResult).toEqual(["Let me look. "]);
   expect(text).toBe("Let me look. It is red.");
-  expect(asked[1]?.resume).toEqual({ text: "Let me look. ", attempt: 2, step: "next" });
+  expect(asked[1]?.resume).toEqual({
+    text: "Let me look. ",
+    reasoning: "A colour?",
+    attempt: 2,
+    step: "next",
+  });
   expect(end).toMatchObject({ type: "finish", costUsd: 1, usage: { input_tokens: 2, output_tokens: 4 } });
 });
 

@@ -12,6 +12,8 @@ export type ToolMetadata = {
   step: number;
   /** Length of the answer's text before the call, in UTF-16 units. */
   offset: number;
+  /** The same of its reasoning. Results of an older version have none. */
+  reasoning_offset?: number;
 };
 
 /** Steps of an answer that have ended with calls, as far as their results are stored. */
@@ -21,6 +23,8 @@ export type ToolProgress = {
   steps: number;
   /** Length of the answer's text that belongs to those steps. */
   offset: number;
+  /** The same of its reasoning. */
+  reasoningOffset: number;
 };
 
 /** What an earlier owner of the generation has got from tools. */
@@ -32,7 +36,7 @@ export async function loadToolProgress(
   const rows = await sql<{ content: string; metadata: ToolMetadata }[]>`
     select content, metadata from messages
     where conversation_id = ${conversation_id} and parent_id = ${message_id} and role = 'tool' and deleted_at is null order by seq`;
-  const progress: ToolProgress = { messages: [], steps: 0, offset: 0 };
+  const progress: ToolProgress = { messages: [], steps: 0, offset: 0, reasoningOffset: 0 };
   for (const [step, calls] of Map.groupBy(rows, ({ metadata }) => metadata.step)) {
     const offset = calls[0]?.metadata.offset ?? progress.offset;
     const toolCalls = calls.map(({ metadata }) => {
@@ -44,6 +48,7 @@ export async function loadToolProgress(
     );
     progress.steps = step;
     progress.offset = offset;
+    progress.reasoningOffset = calls[0]?.metadata.reasoning_offset ?? progress.reasoningOffset;
   }
   return progress;
 }

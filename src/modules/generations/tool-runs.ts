@@ -43,6 +43,7 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       is_error: result.isError,
       step,
       offset: live.text.length,
+      reasoning_offset: live.reasoning.length,
     };
     const message = { id: createId(), conversationId, parentId, metadata, content: fitText(result.content) };
     const write = () =>
@@ -86,7 +87,12 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
     ): Promise<RunEnd> {
       const { generation, live } = answer;
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
-      const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
+      const resume = progress && {
+        text: live.text.slice(0, progress.offset),
+        reasoning: live.reasoning.slice(0, progress.reasoningOffset),
+        attempt,
+        step: "restarted" as const,
+      };
       const onResult = (done: ToolCallDone) => store(answer, done);
       return runWithTools({ chain, tools, onResult }, { ...request, resume }, progress, take);
     },

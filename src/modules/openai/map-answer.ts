@@ -8,8 +8,12 @@ export type CompletionHead = { id: string; created: number };
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
-/** An answer that is sent whole. */
-export function createCompletion({ id, created }: CompletionHead, text: string, finish: Finish): Completion {
+/** An answer that is sent whole. Its reasoning is in the field that DeepSeek began with, and that OpenAI's clients let pass. */
+export function createCompletion(
+  { id, created }: CompletionHead,
+  { text, reasoning }: { text: string; reasoning: string },
+  finish: Finish,
+): Completion {
   const toolCalls = finish.toolCalls.map(mapToolCall);
   return {
     id,
@@ -23,6 +27,7 @@ export function createCompletion({ id, created }: CompletionHead, text: string, 
           role: "assistant",
           content: text === "" && toolCalls.length > 0 ? null : text,
           refusal: null,
+          ...(reasoning !== "" && { reasoning_content: reasoning }),
           ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
         },
         logprobs: null,
@@ -44,6 +49,7 @@ export function createChunks({ id, created }: CompletionHead, model: string, inc
   return {
     start: (): string => chunk('{"role":"assistant","content":""}'),
     text: (text: string): string => chunk(`{"content":${JSON.stringify(text)}}`),
+    reasoning: (text: string): string => chunk(`{"reasoning_content":${JSON.stringify(text)}}`),
     /** Calls, the reason of the end, the usage if it was asked for, and the end mark. */
     end(finish: Finish): string {
       const calls = finish.toolCalls.map((call, index) =>

@@ -34,7 +34,7 @@ export const chatCompletionsFormat: WireFormat = {
   hasKey: () => true,
   errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
   open: (context) => chunk(context, { delta: { role: "assistant", content: "" } }),
-  thinking: (context) => chunk(context, { delta: { reasoning_content: "Thinking. " } }),
+  thinking: (context, text) => chunk(context, { delta: { reasoning_content: text } }),
   delta: (context, text) => chunk(context, { delta: { content: text } }),
   toolCall(context, { index, id, name, arguments: text }, isWhole) {
     const start = { index, id, type: "function", function: { name, arguments: "" } };

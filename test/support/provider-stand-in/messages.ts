@@ -65,7 +65,8 @@ export const messagesFormat: WireFormat = {
     }) +
     event("content_block_start", { index: 0, content_block: { type: "text", text: "" } }) +
     event("ping", {}),
-  thinking: () => event("content_block_delta", { index: 0, delta: { type: "thinking_delta", thinking: "Thinking. " } }),
+  thinking: (_context, thinking) =>
+    event("content_block_delta", { index: 0, delta: { type: "thinking_delta", thinking } }),
   delta: (_context, text) => event("content_block_delta", { index: 0, delta: { type: "text_delta", text } }),
   toolCall(_context, { index, id, name, arguments: text }, isWhole) {
     const place = { index: index + 1 };

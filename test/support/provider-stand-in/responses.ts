@@ -67,12 +67,12 @@ export const responsesFormat: WireFormat = {
       event(context, "response.content_part.added", { item_id: item.id, output_index: 0, content_index: 0, part })
     );
   },
-  thinking: (context) =>
+  thinking: (context, text) =>
     event(context, "response.reasoning_summary_text.delta", {
       item_id: `rs_${context.id}`,
       output_index: 0,
       summary_index: 0,
-      delta: "Thinking. ",
+      delta: text,
     }),
   delta: (context, text) =>
     event(context, "response.output_text.delta", {

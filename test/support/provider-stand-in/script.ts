@@ -44,8 +44,8 @@ export type Script = {
   times: number;
   status: number;
   retryAfter: string | null;
-  /** Signs of thinking before the first token, `pieceDelayMs` apart. */
-  thinking: number;
+  /** Signs of thinking before the first token, `pieceDelayMs` apart: so many, or these. */
+  thinking: number | string[];
   /** Every byte of the body is sent by itself, so that no character of several bytes arrives whole. */
   splitBytes: boolean;
   finish: "stop" | "length" | "content_filter";

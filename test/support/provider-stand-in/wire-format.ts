@@ -34,7 +34,7 @@ export type WireFormat = {
   hasKey(headers: Record<string, string>): boolean;
   errorBody(status: number, message: string): unknown;
   open(context: AnswerContext): string;
-  thinking(context: AnswerContext): string;
+  thinking(context: AnswerContext, text: string): string;
   delta(context: AnswerContext, text: string): string;
   /** The beginning of a call, and for one that is `isWhole` also its arguments, in two pieces. */
   toolCall(context: AnswerContext, call: NumberedCall, isWhole: boolean): string;

@@ -12,7 +12,7 @@ export function mapToResponsesRequest(request: ProviderRequest): ResponseCreateP
     // The conversation is kept by Parley, not by the provider.
     store: false,
     // Without it a model that thinks is silent until its answer begins.
-    ...(request.isThinking && { reasoning: { summary: "auto" as const } }),
+    ...(request.isThinking && request.asksForReasoning !== false && { reasoning: { summary: "auto" as const } }),
     ...(system === null ? {} : { instructions: system }),
     ...(request.outputTokensMax === null ? {} : { max_output_tokens: request.outputTokensMax }),
     ...mapOptions(request.options),
