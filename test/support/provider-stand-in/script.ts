@@ -46,6 +46,8 @@ export type Script = {
   retryAfter: string | null;
   /** Signs of thinking before the first token, `pieceDelayMs` apart: so many, or these. */
   thinking: number | string[];
+  /** What is waited for between the thinking and the first token; only within this process. */
+  thinkUntil: Promise<unknown> | null;
   /** Every byte of the body is sent by itself, so that no character of several bytes arrives whole. */
   splitBytes: boolean;
   finish: "stop" | "length" | "content_filter";
@@ -80,6 +82,7 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
     status: 500,
     retryAfter: null,
     thinking: 0,
+    thinkUntil: null,
     splitBytes: false,
     finish: "stop",
     usage: true,
