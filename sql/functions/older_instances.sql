@@ -56,8 +56,7 @@ $$;
 create or replace trigger members_mark_creator before insert on members
   for each row when (new.role = 'owner' and not new.is_creator) execute function mark_creator();
 
--- Their forms of end_answers and store_answer, which know no reasoning and no output; the older one of end_answers knows no parts of
--- tokens either.
+-- Their form of end_answers, which knows no parts of tokens, no reasoning and no output.
 create or replace function finish_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
   p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
@@ -72,41 +71,6 @@ as $$
 begin
   return query
   select * from end_answers(p_conversation, p_generation, p_fence, p_attempt, p_content, p_status, p_reason, p_model,
-    p_input_tokens, p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_wait, null, null, null);
-end
-$$;
-create or replace function end_answers(
-  p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
-  p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
-  p_error_code text[], p_error_detail text[], p_metadata text[], p_wait boolean, p_cached_input_tokens integer[],
-  p_reasoning_tokens integer[], p_first_token_ms integer[]
-)
-returns table (
-  n bigint, outcome text, event_seq bigint, at timestamptz, model text, cost_usd numeric, metadata jsonb,
-  created_at timestamptz
-)
-language plpgsql
-as $$
-begin
-  return query
-  select * from end_answers(p_conversation, p_generation, p_fence, p_attempt, p_content, p_status, p_reason, p_model,
-    p_input_tokens, p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_wait, p_cached_input_tokens,
-    p_reasoning_tokens, p_first_token_ms, null, null);
-end
-$$;
-create or replace function store_answer(
-  p_conversation uuid, p_id uuid, p_content text, p_status text, p_parent uuid, p_metadata jsonb, p_model text,
-  p_reason text, p_input_tokens integer, p_output_tokens integer, p_cached_input_tokens integer,
-  p_reasoning_tokens integer, p_cost_usd numeric, p_error_code text, p_error_detail text, p_lock_timeout_ms integer,
-  p_first_token_ms integer
-)
-returns setof current_messages
-language plpgsql
-as $$
-begin
-  return query
-  select * from store_answer(p_conversation, p_id, p_content, p_status, p_parent, p_metadata, p_model, p_reason,
-    p_input_tokens, p_output_tokens, p_cached_input_tokens, p_reasoning_tokens, p_cost_usd, p_error_code, p_error_detail,
-    p_lock_timeout_ms, p_first_token_ms, null, null);
+    p_input_tokens, p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_wait, null, null, null, null, null);
 end
 $$;

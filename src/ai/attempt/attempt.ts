@@ -15,11 +15,13 @@ import type {
   ProviderRequest,
   PushPart,
   ReportedUsage,
+  Thinking,
   ToolCall,
 } from "../provider.ts";
 import { THINKING_SILENCE_MS, type TimeoutsOf } from "../timeouts.ts";
 import { mergeReports } from "../usage.ts";
 import { type AnswerState, findPartial, nameWriter, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
+import { createFenceFilter } from "./fence-filter.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
 import { createReasoningReader } from "./reasoning-reader.ts";
 import { refuseBlank } from "./refuse-blank.ts";
@@ -62,7 +64,7 @@ export type AttemptReport = {
 };
 
 export type AttemptOutcome = { usage: RunUsage | null } & (
-  | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[] }
+  | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[]; thinking: Thinking | undefined }
   /** Not continuable once a tool call began: another model can only make the whole step anew. */
   | { type: "failed"; error: ProviderError; isContinuable: boolean }
   | { type: "aborted" }
@@ -87,6 +89,7 @@ export async function makeAttempt(
   const pushReasoning = options.showsReasoning ? push : null;
   const reasoning = createReasoningReader(answer, model, pushReasoning);
   const thinkFilter = createThinkFilter(takeReasoning);
+  const fenceFilter = request.options?.format ? createFenceFilter() : null;
   const shownBefore = answer.shown.length;
   const timeouts = options.timeoutsOf(model);
   const { provider, asked } = prepare(options, request, model, partial);
@@ -109,7 +112,7 @@ export async function makeAttempt(
       observe.onFirstToken?.(model, secondsSoFar());
     }
     reasoning.pause();
-    cleaner.push(trimmer.push(text));
+    cleaner.push(trimmer.push(fenceFilter ? fenceFilter.push(text) : text));
   }
 
   function take(part: ProviderPart): ProviderEnd | undefined {
@@ -151,7 +154,7 @@ export async function makeAttempt(
   );
   if (ended.type !== "aborted") {
     takeText(thinkFilter.end());
-    cleaner.push(trimmer.end());
+    cleaner.push(trimmer.push(fenceFilter?.end() ?? "") + trimmer.end());
   }
   const { toolCalls = [], usage: counted = null } = ended.type === "finish" ? ended : {};
   const hasOutput = hasText || hasToolCall || hasReasoning || toolCalls.length > 0;
@@ -175,7 +178,7 @@ export async function makeAttempt(
   tell(end);
   switch (end.type) {
     case "finish":
-      return { type: "finish", reason: end.reason, toolCalls, usage };
+      return { type: "finish", reason: end.reason, toolCalls, thinking: end.thinking, usage };
     case "error":
       return { type: "failed", error: end.error, isContinuable: !hasToolCall, usage };
     case "aborted":

@@ -48,15 +48,16 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
       bill.add(model, outcome.usage);
       if (outcome.type === "aborted") break;
       if (outcome.type === "finish") {
-        const { type, reason, toolCalls } = outcome;
-        return { type, model, reason, toolCalls, models: answer.models, ...bill.sum() };
+        const { type, reason, toolCalls, thinking } = outcome;
+        return { type, model, reason, toolCalls, thinking, models: answer.models, ...bill.sum() };
       }
       failed = { model, error: outcome.type === "failed" ? outcome.error : createExpiry() };
       failures.tell(failed, request.about, answer.shown.length);
       isExpired = outcome.type === "expired";
       if (outcome.type === "expired") break;
       attempts.fail(model, outcome.error, answer.shown.length > answer.stepStart);
-      if (!outcome.isContinuable) restartStep(answer);
+      // JSON of one model does not go on with that of another.
+      if (!outcome.isContinuable || request.options?.format) restartStep(answer);
       closeAnswer(answer);
     } finally {
       report.leave();

@@ -1,9 +1,8 @@
-import { type Account, applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
-import { addCost } from "../../ai/chain/bill.ts";
+import { applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
+import { createTotal } from "../../ai/chain/account.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
 import type { ChatMessage, ToolCall } from "../../ai/provider.ts";
-import { addUsage } from "../../ai/usage.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
@@ -52,7 +51,10 @@ export async function runWithTools(
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
     const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_TIME_MAX_MS;
-    const options = { ...request.options, tools: definitions, toolChoice: isLast ? ("none" as const) : null };
+    const options = {
+      ...request.options,
+      ...(definitions.length > 0 && { tools: definitions, toolChoice: isLast ? ("none" as const) : null }),
+    };
     const stepStart = text.length;
     const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);
@@ -83,18 +85,3 @@ const tooMany: ToolResult = {
   content: `Error: not carried out; at most ${TOOL_CALLS_PER_STEP_MAX} calls may be made at once.`,
   isError: true,
 };
-
-/** The accounts of all steps as one. */
-function createTotal() {
-  const total: Account = { models: [], usage: null, costUsd: null };
-  return {
-    add({ models, usage, costUsd }: Account): void {
-      for (const model of models) if (!total.models.includes(model)) total.models.push(model);
-      if (!usage) return;
-      const before = total.usage;
-      total.costUsd = before === null ? costUsd : addCost(total.costUsd, costUsd);
-      total.usage = addUsage(before, usage);
-    },
-    sum: (): Account => ({ ...total, models: [...total.models] }),
-  };
-}

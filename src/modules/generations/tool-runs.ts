@@ -77,10 +77,12 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
     /**
      * Writes an answer with tools. One that was taken over goes on after the last results that are stored: text after them
      * may have led to a call that nobody knows of, so that step is made again.
+     * @param chosen the tools that it may use: all, or those with these names.
      * @param attempt the newest attempt that readers may have seen; 0: none.
      */
     async run(
       answer: RunningAnswer,
+      chosen: true | readonly string[],
       attempt: number,
       request: Omit<RunRequest, "resume">,
       take: FollowPart,
@@ -94,8 +96,22 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
         step: "restarted" as const,
       };
       const onResult = (done: ToolCallDone) => store(answer, done);
-      return runWithTools({ chain, tools, onResult }, { ...request, resume }, progress, take);
+      return runWithTools(
+        { chain, tools: limitTools(tools, chosen), onResult },
+        { ...request, resume },
+        progress,
+        take,
+      );
     },
+  };
+}
+
+function limitTools({ list, call }: ToolService, chosen: true | readonly string[]): ToolService {
+  const isChosen = ({ name }: { name: string }) => chosen === true || chosen.includes(name);
+  return {
+    list: async () => (await list()).filter(isChosen),
+    call: async (made, signal, leftMs) =>
+      isChosen(made) ? call(made, signal, leftMs) : { content: "Error: There is no such tool.", isError: true },
   };
 }
 

@@ -1,33 +1,78 @@
 import type {
+  ChatCompletionAssistantMessageParam,
   ChatCompletionCreateParamsStreaming,
   ChatCompletionMessageParam,
 } from "openai/resources/chat/completions";
-import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
+import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
+import type { Thinker } from "../../thinking.ts";
+import { addInstructions, saysJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
+import { fitsStrictMode } from "../openai/strict-schema.ts";
+import { mapChatEffort } from "./chat-effort.ts";
+import { addThinking } from "./chat-thinking.ts";
 
-/** Our request in the words of Chat Completions, without anything that local servers might not know. */
-export function mapToChatRequest(request: ProviderRequest): ChatCompletionCreateParamsStreaming {
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+/**
+ * Our request in the words of Chat Completions, without anything that local servers might not know.
+ * @param name of the provider: thinking of others is left out.
+ * @param isForgetful leaves out its own as well.
+ */
+export function mapToChatRequest(
+  request: ProviderRequest,
+  name: string,
+  isForgetful = false,
+): ChatCompletionCreateParamsStreaming {
+  const thinker = isForgetful ? null : { provider: name, model: request.model };
+  const { format, tools = [], toolChoice } = request.options;
+  // Most servers that force a format into the answer refuse tools beside it, or never call them.
+  const mayCall = tools.length > 0 && toolChoice !== "none";
+  const isInWords = format && (mayCall || (format.type === "json_object" && !saysJson(request)));
+  const messages = isInWords ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   return {
     model: request.model,
-    messages: [...(system === null ? [] : [{ role: "system" as const, content: system }]), ...turns.flatMap(mapTurn)],
+    messages: [
+      ...(system === null ? [] : [{ role: "system" as const, content: system }]),
+      ...turns.flatMap((turn) => mapTurn(turn, thinker)),
+    ],
     stream: true,
     stream_options: { include_usage: true },
     ...(request.outputTokensMax === null ? {} : { max_tokens: request.outputTokensMax }),
-    ...mapOptions(request.options),
+    ...mapChatEffort(request.model, request.isThinking ? (request.options.reasoningEffort ?? null) : null),
+    ...mapOptions(format && !mayCall ? { ...request.options, tools: [] } : request.options),
+    ...(format && !mayCall && { response_format: mapFormat(format) }),
   };
 }
 
-function mapTurn(turn: Turn): ChatCompletionMessageParam[] {
+function mapTurn(turn: Turn, thinker: Thinker | null): ChatCompletionMessageParam[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({ role: "tool", tool_call_id: callId, content }));
-  if (turn.role === "user" || turn.toolCalls.length === 0) return [{ role: turn.role, content: turn.content }];
+  if (turn.role === "user") return [{ role: turn.role, content: turn.content }];
+  const message = mapAssistant(turn);
+  return [thinker ? addThinking(message, turn, thinker) : message];
+}
+
+function mapAssistant(turn: Extract<Turn, { role: "assistant" }>): ChatCompletionAssistantMessageParam {
+  if (turn.toolCalls.length === 0) return { role: "assistant", content: turn.content };
   const calls = turn.toolCalls.map(({ id, name, arguments: text }) => ({
     id,
     type: "function" as const,
     function: { name, arguments: text },
   }));
-  return [{ role: "assistant", content: turn.content === "" ? null : turn.content, tool_calls: calls }];
+  return { role: "assistant", content: turn.content === "" ? null : turn.content, tool_calls: calls };
+}
+
+function mapFormat(format: AnswerFormat): NonNullable<ChatCompletionCreateParamsStreaming["response_format"]> {
+  if (format.type === "json_object") return format;
+  const { name, description, schema, isStrict } = format;
+  return {
+    type: "json_schema",
+    json_schema: {
+      name,
+      ...(description !== undefined && { description }),
+      schema: { ...schema },
+      strict: isStrict ?? fitsStrictMode(schema),
+    },
+  };
 }
 
 function mapOptions(options: AnswerOptions): Partial<ChatCompletionCreateParamsStreaming> {

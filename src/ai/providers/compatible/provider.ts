@@ -6,6 +6,7 @@ import { createParameterAdapter } from "../parameters/adapter.ts";
 import type { RequestObserver } from "../request-observer.ts";
 import { createSendBody } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
+import { mendChatRequest } from "./chat-thinking.ts";
 import { mapToChatRequest } from "./map-chat-completions.ts";
 import { createChatMapper } from "./map-chunks.ts";
 
@@ -17,11 +18,12 @@ const NO_KEY = "none";
  * address is sent as basic authentication if there is no key.
  */
 export function createCompatibleProvider(options: {
+  name?: string;
   apiKey?: string | undefined;
   baseUrl: string;
   observe?: RequestObserver;
 }): Provider {
-  const { apiKey, observe = {} } = options;
+  const { name = "compatible", apiKey, observe = {} } = options;
   const userinfo = readUserinfo(options.baseUrl);
   const baseUrl = userinfo?.url ?? options.baseUrl;
   const headers = apiKey === undefined ? { Authorization: userinfo?.authorization ?? null } : {};
@@ -34,11 +36,15 @@ export function createCompatibleProvider(options: {
     observe,
   );
   return {
-    name: "compatible",
+    name,
     stream: (request, push) =>
       streamAnswer(request, push, {
-        send: (onBytes) => sendBody(mapToChatRequest(request), request.signal, onBytes),
-        createMapper: createChatMapper,
+        send(onBytes) {
+          const body = mapToChatRequest(request, name);
+          const forget = () => mapToChatRequest(request, name, true);
+          return sendBody(body, request.signal, onBytes, (refusal) => mendChatRequest(body, refusal, forget));
+        },
+        createMapper: () => createChatMapper({ provider: name, model: request.model }),
         mapSdkError: mapOpenAiError,
         secrets: [...(apiKey === undefined ? [] : [apiKey]), ...listAddressSecrets(options.baseUrl)],
       }),
