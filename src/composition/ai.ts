@@ -38,6 +38,7 @@ export function createAnswers(
     jwtSecret,
   } = core;
   const { defaultModel } = chain;
+  const storesReasoning = config.AI_REASONING === "store";
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
   const writer = cheapest === null ? null : createWriter({ chain, model: cheapest, charge: budgets.charge });
   const followUps = createFollowUps({ database, changes, conversations, budgetOf, writer, log });
@@ -68,6 +69,7 @@ export function createAnswers(
     followUps,
     tools,
     thinking: createThinkingStore(jwtSecret),
+    storesReasoning,
   });
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
   parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
@@ -80,6 +82,7 @@ export function createAnswers(
     holdAnswer: limits.answers.hold,
     openStreams,
     sealedThinking: createSealedThinking(jwtSecret),
+    storesReasoning,
     metrics,
     log,
   });

@@ -24,6 +24,7 @@ export function createModels({ config, log, metrics }: Core, documents: Pick<Doc
     timeoutsOf: createTimeoutsOf(config, (model) => catalogue.can(model, "thinking")),
     answerTimeoutMs: config.AI_ANSWER_TIMEOUT_MS,
     maxRetries: config.AI_MAX_RETRIES,
+    showsReasoning: config.AI_REASONING !== "off",
     log,
     explainFailure: createExplainFailure(config),
     observe: {

@@ -146,6 +146,12 @@ export const settings = Type.Object({
     maximum: 10,
     description: "Retries of one model before the next one is asked.",
   }),
+  AI_REASONING: OneOf(["store", "stream", "off"], {
+    default: "store",
+    description:
+      "What becomes of what models think. `store`: sent to readers and stored with the response. `stream`: sent while the " +
+      "model thinks, and not stored. `off`: neither. It is counted and charged in any case.",
+  }),
   AI_CONTEXT_TOKENS: limit({
     minimum: 500,
     maximum: 10_000_000,

@@ -46,6 +46,8 @@ export type Collected = {
   parts: AnswerPart[];
   /** The answer as a reader has it who obeys every reset. */
   text: string;
+  /** The same of what the models thought. */
+  reasoning: string;
   resets: Extract<AnswerPart, { type: "reset" }>[];
   /** How the run ended. */
   end: RunEnd;
@@ -55,6 +57,7 @@ export type Collected = {
 export async function collect(chain: Chain, request: Partial<RunRequest> = {}): Promise<Collected> {
   const parts: AnswerPart[] = [];
   let text = request.resume?.text ?? "";
+  let reasoning = request.resume?.reasoning ?? "";
   let attempt = request.resume?.attempt ?? 0;
   let hasEnded = false;
   const end = await chain.run(
@@ -68,20 +71,25 @@ export async function collect(chain: Chain, request: Partial<RunRequest> = {}): 
       if (hasEnded) throw new Error("a part after the end");
       parts.push(part);
       if (part.type === "text") text += part.text;
+      else if (part.type === "reasoning") reasoning += part.text;
       else {
         if (part.attempt <= attempt) throw new Error(`attempt ${part.attempt} after ${attempt}`);
         attempt = part.attempt;
-        if (part.type === "reset") text = part.text;
+        if (part.type === "reset") {
+          text = part.text;
+          reasoning = part.reasoning ?? "";
+        }
       }
     },
   );
   hasEnded = true;
-  const firstText = parts.findIndex((part) => part.type === "text");
-  const opening = parts.findIndex((part) => part.type !== "text");
+  const isShown = (part: AnswerPart) => part.type === "text" || part.type === "reasoning";
+  const firstText = parts.findIndex(isShown);
+  const opening = parts.findIndex((part) => !isShown(part));
   // The next step of an answer needs none: its readers are up to date.
   const isOpened = request.resume?.step === "next" || (opening !== -1 && opening < firstText);
   if (firstText !== -1 && !isOpened) throw new Error("text before any start");
-  return { parts, text, resets: parts.filter((part) => part.type === "reset"), end };
+  return { parts, text, reasoning, resets: parts.filter((part) => part.type === "reset"), end };
 }
 
 /** An observer that writes down what it hears. */

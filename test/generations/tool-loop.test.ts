@@ -47,6 +47,7 @@ test("calls wait until their step is taken, also when a reset takes long to be s
     {
       parts: [
         { type: "reset", model, attempt: 2, text: "" },
+        { type: "reasoning", text: "A colour?" },
         { type: "text", text: "Let me look. " },
       ],
       end: finish([call]),
@@ -62,7 +63,12 @@ test("calls wait until their step is taken, also when a reset takes long to be s
   });
   expect(textAtResult).toEqual(["Let me look. "]);
   expect(text).toBe("Let me look. It is red.");
-  expect(asked[1]?.resume).toEqual({ text: "Let me look. ", attempt: 2, step: "next" });
+  expect(asked[1]?.resume).toEqual({
+    text: "Let me look. ",
+    reasoning: "A colour?",
+    attempt: 2,
+    step: "next",
+  });
   expect(end).toMatchObject({ type: "finish", costUsd: 1, usage: { input_tokens: 2, output_tokens: 4 } });
 });
 
@@ -85,7 +91,7 @@ test("thinking goes back with its calls; beyond the limit of an answer the loop 
   ]);
   const kept: (string | undefined)[] = [];
   const onResult = async ({ thinking }: ToolCallDone) => void kept.push(thinking?.provider);
-  const progress = { messages: [], steps: 2, offset: 0, thinkingLength: 0 };
+  const progress = { messages: [], steps: 2, offset: 0, reasoningOffset: 0, thinkingLength: 0 };
   const end = await runWithTools({ chain, tools, onResult }, request, progress, () => undefined);
   expect(end.type).toBe("finish");
   // With the first call of a step alone. The second half, with its quotes, is too much; less than that still fits.

@@ -1,4 +1,4 @@
-import { applyPart, type RunEnd } from "../../ai/answer-part.ts";
+import { applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
 import { createTotal } from "../../ai/chain/account.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
@@ -52,6 +52,7 @@ export async function runWithTools(
   const total = createTotal();
   let { resume = null } = request;
   let text = resume?.text ?? "";
+  let reasoning = resume?.reasoning ?? "";
   let attempt = resume?.attempt ?? 0;
   let lastModel: string | null = null;
   let thinkingLength = progress?.thinkingLength ?? 0;
@@ -73,7 +74,8 @@ export async function runWithTools(
     const stepStart = text.length;
     const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);
-      if (part.type !== "text") attempt = part.attempt;
+      if (part.type !== "text") reasoning = applyReasoning(reasoning, part);
+      if (part.type === "start" || part.type === "reset") attempt = part.attempt;
       return take(part);
     });
     total.add(end);
@@ -92,7 +94,7 @@ export async function runWithTools(
       if (signal.aborted) return { type: "aborted", model: end.model, ...total.sum() };
       messages.push({ role: "tool", content: result.content, toolCallId: call.id });
     }
-    resume = { text, attempt, step: "next" };
+    resume = { text, reasoning, attempt, step: "next" };
   }
 }
 

@@ -13,6 +13,8 @@ export type ToolMetadata = {
   step: number;
   /** Length of the answer's text before the call, in UTF-16 units. */
   offset: number;
+  /** The same of its reasoning. Results of an older version have none. */
+  reasoning_offset?: number;
 };
 
 /** Steps of an answer that have ended with calls, as far as their results are stored. */
@@ -22,6 +24,8 @@ export type ToolProgress = {
   steps: number;
   /** Length of the answer's text that belongs to those steps. */
   offset: number;
+  /** The same of its reasoning. */
+  reasoningOffset: number;
   /** UTF-16 units of what was thought in them. */
   thinkingLength: number;
 };
@@ -39,7 +43,7 @@ export async function loadToolProgress(
   const rows = await sql<{ content: string; metadata: ToolMetadata }[]>`
     select content, metadata from messages
     where conversation_id = ${conversation_id} and parent_id = ${message_id} and role = 'tool' and deleted_at is null order by seq`;
-  const progress: ToolProgress = { messages: [], steps: 0, offset: 0, thinkingLength: 0 };
+  const progress: ToolProgress = { messages: [], steps: 0, offset: 0, reasoningOffset: 0, thinkingLength: 0 };
   for (const [step, calls] of Map.groupBy(rows, ({ metadata }) => metadata.step)) {
     const offset = calls[0]?.metadata.offset ?? progress.offset;
     const toolCalls = calls.map(({ metadata }) => {
@@ -53,6 +57,7 @@ export async function loadToolProgress(
     );
     progress.steps = step;
     progress.offset = offset;
+    progress.reasoningOffset = calls[0]?.metadata.reasoning_offset ?? progress.reasoningOffset;
   }
   return progress;
 }

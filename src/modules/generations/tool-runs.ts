@@ -46,6 +46,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
       is_error: result.isError,
       step,
       offset: live.text.length,
+      reasoning_offset: live.reasoning.length,
     };
     const message = { id: createId(), conversationId, parentId, metadata, content: fitText(result.content) };
     const write = () =>
@@ -93,7 +94,12 @@ export function createToolRuns(deps: ToolRunDependencies) {
       const { generation, live } = answer;
       const thought = attempt > 0 ? await deps.thinking.load(database, generation) : new Map();
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text, thought) : null;
-      const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
+      const resume = progress && {
+        text: live.text.slice(0, progress.offset),
+        reasoning: live.reasoning.slice(0, progress.reasoningOffset),
+        attempt,
+        step: "restarted" as const,
+      };
       const onResult = (done: ToolCallDone) => store(answer, done);
       return runWithTools(
         { chain, tools: limitTools(tools, chosen), onResult },
