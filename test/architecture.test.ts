@@ -181,7 +181,8 @@ const connecting = {
   "lib/http-client/connection.ts": "its callers'",
   "lib/outgoing/send-guarded.ts": "a user's, which it guards",
   "modules/auth/oidc/key-source.ts": "the administrator's",
-  "modules/tools/mcp-server.ts": "the administrator's",
+  "modules/tools/mcp/bounded-fetch.ts": "the administrator's",
+  "modules/tools/mcp/connection.ts": "the administrator's",
 };
 
 test("an address that a user sets is called by lib/outgoing alone: whoever connects is listed here", () => {

@@ -2,6 +2,7 @@ import { parsePrices } from "../lib/parse-prices.ts";
 import { readUserinfo } from "../lib/userinfo.ts";
 import { findWeakness } from "../lib/weak-passwords.ts";
 import { findUnsafeSettings } from "./environments.ts";
+import { findMcpProblems } from "./mcp.ts";
 import type { Settings } from "./settings.ts";
 import { findTlsProblems } from "./tls.ts";
 
@@ -34,9 +35,7 @@ export function findContradictions(config: Settings, hasPrice: HasPrice): string
   if (config.ADMIN_PASSWORD) problems.push(...findPasswordProblems(config.ADMIN_PASSWORD, config.ADMIN_EMAIL ?? null));
   if (Boolean(config.TLS_CERT_FILE) !== Boolean(config.TLS_KEY_FILE))
     problems.push("TLS_CERT_FILE and TLS_KEY_FILE: set both or neither.");
-  const serverNames = config.MCP_SERVERS.map((server) => server.slice(0, server.indexOf("=")));
-  if (new Set(serverNames).size < serverNames.length)
-    problems.push("MCP_SERVERS: two servers have the same name; give each a name of its own.");
+  problems.push(...findMcpProblems(config));
   for (const [provider, needed] of Object.entries(providerNeeds))
     if (config.AI_MODELS.some((model) => model.startsWith(`${provider}/`)) && !config[needed as keyof Settings])
       problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set; set it, or remove the model.`);

@@ -69,7 +69,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     const about = nameAnswer(answer);
     const request = { model, messages, isFitted: true, outputTokensMax, signal: abort.signal, about };
     const takePart = (part: AnswerPart) => take(answer, part);
-    if (context.hasTools) return toolRuns.run(answer, attempt, request, takePart);
+    if (context.tools !== false) return toolRuns.run(answer, context.tools, attempt, request, takePart);
     const resume = attempt > 0 ? { text: live.text, attempt } : null;
     return follow(chain.run, { ...request, resume }, takePart);
   }

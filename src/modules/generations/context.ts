@@ -39,8 +39,8 @@ export type Context = {
   isCut: boolean;
   /** Whether nobody has settled the conversation's title yet. */
   isUntitled: boolean;
-  /** Whether the model may call tools. */
-  hasTools: boolean;
+  /** The tools that the model may call: all, none, or those with these names. */
+  tools: boolean | readonly string[];
 };
 
 export type ContextDependencies = {
@@ -121,7 +121,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
         history: { tokens, tokensMax: room },
         isCut,
         isUntitled: setting.title === "" && setting.titled_by === null,
-        hasTools: setting.metadata.tools === true,
+        tools: setting.metadata.tools === true,
       };
     },
 
@@ -130,7 +130,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
       const inputTokens = countMessage(message);
       const history = { tokens: 0, tokensMax: 0 };
-      const none = { sources: [], history, isCut: false, isUntitled: false, hasTools: false };
+      const none = { sources: [], history, isCut: false, isUntitled: false, tools: false };
       return { model: defaultModel, messages: [message], inputTokens, ...none };
     },
   };

@@ -5,7 +5,7 @@ import { type FollowPart, follow } from "../../ai/chain/follow.ts";
 import type { ChatMessage, ToolCall } from "../../ai/provider.ts";
 import { addUsage } from "../../ai/usage.ts";
 import type { ToolResult } from "../tools/model.ts";
-import type { ToolService } from "../tools/service.ts";
+import type { AnswerTools } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
 
 /** Steps of one answer; in the last of them the model may call no more tools. */
@@ -19,7 +19,8 @@ export type ToolCallDone = { call: ToolCall; result: ToolResult; step: number };
 
 type Dependencies = {
   chain: Chain;
-  tools: ToolService;
+  /** The tools that the answer may use. */
+  openTools(): Promise<AnswerTools>;
   /** Stores the result of a call, and how far the answer is. It may abort the signal. */
   onResult(done: ToolCallDone): Promise<void>;
 };
@@ -30,10 +31,10 @@ type Dependencies = {
  * for them together.
  * @param progress what was got before; the step that broke off then is made anew.
  * @param take has taken all parts of a step before its calls are carried out.
- * @throws what the list of tools, `onResult` and `take` throw.
+ * @throws what `openTools`, `onResult` and `take` throw.
  */
 export async function runWithTools(
-  { chain, tools, onResult }: Dependencies,
+  { chain, openTools, onResult }: Dependencies,
   request: Omit<RunRequest, "options">,
   progress: ToolProgress | null,
   take: FollowPart,
@@ -41,7 +42,7 @@ export async function runWithTools(
   const { signal } = request;
   const startedAtMs = performance.now();
   const endsAtMs = startedAtMs + chain.answerTimeoutMs;
-  const definitions = await tools.list();
+  const tools = await openTools();
   const messages: ChatMessage[] = [...request.messages, ...(progress?.messages ?? [])];
   const total = createTotal();
   let { resume = null } = request;
@@ -51,7 +52,7 @@ export async function runWithTools(
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
     const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_TIME_MAX_MS;
-    const options = { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
+    const options = tools.definitions.length === 0 ? {} : { tools: tools.definitions, toolChoice: isLast ? ("none" as const) : null };
     const stepStart = text.length;
     const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);
