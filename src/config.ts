@@ -3,7 +3,10 @@ import { Value } from "@sinclair/typebox/value";
 import { findBackupProblems } from "./config/backup.ts";
 import { findContradictions, findMissingFiles, type HasPrice, type ReadFile } from "./config/contradictions.ts";
 import { explainValue } from "./config/explain-value.ts";
+import { listMcpSettings } from "./config/mcp.ts";
+import { listProviderSettings } from "./config/provider-settings.ts";
 import { listDefaultModels } from "./config/providers.ts";
+import type { NamedServers, SettingEntry } from "./config/setting-entries.ts";
 import { type SettingOptions, type Settings, settingEntries } from "./config/settings.ts";
 
 export { findBackupDir } from "./config/backup.ts";
@@ -16,7 +19,11 @@ export type Config = Readonly<
 >;
 
 export class ConfigError extends Error {
-  constructor(readonly problems: string[]) {
+  /** @param named servers that could be read from the settings: their own settings are no unknown names. */
+  constructor(
+    readonly problems: string[],
+    readonly named: NamedServers = {},
+  ) {
     super(problems.join("\n"));
     this.name = "ConfigError";
   }
@@ -40,28 +47,35 @@ export function loadConfig(
 ): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
-  for (const [name, schema] of settingEntries) {
+  const quoted: string[] = [];
+  function read([name, schema]: SettingEntry): void {
     const raw = readRaw(name, schema, environment, readFile, problems);
     const value = raw === undefined ? schema.default : parseSetting(schema, raw);
-    if (value === undefined) continue;
+    if (value === undefined) return;
     if (raw !== undefined && isQuoted(raw) && !mayBeQuoted.has(name)) {
       problems.push(`${name}: the value is in quotes, which are part of it here; write it without them.`);
       // As it is meant: what would follow from its absence is not said besides.
+      quoted.push(`${name}: `);
       values[name] = parseSetting(schema, raw.slice(1, -1));
-      continue;
+      return;
     }
     values[name] = value;
     const wrong = new Set([...Value.Errors(schema, value)].map((error) => error.value));
     for (const part of wrong) problems.push(`${name}: ${explainValue(name, schema, part)}`);
   }
+  settingEntries.forEach(read);
   const config = values as Settings;
+  listProviderSettings(config.AI_PROVIDERS).forEach(read);
+  listMcpSettings(config.MCP_SERVERS).forEach(read);
   if (config.AI_MODELS.length === 0) config.AI_MODELS = listDefaultModels(config);
   if (config.DATABASE_URL && !problems.some((problem) => problem.startsWith("DATABASE_URL: ")))
     problems.push(...findUrlProblems(config.DATABASE_URL));
-  problems.push(...findContradictions(config, hasPrice), ...findMissingFiles(config, readFile, isFolder));
+  const isNew = (problem: string) => !quoted.some((start) => problem.startsWith(start));
+  problems.push(...findContradictions(config, hasPrice).filter(isNew));
+  problems.push(...findMissingFiles(config, readFile, isFolder));
   if (!problems.some((problem) => problem.startsWith("BACKUP_")))
     problems.push(...findBackupProblems(config, findFolderProblem));
-  if (problems.length > 0) throw new ConfigError(problems);
+  if (problems.length > 0) throw new ConfigError(problems, config);
   const REGISTRATION = config.REGISTRATION ?? (config.APP_ENV === "production" ? "closed" : "open");
   const MEMBER_BY_EMAIL = config.MEMBER_BY_EMAIL ?? (config.REGISTRATION_PRIVACY === "on" ? "off" : "on");
   return Object.freeze({ ...config, REGISTRATION, MEMBER_BY_EMAIL, LOG_FORMAT: config.LOG_FORMAT ?? "json" });

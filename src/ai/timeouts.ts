@@ -1,3 +1,5 @@
+import { toSettingName } from "../config/providers.ts";
+
 /** How long a model may send no byte: before its first text, reasoning or tool call, and after it. Milliseconds. */
 type Timeouts = { firstTokenMs: number; idleMs: number };
 
@@ -21,7 +23,7 @@ export function createTimeoutsOf(
   canThink: (model: string) => boolean,
 ): TimeoutsOf {
   const find = (model: string, limit: string): number => {
-    const provider = model.slice(0, model.indexOf("/")).toUpperCase().replaceAll("-", "_");
+    const provider = toSettingName(model.slice(0, model.indexOf("/")));
     const set = settings[`AI_${provider}_${limit}`] ?? settings[`AI_${limit}`];
     if (typeof set === "number") return set;
     return canThink(model) ? THINKING_SILENCE_MS : SILENCE_MS;

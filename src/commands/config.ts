@@ -22,7 +22,7 @@ NAME_FILE or default. With \`check\` it only checks, and lists every error at on
     parseOptions(isCheck ? "config check" : "config", isCheck ? rest : args, {});
     const { config, warnings } = loadConfigWithWarnings(environment);
     for (const warning of warnings) console.error(`Warning: ${warning}`);
-    console.log(isCheck ? "The configuration is good." : printConfig(config, findSources(environment)));
+    console.log(isCheck ? "The configuration is good." : printConfig(config, findSources(environment, config)));
     return exitCodes.success;
   },
 };

@@ -3,7 +3,7 @@ import { parseEnv } from "node:util";
 import { createCatalogue } from "../ai/models.ts";
 import type { HasPrice } from "../config/contradictions.ts";
 import { findDatabaseUrlProblems } from "../config/database-url-check.ts";
-import { settingEntries } from "../config/settings.ts";
+import { listSettingEntries } from "../config/setting-entries.ts";
 import { findUnknownNames } from "../config/unknown-names.ts";
 import { findWarnings } from "../config/warnings.ts";
 import { type Config, ConfigError, loadConfig, type SettingSources } from "../config.ts";
@@ -34,7 +34,7 @@ export function loadConfigWithWarnings(environment: Environment): { config: Conf
   } catch (error) {
     // What is missing may be there under a misspelt name.
     if (error instanceof ConfigError)
-      error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile));
+      error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile, error.named));
     throw error;
   }
 }
@@ -55,7 +55,7 @@ function read(environment: Environment, file: Environment): Config {
 }
 
 /** Where each setting comes from that has a value. */
-export function findSources(environment: Environment): SettingSources {
+export function findSources(environment: Environment, config: Config): SettingSources {
   const file = readEnvFile(environment);
   const merged: Environment = { ...file, ...environment };
   const find = (name: string, isSecret: boolean): string => {
@@ -64,7 +64,7 @@ export function findSources(environment: Environment): SettingSources {
     if (!merged[name]?.trim()) return "default";
     return name in environment ? "environment" : ENV_FILE;
   };
-  return new Map(settingEntries.map(([name, { secret = false }]) => [name, find(name, secret)]));
+  return new Map(listSettingEntries(config).map(([name, { secret = false }]) => [name, find(name, secret)]));
 }
 
 /**

@@ -1,8 +1,8 @@
 import { parsePrices } from "../lib/parse-prices.ts";
-import { readUserinfo } from "../lib/userinfo.ts";
 import { findWeakness } from "../lib/weak-passwords.ts";
 import { findUnsafeSettings } from "./environments.ts";
 import { findMcpProblems } from "./mcp.ts";
+import { findProviderProblems } from "./provider-problems.ts";
 import type { Settings } from "./settings.ts";
 import { findTlsProblems } from "./tls.ts";
 
@@ -11,12 +11,6 @@ export type ReadFile = (path: string) => string;
 
 /** Whether the price of a model is known, with the prices that are configured (AI_PRICES). */
 export type HasPrice = (model: string, configured: string | undefined) => boolean;
-
-const providerNeeds = {
-  openai: "OPENAI_API_KEY",
-  anthropic: "ANTHROPIC_API_KEY",
-  compatible: "COMPATIBLE_BASE_URL",
-} as const;
 
 const JWT_SECRET_BYTES_MIN = 32;
 /** Characters and UTF-16 units: as few and as many as a password can have. The schema counts units alone. */
@@ -35,11 +29,7 @@ export function findContradictions(config: Settings, hasPrice: HasPrice): string
   if (config.ADMIN_PASSWORD) problems.push(...findPasswordProblems(config.ADMIN_PASSWORD, config.ADMIN_EMAIL ?? null));
   if (Boolean(config.TLS_CERT_FILE) !== Boolean(config.TLS_KEY_FILE))
     problems.push("TLS_CERT_FILE and TLS_KEY_FILE: set both or neither.");
-  problems.push(...findMcpProblems(config));
-  for (const [provider, needed] of Object.entries(providerNeeds))
-    if (config.AI_MODELS.some((model) => model.startsWith(`${provider}/`)) && !config[needed as keyof Settings])
-      problems.push(`AI_MODELS names a model of ${provider}, but ${needed} is not set; set it, or remove the model.`);
-  problems.push(...findCredentialContradictions(config), ...findAddressProblems(config));
+  problems.push(...findMcpProblems(config), ...findProviderProblems(config));
   problems.push(...findIssuerContradictions(config));
   problems.push(...findBudgetContradictions(config, hasPrice), ...findUnsafeSettings(config));
   return problems;
@@ -54,29 +44,6 @@ function findPasswordProblems(password: string, email: string | null): string[] 
   if (weakness === null) return [];
   const reason = weakness === "common" ? "is one of the most common passwords" : "is the address of ADMIN_EMAIL";
   return [`ADMIN_PASSWORD: the value ${reason}; set another one.`];
-}
-
-const addresses = {
-  OPENAI_BASE_URL: "OPENAI_API_KEY",
-  ANTHROPIC_BASE_URL: "ANTHROPIC_API_KEY",
-  COMPATIBLE_BASE_URL: "COMPATIBLE_API_KEY",
-} as const;
-
-/** An address that brings credentials along, for a provider that has a key: a request carries one of them. */
-function findCredentialContradictions(config: Settings): string[] {
-  return Object.entries(addresses)
-    .filter(([name, key]) => config[key] && readUserinfo(config[name as keyof typeof addresses] ?? ""))
-    .map(([name, key]) => `${name}: it has a user and password, but ${key} is set; remove one of them.`);
-}
-
-/** The SDKs add the rest of an address to what is set, so an address that was copied whole would hold it twice. */
-function findAddressProblems(config: Settings): string[] {
-  const names = Object.keys(addresses) as (keyof typeof addresses)[];
-  return names.flatMap((name) => {
-    const url = config[name];
-    const [, rest] = /(\/(?:chat\/completions|completions|responses|messages|models))\/?$/.exec(url ?? "") ?? [];
-    return rest ? [`${name}: it ends with ${rest}, which Parley adds by itself; leave that out.`] : [];
-  });
 }
 
 /** An issuer whose tokens could not be told from those for others, or whose keys anyone on the way could replace. */

@@ -1,12 +1,12 @@
 import type { TSchema } from "@sinclair/typebox";
 import { findScheduleProblem } from "../lib/cron.ts";
-import { providerNames } from "./providers.ts";
+import { isBuiltIn, isProviderName, splitProvider } from "./providers.ts";
 import type { SettingOptions } from "./setting-options.ts";
 
 type Schema = TSchema & SettingOptions;
 
 /** What is wrong with one value of a list. */
-export function explainItem(name: string, schema: Schema, value: string, shown: string): string {
+export function explainItem(schema: Schema, value: string, shown: string): string {
   const isSecret = schema.secret === true;
   if (value.includes(";")) {
     const parts = value.split(";").map((part) => part.trim());
@@ -19,7 +19,6 @@ export function explainItem(name: string, schema: Schema, value: string, shown: 
   }
   if (/^\[|\]$/.test(value) && !value.includes("::"))
     return `${shown} looks like a JSON list; write the values alone, separated by commas.`;
-  if (name === "AI_MODELS") return explainModel(value, shown);
   switch (schema.items?.format) {
     case "origin":
       return explainOrigin(value, shown);
@@ -27,27 +26,11 @@ export function explainItem(name: string, schema: Schema, value: string, shown: 
       return explainNetwork(value, shown);
     case "mcp-server":
       return explainMcpServer(value);
+    case "provider":
+      return explainProvider(value);
     default:
       return `${shown} does not have the expected form; write it like ${schema.example}.`;
   }
-}
-
-function explainModel(value: string, shown: string): string {
-  const [, first = value, separator, rest = ""] = /^([^/:]*)([/:])(.*)$/.exec(value) ?? [];
-  const provider = first.toLowerCase();
-  const isKnown = (providerNames as readonly string[]).includes(provider);
-  if (isKnown && rest === "") return `${shown} names no model; write ${provider}/ and the model's name.`;
-  if (isKnown) return `${shown} is not a model; write ${provider}/${rest}.`;
-  if (separator !== "/") return `${shown} has no provider in front; write ${guessProvider(value)}/${value}.`;
-  return (
-    `${shown} names the provider ${JSON.stringify(first)}, which is none of ${providerNames.join(", ")}; for another server that ` +
-    `speaks OpenAI's API set COMPATIBLE_BASE_URL, and write compatible/${rest}.`
-  );
-}
-
-function guessProvider(model: string): string {
-  if (/^(?:gpt|o\d|chatgpt)/i.test(model)) return "openai";
-  return /^claude/i.test(model) ? "anthropic" : "compatible";
 }
 
 /** `localhost` and addresses have no certificate, as a rule. */
@@ -94,6 +77,20 @@ function explainMcpServer(value: string): string {
   if (!/^[a-z][a-z0-9-]{0,23}$/.test(name))
     return `a server's name is not 1 to 24 of a-z, 0-9 and -, beginning with a letter; ${form}.`;
   return `the address of the server ${name} does not begin with http:// or https://, or is no address; ${form}.`;
+}
+
+/** An address may hold a key, so nothing of it is shown. */
+function explainProvider(value: string): string {
+  const form = "write it like groq=https://api.groq.com/openai/v1";
+  const { name, address } = splitProvider(value);
+  if (/^https?:/i.test(value) || name === "") return `a server has no name in front of its address; ${form}.`;
+  if (isBuiltIn(name)) return `${name} is a provider that is built in; give the server another name.`;
+  if (isProviderName(name.toLowerCase().replaceAll(/[_.]/g, "-")) && !isProviderName(name))
+    return `a server's name has other characters than a-z, 0-9 and -; write ${name.toLowerCase().replaceAll(/[_.]/g, "-")}.`;
+  if (!isProviderName(name))
+    return `a server's name is not 1 to 32 of a-z, 0-9 and -, beginning with a letter or a digit; ${form}.`;
+  if (!/^https?:\/\//.test(address)) return `the address of ${name} does not begin with http:// or https://; ${form}.`;
+  return `the address of ${name} cannot be read; ${form}.`;
 }
 
 /** What is wrong with a setting that has one value. */

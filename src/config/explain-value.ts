@@ -1,4 +1,5 @@
 import type { TSchema } from "@sinclair/typebox";
+import { findHeaderFieldProblem } from "../lib/header-fields.ts";
 import { maskAddress } from "../lib/mask-address.ts";
 import { findPriceProblem } from "../lib/parse-prices.ts";
 import { explainItem, explainText } from "./explain-text.ts";
@@ -23,11 +24,12 @@ function showValue({ secret }: SettingOptions, value: unknown): string {
 /** What is wrong with a value, or with one of a list, and what to do about it: to be read after the setting's name. */
 export function explainValue(name: string, schema: Schema, value: unknown): string {
   const shown = showValue(schema, value);
+  if (schema.format === "header-fields") return findHeaderFieldProblem(String(value)) ?? "";
   if (schema.format === "prices") return explainPrices(String(value));
   if (schema.type === "integer" || schema.type === "number") return explainNumber(name, schema, value, shown);
   if (schema.enum)
     return `${shown} is not one of ${schema.enum.join(", ")}; ${suggestChoice(schema.enum, String(value))}.`;
-  if (schema.type === "array") return explainItem(name, schema, String(value), shown);
+  if (schema.type === "array") return explainItem(schema, String(value), shown);
   return explainText(name, schema, String(value), shown);
 }
 

@@ -66,7 +66,7 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
   ] as McpEntry[];
 
 /** The settings of the servers that MCP_SERVERS names. */
-export const listMcpSettings = (servers: readonly string[]): McpEntry[] =>
+export const listMcpSettings = (servers: readonly string[] = []): McpEntry[] =>
   [...new Set(servers.map(nameOf))].filter(isName).flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
 
 /** The same for the docs, of any server. */

@@ -1,7 +1,8 @@
 import type { TSchema } from "@sinclair/typebox";
 import { maskAddress, maskSecretAddress } from "../lib/mask-address.ts";
 import { MASK } from "../lib/userinfo.ts";
-import { type SettingOptions, type Settings, settingEntries } from "./settings.ts";
+import { listSettingEntries, listSettingsInDocs, readSetting } from "./setting-entries.ts";
+import type { SettingOptions, Settings } from "./settings.ts";
 
 /** Where a value comes from: `environment`, `.env`, `NAME_FILE` or `default`. */
 export type SettingSources = ReadonlyMap<string, string>;
@@ -11,9 +12,9 @@ const VALUE_COLUMNS = 40;
 
 /** The effective configuration as lines `NAME=value  # source`, secrets masked. */
 export function printConfig(config: Settings, sources: SettingSources = new Map()): string {
-  return settingEntries
+  return listSettingEntries(config)
     .map(([name, schema]) => {
-      const value = config[name];
+      const value = readSetting(config, name);
       if (value === undefined) return `# ${name} is not set`;
       const setting = `${name}=${[value]
         .flat()
@@ -32,7 +33,7 @@ function maskValue({ secret, isAddress }: SettingOptions, value: string): string
 
 /** The text of `.env.example`. */
 export function printEnvExample(): string {
-  const blocks = settingEntries.map(([name, schema]) => {
+  const blocks = listSettingsInDocs().map(([name, schema]) => {
     const value = schema.example ?? showDefault(schema);
     return `# ${schema.description}\n# ${name}=${value}`;
   });
@@ -41,7 +42,7 @@ export function printEnvExample(): string {
 
 /** The settings as a markdown table, for the docs. */
 export function printConfigTable(): string {
-  const rows = settingEntries.map(([name, schema]) => {
+  const rows = listSettingsInDocs().map(([name, schema]) => {
     const file = schema.secret ? ` (or \`${name}_FILE\`)` : "";
     const fallback = showDefault(schema);
     return `| \`${name}\`${file} | ${fallback ? `\`${fallback}\`` : ""} | ${schema.description.replaceAll("|", "\\|")} |`;

@@ -1,11 +1,14 @@
+import { listHeaderSecrets, parseHeaderFields } from "../lib/header-fields.ts";
 import { listAddressSecrets } from "../lib/mask-address.ts";
-import { type Settings, settingEntries } from "./settings.ts";
+import { listSettingEntries, readSetting } from "./setting-entries.ts";
+import type { Settings } from "./settings.ts";
 
-/** Everything secret that the settings hold: whole values, and what addresses bring along. */
+/** Everything secret that the settings hold: whole values, and what addresses and header fields bring along. */
 export function listSecrets(config: Partial<Settings>): string[] {
-  return settingEntries.flatMap(([name, schema]) => {
-    const values = [config[name] ?? []].flat().map(String);
+  return listSettingEntries(config).flatMap(([name, schema]) => {
+    const values = [readSetting(config, name) ?? []].flat().map(String);
     return values.flatMap((value) => {
+      if (schema.format === "header-fields") return [value, ...listHeaderSecrets(parseHeaderFields(value) ?? {})];
       // `name=url`, as MCP_SERVERS has it.
       const address = value.slice(Math.max(0, value.lastIndexOf("=", value.indexOf("://")) + 1));
       const isWhole = schema.secret && !schema.isAddress;

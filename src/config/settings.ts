@@ -3,7 +3,8 @@ import { isNetwork } from "../lib/network.ts";
 import { parsePrices } from "../lib/parse-prices.ts";
 import { OneOf } from "../lib/schema.ts";
 import { backupSettings } from "./backup.ts";
-import { describeDefaultModels, providerNames } from "./providers.ts";
+import { apiKey, builtInProviderSettings } from "./provider-settings.ts";
+import { describeDefaultModels, isProvider, PROVIDERS_MAX } from "./providers.ts";
 import { importSettings, quotaSettings } from "./quotas.ts";
 import { rateLimitSettings } from "./rate-limits.ts";
 import { searchSettings } from "./search.ts";
@@ -17,14 +18,15 @@ const text = (options: SettingOptions & { minLength?: number; pattern?: string; 
   Type.Optional(Type.String({ minLength: 1, ...options }));
 const textWithDefault = (options: SettingOptions & { default: string; format?: "host" }) =>
   Type.String({ minLength: 1, ...options });
-const apiKey = (description: string) => text({ pattern: "^[\\x21-\\x7e]+$", secret: true, description });
 const integer = (options: SettingOptions & { default: number; minimum: number; maximum: number }) =>
   Type.Integer(options);
 const limit = (options: SettingOptions & { minimum?: number; maximum?: number }) =>
   Type.Optional(Type.Integer({ minimum: 1, maximum: 1e15, ...options }));
 const usdLimit = (options: SettingOptions) => Type.Optional(Type.Number({ minimum: 0, maximum: 1e9, ...options }));
-const listOf = (form: { pattern?: string; format?: "origin" | "network" | "mcp-server" }, options: SettingOptions) =>
-  Type.Array(Type.String(form), { ...options, default: [] });
+const listOf = (
+  form: { pattern?: string; format?: "origin" | "network" | "mcp-server" | "provider" },
+  options: SettingOptions,
+) => Type.Array(Type.String(form), { ...options, default: [] });
 
 // What passes can be handed to `new URL`.
 FormatRegistry.Set("http-url", (value) => /^https?:\/\/\S+$/.test(value) && URL.canParse(value));
@@ -42,7 +44,7 @@ FormatRegistry.Set(
 FormatRegistry.Set("host", (value) => !value.includes("/") && !/^[^:]*:\d+$/.test(value));
 // Exactly one origin: no wildcard, no user, no path.
 FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s*@?#\\;]+$/.test(value) && URL.canParse(value));
-const modelName = `^(${providerNames.join("|")})/[^\\s;"']+$`;
+FormatRegistry.Set("provider", isProvider);
 
 /** Every setting there is. The same table validates, types, and prints `.env.example` and the docs. */
 export const settings = Type.Object({
@@ -114,8 +116,21 @@ export const settings = Type.Object({
     description:
       "Any OpenAI-compatible server: Ollama, vLLM, llama.cpp. A `user:password@` in it is sent as basic authentication.",
   }),
+  AI_PROVIDERS: listOf(
+    { format: "provider" },
+    {
+      // An address may hold a key.
+      secret: true,
+      isAddress: true,
+      example: "ollama=http://localhost:11434/v1,groq=https://api.groq.com/openai/v1",
+      description:
+        "Further OpenAI-compatible servers as `name=base_url`, comma-separated; their models are `name/model`. A name has 1 to " +
+        `32 of a-z, 0-9 and \`-\`; at most ${PROVIDERS_MAX}. See \`docs/models.md\`.`,
+    },
+  ),
   AI_MODELS: listOf(
-    { pattern: modelName },
+    // Which providers there are is checked with AI_PROVIDERS.
+    { pattern: "^(?!\\[)[^\\s;\"']+$" },
     {
       example: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
       description:
@@ -124,6 +139,7 @@ export const settings = Type.Object({
     },
   ),
   ...timeLimitSettings,
+  ...builtInProviderSettings,
   AI_MAX_RETRIES: integer({
     default: 2,
     minimum: 0,

@@ -1,10 +1,10 @@
-import { settingEntries } from "./settings.ts";
+import { listSettingEntries, type NamedServers } from "./setting-entries.ts";
 import { findClosest } from "./spelling.ts";
 
 type Environment = Record<string, string | undefined>;
 
 /** Names that begin so are meant for Parley, whatever follows. */
-const ownPrefixes = ["AI_", "RATE_LIMIT_", "OIDC_", "BUDGET_", "WEBHOOK_", "COMPATIBLE_", "QUOTA_"];
+const ownPrefixes = ["AI_", "RATE_LIMIT_", "OIDC_", "BUDGET_", "WEBHOOK_", "COMPATIBLE_", "QUOTA_", "MCP_"];
 /** Shorter names are close to too many others. Characters. */
 const NAME_LENGTH_MIN = 7;
 const EDITS_MAX = 2;
@@ -35,17 +35,42 @@ const foreignNames = new Set([
   "TIMEOUT_MS",
 ]);
 
+/**
+ * Names that are formed like those of a server in AI_PROVIDERS where a built-in provider has names of its own, and what the
+ * SDKs of OpenAI and Anthropic read elsewhere.
+ */
+const misplaced = new Map([
+  ...["OPENAI", "ANTHROPIC", "COMPATIBLE"].flatMap((NAME) =>
+    ["API_KEY", "API_KEY_FILE", "BASE_URL"].map((rest): [string, string] => [`AI_${NAME}_${rest}`, `${NAME}_${rest}`]),
+  ),
+  ["OPENAI_CUSTOM_HEADERS", "AI_OPENAI_HEADERS"],
+  ["ANTHROPIC_CUSTOM_HEADERS", "AI_ANTHROPIC_HEADERS"],
+] as [string, string][]);
+
 /** What Kubernetes gives a container for each service of its namespace: a service may be called `ai` or `webhook`. */
 const serviceName =
   /^[A-Z][A-Z0-9_]*_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$/;
 const servicePort = /^(?:tcp|udp|sctp):\/\//;
 
-const names = settingEntries.map(([name]) => name as string);
-const fileNames = settingEntries.flatMap(([name, schema]) => (schema.secret ? [`${name}_FILE`] : []));
-const known = new Set([...names, ...fileNames]);
-const longNames = [...known].filter((name) => name.length >= NAME_LENGTH_MIN);
-/** Ours without one of their words, with the whole name. A single word that is left means nothing. */
-const shortened = new Map([...shorten(fileNames, 3), ...shorten(names, 2)]);
+type Vocabulary = {
+  known: ReadonlySet<string>;
+  longNames: readonly string[];
+  /** Ours without one of their words, with the whole name. A single word that is left means nothing. */
+  shortened: ReadonlyMap<string, string>;
+};
+
+/** All names there are with these servers. */
+function createVocabulary(named: NamedServers): Vocabulary {
+  const entries = listSettingEntries(named);
+  const names = entries.map(([name]) => name);
+  const fileNames = entries.flatMap(([name, schema]) => (schema.secret ? [`${name}_FILE`] : []));
+  const known = [...names, ...fileNames];
+  return {
+    known: new Set(known),
+    longNames: known.filter((name) => name.length >= NAME_LENGTH_MIN),
+    shortened: new Map([...shorten(fileNames, 3), ...shorten(names, 2)]),
+  };
+}
 
 function shorten(wholes: readonly string[], wordsMin: number): [string, string][] {
   return wholes.flatMap((whole) => {
@@ -55,19 +80,33 @@ function shorten(wholes: readonly string[], wordsMin: number): [string, string][
   });
 }
 
-/** Names in the environment that are most likely meant for Parley, but that it does not know, each with the likeliest one. */
-function listUnknownNames(environment: Environment): { name: string; meant: string | undefined }[] {
-  const unknown: { name: string; meant: string | undefined }[] = [];
-  for (const [name, value = ""] of Object.entries(environment)) {
-    if (known.has(name) || isForeign(name, value)) continue;
-    const upper = name.toUpperCase();
-    const close = upper.length >= NAME_LENGTH_MIN - EDITS_MAX ? findClosest(upper, longNames, EDITS_MAX) : undefined;
-    const meant = close ?? shortened.get(upper);
-    if (meant !== undefined) unknown.push({ name, meant });
-    else if (ownPrefixes.some((prefix) => name.startsWith(prefix))) unknown.push({ name, meant });
-  }
-  return unknown;
+type Unknown = { name: string; remedy: string };
+
+/** Names in the environment that are most likely meant for Parley, but that it does not know, each with what to do. */
+function listUnknownNames(environment: Environment, named: NamedServers): Unknown[] {
+  const vocabulary = createVocabulary(named);
+  return Object.entries(environment).flatMap(([name, value = ""]) => {
+    if (vocabulary.known.has(name) || isForeign(name, value)) return [];
+    const remedy = findRemedy(name, vocabulary);
+    return remedy === null ? [] : [{ name, remedy }];
+  });
 }
+
+function findRemedy(name: string, { known, longNames, shortened }: Vocabulary): string | null {
+  const meant = misplaced.get(name) ?? findMeant(name.toUpperCase(), longNames) ?? shortened.get(name.toUpperCase());
+  if (meant !== undefined) return `did you mean ${meant}?`;
+  if (!ownPrefixes.some((prefix) => name.startsWith(prefix))) return null;
+  const [, provider, setting] =
+    /^AI_([A-Z0-9_]+)_(API_KEY|HEADERS|BASE_URL|FIRST_TOKEN_TIMEOUT_MS|IDLE_TIMEOUT_MS)(?:_FILE)?$/.exec(name) ?? [];
+  if (provider === undefined) return "remove it, or look for its name in `parley config`.";
+  const server = provider.toLowerCase().replaceAll("_", "-");
+  if (known.has(`AI_${provider}_API_KEY`) && setting !== "BASE_URL")
+    return "remove it, or look for its name in `parley config`.";
+  return `name the server in AI_PROVIDERS, as ${server}=ITS_BASE_URL.`;
+}
+
+const findMeant = (upper: string, longNames: readonly string[]): string | undefined =>
+  upper.length >= NAME_LENGTH_MIN - EDITS_MAX ? findClosest(upper, longNames, EDITS_MAX) : undefined;
 
 function isForeign(name: string, value: string): boolean {
   if (foreignNames.has(name) || serviceName.test(name)) return true;
@@ -77,16 +116,17 @@ function isForeign(name: string, value: string): boolean {
 /**
  * A warning for each name that is misspelt, without its value.
  * @param isFromFile whether a name stands in `.env`.
+ * @param named the servers that the settings name.
  */
 export function findUnknownNames(
   environment: Environment,
   isFromFile: (name: string) => boolean = () => false,
+  named: NamedServers = {},
 ): string[] {
-  const unknown = listUnknownNames(environment);
-  const told = unknown.slice(0, UNKNOWN_TOLD_MAX).map(({ name, meant }) => {
+  const unknown = listUnknownNames(environment, named);
+  const told = unknown.slice(0, UNKNOWN_TOLD_MAX).map(({ name, remedy }) => {
     const where = isFromFile(name) ? " in .env" : "";
     const shown = JSON.stringify(name).slice(1, -1).slice(0, 100);
-    const remedy = meant ? `did you mean ${meant}?` : "remove it, or look for its name in `parley config`.";
     return `${shown}${where} is not a setting of Parley and has no effect; ${remedy}`;
   });
   const left = unknown.length - told.length;

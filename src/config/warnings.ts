@@ -1,5 +1,6 @@
 import { findBackupWarnings } from "./backup.ts";
 import { listEnvironmentWarnings } from "./environments.ts";
+import { readProviderNames } from "./providers.ts";
 import type { Settings } from "./settings.ts";
 import { findUnknownNames } from "./unknown-names.ts";
 
@@ -15,8 +16,9 @@ type Surroundings = {
 /** What is likely not meant so, but can be served with: sentences with what to do, without a secret. */
 export function findWarnings(config: Settings, { environment, isFromFile }: Surroundings): string[] {
   return [
-    ...findUnknownNames(environment, isFromFile),
+    ...findUnknownNames(environment, isFromFile, config),
     ...findUnusedServer(config),
+    ...findUnusedProviders(config),
     ...findBackupWarnings(config),
     ...listEnvironmentWarnings(config),
   ];
@@ -34,3 +36,13 @@ function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }
       "AI_MODELS=compatible/NAME (the server lists its names under /models of that address).",
   ];
 }
+
+/** The same for servers of AI_PROVIDERS. */
+const findUnusedProviders = ({ AI_PROVIDERS, AI_MODELS }: Settings): string[] =>
+  readProviderNames(AI_PROVIDERS)
+    .filter((name) => !AI_MODELS.some((model) => model.startsWith(`${name}/`)))
+    .map(
+      (name) =>
+        `AI_PROVIDERS names the server ${name}, but AI_MODELS none of its models, so it is not used; add ${name}/MODEL to ` +
+        "AI_MODELS (the server lists its models under /models of its address).",
+    );

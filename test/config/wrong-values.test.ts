@@ -65,7 +65,7 @@ test.each<[name: string, value: string, cure: string]>([
     "gemini/gemini-3",
     'names the provider "gemini", which is none of openai, anthropic, compatible, offline',
   ],
-  ["AI_MODELS", "gemini/gemini-3", "write compatible/gemini-3."],
+  ["AI_MODELS", "gemini/gemini-3", "add gemini=ITS_BASE_URL to AI_PROVIDERS."],
   ["AI_MODELS", "gpt-5.2", "write openai/gpt-5.2."],
   ["AI_MODELS", "claude-sonnet-4-6", "write anthropic/claude-sonnet-4-6."],
   ["AI_MODELS", "llama3.2", "write compatible/llama3.2."],

@@ -1,3 +1,4 @@
+import { listProviders, type ProvidersConfig } from "../../config/list-providers.ts";
 import type { Config } from "../../config.ts";
 import type { Provider } from "../provider.ts";
 import { createAnthropicProvider } from "./anthropic/provider.ts";
@@ -6,17 +7,8 @@ import { createOfflineProvider, OFFLINE_MODEL, type SearchDocuments } from "./of
 import { createOpenAiProvider } from "./openai/provider.ts";
 import type { RequestObserver } from "./request-observer.ts";
 
-/** The settings that concern models, by their names in the environment. */
-export type AiConfig = Pick<
-  Config,
-  | "OPENAI_API_KEY"
-  | "OPENAI_BASE_URL"
-  | "ANTHROPIC_API_KEY"
-  | "ANTHROPIC_BASE_URL"
-  | "COMPATIBLE_API_KEY"
-  | "COMPATIBLE_BASE_URL"
-  | "AI_MODELS"
->;
+/** The settings that concern models, by their names in the environment; those of AI_PROVIDERS' servers have names of their own. */
+export type AiConfig = ProvidersConfig & Pick<Config, "AI_MODELS">;
 
 /** The same as `RequestObserver`, with the provider, or with the whole name of the model. */
 export type ProvidersObserver = {
@@ -40,18 +32,13 @@ export function createProviders(
     onLearned: (model, parameter) => observe.onLearned?.(`${provider}/${model}`, parameter),
   });
   const list: Provider[] = [createOfflineProvider({ searchDocuments, isAlone })];
-  const { OPENAI_API_KEY, ANTHROPIC_API_KEY, COMPATIBLE_API_KEY, COMPATIBLE_BASE_URL } = config;
-  if (OPENAI_API_KEY) {
-    const options = { apiKey: OPENAI_API_KEY, baseUrl: config.OPENAI_BASE_URL };
-    list.push(createOpenAiProvider({ ...options, observe: observeOf("openai") }));
-  }
-  if (ANTHROPIC_API_KEY) {
-    const options = { apiKey: ANTHROPIC_API_KEY, baseUrl: config.ANTHROPIC_BASE_URL };
-    list.push(createAnthropicProvider({ ...options, observe: observeOf("anthropic") }));
-  }
-  if (COMPATIBLE_BASE_URL) {
-    const options = { apiKey: COMPATIBLE_API_KEY, baseUrl: COMPATIBLE_BASE_URL };
-    list.push(createCompatibleProvider({ ...options, observe: observeOf("compatible") }));
+  for (const { name, apiKey, baseUrl, headers } of listProviders(config)) {
+    const options = { baseUrl, headers, observe: observeOf(name) };
+    if (name === "openai") {
+      if (apiKey) list.push(createOpenAiProvider({ ...options, apiKey }));
+    } else if (name === "anthropic") {
+      if (apiKey) list.push(createAnthropicProvider({ ...options, apiKey }));
+    } else if (baseUrl) list.push(createCompatibleProvider({ ...options, name, apiKey, baseUrl }));
   }
   return { providers: new Map(list.map((provider) => [provider.name, provider])), models };
 }

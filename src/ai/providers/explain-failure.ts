@@ -1,56 +1,68 @@
+import { listProviders, type ProviderConfig, type ProvidersConfig } from "../../config/list-providers.ts";
 import { explainLoopback } from "../../lib/container.ts";
+import { listHeaderSecrets } from "../../lib/header-fields.ts";
 import type { ExplainFailure } from "../about-run.ts";
-import type { AiConfig } from "./create-providers.ts";
 
-type Settings = { key: keyof AiConfig & string; baseUrl: keyof AiConfig & string; defaultUrl: string };
-
-const settingsOf: Record<string, Settings> = {
-  openai: { key: "OPENAI_API_KEY", baseUrl: "OPENAI_BASE_URL", defaultUrl: "https://api.openai.com/v1" },
-  anthropic: { key: "ANTHROPIC_API_KEY", baseUrl: "ANTHROPIC_BASE_URL", defaultUrl: "https://api.anthropic.com" },
-  compatible: { key: "COMPATIBLE_API_KEY", baseUrl: "COMPATIBLE_BASE_URL", defaultUrl: "" },
+const defaultUrls: Record<string, string> = {
+  openai: "https://api.openai.com/v1",
+  anthropic: "https://api.anthropic.com",
 };
 
 const unreachable =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|getaddrinfo|unable to connect|connection refused/i;
 
 /** Names the setting behind a failure that does not pass by itself. For the log: users may not see settings. */
-export function createExplainFailure(config: AiConfig): ExplainFailure {
+export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
+  const providers = new Map(listProviders(config).map((provider) => [provider.name, provider]));
   return (model, { code, status, retryable, cause }) => {
     const slash = model.indexOf("/");
-    const settings = settingsOf[model.slice(0, slash)];
-    if (!settings) return null;
-    const { key, baseUrl } = settings;
-    const url = config[baseUrl] as string | undefined;
-    const { host, hostname, pathname } = readAddress(url ?? settings.defaultUrl);
+    const provider = providers.get(model.slice(0, slash));
+    if (!provider) return null;
+    const { baseUrl: url, settings } = provider;
+    const address = readAddress(url ?? defaultUrls[provider.name] ?? "");
+    const { host, hostname } = address;
     const name = model.slice(slash + 1);
+    const credential = findCredential(provider);
     if (code === "provider_unauthorized") {
       const answer = status === null ? "" : ` (HTTP ${status})`;
-      if (!config[key]) return `${host} wants a key${answer}: set ${key}`;
-      return `${key} was refused by ${host}${answer}: check it, and that it may use ${name}`;
+      if (credential === null) return `${host} wants a key${answer}: set ${settings.apiKey}`;
+      return `${credential} was refused by ${host}${answer}: check it, and that it may use ${name}`;
     }
-    if (status === 404) return explainNotFound(settings, { url, host, pathname, name });
+    if (status === 404) return explainNotFound(provider, address, name);
     if (code === "provider_rate_limited" && !retryable)
-      return `the account of ${key} at ${host} has no credit left: check its billing`;
+      return `the account of ${credential ?? name} at ${host} has no credit left: check its billing`;
     if (status === null && url !== undefined && unreachable.test(cause))
-      return `${host} cannot be reached from here: check ${baseUrl}, and that the server runs.${explainLoopback(hostname)}`;
+      return `${host} cannot be reached from here: check ${settings.address}, and that the server runs.${explainLoopback(hostname)}`;
     return null;
   };
 }
 
-type Asked = { url: string | undefined; host: string; pathname: string; name: string };
+/** The setting that lets Parley in; null: none does. Header fields go before a key. */
+function findCredential({ apiKey, headers, settings }: ProviderConfig): string | null {
+  if (headers.authorization !== undefined) return settings.headers;
+  if (apiKey) return settings.apiKey;
+  return listHeaderSecrets(headers).length > 0 ? settings.headers : null;
+}
 
-function explainNotFound({ baseUrl }: Settings, { url, host, pathname, name }: Asked): string {
-  const hasVersion = /\/v\d+\w*(?:\/|$)/.test(pathname);
-  const isAnthropic = baseUrl === "ANTHROPIC_BASE_URL";
-  if (url !== undefined && isAnthropic && hasVersion)
-    return `${host} answered 404: leave /v1 out of ${baseUrl}, which is added to it`;
-  if (url !== undefined && !isAnthropic && !hasVersion)
-    return `${host} answered 404: ${baseUrl} has no /v1 at its end, which most servers want`;
-  return `${host} has no model ${name} (404): check its name in AI_MODELS${url === undefined ? "" : `, and ${baseUrl}`}`;
+type Address = { host: string; hostname: string; pathname: string };
+
+function explainNotFound(
+  { name: provider, baseUrl, settings }: ProviderConfig,
+  { host, pathname }: Address,
+  name: string,
+) {
+  // Azure names its version in the query.
+  const hasVersion = /\/v\d+\w*(?:\/|$)|\/deployments\//.test(pathname);
+  const isAnthropic = provider === "anthropic";
+  if (baseUrl !== undefined && isAnthropic && hasVersion)
+    return `${host} answered 404: leave /v1 out of ${settings.address}, which is added to it`;
+  if (baseUrl !== undefined && !isAnthropic && !hasVersion)
+    return `${host} answered 404: ${settings.address} has no /v1 at its end, which most servers want`;
+  return `${host} has no model ${name} (404): check its name in AI_MODELS${baseUrl === undefined ? "" : `, and ${settings.address}`}`;
 }
 
 /** Without `user:password@`. */
-function readAddress(url: string): { host: string; hostname: string; pathname: string } {
+function readAddress(url: string): Address {
   if (!URL.canParse(url)) return { host: "the provider", hostname: "", pathname: "" };
   const { host, hostname, pathname } = new URL(url);
   return { host, hostname, pathname };

@@ -1,4 +1,5 @@
 import Anthropic, { APIError, type ClientOptions } from "@anthropic-ai/sdk";
+import { type HeaderFields, listHeaderSecrets } from "../../../lib/header-fields.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
 import type { Provider } from "../../provider.ts";
 import type { HttpFailure } from "../../provider-error.ts";
@@ -12,21 +13,26 @@ import { createMessagesMapper } from "./read-messages.ts";
 
 const DEFAULT_BASE_URL = "https://api.anthropic.com";
 
-/** Anthropic by its Messages API. */
+/**
+ * Anthropic by its Messages API.
+ * @param options.headers are sent with every request, in the place of Parley's own.
+ */
 export function createAnthropicProvider(options: {
   apiKey: string;
   baseUrl?: string | undefined;
+  headers?: HeaderFields;
   observe?: RequestObserver;
 }): Provider {
-  const { apiKey, baseUrl = DEFAULT_BASE_URL, observe = {} } = options;
+  const { apiKey, baseUrl = DEFAULT_BASE_URL, headers = {}, observe = {} } = options;
   const sendBody = createSendBody(
     (fetch) =>
       createAnthropicClient(apiKey, baseUrl, fetch)
-        .messages.create({ model: "", max_tokens: 1, messages: [], stream: true })
+        .messages.create({ model: "", max_tokens: 1, messages: [], stream: true }, { headers })
         .asResponse(),
     createParameterAdapter({ api: "messages", onLearned: observe.onLearned }),
     observe,
   );
+  const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {
     name: "anthropic",
     stream: (request, push) =>
@@ -34,12 +40,12 @@ export function createAnthropicProvider(options: {
         send: (onBytes) => sendBody(mapToMessagesRequest(request), request.signal, onBytes),
         createMapper: createMessagesMapper,
         mapSdkError: mapAnthropicError,
-        secrets: [apiKey, ...listAddressSecrets(baseUrl)],
+        secrets,
       }),
   };
 }
 
-/** The SDK, silent and without retries; from the environment it takes nothing but `ANTHROPIC_CUSTOM_HEADERS`. */
+/** The SDK, silent and without retries. From the environment it would take `ANTHROPIC_CUSTOM_HEADERS`, which the commands remove. */
 export function createAnthropicClient(
   apiKey: string,
   baseUrl: string,

@@ -1,3 +1,4 @@
+import { type HeaderFields, listHeaderSecrets } from "../../../lib/header-fields.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
 import { readUserinfo } from "../../../lib/userinfo.ts";
 import type { Provider } from "../../provider.ts";
@@ -15,32 +16,40 @@ const NO_KEY = "none";
 /**
  * Any server that speaks Chat Completions at `baseUrl`: Ollama, vLLM, llama.cpp, a gateway. A `user:password@` in its
  * address is sent as basic authentication if there is no key.
+ * @param options.headers are sent with every request, in the place of Parley's own.
  */
 export function createCompatibleProvider(options: {
+  name?: string;
   apiKey?: string | undefined;
   baseUrl: string;
+  headers?: HeaderFields;
   observe?: RequestObserver;
 }): Provider {
-  const { apiKey, observe = {} } = options;
+  const { name = "compatible", apiKey, headers = {}, observe = {} } = options;
   const userinfo = readUserinfo(options.baseUrl);
   const baseUrl = userinfo?.url ?? options.baseUrl;
-  const headers = apiKey === undefined ? { Authorization: userinfo?.authorization ?? null } : {};
+  const withoutKey = apiKey === undefined ? { authorization: userinfo?.authorization ?? null } : {};
   const sendBody = createSendBody(
     (fetch) =>
       createOpenAiClient(apiKey ?? NO_KEY, baseUrl, fetch)
-        .chat.completions.create({ model: "", messages: [], stream: true }, { headers })
+        .chat.completions.create({ model: "", messages: [], stream: true }, { headers: { ...withoutKey, ...headers } })
         .asResponse(),
     createParameterAdapter({ api: "chat", onLearned: observe.onLearned }),
     observe,
   );
+  const secrets = [
+    ...(apiKey === undefined ? [] : [apiKey]),
+    ...listAddressSecrets(options.baseUrl),
+    ...listHeaderSecrets(headers),
+  ];
   return {
-    name: "compatible",
+    name,
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) => sendBody(mapToChatRequest(request), request.signal, onBytes),
         createMapper: createChatMapper,
         mapSdkError: mapOpenAiError,
-        secrets: [...(apiKey === undefined ? [] : [apiKey]), ...listAddressSecrets(options.baseUrl)],
+        secrets,
       }),
   };
 }

@@ -1,4 +1,5 @@
 import OpenAI, { APIError, type ClientOptions } from "openai";
+import { type HeaderFields, listHeaderSecrets } from "../../../lib/header-fields.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
 import type { Provider } from "../../provider.ts";
 import type { HttpFailure } from "../../provider-error.ts";
@@ -12,18 +13,26 @@ import { createResponsesMapper } from "./read-responses.ts";
 
 const DEFAULT_BASE_URL = "https://api.openai.com/v1";
 
-/** OpenAI by its Responses API. */
+/**
+ * OpenAI by its Responses API.
+ * @param options.headers are sent with every request, in the place of Parley's own.
+ */
 export function createOpenAiProvider(options: {
   apiKey: string;
   baseUrl?: string | undefined;
+  headers?: HeaderFields;
   observe?: RequestObserver;
 }): Provider {
-  const { apiKey, baseUrl = DEFAULT_BASE_URL, observe = {} } = options;
+  const { apiKey, baseUrl = DEFAULT_BASE_URL, headers = {}, observe = {} } = options;
   const sendBody = createSendBody(
-    (fetch) => createOpenAiClient(apiKey, baseUrl, fetch).responses.create({ input: [], stream: true }).asResponse(),
+    (fetch) =>
+      createOpenAiClient(apiKey, baseUrl, fetch)
+        .responses.create({ input: [], stream: true }, { headers })
+        .asResponse(),
     createParameterAdapter({ api: "responses", onLearned: observe.onLearned }),
     observe,
   );
+  const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {
     name: "openai",
     stream: (request, push) =>
@@ -31,12 +40,15 @@ export function createOpenAiProvider(options: {
         send: (onBytes) => sendBody(mapToResponsesRequest(request), request.signal, onBytes),
         createMapper: createResponsesMapper,
         mapSdkError: mapOpenAiError,
-        secrets: [apiKey, ...listAddressSecrets(baseUrl)],
+        secrets,
       }),
   };
 }
 
-/** The SDK, silent and without retries; from the environment it takes nothing but `OPENAI_CUSTOM_HEADERS`. */
+/**
+ * The SDK, silent and without retries. From the environment it would take `OPENAI_CUSTOM_HEADERS`, which the commands remove:
+ * it would send them to every server.
+ */
 export function createOpenAiClient(
   apiKey: string,
   baseUrl: string,

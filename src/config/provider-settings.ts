@@ -1,0 +1,70 @@
+import { FormatRegistry, type TSchema, Type } from "@sinclair/typebox";
+import { parseHeaderFields } from "../lib/header-fields.ts";
+import { readProviderNames, toSettingName } from "./providers.ts";
+import type { SettingOptions } from "./setting-options.ts";
+
+FormatRegistry.Set("header-fields", (value) => parseHeaderFields(value) !== null);
+
+const SILENCE_MS_MIN = 100;
+const SILENCE_MS_MAX = 600_000;
+
+/** How long a model may be silent. */
+export const silence = (description: string) =>
+  Type.Optional(Type.Integer({ minimum: SILENCE_MS_MIN, maximum: SILENCE_MS_MAX, description }));
+
+/** A provider's key: one word of ASCII. */
+export const apiKey = (description: string) =>
+  Type.Optional(Type.String({ minLength: 1, pattern: "^[\\x21-\\x7e]+$", secret: true, description }));
+
+const headersOf = (provider: string) =>
+  Type.Optional(
+    Type.String({
+      minLength: 1,
+      format: "header-fields",
+      secret: true,
+      example: '{"api-key":"0123456789abcdef"}',
+      description:
+        `Header fields that every request to ${provider} carries, as a JSON object. They replace those that Parley would ` +
+        "send, `authorization` too.",
+    }),
+  );
+const firstTokenOf = (provider: string) =>
+  silence(`\`AI_FIRST_TOKEN_TIMEOUT_MS\` for the models of ${provider} alone; it goes before the general one.`);
+const idleOf = (provider: string) =>
+  silence(`\`AI_IDLE_TIMEOUT_MS\` for the models of ${provider} alone; it goes before the general one.`);
+
+/** What can be set for each built-in provider that is asked over a network. */
+export const builtInProviderSettings = {
+  AI_OPENAI_HEADERS: headersOf("`openai`"),
+  AI_OPENAI_FIRST_TOKEN_TIMEOUT_MS: firstTokenOf("`openai`"),
+  AI_OPENAI_IDLE_TIMEOUT_MS: idleOf("`openai`"),
+  AI_ANTHROPIC_HEADERS: headersOf("`anthropic`"),
+  AI_ANTHROPIC_FIRST_TOKEN_TIMEOUT_MS: firstTokenOf("`anthropic`"),
+  AI_ANTHROPIC_IDLE_TIMEOUT_MS: idleOf("`anthropic`"),
+  AI_COMPATIBLE_HEADERS: headersOf("`compatible`"),
+  AI_COMPATIBLE_FIRST_TOKEN_TIMEOUT_MS: firstTokenOf("`compatible`"),
+  AI_COMPATIBLE_IDLE_TIMEOUT_MS: idleOf("`compatible`"),
+};
+
+type ProviderEntry = [name: string, schema: TSchema & SettingOptions];
+
+/** The settings of one server that AI_PROVIDERS names; `NAME` is its name in the names of settings. */
+const listSettingsOf = (NAME: string, provider: string): ProviderEntry[] =>
+  [
+    [`AI_${NAME}_API_KEY`, apiKey(`Key of ${provider}, sent as \`Authorization: Bearer …\`. Absent: no key is sent.`)],
+    [`AI_${NAME}_HEADERS`, headersOf(provider)],
+    [`AI_${NAME}_FIRST_TOKEN_TIMEOUT_MS`, firstTokenOf(provider)],
+    [`AI_${NAME}_IDLE_TIMEOUT_MS`, idleOf(provider)],
+  ] as ProviderEntry[];
+
+/** The settings of the servers that AI_PROVIDERS names. */
+export const listProviderSettings = (providers: readonly string[] | undefined): ProviderEntry[] =>
+  readProviderNames(providers).flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
+
+/** The same for the docs, of any server. */
+export const providerSettingsInDocs: readonly ProviderEntry[] = listSettingsOf("<NAME>", "the server `<name>`").map(
+  ([name, schema], index) => {
+    const where = "Of a server in `AI_PROVIDERS`: `<NAME>` is its name in capitals, with `-` as `_`. ";
+    return [name, { ...schema, description: (index === 0 ? where : "") + schema.description }];
+  },
+);
