@@ -24,7 +24,7 @@ export async function startWithMcp(config: Record<string, string>): Promise<Tool
     parley,
     provider,
     createConversation: async (account, members, tools) =>
-      (await createConversation(parley, account, members, { title: "Tools", metadata: { tools } })).id,
+      (await createConversation(parley, account, members, { title: "Tools", tools })).id,
     async ask(account, conversationId, more = {}) {
       const path = `/api/v1/conversations/${conversationId}/messages`;
       const token = account.access_token;

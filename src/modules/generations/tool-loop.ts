@@ -2,7 +2,7 @@ import { type Account, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import { addCost } from "../../ai/chain/bill.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
-import type { ChatMessage, ToolCall } from "../../ai/provider.ts";
+import type { ChatMessage, Tool, ToolCall } from "../../ai/provider.ts";
 import { addUsage } from "../../ai/usage.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { AnswerTools } from "../tools/service.ts";
@@ -35,7 +35,7 @@ type Dependencies = {
  */
 export async function runWithTools(
   { chain, openTools, onResult }: Dependencies,
-  request: Omit<RunRequest, "options">,
+  request: RunRequest,
   progress: ToolProgress | null,
   take: FollowPart,
 ): Promise<RunEnd> {
@@ -43,6 +43,7 @@ export async function runWithTools(
   const startedAtMs = performance.now();
   const endsAtMs = startedAtMs + chain.answerTimeoutMs;
   const tools = await openTools();
+  const definitions = addFormerTools(tools.definitions, progress);
   const messages: ChatMessage[] = [...request.messages, ...(progress?.messages ?? [])];
   const total = createTotal();
   let { resume = null } = request;
@@ -52,7 +53,8 @@ export async function runWithTools(
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
     const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_TIME_MAX_MS;
-    const options = tools.definitions.length === 0 ? {} : { tools: tools.definitions, toolChoice: isLast ? ("none" as const) : null };
+    const offered = definitions.length > 0 && { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
+    const options = { ...request.options, ...offered };
     const stepStart = text.length;
     const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);
@@ -82,6 +84,15 @@ const tooMany: ToolResult = {
   content: `Error: not carried out; at most ${TOOL_CALLS_PER_STEP_MAX} calls may be made at once.`,
   isError: true,
 };
+
+/** Providers refuse calls among the messages whose tools they are not told of; a server may have gone since. */
+function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | null): readonly Tool[] {
+  const known = new Set(definitions.map(({ name }) => name));
+  const called = (progress?.messages ?? []).flatMap((message) => ("toolCalls" in message ? (message.toolCalls ?? []) : []));
+  const former = [...new Set(called.map(({ name }) => name))].filter((name) => !known.has(name));
+  const parameters = { type: "object", properties: {} };
+  return [...definitions, ...former.map((name) => ({ name, description: "Not available any more.", parameters }))];
+}
 
 /** The accounts of all steps as one. */
 function createTotal() {

@@ -83,7 +83,7 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       answer: RunningAnswer,
       chosen: true | readonly string[],
       attempt: number,
-      request: Omit<RunRequest, "options" | "resume">,
+      request: Omit<RunRequest, "resume">,
       take: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;
