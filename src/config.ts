@@ -75,7 +75,8 @@ export function loadConfig(
   problems.push(...findMissingFiles(config, readFile, isFolder));
   if (!problems.some((problem) => problem.startsWith("BACKUP_")))
     problems.push(...findBackupProblems(config, findFolderProblem));
-  if (problems.length > 0) throw new ConfigError(problems, config);
+  if (problems.length > 0)
+    throw new ConfigError(problems, { AI_PROVIDERS: config.AI_PROVIDERS, MCP_SERVERS: config.MCP_SERVERS });
   const REGISTRATION = config.REGISTRATION ?? (config.APP_ENV === "production" ? "closed" : "open");
   const MEMBER_BY_EMAIL = config.MEMBER_BY_EMAIL ?? (config.REGISTRATION_PRIVACY === "on" ? "off" : "on");
   return Object.freeze({ ...config, REGISTRATION, MEMBER_BY_EMAIL, LOG_FORMAT: config.LOG_FORMAT ?? "json" });

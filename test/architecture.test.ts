@@ -158,13 +158,13 @@ test("what providers speak stays in ai/providers/", () => {
   expect(users.filter((file) => !file.startsWith("ai/providers/"))).toEqual([]);
 });
 
-test("our own tokens are signed and checked in one place, and jose serves the tokens of issuers alone", () => {
+test("our own tokens are signed and checked in one place, jose serves the tokens of issuers, and those for MCP servers", () => {
   const importersOf = (name: string) =>
     [...texts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
   expect(importersOf("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
   const ofJose = importersOf("jose");
   expect(ofJose.length).toBeGreaterThan(0);
-  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual([]);
+  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual(["modules/tools/mcp/identity.ts"]);
 });
 
 test("there is one bounded cache", () => {

@@ -67,7 +67,9 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
 
 /** The settings of the servers that MCP_SERVERS names. */
 export const listMcpSettings = (servers: readonly string[] = []): McpEntry[] =>
-  [...new Set(servers.map(nameOf))].filter(isName).flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
+  [...new Set(servers.map(nameOf))]
+    .filter(isName)
+    .flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
 
 /** The same for the docs, of any server. */
 export const mcpSettingsInDocs: readonly McpEntry[] = listSettingsOf(
@@ -101,7 +103,9 @@ export function findMcpProblems(config: McpConfig): string[] {
     const hasUserinfo = readUserinfo(url) !== null;
     const hasAuthorization = "authorization" in headers;
     if (hasUserinfo && hasAuthorization)
-      problems.push(`${setting}_HEADERS: it has authorization, but the address of ${name} has a user; remove one of them.`);
+      problems.push(
+        `${setting}_HEADERS: it has authorization, but the address of ${name} has a user; remove one of them.`,
+      );
     if (identitySecret === null) continue;
     if (Buffer.byteLength(identitySecret) < IDENTITY_SECRET_BYTES_MIN)
       problems.push(

@@ -20,7 +20,10 @@ export const listSettingEntries = ({ AI_PROVIDERS, MCP_SERVERS }: NamedServers):
 /** The same for the docs: with the settings of a server called `<NAME>`. */
 export const listSettingsInDocs = (): SettingEntry[] => withServerSettings(providerSettingsInDocs, mcpSettingsInDocs);
 
-function withServerSettings(ofProviders: readonly SettingEntry[], ofMcpServers: readonly SettingEntry[]): SettingEntry[] {
+function withServerSettings(
+  ofProviders: readonly SettingEntry[],
+  ofMcpServers: readonly SettingEntry[],
+): SettingEntry[] {
   const further = new Map<string, readonly SettingEntry[]>([
     ["AI_PROVIDERS", ofProviders],
     ["MCP_SERVERS", ofMcpServers],

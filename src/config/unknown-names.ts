@@ -4,7 +4,9 @@ import { findClosest } from "./spelling.ts";
 type Environment = Record<string, string | undefined>;
 
 /** Names that begin so are meant for Parley, whatever follows. */
-const ownPrefixes = ["AI_", "RATE_LIMIT_", "OIDC_", "BUDGET_", "WEBHOOK_", "COMPATIBLE_", "QUOTA_", "MCP_"];
+const ownPrefixes = ["AI_", "RATE_LIMIT_", "OIDC_", "BUDGET_", "WEBHOOK_", "COMPATIBLE_", "QUOTA_"];
+/** What is meant for an MCP server that MCP_SERVERS does not name. Other programs have names of their own that begin so. */
+const mcpSetting = /^MCP_([A-Z0-9_]+)_(?:TIMEOUT_MS|HEADERS|IDENTITY_SECRET)(?:_FILE)?$/;
 /** Shorter names are close to too many others. Characters. */
 const NAME_LENGTH_MIN = 7;
 const EDITS_MAX = 2;
@@ -95,15 +97,18 @@ function listUnknownNames(environment: Environment, named: NamedServers): Unknow
 function findRemedy(name: string, { known, longNames, shortened }: Vocabulary): string | null {
   const meant = misplaced.get(name) ?? findMeant(name.toUpperCase(), longNames) ?? shortened.get(name.toUpperCase());
   if (meant !== undefined) return `did you mean ${meant}?`;
+  const [, mcpServer] = mcpSetting.exec(name) ?? [];
+  if (mcpServer !== undefined) return `name the server in MCP_SERVERS, as ${toServerName(mcpServer)}=ITS_URL.`;
   if (!ownPrefixes.some((prefix) => name.startsWith(prefix))) return null;
   const [, provider, setting] =
     /^AI_([A-Z0-9_]+)_(API_KEY|HEADERS|BASE_URL|FIRST_TOKEN_TIMEOUT_MS|IDLE_TIMEOUT_MS)(?:_FILE)?$/.exec(name) ?? [];
   if (provider === undefined) return "remove it, or look for its name in `parley config`.";
-  const server = provider.toLowerCase().replaceAll("_", "-");
   if (known.has(`AI_${provider}_API_KEY`) && setting !== "BASE_URL")
     return "remove it, or look for its name in `parley config`.";
-  return `name the server in AI_PROVIDERS, as ${server}=ITS_BASE_URL.`;
+  return `name the server in AI_PROVIDERS, as ${toServerName(provider)}=ITS_BASE_URL.`;
 }
+
+const toServerName = (NAME: string): string => NAME.toLowerCase().replaceAll("_", "-");
 
 const findMeant = (upper: string, longNames: readonly string[]): string | undefined =>
   upper.length >= NAME_LENGTH_MIN - EDITS_MAX ? findClosest(upper, longNames, EDITS_MAX) : undefined;

@@ -6,7 +6,7 @@ import { createMcpHandler, Server } from "@modelcontextprotocol/server";
 type Json = Record<string, unknown>;
 type ToolResult = { content: Json[]; isError?: boolean; structuredContent?: Json };
 /** Who calls, as the server sees it. */
-export type SeenCall = { name: string; input: Json; authorization: string | null; session: string | null };
+type SeenCall = { name: string; input: Json; authorization: string | null; session: string | null };
 export type ServedTool = Json & {
   name: string;
   /** Absent: `{content: [{type: "text", text: "done"}]}`. */
@@ -68,7 +68,11 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
   async function serve2025(request: Request): Promise<Response> {
     const id = request.headers.get("mcp-session-id");
     const known = id === null ? undefined : sessions.get(id);
-    if (id !== null && !known) return Response.json({ jsonrpc: "2.0", id: null, error: { code: -32001, message: "Session not found" } }, { status: 404 });
+    if (id !== null && !known)
+      return Response.json(
+        { jsonrpc: "2.0", id: null, error: { code: -32001, message: "Session not found" } },
+        { status: 404 },
+      );
     if (known) return known.handleRequest(request);
     const transport = new WebStandardStreamableHTTPServerTransport({
       sessionIdGenerator: () => crypto.randomUUID(),
@@ -90,8 +94,15 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
     hostname: "127.0.0.1",
     idleTimeout: 0,
     async fetch(request) {
-      const body = (await request.clone().json().catch(() => null)) as { method?: string } | null;
-      requests.push({ method: request.method, authorization: request.headers.get("authorization"), rpc: body?.method ?? null });
+      const body = (await request
+        .clone()
+        .json()
+        .catch(() => null)) as { method?: string } | null;
+      requests.push({
+        method: request.method,
+        authorization: request.headers.get("authorization"),
+        rpc: body?.method ?? null,
+      });
       return (await state.intercept(request)) ?? (revision === "2026" ? modern.fetch(request) : serve2025(request));
     },
   });

@@ -59,17 +59,20 @@ test("a server that is away, and one that hangs, cost their tools, and not the a
   });
 }, 60_000);
 
-test.each(revisions)("a server that goes away between list and call is an error that the model is told (%s)", async (revision) => {
-  const mcp = start(revision);
-  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
-  const { ask } = await createAsker(app);
-  expect(await ask("wiki_look")).toEqual(["Found."]);
-  mcp.state.intercept = () => new Response("<h1>Bad gateway</h1>", { status: 502 });
-  expect(await ask("wiki_look")).toEqual(["Error: the tool failed."]);
-  expect(mcp.calls.length).toBe(1);
-  mcp.state.intercept = () => null;
-  await waitUntil(async () => (await ask("wiki_look"))[0] === "Found.");
-});
+test.each(revisions)(
+  "a server that goes away between list and call is an error that the model is told (%s)",
+  async (revision) => {
+    const mcp = start(revision);
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+    const { ask } = await createAsker(app);
+    expect(await ask("wiki_look")).toEqual(["Found."]);
+    mcp.state.intercept = () => new Response("<h1>Bad gateway</h1>", { status: 502 });
+    expect(await ask("wiki_look")).toEqual(["Error: the tool failed."]);
+    expect(mcp.calls.length).toBe(1);
+    mcp.state.intercept = () => null;
+    await waitUntil(async () => (await ask("wiki_look"))[0] === "Found.");
+  },
+);
 
 test("a session that the server has forgotten is made anew, and the call is made once", async () => {
   const mcp = start("2025");
@@ -82,31 +85,34 @@ test("a session that the server has forgotten is made anew, and the call is made
   expect(mcp.calls.map(({ session }) => session === before)).toEqual([true, false]);
 });
 
-test.each(revisions)("a call that takes too long ends, also at the server, and others go on meanwhile (%s)", async (revision) => {
-  let isAborted = false;
-  const slow: ServedTool = {
-    name: "slow",
-    run: (_, __, signal) => {
-      signal.addEventListener("abort", () => {
-        isAborted = true;
-      });
-      return hang();
-    },
-  };
-  const mcp = start(revision, [look, slow]);
-  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_TIMEOUT_MS: "1500" });
-  const [first, second] = await Promise.all([createAsker(app), createAsker(app)]);
-  app.provider.script("one", { toolCalls: [{ name: "wiki_slow", arguments: "{}" }] }, { text: "Done." });
-  const slowAnswer = app.ask(first.anna, first.id);
-  await waitUntil(() => mcp.calls.length === 1);
-  app.provider.script("two", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
-  const [, result] = await app.ask(second.anna, second.id, { model: "compatible/two" });
-  expect(result?.content).toBe("Found.");
-  expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not answer in 2 seconds.");
-  await waitUntil(() => isAborted);
-  // The connection was not given up.
-  expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
-});
+test.each(revisions)(
+  "a call that takes too long ends, also at the server, and others go on meanwhile (%s)",
+  async (revision) => {
+    let isAborted = false;
+    const slow: ServedTool = {
+      name: "slow",
+      run: (_, __, signal) => {
+        signal.addEventListener("abort", () => {
+          isAborted = true;
+        });
+        return hang();
+      },
+    };
+    const mcp = start(revision, [look, slow]);
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_TIMEOUT_MS: "1500" });
+    const [first, second] = await Promise.all([createAsker(app), createAsker(app)]);
+    app.provider.script("one", { toolCalls: [{ name: "wiki_slow", arguments: "{}" }] }, { text: "Done." });
+    const slowAnswer = app.ask(first.anna, first.id);
+    await waitUntil(() => mcp.calls.length === 1);
+    app.provider.script("two", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
+    const [, result] = await app.ask(second.anna, second.id, { model: "compatible/two" });
+    expect(result?.content).toBe("Found.");
+    expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not answer in 2 seconds.");
+    await waitUntil(() => isAborted);
+    // The connection was not given up.
+    expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
+  },
+);
 
 test.each(revisions)("a stopped answer ends its call at the server (%s)", async (revision) => {
   let isAborted = false;
@@ -133,18 +139,21 @@ test.each(revisions)("a stopped answer ends its call at the server (%s)", async 
   await waitUntil(() => isAborted);
 });
 
-test.each(revisions)("results: one of 5 MB is refused at once, one of 1 MB is cut, as JSON and as a stream (%s)", async (revision) => {
-  const sized = (name: string, chars: number): ServedTool => ({ name, run: () => text("x".repeat(chars)) });
-  const mcp = start(revision, [sized("huge", 5 * 1024 * 1024), sized("large", 1024 * 1024), look]);
-  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
-  const { ask } = await createAsker(app);
-  const [huge, large, small] = await ask("wiki_huge", "wiki_large", "wiki_look");
-  expect(huge).toBe("Error: The result is larger than 4 MiB.");
-  expect(large).toEndWith("x\n(The rest was cut off.)");
-  expect(large?.length).toBe(20_000);
-  expect(small).toBe("Found.");
-  expect(mcp.calls.length).toBe(3);
-});
+test.each(revisions)(
+  "results: one of 5 MB is refused at once, one of 1 MB is cut, as JSON and as a stream (%s)",
+  async (revision) => {
+    const sized = (name: string, chars: number): ServedTool => ({ name, run: () => text("x".repeat(chars)) });
+    const mcp = start(revision, [sized("huge", 5 * 1024 * 1024), sized("large", 1024 * 1024), look]);
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+    const { ask } = await createAsker(app);
+    const [huge, large, small] = await ask("wiki_huge", "wiki_large", "wiki_look");
+    expect(huge).toBe("Error: The result is larger than 4 MiB.");
+    expect(large).toEndWith("x\n(The rest was cut off.)");
+    expect(large?.length).toBe(20_000);
+    expect(small).toBe("Found.");
+    expect(mcp.calls.length).toBe(3);
+  },
+);
 
 test("lists without end, wrong tools and names that become the same", async () => {
   const many = Array.from({ length: 200 }, (_, index) => ({ name: `t${index}` }));
@@ -156,7 +165,10 @@ test("lists without end, wrong tools and names that become the same", async () =
     { name: "a-ü", run: () => text("umlaut") },
     { name: "no schema", inputSchema: { type: "string" } },
     { name: "ref", inputSchema: { type: "object", properties: { x: { $ref: "https://example.com/x" } } } },
-    { name: "list", inputSchema: { type: "object", anyOf: [{ required: ["x"] }], properties: { x: { type: "array" } } } },
+    {
+      name: "list",
+      inputSchema: { type: "object", anyOf: [{ required: ["x"] }], properties: { x: { type: "array" } } },
+    },
   ]);
   const app = await startApp({ MCP_SERVERS: `many=${endless.url},odd=${odd.url}` });
   const { ask } = await createAsker(app);

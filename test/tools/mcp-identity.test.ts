@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from "bun:test";
 import { decodeJwt, jwtVerify } from "jose";
+import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { ConfigError, loadConfig, printConfig } from "../../src/config.ts";
 import type { Account } from "../support/app.ts";
 import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
@@ -24,7 +25,12 @@ const whoami: ServedTool = {
 
 async function verify(authorization: string | null, secret = SECRET, audience?: string) {
   const key = new TextEncoder().encode(secret);
-  const options = { issuer: "https://chat.example.com", maxTokenAge: "60s", algorithms: ["HS256"], ...(audience && { audience }) };
+  const options = {
+    issuer: "https://chat.example.com",
+    maxTokenAge: "60s",
+    algorithms: ["HS256"],
+    ...(audience && { audience }),
+  };
   return (await jwtVerify(authorization?.replace("Bearer ", "") ?? "", key, options)).payload;
 }
 
@@ -42,50 +48,63 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
 
 const callWhoami = { toolCalls: [{ name: "wiki_whoami", arguments: "{}" }] };
 
-test.each(revisions)("in a group each call carries the identity of who asked, and nothing is shared (%s)", async (revision) => {
-  const mcp = start(revision, [whoami]);
-  const plain = start(revision, [{ name: "plain" }]);
-  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url},plain=${plain.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
-  const [anna, ben, outsider] = await Promise.all([app.parley.register(), app.parley.register(), app.parley.register()]);
-  const id = await app.createConversation(anna, [ben], true);
-  const askAll = (account: Account) => {
-    app.provider.script("one", callWhoami, callWhoami, callWhoami, callWhoami, { text: "Done." });
-    return app.ask(account, id);
-  };
-  const answers = await Promise.all([anna, ben, anna, ben].map(async (account) => ({ account, messages: await askAll(account) })));
-  for (const { account, messages } of answers) {
-    const answer = messages.find(({ role }) => role === "assistant");
-    const results = messages.filter(({ role, parent_id }) => role === "tool" && parent_id === answer?.id);
-    expect(new Set(results.map(({ content }) => content))).toEqual(new Set([account.user.id]));
-  }
-  const seen = await Promise.all(
-    mcp.calls.map(async ({ authorization, session }) => ({ ...(await verify(authorization, SECRET, mcp.url)), session })),
-  );
-  expect(new Set(seen.map(({ sub }) => sub))).toEqual(new Set([anna.user.id, ben.user.id]));
-  // Each request has a token of its own, and no session has seen two users.
-  expect(new Set(seen.map(({ jti }) => jti)).size).toBe(seen.length);
-  const owners = Map.groupBy(seen, ({ session }) => session);
-  if (revision === "2025")
-    for (const [session, calls] of owners) {
-      expect(session).not.toBeNull();
-      expect(new Set(calls.map(({ sub }) => sub)).size).toBe(1);
+test.each(revisions)(
+  "in a group each call carries the identity of who asked, and nothing is shared (%s)",
+  async (revision) => {
+    const mcp = start(revision, [whoami]);
+    const plain = start(revision, [{ name: "plain" }]);
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url},plain=${plain.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
+    const [anna, ben, outsider] = await Promise.all([
+      app.parley.register(),
+      app.parley.register(),
+      app.parley.register(),
+    ]);
+    const id = await app.createConversation(anna, [ben], true);
+    const askAll = (account: Account) => {
+      app.provider.script("one", callWhoami, callWhoami, callWhoami, callWhoami, { text: "Done." });
+      return app.ask(account, id);
+    };
+    const answers = await Promise.all(
+      [anna, ben, anna, ben].map(async (account) => ({ account, messages: await askAll(account) })),
+    );
+    for (const { account, messages } of answers) {
+      const answer = messages.find(({ role }) => role === "assistant");
+      const results = messages.filter(({ role, parent_id }) => role === "tool" && parent_id === answer?.id);
+      expect(new Set(results.map(({ content }) => content))).toEqual(new Set([account.user.id]));
     }
-  expect(seen[0]).toMatchObject({ email_verified: false, aud: mcp.url });
-  // Also who lists the tools is told; a server that is not configured for it is told nothing.
-  expect(mcp.requests.every(({ authorization }) => authorization?.startsWith("Bearer "))).toBe(true);
-  expect(plain.requests.length).toBeGreaterThan(0);
-  expect(plain.requests.every(({ authorization }) => authorization === null)).toBe(true);
-  // No stream is held open for a user.
-  expect(mcp.requests.some(({ method, rpc }) => method === "GET" || rpc === "subscriptions/listen")).toBe(false);
-  // An outsider gets no answer, so the server hears nothing of them.
-  const refused = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, {
-    token: outsider.access_token,
-    json: { content: "Look.", reply: true },
-  });
-  expect(refused.status).toBe(404);
-  const subjects = mcp.requests.map(({ authorization }) => decodeJwt(authorization?.slice(7) ?? "").sub);
-  expect(subjects).not.toContain(outsider.user.id);
-}, 60_000);
+    const seen = await Promise.all(
+      mcp.calls.map(async ({ authorization, session }) => ({
+        ...(await verify(authorization, SECRET, mcp.url)),
+        session,
+      })),
+    );
+    expect(new Set(seen.map(({ sub }) => sub))).toEqual(new Set([anna.user.id, ben.user.id]));
+    // Each request has a token of its own, and no session has seen two users.
+    expect(new Set(seen.map(({ jti }) => jti)).size).toBe(seen.length);
+    const owners = Map.groupBy(seen, ({ session }) => session);
+    if (revision === "2025")
+      for (const [session, calls] of owners) {
+        expect(session).not.toBeNull();
+        expect(new Set(calls.map(({ sub }) => sub)).size).toBe(1);
+      }
+    expect(seen[0]).toMatchObject({ email_verified: false, aud: mcp.url });
+    // Also who lists the tools is told; a server that is not configured for it is told nothing.
+    expect(mcp.requests.every(({ authorization }) => authorization?.startsWith("Bearer "))).toBe(true);
+    expect(plain.requests.length).toBeGreaterThan(0);
+    expect(plain.requests.every(({ authorization }) => authorization === null)).toBe(true);
+    // No stream is held open for a user.
+    expect(mcp.requests.some(({ method, rpc }) => method === "GET" || rpc === "subscriptions/listen")).toBe(false);
+    // An outsider gets no answer, so the server hears nothing of them.
+    const refused = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, {
+      token: outsider.access_token,
+      json: { content: "Look.", reply: true },
+    });
+    expect(refused.status).toBe(404);
+    const subjects = mcp.requests.map(({ authorization }) => decodeJwt(authorization?.slice(7) ?? "").sub);
+    expect(subjects).not.toContain(outsider.user.id);
+  },
+  60_000,
+);
 
 test("with an API key the call carries the key's user", async () => {
   const mcp = start("2026");
@@ -149,7 +168,9 @@ test("a user who is disabled in the middle of an answer acts no more", async () 
   });
   const read = async () => {
     const page = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
-    return ((await page.json()) as { data: { role: string; content: string }[] }).data.filter(({ role }) => role === "tool");
+    return ((await page.json()) as { data: { role: string; content: string }[] }).data.filter(
+      ({ role }) => role === "tool",
+    );
   };
   await waitUntil(async () => (await read()).length === 2);
   const results = (await read()).map(({ content }) => content);
@@ -180,7 +201,11 @@ test("settings of a server: headers, time, secret; each is checked, and masked",
   const base = { MCP_SERVERS: "my-wiki=https://mcp.example.com/mcp" };
   const load = (more: Record<string, string>) => loadConfig({ ...base, ...more }, () => "");
   const printed = printConfig(
-    load({ MCP_MY_WIKI_HEADERS: '{"x-api-key":"hunter2hunter2"}', MCP_MY_WIKI_IDENTITY_SECRET: SECRET, MCP_MY_WIKI_TIMEOUT_MS: "5000" }),
+    load({
+      MCP_MY_WIKI_HEADERS: '{"x-api-key":"hunter2hunter2"}',
+      MCP_MY_WIKI_IDENTITY_SECRET: SECRET,
+      MCP_MY_WIKI_TIMEOUT_MS: "5000",
+    }),
   );
   expect(printed).toContain("MCP_MY_WIKI_TIMEOUT_MS=5000");
   expect(printed).not.toContain("hunter2");
@@ -194,10 +219,17 @@ test("settings of a server: headers, time, secret; each is checked, and masked",
     }
     return "";
   };
-  expect(problemsOf({ MCP_MY_WIKI_IDENTITY_SECRET: "short" })).toContain("MCP_MY_WIKI_IDENTITY_SECRET: the value is shorter than 32 bytes");
+  expect(problemsOf({ MCP_MY_WIKI_IDENTITY_SECRET: "short" })).toContain(
+    "MCP_MY_WIKI_IDENTITY_SECRET: the value is shorter than 32 bytes",
+  );
   expect(problemsOf({ MCP_MY_WIKI_HEADERS: "no" })).toContain("MCP_MY_WIKI_HEADERS: the value is not a JSON object");
   expect(problemsOf({ MCP_MY_WIKI_TIMEOUT_MS: "9" })).toContain("MCP_MY_WIKI_TIMEOUT_MS");
   const both = { MCP_MY_WIKI_HEADERS: '{"Authorization":"Bearer x"}', MCP_MY_WIKI_IDENTITY_SECRET: SECRET };
+  const named = { MCP_SERVERS: [base.MCP_SERVERS] };
+  expect(findUnknownNames({ MCP_JIRA_HEADERS: "{}" }, () => false, named)).toEqual([
+    "MCP_JIRA_HEADERS is not a setting of Parley and has no effect; name the server in MCP_SERVERS, as jira=ITS_URL.",
+  ]);
+  expect(findUnknownNames({ MCP_MY_WIKI_HEADERS_FILE: "/x", MCP_TIMEOUT: "1" }, () => false, named)).toEqual([]);
   expect(problemsOf(both)).toContain("its tokens are sent as authorization");
 });
 

@@ -37,37 +37,40 @@ const weather = {
 };
 const broken = { name: "broken", run: () => ({ ...text("Out of order."), isError: true }) };
 
-test.each(["2026", "2025"] as const)("tools of a server of revision %s are offered under its name, and called", async (revision) => {
-  const mcp = start({ revision, tools: [weather, broken], isPaged: true });
-  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
-  const anna = await app.parley.register();
-  const id = await app.createConversation(anna, [], true);
-  app.provider.script(
-    "one",
-    {
-      toolCalls: [
-        { name: "wiki_get_weather", arguments: '{"city":"Rome"}' },
-        { name: "wiki_broken", arguments: "{}" },
-      ],
-    },
-    { text: "It is sunny." },
-  );
-  const [answer, first, second] = await app.ask(anna, id);
-  expect(app.offered()).toEqual(["search_documents", "wiki_get_weather", "wiki_broken"]);
-  expect(mcp.calls).toMatchObject([
-    { name: "get.weather", input: { city: "Rome" }, authorization: null },
-    { name: "broken", input: {} },
-  ]);
-  expect(first).toMatchObject({
-    content: "Sunny in Rome.\n(image left out)\n(resource Map: https://example.com/map)\nEmbedded.",
-    metadata: { is_error: false },
-  });
-  expect(second).toMatchObject({ content: "Error: Out of order.", metadata: { is_error: true } });
-  expect(answer).toMatchObject({ content: "It is sunny.", status: "complete" });
-  // 2025: one session for all; 2026: there are none.
-  expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
-  expect(mcp.requests.some(({ rpc }) => rpc === "initialize")).toBe(revision === "2025");
-});
+test.each(["2026", "2025"] as const)(
+  "tools of a server of revision %s are offered under its name, and called",
+  async (revision) => {
+    const mcp = start({ revision, tools: [weather, broken], isPaged: true });
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+    const anna = await app.parley.register();
+    const id = await app.createConversation(anna, [], true);
+    app.provider.script(
+      "one",
+      {
+        toolCalls: [
+          { name: "wiki_get_weather", arguments: '{"city":"Rome"}' },
+          { name: "wiki_broken", arguments: "{}" },
+        ],
+      },
+      { text: "It is sunny." },
+    );
+    const [answer, first, second] = await app.ask(anna, id);
+    expect(app.offered()).toEqual(["search_documents", "wiki_get_weather", "wiki_broken"]);
+    expect(mcp.calls).toMatchObject([
+      { name: "get.weather", input: { city: "Rome" }, authorization: null },
+      { name: "broken", input: {} },
+    ]);
+    expect(first).toMatchObject({
+      content: "Sunny in Rome.\n(image left out)\n(resource Map: https://example.com/map)\nEmbedded.",
+      metadata: { is_error: false },
+    });
+    expect(second).toMatchObject({ content: "Error: Out of order.", metadata: { is_error: true } });
+    expect(answer).toMatchObject({ content: "It is sunny.", status: "complete" });
+    // 2025: one session for all; 2026: there are none.
+    expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
+    expect(mcp.requests.some(({ rpc }) => rpc === "initialize")).toBe(revision === "2025");
+  },
+);
 
 test("a change of the tools that the server tells of is known at once", async () => {
   for (const revision of ["2026", "2025"] as const) {

@@ -36,7 +36,9 @@ export async function startWithMcp(config: Record<string, string>): Promise<Tool
       return ((await page.json()) as { data: Message[] }).data;
     },
     offered: () =>
-      ((provider.requests.at(-1)?.body.tools ?? []) as { function: { name: string } }[]).map((tool) => tool.function.name),
+      ((provider.requests.at(-1)?.body.tools ?? []) as { function: { name: string } }[]).map(
+        (tool) => tool.function.name,
+      ),
     async stop() {
       await parley.stop();
       await provider.stop();

@@ -105,7 +105,8 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
   };
 }
 
-const hasTools = (tools: Context["tools"]): tools is true | readonly string[] => tools === true || (tools !== false && tools.length > 0);
+const hasTools = (tools: Context["tools"]): tools is true | readonly string[] =>
+  tools === true || (tools !== false && tools.length > 0);
 
 /** What the message asked for, and else the conversation. */
 function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, context: Context): AnswerOptions {

@@ -88,7 +88,9 @@ const tooMany: ToolResult = {
 /** Providers refuse calls among the messages whose tools they are not told of; a server may have gone since. */
 function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | null): readonly Tool[] {
   const known = new Set(definitions.map(({ name }) => name));
-  const called = (progress?.messages ?? []).flatMap((message) => ("toolCalls" in message ? (message.toolCalls ?? []) : []));
+  const called = (progress?.messages ?? []).flatMap((message) =>
+    "toolCalls" in message ? (message.toolCalls ?? []) : [],
+  );
   const former = [...new Set(called.map(({ name }) => name))].filter((name) => !known.has(name));
   const parameters = { type: "object", properties: {} };
   return [...definitions, ...former.map((name) => ({ name, description: "Not available any more.", parameters }))];

@@ -44,11 +44,19 @@ export function createToolService({ listTools, log }: Dependencies): ToolService
     const tools = (await listTools(request)).filter(isChosen);
     for (const tool of tools) if (!byName.has(tool.name) && byName.size < TOOLS_MAX) byName.set(tool.name, tool);
     if (tools.length > TOOLS_MAX)
-      log.warn({ tools: tools.length, offered: TOOLS_MAX }, "more tools than a model can be offered; the last are left out");
+      log.warn(
+        { tools: tools.length, offered: TOOLS_MAX },
+        "more tools than a model can be offered; the last are left out",
+      );
     return byName;
   }
 
-  async function run(tool: RunnableTool | undefined, { arguments: text }: ToolCall, signal: AbortSignal, leftMs: number) {
+  async function run(
+    tool: RunnableTool | undefined,
+    { arguments: text }: ToolCall,
+    signal: AbortSignal,
+    leftMs: number,
+  ) {
     if (!tool) throw new ToolError("There is no such tool.");
     const input = parseArguments(text);
     const timeoutMs = Math.min(leftMs, tool.timeoutMs ?? TOOL_TIMEOUT_MS);
@@ -59,7 +67,11 @@ export function createToolService({ listTools, log }: Dependencies): ToolService
     async open(request) {
       const byName = await listChosen(request);
       return {
-        definitions: [...byName.values()].map(({ name, description, parameters }) => ({ name, description, parameters })),
+        definitions: [...byName.values()].map(({ name, description, parameters }) => ({
+          name,
+          description,
+          parameters,
+        })),
 
         async call(call, signal, leftMs = Number.POSITIVE_INFINITY) {
           try {

@@ -1,4 +1,9 @@
-import type { CallToolResult, Client, StandardSchemaV1, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
+import type {
+  CallToolResult,
+  Client,
+  StandardSchemaV1,
+  StreamableHTTPClientTransport,
+} from "@modelcontextprotocol/client";
 import { abortable } from "../../../lib/abortable.ts";
 import { build } from "../../../lib/build.ts";
 import { type Fetch, runExchange } from "./bounded-fetch.ts";
@@ -118,7 +123,10 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: Connectio
     let cursor: string | undefined;
     for (let page = 0; page < PAGES_MAX && tools.length < SERVER_TOOLS_MAX; page += 1) {
       const params = cursor === undefined ? {} : { cursor };
-      const result = await client.request({ method: "tools/list", params }, anyPage, { signal, timeout: LOOK_TIMEOUT_MS });
+      const result = await client.request({ method: "tools/list", params }, anyPage, {
+        signal,
+        timeout: LOOK_TIMEOUT_MS,
+      });
       if (Array.isArray(result.tools)) tools.push(...result.tools.slice(0, SERVER_TOOLS_MAX - tools.length));
       if (typeof result.nextCursor !== "string" || result.nextCursor === cursor) break;
       cursor = result.nextCursor;

@@ -22,7 +22,8 @@ export function describeError(error: unknown): string {
 export function describeCallError(error: unknown): { reason: string; told: string | null } {
   const { name, code, message } = read(error);
   const reason = describeError(error);
-  if (code === "UNSUPPORTED_RESULT_TYPE") return { reason, told: "The tool asks for input, which nobody can give it here." };
+  if (code === "UNSUPPORTED_RESULT_TYPE")
+    return { reason, told: "The tool asks for input, which nobody can give it here." };
   if (name === "ProtocolError" && typeof message === "string") return { reason, told: message };
   return { reason, told: null };
 }

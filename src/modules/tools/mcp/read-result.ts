@@ -1,4 +1,10 @@
-type Content = { type?: unknown; text?: unknown; name?: unknown; uri?: unknown; resource?: { text?: unknown; uri?: unknown } };
+type Content = {
+  type?: unknown;
+  text?: unknown;
+  name?: unknown;
+  uri?: unknown;
+  resource?: { text?: unknown; uri?: unknown };
+};
 
 /**
  * The result of a call as a text: texts as they are, links by name and address. Other content is named, since models here
@@ -14,6 +20,7 @@ export function readResult({ content, structuredContent }: { content?: unknown; 
 function readPart({ type, text, name, uri, resource }: Content): string {
   if (typeof text === "string") return text;
   if (typeof resource?.text === "string") return resource.text;
-  if (type === "resource_link") return `(resource ${[name, uri].filter((part) => typeof part === "string").join(": ")})`;
+  if (type === "resource_link")
+    return `(resource ${[name, uri].filter((part) => typeof part === "string").join(": ")})`;
   return `(${String(type)} left out)`;
 }

@@ -62,7 +62,10 @@ export function readSchema(value: unknown): Schema {
 }
 
 function checkSimple({ type, required, enum: choices, $ref }: Schema): void {
-  if (type !== undefined && !(Array.isArray(type) && type.length > 0 ? type : [type]).every((name) => typeNames.has(name)))
+  if (
+    type !== undefined &&
+    !(Array.isArray(type) && type.length > 0 ? type : [type]).every((name) => typeNames.has(name))
+  )
     throw new WrongSchema("a type is none of JSON's");
   if (required !== undefined && !(Array.isArray(required) && required.every((name) => typeof name === "string")))
     throw new WrongSchema("required is not a list of names");

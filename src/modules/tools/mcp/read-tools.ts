@@ -33,7 +33,8 @@ export function readTools(server: string, listed: readonly unknown[]): { tools: 
       const parameters = readSchema(inputSchema);
       const size = JSON.stringify(parameters).length;
       if (size > SCHEMA_CHARS_MAX) throw new Error(`the schema has more than ${SCHEMA_CHARS_MAX} characters`);
-      if (chars + size > SCHEMAS_CHARS_MAX) throw new Error(`all schemas have more than ${SCHEMAS_CHARS_MAX} characters`);
+      if (chars + size > SCHEMAS_CHARS_MAX)
+        throw new Error(`all schemas have more than ${SCHEMAS_CHARS_MAX} characters`);
       chars += size;
       const wire = { name, inputSchema: inputSchema as Record<string, unknown> };
       read.push({ name: cleanName(server, name), description: cutDescription(description), parameters, wire });

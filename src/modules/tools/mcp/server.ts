@@ -83,7 +83,9 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     if (userId === null) return null;
     const access =
       users.get(userId) ??
-      createAccess(createIdentity({ userId, findUser, issuer, audience: url.origin + url.pathname, secret: identitySecret }));
+      createAccess(
+        createIdentity({ userId, findUser, issuer, audience: url.origin + url.pathname, secret: identitySecret }),
+      );
     users.set(userId, access);
     return access;
   }

@@ -86,7 +86,7 @@ export function createToolList({ server, listTools, health, mask, log }: Options
     /** Asks again soon: the server says that its tools have changed, or a call has failed. */
     expire(): void {
       isChanged = true;
-      if (!isFresh()) startLook();
+      if (!isFresh()) void startLook();
     },
   };
 }
