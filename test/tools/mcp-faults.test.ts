@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
+import { BACKOFF_MIN_MS } from "../../src/modules/tools/mcp/limits.ts";
 import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startWithMcp, type ToolApp } from "./start-with-mcp.ts";
@@ -58,6 +59,43 @@ test("a server that is away, and one that hangs, cost their tools, and not the a
     return app.offered().includes("bad_look");
   });
 }, 60_000);
+
+test("a conversation has the tools that it names, and its answers neither ask nor wait for other servers", async () => {
+  const good = start("2026");
+  const bad = start("2025");
+  let isGivenUp = false;
+  bad.state.intercept = ({ signal }) => {
+    signal.addEventListener("abort", () => {
+      isGivenUp = true;
+    });
+    return hang();
+  };
+  const app = await startApp({ MCP_SERVERS: `bad=${bad.url},good=${good.url}` });
+  const anna = await app.parley.register();
+  app.provider.script("one", { text: "Done." });
+  const ask = async (tools: boolean | string[]) => app.ask(anna, await app.createConversation(anna, [], tools));
+  // It is asked once by itself, at the start. After that it could be asked again.
+  await waitUntil(() => isGivenUp);
+  await Bun.sleep(BACKOFF_MIN_MS);
+  for (const [tools, expected] of [
+    [["good_look", "gone_look"], ["good_look"]],
+    [["search_documents"], ["search_documents"]],
+    [[], []],
+    [false, []],
+  ] as const) {
+    await ask(tools === false ? tools : [...tools]);
+    expect(app.offered()).toEqual([...expected]);
+  }
+  expect(bad.requests.length).toBe(1);
+  await ask(["bad_look"]);
+  expect(bad.requests.length).toBe(2);
+  // A model that makes up a call gets an error, and nothing runs.
+  app.provider.script("one", { toolCalls: [{ name: "good_look", arguments: "{}" }] }, { text: "Done." });
+  const [answer, result] = await ask(["search_documents"]);
+  expect(result).toMatchObject({ content: "Error: There is no such tool.", metadata: { is_error: true } });
+  expect(answer?.content).toBe("Done.");
+  expect(good.calls).toEqual([]);
+});
 
 test.each(revisions)(
   "a server that goes away between list and call is an error that the model is told (%s)",
