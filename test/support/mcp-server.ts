@@ -1,6 +1,6 @@
 import { Server as Server2025 } from "@modelcontextprotocol/sdk/server/index.js";
 import { WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js";
-import { CallToolRequestSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+import { CallToolRequestSchema, EmptyResultSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
 import { createMcpHandler, Server } from "@modelcontextprotocol/server";
 
 type Json = Record<string, unknown>;
@@ -10,8 +10,11 @@ type SeenCall = { name: string; input: Json; authorization: string | null; sessi
 export type ServedTool = Json & {
   name: string;
   /** Absent: `{content: [{type: "text", text: "done"}]}`. */
-  run?: (input: Json, call: SeenCall, signal: AbortSignal) => ToolResult | Promise<ToolResult>;
+  run?: (input: Json, call: SeenCall, signal: AbortSignal, ask: Ask) => ToolResult | Promise<ToolResult>;
 };
+
+/** Asks the client, as servers of 2025 do. */
+type Ask = (method: string, params: Json) => Promise<unknown>;
 
 type Options = {
   /** The revision of the protocol: 2026-07-28 without sessions, or 2025-11-25 with them. */
@@ -40,7 +43,12 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
     return { tools: all.slice(index, index + 1), ...(index + 1 < all.length && { nextCursor: String(index + 1) }) };
   };
 
-  async function call(params: { name: string; arguments?: Json }, headers: Headers | undefined, signal: AbortSignal) {
+  async function call(
+    params: { name: string; arguments?: Json },
+    headers: Headers | undefined,
+    signal: AbortSignal,
+    ask: Ask = () => Promise.reject(new Error("servers of 2026 do not ask")),
+  ) {
     const seen = {
       name: params.name,
       input: params.arguments ?? {},
@@ -49,7 +57,7 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
     };
     calls.push(seen);
     const tool = state.tools.find(({ name }) => name === params.name);
-    return (await tool?.run?.(seen.input, seen, signal)) ?? done;
+    return (await tool?.run?.(seen.input, seen, signal, ask)) ?? done;
   }
 
   const capabilities = { capabilities: { tools: { listChanged: true } } };
@@ -80,8 +88,9 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
     });
     const server = new Server2025({ name: "test", version: "1" }, capabilities);
     server.setRequestHandler(ListToolsRequestSchema, async ({ params }) => list(params?.cursor) as never);
-    server.setRequestHandler(CallToolRequestSchema, async ({ params }, { requestInfo, signal }) => {
-      return (await call(params as never, new Headers(requestInfo?.headers as never), signal)) as never;
+    server.setRequestHandler(CallToolRequestSchema, async ({ params }, { requestInfo, signal, sendRequest }) => {
+      const ask: Ask = (method, input) => sendRequest({ method, params: input } as never, EmptyResultSchema);
+      return (await call(params as never, new Headers(requestInfo?.headers as never), signal, ask)) as never;
     });
     await server.connect(transport);
     notifiers.add(() => server.sendToolListChanged());

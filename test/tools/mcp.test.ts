@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from "bun:test";
 import { ConfigError, loadConfig, printConfig } from "../../src/config.ts";
-import { type McpServer, startMcpServer } from "../support/mcp-server.ts";
+import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startWithMcp, type ToolApp } from "./start-with-mcp.ts";
 
@@ -111,6 +111,36 @@ test("a result that asks for input is an error that the model is told", async ()
   });
   expect(answer?.content).toBe("Sorry.");
   expect(mcp.calls.length).toBe(1);
+});
+
+test("a server of 2025 that asks for input, for a model or for folders is refused", async () => {
+  const refusals: unknown[] = [];
+  const requests: [string, Record<string, unknown>][] = [
+    ["elicitation/create", { message: "Your password?", requestedSchema: { type: "object", properties: {} } }],
+    ["sampling/createMessage", { messages: [], maxTokens: 10 }],
+    ["roots/list", {}],
+  ];
+  const asks: ServedTool = {
+    name: "ask",
+    async run(_, __, ___, ask) {
+      for (const [method, params] of requests)
+        refusals.push(
+          await ask(method, params).then(
+            () => "answered",
+            (error: { code: number }) => error.code,
+          ),
+        );
+      return text("Went on without.");
+    },
+  };
+  const mcp = start({ revision: "2025", tools: [asks] });
+  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+  const anna = await app.parley.register();
+  const id = await app.createConversation(anna, [], true);
+  app.provider.script("one", { toolCalls: [{ name: "wiki_ask", arguments: "{}" }] }, { text: "Done." });
+  const [, result] = await app.ask(anna, id);
+  expect(result?.content).toBe("Went on without.");
+  expect(refusals).toEqual([-32601, -32601, -32601]);
 });
 
 test("the setting is checked, and printed without the secrets of its addresses", () => {
