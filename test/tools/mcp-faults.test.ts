@@ -148,6 +148,10 @@ test.each(revisions)(
     expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not answer in 2 seconds.");
     await waitUntil(() => isAborted);
     // The connection was not given up.
+    const connected = revision === "2025" ? "initialize" : "server/discover";
+    app.provider.script("one", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
+    expect((await app.ask(first.anna, first.id))[1]?.content).toBe("Found.");
+    expect(mcp.requests.filter(({ rpc }) => rpc === connected).length).toBe(1);
     expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
   },
 );

@@ -153,7 +153,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: Connectio
     /** Ends the session once its calls have ended. */
     async close(): Promise<void> {
       isClosed = true;
-      const link = await linking?.catch(() => null);
+      const link = await Promise.race([linking?.catch(() => null), Bun.sleep(CLOSE_TIMEOUT_MS)]);
       if (!link) return;
       drop(link);
       if (link.users === 0) await end(link);

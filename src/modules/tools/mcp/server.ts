@@ -65,7 +65,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       onChanged: identity === null ? () => list.expire() : null,
     });
     const listTools = (signal: AbortSignal) => takePlace(() => connection.listTools(signal));
-    const list = createToolList({ server: name, listTools, health, mask, log });
+    const list = createToolList({ server: name, listTools, isShared: identity === null, health, mask, log });
     return { connection, list, mask };
   }
 

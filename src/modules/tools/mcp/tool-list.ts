@@ -9,6 +9,8 @@ type Options = {
   server: string;
   /** As the server describes them. */
   listTools(signal: AbortSignal): Promise<unknown[]>;
+  /** Whether this list is that of everybody, of which the administrator is told. */
+  isShared: boolean;
   /** Of the server, whoever asks it. */
   health: Health;
   /** Hides what no log may hold. */
@@ -17,7 +19,7 @@ type Options = {
 };
 
 /** The tools of a server, as one user (or everybody) is told of them. A server that fails has none until it recovers. */
-export function createToolList({ server, listTools, health, mask, log }: Options) {
+export function createToolList({ server, listTools, isShared, health, mask, log }: Options) {
   /** Of this list alone: a server may refuse one user and serve the others. */
   const own = createHealth();
   let tools: ListedTool[] = [];
@@ -56,7 +58,7 @@ export function createToolList({ server, listTools, health, mask, log }: Options
     const state = JSON.stringify([names, problems]);
     if (state === told) return;
     told = state;
-    log.info({ mcp_server: server, tools: names }, "tools of an MCP server");
+    log[isShared ? "info" : "debug"]({ mcp_server: server, tools: names }, "tools of an MCP server");
     if (problems.length > 0)
       log.warn({ mcp_server: server, problems: problems.map(mask) }, "tools of an MCP server are left out");
   }
