@@ -178,7 +178,7 @@ const connecting = {
   "commands/healthcheck.ts": "the administrator's",
   "commands/upgrade/source.ts": "the administrator's",
   "db/tls-check.ts": "the administrator's",
-  "lib/http-client/connection.ts": "its callers'",
+  "lib/http-client/open-socket.ts": "its callers'",
   "lib/outgoing/send-guarded.ts": "a user's, which it guards",
   "modules/auth/oidc/key-source.ts": "the administrator's",
   "modules/tools/mcp-server.ts": "the administrator's",

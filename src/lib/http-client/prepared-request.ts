@@ -1,6 +1,7 @@
-import type { HttpTarget } from "./connection.ts";
+import type { HttpTarget } from "./open-socket.ts";
+import { encodeCredentials, type ProxyRoute } from "./proxy.ts";
 
-export type OutgoingRequest = { url: URL; method: string; headers: Headers };
+export type OutgoingRequest = { url: URL; method: string; headers: Headers; proxy?: ProxyRoute | null };
 
 /** What requests to one address have in common, encoded; it holds the key. */
 export type PreparedRequest = HttpTarget & {
@@ -12,7 +13,7 @@ export type PreparedRequest = HttpTarget & {
  * Encodes once what all requests to this address have in common. `Headers` has checked that no name or value holds a line
  * end.
  */
-export function prepareRequest({ url, method, headers }: OutgoingRequest): PreparedRequest {
+export function prepareRequest({ url, method, headers, proxy = null }: OutgoingRequest): PreparedRequest {
   if (!/^[A-Z]+$/.test(method)) throw new TypeError(`The method ${method} cannot be sent.`);
   const fields = new Headers(headers);
   fields.delete("content-length");
@@ -20,8 +21,12 @@ export function prepareRequest({ url, method, headers }: OutgoingRequest): Prepa
   fields.set("accept-encoding", "identity");
   fields.set("connection", "keep-alive");
   const lines = [...fields].map(([name, value]) => `${name}: ${value}\r\n`).join("");
-  const head = Buffer.from(`${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines}`, "latin1");
-  return { url, origin: url.origin, head };
+  const path = `${url.pathname}${url.search}`;
+  // A proxy that is asked itself has to know the server (RFC 9112, 3.2.2).
+  const [target, credentials] =
+    proxy === null || proxy.isTunnel ? [path, ""] : [`http://${url.host}${path}`, encodeCredentials(proxy)];
+  const head = Buffer.from(`${method} ${target} HTTP/1.1\r\n${credentials}${lines}`, "latin1");
+  return { url, origin: url.origin, head, proxy };
 }
 
 export function encodeRequest({ head }: PreparedRequest, body: string | Uint8Array): Uint8Array {
