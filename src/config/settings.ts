@@ -8,6 +8,7 @@ import { describeDefaultModels, isProvider, PROVIDERS_MAX } from "./providers.ts
 import { importSettings, quotaSettings } from "./quotas.ts";
 import { rateLimitSettings } from "./rate-limits.ts";
 import { searchSettings } from "./search.ts";
+import { networkSettings } from "./network.ts";
 import type { SettingOptions } from "./setting-options.ts";
 import { timeLimitSettings } from "./time-limits.ts";
 import { webhookSettings } from "./webhooks.ts";
@@ -216,6 +217,7 @@ export const settings = Type.Object({
     default: "on",
     description: "Whether HTTP/2 is offered beside HTTP/1.1 where Parley serves TLS itself.",
   }),
+  ...networkSettings,
   ...rateLimitSettings,
   ...quotaSettings,
   ...searchSettings,

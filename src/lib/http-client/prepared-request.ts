@@ -7,6 +7,7 @@ export type OutgoingRequest = { url: URL; method: string; headers: Headers; prox
 export type PreparedRequest = HttpTarget & {
   /** The request line and every header field but the length of the body. */
   head: Uint8Array;
+  method: string;
 };
 
 /**
@@ -26,10 +27,12 @@ export function prepareRequest({ url, method, headers, proxy = null }: OutgoingR
   const [target, credentials] =
     proxy === null || proxy.isTunnel ? [path, ""] : [`http://${url.host}${path}`, encodeCredentials(proxy)];
   const head = Buffer.from(`${method} ${target} HTTP/1.1\r\n${credentials}${lines}`, "latin1");
-  return { url, origin: url.origin, head, proxy };
+  return { url, origin: url.origin, head, method, proxy };
 }
 
-export function encodeRequest({ head }: PreparedRequest, body: string | Uint8Array): Uint8Array {
+export function encodeRequest({ head, method }: PreparedRequest, body: string | Uint8Array): Uint8Array {
   const bytes = typeof body === "string" ? Buffer.from(body) : body;
-  return Buffer.concat([head, Buffer.from(`content-length: ${bytes.byteLength}\r\n\r\n`, "latin1"), bytes]);
+  // A GET without a body has no length either (RFC 9110, 8.6).
+  const length = method === "GET" && bytes.byteLength === 0 ? "" : `content-length: ${bytes.byteLength}\r\n`;
+  return Buffer.concat([head, Buffer.from(`${length}\r\n`, "latin1"), bytes]);
 }
