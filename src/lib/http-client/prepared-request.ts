@@ -1,5 +1,5 @@
 import type { HttpTarget } from "./open-socket.ts";
-import { encodeCredentials, type ProxyRoute } from "./proxy.ts";
+import { encodeCredentials, nameProxy, type ProxyRoute } from "./proxy.ts";
 
 export type OutgoingRequest = { url: URL; method: string; headers: Headers; proxy?: ProxyRoute | null };
 
@@ -27,7 +27,9 @@ export function prepareRequest({ url, method, headers, proxy = null }: OutgoingR
   const [target, credentials] =
     proxy === null || proxy.isTunnel ? [path, ""] : [`http://${url.host}${path}`, encodeCredentials(proxy)];
   const head = Buffer.from(`${method} ${target} HTTP/1.1\r\n${credentials}${lines}`, "latin1");
-  return { url, origin: url.origin, head, method, proxy };
+  // A connection by a proxy is not one to the server itself.
+  const origin = proxy === null ? url.origin : `${url.origin} ${proxy.isTunnel ? "through" : "by"} ${nameProxy(proxy)}`;
+  return { url, origin, head, method, proxy };
 }
 
 export function encodeRequest({ head, method }: PreparedRequest, body: string | Uint8Array): Uint8Array {

@@ -33,11 +33,12 @@ export const encodeConnect = (proxy: Proxy, authority: string): Uint8Array =>
     "latin1",
   );
 
-const nameOf = ({ hostname, port }: Proxy): string => `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+/** Its host and port. */
+export const nameProxy = ({ hostname, port }: Proxy): string => `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 
 /** The proxy answered, and not with a connection. */
 export function createRefusal(proxy: Proxy, authority: string, status: number): ProxyError {
-  const name = nameOf(proxy);
+  const name = nameProxy(proxy);
   if (status !== PROXY_AUTHENTICATION_REQUIRED)
     return new ProxyError(
       `the proxy ${name} opened no connection to ${authority} (HTTP ${status}): allow it there, or add the host to NO_PROXY`,
@@ -53,7 +54,7 @@ export function createRefusal(proxy: Proxy, authority: string, status: number): 
 /** The proxy did not answer. */
 export function createProxyFailure(proxy: Proxy, error: Error): ProxyError {
   const reason = error.message.replace(/[.?]$/, "");
-  return new ProxyError(`the proxy ${nameOf(proxy)} can't be used (${reason}): check ${proxy.setting}`, {
+  return new ProxyError(`the proxy ${nameProxy(proxy)} can't be used (${reason}): check ${proxy.setting}`, {
     cause: error,
   });
 }
