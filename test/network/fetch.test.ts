@@ -7,7 +7,7 @@ import { waitUntil } from "../support/wait-until.ts";
 
 const fetch = createFetch(noProxy);
 const stops: (() => unknown)[] = [];
-let seen: Pick<Request, "url" | "headers">[] = [];
+let seen: { url: string; headers: Headers }[] = [];
 beforeEach(() => {
   seen = [];
 });
@@ -20,7 +20,7 @@ function serve(answer: (request: Request) => Response | Promise<Response>) {
     port: 0,
     hostname: "127.0.0.1",
     fetch(request) {
-      seen.push(request.clone() as Pick<Request, "url" | "headers">);
+      seen.push({ url: request.url, headers: request.headers });
       return answer(request);
     },
   });
