@@ -70,7 +70,7 @@ export function loadConfig(
     problems.push(...findUrlProblems(config.DATABASE_URL));
   const isNew = (problem: string) => !quoted.some((start) => problem.startsWith(start));
   problems.push(...findContradictions(config, hasPrice).filter(isNew));
-  problems.push(...findMissingFiles(config, readFile, isFolder));
+  problems.push(...findMissingFiles(config, readFile, isFolder).filter(isNew));
   if (!problems.some((problem) => problem.startsWith("BACKUP_")))
     problems.push(...findBackupProblems(config, findFolderProblem));
   if (problems.length > 0) throw new ConfigError(problems, config.AI_PROVIDERS);

@@ -66,7 +66,21 @@ export function createCore(deps: ServiceDependencies) {
   const findProxy = createFindProxy(config);
   const fetch = createFetch(findProxy);
 
-  return { ...deps, openStreams, findProxy, fetch, parts, instanceId, bus, reads, jobs, changes, events, limits, liveAnswers };
+  return {
+    ...deps,
+    openStreams,
+    findProxy,
+    fetch,
+    parts,
+    instanceId,
+    bus,
+    reads,
+    jobs,
+    changes,
+    events,
+    limits,
+    liveAnswers,
+  };
 }
 
 export type Core = ReturnType<typeof createCore>;

@@ -7,7 +7,10 @@ import type { DocumentService } from "../modules/documents/service.ts";
 import type { Core } from "./core.ts";
 
 /** The models that the configuration names: whom to ask, in which order, at what price. */
-export function createModels({ config, log, metrics, findProxy }: Core, documents: Pick<DocumentService, "searchPassages">) {
+export function createModels(
+  { config, log, metrics, findProxy }: Core,
+  documents: Pick<DocumentService, "searchPassages">,
+) {
   const catalogue = createCatalogue({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
   const { prices, budgetOf } = catalogue;
   const observeRequests = {

@@ -1,8 +1,8 @@
 import { parsePrices } from "../lib/parse-prices.ts";
 import { findWeakness } from "../lib/weak-passwords.ts";
 import { findUnsafeSettings } from "./environments.ts";
-import { findProviderProblems } from "./provider-problems.ts";
 import { findCertificatesProblem } from "./network.ts";
+import { findProviderProblems } from "./provider-problems.ts";
 import type { Settings } from "./settings.ts";
 import { findTlsProblems } from "./tls.ts";
 

@@ -1,7 +1,7 @@
 import type { TSchema } from "@sinclair/typebox";
 import { findScheduleProblem } from "../lib/cron.ts";
-import { isBuiltIn, isProviderName, splitProvider } from "./providers.ts";
 import { explainNoProxy, explainProxy } from "./network.ts";
+import { isBuiltIn, isProviderName, splitProvider } from "./providers.ts";
 import type { SettingOptions } from "./setting-options.ts";
 
 type Schema = TSchema & SettingOptions;

@@ -53,7 +53,7 @@ export function findCertificatesProblem(path: string, readFile: (path: string) =
   } catch {
     return `the file ${path} cannot be read; name one that exists, and that this user may read.`;
   }
-  const blocks = text.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[^]*?(?:-----END [A-Z0-9 ]+-----|$)/g) ?? [];
+  const blocks = text.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|$)/g) ?? [];
   if (blocks.length === 0)
     return `the file ${path} has no certificate; write each as PEM (-----BEGIN CERTIFICATE-----), one behind the other.`;
   const wrong = blocks.findIndex((block) => !isCertificate(block));
@@ -92,7 +92,8 @@ export function explainProxy(value: string): string {
     return `the value begins with https://, and TLS to the proxy itself is not supported; ${form} (https addresses are encrypted through it all the same).`;
   if (scheme !== "" && !/^http$/i.test(scheme)) return `the value does not begin with http://; ${form}.`;
   if (/\s/.test(value)) return `the value has a space in it; remove it, or write %20 for it.`;
-  if (!URL.canParse(value)) return `the value is no address; ${form}, and percent-encode special characters of the password.`;
+  if (!URL.canParse(value))
+    return `the value is no address; ${form}, and percent-encode special characters of the password.`;
   return `the value has more than user, password, host and port; ${form}.`;
 }
 

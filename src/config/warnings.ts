@@ -1,7 +1,7 @@
 import { findBackupWarnings } from "./backup.ts";
 import { listEnvironmentWarnings } from "./environments.ts";
-import { readProviderNames } from "./providers.ts";
 import { findProxyWarnings } from "./network.ts";
+import { readProviderNames } from "./providers.ts";
 import type { Settings } from "./settings.ts";
 import { findUnknownNames } from "./unknown-names.ts";
 

@@ -37,7 +37,9 @@ const failed = (sent: Promise<unknown>): Promise<Error> =>
   );
 
 test("bodies of every kind go out and come back", async () => {
-  const url = serve(async (request) => Response.json({ type: request.headers.get("content-type"), text: await request.text() }));
+  const url = serve(async (request) =>
+    Response.json({ type: request.headers.get("content-type"), text: await request.text() }),
+  );
   const post = async (body: NonNullable<RequestInit["body"]>) => (await fetch(url, { method: "POST", body })).json();
   expect(await post('{"a":1}')).toEqual({ type: null, text: '{"a":1}' });
   expect(await post(new URLSearchParams({ a: "1" }))).toEqual({
@@ -168,5 +170,7 @@ test("a proxy is used, and what it says of itself names the setting", async () =
   expect(await (await good(url)).text()).toBe("by the proxy");
   expect(proxy.requests).toMatchObject([{ form: "absolute", target: new URL(url).host }]);
   const wrong = createFetch(createFindProxy({ HTTP_PROXY: proxy.url }));
-  expect((await failed(wrong(url))).message).toContain("asks for credentials (HTTP 407): add user:password@ to HTTP_PROXY");
+  expect((await failed(wrong(url))).message).toContain(
+    "asks for credentials (HTTP 407): add user:password@ to HTTP_PROXY",
+  );
 });

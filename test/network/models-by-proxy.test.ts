@@ -42,8 +42,7 @@ afterAll(async () => {
 });
 
 /** The address of the proxy with a user and a password in it. */
-const addressOf = (password = PASSWORD) =>
-  proxy.url.replace("://", `://${USER}:${encodeURIComponent(password)}@`);
+const addressOf = (password = PASSWORD) => proxy.url.replace("://", `://${USER}:${encodeURIComponent(password)}@`);
 
 /** By requests that the proxy makes, or by connections that it opens; https addresses always have the latter. */
 const byForm = (form: "absolute" | "tunnel", address = addressOf()): FindProxy => {
@@ -133,7 +132,9 @@ describe.each(["absolute", "tunnel"] as const)("by a proxy: %s", (form) => {
       },
     });
     const url = `http://models.test:${server.port}/v1`;
-    const chain = createTestChain({ openaiUrl: url, anthropicUrl: url }, ["openai/normal"], { findProxy: byForm(form) });
+    const chain = createTestChain({ openaiUrl: url, anthropicUrl: url }, ["openai/normal"], {
+      findProxy: byForm(form),
+    });
     const { end } = await collect(chain);
     await server.stop(true);
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
@@ -172,10 +173,12 @@ describe.each(["absolute", "tunnel"] as const)("by a proxy: %s", (form) => {
 
 const modes = ["refuses", "hangs up", "babbles", "stalls"] as const;
 const sentences = {
-  refuses: /the proxy 127\.0\.0\.1:\d+ opened no connection to \d+\.models\.test:\d+ \(HTTP 403\): allow it there, or add/,
+  refuses:
+    /the proxy 127\.0\.0\.1:\d+ opened no connection to \d+\.models\.test:\d+ \(HTTP 403\): allow it there, or add/,
   "hangs up": /the proxy 127\.0\.0\.1:\d+ can't be used \(.*\): check HTTP_PROXY/,
   babbles: /the proxy 127\.0\.0\.1:\d+ can't be used \(status line 220 mail.*\): check HTTP_PROXY/,
-  stalls: /the proxy 127\.0\.0\.1:\d+ can't be used \(no connection to \d+\.models\.test:\d+ in 10000 ms\): check HTTP_PROXY/,
+  stalls:
+    /the proxy 127\.0\.0\.1:\d+ can't be used \(no connection to \d+\.models\.test:\d+ in 10000 ms\): check HTTP_PROXY/,
 };
 
 test.each(modes)("a proxy that %s when it is asked for a connection", async (mode) => {

@@ -2,7 +2,8 @@ import { expect, test } from "bun:test";
 import { createFindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { createNoProxy, isNoProxyEntry } from "../../src/lib/outgoing/no-proxy.ts";
 
-const isDirect = (entries: string, url: string): boolean => createNoProxy(entries.split(" ").filter(Boolean))(new URL(url));
+const isDirect = (entries: string, url: string): boolean =>
+  createNoProxy(entries.split(" ").filter(Boolean))(new URL(url));
 
 test.each([
   // Names, with their subdomains, however they are written.
@@ -52,12 +53,20 @@ test.each([
   expect(isDirect(entries, url)).toBe(expected);
 });
 
-test.each(["10.*", "<local>", "http://a.test", "a.test:x", "a.test:70000", "10.0.0.0/33", "1.2.3", "[a.test]", "a b", "*x"])(
-  "an entry that can't be understood is none: %s",
-  (entry) => {
-    expect(isNoProxyEntry(entry)).toBe(false);
-  },
-);
+test.each([
+  "10.*",
+  "<local>",
+  "http://a.test",
+  "a.test:x",
+  "a.test:70000",
+  "10.0.0.0/33",
+  "1.2.3",
+  "[a.test]",
+  "a b",
+  "*x",
+])("an entry that can't be understood is none: %s", (entry) => {
+  expect(isNoProxyEntry(entry)).toBe(false);
+});
 
 test("each scheme has a proxy of its own", () => {
   const findProxy = createFindProxy({

@@ -71,7 +71,10 @@ test("a name in NO_PROXY is checked all the same", async () => {
 });
 
 test("where private addresses are allowed, the proxy resolves names that this network doesn't know", async () => {
-  const send = createGuardedSender(() => Promise.reject(new Error("ENOTFOUND")), createFindProxy({ HTTP_PROXY: addressOf() }));
+  const send = createGuardedSender(
+    () => Promise.reject(new Error("ENOTFOUND")),
+    createFindProxy({ HTTP_PROXY: addressOf() }),
+  );
   expect((await send(request(`http://hooks.test:${receiver.port}/`))).status).toBe(200);
   expect(proxy.requests).toMatchObject([{ form: "tunnel", target: `hooks.test:${receiver.port}` }]);
 });
@@ -98,7 +101,9 @@ test("another address is tried when the proxy reaches the first one not", async 
 
 test("the owner of a webhook learns nothing of the proxy", async () => {
   const url = `http://hooks.test:${receiver.port}/`;
-  const wrong = await failed(sendTo([PUBLIC, "93.184.216.35"], { address: addressOf("wrong") })(request(url, toPublic)));
+  const wrong = await failed(
+    sendTo([PUBLIC, "93.184.216.35"], { address: addressOf("wrong") })(request(url, toPublic)),
+  );
   expect(wrong.message).toBe(`hooks.test:${receiver.port} could not be reached.`);
   // Asked once: no address has other credentials.
   expect(proxy.requests.length).toBe(1);

@@ -33,7 +33,10 @@ export function createCertificates() {
     path,
 
     /** A certificate with this common name. */
-    create(commonName: string, { days = 30, issuer, algorithm = "ec", extensions, names = [] }: Options = {}): Certificate {
+    create(
+      commonName: string,
+      { days = 30, issuer, algorithm = "ec", extensions, names = [] }: Options = {},
+    ): Certificate {
       made += 1;
       const [certFile, keyFile, requestFile] = [path(`${made}.crt`), path(`${made}.key`), path(`${made}.csr`)];
       if (algorithm === "rsa") openssl("genrsa", "-out", keyFile, "2048");
@@ -44,7 +47,10 @@ export function createCertificates() {
         : ["-signkey", keyFile];
       const written = path(`${made}.ext`);
       const isAuthority = extensions === "authority" ? "TRUE" : "FALSE";
-      writeFileSync(written, `subjectAltName=DNS:localhost,IP:127.0.0.1${names.map((name) => `,DNS:${name}`).join("")}\nbasicConstraints=CA:${isAuthority}\n`);
+      writeFileSync(
+        written,
+        `subjectAltName=DNS:localhost,IP:127.0.0.1${names.map((name) => `,DNS:${name}`).join("")}\nbasicConstraints=CA:${isAuthority}\n`,
+      );
       const out = ["-days", String(days), ...(extensions ? ["-extfile", written] : []), "-out", certFile];
       openssl("x509", "-req", "-in", requestFile, ...signer, ...out);
       return { certFile, keyFile, cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };

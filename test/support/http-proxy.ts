@@ -64,7 +64,9 @@ export async function startHttpProxy(credentials: string | null = null) {
     if (mode === "hangs up") client.destroy();
     else if (mode !== "forwards") client.end(refusals[mode] ?? "");
     else if (!isLetIn)
-      client.end("HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n");
+      client.end(
+        "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
+      );
     else {
       const kept = fields.filter((field) => !/^proxy-/i.test(field));
       const path = url === null ? "" : url.pathname + url.search;
@@ -98,7 +100,9 @@ export async function startHttpProxy(credentials: string | null = null) {
         if (taken === null) return;
         isTunnel = taken.isTunnel;
         if (isTunnel) {
-          upstream = openUpstream(client, taken.target, () => client.write("HTTP/1.1 200 Connection established\r\n\r\n"));
+          upstream = openUpstream(client, taken.target, () =>
+            client.write("HTTP/1.1 200 Connection established\r\n\r\n"),
+          );
           return;
         }
         upstream ??= openUpstream(client, taken.target, () => {});

@@ -109,7 +109,11 @@ function createUrlSource(url: URL, isTrusted: boolean, fetch: Fetch): Executable
       const own = await getText(get, withPath(url, `${url.pathname}.sha256`), signal);
       const found = own === null ? null : readChecksum(own, name, { isAlone: true });
       if (found !== null) return found;
-      const listed = await getText(get, withPath(url, `${dirname(url.pathname).replace(/\/$/, "")}/SHA256SUMS`), signal);
+      const listed = await getText(
+        get,
+        withPath(url, `${dirname(url.pathname).replace(/\/$/, "")}/SHA256SUMS`),
+        signal,
+      );
       return listed === null ? null : readChecksum(listed, name);
     },
   };

@@ -109,7 +109,12 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     return !isClosed;
   }
 
-  function connect({ hostname, port }: Address, isTls: boolean, onConnect: (socket: Socket) => void, events = handlers) {
+  function connect(
+    { hostname, port }: Address,
+    isTls: boolean,
+    onConnect: (socket: Socket) => void,
+    events = handlers,
+  ) {
     return Bun.connect({
       hostname,
       port,

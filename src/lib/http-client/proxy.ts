@@ -1,7 +1,7 @@
 import { ProxyError } from "./errors.ts";
 
 /** An HTTP proxy, by which a server is reached. */
-export type Proxy = {
+export type HttpProxy = {
   hostname: string;
   port: number;
   /** Value of `Proxy-Authorization`; null without credentials. */
@@ -11,7 +11,7 @@ export type Proxy = {
 };
 
 /** How a request goes through a proxy. */
-export type ProxyRoute = Proxy & {
+export type ProxyRoute = HttpProxy & {
   /**
    * Whether the proxy opens a connection of ours to the server (CONNECT), as it must for TLS; else it is asked itself, with
    * the whole URL, and asks the server in turn.
@@ -23,21 +23,19 @@ export type ProxyRoute = Proxy & {
 export const PROXY_AUTHENTICATION_REQUIRED = 407;
 
 /** The field that brings the credentials along, as a line of a head. */
-export const encodeCredentials = ({ authorization }: Proxy): string =>
+export const encodeCredentials = ({ authorization }: HttpProxy): string =>
   authorization === null ? "" : `proxy-authorization: ${authorization}\r\n`;
 
 /** @param authority host and port of the server. */
-export const encodeConnect = (proxy: Proxy, authority: string): Uint8Array =>
-  Buffer.from(
-    `CONNECT ${authority} HTTP/1.1\r\nhost: ${authority}\r\n${encodeCredentials(proxy)}\r\n`,
-    "latin1",
-  );
+export const encodeConnect = (proxy: HttpProxy, authority: string): Uint8Array =>
+  Buffer.from(`CONNECT ${authority} HTTP/1.1\r\nhost: ${authority}\r\n${encodeCredentials(proxy)}\r\n`, "latin1");
 
 /** Its host and port. */
-export const nameProxy = ({ hostname, port }: Proxy): string => `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+export const nameProxy = ({ hostname, port }: HttpProxy): string =>
+  `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 
 /** The proxy answered, and not with a connection. */
-export function createRefusal(proxy: Proxy, authority: string, status: number): ProxyError {
+export function createRefusal(proxy: HttpProxy, authority: string, status: number): ProxyError {
   const name = nameProxy(proxy);
   if (status !== PROXY_AUTHENTICATION_REQUIRED)
     return new ProxyError(
@@ -52,7 +50,7 @@ export function createRefusal(proxy: Proxy, authority: string, status: number): 
 }
 
 /** The proxy did not answer. */
-export function createProxyFailure(proxy: Proxy, error: Error): ProxyError {
+export function createProxyFailure(proxy: HttpProxy, error: Error): ProxyError {
   const reason = error.message.replace(/[.?]$/, "");
   return new ProxyError(`the proxy ${nameProxy(proxy)} can't be used (${reason}): check ${proxy.setting}`, {
     cause: error,

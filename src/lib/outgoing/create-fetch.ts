@@ -1,7 +1,7 @@
+import { build } from "../build.ts";
 import { type IncomingResponse, sendRequest } from "../http-client/client.ts";
 import type { IncomingBody } from "../http-client/incoming-body.ts";
 import { prepareRequest } from "../http-client/prepared-request.ts";
-import { build } from "../build.ts";
 import { readUserinfo } from "../userinfo.ts";
 import type { FindProxy } from "./find-proxy.ts";
 

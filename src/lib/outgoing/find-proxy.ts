@@ -1,4 +1,4 @@
-import type { Proxy, ProxyRoute } from "../http-client/proxy.ts";
+import type { HttpProxy, ProxyRoute } from "../http-client/proxy.ts";
 import { readUserinfo } from "../userinfo.ts";
 import { createNoProxy } from "./no-proxy.ts";
 
@@ -36,7 +36,7 @@ export function createFindProxy({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = [] }: Prox
   };
 }
 
-function parseProxy(setting: string, address: string): Proxy {
+function parseProxy(setting: string, address: string): HttpProxy {
   const { hostname, port } = new URL(address);
   return {
     hostname: hostname.replace(/^\[(.*)\]$/, "$1"),

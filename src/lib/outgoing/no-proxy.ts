@@ -5,7 +5,8 @@ import { addNetwork, isNetwork } from "../network.ts";
 type Matcher = (host: string, port: number) => boolean;
 
 /** A name, also with `.` or `*.` before it; IPv6 in brackets; with or without a port. */
-const entryForm = /^(?:\[(?<ipv6>[0-9a-f:.]+)\]|(?:\*?\.)?(?<name>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?)(?::(?<port>\d{1,5}))?$/i;
+const entryForm =
+  /^(?:\[(?<ipv6>[0-9a-f:.]+)\]|(?:\*?\.)?(?<name>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?)(?::(?<port>\d{1,5}))?$/i;
 
 /** `10.0.0.0`, and not a name that begins so. */
 const ipv4Like = /^[\d.]+$/;
@@ -26,8 +27,7 @@ function parseEntry(entry: string): Matcher | null {
     if (isIP(wanted) === 0) return null;
     const list = new BlockList();
     addNetwork(list, wanted);
-    return (host, given) =>
-      isAt(given) && isIP(host) !== 0 && list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4");
+    return (host, given) => isAt(given) && isIP(host) !== 0 && list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4");
   }
   if (ipv4Like.test(wanted)) return null;
   return (host, given) => isAt(given) && (host === wanted || host.endsWith(`.${wanted}`));
@@ -53,4 +53,7 @@ export function createNoProxy(entries: readonly string[]): (url: URL) => boolean
 
 /** Another machine cannot reach what listens on this one only. */
 const isOwnMachine = (host: string): boolean =>
-  host === "localhost" || host.endsWith(".localhost") || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+  host === "localhost" ||
+  host.endsWith(".localhost") ||
+  host === "::1" ||
+  (isIP(host) === 4 && host.startsWith("127."));

@@ -1,7 +1,7 @@
 import { type HeaderFields, listHeaderSecrets } from "../../../lib/header-fields.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
-import { readUserinfo } from "../../../lib/userinfo.ts";
 import type { FindProxy } from "../../../lib/outgoing/find-proxy.ts";
+import { readUserinfo } from "../../../lib/userinfo.ts";
 import type { Provider } from "../../provider.ts";
 import { createOpenAiClient, mapOpenAiError } from "../openai/provider.ts";
 import { createParameterAdapter } from "../parameters/adapter.ts";
