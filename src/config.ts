@@ -72,7 +72,7 @@ export function loadConfig(
     problems.push(...findUrlProblems(config.DATABASE_URL));
   const isNew = (problem: string) => !quoted.some((start) => problem.startsWith(start));
   problems.push(...findContradictions(config, hasPrice).filter(isNew));
-  problems.push(...findMissingFiles(config, readFile, isFolder));
+  problems.push(...findMissingFiles(config, readFile, isFolder).filter(isNew));
   if (!problems.some((problem) => problem.startsWith("BACKUP_")))
     problems.push(...findBackupProblems(config, findFolderProblem));
   if (problems.length > 0)
@@ -93,7 +93,7 @@ function readRaw(
   readFile: ReadFile,
   problems: string[],
 ): string | undefined {
-  const direct = environment[name]?.trim() || undefined;
+  const direct = readDirect(name, schema, environment);
   const file = schema.secret ? environment[`${name}_FILE`] : undefined;
   if (!file) return direct;
   if (direct) problems.push(`${name} and ${name}_FILE are both set; keep one of them.`);
@@ -110,12 +110,20 @@ function readRaw(
   }
 }
 
+function readDirect(name: string, { isSystemWide }: SettingOptions, environment: Environment): string | undefined {
+  const small = isSystemWide ? environment[name.toLowerCase()]?.trim() : undefined;
+  return environment[name]?.trim() || small || undefined;
+}
+
 function parseSetting(schema: TSchema, raw: string): unknown {
+  // Other programs take a proxy without a scheme, too.
+  if (schema.format === "proxy-url" && !raw.includes("://")) return `http://${raw}`;
   if (schema.type === "integer") return /^-?\d+$/.test(raw) ? Number(raw) : raw;
   if (schema.type === "number") return /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
   if (schema.type !== "array") return raw;
+  // Other programs take spaces, too.
   return raw
-    .split(",")
+    .split(schema.items.format === "no-proxy" ? /[\s,]+/ : ",")
     .map((part) => part.trim())
     .filter((part) => part !== "");
 }

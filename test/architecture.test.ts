@@ -178,7 +178,8 @@ const connecting = {
   "commands/healthcheck.ts": "the administrator's",
   "commands/upgrade/source.ts": "the administrator's",
   "db/tls-check.ts": "the administrator's",
-  "lib/http-client/connection.ts": "its callers'",
+  "lib/http-client/open-socket.ts": "its callers'",
+  "lib/outgoing/create-fetch.ts": "the administrator's",
   "lib/outgoing/send-guarded.ts": "a user's, which it guards",
   "modules/auth/oidc/key-source.ts": "the administrator's",
   "modules/tools/mcp/bounded-fetch.ts": "the administrator's",
@@ -196,12 +197,13 @@ test("an address that a user sets is called by lib/outgoing alone: whoever conne
 
 /** Whoever adds one adds it to the open streams of its caller (docs/decisions/0089), or says here why it needs none. */
 const streamMakers = {
-  // The one of backups reads a file for a command.
+  // The one of backups reads a file for a command, the one of `fetch` a response of another server.
   "new ReadableStream": [
     "db/archive/encryption.ts",
     "http/event-stream.ts",
     "http/expensive-reads.ts",
     "http/stream-text.ts",
+    "lib/outgoing/create-fetch.ts",
   ],
   "createEventStream(": ["http/event-stream.ts", "modules/messages/streams.ts", "modules/openai/chunk-stream.ts"],
   // Downloads: their routes say `expensive: "download"`, whose plugin adds them.

@@ -38,6 +38,7 @@ export function createPeople({
   instanceId,
   events,
   metrics,
+  fetch,
   passwords: options,
 }: Core) {
   const audit = createAuditService();
@@ -60,6 +61,7 @@ export function createPeople({
     guard: limits.logins,
     checksPerUser: limits.passwordChecks,
     jwtSecret,
+    fetch,
     log,
     onSessionsEnded: announceEnd,
   });

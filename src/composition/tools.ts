@@ -8,7 +8,7 @@ import type { Core } from "./core.ts";
 
 /** The tools that models may call: the built-in one, and those of MCP servers. */
 export function createTools(
-  { database, config, log, parts }: Core,
+  { database, config, fetch, log, parts }: Core,
   { searchPassages }: Pick<DocumentService, "searchPassages">,
 ): ToolService {
   const builtIn = [createSearchDocuments(searchPassages)];

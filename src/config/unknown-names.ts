@@ -18,10 +18,13 @@ const UNKNOWN_TOLD_MAX = 20;
  * TLS for Redis, for example, is `rediss://` here and `REDIS_SSL` elsewhere.
  */
 const foreignNames = new Set([
+  "ALL_PROXY",
   "API_KEY",
   "BASE_URL",
   "DATABASE_SSL",
   "CERT_FILE",
+  "FTP_PROXY",
+  "GOPROXY",
   "KEY_FILE",
   "LANGUAGE",
   "MAX_RETRIES",
@@ -66,9 +69,10 @@ function createVocabulary(named: NamedServers): Vocabulary {
   const entries = listSettingEntries(named);
   const names = entries.map(([name]) => name);
   const fileNames = entries.flatMap(([name, schema]) => (schema.secret ? [`${name}_FILE`] : []));
+  const smallNames = entries.flatMap(([name, schema]) => (schema.isSystemWide ? [name.toLowerCase()] : []));
   const known = [...names, ...fileNames];
   return {
-    known: new Set(known),
+    known: new Set([...known, ...smallNames]),
     longNames: known.filter((name) => name.length >= NAME_LENGTH_MIN),
     shortened: new Map([...shorten(fileNames, 3), ...shorten(names, 2)]),
   };
@@ -114,7 +118,7 @@ const findMeant = (upper: string, longNames: readonly string[]): string | undefi
   upper.length >= NAME_LENGTH_MIN - EDITS_MAX ? findClosest(upper, longNames, EDITS_MAX) : undefined;
 
 function isForeign(name: string, value: string): boolean {
-  if (foreignNames.has(name) || serviceName.test(name)) return true;
+  if (foreignNames.has(name.toUpperCase()) || serviceName.test(name)) return true;
   return name.endsWith("_PORT") && servicePort.test(value);
 }
 

@@ -1,5 +1,6 @@
 import { findBackupWarnings } from "./backup.ts";
 import { listEnvironmentWarnings } from "./environments.ts";
+import { findProxyWarnings } from "./network.ts";
 import { readProviderNames } from "./providers.ts";
 import type { Settings } from "./settings.ts";
 import { findUnknownNames } from "./unknown-names.ts";
@@ -21,6 +22,7 @@ export function findWarnings(config: Settings, { environment, isFromFile }: Surr
     ...findUnusedProviders(config),
     ...findBackupWarnings(config),
     ...listEnvironmentWarnings(config),
+    ...findProxyWarnings(config),
   ];
 }
 
