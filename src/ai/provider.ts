@@ -55,7 +55,7 @@ export type Thinking = {
 };
 
 /** The form that an answer must have: any JSON object, or JSON that a schema accepts. */
-type AnswerFormat =
+export type AnswerFormat =
   | { type: "json_object" }
   | {
       type: "json_schema";

@@ -21,6 +21,7 @@ import type {
 import type { TimeoutsOf } from "../timeouts.ts";
 import { mergeReports } from "../usage.ts";
 import { type AnswerState, findPartial, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
+import { createFenceFilter } from "./fence-filter.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
 import { refuseBlank } from "./refuse-blank.ts";
 import { createTextCleaner } from "./text-cleaner.ts";
@@ -86,6 +87,7 @@ export async function makeAttempt(
   const trimmer = createOverlapTrimmer(partial ?? "");
   const cleaner = createTextCleaner(roomLeft(answer), (text) => showText(answer, model, text, push));
   const thinkFilter = createThinkFilter(takeReasoning);
+  const fenceFilter = request.options?.format ? createFenceFilter() : null;
   const shownBefore = answer.shown.length;
   const timeouts = options.timeoutsOf(model);
   const { provider, asked } = prepare(options, request, model, partial);
@@ -108,7 +110,7 @@ export async function makeAttempt(
       report.firstToken();
       observe.onFirstToken?.(model, secondsSoFar());
     }
-    cleaner.push(trimmer.push(text));
+    cleaner.push(trimmer.push(fenceFilter ? fenceFilter.push(text) : text));
   }
 
   function take(part: ProviderPart): ProviderEnd | undefined {
@@ -149,7 +151,7 @@ export async function makeAttempt(
   );
   if (ended.type !== "aborted") {
     takeText(thinkFilter.end());
-    cleaner.push(trimmer.end());
+    cleaner.push(trimmer.push(fenceFilter?.end() ?? "") + trimmer.end());
   }
   const { toolCalls = [], usage: counted = null } = ended.type === "finish" ? ended : {};
   const hasOutput = hasText || hasToolCall || hasReasoning || toolCalls.length > 0;

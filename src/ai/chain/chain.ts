@@ -5,7 +5,7 @@ import type { Resume } from "../attempt/answer.ts";
 import { type Catalogue, createCatalogue } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
-import type { AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
+import type { AnswerFormat, AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
 import type { TimeoutsOf } from "../timeouts.ts";
 import { BACKOFF_BASE_MS } from "./backoff.ts";
 import {
@@ -16,6 +16,7 @@ import {
   defaultBreakerOptions,
 } from "./breaker.ts";
 import { createFailureLog } from "./failure-log.ts";
+import { runFormatted } from "./formatted-run.ts";
 import { type RunOptions, run } from "./run.ts";
 
 export type ChainOptions = {
@@ -55,6 +56,8 @@ export type RunRequest = {
   isFitted?: boolean;
   /** False: no other model is asked when the requested one fails. */
   hasFallback?: boolean;
+  /** False: what was shown cannot be taken back, so a text without its format is not asked for again. */
+  isRepairable?: boolean;
   options?: AnswerOptions;
   /** Called for each attempt when the first bytes of a response's body come, before there is anything to show. */
   onActivity?: (() => void) | undefined;
@@ -70,6 +73,8 @@ export interface Chain {
   /** Longest time of a whole answer, over all of its runs: after that a run ends with `provider_timeout`. */
   readonly answerTimeoutMs: number;
   has(model: string): boolean;
+  /** Whether a model can answer in this format, as far as that is known. */
+  canAnswerIn(format: AnswerFormat, model: string): boolean;
   /** In fallback order, with what the circuit breaker thinks of them. */
   models(): ModelState[];
   /**
@@ -97,17 +102,29 @@ export function createChain(options: ChainOptions): Chain {
   const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
   const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures };
 
+  const canAnswerIn = (format: AnswerFormat, model: string) => catalogue.can(model, format.type);
+
+  /** The models to ask: the requested one first, and none that cannot answer in the format. */
+  const listOrder = ({ model, hasFallback, options: { format } = {} }: RunRequest): string[] => {
+    const first = model !== null && breakers.has(model) ? model : defaultModel;
+    const others = hasFallback === false ? [] : models.filter((other) => other !== first);
+    return [first, ...others].filter((name) => !format || canAnswerIn(format, name));
+  };
+
   return {
     defaultModel,
     answerTimeoutMs,
     has: (model) => breakers.has(model),
+    canAnswerIn,
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {
-      const first = request.model !== null && breakers.has(request.model) ? request.model : defaultModel;
-      const others = request.hasFallback === false ? [] : models.filter((model) => model !== first);
-      const { pause = new PauseSignal(), startedAtMs = performance.now() } = request;
+      const { startedAtMs = performance.now(), options } = request;
       const endsAtMs = startedAtMs + answerTimeoutMs;
-      return run(runOptions, { ...request, pause, endsAtMs, order: [first, ...others] }, push);
+      const start: Chain["run"] = (asked, pushPart) => {
+        const { pause = new PauseSignal() } = asked;
+        return run(runOptions, { ...asked, pause, endsAtMs, order: listOrder(asked) }, pushPart);
+      };
+      return options?.format ? runFormatted(start, request, options.format, push) : start(request, push);
     },
   };
 }

@@ -1,9 +1,8 @@
-import { type Account, applyPart, type RunEnd } from "../../ai/answer-part.ts";
-import { addCost } from "../../ai/chain/bill.ts";
+import { applyPart, type RunEnd } from "../../ai/answer-part.ts";
+import { createTotal } from "../../ai/chain/account.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
 import type { ChatMessage, Tool, ToolCall } from "../../ai/provider.ts";
-import { addUsage } from "../../ai/usage.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { AnswerTools } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
@@ -94,19 +93,4 @@ function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | n
   const former = [...new Set(called.map(({ name }) => name))].filter((name) => !known.has(name));
   const parameters = { type: "object", properties: {} };
   return [...definitions, ...former.map((name) => ({ name, description: "Not available any more.", parameters }))];
-}
-
-/** The accounts of all steps as one. */
-function createTotal() {
-  const total: Account = { models: [], usage: null, costUsd: null };
-  return {
-    add({ models, usage, costUsd }: Account): void {
-      for (const model of models) if (!total.models.includes(model)) total.models.push(model);
-      if (!usage) return;
-      const before = total.usage;
-      total.costUsd = before === null ? costUsd : addCost(total.costUsd, costUsd);
-      total.usage = addUsage(before, usage);
-    },
-    sum: (): Account => ({ ...total, models: [...total.models] }),
-  };
 }

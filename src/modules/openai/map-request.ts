@@ -1,4 +1,5 @@
-import type { AnswerOptions, ChatMessage } from "../../ai/provider.ts";
+import { checkFormat } from "../../ai/format/check-format.ts";
+import type { AnswerFormat, AnswerOptions, ChatMessage } from "../../ai/provider.ts";
 import { mapPointerToName } from "../../lib/json.ts";
 import { createInvalid } from "../../lib/problem.ts";
 import { formatRules, isUuid } from "../../lib/schema.ts";
@@ -21,10 +22,12 @@ export type CompletionRequest = {
 /** OpenAI's clients send null for what is left out; taken out before the schema looks. */
 export function dropNulls(body: unknown): void {
   if (!isRecord(body)) return;
-  const { messages, tools, stream_options } = body;
+  const { messages, tools, stream_options, response_format: format } = body;
   const parts = [
     body,
     stream_options,
+    format,
+    isRecord(format) && format.json_schema,
     ...listOf(messages).flatMap((message) => [message, ...(isRecord(message) ? listOf(message.content) : [])]),
     ...listOf(tools).map((tool) => isRecord(tool) && tool.function),
   ];
@@ -160,7 +163,20 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
     temperature: body.temperature,
     topP: body.top_p,
     stop: typeof stop === "string" ? [stop] : stop,
+    format: mapFormat(body.response_format),
   };
+}
+
+/** The form that the answer must have; null: a text. */
+function mapFormat(asked: CreateCompletion["response_format"]): AnswerFormat | null {
+  if (!asked || asked.type === "text") return null;
+  if (asked.type === "json_object") return { type: "json_object" };
+  if (!asked.json_schema)
+    throw createInvalid("#/response_format/json_schema", "response_format.json_schema is required with this type.");
+  const { name, description, schema = {}, strict: isStrict } = asked.json_schema;
+  const format = { type: "json_schema", name, description, schema, isStrict } as const;
+  checkFormat(format, "#/response_format/json_schema/schema");
+  return format;
 }
 
 function readConversationId(metadata: CreateCompletion["metadata"]): string | null {

@@ -1,4 +1,5 @@
 import { type Static, type StringOptions, type TSchema, Type } from "@sinclair/typebox";
+import { FORMAT_DESCRIPTION_CHARS_MAX, FORMAT_NAME_CHARS_MAX } from "../../ai/format/check-format.ts";
 import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
 import { BODY_BYTES_MAX } from "../../http/body.ts";
 import { Named, Nullable, OneOf } from "../../lib/schema.ts";
@@ -65,6 +66,18 @@ const NamedTool = Open({ type: OneOf(["function"]), function: Open({ name: Name 
 const OutputTokens = Type.Integer({ minimum: 1, maximum: OUTPUT_TOKENS_MAX });
 const Stop = Type.String({ minLength: 1, maxLength: STOP_CHARS_MAX });
 
+const ResponseFormat = Open({
+  type: OneOf(["text", "json_object", "json_schema"]),
+  json_schema: Type.Optional(
+    Open({
+      name: Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${FORMAT_NAME_CHARS_MAX}}$` }),
+      description: Type.Optional(Type.String({ maxLength: FORMAT_DESCRIPTION_CHARS_MAX })),
+      schema: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+      strict: Type.Optional(Type.Boolean()),
+    }),
+  ),
+});
+
 /** OpenAI's request, as far as it is understood here; further fields are ignored. */
 export const CreateCompletion = Open({
   model: Type.String({ minLength: 1, maxLength: MODEL_CHARS_MAX, description: "One of `GET /v1/models`." }),
@@ -76,6 +89,7 @@ export const CreateCompletion = Open({
   temperature: Type.Optional(Type.Number({ minimum: 0, maximum: TEMPERATURE_MAX })),
   top_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
   stop: Type.Optional(Type.Union([Stop, Type.Array(Stop, { maxItems: STOPS_MAX })])),
+  response_format: Type.Optional(ResponseFormat),
   n: Type.Optional(Type.Integer({ minimum: 1, maximum: 1 })),
   tools: Type.Optional(Type.Array(CompletionTool, { maxItems: TOOLS_MAX })),
   tool_choice: Type.Optional(Type.Union([OneOf(["none", "auto", "required"]), NamedTool])),

@@ -4,8 +4,9 @@ import { requireScope } from "../../access/scopes.ts";
 import { type AnswerPart, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
+import { createUnableModel } from "../../ai/format/check-format.ts";
 import type { PushPart } from "../../ai/provider.ts";
-import { countMessages, ESTIMATE_MARGIN, estimateTokens } from "../../ai/tokens.ts";
+import { countMessages, countOptions, ESTIMATE_MARGIN } from "../../ai/tokens.ts";
 import { fitCount } from "../../db/storable.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
@@ -29,8 +30,8 @@ export interface CompletionService {
   /**
    * For every user, with any configured model. A conversation in the request takes a member who may write, and of a key also the scope
    * `messages:write`. The request ends with the credential, and with the right to write in the conversation.
-   * @throws Problem `unknown_model`, `not_found`, `forbidden`, `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`,
-   * `unavailable`.
+   * @throws Problem `unknown_model`, `invalid` (a format that the model cannot answer in), `not_found`, `forbidden`,
+   * `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
   start(caller: Caller, request: CompletionRequest): Promise<RunningCompletion>;
 
@@ -96,8 +97,9 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   /** What is not settled yet, of answers in progress and of those that have ended. */
   const unsettled = new Set<Promise<void>>();
 
-  function checkRoom(model: string): void {
+  function checkRoom({ model, options: { format } }: CompletionRequest): void {
     if (!chain.has(model)) throw createUnknownModel(model);
+    if (format && !chain.canAnswerIn(format, model)) throw createUnableModel(model, "#/response_format");
     if (lifecycle.phase === "draining")
       throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: RETRY_AFTER_MS });
     if (running.count() >= COMPLETIONS_MAX)
@@ -109,8 +111,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     const exchange = await openExchange(deps, caller, id, request);
     const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
     const countPromptTokens = () => {
-      const estimate = countMessages(messages) + estimateTokens(JSON.stringify(options.tools ?? []));
-      return Math.ceil(estimate * ESTIMATE_MARGIN);
+      return Math.ceil((countMessages(messages) + countOptions(options)) * ESTIMATE_MARGIN);
     };
     return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
@@ -136,7 +137,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   return {
     async start(caller, request) {
       if (request.conversationId !== null) requireScope(caller.scopes, "messages:write");
-      checkRoom(request.model);
+      checkRoom(request);
       const id = createId();
       const userId = caller.user.id;
       // Its place is taken in the tick in which it was free: others come while this one waits.
@@ -169,12 +170,14 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           return undefined;
         };
         try {
-          const { model, messages, options } = request;
+          const { model, messages, options, isStreamed } = request;
           const { outputTokensMax } = reservation;
           const { signal } = abort;
           // Stored, the answer has this id as a message.
           const about = { message_id: id, request_id: caller.requestId ?? null };
-          const asked = { model, messages, options, outputTokensMax, signal, onActivity: signs?.onActivity, about };
+          const { onActivity } = signs ?? {};
+          const isRepairable = !isStreamed;
+          const asked = { model, messages, options, outputTokensMax, isRepairable, signal, onActivity, about };
           const end = await follow(chain.run, asked, take).finally(signs?.onEnd);
           count(end, startedAtMs);
           const isStored = exchange && !refusal && entry.stopped?.reason !== "conversation";

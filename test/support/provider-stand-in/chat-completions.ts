@@ -1,3 +1,4 @@
+import { findOpenAiFormatMistake } from "./answer-format.ts";
 import { type AnswerContext, errorType, FOREIGN_TEXT, splitArguments, sse, type WireFormat } from "./wire-format.ts";
 
 const CREATED = 1_760_000_000;
@@ -28,7 +29,7 @@ export const chatCompletionsFormat: WireFormat = {
         return "An assistant message with 'tool_calls' must be followed by results.";
       for (const { id } of tool_calls ?? []) awaited.add(id);
     }
-    return body.stream === true ? null : "The stand-in only streams.";
+    return body.stream === true ? findOpenAiFormatMistake(body) : "The stand-in only streams.";
   },
   // Like Ollama and llama.cpp, which want no key.
   hasKey: () => true,

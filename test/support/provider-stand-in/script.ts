@@ -55,6 +55,8 @@ export type Script = {
   done: boolean;
   /** Keeps the connection open after the last event. */
   hold: boolean;
+  /** Refuses every format that an answer must have, with status 400. */
+  refusesFormats: boolean;
   /** The body of an answer as a provider sent it, in the place of all of the above but `splitBytes`. */
   recording: string | null;
 };
@@ -85,6 +87,7 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
     usage: true,
     done: true,
     hold: false,
+    refusesFormats: false,
     recording: null,
     ...rest,
   };

@@ -6,8 +6,10 @@ import type {
 } from "@anthropic-ai/sdk/resources/messages/messages";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
 import type { Thinker } from "../../thinking.ts";
+import { addInstructions } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
+import { mapToClaudeSchema } from "./map-format.ts";
 import { findBlocks, mapBlocks } from "./thinking-blocks.ts";
 import { mapEffort, takesBlocks } from "./thinking-config.ts";
 
@@ -25,7 +27,10 @@ export function mapToMessagesRequest(
   isForgetful = false,
 ): MessageCreateParamsStreaming {
   const { model, options } = request;
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+  const { format } = options;
+  const schema = format ? mapToClaudeSchema(format) : null;
+  const asked = format && !schema ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(asked, request.partial);
   const maxTokens =
     request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT);
   const thinker = { provider: name, model };
@@ -44,6 +49,7 @@ export function mapToMessagesRequest(
     stream: true,
     ...(system === null ? {} : { system }),
     ...config,
+    ...(schema && { output_config: { ...config.output_config, format: { type: "json_schema" as const, schema } } }),
     ...mapOptions({ ...options, ...sampling }),
   });
 }

@@ -1,9 +1,15 @@
-import type { ResponseCreateParamsStreaming, ResponseInputItem } from "openai/resources/responses/responses";
+import type {
+  ResponseCreateParamsStreaming,
+  ResponseFormatTextConfig,
+  ResponseInputItem,
+} from "openai/resources/responses/responses";
 import { mapOpenAiEffort } from "../../model-traits.ts";
-import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
+import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
 import type { Thinker } from "../../thinking.ts";
+import { addInstructions, saysJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { mapItems } from "./response-thinking.ts";
+import { fitsStrictMode } from "./strict-schema.ts";
 
 /**
  * Our request in the words of OpenAI's Responses API.
@@ -16,7 +22,10 @@ export function mapToResponsesRequest(
   isForgetful = false,
 ): ResponseCreateParamsStreaming {
   const thinker = isForgetful ? null : { provider: name, model: request.model };
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+  const { format } = request.options;
+  const isUnsaid = format?.type === "json_object" && !saysJson(request);
+  const messages = isUnsaid ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   return {
     model: request.model,
     input: turns.flatMap((turn) => mapTurn(turn, thinker)),
@@ -26,6 +35,7 @@ export function mapToResponsesRequest(
     ...(request.isThinking && mapReasoning(request)),
     ...(system === null ? {} : { instructions: system }),
     ...(request.outputTokensMax === null ? {} : { max_output_tokens: request.outputTokensMax }),
+    ...(format && { text: { format: mapFormat(format) } }),
     ...mapOptions(request.options),
   };
 }
@@ -59,6 +69,18 @@ function mapTurn(turn: Turn, thinker: Thinker | null): ResponseInputItem[] {
     arguments: text,
   }));
   return (thinker && calls.length > 0 && mapItems(turn, thinker, message, calls)) || [...message, ...calls];
+}
+
+function mapFormat(format: AnswerFormat): ResponseFormatTextConfig {
+  if (format.type === "json_object") return format;
+  const { name, description, schema, isStrict } = format;
+  return {
+    type: "json_schema",
+    name,
+    ...(description !== undefined && { description }),
+    schema: { ...schema },
+    strict: isStrict ?? fitsStrictMode(schema),
+  };
 }
 
 /** The Responses API knows no `stop`. */
