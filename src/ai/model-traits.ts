@@ -15,7 +15,16 @@ const withoutThinking = [
 ];
 
 /** Whether a model (`provider/name`) is known not to think. */
-export const isKnownNotToThink = (model: string): boolean => withoutThinking.some((pattern) => pattern.test(model));
+export const isKnownNotToThink = (model: string): boolean => {
+  const name = nameByMaker(model);
+  return withoutThinking.some((pattern) => pattern.test(name));
+};
+
+/**
+ * A model by the name of its maker: `openrouter/anthropic/claude-…` is `anthropic/claude-…`, wherever it is served. What the
+ * model can do is known by that; its window, its longest answer and its price are the server's.
+ */
+export const nameByMaker = (model: string): string => /^[^/]+\/((?:openai|anthropic)\/.+)$/s.exec(model)?.[1] ?? model;
 
 /** Models (`provider/name`) whose provider forces no answer into a schema. */
 const withoutSchemas = [

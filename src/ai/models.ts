@@ -1,7 +1,7 @@
 import { parsePrices } from "../lib/parse-prices.ts";
 import { findPrice, type PriceTable } from "../lib/prices.ts";
 import { findModelLimits, type ModelLimits } from "./model-limits.ts";
-import { isKnownNotToThink, isKnownWithoutSchemas } from "./model-traits.ts";
+import { isKnownNotToThink, isKnownWithoutSchemas, nameByMaker } from "./model-traits.ts";
 import { listPrices } from "./price-list.ts";
 import type { AnswerFormat } from "./provider.ts";
 
@@ -129,7 +129,7 @@ export function createCatalogue(
     can(model, ability) {
       if (ability === "thinking" && isKnownNotToThink(model)) return false;
       if (ability === "json_schema" && isKnownWithoutSchemas(model)) return false;
-      return find(model)?.abilities.includes(ability) ?? true;
+      return find(nameByMaker(model))?.abilities.includes(ability) ?? true;
     },
   };
 }

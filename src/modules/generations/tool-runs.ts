@@ -73,6 +73,30 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
   }
 
   return {
-    export type ToolRuns = ReturnType<typeof createToolRuns>;
+    /**
+     * Writes an answer with tools. One that was taken over goes on after the last results that are stored: text after them
+     * may have led to a call that nobody knows of, so that step is made again.
+     * @param chosen the tools that it may use: all, or those with these names.
+     * @param attempt the newest attempt that readers may have seen; 0: none.
+     */
+    async run(
+      answer: RunningAnswer,
+      chosen: true | readonly string[],
+      attempt: number,
+      request: Omit<RunRequest, "resume">,
+      take: FollowPart,
+    ): Promise<RunEnd> {
+      const { generation, live } = answer;
+      const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
+      const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
+      const onResult = (done: ToolCallDone) => store(answer, done);
+      const { signal } = request;
+      const openTools = async () => tools.open({ chosen, userId: await findAsker(database, generation), signal });
+      return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, take);
+    },
+  };
+}
+
+export type ToolRuns = ReturnType<typeof createToolRuns>;
 
 class LostError extends Error {}
