@@ -29,7 +29,10 @@ type Asked = { conversation_id: string; parent_id: string | null; requested_by: 
  * The user in whose name tools are called. Null for what an integration asked: whoever knows the address of a hook could
  * act as its owner.
  */
-export async function findAsker(sql: Sql, { conversation_id, parent_id, requested_by }: Asked): Promise<string | null> {
+export async function findToolAsker(
+  sql: Sql,
+  { conversation_id, parent_id, requested_by }: Asked,
+): Promise<string | null> {
   const [row] = await sql<{ is_hook: boolean }[]>`
     select hook_user_id is not distinct from ${requested_by}::uuid as is_hook from messages
     where conversation_id = ${conversation_id} and id = ${parent_id} and hook_user_id is not null`;

@@ -14,7 +14,7 @@ import type { ToolService } from "../tools/service.ts";
 import type { Pieces } from "./pieces.ts";
 import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
-import { findAsker, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
+import { findToolAsker, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
 /** A result is tried to be stored for so long; then the answer is left to a successor, who calls the tool again. */
 const STORE_MS_MAX = 60_000;
@@ -91,7 +91,7 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
       const onResult = (done: ToolCallDone) => store(answer, done);
       const { signal } = request;
-      const openTools = async () => tools.open({ chosen, userId: await findAsker(database, generation), signal });
+      const openTools = async () => tools.open({ chosen, userId: await findToolAsker(database, generation), signal });
       return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, take);
     },
   };

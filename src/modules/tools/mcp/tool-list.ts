@@ -1,6 +1,6 @@
 import { abortable } from "../../../lib/abortable.ts";
 import type { Log } from "../../../lib/log.ts";
-import { describeError, isRefusal } from "./describe-error.ts";
+import { describeError, isOurs, refusesUser } from "./describe-error.ts";
 import { createHealth, type Health } from "./health.ts";
 import { LIST_FRESH_MS, LOOK_GAP_MS, LOOK_TIMEOUT_MS, RELOOK_WAIT_MS } from "./limits.ts";
 import { type ListedTool, readTools } from "./read-tools.ts";
@@ -42,7 +42,8 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
       health.succeed();
       tell(read.problems);
     } catch (error) {
-      (isRefusal(error) ? own : health).fail();
+      // What this user may not do, and what we do not send, says nothing of the server.
+      (refusesUser(error) || isOurs(error) ? own : health).fail();
       tools = [];
       isKnown = false;
       told = "";
