@@ -3,6 +3,7 @@ import { isNetwork } from "../lib/network.ts";
 import { parsePrices } from "../lib/parse-prices.ts";
 import { OneOf } from "../lib/schema.ts";
 import { backupSettings } from "./backup.ts";
+import { networkSettings } from "./network.ts";
 import { apiKey, builtInProviderSettings } from "./provider-settings.ts";
 import { describeDefaultModels, isProvider, PROVIDERS_MAX } from "./providers.ts";
 import { importSettings, quotaSettings } from "./quotas.ts";
@@ -222,6 +223,7 @@ export const settings = Type.Object({
     default: "on",
     description: "Whether HTTP/2 is offered beside HTTP/1.1 where Parley serves TLS itself.",
   }),
+  ...networkSettings,
   ...rateLimitSettings,
   ...quotaSettings,
   ...searchSettings,

@@ -3,6 +3,7 @@ import { type Chain, type ChainOptions, createChain, type RunRequest } from "../
 import type { ChainObserver } from "../../src/ai/observer.ts";
 import { createProviders, type ProvidersObserver } from "../../src/ai/providers/create-providers.ts";
 import type { SearchDocuments } from "../../src/ai/providers/offline/provider.ts";
+import type { FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { silentLog } from "../support/log.ts";
 import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
 
@@ -11,7 +12,7 @@ export const TEST_KEY = "sk-test-0123456789abcdef";
 const noDocuments: SearchDocuments = async () => [];
 
 /** The configuration of all three providers at the stand-in. */
-const configureProviders = (standIn: ProviderStandIn, models: string[]) => ({
+const configureProviders = (standIn: ProviderAddresses, models: string[]) => ({
   OPENAI_API_KEY: TEST_KEY,
   OPENAI_BASE_URL: standIn.openaiUrl,
   ANTHROPIC_API_KEY: TEST_KEY,
@@ -20,20 +21,24 @@ const configureProviders = (standIn: ProviderStandIn, models: string[]) => ({
   AI_MODELS: models,
 });
 
+/** Where the providers are. */
+type ProviderAddresses = Pick<ProviderStandIn, "openaiUrl" | "anthropicUrl">;
+
 type TestChainOptions = Partial<ChainOptions> & {
   firstTokenTimeoutMs?: number;
   idleTimeoutMs?: number;
   observeRequests?: ProvidersObserver;
+  findProxy?: FindProxy;
 };
 
 /** A chain over the real SDKs at the stand-in, with timeouts that suit a test. */
 export function createTestChain(
-  standIn: ProviderStandIn,
+  standIn: ProviderAddresses,
   models: string[],
-  { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, observeRequests, ...options }: TestChainOptions = {},
+  { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, observeRequests, findProxy, ...options }: TestChainOptions = {},
 ): Chain {
   return createChain({
-    ...createProviders(configureProviders(standIn, models), noDocuments, observeRequests),
+    ...createProviders(configureProviders(standIn, models), noDocuments, observeRequests, findProxy),
     timeoutsOf: () => ({ firstTokenMs: firstTokenTimeoutMs, idleMs: idleTimeoutMs }),
     maxRetries: 1,
     backoffBaseMs: 5,

@@ -81,7 +81,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     const options = mapToOptions(generation, context);
     const request = { model, messages, isFitted: true, outputTokensMax, options, signal: abort.signal, about };
     const takePart = (part: AnswerPart) => take(answer, part);
-    if (context.tools !== false) return toolRuns.run(answer, context.tools, attempt, request, takePart);
+    if (hasTools(context.tools)) return toolRuns.run(answer, context.tools, attempt, request, takePart);
     const resume = attempt > 0 ? { text: live.text, reasoning: live.reasoning, attempt } : null;
     return follow(chain.run, { ...request, resume }, takePart);
   }
@@ -118,6 +118,9 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     },
   };
 }
+
+const hasTools = (tools: Context["tools"]): tools is true | readonly string[] =>
+  tools === true || (tools !== false && tools.length > 0);
 
 /** What the message asked for, and else the conversation. */
 function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, context: Context): AnswerOptions {

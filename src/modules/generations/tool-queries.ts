@@ -30,6 +30,22 @@ export type ToolProgress = {
   thinkingLength: number;
 };
 
+type Asked = { conversation_id: string; parent_id: string | null; requested_by: string | null };
+
+/**
+ * The user in whose name tools are called. Null for what an integration asked: whoever knows the address of a hook could
+ * act as its owner.
+ */
+export async function findToolAsker(
+  sql: Sql,
+  { conversation_id, parent_id, requested_by }: Asked,
+): Promise<string | null> {
+  const [row] = await sql<{ is_hook: boolean }[]>`
+    select hook_user_id is not distinct from ${requested_by}::uuid as is_hook from messages
+    where conversation_id = ${conversation_id} and id = ${parent_id} and hook_user_id is not null`;
+  return row?.is_hook ? null : requested_by;
+}
+
 /**
  * What an earlier owner of the generation has got from tools.
  * @param thought what the models thought before they called them, by step.
