@@ -18,7 +18,7 @@ VERSION := $(shell sed -nE 's/^  "version": "(.*)",/\1/p' package.json)
 IMAGE_BUILDER ?= docker build
 
 # Crashes, takeovers and long waits: minutes of processes that start and die. `make check` runs them too.
-DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.ts acceptance/impolite-providers.test.ts \
+DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.ts acceptance/impolite-providers.test.ts acceptance/mcp.test.ts tools/mcp-faults.test.ts \
   analytics/recount.test.ts commands/data-dir.test.ts limits/answers.test.ts locks/large-deletion.test.ts messages/plans.test.ts \
   pooler/executable.test.ts acceptance/crash-loop.test.ts acceptance/crash.test.ts acceptance/database-away.test.ts \
   acceptance/impolite-behaviour.test.ts acceptance/instances.test.ts acceptance/providers.test.ts \

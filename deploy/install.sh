@@ -118,6 +118,11 @@ if [ "$action" = uninstall ]; then
   exit 0
 fi
 
+# `parley-run` and upgrades need it; a small Debian may have systemd without it.
+if is_systemd_running && [ ! -S /run/dbus/system_bus_socket ]; then
+  fail "D-Bus is missing (no /run/dbus/system_bus_socket); install it with \`apt-get install dbus\`."
+fi
+
 for file in parley.service parley-run; do
   [ -f "$here/$file" ] || fail "$here/$file is missing; copy the whole folder \`deploy\`."
 done

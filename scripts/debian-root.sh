@@ -7,5 +7,5 @@ mirror=$(awk '/^URIs:/ { print $2; exit }' /etc/apt/sources.list.d/debian.source
 # shellcheck disable=SC2016 # apt expands it.
 [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -1)
 rm -rf "$folder.new"
-debootstrap --variant=minbase --include=systemd,systemd-sysv,curl,logrotate bookworm "$folder.new" "$mirror" >/dev/null
+debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,curl,logrotate bookworm "$folder.new" "$mirror" >/dev/null
 mv "$folder.new" "$folder"

@@ -3,9 +3,10 @@ import { Value } from "@sinclair/typebox/value";
 import { findBackupProblems } from "./config/backup.ts";
 import { findContradictions, findMissingFiles, type HasPrice, type ReadFile } from "./config/contradictions.ts";
 import { explainValue } from "./config/explain-value.ts";
+import { listMcpSettings } from "./config/mcp.ts";
 import { listProviderSettings } from "./config/provider-settings.ts";
 import { listDefaultModels } from "./config/providers.ts";
-import type { SettingEntry } from "./config/setting-entries.ts";
+import type { NamedServers, SettingEntry } from "./config/setting-entries.ts";
 import { type SettingOptions, type Settings, settingEntries } from "./config/settings.ts";
 
 export { findBackupDir } from "./config/backup.ts";
@@ -18,10 +19,10 @@ export type Config = Readonly<
 >;
 
 export class ConfigError extends Error {
-  /** @param providers what could be read of AI_PROVIDERS: settings of these servers are no unknown names. */
+  /** @param named servers that could be read from the settings: their own settings are no unknown names. */
   constructor(
     readonly problems: string[],
-    readonly providers: readonly string[] = [],
+    readonly named: NamedServers = {},
   ) {
     super(problems.join("\n"));
     this.name = "ConfigError";
@@ -65,15 +66,17 @@ export function loadConfig(
   settingEntries.forEach(read);
   const config = values as Settings;
   listProviderSettings(config.AI_PROVIDERS).forEach(read);
+  listMcpSettings(config.MCP_SERVERS).forEach(read);
   if (config.AI_MODELS.length === 0) config.AI_MODELS = listDefaultModels(config);
   if (config.DATABASE_URL && !problems.some((problem) => problem.startsWith("DATABASE_URL: ")))
     problems.push(...findUrlProblems(config.DATABASE_URL));
   const isNew = (problem: string) => !quoted.some((start) => problem.startsWith(start));
   problems.push(...findContradictions(config, hasPrice).filter(isNew));
-  problems.push(...findMissingFiles(config, readFile, isFolder));
+  problems.push(...findMissingFiles(config, readFile, isFolder).filter(isNew));
   if (!problems.some((problem) => problem.startsWith("BACKUP_")))
     problems.push(...findBackupProblems(config, findFolderProblem));
-  if (problems.length > 0) throw new ConfigError(problems, config.AI_PROVIDERS);
+  if (problems.length > 0)
+    throw new ConfigError(problems, { AI_PROVIDERS: config.AI_PROVIDERS, MCP_SERVERS: config.MCP_SERVERS });
   const REGISTRATION = config.REGISTRATION ?? (config.APP_ENV === "production" ? "closed" : "open");
   const MEMBER_BY_EMAIL = config.MEMBER_BY_EMAIL ?? (config.REGISTRATION_PRIVACY === "on" ? "off" : "on");
   return Object.freeze({ ...config, REGISTRATION, MEMBER_BY_EMAIL, LOG_FORMAT: config.LOG_FORMAT ?? "json" });
@@ -90,7 +93,7 @@ function readRaw(
   readFile: ReadFile,
   problems: string[],
 ): string | undefined {
-  const direct = environment[name]?.trim() || undefined;
+  const direct = readDirect(name, schema, environment);
   const file = schema.secret ? environment[`${name}_FILE`] : undefined;
   if (!file) return direct;
   if (direct) problems.push(`${name} and ${name}_FILE are both set; keep one of them.`);
@@ -107,12 +110,20 @@ function readRaw(
   }
 }
 
+function readDirect(name: string, { isSystemWide }: SettingOptions, environment: Environment): string | undefined {
+  const small = isSystemWide ? environment[name.toLowerCase()]?.trim() : undefined;
+  return environment[name]?.trim() || small || undefined;
+}
+
 function parseSetting(schema: TSchema, raw: string): unknown {
+  // Other programs take a proxy without a scheme, too.
+  if (schema.format === "proxy-url" && !raw.includes("://")) return `http://${raw}`;
   if (schema.type === "integer") return /^-?\d+$/.test(raw) ? Number(raw) : raw;
   if (schema.type === "number") return /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
   if (schema.type !== "array") return raw;
+  // Other programs take spaces, too.
   return raw
-    .split(",")
+    .split(schema.items.format === "no-proxy" ? /[\s,]+/ : ",")
     .map((part) => part.trim())
     .filter((part) => part !== "");
 }

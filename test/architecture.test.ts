@@ -158,13 +158,13 @@ test("what providers speak stays in ai/providers/", () => {
   expect(users.filter((file) => !file.startsWith("ai/providers/"))).toEqual([]);
 });
 
-test("our own tokens are signed and checked in one place, and jose serves the tokens of issuers alone", () => {
+test("our own tokens are signed and checked in one place, jose serves the tokens of issuers, and those for MCP servers", () => {
   const importersOf = (name: string) =>
     [...texts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
   expect(importersOf("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
   const ofJose = importersOf("jose");
   expect(ofJose.length).toBeGreaterThan(0);
-  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual([]);
+  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual(["modules/tools/mcp/identity.ts"]);
 });
 
 test("there is one bounded cache", () => {
@@ -178,10 +178,12 @@ const connecting = {
   "commands/healthcheck.ts": "the administrator's",
   "commands/upgrade/source.ts": "the administrator's",
   "db/tls-check.ts": "the administrator's",
-  "lib/http-client/connection.ts": "its callers'",
+  "lib/http-client/open-socket.ts": "its callers'",
+  "lib/outgoing/create-fetch.ts": "the administrator's",
   "lib/outgoing/send-guarded.ts": "a user's, which it guards",
   "modules/auth/oidc/key-source.ts": "the administrator's",
-  "modules/tools/mcp-server.ts": "the administrator's",
+  "modules/tools/mcp/bounded-fetch.ts": "the administrator's",
+  "modules/tools/mcp/connection.ts": "the administrator's",
 };
 
 test("an address that a user sets is called by lib/outgoing alone: whoever connects is listed here", () => {
@@ -195,12 +197,13 @@ test("an address that a user sets is called by lib/outgoing alone: whoever conne
 
 /** Whoever adds one adds it to the open streams of its caller (docs/decisions/0089), or says here why it needs none. */
 const streamMakers = {
-  // The one of backups reads a file for a command.
+  // The one of backups reads a file for a command, the one of `fetch` a response of another server.
   "new ReadableStream": [
     "db/archive/encryption.ts",
     "http/event-stream.ts",
     "http/expensive-reads.ts",
     "http/stream-text.ts",
+    "lib/outgoing/create-fetch.ts",
   ],
   "createEventStream(": ["http/event-stream.ts", "modules/messages/streams.ts", "modules/openai/chunk-stream.ts"],
   // Downloads: their routes say `expensive: "download"`, whose plugin adds them.

@@ -119,8 +119,8 @@ test("every file that docs/architecture.md names is there, and its walks are sho
 test("every sample of .env.example is good", () => {
   const uncommented = createEnvExample().replaceAll(/^# ([A-Z_]+=.+)$/gm, "$1");
   const environment = parseEnv(uncommented);
-  // These three need something beside them.
-  const { TLS_CERT_FILE, TLS_KEY_FILE, AI_MODELS, ...rest } = environment;
+  // These need something beside them.
+  const { TLS_CERT_FILE, TLS_KEY_FILE, NODE_EXTRA_CA_CERTS, AI_MODELS, ...rest } = environment;
   expect(Object.keys(rest).length).toBeGreaterThan(15);
   expect(() => loadConfig(rest, () => "")).not.toThrow();
   expect(AI_MODELS).toMatch(/^\w+\/\S+,\w+\/\S+$/);

@@ -1,19 +1,22 @@
 import type { ModelFinishReason, ProviderError, ProviderErrorCode, Thinking, ToolCall, Usage } from "./provider.ts";
 
 /**
- * What a run pushes: `start` or, for a resumed run, `reset` before the first text (the `next` step after tool calls needs
- * neither); then texts, with a `reset` wherever another attempt goes on.
+ * What a run pushes: `start` or, for a resumed run, `reset` before the first text or reasoning (the `next` step after tool
+ * calls needs neither); then texts and reasoning, with a `reset` wherever another attempt goes on.
  */
 export type AnswerPart =
-  /** The first text is about to come from this model. At most once. */
+  /** The first text or reasoning is about to come from this model. At most once. */
   | { type: "start"; model: string; attempt: number }
   /** At most TEXT_PART_LENGTH_MAX UTF-16 units, well-formed, without NUL. */
   | { type: "text"; text: string }
+  /** What the model thinks, in the same form; blank lines between what it thinks at different times are in it. */
+  | { type: "reasoning"; text: string }
   /**
    * Another attempt goes on; `text` is all of the answer that is kept, and new text follows it. It is shorter than what
-   * was shown only where a tool call had begun, so that the step is made anew.
+   * was shown only where a tool call had begun, so that the step is made anew. `reasoning` is what is kept of that: what
+   * led to text that is kept; absent: none.
    */
-  | { type: "reset"; model: string; attempt: number; text: string };
+  | { type: "reset"; model: string; attempt: number; text: string; reasoning?: string };
 
 /** `estimated`: at least one attempt broke off before its tokens were reported, so that they were guessed from the texts. */
 export type RunUsage = Usage & { estimated: boolean };
@@ -47,8 +50,14 @@ export type RunEnd =
   /** The caller's signal ended it, while `model` was asked; null: none was. */
   | ({ type: "aborted"; model: string | null } & Account);
 
-/** The answer's text after a part, for whoever only wants the text. */
+/** The answer's text after a part, for readers that only want the text. */
 export function applyPart(text: string, part: AnswerPart): string {
   if (part.type === "text") return text + part.text;
   return part.type === "reset" ? part.text : text;
+}
+
+/** The same for its reasoning. */
+export function applyReasoning(reasoning: string, part: AnswerPart): string {
+  if (part.type === "reasoning") return reasoning + part.text;
+  return part.type === "reset" ? (part.reasoning ?? "") : reasoning;
 }

@@ -13,8 +13,11 @@ export type ChainObserver = {
   onFailover?(from: string, to: string, reason: ProviderErrorCode): void;
   /** From the request to the first text. */
   onFirstToken?(model: string, seconds: number): void;
-  /** What an attempt is charged for, once, in the tick in which its bill is made: estimates too. */
-  onTokens?(model: string, kind: "input" | "output", count: number): void;
+  /**
+   * What an attempt is charged for, once, in the tick in which its bill is made: estimates too. `reasoning` is a part of
+   * `output`; told only where there is some.
+   */
+  onTokens?(model: string, kind: "input" | "output" | "reasoning", count: number): void;
   /** Where the price of the model is known. */
   onCost?(model: string, usd: number): void;
   onModelState?(model: string, state: "available" | "cooling_down"): void;

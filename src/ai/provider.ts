@@ -98,8 +98,13 @@ export type ProviderRequest = {
   /** Tokens of the longest answer that the model can give, for providers that want a number; null: not known. */
   answerTokensMax?: number | null;
   options: AnswerOptions;
-  /** Whether the model may reason before it answers: a provider that tells about that only on request is asked to. */
+  /** Whether the model may reason before it answers. */
   isThinking: boolean;
+  /**
+   * Whether a provider that tells what its model thinks only on request is asked to (absent: it is): where readers see it,
+   * or where the model's silence would count as a failure.
+   */
+  asksForReasoning?: boolean;
   /** So long a silence behind the first text is a failure: what a provider waits for by itself has to end before. */
   idleTimeoutMs?: number | undefined;
   /** Aborting ends the stream at the provider and here. */

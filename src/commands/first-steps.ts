@@ -11,6 +11,8 @@ export type FirstSteps = {
   apiReference: string;
   database: string;
   models: string;
+  /** The proxies by which other servers are reached; null: none. */
+  proxies: string | null;
   /** How to become administrator; null: there is one. */
   administrator: string | null;
 };
@@ -30,6 +32,7 @@ export function describeFirstSteps(config: Config, { url, hasAdministrator, comm
     apiReference: `${base}/swagger`,
     database: describeDatabase(config),
     models: describeModels(config),
+    proxies: describeProxies(config),
     administrator: hasAdministrator ? null : `none yet; run: ${command} admin create --email YOU@EXAMPLE.COM`,
   };
 }
@@ -51,13 +54,26 @@ function describeModels(config: Config): string {
   return areDefaults ? `${names} (by default; set AI_MODELS to choose)` : names;
 }
 
+function describeProxies({ HTTPS_PROXY, HTTP_PROXY }: Config): string | null {
+  const hostOf = (address: string | undefined) => (address === undefined ? null : new URL(address).host);
+  const [forHttps, forHttp] = [hostOf(HTTPS_PROXY), hostOf(HTTP_PROXY)];
+  if (forHttps === null || forHttp === null || forHttps === forHttp) {
+    const host = forHttps ?? forHttp;
+    const which =
+      forHttps === null ? " (for http addresses only)" : forHttp === null ? " (for https addresses only)" : "";
+    return host && host + which;
+  }
+  return `${forHttps}, and ${forHttp} for http addresses`;
+}
+
 /** The same on a terminal, a line each. */
 export function printFirstSteps(version: string, steps: FirstSteps, isColored: boolean): string {
-  const { url, apiReference, database, models, administrator } = steps;
+  const { url, apiReference, database, models, proxies, administrator } = steps;
   const lines = [
     ["API reference", apiReference],
     ["Database", database],
     ["Models", models],
+    ...(proxies === null ? [] : [["Proxy", proxies]]),
     ...(administrator === null ? [] : [["Administrator", administrator]]),
     ["Stop", "Ctrl+C"],
   ].map(([name = "", text = ""]) => `  ${bold(name.padEnd(15), isColored)}${text}`);

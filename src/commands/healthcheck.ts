@@ -1,6 +1,7 @@
 import { hostOf } from "./address.ts";
 import { type Command, CommandError, exitCodes, parseOptions } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
+import { removeRuntimeProxies } from "./runtime-proxies.ts";
 
 const TIMEOUT_MS = 3_000;
 /** Addresses that mean "all of this machine" and cannot be called themselves. */
@@ -17,6 +18,8 @@ Made for HEALTHCHECK in a Dockerfile.`,
   async run(args, environment) {
     parseOptions("healthcheck", args, {});
     const config = loadConfigFrom(environment);
+    // It asks the own machine, whatever address that listens on.
+    removeRuntimeProxies(environment);
     if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is not known; set PORT to the one in use.");
     const named = hostOf(config);
     const host = everyAddress.has(named) ? "127.0.0.1" : named;

@@ -4,6 +4,7 @@ import { createCatalogue } from "../ai/models.ts";
 import type { HasPrice } from "../config/contradictions.ts";
 import { findDatabaseUrlProblems } from "../config/database-url-check.ts";
 import { listSettingEntries } from "../config/setting-entries.ts";
+import type { SettingOptions } from "../config/setting-options.ts";
 import { findUnknownNames } from "../config/unknown-names.ts";
 import { findWarnings } from "../config/warnings.ts";
 import { type Config, ConfigError, loadConfig, type SettingSources } from "../config.ts";
@@ -34,7 +35,7 @@ export function loadConfigWithWarnings(environment: Environment): { config: Conf
   } catch (error) {
     // What is missing may be there under a misspelt name.
     if (error instanceof ConfigError)
-      error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile, error.providers));
+      error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile, error.named));
     throw error;
   }
 }
@@ -55,16 +56,18 @@ function read(environment: Environment, file: Environment): Config {
 }
 
 /** Where each setting comes from that has a value. */
-export function findSources(environment: Environment, { AI_PROVIDERS }: Config): SettingSources {
+export function findSources(environment: Environment, config: Config): SettingSources {
   const file = readEnvFile(environment);
   const merged: Environment = { ...file, ...environment };
-  const find = (name: string, isSecret: boolean): string => {
+  const find = (name: string, { secret: isSecret = false, isSystemWide = false }: SettingOptions): string => {
     const inFile = (key: string) => (key in environment ? "" : ` (${ENV_FILE})`);
     if (merged[`${name}_FILE`] && isSecret) return `${name}_FILE${inFile(`${name}_FILE`)}`;
+    const small = name.toLowerCase();
+    if (!merged[name]?.trim() && isSystemWide && merged[small]?.trim()) return `${small}${inFile(small)}`;
     if (!merged[name]?.trim()) return "default";
     return name in environment ? "environment" : ENV_FILE;
   };
-  return new Map(listSettingEntries(AI_PROVIDERS).map(([name, { secret = false }]) => [name, find(name, secret)]));
+  return new Map(listSettingEntries(config).map(([name, options]) => [name, find(name, options)]));
 }
 
 /**
@@ -107,6 +110,11 @@ function readEnvFile(environment: Environment): Environment {
   if (!environment.APP_ENV && values.APP_ENV && values.APP_ENV !== "development")
     throw new ConfigError([
       `APP_ENV: ${ENV_FILE} is read in development only, so it cannot choose ${values.APP_ENV}; set APP_ENV in the environment.`,
+    ]);
+  // The runtime reads it from the environment alone, before anything of Parley runs.
+  if (values.NODE_EXTRA_CA_CERTS && !environment.NODE_EXTRA_CA_CERTS)
+    throw new ConfigError([
+      `NODE_EXTRA_CA_CERTS: it is read before ${ENV_FILE}; remove it there, and set it in the environment.`,
     ]);
   return values;
 }

@@ -18,6 +18,7 @@ import { describeFirstSteps, nameCommand, printFirstSteps } from "./first-steps.
 import { loadJwtSecret } from "./jwt-secret.ts";
 import { listen } from "./listen.ts";
 import { loadConfigWithWarnings } from "./load-config.ts";
+import { setRuntimeProxies } from "./runtime-proxies.ts";
 import { removeSdkHeaders } from "./sdk-environment.ts";
 import { stopInOrder } from "./shutdown.ts";
 import { untilAborted, type Wishes, watchProcess } from "./signals.ts";
@@ -47,6 +48,7 @@ a second signal stops at once. SIGHUP reads the certificate again (TLS_CERT_FILE
     parseOptions("serve", args, {});
     const { config, warnings } = loadConfigWithWarnings(environment);
     removeSdkHeaders(environment);
+    setRuntimeProxies(environment, config);
     const tls = readTls(config);
     claimPort(config);
     const jwtSecret = loadJwtSecret(config);

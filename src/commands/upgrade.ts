@@ -4,6 +4,8 @@ import { findBackupDir } from "../config/backup.ts";
 import type { Config } from "../config.ts";
 import { build } from "../lib/build.ts";
 import { formatBytes } from "../lib/format-bytes.ts";
+import { createFetch } from "../lib/outgoing/create-fetch.ts";
+import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
 import { type Command, CommandError, type Environment, exitCodes, parseFileOptions, UsageError } from "./command.ts";
 import { withInterruption } from "./interruption.ts";
 import { loadConfigFrom } from "./load-config.ts";
@@ -42,9 +44,9 @@ beside a running server, which is not restarted. On a machine that deploy/instal
       throw new UsageError("--sha256 is 64 hexadecimal digits; `sha256sum FILE` prints them.");
     if (values.backup !== undefined && values["no-backup"])
       throw new UsageError("--backup and --no-backup exclude each other; leave one out.");
-    const source = createSource(file, values.sha256 !== undefined);
-    const target = findTarget();
     const config = loadConfigFrom(environment);
+    const source = createSource(file, values.sha256 !== undefined, createFetch(createFindProxy(config)));
+    const target = findTarget();
     if (!values["no-backup"]) requireDatabase(config);
     requireWritable(target);
     const said = await withInterruption("The upgrade was interrupted; nothing was replaced.", (signal) =>

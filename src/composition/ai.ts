@@ -6,12 +6,10 @@ import { createGenerationService } from "../modules/generations/service.ts";
 import { createThinkingStore } from "../modules/generations/thinking-store.ts";
 import { createCompletionService } from "../modules/openai/service.ts";
 import { createSealedThinking } from "../modules/openai/thinking.ts";
-import { createMcpServers } from "../modules/tools/mcp-servers.ts";
-import { createSearchDocuments } from "../modules/tools/search-documents.ts";
-import { createToolService } from "../modules/tools/service.ts";
 import type { Core } from "./core.ts";
 import type { Conversations, Documents, People } from "./domain.ts";
 import type { Models } from "./models.ts";
+import { createTools } from "./tools.ts";
 
 /** Answers of models: in conversations, and for OpenAI's clients. */
 export function createAnswers(
@@ -38,18 +36,13 @@ export function createAnswers(
     jwtSecret,
   } = core;
   const { defaultModel } = chain;
+  const storesReasoning = config.AI_REASONING === "store";
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
   const writer = cheapest === null ? null : createWriter({ chain, model: cheapest, charge: budgets.charge });
   const followUps = createFollowUps({ database, changes, conversations, budgetOf, writer, log });
   parts.add({ name: "follow-ups", after: ["generations"], stop: followUps.stop });
   const previews = createPreviews({ contexts, prompts, conversations });
-  const builtInTools = [createSearchDocuments(documents.searchPassages)];
-  const mcpServers = createMcpServers({ config, log });
-  parts.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
-  const tools = createToolService({
-    listTools: async () => [...builtInTools, ...(await mcpServers.listTools())],
-    log,
-  });
+  const tools = createTools(core, documents);
   const generations = createGenerationService({
     database,
     changes,
@@ -68,6 +61,7 @@ export function createAnswers(
     followUps,
     tools,
     thinking: createThinkingStore(jwtSecret),
+    storesReasoning,
   });
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
   parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
@@ -80,6 +74,7 @@ export function createAnswers(
     holdAnswer: limits.answers.hold,
     openStreams,
     sealedThinking: createSealedThinking(jwtSecret),
+    storesReasoning,
     metrics,
     log,
   });

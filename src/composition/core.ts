@@ -8,6 +8,8 @@ import { createId } from "../lib/id.ts";
 import type { Lifecycle } from "../lib/lifecycle.ts";
 import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
+import { createFetch } from "../lib/outgoing/create-fetch.ts";
+import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
 import { createParts } from "../lib/parts.ts";
 import { createLimits } from "../limits/limits.ts";
 import { countUnfinished, createLiveAnswers } from "../modules/generations/service.ts";
@@ -60,8 +62,25 @@ export function createCore(deps: ServiceDependencies) {
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
 
   const openStreams = createOpenStreams();
+  // The way to other servers, for all that calls them.
+  const findProxy = createFindProxy(config);
+  const fetch = createFetch(findProxy);
 
-  return { ...deps, openStreams, parts, instanceId, bus, reads, jobs, changes, events, limits, liveAnswers };
+  return {
+    ...deps,
+    openStreams,
+    findProxy,
+    fetch,
+    parts,
+    instanceId,
+    bus,
+    reads,
+    jobs,
+    changes,
+    events,
+    limits,
+    liveAnswers,
+  };
 }
 
 export type Core = ReturnType<typeof createCore>;

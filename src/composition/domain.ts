@@ -39,6 +39,7 @@ export function createPeople({
   instanceId,
   events,
   metrics,
+  fetch,
   passwords: options,
 }: Core) {
   const audit = createAuditService();
@@ -61,6 +62,7 @@ export function createPeople({
     guard: limits.logins,
     checksPerUser: limits.passwordChecks,
     jwtSecret,
+    fetch,
     log,
     onSessionsEnded: announceEnd,
   });

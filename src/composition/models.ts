@@ -7,23 +7,28 @@ import type { DocumentService } from "../modules/documents/service.ts";
 import type { Core } from "./core.ts";
 
 /** The models that the configuration names: whom to ask, in which order, at what price. */
-export function createModels({ config, log, metrics }: Core, documents: Pick<DocumentService, "searchPassages">) {
+export function createModels(
+  { config, log, metrics, findProxy }: Core,
+  documents: Pick<DocumentService, "searchPassages">,
+) {
   const catalogue = createCatalogue({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
   const { prices, budgetOf } = catalogue;
-  const providers = createProviders(config, documents.searchPassages, {
-    onRepeat(provider) {
+  const observeRequests = {
+    onRepeat(provider: string) {
       metrics.aiRepeatedRequests.inc({ provider });
       log.info({ provider }, "request sent again: the provider had closed the reused connection without a response");
     },
-    onLearned: (model, parameter) =>
+    onLearned: (model: string, parameter: string) =>
       log.info({ model, parameter }, "model refuses a parameter; it is left out from now on"),
-  });
+  };
+  const providers = createProviders(config, documents.searchPassages, observeRequests, findProxy);
   const chain = createChain({
     ...providers,
     catalogue,
     timeoutsOf: createTimeoutsOf(config, (model) => catalogue.can(model, "thinking")),
     answerTimeoutMs: config.AI_ANSWER_TIMEOUT_MS,
     maxRetries: config.AI_MAX_RETRIES,
+    showsReasoning: config.AI_REASONING !== "off",
     log,
     explainFailure: createExplainFailure(config),
     observe: {

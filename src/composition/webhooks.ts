@@ -1,5 +1,7 @@
+import { ProxyError } from "../lib/http-client/errors.ts";
+import { addLeftOut, createLineLimit } from "../lib/line-limit.ts";
 import { OutgoingError, RefusedAddressError } from "../lib/outgoing/errors.ts";
-import { sendGuarded } from "../lib/outgoing/send-guarded.ts";
+import { createGuardedSender, type GuardedRequest } from "../lib/outgoing/send-guarded.ts";
 import { createDeliveryControl } from "../modules/webhooks/delivery/control.ts";
 import { createWebhookDispatcher } from "../modules/webhooks/delivery/dispatcher.ts";
 import { createWebhookSecrets } from "../modules/webhooks/secrets.ts";
@@ -9,9 +11,19 @@ import type { People } from "./domain.ts";
 
 /** Webhooks, by which others are told of events. */
 export function createWebhooks(core: Core, { audit, quotas }: People) {
-  const { database, config, log, metrics, parts, jobs, events, instanceId, jwtSecret } = core;
+  const { database, config, log, metrics, parts, jobs, events, instanceId, jwtSecret, findProxy } = core;
   const secrets = createWebhookSecrets(jwtSecret);
   const allowsPrivate = config.WEBHOOK_ALLOW_PRIVATE_NETWORKS === "true";
+  const sendGuarded = createGuardedSender(undefined, findProxy);
+  const limitLines = createLineLimit();
+  /** The owner of a webhook is told nothing of the proxy; the administrator is. */
+  const send = (request: GuardedRequest) =>
+    sendGuarded(request).catch((error: Error) => {
+      const leftOut = error.cause instanceof ProxyError ? limitLines("proxy") : null;
+      if (leftOut !== null)
+        log.warn(addLeftOut({ err: error.cause, host: request.url.host }, leftOut), "the proxy let no webhook through");
+      throw error;
+    });
   const dispatcher = createWebhookDispatcher({
     database,
     audit,
@@ -19,7 +31,7 @@ export function createWebhooks(core: Core, { audit, quotas }: People) {
     log,
     instanceId,
     secrets,
-    send: sendGuarded,
+    send,
     isForUsers: (error): error is Error => error instanceof OutgoingError || error instanceof RefusedAddressError,
     allowsPrivate,
   });

@@ -1,5 +1,6 @@
 import type { TSchema } from "@sinclair/typebox";
 import { findScheduleProblem } from "../lib/cron.ts";
+import { explainNoProxy, explainProxy } from "./network.ts";
 import { isBuiltIn, isProviderName, splitProvider } from "./providers.ts";
 import type { SettingOptions } from "./setting-options.ts";
 
@@ -24,6 +25,8 @@ export function explainItem(schema: Schema, value: string, shown: string): strin
       return explainOrigin(value, shown);
     case "network":
       return explainNetwork(value, shown);
+    case "no-proxy":
+      return explainNoProxy(value, shown);
     case "mcp-server":
       return explainMcpServer(value);
     case "provider":
@@ -102,6 +105,7 @@ export function explainText(name: string, schema: Schema, value: string, shown: 
   if (schema.format === "time-zone")
     return `${shown} is not a time zone that this system knows; write it like ${schema.example}, or UTC.`;
   if (schema.format === "host") return explainHost(value, shown);
+  if (schema.format === "proxy-url") return explainProxy(value);
   if (name === "DATABASE_URL") return explainDatabaseUrl(value);
   if (name === "REDIS_URL") return explainRedisUrl(value);
   if (name.endsWith("_API_KEY"))

@@ -9,4 +9,6 @@ export type SettingOptions = {
   isGuard?: boolean;
   /** Of a secret one: an address. Its host and path are printed, which say more than they give away. */
   isAddress?: boolean;
+  /** A name that many programs read, also in small letters; the capital one goes before it. */
+  isSystemWide?: boolean;
 };

@@ -3,6 +3,7 @@ import { isNetwork } from "../lib/network.ts";
 import { parsePrices } from "../lib/parse-prices.ts";
 import { OneOf } from "../lib/schema.ts";
 import { backupSettings } from "./backup.ts";
+import { networkSettings } from "./network.ts";
 import { apiKey, builtInProviderSettings } from "./provider-settings.ts";
 import { describeDefaultModels, isProvider, PROVIDERS_MAX } from "./providers.ts";
 import { importSettings, quotaSettings } from "./quotas.ts";
@@ -146,6 +147,12 @@ export const settings = Type.Object({
     maximum: 10,
     description: "Retries of one model before the next one is asked.",
   }),
+  AI_REASONING: OneOf(["store", "stream", "off"], {
+    default: "store",
+    description:
+      "What becomes of what models think. `store`: sent to readers and stored with the response. `stream`: sent while the " +
+      "model thinks, and not stored. `off`: neither. It is counted and charged in any case.",
+  }),
   AI_CONTEXT_TOKENS: limit({
     minimum: 500,
     maximum: 10_000_000,
@@ -216,6 +223,7 @@ export const settings = Type.Object({
     default: "on",
     description: "Whether HTTP/2 is offered beside HTTP/1.1 where Parley serves TLS itself.",
   }),
+  ...networkSettings,
   ...rateLimitSettings,
   ...quotaSettings,
   ...searchSettings,

@@ -1,5 +1,6 @@
 import { findBackupWarnings } from "./backup.ts";
 import { listEnvironmentWarnings } from "./environments.ts";
+import { findProxyWarnings } from "./network.ts";
 import { readProviderNames } from "./providers.ts";
 import type { Settings } from "./settings.ts";
 import { findUnknownNames } from "./unknown-names.ts";
@@ -16,11 +17,12 @@ type Surroundings = {
 /** What is likely not meant so, but can be served with: sentences with what to do, without a secret. */
 export function findWarnings(config: Settings, { environment, isFromFile }: Surroundings): string[] {
   return [
-    ...findUnknownNames(environment, isFromFile, config.AI_PROVIDERS),
+    ...findUnknownNames(environment, isFromFile, config),
     ...findUnusedServer(config),
     ...findUnusedProviders(config),
     ...findBackupWarnings(config),
     ...listEnvironmentWarnings(config),
+    ...findProxyWarnings(config),
   ];
 }
 

@@ -72,10 +72,11 @@ export function createMetrics(build: { version: string; commit: string }) {
       ["model"],
     ),
     generationDuration: histogram("generation_duration_seconds", "Time of a run of a model.", modelBuckets, ["model"]),
-    aiTokens: counter("ai_tokens_total", "Tokens of requests to models, as they are stored and charged.", [
-      "model",
-      "kind",
-    ]),
+    aiTokens: counter(
+      "ai_tokens_total",
+      "Tokens of requests to models, as they are stored and charged: `kind` is `input`, `output`, or `reasoning`, which is a part of `output`.",
+      ["model", "kind"],
+    ),
     aiFailovers: counter("ai_failovers_total", "Moves from one model to the next.", ["from", "to", "reason"]),
     aiRepeatedRequests: counter(
       "ai_repeated_requests_total",

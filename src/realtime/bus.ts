@@ -8,8 +8,28 @@ type RoomMessage =
   | { type: "presence.changed"; conversation_id: string; instance_id: string; user_id: string; online: boolean }
   /** All users who listen on an instance. It ends the response to `room.asked`. */
   | { type: "presence.listed"; conversation_id: string; instance_id: string; user_ids: string[] }
-  /** The text so far of an answer that the instance writes; `seq` is the number of its message. */
-  | { type: "answer.text"; conversation_id: string; message_id: string; seq: number; attempt: number; text: string }
+  /**
+   * The text so far of an answer that the instance writes, and what its model has thought; `seq` is the number of its
+   * message.
+   */
+  | {
+      type: "answer.text";
+      conversation_id: string;
+      message_id: string;
+      seq: number;
+      attempt: number;
+      text: string;
+      reasoning?: string;
+    }
+  /** Pushed as `message.delta` with `part`: by that name, older instances would take it for text of the answer. */
+  | {
+      type: "answer.reasoning";
+      conversation_id: string;
+      message_id: string;
+      attempt: number;
+      offset: number;
+      text: string;
+    }
   /** Events up to `seq` are stored: instances with listeners read them from the log. */
   | { type: "events.stored"; conversation_id: string; seq: number }
   /** The conversation is deleted, and perhaps its log with it. */

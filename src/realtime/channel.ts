@@ -194,7 +194,9 @@ export class Channel {
     const attempt = Math.max(this.#untold.get(message_id) ?? 0, this.hooks.endAnswer(message_id, data.content) ?? 0);
     if (attempt === 0) return;
     this.#untold.delete(message_id);
-    this.#send({ type: "message.reset", conversation_id, message_id, attempt, text: data.content });
+    const { content: text, reasoning } = data;
+    const reset = { type: "message.reset", conversation_id, message_id, attempt, text } as const;
+    this.#send(reasoning === null ? reset : { ...reset, reasoning });
   }
 
   /** Pushes those that follow what has been pushed. */

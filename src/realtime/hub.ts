@@ -125,6 +125,9 @@ export function createHub(deps: HubDependencies) {
       case "message.reset":
         publishText(room, room.remote.take(message, isRemote));
         return;
+      case "answer.reasoning":
+        publishText(room, room.remote.take({ ...message, type: "message.delta", part: "reasoning" }, isRemote));
+        return;
       case "answer.text": {
         if (!isRemote) return;
         const reset = room.remote.takeText(message);
@@ -199,8 +202,8 @@ export function createHub(deps: HubDependencies) {
   /** Also of a room that isn't open here: its answers may be written here all the same. */
   function tellRoom(conversation_id: string): void {
     const user_ids = rooms.get(conversation_id)?.presence.listOf(instanceId) ?? [];
-    const mapSnapshotToText = ({ messageId: message_id, seq, attempt, text }: AnswerSnapshot) =>
-      ({ type: "answer.text", conversation_id, message_id, seq, attempt, text }) as const;
+    const mapSnapshotToText = ({ messageId: message_id, seq, attempt, text, reasoning }: AnswerSnapshot) =>
+      ({ type: "answer.text", conversation_id, message_id, seq, attempt, text, reasoning }) as const;
     bus.publish(conversation_id, () => [
       ...deps.listSnapshots(conversation_id).map(mapSnapshotToText),
       { type: "presence.listed", conversation_id, instance_id: instanceId, user_ids },
@@ -264,10 +267,10 @@ export function createHub(deps: HubDependencies) {
   /** Does what an event asks of this instance: listeners lose access with their membership, or get another role. */
   function actOn(room: Room, event: DurableEvent): void {
     if (event.type === "message.created") {
-      const { id, role, status, content } = event.data;
+      const { id, role, status, content, reasoning } = event.data;
       if (role !== "assistant") return;
       if (status !== "streaming") room.remote.end(id, content);
-      else if (bus.reach === "instances") room.remote.begin(id, event.seq, content);
+      else if (bus.reach === "instances") room.remote.begin(id, event.seq, content, reasoning ?? "");
     } else if (event.type === "message.deleted") room.remote.end(event.data.id, "");
     else if (event.type === "member.added") {
       // A join in progress may have read the former role.

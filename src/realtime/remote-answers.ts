@@ -5,21 +5,21 @@ import type { Snapshot } from "./channel.ts";
 type Delta = EphemeralEvent<"message.delta">;
 type Reset = EphemeralEvent<"message.reset">;
 type Text = Extract<ConversationMessage, { type: "answer.text" }>;
-/** `seq` is the number of the message; 0 while it isn't known. `isWhole`: nothing of the text so far is missing. */
-type RemoteAnswer = { seq: number; attempt: number; text: string; isWhole: boolean };
+/** `seq` is the number of the message; 0 while it isn't known. `isWhole`: nothing that was pushed so far is missing. */
+type RemoteAnswer = { seq: number; attempt: number; text: string; reasoning: string; isWhole: boolean };
 
 /** Answers that are not followed any more, so that what comes late of them is known: the newest of a conversation. */
 const LEFT_MAX = 100;
 
-/** An answer in progress with its text so far, as a new listener needs it. */
-export type AnswerSnapshot = Snapshot & { seq: number; text: string };
+/** An answer in progress with its text and its reasoning so far, as a new listener needs them. */
+export type AnswerSnapshot = Snapshot & { seq: number; text: string; reasoning: string };
 
 /** While an answer has a gap, its text is asked for once in this time. */
 const ASK_MS = 500;
 
 /**
- * The text so far of answers to one conversation that other instances write, put together from their deltas: so that listeners
- * get each piece once, and one who comes in the middle gets what was written before.
+ * The text and the reasoning so far of answers to one conversation that other instances write, put together from their
+ * deltas: so that listeners get each piece once, and one who comes in the middle gets what was written before.
  */
 export class RemoteAnswers {
   readonly #answers = new Map<string, RemoteAnswer>();
@@ -44,10 +44,10 @@ export class RemoteAnswers {
   }
 
   /** A message was created that is still being written; if it was read from the database, it has a part of its text. */
-  begin(messageId: string, seq: number, text: string): void {
+  begin(messageId: string, seq: number, text: string, reasoning: string): void {
     const known = this.#answers.get(messageId);
     if (known) known.seq = seq;
-    else this.#answers.set(messageId, { seq, attempt: 0, text, isWhole: true });
+    else this.#answers.set(messageId, { seq, attempt: 0, text, reasoning, isWhole: true });
   }
 
   /**
@@ -73,8 +73,9 @@ export class RemoteAnswers {
     if (!isRemote) return this.#takeOwn(message) ? message : null;
     if (this.#isOutdated(message)) return null;
     if (message.type === "message.delta") return this.#takeDelta(message);
-    const { message_id, attempt, text } = message;
-    this.#answers.set(message_id, { seq: this.#answers.get(message_id)?.seq ?? 0, attempt, text, isWhole: true });
+    const { message_id, attempt, text, reasoning = "" } = message;
+    const seq = this.#answers.get(message_id)?.seq ?? 0;
+    this.#answers.set(message_id, { seq, attempt, text, reasoning, isWhole: true });
     return message;
   }
 
@@ -93,22 +94,34 @@ export class RemoteAnswers {
   }
 
   #takeDelta(delta: Delta): Delta | Reset | null {
-    const { conversation_id, message_id, attempt, offset, text } = delta;
+    const { message_id, attempt, offset, text } = delta;
+    const part = delta.part ?? "text";
     const known = this.#answers.get(message_id);
-    const isStart = offset === 0 && (known === undefined || known.attempt === 0);
-    if (isStart) {
-      this.#answers.set(message_id, { seq: known?.seq ?? 0, attempt, text, isWhole: true });
-      // Listeners may have read a part of the text from the database.
-      return known?.text === "" ? delta : { type: "message.reset", conversation_id, message_id, attempt, text };
-    }
-    if (known?.isWhole && known.attempt === attempt && offset === known.text.length) {
-      known.text += text;
+    if (offset === 0 && (known === undefined || known.attempt === 0)) {
+      const start = this.#takeStart(delta, known);
+      if (start) return start;
+    } else if (known?.isWhole && known.attempt === attempt && offset <= known[part].length) {
+      if (offset < known[part].length) return null;
+      known[part] += text;
       return delta;
     }
-    if (known?.isWhole && known.attempt === attempt && offset < known.text.length) return null;
-    this.#answers.set(message_id, { seq: known?.seq ?? 0, attempt, text: "", isWhole: false });
+    this.#answers.set(message_id, { seq: known?.seq ?? 0, attempt, text: "", reasoning: "", isWhole: false });
     this.#askSoon();
     return null;
+  }
+
+  /**
+   * The first delta of an answer. Null: listeners have read another part of it from the database, and nobody knows what of that
+   * is missing.
+   */
+  #takeStart(delta: Delta, known: RemoteAnswer | undefined): Delta | Reset | null {
+    const { conversation_id, message_id, attempt, text } = delta;
+    const part = delta.part ?? "text";
+    if (known && known[part === "text" ? "reasoning" : "text"] !== "") return null;
+    const texts = { text: "", reasoning: "", [part]: text };
+    this.#answers.set(message_id, { seq: known?.seq ?? 0, attempt, ...texts, isWhole: true });
+    // Listeners may have read a part of the text from the database.
+    return known?.[part] === "" ? delta : createReset({ conversation_id, message_id, attempt, ...texts });
   }
 
   /** Asks for what is missing, unless that comes in response to what was asked a moment ago. */
@@ -130,20 +143,30 @@ export class RemoteAnswers {
   /** The writer tells the whole text. @returns what listeners must be sent because of it; null: they have it. */
   takeText(told: Text): Reset | null {
     if (this.#isOutdated(told)) return null;
-    const { conversation_id, message_id, seq, attempt, text } = told;
+    const { conversation_id, message_id, seq, attempt, text, reasoning = "" } = told;
     const known = this.#answers.get(message_id);
-    const isKnown = known?.isWhole && known.attempt === attempt && known.text.length === text.length;
-    this.#answers.set(message_id, { seq, attempt, text, isWhole: true });
-    return isKnown ? null : { type: "message.reset", conversation_id, message_id, attempt, text };
+    const isKnown =
+      known?.isWhole &&
+      known.attempt === attempt &&
+      known.text.length === text.length &&
+      known.reasoning.length === reasoning.length;
+    this.#answers.set(message_id, { seq, attempt, text, reasoning, isWhole: true });
+    return isKnown ? null : createReset({ conversation_id, message_id, attempt, text, reasoning });
   }
 
   /** Answers of which the text so far is known; nothing is, of one that was begun and not heard yet. */
   list(conversation_id: string): AnswerSnapshot[] {
-    return [...this.#answers].flatMap(([messageId, { seq, attempt: known, text, isWhole }]) => {
+    return [...this.#answers].flatMap(([messageId, { seq, attempt: known, text, reasoning, isWhole }]) => {
       if (!isWhole) return [];
       const attempt = Math.max(1, known);
-      const reset: Reset = { type: "message.reset", conversation_id, message_id: messageId, attempt, text };
-      return [{ messageId, seq, attempt, text, frame: JSON.stringify(reset) }];
+      const reset = createReset({ conversation_id, message_id: messageId, attempt, text, reasoning });
+      return [{ messageId, seq, attempt, text, reasoning, frame: JSON.stringify(reset) }];
     });
   }
 }
+
+const createReset = ({ reasoning, ...reset }: Omit<Text, "type" | "seq">): Reset => ({
+  type: "message.reset",
+  ...reset,
+  ...(reasoning && { reasoning }),
+});

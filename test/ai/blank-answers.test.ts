@@ -26,10 +26,13 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
     const { observe, events } = createRecorder();
     const chain = createTestChain(standIn, [`${provider}/blank`, second], { observe });
-    const { text, parts, end } = await collect(chain);
+    const { text, reasoning, parts, end } = await collect(chain);
     expect(standIn.requestsOf("blank").length).toBe(2);
-    expect(text).toBe(whole);
-    expect(parts[0]).toEqual({ type: "start", model: second, attempt: 1 });
+    expect([text, reasoning]).toEqual([whole, ""]);
+    // Thoughts that led to nothing were shown by then.
+    const openings = parts.filter((part) => part.type === "start" || part.type === "reset");
+    expect(openings.at(-1)?.model).toBe(second);
+    expect(openings.length).toBe(parts.some(({ type }) => type === "reasoning") ? 3 : 1);
     expect(end).toMatchObject({ type: "finish", model: second, models: [second] });
     const failed = ["attempt", `${provider}/blank`, "failed", true, "provider_unavailable"];
     expect(events.filter(([name]) => name === "attempt").slice(0, 2)).toEqual([failed, failed]);

@@ -3,6 +3,7 @@ import { type Chain, type ChainOptions, createChain, type RunRequest } from "../
 import type { ChainObserver } from "../../src/ai/observer.ts";
 import { createProviders, type ProvidersObserver } from "../../src/ai/providers/create-providers.ts";
 import type { SearchDocuments } from "../../src/ai/providers/offline/provider.ts";
+import type { FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { silentLog } from "../support/log.ts";
 import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
 
@@ -11,7 +12,7 @@ export const TEST_KEY = "sk-test-0123456789abcdef";
 const noDocuments: SearchDocuments = async () => [];
 
 /** The configuration of all three providers at the stand-in. */
-const configureProviders = (standIn: ProviderStandIn, models: string[]) => ({
+const configureProviders = (standIn: ProviderAddresses, models: string[]) => ({
   OPENAI_API_KEY: TEST_KEY,
   OPENAI_BASE_URL: standIn.openaiUrl,
   ANTHROPIC_API_KEY: TEST_KEY,
@@ -20,20 +21,24 @@ const configureProviders = (standIn: ProviderStandIn, models: string[]) => ({
   AI_MODELS: models,
 });
 
+/** Where the providers are. */
+type ProviderAddresses = Pick<ProviderStandIn, "openaiUrl" | "anthropicUrl">;
+
 type TestChainOptions = Partial<ChainOptions> & {
   firstTokenTimeoutMs?: number;
   idleTimeoutMs?: number;
   observeRequests?: ProvidersObserver;
+  findProxy?: FindProxy;
 };
 
 /** A chain over the real SDKs at the stand-in, with timeouts that suit a test. */
 export function createTestChain(
-  standIn: ProviderStandIn,
+  standIn: ProviderAddresses,
   models: string[],
-  { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, observeRequests, ...options }: TestChainOptions = {},
+  { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, observeRequests, findProxy, ...options }: TestChainOptions = {},
 ): Chain {
   return createChain({
-    ...createProviders(configureProviders(standIn, models), noDocuments, observeRequests),
+    ...createProviders(configureProviders(standIn, models), noDocuments, observeRequests, findProxy),
     timeoutsOf: () => ({ firstTokenMs: firstTokenTimeoutMs, idleMs: idleTimeoutMs }),
     maxRetries: 1,
     backoffBaseMs: 5,
@@ -46,6 +51,8 @@ export type Collected = {
   parts: AnswerPart[];
   /** The answer as a reader has it who obeys every reset. */
   text: string;
+  /** The same of what the models thought. */
+  reasoning: string;
   resets: Extract<AnswerPart, { type: "reset" }>[];
   /** How the run ended. */
   end: RunEnd;
@@ -55,6 +62,7 @@ export type Collected = {
 export async function collect(chain: Chain, request: Partial<RunRequest> = {}): Promise<Collected> {
   const parts: AnswerPart[] = [];
   let text = request.resume?.text ?? "";
+  let reasoning = request.resume?.reasoning ?? "";
   let attempt = request.resume?.attempt ?? 0;
   let hasEnded = false;
   const end = await chain.run(
@@ -68,20 +76,25 @@ export async function collect(chain: Chain, request: Partial<RunRequest> = {}): 
       if (hasEnded) throw new Error("a part after the end");
       parts.push(part);
       if (part.type === "text") text += part.text;
+      else if (part.type === "reasoning") reasoning += part.text;
       else {
         if (part.attempt <= attempt) throw new Error(`attempt ${part.attempt} after ${attempt}`);
         attempt = part.attempt;
-        if (part.type === "reset") text = part.text;
+        if (part.type === "reset") {
+          text = part.text;
+          reasoning = part.reasoning ?? "";
+        }
       }
     },
   );
   hasEnded = true;
-  const firstText = parts.findIndex((part) => part.type === "text");
-  const opening = parts.findIndex((part) => part.type !== "text");
+  const isShown = (part: AnswerPart) => part.type === "text" || part.type === "reasoning";
+  const firstText = parts.findIndex(isShown);
+  const opening = parts.findIndex((part) => !isShown(part));
   // The next step of an answer needs none: its readers are up to date.
   const isOpened = request.resume?.step === "next" || (opening !== -1 && opening < firstText);
   if (firstText !== -1 && !isOpened) throw new Error("text before any start");
-  return { parts, text, resets: parts.filter((part) => part.type === "reset"), end };
+  return { parts, text, reasoning, resets: parts.filter((part) => part.type === "reset"), end };
 }
 
 /** An observer that writes down what it hears. */

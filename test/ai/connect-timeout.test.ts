@@ -1,5 +1,5 @@
 import { afterEach, expect, spyOn, test } from "bun:test";
-import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/connection.ts";
+import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
 import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { collect, createTestChain } from "./collect.ts";
 

@@ -1,7 +1,8 @@
 import { afterAll, expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Socket } from "bun";
-import { HttpConnection, PROBE_AFTER_MS } from "../../src/lib/http-client/connection.ts";
+import { HttpConnection } from "../../src/lib/http-client/connection.ts";
+import { PROBE_AFTER_MS } from "../../src/lib/http-client/open-socket.ts";
 import { createCertificates } from "../support/certificates.ts";
 import { runAllCases } from "./fixtures/impolite-servers.ts";
 import { ask, readAll, serveBytes, settle } from "./raw-server.ts";

@@ -19,9 +19,15 @@ test.each(["openai", "anthropic", "compatible"])(
       after: 6,
     });
     standIn.script("goes-on", { pieces: ["<think>", "On.</think> ", "of France."] });
-    const { text, parts, end } = await collect(createTestChain(standIn, [`${provider}/thinks`, `${provider}/goes-on`]));
+    const { text, reasoning, parts, end } = await collect(
+      createTestChain(standIn, [`${provider}/thinks`, `${provider}/goes-on`]),
+    );
     expect(text).toBe("The capital of France.");
-    expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text"]);
+    expect(reasoning).toBe("Which Paris?\n\nOn.");
+    const types = parts.map((part) => part.type);
+    const isRepeated = (index: number) => types[index] === "reasoning" && types[index - 1] === "reasoning";
+    const runs = types.filter((_, index) => !isRepeated(index));
+    expect(runs).toEqual(["start", "reasoning", "text", "text", "reset", "reasoning", "text"]);
     expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
     expect(JSON.stringify(standIn.requestsOf("goes-on")[0]?.body)).not.toContain("Which");
   },

@@ -6,6 +6,8 @@ import { createErrorHandler } from "../../src/http/error-handler.ts";
 import { mount } from "../../src/http/mount.ts";
 import { requestId } from "../../src/http/request-id.ts";
 import { createSecurityHeaders } from "../../src/http/security-headers.ts";
+import { createFetch } from "../../src/lib/outgoing/create-fetch.ts";
+import { noProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { openLoginGuard } from "../../src/limits/login-guard.ts";
 import { Slots } from "../../src/limits/slots.ts";
 import { createApiKeyService } from "../../src/modules/api-keys/service.ts";
@@ -64,6 +66,7 @@ export async function startAccounts({
     onKeysEnded: () => {},
   });
   const auth = createAuthService({
+    fetch: createFetch(noProxy),
     database,
     users,
     audit,

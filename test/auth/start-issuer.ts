@@ -1,3 +1,4 @@
+import type { TLSOptions } from "bun";
 import { type CryptoKey, exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from "jose";
 
 /** What the stand-in answers where the keys are asked for. */
@@ -10,7 +11,7 @@ export const AUDIENCE = "parley";
 export type Issuer = Awaited<ReturnType<typeof startIssuer>>;
 
 /** A stand-in for an OpenID Connect issuer: discovery, keys that rotate, tokens; and the ways in which one fails. */
-export async function startIssuer() {
+export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; tls?: TLSOptions } = {}) {
   const state = { mode: "good" as Mode, keyRequests: 0, discoveries: 0, secretReads: 0 };
   let keys: SigningKey[] = [];
   let subjects = 0;
@@ -27,6 +28,7 @@ export async function startIssuer() {
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
+    ...(tls && { tls }),
     async fetch(request): Promise<Response> {
       const { pathname } = new URL(request.url);
       if (pathname === "/.well-known/openid-configuration") {
@@ -39,7 +41,7 @@ export async function startIssuer() {
       return answerKeys(request.signal);
     },
   });
-  const url: string = `http://127.0.0.1:${server.port}`;
+  const url: string = `${tls ? "https" : "http"}://${host}:${server.port}`;
 
   async function answerKeys(signal: AbortSignal): Promise<Response> {
     const set = { keys: keys.map(({ jwk }) => jwk) };

@@ -204,7 +204,7 @@ test("the configuration is printed with names and addresses, and without what is
 
 describe("names that are no settings", () => {
   const warn = (name: string, providers = ["groq=https://api.groq.com/v1"]) =>
-    findUnknownNames({ [name]: "hunter2" }, undefined, providers).join("");
+    findUnknownNames({ [name]: "hunter2" }, undefined, { AI_PROVIDERS: providers }).join("");
 
   test.each([
     "AI_GROQ_API_KEY",

@@ -4,7 +4,11 @@ import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { foreignNames } from "./foreign-names.ts";
 
 const names = settingEntries.map(([name]) => name as string);
-const known = new Set([...names, ...settingEntries.flatMap(([name, { secret }]) => (secret ? [`${name}_FILE`] : []))]);
+const known = new Set([
+  ...names,
+  ...settingEntries.flatMap(([name, { secret }]) => (secret ? [`${name}_FILE`] : [])),
+  ...settingEntries.flatMap(([name, { isSystemWide }]) => (isSystemWide ? [name.toLowerCase()] : [])),
+]);
 const find = (name: string, value = "x") => findUnknownNames({ [name]: value });
 
 test("names of other programs are no misspelt settings", () => {

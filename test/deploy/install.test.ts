@@ -95,6 +95,10 @@ drill("wrong files, and a port in use, are refused, and nothing is installed", a
   await refuse(["--sha256", "0".repeat(64), present], /is damaged or was replaced/);
   await refuse(["--sha256", await hash(inside("bin/true")), "/bin/true"], /is not Parley|doesn't run on this machine/);
   await refuse(["--port", String(releases.port), present], new RegExp(`port ${releases.port} is in use`));
+  const bus = "/run/dbus/system_bus_socket";
+  await machine.mustRun("mv", bus, `${bus}.away`);
+  await refuse([present], /D-Bus is missing .*apt-get install dbus/);
+  await machine.mustRun("mv", `${bus}.away`, bus);
   for (const path of ["usr/local/bin/parley", "etc/parley", "var/lib/parley", "etc/systemd/system/parley.service"])
     expect({ path, exists: existsSync(inside(path)) }).toEqual({ path, exists: false });
   const shown = await install("--dry-run", "--port", String(port), present);

@@ -21,12 +21,26 @@ const isRoot = process.getuid?.() === 0;
 
 type Place = { folder: string; httpPort: number; httpsPort: number; upstreams: [number, number] };
 
-const certificates = createCertificates();
-atEndOfRun(certificates.remove);
-const authority = certificates.create("Authority of the tests", { extensions: "authority" });
+let authorityOfRun: ReturnType<typeof createAuthority> | undefined;
+
+/** The authority of the tests. A file of tests in the same process that ends before this one removes it. */
+function getAuthority() {
+  authorityOfRun ??= createAuthority();
+  return authorityOfRun;
+}
+
+function createAuthority() {
+  const certificates = createCertificates();
+  atEndOfRun(() => {
+    authorityOfRun = undefined;
+    certificates.remove();
+  });
+  return { certificates, authority: certificates.create("Authority of the tests", { extensions: "authority" }) };
+}
 
 /** deploy/proxies/nginx.conf in an nginx.conf that is otherwise as short as possible. */
 function startNginx({ folder, httpPort, httpsPort, upstreams }: Place) {
+  const { certificates, authority } = getAuthority();
   const place = (name: string) => {
     const { cert, key } = certificates.create(name, { issuer: authority, extensions: "local" });
     writeFileSync(join(folder, "fullchain.pem"), cert + authority.cert);
@@ -131,9 +145,11 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
   }, 20_000);
   // The one whose certificate the proxy shows along with its own.
   const issuerFile =
-    name === "nginx" ? authority.certFile : join(folder, "data/caddy/pki/authorities/local/intermediate.crt");
+    name === "nginx"
+      ? getAuthority().authority.certFile
+      : join(folder, "data/caddy/pki/authorities/local/intermediate.crt");
   const authorityFile =
-    name === "nginx" ? authority.certFile : join(folder, "data/caddy/pki/authorities/local/root.crt");
+    name === "nginx" ? getAuthority().authority.certFile : join(folder, "data/caddy/pki/authorities/local/root.crt");
   const ca = readFileSync(authorityFile, "utf8");
   return {
     ...createTestClient(url, { tls: { ca } }),

@@ -4,7 +4,7 @@ import { createFlushScheduler } from "../../src/modules/generations/flush-schedu
 import { LiveAnswer } from "../../src/modules/generations/live-answer.ts";
 import type { EphemeralEvent } from "../../src/protocol/events.ts";
 
-function createAnswer() {
+function createAnswer({ storesReasoning = true } = {}) {
   const deltas: Extract<EphemeralEvent, { type: "message.delta" }>[] = [];
   const publish = (_topic: string, create: () => Iterable<unknown>) => {
     deltas.push(...(create() as typeof deltas));
@@ -15,6 +15,8 @@ function createAnswer() {
     seq: 2,
     attempt: 1,
     text: "",
+    reasoning: "",
+    storesReasoning,
     bus: { publish } as never,
     flushes: createFlushScheduler(() => FLUSH_MS_MIN),
   });
@@ -54,4 +56,41 @@ test("of a model that writes many pieces within a moment several go together, an
   expect(performance.now() - sentAtMs).toBeLessThan(1_000);
   expect(deltas.length).toBeLessThan(100);
   expectGapless(deltas, text);
+});
+
+test("what a model thinks is pushed before its text, with offsets of its own, in frames that are not too long", () => {
+  const { live, deltas } = createAnswer();
+  const long = `${"🤔".repeat(9_000)}!`;
+  live.think(long);
+  live.append("text");
+  live.flush();
+  const thoughts = deltas.filter(({ type }) => (type as string) === "answer.reasoning");
+  expectGapless(thoughts, long);
+  expect(thoughts.length).toBeGreaterThan(1);
+  for (const { text } of thoughts) expect(text.isWellFormed()).toBe(true);
+  expectGapless(deltas.slice(thoughts.length), "text");
+  expect(live.snapshot()).toMatchObject({ text: "text", reasoning: long });
+});
+
+test.each([true, false])("pieces to store follow what is stored; with reasoning: %p", (storesReasoning) => {
+  const { live } = createAnswer({ storesReasoning });
+  const kept = (reasoning: string) => (storesReasoning ? reasoning : "");
+  live.think("Hm. ");
+  live.flush();
+  const first = live.nextPiece();
+  expect(first).toEqual(storesReasoning ? { attempt: 1, n: 1, text: "", reasoning: "Hm. " } : null);
+  if (first) live.confirm(first);
+  live.think("Yes.");
+  live.append("text");
+  live.flush();
+  const second = live.nextPiece();
+  expect(second).toEqual({ attempt: 1, n: storesReasoning ? 2 : 1, text: "text", reasoning: kept("Yes.") });
+  if (second) live.confirm(second);
+  expect(live.nextPiece()).toBeNull();
+  const piece = live.createResetPiece("te", "Hm.", 2);
+  expect(piece).toEqual({ attempt: 2, n: 1, text: "te", reasoning: kept("Hm.") });
+  live.reset("te", "Hm.", 2);
+  live.confirm(piece);
+  expect(live.nextPiece()).toBeNull();
+  expect(live.storedReasoning).toBe(kept("Hm."));
 });

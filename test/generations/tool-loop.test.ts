@@ -5,7 +5,7 @@ import type { PushPart, Thinking } from "../../src/ai/provider.ts";
 import { THINKING_LENGTH_MAX } from "../../src/ai/thinking.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { runWithTools, type ToolCallDone } from "../../src/modules/generations/tool-loop.ts";
-import type { ToolService } from "../../src/modules/tools/service.ts";
+import type { AnswerTools } from "../../src/modules/tools/service.ts";
 
 const model = "a/b";
 const account = {
@@ -36,10 +36,10 @@ function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
   return { chain: { run, answerTimeoutMs: 60_000 } as unknown as Chain, asked };
 }
 
-const tools = {
-  list: async () => [],
+const openTools = async (): Promise<AnswerTools> => ({
+  definitions: [],
   call: async () => ({ content: "red", isError: false }),
-} as unknown as ToolService;
+});
 const request = { model, messages: [{ role: "user" as const, content: "?" }], signal: new AbortController().signal };
 
 test("calls wait until their step is taken, also when a reset takes long to be stored", async () => {
@@ -47,6 +47,7 @@ test("calls wait until their step is taken, also when a reset takes long to be s
     {
       parts: [
         { type: "reset", model, attempt: 2, text: "" },
+        { type: "reasoning", text: "A colour?" },
         { type: "text", text: "Let me look. " },
       ],
       end: finish([call]),
@@ -56,20 +57,25 @@ test("calls wait until their step is taken, also when a reset takes long to be s
   let text = "shown before";
   const textAtResult: string[] = [];
   const onResult = async () => void textAtResult.push(text);
-  const end = await runWithTools({ chain, tools, onResult }, request, null, async (part) => {
+  const end = await runWithTools({ chain, openTools, onResult }, request, null, async (part) => {
     if (part.type === "reset") await Bun.sleep(30);
     text = part.type === "reset" ? part.text : text + (part.type === "text" ? part.text : "");
   });
   expect(textAtResult).toEqual(["Let me look. "]);
   expect(text).toBe("Let me look. It is red.");
-  expect(asked[1]?.resume).toEqual({ text: "Let me look. ", attempt: 2, step: "next" });
+  expect(asked[1]?.resume).toEqual({
+    text: "Let me look. ",
+    reasoning: "A colour?",
+    attempt: 2,
+    step: "next",
+  });
   expect(end).toMatchObject({ type: "finish", costUsd: 1, usage: { input_tokens: 2, output_tokens: 4 } });
 });
 
 test("a reader that fails ends the loop", async () => {
   const { chain, asked } = createChain([{ parts: [{ type: "start", model, attempt: 1 }], end: finish([call]) }]);
   const failing = () => Promise.reject(new Error("no room"));
-  const run = runWithTools({ chain, tools, onResult: async () => {} }, request, null, failing);
+  const run = runWithTools({ chain, openTools, onResult: async () => {} }, request, null, failing);
   await expect(run).rejects.toThrow("no room");
   expect(asked.length).toBe(1);
 });
@@ -85,8 +91,8 @@ test("thinking goes back with its calls; beyond the limit of an answer the loop 
   ]);
   const kept: (string | undefined)[] = [];
   const onResult = async ({ thinking }: ToolCallDone) => void kept.push(thinking?.provider);
-  const progress = { messages: [], steps: 2, offset: 0, thinkingLength: 0 };
-  const end = await runWithTools({ chain, tools, onResult }, request, progress, () => undefined);
+  const progress = { messages: [], steps: 2, offset: 0, reasoningOffset: 0, thinkingLength: 0 };
+  const end = await runWithTools({ chain, openTools, onResult }, request, progress, () => undefined);
   expect(end.type).toBe("finish");
   // With the first call of a step alone. The second half, with its quotes, is too much; less than that still fits.
   expect(kept).toEqual(["first", undefined, undefined, "third"]);
@@ -99,6 +105,6 @@ test("thinking goes back with its calls; beyond the limit of an answer the loop 
     { parts: [], end: finish([]) },
   ]);
   const full = { ...progress, thinkingLength: THINKING_LENGTH_MAX };
-  await runWithTools({ chain: again.chain, tools, onResult }, request, full, () => undefined);
+  await runWithTools({ chain: again.chain, openTools, onResult }, request, full, () => undefined);
   expect(kept.at(-1)).toBeUndefined();
 });

@@ -6,7 +6,14 @@ import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 
-type Message = { id: string; seq: number; content: string; status: string; parent_id: string | null };
+type Message = {
+  id: string;
+  seq: number;
+  content: string;
+  reasoning: string | null;
+  status: string;
+  parent_id: string | null;
+};
 type ApplyFrame = (messages: Map<string, Message>, frame: Frame) => void;
 
 const guide = readFileSync(join(import.meta.dir, "../../docs/realtime.md"), "utf8");
@@ -27,9 +34,10 @@ beforeAll(async () => {
     },
   });
   anna = await parley.register();
-  provider.script("cut", { pieces: ["Grüße ", "an 🚀", " alle "], pieceDelayMs: 30, fault: "cut", after: 2 });
+  const thinking = ["🤔 Hm, ", "🚀."];
+  provider.script("cut", { thinking, pieces: ["Grüße ", "an 🚀", " alle "], pieceDelayMs: 30, fault: "cut", after: 2 });
   provider.script("next", { pieces: ["und ", "🦊 mehr."], pieceDelayMs: 30 });
-  provider.script("slow", { pieces: Array.from({ length: 40 }, (_, n) => `🚀${n} `), pieceDelayMs: 20 });
+  provider.script("slow", { thinking, pieces: Array.from({ length: 40 }, (_, n) => `🚀${n} `), pieceDelayMs: 20 });
 });
 afterAll(async () => {
   await parley.stop();
@@ -101,6 +109,8 @@ test("the documented reducer is short, and its readers end with the stored texts
   const stored = await readHistory(id);
   const starts = ["Once more.", "Grüße an 🚀u", "und 🦊 mehr.", "", "und 🦊 mehr.", "Slowly.", "🚀0 🚀1 🚀2 "];
   expect(stored.map(({ content }) => content.slice(0, 12))).toEqual(starts);
+  const thought = "🤔 Hm, 🚀.";
+  expect(stored.map(({ reasoning }) => reasoning)).toEqual([null, thought, null, null, null, null, thought]);
   for (const reader of [early, late, between, edited]) expect(reader.show()).toEqual(stored);
 });
 
@@ -120,6 +130,10 @@ test.each([
   for (const reader of [{ socket, show }, late]) {
     const end = reader.socket.frames.findIndex(({ type }) => type === "message.completed");
     reader.socket.frames.splice(end, 1);
-    expect(reader.show().at(-1)).toMatchObject({ content: stored?.content, status: "streaming" });
+    expect(reader.show().at(-1)).toMatchObject({
+      content: stored?.content,
+      reasoning: "🤔 Hm, 🚀.",
+      status: "streaming",
+    });
   }
 });

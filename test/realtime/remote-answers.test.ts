@@ -19,6 +19,11 @@ const delta = (offset: number, text: string, attempt = 1): EphemeralEvent<"messa
   text,
 });
 
+const thought = (offset: number, text: string, attempt = 1): BusMessage<string> => ({
+  ...{ conversation_id, message_id, attempt, offset, text },
+  type: "answer.reasoning",
+});
+
 const answer = (content: string, status: "streaming" | "complete") => ({
   id: message_id,
   role: "assistant",
@@ -68,6 +73,89 @@ describe("an answer that another instance writes", () => {
     expect(hub.listSnapshots(conversation_id)).toMatchObject([
       { messageId: message_id, attempt: 1, text: "one two three" },
     ]);
+  });
+
+  test("is passed on with what its model thinks, each part by its own offsets", async () => {
+    const { say, frames, hub } = await listen();
+    say(
+      thought(0, "Hm, "),
+      thought(4, "yes."),
+      thought(0, "Hm, "),
+      delta(0, "one "),
+      thought(8, " Or?"),
+      delta(4, "two"),
+    );
+    await waitUntil(() => frames.length === 5);
+    expect(frames).toMatchObject([
+      { type: "message.reset", text: "", reasoning: "Hm, " },
+      { type: "message.delta", part: "reasoning", offset: 4, text: "yes." },
+      { type: "message.delta", offset: 0, text: "one " },
+      { type: "message.delta", part: "reasoning", offset: 8, text: " Or?" },
+      { type: "message.delta", offset: 4, text: "two" },
+    ]);
+    expect(frames[2]).not.toHaveProperty("part");
+    const [snapshot] = hub.listSnapshots(conversation_id);
+    expect(snapshot).toMatchObject({ text: "one two", reasoning: "Hm, yes. Or?" });
+    expect(JSON.parse(String(snapshot?.frame))).toMatchObject({ text: "one two", reasoning: "Hm, yes. Or?" });
+  });
+
+  test("of whose reasoning a piece is missing is asked for as a whole", async () => {
+    const { say, frames, asked } = await listen();
+    say(thought(0, "Hm, "), thought(8, "Or?"), delta(0, "one "));
+    await waitUntil(() => asked.length === 2);
+    say({
+      type: "answer.text",
+      conversation_id,
+      message_id,
+      seq: 1,
+      attempt: 1,
+      text: "one ",
+      reasoning: "Hm, yes.Or?",
+    });
+    say(delta(4, "two"));
+    await waitUntil(() => frames.length === 3);
+    expect(frames.slice(1)).toMatchObject([
+      { type: "message.reset", text: "one ", reasoning: "Hm, yes.Or?" },
+      { type: "message.delta", offset: 4, text: "two" },
+    ]);
+  });
+
+  test("that is told again is sent only if its text or its reasoning is new", async () => {
+    const { say, frames } = await listen();
+    const tell = (reasoning?: string) =>
+      say({
+        type: "answer.text",
+        conversation_id,
+        message_id,
+        seq: 1,
+        attempt: 1,
+        text: "one",
+        ...(reasoning && { reasoning }),
+      });
+    tell("Hm.");
+    tell("Hm.");
+    tell("Hm. Or?");
+    say(delta(3, " two"));
+    await waitUntil(() => frames.length === 3);
+    expect(frames).toMatchObject([
+      { type: "message.reset", text: "one", reasoning: "Hm." },
+      { type: "message.reset", text: "one", reasoning: "Hm. Or?" },
+      { type: "message.delta", offset: 3 },
+    ]);
+  });
+
+  test("whose message was read with text of it is asked for, if its first piece is of its reasoning", async () => {
+    const started = createTestEvent(conversation_id, 1, "message.created", answer("one ", "streaming"));
+    const { say, text, frames, asked } = await listen({ lastSeq: 0 });
+    say(started);
+    await waitUntil(() => frames.length === 1);
+    const before = asked.length;
+    say(thought(0, "Hm."));
+    await waitUntil(() => asked.length > before);
+    expect(frames).toHaveLength(1);
+    text("one two");
+    await waitUntil(() => frames.length === 2);
+    expect(frames[1]).toMatchObject({ type: "message.reset", text: "one two" });
   });
 
   test("of which the beginning is missing is asked for, and nothing of it is sent before its text so far", async () => {

@@ -14,6 +14,8 @@ type Options = {
   algorithm?: "ec" | "rsa";
   /** Names beside the common one, and whether it may sign others, as browsers and proxies want it; absent: neither is said. */
   extensions?: "local" | "authority";
+  /** More names, with these extensions. */
+  names?: string[];
 };
 
 /** A folder of certificates, made by `openssl`. */
@@ -31,7 +33,10 @@ export function createCertificates() {
     path,
 
     /** A certificate with this common name. */
-    create(commonName: string, { days = 30, issuer, algorithm = "ec", extensions }: Options = {}): Certificate {
+    create(
+      commonName: string,
+      { days = 30, issuer, algorithm = "ec", extensions, names = [] }: Options = {},
+    ): Certificate {
       made += 1;
       const [certFile, keyFile, requestFile] = [path(`${made}.crt`), path(`${made}.key`), path(`${made}.csr`)];
       if (algorithm === "rsa") openssl("genrsa", "-out", keyFile, "2048");
@@ -42,7 +47,10 @@ export function createCertificates() {
         : ["-signkey", keyFile];
       const written = path(`${made}.ext`);
       const isAuthority = extensions === "authority" ? "TRUE" : "FALSE";
-      writeFileSync(written, `subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:${isAuthority}\n`);
+      writeFileSync(
+        written,
+        `subjectAltName=DNS:localhost,IP:127.0.0.1${names.map((name) => `,DNS:${name}`).join("")}\nbasicConstraints=CA:${isAuthority}\n`,
+      );
       const out = ["-days", String(days), ...(extensions ? ["-extfile", written] : []), "-out", certFile];
       openssl("x509", "-req", "-in", requestFile, ...signer, ...out);
       return { certFile, keyFile, cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };

@@ -48,6 +48,8 @@ export async function startInstalledPostgres({ settings = {}, port, isKept = fal
   /** `immediate` is a crash: connections break, and the next start recovers. */
   async function halt(mode: "fast" | "immediate"): Promise<void> {
     await run([...asPostgres, join(bin, "pg_ctl"), "-D", data, "stop", "-m", mode]);
+    // `runuser` stops itself when its child is stopped, and isn't woken with it.
+    child?.kill("SIGCONT");
     await child?.exited;
     child = undefined;
   }

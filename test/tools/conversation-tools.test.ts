@@ -57,12 +57,12 @@ const messages = async (): Promise<Message[]> => {
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
 const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
-/** The text as a reader has it; throws on a gap or a repeat. */
-function readText(frames: Frame[]): string {
+/** The text, or the reasoning, as a reader has it; throws on a gap or a repeat. */
+function readText(frames: Frame[], part?: "reasoning"): string {
   let text = "";
   for (const frame of frames) {
-    if (frame.type === "message.reset") text = String(frame.text);
-    if (frame.type !== "message.delta") continue;
+    if (frame.type === "message.reset") text = String(part ? (frame.reasoning ?? "") : frame.text);
+    if (frame.type !== "message.delta" || frame.part !== part) continue;
     expect(frame.offset).toBe(text.length);
     text += frame.text;
   }
@@ -103,19 +103,25 @@ describe("a conversation with tools", () => {
     async (model) => {
       provider.script(
         model.split("/")[1] ?? "",
-        { text: "Let me look. ", toolCalls: [search("how to connect a model"), search("backup")] },
-        { text: "It is described in models.md." },
+        {
+          thinking: ["Where is it?"],
+          text: "Let me look. ",
+          toolCalls: [search("how to connect a model"), search("backup")],
+        },
+        { thinking: ["There."], text: "It is described in models.md." },
       );
       await say("How do I connect a model?", { model });
       const completed = await socket.waitFor(isCompleted);
       expect(completed.data).toMatchObject({
         content: "Let me look. It is described in models.md.",
+        reasoning: "Where is it?\n\nThere.",
         status: "complete",
         finish_reason: "stop",
         model,
         metadata: { models: [model] },
       });
       expect(readText(socket.frames)).toBe("Let me look. It is described in models.md.");
+      expect(readText(socket.frames, "reasoning")).toBe("Where is it?\n\nThere.");
       expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(false);
       const all = await messages();
       expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "tool"]);
@@ -130,6 +136,7 @@ describe("a conversation with tools", () => {
           is_error: false,
           step: 1,
           offset: 13,
+          reasoning_offset: 12,
         },
       });
       const found = JSON.parse(first?.content ?? "") as { passages: { path: string; text: string }[] };

@@ -41,10 +41,14 @@ test("an answer whose owner has died goes on after the results that are stored",
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script(
     "one",
-    { text: "Let me look. ", toolCalls: [call] },
+    { thinking: ["Where is it?"], text: "Let me look. ", toolCalls: [call] },
     // The second turn is under way when its instance dies.
-    { pieces: Array.from({ length: 200 }, (_, n) => `gone-with-it${n} `), pieceDelayMs: 20 },
-    { text: "Found it." },
+    {
+      thinking: ["Gone with it."],
+      pieces: Array.from({ length: 200 }, (_, n) => `gone-with-it${n} `),
+      pieceDelayMs: 20,
+    },
+    { thinking: ["There."], text: "Found it." },
   );
   const { id } = await createConversation(first, anna, [], { title: "Tools", tools: true });
   const sent = await first.fetch(`/api/v1/conversations/${id}/messages`, {
@@ -68,7 +72,12 @@ test("an answer whose owner has died goes on after the results that are stored",
   await until(async () => (await messages()).find((message) => message.id === reply.id)?.status === "complete", 12_000);
   const all = await messages();
   expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
-  expect(all[1]).toMatchObject({ content: "Let me look. Found it.", finish_reason: "stop" });
+  expect(all[1]).toMatchObject({
+    content: "Let me look. Found it.",
+    reasoning: "Where is it?\n\nThere.",
+    finish_reason: "stop",
+  });
+  expect(all[2]?.metadata).toMatchObject({ offset: "Let me look. ".length, reasoning_offset: "Where is it?".length });
   const asked = provider.requests.at(-1)?.body.messages as {
     role: string;
     content: string | null;

@@ -66,12 +66,23 @@ describe("a body", () => {
   test("whose other fields are too long keeps a beginning of its content", () => {
     const data = read({
       content: "c".repeat(30_000),
-      reasoning: "r".repeat(30_000),
+      title: "t".repeat(30_000),
       metadata: { big: "m".repeat(30_000) },
     });
     expect(data.content.length).toBeGreaterThan(10_000);
-    expect(data.reasoning.length).toBeGreaterThan(1_000);
+    expect(data.title.length).toBeGreaterThan(1_000);
     expect(data).toMatchObject({ metadata: null, content_truncated: true });
+  });
+
+  test("loses its reasoning first, as much of it as it takes", () => {
+    const [content, reasoning] = ["c".repeat(8_000), "r👋".repeat(30_000)];
+    const data = read({ content, reasoning });
+    expect(data).toMatchObject({ content, content_truncated: true });
+    expect(reasoning).toStartWith(data.reasoning);
+    expect(data.reasoning.isWellFormed()).toBe(true);
+    expect(data.reasoning.length).toBeGreaterThan(5_000);
+    expect(read({ content: "c".repeat(30_000), reasoning })).toMatchObject({ reasoning: "" });
+    expect(read({ content, reasoning: null })).toEqual({ content, reasoning: null });
   });
 
   test("without content, whose fields are too long, is cut too", () => {

@@ -18,11 +18,12 @@ import type {
   Thinking,
   ToolCall,
 } from "../provider.ts";
-import type { TimeoutsOf } from "../timeouts.ts";
+import { THINKING_SILENCE_MS, type TimeoutsOf } from "../timeouts.ts";
 import { mergeReports } from "../usage.ts";
-import { type AnswerState, findPartial, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
+import { type AnswerState, findPartial, nameWriter, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
 import { createFenceFilter } from "./fence-filter.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
+import { createReasoningReader } from "./reasoning-reader.ts";
 import { refuseBlank } from "./refuse-blank.ts";
 import { createStopFilter } from "./stop-filter.ts";
 import { createTextCleaner } from "./text-cleaner.ts";
@@ -35,6 +36,8 @@ export type AttemptOptions = {
   catalogue: Catalogue;
   timeoutsOf: TimeoutsOf;
   observe: ChainObserver;
+  /** Whether what models think is pushed. */
+  showsReasoning: boolean;
 };
 
 export type AttemptRequest = {
@@ -51,9 +54,6 @@ export type AttemptRequest = {
   endsAtMs: number;
   about?: AboutRun;
 };
-
-/** UTF-16 units of reasoning that an attempt keeps to count its tokens; more is not counted. */
-const REASONING_LENGTH_MAX = 1_000_000;
 
 /** How an attempt tells what became of it; exactly one of `succeed`, `fail` and `leave` ends it, later calls do nothing. */
 export type AttemptReport = {
@@ -87,6 +87,8 @@ export async function makeAttempt(
   const partial = findPartial(answer);
   const trimmer = createOverlapTrimmer(partial ?? "");
   const cleaner = createTextCleaner(roomLeft(answer), (text) => showText(answer, model, text, push));
+  const pushReasoning = options.showsReasoning ? push : null;
+  const reasoning = createReasoningReader(answer, model, pushReasoning);
   const thinkFilter = createThinkFilter(takeReasoning);
   const fenceFilter = request.options?.format ? createFenceFilter() : null;
   const stopFilter = createStopFilter(request.options?.stop);
@@ -97,12 +99,11 @@ export async function makeAttempt(
   let hasToolCall = false;
   let hasActivity = false;
   let hasReasoning = false;
-  let reasoning = "";
   let reported: ReportedUsage | null = null;
 
   function takeReasoning(text: string): void {
     hasReasoning = true;
-    if (reasoning.length < REASONING_LENGTH_MAX) reasoning += text;
+    reasoning.push(text);
   }
 
   function takeText(text: string): void {
@@ -112,6 +113,7 @@ export async function makeAttempt(
       report.firstToken();
       observe.onFirstToken?.(model, secondsSoFar());
     }
+    reasoning.pause();
     cleaner.push(trimmer.push(fenceFilter ? fenceFilter.push(text) : text));
   }
 
@@ -124,6 +126,7 @@ export async function makeAttempt(
       case "tool_call":
         if (!hasToolCall) report.firstToken();
         hasToolCall = true;
+        reasoning.pause();
         return undefined;
       case "usage":
         reported = mergeReports(reported, part.usage);
@@ -163,13 +166,16 @@ export async function makeAttempt(
   const end = stopFilter.isStopped() ? ended : refuseBlank(ended, answer.shown, isUntouched);
   // Not even its space stays.
   if (end !== ended && partial === null) restartStep(answer);
-  if (end.type === "finish" && !answer.isOpen) openAnswer(answer, model, push);
+  if (end.type === "finish") {
+    if (!answer.isOpen) openAnswer(answer, model, push);
+    nameWriter(answer, model);
+  }
   const usage = countUsage({
     asked,
     hasOutput,
     readWritten: () => answer.shown.slice(shownBefore) + trimmer.unshown(),
     toolCalls,
-    reasoning,
+    reasoning: reasoning.all(),
     reported: mergeReports(reported, counted),
     isFinal: typeof counted?.output_tokens === "number",
   });
@@ -199,9 +205,13 @@ export async function makeAttempt(
   }
 }
 
+/** Whether a model that thinks has to give signs of life meanwhile. */
+const mayNotBeSilent = ({ firstTokenMs, idleMs }: ReturnType<TimeoutsOf>): boolean =>
+  Math.min(firstTokenMs, idleMs) < THINKING_SILENCE_MS;
+
 /** The provider of a model, and what it is asked. */
 function prepare(
-  { providers, catalogue }: AttemptOptions,
+  { providers, catalogue, timeoutsOf, showsReasoning }: AttemptOptions,
   { messages, outputTokensMax = null, isFitted = false, options = {}, pause }: AttemptRequest,
   model: string,
   partial: string | null,
@@ -221,6 +231,7 @@ function prepare(
     answerTokensMax: longest,
     options: catalogue.can(model, "tools") ? options : { ...options, tools: undefined },
     isThinking: catalogue.can(model, "thinking"),
+    asksForReasoning: showsReasoning || mayNotBeSilent(timeoutsOf(model)),
     pause,
   };
   return { provider, asked };

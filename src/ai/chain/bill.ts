@@ -25,6 +25,7 @@ export function createBill(prices: PriceTable, observe: Pick<ChainObserver, "onT
       const cost: number | null = calculateCostUsd(model, used, prices);
       observe.onTokens?.(model, "input", used.input_tokens);
       observe.onTokens?.(model, "output", used.output_tokens);
+      if (used.reasoning_tokens > 0) observe.onTokens?.(model, "reasoning", used.reasoning_tokens);
       if (cost) observe.onCost?.(model, cost);
       costUsd = addCost(costUsd, cost);
     },

@@ -32,6 +32,8 @@ export type ChainOptions = {
   /** Retries of one model in one run. */
   maxRetries: number;
   log: Log;
+  /** Whether what models think is pushed; absent: it is. */
+  showsReasoning?: boolean;
   /** What can be done about a failure, for the log. */
   explainFailure?: ExplainFailure;
   observe?: ChainObserver;
@@ -104,9 +106,13 @@ export function createChain(options: ChainOptions): Chain {
     };
     breakers.set(model, createBreaker(options.breaker ?? defaultBreakerOptions, onChange));
   }
-  const { backoffBaseMs = BACKOFF_BASE_MS, answerTimeoutMs = Number.POSITIVE_INFINITY } = options;
+  const {
+    backoffBaseMs = BACKOFF_BASE_MS,
+    answerTimeoutMs = Number.POSITIVE_INFINITY,
+    showsReasoning = true,
+  } = options;
   const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
-  const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures };
+  const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures, showsReasoning };
 
   const apiOf = (model: string) => providers.get(providerOf(model))?.api;
   const findUntakenBy = (model: string, asked?: AnswerOptions) => findUntaken(apiOf(model), asked?.extra);

@@ -1,4 +1,4 @@
-import { type AnswerPart, applyPart, type RunEnd } from "../answer-part.ts";
+import { type AnswerPart, applyPart, applyReasoning, type RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
 import { createOutputReader } from "../format/read-output.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, PushPart } from "../provider.ts";
@@ -33,24 +33,29 @@ export async function runFormatted<Request extends FormattedRequest>(
   const { resume = null, isRepairable = true, messages, options } = request;
   const total = createTotal();
   // What steps before this one have written stays; of a text that broke off nothing does.
-  const kept = resume && resume.step !== undefined && resume.step !== "broken" ? resume.text : "";
+  const isStep = resume?.step !== undefined && resume.step !== "broken";
+  const kept = resume && isStep ? resume.text : "";
+  const keptReasoning = isStep ? (resume?.reasoning ?? "") : "";
   let text = resume?.text ?? "";
+  let reasoning = resume?.reasoning ?? "";
   let attempt = resume?.attempt ?? 0;
   const take = (part: AnswerPart): void => {
     text = applyPart(text, part);
-    if (part.type !== "text") attempt = part.attempt;
+    if (part.type !== "text") reasoning = applyReasoning(reasoning, part);
+    if (part.type === "start" || part.type === "reset") attempt = part.attempt;
     push(part);
   };
 
   const start = resume && {
     ...resume,
     text: kept,
+    reasoning: keptReasoning,
     step: resume.step === "next" ? resume.step : ("restarted" as const),
   };
   const first = await run({ ...request, resume: start }, take);
   total.add(first);
   if (first.type !== "finish" || first.toolCalls.length > 0) return first;
-  const output = read(text.slice(kept.length));
+  const output = await read(text.slice(kept.length));
   if (output.type === "valid") return { ...first, output: { value: output.value } };
   // Cut off, it would be cut off again.
   if (first.reason !== "stop") return first;
@@ -65,12 +70,13 @@ export async function runFormatted<Request extends FormattedRequest>(
     hasFallback: false,
     messages: [...messages, ...shown, note],
     options: { ...options, ...(options?.tools?.length && { toolChoice: "none" as const }) },
-    resume: { text: kept, attempt, step: "restarted" as const },
+    // What led to the text leads to the corrected one, too.
+    resume: { text: kept, reasoning, attempt, step: "restarted" as const },
   };
   const second = await run(repair, take);
   total.add(second);
   if (second.type === "aborted") return { ...second, ...total.sum() };
-  const repaired = second.type === "finish" ? read(text.slice(kept.length)) : output;
+  const repaired = second.type === "finish" ? await read(text.slice(kept.length)) : output;
   const end = { ...(second.type === "finish" ? second : first), ...total.sum() };
   if (second.type === "finish" && repaired.type === "valid") return { ...end, output: { value: repaired.value } };
   if (second.type === "finish" && second.reason !== "stop") return end;

@@ -13,10 +13,14 @@ export type Output =
   /** It cannot be told within the limits. */
   | { type: "unknown" };
 
+const anyObject = { type: "object" };
+
 /** Prepares to check answers. @throws InvalidSchemaError */
-export function createOutputReader(format: AnswerFormat): (text: string) => Output {
-  const schema = prepareSchema(format.type === "json_schema" ? format.schema : { type: "object" });
-  return (text) => {
+export function createOutputReader(format: AnswerFormat): (text: string) => Promise<Output> {
+  const schema = prepareSchema(format.type === "json_schema" ? format.schema : anyObject);
+  return (text) => takeTurn(() => read(text));
+
+  function read(text: string): Output {
     if (!isDeepAtMost(text, OUTPUT_DEPTH_MAX))
       return { type: "invalid", problems: [`The JSON is nested more than ${OUTPUT_DEPTH_MAX} levels deep.`] };
     let value: unknown;
@@ -27,7 +31,28 @@ export function createOutputReader(format: AnswerFormat): (text: string) => Outp
     }
     const validation = validate(text, value, schema);
     return validation.type === "valid" ? { type: "valid", value } : validation;
-  };
+  }
+}
+
+/** What takes longer is followed by a pause, so many times as long as itself. */
+const SHORT_MS = 1;
+const PAUSE_SHARE = 3;
+
+/** Fulfils when the next may begin. */
+let free: Promise<unknown> = Promise.resolve();
+
+/** One after the other, so that whatever schemas are asked for, most of the time is left to everybody else. */
+function takeTurn<T>(work: () => T): Promise<T> {
+  const turn = free.then(() => {
+    const startedMs = performance.now();
+    const result = work();
+    return { result, tookMs: performance.now() - startedMs };
+  });
+  free = turn.then(
+    ({ tookMs }) => (tookMs > SHORT_MS ? Bun.sleep(tookMs * PAUSE_SHARE) : undefined),
+    () => {},
+  );
+  return turn.then(({ result }) => result);
 }
 
 const QUOTE = 0x22;

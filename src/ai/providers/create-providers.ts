@@ -1,5 +1,6 @@
 import { listProviders, type ProvidersConfig } from "../../config/list-providers.ts";
 import type { Config } from "../../config.ts";
+import { type FindProxy, noProxy } from "../../lib/outgoing/find-proxy.ts";
 import type { Provider } from "../provider.ts";
 import { createAnthropicProvider } from "./anthropic/provider.ts";
 import { createCompatibleProvider } from "./compatible/provider.ts";
@@ -19,11 +20,13 @@ export type ProvidersObserver = {
 /**
  * The providers that are configured, and the models in fallback order; none: the only model is `offline/documents`.
  * @param observe hears what becomes of requests, beside their answers.
+ * @param findProxy says which of their servers are reached by a proxy.
  */
 export function createProviders(
   config: AiConfig,
   searchDocuments: SearchDocuments,
   observe: ProvidersObserver = {},
+  findProxy: FindProxy = noProxy,
 ): { providers: Map<string, Provider>; models: string[] } {
   const models = config.AI_MODELS.length > 0 ? [...new Set(config.AI_MODELS)] : [OFFLINE_MODEL];
   const isAlone = models.every((model) => model.startsWith("offline/"));
@@ -33,7 +36,7 @@ export function createProviders(
   });
   const list: Provider[] = [createOfflineProvider({ searchDocuments, isAlone })];
   for (const { name, apiKey, baseUrl, headers } of listProviders(config)) {
-    const options = { baseUrl, headers, observe: observeOf(name) };
+    const options = { baseUrl, headers, observe: observeOf(name), findProxy };
     if (name === "openai") {
       if (apiKey) list.push(createOpenAiProvider({ ...options, apiKey }));
     } else if (name === "anthropic") {

@@ -1,5 +1,6 @@
 import { type IncomingResponse, type SendOptions, sendRequest } from "../../lib/http-client/client.ts";
 import { type PreparedRequest, prepareRequest } from "../../lib/http-client/prepared-request.ts";
+import { type FindProxy, noProxy } from "../../lib/outgoing/find-proxy.ts";
 import { readStart } from "../transport/read-start.ts";
 import { keepErrorBody } from "./error-body.ts";
 import { type Adaptation, isRefusal, type ParameterAdapter } from "./parameters/adapter.ts";
@@ -51,11 +52,11 @@ type Taken = { response: IncomingResponse; start: Blob | null };
 export function createSendBody(
   call: SdkCall,
   adapter: ParameterAdapter,
-  { onRepeat }: Pick<RequestObserver, "onRepeat"> = {},
+  { onRepeat, findProxy = noProxy }: Pick<RequestObserver, "onRepeat"> & { findProxy?: FindProxy | undefined } = {},
 ): SendBody {
   let prepared: Promise<PreparedRequest> | undefined;
   async function send(adaptation: Adaptation, body: Body, options: SendOptions): Promise<SuccessfulResponse> {
-    prepared ??= recordRequest(call).catch((error) => {
+    prepared ??= recordRequest(call, findProxy).catch((error) => {
       prepared = undefined;
       throw error;
     });
@@ -132,11 +133,11 @@ async function sendAdapted(
   }
 }
 
-async function recordRequest(call: SdkCall): Promise<PreparedRequest> {
+async function recordRequest(call: SdkCall, findProxy: FindProxy): Promise<PreparedRequest> {
   const recorded: PreparedRequest[] = [];
   await call(async (input, { method = "GET", headers } = {}) => {
     const url = new URL(input instanceof Request ? input.url : input);
-    recorded.push(prepareRequest({ url, method, headers: new Headers(headers) }));
+    recorded.push(prepareRequest({ url, method, headers: new Headers(headers), proxy: findProxy(url) }));
     return new Response();
   });
   const [prepared] = recorded;

@@ -1,5 +1,6 @@
 import { accessSync, constants, createReadStream, readFileSync, type Stats, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
+import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
 import { CommandError, UsageError } from "../command.ts";
 import { readChecksum } from "./checksum.ts";
 
@@ -24,7 +25,7 @@ const REDIRECTS_MAX = 5;
  * @param isTrusted whether the checksum is known from elsewhere, so that the connection need not be secure.
  * @throws UsageError for an address that can't be used.
  */
-export function createSource(text: string, isTrusted: boolean): ExecutableSource {
+export function createSource(text: string, isTrusted: boolean, fetch: Fetch): ExecutableSource {
   if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return createFileSource(resolve(text));
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol))
@@ -35,7 +36,7 @@ export function createSource(text: string, isTrusted: boolean): ExecutableSource
     throw new UsageError(
       `Without TLS, anyone on the network could replace the executable and its checksum: use https for ${maskUrl(url)}, or pass --sha256.`,
     );
-  return createUrlSource(url, isTrusted);
+  return createUrlSource(url, isTrusted, fetch);
 }
 
 function createFileSource(path: string): ExecutableSource {
@@ -87,8 +88,9 @@ function requireReadable(path: string): void {
 const unreadable = (path: string) =>
   new CommandError(`${path} can't be read by this user; change its rights, or run this as root.`);
 
-function createUrlSource(url: URL, isTrusted: boolean): ExecutableSource {
+function createUrlSource(url: URL, isTrusted: boolean, fetch: Fetch): ExecutableSource {
   const label = maskUrl(url);
+  const get: Get = (target, trusts, signal) => follow(fetch, target, trusts, signal);
   return {
     label,
     async open(signal) {
@@ -104,10 +106,14 @@ function createUrlSource(url: URL, isTrusted: boolean): ExecutableSource {
     },
     async findChecksum(signal) {
       const name = decode(basename(url.pathname));
-      const own = await getText(withPath(url, `${url.pathname}.sha256`), signal);
+      const own = await getText(get, withPath(url, `${url.pathname}.sha256`), signal);
       const found = own === null ? null : readChecksum(own, name, { isAlone: true });
       if (found !== null) return found;
-      const listed = await getText(withPath(url, `${dirname(url.pathname).replace(/\/$/, "")}/SHA256SUMS`), signal);
+      const listed = await getText(
+        get,
+        withPath(url, `${dirname(url.pathname).replace(/\/$/, "")}/SHA256SUMS`),
+        signal,
+      );
       return listed === null ? null : readChecksum(listed, name);
     },
   };
@@ -128,16 +134,18 @@ function decode(name: string): string {
   }
 }
 
-async function getText(url: URL, signal: AbortSignal): Promise<string | null> {
+type Get = (url: URL, isTrusted: boolean, signal: AbortSignal) => Promise<Response>;
+
+async function getText(get: Get, url: URL, signal: AbortSignal): Promise<string | null> {
   try {
-    return await readBody(url, AbortSignal.any([signal, AbortSignal.timeout(CHECKSUMS_TIMEOUT_MS)]));
+    return await readBody(get, url, AbortSignal.any([signal, AbortSignal.timeout(CHECKSUMS_TIMEOUT_MS)]));
   } catch (error) {
     if (signal.aborted || error instanceof CommandError) throw error;
     throw new CommandError(`${maskUrl(url)} can't be read (${describe(error)}); try again, or pass --sha256.`);
   }
 }
 
-async function readBody(url: URL, signal: AbortSignal): Promise<string | null> {
+async function readBody(get: Get, url: URL, signal: AbortSignal): Promise<string | null> {
   const response = await get(url, false, signal);
   if (response.status !== 200) {
     await response.body?.cancel();
@@ -155,13 +163,12 @@ async function readBody(url: URL, signal: AbortSignal): Promise<string | null> {
 }
 
 /** Follows redirects, but never from a secure connection to one that isn't. */
-async function get(url: URL, isTrusted: boolean, signal: AbortSignal): Promise<Response> {
+async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortSignal): Promise<Response> {
   let target = url;
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects += 1) {
     const response = await fetch(target, {
       redirect: "manual",
       signal,
-      headers: { "accept-encoding": "identity" },
     }).catch((error: unknown) => {
       if (signal.aborted) throw signal.reason;
       throw new CommandError(
@@ -185,10 +192,9 @@ async function get(url: URL, isTrusted: boolean, signal: AbortSignal): Promise<R
   throw new CommandError(`${maskUrl(url)} redirects more than ${REDIRECTS_MAX} times; download the file by hand.`);
 }
 
-/** The runtime's reason, without its advice to programmers. */
+/** The reason, for the middle of a sentence. */
 function describe(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/ fetching ".*| ?For more information, .*/s, "").replace(/[.?]$/, "");
+  return (error instanceof Error ? error.message : String(error)).replace(/[.?]$/, "");
 }
 
 /** Nobody is between this machine and itself. */

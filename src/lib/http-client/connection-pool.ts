@@ -1,4 +1,5 @@
-import { HttpConnection, type HttpTarget } from "./connection.ts";
+import { HttpConnection } from "./connection.ts";
+import type { HttpTarget } from "./open-socket.ts";
 
 /**
  * One that has waited longer is not used again: what lies between (a load balancer, a NAT) may have forgotten it by then

@@ -1,4 +1,5 @@
 import type { Socket } from "bun";
+import { type HttpTarget, type OpeningSocket, openSocket } from "./open-socket.ts";
 import { createResponseParser, type ResponseHead, type ResponseParser } from "./response-parser.ts";
 
 /** What happens to one request; `onClose` comes last, and once. */
@@ -26,48 +27,6 @@ export type SentRequest = {
 const OPEN = 1;
 /** A server that says how long it keeps a connection began to count before its answer arrived here. */
 const KEEP_ALIVE_MARGIN_MS = 1_000;
-/**
- * Silence after which the system asks the server whether the connection still exists. A model may think for minutes: what
- * lies between (a NAT, a load balancer) is reminded of the connection, and a server that has vanished is noticed 10 s later.
- */
-export const PROBE_AFTER_MS = 15_000;
-/**
- * Longest time until a new connection is open, with its TLS handshake. No model thinks meanwhile, so a server that cannot be
- * reached need not be waited for as long as a model that is silent.
- */
-export const CONNECT_TIMEOUT_MS = 10_000;
-
-/** Whom to connect to, and how. */
-export type HttpTarget = {
-  /** Says whether TLS is spoken, and whose name the certificate must bear. */
-  url: URL;
-  /** Names the server whose connections serve it. */
-  origin: string;
-  /** The IP address to connect to; without it the host of the URL is looked up. */
-  address?: string;
-  /** In place of CONNECT_TIMEOUT_MS. */
-  connectTimeoutMs?: number;
-  /** In place of the parser's own bound on the head of a response. */
-  headBytesMax?: number;
-  /**
-   * The connection was given up before it was open. The system goes on trying, for about two minutes, and holds a descriptor
-   * meanwhile. @param ended fulfils when that is over.
-   */
-  onAbandon?: (ended: Promise<unknown>) => void;
-};
-
-/** No connection was opened, so nothing of a request has been sent. */
-export class ConnectError extends Error {
-  readonly code: string | undefined;
-
-  constructor(error: Error) {
-    super(error.message, { cause: error });
-    this.code = "code" in error && typeof error.code === "string" ? error.code : undefined;
-  }
-}
-
-/** The server answered, and could not show that it is the one that was meant. Nothing of a request has been sent. */
-export class CertificateError extends Error {}
 
 /** A connection to a server, for one request after the other. */
 export class HttpConnection {
@@ -80,8 +39,6 @@ export class HttpConnection {
   /** How long the server says that it waits for the next request; Infinity if it doesn't say. */
   keepAliveMs = Number.POSITIVE_INFINITY;
   #socket: Socket | null = null;
-  /** Open, but not to be written to yet: the certificate is not known. */
-  #unproven: Socket | null = null;
   /** Of the request under way; their identity tells one request from the next. */
   #handlers: ResponseHandlers | null = null;
   #parser: ResponseParser | null = null;
@@ -89,9 +46,7 @@ export class HttpConnection {
   #isClosed = false;
   #canReuse = false;
   readonly #headBytesMax: number | undefined;
-  readonly #connectTimer: Timer;
-  #connecting: Promise<unknown> | null = null;
-  readonly #onAbandon: HttpTarget["onAbandon"];
+  readonly #opening: OpeningSocket;
   readonly #onIdle: (connection: HttpConnection) => void;
   readonly #onGone: (connection: HttpConnection) => void;
 
@@ -100,52 +55,22 @@ export class HttpConnection {
    * @param onGone it is closed.
    */
   constructor(
-    { url, address, connectTimeoutMs = CONNECT_TIMEOUT_MS, headBytesMax, onAbandon }: HttpTarget,
+    target: HttpTarget,
     onIdle: (connection: HttpConnection) => void,
     onGone: (connection: HttpConnection) => void,
   ) {
-    this.#headBytesMax = headBytesMax;
-    this.#onAbandon = onAbandon;
+    this.#headBytesMax = target.headBytesMax;
     this.#onIdle = onIdle;
     this.#onGone = onGone;
-    const isSecure = url.protocol === "https:";
-    const hostname = url.hostname.replace(/^\[(.*)\]$/, "$1");
-    const fail = (error: Error) => this.#close(new ConnectError(error));
-    this.#connectTimer = setTimeout(() => fail(new Error(`no connection in ${connectTimeoutMs} ms`)), connectTimeoutMs);
-    this.#connectTimer.unref();
-    const opened = (socket: Socket) => {
-      clearTimeout(this.#connectTimer);
-      if (this.#isClosed) return void socket.terminate();
-      this.#socket = socket;
-      socket.setKeepAlive(true, PROBE_AFTER_MS);
-      this.#flush();
-    };
-    this.#connecting = Bun.connect({
-      hostname: address ?? hostname,
-      port: Number(url.port) || (isSecure ? 443 : 80),
-      ...(isSecure && { tls: { serverName: hostname.replace(/\.$/, "") } }),
-      socket: {
-        // Over TLS nothing is sent before the certificate is known to be that of the server.
-        open: (socket) => {
-          if (!isSecure) return opened(socket);
-          if (this.#isClosed) return void socket.terminate();
-          this.#unproven = socket;
-        },
-        ...(isSecure && {
-          handshake: (socket: Socket, isAuthorized: boolean, error: Error | null) => {
-            if (isAuthorized) return opened(socket);
-            this.#close(new CertificateError(`the certificate is not trusted: ${error?.message ?? "unknown reason"}`));
-            socket.terminate();
-          },
-        }),
-        data: (_socket, bytes) => this.#receive(bytes),
-        drain: () => this.#flush(),
-        end: () => this.#close(null),
-        close: (_socket, error) => this.#close(error ?? null),
-        error: (_socket, error) => this.#close(error),
-        connectError: (_socket, error) => fail(error),
+    this.#opening = openSocket(target, {
+      onOpen: (socket) => {
+        this.#socket = socket;
+        this.#flush();
       },
-    }).catch(fail);
+      onData: (bytes) => this.#receive(bytes),
+      onDrain: () => this.#flush(),
+      onClose: (error) => this.#close(error),
+    });
   }
 
   /** Whether it can take another request: open, nobody's, and with nothing left to send. */
@@ -235,9 +160,7 @@ export class HttpConnection {
   #close(error: Error | null): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    clearTimeout(this.#connectTimer);
-    (this.#socket ?? this.#unproven)?.terminate();
-    if (!this.#socket && !this.#unproven && this.#connecting) this.#onAbandon?.(this.#connecting);
+    this.#opening.close();
     this.#onGone(this);
     const isWhole = error === null && this.#parser?.close() === true;
     this.#end(isWhole ? null : (error ?? new Error("the connection broke")));

@@ -1,18 +1,20 @@
-import type { HttpTarget } from "./connection.ts";
+import type { HttpTarget } from "./open-socket.ts";
+import { encodeCredentials, nameProxy, type ProxyRoute } from "./proxy.ts";
 
-export type OutgoingRequest = { url: URL; method: string; headers: Headers };
+export type OutgoingRequest = { url: URL; method: string; headers: Headers; proxy?: ProxyRoute | null };
 
 /** What requests to one address have in common, encoded; it holds the key. */
 export type PreparedRequest = HttpTarget & {
   /** The request line and every header field but the length of the body. */
   head: Uint8Array;
+  method: string;
 };
 
 /**
  * Encodes once what all requests to this address have in common. `Headers` has checked that no name or value holds a line
  * end.
  */
-export function prepareRequest({ url, method, headers }: OutgoingRequest): PreparedRequest {
+export function prepareRequest({ url, method, headers, proxy = null }: OutgoingRequest): PreparedRequest {
   if (!/^[A-Z]+$/.test(method)) throw new TypeError(`The method ${method} cannot be sent.`);
   const fields = new Headers(headers);
   fields.delete("content-length");
@@ -20,11 +22,19 @@ export function prepareRequest({ url, method, headers }: OutgoingRequest): Prepa
   fields.set("accept-encoding", "identity");
   fields.set("connection", "keep-alive");
   const lines = [...fields].map(([name, value]) => `${name}: ${value}\r\n`).join("");
-  const head = Buffer.from(`${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines}`, "latin1");
-  return { url, origin: url.origin, head };
+  const path = `${url.pathname}${url.search}`;
+  // A proxy that is asked itself has to know the server (RFC 9112, 3.2.2).
+  const [target, credentials] =
+    proxy === null || proxy.isTunnel ? [path, ""] : [`http://${url.host}${path}`, encodeCredentials(proxy)];
+  const head = Buffer.from(`${method} ${target} HTTP/1.1\r\n${credentials}${lines}`, "latin1");
+  // A connection by a proxy is not one to the server itself.
+  const origin = proxy === null ? url.origin : `${url.origin} ${proxy.isTunnel ? "through" : "by"} ${nameProxy(proxy)}`;
+  return { url, origin, head, method, proxy };
 }
 
-export function encodeRequest({ head }: PreparedRequest, body: string | Uint8Array): Uint8Array {
+export function encodeRequest({ head, method }: PreparedRequest, body: string | Uint8Array): Uint8Array {
   const bytes = typeof body === "string" ? Buffer.from(body) : body;
-  return Buffer.concat([head, Buffer.from(`content-length: ${bytes.byteLength}\r\n\r\n`, "latin1"), bytes]);
+  // A GET without a body has no length either (RFC 9110, 8.6).
+  const length = method === "GET" && bytes.byteLength === 0 ? "" : `content-length: ${bytes.byteLength}\r\n`;
+  return Buffer.concat([head, Buffer.from(`${length}\r\n`, "latin1"), bytes]);
 }

@@ -31,16 +31,24 @@ export class InvalidSchemaError extends Error {
   }
 }
 
+/** A schema is checked when it is asked for, and used when its answer is there. */
+const known = new WeakMap<object, PreparedSchema>();
+
 /**
- * Checks a schema that comes from outside, and bounds what it can cost. It is JSON of bounded depth.
+ * Checks a schema that comes from outside, and bounds what it can cost. It is JSON of bounded depth, and is not changed later.
  * @throws InvalidSchemaError
  */
-export function prepareSchema(source: unknown): PreparedSchema {
+export function prepareSchema(source: object): PreparedSchema {
+  const before = known.get(source);
+  if (before) return before;
   if (JSON.stringify(source).length > SCHEMA_CHARS_MAX)
     throw new InvalidSchemaError("#", `may have at most ${SCHEMA_CHARS_MAX} characters`);
   const preparation = new Preparation(source);
   const schema = preparation.copyRoot();
-  return { schema, draft: findDraft(source), patterns: preparation.patterns, costs: preparation.costs };
+  const { patterns, costs } = preparation;
+  const prepared = { schema, draft: findDraft(source), patterns, costs };
+  known.set(source, prepared);
+  return prepared;
 }
 
 /** The draft that `$schema` names. Others are read as the newest one. */
@@ -210,5 +218,8 @@ function readEntries(value: unknown, place: string): [string, unknown][] {
   return Object.entries(value);
 }
 
+/** UTF-16 units of a list, such as that of an `enum`, whose comparison costs as much as one step. */
+const CHARS_PER_STEP = 50;
+
 const sizeOf = (value: unknown): number =>
-  typeof value === "object" && value !== null ? Math.ceil(JSON.stringify(value).length / 10) : 1;
+  typeof value === "object" && value !== null ? Math.ceil(JSON.stringify(value).length / CHARS_PER_STEP) : 1;

@@ -8,9 +8,9 @@ import type { PreparedSchema } from "./prepare-schema.ts";
  * Steps of one validation: a value by a schema is one, or more if either is large; each takes about half a microsecond. A long
  * text may take more of them than a short one, which only a schema that is made to take long needs.
  */
-const STEPS_MIN = 50_000;
+const STEPS_MIN = 10_000;
 export const STEPS_MAX = 500_000;
-const STEPS_PER_CHAR = 2;
+const STEPS_PER_CHAR = 5;
 /** Instructions of a pattern, times characters, that cost as much as one step. */
 const MATCHES_PER_STEP = 5;
 const CHARS_PER_STEP = 50;

@@ -1,4 +1,4 @@
-import { CertificateError, ConnectError } from "../http-client/connection.ts";
+import { CertificateError, ConnectError, ProxyError } from "../http-client/errors.ts";
 import { MalformedResponseError } from "../http-client/response-parser.ts";
 
 /** The target may not be connected to. The message is for the user who set the URL; it says nothing about the network here. */
@@ -14,6 +14,8 @@ export class OutgoingError extends Error {}
  */
 export function mapToOutgoingError(error: unknown, target: string): Error {
   if (error instanceof OutgoingError || error instanceof RefusedAddressError) return error;
+  // Of the proxy it says nothing: that is for the log.
+  if (error instanceof ProxyError) return new OutgoingError(`${target} could not be reached.`, { cause: error });
   if (error instanceof ConnectError)
     return new OutgoingError(
       error.code === "ECONNREFUSED" ? `${target} refused the connection.` : `${target} could not be reached.`,

@@ -1,10 +1,12 @@
 import { abortable } from "../abortable.ts";
 import { sendRequest } from "../http-client/client.ts";
-import { ConnectError } from "../http-client/connection.ts";
 import { createConnectionPool } from "../http-client/connection-pool.ts";
+import { ConnectError, ProxyError } from "../http-client/errors.ts";
 import { type PreparedRequest, prepareRequest } from "../http-client/prepared-request.ts";
+import { PROXY_AUTHENTICATION_REQUIRED } from "../http-client/proxy.ts";
 import { createAbandonedConnections } from "./abandoned-connections.ts";
 import { mapToOutgoingError, OutgoingError, RefusedAddressError } from "./errors.ts";
+import { type FindProxy, noProxy } from "./find-proxy.ts";
 import { readUpTo } from "./read-up-to.ts";
 import { createTargetResolver, type Lookup } from "./resolve-target.ts";
 import { checkTargetUrl, targetHostOf } from "./target-url.ts";
@@ -43,23 +45,27 @@ const POOL_LIMITS = { idlePerServerMax: 32, idleMax: 512 };
 /**
  * Sends requests to addresses that users set. The name is resolved here, all its addresses are checked, and the connection
  * goes to a checked address itself: there is no second look-up that could say something else. Connections are kept for the
- * next request to the same host at the same address. Redirects are not followed, no proxy is used, certificates are verified,
+ * next request to the same host at the same address. Redirects are not followed, certificates are verified,
  * cookies don't exist.
+ *
+ * A proxy is asked for a connection to the checked address, and TLS still checks the name. If private addresses are allowed,
+ * there is nothing to check: the proxy gets the name, and resolves it.
  */
-export function createGuardedSender(lookup?: Lookup) {
+export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noProxy) {
   const resolve = createTargetResolver(lookup);
   const pool = createConnectionPool(POOL_LIMITS);
   const abandoned = createAbandonedConnections();
 
-  async function sendToFirst(addresses: string[], request: PreparedRequest, given: Sending) {
-    const tried = addresses.slice(0, ADDRESSES_MAX);
+  /** @param addresses null: the proxy finds them. */
+  async function sendToFirst(addresses: string[] | null, request: PreparedRequest, given: Sending) {
+    const tried = addresses?.slice(0, ADDRESSES_MAX) ?? [null];
     for (const [at, address] of tried.entries()) {
       const isLast = at === tried.length - 1;
       // Names the address too: a connection is used again only for the address that was checked now.
       const origin = `${request.origin} ${address}`;
       const target = {
         ...request,
-        address,
+        ...(address !== null && { address }),
         origin,
         onAbandon: (ended: Promise<unknown>) => abandoned.add(origin, ended),
         headBytesMax: HEAD_BYTES_MAX,
@@ -69,7 +75,8 @@ export function createGuardedSender(lookup?: Lookup) {
         if (abandoned.isFull(origin)) await abandoned.wait(origin, given.signal);
         return await sendRequest(target, given.body, { signal: given.signal, pool });
       } catch (error) {
-        if (isLast || !(error instanceof ConnectError)) throw error;
+        const isSameAnywhere = error instanceof ProxyError && error.status === PROXY_AUTHENTICATION_REQUIRED;
+        if (isLast || isSameAnywhere || !(error instanceof ConnectError)) throw error;
       }
     }
     throw new OutgoingError("There is no address.");
@@ -89,8 +96,12 @@ export function createGuardedSender(lookup?: Lookup) {
     const limit = createTimeLimit(timeoutMs, request.signal);
     const { signal } = limit;
     try {
-      const addresses = await abortable(resolve(targetHostOf(url), allowsPrivate), signal);
-      const prepared = prepareRequest({ url, method, headers: new Headers(request.headers) });
+      const found = findProxy(url);
+      // Through a tunnel, since a proxy that is asked itself would resolve the name again, or lose it.
+      const proxy = found && { ...found, isTunnel: true };
+      const isResolvedThere = proxy !== null && allowsPrivate;
+      const addresses = isResolvedThere ? null : await abortable(resolve(targetHostOf(url), allowsPrivate), signal);
+      const prepared = prepareRequest({ url, method, headers: new Headers(request.headers), proxy });
       const response = await sendToFirst(addresses, prepared, { body: request.body ?? "", timeoutMs, signal });
       const body = await readUpTo(response.body, responseBytesMax);
       return { status: response.status, headers: response.headers, body, durationMs: performance.now() - startedMs };
@@ -121,6 +132,3 @@ function createTimeLimit(timeoutMs: number, given: AbortSignal | undefined) {
     },
   };
 }
-
-/** Sends with the resolver of this machine. */
-export const sendGuarded = createGuardedSender();

@@ -2,6 +2,7 @@ import type { Caller } from "../../access/caller.ts";
 import type { Config } from "../../config.ts";
 import { type Database, getReservedPool, type Sql } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
+import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { Slots } from "../../limits/slots.ts";
@@ -106,6 +107,8 @@ export type AuthServiceDependencies = {
   /** How many passwords a user may have checked at once. */
   checksPerUser: Slots;
   jwtSecret: string;
+  /** The way to the issuer. */
+  fetch: Fetch;
   log: Log;
   /** Sessions were ended here, after the commit: their connections have to end. */
   onSessionsEnded(sessionIds: string[], reason: EndReason): void;
@@ -123,6 +126,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     guard,
     checksPerUser,
     jwtSecret,
+    fetch,
     log,
     onSessionsEnded,
     issuerKeyTimes,
@@ -144,7 +148,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     announceEnd,
   });
   const issuers = createIssuerService(
-    { database, config, users, audit, passwordChecks, sessionQuota, log },
+    { database, config, users, audit, passwordChecks, sessionQuota, fetch, log },
     issuerKeyTimes,
   );
   const logins = createLogins({

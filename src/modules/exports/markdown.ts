@@ -26,7 +26,14 @@ export function writeMessage(message: Message, before: Message | undefined, find
   ];
   const lines = [`## ${escapeLine(nameOf(message))} · ${writeTime(created_at)} · #${seq}`, ...marks];
   const text = message.deleted_at === null ? message.content : "";
-  return `\n${lines.join("\n\n")}\n${text === "" ? "" : `\n${text}\n`}`;
+  return `\n${lines.join("\n\n")}\n${writeReasoning(message)}${text === "" ? "" : `\n${text}\n`}`;
+}
+
+/** Closed until somebody opens it, where Markdown is shown as HTML. Only its own end can end it. */
+function writeReasoning({ reasoning }: Message): string {
+  if (!reasoning) return "";
+  const text = reasoning.trim().replaceAll(/<(?=\/?(?:details|summary)\b)/gi, "&lt;");
+  return `\n<details>\n<summary>Reasoning</summary>\n\n${text}\n\n</details>\n`;
 }
 
 function listStates({ deleted_at, status, error }: Message): string[] {

@@ -41,25 +41,34 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     }
   }
 
-  async function reset(answer: RunningAnswer, part: { attempt: number; text: string }): Promise<void> {
-    const piece = { attempt: part.attempt, n: 1, text: part.text };
-    const isStored = await storeAttempt(answer, piece);
+  async function reset(answer: RunningAnswer, part: Extract<AnswerPart, { type: "reset" }>): Promise<void> {
     const { live } = answer;
-    live.reset(part.text, part.attempt);
+    const { text, reasoning = "", attempt } = part;
+    const piece = live.createResetPiece(text, reasoning, attempt);
+    const isStored = await storeAttempt(answer, piece);
+    live.reset(text, reasoning, attempt);
     if (isStored) live.confirm(piece);
   }
 
-  /** Brings a part to the readers: a text in the tick in which it comes. */
+  /** Brings a part to the readers: text and reasoning in the tick in which they come. */
   function take(answer: RunningAnswer, part: AnswerPart): Promise<void> | undefined {
-    if (part.type === "text") {
-      answer.live.append(part.text);
-      return undefined;
+    const { live } = answer;
+    switch (part.type) {
+      case "text":
+        if (answer.firstTokenMs === null) noteFirstText(answer);
+        live.append(part.text);
+        return undefined;
+      case "reasoning":
+        live.think(part.text);
+        return undefined;
+      case "reset":
+        return reset(answer, part);
+      case "start":
+        live.begin(part.attempt);
+        return undefined;
+      default:
+        return part satisfies never;
     }
-    // The first text is about to come. Of one that was taken over, nobody knows when it came.
-    if (answer.generation.fence === 1) answer.firstTokenMs ??= fitCount(performance.now() - answer.startedAtMs);
-    if (part.type === "reset") return reset(answer, part);
-    answer.live.begin(part.attempt);
-    return undefined;
   }
 
   function startRun(answer: RunningAnswer, context: Context): Promise<RunEnd> {
@@ -72,8 +81,8 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     const options = mapToOptions(generation, context);
     const request = { model, messages, isFitted: true, outputTokensMax, options, signal: abort.signal, about };
     const takePart = (part: AnswerPart) => take(answer, part);
-    if (context.tools !== false) return toolRuns.run(answer, context.tools, attempt, request, takePart);
-    const resume = attempt > 0 ? { text: live.text, attempt } : null;
+    if (hasTools(context.tools)) return toolRuns.run(answer, context.tools, attempt, request, takePart);
+    const resume = attempt > 0 ? { text: live.text, reasoning: live.reasoning, attempt } : null;
     return follow(chain.run, { ...request, resume }, takePart);
   }
 
@@ -98,10 +107,20 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
       live.flush();
       const error: StoredError = { code: "internal", detail: "The answer could not be written." };
       const account = { model: null, models: [], usage: null, costUsd: null };
-      return { ...account, content: live.text, status: "failed", finishReason: "error", error };
+      return {
+        ...account,
+        content: live.text,
+        reasoning: live.storedReasoning,
+        status: "failed",
+        finishReason: "error",
+        error,
+      };
     },
   };
 }
+
+const hasTools = (tools: Context["tools"]): tools is true | readonly string[] =>
+  tools === true || (tools !== false && tools.length > 0);
 
 /** What the message asked for, and else the conversation. */
 function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, context: Context): AnswerOptions {
@@ -109,6 +128,11 @@ function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, con
     reasoningEffort: reasoning_effort ?? context.reasoningEffort,
     format: reply_format && mapReplyFormat(reply_format),
   };
+}
+
+/** Of an answer that was taken over, nobody knows when its first text came. */
+function noteFirstText(answer: RunningAnswer): void {
+  if (answer.generation.fence === 1) answer.firstTokenMs = fitCount(performance.now() - answer.startedAtMs);
 }
 
 /** Where a format was asked for, a text that was cut off before it had one is no answer. */
@@ -121,7 +145,8 @@ function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: 
   live.flush();
   const { usage, costUsd, models } = end;
   // Where it did not end well: the model that was asked last, whether it has written anything or not.
-  const account = { content: live.text, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
+  const texts = { content: live.text, reasoning: live.storedReasoning };
+  const account = { ...texts, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
   if (end.type === "finish" && generation.reply_format && !end.output) {
     const detail = cutOff[end.reason] ?? "The answer doesn't have the format that was asked for.";
     return { ...account, status: "failed", finishReason: "error", error: { code: "invalid_output", detail } };

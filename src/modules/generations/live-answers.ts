@@ -32,8 +32,8 @@ export interface LiveAnswers {
 
   /** What new listeners of a conversation need to go on with the next delta. */
   listSnapshots(conversationId: string): AnswerSnapshot[];
-  /** The text so far of an answer that is being written here; the stored one lags behind. */
-  findText(messageId: string): string | null;
+  /** The text and the reasoning so far of an answer that is being written here; what is stored lags behind. */
+  findText(messageId: string): LiveText | null;
 
   /** Whether so many more answers may begin. */
   hasRoom(answers: number): boolean;
@@ -48,6 +48,9 @@ export interface LiveAnswers {
   findByMessage(messageId: string): RunningAnswer | undefined;
   list(): RunningAnswer[];
 }
+
+/** What a message shows of an answer in progress: reasoning only if it is stored at the end, too. */
+type LiveText = { content: string; reasoning: string | null };
 
 type Dependencies = {
   lifecycle: Lifecycle;
@@ -99,9 +102,13 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
           seq: live.seq,
           attempt: live.attempt,
           text: live.text,
+          reasoning: live.reasoning,
           frame: JSON.stringify(live.snapshot()),
         })),
-    findText: (messageId) => byMessage.get(messageId)?.live.text ?? null,
+    findText(messageId) {
+      const live = byMessage.get(messageId)?.live;
+      return live ? { content: live.text, reasoning: live.storedReasoning || null } : null;
+    },
 
     hasRoom,
     count,

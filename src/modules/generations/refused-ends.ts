@@ -1,6 +1,7 @@
 import { fitJson, fitText, fitUsd } from "../../db/storable.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import { fitTokens } from "../messages/service.ts";
+import type { LiveAnswer } from "./live-answer.ts";
 import type { FinalState } from "./queries.ts";
 
 /**
@@ -37,8 +38,9 @@ export function listSubstitutes(final: FinalState): FinalState[] {
 }
 
 /** The end of an answer that was interrupted too often: no model is asked. */
-export function giveUp(text: string, isCancelled: boolean): FinalState {
-  const rest = { content: fitText(text), model: null, models: [], usage: null, costUsd: null };
+export function giveUp(live: Pick<LiveAnswer, "text" | "storedReasoning">, isCancelled: boolean): FinalState {
+  const texts = { content: fitText(live.text), reasoning: fitText(live.storedReasoning) };
+  const rest = { ...texts, model: null, models: [], usage: null, costUsd: null };
   if (isCancelled) return { ...rest, status: "cancelled", finishReason: "cancelled", error: null };
   const error: StoredError = { code: "internal", detail: "The answer was interrupted too often. Ask for it again." };
   return { ...rest, status: "failed", finishReason: "error", error };

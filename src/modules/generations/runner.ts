@@ -39,11 +39,13 @@ export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
     instanceId: string;
     /** An answer has ended here, and its place is free. */
     onEnd(): void;
+    /** Whether what models think is stored. */
+    storesReasoning: boolean;
   };
 
 /** Writes answers as tasks of their own: whoever watches may go and come, the answer is written all the same. */
 export function createRunner(deps: RunnerDependencies) {
-  const { database, bus, liveAnswers, metrics, log, instanceId, onEnd } = deps;
+  const { database, bus, liveAnswers, metrics, log, instanceId, onEnd, storesReasoning } = deps;
   const pieces = createPieces({ database });
   const texts = createAnswerTexts({ ...deps, toolRuns: createToolRuns({ ...deps, pieces }) });
   const ends = createAnswerEnds({ ...deps, pieces, isDrained: () => isDrained });
@@ -53,7 +55,7 @@ export function createRunner(deps: RunnerDependencies) {
   async function write(answer: RunningAnswer, found: FoundContext | undefined): Promise<void> {
     const startedAtMs = performance.now();
     const isExhausted = answer.generation.interruptions >= INTERRUPTIONS_MAX;
-    const ended = isExhausted ? giveUp(answer.live.text, answer.stop === "cancel") : await texts.write(answer, found);
+    const ended = isExhausted ? giveUp(answer.live, answer.stop === "cancel") : await texts.write(answer, found);
     answer.live.flush();
     const final = await ends.end(answer, ended);
     if (!final) return;
@@ -77,6 +79,8 @@ export function createRunner(deps: RunnerDependencies) {
       seq: generation.seq,
       attempt: generation.attempt,
       text: generation.content,
+      reasoning: storesReasoning ? generation.reasoning : "",
+      storesReasoning,
       bus,
       flushes,
     });

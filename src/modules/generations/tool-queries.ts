@@ -13,6 +13,8 @@ export type ToolMetadata = {
   step: number;
   /** Length of the answer's text before the call, in UTF-16 units. */
   offset: number;
+  /** The same of its reasoning. Results of an older version have none. */
+  reasoning_offset?: number;
 };
 
 /** Steps of an answer that have ended with calls, as far as their results are stored. */
@@ -22,9 +24,27 @@ export type ToolProgress = {
   steps: number;
   /** Length of the answer's text that belongs to those steps. */
   offset: number;
+  /** The same of its reasoning. */
+  reasoningOffset: number;
   /** UTF-16 units of what was thought in them. */
   thinkingLength: number;
 };
+
+type Asked = { conversation_id: string; parent_id: string | null; requested_by: string | null };
+
+/**
+ * The user in whose name tools are called. Null for what an integration asked: whoever knows the address of a hook could
+ * act as its owner.
+ */
+export async function findToolAsker(
+  sql: Sql,
+  { conversation_id, parent_id, requested_by }: Asked,
+): Promise<string | null> {
+  const [row] = await sql<{ is_hook: boolean }[]>`
+    select hook_user_id is not distinct from ${requested_by}::uuid as is_hook from messages
+    where conversation_id = ${conversation_id} and id = ${parent_id} and hook_user_id is not null`;
+  return row?.is_hook ? null : requested_by;
+}
 
 /**
  * What an earlier owner of the generation has got from tools.
@@ -39,7 +59,7 @@ export async function loadToolProgress(
   const rows = await sql<{ content: string; metadata: ToolMetadata }[]>`
     select content, metadata from messages
     where conversation_id = ${conversation_id} and parent_id = ${message_id} and role = 'tool' and deleted_at is null order by seq`;
-  const progress: ToolProgress = { messages: [], steps: 0, offset: 0, thinkingLength: 0 };
+  const progress: ToolProgress = { messages: [], steps: 0, offset: 0, reasoningOffset: 0, thinkingLength: 0 };
   for (const [step, calls] of Map.groupBy(rows, ({ metadata }) => metadata.step)) {
     const offset = calls[0]?.metadata.offset ?? progress.offset;
     const toolCalls = calls.map(({ metadata }) => {
@@ -53,6 +73,7 @@ export async function loadToolProgress(
     );
     progress.steps = step;
     progress.offset = offset;
+    progress.reasoningOffset = calls[0]?.metadata.reasoning_offset ?? progress.reasoningOffset;
   }
   return progress;
 }

@@ -15,7 +15,7 @@ import type { Pieces } from "./pieces.ts";
 import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ThinkingStore } from "./thinking-store.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
-import { loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
+import { findToolAsker, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
 /** A result is tried to be stored for so long; then the answer is left to a successor, who calls the tool again. */
 const STORE_MS_MAX = 60_000;
@@ -46,6 +46,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
       is_error: result.isError,
       step,
       offset: live.text.length,
+      reasoning_offset: live.reasoning.length,
     };
     const message = { id: createId(), conversationId, parentId, metadata, content: fitText(result.content) };
     const write = () =>
@@ -93,24 +94,17 @@ export function createToolRuns(deps: ToolRunDependencies) {
       const { generation, live } = answer;
       const thought = attempt > 0 ? await deps.thinking.load(database, generation) : new Map();
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text, thought) : null;
-      const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
+      const resume = progress && {
+        text: live.text.slice(0, progress.offset),
+        reasoning: live.reasoning.slice(0, progress.reasoningOffset),
+        attempt,
+        step: "restarted" as const,
+      };
       const onResult = (done: ToolCallDone) => store(answer, done);
-      return runWithTools(
-        { chain, tools: limitTools(tools, chosen), onResult },
-        { ...request, resume },
-        progress,
-        take,
-      );
+      const { signal } = request;
+      const openTools = async () => tools.open({ chosen, userId: await findToolAsker(database, generation), signal });
+      return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, take);
     },
-  };
-}
-
-function limitTools({ list, call }: ToolService, chosen: true | readonly string[]): ToolService {
-  const isChosen = ({ name }: { name: string }) => chosen === true || chosen.includes(name);
-  return {
-    list: async () => (await list()).filter(isChosen),
-    call: async (made, signal, leftMs) =>
-      isChosen(made) ? call(made, signal, leftMs) : { content: "Error: There is no such tool.", isError: true },
   };
 }
 

@@ -24,11 +24,10 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   const early: { text: string; event: ConversationEvent }[] = [];
   /** The newest durable event that was written. */
   let lastSeq = 0;
-  /** Where the text is: deltas below it have been written, as part of a snapshot. Attempt 0: nothing of the text yet. */
+  /** The attempt whose text was written. 0: nothing of it yet. */
   let attempt = 0;
-  let offset = 0;
-  /** How much of the text `message.created` has brought along, where no snapshot says of which attempt it is. */
-  let broughtChars = 0;
+  const places = { text: createPlace(), reasoning: createPlace() };
+  const placeOf = ({ part }: Delta): Place => places[part ?? "text"];
 
   function writeEvent(event: DurableEvent): void {
     lastSeq = event.seq;
@@ -38,13 +37,14 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   function isRepeat(event: MessageEvent | TextEvent): boolean {
     if ("seq" in event) return event.seq <= lastSeq;
     if (event.type === "message.reset") return false;
-    return event.attempt < attempt || (event.attempt === attempt && event.offset < offset);
+    return event.attempt < attempt || (event.attempt === attempt && event.offset < placeOf(event).offset);
   }
 
-  /** What a delta adds to the text that `message.created` has brought along; null: nothing. */
-  function cutBrought(event: EphemeralEvent<"message.delta">): EphemeralEvent<"message.delta"> | null {
+  /** What a delta adds to what `message.created` has brought along; null: nothing. */
+  function cutBrought(event: Delta): Delta | null {
+    const { broughtChars, hasBegun } = placeOf(event);
     const knownChars = broughtChars - event.offset;
-    if (attempt > 0 || knownChars === 0) return event;
+    if (hasBegun || knownChars === 0) return event;
     // The answer ended while its text so far was read: there is no snapshot any more, and the end brings the whole text.
     if (knownChars < 0) return null;
     if (knownChars >= event.text.length) return null;
@@ -70,7 +70,10 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
     const added = event.type === "message.delta" ? cutBrought(event) : event;
     if (!added) return;
     attempt = added.attempt;
-    offset = (added.type === "message.delta" ? added.offset : 0) + added.text.length;
+    if (added.type === "message.reset") {
+      beginAt(places.text, added.text.length);
+      beginAt(places.reasoning, added.reasoning?.length ?? 0);
+    } else beginAt(placeOf(added), added.offset + added.text.length);
     write(added === event ? formatServerSentEvent(event, text) : formatServerSentEvent(added));
   }
 
@@ -91,7 +94,8 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
       sent = result;
       writeEvent(createCreated(message));
       if (reply) writeEvent(createCreated(reply));
-      broughtChars = reply?.content.length ?? 0;
+      places.text.broughtChars = reply?.content.length ?? 0;
+      places.reasoning.broughtChars = reply?.reasoning?.length ?? 0;
       const snapshot = reply && isLate ? findSnapshot(reply.id) : undefined;
       if (snapshot) forward(result, snapshot, JSON.parse(snapshot) as ConversationEvent);
       for (const { text, event } of early.splice(0)) forward(result, text, event);
@@ -101,8 +105,22 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   };
 }
 
-/** The text of an answer while it is written. */
+/** The text of an answer while it is written, and what its model thinks. */
 type TextEvent = EphemeralEvent<"message.delta" | "message.reset">;
+type Delta = EphemeralEvent<"message.delta">;
+
+/**
+ * Where the text, or the reasoning, is: deltas below `offset` have been written, as part of a snapshot. `broughtChars`: how
+ * much of it `message.created` has brought along; it counts until something of it has come, since nobody says of which
+ * attempt it is.
+ */
+type Place = { offset: number; broughtChars: number; hasBegun: boolean };
+const createPlace = (): Place => ({ offset: 0, broughtChars: 0, hasBegun: false });
+
+function beginAt(place: Place, offset: number): void {
+  place.offset = offset;
+  place.hasBegun = true;
+}
 
 const isAboutMessage = (event: ConversationEvent): event is MessageEvent | TextEvent =>
   event.type.startsWith("message.");

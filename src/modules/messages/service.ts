@@ -54,7 +54,7 @@ type Dependencies = {
   /** Called after the commit of an empty answer: somebody has to write it. */
   onAnswer(answer: NewAnswer): void;
   /** The text so far of an answer that is being written here; the stored one lags behind. */
-  findLiveText(messageId: string): string | null;
+  findLiveText(messageId: string): Pick<Message, "content" | "reasoning"> | null;
 };
 
 /**
@@ -144,7 +144,7 @@ export function createMessageService(deps: Dependencies): MessageService {
   function mapRow(row: MessageRow): Message {
     const message = mapRowToMessage(row);
     if (message.status !== "streaming") return message;
-    return { ...message, content: findLiveText(message.id) ?? message.content };
+    return { ...message, ...findLiveText(message.id) };
   }
 
   async function getRow(caller: Caller, conversationId: string | null, messageId: string): Promise<queries.VisibleRow> {

@@ -154,8 +154,8 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           () => {
             // The first pieces may be older than the join; who comes late begins with a snapshot anyway.
             if (isLate) return;
-            for (const { messageId, frame, text } of hub.listSnapshots(conversationId))
-              if (messageId === sent?.reply?.id && text !== "") reply.hear(frame);
+            for (const { messageId, frame, text, reasoning } of hub.listSnapshots(conversationId))
+              if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.hear(frame);
           },
         );
         // It may have been answered before the position that was read: what is stored now counts.

@@ -1,4 +1,4 @@
-import { applyPart, type RunEnd } from "../../ai/answer-part.ts";
+import { applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
 import { createOpenAiErrorResponse } from "../../http/openai-error.ts";
 import { type ChunkStream, openChunks, type ReaderConnection } from "./chunk-stream.ts";
 import { createCompletion } from "./map-answer.ts";
@@ -20,10 +20,12 @@ function watchReader({ request, server }: ReaderConnection, completion: RunningC
 export async function answerWhole(completion: RunningCompletion, connection: ReaderConnection): Promise<Response> {
   watchReader(connection, completion);
   let text = "";
+  let reasoning = "";
   const end = await completion.run((part) => {
     text = applyPart(text, part);
+    reasoning = applyReasoning(reasoning, part);
   });
-  if (end.type === "finish") return Response.json(createCompletion(completion, text, end));
+  if (end.type === "finish") return Response.json(createCompletion(completion, { text, reasoning }, end));
   return createOpenAiErrorResponse(mapEndToOpenAiError(end));
 }
 

@@ -41,6 +41,9 @@ export function openChunks(
   });
   let chunks: ReturnType<typeof createChunks> | null = null;
   let length = 0;
+  /** What was shown of the reasoning, and whether the next one is another model's. */
+  let hasReasoning = false;
+  let isReasoningNew = false;
 
   function begin(model: string) {
     if (chunks) return chunks;
@@ -55,16 +58,44 @@ export function openChunks(
     stream.end();
   }
 
+  function writeReasoning(text: string): void {
+    if (!chunks) return;
+    // What a model has thought that failed cannot be taken back: what the next one thinks stands apart from it.
+    stream.write(chunks.reasoning(isReasoningNew && hasReasoning ? `\n\n${text}` : text));
+    hasReasoning = true;
+    isReasoningNew = false;
+  }
+
+  function reset({ model, text, reasoning = "" }: Extract<AnswerPart, { type: "reset" }>): void {
+    // A step that is made anew cannot be shown: a chunk cannot be taken back.
+    if (text.length !== length) endWith(withdrawn);
+    // What is kept of the reasoning is followed by a blank line already.
+    isReasoningNew = reasoning === "";
+    // Only thoughts were shown so far: all of the text will be of this model.
+    if (chunks && length === 0) chunks = createChunks(completion, model, includesUsage);
+  }
+
   return {
     response: stream.response,
 
     take(part: AnswerPart): void {
-      if (part.type === "text") {
-        length += part.text.length;
-        if (chunks) stream.write(chunks.text(part.text));
-      } else if (part.type === "start") begin(part.model);
-      // A step that is made anew cannot be shown: a chunk cannot be taken back.
-      else if (part.text.length !== length) endWith(withdrawn);
+      switch (part.type) {
+        case "text":
+          length += part.text.length;
+          if (chunks) stream.write(chunks.text(part.text));
+          return;
+        case "reasoning":
+          writeReasoning(part.text);
+          return;
+        case "start":
+          begin(part.model);
+          return;
+        case "reset":
+          reset(part);
+          return;
+        default:
+          part satisfies never;
+      }
     },
 
     end(end: RunEnd): void {

@@ -12,10 +12,18 @@ import type { CompletionRequest } from "./map-request.ts";
 /** How long an answer waits for what is stored of it; after that, it is stored in the background. */
 export const STORE_WAIT_MS = 500;
 
-type Dependencies = { messages: MessageService; conversations: ConversationService };
+type Dependencies = {
+  messages: MessageService;
+  conversations: ConversationService;
+  /** Whether what models think is stored. */
+  storesReasoning: boolean;
+};
 
 type Answer = Parameters<MessageService["addAnswer"]>[0];
 const unstorable: StoredError = { code: "internal", detail: "The answer could not be stored." };
+
+/** What was written of an answer. `firstTokenMs`: from the request to the first text; null: there is none. */
+type Written = { text: string; reasoning: string; firstTokenMs: number | null };
 
 /** What is stored of one request that names a conversation. */
 export type Exchange = {
@@ -25,12 +33,12 @@ export type Exchange = {
    */
   begin(): Promise<void>;
   /** Stores the answer as it ended; after a failure it may be called again. */
-  end(end: RunEnd, text: string, firstTokenMs: number | null): Promise<void>;
+  end(end: RunEnd, written: Written): Promise<void>;
 };
 
 /** For members who may write. @throws Problem `not_found`, `forbidden`, `quota_exceeded`. */
 export async function openExchange(
-  { messages, conversations }: Dependencies,
+  { messages, conversations, storesReasoning }: Dependencies,
   caller: Caller,
   answerId: string,
   { conversationId, question }: CompletionRequest,
@@ -79,7 +87,7 @@ export async function openExchange(
       });
       await Promise.race([stored, Bun.sleep(STORE_WAIT_MS)]);
     },
-    async end(end, text, firstTokenMs) {
+    async end(end, { text, reasoning, firstTokenMs }) {
       if (!hasBegun) return;
       const parentId = await storeQuestion();
       const { models, usage, costUsd } = end;
@@ -100,6 +108,7 @@ export async function openExchange(
         usage,
         costUsd,
         firstTokenMs,
+        reasoning: storesReasoning && reasoning !== "" ? fitText(reasoning) : null,
         ...mapEnd(end),
       });
     },

@@ -14,10 +14,10 @@ export type CompletionHead = {
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
-/** An answer that is sent whole. */
+/** An answer that is sent whole. Its reasoning is in the field that DeepSeek began with, and that OpenAI's clients let pass. */
 export function createCompletion(
   { id, created, sealThinking }: CompletionHead,
-  text: string,
+  { text, reasoning }: { text: string; reasoning: string },
   finish: Finish,
 ): Completion {
   const thinking = mapThinking(finish.thinking, sealThinking);
@@ -34,6 +34,7 @@ export function createCompletion(
           role: "assistant",
           content: text === "" && toolCalls.length > 0 ? null : text,
           refusal: null,
+          ...(reasoning !== "" && { reasoning_content: reasoning }),
           ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
           ...(thinking && { reasoning_details: thinking.reasoning_details }),
         },
@@ -56,6 +57,7 @@ export function createChunks({ id, created, sealThinking }: CompletionHead, mode
   return {
     start: (): string => chunk('{"role":"assistant","content":""}'),
     text: (text: string): string => chunk(`{"content":${JSON.stringify(text)}}`),
+    reasoning: (text: string): string => chunk(`{"reasoning_content":${JSON.stringify(text)}}`),
     /** What led to it, calls, the reason of the end, the usage if it was asked for, and the end mark. */
     end(finish: Finish): string {
       const thinking = mapThinking(finish.thinking, sealThinking);

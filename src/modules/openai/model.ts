@@ -254,6 +254,11 @@ export const Completion = Named(
           role: OneOf(["assistant"]),
           content: Nullable(Type.String()),
           refusal: Type.Null(),
+          reasoning_content: Type.Optional(
+            Type.String({
+              description: "What the model thought, where its provider tells and `AI_REASONING` isn't `off`.",
+            }),
+          ),
           tool_calls: Type.Optional(ToolCalls),
           reasoning_details: Type.Optional(ReasoningDetails),
         }),

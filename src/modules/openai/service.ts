@@ -1,7 +1,7 @@
 import { type Caller, keyIdOf } from "../../access/caller.ts";
 import type { OpenStreams } from "../../access/open-streams.ts";
 import { requireScope } from "../../access/scopes.ts";
-import { type AnswerPart, applyPart, type RunEnd } from "../../ai/answer-part.ts";
+import { type AnswerPart, applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
 import { createUnableModel } from "../../ai/format/check-format.ts";
@@ -88,6 +88,8 @@ type Dependencies = {
   holdAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
   sealedThinking: SealedThinking;
+  /** Whether what models think is stored. */
+  storesReasoning: boolean;
   metrics: Metrics;
   log: Log;
 };
@@ -161,6 +163,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       async function run(push: PushPart<AnswerPart>, signs?: RunSigns): Promise<RunEnd> {
         let settlement: Settlement | undefined;
         let text = "";
+        let reasoning = "";
         let firstTokenMs: number | null = null;
         /** Why the question could not be stored. The run ends by it, and is charged all the same. */
         let refusal: { error: unknown } | null = null;
@@ -170,7 +173,8 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         };
         const take = (part: AnswerPart): Promise<void> | undefined => {
           text = applyPart(text, part);
-          if (part.type !== "text") firstTokenMs ??= fitCount(performance.now() - startedAtMs);
+          if (part.type === "text") firstTokenMs ??= fitCount(performance.now() - startedAtMs);
+          else reasoning = applyReasoning(reasoning, part);
           if (part.type === "start" && exchange) return exchange.begin().then(() => push(part), refuse);
           if (!refusal) push(part);
           return undefined;
@@ -192,7 +196,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           settlement = settlements.begin(
             payer,
             end,
-            isStored ? () => exchange.end(end, text, firstTokenMs) : undefined,
+            isStored ? () => exchange.end(end, { text, reasoning, firstTokenMs }) : undefined,
           );
           await Promise.race([settlement.done, Bun.sleep(STORE_WAIT_MS)]);
           throwRefusal(refusal);

@@ -8,10 +8,10 @@ import {
 } from "../../../src/lib/json-schema/prepare-schema.ts";
 import { STEPS_MAX, validate } from "../../../src/lib/json-schema/validate.ts";
 
-const check = (schema: unknown, value: unknown) => validate(JSON.stringify(value), value, prepareSchema(schema));
-const isValid = (schema: unknown, value: unknown) => check(schema, value).type === "valid";
+const check = (schema: object, value: unknown) => validate(JSON.stringify(value), value, prepareSchema(schema));
+const isValid = (schema: object, value: unknown) => check(schema, value).type === "valid";
 
-function refusalOf(schema: unknown): { pointer: string; message: string } {
+function refusalOf(schema: object): { pointer: string; message: string } {
   try {
     prepareSchema(schema);
   } catch (error) {
@@ -34,7 +34,7 @@ const tree = {
 };
 
 describe("a value is checked by", () => {
-  const cases: [string, unknown, unknown, unknown][] = [
+  const cases: [string, object, unknown, unknown][] = [
     ["types", { type: "integer" }, 5, 5.5],
     ["several types", { type: ["string", "null"] }, null, 1],
     ["required fields", { required: ["a"] }, { a: 1 }, {}],
@@ -92,7 +92,7 @@ describe("a value is checked by", () => {
 });
 
 describe("a schema is refused with its place", () => {
-  const cases: [string, unknown, string, string][] = [
+  const cases: [string, object, string, string][] = [
     ["an unknown type", { properties: { a: { type: "text" } } }, "#/properties/a/type", "must be one of"],
     ["no schema", { items: 5 }, "#/items", "must be a schema"],
     ["an empty anyOf", { anyOf: [] }, "#/anyOf", "at least one"],
@@ -141,9 +141,9 @@ describe("a schema is refused with its place", () => {
 describe("work is bounded", () => {
   test("a pattern takes time in proportion to the text", () => {
     const text = `${"a".repeat(50_000)}!`;
-    // JavaScript's own engine does not come to an end with either.
     expect(isValid({ pattern: "^(a+)+$" }, text)).toBe(false);
-    expect(isValid({ pattern: "^(?:a|aa)+$" }, text)).toBe(false);
+    // JavaScript's own engine gives up in the first half of this one, and says that it does not match.
+    expect(isValid({ pattern: "^(?:(?:a+)+b|a+!)$" }, text)).toBe(true);
   });
 
   test("a pattern that no such engine can do is not checked", () => {

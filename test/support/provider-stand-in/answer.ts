@@ -77,11 +77,12 @@ async function write(
   await pause(script.firstDelayMs);
   await send(format.open(context));
   if (script.fault === "no_first_token") return untilAborted(signal);
-  for (let index = 0; index < script.thinking; index += 1) {
+  for (const thought of listThoughts(script)) {
     await pause(script.pieceDelayMs);
-    await send(format.thinking(context));
+    await send(format.thinking(context, thought));
   }
   if (script.thought !== null) await send(format.thought(context));
+  await script.thinkUntil;
   const shown = script.fault === null ? script.pieces : script.pieces.slice(0, script.after);
   for (const [index, piece] of shown.entries()) {
     if (index > 0) await pause(script.pieceDelayMs);
@@ -95,6 +96,9 @@ async function write(
   await send(format.close(context, script.pieces.join(""), tokens));
   return script.hold ? untilAborted(signal) : "close";
 }
+
+const listThoughts = ({ thinking }: Script): string[] =>
+  typeof thinking === "number" ? Array.from({ length: thinking }, () => "Thinking. ") : thinking;
 
 async function breakOff(
   format: WireFormat,

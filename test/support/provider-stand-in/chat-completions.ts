@@ -36,7 +36,7 @@ export const chatCompletionsFormat: WireFormat = {
   hasKey: () => true,
   errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
   open: (context) => chunk(context, { delta: { role: "assistant", content: "" } }),
-  thinking: (context) => chunk(context, { delta: { reasoning_content: "Thinking. " } }),
+  thinking: (context, text) => chunk(context, { delta: { reasoning_content: text } }),
   thought(context) {
     const { id, model, script } = context;
     const write = (delta: object) => chunk(context, { delta: delta as Record<string, unknown> });

@@ -88,7 +88,8 @@ export const messagesFormat: WireFormat = {
     }) +
     (script.thought === null ? startText(0) : "") +
     event("ping", {}),
-  thinking: () => event("content_block_delta", { index: 0, delta: { type: "thinking_delta", thinking: "Thinking. " } }),
+  thinking: (_context, thinking) =>
+    event("content_block_delta", { index: 0, delta: { type: "thinking_delta", thinking } }),
   thought({ model, id }) {
     const [thinking, redacted] = signedBlocks(model, id) as [Fields, Fields];
     return (

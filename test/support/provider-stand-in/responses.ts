@@ -94,12 +94,12 @@ export const responsesFormat: WireFormat = {
   },
   // It comes before the message, whose beginning is `open`.
   thought: () => "",
-  thinking: (context) =>
+  thinking: (context, text) =>
     event(context, "response.reasoning_summary_text.delta", {
       item_id: `rs_${context.id}`,
       output_index: 0,
       summary_index: 0,
-      delta: "Thinking. ",
+      delta: text,
     }),
   delta: (context, text) =>
     event(context, "response.output_text.delta", {

@@ -46,8 +46,10 @@ export type Script = {
   times: number;
   status: number;
   retryAfter: string | null;
-  /** Signs of thinking before the first token, `pieceDelayMs` apart. */
-  thinking: number;
+  /** Signs of thinking before the first token, `pieceDelayMs` apart: so many, or these. */
+  thinking: number | string[];
+  /** What is waited for between the thinking and the first token; only within this process. */
+  thinkUntil: Promise<unknown> | null;
   /** How it gives its thinking, and refuses a request that does not give it back. */
   thought: Thought | null;
   /** Every byte of the body is sent by itself, so that no character of several bytes arrives whole. */
@@ -87,6 +89,7 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
     retryAfter: null,
     thinking: 0,
     thought: null,
+    thinkUntil: null,
     splitBytes: false,
     finish: "stop",
     usage: true,

@@ -34,7 +34,7 @@ export type WireFormat = {
   hasKey(headers: Record<string, string>): boolean;
   errorBody(status: number, message: string): unknown;
   open(context: AnswerContext): string;
-  thinking(context: AnswerContext): string;
+  thinking(context: AnswerContext, text: string): string;
   /** The thinking of a script with a `thought`, before its pieces. */
   thought(context: AnswerContext): string;
   delta(context: AnswerContext, text: string): string;

@@ -1,6 +1,7 @@
 import Anthropic, { APIError, type ClientOptions } from "@anthropic-ai/sdk";
 import { type HeaderFields, listHeaderSecrets } from "../../../lib/header-fields.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
+import type { FindProxy } from "../../../lib/outgoing/find-proxy.ts";
 import type { Provider } from "../../provider.ts";
 import type { HttpFailure } from "../../provider-error.ts";
 import { splitBaseUrl } from "../base-url.ts";
@@ -23,15 +24,16 @@ export function createAnthropicProvider(options: {
   baseUrl?: string | undefined;
   headers?: HeaderFields;
   observe?: RequestObserver;
+  findProxy?: FindProxy;
 }): Provider {
-  const { apiKey, baseUrl = DEFAULT_BASE_URL, headers = {}, observe = {} } = options;
+  const { apiKey, baseUrl = DEFAULT_BASE_URL, headers = {}, observe = {}, findProxy } = options;
   const sendBody = createSendBody(
     (fetch) =>
       createAnthropicClient(apiKey, baseUrl, fetch)
         .messages.create({ model: "", max_tokens: 1, messages: [], stream: true }, { headers })
         .asResponse(),
     createParameterAdapter({ api: "messages", onLearned: observe.onLearned }),
-    observe,
+    { onRepeat: observe.onRepeat, findProxy },
   );
   const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {

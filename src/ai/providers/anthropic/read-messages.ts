@@ -4,6 +4,7 @@ import { createProviderError, mapErrorFields } from "../../provider-error.ts";
 import type { Thinker } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
+import { createReasoningPlaces } from "../reasoning-places.ts";
 import { createToolCalls, readArguments } from "../tool-calls.ts";
 import { createUsageCount } from "./count-usage.ts";
 import { createBlockRecord } from "./thinking-blocks.ts";
@@ -23,6 +24,7 @@ export function createMessagesMapper(thinker?: Thinker): EventMapper {
   const callKeys = new Map<BlockKey, string>();
   /** The whole input of a call, until deltas say it. */
   const inputs = new Map<string, unknown>();
+  const placeReasoning = createReasoningPlaces();
   let end: ProviderEnd | null = null;
   let lastKey: BlockKey = 0;
   let callCount = 0;
@@ -58,13 +60,17 @@ export function createMessagesMapper(thinker?: Thinker): EventMapper {
     return { type: "tool_call" };
   }
 
+  function takeReasoning(key: BlockKey, thinking: unknown): MappedEvent {
+    return { type: "reasoning", text: placeReasoning(key, readText(thinking) ?? "") };
+  }
+
   function takeBlock(key: BlockKey, block: Fields): MappedEvent | null {
     lastKey = key;
     blocks.begin(key, block);
     if (block.type === "tool_use") return takeCall(key, block);
     const text = block.type === "text" ? readText(block.text) : null;
     if (text !== null) return { type: "text", text };
-    return block.type === "text" ? null : { type: "reasoning", text: readText(block.thinking) ?? "" };
+    return block.type === "text" ? null : takeReasoning(key, block.thinking);
   }
 
   function takeDelta(key: BlockKey, delta: Fields): MappedEvent | null {
@@ -77,7 +83,7 @@ export function createMessagesMapper(thinker?: Thinker): EventMapper {
       case "input_json_delta":
         return takeInput(key, delta.partial_json);
       default:
-        return { type: "reasoning", text: readText(delta.thinking) ?? "" };
+        return takeReasoning(key, delta.thinking);
     }
   }
 

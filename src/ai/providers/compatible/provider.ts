@@ -1,5 +1,6 @@
 import { type HeaderFields, listHeaderSecrets } from "../../../lib/header-fields.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
+import type { FindProxy } from "../../../lib/outgoing/find-proxy.ts";
 import { readUserinfo } from "../../../lib/userinfo.ts";
 import type { Provider } from "../../provider.ts";
 import { createOpenAiClient, mapOpenAiError } from "../openai/provider.ts";
@@ -25,8 +26,9 @@ export function createCompatibleProvider(options: {
   baseUrl: string;
   headers?: HeaderFields;
   observe?: RequestObserver;
+  findProxy?: FindProxy;
 }): Provider {
-  const { name = "compatible", apiKey, headers = {}, observe = {} } = options;
+  const { name = "compatible", apiKey, headers = {}, observe = {}, findProxy } = options;
   const userinfo = readUserinfo(options.baseUrl);
   const baseUrl = userinfo?.url ?? options.baseUrl;
   const withoutKey = apiKey === undefined ? { authorization: userinfo?.authorization ?? null } : {};
@@ -36,7 +38,7 @@ export function createCompatibleProvider(options: {
         .chat.completions.create({ model: "", messages: [], stream: true }, { headers: { ...withoutKey, ...headers } })
         .asResponse(),
     createParameterAdapter({ api: "chat", onLearned: observe.onLearned }),
-    observe,
+    { onRepeat: observe.onRepeat, findProxy },
   );
   const secrets = [
     ...(apiKey === undefined ? [] : [apiKey]),

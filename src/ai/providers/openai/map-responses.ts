@@ -43,14 +43,18 @@ export function mapToResponsesRequest(
   };
 }
 
-function mapReasoning({ model, options }: ProviderRequest): Partial<ResponseCreateParamsStreaming> {
+function mapReasoning({
+  model,
+  options,
+  asksForReasoning = true,
+}: ProviderRequest): Partial<ResponseCreateParamsStreaming> {
   const effort = options.reasoningEffort ? mapOpenAiEffort(model, options.reasoningEffort) : null;
+  // Without it a model that thinks is silent until its answer begins.
+  const hasSummary = asksForReasoning && effort !== "none";
   return {
-    reasoning: {
-      // Without it a model that thinks is silent until its answer begins.
-      ...(effort !== "none" && { summary: "auto" as const }),
-      ...(effort !== null && { effort }),
-    },
+    ...((hasSummary || effort !== null) && {
+      reasoning: { ...(hasSummary && { summary: "auto" as const }), ...(effort !== null && { effort }) },
+    }),
     // What the model thinks has to come back with its calls, and nothing is stored there.
     ...(options.tools?.length && { include: ["reasoning.encrypted_content" as const] }),
   };

@@ -1,6 +1,7 @@
 import OpenAI, { APIError, type ClientOptions } from "openai";
 import { type HeaderFields, listHeaderSecrets } from "../../../lib/header-fields.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
+import type { FindProxy } from "../../../lib/outgoing/find-proxy.ts";
 import type { Provider } from "../../provider.ts";
 import type { HttpFailure } from "../../provider-error.ts";
 import { splitBaseUrl } from "../base-url.ts";
@@ -23,15 +24,16 @@ export function createOpenAiProvider(options: {
   baseUrl?: string | undefined;
   headers?: HeaderFields;
   observe?: RequestObserver;
+  findProxy?: FindProxy;
 }): Provider {
-  const { apiKey, baseUrl = DEFAULT_BASE_URL, headers = {}, observe = {} } = options;
+  const { apiKey, baseUrl = DEFAULT_BASE_URL, headers = {}, observe = {}, findProxy } = options;
   const sendBody = createSendBody(
     (fetch) =>
       createOpenAiClient(apiKey, baseUrl, fetch)
         .responses.create({ input: [], stream: true }, { headers })
         .asResponse(),
     createParameterAdapter({ api: "responses", onLearned: observe.onLearned }),
-    observe,
+    { onRepeat: observe.onRepeat, findProxy },
   );
   const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {

@@ -3,6 +3,7 @@ import { mapErrorFields } from "../../provider-error.ts";
 import type { Thinker } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
+import { createReasoningPlaces } from "../reasoning-places.ts";
 import { createOutputTexts } from "./output-texts.ts";
 import { createResponseCalls } from "./response-calls.ts";
 import { findEnd, mapUsage } from "./response-end.ts";
@@ -17,6 +18,7 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
   const record = createItemRecord();
   const texts = createOutputTexts();
   const calls = createResponseCalls();
+  const placeReasoning = createReasoningPlaces();
   let hasReasoning = false;
   let rest: MappedEvent[] = [];
 
@@ -32,10 +34,11 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
     return { type: "text", text };
   }
 
-  function takeReasoning(value: unknown): MappedEvent {
+  /** @param places numbers of its item, and of its summary or part. */
+  function takeReasoning(value: unknown, ...places: unknown[]): MappedEvent {
     const text = readText(value) ?? "";
     if (text !== "") hasReasoning = true;
-    return { type: "reasoning", text };
+    return { type: "reasoning", text: placeReasoning(JSON.stringify(places), text) };
   }
 
   /** A part of a message. A refusal is the model's answer too: the reader is to see it. */
@@ -51,7 +54,7 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
       case "reasoning": {
         if (hasReasoning) return [];
         const parts = [...readList(item.summary), ...readList(item.content)];
-        return parts.map((part) => takeReasoning(readFields(part).text));
+        return parts.map((part, index) => takeReasoning(readFields(part).text, place, index));
       }
       case "message":
         if (typeof item.content === "string") return takePart(place, 0, { text: item.content });
@@ -130,7 +133,7 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
         return takeDelta(event);
       case "response.reasoning_text.delta":
       case "response.reasoning_summary_text.delta":
-        return takeReasoning(event.delta);
+        return takeReasoning(event.delta, event.output_index, event.summary_index ?? event.content_index);
       case "response.output_text.done":
       case "response.refusal.done":
         return several(takePart(event.output_index, event.content_index, event));

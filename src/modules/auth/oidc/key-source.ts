@@ -1,6 +1,7 @@
+import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { ISSUER_ANSWER_BYTES_MAX } from "./limits.ts";
 
-export type KeySourceOptions = { issuer: string; jwksUrl: string | undefined };
+export type KeySourceOptions = { issuer: string; jwksUrl: string | undefined; fetch: Fetch };
 
 /** Reads the key set of an issuer. @throws Error that says what is wrong with the answer, for the log. */
 export type KeySource = (signal: AbortSignal) => Promise<unknown>;
@@ -10,13 +11,16 @@ export type KeySource = (signal: AbortSignal) => Promise<unknown>;
  * 1.0, section 4). The document is read each time, so that an issuer may move its keys. Redirects are not followed, and
  * no more than ISSUER_ANSWER_BYTES_MAX are read.
  */
-export function createKeySource({ issuer, jwksUrl }: KeySourceOptions): KeySource {
-  return async (signal) => readJson(jwksUrl ?? (await discover(issuer, signal)), signal);
+export function createKeySource({ issuer, jwksUrl, fetch }: KeySourceOptions): KeySource {
+  const read: ReadJson = (address, signal) => readJson(fetch, address, signal);
+  return async (signal) => read(jwksUrl ?? (await discover(read, issuer, signal)), signal);
 }
 
-async function discover(issuer: string, signal: AbortSignal): Promise<string> {
+type ReadJson = (address: string, signal: AbortSignal) => Promise<unknown>;
+
+async function discover(read: ReadJson, issuer: string, signal: AbortSignal): Promise<string> {
   const address = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
-  const document = (await readJson(address, signal)) as Record<string, unknown> | null;
+  const document = (await read(address, signal)) as Record<string, unknown> | null;
   // Section 4.3: otherwise one issuer could speak for another one.
   if (document?.issuer !== issuer) throw new Error(`${address} is not the document of the issuer ${issuer}`);
   const keys = document.jwks_uri;
@@ -27,7 +31,7 @@ async function discover(issuer: string, signal: AbortSignal): Promise<string> {
   return keys;
 }
 
-async function readJson(address: string, signal: AbortSignal): Promise<unknown> {
+async function readJson(fetch: Fetch, address: string, signal: AbortSignal): Promise<unknown> {
   const response = await fetch(address, { redirect: "manual", headers: { accept: "application/json" }, signal });
   if (response.status !== 200) {
     await response.body?.cancel();

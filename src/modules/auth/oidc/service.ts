@@ -2,6 +2,7 @@ import type { Caller } from "../../../access/caller.ts";
 import type { Config } from "../../../config.ts";
 import type { Database } from "../../../db/client.ts";
 import type { Log } from "../../../lib/log.ts";
+import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { createInvalid, Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";
 import type { UserService } from "../../users/service.ts";
@@ -56,6 +57,7 @@ type Dependencies = {
   audit: AuditService;
   passwordChecks: PasswordChecks;
   sessionQuota: SessionQuota;
+  fetch: Fetch;
   log: Log;
 };
 
@@ -104,8 +106,8 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
 }
 
 function createIssuer(deps: Dependencies, issuer: string, times: KeyTimes) {
-  const { database, config, users, audit, sessionQuota, log } = deps;
-  const source = createKeySource({ issuer, jwksUrl: config.OIDC_JWKS_URL });
+  const { database, config, users, audit, sessionQuota, fetch, log } = deps;
+  const source = createKeySource({ issuer, jwksUrl: config.OIDC_JWKS_URL, fetch });
   const findKey = createIssuerKeys({ issuer, source, log, times });
   const tokens = createIssuerTokens({ issuer, audience: config.OIDC_AUDIENCE, findKey, times });
   const isProvisioning = config.OIDC_PROVISION === "on";

@@ -1,6 +1,6 @@
 /** A body is smaller than this, as Standard Webhooks 1.0.0 asks for. */
 const BODY_BYTES_MAX = 20_000;
-/** If the fields beside `content` are more than half of that, each of them is cut to so much. */
+/** If the fields beside the texts are more than half of that, each of them is cut to so much. */
 const FIELD_BYTES_MAX = 2_000;
 
 export type Told = {
@@ -11,7 +11,10 @@ export type Told = {
   data: Record<string, unknown>;
 };
 
-/** The JSON that is posted. What is too long is cut at the end of a character, with `content_truncated: true` in `data`. */
+/**
+ * The JSON that is posted. If it is too long, `reasoning` and then `content` are cut at the end of a character, with
+ * `content_truncated: true` in `data`.
+ */
 export function createBody(told: Told): string {
   const body = encode(told, told.data);
   return bytesOf(body) < BODY_BYTES_MAX ? body : encode(told, shorten(told));
@@ -28,15 +31,21 @@ function encode({ type, occurredAt, conversationId, seq }: Told, data: Record<st
 }
 
 function shorten(told: Told): Record<string, unknown> {
-  const { content } = told.data;
   let short: Record<string, unknown> = { ...told.data, content_truncated: true };
-  if (typeof content === "string") short.content = "";
+  const texts = textFields.flatMap((name) => {
+    const text = told.data[name];
+    return typeof text === "string" ? [{ name, text }] : [];
+  });
+  for (const { name } of texts) short[name] = "";
   if (bytesOf(encode(told, short)) > BODY_BYTES_MAX / 2)
     short = Object.fromEntries(Object.entries(short).map(([name, value]) => [name, shortenField(value)]));
-  if (typeof content === "string")
-    short.content = cut(content, BODY_BYTES_MAX - 1 - bytesOf(encode(told, short)) + bytesOf('""'));
+  for (const { name, text } of texts)
+    short[name] = cut(text, BODY_BYTES_MAX - 1 - bytesOf(encode(told, short)) + bytesOf('""'));
   return short;
 }
+
+/** Each gets what those before it leave. */
+const textFields = ["content", "reasoning"];
 
 /** A text is cut; anything else that is too large is left out, so that it is what it was or null. */
 function shortenField(value: unknown): unknown {

@@ -1,0 +1,25 @@
+import type { Config } from "../config.ts";
+import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
+import type { Environment } from "./command.ts";
+
+const names = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] as const;
+
+/** Removes the proxies from the environment of this process, from where the runtime's own HTTP clients take them. */
+export function removeRuntimeProxies(environment: Environment): void {
+  for (const name of names) for (const spelling of [name, name.toLowerCase()]) delete environment[spelling];
+}
+
+/**
+ * Has the runtime's S3 client, which sends backups, use the same proxies as all the rest: it reads the environment of this
+ * process at each request, by rules of its own.
+ */
+export function setRuntimeProxies(environment: Environment, config: Config): void {
+  removeRuntimeProxies(environment);
+  const { BACKUP_S3_BUCKET, BACKUP_S3_ENDPOINT, BACKUP_S3_REGION } = config;
+  if (BACKUP_S3_BUCKET === undefined) return;
+  const url = new URL(BACKUP_S3_ENDPOINT ?? `https://s3.${BACKUP_S3_REGION}.amazonaws.com`);
+  if (createFindProxy(config)(url) === null) return;
+  const name = url.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY";
+  const address = config[name];
+  if (address !== undefined) environment[name] = address;
+}

@@ -1,0 +1,47 @@
+import type { HttpProxy, ProxyRoute } from "../http-client/proxy.ts";
+import { readUserinfo } from "../userinfo.ts";
+import { createNoProxy } from "./no-proxy.ts";
+
+/** Whether a request to a URL goes by a proxy, and by which. */
+export type FindProxy = (url: URL) => ProxyRoute | null;
+
+export const noProxy: FindProxy = () => null;
+
+export type ProxyAddresses = {
+  /** Of the proxy for https URLs, as `isProxyUrl` takes it. */
+  HTTPS_PROXY?: string | undefined;
+  /** Of the proxy for http URLs. */
+  HTTP_PROXY?: string | undefined;
+  NO_PROXY?: readonly string[];
+};
+
+const DEFAULT_PORT = 80;
+
+/** Whether it is the address of a proxy: `http://`, with nothing behind the port. TLS to the proxy itself is not spoken. */
+export function isProxyUrl(text: string): boolean {
+  if (!/^http:\/\/[^\s?#]+$/i.test(text) || !URL.canParse(text)) return false;
+  const { pathname, hostname, port } = new URL(text);
+  return pathname === "/" && hostname !== "" && port !== "0";
+}
+
+export function createFindProxy({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = [] }: ProxyAddresses): FindProxy {
+  const forHttps = HTTPS_PROXY === undefined ? null : parseProxy("HTTPS_PROXY", HTTPS_PROXY);
+  const forHttp = HTTP_PROXY === undefined ? null : parseProxy("HTTP_PROXY", HTTP_PROXY);
+  if (forHttps === null && forHttp === null) return noProxy;
+  const isDirect = createNoProxy(NO_PROXY);
+  return (url) => {
+    const isTunnel = url.protocol === "https:";
+    const proxy = isTunnel ? forHttps : forHttp;
+    return proxy === null || isDirect(url) ? null : { ...proxy, isTunnel };
+  };
+}
+
+function parseProxy(setting: string, address: string): HttpProxy {
+  const { hostname, port } = new URL(address);
+  return {
+    hostname: hostname.replace(/^\[(.*)\]$/, "$1"),
+    port: Number(port) || DEFAULT_PORT,
+    authorization: readUserinfo(address)?.authorization ?? null,
+    setting,
+  };
+}

@@ -1,0 +1,252 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { createServer } from "node:tls";
+import { AUDIENCE, type Issuer, startIssuer } from "../auth/start-issuer.ts";
+import { type Certificate, createCertificates } from "../support/certificates.ts";
+import type { Account } from "../support/client.ts";
+import { createConversation } from "../support/conversation.ts";
+import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { startReceiver, verify } from "../webhooks/receiver.ts";
+import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+/** As a network of a company is: names that only its proxy knows, certificates of its own CA. */
+const CREDENTIALS = "parley:hunter2/hunter3";
+const providers = ["openai", "anthropic", "compatible"];
+const whole = "Parley's stand-in answers in several pieces.";
+
+const certificates = createCertificates();
+const fronts: { close(): void }[] = [];
+let authority: Certificate;
+let certificate: Certificate;
+let caFile: string;
+let standIn: ProviderStandIn;
+let proxy: HttpProxy;
+let issuer: Issuer;
+let environment: Record<string, string>;
+
+/** Speaks TLS in front of a server. @returns its port. */
+async function startTls(port: number): Promise<number> {
+  const front = createServer({ cert: certificate.cert, key: certificate.key }, (client) => {
+    const server = connect(port, "127.0.0.1");
+    client.on("error", () => server.destroy()).on("close", () => server.destroy());
+    server.on("error", () => client.destroy()).on("close", () => client.destroy());
+    server.pipe(client).pipe(server);
+  });
+  await new Promise<void>((resolve) => front.listen(0, "127.0.0.1", resolve));
+  fronts.push(front);
+  return (front.address() as { port: number }).port;
+}
+
+const proxyAddress = (credentials = CREDENTIALS) => {
+  const [user = "", password = ""] = credentials.split(":");
+  return proxy.url.replace("://", `://${user}:${encodeURIComponent(password)}@`);
+};
+
+beforeAll(async () => {
+  authority = certificates.create("Company CA", { extensions: "authority" });
+  const other = certificates.create("Another CA", { extensions: "authority" });
+  const names = ["models.test", "login.test", "hooks.test", "files.test"];
+  certificate = certificates.create("company servers", { issuer: authority, extensions: "local", names });
+  caFile = certificates.path("bundle.pem");
+  writeFileSync(caFile, `The CAs of the company\n${other.cert}\n# and\n${authority.cert}`);
+  standIn = startProviderStandIn();
+  proxy = await startHttpProxy(CREDENTIALS);
+  issuer = await startIssuer({ host: "login.test", tls: { cert: certificate.cert, key: certificate.key } });
+  const url = `https://models.test:${await startTls(standIn.port)}`;
+  environment = {
+    HTTPS_PROXY: proxyAddress(),
+    NODE_EXTRA_CA_CERTS: caFile,
+    OPENAI_API_KEY: "k",
+    OPENAI_BASE_URL: `${url}/v1`,
+    ANTHROPIC_API_KEY: "k",
+    ANTHROPIC_BASE_URL: url,
+    COMPATIBLE_BASE_URL: `${url}/v1`,
+    AI_MODELS: providers.flatMap((name) => [`${name}/normal`, `${name}/waits`]).join(","),
+    AI_MAX_RETRIES: "0",
+    OIDC_ISSUER: issuer.url,
+    OIDC_AUDIENCE: AUDIENCE,
+    WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true",
+  };
+});
+afterAll(async () => {
+  for (const front of fronts) front.close();
+  await proxy?.stop();
+  await standIn?.stop();
+  await issuer?.stop();
+  certificates.remove();
+});
+
+const askModel = (parley: Parley, account: Account, model: string, more: object = {}) =>
+  parley.fetch("/v1/chat/completions", {
+    token: account.access_token,
+    json: { model, messages: [{ role: "user", content: "Hello" }], ...more },
+  });
+
+const noSecret = (text: string) => {
+  for (const secret of ["hunter2", "hunter3", btoa(CREDENTIALS)]) expect(text).not.toContain(secret);
+};
+
+describe("with the proxy and the CA of the network", () => {
+  let site: Site;
+  let parley: Parley;
+  let anna: Account;
+  beforeAll(async () => {
+    site = await createSite({ env: environment });
+    parley = await site.start();
+    anna = await parley.register();
+  });
+  afterAll(async () => {
+    await site?.remove();
+  });
+
+  test.each(providers)("%s answers", async (provider) => {
+    proxy.requests.length = 0;
+    const response = await askModel(parley, anna, `${provider}/normal`);
+    expect(response.status).toBe(200);
+    const { choices } = (await response.json()) as { choices: { message: { content: string } }[] };
+    expect(choices[0]?.message.content).toBe(whole);
+    for (const { form, authorization } of proxy.requests)
+      expect([form, authorization]).toEqual(["tunnel", `Basic ${btoa(CREDENTIALS)}`]);
+  });
+
+  test.each(providers)("%s streams without delay, and what nobody reads ends at the server", async (provider) => {
+    standIn.reset();
+    standIn.script("waits", { fault: "stall", after: 1 });
+    const response = await askModel(parley, anna, `${provider}/waits`, { stream: true });
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    // The server has sent one piece, and sends no more.
+    while (!text.includes("Parley's")) text += (await reader?.read())?.value ?? "";
+    await reader?.cancel();
+    await waitUntil(() => standIn.requests[0]?.aborted === true);
+  });
+
+  test("connections are used again", async () => {
+    standIn.reset();
+    for (let n = 0; n < 5; n += 1) await (await askModel(parley, anna, "openai/normal")).text();
+    expect(new Set(standIn.requests.map(({ clientPort }) => clientPort)).size).toBeLessThan(5);
+  });
+
+  test("people log in by the issuer", async () => {
+    const response = await parley.fetch("/api/v1/me", { token: await issuer.sign() });
+    expect(response.status).toBe(200);
+    expect(proxy.requests.some(({ target }) => target === new URL(issuer.url).host)).toBe(true);
+  });
+
+  test("webhooks are delivered", async () => {
+    const receiver = startReceiver();
+    const url = `https://hooks.test:${await startTls(Number(new URL(receiver.url).port))}/in`;
+    const created = await parley.fetch("/api/v1/webhooks", {
+      token: anna.access_token,
+      json: { url, events: ["message.created"] },
+    });
+    const { secret } = (await created.json()) as { secret: string };
+    const { id } = await createConversation(parley, anna);
+    await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+      token: anna.access_token,
+      json: { content: "Hello", reply: false },
+    });
+    await waitUntil(() => receiver.received.length > 0);
+    const [delivery] = receiver.received;
+    if (!delivery) throw new Error("There is no delivery.");
+    expect(verify(secret, delivery)).toMatchObject({ type: "message.created", data: { content: "Hello" } });
+    expect(proxy.requests.some(({ target }) => target === new URL(url).host)).toBe(true);
+    receiver.stop();
+  });
+
+  test("the start names the proxy, and nothing shows its password", async () => {
+    expect(parley.readLog()).toContain(`"proxies":"127.0.0.1:${proxy.port} (for https addresses only)"`);
+    const { output } = await site.run(["config"]);
+    expect(output).toMatch(new RegExp(`^HTTPS_PROXY=http://\\*{8}@127\\.0\\.0\\.1:${proxy.port} `, "m"));
+    noSecret(site.readLog());
+  });
+
+  test("an upgrade is fetched by the proxy", async () => {
+    const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(null, { status: 404 }) });
+    const url = `https://files.test:${await startTls(server.port ?? 0)}/parley`;
+    const { code, errors } = await site.run(["upgrade", url, "--no-backup"]);
+    await server.stop(true);
+    expect([code, errors]).toEqual([1, `${url} can't be downloaded (status 404); check the address.\n`]);
+  });
+
+  test("the health check asks this machine, whatever the proxy", async () => {
+    const { port } = new URL(parley.url);
+    const { code } = await site.run(["healthcheck"], { PORT: port, HTTP_PROXY: "http://127.0.0.1:1" });
+    expect(code).toBe(0);
+  });
+});
+
+/** What the log says after a model could not be reached. */
+async function logOf(env: Record<string, string>): Promise<string> {
+  const site = await createSite({ env: { ...environment, OIDC_ISSUER: "", OIDC_AUDIENCE: "", ...env } });
+  try {
+    const parley = await site.start();
+    const response = await askModel(parley, await parley.register(), "openai/normal");
+    expect(response.status).toBe(503);
+    const body = await response.text();
+    expect(body).not.toContain("proxy");
+    expect(body).not.toContain("NODE_EXTRA");
+    noSecret(parley.readLog());
+    return parley.readLog();
+  } finally {
+    await site.remove();
+  }
+}
+
+test("without the CA, the log names the setting", async () => {
+  expect(await logOf({ NODE_EXTRA_CA_CERTS: "" })).toContain(
+    "if its CA is private, name a file with that CA's certificate in NODE_EXTRA_CA_CERTS",
+  );
+});
+
+test("with wrong credentials, the log names the setting", async () => {
+  expect(await logOf({ HTTPS_PROXY: proxyAddress("parley:wrong") })).toContain(
+    `the proxy 127.0.0.1:${proxy.port} refuses the credentials (HTTP 407): correct user and password in HTTPS_PROXY`,
+  );
+});
+
+test("the address of the proxy may come from a file, or a name in small letters", async () => {
+  const site = await createSite();
+  const file = join(site.directory, "proxy");
+  writeFileSync(file, `${proxyAddress()}\n`);
+  const fromFile = await site.run(["config"], { HTTPS_PROXY_FILE: file });
+  expect(fromFile.output).toMatch(/^HTTPS_PROXY=http:\/\/\*{8}@127\.0\.0\.1:\d+ +# HTTPS_PROXY_FILE$/m);
+  const small = await site.run(["config"], { https_proxy: "proxy.test:3128", no_proxy: "a.test b.test" });
+  expect(small.output).toMatch(/^HTTPS_PROXY=http:\/\/proxy\.test:3128 +# https_proxy$/m);
+  expect(small.output).toMatch(/^NO_PROXY=a\.test,b\.test +# no_proxy$/m);
+  expect(small.errors).toBe("");
+  await site.remove();
+});
+
+test("files of certificates that can't be used stop the start, each by its name", async () => {
+  const site = await createSite();
+  const path = (name: string, text: string) => {
+    writeFileSync(join(site.directory, name), text);
+    return name;
+  };
+  const broken = authority.cert.replace(/[A-Za-z0-9+/]{30}/, "AAAA");
+  const wrong = {
+    "nowhere.pem": "the file nowhere.pem cannot be read; name one",
+    [path("text.pem", "hello")]: "the file text.pem has no certificate; write each as PEM",
+    [path("broken.pem", authority.cert + broken)]: "certificate 2 of the file broken.pem is damaged; get it again",
+    [path("cut.pem", authority.cert.slice(0, 200))]: "certificate 1 of the file cut.pem is damaged; get it again",
+  };
+  for (const [file, sentence] of Object.entries(wrong)) {
+    const { code, errors } = await site.run([], { NODE_EXTRA_CA_CERTS: file });
+    expect([file, code]).toEqual([file, 2]);
+    expect(errors).toContain(`NODE_EXTRA_CA_CERTS: ${sentence}`);
+  }
+  path(".env", `NODE_EXTRA_CA_CERTS=${caFile}\n`);
+  const { code, errors } = await site.run(["config", "check"]);
+  expect([code, errors]).toEqual([
+    2,
+    "NODE_EXTRA_CA_CERTS: it is read before .env; remove it there, and set it in the environment.\n",
+  ]);
+  await site.remove();
+});

@@ -1,0 +1,176 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import type { AnswerPart } from "../../src/ai/answer-part.ts";
+import { REASONING_LENGTH_MAX } from "../../src/ai/attempt/answer.ts";
+import { THINKING_SILENCE_MS } from "../../src/ai/timeouts.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { collect, createRecorder, createTestChain } from "./collect.ts";
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterEach(() => standIn.reset());
+afterAll(() => standIn.stop());
+
+const say = (parts: AnswerPart[]) => parts.map((part) => [part.type, "text" in part ? part.text : null]);
+
+describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
+  test("what the model thinks comes as parts of its own, before its text", async () => {
+    standIn.script("thinks", { thinking: ["First, ", "a plan."], pieces: ["The ", "answer."], pieceDelayMs: 20 });
+    const { parts, text, reasoning, end } = await collect(createTestChain(standIn, [`${provider}/thinks`]));
+    expect(say(parts)).toEqual([
+      ["start", null],
+      ["reasoning", "First, "],
+      ["reasoning", "a plan."],
+      ["text", "The "],
+      ["text", "answer."],
+    ]);
+    expect([text, reasoning]).toEqual(["The answer.", "First, a plan."]);
+    expect(end).toMatchObject({ type: "finish", models: [`${provider}/thinks`] });
+    expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
+  });
+
+  test("a model that fails while it thinks has written nothing: its thoughts are dropped", async () => {
+    standIn.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
+    standIn.script("second", { thinking: ["A better one."], pieces: ["Done."] });
+    const chain = createTestChain(standIn, [`${provider}/first`, `${provider}/second`], { maxRetries: 0 });
+    const { parts, text, reasoning, end } = await collect(chain);
+    expect(say(parts)).toEqual([
+      ["start", null],
+      ["reasoning", "A wrong idea."],
+      ["reset", ""],
+      ["reasoning", "A better one."],
+      ["text", "Done."],
+    ]);
+    expect([text, reasoning]).toEqual(["Done.", "A better one."]);
+    // Both have cost tokens, and one has written.
+    expect(end.models).toEqual([`${provider}/second`]);
+    expect(parts[2]).not.toHaveProperty("reasoning");
+  });
+
+  test("text that is kept keeps what led to it", async () => {
+    standIn.script("first", { thinking: ["Think."], pieces: ["One ", "two"], fault: "cut", after: 2 });
+    standIn.script("second", { thinking: ["Go on."], pieces: [], fault: "cut", after: 0 });
+    standIn.script("third", { thinking: ["On."], pieces: [" three."] });
+    const models = ["first", "second", "third"].map((name) => `${provider}/${name}`);
+    const { text, reasoning, resets, end } = await collect(createTestChain(standIn, models, { maxRetries: 0 }));
+    expect(text).toBe("One two three.");
+    expect(reasoning).toBe("Think.\n\nOn.");
+    expect(resets.map((reset) => [reset.text, reset.reasoning])).toEqual([
+      ["One two", "Think."],
+      ["One two", "Think."],
+    ]);
+    expect(end.models).toEqual([`${provider}/first`, `${provider}/third`]);
+  });
+
+  test("without readers for it, nothing is pushed before the first text, and it is counted all the same", async () => {
+    standIn.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
+    standIn.script("second", { thinking: ["Better. ".repeat(20)], pieces: ["Done."], usage: false });
+    const models = [`${provider}/first`, `${provider}/second`];
+    const chain = createTestChain(standIn, models, { maxRetries: 0, showsReasoning: false });
+    const { parts, end } = await collect(chain);
+    expect(say(parts)).toEqual([
+      ["start", null],
+      ["text", "Done."],
+    ]);
+    expect(end.usage?.reasoning_tokens).toBeGreaterThan(10);
+    expect(end.usage?.output_tokens).toBeGreaterThan(end.usage?.reasoning_tokens ?? 0);
+  });
+
+  test("what is shown fits to be stored: no NUL, no half character, and not more than the limit", async () => {
+    const start = "\n  \0Plan 👩‍👩‍👧\ud83d";
+    const thinking = [start, "\ude00!", ...Array.from({ length: 30 }, () => "thought ".repeat(1_000))];
+    standIn.script("endless", { thinking, pieces: ["Done."] });
+    const { parts, text, reasoning } = await collect(createTestChain(standIn, [`${provider}/endless`]));
+    expect(text).toBe("Done.");
+    expect(reasoning).toHaveLength(REASONING_LENGTH_MAX);
+    expect(reasoning.isWellFormed()).toBe(true);
+    expect(reasoning).not.toContain("\0");
+    expect(reasoning).toStartWith("Plan 👩‍👩‍👧");
+    for (const part of parts) if (part.type === "reasoning") expect(part.text.length).toBeLessThanOrEqual(8_192);
+  });
+});
+
+test("a think block in front of the text is reasoning", async () => {
+  standIn.script("local", { pieces: ["<thi", "nk>\nLet me ", "see.\n</think>", "\n\nThe answer."] });
+  const { text, reasoning } = await collect(createTestChain(standIn, ["compatible/local"]));
+  expect(text).toBe("The answer.");
+  expect(reasoning.trimEnd()).toBe("Let me see.");
+});
+
+test("an empty think block is no reasoning", async () => {
+  standIn.script("local", { pieces: ["<think>\n\n</think>\n\n", "The answer."] });
+  const { parts } = await collect(createTestChain(standIn, ["compatible/local"]));
+  expect(parts.map(({ type }) => type)).toEqual(["start", "text"]);
+});
+
+test("steps of one answer have one reasoning, with a blank line between them", async () => {
+  standIn.script("model", { thinking: ["More."], pieces: ["Done."] });
+  const resume = { text: "Looking.", reasoning: "Where?", attempt: 1, step: "next" } as const;
+  const { reasoning, parts } = await collect(createTestChain(standIn, ["anthropic/model"]), { resume });
+  expect(reasoning).toBe("Where?\n\nMore.");
+  expect(parts.map(({ type }) => type)).toEqual(["reasoning", "text"]);
+});
+
+test("a step that fails in a tool call loses its own reasoning alone", async () => {
+  standIn.script("first", { thinking: ["Call it."], pieces: ["Let me see. "], fault: "tool_call_cut", after: 1 });
+  standIn.script("second", { pieces: ["Done."] });
+  const chain = createTestChain(standIn, ["anthropic/first", "anthropic/second"], { maxRetries: 0 });
+  const resume = { text: "Looking. ", reasoning: "Where?", attempt: 1, step: "next" } as const;
+  const { text, reasoning } = await collect(chain, { resume });
+  expect(text).toBe("Looking. Done.");
+  expect(reasoning).toBe("Where?");
+});
+
+test("an answer that is taken over goes on from its reasoning, if it has text", async () => {
+  standIn.script("model", { thinking: ["On."], pieces: [" two."] });
+  const chain = createTestChain(standIn, ["openai/model"]);
+  const one = await collect(chain, { resume: { text: "One", reasoning: "Count.", attempt: 1 } });
+  expect([one.text, one.reasoning]).toEqual(["One two.", "Count.\n\nOn."]);
+  const none = await collect(chain, { resume: { text: "", reasoning: "Count.", attempt: 1 } });
+  expect(none.reasoning).toBe("On.");
+});
+
+test("the first token is the first of the text", async () => {
+  const { observe, events } = createRecorder();
+  standIn.script("first", { thinking: ["Hm."], pieces: [], fault: "cut", after: 0 });
+  const first = await collect(createTestChain(standIn, ["openai/first"], { observe, maxRetries: 0 }));
+  expect(first.end.type).toBe("error");
+  expect(events.filter(([what]) => what === "first_token")).toEqual([]);
+  expect(events).toContainEqual(["tokens", "openai/first", "reasoning", true]);
+});
+
+test("summaries of OpenAI and blocks of Anthropic stand apart", async () => {
+  const summary = (output: number, index: number, delta: string) =>
+    `data: ${JSON.stringify({ type: "response.reasoning_summary_text.delta", output_index: output, summary_index: index, delta })}\n\n`;
+  const completed = `data: ${JSON.stringify({
+    type: "response.completed",
+    response: { status: "completed", output: [{ type: "message", content: [{ type: "output_text", text: "Done." }] }] },
+  })}\n\n`;
+  const recording = summary(0, 0, "**A** ") + summary(0, 0, "a.") + summary(0, 1, "**B** b.") + summary(2, 0, "C.");
+  standIn.script("summaries", { recording: recording + completed });
+  const openai = await collect(createTestChain(standIn, ["openai/summaries"]));
+  expect(openai.reasoning).toBe("**A** a.\n\n**B** b.\n\nC.");
+
+  const event = (type: string, data: object) => `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`;
+  const thought = (index: number, thinking: string) =>
+    event("content_block_delta", { index, delta: { type: "thinking_delta", thinking } });
+  const text = event("content_block_delta", { index: 2, delta: { type: "text_delta", text: "Done." } });
+  const stop = event("message_delta", { delta: { stop_reason: "end_turn" } }) + event("message_stop", {});
+  standIn.script("blocks", { recording: thought(0, "A ") + thought(0, "a.") + thought(1, "B.") + text + stop });
+  const anthropic = await collect(createTestChain(standIn, ["anthropic/blocks"]));
+  expect(anthropic.reasoning).toBe("A a.\n\nB.");
+});
+
+test("OpenAI is asked for summaries where somebody reads them, or where silence would count as a failure", async () => {
+  standIn.script("gpt-5", { pieces: ["Done."] });
+  const ask = async (options: Parameters<typeof createTestChain>[2]) => {
+    await collect(createTestChain(standIn, ["openai/gpt-5"], options));
+    const body = standIn.requests.at(-1)?.body as { reasoning?: { summary?: string } };
+    return body.reasoning?.summary;
+  };
+  const silent = { firstTokenTimeoutMs: THINKING_SILENCE_MS, idleTimeoutMs: THINKING_SILENCE_MS };
+  expect(await ask(silent)).toBe("auto");
+  expect(await ask({ ...silent, showsReasoning: false })).toBeUndefined();
+  expect(await ask({ showsReasoning: false })).toBe("auto");
+});

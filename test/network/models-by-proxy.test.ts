@@ -1,0 +1,202 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
+import { createFindProxy, type FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
+import { collect, createTestChain } from "../ai/collect.ts";
+import { settle } from "../ai/raw-server.ts";
+import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
+import { createTestLog } from "../support/log.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const USER = "parley";
+const PASSWORD = "s3cret/pass";
+const CREDENTIALS = `${USER}:${PASSWORD}`;
+const whole = "Parley's stand-in answers in several pieces.";
+const providers = ["openai", "anthropic", "compatible"];
+
+let standIn: ProviderStandIn;
+let proxy: HttpProxy;
+/** A name that only the proxy knows; a new one for each test, so that no connection waits for it yet. */
+let names = 0;
+let addresses: Pick<ProviderStandIn, "openaiUrl" | "anthropicUrl">;
+const realSetTimeout = globalThis.setTimeout;
+
+beforeAll(async () => {
+  standIn = startProviderStandIn();
+  proxy = await startHttpProxy(CREDENTIALS);
+});
+beforeEach(() => {
+  names += 1;
+  const rename = (url: string) => url.replace("127.0.0.1", `${names}.models.test`);
+  addresses = { openaiUrl: rename(standIn.openaiUrl), anthropicUrl: rename(standIn.anthropicUrl) };
+});
+afterEach(() => {
+  globalThis.setTimeout = realSetTimeout;
+  standIn.reset();
+  proxy.requests.length = 0;
+  proxy.state.mode = "forwards";
+});
+afterAll(async () => {
+  await proxy.stop();
+  await standIn.stop();
+});
+
+/** The address of the proxy with a user and a password in it. */
+const addressOf = (password = PASSWORD) => proxy.url.replace("://", `://${USER}:${encodeURIComponent(password)}@`);
+
+/** By requests that the proxy makes, or by connections that it opens; https addresses always have the latter. */
+const byForm = (form: "absolute" | "tunnel", address = addressOf()): FindProxy => {
+  const findProxy = createFindProxy({ HTTP_PROXY: address });
+  return (url) => {
+    const route = findProxy(url);
+    return route && { ...route, isTunnel: form === "tunnel" };
+  };
+};
+
+const faults = ["rate-limited-long", "fails", "unauthorized", "refused", "html"];
+const faultsInStream = ["stall", "cut", "error-event", "no-end-marker", "not-json"];
+
+describe.each(["absolute", "tunnel"] as const)("by a proxy: %s", (form) => {
+  test.each(providers)("%s answers", async (provider) => {
+    const model = `${provider}/normal`;
+    const { text, end } = await collect(createTestChain(addresses, [model], { findProxy: byForm(form) }));
+    expect(end).toMatchObject({ type: "finish", model });
+    expect(text).toBe(whole);
+    expect(proxy.requests).toEqual([
+      {
+        form,
+        target: new URL(addresses.openaiUrl).host,
+        authorization: `Basic ${btoa(CREDENTIALS)}`,
+        clientPort: expect.any(Number),
+      },
+    ]);
+    // What is meant for the proxy doesn't reach the server.
+    expect(Object.keys(standIn.requests[0]?.headers ?? {}).filter((name) => name.startsWith("proxy-"))).toEqual([]);
+  });
+
+  test.each(providers)("%s streams without delay, and an abort ends the request at the server", async (provider) => {
+    // The server waits for ever behind its first piece.
+    standIn.script("waits", { fault: "stall", after: 1 });
+    const controller = new AbortController();
+    const chain = createTestChain(addresses, [`${provider}/waits`], {
+      findProxy: byForm(form),
+      firstTokenTimeoutMs: 20_000,
+      idleTimeoutMs: 20_000,
+    });
+    let text = "";
+    const messages = [{ role: "user" as const, content: "Hello" }];
+    const ended = chain.run({ model: null, messages, signal: controller.signal }, (part) => {
+      if (part.type === "text") text += part.text;
+    });
+    await waitUntil(() => text === "Parley's ");
+    controller.abort();
+    await ended;
+    await waitUntil(() => standIn.requests[0]?.aborted === true);
+    await waitUntil(() => !proxy.isOpen(proxy.requests[0]?.clientPort ?? 0));
+  });
+
+  test.each(providers.flatMap((provider) => [...faults, ...faultsInStream].map((fault) => [provider, fault] as const)))(
+    "%s, whose model %s, ends as without a proxy",
+    async (provider, fault) => {
+      const models = [`${provider}/${fault}`, `${provider}/normal`];
+      const direct = await collect(createTestChain(standIn, models));
+      const requestsOf = () => standIn.requests.map(({ model, body }) => ({ model, body }));
+      const asked = requestsOf();
+      standIn.reset();
+      const proxied = await collect(createTestChain(addresses, models, { findProxy: byForm(form) }));
+      expect(proxied).toEqual(direct);
+      expect(requestsOf()).toEqual(asked);
+      expect(proxy.requests.length).toBeGreaterThan(0);
+    },
+  );
+
+  test("a connection serves one request after the other", async () => {
+    const chain = createTestChain(addresses, ["openai/normal"], { findProxy: byForm(form) });
+    for (let n = 0; n < 3; n += 1) {
+      await collect(chain);
+      await settle();
+    }
+    expect(standIn.requests.length).toBe(3);
+    expect(new Set(standIn.requests.map(({ clientPort }) => clientPort)).size).toBe(1);
+    expect(new Set(proxy.requests.map(({ clientPort }) => clientPort)).size).toBe(1);
+  });
+
+  test("a redirect is not followed", async () => {
+    let asked = 0;
+    const server = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch(request) {
+        asked += 1;
+        return Response.redirect(new URL("/elsewhere", request.url).href, 307);
+      },
+    });
+    const url = `http://models.test:${server.port}/v1`;
+    const chain = createTestChain({ openaiUrl: url, anthropicUrl: url }, ["openai/normal"], {
+      findProxy: byForm(form),
+    });
+    const { end } = await collect(chain);
+    await server.stop(true);
+    expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
+    expect(asked).toBe(1);
+  });
+
+  /** What the log says when the only model cannot be reached. */
+  async function explain(findProxy: FindProxy): Promise<string> {
+    const { log, lines } = createTestLog();
+    const { end } = await collect(createTestChain(addresses, ["openai/normal"], { findProxy, log, maxRetries: 0 }));
+    expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
+    expect(JSON.stringify(end)).not.toContain("proxy");
+    const text = JSON.stringify(lines);
+    for (const secret of [PASSWORD, encodeURIComponent(PASSWORD), btoa(CREDENTIALS), "wrong"])
+      expect(text).not.toContain(secret);
+    expect(standIn.requests).toEqual([]);
+    return text;
+  }
+
+  test("wrong or missing credentials name the setting", async () => {
+    const name = `127.0.0.1:${proxy.port}`;
+    expect(await explain(byForm(form, addressOf("wrong")))).toContain(
+      `the proxy ${name} refuses the credentials (HTTP 407): correct user and password in HTTP_PROXY`,
+    );
+    expect(await explain(byForm(form, proxy.url))).toContain(
+      `the proxy ${name} asks for credentials (HTTP 407): add user:password@ to HTTP_PROXY`,
+    );
+  });
+
+  test("a proxy that is down is named", async () => {
+    const gone = await startHttpProxy();
+    await gone.stop();
+    expect(await explain(byForm(form, gone.url))).toContain(`the proxy 127.0.0.1:${gone.port} can't be used (`);
+  });
+});
+
+const modes = ["refuses", "hangs up", "babbles", "stalls"] as const;
+const sentences = {
+  refuses:
+    /the proxy 127\.0\.0\.1:\d+ opened no connection to \d+\.models\.test:\d+ \(HTTP 403\): allow it there, or add/,
+  "hangs up": /the proxy 127\.0\.0\.1:\d+ can't be used \(.*\): check HTTP_PROXY/,
+  babbles: /the proxy 127\.0\.0\.1:\d+ can't be used \(status line 220 mail.*\): check HTTP_PROXY/,
+  stalls:
+    /the proxy 127\.0\.0\.1:\d+ can't be used \(no connection to \d+\.models\.test:\d+ in 10000 ms\): check HTTP_PROXY/,
+};
+
+test.each(modes)("a proxy that %s when it is asked for a connection", async (mode) => {
+  proxy.state.mode = mode;
+  // So that the test need not wait for it.
+  spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) =>
+    realSetTimeout(work, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
+  const { log, lines } = createTestLog();
+  const options = { findProxy: byForm("tunnel"), log, maxRetries: 0, firstTokenTimeoutMs: 20_000 };
+  const { end } = await collect(createTestChain(addresses, ["openai/normal"], options));
+  expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
+  expect(JSON.stringify(lines)).toMatch(sentences[mode]);
+  expect(standIn.requests).toEqual([]);
+});
+
+test("hosts of NO_PROXY are connected to directly", async () => {
+  const findProxy = createFindProxy({ HTTP_PROXY: proxy.url, NO_PROXY: ["127.0.0.0/8"] });
+  const { text } = await collect(createTestChain(standIn, ["openai/normal"], { findProxy }));
+  expect(text).toBe(whole);
+  expect(proxy.requests).toEqual([]);
+});
