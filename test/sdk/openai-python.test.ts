@@ -19,31 +19,37 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 test("the requests of openai (python) 3.22.1, as it sent them", async () => {
-  parley.script("openai/one", { text: "It rains." });
+  const text = '{"city":"Paris"}';
+  parley.script("openai/one", { text });
   const requests = recorded as Recorded[];
-  expect(requests.length).toBe(11);
+  expect(requests.length).toBe(12);
   for (const { method, path, headers, body, status } of requests) {
     const response = await fetch(`${parley.parley.url}${path}`, {
       method,
       headers: { ...headers, authorization: `Bearer ${parley.apiKey}` },
       ...(body !== "" && { body }),
     });
-    const text = await response.text();
+    const answer = await response.text();
     expect([path, body, response.status]).toEqual([path, body, status]);
-    if (body.includes('"stream":true')) expect(text).toEndWith("data: [DONE]\n\n");
-    else if (status === 200 && body !== "") expect(JSON.parse(text).choices[0].message.content).toBe("It rains.");
-    else if (status !== 200) expect(JSON.parse(text).error.type).toBe("invalid_request_error");
+    if (body.includes('"stream":true')) expect(answer).toEndWith("data: [DONE]\n\n");
+    else if (status === 200 && body !== "") expect(JSON.parse(answer).choices[0].message.content).toBe(text);
+    else if (status !== 200) expect(JSON.parse(answer).error.type).toBe("invalid_request_error");
   }
 });
 
 describe.skipIf(!existsSync(python))("openai (python)", () => {
-  test.each(models)("%s: whole answers, streams, tool loops, errors and models", async (model) => {
+  const thoughts = ["encrypted", "signed", "plain"] as const;
+  const cases = models.map((model, index) => [model, thoughts[index] ?? null] as const);
+  test.each(cases)("%s: whole answers, streams, tool loops, errors and models", async (model, thought) => {
     const text = { text: "It rains." };
-    const call = { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }] };
-    parley.script(model, text, text, text, text, call, { text: "It rains in Paris." });
+    const call = { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }], thought };
+    const last = { text: "It rains in Paris.", thought };
+    parley.script(model, text, text, text, text, call, last, { text: '{"city":"Paris"}' });
     const run = Bun.spawn([python, client, parley.baseURL, parley.apiKey, model], { stdout: "pipe", stderr: "pipe" });
     const [output, errors] = await Promise.all([new Response(run.stdout).text(), new Response(run.stderr).text()]);
     expect([await run.exited, errors]).toEqual([0, ""]);
+    // The SDK hands the message with the call back as it came, so with what the model thought.
+    expect(parley.provider.refusals).toEqual([]);
     const refused = { error: "BadRequestError", status: 400 };
     expect(JSON.parse(output)).toEqual({
       whole: { text: "It rains.", tokens: true },
@@ -51,6 +57,7 @@ describe.skipIf(!existsSync(python))("openai (python)", () => {
       helper: { text: "It rains.", final: "It rains." },
       async: { text: "It rains." },
       tools: { reason: "tool_calls", text: "It rains in Paris." },
+      parsed: { city: "Paris" },
       refused: { ...refused, code: "unsupported_value", param: "n" },
       unknown: { ...refused, code: "unknown_parameter", param: "foo" },
       absent: { error: "NotFoundError", status: 404, code: "model_not_found", param: "model" },

@@ -1,7 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { type BaseMessage, HumanMessage, ToolMessage } from "@langchain/core/messages";
+import { tool as createLangChainTool } from "@langchain/core/tools";
+import { ChatOpenAI } from "@langchain/openai";
 import { generateText, type LanguageModel, stepCountIs, streamText, tool } from "ai";
+import OpenAI from "openai";
 import { z } from "zod";
 import type { Thought } from "../support/provider-stand-in/thoughts.ts";
 import { type SdkParley, startSdkParley } from "./start-parley.ts";
@@ -54,11 +58,48 @@ describe("@ai-sdk/openai-compatible hands back what a model has thought, in the 
   });
 });
 
-test("@ai-sdk/openai hands nothing back: DeepSeek's loop goes on all the same, with an empty thought", async () => {
-  scriptLoop("compatible/three", "plain");
-  const model = createOpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL }).chat("compatible/three");
-  const { text } = await generateText({ model, prompt, stopWhen: stepCountIs(4), tools });
-  expect(text).toBe("It rains.");
-  // Each request is refused once.
-  expect(parley.provider.refusals).toHaveLength(2);
-});
+const description = "Tells the weather of a city.";
+const execute = async ({ city }: { city: string }) => `rain in ${city}`;
+
+/** Loops of clients that hand back only texts and calls. */
+const forgetfulLoops = {
+  "openai, runTools": async (model: string) => {
+    const client = new OpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL });
+    const parameters = { type: "object", properties: { city: { type: "string" } } };
+    const weather = { name: "get_weather", description, parameters, parse: JSON.parse, function: execute };
+    const runner = client.chat.completions.runTools({
+      model,
+      messages: [{ role: "user", content: prompt }],
+      tools: [{ type: "function", function: weather }],
+    });
+    return runner.finalContent();
+  },
+  "@ai-sdk/openai": async (id: string) => {
+    const model = createOpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL }).chat(id);
+    return (await generateText({ model, prompt, stopWhen: stepCountIs(4), tools })).text;
+  },
+  "@langchain/openai": async (model: string) => {
+    const schema = z.object({ city: z.string() });
+    const weather = createLangChainTool(execute, { name: "get_weather", description, schema });
+    const chat = new ChatOpenAI({ model, apiKey: parley.apiKey, configuration: { baseURL: parley.baseURL } });
+    const messages: BaseMessage[] = [new HumanMessage(prompt)];
+    for (;;) {
+      const answer = await chat.bindTools([weather]).invoke(messages);
+      messages.push(answer);
+      if (!answer.tool_calls?.length) return answer.text;
+      for (const { id = "", args } of answer.tool_calls)
+        messages.push(new ToolMessage({ content: await execute(schema.parse(args)), tool_call_id: id }));
+    }
+  },
+};
+
+test.each(Object.entries(forgetfulLoops))(
+  "%s hands nothing back: DeepSeek's loop goes on all the same, with an empty thought",
+  async (_name, run) => {
+    scriptLoop("compatible/three", "plain");
+    expect(await run("compatible/three")).toBe("It rains.");
+    // Each request with calls is refused once, and no other model is asked.
+    expect(parley.provider.refusals).toHaveLength(2);
+    expect(parley.provider.requests.map(({ model }) => model)).toEqual(Array(5).fill("three"));
+  },
+);

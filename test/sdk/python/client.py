@@ -8,6 +8,7 @@ import json
 import sys
 
 import openai
+import pydantic
 
 base_url, api_key, model = sys.argv[1:4]
 client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
@@ -67,6 +68,15 @@ async def ask_async():
         return {"text": completion.choices[0].message.content}
 
 
+class Place(pydantic.BaseModel):
+    city: str
+
+
+def parse():
+    completion = client.chat.completions.parse(model=model, messages=[question], response_format=Place)
+    return {"city": completion.choices[0].message.parsed.city}
+
+
 def fail(**fields):
     try:
         client.chat.completions.create(**{"model": model, "messages": [question], **fields})
@@ -87,6 +97,7 @@ print(
             "helper": stream_with_helper(),
             "async": asyncio.run(ask_async()),
             "tools": call_tools(),
+            "parsed": parse(),
             "refused": fail(n=2),
             "unknown": fail(extra_body={"foo": 1}),
             "absent": fail(model="openai/none"),
