@@ -45,9 +45,9 @@ begin
     if found then
       return 'known';
     end if;
-    insert into conversations (id, title, titled_by, kind, reply_mode, metadata, created_at)
+    insert into conversations (id, title, titled_by, kind, reply_mode, documents, tools, metadata, created_at)
     values (target, p_conversation ->> 'title', case when p_conversation ->> 'title' <> '' then 'person' end, 'direct',
-      'always', jsonb_build_object('import', jsonb_build_object('source', origin, 'id', p_conversation ->> 'source_id')),
+      'always', false, 'false', jsonb_build_object('import', jsonb_build_object('source', origin, 'id', p_conversation ->> 'source_id')),
       (p_conversation ->> 'created_at')::timestamptz);
     perform take_positions(array[target], array[total], array[total]);
     -- Before it has a member, whose list it goes into by this.
