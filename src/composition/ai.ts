@@ -3,7 +3,9 @@ import { createContexts } from "../modules/generations/context.ts";
 import { createFollowUps } from "../modules/generations/follow-ups.ts";
 import { createPreviews } from "../modules/generations/previews.ts";
 import { createGenerationService } from "../modules/generations/service.ts";
+import { createThinkingStore } from "../modules/generations/thinking-store.ts";
 import { createCompletionService } from "../modules/openai/service.ts";
+import { createSealedThinking } from "../modules/openai/thinking.ts";
 import { createMcpServers } from "../modules/tools/mcp-servers.ts";
 import { createSearchDocuments } from "../modules/tools/search-documents.ts";
 import { createToolService } from "../modules/tools/service.ts";
@@ -33,6 +35,7 @@ export function createAnswers(
     instanceId,
     liveAnswers,
     openStreams,
+    jwtSecret,
   } = core;
   const { defaultModel } = chain;
   const storesReasoning = config.AI_REASONING === "store";
@@ -66,6 +69,7 @@ export function createAnswers(
     followUps,
     tools,
     storesReasoning,
+    thinking: createThinkingStore(jwtSecret),
   });
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
   parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
@@ -78,6 +82,8 @@ export function createAnswers(
     holdAnswer: limits.answers.hold,
     openStreams,
     storesReasoning,
+    showsReasoning: config.AI_REASONING !== "off",
+    sealedThinking: createSealedThinking(jwtSecret),
     metrics,
     log,
   });

@@ -1,20 +1,30 @@
 import type { RunEnd } from "../../ai/answer-part.ts";
-import type { ToolCall } from "../../ai/provider.ts";
+import type { Thinking, ToolCall } from "../../ai/provider.ts";
 import { noUsage } from "../../ai/usage.ts";
 import type { Completion, CompletionUsage } from "./model.ts";
+import { type AnswerThinking, mapThinking } from "./thinking.ts";
 
 /** What all parts of one answer have in common. */
-export type CompletionHead = { id: string; created: number };
+export type CompletionHead = {
+  id: string;
+  created: number;
+  /** Seals what led to the answer, for its client. Null: there is too much of it. */
+  sealThinking(thinking: Thinking): string | null;
+  /** Whether the client may read what models think; what has to come back is sealed for it in any case. */
+  showsReasoning: boolean;
+};
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
 /** An answer that is sent whole. Its reasoning is in the field that DeepSeek began with, and that OpenAI's clients let pass. */
 export function createCompletion(
-  { id, created }: CompletionHead,
+  head: CompletionHead,
   { text, reasoning }: { text: string; reasoning: string },
   finish: Finish,
 ): Completion {
-  const toolCalls = finish.toolCalls.map(mapToolCall);
+  const { id, created } = head;
+  const thinking = mapThinking(finish.thinking, head);
+  const toolCalls = mapToolCalls(finish, thinking);
   return {
     id,
     object: "chat.completion",
@@ -29,6 +39,7 @@ export function createCompletion(
           refusal: null,
           ...(reasoning !== "" && { reasoning_content: reasoning }),
           ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
+          ...(thinking && { reasoning_details: thinking.reasoning_details }),
         },
         logprobs: null,
         finish_reason: finish.reason,
@@ -39,7 +50,8 @@ export function createCompletion(
 }
 
 /** The events of an answer that is streamed; id and time are the same in each of them. */
-export function createChunks({ id, created }: CompletionHead, model: string, includesUsage: boolean) {
+export function createChunks(completion: CompletionHead, model: string, includesUsage: boolean) {
+  const { id, created } = completion;
   const head = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
   const tail = includesUsage ? '],"usage":null}\n\n' : "]}\n\n";
   // Put together by hand: this runs for every token.
@@ -50,13 +62,15 @@ export function createChunks({ id, created }: CompletionHead, model: string, inc
     start: (): string => chunk('{"role":"assistant","content":""}'),
     text: (text: string): string => chunk(`{"content":${JSON.stringify(text)}}`),
     reasoning: (text: string): string => chunk(`{"reasoning_content":${JSON.stringify(text)}}`),
-    /** Calls, the reason of the end, the usage if it was asked for, and the end mark. */
+    /** What led to it, calls, the reason of the end, the usage if it was asked for, and the end mark. */
     end(finish: Finish): string {
-      const calls = finish.toolCalls.map((call, index) =>
-        chunk(JSON.stringify({ tool_calls: [{ index, ...mapToolCall(call) }] })),
+      const thinking = mapThinking(finish.thinking, completion);
+      const details = thinking ? chunk(JSON.stringify({ reasoning_details: thinking.reasoning_details })) : "";
+      const calls = mapToolCalls(finish, thinking).map((call, index) =>
+        chunk(JSON.stringify({ tool_calls: [{ index, ...call }] })),
       );
       const usage = includesUsage ? `${head}],"usage":${JSON.stringify(mapUsage(finish))}}\n\n` : "";
-      return `${calls.join("")}${chunk("{}", finish.reason)}${usage}data: [DONE]\n\n`;
+      return `${details}${calls.join("")}${chunk("{}", finish.reason)}${usage}data: [DONE]\n\n`;
     },
   };
 }
@@ -66,6 +80,13 @@ export const mapToolCall = ({ id, name, arguments: text }: ToolCall) => ({
   type: "function" as const,
   function: { name, arguments: text },
 });
+
+/** The calls of an answer; what led to them is beside the first one, as with Gemini's. */
+const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
+  toolCalls.map((call, index) => ({
+    ...mapToolCall(call),
+    ...(index === 0 && thinking && { extra_content: thinking.extra_content }),
+  }));
 
 /**
  * What the run has used, with the attempts that failed: the tokens that are stored and charged. Parts that Parley never

@@ -6,10 +6,13 @@ import { formatRules, isUuid } from "../../lib/schema.ts";
 import { isPlainText, normalizeText } from "../../lib/text.ts";
 import { CONTENT_CHARS_MAX } from "../../protocol/frames.ts";
 import type { CompletionMessage, CreateCompletion } from "./model.ts";
+import { findSealedThinking } from "./thinking.ts";
 
 export type CompletionRequest = {
   model: string;
   messages: ChatMessage[];
+  /** What led to messages of an assistant, as it was sealed, by their places. */
+  sealedThinking: ReadonlyMap<number, string>;
   options: AnswerOptions;
   outputTokensMax: number | null;
   isStreamed: boolean;
@@ -51,6 +54,7 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
   return {
     model: body.model,
     messages,
+    sealedThinking: collectThinking(body.messages),
     options: mapOptions(body),
     outputTokensMax: body.max_completion_tokens ?? body.max_tokens ?? null,
     isStreamed: body.stream ?? false,
@@ -58,6 +62,11 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
     conversationId,
     question,
   };
+}
+
+function collectThinking(messages: readonly CompletionMessage[]): Map<number, string> {
+  const found = messages.map((message, index) => [index, findSealedThinking(message)] as const);
+  return new Map(found.flatMap(([index, sealed]) => (sealed === null ? [] : [[index, sealed]])));
 }
 
 /** What is stored is held to the same as every message. */
@@ -164,6 +173,7 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
     topP: body.top_p,
     stop: typeof stop === "string" ? [stop] : stop,
     format: mapFormat(body.response_format),
+    reasoningEffort: body.reasoning_effort,
   };
 }
 

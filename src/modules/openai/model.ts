@@ -4,6 +4,7 @@ import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
 import { BODY_BYTES_MAX } from "../../http/body.ts";
 import { Named, Nullable, OneOf } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
+import { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 
 /** Messages of one request. */
 const MESSAGES_MAX = 2_048;
@@ -26,6 +27,10 @@ const Passed = (options: StringOptions = {}) => Type.String({ maxLength: BODY_BY
 const Name = Type.String({ maxLength: NAME_CHARS_MAX });
 const ToolName = Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${TOOL_NAME_CHARS_MAX}}$` });
 
+const returned = {
+  description: "As it came with the message. It is passed on to the model that gave it, and is left out for others.",
+};
+
 export const CompletionMessage = Open({
   role: OneOf(["system", "developer", "user", "assistant", "tool"]),
   content: Type.Optional(
@@ -44,11 +49,16 @@ export const CompletionMessage = Open({
         id: Passed({ minLength: 1 }),
         type: OneOf(["function"]),
         function: Open({ name: ToolName, arguments: Passed() }),
+        extra_content: Type.Optional(Type.Unknown(returned)),
       }),
       { maxItems: TOOLS_MAX },
     ),
   ),
   tool_call_id: Type.Optional(Passed()),
+  reasoning_content: Type.Optional(
+    Type.Unknown({ description: "Not passed on: what a model has thought is in `reasoning_details`." }),
+  ),
+  reasoning_details: Type.Optional(Type.Unknown(returned)),
 });
 export type CompletionMessage = Static<typeof CompletionMessage>;
 
@@ -94,6 +104,7 @@ export const CreateCompletion = Open({
   tools: Type.Optional(Type.Array(CompletionTool, { maxItems: TOOLS_MAX })),
   tool_choice: Type.Optional(Type.Union([OneOf(["none", "auto", "required"]), NamedTool])),
   parallel_tool_calls: Type.Optional(Type.Boolean()),
+  reasoning_effort: Type.Optional(ReasoningEffort),
   metadata: Type.Optional(
     Type.Record(Type.String(), Type.Unknown(), {
       description: "`conversation_id` stores the exchange in that conversation.",
@@ -102,12 +113,31 @@ export const CreateCompletion = Open({
 });
 export type CreateCompletion = Static<typeof CreateCompletion>;
 
+const toReturn =
+  "What the model has thought. Return it unchanged with the message, so that the model goes on from there.";
+
 const ToolCalls = Type.Array(
   Type.Object({
     id: Type.String(),
     type: OneOf(["function"]),
     function: Type.Object({ name: Type.String(), arguments: Type.String() }),
+    extra_content: Type.Optional(
+      Type.Object({ google: Type.Object({ thought_signature: Type.String() }) }, { description: toReturn }),
+    ),
   }),
+);
+
+const ReasoningDetails = Type.Array(
+  Type.Object(
+    {
+      type: OneOf(["reasoning.text", "reasoning.summary", "reasoning.encrypted"]),
+      id: Nullable(Type.String()),
+      format: Type.String(),
+      index: Type.Integer(),
+    },
+    { additionalProperties: true },
+  ),
+  { description: toReturn },
 );
 
 const CompletionUsage = Type.Object({
@@ -148,6 +178,7 @@ export const Completion = Named(
             }),
           ),
           tool_calls: Type.Optional(ToolCalls),
+          reasoning_details: Type.Optional(ReasoningDetails),
         }),
         logprobs: Type.Null(),
         finish_reason: OneOf(["stop", "length", "tool_calls", "content_filter"]),

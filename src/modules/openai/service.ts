@@ -22,6 +22,7 @@ import type { CompletionRequest } from "./map-request.ts";
 import type { OpenAiModel } from "./model.ts";
 import { createRunningRequests } from "./running.ts";
 import { createSettlements, type Settlement } from "./settlements.ts";
+import { openThinking, type SealedThinking } from "./thinking.ts";
 
 export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 
@@ -85,15 +86,17 @@ type Dependencies = {
   /** Whether the user may have one more answer in progress. @returns for its end. @throws Problem `rate_limited`. */
   holdAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
-  /** Whether what models think is stored. */
+  /** Whether what models think is stored, and whether clients may read it. */
   storesReasoning: boolean;
+  showsReasoning: boolean;
+  sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
 };
 
 /** Builds the service. */
 export function createCompletionService(deps: Dependencies): CompletionService {
-  const { chain, budgets, lifecycle, holdAnswer, metrics } = deps;
+  const { chain, budgets, lifecycle, holdAnswer, sealedThinking, metrics } = deps;
   const settlements = createSettlements(deps);
   const running = createRunningRequests(deps.openStreams);
   /** What is not settled yet, of answers in progress and of those that have ended. */
@@ -174,7 +177,9 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           return undefined;
         };
         try {
-          const { model, messages, options, isStreamed } = request;
+          const { model, options, isStreamed } = request;
+          const open = (sealed: string) => sealedThinking.open(userId, sealed);
+          const messages = openThinking(request.messages, request.sealedThinking, open);
           const { outputTokensMax } = reservation;
           const { signal } = abort;
           // Stored, the answer has this id as a message.
@@ -208,6 +213,8 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       return {
         id: `chatcmpl-${id}`,
         created: Math.floor(Date.now() / 1000),
+        showsReasoning: deps.showsReasoning,
+        sealThinking: (thinking) => sealedThinking.seal(userId, thinking),
         run,
         leave: () => {
           if (exchange === null) abort.abort();

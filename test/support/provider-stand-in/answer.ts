@@ -82,6 +82,7 @@ async function write(
     await send(format.thinking(context, thought));
   }
   await script.thinkUntil;
+  if (script.thought !== null) await send(format.thought(context));
   const shown = script.fault === null ? script.pieces : script.pieces.slice(0, script.after);
   for (const [index, piece] of shown.entries()) {
     if (index > 0) await pause(script.pieceDelayMs);

@@ -1,3 +1,5 @@
+import type { Thought } from "./thoughts.ts";
+
 /** What goes wrong in a scripted answer. */
 type Fault =
   /** An HTTP error of `status`, with `Retry-After` when `retryAfter` is set. */
@@ -48,6 +50,8 @@ export type Script = {
   thinking: number | string[];
   /** What is waited for between the thinking and the first token; only within this process. */
   thinkUntil: Promise<unknown> | null;
+  /** How it gives its thinking, and refuses a request that does not give it back. */
+  thought: Thought | null;
   /** Every byte of the body is sent by itself, so that no character of several bytes arrives whole. */
   splitBytes: boolean;
   finish: "stop" | "length" | "content_filter";
@@ -85,6 +89,7 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
     retryAfter: null,
     thinking: 0,
     thinkUntil: null,
+    thought: null,
     splitBytes: false,
     finish: "stop",
     usage: true,
