@@ -40,7 +40,11 @@ export function mapToResponsesRequest(
   };
 }
 
-function mapReasoning({ model, options, asksForReasoning = true }: ProviderRequest): Partial<ResponseCreateParamsStreaming> {
+function mapReasoning({
+  model,
+  options,
+  asksForReasoning = true,
+}: ProviderRequest): Partial<ResponseCreateParamsStreaming> {
   const effort = options.reasoningEffort ? mapOpenAiEffort(model, options.reasoningEffort) : null;
   // Without it a model that thinks is silent until its answer begins.
   const hasSummary = asksForReasoning && effort !== "none";
