@@ -60,8 +60,8 @@ export function createAnswers(
     contexts,
     followUps,
     tools,
-    thinking: createThinkingStore(jwtSecret),
     storesReasoning,
+    thinking: createThinkingStore(jwtSecret),
   });
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
   parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
@@ -73,8 +73,9 @@ export function createAnswers(
     lifecycle,
     holdAnswer: limits.answers.hold,
     openStreams,
-    sealedThinking: createSealedThinking(jwtSecret),
     storesReasoning,
+    showsReasoning: config.AI_REASONING !== "off",
+    sealedThinking: createSealedThinking(jwtSecret),
     metrics,
     log,
   });

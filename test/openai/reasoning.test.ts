@@ -155,6 +155,17 @@ test.each([
     const { reasoning, content } = await stream("compatible/three", { metadata }, connect(app, account));
     expect([reasoning, content]).toEqual([shown, "The answer."]);
     expect(await app.database`select 1 from messages where content = 'The answer.'`).toHaveLength(1);
+    // What has to come back for the next step is sealed for the client; it may read the rest as it may read the text.
+    const tool = { type: "function" as const, function: { name: "f", parameters: { type: "object" } } };
+    const toolCalls = [{ name: "f", arguments: "{}" }];
+    provider.script("two", { thought: "signed", pieces: [], toolCalls });
+    const { choices } = await connect(app, account).chat.completions.create({
+      ...{ model: "anthropic/two", messages, tools: [tool] },
+    });
+    type Details = { reasoning_details?: { type: string; format: string }[] };
+    const { reasoning_details: details } = (choices[0]?.message ?? {}) as Details;
+    expect(details?.at(-1)).toMatchObject({ type: "reasoning.encrypted", format: "parley-v1" });
+    expect(details?.some(({ type }) => type === "reasoning.text")).toBe(shown !== "");
     expect(await app.database`select 1 from messages where reasoning is not null`).toHaveLength(0);
   } finally {
     await app.stop();

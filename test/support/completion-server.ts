@@ -64,6 +64,7 @@ export function startCompletionServer({ preparesMs = 0 } = {}) {
         id: "chatcmpl-1",
         created: 1,
         sealThinking: () => null,
+        showsReasoning: true,
         async run(push: PushPart<AnswerPart>, signs: RunSigns = { onActivity() {}, onEnd() {} }) {
           return Promise.race([run(push, signs), left.promise]).finally(() => signs.onEnd());
         },

@@ -93,7 +93,7 @@ describe("an answer that is taken over in the middle of a loop", () => {
       const plain = kept.map(({ data }) => data.toString("latin1")).join();
       for (const word of ["Thought", "signed", "encrypted", "thinking", model.split("/")[0] ?? ""])
         expect(plain).not.toContain(word);
-      // Nor is it in what its members read, whatever they are shown of the thought itself.
+      // Nor is it in what its members read; the text of it is their reasoning, the rest is nobody's.
       const answers = await first.fetch(`/api/v1/conversations/${reply.conversation_id}/messages`, {
         token: anna.access_token,
       });

@@ -10,17 +10,20 @@ export type CompletionHead = {
   created: number;
   /** Seals what led to the answer, for its client. Null: there is too much of it. */
   sealThinking(thinking: Thinking): string | null;
+  /** Whether the client may read what models think; what has to come back is sealed for it in any case. */
+  showsReasoning: boolean;
 };
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
 /** An answer that is sent whole. Its reasoning is in the field that DeepSeek began with, and that OpenAI's clients let pass. */
 export function createCompletion(
-  { id, created, sealThinking }: CompletionHead,
+  head: CompletionHead,
   { text, reasoning }: { text: string; reasoning: string },
   finish: Finish,
 ): Completion {
-  const thinking = mapThinking(finish.thinking, sealThinking);
+  const { id, created } = head;
+  const thinking = mapThinking(finish.thinking, head);
   const toolCalls = mapToolCalls(finish, thinking);
   return {
     id,
@@ -47,7 +50,8 @@ export function createCompletion(
 }
 
 /** The events of an answer that is streamed; id and time are the same in each of them. */
-export function createChunks({ id, created, sealThinking }: CompletionHead, model: string, includesUsage: boolean) {
+export function createChunks(completion: CompletionHead, model: string, includesUsage: boolean) {
+  const { id, created } = completion;
   const head = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
   const tail = includesUsage ? '],"usage":null}\n\n' : "]}\n\n";
   // Put together by hand: this runs for every token.
@@ -60,7 +64,7 @@ export function createChunks({ id, created, sealThinking }: CompletionHead, mode
     reasoning: (text: string): string => chunk(`{"reasoning_content":${JSON.stringify(text)}}`),
     /** What led to it, calls, the reason of the end, the usage if it was asked for, and the end mark. */
     end(finish: Finish): string {
-      const thinking = mapThinking(finish.thinking, sealThinking);
+      const thinking = mapThinking(finish.thinking, completion);
       const details = thinking ? chunk(JSON.stringify({ reasoning_details: thinking.reasoning_details })) : "";
       const calls = mapToolCalls(finish, thinking).map((call, index) =>
         chunk(JSON.stringify({ tool_calls: [{ index, ...call }] })),

@@ -87,9 +87,10 @@ type Dependencies = {
   /** Whether the user may have one more answer in progress. @returns for its end. @throws Problem `rate_limited`. */
   holdAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
-  sealedThinking: SealedThinking;
-  /** Whether what models think is stored. */
+  /** Whether what models think is stored, and whether clients may read it. */
   storesReasoning: boolean;
+  showsReasoning: boolean;
+  sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
 };
@@ -216,6 +217,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       return {
         id: `chatcmpl-${id}`,
         created: Math.floor(Date.now() / 1000),
+        showsReasoning: deps.showsReasoning,
         sealThinking: (thinking) => sealedThinking.seal(userId, thinking),
         run,
         leave: () => {

@@ -47,14 +47,19 @@ export type AnswerThinking = {
   extra_content: { google: { thought_signature: string } };
 };
 
-/** Null: there is nothing to give back, or too much. */
+type Sealing = { sealThinking(thinking: Thinking): string | null; showsReasoning: boolean };
+
+/**
+ * Null: there is nothing to give back, or too much. Where the client may not read what models think, it is given the sealed
+ * form alone.
+ */
 export function mapThinking(
   thinking: Thinking | undefined,
-  seal: (thinking: Thinking) => string | null,
+  { sealThinking, showsReasoning }: Sealing,
 ): AnswerThinking | null {
-  const sealed = thinking ? seal(thinking) : null;
+  const sealed = thinking ? sealThinking(thinking) : null;
   if (!thinking || sealed === null) return null;
-  const details = listReasoningDetails(thinking);
+  const details = showsReasoning ? listReasoningDetails(thinking) : [];
   const own = {
     type: "reasoning.encrypted" as const,
     id: null,

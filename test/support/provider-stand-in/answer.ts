@@ -81,8 +81,8 @@ async function write(
     await pause(script.pieceDelayMs);
     await send(format.thinking(context, thought));
   }
-  if (script.thought !== null) await send(format.thought(context));
   await script.thinkUntil;
+  if (script.thought !== null) await send(format.thought(context));
   const shown = script.fault === null ? script.pieces : script.pieces.slice(0, script.after);
   for (const [index, piece] of shown.entries()) {
     if (index > 0) await pause(script.pieceDelayMs);
