@@ -76,6 +76,10 @@ describe("Claude is told by effort, or by a budget", () => {
     ["claude-3-7-sonnet-latest", "none", undefined, undefined],
     ["claude-3-7-sonnet-latest", "minimal", { type: "enabled", budget_tokens: 1_024 }, undefined],
     ["claude-next", "high", adaptive, { effort: "high" }],
+    // It thinks by default, and says what only if it is asked to.
+    ["claude-opus-5-5", null, adaptive, undefined],
+    ["claude-opus-4-8", null, undefined, undefined],
+    ["claude-next", null, undefined, undefined],
   ] as const)("%s, %s", async (model, effort, thinking, config) => {
     const { thinking: sent, output_config } = await sentTo({ model: `anthropic/${model}`, effort });
     expect([sent, output_config]).toEqual([thinking, config] as unknown[]);

@@ -21,7 +21,7 @@ beforeAll(async () => {
       ANTHROPIC_API_KEY: "sk-ant-test",
       ANTHROPIC_BASE_URL: provider.anthropicUrl,
       COMPATIBLE_BASE_URL: provider.openaiUrl,
-      AI_MODELS: "openai/one,anthropic/two,compatible/three",
+      AI_MODELS: "openai/one,anthropic/two,compatible/three,anthropic/claude-sonnet-4-5",
       AI_MAX_RETRIES: "0",
       AI_IDLE_TIMEOUT_MS: "5000",
     },
@@ -85,6 +85,24 @@ describe("the thinking of a model goes back to it with its calls", () => {
   });
 });
 
+test("the effort of a conversation sets a budget, in each step of a loop", async () => {
+  const model = "anthropic/claude-sonnet-4-5";
+  const input = { reply_mode: "always", title: "Effort", tools: true, reasoning_effort: "high" };
+  conversation_id = (await createConversation(parley, anna, [], input)).id;
+  await socket.ask({ type: "subscribe", conversation_id });
+  const thought = "signed";
+  provider.script(
+    "claude-sonnet-4-5",
+    { toolCalls: [search("connect")], thought },
+    { toolCalls: [search("model")], thought },
+    { text: "Done.", thought },
+  );
+  expect(await ask(model)).toMatchObject({ content: "Done.", model });
+  expect(provider.refusals).toEqual([]);
+  const thinking = { type: "enabled", budget_tokens: 16_384 };
+  expect(provider.requests.map(({ body }) => body.thinking)).toEqual([thinking, thinking, thinking]);
+});
+
 const countKept = async (): Promise<number> => {
   const [row] = await parley.database<{ count: number }[]>`select count(*)::int as count from generation_thinking`;
   return row?.count ?? -1;
@@ -110,7 +128,8 @@ describe("failover in the middle of a loop", () => {
       { text: "Done.", thought },
     );
     provider.script(two, { toolCalls: [search("three")], thought: kind });
-    for (const model of ["one", "two", "three"]) if (model !== one && model !== two) provider.script(model, refusing);
+    for (const model of ["one", "two", "three", "claude-sonnet-4-5"])
+      if (model !== one && model !== two) provider.script(model, refusing);
     const message = await ask(first);
     expect(message).toMatchObject({ content: "Done.", status: "complete", model: first });
     // What is refused is what the server has no thinking for, and it is asked once more in a way that it takes.

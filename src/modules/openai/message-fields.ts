@@ -37,7 +37,7 @@ const byRole: Readonly<Record<string, FieldRules>> = {
     refusal: mapped("Models get it as text."),
     tool_calls: mapped("", { inner: () => callFields }),
     reasoning_content: harmless("What goes back to a model is in `reasoning_details`."),
-    reasoning: harmless("As other servers call it."),
+    reasoning: harmless("The same, as OpenRouter's clients send it."),
     reasoning_details: mapped("Thinking that this server gave goes back to the model; other entries are left out."),
     name: harmless("Models are not told it: they would write it too."),
     parsed: harmless("The SDKs add it to `content`."),

@@ -37,12 +37,13 @@ export function mapToMessagesRequest(
   const thinker = { provider: name, model };
   const config = mapEffort(model, request.isThinking ? (options.reasoningEffort ?? null) : null, {
     maxTokens,
+    isAsked: request.asksForReasoning ?? true,
     isCallForced:
       typeof options.toolChoice === "object" ? options.toolChoice !== null : options.toolChoice === "required",
     isLoopThinking: !isForgetful && isLoopThinking(turns, thinker),
   });
-  // A model that is set to think refuses both.
-  const sampling = config.thinking ? { temperature: null, topP: null } : {};
+  // A model that is told to think refuses both; of one that thinks anyway it is learned.
+  const sampling = config.thinking && options.reasoningEffort ? { temperature: null, topP: null } : {};
   return markStablePrefix({
     ...pickExtra("messages", options.extra),
     model,

@@ -21,6 +21,8 @@ type Style = {
   /** What stops it from thinking: `unset` leaves the field out; null: nothing does. */
   off: "unset" | "disabled" | "between_tools" | null;
   hasXhigh: boolean;
+  /** Whether it thinks unless told otherwise. */
+  isOn?: boolean;
 };
 
 const namePattern = /claude-(?:([a-z]+)-(\d+)(?:[-.](\d{1,2}))?(?!\d)|3[-.]7)/;
@@ -33,7 +35,7 @@ function findStyle(model: string): Style {
   const version = major === "" ? 5.5 : Number(major) + Number(minor) / 10;
   if (version < 4.6) return { kind: "budget", off: "unset", hasXhigh: true };
   if (version < 5) return { kind: "adaptive", off: "unset", hasXhigh: version >= 4.7 };
-  return { kind: "adaptive", off: findOff(family, version), hasXhigh: true };
+  return { kind: "adaptive", off: findOff(family, version), hasXhigh: true, isOn: major !== "" };
 }
 
 /** Claude 5 thinks unless told otherwise, and some of its models always do. */
@@ -45,6 +47,8 @@ function findOff(family: string, version: number): Style["off"] {
 
 /** What may stand in the way of thinking. */
 type Circumstances = {
+  /** Whether it is to tell what it thinks. */
+  isAsked: boolean;
   maxTokens: number;
   /** The API refuses a budget together with a forced call. */
   isCallForced: boolean;
@@ -56,8 +60,13 @@ type ThinkingConfig = Pick<MessageCreateParamsStreaming, "thinking" | "output_co
 
 /** The fields of a request that say how much a model thinks; none where its own default is to hold. */
 export function mapEffort(model: string, effort: ReasoningEffort | null, around: Circumstances): ThinkingConfig {
-  if (effort === null) return {};
-  const { kind, off, hasXhigh } = findStyle(model);
+  const { kind, off, hasXhigh, isOn } = findStyle(model);
+  // New models keep their thinking to themselves unless asked for a summary.
+  const adaptive = {
+    type: "adaptive" as const,
+    display: around.isAsked ? ("summarized" as const) : ("omitted" as const),
+  };
+  if (effort === null) return isOn && around.isAsked ? { thinking: adaptive } : {};
   if (kind === "never") return {};
   if (effort === "none") {
     if (off === "unset") return {};
@@ -66,7 +75,7 @@ export function mapEffort(model: string, effort: ReasoningEffort | null, around:
   if (kind === "adaptive") {
     const least = effort === "minimal" ? "low" : effort;
     return {
-      thinking: { type: "adaptive", display: "summarized" },
+      thinking: adaptive,
       output_config: { effort: least === "xhigh" && !hasXhigh ? "high" : least },
     };
   }
