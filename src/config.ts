@@ -3,9 +3,10 @@ import { Value } from "@sinclair/typebox/value";
 import { findBackupProblems } from "./config/backup.ts";
 import { findContradictions, findMissingFiles, type HasPrice, type ReadFile } from "./config/contradictions.ts";
 import { explainValue } from "./config/explain-value.ts";
+import { listMcpSettings } from "./config/mcp.ts";
 import { listProviderSettings } from "./config/provider-settings.ts";
 import { listDefaultModels } from "./config/providers.ts";
-import type { SettingEntry } from "./config/setting-entries.ts";
+import type { NamedServers, SettingEntry } from "./config/setting-entries.ts";
 import { type SettingOptions, type Settings, settingEntries } from "./config/settings.ts";
 
 export { findBackupDir } from "./config/backup.ts";
@@ -18,10 +19,10 @@ export type Config = Readonly<
 >;
 
 export class ConfigError extends Error {
-  /** @param providers what could be read of AI_PROVIDERS: settings of these servers are no unknown names. */
+  /** @param named servers that could be read from the settings: their own settings are no unknown names. */
   constructor(
     readonly problems: string[],
-    readonly providers: readonly string[] = [],
+    readonly named: NamedServers = {},
   ) {
     super(problems.join("\n"));
     this.name = "ConfigError";
@@ -65,6 +66,7 @@ export function loadConfig(
   settingEntries.forEach(read);
   const config = values as Settings;
   listProviderSettings(config.AI_PROVIDERS).forEach(read);
+  listMcpSettings(config.MCP_SERVERS).forEach(read);
   if (config.AI_MODELS.length === 0) config.AI_MODELS = listDefaultModels(config);
   if (config.DATABASE_URL && !problems.some((problem) => problem.startsWith("DATABASE_URL: ")))
     problems.push(...findUrlProblems(config.DATABASE_URL));
@@ -73,7 +75,8 @@ export function loadConfig(
   problems.push(...findMissingFiles(config, readFile, isFolder).filter(isNew));
   if (!problems.some((problem) => problem.startsWith("BACKUP_")))
     problems.push(...findBackupProblems(config, findFolderProblem));
-  if (problems.length > 0) throw new ConfigError(problems, config.AI_PROVIDERS);
+  if (problems.length > 0)
+    throw new ConfigError(problems, { AI_PROVIDERS: config.AI_PROVIDERS, MCP_SERVERS: config.MCP_SERVERS });
   const REGISTRATION = config.REGISTRATION ?? (config.APP_ENV === "production" ? "closed" : "open");
   const MEMBER_BY_EMAIL = config.MEMBER_BY_EMAIL ?? (config.REGISTRATION_PRIVACY === "on" ? "off" : "on");
   return Object.freeze({ ...config, REGISTRATION, MEMBER_BY_EMAIL, LOG_FORMAT: config.LOG_FORMAT ?? "json" });

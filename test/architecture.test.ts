@@ -158,13 +158,13 @@ test("what providers speak stays in ai/providers/", () => {
   expect(users.filter((file) => !file.startsWith("ai/providers/"))).toEqual([]);
 });
 
-test("our own tokens are signed and checked in one place, and jose serves the tokens of issuers alone", () => {
+test("our own tokens are signed and checked in one place, jose serves the tokens of issuers, and those for MCP servers", () => {
   const importersOf = (name: string) =>
     [...texts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
   expect(importersOf("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
   const ofJose = importersOf("jose");
   expect(ofJose.length).toBeGreaterThan(0);
-  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual([]);
+  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual(["modules/tools/mcp/identity.ts"]);
 });
 
 test("there is one bounded cache", () => {
@@ -182,7 +182,8 @@ const connecting = {
   "lib/outgoing/create-fetch.ts": "the administrator's",
   "lib/outgoing/send-guarded.ts": "a user's, which it guards",
   "modules/auth/oidc/key-source.ts": "the administrator's",
-  "modules/tools/mcp-server.ts": "the administrator's",
+  "modules/tools/mcp/bounded-fetch.ts": "the administrator's",
+  "modules/tools/mcp/connection.ts": "the administrator's",
 };
 
 test("an address that a user sets is called by lib/outgoing alone: whoever connects is listed here", () => {

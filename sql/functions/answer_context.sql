@@ -16,7 +16,12 @@ as $$
 begin
   return (
     select row_to_json(a) from (
-      select c.id, c.title, c.kind, c.titled_by, c.metadata, c.model, v.template, p.user_id as prompt_owner_id,
+      select c.id, c.title, c.kind, c.titled_by, c.model, c.reasoning_effort,
+        uses_documents(c.documents, c.metadata) as documents, chosen_tools(c.tools, c.metadata) as tools,
+        -- For older instances, which know no list of tools: rather none than one that isn't in it.
+        jsonb_build_object('documents', uses_documents(c.documents, c.metadata),
+          'tools', chosen_tools(c.tools, c.metadata) = 'true'::jsonb) as metadata,
+        v.template, p.user_id as prompt_owner_id,
         u.id as user_id, u.display_name, u.preferences,
         coalesce((
           select json_agg(x) from (

@@ -15,5 +15,11 @@ select m.conversation_id, m.seq, m.id, m.role, m.author_id,
   m.error_code, m.error_detail, m.metadata - 'requested_by' as metadata, m.created_at, m.updated_at, m.deleted_at,
   -- Columns that came later: a view gains them at its end.
   m.cached_input_tokens, m.reasoning_tokens, m.hook_id, m.hook_name,
-  m.supplied_by is not null and m.role = 'assistant' as supplied
+  m.supplied_by is not null and m.role = 'assistant' as supplied,
+  case when m.status = 'streaming' then nullif((
+    select string_agg(p.reasoning, '' order by p.n) from generation_pieces p
+    where p.conversation_id = m.conversation_id and p.generation_id = (
+      select g.id from generations g where g.conversation_id = m.conversation_id and g.message_seq = m.seq limit 1)
+  ), '') else m.reasoning end as reasoning,
+  m.output
 from messages m;

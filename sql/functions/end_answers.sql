@@ -16,7 +16,7 @@ create or replace function end_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
   p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
   p_error_code text[], p_error_detail text[], p_metadata text[], p_wait boolean, p_cached_input_tokens integer[],
-  p_reasoning_tokens integer[], p_first_token_ms integer[]
+  p_reasoning_tokens integer[], p_first_token_ms integer[], p_reasoning text[], p_output text[]
 )
 returns table (
   n bigint, outcome text, event_seq bigint, at timestamptz, model text, cost_usd numeric, metadata jsonb,
@@ -114,10 +114,10 @@ begin
     select i.*, first_seqs[i.rank] + i.seq_offset as new_seq
     from unnest(p_conversation, p_generation, p_attempt, p_content, p_status, p_reason, p_model, p_input_tokens,
                 p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_cached_input_tokens,
-                p_reasoning_tokens, p_first_token_ms, message_seqs, ranks, seq_offsets, is_stored)
+                p_reasoning_tokens, p_first_token_ms, p_reasoning, p_output, message_seqs, ranks, seq_offsets, is_stored)
       with ordinality as i (conversation, generation, attempt, content, status, reason, model, input_tokens,
                             output_tokens, cost_usd, error_code, error_detail, metadata, cached_input_tokens,
-                            reasoning_tokens, first_token_ms, message_seq, rank, seq_offset, is_stored, n)
+                            reasoning_tokens, first_token_ms, reasoning, output, message_seq, rank, seq_offset, is_stored, n)
   ),
   ended as (
     update generations g set status = 'finished', finished_at = ended_at, lease_until = null, attempt = i.attempt
@@ -128,7 +128,7 @@ begin
       model = coalesce(i.model, m.model), input_tokens = i.input_tokens, output_tokens = i.output_tokens,
       cached_input_tokens = i.cached_input_tokens, reasoning_tokens = i.reasoning_tokens, cost_usd = i.cost_usd,
       first_token_ms = i.first_token_ms, error_code = i.error_code, error_detail = i.error_detail,
-      metadata = m.metadata || i.metadata::jsonb, updated_at = ended_at
+      metadata = m.metadata || i.metadata::jsonb, reasoning = i.reasoning, output = i.output::json, updated_at = ended_at
     from input i where i.message_seq is not null and m.conversation_id = i.conversation and m.seq = i.message_seq
     returning i.n, i.new_seq, m.model, m.cost_usd, m.metadata - 'requested_by' as metadata, m.created_at
   )

@@ -56,7 +56,7 @@ $$;
 create or replace trigger members_mark_creator before insert on members
   for each row when (new.role = 'owner' and not new.is_creator) execute function mark_creator();
 
--- Their form of end_answers.
+-- Their form of end_answers, which knows no parts of tokens, no reasoning and no output.
 create or replace function finish_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
   p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
@@ -71,6 +71,6 @@ as $$
 begin
   return query
   select * from end_answers(p_conversation, p_generation, p_fence, p_attempt, p_content, p_status, p_reason, p_model,
-    p_input_tokens, p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_wait, null, null, null);
+    p_input_tokens, p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_wait, null, null, null, null, null);
 end
 $$;

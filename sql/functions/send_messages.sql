@@ -13,7 +13,9 @@
 -- Outcomes: created, locked, item_locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent, budget_exceeded (with the
 -- period in `exceeded`).
 -- p_items: an array of objects; their fields are listed below. `reply` is true, false, or absent for what the
--- conversation's reply_mode says; `mentioned`: the text calls for a model; `api_key`: the key that it was sent with.
+-- conversation's reply_mode says; `mentioned`: the text calls for a model; `api_key`: the key that it was sent with; `options`: what the
+-- answers are to be like, {reasoning_effort, reply_format}, each of which may be absent. They are kept with the message, for further
+-- answers to it, and with the generation, for whoever writes this one; there without an effort the conversation's.
 -- p_conversations: those of the items. p_budget: as in estimate_answer, with the limits of reserve_budgets; null: nothing
 -- is limited. p_owner and p_lease_ms: the lease of the generations, so that the sender's own instance writes the answers
 -- without another look; null: any instance claims them.
@@ -44,6 +46,9 @@ declare
   -- Of each item, in their order; null if none of them comes from a hook.
   hooks uuid[];
   hook_names text[];
+  -- The same of efforts and options.
+  efforts text[];
+  options json[];
   conversation_ids uuid[];
   counts integer[];
   first_seqs bigint[];
@@ -73,6 +78,7 @@ begin
     select i.*, stored.id as stored_id,
       coalesce(i.reply, c.reply_mode = 'always' or (c.reply_mode = 'mention' and i.mentioned)) as is_answered,
       coalesce(i.model, c.model, p_default_model) as answer_model,
+      coalesce(i.options ->> 'reasoning_effort', c.reasoning_effort) as effort,
       case
         when m.role is null and known.role is null then 'not_found'
         when i.conversation = any (busy) then 'locked'
@@ -89,9 +95,10 @@ begin
     from rows from (
       json_to_recordset(p_items) as (
         id uuid, conversation uuid, author uuid, client_id text, content text, parent uuid, reply boolean,
-        mentioned boolean, model text, answer_id uuid, generation_id uuid, api_key uuid, hook uuid, hook_name text)
+        mentioned boolean, model text, answer_id uuid, generation_id uuid, api_key uuid, hook uuid, hook_name text,
+        options json)
     ) with ordinality as i (id, conversation, author, client_id, content, parent, reply, mentioned, model, answer_id,
-                            generation_id, api_key, hook, hook_name, n)
+                            generation_id, api_key, hook, hook_name, options, n)
     -- Each look-up is a subquery with a limit, which is planned by itself: as a join it may be given an index of which it
     -- uses the first column alone, while the tables are small.
     left join lateral (
@@ -178,8 +185,10 @@ begin
     coalesce(p.stored_id, p.first_id), p.exceeded, p.is_new, p.is_answered, p.conversation_rank, p.seq_offset
   )::send_verdict order by p.n),
     case when count(p.hook) > 0 then array_agg(p.hook order by p.n) end,
-    case when count(p.hook) > 0 then array_agg(p.hook_name order by p.n) end
-  into conversation_ids, counts, verdicts, hooks, hook_names
+    case when count(p.hook) > 0 then array_agg(p.hook_name order by p.n) end,
+    case when count(p.effort) > 0 then array_agg(p.effort order by p.n) end,
+    case when count(p.options) > 0 then array_agg(p.options order by p.n) end
+  into conversation_ids, counts, verdicts, hooks, hook_names, efforts, options
   from placed p;
 
   if conversation_ids is not null then
@@ -194,7 +203,7 @@ begin
         select v.conversation, v.author,
           max(first_seqs[v.conversation_rank] + v.seq_offset) filter (where hooks[v.n] is null) as seq,
           max(first_counts[v.conversation_rank] + v.seq_offset) filter (where hooks[v.n] is null) + 1 as count,
-          sum(octet_length(v.content)) as bytes
+          sum(octet_length(v.content) + coalesce(octet_length(options[v.n]::text), 0)) as bytes
         from unnest(verdicts) v where v.is_new group by v.conversation, v.author
       ) s
     )
@@ -205,28 +214,30 @@ begin
 
   return query
   with numbered as (
-    select v.*, hooks[v.n] as hook, hook_names[v.n] as hook_name,
+    select v.*, hooks[v.n] as hook, hook_names[v.n] as hook_name, efforts[v.n] as effort, options[v.n] as options,
       case when v.is_new then first_seqs[v.conversation_rank] + v.seq_offset end as new_seq
     from unnest(verdicts) v
   ),
   sent as (
     insert into messages (conversation_id, seq, id, role, author_id, content, status, model, parent_id,
-      client_message_id, created_at, updated_at, hook_id, hook_name, hook_user_id)
+      client_message_id, created_at, updated_at, hook_id, hook_name, hook_user_id, reply_options)
     select x.conversation, x.new_seq, x.id, 'user', case when x.hook is null then x.author end, x.content, 'complete', null,
-      x.parent, x.client_id, sent_at, sent_at, x.hook, x.hook_name, case when x.hook is not null then x.author end
+      x.parent, x.client_id, sent_at, sent_at, x.hook, x.hook_name, case when x.hook is not null then x.author end,
+      x.options
     from numbered x where x.is_new
     union all
     select x.conversation, x.new_seq + 1, x.answer_id, 'assistant', null, '', 'streaming', x.answer_model, x.id, null,
-      sent_at, sent_at, null, null, null
+      sent_at, sent_at, null, null, null, null
     from numbered x where x.is_new and x.is_answered
   ),
   generating as (
     insert into generations (conversation_id, id, message_id, message_seq, requested_by, model, status, owner, lease_until,
-      fence, created_at, started_at)
+      fence, created_at, started_at, reasoning_effort, reply_format)
     select x.conversation, x.generation_id, x.answer_id, x.new_seq + 1, x.author, x.answer_model,
       case when p_owner is null then 'pending' else 'running' end, p_owner,
       sent_at + coalesce(p_lease_ms * interval '1 ms', interval '5 s'),
-      case when p_owner is null then 0 else 1 end, sent_at, case when p_owner is not null then sent_at end
+      case when p_owner is null then 0 else 1 end, sent_at, case when p_owner is not null then sent_at end,
+      x.effort, x.options -> 'reply_format'
     from numbered x where x.is_new and x.is_answered
   )
   select x.n, x.outcome, x.conversation, x.existing_id, x.new_seq,

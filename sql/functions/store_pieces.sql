@@ -1,7 +1,7 @@
 -- Appends the newest text of answers in progress, many at once. p_pieces: an array of {conversation_id, id (of the
--- generation), fence, attempt, n, text}. A piece with n = 1 is the whole text so far and starts a new attempt. A piece
--- replaces those from its number on, so a call whose result was lost can be made again; it never replaces a longer one, so
--- the lost call does no harm if it runs later.
+-- generation), fence, attempt, n, text, reasoning}, where one of the two texts may be absent. A piece with n = 1 is the whole text so far
+-- and starts a new attempt. A piece replaces those from its number on, so a call whose result was lost can be made again; it never
+-- replaces a longer one, so the lost call does no harm if it runs later.
 --
 -- Returns the generations whose piece was stored; the others belong to another owner or a later attempt, or have ended.
 -- Without p_wait, a generation that is locked by somebody else is left out as well.
@@ -31,13 +31,14 @@ begin
   select array_agg(l.id) into held from (
     select g.id
     from json_to_recordset(p_pieces)
-      as p (conversation_id uuid, id uuid, fence integer, attempt integer, n integer, text text)
+      as p (conversation_id uuid, id uuid, fence integer, attempt integer, n integer, text text, reasoning text)
     join generations g on g.conversation_id = p.conversation_id and g.id = p.id
     where (p_wait or g.id = any (held)) and g.status = 'running' and g.fence = p.fence and (g.attempt = p.attempt or (p.n = 1 and g.attempt < p.attempt))
       and (p.n = 1 or not exists (
         select 1 from generation_pieces o
         where o.conversation_id = p.conversation_id and o.generation_id = p.id and o.n = p.n
-          and octet_length(o.text) > octet_length(p.text)))
+          and octet_length(o.text) + octet_length(o.reasoning)
+            > coalesce(octet_length(p.text), 0) + coalesce(octet_length(p.reasoning), 0)))
     order by g.id for no key update of g
   ) l;
   if held is null then
@@ -53,9 +54,9 @@ begin
   using json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, n integer)
   where p.id = any (held) and o.conversation_id = p.conversation_id and o.generation_id = p.id and o.n >= p.n;
   return query
-  insert into generation_pieces as o (conversation_id, generation_id, n, text)
-  select p.conversation_id, p.id, p.n, p.text
-  from json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, n integer, text text)
+  insert into generation_pieces as o (conversation_id, generation_id, n, text, reasoning)
+  select p.conversation_id, p.id, p.n, coalesce(p.text, ''), coalesce(p.reasoning, '')
+  from json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, n integer, text text, reasoning text)
   where p.id = any (held)
   returning o.generation_id;
 end

@@ -1,4 +1,4 @@
-import type { ModelFinishReason, ProviderError, ToolCall, Usage } from "./provider.ts";
+import type { ModelFinishReason, ProviderError, Thinking, ToolCall, Usage } from "./provider.ts";
 
 /**
  * What a run pushes: `start` or, for a resumed run, `reset` before the first text (the `next` step after tool calls needs
@@ -30,7 +30,14 @@ export type RunFailure = Omit<ProviderError, "retryable" | "cause"> & {
 /** How a run ended. One that finishes has pushed `start` or `reset`, also when it has no text. */
 export type RunEnd =
   /** `model` wrote the end of the answer, or asks for `toolCalls` before it goes on. */
-  | ({ type: "finish"; model: string; reason: ModelFinishReason; toolCalls: readonly ToolCall[] } & Account)
+  | ({
+      type: "finish";
+      model: string;
+      reason: ModelFinishReason;
+      toolCalls: readonly ToolCall[];
+      /** What `model` wants back with its calls. */
+      thinking?: Thinking | undefined;
+    } & Account)
   /** Every model failed. The text so far stays valid. */
   | ({ type: "error" } & RunFailure & Account)
   /** The caller's signal ended it, while `model` was asked; null: none was. */

@@ -1,3 +1,5 @@
+import type { ReasoningEffort } from "../protocol/reasoning-effort.ts";
+
 /*
  * What single models do otherwise than their family, and which parameters they refuse (checked in November 2026). A name
  * that is not here loses nothing: a model that we don't know may think, and what it refuses is learned from its refusal
@@ -20,6 +22,40 @@ const openAiThinker = /(?:^|[/:])(?:o\d|gpt-[5-9](?:\.\d+)?(?!(?:\.\d+)?-chat))(
 
 /** Whether a name, with or without a vendor before it, is that of an OpenAI model that thinks: `o` series, GPT-5 and later. */
 export const isOpenAiThinker = (name: string): boolean => openAiThinker.test(name);
+
+const effortOrder = ["none", "minimal", "low", "medium", "high", "xhigh"] as const satisfies readonly ReasoningEffort[];
+
+/** The values of `reasoning.effort` that OpenAI's models take, by their names; the first that fits counts. */
+const openAiEfforts: readonly (readonly [RegExp, readonly ReasoningEffort[]])[] = [
+  [/^gpt-5-pro/, ["high"]],
+  [/^gpt-5(?:\.1)?-codex(?!-max)/, ["low", "medium", "high"]],
+  [/^gpt-5\.\d+-codex/, ["low", "medium", "high", "xhigh"]],
+  [/^gpt-5(?=$|-)/, ["minimal", "low", "medium", "high"]],
+  [/^gpt-5\.1(?=$|-)/, ["none", "low", "medium", "high"]],
+  [/^gpt-5\.\d+-pro/, ["medium", "high", "xhigh"]],
+  [/^gpt-/, ["none", "low", "medium", "high", "xhigh"]],
+  [/^o\d/, ["low", "medium", "high"]],
+];
+
+/** The nearest value that an OpenAI model takes; of two that are as near the lower one. */
+export function mapOpenAiEffort(name: string, effort: ReasoningEffort): ReasoningEffort {
+  const taken = openAiEfforts.find(([pattern]) => pattern.test(name))?.[1];
+  return taken ? findNearestEffort(effort, taken) : effort;
+}
+
+/** The nearest of the values that are taken, the lower one of two that are as near. @param taken not empty. */
+export function findNearestEffort(effort: ReasoningEffort, taken: readonly ReasoningEffort[]): ReasoningEffort {
+  const distance = (other: ReasoningEffort) => Math.abs(effortOrder.indexOf(other) - effortOrder.indexOf(effort));
+  const ordered = effortOrder.filter((value) => taken.includes(value));
+  return ordered.reduce((best, value) => (distance(value) < distance(best) ? value : best), ordered[0] ?? effort);
+}
+
+/** The next lower value, or null below the lowest. */
+export const lowerEffort = (effort: ReasoningEffort): ReasoningEffort | null =>
+  effortOrder[effortOrder.indexOf(effort) - 1] ?? null;
+
+/** Whether a value of a foreign body is one that we know. */
+export const isEffort = (value: unknown): value is ReasoningEffort => effortOrder.some((effort) => effort === value);
 
 /** The first models of the `o` series take `stop`; all later models that think refuse it. */
 export const takesStop = (name: string): boolean => !isOpenAiThinker(name) || /(?:^|[/:])o1(?=$|[-:@])/i.test(name);

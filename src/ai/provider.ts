@@ -47,7 +47,7 @@ export type ToolChoice = "auto" | "none" | "required" | { name: string };
  * What a provider gave of a model's thinking, to be sent back unchanged with the calls that it led to: signed blocks, encrypted
  * items, signatures of calls. Only the provider that gave it can read it, and others refuse it or must not see it.
  */
-type Thinking = {
+export type Thinking = {
   /** The provider (`Provider.name`) whose `data` it is: no other one is sent it. */
   provider: string;
   /** JSON in the provider's own words. */

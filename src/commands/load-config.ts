@@ -35,7 +35,7 @@ export function loadConfigWithWarnings(environment: Environment): { config: Conf
   } catch (error) {
     // What is missing may be there under a misspelt name.
     if (error instanceof ConfigError)
-      error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile, error.providers));
+      error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile, error.named));
     throw error;
   }
 }
@@ -56,7 +56,7 @@ function read(environment: Environment, file: Environment): Config {
 }
 
 /** Where each setting comes from that has a value. */
-export function findSources(environment: Environment, { AI_PROVIDERS }: Config): SettingSources {
+export function findSources(environment: Environment, config: Config): SettingSources {
   const file = readEnvFile(environment);
   const merged: Environment = { ...file, ...environment };
   const find = (name: string, { secret: isSecret = false, isSystemWide = false }: SettingOptions): string => {
@@ -67,7 +67,7 @@ export function findSources(environment: Environment, { AI_PROVIDERS }: Config):
     if (!merged[name]?.trim()) return "default";
     return name in environment ? "environment" : ENV_FILE;
   };
-  return new Map(listSettingEntries(AI_PROVIDERS).map(([name, options]) => [name, find(name, options)]));
+  return new Map(listSettingEntries(config).map(([name, options]) => [name, find(name, options)]));
 }
 
 /**

@@ -4,12 +4,10 @@ import { createFollowUps } from "../modules/generations/follow-ups.ts";
 import { createPreviews } from "../modules/generations/previews.ts";
 import { createGenerationService } from "../modules/generations/service.ts";
 import { createCompletionService } from "../modules/openai/service.ts";
-import { createMcpServers } from "../modules/tools/mcp-servers.ts";
-import { createSearchDocuments } from "../modules/tools/search-documents.ts";
-import { createToolService } from "../modules/tools/service.ts";
 import type { Core } from "./core.ts";
 import type { Conversations, Documents, People } from "./domain.ts";
 import type { Models } from "./models.ts";
+import { createTools } from "./tools.ts";
 
 /** Answers of models: in conversations, and for OpenAI's clients. */
 export function createAnswers(
@@ -21,7 +19,6 @@ export function createAnswers(
 ) {
   const {
     database,
-    config,
     log,
     metrics,
     lifecycle,
@@ -40,13 +37,7 @@ export function createAnswers(
   const followUps = createFollowUps({ database, changes, conversations, budgetOf, writer, log });
   parts.add({ name: "follow-ups", after: ["generations"], stop: followUps.stop });
   const previews = createPreviews({ contexts, prompts, conversations });
-  const builtInTools = [createSearchDocuments(documents.searchPassages)];
-  const mcpServers = createMcpServers({ config, log });
-  parts.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
-  const tools = createToolService({
-    listTools: async () => [...builtInTools, ...(await mcpServers.listTools())],
-    log,
-  });
+  const tools = createTools(core, documents);
   const generations = createGenerationService({
     database,
     changes,

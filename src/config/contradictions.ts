@@ -1,6 +1,7 @@
 import { parsePrices } from "../lib/parse-prices.ts";
 import { findWeakness } from "../lib/weak-passwords.ts";
 import { findUnsafeSettings } from "./environments.ts";
+import { findMcpProblems } from "./mcp.ts";
 import { findCertificatesProblem } from "./network.ts";
 import { findProviderProblems } from "./provider-problems.ts";
 import type { Settings } from "./settings.ts";
@@ -29,10 +30,7 @@ export function findContradictions(config: Settings, hasPrice: HasPrice): string
   if (config.ADMIN_PASSWORD) problems.push(...findPasswordProblems(config.ADMIN_PASSWORD, config.ADMIN_EMAIL ?? null));
   if (Boolean(config.TLS_CERT_FILE) !== Boolean(config.TLS_KEY_FILE))
     problems.push("TLS_CERT_FILE and TLS_KEY_FILE: set both or neither.");
-  const serverNames = config.MCP_SERVERS.map((server) => server.slice(0, server.indexOf("=")));
-  if (new Set(serverNames).size < serverNames.length)
-    problems.push("MCP_SERVERS: two servers have the same name; give each a name of its own.");
-  problems.push(...findProviderProblems(config));
+  problems.push(...findMcpProblems(config), ...findProviderProblems(config));
   problems.push(...findIssuerContradictions(config));
   problems.push(...findBudgetContradictions(config, hasPrice), ...findUnsafeSettings(config));
   return problems;

@@ -12,7 +12,7 @@ const VALUE_COLUMNS = 40;
 
 /** The effective configuration as lines `NAME=value  # source`, secrets masked. */
 export function printConfig(config: Settings, sources: SettingSources = new Map()): string {
-  return listSettingEntries(config.AI_PROVIDERS)
+  return listSettingEntries(config)
     .map(([name, schema]) => {
       const value = readSetting(config, name);
       if (value === undefined) return `# ${name} is not set`;

@@ -5,7 +5,7 @@ import type { Settings } from "./settings.ts";
 
 /** Everything secret that the settings hold: whole values, and what addresses and header fields bring along. */
 export function listSecrets(config: Partial<Settings>): string[] {
-  return listSettingEntries(config.AI_PROVIDERS).flatMap(([name, schema]) => {
+  return listSettingEntries(config).flatMap(([name, schema]) => {
     const values = [readSetting(config, name) ?? []].flat().map(String);
     return values.flatMap((value) => {
       if (schema.format === "header-fields") return [value, ...listHeaderSecrets(parseHeaderFields(value) ?? {})];

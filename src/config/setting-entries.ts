@@ -1,4 +1,5 @@
 import type { TSchema } from "@sinclair/typebox";
+import { listMcpSettings, mcpSettingsInDocs } from "./mcp.ts";
 import { listProviderSettings, providerSettingsInDocs } from "./provider-settings.ts";
 import type { SettingOptions } from "./setting-options.ts";
 import { settingEntries } from "./settings.ts";
@@ -6,16 +7,28 @@ import { settingEntries } from "./settings.ts";
 /** A setting's name in the environment, with what it takes. */
 export type SettingEntry = readonly [name: string, schema: TSchema & SettingOptions];
 
-/** All settings there are with these servers in AI_PROVIDERS, whose own settings come behind it. */
-export const listSettingEntries = (providers: readonly string[] | undefined): SettingEntry[] =>
-  withProviderSettings(listProviderSettings(providers));
+/** Servers that settings name. Each has settings of its own. */
+export type NamedServers = {
+  readonly AI_PROVIDERS?: readonly string[] | undefined;
+  readonly MCP_SERVERS?: readonly string[] | undefined;
+};
+
+/** All settings there are with these servers, whose own settings come behind the one that names them. */
+export const listSettingEntries = ({ AI_PROVIDERS, MCP_SERVERS }: NamedServers): SettingEntry[] =>
+  withServerSettings(listProviderSettings(AI_PROVIDERS), listMcpSettings(MCP_SERVERS));
 
 /** The same for the docs: with the settings of a server called `<NAME>`. */
-export const listSettingsInDocs = (): SettingEntry[] => withProviderSettings(providerSettingsInDocs);
+export const listSettingsInDocs = (): SettingEntry[] => withServerSettings(providerSettingsInDocs, mcpSettingsInDocs);
 
-function withProviderSettings(entries: readonly SettingEntry[]): SettingEntry[] {
-  const end = settingEntries.findIndex(([name]) => name === "AI_PROVIDERS") + 1;
-  return [...settingEntries.slice(0, end), ...entries, ...settingEntries.slice(end)];
+function withServerSettings(
+  ofProviders: readonly SettingEntry[],
+  ofMcpServers: readonly SettingEntry[],
+): SettingEntry[] {
+  const further = new Map<string, readonly SettingEntry[]>([
+    ["AI_PROVIDERS", ofProviders],
+    ["MCP_SERVERS", ofMcpServers],
+  ]);
+  return settingEntries.flatMap((entry) => [entry, ...(further.get(entry[0]) ?? [])]);
 }
 
 /** The value of a setting that may be one of a server's own. */

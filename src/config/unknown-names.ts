@@ -1,10 +1,12 @@
-import { listSettingEntries } from "./setting-entries.ts";
+import { listSettingEntries, type NamedServers } from "./setting-entries.ts";
 import { findClosest } from "./spelling.ts";
 
 type Environment = Record<string, string | undefined>;
 
 /** Names that begin so are meant for Parley, whatever follows. */
 const ownPrefixes = ["AI_", "RATE_LIMIT_", "OIDC_", "BUDGET_", "WEBHOOK_", "COMPATIBLE_", "QUOTA_"];
+/** What is meant for an MCP server that MCP_SERVERS does not name. Other programs have names of their own that begin so. */
+const mcpSetting = /^MCP_([A-Z0-9_]+)_(?:TIMEOUT_MS|HEADERS|IDENTITY_SECRET)(?:_FILE)?$/;
 /** Shorter names are close to too many others. Characters. */
 const NAME_LENGTH_MIN = 7;
 const EDITS_MAX = 2;
@@ -62,9 +64,9 @@ type Vocabulary = {
   shortened: ReadonlyMap<string, string>;
 };
 
-/** All names there are with these servers in AI_PROVIDERS. */
-function createVocabulary(providers: readonly string[]): Vocabulary {
-  const entries = listSettingEntries(providers);
+/** All names there are with these servers. */
+function createVocabulary(named: NamedServers): Vocabulary {
+  const entries = listSettingEntries(named);
   const names = entries.map(([name]) => name);
   const fileNames = entries.flatMap(([name, schema]) => (schema.secret ? [`${name}_FILE`] : []));
   const smallNames = entries.flatMap(([name, schema]) => (schema.isSystemWide ? [name.toLowerCase()] : []));
@@ -87,8 +89,8 @@ function shorten(wholes: readonly string[], wordsMin: number): [string, string][
 type Unknown = { name: string; remedy: string };
 
 /** Names in the environment that are most likely meant for Parley, but that it does not know, each with what to do. */
-function listUnknownNames(environment: Environment, providers: readonly string[]): Unknown[] {
-  const vocabulary = createVocabulary(providers);
+function listUnknownNames(environment: Environment, named: NamedServers): Unknown[] {
+  const vocabulary = createVocabulary(named);
   return Object.entries(environment).flatMap(([name, value = ""]) => {
     if (vocabulary.known.has(name) || isForeign(name, value)) return [];
     const remedy = findRemedy(name, vocabulary);
@@ -99,15 +101,18 @@ function listUnknownNames(environment: Environment, providers: readonly string[]
 function findRemedy(name: string, { known, longNames, shortened }: Vocabulary): string | null {
   const meant = misplaced.get(name) ?? findMeant(name.toUpperCase(), longNames) ?? shortened.get(name.toUpperCase());
   if (meant !== undefined) return `did you mean ${meant}?`;
+  const [, mcpServer] = mcpSetting.exec(name) ?? [];
+  if (mcpServer !== undefined) return `name the server in MCP_SERVERS, as ${toServerName(mcpServer)}=ITS_URL.`;
   if (!ownPrefixes.some((prefix) => name.startsWith(prefix))) return null;
   const [, provider, setting] =
     /^AI_([A-Z0-9_]+)_(API_KEY|HEADERS|BASE_URL|FIRST_TOKEN_TIMEOUT_MS|IDLE_TIMEOUT_MS)(?:_FILE)?$/.exec(name) ?? [];
   if (provider === undefined) return "remove it, or look for its name in `parley config`.";
-  const server = provider.toLowerCase().replaceAll("_", "-");
   if (known.has(`AI_${provider}_API_KEY`) && setting !== "BASE_URL")
     return "remove it, or look for its name in `parley config`.";
-  return `name the server in AI_PROVIDERS, as ${server}=ITS_BASE_URL.`;
+  return `name the server in AI_PROVIDERS, as ${toServerName(provider)}=ITS_BASE_URL.`;
 }
+
+const toServerName = (NAME: string): string => NAME.toLowerCase().replaceAll("_", "-");
 
 const findMeant = (upper: string, longNames: readonly string[]): string | undefined =>
   upper.length >= NAME_LENGTH_MIN - EDITS_MAX ? findClosest(upper, longNames, EDITS_MAX) : undefined;
@@ -120,14 +125,14 @@ function isForeign(name: string, value: string): boolean {
 /**
  * A warning for each name that is misspelt, without its value.
  * @param isFromFile whether a name stands in `.env`.
- * @param providers what AI_PROVIDERS holds.
+ * @param named the servers that the settings name.
  */
 export function findUnknownNames(
   environment: Environment,
   isFromFile: (name: string) => boolean = () => false,
-  providers: readonly string[] = [],
+  named: NamedServers = {},
 ): string[] {
-  const unknown = listUnknownNames(environment, providers);
+  const unknown = listUnknownNames(environment, named);
   const told = unknown.slice(0, UNKNOWN_TOLD_MAX).map(({ name, remedy }) => {
     const where = isFromFile(name) ? " in .env" : "";
     const shown = JSON.stringify(name).slice(1, -1).slice(0, 100);

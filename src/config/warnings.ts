@@ -17,7 +17,7 @@ type Surroundings = {
 /** What is likely not meant so, but can be served with: sentences with what to do, without a secret. */
 export function findWarnings(config: Settings, { environment, isFromFile }: Surroundings): string[] {
   return [
-    ...findUnknownNames(environment, isFromFile, config.AI_PROVIDERS),
+    ...findUnknownNames(environment, isFromFile, config),
     ...findUnusedServer(config),
     ...findUnusedProviders(config),
     ...findBackupWarnings(config),

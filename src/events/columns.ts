@@ -2,11 +2,12 @@ import type { Sql } from "../db/client.ts";
 
 /** Of the view `current_messages` as `x`: what a `MessageRow` has. */
 export const messageColumns = (sql: Sql) => sql`
-  x.content, ${otherMessageColumns(sql)}`;
+  x.content, x.reasoning, x.output, ${otherMessageColumns(sql)}`;
 
-/** The same with the beginning of a long text, `chars` characters. */
+/** The same with the beginning of a long text, `chars` characters, and without an output that is longer. */
 export const shortMessageColumns = (sql: Sql, chars: number) => sql`
-  left(x.content, ${chars}::integer) as content, ${otherMessageColumns(sql)}`;
+  left(x.content, ${chars}::integer) as content, left(x.reasoning, ${chars}::integer) as reasoning,
+  case when octet_length(x.output::text) <= ${chars}::integer then x.output end as output, ${otherMessageColumns(sql)}`;
 
 const otherMessageColumns = (sql: Sql) => sql`
   x.id, x.conversation_id, x.seq, x.role, x.author_id, x.author_name, x.status, x.model, x.finish_reason,
@@ -15,7 +16,8 @@ const otherMessageColumns = (sql: Sql) => sql`
 
 /** Of the table `conversations` as `c`: what a `ConversationRow` has. */
 export const conversationColumns = (sql: Sql) =>
-  sql`c.id, c.title, c.kind, c.model, c.prompt_id, c.reply_mode, c.metadata, c.last_seq, c.created_at, c.updated_at`;
+  sql`c.id, c.title, c.kind, c.model, c.prompt_id, c.reply_mode, uses_documents(c.documents, c.metadata) as documents,
+    chosen_tools(c.tools, c.metadata) as tools, c.reasoning_effort, c.metadata, c.last_seq, c.created_at, c.updated_at`;
 
 /** Nobody reads the difference between a thousand unread messages and more. */
 export const UNREAD_SHOWN_MAX = 1_000;

@@ -13,12 +13,15 @@ export type Slice<T> = { rows: T[]; fitting: number };
 /** A row with the bytes of the texts before it. */
 export type Measured = { bytes_before: number };
 
-/** Columns for `x.content`: bytes of the texts before a row, and before the one before it, in the order of reading. */
-export const measure = (sql: Sql, order: PendingQuery<Row[]>) => sql`
-  coalesce(sum(octet_length(x.content)) over (order by ${order} rows between unbounded preceding and 1 preceding), 0)
-    as bytes_before,
-  coalesce(sum(octet_length(x.content)) over (order by ${order} rows between unbounded preceding and 2 preceding), 0)
-    as bytes_before_last`;
+/** Columns for messages `x`: bytes of the texts before a row, and before the one before it, in the order of reading. */
+export const measure = (sql: Sql, order: PendingQuery<Row[]>) => {
+  const bytes = sql`
+    octet_length(x.content) + coalesce(octet_length(x.reasoning), 0) + coalesce(octet_length(x.output::text), 0)`;
+  return sql`
+    coalesce(sum(${bytes}) over (order by ${order} rows between unbounded preceding and 1 preceding), 0) as bytes_before,
+    coalesce(sum(${bytes}) over (order by ${order} rows between unbounded preceding and 2 preceding), 0)
+      as bytes_before_last`;
+};
 
 export const createSlice = <T extends Measured>(rows: T[]): Slice<T> => ({
   rows,

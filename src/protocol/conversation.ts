@@ -1,5 +1,6 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
+import { ReasoningEffort } from "./reasoning-effort.ts";
 
 export const ConversationKind = OneOf(["direct", "group"]);
 export const ReplyMode = OneOf(["always", "mention", "never"], {
@@ -9,8 +10,29 @@ export const MemberRole = OneOf(["owner", "member", "viewer"]);
 export type MemberRole = Static<typeof MemberRole>;
 
 export const Metadata = Type.Record(Type.String(), Type.Unknown(), {
-  description:
-    "Free JSON, 16 KiB at most. With `documents: true` models are given passages of the documents, with `tools: true` they may call tools.",
+  description: "Free JSON of the client's own, 16 KiB at most.",
+});
+
+export const UsesDocuments = Type.Boolean({ description: "Whether models are given passages of the documents." });
+
+/** Names of tools in one conversation. */
+const TOOLS_MAX = 64;
+const TOOL_NAME_CHARS_MAX = 64;
+
+export const ConversationTools = Type.Union(
+  [
+    Type.Boolean(),
+    Type.Array(Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${TOOL_NAME_CHARS_MAX}}$` }), {
+      maxItems: TOOLS_MAX,
+      uniqueItems: true,
+    }),
+  ],
+  { description: "Whether models may call tools: all of them, none, or those of these names." },
+);
+export type ConversationTools = Static<typeof ConversationTools>;
+
+export const ConversationEffort = Nullable(ReasoningEffort, {
+  description: "How much models think before they respond. Null: as their providers do by themselves.",
 });
 
 /** What every member sees alike. */
@@ -21,6 +43,9 @@ const shared = {
   model: Nullable(Type.String()),
   prompt_id: Nullable(Uuid()),
   reply_mode: ReplyMode,
+  documents: UsesDocuments,
+  tools: ConversationTools,
+  reasoning_effort: ConversationEffort,
   metadata: Metadata,
   last_seq: Type.Integer(),
   created_at: Timestamp(),

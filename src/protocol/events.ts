@@ -1,5 +1,5 @@
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
-import { Closed, Named, Timestamp, Uuid } from "../lib/schema.ts";
+import { Closed, Named, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
 import { FormerMember, Member, SharedConversation } from "./conversation.ts";
 import { Message } from "./message.ts";
 import { mapTypeToName } from "./names.ts";
@@ -90,16 +90,20 @@ export const ephemeralEvents = {
   "message.delta": ephemeral("message.delta", "The next piece of a response that a model is writing.", {
     message_id: Uuid(),
     attempt: Attempt,
-    offset: Type.Integer({ minimum: 0, description: "Length of the text before it, in UTF-16 units." }),
+    offset: Type.Integer({ minimum: 0, description: "Length of the text of this part before it, in UTF-16 units." }),
     text: Type.String(),
+    part: Type.Optional(
+      OneOf(["reasoning"], { description: "`reasoning`: what the model thinks. Absent: the response itself." }),
+    ),
   }),
   "message.reset": ephemeral(
     "message.reset",
-    "The response continues from this text, which replaces the text so far.",
+    "The response continues from this text and this reasoning, which replace what came so far.",
     {
       message_id: Uuid(),
       attempt: Attempt,
       text: Type.String(),
+      reasoning: Type.Optional(Type.String({ description: "Absent: none." })),
     },
   ),
 } as const;

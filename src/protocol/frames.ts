@@ -6,6 +6,8 @@ import { Closed, Line, Named, Nullable, Text, Uuid } from "../lib/schema.ts";
 import { listSchemaErrors } from "../lib/schema-errors.ts";
 import { isStorableText, normalizeText } from "../lib/text.ts";
 import { mapTypeToName } from "./names.ts";
+import { ReasoningEffort } from "./reasoning-effort.ts";
+import { ReplyFormat } from "./reply-format.ts";
 
 /** Bytes of a client's frame; a longer one is answered with an error. */
 export const FRAME_BYTES_MAX = 64 * 1024;
@@ -29,6 +31,14 @@ const signal = <T extends string, P extends Record<string, TSchema>>(type: T, de
     `${mapTypeToName(type)}Frame`,
     Closed({ type: Type.Literal(type), id: Type.Optional(id), ...properties }, { description }),
   );
+
+/** What the answers to a message are to be like. */
+export const ReplyOptions = {
+  reasoning_effort: Type.Optional(
+    Nullable(ReasoningEffort, { description: "For responses to this message, instead of the conversation's." }),
+  ),
+  reply_format: Type.Optional(Nullable(ReplyFormat)),
+};
 
 /** A message, which may be named together with its conversation: it is then found only there. */
 const ByMessage = {
@@ -58,6 +68,7 @@ export const clientFrames = {
     parent_id: Type.Optional(
       Nullable(Uuid(), { description: "An earlier message, at which this one starts a branch." }),
     ),
+    ...ReplyOptions,
   }),
   "message.edit": frame("message.edit", "Changes the text of one of your messages.", {
     ...ByMessage,

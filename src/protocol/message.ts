@@ -54,6 +54,10 @@ export const Message = Named(
     parent_id: Nullable(Uuid()),
     client_message_id: Nullable(Type.String()),
     error: Nullable(MessageError),
+    reasoning: Nullable(Type.String(), { description: "What the model thought before and while it wrote the answer." }),
+    output: Type.Unknown({
+      description: "The parsed answer, where `reply_format` asked for one and the answer is complete; otherwise null.",
+    }),
     metadata: Type.Record(Type.String(), Type.Unknown(), {
       description: "Of an answer: `models`, those that wrote it, in order; `sources`, the documents it was given.",
     }),
@@ -89,6 +93,8 @@ export type MessageRow = {
   client_message_id: string | null;
   error_code: string | null;
   error_detail: string | null;
+  reasoning: string | null;
+  output: unknown;
   metadata: Record<string, unknown>;
   created_at: Date;
   updated_at: Date;
@@ -133,6 +139,8 @@ export function mapRowToMessage(row: MessageRow): Message {
     parent_id: row.parent_id,
     client_message_id: row.client_message_id,
     error: row.error_code === null ? null : { code: row.error_code, detail: row.error_detail ?? "" },
+    reasoning: row.reasoning,
+    output: row.output,
     metadata: row.metadata,
     created_at: createdAt,
     // Most messages never change, and writing a time is a tenth of what a long list takes.

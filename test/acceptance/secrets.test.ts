@@ -178,7 +178,7 @@ test("nor are the credentials of addresses anywhere, whatever answers there", as
   try {
     const parley = await site.start();
     const anna = await parley.register();
-    const { id } = await createConversation(parley, anna, [], { metadata: { tools: true } });
+    const { id } = await createConversation(parley, anna, [], { tools: true });
     const path = `/conversations/${id}/messages`;
     const rest = createRest(parley, anna);
     await rest.ask("POST", path, { content: "Who answers?", reply: true });

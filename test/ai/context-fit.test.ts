@@ -121,16 +121,19 @@ describe("a chain", () => {
 
 describe("Anthropic's cache", () => {
   const request = (messages: ChatMessage[]) =>
-    mapToMessagesRequest({
-      model: "claude-x",
-      messages,
-      partial: null,
-      outputTokensMax: null,
-      options: {},
-      isThinking: false,
-      signal: new AbortController().signal,
-      pause: new PauseSignal(),
-    });
+    mapToMessagesRequest(
+      {
+        model: "claude-x",
+        messages,
+        partial: null,
+        outputTokensMax: null,
+        options: {},
+        isThinking: false,
+        signal: new AbortController().signal,
+        pause: new PauseSignal(),
+      },
+      "anthropic",
+    );
   const system: ChatMessage = { role: "system", content: "s".repeat(CACHED_LENGTH_MIN) };
 
   test("is asked to keep the prompt and the turns before the question", () => {

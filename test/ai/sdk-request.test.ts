@@ -68,7 +68,7 @@ const createCompatible = (apiKey: string | undefined): Omit<Side, "name"> => ({
   askBySdk: (baseUrl, request) =>
     createOpenAiClient(apiKey ?? "none", baseUrl, fetch)
       .chat.completions.create(
-        mapToChatRequest(request),
+        mapToChatRequest(request, "compatible"),
         apiKey === undefined ? { headers: { Authorization: null } } : {},
       )
       .asResponse(),
@@ -79,13 +79,17 @@ const sides: Side[] = [
     name: "openai",
     create: (baseUrl) => createOpenAiProvider({ apiKey: TEST_KEY, baseUrl }),
     askBySdk: (baseUrl, request) =>
-      createOpenAiClient(TEST_KEY, baseUrl, fetch).responses.create(mapToResponsesRequest(request)).asResponse(),
+      createOpenAiClient(TEST_KEY, baseUrl, fetch)
+        .responses.create(mapToResponsesRequest(request, "openai"))
+        .asResponse(),
   },
   {
     name: "anthropic",
     create: (baseUrl) => createAnthropicProvider({ apiKey: TEST_KEY, baseUrl }),
     askBySdk: (baseUrl, request) =>
-      createAnthropicClient(TEST_KEY, baseUrl, fetch).messages.create(mapToMessagesRequest(request)).asResponse(),
+      createAnthropicClient(TEST_KEY, baseUrl, fetch)
+        .messages.create(mapToMessagesRequest(request, "anthropic"))
+        .asResponse(),
   },
   { name: "compatible with a key", ...createCompatible(TEST_KEY) },
   { name: "compatible without a key", ...createCompatible(undefined) },

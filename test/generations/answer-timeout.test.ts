@@ -62,7 +62,7 @@ test("an answer that takes too long fails, keeps its text, and ends the call of 
 test("steps and tool calls share the time of their answer", async () => {
   const call = { name: "slow_wait", arguments: "{}" };
   asking.provider.script("one", { text: "Let me look. ", toolCalls: [call, call, call] });
-  const { id } = await asking.createConversation(anna, [], { title: "T", metadata: { tools: true } });
+  const { id } = await asking.createConversation(anna, [], { title: "T", tools: true });
   // The list of tools is there with the second answer at the latest.
   asking.provider.script("two", { text: "Hello." });
   await asking.say(anna, id, "Hello.", { model: "compatible/two" });

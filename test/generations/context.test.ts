@@ -82,7 +82,7 @@ describe("what a model is shown", () => {
   });
 
   test("has passages of the documents where the conversation asks for them, and the answer names its sources", async () => {
-    const { id } = await asking.createConversation(anna, [], { metadata: { documents: true } });
+    const { id } = await asking.createConversation(anna, [], { documents: true });
     const { reply } = await asking.say(anna, id, "How do I back up the fallback chain of models?");
     const shown = asking.readShown();
     expect(shown).toHaveLength(1);

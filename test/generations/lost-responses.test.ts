@@ -140,7 +140,7 @@ test.each([
 test("the result of a tool whose commit got no response is stored once, and pushed", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found it.", firstDelayMs: 1_500 });
-  const { id } = await createConversation(parley, anna, [], { metadata: { tools: true } });
+  const { id } = await createConversation(parley, anna, [], { tools: true });
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.ask({ type: "subscribe", conversation_id: id });
   const isLost = lossy.lose(

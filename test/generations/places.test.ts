@@ -36,6 +36,8 @@ const createAnswer = (more: object = {}) => ({
   parentId: createId(),
   model: null,
   requestedBy: createId(),
+  reasoningEffort: null,
+  replyFormat: null,
   isClaimed: false,
   context: null,
   ...more,

@@ -144,7 +144,7 @@ test("a tool's result that cannot be stored ends the answer, and what was used i
   const call = { name: "search_documents", arguments: '{"query":"models"}' };
   asking.provider.script("one", { text: "Let me look. ", toolCalls: [call] });
   const before = await findSpent();
-  const { id } = await asking.createConversation(anna, [], { metadata: { tools: true } });
+  const { id } = await asking.createConversation(anna, [], { tools: true });
   const { reply } = await asking.say(anna, id, "Look it up.");
   expect(reply).toMatchObject({ status: "failed", content: "Let me look. ", error: { code: "internal" } } as never);
   expect(await findSpent()).toBeGreaterThan(before);

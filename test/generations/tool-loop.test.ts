@@ -4,7 +4,7 @@ import type { Chain, RunRequest } from "../../src/ai/chain/chain.ts";
 import type { PushPart } from "../../src/ai/provider.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { runWithTools } from "../../src/modules/generations/tool-loop.ts";
-import type { ToolService } from "../../src/modules/tools/service.ts";
+import type { AnswerTools } from "../../src/modules/tools/service.ts";
 
 const model = "a/b";
 const account = {
@@ -34,10 +34,10 @@ function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
   return { chain: { run, answerTimeoutMs: 60_000 } as unknown as Chain, asked };
 }
 
-const tools = {
-  list: async () => [],
+const openTools = async (): Promise<AnswerTools> => ({
+  definitions: [],
   call: async () => ({ content: "red", isError: false }),
-} as unknown as ToolService;
+});
 const request = { model, messages: [{ role: "user" as const, content: "?" }], signal: new AbortController().signal };
 
 test("calls wait until their step is taken, also when a reset takes long to be stored", async () => {
@@ -54,7 +54,7 @@ test("calls wait until their step is taken, also when a reset takes long to be s
   let text = "shown before";
   const textAtResult: string[] = [];
   const onResult = async () => void textAtResult.push(text);
-  const end = await runWithTools({ chain, tools, onResult }, request, null, async (part) => {
+  const end = await runWithTools({ chain, openTools, onResult }, request, null, async (part) => {
     if (part.type === "reset") await Bun.sleep(30);
     text = part.type === "reset" ? part.text : text + (part.type === "text" ? part.text : "");
   });
@@ -67,7 +67,7 @@ test("calls wait until their step is taken, also when a reset takes long to be s
 test("a reader that fails ends the loop", async () => {
   const { chain, asked } = createChain([{ parts: [{ type: "start", model, attempt: 1 }], end: finish([call]) }]);
   const failing = () => Promise.reject(new Error("no room"));
-  const run = runWithTools({ chain, tools, onResult: async () => {} }, request, null, failing);
+  const run = runWithTools({ chain, openTools, onResult: async () => {} }, request, null, failing);
   await expect(run).rejects.toThrow("no room");
   expect(asked.length).toBe(1);
 });

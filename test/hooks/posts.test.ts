@@ -58,6 +58,8 @@ describe("a post", () => {
         parent_id: null,
         client_message_id: null,
         error: null,
+        reasoning: null,
+        output: null,
         metadata: {},
         created_at: expect.any(String),
         updated_at: body.message.created_at,

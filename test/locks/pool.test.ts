@@ -196,7 +196,7 @@ test("a stranger's change is fast beside 8 locked conversations with 20 changes 
 }, 60_000);
 
 test("an answer with tools, whose conversation is locked for 4 s, is written to its end", async () => {
-  const { id } = await createConversation(parley, anna.account, [], { metadata: { tools: true } });
+  const { id } = await createConversation(parley, anna.account, [], { tools: true });
   provider.script(
     "one",
     {

@@ -28,6 +28,8 @@ function createMessage(seq: number, change: Partial<Message>): Message {
     usage: null,
     parent_id: null,
     error: null,
+    reasoning: null,
+    output: null,
   };
   const times = { created_at: at, updated_at: at, deleted_at: null };
   return {

@@ -11,6 +11,7 @@ const createMessage = (seq: number, role: "user" | "assistant", content: string)
   ...{ id: createId(), conversation_id, seq, role, author: null, supplied: false, content },
   status: role === "user" ? "complete" : "streaming",
   ...{ model: null, finish_reason: null, usage: null, parent_id: null, client_message_id: null, error: null },
+  ...{ reasoning: null, output: null },
   ...{ metadata: {}, created_at: at, updated_at: at, deleted_at: null },
 });
 

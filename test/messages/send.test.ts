@@ -61,6 +61,8 @@ describe("a message sent by REST", () => {
         parent_id: null,
         client_message_id: "c1",
         error: null,
+        reasoning: null,
+        output: null,
         metadata: {},
         created_at: expect.any(String),
         updated_at: body.message.created_at,

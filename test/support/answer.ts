@@ -67,6 +67,9 @@ export async function insertAnswer(
     is_cancelled: false,
     seq,
     parent_id: parentId,
+    reasoning_effort: null,
+    reply_format: null,
     content: text,
+    reasoning: "",
   };
 }

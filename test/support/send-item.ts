@@ -21,5 +21,6 @@ export const createSendItem = (
   generationId: createId(),
   keyId: null,
   integration: null,
+  replyOptions: null,
   ...more,
 });

@@ -1,145 +1,147 @@
 import { afterEach, expect, test } from "bun:test";
-import { Server } from "@modelcontextprotocol/sdk/server/index.js";
-import { WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js";
-import { CallToolRequestSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
 import { ConfigError, loadConfig, printConfig } from "../../src/config.ts";
-import type { Message } from "../../src/protocol/message.ts";
-import { startApp, type TestApp } from "../support/app.ts";
-import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { startWithMcp, type ToolApp } from "./start-with-mcp.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-type Fault = "hangs" | "fails";
-
-/** An MCP server with two tools, one of which fails. */
-function startMcpServer(): { url: string; calls: unknown[]; fault: Fault | null } {
-  const state: { url: string; calls: unknown[]; fault: Fault | null } = { url: "", calls: [], fault: null };
-  const server = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    idleTimeout: 0,
-    async fetch(request) {
-      if (state.fault === "hangs") await new Promise(() => {});
-      if (state.fault === "fails") return new Response("<h1>Bad gateway</h1>", { status: 502 });
-      if (request.method !== "POST") return new Response(null, { status: 405 });
-      const mcp = new Server({ name: "test", version: "1" }, { capabilities: { tools: {} } });
-      const inputSchema = { type: "object" as const, properties: { city: { type: "string" } } };
-      mcp.setRequestHandler(ListToolsRequestSchema, async () => ({
-        tools: [
-          { name: "get.weather", description: "The weather of a city.", inputSchema },
-          { name: "broken", inputSchema: { type: "object" as const } },
-        ],
-      }));
-      mcp.setRequestHandler(CallToolRequestSchema, async ({ params }) => {
-        state.calls.push(params);
-        if (params.name === "broken") return { content: [{ type: "text", text: "Out of order." }], isError: true };
-        return {
-          content: [
-            { type: "text", text: `Sunny in ${params.arguments?.city}.` },
-            { type: "image", data: "aGk=", mimeType: "image/png" },
-          ],
-        };
-      });
-      const transport = new WebStandardStreamableHTTPServerTransport();
-      await mcp.connect(transport);
-      return transport.handleRequest(request);
-    },
-  });
-  cleanups.push(() => server.stop(true));
-  state.url = `http://127.0.0.1:${server.port}/mcp`;
-  return state;
+function start(options: Parameters<typeof startMcpServer>[0]): McpServer {
+  const server = startMcpServer(options);
+  cleanups.push(server.stop);
+  return server;
 }
 
-async function start(
-  servers: string,
-): Promise<{ provider: ProviderStandIn; parley: TestApp; ask(): Promise<Message[]> }> {
-  const provider = startProviderStandIn();
-  cleanups.push(() => provider.stop());
-  const parley = await startApp({
-    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", MCP_SERVERS: servers },
+async function startApp(config: Record<string, string>): Promise<ToolApp> {
+  const app = await startWithMcp(config);
+  cleanups.push(app.stop);
+  return app;
+}
+
+const text = (content: string) => ({ content: [{ type: "text", text: content }] });
+const weather = {
+  name: "get.weather",
+  description: "The weather of a city.",
+  inputSchema: { type: "object", properties: { city: { type: "string" } } },
+  run: ({ city }: Record<string, unknown>) => ({
+    content: [
+      { type: "text", text: `Sunny in ${city}.` },
+      { type: "image", data: "aGk=", mimeType: "image/png" },
+      { type: "resource_link", uri: "https://example.com/map", name: "Map" },
+      { type: "resource", resource: { uri: "a:b", text: "Embedded." } },
+    ],
+  }),
+};
+const broken = { name: "broken", run: () => ({ ...text("Out of order."), isError: true }) };
+
+test.each(["2026", "2025"] as const)(
+  "tools of a server of revision %s are offered under its name, and called",
+  async (revision) => {
+    const mcp = start({ revision, tools: [weather, broken], isPaged: true });
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+    const anna = await app.parley.register();
+    const id = await app.createConversation(anna, [], true);
+    app.provider.script(
+      "one",
+      {
+        toolCalls: [
+          { name: "wiki_get_weather", arguments: '{"city":"Rome"}' },
+          { name: "wiki_broken", arguments: "{}" },
+        ],
+      },
+      { text: "It is sunny." },
+    );
+    const [answer, first, second] = await app.ask(anna, id);
+    expect(app.offered()).toEqual(["search_documents", "wiki_get_weather", "wiki_broken"]);
+    expect(mcp.calls).toMatchObject([
+      { name: "get.weather", input: { city: "Rome" }, authorization: null },
+      { name: "broken", input: {} },
+    ]);
+    expect(first).toMatchObject({
+      content: "Sunny in Rome.\n(image left out)\n(resource Map: https://example.com/map)\nEmbedded.",
+      metadata: { is_error: false },
+    });
+    expect(second).toMatchObject({ content: "Error: Out of order.", metadata: { is_error: true } });
+    expect(answer).toMatchObject({ content: "It is sunny.", status: "complete" });
+    // 2025: one session for all; 2026: there are none.
+    expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
+    expect(mcp.requests.some(({ rpc }) => rpc === "initialize")).toBe(revision === "2025");
+  },
+);
+
+test("a change of the tools that the server tells of is known at once", async () => {
+  for (const revision of ["2026", "2025"] as const) {
+    const mcp = start({ revision, tools: [weather] });
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+    const anna = await app.parley.register();
+    const id = await app.createConversation(anna, [], true);
+    app.provider.script("one", { text: "Hello." });
+    await app.ask(anna, id);
+    expect(app.offered()).toContain("wiki_get_weather");
+    const opened = revision === "2025" ? { method: "GET" } : { rpc: "subscriptions/listen" };
+    await waitUntil(() => mcp.requests.some((request) => Bun.deepMatch(opened, request)));
+    mcp.state.tools = [broken];
+    // The list is no longer fresh, so that each announcement may be followed by a look.
+    await waitUntil(async () => {
+      await mcp.announceChange();
+      await app.ask(anna, id);
+      return app.offered().includes("wiki_broken");
+    });
+    expect(app.offered()).toEqual(["search_documents", "wiki_broken"]);
+  }
+}, 60_000);
+
+test("a result that asks for input is an error that the model is told", async () => {
+  const asks = {
+    name: "ask",
+    run: () => ({ resultType: "input_required", requestState: "s", inputRequests: {} }) as never,
+  };
+  const mcp = start({ revision: "2026", tools: [asks] });
+  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+  const anna = await app.parley.register();
+  const id = await app.createConversation(anna, [], true);
+  app.provider.script("one", { toolCalls: [{ name: "wiki_ask", arguments: "{}" }] }, { text: "Sorry." });
+  const [answer, result] = await app.ask(anna, id);
+  expect(result).toMatchObject({
+    content: "Error: The tool asks for input, which nobody can give it here.",
+    metadata: { is_error: true },
   });
-  cleanups.push(() => parley.stop());
-  const { access_token: token } = await parley.register();
-  const anna = { access_token: token } as Awaited<ReturnType<TestApp["register"]>>;
-  const { id } = await createConversation(parley, anna, [], { title: "MCP", metadata: { tools: true } });
-  const path = `/api/v1/conversations/${id}/messages`;
-  return {
-    provider,
-    parley,
-    /** Asks, waits for the end of the answer, and gives all messages. */
-    async ask() {
-      const headers = { accept: "text/event-stream" };
-      await (await parley.fetch(path, { token, json: { content: "The weather?", reply: true }, headers })).text();
-      return ((await (await parley.fetch(path, { token })).json()) as { data: Message[] }).data;
+  expect(answer?.content).toBe("Sorry.");
+  expect(mcp.calls.length).toBe(1);
+});
+
+test("a server of 2025 that asks for input, for a model or for folders is refused", async () => {
+  const refusals: unknown[] = [];
+  const requests: [string, Record<string, unknown>][] = [
+    ["elicitation/create", { message: "Your password?", requestedSchema: { type: "object", properties: {} } }],
+    ["sampling/createMessage", { messages: [], maxTokens: 10 }],
+    ["roots/list", {}],
+  ];
+  const asks: ServedTool = {
+    name: "ask",
+    async run(_, __, ___, ask) {
+      for (const [method, params] of requests)
+        refusals.push(
+          await ask(method, params).then(
+            () => "answered",
+            (error: { code: number }) => error.code,
+          ),
+        );
+      return text("Went on without.");
     },
   };
-}
-
-const offered = (provider: ProviderStandIn) =>
-  (provider.requests.at(-1)?.body.tools as { function: { name: string } }[] | undefined)?.map(
-    (tool) => tool.function.name,
-  );
-
-test("the tools of a server are offered under its name, and called", async () => {
-  const mcp = startMcpServer();
-  const { provider, ask } = await start(`wiki=${mcp.url}`);
-  provider.script(
-    "one",
-    {
-      toolCalls: [
-        { name: "wiki_get_weather", arguments: '{"city":"Rome"}' },
-        { name: "wiki_broken", arguments: "{}" },
-      ],
-    },
-    { text: "It is sunny." },
-  );
-  const [, answer, weather, broken] = await ask();
-  expect(offered(provider)).toEqual(["search_documents", "wiki_get_weather", "wiki_broken"]);
-  expect(mcp.calls).toMatchObject([
-    { name: "get.weather", arguments: { city: "Rome" } },
-    { name: "broken", arguments: {} },
-  ]);
-  expect(weather).toMatchObject({ content: "Sunny in Rome.\n(image left out)", metadata: { is_error: false } });
-  expect(broken).toMatchObject({ content: "Error: Out of order.", metadata: { is_error: true } });
-  expect(answer).toMatchObject({ content: "It is sunny.", status: "complete" });
+  const mcp = start({ revision: "2025", tools: [asks] });
+  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+  const anna = await app.parley.register();
+  const id = await app.createConversation(anna, [], true);
+  app.provider.script("one", { toolCalls: [{ name: "wiki_ask", arguments: "{}" }] }, { text: "Done." });
+  const [, result] = await app.ask(anna, id);
+  expect(result?.content).toBe("Went on without.");
+  expect(refusals).toEqual([-32601, -32601, -32601]);
 });
-
-test("a server that is away costs its tools, and not the answer", async () => {
-  const { provider, ask } = await start("gone=http://127.0.0.1:9/mcp");
-  provider.script("one", { text: "No weather." });
-  expect((await ask())[1]).toMatchObject({ content: "No weather.", status: "complete" });
-  expect(offered(provider)).toEqual(["search_documents"]);
-});
-
-test("one that goes away between list and call is an error that the model is told", async () => {
-  const mcp = startMcpServer();
-  const { provider, ask } = await start(`wiki=${mcp.url}`);
-  provider.script("one", { text: "Hello." });
-  await ask();
-  mcp.fault = "fails";
-  provider.script("one", { toolCalls: [{ name: "wiki_get_weather", arguments: "{}" }] }, { text: "Sorry." });
-  const messages = await ask();
-  const tool = messages.find(({ role }) => role === "tool");
-  expect(tool).toMatchObject({ content: "Error: the tool failed.", metadata: { is_error: true } });
-  expect(messages.at(-2)).toMatchObject({ role: "assistant", content: "Sorry.", status: "complete" });
-});
-
-test("one that never answers holds the first answer for some seconds only", async () => {
-  const mcp = startMcpServer();
-  mcp.fault = "hangs";
-  const { provider, ask } = await start(`slow=${mcp.url}`);
-  provider.script("one", { text: "At last." });
-  const startedMs = performance.now();
-  expect((await ask())[1]).toMatchObject({ content: "At last." });
-  expect(performance.now() - startedMs).toBeLessThan(8_000);
-  const againMs = performance.now();
-  await ask();
-  expect(performance.now() - againMs).toBeLessThan(2_000);
-}, 20_000);
 
 test("the setting is checked, and printed without the secrets of its addresses", () => {
   const load = (value: string) => loadConfig({ MCP_SERVERS: value }, () => "");

@@ -10,14 +10,15 @@ const tool = (name: string, run: RunnableTool["run"]): RunnableTool => ({
   run,
 });
 const never = new AbortController().signal;
+const all = { chosen: true, userId: null, signal: never };
 const call = (name: string) => ({ id: "c1", name, arguments: "{}" });
 
 test("a long result is cut, never inside a character, and made fit to store", async () => {
-  const { call: run } = createToolService({
+  const service = createToolService({
     listTools: async () => [tool("long", async () => `\0${"🦊".repeat(TOOL_RESULT_CHARS_MAX)}`)],
     log: silentLog,
   });
-  const { content, isError } = await run(call("long"), never);
+  const { content, isError } = await (await service.open(all)).call(call("long"), never);
   expect(isError).toBe(false);
   expect(content.length).toBeLessThanOrEqual(TOOL_RESULT_CHARS_MAX);
   expect(content).toStartWith("🦊");
@@ -26,7 +27,7 @@ test("a long result is cut, never inside a character, and made fit to store", as
 });
 
 test("only our own words of an error are told", async () => {
-  const { call: run } = createToolService({
+  const service = createToolService({
     listTools: async () => [
       tool("ours", async () => {
         throw new ToolError("No such city.");
@@ -37,6 +38,7 @@ test("only our own words of an error are told", async () => {
     ],
     log: silentLog,
   });
+  const { call: run } = await service.open(all);
   expect(await run(call("ours"), never)).toEqual({ content: "Error: No such city.", isError: true });
   expect(await run(call("foreign"), never)).toEqual({ content: "Error: the tool failed.", isError: true });
 });
@@ -46,9 +48,22 @@ test("of two tools with one name the first counts, and a stop ends a tool that d
     listTools: async () => [tool("same", () => new Promise(() => {})), tool("same", async () => "second")],
     log: silentLog,
   });
-  expect((await service.list()).length).toBe(1);
+  const tools = await service.open(all);
+  expect(tools.definitions.length).toBe(1);
   const controller = new AbortController();
-  const running = service.call(call("same"), controller.signal);
+  const running = tools.call(call("same"), controller.signal);
   controller.abort();
   expect(await running).toMatchObject({ isError: true });
+});
+
+test("an answer has the tools that were chosen, as they are when it begins, and no more than providers take", async () => {
+  let tools = [tool("one", async () => "1"), tool("two", async () => "2")];
+  const { open } = createToolService({ listTools: async () => tools, log: silentLog });
+  const { definitions, call: run } = await open({ ...all, chosen: ["two", "gone"] });
+  expect(definitions.map(({ name }) => name)).toEqual(["two"]);
+  expect(await run(call("one"), never)).toEqual({ content: "Error: There is no such tool.", isError: true });
+  tools = Array.from({ length: 200 }, (_, index) => tool(`t${index}`, async () => "other"));
+  expect(await run(call("two"), never)).toEqual({ content: "2", isError: false });
+  expect((await open({ ...all, chosen: false })).definitions).toEqual([]);
+  expect((await open(all)).definitions.length).toBe(128);
 });

@@ -46,7 +46,7 @@ test("an answer whose owner has died goes on after the results that are stored",
     { pieces: Array.from({ length: 200 }, (_, n) => `gone-with-it${n} `), pieceDelayMs: 20 },
     { text: "Found it." },
   );
-  const { id } = await createConversation(first, anna, [], { title: "Tools", metadata: { tools: true } });
+  const { id } = await createConversation(first, anna, [], { title: "Tools", tools: true });
   const sent = await first.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
     json: { content: "Look it up.", reply: true },
@@ -93,7 +93,7 @@ test("an answer that is released while the result of a tool cannot be stored is 
     firstDelayMs: 400,
     toolCalls: [{ name: "search_documents", arguments: '{"query":"x"}' }],
   });
-  const { id } = await createConversation(other, ben, [], { title: "Tools", metadata: { tools: true } });
+  const { id } = await createConversation(other, ben, [], { title: "Tools", tools: true });
   await other.fetch(`/api/v1/conversations/${id}/messages`, {
     token: ben.access_token,
     json: { content: "Look it up.", reply: true },

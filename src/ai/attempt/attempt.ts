@@ -15,6 +15,7 @@ import type {
   ProviderRequest,
   PushPart,
   ReportedUsage,
+  Thinking,
   ToolCall,
 } from "../provider.ts";
 import type { TimeoutsOf } from "../timeouts.ts";
@@ -62,7 +63,7 @@ export type AttemptReport = {
 };
 
 export type AttemptOutcome = { usage: RunUsage | null } & (
-  | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[] }
+  | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[]; thinking: Thinking | undefined }
   /** Not continuable once a tool call began: another model can only make the whole step anew. */
   | { type: "failed"; error: ProviderError; isContinuable: boolean }
   | { type: "aborted" }
@@ -169,7 +170,7 @@ export async function makeAttempt(
   tell(end);
   switch (end.type) {
     case "finish":
-      return { type: "finish", reason: end.reason, toolCalls, usage };
+      return { type: "finish", reason: end.reason, toolCalls, thinking: end.thinking, usage };
     case "error":
       return { type: "failed", error: end.error, isContinuable: !hasToolCall, usage };
     case "aborted":

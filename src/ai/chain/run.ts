@@ -48,8 +48,8 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
       bill.add(model, outcome.usage);
       if (outcome.type === "aborted") break;
       if (outcome.type === "finish") {
-        const { type, reason, toolCalls } = outcome;
-        return { type, model, reason, toolCalls, models: answer.models, ...bill.sum() };
+        const { type, reason, toolCalls, thinking } = outcome;
+        return { type, model, reason, toolCalls, thinking, models: answer.models, ...bill.sum() };
       }
       failed = { model, error: outcome.type === "failed" ? outcome.error : createExpiry() };
       failures.tell(failed, request.about, answer.shown.length);

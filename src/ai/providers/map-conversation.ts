@@ -1,4 +1,4 @@
-import type { ChatMessage, ToolCall } from "../provider.ts";
+import type { ChatMessage, Thinking, ToolCall } from "../provider.ts";
 
 /**
  * Most of a broken answer that is quoted to the model that goes on with it, in UTF-16 units: enough to keep the thread,
@@ -12,7 +12,7 @@ type ToolResult = { callId: string; content: string };
 
 export type Turn =
   | { role: "user"; content: string }
-  | { role: "assistant"; content: string; toolCalls: readonly ToolCall[] }
+  | { role: "assistant"; content: string; toolCalls: readonly ToolCall[]; thinking?: Thinking | undefined }
   /** One result for each call of the assistant's turn before it, in their order. */
   | { role: "tool"; results: ToolResult[] };
 
@@ -30,7 +30,7 @@ export function mapToTurns(messages: readonly ChatMessage[], partial: string | n
   const turns: Turn[] = [];
   for (const message of messages) {
     if (message.role === "tool") addResult(turns, message.toolCallId, message.content);
-    else if (message.role === "assistant") addAssistant(turns, message.content, message.toolCalls ?? []);
+    else if (message.role === "assistant") addAssistant(turns, message);
     else if (message.content.trim() === "") continue;
     else if (message.role === "system") system.push(message.content);
     else addUser(turns, message.name === undefined ? message.content : `${message.name}: ${message.content}`);
@@ -47,13 +47,18 @@ function addUser(turns: Turn[], content: string): void {
   else turns.push({ role: "user", content });
 }
 
-function addAssistant(turns: Turn[], content: string, toolCalls: readonly ToolCall[]): void {
+function addAssistant(
+  turns: Turn[],
+  { content, toolCalls = [], thinking }: Extract<ChatMessage, { role: "assistant" }>,
+): void {
   if (content.trim() === "" && toolCalls.length === 0) return;
   const last = turns.at(-1);
   if (last?.role === "assistant") {
     last.content = [last.content, content].filter((text) => text.trim() !== "").join("\n\n");
     last.toolCalls = toolCalls;
-  } else turns.push({ role: "assistant", content, toolCalls });
+    // It belongs to a turn that begins with it.
+    delete last.thinking;
+  } else turns.push({ role: "assistant", content, toolCalls, thinking });
   // Every call has a result in its place from the beginning: providers refuse a call without one.
   if (toolCalls.length > 0)
     turns.push({ role: "tool", results: toolCalls.map(({ id }) => ({ callId: id, content: NO_RESULT })) });

@@ -26,8 +26,19 @@ export type SuccessfulResponse = IncomingResponse & {
   retryWithout(refusal: string): Promise<SuccessfulResponse> | null;
 };
 
+/**
+ * What to send after a refusal that concerns no single parameter, but the thinking in the request, or what is missing of it.
+ * Null: the refusal stands. It is asked for once for each request.
+ */
+type Mend = (refusal: string) => object | null;
+
 /** Asks a provider. @throws the SDK's errors. What is thrown after the signal has aborted is nobody's. */
-export type SendBody = (body: object, signal: AbortSignal, onBytes?: () => void) => Promise<SuccessfulResponse>;
+export type SendBody = (
+  body: object,
+  signal: AbortSignal,
+  onBytes?: () => void,
+  mend?: Mend,
+) => Promise<SuccessfulResponse>;
 
 /** What came back. `start` is the beginning of a failure's body, which the SDK would read without end. */
 type Taken = { response: IncomingResponse; start: Blob | null };
@@ -76,9 +87,26 @@ export function createSendBody(
       return changed && send(adaptation, changed, options);
     }
   }
-  return (body, signal, onBytes) => {
-    const adaptation = adapter.begin({ ...body });
+  return (body, signal, onBytes, mend) => {
+    const adaptation = addMend(adapter, adapter.begin({ ...body }), mend);
     return send(adaptation, adaptation.body, { signal, onRepeat, onBytes });
+  };
+}
+
+/** An adaptation that asks `mend` first. The parameters of what that gives are adapted in turn. */
+function addMend(adapter: ParameterAdapter, first: Adaptation, mend: Mend | undefined): Adaptation {
+  if (!mend) return first;
+  let adaptation = first;
+  let isMended = false;
+  return {
+    body: first.body,
+    retry(status, text) {
+      const mended = isMended || !isRefusal(status) ? null : mend(text);
+      if (!mended) return adaptation.retry(status, text);
+      isMended = true;
+      adaptation = adapter.begin({ ...mended });
+      return adaptation.body;
+    },
   };
 }
 

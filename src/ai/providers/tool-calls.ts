@@ -9,7 +9,10 @@ export const TOOL_ARGUMENTS_LENGTH_MAX = 1_000_000;
 /** UTF-16 units of a name or an id; some gateways keep a model's signature in the id. A longer one counts as none. */
 export const TOOL_LABEL_LENGTH_MAX = 65_536;
 
-type Draft = { id: string; name: string; pieces: string[] };
+type Draft = { id: string; name: string; pieces: string[]; extra: unknown };
+
+/** A call with what its server wants back beside it. */
+export type CallWithExtra = { call: ToolCall; extra: unknown };
 
 /** Puts the tool calls of one step together out of the pieces in which they come; `key` tells them apart. */
 export function createToolCalls() {
@@ -17,10 +20,24 @@ export function createToolCalls() {
   let length = 0;
 
   function open(key: string | number): Draft {
-    const draft = drafts.get(key) ?? { id: "", name: "", pieces: [] };
+    const draft = drafts.get(key) ?? { id: "", name: "", pieces: [], extra: undefined };
     drafts.set(key, draft);
     if (drafts.size > TOOL_CALLS_MAX) throw new BrokenStreamError(`more than ${TOOL_CALLS_MAX} tool calls`);
     return draft;
+  }
+
+  /** The calls as `list` has them. */
+  function listWithExtras(): CallWithExtra[] {
+    const ids = new Set<string>();
+    return [...drafts.values()]
+      .filter(({ name }) => name !== "")
+      .map((draft) => {
+        const stated = clean(draft.id);
+        const id = stated === "" || ids.has(stated) ? `call_${createId()}` : stated;
+        ids.add(id);
+        const text = clean(draft.pieces.join("")) || "{}";
+        return { call: { id, name: clean(draft.name), arguments: text }, extra: draft.extra };
+      });
   }
 
   return {
@@ -36,6 +53,11 @@ export function createToolCalls() {
       if (text !== "") draft.pieces.push(text);
     },
 
+    /** Keeps what belongs to a call beside its name and arguments; what comes later takes its place. */
+    addExtra(key: string | number, extra: unknown): void {
+      open(key).extra = extra;
+    },
+
     /** The arguments of a call so far, without white space around them. */
     argumentsOf: (key: string | number): string => drafts.get(key)?.pieces.join("").trim() ?? "",
 
@@ -49,17 +71,8 @@ export function createToolCalls() {
      * The calls in their order, in text that can be stored, each with an id of its own; one without a name cannot be
      * carried out and is left out.
      */
-    list(): ToolCall[] {
-      const ids = new Set<string>();
-      return [...drafts.values()]
-        .filter(({ name }) => name !== "")
-        .map((draft) => {
-          const stated = clean(draft.id);
-          const id = stated === "" || ids.has(stated) ? `call_${createId()}` : stated;
-          ids.add(id);
-          return { id, name: clean(draft.name), arguments: clean(draft.pieces.join("")) || "{}" };
-        });
-    },
+    list: (): ToolCall[] => listWithExtras().map(({ call }) => call),
+    listWithExtras,
   };
 }
 

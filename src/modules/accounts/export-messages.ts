@@ -16,8 +16,9 @@ type Position = { conversation_id: string; seq: number };
 
 /** What a user wrote, also in conversations they have left: conversation by conversation, in order. */
 export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
-  const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.parent_id, x.client_message_id, x.created_at,
-    x.updated_at, x.deleted_at`;
+  const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.parent_id, x.client_message_id, (
+      select m.reply_options from messages m where m.conversation_id = x.conversation_id and m.seq = x.seq limit 1
+    ) as reply_options, x.created_at, x.updated_at, x.deleted_at`;
   for await (const positions of listOwn(sql, userId)) yield* readAt(sql, positions, columns);
 }
 
@@ -26,8 +27,8 @@ export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<Ex
  * tells that the search goes on.
  */
 export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
-  const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.model, x.parent_id, x.created_at, x.updated_at,
-    x.deleted_at, case when x.input_tokens is not null then json_build_object('input_tokens', x.input_tokens,
+  const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.model, x.reasoning, x.output, x.parent_id, x.created_at,
+    x.updated_at, x.deleted_at, case when x.input_tokens is not null then json_build_object('input_tokens', x.input_tokens,
       'output_tokens', x.output_tokens, 'cost_usd', x.cost_usd, 'cached_input_tokens', coalesce(x.cached_input_tokens, 0),
       'reasoning_tokens', coalesce(x.reasoning_tokens, 0)) end as usage`;
   for await (const positions of listOwn(sql, userId))

@@ -63,6 +63,7 @@ export function readMemberships(sql: Sql, userId: string): AsyncGenerator<Export
     "conversation_id",
     (after) => sql<ExportedRow[]>`
       select m.conversation_id, m.role, m.last_read_seq, m.joined_at, c.title, c.kind, c.model, c.prompt_id, c.reply_mode,
+        uses_documents(c.documents, c.metadata) as documents, chosen_tools(c.tools, c.metadata) as tools, c.reasoning_effort,
         c.metadata, c.created_at
       from members m join conversations c on c.id = m.conversation_id
       where m.user_id = ${userId} and m.conversation_id > ${after} order by m.conversation_id limit ${BATCH_ROWS}`,

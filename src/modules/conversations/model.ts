@@ -1,6 +1,14 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Line, Named, Nullable, Uuid, VisibleLine } from "../../lib/schema.ts";
-import { ConversationKind, MemberRole, Metadata, ReplyMode } from "../../protocol/conversation.ts";
+import {
+  ConversationEffort,
+  ConversationKind,
+  ConversationTools,
+  MemberRole,
+  Metadata,
+  ReplyMode,
+  UsesDocuments,
+} from "../../protocol/conversation.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { EmailInput } from "../users/model.ts";
 
@@ -20,6 +28,9 @@ export const CreateConversation = Named(
     model: Type.Optional(Nullable(Model)),
     prompt_id: Type.Optional(PromptId),
     reply_mode: Type.Optional(ReplyMode),
+    documents: Type.Optional(UsesDocuments),
+    tools: Type.Optional(ConversationTools),
+    reasoning_effort: Type.Optional(ConversationEffort),
     metadata: Type.Optional(Metadata),
   }),
 );
@@ -32,6 +43,9 @@ export const ChangeConversation = Named(
     model: Type.Optional(Nullable(Model)),
     prompt_id: Type.Optional(PromptId),
     reply_mode: Type.Optional(ReplyMode),
+    documents: Type.Optional(UsesDocuments),
+    tools: Type.Optional(ConversationTools),
+    reasoning_effort: Type.Optional(ConversationEffort),
     metadata: Type.Optional(Metadata),
   }),
 );

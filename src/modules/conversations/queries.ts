@@ -76,20 +76,32 @@ export async function listConversationIds(sql: Sql, userId: string, rows: number
   return found.map(({ conversation_id }) => conversation_id);
 }
 
+type Json = Parameters<Sql["json"]>[0];
+
 export type NewConversation = Pick<
   ConversationRow,
-  "id" | "title" | "kind" | "model" | "prompt_id" | "reply_mode" | "metadata"
+  | "id"
+  | "title"
+  | "kind"
+  | "model"
+  | "prompt_id"
+  | "reply_mode"
+  | "documents"
+  | "tools"
+  | "reasoning_effort"
+  | "metadata"
 >;
 
 export async function insertConversation(sql: Sql, conversation: NewConversation, ownerId: string): Promise<void> {
-  const { id, title, kind, model, prompt_id, reply_mode, metadata } = conversation;
+  const { id, title, kind, model, prompt_id, reply_mode, documents, tools, reasoning_effort, metadata } = conversation;
   const titledBy = title === "" ? null : "person";
   await sql`
     with made as (
-      insert into conversations (id, title, titled_by, kind, model, prompt_id, reply_mode, metadata)
+      insert into conversations (id, title, titled_by, kind, model, prompt_id, reply_mode, documents, tools,
+        reasoning_effort, metadata)
       values (${id}, ${title}, ${titledBy}, ${kind}, ${model},
               (select p.id from prompts p where p.id = ${prompt_id} and p.deleted_at is null for key share), ${reply_mode},
-              ${sql.json(metadata as Parameters<Sql["json"]>[0])})
+              ${documents}, ${sql.json(tools)}, ${reasoning_effort}, ${sql.json(metadata as Json)})
       returning id
     )
     insert into members (conversation_id, user_id, role, is_creator) select id, ${ownerId}, 'owner', true from made`;
@@ -124,13 +136,19 @@ export async function findPosition(sql: Sql, id: string, userId: string): Promis
 export async function updateConversation(
   sql: Sql,
   id: string,
-  change: Partial<Pick<ConversationRow, "title" | "model" | "prompt_id" | "reply_mode" | "metadata">>,
+  change: Partial<Omit<NewConversation, "id" | "kind">>,
 ): Promise<void> {
-  const { metadata, ...plain } = change;
+  const { metadata, tools, ...plain } = change;
+  // Before the metadata changes: what an older release has set there holds on, see uses_documents and chosen_tools.
+  if (metadata)
+    await sql`
+      update conversations set documents = uses_documents(documents, metadata), tools = chosen_tools(tools, metadata)
+      where id = ${id} and (documents is null or tools is null)`;
   const values = {
     ...plain,
     ...(plain.title !== undefined && { titled_by: "person" }),
-    ...(metadata && { metadata: sql.json(metadata as Parameters<Sql["json"]>[0]) }),
+    ...(tools !== undefined && { tools: sql.json(tools) }),
+    ...(metadata && { metadata: sql.json(metadata as Json) }),
   };
   if (Object.keys(values).length > 0) await sql`update conversations set ${sql(values)} where id = ${id}`;
 }

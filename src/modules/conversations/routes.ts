@@ -96,7 +96,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     method: "PATCH",
     path: `${CONVERSATIONS}/:id`,
     operationId: "changeConversation",
-    summary: "Change title, model, reply mode or metadata (owners)",
+    summary: "Change the settings or the metadata of a conversation (owners)",
     tag,
     scope: "conversations:write",
     takesLargeBody: true,

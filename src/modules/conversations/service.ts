@@ -184,6 +184,9 @@ export function createConversationService({
         prompt_id: input.prompt_id === undefined ? await prompts.findDefault(caller.user.id) : input.prompt_id,
         // Among people a model that answers every line is a nuisance; alone with one it is the point.
         reply_mode: input.reply_mode ?? (kind === "group" ? "mention" : "always"),
+        documents: input.documents ?? false,
+        tools: input.tools ?? false,
+        reasoning_effort: input.reasoning_effort ?? null,
         metadata: input.metadata ?? {},
       };
       const insert = async (sql: Sql) => {

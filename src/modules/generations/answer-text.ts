@@ -1,6 +1,7 @@
 import type { AnswerPart, RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
+import type { AnswerOptions } from "../../ai/provider.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { isTemporary } from "../../db/retry.ts";
 import { fitCount } from "../../db/storable.ts";
@@ -11,10 +12,13 @@ import type { Context, Contexts } from "./context.ts";
 import type { FoundContext } from "./context-queries.ts";
 import type { LivePiece } from "./live-answer.ts";
 import { keyOf } from "./pieces.ts";
-import type { FinalState } from "./queries.ts";
+import type { ClaimedGeneration, FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
 import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ToolRuns } from "./tool-runs.ts";
+
+/** Providers want a name for every schema. */
+const REPLY_NAME = "reply";
 
 export type AnswerTextDependencies = {
   database: Database;
@@ -67,9 +71,10 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
     const about = nameAnswer(answer);
-    const request = { model, messages, isFitted: true, outputTokensMax, signal: abort.signal, about };
+    const options = mapToOptions(generation, context);
+    const request = { model, messages, isFitted: true, outputTokensMax, options, signal: abort.signal, about };
     const takePart = (part: AnswerPart) => take(answer, part);
-    if (context.hasTools) return toolRuns.run(answer, attempt, request, takePart);
+    if (hasTools(context.tools)) return toolRuns.run(answer, context.tools, attempt, request, takePart);
     const resume = attempt > 0 ? { text: live.text, attempt } : null;
     return follow(chain.run, { ...request, resume }, takePart);
   }
@@ -97,6 +102,18 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
       const account = { model: null, models: [], usage: null, costUsd: null };
       return { ...account, content: live.text, status: "failed", finishReason: "error", error };
     },
+  };
+}
+
+const hasTools = (tools: Context["tools"]): tools is true | readonly string[] =>
+  tools === true || (tools !== false && tools.length > 0);
+
+/** What the message asked for, and else the conversation. */
+function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, context: Context): AnswerOptions {
+  const { name = REPLY_NAME, schema } = reply_format ?? {};
+  return {
+    reasoningEffort: reasoning_effort ?? context.reasoningEffort,
+    format: schema ? { type: "json_schema", name, schema } : null,
   };
 }
 

@@ -1,4 +1,6 @@
 import type { Sql } from "../../db/client.ts";
+import type { ConversationTools } from "../../protocol/conversation.ts";
+import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 
 /** Summaries of one conversation that are kept; branches have their own. */
 const SUMMARIES_MAX = 50;
@@ -11,7 +13,9 @@ export type ContextSetting = {
   title: string;
   kind: "direct" | "group";
   titled_by: "model" | "person" | null;
-  metadata: Record<string, unknown>;
+  documents: boolean;
+  tools: ConversationTools;
+  reasoning_effort: ReasoningEffort | null;
   model: string | null;
   template: string | null;
   prompt_owner_id: string | null;

@@ -2,6 +2,7 @@ import type { BudgetOf } from "../../ai/models.ts";
 import type { ChatMessage } from "../../ai/provider.ts";
 import { countMessage, countMessages } from "../../ai/tokens.ts";
 import { type Database, requireRow } from "../../db/client.ts";
+import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { FoundPassage } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";
 import { type ContextSetting, type FoundContext, findAsker, findContext, listHistory } from "./context-queries.ts";
@@ -39,8 +40,10 @@ export type Context = {
   isCut: boolean;
   /** Whether nobody has settled the conversation's title yet. */
   isUntitled: boolean;
-  /** Whether the model may call tools. */
-  hasTools: boolean;
+  /** Whether the model may call tools: all, none, or those of these names. */
+  tools: boolean | readonly string[];
+  /** How much the model thinks, as the conversation says; null: nothing. */
+  reasoningEffort: ReasoningEffort | null;
 };
 
 export type ContextDependencies = {
@@ -107,7 +110,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       if (isGroup) system.push({ role: "system", content: writeGroupNote() });
 
       const { inputTokens: tokensMax } = budgetOf(model);
-      const passageTokensMax = setting.metadata.documents === true ? limitPassages(tokensMax) : 0;
+      const passageTokensMax = setting.documents ? limitPassages(tokensMax) : 0;
       const systemTokens = countMessages(system);
       const room = tokensMax - systemTokens - passageTokensMax;
       const { newestFirst, summary, tokens, isCut } = await collectHistory(path, room);
@@ -121,7 +124,8 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
         history: { tokens, tokensMax: room },
         isCut,
         isUntitled: setting.title === "" && setting.titled_by === null,
-        hasTools: setting.metadata.tools === true,
+        tools: setting.tools,
+        reasoningEffort: setting.reasoning_effort,
       };
     },
 
@@ -130,7 +134,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
       const inputTokens = countMessage(message);
       const history = { tokens: 0, tokensMax: 0 };
-      const none = { sources: [], history, isCut: false, isUntitled: false, hasTools: false };
+      const none = { sources: [], history, isCut: false, isUntitled: false, tools: false, reasoningEffort: null };
       return { model: defaultModel, messages: [message], inputTokens, ...none };
     },
   };

@@ -30,7 +30,7 @@ export function createFinisher({ database }: { database: Database }) {
   const commits = createGroupCommit<Ending, Stored>({
     keyOf: ({ generation }) => generation.conversation_id,
     senderOf: ({ generation }) => generation.id,
-    bytesOf: ({ final }) => final.content.length * 3,
+    bytesOf: ({ final }) => (final.content.length * 2 + (final.reasoning?.length ?? 0)) * 3,
     commit: (endings) => finishAnswers(pools.openBatches(), endings, false),
     commitWaiting: (endings) => finishAnswers(pools.openLanes(), endings, true),
   });
@@ -72,7 +72,9 @@ export async function finishAnswers(
       ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[],
       ${waits}, ${finals.map(({ usage }) => usage?.cached_input_tokens ?? null)}::int[],
       ${finals.map(({ usage }) => usage?.reasoning_tokens ?? null)}::int[],
-      ${finals.map(({ firstTokenMs }) => firstTokenMs ?? null)}::int[])
+      ${finals.map(({ firstTokenMs }) => firstTokenMs ?? null)}::int[],
+      ${finals.map(({ reasoning }) => reasoning || null)}::text[],
+      ${finals.map(({ output }) => (output === undefined ? null : JSON.stringify(output)))}::text[])
     order by n`;
   const stored = new Map<number, Stored | typeof LOCKED | typeof ITEM_LOCKED>();
   for (const { n, ...row } of rows)
@@ -106,6 +108,8 @@ function mapToMessage({ generation, final }: Ending, stored: Extract<Stored, { o
     parent_id: generation.parent_id,
     client_message_id: null,
     error: final.error,
+    reasoning: final.reasoning || null,
+    output: final.output ?? null,
     metadata: stored.metadata,
     created_at: stored.created_at.toISOString(),
     updated_at: stored.at.toISOString(),

@@ -1,5 +1,8 @@
 import type { Sql } from "../../db/client.ts";
 import type { EventPosition } from "../../protocol/events.ts";
+import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
+import type { ReplyFormat } from "../../protocol/reply-format.ts";
+import type { ReplyOptions } from "../messages/service.ts";
 
 /** Whether an answer to a message is still to come. In a transaction that holds the conversation it stays so. */
 export async function isBeingAnswered(sql: Sql, conversationId: string, questionId: string): Promise<boolean> {
@@ -12,6 +15,8 @@ export async function isBeingAnswered(sql: Sql, conversationId: string, question
   return rows.length > 0;
 }
 
+type Json = Parameters<Sql["json"]>[0];
+
 export type NewAnswerRow = {
   generationId: string;
   messageId: string;
@@ -19,6 +24,8 @@ export type NewAnswerRow = {
   parentId: string;
   model: string | null;
   requestedBy: string;
+  reasoningEffort: ReasoningEffort | null;
+  replyFormat: ReplyFormat | null;
 };
 
 /**
@@ -27,19 +34,36 @@ export type NewAnswerRow = {
  * (sql/functions/current_messages.sql).
  */
 export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
-  const { generationId, messageId, conversationId, parentId, model, requestedBy } = answer;
+  const { generationId, messageId, conversationId, parentId, model, requestedBy, reasoningEffort, replyFormat } =
+    answer;
   await sql`
     with answer as (
       insert into messages (id, conversation_id, seq, role, content, status, model, parent_id, metadata, created_at, updated_at)
       values (${messageId}, ${conversationId}, ${seq}, 'assistant', '', 'streaming', ${model}, ${parentId},
         jsonb_build_object('requested_by', ${requestedBy}::text), ${at}, ${at})
     )
-    insert into generations (id, message_id, message_seq, conversation_id, requested_by, model, created_at)
-    values (${generationId}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${model}, ${at})`;
+    insert into generations (id, message_id, message_seq, conversation_id, requested_by, model, created_at, reasoning_effort,
+      reply_format)
+    values (${generationId}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${model}, ${at}, ${reasoningEffort},
+      ${replyFormat && sql.json(replyFormat as Json)})`;
 }
 
-/** The model that a conversation names. */
-export async function findModel(sql: Sql, conversationId: string): Promise<string | null> {
-  const [row] = await sql<{ model: string | null }[]>`select model from conversations where id = ${conversationId}`;
-  return row?.model ?? null;
+/** How a conversation, and the message that is answered, want the answer to be. */
+export async function findAnswerSettings(
+  sql: Sql,
+  conversationId: string,
+  questionId: string,
+): Promise<{ model: string | null; reasoningEffort: ReasoningEffort | null; replyFormat: ReplyFormat | null }> {
+  const [row] = await sql<
+    { model: string | null; reasoning_effort: ReasoningEffort | null; options: ReplyOptions | null }[]
+  >`
+    select c.model, c.reasoning_effort, (
+      select m.reply_options from messages m where m.conversation_id = c.id and m.id = ${questionId} limit 1
+    ) as options
+    from conversations c where c.id = ${conversationId}`;
+  return {
+    model: row?.model ?? null,
+    reasoningEffort: row?.options?.reasoning_effort ?? row?.reasoning_effort ?? null,
+    replyFormat: row?.options?.reply_format ?? null,
+  };
 }

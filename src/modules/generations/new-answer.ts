@@ -21,6 +21,8 @@ export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosit
     parent_id: row.parentId,
     client_message_id: null,
     error: null,
+    reasoning: null,
+    output: null,
     metadata: {},
     created_at: at.toISOString(),
     updated_at: at.toISOString(),
@@ -38,6 +40,8 @@ export function mapNewAnswerToClaimed(
     conversation_id: answer.conversationId,
     model: answer.model,
     requested_by: answer.requestedBy,
+    reasoning_effort: answer.reasoningEffort,
+    reply_format: answer.replyFormat,
     fence: 1,
     interruptions: 0,
     attempt: 0,
@@ -45,5 +49,6 @@ export function mapNewAnswerToClaimed(
     seq: answer.seq,
     parent_id: answer.parentId,
     content: "",
+    reasoning: "",
   };
 }

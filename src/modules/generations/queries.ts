@@ -2,6 +2,8 @@ import type { Sql } from "../../db/client.ts";
 import { isFree, isHeld, type LeasedTable, renewLeases, takeLease } from "../../db/leases.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import type { FinishReason, MessageTokens } from "../../protocol/message.ts";
+import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
+import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { Source } from "./context-texts.ts";
 
 export type ClaimedGeneration = {
@@ -17,8 +19,13 @@ export type ClaimedGeneration = {
   is_cancelled: boolean;
   seq: number;
   parent_id: string | null;
-  /** The text so far. */
+  /** Null: as the conversation says, see context.ts. */
+  reasoning_effort: ReasoningEffort | null;
+  /** Null: text of any form. */
+  reply_format: ReplyFormat | null;
+  /** The text so far, and what the model has thought so far. */
   content: string;
+  reasoning: string;
 };
 
 /**
@@ -31,8 +38,8 @@ const isToStop = (sql: Sql) => sql`
 
 /** What is told of a generation `x` that is claimed, and of the message `m` that it writes. */
 const claimedColumns = (sql: Sql) => sql`
-  x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt,
-  ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
+  x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt, x.reasoning_effort,
+  x.reply_format, ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
 
 const itsMessage = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
@@ -47,12 +54,12 @@ export async function claimGeneration(
   owner: string,
   leaseMs: number,
 ): Promise<ClaimedGeneration | undefined> {
-  const [row] = await sql<Omit<ClaimedGeneration, "content">[]>`
+  const [row] = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
     update generations x set ${begin(sql, owner, leaseMs)} from messages m
     where x.conversation_id = ${conversationId} and x.id = ${id} and ${itsMessage(sql)} and x.status = 'pending'
     returning ${claimedColumns(sql)}`;
   // Nobody has written any of it.
-  return row && { ...row, content: "" };
+  return row && { ...row, content: "", reasoning: "" };
 }
 
 /** Takes generations whose owner has died, or that nobody ever began. */
@@ -62,7 +69,7 @@ export async function claimOrphans(
   leaseMs: number,
   rows: number,
 ): Promise<ClaimedGeneration[]> {
-  const claimed = await sql<Omit<ClaimedGeneration, "content">[]>`
+  const claimed = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
     with orphans as materialized (
       select x.conversation_id, x.id from generations x
       where x.status <> 'finished' and ${isFree(sql)} order by x.id limit ${rows} for no key update skip locked
@@ -73,15 +80,18 @@ export async function claimOrphans(
     returning ${claimedColumns(sql)}`;
   if (claimed.length === 0) return [];
   // By a statement of its own: the last piece of the former owner may have been committed after the first one began.
-  const texts = await sql<{ id: string; content: string }[]>`
-    select k.id, x.content
+  const texts = await sql<{ id: string; content: string; reasoning: string | null }[]>`
+    select k.id, x.content, x.reasoning
     from unnest(${claimed.map((row) => row.conversation_id)}::uuid[], ${claimed.map(({ seq }) => seq)}::bigint[],
       ${claimed.map(({ id }) => id)}::uuid[]) as k (conversation_id, seq, id)
     join lateral (
-      select m.content from current_messages m where m.conversation_id = k.conversation_id and m.seq = k.seq limit 1
+      select m.content, m.reasoning from current_messages m where m.conversation_id = k.conversation_id and m.seq = k.seq limit 1
     ) x on true`;
-  const textOf = new Map(texts.map(({ id, content }) => [id, content]));
-  return claimed.map((row) => ({ ...row, content: textOf.get(row.id) ?? "" }));
+  const found = new Map(texts.map((text) => [text.id, text]));
+  return claimed.map((row) => {
+    const text = found.get(row.id);
+    return { ...row, content: text?.content ?? "", reasoning: text?.reasoning ?? "" };
+  });
 }
 
 export type GenerationKey = { conversationId: string; id: string };
@@ -159,8 +169,11 @@ export async function isGone(sql: Sql, { conversationId, id }: GenerationKey): P
   return rows.length === 0;
 }
 
-/** What follows the text that is stored of an answer; with `n` 1 the whole text, at the start of an attempt. */
-export type Piece = Holding & { attempt: number; n: number; text: string };
+/**
+ * What follows the text, and what the model has thought, as far as they are stored of an answer; with `n` 1 all of both, at the
+ * start of an attempt.
+ */
+export type Piece = Holding & { attempt: number; n: number; text: string; reasoning?: string };
 
 /** Stores pieces of many answers at once (sql/functions/store_pieces.sql). @returns the generations that are still held;
  * unless it waits, without those that are locked by somebody else. */
@@ -186,6 +199,10 @@ export type FinalState = {
   costUsd: number | null;
   /** From the beginning of the generation to its first text; absent: there is none, or it is not known. */
   firstTokenMs?: number | null;
+  /** What the model thought; absent: nothing, or it isn't kept. */
+  reasoning?: string | null;
+  /** The parsed answer, where its format asked for one. Absent or null: none. */
+  output?: unknown;
   error: StoredError | null;
 };
 

@@ -1,4 +1,4 @@
-import { fitText, fitUsd } from "../../db/storable.ts";
+import { fitJson, fitText, fitUsd } from "../../db/storable.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import { fitTokens } from "../messages/service.ts";
 import type { FinalState } from "./queries.ts";
@@ -9,11 +9,12 @@ import type { FinalState } from "./queries.ts";
  */
 export const INTERRUPTIONS_MAX = 5;
 
-/** An end as the columns take it: sums of tokens and money may be larger. */
+/** An end as the columns take it: sums of tokens and money may be larger, and parsed JSON may hold what Postgres does not store. */
 export const fitFinal = (final: FinalState): FinalState => ({
   ...final,
   usage: final.usage && fitTokens(final.usage),
   costUsd: fitUsd(final.costUsd),
+  output: final.output == null ? null : fitJson(final.output),
 });
 
 /**
@@ -25,12 +26,14 @@ export function listSubstitutes(final: FinalState): FinalState[] {
   const failed: FinalState = {
     ...final,
     content: fitText(final.content),
+    reasoning: final.reasoning == null ? null : fitText(final.reasoning),
+    output: null,
     status: "failed",
     finishReason: "error",
     error,
   };
   const bare: FinalState = { ...failed, model: null, models: [], sources: [], usage: null, costUsd: null };
-  return [failed, bare, { ...bare, content: "" }];
+  return [failed, bare, { ...bare, content: "", reasoning: null }];
 }
 
 /** The end of an answer that was interrupted too often: no model is asked. */

@@ -34,7 +34,8 @@ export interface GenerationService {
 
   /**
    * For members who may write: another answer to the same message. The one before stays, and must have ended: of two who
-   * ask at the same time, one gets `conflict`.
+   * ask at the same time, one gets `conflict`. It has the effort and the form that the message asked for; without an effort,
+   * that of the conversation now.
    * @param conversationId null where a frame leaves it out.
    * @param messageId an answer, or the message that is to be answered.
    * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
@@ -141,13 +142,16 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       const insert = ({ sql, append }: EventTransaction) =>
         append("message.created", conversationId, async (position) => {
           if (await newAnswers.isBeingAnswered(sql, conversationId, message.id)) throw createBeingWritten();
+          const settings = await newAnswers.findAnswerSettings(sql, conversationId, message.id);
           const row = {
             generationId: createId(),
             messageId: createId(),
             conversationId,
             parentId: message.id,
-            model: model ?? (await newAnswers.findModel(sql, conversationId)) ?? chain.defaultModel,
+            model: model ?? settings.model ?? chain.defaultModel,
             requestedBy: caller.user.id,
+            reasoningEffort: settings.reasoningEffort,
+            replyFormat: settings.replyFormat,
           };
           // The question is part of the conversation, which is counted already.
           await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });

@@ -2,10 +2,10 @@ import { type Account, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import { addCost } from "../../ai/chain/bill.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
-import type { ChatMessage, ToolCall } from "../../ai/provider.ts";
+import type { ChatMessage, Tool, ToolCall } from "../../ai/provider.ts";
 import { addUsage } from "../../ai/usage.ts";
 import type { ToolResult } from "../tools/model.ts";
-import type { ToolService } from "../tools/service.ts";
+import type { AnswerTools } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
 
 /** Steps of one answer; in the last of them the model may call no more tools. */
@@ -19,7 +19,8 @@ export type ToolCallDone = { call: ToolCall; result: ToolResult; step: number };
 
 type Dependencies = {
   chain: Chain;
-  tools: ToolService;
+  /** The tools that the answer may use. */
+  openTools(): Promise<AnswerTools>;
   /** Stores the result of a call, and how far the answer is. It may abort the signal. */
   onResult(done: ToolCallDone): Promise<void>;
 };
@@ -30,18 +31,19 @@ type Dependencies = {
  * for them together.
  * @param progress what was got before; the step that broke off then is made anew.
  * @param take has taken all parts of a step before its calls are carried out.
- * @throws what the list of tools, `onResult` and `take` throw.
+ * @throws what `openTools`, `onResult` and `take` throw.
  */
 export async function runWithTools(
-  { chain, tools, onResult }: Dependencies,
-  request: Omit<RunRequest, "options">,
+  { chain, openTools, onResult }: Dependencies,
+  request: RunRequest,
   progress: ToolProgress | null,
   take: FollowPart,
 ): Promise<RunEnd> {
   const { signal } = request;
   const startedAtMs = performance.now();
   const endsAtMs = startedAtMs + chain.answerTimeoutMs;
-  const definitions = await tools.list();
+  const tools = await openTools();
+  const definitions = addFormerTools(tools.definitions, progress);
   const messages: ChatMessage[] = [...request.messages, ...(progress?.messages ?? [])];
   const total = createTotal();
   let { resume = null } = request;
@@ -51,7 +53,8 @@ export async function runWithTools(
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
     const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_TIME_MAX_MS;
-    const options = { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
+    const offered = definitions.length > 0 && { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
+    const options = { ...request.options, ...offered };
     const stepStart = text.length;
     const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);
@@ -81,6 +84,17 @@ const tooMany: ToolResult = {
   content: `Error: not carried out; at most ${TOOL_CALLS_PER_STEP_MAX} calls may be made at once.`,
   isError: true,
 };
+
+/** Providers refuse calls among the messages whose tools they are not told of; a server may have gone since. */
+function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | null): readonly Tool[] {
+  const known = new Set(definitions.map(({ name }) => name));
+  const called = (progress?.messages ?? []).flatMap((message) =>
+    "toolCalls" in message ? (message.toolCalls ?? []) : [],
+  );
+  const former = [...new Set(called.map(({ name }) => name))].filter((name) => !known.has(name));
+  const parameters = { type: "object", properties: {} };
+  return [...definitions, ...former.map((name) => ({ name, description: "Not available any more.", parameters }))];
+}
 
 /** The accounts of all steps as one. */
 function createTotal() {

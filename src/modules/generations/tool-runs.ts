@@ -76,19 +76,23 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
     /**
      * Writes an answer with tools. One that was taken over goes on after the last results that are stored: text after them
      * may have led to a call that nobody knows of, so that step is made again.
+     * @param chosen the tools that it may use: all, or those with these names.
      * @param attempt the newest attempt that readers may have seen; 0: none.
      */
     async run(
       answer: RunningAnswer,
+      chosen: true | readonly string[],
       attempt: number,
-      request: Omit<RunRequest, "options" | "resume">,
+      request: Omit<RunRequest, "resume">,
       take: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
       const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
       const onResult = (done: ToolCallDone) => store(answer, done);
-      return runWithTools({ chain, tools, onResult }, { ...request, resume }, progress, take);
+      const { signal } = request;
+      const openTools = () => tools.open({ chosen, userId: generation.requested_by, signal });
+      return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, take);
     },
   };
 }

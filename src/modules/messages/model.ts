@@ -1,6 +1,11 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Line, Named, Nullable, Text, Timestamp, Uuid, UuidParam } from "../../lib/schema.ts";
-import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../protocol/frames.ts";
+import {
+  CLIENT_MESSAGE_ID_CHARS_MAX,
+  CONTENT_CHARS_MAX,
+  MODEL_CHARS_MAX,
+  ReplyOptions,
+} from "../../protocol/frames.ts";
 import { Message } from "../../protocol/message.ts";
 
 export const COMMENT_CHARS_MAX = 2_000;
@@ -20,6 +25,7 @@ export const SendMessage = Named(
     ),
     model: Type.Optional(Nullable(Line({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
     parent_id: Type.Optional(Nullable(Uuid())),
+    ...ReplyOptions,
   }),
 );
 export type SendMessage = Static<typeof SendMessage>;

@@ -31,6 +31,8 @@ export type OtherAnswer = {
   costUsd: number | null;
   /** From the request to the first text; null: there is none. */
   firstTokenMs: number | null;
+  /** What the model thought; absent: nothing, or it isn't kept. */
+  reasoning?: string | null;
   error?: StoredError;
 };
 
@@ -60,7 +62,7 @@ export async function storeAnswer(
       ${answer.status}, ${answer.parentId}, ${sql.json(answer.metadata as Json)}, ${answer.model}, ${answer.finishReason},
       ${usage?.input_tokens ?? null}, ${usage?.output_tokens ?? null}, ${usage?.cached_input_tokens ?? null},
       ${usage?.reasoning_tokens ?? null}, ${fitUsd(answer.costUsd)}, ${answer.error?.code ?? null},
-      ${answer.error?.detail ?? null}, ${lockTimeoutMs}, ${answer.firstTokenMs}) x`;
+      ${answer.error?.detail ?? null}, ${lockTimeoutMs}, ${answer.firstTokenMs}, ${answer.reasoning ?? null}, null) x`;
   return row;
 }
 
@@ -208,7 +210,8 @@ export async function lockMessage(
 }
 
 /**
- * Writes what may change of a message: its text, and whether it is deleted. The number and the author stay.
+ * Writes what may change of a message: its text, and whether it is deleted, which takes all that it says. The number and the
+ * author stay.
  * @param addedBytes how much longer the text is in UTF-8; it counts in the quota of the author, or of the hook's creator, also if
  * they have left.
  */
@@ -217,12 +220,18 @@ export async function updateContent(
   { conversation_id, seq, content, updated_at, deleted_at }: MessageRow,
   addedBytes: number,
 ): Promise<void> {
-  await sql`
-    update messages set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at}
-    where conversation_id = ${conversation_id} and seq = ${seq}`;
+  const rest = deleted_at ? sql`, reasoning = null, output = null, reply_options = null` : sql``;
+  const [before] = await sql<{ option_bytes: number }[]>`
+    update messages m set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at} ${rest}
+    from (
+      select coalesce(octet_length(x.reply_options::text), 0) as option_bytes from messages x
+      where x.conversation_id = ${conversation_id} and x.seq = ${seq}
+    ) before
+    where m.conversation_id = ${conversation_id} and m.seq = ${seq} returning before.option_bytes`;
+  const bytes = addedBytes - (deleted_at ? (before?.option_bytes ?? 0) : 0);
   for (const table of ["members", "former_members"])
     await sql`
-      update ${sql(table)} set written_bytes = greatest(0, written_bytes + ${addedBytes})
+      update ${sql(table)} set written_bytes = greatest(0, written_bytes + ${bytes})
       where conversation_id = ${conversation_id} and user_id = (
         select coalesce(x.author_id, x.hook_user_id, x.supplied_by) from messages x
         where x.conversation_id = ${conversation_id} and x.seq = ${seq})`;

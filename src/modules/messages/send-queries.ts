@@ -1,8 +1,13 @@
 import type { Sql } from "../../db/client.ts";
+import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
+import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { BudgetRules, Period } from "../budgets/service.ts";
 
 /** An incoming hook, under the name that the message is to have. */
 export type Integration = { hookId: string; displayName: string };
+
+/** What a message says of the answers to it, as it is stored; absent fields: nothing. */
+export type ReplyOptions = { reasoning_effort?: ReasoningEffort; reply_format?: ReplyFormat };
 
 /** One item of a group commit. */
 export type SendItem = {
@@ -21,6 +26,8 @@ export type SendItem = {
   keyId: string | null;
   /** The incoming hook that posts it in the name of its creator, who is `authorId` then; null: the user has sent it. */
   integration: Integration | null;
+  /** Null: it says nothing of its answers. */
+  replyOptions: ReplyOptions | null;
 };
 
 export type SendOutcome = {
@@ -86,6 +93,7 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
     api_key: item.keyId ?? undefined,
     hook: item.integration?.hookId,
     hook_name: item.integration?.displayName,
+    options: item.replyOptions ?? undefined,
   }));
   const conversations = [...new Set(items.map((item) => item.conversationId))];
   const { seqMax, rows, bytesMax } = lease?.context ?? { seqMax: 0, rows: 0, bytesMax: 0 };

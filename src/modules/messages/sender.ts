@@ -8,9 +8,18 @@ import type { Metrics } from "../../lib/metrics.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
 import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
+import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
+import { REPLY_SCHEMA_BYTES_MAX, type ReplyFormat } from "../../protocol/reply-format.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { SendMessage, SentMessage } from "./model.ts";
-import { type Integration, type Lease, type SendItem, type SendOutcome, sendMessages } from "./send-queries.ts";
+import {
+  type Integration,
+  type Lease,
+  type ReplyOptions,
+  type SendItem,
+  type SendOutcome,
+  sendMessages,
+} from "./send-queries.ts";
 
 /** An answer that a model has to write. */
 export type NewAnswer = {
@@ -21,6 +30,9 @@ export type NewAnswer = {
   parentId: string;
   model: string | null;
   requestedBy: string;
+  /** What the message says of it; without an effort the conversation's counts. */
+  reasoningEffort: ReasoningEffort | null;
+  replyFormat: ReplyFormat | null;
   /** Whether this instance already holds its lease. */
   isClaimed: boolean;
   /** What it is made from, as read_message_context (sql/functions) gives it; null when that was not read. */
@@ -64,7 +76,7 @@ export function createSender(deps: Dependencies) {
       keyOf: ({ conversationId }) => conversationId,
       senderOf: ({ authorId }) => authorId,
       // At most three bytes for each UTF-16 unit.
-      bytesOf: ({ content }) => content.length * 3,
+      bytesOf: ({ content, replyOptions }) => content.length * 3 + (replyOptions ? REPLY_SCHEMA_BYTES_MAX : 0),
       commit: (items) => write(openForBatches(), items, false),
       commitWaiting: (items) => write(pools.openLanes(), items, true),
     });
@@ -124,6 +136,8 @@ export function createSender(deps: Dependencies) {
       parentId: item.id,
       model: answer.model,
       requestedBy: item.author.id,
+      reasoningEffort: item.replyOptions?.reasoning_effort ?? null,
+      replyFormat: item.replyOptions?.reply_format ?? null,
       isClaimed,
       context: outcome.context,
       requestId: item.requestId,
@@ -152,6 +166,7 @@ export function createSender(deps: Dependencies) {
         reply: input.reply ?? null,
         isMentioned: mention.test(input.content),
         model: input.model ?? null,
+        replyOptions: readReplyOptions(input),
         answerId: createId(),
         generationId: createId(),
         arrivedAtMs: performance.now(),
@@ -182,6 +197,11 @@ export function createSender(deps: Dependencies) {
   };
 }
 
+function readReplyOptions({ reasoning_effort, reply_format }: SendMessage): ReplyOptions | null {
+  if (!reasoning_effort && !reply_format) return null;
+  return { ...(reasoning_effort && { reasoning_effort }), ...(reply_format && { reply_format }) };
+}
+
 /** The message as it was just stored. */
 function createMessage(item: Pending, { seq, at }: SendOutcome): Message {
   const time = at.toISOString();
@@ -202,6 +222,8 @@ function createMessage(item: Pending, { seq, at }: SendOutcome): Message {
     parent_id: item.parentId,
     client_message_id: item.clientMessageId,
     error: null,
+    reasoning: null,
+    output: null,
     metadata: {},
     created_at: time,
     updated_at: time,

@@ -3,10 +3,11 @@ import { type Database, requireRow, type Sql, withStatement } from "../../db/cli
 import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { createUnknownModel, Problem } from "../../lib/problem.ts";
+import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
 import { createEvent } from "../../protocol/events.ts";
 import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/message.ts";
+import { REPLY_SCHEMA_BYTES_MAX } from "../../protocol/reply-format.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
 import { createFeedbacks, type Feedbacks } from "./feedback.ts";
@@ -21,7 +22,7 @@ export { appendToolMessage } from "./append-tool-message.ts";
 export { createHistory } from "./history.ts";
 export { fitTokens } from "./queries.ts";
 export { collectEvents, createRecovery, RECOVERY_EVENTS_MAX, type Recovery, type StartPosition } from "./recovery.ts";
-export type { Lease } from "./send-queries.ts";
+export type { Lease, ReplyOptions } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
 export { createStreams, type Streams } from "./streams.ts";
 
@@ -130,6 +131,10 @@ export interface MessageService extends Feedbacks {
   close(): Promise<void>;
 }
 
+/** What a message takes of its author's quota: its text, and the schema of its answers. */
+const countBytes = ({ content, reply_format }: SendMessage): number =>
+  Buffer.byteLength(content) + (reply_format ? Buffer.byteLength(JSON.stringify(reply_format)) : 0);
+
 export function createMessageService(deps: Dependencies): MessageService {
   const { database, events, metrics, limits, quotas, hasModel, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
@@ -191,6 +196,16 @@ export function createMessageService(deps: Dependencies): MessageService {
     throw error;
   }
 
+  /** Where it is left to the commit to be refused, a whole batch would be. */
+  function checkInput({ model, reply_format }: SendMessage): void {
+    if (model && !hasModel(model)) throw createUnknownModel(model);
+    if (reply_format && Buffer.byteLength(JSON.stringify(reply_format.schema)) > REPLY_SCHEMA_BYTES_MAX)
+      throw createInvalid(
+        "#/reply_format/schema",
+        `reply_format.schema may have at most ${REPLY_SCHEMA_BYTES_MAX} bytes as JSON.`,
+      );
+  }
+
   async function sendAs(
     integration: Integration | null,
     caller: Caller,
@@ -198,7 +213,7 @@ export function createMessageService(deps: Dependencies): MessageService {
     input: SendMessage,
     turn?: SendTurn,
   ): Promise<SentMessage & { duplicate: boolean }> {
-    if (input.model && !hasModel(input.model)) throw createUnknownModel(input.model);
+    checkInput(input);
     if (input.reply !== false && !canAnswer())
       throw new Problem("draining", "This instance is shutting down; send the message again.", {
         retryAfterMs: 1_000,
@@ -222,7 +237,7 @@ export function createMessageService(deps: Dependencies): MessageService {
     if (checked) await checked;
     const take = () => (isAnswered ? limits.storeAnswered(caller, store) : store());
     const outcome = await quotas
-      .take("stored_bytes", caller.user.id, Buffer.byteLength(input.content), take)
+      .take("stored_bytes", caller.user.id, countBytes(input), take)
       .catch((error) => findRepeated(error, caller, conversationId, input, integration));
     if (!("duplicateOf" in outcome)) {
       if (outcome.reply && !isAnswered) limits.countAnswer(caller);
@@ -293,6 +308,8 @@ export function createMessageService(deps: Dependencies): MessageService {
       await change(caller, { conversationId, messageId }, "message.deleted", check, (row, at) => ({
         ...row,
         content: "",
+        reasoning: null,
+        output: null,
         updated_at: at,
         deleted_at: at,
       }));

@@ -1,61 +1,88 @@
 import type { Tool, ToolCall } from "../../ai/provider.ts";
 import type { Log } from "../../lib/log.ts";
-import { type RunnableTool, ToolError, type ToolResult } from "./model.ts";
+import { type RunnableTool, ToolError, type ToolRequest, type ToolResult } from "./model.ts";
 
-/** The longest time of one call. */
+/** The longest time of one call, unless the tool has its own. */
 const TOOL_TIMEOUT_MS = 20_000;
+/** Tools of one answer: providers refuse more. */
+const TOOLS_MAX = 128;
 /** UTF-16 units of a result; what is longer is cut, and the model is told. */
 export const TOOL_RESULT_CHARS_MAX = 20_000;
 const SHOWN_ARGUMENTS_CHARS_MAX = 200;
 
-/** The tools of conversations: which there are, and how a model's call becomes a result. */
-export interface ToolService {
-  /** What a model is told of the tools. */
-  list(): Promise<Tool[]>;
+/** The tools of one answer, as they were when it began: a name means the same tool to its end. */
+export interface AnswerTools {
+  /** What a model is told of them. */
+  readonly definitions: readonly Tool[];
 
   /**
-   * Carries a call out, in TOOL_TIMEOUT_MS or `leftMs` (milliseconds) if that is less. An error is a result as well, which
-   * the model is told in our words. Never rejects.
+   * Carries a call out, in the tool's time or `leftMs` (milliseconds) if that is less. An error is a result as well, which
+   * the model is told in our words; so is a tool that the answer may not use. Never rejects.
    */
   call(call: ToolCall, signal: AbortSignal, leftMs?: number): Promise<ToolResult>;
 }
 
+/** The tools of conversations: which there are, and how a model's call becomes a result. */
+export interface ToolService {
+  /** The tools that an answer may use. A name that no tool has now is left out: servers come and go. */
+  open(request: ToolRequest): Promise<AnswerTools>;
+}
+
 type Dependencies = {
   /** The tools there are now; asked anew for every answer that may use them. */
-  listTools(): Promise<RunnableTool[]>;
+  listTools(request: ToolRequest): Promise<RunnableTool[]>;
   log: Log;
 };
 
 export function createToolService({ listTools, log }: Dependencies): ToolService {
   /** Of two tools with one name the first counts: providers take no name twice. */
-  async function listUnique(): Promise<Map<string, RunnableTool>> {
+  async function listChosen(request: ToolRequest): Promise<Map<string, RunnableTool>> {
+    const { chosen } = request;
     const byName = new Map<string, RunnableTool>();
-    for (const tool of await listTools()) if (!byName.has(tool.name)) byName.set(tool.name, tool);
+    if (chosen === false) return byName;
+    const isChosen = ({ name }: RunnableTool) => chosen === true || chosen.includes(name);
+    const tools = (await listTools(request)).filter(isChosen);
+    for (const tool of tools) if (!byName.has(tool.name) && byName.size < TOOLS_MAX) byName.set(tool.name, tool);
+    if (tools.length > TOOLS_MAX)
+      log.warn(
+        { tools: tools.length, offered: TOOLS_MAX },
+        "more tools than a model can be offered; the last are left out",
+      );
     return byName;
   }
 
-  async function run({ name, arguments: text }: ToolCall, signal: AbortSignal, timeoutMs: number): Promise<string> {
-    const tool = (await listUnique()).get(name);
+  async function run(
+    tool: RunnableTool | undefined,
+    { arguments: text }: ToolCall,
+    signal: AbortSignal,
+    leftMs: number,
+  ) {
     if (!tool) throw new ToolError("There is no such tool.");
     const input = parseArguments(text);
+    const timeoutMs = Math.min(leftMs, tool.timeoutMs ?? TOOL_TIMEOUT_MS);
     return withTimeout((limited) => tool.run(input, limited), signal, timeoutMs);
   }
 
   return {
-    async list() {
-      return [...(await listUnique()).values()].map(({ name, description, parameters }) => {
-        return { name, description, parameters };
-      });
-    },
+    async open(request) {
+      const byName = await listChosen(request);
+      return {
+        definitions: [...byName.values()].map(({ name, description, parameters }) => ({
+          name,
+          description,
+          parameters,
+        })),
 
-    async call(call, signal, leftMs = TOOL_TIMEOUT_MS) {
-      try {
-        return { content: clip(await run(call, signal, Math.min(leftMs, TOOL_TIMEOUT_MS))), isError: false };
-      } catch (error) {
-        if (error instanceof ToolError) return { content: `Error: ${clip(error.message)}`, isError: true };
-        if (!signal.aborted) log.warn({ err: error, tool: call.name }, "tool failed");
-        return { content: "Error: the tool failed.", isError: true };
-      }
+        async call(call, signal, leftMs = Number.POSITIVE_INFINITY) {
+          try {
+            return { content: clip(await run(byName.get(call.name), call, signal, leftMs)), isError: false };
+          } catch (error) {
+            if (error instanceof ToolError) return { content: `Error: ${clip(error.message)}`, isError: true };
+            if (!signal.aborted) log.warn({ err: error, tool: call.name }, "tool failed");
+            return { content: "Error: the tool failed.", isError: true };
+          }
+        },
+      };
     },
   };
 }

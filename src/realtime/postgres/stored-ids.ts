@@ -1,7 +1,8 @@
 import { durableEvents } from "../../protocol/events.ts";
 import type { BusItem } from "../instances/transport.ts";
 
-type Item = BusItem & { conversation_id?: string; seq?: number; data?: { content?: unknown; metadata?: object } };
+type Item = BusItem & { conversation_id?: string; seq?: number; data?: Shown };
+type Shown = { content?: unknown; reasoning?: unknown; output?: unknown; metadata?: object };
 
 /** They take effect at once, and nobody can read the log of a conversation that is being erased. */
 const wholeEvents = new Set(["member.added", "member.removed", "conversation.deleted"]);
@@ -11,10 +12,11 @@ const WHOLE_CHARS_MAX = 1_000;
 
 const isStored = (item: Item): boolean => storedTypes.has(item.type) && !isShortMessage(item);
 
-/** What else a message holds is short, but for the metadata of an answer. */
+/** What else a message holds is short, but for the metadata and the output of an answer. */
 function isShortMessage({ type, data }: Item): boolean {
-  if (!type.startsWith("message.") || typeof data?.content !== "string") return false;
-  return data.content.length <= WHOLE_CHARS_MAX && Object.keys(data.metadata ?? {}).length === 0;
+  if (!type.startsWith("message.") || typeof data?.content !== "string" || (data.output ?? null) !== null) return false;
+  const chars = data.content.length + (typeof data.reasoning === "string" ? data.reasoning.length : 0);
+  return chars <= WHOLE_CHARS_MAX && Object.keys(data.metadata ?? {}).length === 0;
 }
 
 /**

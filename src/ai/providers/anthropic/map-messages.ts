@@ -5,32 +5,63 @@ import type {
   MessageParam,
 } from "@anthropic-ai/sdk/resources/messages/messages";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
+import type { Thinker } from "../../thinking.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
+import { findBlocks, mapBlocks } from "./thinking-blocks.ts";
+import { mapEffort, takesBlocks } from "./thinking-config.ts";
 
 /** Most tokens of an answer where none are asked for: the Messages API wants a number. Thinking counts in it. */
 const OUTPUT_TOKENS_DEFAULT = 16_384;
 
-/** Our request in the words of Anthropic's Messages API. */
-export function mapToMessagesRequest(request: ProviderRequest): MessageCreateParamsStreaming {
+/**
+ * Our request in the words of Anthropic's Messages API.
+ * @param name of the provider: thinking of others is left out.
+ * @param isForgetful leaves out its own as well.
+ */
+export function mapToMessagesRequest(
+  request: ProviderRequest,
+  name: string,
+  isForgetful = false,
+): MessageCreateParamsStreaming {
+  const { model, options } = request;
   const { system, turns } = mapToTurns(request.messages, request.partial);
+  const maxTokens =
+    request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT);
+  const thinker = { provider: name, model };
+  const config = mapEffort(model, request.isThinking ? (options.reasoningEffort ?? null) : null, {
+    maxTokens,
+    isCallForced:
+      typeof options.toolChoice === "object" ? options.toolChoice !== null : options.toolChoice === "required",
+    isLoopThinking: !isForgetful && isLoopThinking(turns, thinker),
+  });
+  // A model that is set to think refuses both.
+  const sampling = config.thinking ? { temperature: null, topP: null } : {};
   return markStablePrefix({
-    model: request.model,
-    max_tokens:
-      request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT),
-    messages: mapTurns(turns),
+    model,
+    max_tokens: maxTokens,
+    messages: mapTurns(turns, isForgetful || !takesBlocks(model, config) ? null : thinker),
     stream: true,
     ...(system === null ? {} : { system }),
-    ...mapOptions(request.options),
+    ...config,
+    ...mapOptions({ ...options, ...sampling }),
   });
 }
 
+/** Whether the newest calls have their thinking with them: with a budget, that is what the API wants to see first. */
+function isLoopThinking(turns: readonly Turn[], thinker: Thinker): boolean {
+  const newest = turns.findLast((turn) => turn.role === "assistant");
+  if (!newest || newest.toolCalls.length === 0) return true;
+  const [first] = findBlocks(newest, thinker);
+  return first?.type === "thinking" || first?.type === "redacted_thinking";
+}
+
 /** Results of tools are part of a user's turn here, in front of what the user says. */
-function mapTurns(turns: readonly Turn[]): MessageParam[] {
+function mapTurns(turns: readonly Turn[], thinker: Thinker | null): MessageParam[] {
   const messages: MessageParam[] = [];
   for (const turn of turns) {
     const role = turn.role === "assistant" ? "assistant" : "user";
-    const content = mapTurn(turn);
+    const content = mapTurn(turn, thinker);
     const last = messages.at(-1);
     if (last?.role === role) last.content = [...toBlocks(last.content), ...toBlocks(content)];
     else messages.push({ role, content });
@@ -41,7 +72,7 @@ function mapTurns(turns: readonly Turn[]): MessageParam[] {
 const toBlocks = (content: string | ContentBlockParam[]): ContentBlockParam[] =>
   typeof content === "string" ? [{ type: "text", text: content }] : content;
 
-function mapTurn(turn: Turn): string | ContentBlockParam[] {
+function mapTurn(turn: Turn, thinker: Thinker | null): string | ContentBlockParam[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({
       type: "tool_result",
@@ -55,7 +86,11 @@ function mapTurn(turn: Turn): string | ContentBlockParam[] {
     name,
     input: parseArguments(text),
   }));
-  return turn.content.trim() === "" ? calls : [{ type: "text", text: turn.content }, ...calls];
+  const text = turn.content.trim() === "" ? [] : [{ type: "text" as const, text: turn.content }];
+  const blocks = thinker ? findBlocks(turn, thinker) : [];
+  if (blocks.length === 0) return [...text, ...calls];
+  const byId = new Map(calls.map((call, index) => [turn.toolCalls[index]?.id ?? "", call]));
+  return mapBlocks(blocks, text, byId, turn.content);
 }
 
 /** Calls of other providers' models may have ids with characters that this API refuses. */

@@ -12,6 +12,7 @@ import { streamAnswer } from "../stream-answer.ts";
 import { mapToMessagesRequest } from "./map-messages.ts";
 import { createMessagesMapper } from "./read-messages.ts";
 
+const NAME = "anthropic";
 const DEFAULT_BASE_URL = "https://api.anthropic.com";
 
 /**
@@ -36,16 +37,29 @@ export function createAnthropicProvider(options: {
   );
   const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {
-    name: "anthropic",
+    name: NAME,
     stream: (request, push) =>
       streamAnswer(request, push, {
-        send: (onBytes) => sendBody(mapToMessagesRequest(request), request.signal, onBytes),
-        createMapper: createMessagesMapper,
+        send: (onBytes) =>
+          sendBody(mapToMessagesRequest(request, NAME), request.signal, onBytes, (refusal) =>
+            refusesThinking(refusal) ? mapToMessagesRequest(request, NAME, true) : null,
+          ),
+        createMapper: () => createMessagesMapper({ provider: NAME, model: request.model }),
         mapSdkError: mapAnthropicError,
         secrets,
       }),
   };
 }
+
+/**
+ * Whether a request was refused because of the thinking in it: its signature only holds for the conversation before it,
+ * which may be another one when an answer is taken over
+ * (platform.claude.com/docs/en/build-with-claude/preserved-thinking).
+ */
+const refusesThinking = (refusal: string): boolean =>
+  /`?signature`? in `?thinking|expected `?(?:redacted_)?thinking|thinking`?\W+blocks?\b|cannot contain `?thinking/i.test(
+    refusal,
+  );
 
 /** The SDK, silent and without retries. From the environment it would take `ANTHROPIC_CUSTOM_HEADERS`, which the commands remove. */
 export function createAnthropicClient(

@@ -1,18 +1,22 @@
 import { isBareError, isErrorValue } from "../../error-fields.ts";
 import type { ModelFinishReason, ProviderEnd } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
+import type { Thinker } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
 import { createToolCalls, readArguments } from "../tool-calls.ts";
 import { createUsageCount } from "./count-usage.ts";
+import { createBlockRecord } from "./thinking-blocks.ts";
 
 type BlockKey = string | number;
 
 /**
  * The events of Anthropic's Messages API. Its end marker is `message_stop`; the answer is whole once `message_delta` has said
  * why it stops.
+ * @param thinker who gives it: what has to come back of its thinking is kept for them. Absent: nothing is kept.
  */
-export function createMessagesMapper(): EventMapper {
+export function createMessagesMapper(thinker?: Thinker): EventMapper {
+  const blocks = createBlockRecord();
   const usage = createUsageCount();
   const calls = createToolCalls();
   /** The call that is being written at an index: some servers give several the same one. */
@@ -56,6 +60,7 @@ export function createMessagesMapper(): EventMapper {
 
   function takeBlock(key: BlockKey, block: Fields): MappedEvent | null {
     lastKey = key;
+    blocks.begin(key, block);
     if (block.type === "tool_use") return takeCall(key, block);
     const text = block.type === "text" ? readText(block.text) : null;
     if (text !== null) return { type: "text", text };
@@ -63,6 +68,7 @@ export function createMessagesMapper(): EventMapper {
   }
 
   function takeDelta(key: BlockKey, delta: Fields): MappedEvent | null {
+    blocks.add(key, delta);
     switch (delta.type) {
       case "text_delta": {
         const text = readText(delta.text);
@@ -99,10 +105,12 @@ export function createMessagesMapper(): EventMapper {
     inputs.clear();
     const toolCalls = calls.list();
     const isWithoutCalls = how.reason === "tool_calls" && toolCalls.length === 0;
+    const thinking = blocks.read(thinker);
     const counted = { type: how.type, reason: isWithoutCalls ? "stop" : how.reason, usage: usage.read() };
     // Cut off in the middle of a call, which nobody may carry out.
-    if (how.reason === "length" || how.reason === "content_filter" || toolCalls.length === 0) return counted;
-    return { ...counted, reason: "tool_calls", toolCalls };
+    if (how.reason === "length" || how.reason === "content_filter" || toolCalls.length === 0)
+      return { ...counted, thinking };
+    return { ...counted, reason: "tool_calls", toolCalls, thinking };
   }
 
   function mapWhole(document: unknown): MappedEvent[] {

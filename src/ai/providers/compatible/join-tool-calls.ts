@@ -1,10 +1,10 @@
 import type { ToolCall } from "../../provider.ts";
-import { readFields } from "../read-fields.ts";
-import { createToolCalls, readArguments, readLabel } from "../tool-calls.ts";
+import { type Fields, readFields } from "../read-fields.ts";
+import { type CallWithExtra, createToolCalls, readArguments, readLabel } from "../tool-calls.ts";
 import { ObjectScanner } from "./object-scanner.ts";
 
 /** A piece of a call, as far as it says anything. */
-type Piece = { index: number | null; id: string | null; name: string | null; text: string };
+type Piece = { index: number | null; id: string | null; name: string | null; text: string; extra?: Fields | null };
 
 /** A place where calls are written: the index that the server gives, or a place in an array of several. */
 type Slot = number | string | null;
@@ -34,7 +34,7 @@ export class ToolCallJoiner {
     let hasPieces = false;
     for (const [position, entry] of entries.entries()) {
       const piece = readPiece(entry);
-      if (piece.id === null && piece.name === null && piece.text === "") continue;
+      if (piece.id === null && piece.name === null && piece.text === "" && !piece.extra) continue;
       hasPieces = true;
       this.#take(piece, piece.index ?? (entries.length > 1 ? `place ${position}` : null));
     }
@@ -45,11 +45,19 @@ export class ToolCallJoiner {
     return this.#store.list();
   }
 
+  /** The same, with what came beside each call. */
+  listWithExtras(): CallWithExtra[] {
+    return this.#store.listWithExtras();
+  }
+
   /** What comes behind a complete object in the same piece is a piece of its own. */
   #take(piece: Piece, slot: Slot): void {
     let rest: Piece | null = piece;
     while (rest) {
       const call = this.#place(rest, slot);
+      // Also where it comes behind a call that is complete.
+      const owner = call ?? this.#last;
+      if (owner && rest.extra) this.#store.addExtra(owner.key, rest.extra);
       // Nothing for arguments is said as null too; within an object it is a value.
       const isNothing = !call || (call.scanner.state === "blank" && isBlank(rest.text));
       const length = isNothing ? rest.text.length : call.scanner.read(rest.text);
@@ -156,7 +164,14 @@ function readPiece(entry: unknown): Piece {
     id: readLabel(fields.id),
     name: readLabel(called.name),
     text: readArguments(called.arguments),
+    extra: readExtra(fields.extra_content),
   };
+}
+
+/** What Gemini's endpoint keeps of its thinking beside a call. */
+function readExtra(value: unknown): Fields | null {
+  const extra = readFields(value);
+  return Object.keys(extra).length > 0 ? extra : null;
 }
 
 function readIndex(value: unknown): number | null {

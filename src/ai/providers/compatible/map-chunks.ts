@@ -1,8 +1,10 @@
 import type { ModelFinishReason, ProviderEnd, ReportedUsage } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
+import type { Thinker } from "../../thinking.ts";
 import { mergeReports } from "../../usage.ts";
 import type { EventMapper, MappedEvent } from "../event-mapper.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
+import { createChatRecord } from "./chat-thinking.ts";
 import { findFailure } from "./find-failure.ts";
 import { readFinishReason } from "./finish-reasons.ts";
 import { ToolCallJoiner } from "./join-tool-calls.ts";
@@ -13,9 +15,10 @@ import { type Content, readDelta } from "./read-delta.ts";
  * The chunks of Chat Completions. The end of an answer is its `finish_reason`, or `[DONE]` from a server that gives
  * none: either is the word of the model that nothing is missing. A stream that ends with neither has failed. That
  * `[DONE]` is missing after a `finish_reason` loses no text, and a second model would only add to a whole answer.
+ * @param thinker who gives it: what has to come back of its thinking is kept for them. Absent: nothing is kept.
  */
-export function createChatMapper(): EventMapper {
-  const chunks = new ChunkReader();
+export function createChatMapper(thinker?: Thinker): EventMapper {
+  const chunks = new ChunkReader(thinker);
   // What else the last event says: reasoning, text and a call may share a chunk.
   let rest: MappedEvent[] = [];
   return {
@@ -47,6 +50,8 @@ function isChunk(document: unknown): boolean {
 }
 
 class ChunkReader {
+  readonly #thinker: Thinker | undefined;
+  readonly #record = createChatRecord();
   #reason: ModelFinishReason | null = null;
   #usage: ReportedUsage | null = null;
   readonly #calls = new ToolCallJoiner();
@@ -55,6 +60,10 @@ class ChunkReader {
   #hasCalls = false;
   /** The text of messages so far: some servers send a message in the place of a delta. */
   #messageText = "";
+
+  constructor(thinker: Thinker | undefined) {
+    this.#thinker = thinker;
+  }
 
   /** Whatever comes after the reason of the end, nothing of the answer is missing. */
   get isComplete(): boolean {
@@ -92,9 +101,11 @@ class ChunkReader {
   finish(): ProviderEnd {
     const reason = this.#reason ?? "stop";
     const usage = this.#usage;
-    const toolCalls = reason === "length" || reason === "content_filter" ? [] : this.#calls.list();
-    if (toolCalls.length > 0) return { type: "finish", reason: "tool_calls", usage, toolCalls };
-    return { type: "finish", reason: reason === "tool_calls" ? "stop" : reason, usage };
+    const calls = reason === "length" || reason === "content_filter" ? [] : this.#calls.listWithExtras();
+    const toolCalls = calls.map(({ call }) => call);
+    const thinking = this.#record.read(this.#thinker, calls);
+    if (toolCalls.length > 0) return { type: "finish", reason: "tool_calls", usage, toolCalls, thinking };
+    return { type: "finish", reason: reason === "tool_calls" ? "stop" : reason, usage, thinking };
   }
 
   #takeUsage(chunk: Fields, choice: Fields): ReportedUsage | null {
@@ -106,11 +117,13 @@ class ChunkReader {
   /** What the choice brings: its delta, and of a message what no delta has brought. */
   #readContent(choice: Fields): Content {
     const content = readDelta(readFields(choice.delta), choice.text);
+    this.#record.add(readFields(choice.delta));
     this.#hasText ||= content.text !== "";
     this.#hasReasoning ||= content.reasoning !== null;
     this.#hasCalls ||= content.calls.length > 0;
     if (!choice.message) return content;
     const message = readDelta(readFields(choice.message));
+    if (!this.#hasReasoning) this.#record.add(readFields(choice.message));
     return {
       text: this.#hasText ? content.text : this.#readNewText(message.text),
       reasoning: this.#hasReasoning ? content.reasoning : message.reasoning,

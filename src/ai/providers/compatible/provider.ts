@@ -8,6 +8,7 @@ import { createParameterAdapter } from "../parameters/adapter.ts";
 import type { RequestObserver } from "../request-observer.ts";
 import { createSendBody } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
+import { mendChatRequest } from "./chat-thinking.ts";
 import { mapToChatRequest } from "./map-chat-completions.ts";
 import { createChatMapper } from "./map-chunks.ts";
 
@@ -48,8 +49,12 @@ export function createCompatibleProvider(options: {
     name,
     stream: (request, push) =>
       streamAnswer(request, push, {
-        send: (onBytes) => sendBody(mapToChatRequest(request), request.signal, onBytes),
-        createMapper: createChatMapper,
+        send(onBytes) {
+          const body = mapToChatRequest(request, name);
+          const forget = () => mapToChatRequest(request, name, true);
+          return sendBody(body, request.signal, onBytes, (refusal) => mendChatRequest(body, refusal, forget));
+        },
+        createMapper: () => createChatMapper({ provider: name, model: request.model }),
         mapSdkError: mapOpenAiError,
         secrets,
       }),

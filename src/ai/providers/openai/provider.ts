@@ -12,6 +12,7 @@ import { streamAnswer } from "../stream-answer.ts";
 import { mapToResponsesRequest } from "./map-responses.ts";
 import { createResponsesMapper } from "./read-responses.ts";
 
+const NAME = "openai";
 const DEFAULT_BASE_URL = "https://api.openai.com/v1";
 
 /**
@@ -36,16 +37,25 @@ export function createOpenAiProvider(options: {
   );
   const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {
-    name: "openai",
+    name: NAME,
     stream: (request, push) =>
       streamAnswer(request, push, {
-        send: (onBytes) => sendBody(mapToResponsesRequest(request), request.signal, onBytes),
-        createMapper: createResponsesMapper,
+        send: (onBytes) =>
+          sendBody(mapToResponsesRequest(request, NAME), request.signal, onBytes, (refusal) =>
+            refusesThinking(refusal) ? mapToResponsesRequest(request, NAME, true) : null,
+          ),
+        createMapper: () => createResponsesMapper({ provider: NAME, model: request.model }),
         mapSdkError: mapOpenAiError,
         secrets,
       }),
   };
 }
+
+/** Whether a request was refused because of the reasoning items in it, which can expire or belong to another account. */
+const refusesThinking = (refusal: string): boolean =>
+  /encrypted content (?:for|of|could)|invalid_encrypted_content|reasoning' (?:item|was)|'?rs_\w+|type 'reasoning'/i.test(
+    refusal,
+  );
 
 /**
  * The SDK, silent and without retries. From the environment it would take `OPENAI_CUSTOM_HEADERS`, which the commands remove:

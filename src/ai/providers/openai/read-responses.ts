@@ -1,16 +1,20 @@
 import { isBareError, isErrorValue } from "../../error-fields.ts";
 import { mapErrorFields } from "../../provider-error.ts";
+import type { Thinker } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
 import { createOutputTexts } from "./output-texts.ts";
 import { createResponseCalls } from "./response-calls.ts";
 import { findEnd, mapUsage } from "./response-end.ts";
+import { createItemRecord } from "./response-thinking.ts";
 
 /**
  * The events of OpenAI's Responses API, whose end marker is `response.completed` or `response.incomplete`. Texts and calls
  * that only come whole, at the end of their item or in the last event, are read there.
+ * @param thinker who gives it: what has to come back of its thinking is kept for them. Absent: nothing is kept.
  */
-export function createResponsesMapper(): EventMapper {
+export function createResponsesMapper(thinker?: Thinker): EventMapper {
+  const record = createItemRecord();
   const texts = createOutputTexts();
   const calls = createResponseCalls();
   let hasReasoning = false;
@@ -65,6 +69,7 @@ export function createResponsesMapper(): EventMapper {
 
   function takeItemEnd(event: Fields): MappedEvent | null {
     const item = readFields(event.item);
+    record.add(item);
     if (!isCall(item)) return several(takeItem(event.output_index, item));
     calls.end(event);
     return toolCall;
@@ -76,6 +81,7 @@ export function createResponsesMapper(): EventMapper {
     const items = readList(output).map(readFields);
     const called = items.filter(isCall);
     calls.endAll(called);
+    record.addOutput(items);
     const parts = items.flatMap((item, index) =>
       item.type === "message" && !areTextsNew ? [] : takeItem(index, item),
     );
@@ -99,8 +105,9 @@ export function createResponsesMapper(): EventMapper {
     // Some servers say the text beside an output that they leave empty.
     if (texts.isEmpty()) parts.push(...takePart(0, 0, { text: response.output_text }));
     const toolCalls = calls.list();
-    if (end !== "stop" || toolCalls.length === 0) return [...parts, { type: "finish", reason: end, usage }];
-    return [...parts, { type: "finish", reason: "tool_calls", usage, toolCalls }];
+    const thinking = record.read(thinker);
+    if (end !== "stop" || toolCalls.length === 0) return [...parts, { type: "finish", reason: end, usage, thinking }];
+    return [...parts, { type: "finish", reason: "tool_calls", usage, toolCalls, thinking }];
   }
 
   function mapWhole(document: unknown): MappedEvent[] {

@@ -1,4 +1,5 @@
 import { isOpenAiThinker, takesStop, takesTemperatureWithTopP } from "../../model-traits.ts";
+import { lowerOrdered } from "./lower-effort.ts";
 import { type Api, applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
 import { findCure, readRefusal } from "./refusal.ts";
 
@@ -51,7 +52,7 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
       const model = typeof given.model === "string" ? given.model : "";
       const applied = new Set(listKnown(api, model, given).map((parameter) => getChange(api, parameter)));
       for (const change of learned.get(model) ?? []) applied.add(change);
-      let body = [...applied].reduce(applyChange, given);
+      let body = applyAll(applied, given);
       /** What this request has taught. */
       const taught: Change[] = [];
       let left = ADAPTATIONS_MAX;
@@ -70,16 +71,29 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
           }
           if (left === 0) return null;
           left -= 1;
-          for (const change of cure.changes) {
+          for (const refused of cure.changes) {
+            const change = refused.isOrdered ? lowerOrdered(refused, body, text) : refused;
             applied.add(change);
             body = applyChange(body, change);
-            if (cure.isLasting && learn(model, change)) taught.push(change);
+            // What is known of one value is known for good.
+            if ((cure.isLasting || change.value) && learn(model, change)) taught.push(change);
           }
           return body;
         },
       };
     },
   };
+}
+
+/** What was learned of one value may lead to another one that was learned of as well, whatever the order. */
+function applyAll(changes: ReadonlySet<Change>, given: Body): Body {
+  let body = given;
+  for (let round = 0; round < ADAPTATIONS_MAX; round += 1) {
+    const changed = [...changes].reduce(applyChange, body);
+    if (changed === body) break;
+    body = changed;
+  }
+  return body;
 }
 
 /** The parameters that a model is known to refuse. */

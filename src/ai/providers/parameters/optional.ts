@@ -16,6 +16,12 @@ export type Change = {
   readonly paths: readonly Path[];
   /** Its other name, where it has one. It is not left out then: it bounds what an answer costs. */
   readonly renamedTo?: string;
+  /** A sentence that refuses it without its name. */
+  readonly prose?: RegExp;
+  /** Its values are in an order: a lower one may be taken (lower-effort.ts). */
+  readonly isOrdered?: boolean;
+  /** Only this value is changed, to that one. */
+  readonly value?: { readonly from: string; readonly to: string };
   /** Only if its value is what the provider takes anyway. */
   readonly isDroppable?: (value: unknown) => boolean;
 };
@@ -38,9 +44,12 @@ const droppable: readonly Change[] = [
   drop("disable_parallel_tool_use", ["tool_choice", "disable_parallel_tool_use"]),
   { ...drop("tool_choice"), isDroppable: isAuto },
   drop("reasoning.summary"),
-  drop("reasoning.effort"),
+  { ...drop("reasoning.effort"), isOrdered: true },
   drop("reasoning"),
-  drop("reasoning_effort"),
+  { ...drop("reasoning_effort"), isOrdered: true },
+  { ...drop("output_config.effort"), isOrdered: true, prose: /\beffort parameter\b/i },
+  { ...drop("thinking"), prose: /\badaptive thinking\b|\bthinking\.type\b/i },
+  drop("chat_template_kwargs"),
   drop("include"),
   drop("store"),
   drop("strict", ["tools", "*", "strict"], ["tools", "*", "function", "strict"]),
@@ -78,11 +87,22 @@ export function getChange(api: Api, parameter: string): Change {
 }
 
 /** The body with a change made; the same object if there is nothing to change. */
-export function applyChange(body: Body, { paths, renamedTo, isDroppable }: Change): Body {
+export function applyChange(body: Body, change: Change): Body {
+  const { paths, renamedTo, isDroppable, value: changed } = change;
+  if (changed) return readOrdered(body, change) === changed.from ? setPath(body, paths[0] ?? [], changed.to) : body;
   if (isDroppable && !isDroppable(body[paths[0]?.[0] ?? ""])) return body;
   const value = renamedTo === undefined ? undefined : body[paths[0]?.[0] ?? ""];
   const without = paths.reduce((changed, path) => (hasPath(changed, path) ? dropPath(changed, path) : changed), body);
   return renamedTo === undefined || value === undefined ? without : { [renamedTo]: value, ...without };
+}
+
+/** The value of a parameter that stands in one place. */
+export function readOrdered(body: Body, { paths: [path = []] }: Change): unknown {
+  return path.reduce<unknown>((value, step) => readFields(value)[step], body);
+}
+
+function setPath(fields: Fields, [first = "", ...rest]: Path, value: unknown): Fields {
+  return { ...fields, [first]: rest.length === 0 ? value : setPath(readFields(fields[first]), rest, value) };
 }
 
 function hasPath(value: unknown, [first, ...rest]: Path): boolean {

@@ -126,12 +126,18 @@ const preferLonger = (changes: readonly Change[]): Change[] =>
 /** The first parameter that is named. Of a pair that is not taken together `temperature` stays: it is the usual one. */
 function findInProse(prose: string, candidates: readonly Change[]): Change | null {
   const found = candidates
-    .map((change) => ({ change, at: findName(prose, change.parameter) }))
+    .map((change) => ({ change, at: findPlace(prose, change) }))
     .filter(({ at }) => at >= 0)
     .sort((one, other) => one.at - other.at || other.change.parameter.length - one.change.parameter.length);
   const first = found[0]?.change ?? null;
   if (first?.parameter !== "temperature") return first;
   return found.find(({ change }) => change.parameter === "top_p")?.change ?? first;
+}
+
+/** Where a text refuses a parameter, or -1. */
+function findPlace(prose: string, { parameter, prose: sentence }: Change): number {
+  const at = findName(prose, parameter);
+  return at < 0 && sentence ? prose.search(sentence) : at;
 }
 
 const QUOTES = "[\"'`“”‘’]";

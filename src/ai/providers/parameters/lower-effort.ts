@@ -1,0 +1,39 @@
+import type { ReasoningEffort } from "../../../protocol/reasoning-effort.ts";
+import { findNearestEffort, isEffort, lowerEffort } from "../../model-traits.ts";
+import { type Body, type Change, readOrdered } from "./optional.ts";
+
+const quoted = /["'`‘“](none|minimal|low|medium|high|xhigh)["'`’”]/g;
+const unquoted = /\b(?:none|minimal|low|medium|high|xhigh)\b/g;
+/** A list without quotes: `must be one of low, medium, high`. */
+const listed = /(?:one of|should be|must be|values?(?: are| is)?:?|expected)\b[^.\n]*/gi;
+const refusesValue = /\b(?:value|invalid)\b/i;
+
+/** Made once each, so that a change is known again. */
+const changes = new Map<string, Change>();
+
+function change(base: Change, from: ReasoningEffort, to: ReasoningEffort): Change {
+  const key = `${base.parameter} ${from} ${to}`;
+  const known = changes.get(key) ?? { parameter: base.parameter, paths: base.paths, value: { from, to } };
+  changes.set(key, known);
+  return known;
+}
+
+/**
+ * How a refused effort is changed: to the nearest value that the refusal names, else to the next lower one. It is left out
+ * if there is none, or if the model takes no effort at all.
+ */
+export function lowerOrdered(base: Change, body: Body, refusal: string): Change {
+  const from = readOrdered(body, base);
+  if (!isEffort(from)) return base;
+  const named = listEfforts(refusal);
+  const taken = named.filter((value) => value !== from);
+  if (taken.length > 0) return change(base, from, findNearestEffort(from, taken));
+  const lower = named.length > 0 || refusesValue.test(refusal) ? lowerEffort(from) : null;
+  return lower === null ? base : change(base, from, lower);
+}
+
+function listEfforts(refusal: string): ReasoningEffort[] {
+  const words = [...refusal.matchAll(quoted)].map(([, value]) => value);
+  const lists = words.length > 0 ? [] : [...refusal.matchAll(listed)].map(([list]) => list);
+  return [...words, ...lists.flatMap((list) => list.match(unquoted) ?? [])].filter(isEffort);
+}

@@ -1,0 +1,28 @@
+import { readMcpServers } from "../config/mcp.ts";
+import type { DocumentService } from "../modules/documents/service.ts";
+import { createMcpServers } from "../modules/tools/mcp/servers.ts";
+import { findToolUser } from "../modules/tools/queries.ts";
+import { createSearchDocuments } from "../modules/tools/search-documents.ts";
+import { createToolService, type ToolService } from "../modules/tools/service.ts";
+import type { Core } from "./core.ts";
+
+/** The tools that models may call: the built-in one, and those of MCP servers. */
+export function createTools(
+  { database, config, fetch, log, parts }: Core,
+  { searchPassages }: Pick<DocumentService, "searchPassages">,
+): ToolService {
+  const builtIn = [createSearchDocuments(searchPassages)];
+  const mcpServers = createMcpServers({
+    settings: readMcpServers(config),
+    issuer: config.PUBLIC_URL?.replace(/\/+$/, "") ?? "parley",
+    findUser: (userId) => findToolUser(database, userId),
+    fetch,
+    log,
+  });
+  parts.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
+  mcpServers.start();
+  return createToolService({
+    listTools: async (request) => [...builtIn, ...(await mcpServers.listTools(request))],
+    log,
+  });
+}

@@ -1,0 +1,78 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import { ToolError } from "../model.ts";
+import { RESPONSE_BYTES_MAX } from "./limits.ts";
+
+/** As that of lib/outgoing, which knows proxies. */
+export type Fetch = (url: string | URL, init?: RequestInit) => Promise<Response>;
+
+/** What a request is sent for, where that is one call of a tool. */
+type Exchange = {
+  /** Aborts when nobody waits for the response any more. */
+  signal: AbortSignal;
+  /** Ends the call: the MCP client waits for its timeout when a stream of events breaks off. */
+  fail(error: Error): void;
+};
+
+/** Follows a call through the MCP client to its HTTP request. */
+const exchanges = new AsyncLocalStorage<Exchange>();
+
+/** Runs `work`, whose requests end with it. Rejects as soon as one of their responses is too large. */
+export async function runExchange<T>(work: () => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const { promise: failed, reject } = Promise.withResolvers<never>();
+  failed.catch(() => {});
+  try {
+    return await Promise.race([exchanges.run({ signal: controller.signal, fail: reject }, work), failed]);
+  } finally {
+    controller.abort();
+  }
+}
+
+type Options = {
+  fetch: Fetch;
+  /** Of one request, from its start to the end of its response. */
+  timeoutMs: number;
+  /** Whether to open streams that stay open, on which a server tells of changes. */
+  hasStreams: boolean;
+  /** Headers of one request. @throws what the caller of the request is told. */
+  createHeaders(): Promise<Record<string, string>> | Record<string, string>;
+};
+
+/** A fetch for the MCP client: with headers of our own, and with bounds for time and size. */
+export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders }: Options): Fetch {
+  return async (url, init = {}) => {
+    const headers = new Headers(init.headers);
+    const isStream = init.method === "GET" || headers.get("mcp-method") === "subscriptions/listen";
+    // The status that says: no such stream here.
+    if (isStream && !hasStreams) return new Response(null, { status: 405 });
+    for (const [name, value] of Object.entries(await createHeaders())) headers.set(name, value);
+    const exchange = isRequest(init.body) ? exchanges.getStore() : undefined;
+    const signals = [init.signal, exchange?.signal, isStream ? null : AbortSignal.timeout(timeoutMs)];
+    const signal = AbortSignal.any(signals.filter((candidate) => candidate instanceof AbortSignal));
+    const response = await fetch(url, { ...init, headers, signal });
+    return limitBody(response, (error) => exchange?.fail(error));
+  };
+}
+
+/** Whether a body asks for a response. Notifications, such as of a cancelled call, outlive what they are about. */
+function isRequest(body: unknown): boolean {
+  if (typeof body !== "string") return false;
+  const message = JSON.parse(body) as { id?: unknown } | null;
+  return message?.id !== undefined;
+}
+
+function limitBody(response: Response, fail: (error: Error) => void): Response {
+  if (response.body === null) return response;
+  let bytes = 0;
+  const counter = new TransformStream<Uint8Array, Uint8Array>({
+    transform(chunk, controller) {
+      bytes += chunk.byteLength;
+      if (bytes <= RESPONSE_BYTES_MAX) return controller.enqueue(chunk);
+      const error = new ToolError(`The result is larger than ${RESPONSE_BYTES_MAX / 1024 / 1024} MiB.`);
+      controller.error(error);
+      fail(error);
+    },
+  });
+  const { status, statusText, headers } = response;
+  return new Response(response.body.pipeThrough(counter), { status, statusText, headers });
+}

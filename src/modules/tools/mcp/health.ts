@@ -1,0 +1,23 @@
+import { BACKOFF_MAX_MS, BACKOFF_MIN_MS } from "./limits.ts";
+
+/** Whether it makes sense to ask a server again: after each failure it is left alone for longer. */
+export function createHealth() {
+  let failures = 0;
+  let retryAtMs = 0;
+
+  return {
+    canLook: () => performance.now() >= retryAtMs,
+    hasFailed: () => failures > 0,
+    succeed() {
+      failures = 0;
+      retryAtMs = 0;
+    },
+    fail() {
+      const delayMs = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** failures);
+      failures += 1;
+      retryAtMs = performance.now() + delayMs * (0.5 + Math.random() / 2);
+    },
+  };
+}
+
+export type Health = ReturnType<typeof createHealth>;

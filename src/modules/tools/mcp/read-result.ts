@@ -1,0 +1,26 @@
+type Content = {
+  type?: unknown;
+  text?: unknown;
+  name?: unknown;
+  uri?: unknown;
+  resource?: { text?: unknown; uri?: unknown };
+};
+
+/**
+ * The result of a call as a text: texts as they are, links by name and address. Other content is named, since models here
+ * read text only.
+ */
+export function readResult({ content, structuredContent }: { content?: unknown; structuredContent?: unknown }): string {
+  const parts = Array.isArray(content) ? (content as Content[]).map(readPart) : [];
+  // Servers should send it as a text as well.
+  if (parts.length === 0 && structuredContent !== undefined) return JSON.stringify(structuredContent);
+  return parts.join("\n");
+}
+
+function readPart({ type, text, name, uri, resource }: Content): string {
+  if (typeof text === "string") return text;
+  if (typeof resource?.text === "string") return resource.text;
+  if (type === "resource_link")
+    return `(resource ${[name, uri].filter((part) => typeof part === "string").join(": ")})`;
+  return `(${String(type)} left out)`;
+}

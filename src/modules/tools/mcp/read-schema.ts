@@ -1,0 +1,97 @@
+/** Schemas within one schema, and how deep they may lie. */
+const SCHEMAS_MAX = 1_000;
+const DEPTH_MAX = 24;
+
+type Schema = Record<string, unknown>;
+
+const typeNames = new Set<unknown>(["array", "boolean", "integer", "null", "number", "object", "string"]);
+/** Keywords with one schema, with a list of schemas, and with a schema for each name. */
+const single = ["additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then"];
+const lists = ["allOf", "anyOf", "oneOf", "prefixItems"];
+const maps = ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
+/** What providers refuse beside `"type": "object"` at the top. The server checks its arguments in any case. */
+const refusedAtTop = ["$schema", "$id", "allOf", "anyOf", "else", "enum", "if", "not", "oneOf", "then"];
+
+class WrongSchema extends Error {}
+
+/**
+ * Makes of the schema of a tool's arguments one that providers take: they refuse the whole request for one that is wrong
+ * (JSON Schema 2020-12), so one tool would cost every answer.
+ * @throws WrongSchema that says what is wrong.
+ */
+export function readSchema(value: unknown): Schema {
+  if (!isObject(value) || value.type !== "object") throw new WrongSchema("the schema is not of an object");
+  let count = 0;
+
+  function read(schema: unknown, depth: number): unknown {
+    if (typeof schema === "boolean") return schema;
+    if (!isObject(schema)) throw new WrongSchema("a schema is neither an object nor a boolean");
+    count += 1;
+    if (count > SCHEMAS_MAX || depth > DEPTH_MAX) throw new WrongSchema("the schema is too large");
+    const result: Schema = { ...schema };
+    checkSimple(result);
+    // The older way to describe a tuple.
+    if (Array.isArray(result.items)) {
+      result.prefixItems = result.items;
+      delete result.items;
+    }
+    for (const word of single) if (word in result) result[word] = read(result[word], depth + 1);
+    for (const word of lists) if (word in result) result[word] = readList(word, result[word], depth);
+    for (const word of maps) if (word in result) result[word] = readMap(word, result[word], depth);
+    const isArray = [result.type].flat().includes("array");
+    if (isArray && !("items" in result) && !("prefixItems" in result)) result.items = {};
+    return result;
+  }
+
+  function readList(word: string, list: unknown, depth: number): unknown[] {
+    if (!Array.isArray(list) || list.length === 0) throw new WrongSchema(`${word} is not a list of schemas`);
+    return list.map((schema) => read(schema, depth + 1));
+  }
+
+  function readMap(word: string, map: unknown, depth: number): Schema {
+    if (!isObject(map)) throw new WrongSchema(`${word} is not an object`);
+    return Object.fromEntries(Object.entries(map).map(([name, schema]) => [name, read(schema, depth + 1)]));
+  }
+
+  const result = read(value, 0) as Schema;
+  for (const word of refusedAtTop) delete result[word];
+  result.properties ??= {};
+  for (const reference of listReferences(result))
+    if (!hasTarget(result, reference)) throw new WrongSchema("a $ref names nothing in the schema");
+  return result;
+}
+
+function checkSimple({ type, required, enum: choices, $ref }: Schema): void {
+  if (
+    type !== undefined &&
+    !(Array.isArray(type) && type.length > 0 ? type : [type]).every((name) => typeNames.has(name))
+  )
+    throw new WrongSchema("a type is none of JSON's");
+  if (required !== undefined && !(Array.isArray(required) && required.every((name) => typeof name === "string")))
+    throw new WrongSchema("required is not a list of names");
+  if (choices !== undefined && !(Array.isArray(choices) && choices.length > 0))
+    throw new WrongSchema("enum is not a list of values");
+  if ($ref !== undefined && typeof $ref !== "string") throw new WrongSchema("a $ref is not a text");
+}
+
+function listReferences(value: unknown): string[] {
+  if (Array.isArray(value)) return value.flatMap(listReferences);
+  if (!isObject(value)) return [];
+  const own = typeof value.$ref === "string" ? [value.$ref] : [];
+  return [...own, ...Object.values(value).flatMap(listReferences)];
+}
+
+/** Whether a reference stays in the schema and names a part of it. Nothing is fetched. */
+function hasTarget(schema: Schema, reference: string): boolean {
+  if (!/^#(?:\/|$)/.test(reference)) return false;
+  let target: unknown = schema;
+  for (const step of reference.split("/").slice(1)) {
+    const name = step.replaceAll("~1", "/").replaceAll("~0", "~");
+    if (typeof target !== "object" || target === null || !Object.hasOwn(target, name)) return false;
+    target = (target as Schema)[name];
+  }
+  return true;
+}
+
+const isObject = (value: unknown): value is Schema =>
+  typeof value === "object" && value !== null && !Array.isArray(value);

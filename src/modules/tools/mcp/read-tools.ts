@@ -1,0 +1,68 @@
+import { TOOL_NAME_CHARS_MAX, type Tool } from "../../../ai/provider.ts";
+import type { WireTool } from "./connection.ts";
+import { readSchema } from "./read-schema.ts";
+
+/** UTF-16 units. OpenAI's limit for a description; a longer one is cut. */
+const DESCRIPTION_CHARS_MAX = 1_024;
+/** Of the schema of one tool, and of all of a server: each answer pays for them. */
+const SCHEMA_CHARS_MAX = 16_384;
+const SCHEMAS_CHARS_MAX = 131_072;
+const WIRE_NAME_CHARS_MAX = 256;
+/** Hexadecimal digits that tell two tools apart whose names became the same. */
+const SUFFIX_CHARS = 6;
+
+export type ListedTool = Tool & { wire: WireTool };
+
+/**
+ * The tools of a server as models are told of them: `server_name`, with what no name may have replaced. Tools that cannot be
+ * offered are named in `problems`.
+ */
+export function readTools(server: string, listed: readonly unknown[]): { tools: ListedTool[]; problems: string[] } {
+  const problems: string[] = [];
+  const read: ListedTool[] = [];
+  const seen = new Set<string>();
+  let chars = 0;
+  for (const value of listed) {
+    const { name, description, inputSchema } = (value ?? {}) as Record<string, unknown>;
+    if (typeof name !== "string" || name === "" || name.length > WIRE_NAME_CHARS_MAX || seen.has(name)) {
+      problems.push("a tool has no name, one that is too long, or that of another tool");
+      continue;
+    }
+    seen.add(name);
+    try {
+      const parameters = readSchema(inputSchema);
+      const size = JSON.stringify(parameters).length;
+      if (size > SCHEMA_CHARS_MAX) throw new Error(`the schema has more than ${SCHEMA_CHARS_MAX} characters`);
+      if (chars + size > SCHEMAS_CHARS_MAX)
+        throw new Error(`all schemas have more than ${SCHEMAS_CHARS_MAX} characters`);
+      chars += size;
+      const wire = { name, inputSchema: inputSchema as Record<string, unknown> };
+      read.push({ name: cleanName(server, name), description: cutDescription(description), parameters, wire });
+    } catch (error) {
+      problems.push(`${JSON.stringify(name.slice(0, TOOL_NAME_CHARS_MAX))}: ${(error as Error).message}`);
+    }
+  }
+  return { tools: separate(server, read), problems };
+}
+
+/** Two servers may have tools of the same name, so the server's stands in front. */
+const cleanName = (server: string, name: string): string =>
+  `${server}_${name}`.replace(/[^\w-]/g, "_").slice(0, TOOL_NAME_CHARS_MAX);
+
+/** Names that became the same get a part of their hash, whatever their order: a name must never mean another tool later. */
+function separate(server: string, tools: readonly ListedTool[]): ListedTool[] {
+  const counts = new Map<string, number>();
+  for (const { name } of tools) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return tools.map((tool) => {
+    const isAlone = counts.get(tool.name) === 1 || tool.name === `${server}_${tool.wire.name}`;
+    if (isAlone) return tool;
+    const suffix = new Bun.CryptoHasher("sha256").update(tool.wire.name).digest("hex").slice(0, SUFFIX_CHARS);
+    return { ...tool, name: `${tool.name.slice(0, TOOL_NAME_CHARS_MAX - SUFFIX_CHARS - 1)}_${suffix}` };
+  });
+}
+
+function cutDescription(description: unknown): string | null {
+  if (typeof description !== "string" || description === "") return null;
+  if (description.length <= DESCRIPTION_CHARS_MAX) return description.toWellFormed();
+  return `${description.slice(0, DESCRIPTION_CHARS_MAX - 1)}…`.toWellFormed();
+}

@@ -1,0 +1,135 @@
+import { BoundedCache } from "../../../cache/bounded-cache.ts";
+import type { McpServerSetting } from "../../../config/mcp.ts";
+import type { Log } from "../../../lib/log.ts";
+import { readUserinfo } from "../../../lib/userinfo.ts";
+import { type RunnableTool, ToolError, type ToolRequest } from "../model.ts";
+import { createBoundedFetch, type Fetch } from "./bounded-fetch.ts";
+import { type Connection, createConnection, type WireTool } from "./connection.ts";
+import { describeCallError } from "./describe-error.ts";
+import { createHealth } from "./health.ts";
+import { createIdentity, type FindToolUser, type Identity } from "./identity.ts";
+import { LOOK_TIMEOUT_MS, REQUESTS_MAX, USER_KEPT_MS, USERS_MAX } from "./limits.ts";
+import { readResult } from "./read-result.ts";
+import { createToolList, type ToolList } from "./tool-list.ts";
+
+/** Beyond the timeout of a call, which ends the call first and in better words. */
+const REQUEST_SLACK_MS = 1_000;
+
+export type McpServerOptions = {
+  setting: McpServerSetting;
+  /** Who signs for users: the name of this deployment. */
+  issuer: string;
+  findUser: FindToolUser;
+  fetch: Fetch;
+  log: Log;
+};
+
+/** What one user, or everybody, shares at a server. */
+type Access = { connection: Connection; list: ToolList; mask(text: string): string };
+
+/** One MCP server. Whatever it does wrong, answers are written all the same. */
+export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpServerOptions) {
+  const { name, timeoutMs, identitySecret } = setting;
+  // The credentials of an address go into a header, so no error of the connection holds them.
+  const userinfo = readUserinfo(setting.url);
+  const url = new URL(userinfo?.url ?? setting.url);
+  const fixedHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
+  const health = createHealth();
+  let requests = 0;
+
+  /** Bounds what is in progress at this server; the others keep their connections. */
+  async function takePlace<T>(work: () => Promise<T>): Promise<T> {
+    if (requests >= REQUESTS_MAX)
+      throw new ToolError("Too many requests to the server of this tool are in progress. Try again later.");
+    requests += 1;
+    try {
+      return await work();
+    } finally {
+      requests -= 1;
+    }
+  }
+
+  function createAccess(identity: Identity | null): Access {
+    const mask = identity?.mask ?? ((text: string) => text);
+    const connection = createConnection({
+      url,
+      timeoutMs: timeoutMs + REQUEST_SLACK_MS,
+      fetch: createBoundedFetch({
+        fetch,
+        timeoutMs: Math.max(timeoutMs, LOOK_TIMEOUT_MS) + REQUEST_SLACK_MS,
+        // One for each user would take all connections.
+        hasStreams: identity === null,
+        createHeaders: async () =>
+          identity ? { ...fixedHeaders, authorization: `Bearer ${await identity.createToken()}` } : fixedHeaders,
+      }),
+      onChanged: identity === null ? () => list.expire() : null,
+    });
+    const listTools = (signal: AbortSignal) => takePlace(() => connection.listTools(signal));
+    const list = createToolList({ server: name, listTools, health, mask, log });
+    return { connection, list, mask };
+  }
+
+  const shared = identitySecret === null ? createAccess(null) : null;
+  /** Nothing is shared between users: neither connections nor sessions nor lists of tools. */
+  const users = new BoundedCache<Access>({
+    max: USERS_MAX,
+    keptMs: USER_KEPT_MS,
+    onGone: (_, { connection }) => void connection.close(),
+  });
+
+  function getAccess(userId: string | null): Access | null {
+    if (shared || identitySecret === null) return shared;
+    // Nobody is not somebody: a server that wants to know who calls is not called without.
+    if (userId === null) return null;
+    const access =
+      users.get(userId) ??
+      createAccess(
+        createIdentity({ userId, findUser, issuer, audience: url.origin + url.pathname, secret: identitySecret }),
+      );
+    users.set(userId, access);
+    return access;
+  }
+
+  async function call(access: Access, tool: WireTool, input: Record<string, unknown>, signal: AbortSignal) {
+    const { connection, list, mask } = access;
+    let result: Awaited<ReturnType<Connection["callTool"]>>;
+    try {
+      result = await takePlace(() => connection.callTool(tool, input, signal));
+    } catch (error) {
+      if (error instanceof ToolError || signal.aborted) throw error;
+      const { reason, told } = describeCallError(error);
+      log.warn({ mcp_server: name, tool: tool.name, reason: mask(reason) }, "call of an MCP server's tool failed");
+      // The call is not repeated: it may have been carried out.
+      if (told === null) list.expire();
+      throw new ToolError(mask(told ?? "the tool failed."));
+    }
+    const text = mask(readResult(result));
+    if (result.isError) throw new ToolError(text);
+    return text;
+  }
+
+  return {
+    name,
+
+    /** The tools that this user may call now. Never rejects. */
+    async listTools({ userId, signal }: Omit<ToolRequest, "chosen">): Promise<RunnableTool[]> {
+      const access = getAccess(userId);
+      if (!access) return [];
+      return (await access.list.get(signal)).map(({ wire, ...tool }) => ({
+        ...tool,
+        timeoutMs,
+        run: (input, ended) => call(access, wire, input, ended),
+      }));
+    },
+
+    /** Asks for the tools before the first answer needs them. Those of users are asked for when they come. */
+    start(): void {
+      void shared?.list.get(AbortSignal.timeout(LOOK_TIMEOUT_MS));
+    },
+
+    async close(): Promise<void> {
+      users.clear();
+      await shared?.connection.close();
+    },
+  };
+}

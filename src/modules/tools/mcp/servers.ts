@@ -1,0 +1,36 @@
+import type { McpServerSetting } from "../../../config/mcp.ts";
+import type { RunnableTool, ToolRequest } from "../model.ts";
+import { createMcpServer, type McpServerOptions } from "./server.ts";
+
+/** The servers of the setting `MCP_SERVERS`. */
+export interface McpServers {
+  /** The tools of those servers that an answer may use. No other server is asked, or waited for. Never rejects. */
+  listTools(request: ToolRequest): Promise<RunnableTool[]>;
+  /** Asks the servers for their tools before the first answer needs them. */
+  start(): void;
+  close(): Promise<void>;
+}
+
+type Dependencies = Omit<McpServerOptions, "setting"> & { settings: readonly McpServerSetting[] };
+
+export function createMcpServers({ settings, ...options }: Dependencies): McpServers {
+  const servers = settings.map((setting) => createMcpServer({ ...options, setting }));
+
+  return {
+    async listTools({ chosen, ...request }) {
+      // No name of a server has an underscore, so the first one ends it.
+      const isChosen = (server: string) =>
+        Array.isArray(chosen) ? chosen.some((name) => name.startsWith(`${server}_`)) : chosen === true;
+      const lists = servers.filter(({ name }) => isChosen(name)).map((server) => server.listTools(request));
+      return (await Promise.all(lists)).flat();
+    },
+
+    start() {
+      for (const server of servers) server.start();
+    },
+
+    async close() {
+      await Promise.all(servers.map((server) => server.close()));
+    },
+  };
+}

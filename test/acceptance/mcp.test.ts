@@ -1,0 +1,64 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { jwtVerify } from "jose";
+import { createConversation } from "../support/conversation.ts";
+import { startMcpServer } from "../support/mcp-server.ts";
+import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+const SECRET = "a-secret-of-the-new-server-32-bytes!!";
+
+test("the executable calls tools of MCP servers of both revisions, and logs no token", async () => {
+  const run = () => ({ content: [{ type: "text", text: "Found." }] });
+  const now = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
+  const before = startMcpServer({ revision: "2025", tools: [{ name: "look", run }] });
+  const standIn = startProviderStandIn();
+  const site = await createSite({
+    env: {
+      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      AI_MODELS: "compatible/one",
+      MCP_SERVERS: `new=${now.url},old=${before.url},gone=http://127.0.0.1:9/mcp`,
+      MCP_NEW_IDENTITY_SECRET: SECRET,
+      LOG_LEVEL: "trace",
+    },
+  });
+  try {
+    const parley = await site.start();
+    const anna = await parley.register();
+    const { id } = await createConversation(parley, anna, [], { title: "Tools", tools: ["new_look", "old_look"] });
+    const path = `/api/v1/conversations/${id}/messages`;
+    const toolCalls = ["new_look", "old_look"].map((name) => ({ name, arguments: "{}" }));
+    standIn.script("one", { toolCalls }, { text: "Done." });
+    const headers = { accept: "text/event-stream" };
+    const json = { content: "Look.", reply: true };
+    await (await parley.fetch(path, { token: anna.access_token, json, headers })).text();
+    const page = await parley.fetch(path, { token: anna.access_token });
+    const { data } = (await page.json()) as { data: { role: string; content: string }[] };
+    expect(data.map(({ role, content }) => [role, content])).toEqual([
+      ["user", "Look."],
+      ["assistant", "Done."],
+      ["tool", "Found."],
+      ["tool", "Found."],
+    ]);
+    const token = now.calls[0]?.authorization?.slice("Bearer ".length) ?? "";
+    const { payload } = await jwtVerify(token, new TextEncoder().encode(SECRET), {
+      audience: now.url,
+      issuer: "parley",
+    });
+    expect(payload.sub).toBe(anna.user.id);
+    expect(before.calls[0]?.authorization).toBeNull();
+    await parley.stop();
+    // The session was ended.
+    expect(before.requests.some(({ method }) => method === "DELETE")).toBe(true);
+    const log = site.readLog();
+    expect(log).toContain('"mcp_server":"old","tools":["old_look"]');
+    expect(log).toContain('"mcp_server":"gone"');
+    for (const { authorization } of now.requests)
+      expect(log).not.toContain(authorization?.slice("Bearer ".length) ?? "-");
+    expect(log).not.toContain(SECRET);
+  } finally {
+    await site.remove();
+    await Promise.all([now.stop(), before.stop(), standIn.stop()]);
+  }
+});

@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { type CompatibleServer, startCompatibleServer } from "../support/compatible-servers/server.ts";
+import { createTestLog } from "../support/log.ts";
+import { allServers, findKey, listRecipes, pointTo } from "./recipes.ts";
+
+const pieces = ["Grüße ", "aus der ", "Ferne."];
+
+type Completion = {
+  choices: { message: { content: string }; finish_reason: string }[];
+  usage: {
+    prompt_tokens: number;
+    completion_tokens: number;
+    prompt_tokens_details: { cached_tokens: number };
+    completion_tokens_details: { reasoning_tokens: number };
+  };
+  error?: { code: string };
+};
+
+const recipes = listRecipes();
+
+test("each recipe of the guide has a server here, and each server a recipe", () => {
+  const named = recipes.map(({ heading, block }) => `${heading} ${block}`).sort();
+  expect(named).toEqual(allServers.map(({ recipe }) => `${recipe.heading} ${recipe.block ?? 0}`).sort());
+  expect(named.length).toBe(13);
+});
+
+describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment }) => {
+  const quirks = allServers.find(({ recipe }) => recipe.heading === heading && (recipe.block ?? 0) === block);
+  if (!quirks) throw new Error(`No server for ${heading}.`);
+  const key = findKey(environment, quirks);
+  const model = environment.AI_MODELS?.split(",")[0] ?? "";
+  const { log, lines } = createTestLog("trace");
+  let server: CompatibleServer;
+  let parley: TestApp;
+  let anna: Account;
+
+  beforeAll(async () => {
+    server = startCompatibleServer(quirks, key, pieces);
+    parley = await startApp({ config: { AI_MAX_RETRIES: "0", ...pointTo(environment, server.origin) }, log });
+    anna = await parley.register();
+  });
+  afterAll(async () => {
+    await parley?.stop();
+    await server?.stop();
+  });
+
+  async function ask(more: object = {}): Promise<{ status: number; body: Completion }> {
+    const response = await parley.fetch("/v1/chat/completions", {
+      token: anna.access_token,
+      // Without a fallback: the second model of a recipe is not asked.
+      json: { model, messages: [{ role: "user", content: "Hello" }], ...more },
+    });
+    return { status: response.status, body: (await response.json()) as Completion };
+  }
+
+  test("answers, counts tokens, and sends the credential that the server wants and no other", async () => {
+    const { status, body } = await ask({ temperature: 0.5, max_tokens: 100 });
+    expect([status, body.choices?.[0]?.message.content, body.choices?.[0]?.finish_reason]).toEqual([
+      200,
+      pieces.join(""),
+      "stop",
+    ]);
+    const { input, output, cached = 0, reasoning = 0 } = quirks.counted;
+    // What was refused for a parameter is asked once more, and not charged.
+    expect(body.usage).toMatchObject({
+      prompt_tokens: input,
+      completion_tokens: output,
+      prompt_tokens_details: { cached_tokens: cached },
+      completion_tokens_details: { reasoning_tokens: reasoning },
+    });
+    for (const { path, headers } of server.requests) {
+      expect(path).toBe(quirks.path);
+      const { field, scheme } = quirks.credential ?? { field: "", scheme: "" };
+      const expected = quirks.credential === null ? {} : { [field]: `${scheme}${key}` };
+      const { authorization, "api-key": apiKey, "x-api-key": other } = headers;
+      const sent = { authorization, "api-key": apiKey, "x-api-key": other };
+      expect(Object.fromEntries(Object.entries(sent).filter(([, value]) => value !== undefined))).toEqual(expected);
+    }
+    expect(server.requests.at(-1)?.body.model).toBe(model.slice(model.indexOf("/") + 1));
+  });
+
+  test("an error in the middle of the stream is a failure, and no text of the server's gets out", async () => {
+    server.mode = "error in stream";
+    const { status, body } = await ask();
+    expect(status).toBeGreaterThanOrEqual(400);
+    expect(JSON.stringify(body)).not.toContain("message_of_the_server");
+    expect(body.error?.code).toBeDefined();
+    server.mode = "answer";
+  });
+
+  test("a model that the server does not have is refused, and not asked for again", async () => {
+    server.mode = "unknown model";
+    const before = server.requests.length;
+    const { status } = await ask();
+    expect(status).toBe(quirks.unknownModel.status);
+    const asked = server.requests
+      .slice(before)
+      .filter(({ body }) => body.model === model.slice(model.indexOf("/") + 1));
+    expect(asked.length).toBe(1);
+    server.mode = "answer";
+  });
+
+  test.if(quirks.wrongKey !== undefined)(
+    "a wrong key is an error that names the setting, and not the key",
+    async () => {
+      server.mode = "wrong key";
+      const { status } = await ask();
+      expect(status).toBe(503);
+      const line = lines.find(({ code }) => code === "provider_unauthorized");
+      const setting = Object.keys(environment).find((name) => /_API_KEY$|^AI_AZURE.*_HEADERS$/.test(name));
+      expect(line?.msg).toContain(`${setting} was refused by 127.0.0.1`);
+      server.mode = "answer";
+    },
+  );
+
+  test("no line of the log holds the key", () => {
+    expect(lines.length).toBeGreaterThan(0);
+    // Placeholders like `...` stand everywhere.
+    if (key !== null && key.length > 6) expect(JSON.stringify(lines)).not.toContain(key);
+  });
+});
+
+test("an address without its path is explained, whatever the server answers there", async () => {
+  const servers = allServers.map((quirks) => startCompatibleServer(quirks, null, pieces));
+  const { log, lines } = createTestLog();
+  const parley = await startApp({
+    config: {
+      AI_MAX_RETRIES: "0",
+      AI_PROVIDERS: servers.map(({ origin }, index) => `server-${index}=${origin}`).join(","),
+      AI_MODELS: servers.map((_, index) => `server-${index}/model`).join(","),
+    },
+    log,
+  });
+  const anna = await parley.register();
+  // Each of them fails, so that all are asked.
+  const json = { model: "server-0/model", messages: [{ role: "user", content: "Hello" }] };
+  const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
+  expect(response.status).toBeGreaterThanOrEqual(400);
+  for (const [index, { wrongPath }] of allServers.entries()) {
+    const line = lines.find(({ model, code }) => model === `server-${index}/model` && typeof code === "string");
+    if (wrongPath.status === 404)
+      expect(line?.msg).toContain(`the address of server-${index} in AI_PROVIDERS has no /v1 at its end`);
+    else expect(line?.cause).toContain("Unexpected endpoint");
+  }
+  await parley.stop();
+  await Promise.all(servers.map((server) => server.stop()));
+});

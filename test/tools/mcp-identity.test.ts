@@ -1,0 +1,259 @@
+import { afterEach, expect, test } from "bun:test";
+import { decodeJwt, jwtVerify } from "jose";
+import { findUnknownNames } from "../../src/config/unknown-names.ts";
+import { ConfigError, loadConfig, printConfig } from "../../src/config.ts";
+import type { Account } from "../support/app.ts";
+import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { startWithMcp, type ToolApp } from "./start-with-mcp.ts";
+
+const SECRET = "a-secret-of-the-wiki-server-32-bytes!";
+const OTHER_SECRET = "a-secret-of-the-other-server-32-bytes";
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+const revisions = ["2026", "2025"] as const;
+const text = (content: string) => ({ content: [{ type: "text", text: content }] });
+/** Says for whom it was called, as a server does that checks its tokens. */
+const whoami: ServedTool = {
+  name: "whoami",
+  run: async (_, { authorization }) => text((await verify(authorization)).sub ?? ""),
+};
+
+async function verify(authorization: string | null, secret = SECRET, audience?: string) {
+  const key = new TextEncoder().encode(secret);
+  const options = {
+    issuer: "https://chat.example.com",
+    maxTokenAge: "60s",
+    algorithms: ["HS256"],
+    ...(audience && { audience }),
+  };
+  return (await jwtVerify(authorization?.replace("Bearer ", "") ?? "", key, options)).payload;
+}
+
+function start(revision: (typeof revisions)[number], tools: ServedTool[] = [whoami]): McpServer {
+  const server = startMcpServer({ revision, tools });
+  cleanups.push(server.stop);
+  return server;
+}
+
+async function startApp(config: Record<string, string>): Promise<ToolApp> {
+  const app = await startWithMcp({ PUBLIC_URL: "https://chat.example.com", ...config });
+  cleanups.push(app.stop);
+  return app;
+}
+
+const callWhoami = { toolCalls: [{ name: "wiki_whoami", arguments: "{}" }] };
+
+test.each(revisions)(
+  "in a group each call carries the identity of who asked, and nothing is shared (%s)",
+  async (revision) => {
+    const mcp = start(revision, [whoami]);
+    const plain = start(revision, [{ name: "plain" }]);
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url},plain=${plain.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
+    const [anna, ben, outsider] = await Promise.all([
+      app.parley.register(),
+      app.parley.register(),
+      app.parley.register(),
+    ]);
+    const id = await app.createConversation(anna, [ben], true);
+    const askAll = (account: Account) => {
+      app.provider.script("one", callWhoami, callWhoami, callWhoami, callWhoami, { text: "Done." });
+      return app.ask(account, id);
+    };
+    const answers = await Promise.all(
+      [anna, ben, anna, ben].map(async (account) => ({ account, messages: await askAll(account) })),
+    );
+    for (const { account, messages } of answers) {
+      const answer = messages.find(({ role }) => role === "assistant");
+      const results = messages.filter(({ role, parent_id }) => role === "tool" && parent_id === answer?.id);
+      expect(new Set(results.map(({ content }) => content))).toEqual(new Set([account.user.id]));
+    }
+    const seen = await Promise.all(
+      mcp.calls.map(async ({ authorization, session }) => ({
+        ...(await verify(authorization, SECRET, mcp.url)),
+        session,
+      })),
+    );
+    expect(new Set(seen.map(({ sub }) => sub))).toEqual(new Set([anna.user.id, ben.user.id]));
+    // Each request has a token of its own, and no session has seen two users.
+    expect(new Set(seen.map(({ jti }) => jti)).size).toBe(seen.length);
+    const owners = Map.groupBy(seen, ({ session }) => session);
+    if (revision === "2025")
+      for (const [session, calls] of owners) {
+        expect(session).not.toBeNull();
+        expect(new Set(calls.map(({ sub }) => sub)).size).toBe(1);
+      }
+    expect(seen[0]).toMatchObject({ email_verified: false, aud: mcp.url });
+    // Also who lists the tools is told; a server that is not configured for it is told nothing.
+    expect(mcp.requests.every(({ authorization }) => authorization?.startsWith("Bearer "))).toBe(true);
+    expect(plain.requests.length).toBeGreaterThan(0);
+    expect(plain.requests.every(({ authorization }) => authorization === null)).toBe(true);
+    // No stream is held open for a user.
+    expect(mcp.requests.some(({ method, rpc }) => method === "GET" || rpc === "subscriptions/listen")).toBe(false);
+    // An outsider gets no answer, so the server hears nothing of them.
+    const refused = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, {
+      token: outsider.access_token,
+      json: { content: "Look.", reply: true },
+    });
+    expect(refused.status).toBe(404);
+    const subjects = mcp.requests.map(({ authorization }) => decodeJwt(authorization?.slice(7) ?? "").sub);
+    expect(subjects).not.toContain(outsider.user.id);
+  },
+  60_000,
+);
+
+test("with an API key the call carries the key's user", async () => {
+  const mcp = start("2026");
+  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
+  const anna = await app.parley.register();
+  const id = await app.createConversation(anna, [], true);
+  const scopes = ["messages:write", "messages:read"];
+  const made = await app.parley.fetch("/api/v1/api-keys", { token: anna.access_token, json: { name: "bot", scopes } });
+  const { key } = (await made.json()) as { key: string };
+  app.provider.script("one", callWhoami, { text: "Done." });
+  const [, result] = await app.ask({ ...anna, access_token: key }, id);
+  expect(result?.content).toBe(anna.user.id);
+});
+
+test("each server has its own list for each user, its own secret and its own audience", async () => {
+  const wiki = start("2026");
+  const other = start("2025", [{ name: "whoami" }]);
+  const app = await startApp({
+    MCP_SERVERS: `wiki=${wiki.url},other=${other.url}`,
+    MCP_WIKI_IDENTITY_SECRET: SECRET,
+    MCP_OTHER_IDENTITY_SECRET: OTHER_SECRET,
+  });
+  const [anna, ben] = await Promise.all([app.parley.register(), app.parley.register()]);
+  // This server refuses everybody but Anna.
+  wiki.state.intercept = (request) => {
+    const { sub } = decodeJwt(request.headers.get("authorization")?.slice(7) ?? "");
+    return sub === anna.user.id ? null : new Response("Forbidden", { status: 403 });
+  };
+  for (const [account, expected] of [
+    [ben, ["other_whoami"]],
+    [anna, ["wiki_whoami", "other_whoami"]],
+    [ben, ["other_whoami"]],
+  ] as const) {
+    const id = await app.createConversation(account, [], true);
+    app.provider.script("one", { text: "Done." });
+    await app.ask(account, id);
+    expect(app.offered()).toEqual(["search_documents", ...expected]);
+  }
+  const token = other.requests[0]?.authorization ?? null;
+  await verify(token, OTHER_SECRET, other.url);
+  await expect(verify(token, SECRET)).rejects.toThrow();
+  await expect(verify(token, OTHER_SECRET, wiki.url)).rejects.toThrow();
+});
+
+test("a user who is disabled in the middle of an answer acts no more", async () => {
+  const mcp = start("2026", [
+    { name: "first", run: () => disable().then(() => text("first")) },
+    { name: "second", run: () => text("second") },
+  ]);
+  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
+  const [anna, ben] = await Promise.all([app.parley.register(), app.parley.register()]);
+  const disable = async () => {
+    await app.parley.database`update users set disabled_at = now() where id = ${ben.user.id}`;
+  };
+  const id = await app.createConversation(anna, [ben], true);
+  const names = ["wiki_first", "wiki_second"];
+  app.provider.script("one", { toolCalls: names.map((name) => ({ name, arguments: "{}" })) }, { text: "Done." });
+  await app.parley.fetch(`/api/v1/conversations/${id}/messages`, {
+    token: ben.access_token,
+    json: { content: "Look.", reply: true },
+  });
+  const read = async () => {
+    const page = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
+    return ((await page.json()) as { data: { role: string; content: string }[] }).data.filter(
+      ({ role }) => role === "tool",
+    );
+  };
+  await waitUntil(async () => (await read()).length === 2);
+  const results = (await read()).map(({ content }) => content);
+  expect(results).toEqual(["first", "Error: The user who asked has no account any more, or it is disabled."]);
+  expect(mcp.calls.map(({ name }) => name)).toEqual(["first"]);
+});
+
+test("a token that the server repeats reaches neither the model nor the conversation", async () => {
+  const repeat: ServedTool = { name: "repeat", run: (_, { authorization }) => text(`You sent: ${authorization}`) };
+  const fail: ServedTool = {
+    name: "fail",
+    run: (_, { authorization }) => {
+      throw new Error(`Refused: ${authorization}`);
+    },
+  };
+  const mcp = start("2025", [repeat, fail]);
+  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
+  const anna = await app.parley.register();
+  const id = await app.createConversation(anna, [], true);
+  const toolCalls = ["wiki_repeat", "wiki_fail"].map((name) => ({ name, arguments: "{}" }));
+  app.provider.script("one", { toolCalls }, { text: "Done." });
+  const [, repeated, failed] = await app.ask(anna, id);
+  expect(repeated?.content).toBe("You sent: Bearer ********");
+  expect(failed?.content).toContain("Refused: Bearer ********");
+});
+
+test("settings of a server: headers, time, secret; each is checked, and masked", async () => {
+  const base = { MCP_SERVERS: "my-wiki=https://mcp.example.com/mcp" };
+  const load = (more: Record<string, string>) => loadConfig({ ...base, ...more }, () => "");
+  const printed = printConfig(
+    load({
+      MCP_MY_WIKI_HEADERS: '{"x-api-key":"hunter2hunter2"}',
+      MCP_MY_WIKI_IDENTITY_SECRET: SECRET,
+      MCP_MY_WIKI_TIMEOUT_MS: "5000",
+    }),
+  );
+  expect(printed).toContain("MCP_MY_WIKI_TIMEOUT_MS=5000");
+  expect(printed).not.toContain("hunter2");
+  expect(printed).not.toContain(SECRET);
+  const problemsOf = (more: Record<string, string>): string => {
+    try {
+      load(more);
+    } catch (error) {
+      if (error instanceof ConfigError) return error.message;
+      throw error;
+    }
+    return "";
+  };
+  expect(problemsOf({ MCP_MY_WIKI_IDENTITY_SECRET: "short" })).toContain(
+    "MCP_MY_WIKI_IDENTITY_SECRET: the value is shorter than 32 bytes",
+  );
+  expect(problemsOf({ MCP_MY_WIKI_HEADERS: "no" })).toContain("MCP_MY_WIKI_HEADERS: the value is not a JSON object");
+  expect(problemsOf({ MCP_MY_WIKI_TIMEOUT_MS: "9" })).toContain("MCP_MY_WIKI_TIMEOUT_MS");
+  const both = { MCP_MY_WIKI_HEADERS: '{"Authorization":"Bearer x"}', MCP_MY_WIKI_IDENTITY_SECRET: SECRET };
+  const named = { MCP_SERVERS: [base.MCP_SERVERS] };
+  expect(findUnknownNames({ MCP_JIRA_HEADERS: "{}" }, () => false, named)).toEqual([
+    "MCP_JIRA_HEADERS is not a setting of Parley and has no effect; name the server in MCP_SERVERS, as jira=ITS_URL.",
+  ]);
+  expect(findUnknownNames({ MCP_MY_WIKI_HEADERS_FILE: "/x", MCP_TIMEOUT: "1" }, () => false, named)).toEqual([]);
+  expect(problemsOf(both)).toContain("its tokens are sent as authorization");
+});
+
+test("headers of a server are sent to it, and to no other one", async () => {
+  const keys: (string | null)[] = [];
+  const wiki = start("2026", [{ name: "look" }]);
+  const other = start("2026", [{ name: "look" }]);
+  const app = await startApp({
+    MCP_SERVERS: `wiki=${wiki.url},other=${other.url}`,
+    MCP_WIKI_HEADERS: '{"X-API-Key":"key-of-the-wiki-1"}',
+  });
+  wiki.state.intercept = (request) => {
+    if (request.headers.get("x-api-key") === "key-of-the-wiki-1") return null;
+    return new Response(null, { status: 401 });
+  };
+  other.state.intercept = (request) => {
+    keys.push(request.headers.get("x-api-key"));
+    return null;
+  };
+  const anna = await app.parley.register();
+  const id = await app.createConversation(anna, [], true);
+  const toolCalls = ["wiki_look", "other_look"].map((name) => ({ name, arguments: "{}" }));
+  app.provider.script("one", { toolCalls }, { text: "Done." });
+  const [, first, second] = await app.ask(anna, id);
+  expect([first?.content, second?.content]).toEqual(["done", "done"]);
+  expect(new Set(keys)).toEqual(new Set([null]));
+});

@@ -1,0 +1,47 @@
+import type { Message } from "../../src/protocol/message.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+export type ToolApp = {
+  parley: TestApp;
+  provider: ProviderStandIn;
+  createConversation(account: Account, members: Account[], tools: boolean | string[]): Promise<string>;
+  /** Asks in a conversation, waits for the end of the answer, and gives the messages that came with it. */
+  ask(account: Account, conversationId: string, more?: object): Promise<Message[]>;
+  /** Names of the tools that the model was offered last. */
+  offered(): string[];
+  stop(): Promise<void>;
+};
+
+/** Parley with MCP servers and one model. */
+export async function startWithMcp(config: Record<string, string>): Promise<ToolApp> {
+  const provider = startProviderStandIn();
+  const parley = await startApp({
+    config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one,compatible/two", ...config },
+  });
+  return {
+    parley,
+    provider,
+    createConversation: async (account, members, tools) =>
+      (await createConversation(parley, account, members, { title: "Tools", tools })).id,
+    async ask(account, conversationId, more = {}) {
+      const path = `/api/v1/conversations/${conversationId}/messages`;
+      const token = account.access_token;
+      const headers = { accept: "text/event-stream" };
+      const response = await parley.fetch(path, { token, json: { content: "Look.", reply: true, ...more }, headers });
+      const created = (await response.text()).split("\n").find((line) => line.startsWith("data: ")) ?? "data: {}";
+      const { seq } = JSON.parse(created.slice(6)) as { seq: number };
+      const page = await parley.fetch(`${path}?after_seq=${seq}`, { token });
+      return ((await page.json()) as { data: Message[] }).data;
+    },
+    offered: () =>
+      ((provider.requests.at(-1)?.body.tools ?? []) as { function: { name: string } }[]).map(
+        (tool) => tool.function.name,
+      ),
+    async stop() {
+      await parley.stop();
+      await provider.stop();
+    },
+  };
+}
