@@ -8,6 +8,7 @@ import { type Certificate, createCertificates } from "../support/certificates.ts
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
+import { type McpServer, startMcpServer } from "../support/mcp-server.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startReceiver, verify } from "../webhooks/receiver.ts";
@@ -28,6 +29,7 @@ let caFile: string;
 let standIn: ProviderStandIn;
 let proxy: HttpProxy;
 let issuer: Issuer;
+let mcp: McpServer;
 let environment: Record<string, string>;
 
 /** Speaks TLS in front of a server. @returns its port. */
@@ -51,7 +53,7 @@ const proxyAddress = (credentials = CREDENTIALS) => {
 beforeAll(async () => {
   authority = certificates.create("Company CA", { extensions: "authority" });
   const other = certificates.create("Another CA", { extensions: "authority" });
-  const names = ["models.test", "login.test", "hooks.test", "files.test"];
+  const names = ["models.test", "login.test", "hooks.test", "files.test", "mcp.test"];
   certificate = certificates.create("company servers", { issuer: authority, extensions: "local", names });
   caFile = certificates.path("bundle.pem");
   writeFileSync(caFile, `The CAs of the company\n${other.cert}\n# and\n${authority.cert}`);
@@ -59,7 +61,11 @@ beforeAll(async () => {
   proxy = await startHttpProxy(CREDENTIALS);
   issuer = await startIssuer({ host: "login.test", tls: { cert: certificate.cert, key: certificate.key } });
   const url = `https://models.test:${await startTls(standIn.port)}`;
+  const run = () => ({ content: [{ type: "text", text: "Found." }] });
+  mcp = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
+  const mcpPort = await startTls(Number(new URL(mcp.url).port));
   environment = {
+    MCP_SERVERS: `wiki=https://mcp.test:${mcpPort}${new URL(mcp.url).pathname}`,
     HTTPS_PROXY: proxyAddress(),
     NODE_EXTRA_CA_CERTS: caFile,
     OPENAI_API_KEY: "k",
@@ -79,6 +85,7 @@ afterAll(async () => {
   await proxy?.stop();
   await standIn?.stop();
   await issuer?.stop();
+  await mcp?.stop();
   certificates.remove();
 });
 
@@ -106,7 +113,6 @@ describe("with the proxy and the CA of the network", () => {
   });
 
   test.each(providers)("%s answers", async (provider) => {
-    proxy.requests.length = 0;
     const response = await askModel(parley, anna, `${provider}/normal`);
     expect(response.status).toBe(200);
     const { choices } = (await response.json()) as { choices: { message: { content: string } }[] };
@@ -139,6 +145,21 @@ describe("with the proxy and the CA of the network", () => {
     expect(proxy.requests.some(({ target }) => target === new URL(issuer.url).host)).toBe(true);
   });
 
+  test("tools of MCP servers are called", async () => {
+    standIn.reset();
+    standIn.script("normal", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
+    const { id } = await createConversation(parley, anna, [], { title: "Tools", tools: ["wiki_look"] });
+    const path = `/api/v1/conversations/${id}/messages`;
+    const headers = { accept: "text/event-stream" };
+    const options = { token: anna.access_token, json: { content: "Look.", reply: true }, headers };
+    await (await parley.fetch(path, options)).text();
+    expect(mcp.calls.length).toBe(1);
+    const page = await parley.fetch(path, { token: anna.access_token });
+    expect(await page.text()).toContain("Found.");
+    expect(proxy.requests.some(({ target }) => target.startsWith("mcp.test:"))).toBe(true);
+    standIn.reset();
+  });
+
   test("webhooks are delivered", async () => {
     const receiver = startReceiver();
     const url = `https://hooks.test:${await startTls(Number(new URL(receiver.url).port))}/in`;
@@ -157,7 +178,7 @@ describe("with the proxy and the CA of the network", () => {
     if (!delivery) throw new Error("There is no delivery.");
     expect(verify(secret, delivery)).toMatchObject({ type: "message.created", data: { content: "Hello" } });
     expect(proxy.requests.some(({ target }) => target === new URL(url).host)).toBe(true);
-    receiver.stop();
+    await receiver.stop();
   });
 
   test("the start names the proxy, and nothing shows its password", async () => {

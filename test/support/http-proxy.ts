@@ -3,7 +3,7 @@ import { createServer, connect as dial, type Socket } from "node:net";
 /** What it does with a request. */
 type Mode = "forwards" | "refuses" | "stalls" | "hangs up" | "babbles";
 
-export type SeenByProxy = {
+type SeenByProxy = {
   form: "tunnel" | "absolute";
   /** Host and port that were asked for. */
   target: string;

@@ -1,9 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { ToolError } from "../model.ts";
 import { RESPONSE_BYTES_MAX } from "./limits.ts";
-
-/** As that of lib/outgoing, which knows proxies. */
-export type Fetch = (url: string | URL, init?: RequestInit) => Promise<Response>;
 
 /** What a request is sent for, where that is one call of a tool. */
 type Exchange = {

@@ -6,7 +6,8 @@ import type {
 } from "@modelcontextprotocol/client";
 import { abortable } from "../../../lib/abortable.ts";
 import { build } from "../../../lib/build.ts";
-import { type Fetch, runExchange } from "./bounded-fetch.ts";
+import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
+import { runExchange } from "./bounded-fetch.ts";
 import { isAnswer, isSessionGone } from "./describe-error.ts";
 import { CLOSE_TIMEOUT_MS, LOOK_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX } from "./limits.ts";
 

@@ -1,9 +1,10 @@
 import { BoundedCache } from "../../../cache/bounded-cache.ts";
 import type { McpServerSetting } from "../../../config/mcp.ts";
 import type { Log } from "../../../lib/log.ts";
+import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { readUserinfo } from "../../../lib/userinfo.ts";
 import { type RunnableTool, ToolError, type ToolRequest } from "../model.ts";
-import { createBoundedFetch, type Fetch } from "./bounded-fetch.ts";
+import { createBoundedFetch } from "./bounded-fetch.ts";
 import { type Connection, createConnection, type WireTool } from "./connection.ts";
 import { describeCallError } from "./describe-error.ts";
 import { createHealth } from "./health.ts";
