@@ -1,8 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
-import { createServer } from "node:tls";
 import { AUDIENCE, type Issuer, startIssuer } from "../auth/start-issuer.ts";
 import { type Certificate, createCertificates } from "../support/certificates.ts";
 import type { Account } from "../support/client.ts";
@@ -10,6 +8,7 @@ import { createConversation } from "../support/conversation.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 import { type McpServer, startMcpServer } from "../support/mcp-server.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startTlsFront } from "../support/tls-front.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startReceiver, verify } from "../webhooks/receiver.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
@@ -22,7 +21,6 @@ const providers = ["openai", "anthropic", "compatible"];
 const whole = "Parley's stand-in answers in several pieces.";
 
 const certificates = createCertificates();
-const fronts: { close(): void }[] = [];
 let authority: Certificate;
 let certificate: Certificate;
 let caFile: string;
@@ -32,18 +30,7 @@ let issuer: Issuer;
 let mcp: McpServer;
 let environment: Record<string, string>;
 
-/** Speaks TLS in front of a server. @returns its port. */
-async function startTls(port: number): Promise<number> {
-  const front = createServer({ cert: certificate.cert, key: certificate.key }, (client) => {
-    const server = connect(port, "127.0.0.1");
-    client.on("error", () => server.destroy()).on("close", () => server.destroy());
-    server.on("error", () => client.destroy()).on("close", () => client.destroy());
-    server.pipe(client).pipe(server);
-  });
-  await new Promise<void>((resolve) => front.listen(0, "127.0.0.1", resolve));
-  fronts.push(front);
-  return (front.address() as { port: number }).port;
-}
+const startTls = (port: number): Promise<number> => startTlsFront(certificate, port);
 
 const proxyAddress = (credentials = CREDENTIALS) => {
   const [user = "", password = ""] = credentials.split(":");
@@ -81,7 +68,6 @@ beforeAll(async () => {
   };
 });
 afterAll(async () => {
-  for (const front of fronts) front.close();
   await proxy?.stop();
   await standIn?.stop();
   await issuer?.stop();
