@@ -190,12 +190,13 @@ describe.each(forms)("by a proxy: %s", (form) => {
   });
 });
 
-const modes = ["refuses", "hangs up", "babbles", "stalls"] as const;
+const modes = ["refuses", "hangs up", "babbles", "goes on", "stalls"] as const;
 const sentences = {
   refuses:
     /the proxy 127\.0\.0\.1:\d+ opened no connection to \d+\.models\.test:\d+ \(HTTP 403\): allow it there, or add/,
   "hangs up": /the proxy 127\.0\.0\.1:\d+ can't be used \(.*\): check HTTP_PROXY/,
   babbles: /the proxy 127\.0\.0\.1:\d+ can't be used \(status line 220 mail.*\): check HTTP_PROXY/,
+  "goes on": /the proxy 127\.0\.0\.1:\d+ can't be used \(bytes behind its answer\): check HTTP_PROXY/,
   stalls:
     /the proxy 127\.0\.0\.1:\d+ can't be used \(no connection to \d+\.models\.test:\d+ in 10000 ms\): check HTTP_PROXY/,
 };
