@@ -148,8 +148,18 @@ test("a viewer gets 403 and an outsider 404, and no model is asked", async () =>
   await owner.ask("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
   const input = { content: "Hello.", reply: true, reasoning_effort: "high", reply_format: { schema } };
   const before = await countStored();
-  expect(await viewer.refused("POST", `/conversations/${id}/messages`, input)).toMatchObject({ status: 403 });
-  expect(await outsider.refused("POST", `/conversations/${id}/messages`, input)).toMatchObject({ status: 404 });
+  for (const [user, status, code] of [
+    [viewer, 403, "forbidden"],
+    [outsider, 404, "not_found"],
+  ] as const) {
+    const path = `/conversations/${id}/messages`;
+    expect(await user.refused("POST", path, input)).toMatchObject({ status, code });
+    expect(await user.ask("POST", path, input, { accept: "text/event-stream" })).toMatchObject({ status });
+    const socket = await openSocket(asking.parley.url, { token: user.account.access_token });
+    const frame = { type: "message.send", conversation_id: id, client_message_id: "c", ...input };
+    expect(await socket.ask(frame)).toMatchObject({ type: "error", code });
+    await socket.close();
+  }
   expect(await countStored()).toBe(before);
   expect(asking.provider.requests).toEqual([]);
 });
