@@ -96,6 +96,8 @@ export const INPUT_TOKENS_UNKNOWN = 12_000;
 export type Catalogue = {
   /** The list prices with those of the configuration before them. */
   prices: PriceTable;
+  /** What the model itself can take and give. */
+  limitsOf(model: string): ModelLimits;
   /** The answer's share is kept free of the window. */
   budgetOf(model: string): ModelBudget;
   /** A model of no family may be able to do anything: it is asked, and says so if not. */
@@ -115,10 +117,15 @@ export function createCatalogue(
 ): Catalogue {
   const { inputTokens } = settings;
   const find = (model: string) => families.find(({ prefix }) => model.startsWith(prefix));
+  function limitsOf(model: string): ModelLimits {
+    const { windowTokens = null, answerTokens = null } = findModelLimits(model) ?? find(model) ?? {};
+    return { windowTokens, answerTokens };
+  }
   return {
     prices: { ...listPrices, ...(settings.prices === undefined ? {} : parsePrices(settings.prices)) },
+    limitsOf,
     budgetOf(model) {
-      const { windowTokens = null, answerTokens = null } = findModelLimits(model) ?? find(model) ?? {};
+      const { windowTokens, answerTokens } = limitsOf(model);
       if (windowTokens === null)
         return { inputTokens: inputTokens ?? INPUT_TOKENS_UNKNOWN, outputTokensMax: answerTokens };
       return {

@@ -142,7 +142,7 @@ export function createConversations(
     limits,
     takeLease: liveAnswers.takeLease,
     hasModel: chain.has,
-    checkFormat: createFormatCheck(chain),
+    checkReplyFormat: createFormatCheck(chain),
     canAnswer: () => lifecycle.phase !== "draining",
     onAnswer: liveAnswers.handOver,
     findLiveText: liveAnswers.findText,

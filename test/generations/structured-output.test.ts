@@ -209,9 +209,11 @@ describe("an answer in a format", () => {
   test("with tools, the last step has it", async () => {
     await anna.ask("PATCH", `/conversations/${conversation_id}`, { tools: true });
     const call = { name: "search_documents", arguments: '{"query":"Wien"}' };
-    provider.script("one", { toolCalls: [call] }, { text: bad }, { text: good });
+    const before = "Let me look. ";
+    provider.script("one", { pieces: [before], toolCalls: [call] }, { text: bad }, { text: good });
     await send();
-    expect(await readEnd()).toMatchObject({ status: "complete", content: good, output: value });
+    expect(await readEnd()).toMatchObject({ status: "complete", content: `${before}${good}`, output: value });
+    expect(socket.list("message.reset").at(-1)).toMatchObject({ text: before });
     const bodies = provider.requestsOf("one").map(({ body }) => body);
     expect(bodies.map(({ tool_choice }) => tool_choice ?? null)).toEqual([null, null, "none"]);
     expect(bodies.map(({ text }) => (text as { format: { type: string } }).format.type)).toEqual(
@@ -282,7 +284,7 @@ describe("schemas that are made to take long", () => {
 
   test("are refused, or given up, while others are answered", async () => {
     expect((await send({ reply_format: { schema: forks(50) } })).status).toBe(422);
-    // A pattern that takes JavaScript's own engine years, and a recursion that forks at each level of the answer.
+    // A pattern that JavaScript's own engine tries in countless ways, and a recursion that forks at each level of the answer.
     const child = { properties: { c: { $ref: "#" } } };
     const bombs: [object, string][] = [
       [{ properties: { a: { pattern: "^(a+)+$" } } }, JSON.stringify({ a: `${"a".repeat(50_000)}!` })],

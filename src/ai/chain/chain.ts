@@ -2,6 +2,8 @@ import type { Log } from "../../lib/log.ts";
 import type { AboutRun, ExplainFailure } from "../about-run.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
+import { describeModel, type ModelDetails } from "../describe-model.ts";
+import { type ExtraField, findUntaken } from "../extra-fields.ts";
 import { type Catalogue, createCatalogue } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
@@ -75,6 +77,10 @@ export interface Chain {
   has(model: string): boolean;
   /** Whether a model can answer in this format, as far as that is known. */
   canAnswerIn(format: AnswerFormat, model: string): boolean;
+  /** The first field of the options that the model's provider doesn't have; null: it has all of them. */
+  findUntaken(model: string, options: AnswerOptions): ExtraField | null;
+  /** What is known of a configured model. */
+  describe(model: string): ModelDetails;
   /** In fallback order, with what the circuit breaker thinks of them. */
   models(): ModelState[];
   /**
@@ -102,12 +108,16 @@ export function createChain(options: ChainOptions): Chain {
   const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
   const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures };
 
+  const apiOf = (model: string) => providers.get(providerOf(model))?.api;
+  const findUntakenBy = (model: string, asked?: AnswerOptions) => findUntaken(apiOf(model), asked?.extra);
   const canAnswerIn = (format: AnswerFormat, model: string) => catalogue.can(model, format.type);
 
-  /** The models to ask: the requested one first, and none that cannot answer in the format. */
-  const listOrder = ({ model, hasFallback, options: { format } = {} }: RunRequest): string[] => {
+  /** The models to ask: the requested one first, and none that is known not to take what is asked for. */
+  const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
     const first = model !== null && breakers.has(model) ? model : defaultModel;
-    const others = hasFallback === false ? [] : models.filter((other) => other !== first);
+    const takes = (other: string) => other !== first && findUntakenBy(other, options) === null;
+    const others = hasFallback === false ? [] : models.filter(takes);
+    const { format } = options ?? {};
     return [first, ...others].filter((name) => !format || canAnswerIn(format, name));
   };
 
@@ -116,6 +126,8 @@ export function createChain(options: ChainOptions): Chain {
     answerTimeoutMs,
     has: (model) => breakers.has(model),
     canAnswerIn,
+    findUntaken: findUntakenBy,
+    describe: (model) => describeModel(model, apiOf(model), catalogue),
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {
       const { startedAtMs = performance.now(), options } = request;

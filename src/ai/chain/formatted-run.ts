@@ -1,22 +1,31 @@
 import { type AnswerPart, applyPart, type RunEnd } from "../answer-part.ts";
+import type { Resume } from "../attempt/answer.ts";
 import { createOutputReader } from "../format/read-output.ts";
-import type { AnswerFormat, ChatMessage, PushPart } from "../provider.ts";
+import type { AnswerFormat, AnswerOptions, ChatMessage, PushPart } from "../provider.ts";
 import { createTotal } from "./account.ts";
-import type { RunRequest } from "./chain.ts";
 
 /** UTF-16 units of an invalid text that the model is shown; of a longer one it is told the problems alone. */
 const SHOWN_CHARS_MAX = 24_000;
 
-type Run = (request: RunRequest, push: PushPart<AnswerPart>) => Promise<RunEnd>;
+/** What is read and changed of a request to the chain. */
+type FormattedRequest = {
+  model: string | null;
+  messages: readonly ChatMessage[];
+  options?: AnswerOptions;
+  resume?: Resume | null;
+  hasFallback?: boolean;
+  /** False: what was shown cannot be taken back. */
+  isRepairable?: boolean;
+};
 
 /**
  * A run whose answer must have a format. A text that does not have it is given back once to the model that wrote it, with
  * what is wrong; its readers get a `reset` where its new text begins.
  * @throws InvalidSchemaError
  */
-export async function runFormatted(
-  run: Run,
-  request: RunRequest,
+export async function runFormatted<Request extends FormattedRequest>(
+  run: (request: Request, push: PushPart<AnswerPart>) => Promise<RunEnd>,
+  request: Request,
   format: AnswerFormat,
   push: PushPart<AnswerPart>,
 ): Promise<RunEnd> {
@@ -50,13 +59,13 @@ export async function runFormatted(
   const note: ChatMessage = { role: "user", content: writeRepairNote(output.problems) };
   const written = text.slice(kept.length);
   const shown: ChatMessage[] = written.length > SHOWN_CHARS_MAX ? [] : [{ role: "assistant", content: written }];
-  const repair: RunRequest = {
+  const repair = {
     ...request,
     model: first.model,
     hasFallback: false,
     messages: [...messages, ...shown, note],
     options: { ...options, ...(options?.tools?.length && { toolChoice: "none" as const }) },
-    resume: { text: kept, attempt, step: "restarted" },
+    resume: { text: kept, attempt, step: "restarted" as const },
   };
   const second = await run(repair, take);
   total.add(second);

@@ -12,7 +12,7 @@ export const FORMAT_DESCRIPTION_CHARS_MAX = 1_000;
  * @param pointer where its schema stands in the request.
  * @throws Problem `invalid`, with the place in the schema.
  */
-export function checkFormat(format: AnswerFormat, pointer: string): void {
+export function checkAnswerFormat(format: AnswerFormat, pointer: string): void {
   if (format.type !== "json_schema") return;
   try {
     prepareSchema(format.schema);

@@ -3,7 +3,7 @@ import { validate } from "../../lib/json-schema/validate.ts";
 import type { AnswerFormat } from "../provider.ts";
 
 /** Nesting of an answer; deeper JSON only serves to exhaust a stack, here or at a client. */
-export const OUTPUT_DEPTH_MAX = 100;
+const OUTPUT_DEPTH_MAX = 100;
 
 /** What an answer with a format came to. */
 export type Output =
@@ -25,7 +25,7 @@ export function createOutputReader(format: AnswerFormat): (text: string) => Outp
     } catch (error) {
       return { type: "invalid", problems: [`It is not valid JSON: ${(error as Error).message}`] };
     }
-    const validation = validate(value, schema);
+    const validation = validate(text, value, schema);
     return validation.type === "valid" ? { type: "valid", value } : validation;
   };
 }

@@ -1,7 +1,6 @@
 import type { ReplyFormat } from "../../protocol/reply-format.ts";
-import type { Chain } from "../chain/chain.ts";
 import type { AnswerFormat } from "../provider.ts";
-import { checkFormat, createUnableModel } from "./check-format.ts";
+import { checkAnswerFormat, createUnableModel } from "./check-format.ts";
 
 /** Providers want a name for every schema. */
 const REPLY_NAME = "reply";
@@ -13,13 +12,16 @@ export const mapReplyFormat = ({ name = REPLY_NAME, schema }: ReplyFormat): Answ
   schema,
 });
 
+/** The models that may be asked. */
+type Models = { models(): readonly { id: string }[]; canAnswerIn(format: AnswerFormat, model: string): boolean };
+
 /** Checks what messages ask for: the schema, and whether the named model, or any, can answer in the format. */
 export const createFormatCheck =
-  (chain: Pick<Chain, "canAnswerIn" | "models">) =>
+  (chain: Models) =>
   /** @throws Problem `invalid` */
   (asked: ReplyFormat, model: string | null): void => {
     const format = mapReplyFormat(asked);
-    checkFormat(format, "#/reply_format/schema");
+    checkAnswerFormat(format, "#/reply_format/schema");
     const names = model === null ? chain.models().map(({ id }) => id) : [model];
     if (!names.some((name) => chain.canAnswerIn(format, name))) throw createUnableModel(model, "#/reply_format");
   };

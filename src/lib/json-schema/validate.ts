@@ -4,8 +4,13 @@ import { applicators } from "./keywords.ts";
 import type { LinearPattern } from "./linear-pattern.ts";
 import type { PreparedSchema } from "./prepare-schema.ts";
 
-/** Steps of one validation: a value by a schema is one, or more if either is large. All together take about 0.1 s. */
-export const STEPS_MAX = 200_000;
+/**
+ * Steps of one validation: a value by a schema is one, or more if either is large; each takes about half a microsecond. A long
+ * text may take more of them than a short one, which only a schema that is made to take long needs.
+ */
+const STEPS_MIN = 50_000;
+export const STEPS_MAX = 500_000;
+const STEPS_PER_CHAR = 2;
 /** Instructions of a pattern, times characters, that cost as much as one step. */
 const MATCHES_PER_STEP = 5;
 const CHARS_PER_STEP = 50;
@@ -57,10 +62,10 @@ hooks.hasDuplicates = (items) => {
 for (const [name, check] of Object.entries(formats))
   formats[name] = (text) => text.length > FORMAT_CHARS_MAX || check(text);
 
-/** Checks a value that `JSON.parse` gave. */
-export function validate(value: unknown, prepared: PreparedSchema): Validation {
+/** Checks the value that `JSON.parse` gave of a text. */
+export function validate(text: string, value: unknown, prepared: PreparedSchema): Validation {
   current = prepared;
-  stepsLeft = STEPS_MAX;
+  stepsLeft = Math.min(STEPS_MAX, STEPS_MIN + text.length * STEPS_PER_CHAR);
   try {
     const { valid, errors } = run(value, prepared.schema, prepared.draft);
     return valid ? { type: "valid" } : { type: "invalid", problems: describe(errors) };

@@ -65,7 +65,7 @@ export async function storeAnswer(
       ${usage?.input_tokens ?? null}, ${usage?.output_tokens ?? null}, ${usage?.cached_input_tokens ?? null},
       ${usage?.reasoning_tokens ?? null}, ${fitUsd(answer.costUsd)}, ${answer.error?.code ?? null},
       ${answer.error?.detail ?? null}, ${lockTimeoutMs}, ${answer.firstTokenMs}, ${answer.reasoning ?? null},
-      ${answer.output == null ? null : sql.json(answer.output as Json)}) x`;
+      ${answer.output == null ? null : JSON.stringify(answer.output)}::text::json) x`;
   return row;
 }
 

@@ -48,7 +48,7 @@ type Dependencies = {
   takeLease(answers: number): Lease | null;
   hasModel(model: string): boolean;
   /** @throws Problem `invalid` for a format that cannot be asked for: of this model, or of any if it is null. */
-  checkFormat(format: ReplyFormat, model: string | null): void;
+  checkReplyFormat(format: ReplyFormat, model: string | null): void;
   /** Whether answers may begin here; not while this instance shuts down. */
   canAnswer(): boolean;
   /** Called after the commit of an empty answer: somebody has to write it. */
@@ -138,7 +138,7 @@ const countBytes = ({ content, reply_format }: SendMessage): number =>
   Buffer.byteLength(content) + (reply_format ? Buffer.byteLength(JSON.stringify(reply_format)) : 0);
 
 export function createMessageService(deps: Dependencies): MessageService {
-  const { database, events, metrics, limits, quotas, hasModel, checkFormat, canAnswer, findLiveText } = deps;
+  const { database, events, metrics, limits, quotas, hasModel, checkReplyFormat, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
 
   function mapRow(row: MessageRow): Message {
@@ -207,7 +207,7 @@ export function createMessageService(deps: Dependencies): MessageService {
         "#/reply_format/schema",
         `reply_format.schema may have at most ${REPLY_SCHEMA_BYTES_MAX} bytes as JSON.`,
       );
-    checkFormat(reply_format, model ?? null);
+    checkReplyFormat(reply_format, model ?? null);
   }
 
   async function sendAs(

@@ -18,10 +18,12 @@ import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
 import { openExchange, STORE_WAIT_MS } from "./exchange.ts";
 import type { CompletionHead } from "./map-answer.ts";
+import { mapToOpenAiModel } from "./map-model.ts";
 import type { CompletionRequest } from "./map-request.ts";
 import type { OpenAiModel } from "./model.ts";
 import { createRunningRequests } from "./running.ts";
 import { createSettlements, type Settlement } from "./settlements.ts";
+import { openThinking, type SealedThinking } from "./thinking.ts";
 
 export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 
@@ -85,21 +87,25 @@ type Dependencies = {
   /** Whether the user may have one more answer in progress. @returns for its end. @throws Problem `rate_limited`. */
   holdAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
+  sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
 };
 
 /** Builds the service. */
 export function createCompletionService(deps: Dependencies): CompletionService {
-  const { chain, budgets, lifecycle, holdAnswer, metrics } = deps;
+  const { chain, budgets, lifecycle, holdAnswer, sealedThinking, metrics } = deps;
   const settlements = createSettlements(deps);
   const running = createRunningRequests(deps.openStreams);
   /** What is not settled yet, of answers in progress and of those that have ended. */
   const unsettled = new Set<Promise<void>>();
 
-  function checkRoom({ model, options: { format } }: CompletionRequest): void {
+  function checkRoom({ model, options }: CompletionRequest): void {
     if (!chain.has(model)) throw createUnknownModel(model);
-    if (format && !chain.canAnswerIn(format, model)) throw createUnableModel(model, "#/response_format");
+    const untaken = chain.findUntaken(model, options);
+    if (untaken !== null) throw createUnsupported(model, untaken);
+    if (options.format && !chain.canAnswerIn(options.format, model))
+      throw createUnableModel(model, "#/response_format");
     if (lifecycle.phase === "draining")
       throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: RETRY_AFTER_MS });
     if (running.count() >= COMPLETIONS_MAX)
@@ -170,7 +176,9 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           return undefined;
         };
         try {
-          const { model, messages, options, isStreamed } = request;
+          const { model, options, isStreamed } = request;
+          const open = (sealed: string) => sealedThinking.open(userId, sealed);
+          const messages = openThinking(request.messages, request.sealedThinking, open);
           const { outputTokensMax } = reservation;
           const { signal } = abort;
           // Stored, the answer has this id as a message.
@@ -204,6 +212,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       return {
         id: `chatcmpl-${id}`,
         created: Math.floor(Date.now() / 1000),
+        sealThinking: (thinking) => sealedThinking.seal(userId, thinking),
         run,
         leave: () => {
           if (exchange === null) abort.abort();
@@ -211,12 +220,12 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       };
     },
 
-    listModels: () => chain.models().map(mapToModel),
+    listModels: () => chain.models().map((model) => mapToOpenAiModel(model, chain.describe(model.id))),
 
     getModel(id) {
       const model = chain.models().find((candidate) => candidate.id === id);
       if (!model) throw createUnknownModel(id);
-      return mapToModel(model);
+      return mapToOpenAiModel(model, chain.describe(id));
     },
 
     async drain(deadlineMs) {
@@ -230,17 +239,13 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   };
 }
 
+function createUnsupported(model: string, field: string): Problem {
+  const detail = `${field} is not supported by ${model}. Leave it out, or choose another model.`;
+  const errors = [{ pointer: `#/${field}`, detail }];
+  return new Problem("invalid", detail, { openAiCode: "unsupported_parameter", errors });
+}
+
 /** A function, since the compiler takes the variable for null where it was set by a callback. */
 function throwRefusal(refusal: { error: unknown } | null): void {
   if (refusal) throw refusal.error;
 }
-
-/** When a model was made is not known here, and OpenAI's clients expect a number. */
-const CREATED_UNKNOWN = 0;
-
-const mapToModel = ({ id, provider }: { id: string; provider: string }): OpenAiModel => ({
-  id,
-  object: "model",
-  created: CREATED_UNKNOWN,
-  owned_by: provider,
-});

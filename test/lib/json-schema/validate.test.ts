@@ -8,7 +8,7 @@ import {
 } from "../../../src/lib/json-schema/prepare-schema.ts";
 import { STEPS_MAX, validate } from "../../../src/lib/json-schema/validate.ts";
 
-const check = (schema: unknown, value: unknown) => validate(value, prepareSchema(schema));
+const check = (schema: unknown, value: unknown) => validate(JSON.stringify(value), value, prepareSchema(schema));
 const isValid = (schema: unknown, value: unknown) => check(schema, value).type === "valid";
 
 function refusalOf(schema: unknown): { pointer: string; message: string } {
@@ -141,9 +141,9 @@ describe("a schema is refused with its place", () => {
 describe("work is bounded", () => {
   test("a pattern takes time in proportion to the text", () => {
     const text = `${"a".repeat(50_000)}!`;
-    // JavaScript's own engine does not come to an end with either.
     expect(isValid({ pattern: "^(a+)+$" }, text)).toBe(false);
-    expect(isValid({ pattern: "^(?:a|aa)+$" }, text)).toBe(false);
+    // JavaScript's own engine gives up in the first half of this one, and says that it does not match.
+    expect(isValid({ pattern: "^(?:(?:a+)+b|a+!)$" }, text)).toBe(true);
   });
 
   test("a pattern that no such engine can do is not checked", () => {

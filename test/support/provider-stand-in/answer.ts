@@ -81,6 +81,7 @@ async function write(
     await pause(script.pieceDelayMs);
     await send(format.thinking(context));
   }
+  if (script.thought !== null) await send(format.thought(context));
   const shown = script.fault === null ? script.pieces : script.pieces.slice(0, script.after);
   for (const [index, piece] of shown.entries()) {
     if (index > 0) await pause(script.pieceDelayMs);

@@ -3,6 +3,7 @@ import type {
   ChatCompletionCreateParamsStreaming,
   ChatCompletionMessageParam,
 } from "openai/resources/chat/completions";
+import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
 import type { Thinker } from "../../thinking.ts";
 import { addInstructions, saysJson } from "../format-in-words.ts";
@@ -29,6 +30,7 @@ export function mapToChatRequest(
   const messages = isInWords ? addInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   return {
+    ...pickExtra("chat", request.options.extra),
     model: request.model,
     messages: [
       ...(system === null ? [] : [{ role: "system" as const, content: system }]),

@@ -3,6 +3,7 @@ import type {
   ResponseFormatTextConfig,
   ResponseInputItem,
 } from "openai/resources/responses/responses";
+import { pickExtra } from "../../extra-fields.ts";
 import { mapOpenAiEffort } from "../../model-traits.ts";
 import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
 import type { Thinker } from "../../thinking.ts";
@@ -23,10 +24,12 @@ export function mapToResponsesRequest(
 ): ResponseCreateParamsStreaming {
   const thinker = isForgetful ? null : { provider: name, model: request.model };
   const { format } = request.options;
+  const extra = mapExtra(request.options);
   const isUnsaid = format?.type === "json_object" && !saysJson(request);
   const messages = isUnsaid ? addInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   return {
+    ...extra,
     model: request.model,
     input: turns.flatMap((turn) => mapTurn(turn, thinker)),
     stream: true,
@@ -35,7 +38,7 @@ export function mapToResponsesRequest(
     ...(request.isThinking && mapReasoning(request)),
     ...(system === null ? {} : { instructions: system }),
     ...(request.outputTokensMax === null ? {} : { max_output_tokens: request.outputTokensMax }),
-    ...(format && { text: { format: mapFormat(format) } }),
+    ...(format && { text: { ...extra.text, format: mapFormat(format) } }),
     ...mapOptions(request.options),
   };
 }
@@ -83,7 +86,13 @@ function mapFormat(format: AnswerFormat): ResponseFormatTextConfig {
   };
 }
 
-/** The Responses API knows no `stop`. */
+/** By the names that Chat Completions have for them, but for this one. */
+function mapExtra({ extra }: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
+  const { verbosity, ...others } = pickExtra("responses", extra);
+  return { ...others, ...(verbosity && { text: { verbosity } }) };
+}
+
+/** The Responses API knows no `stop`: the attempt ends the answer there. */
 function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
   const { tools = [], toolChoice, temperature, topP, areParallelToolCallsAllowed } = options;
   const shared = {
