@@ -30,7 +30,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   provider.reset();
-  const input = { reply_mode: "always", title: "Tools", metadata: { tools: true } };
+  const input = { reply_mode: "always", title: "Tools", tools: true };
   conversation_id = (await createConversation(parley, anna, [], input)).id;
   socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.ask({ type: "subscribe", conversation_id });

@@ -50,7 +50,7 @@ async function begin(model: string, thought: Thought, parley = first, user = ann
     { pieces: Array.from({ length: 2_000 }, (_, n) => `gone-with-it${n} `), pieceDelayMs: 20, thought },
     { text: "Found it.", thought },
   );
-  const { id } = await createConversation(parley, user, [], { title: "Tools", metadata: { tools: true }, model });
+  const { id } = await createConversation(parley, user, [], { title: "Tools", tools: true, model });
   const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
     token: user.access_token,
     json: { content: "Look it up.", reply: true },
