@@ -53,7 +53,8 @@ export function findCertificatesProblem(path: string, readFile: (path: string) =
   } catch {
     return `the file ${path} cannot be read; name one that exists, and that this user may read.`;
   }
-  const blocks = text.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|$)/g) ?? [];
+  const blocks =
+    text.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|$)/g) ?? [];
   if (blocks.length === 0)
     return `the file ${path} has no certificate; write each as PEM (-----BEGIN CERTIFICATE-----), one behind the other.`;
   const wrong = blocks.findIndex((block) => !isCertificate(block));

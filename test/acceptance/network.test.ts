@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
-import { createServer } from "node:tls";
 import { AUDIENCE, type Issuer, startIssuer } from "../auth/start-issuer.ts";
 import { type Certificate, createCertificates } from "../support/certificates.ts";
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
+import { type McpServer, startMcpServer } from "../support/mcp-server.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startTlsFront } from "../support/tls-front.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startReceiver, verify } from "../webhooks/receiver.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
@@ -21,27 +21,16 @@ const providers = ["openai", "anthropic", "compatible"];
 const whole = "Parley's stand-in answers in several pieces.";
 
 const certificates = createCertificates();
-const fronts: { close(): void }[] = [];
 let authority: Certificate;
 let certificate: Certificate;
 let caFile: string;
 let standIn: ProviderStandIn;
 let proxy: HttpProxy;
 let issuer: Issuer;
+let mcp: McpServer;
 let environment: Record<string, string>;
 
-/** Speaks TLS in front of a server. @returns its port. */
-async function startTls(port: number): Promise<number> {
-  const front = createServer({ cert: certificate.cert, key: certificate.key }, (client) => {
-    const server = connect(port, "127.0.0.1");
-    client.on("error", () => server.destroy()).on("close", () => server.destroy());
-    server.on("error", () => client.destroy()).on("close", () => client.destroy());
-    server.pipe(client).pipe(server);
-  });
-  await new Promise<void>((resolve) => front.listen(0, "127.0.0.1", resolve));
-  fronts.push(front);
-  return (front.address() as { port: number }).port;
-}
+const startTls = (port: number): Promise<number> => startTlsFront(certificate, port);
 
 const proxyAddress = (credentials = CREDENTIALS) => {
   const [user = "", password = ""] = credentials.split(":");
@@ -51,7 +40,7 @@ const proxyAddress = (credentials = CREDENTIALS) => {
 beforeAll(async () => {
   authority = certificates.create("Company CA", { extensions: "authority" });
   const other = certificates.create("Another CA", { extensions: "authority" });
-  const names = ["models.test", "login.test", "hooks.test", "files.test"];
+  const names = ["models.test", "login.test", "hooks.test", "files.test", "mcp.test"];
   certificate = certificates.create("company servers", { issuer: authority, extensions: "local", names });
   caFile = certificates.path("bundle.pem");
   writeFileSync(caFile, `The CAs of the company\n${other.cert}\n# and\n${authority.cert}`);
@@ -59,7 +48,11 @@ beforeAll(async () => {
   proxy = await startHttpProxy(CREDENTIALS);
   issuer = await startIssuer({ host: "login.test", tls: { cert: certificate.cert, key: certificate.key } });
   const url = `https://models.test:${await startTls(standIn.port)}`;
+  const run = () => ({ content: [{ type: "text", text: "Found." }] });
+  mcp = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
+  const mcpPort = await startTls(Number(new URL(mcp.url).port));
   environment = {
+    MCP_SERVERS: `wiki=https://mcp.test:${mcpPort}${new URL(mcp.url).pathname}`,
     HTTPS_PROXY: proxyAddress(),
     NODE_EXTRA_CA_CERTS: caFile,
     OPENAI_API_KEY: "k",
@@ -75,10 +68,10 @@ beforeAll(async () => {
   };
 });
 afterAll(async () => {
-  for (const front of fronts) front.close();
   await proxy?.stop();
   await standIn?.stop();
   await issuer?.stop();
+  await mcp?.stop();
   certificates.remove();
 });
 
@@ -106,7 +99,6 @@ describe("with the proxy and the CA of the network", () => {
   });
 
   test.each(providers)("%s answers", async (provider) => {
-    proxy.requests.length = 0;
     const response = await askModel(parley, anna, `${provider}/normal`);
     expect(response.status).toBe(200);
     const { choices } = (await response.json()) as { choices: { message: { content: string } }[] };
@@ -139,6 +131,21 @@ describe("with the proxy and the CA of the network", () => {
     expect(proxy.requests.some(({ target }) => target === new URL(issuer.url).host)).toBe(true);
   });
 
+  test("tools of MCP servers are called", async () => {
+    standIn.reset();
+    standIn.script("normal", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
+    const { id } = await createConversation(parley, anna, [], { title: "Tools", tools: ["wiki_look"] });
+    const path = `/api/v1/conversations/${id}/messages`;
+    const headers = { accept: "text/event-stream" };
+    const options = { token: anna.access_token, json: { content: "Look.", reply: true }, headers };
+    await (await parley.fetch(path, options)).text();
+    expect(mcp.calls.length).toBe(1);
+    const page = await parley.fetch(path, { token: anna.access_token });
+    expect(await page.text()).toContain("Found.");
+    expect(proxy.requests.some(({ target }) => target.startsWith("mcp.test:"))).toBe(true);
+    standIn.reset();
+  });
+
   test("webhooks are delivered", async () => {
     const receiver = startReceiver();
     const url = `https://hooks.test:${await startTls(Number(new URL(receiver.url).port))}/in`;
@@ -157,7 +164,7 @@ describe("with the proxy and the CA of the network", () => {
     if (!delivery) throw new Error("There is no delivery.");
     expect(verify(secret, delivery)).toMatchObject({ type: "message.created", data: { content: "Hello" } });
     expect(proxy.requests.some(({ target }) => target === new URL(url).host)).toBe(true);
-    receiver.stop();
+    await receiver.stop();
   });
 
   test("the start names the proxy, and nothing shows its password", async () => {

@@ -131,7 +131,14 @@ test("an abort ends the request, before and behind the head, with its own reason
   expect(ended).toEqual(["/silent", "/begun", "/cancelled"]);
 });
 
-test("the server waits while nobody reads", async () => {
+test.each(["directly", "by a proxy", "through a tunnel"])("the server waits while nobody reads: %s", async (way) => {
+  const proxy = await startHttpProxy();
+  stops.push(proxy.stop);
+  const findProxy = createFindProxy({ HTTP_PROXY: proxy.url });
+  const get = createFetch((url) => {
+    const route = findProxy(url);
+    return way === "directly" || route === null ? null : { ...route, isTunnel: way === "through a tunnel" };
+  });
   const size = 64 * 1024 * 1024;
   const piece = Buffer.alloc(1024 * 1024);
   let sent = 0;
@@ -147,7 +154,8 @@ test("the server waits while nobody reads", async () => {
     more();
   });
   stops.push(server.stop);
-  const response = await fetch(server.url);
+  const response = await get(way === "directly" ? server.url : server.url.replace("localhost", "models.test"));
+  expect(proxy.requests.length).toBe(way === "directly" ? 0 : 1);
   let before = -1;
   // Until the kernel's buffers are full.
   await waitUntil(async () => {

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
 import { createFindProxy, type FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { collect, createTestChain } from "../ai/collect.ts";
@@ -6,16 +7,27 @@ import { settle } from "../ai/raw-server.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 import { createTestLog } from "../support/log.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startTlsFront } from "../support/tls-front.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const USER = "parley";
 const PASSWORD = "s3cret/pass";
 const CREDENTIALS = `${USER}:${PASSWORD}`;
+/** A certificate for `*.models.test` whose CA this process trusts: models-by-tls.test.ts runs this file with one. */
+const { TEST_TLS_CERT, TEST_TLS_KEY } = process.env;
+const certificate =
+  TEST_TLS_CERT && TEST_TLS_KEY
+    ? { cert: readFileSync(TEST_TLS_CERT, "utf8"), key: readFileSync(TEST_TLS_KEY, "utf8") }
+    : null;
+type Form = "absolute" | "tunnel" | "tunnel with TLS";
+const forms: Form[] = certificate ? ["tunnel with TLS"] : ["absolute", "tunnel"];
 const whole = "Parley's stand-in answers in several pieces.";
 const providers = ["openai", "anthropic", "compatible"];
 
 let standIn: ProviderStandIn;
 let proxy: HttpProxy;
+/** The port at which the stand-in speaks TLS, if it does. */
+let front: number | null = null;
 /** A name that only the proxy knows; a new one for each test, so that no connection waits for it yet. */
 let names = 0;
 let addresses: Pick<ProviderStandIn, "openaiUrl" | "anthropicUrl">;
@@ -24,10 +36,11 @@ const realSetTimeout = globalThis.setTimeout;
 beforeAll(async () => {
   standIn = startProviderStandIn();
   proxy = await startHttpProxy(CREDENTIALS);
+  if (certificate) front = await startTlsFront(certificate, standIn.port);
 });
 beforeEach(() => {
   names += 1;
-  const rename = (url: string) => url.replace("127.0.0.1", `${names}.models.test`);
+  const rename = (url: string) => url.replace(new URL(url).origin, originOf(front ?? standIn.port));
   addresses = { openaiUrl: rename(standIn.openaiUrl), anthropicUrl: rename(standIn.anthropicUrl) };
 });
 afterEach(() => {
@@ -41,22 +54,27 @@ afterAll(async () => {
   await standIn.stop();
 });
 
+const originOf = (port: number) => `${certificate ? "https" : "http"}://${names}.models.test:${port}`;
+
 /** The address of the proxy with a user and a password in it. */
 const addressOf = (password = PASSWORD) => proxy.url.replace("://", `://${USER}:${encodeURIComponent(password)}@`);
 
 /** By requests that the proxy makes, or by connections that it opens; https addresses always have the latter. */
-const byForm = (form: "absolute" | "tunnel", address = addressOf()): FindProxy => {
-  const findProxy = createFindProxy({ HTTP_PROXY: address });
+const byForm = (form: Form, address = addressOf()): FindProxy => {
+  const findProxy = createFindProxy({ HTTP_PROXY: address, HTTPS_PROXY: address });
   return (url) => {
     const route = findProxy(url);
-    return route && { ...route, isTunnel: form === "tunnel" };
+    return route && { ...route, isTunnel: form !== "absolute" };
   };
 };
+
+/** The setting that the log names. */
+const setting = certificate ? "HTTPS_PROXY" : "HTTP_PROXY";
 
 const faults = ["rate-limited-long", "fails", "unauthorized", "refused", "html"];
 const faultsInStream = ["stall", "cut", "error-event", "no-end-marker", "not-json"];
 
-describe.each(["absolute", "tunnel"] as const)("by a proxy: %s", (form) => {
+describe.each(forms)("by a proxy: %s", (form) => {
   test.each(providers)("%s answers", async (provider) => {
     const model = `${provider}/normal`;
     const { text, end } = await collect(createTestChain(addresses, [model], { findProxy: byForm(form) }));
@@ -64,7 +82,7 @@ describe.each(["absolute", "tunnel"] as const)("by a proxy: %s", (form) => {
     expect(text).toBe(whole);
     expect(proxy.requests).toEqual([
       {
-        form,
+        form: form === "absolute" ? form : "tunnel",
         target: new URL(addresses.openaiUrl).host,
         authorization: `Basic ${btoa(CREDENTIALS)}`,
         clientPort: expect.any(Number),
@@ -131,7 +149,8 @@ describe.each(["absolute", "tunnel"] as const)("by a proxy: %s", (form) => {
         return Response.redirect(new URL("/elsewhere", request.url).href, 307);
       },
     });
-    const url = `http://models.test:${server.port}/v1`;
+    const port = server.port ?? 0;
+    const url = `${originOf(certificate ? await startTlsFront(certificate, port) : port)}/v1`;
     const chain = createTestChain({ openaiUrl: url, anthropicUrl: url }, ["openai/normal"], {
       findProxy: byForm(form),
     });
@@ -157,10 +176,10 @@ describe.each(["absolute", "tunnel"] as const)("by a proxy: %s", (form) => {
   test("wrong or missing credentials name the setting", async () => {
     const name = `127.0.0.1:${proxy.port}`;
     expect(await explain(byForm(form, addressOf("wrong")))).toContain(
-      `the proxy ${name} refuses the credentials (HTTP 407): correct user and password in HTTP_PROXY`,
+      `the proxy ${name} refuses the credentials (HTTP 407): correct user and password in ${setting}`,
     );
     expect(await explain(byForm(form, proxy.url))).toContain(
-      `the proxy ${name} asks for credentials (HTTP 407): add user:password@ to HTTP_PROXY`,
+      `the proxy ${name} asks for credentials (HTTP 407): add user:password@ to ${setting}`,
     );
   });
 
@@ -171,12 +190,13 @@ describe.each(["absolute", "tunnel"] as const)("by a proxy: %s", (form) => {
   });
 });
 
-const modes = ["refuses", "hangs up", "babbles", "stalls"] as const;
+const modes = ["refuses", "hangs up", "babbles", "goes on", "stalls"] as const;
 const sentences = {
   refuses:
     /the proxy 127\.0\.0\.1:\d+ opened no connection to \d+\.models\.test:\d+ \(HTTP 403\): allow it there, or add/,
   "hangs up": /the proxy 127\.0\.0\.1:\d+ can't be used \(.*\): check HTTP_PROXY/,
   babbles: /the proxy 127\.0\.0\.1:\d+ can't be used \(status line 220 mail.*\): check HTTP_PROXY/,
+  "goes on": /the proxy 127\.0\.0\.1:\d+ can't be used \(bytes behind its answer\): check HTTP_PROXY/,
   stalls:
     /the proxy 127\.0\.0\.1:\d+ can't be used \(no connection to \d+\.models\.test:\d+ in 10000 ms\): check HTTP_PROXY/,
 };

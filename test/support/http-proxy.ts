@@ -1,9 +1,9 @@
 import { createServer, connect as dial, type Socket } from "node:net";
 
 /** What it does with a request. */
-type Mode = "forwards" | "refuses" | "stalls" | "hangs up" | "babbles";
+type Mode = "forwards" | "refuses" | "stalls" | "hangs up" | "babbles" | "goes on";
 
-export type SeenByProxy = {
+type SeenByProxy = {
   form: "tunnel" | "absolute";
   /** Host and port that were asked for. */
   target: string;
@@ -14,6 +14,7 @@ export type SeenByProxy = {
 
 const refusals: Partial<Record<Mode, string>> = {
   refuses: "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nForbidden",
+  "goes on": "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
   babbles: "220 mail.example.com ESMTP\r\n\r\n",
 };
 

@@ -2,7 +2,7 @@ import type { HttpConnection } from "./connection.ts";
 import { type ConnectionPool, createConnectionPool } from "./connection-pool.ts";
 import { type BodyListener, createIncomingBody, type IncomingBody } from "./incoming-body.ts";
 import { encodeRequest, type PreparedRequest } from "./prepared-request.ts";
-import { createRefusal, PROXY_AUTHENTICATION_REQUIRED } from "./proxy.ts";
+import { createProxyRefusal, PROXY_AUTHENTICATION_REQUIRED } from "./proxy.ts";
 import type { ResponseHead } from "./response-parser.ts";
 
 /**
@@ -78,7 +78,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
       const { url, proxy } = request;
       // A tunnel refuses before it is open; what comes through it is the server's.
       if (proxy && !proxy.isTunnel && head.status === PROXY_AUTHENTICATION_REQUIRED)
-        return sent.abort(createRefusal(proxy, url.host, head.status));
+        return sent.abort(createProxyRefusal(proxy, url.host, head.status));
       body = createIncomingBody(sent);
       resolve({ ...head, body });
     },

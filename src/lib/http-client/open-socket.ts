@@ -1,6 +1,6 @@
 import type { Socket } from "bun";
 import { ConnectError, createCertificateError } from "./errors.ts";
-import { createProxyFailure, createRefusal, encodeConnect, type ProxyRoute } from "./proxy.ts";
+import { createProxyFailure, createProxyRefusal, encodeConnect, type ProxyRoute } from "./proxy.ts";
 import { createResponseParser } from "./response-parser.ts";
 
 /**
@@ -136,7 +136,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
       {
         onHead({ status }) {
           isEstablished = status >= 200 && status <= 299;
-          if (!isEstablished) listener.onClose(createRefusal(route, authority, status));
+          if (!isEstablished) listener.onClose(createProxyRefusal(route, authority, status));
         },
         // A server says nothing before it is asked, and the body of a refusal is not read.
         onBody: () => isEstablished && fail(new Error("bytes behind its answer")),

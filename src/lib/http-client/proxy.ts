@@ -35,7 +35,7 @@ export const nameProxy = ({ hostname, port }: HttpProxy): string =>
   `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 
 /** The proxy answered, and not with a connection. */
-export function createRefusal(proxy: HttpProxy, authority: string, status: number): ProxyError {
+export function createProxyRefusal(proxy: HttpProxy, authority: string, status: number): ProxyError {
   const name = nameProxy(proxy);
   if (status !== PROXY_AUTHENTICATION_REQUIRED)
     return new ProxyError(
