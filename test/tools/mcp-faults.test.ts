@@ -112,16 +112,20 @@ test.each(revisions)(
   },
 );
 
-test("a session that the server has forgotten is made anew, and the call is made once", async () => {
-  const mcp = start("2025");
-  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
-  const { ask } = await createAsker(app);
-  expect(await ask("wiki_look")).toEqual(["Found."]);
-  const [before] = mcp.sessions.keys();
-  mcp.sessions.clear();
-  expect(await ask("wiki_look")).toEqual(["Found."]);
-  expect(mcp.calls.map(({ session }) => session === before)).toEqual([true, false]);
-});
+test.each([404, 400])(
+  "a session that the server has forgotten (%i) is made anew, and the call is made once",
+  async (status) => {
+    const mcp = start("2025");
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+    const { ask } = await createAsker(app);
+    expect(await ask("wiki_look")).toEqual(["Found."]);
+    const [before] = mcp.sessions.keys();
+    mcp.state.forgottenStatus = status;
+    mcp.sessions.clear();
+    expect(await ask("wiki_look")).toEqual(["Found."]);
+    expect(mcp.calls.map(({ session }) => session === before)).toEqual([true, false]);
+  },
+);
 
 test.each(revisions)(
   "a call that takes too long ends, also at the server, and others go on meanwhile (%s)",
