@@ -11,17 +11,18 @@ TEST_RUN := $(BUN) test --parallel=3 --no-isolate --timeout=30000 --timings=test
 
 BUN_STAMP := .tools/bun-$(BUN_VERSION).stamp
 PACKAGES_STAMP := node_modules/.parley.stamp
+SDK_STAMP := test/sdk/node_modules/.parley.stamp
 POSTGRES := dist/embedded/postgres.tar.zst
 VERSION := $(shell sed -nE 's/^  "version": "(.*)",/\1/p' package.json)
 # Without Docker: IMAGE_BUILDER="buildah bud --format docker".
 IMAGE_BUILDER ?= docker build
 
 # Crashes, takeovers and long waits: minutes of processes that start and die. `make check` runs them too.
-DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.ts acceptance/impolite-providers.test.ts \
+DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.ts acceptance/impolite-providers.test.ts acceptance/mcp.test.ts tools/mcp-faults.test.ts \
   analytics/recount.test.ts commands/data-dir.test.ts limits/answers.test.ts locks/large-deletion.test.ts messages/plans.test.ts \
   pooler/executable.test.ts acceptance/crash-loop.test.ts acceptance/crash.test.ts acceptance/database-away.test.ts \
   acceptance/impolite-behaviour.test.ts acceptance/instances.test.ts acceptance/network.test.ts acceptance/providers.test.ts \
-  acceptance/refusals.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/shutdown.test.ts \
+  acceptance/refusals.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/several-providers.test.ts acceptance/shutdown.test.ts \
   acceptance/storm.test.ts acceptance/takeover.test.ts acceptance/tls.test.ts \
   acceptance/webhooks.test.ts accounts/interrupted.test.ts ai/time-limits.test.ts backup/archive.test.ts \
   commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/serve.test.ts \
@@ -41,10 +42,10 @@ LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.t
   history/redis.test.ts realtime/redis-cluster.test.ts release/bare-system.test.ts security/open-streams.test.ts)
 
 # Programs that tests run. Each target installs its own where it is missing.
-TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd
+TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd test-sdk
 
 .PHONY: help setup run dev test drill quick-drill soak timings fuzz check build image try-image try-pitr release release-check bench docs contract sql patches \
-  clean $(TEST_NEEDS) test-machine test-chromium
+  clean $(TEST_NEEDS) test-machine test-chromium test-python
 .DEFAULT_GOAL := help
 
 help: ## list the tasks
@@ -102,7 +103,7 @@ bench: build ## measure speed and memory
 	$(BUN) install --cwd test/bench --frozen-lockfile
 	$(BUN) test/bench/main.ts
 
-docs: setup ## write .env.example and the tables of settings, metrics, prices and error codes in docs/
+docs: setup ## write .env.example and the tables of settings, metrics, prices, error codes and fields in docs/
 	$(BUN) scripts/docs.ts
 
 contract: setup ## write contract/openapi.json and contract/asyncapi.json
@@ -150,6 +151,18 @@ test-deploy:
 	@ls /usr/sbin/nginx .tools/nginx/usr/sbin/nginx 2>/dev/null | grep -q . || scripts/install-nginx.sh .tools/nginx
 	@ls /usr/bin/promtool /usr/local/bin/promtool .tools/debian/usr/bin/promtool 2>/dev/null | grep -q . || \
 	  scripts/unpack-debian.sh prometheus usr/bin/promtool .tools/debian
+
+# The clients whose calls test/sdk makes; also for the types of these tests.
+test-sdk: $(SDK_STAMP)
+
+$(SDK_STAMP): $(BUN_STAMP) test/sdk/package.json test/sdk/bun.lock
+	$(BUN) install --cwd test/sdk --frozen-lockfile
+	@touch $@
+
+# OpenAI's Python SDK, where its packages can be reached: then test/sdk runs it, beside replaying what it has sent.
+test-python:
+	python3 -m venv .tools/python
+	.tools/python/bin/pip install --quiet --requirement test/sdk/python/requirements.txt
 
 test-chromium:
 	@command -v chromium >/dev/null || scripts/install-chromium.sh

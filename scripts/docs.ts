@@ -1,9 +1,10 @@
 // Writes what is made from code: .env.example, the settings and metrics in docs/operations.md, the prices in
-// docs/models.md, and the error codes in docs/errors.md.
+// docs/models.md, the error codes in docs/errors.md, and the fields of requests in docs/openai.md.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { placeErrorTables } from "./error-docs.ts";
 import { placeMetricTable } from "./metric-docs.ts";
+import { placeFieldTables } from "./openai-docs.ts";
 import { placePriceTable } from "./price-docs.ts";
 import { createEnvExample, placeSettingsTable } from "./settings-docs.ts";
 
@@ -18,3 +19,4 @@ writeFileSync(join(root, ".env.example"), createEnvExample());
 rewrite("docs/operations.md", (markdown) => placeMetricTable(placeSettingsTable(markdown)));
 rewrite("docs/models.md", placePriceTable);
 rewrite("docs/errors.md", placeErrorTables);
+rewrite("docs/openai.md", placeFieldTables);

@@ -133,8 +133,8 @@ test("only the command line reads the environment or ends the process", () => {
 
 /** From the ground up, within ai/: a folder uses those before it in the same line, and files that lie beside the folders. */
 const aiFolders = [
-  ["transport", "providers"],
-  ["attempt", "chain"],
+  ["format", "transport", "providers"],
+  ["format", "attempt", "chain"],
 ];
 
 test("within ai/, providers know nothing of attempts, and the chain nothing of the wire", () => {

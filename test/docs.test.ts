@@ -5,10 +5,12 @@ import { parseEnv } from "node:util";
 import { Value } from "@sinclair/typebox/value";
 import { placeErrorTables } from "../scripts/error-docs.ts";
 import { placeMetricTable } from "../scripts/metric-docs.ts";
+import { placeFieldTables } from "../scripts/openai-docs.ts";
 import { placePriceTable } from "../scripts/price-docs.ts";
 import { createEnvExample, placeSettingsTable } from "../scripts/settings-docs.ts";
 import { loadConfig } from "../src/config.ts";
 import { errorCodes } from "../src/lib/error-codes.ts";
+import { requestFields } from "../src/modules/openai/request-fields.ts";
 import { Conversation } from "../src/protocol/conversation.ts";
 import { Message } from "../src/protocol/message.ts";
 
@@ -43,6 +45,13 @@ test("the error codes in docs/errors.md are what `make docs` writes, a row for e
   for (const code of Object.keys(errorCodes)) expect(errors).toContain(`| \`${code}\` |`);
   // A bar in a text would make a row of six cells.
   expect(errors.split("\n").filter((line) => line.startsWith("| `") && line.split("|").length > 7)).toEqual([]);
+});
+
+test("the fields of requests in docs/openai.md are what `make docs` writes", () => {
+  const openai = read("docs/openai.md");
+  expect(placeFieldTables(openai)).toBe(openai);
+  expect(openai).toContain("| `top_k` | 400 | yes | yes |");
+  for (const field of Object.keys(requestFields)) expect(openai).toContain(`| \`${field}\` |`);
 });
 
 /** Every way in which the sources write an error code. */

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../package.json";
 import benchPackageJson from "./bench/package.json";
+import sdkPackageJson from "./sdk/package.json";
 
 const root = join(import.meta.dir, "..");
 
@@ -34,8 +35,8 @@ test("what src/ imports is a dependency, and there is no other", () => {
 });
 
 test("what only tests and scripts import is a development dependency, and there is no other", () => {
-  const isBench = (file: string) => file.startsWith("bench/");
-  const imported = [...listImported("test", isBench), ...listImported("scripts")];
+  const hasItsOwn = (file: string) => /^(?:bench|sdk)\//.test(file);
+  const imported = [...listImported("test", hasItsOwn), ...listImported("scripts")];
   const others = imported.filter((name) => !(name in packageJson.dependencies));
   expect(Object.keys(packageJson.devDependencies).sort()).toEqual([...new Set([...others, ...TOOLS])].sort());
 });
@@ -49,7 +50,13 @@ test("what only the bench needs is in its own package.json", () => {
     expect(packageJson).not.toHaveProperty(["devDependencies", name]);
 });
 
+test("what only the tests of clients need is in their own package.json, and there is nothing else", () => {
+  const imported = listImported("test/sdk", (file) => file.startsWith("node_modules/"));
+  expect(Object.keys(sdkPackageJson.dependencies).sort()).toEqual(imported);
+});
+
 test("every version is exact", () => {
-  const all = { ...packageJson.dependencies, ...packageJson.devDependencies, ...benchPackageJson.dependencies };
-  expect(Object.values(all).filter((version) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
+  const own = { ...packageJson.dependencies, ...packageJson.devDependencies };
+  const all = [own, benchPackageJson.dependencies, sdkPackageJson.dependencies].flatMap(Object.values);
+  expect(all.filter((version) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
 });

@@ -1,6 +1,6 @@
 -- The other half of a group commit (docs/decisions/0031): answers that end while a commit is in flight are written
 -- together. For each item, in the given order: checks the lease by its fence, takes the conversation's next number for
--- `message.completed`, stores the final state and the event, and deletes the pieces of text. What was reserved for them is
+-- `message.completed`, stores the final state and the event, and deletes the pieces of text and what was thought. What was reserved for them is
 -- settled at the end, in the same transaction.
 --
 -- The call waits for no generation and for no budget: answers that need one that is locked by somebody else get the outcome
@@ -177,6 +177,9 @@ begin
   delete from generation_pieces p
   using unnest(p_conversation, p_generation, ranks) as i (conversation, generation, rank)
   where i.rank is not null and p.conversation_id = i.conversation and p.generation_id = i.generation;
+  delete from generation_thinking t
+  using unnest(p_conversation, p_generation, ranks) as i (conversation, generation, rank)
+  where i.rank is not null and t.conversation_id = i.conversation and t.generation_id = i.generation;
 
   -- Last, because many answers of one user share these rows: nobody waits for them longer than the commit takes.
   perform settle_budgets(array_agg(i.generation), array_agg(i.asker),

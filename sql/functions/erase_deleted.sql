@@ -34,6 +34,7 @@ begin
     until_seq := from_seq + rows_left;
     -- Of answers that were in progress: never many.
     delete from generation_pieces p where p.conversation_id = target.id;
+    delete from generation_thinking t where t.conversation_id = target.id;
     -- Each member may have rated each message.
     delete from feedback f where f.ctid = any (array(
       select x.ctid from feedback x

@@ -1,4 +1,4 @@
-import type { ModelFinishReason, ProviderError, Thinking, ToolCall, Usage } from "./provider.ts";
+import type { ModelFinishReason, ProviderError, ProviderErrorCode, Thinking, ToolCall, Usage } from "./provider.ts";
 
 /**
  * What a run pushes: `start` or, for a resumed run, `reset` before the first text (the `next` step after tool calls needs
@@ -22,7 +22,9 @@ export type RunUsage = Usage & { estimated: boolean };
 export type Account = { models: string[]; usage: RunUsage | null; costUsd: number | null };
 
 /** The failure of the model that was asked last; all of it is safe for clients. */
-export type RunFailure = Omit<ProviderError, "retryable" | "cause"> & {
+export type RunFailure = Omit<ProviderError, "retryable" | "cause" | "code"> & {
+  /** `invalid_output`: the answer does not have the format that was asked for. */
+  code: ProviderErrorCode | "invalid_output";
   /** Null: no model was asked. */
   model: string | null;
 };
@@ -35,6 +37,8 @@ export type RunEnd =
       model: string;
       reason: ModelFinishReason;
       toolCalls: readonly ToolCall[];
+      /** The parsed answer where a format was asked for; absent if the text was cut off before it had that. */
+      output?: { value: unknown };
       /** What `model` wants back with its calls. */
       thinking?: Thinking | undefined;
     } & Account)

@@ -15,7 +15,26 @@ const withoutThinking = [
 ];
 
 /** Whether a model (`provider/name`) is known not to think. */
-export const isKnownNotToThink = (model: string): boolean => withoutThinking.some((pattern) => pattern.test(model));
+export const isKnownNotToThink = (model: string): boolean => {
+  const name = nameByMaker(model);
+  return withoutThinking.some((pattern) => pattern.test(name));
+};
+
+/**
+ * A model by the name of its maker: `openrouter/anthropic/claude-…` is `anthropic/claude-…`, wherever it is served. What the
+ * model can do is known by that; its window, its longest answer and its price are the server's.
+ */
+export const nameByMaker = (model: string): string => /^[^/]+\/((?:openai|anthropic)\/.+)$/s.exec(model)?.[1] ?? model;
+
+/** Models (`provider/name`) whose provider forces no answer into a schema. */
+const withoutSchemas = [
+  /^openai\/(?:gpt-3\.5|gpt-4(?![.o])|gpt-4o-2024-05-13|chatgpt-4o|o1-(?:mini|preview))/,
+  // Claude 4.1 Opus and everything from 4.5 on can.
+  /^anthropic\/claude-(?:instant|[23]|(?:opus|sonnet)-4-(?:0|20\d{6})(?!\d)|(?:opus|sonnet)-4$)/,
+];
+
+/** Whether a model (`provider/name`) is known to take no JSON schema for its answer. */
+export const isKnownWithoutSchemas = (model: string): boolean => withoutSchemas.some((pattern) => pattern.test(model));
 
 /** How servers other than OpenAI call these models: `gpt-5-mini`, `vendor/o3-mini`, `vendor/gpt-5:free`. */
 const openAiThinker = /(?:^|[/:])(?:o\d|gpt-[5-9](?:\.\d+)?(?!(?:\.\d+)?-chat))(?=$|[-:@])/i;

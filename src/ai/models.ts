@@ -1,14 +1,18 @@
 import { parsePrices } from "../lib/parse-prices.ts";
 import { findPrice, type PriceTable } from "../lib/prices.ts";
 import { findModelLimits, type ModelLimits } from "./model-limits.ts";
-import { isKnownNotToThink } from "./model-traits.ts";
+import { isKnownNotToThink, isKnownWithoutSchemas, nameByMaker } from "./model-traits.ts";
 import { listPrices } from "./price-list.ts";
+import type { AnswerFormat } from "./provider.ts";
 
 /**
- * What a model can do; `thinking`: it may think before it answers, and be silent meanwhile. A family tells what most of its
+ * What a model can do; `thinking`: it may think before it answers, and be silent meanwhile; `json_object`, `json_schema`: it
+ * answers in that format, since its provider can force it or since it is told to. A family tells what most of its
  * models can; model-traits.ts knows those that differ.
  */
-type Ability = "tools" | "images" | "thinking";
+type Ability = "tools" | "images" | "thinking" | AnswerFormat["type"];
+
+const formats = ["json_object", "json_schema"] as const satisfies Ability[];
 
 /** Models that have abilities and, mostly, limits in common (model-limits.ts has those that differ). */
 type Family = ModelLimits & {
@@ -26,44 +30,44 @@ const families: readonly Family[] = [
     prefix: "openai/gpt-6",
     windowTokens: 1_050_000,
     answerTokens: 128_000,
-    abilities: ["tools", "images", "thinking"],
+    abilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "openai/gpt-5",
     windowTokens: 400_000,
     answerTokens: 128_000,
-    abilities: ["tools", "images", "thinking"],
+    abilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "openai/gpt-4.1",
     windowTokens: 1_047_576,
     answerTokens: 32_768,
-    abilities: ["tools", "images"],
+    abilities: ["tools", "images", ...formats],
   },
   {
     prefix: "openai/gpt-4o",
     windowTokens: 128_000,
     answerTokens: 16_384,
-    abilities: ["tools", "images"],
+    abilities: ["tools", "images", ...formats],
   },
   {
     prefix: "openai/o3",
     windowTokens: 200_000,
     answerTokens: 100_000,
-    abilities: ["tools", "images", "thinking"],
+    abilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "openai/o4-mini",
     windowTokens: 200_000,
     answerTokens: 100_000,
-    abilities: ["tools", "images", "thinking"],
+    abilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "anthropic/claude-",
     windowTokens: 200_000,
     // What every Claude since version 4 can give; those before it have limits of their own.
     answerTokens: 32_000,
-    abilities: ["tools", "images", "thinking"],
+    abilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "offline/",
@@ -92,6 +96,8 @@ export const INPUT_TOKENS_UNKNOWN = 12_000;
 export type Catalogue = {
   /** The list prices with those of the configuration before them. */
   prices: PriceTable;
+  /** What the model itself can take and give. */
+  limitsOf(model: string): ModelLimits;
   /** The answer's share is kept free of the window. */
   budgetOf(model: string): ModelBudget;
   /** A model of no family may be able to do anything: it is asked, and says so if not. */
@@ -111,10 +117,15 @@ export function createCatalogue(
 ): Catalogue {
   const { inputTokens } = settings;
   const find = (model: string) => families.find(({ prefix }) => model.startsWith(prefix));
+  function limitsOf(model: string): ModelLimits {
+    const { windowTokens = null, answerTokens = null } = findModelLimits(model) ?? find(model) ?? {};
+    return { windowTokens, answerTokens };
+  }
   return {
     prices: { ...listPrices, ...(settings.prices === undefined ? {} : parsePrices(settings.prices)) },
+    limitsOf,
     budgetOf(model) {
-      const { windowTokens = null, answerTokens = null } = findModelLimits(model) ?? find(model) ?? {};
+      const { windowTokens, answerTokens } = limitsOf(model);
       if (windowTokens === null)
         return { inputTokens: inputTokens ?? INPUT_TOKENS_UNKNOWN, outputTokensMax: answerTokens };
       return {
@@ -124,7 +135,8 @@ export function createCatalogue(
     },
     can(model, ability) {
       if (ability === "thinking" && isKnownNotToThink(model)) return false;
-      return find(model)?.abilities.includes(ability) ?? true;
+      if (ability === "json_schema" && isKnownWithoutSchemas(model)) return false;
+      return find(nameByMaker(model))?.abilities.includes(ability) ?? true;
     },
   };
 }

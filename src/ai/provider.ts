@@ -15,7 +15,9 @@
 
 import type { providerCodes } from "../lib/error-codes.ts";
 import type { ReasoningEffort } from "../protocol/reasoning-effort.ts";
+import type { ExtraFields } from "./extra-fields.ts";
 import type { PauseSignal } from "./pause-signal.ts";
+import type { Api } from "./wire-format.ts";
 
 /** What a provider is asked: the whole conversation, already cut to fit, in the shape that all of them share. */
 export type ChatMessage =
@@ -55,7 +57,7 @@ export type Thinking = {
 };
 
 /** The form that an answer must have: any JSON object, or JSON that a schema accepts. */
-type AnswerFormat =
+export type AnswerFormat =
   | { type: "json_object" }
   | {
       type: "json_schema";
@@ -75,12 +77,14 @@ export type AnswerOptions = {
   areParallelToolCallsAllowed?: boolean | null | undefined;
   temperature?: number | null | undefined;
   topP?: number | null | undefined;
-  /** Texts that end the answer before them. */
+  /** Texts that end the answer before them, whether or not the provider knows such a parameter. */
   stop?: readonly string[] | undefined;
   /** How much the model thinks before it answers; null leaves it to the provider. */
   reasoningEffort?: ReasoningEffort | null | undefined;
   /** Null: text of any form. */
   format?: AnswerFormat | null | undefined;
+  /** Passed on as it is. A model whose provider does not take all of it is not asked. */
+  extra?: ExtraFields | undefined;
 };
 
 export type ProviderRequest = {
@@ -178,6 +182,8 @@ export type ProviderError = {
 export interface Provider {
   /** The first half of the names of its models. */
   readonly name: string;
+  /** Its wire format, which says what it can be asked for; absent: it is not asked over a wire. */
+  readonly api?: Api;
   /**
    * Asks a model, pushes what it gives, and fulfils with how that ended. It should not reject. After the request's signal
    * has aborted, whatever it does is ignored.

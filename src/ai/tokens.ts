@@ -1,4 +1,4 @@
-import type { ChatMessage } from "./provider.ts";
+import type { AnswerOptions, ChatMessage } from "./provider.ts";
 
 /**
  * Tokens of a text, estimated in one pass. Everything that has to know tokens before a provider has counted them uses this:
@@ -50,6 +50,12 @@ export const countMessageAtMost = (message: ChatMessage): number =>
 /** Tokens of all messages. */
 export const countMessages = (messages: readonly ChatMessage[]): number =>
   messages.reduce((sum, message) => sum + countMessage(message), 0);
+
+/** Tokens that the tools and the format of an answer take of the prompt. */
+export function countOptions({ tools = [], format }: AnswerOptions): number {
+  const shown = [...tools, ...(format ? [format] : [])];
+  return shown.length === 0 ? 0 : estimateTokens(JSON.stringify(shown));
+}
 
 enum Kind {
   Space,

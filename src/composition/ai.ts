@@ -3,7 +3,9 @@ import { createContexts } from "../modules/generations/context.ts";
 import { createFollowUps } from "../modules/generations/follow-ups.ts";
 import { createPreviews } from "../modules/generations/previews.ts";
 import { createGenerationService } from "../modules/generations/service.ts";
+import { createThinkingStore } from "../modules/generations/thinking-store.ts";
 import { createCompletionService } from "../modules/openai/service.ts";
+import { createSealedThinking } from "../modules/openai/thinking.ts";
 import type { Core } from "./core.ts";
 import type { Conversations, Documents, People } from "./domain.ts";
 import type { Models } from "./models.ts";
@@ -30,6 +32,7 @@ export function createAnswers(
     instanceId,
     liveAnswers,
     openStreams,
+    jwtSecret,
   } = core;
   const { defaultModel } = chain;
   const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
@@ -55,6 +58,7 @@ export function createAnswers(
     contexts,
     followUps,
     tools,
+    thinking: createThinkingStore(jwtSecret),
   });
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
   parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
@@ -66,6 +70,7 @@ export function createAnswers(
     lifecycle,
     holdAnswer: limits.answers.hold,
     openStreams,
+    sealedThinking: createSealedThinking(jwtSecret),
     metrics,
     log,
   });

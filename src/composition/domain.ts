@@ -1,3 +1,4 @@
+import { createFormatCheck } from "../ai/format/reply-format.ts";
 import { createIdempotencyStore } from "../http/idempotency-store.ts";
 import { DOCUMENTS_TAG } from "../http/read-cache.ts";
 import { createAccountService, createDeletions } from "../modules/accounts/service.ts";
@@ -141,6 +142,7 @@ export function createConversations(
     limits,
     takeLease: liveAnswers.takeLease,
     hasModel: chain.has,
+    checkReplyFormat: createFormatCheck(chain),
     canAnswer: () => lifecycle.phase !== "draining",
     onAnswer: liveAnswers.handOver,
     findLiveText: liveAnswers.findText,

@@ -72,9 +72,11 @@ export const listMcpSettings = (servers: readonly string[] = []): McpEntry[] =>
     .flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
 
 /** The same for the docs, of any server. */
-export const mcpSettingsInDocs: readonly McpEntry[] = listSettingsOf(
-  "<NAME>",
-  "the server of that name in `MCP_SERVERS` (in capitals, `-` as `_`)",
+export const mcpSettingsInDocs: readonly McpEntry[] = listSettingsOf("<NAME>", "the server `<name>`").map(
+  ([name, schema], index) => {
+    const where = "Of a server in `MCP_SERVERS`: `<NAME>` is its name in capitals, with `-` as `_`. ";
+    return [name, { ...schema, description: (index === 0 ? where : "") + schema.description }];
+  },
 );
 
 /** The servers of MCP_SERVERS with their settings, for a configuration that has been checked. */

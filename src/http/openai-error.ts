@@ -43,11 +43,14 @@ function findType(status: number): string {
 }
 
 /** A problem in OpenAI's shape: what we call invalid (422) is 400 there, and an unknown model is not found. */
-export function mapProblemToOpenAiError({ code, message, errors, retryAfterMs }: Problem): OpenAiError {
+export function mapProblemToOpenAiError({ code, openAiCode, message, errors, retryAfterMs }: Problem): OpenAiError {
   const pointer = errors?.[0]?.pointer;
   const param = code === "unknown_model" ? "model" : pointer === undefined ? null : mapPointerToName(pointer);
   const status = statuses[code] ?? problemCodes[code].status;
-  return createOpenAiError(status, codes[code] ?? code, message, { param, retryAfterMs: retryAfterMs ?? null });
+  return createOpenAiError(status, openAiCode ?? codes[code] ?? code, message, {
+    param,
+    retryAfterMs: retryAfterMs ?? null,
+  });
 }
 
 /** The body of an error answer, and of the last event of a stream that broke. */

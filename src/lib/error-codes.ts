@@ -52,6 +52,18 @@ export const providerCodes = {
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
+/** Answers that a model gave, but not as they were asked for: in `error.code` of a message, and in errors below `/v1`. */
+const answerCodes = {
+  invalid_output: {
+    status: 502,
+    title: "The response doesn't have the format that was asked for",
+    temporary: true,
+    meaning:
+      "The model's text isn't JSON, doesn't match the schema of `reply_format` or `response_format`, or was cut off. The model was asked once to correct it, unless the text was cut off or already streamed below `/v1`. The message keeps the text.",
+    mend: "Ask again, use another model, or simplify the schema. If the text was cut off, allow a longer response.",
+  },
+} as const satisfies Record<string, ErrorExplanation>;
+
 /** Failures of imports, in `error.code` of an import; others are codes of responses. */
 const importCodes = {
   wrong_source: {
@@ -161,21 +173,21 @@ const openAiCodes = {
     status: 400,
     title: "The model doesn't support a parameter",
     temporary: false,
-    meaning: "The model does not support a parameter of the request.",
+    meaning: "This server, or the model, does not support a parameter of the request.",
     mend: "Leave out the parameter that `param` names.",
   },
   unknown_parameter: {
     status: 400,
     title: "The model doesn't know a parameter",
     temporary: false,
-    meaning: "The model does not know a parameter of the request.",
+    meaning: "This server, or the model, does not know a parameter of the request.",
     mend: "Leave out the parameter that `param` names.",
   },
   unsupported_value: {
     status: 400,
     title: "The model doesn't support a value",
     temporary: false,
-    meaning: "The model does not support the value of a parameter of the request.",
+    meaning: "This server, or the model, does not support the value of a parameter of the request.",
     mend: "Change or leave out the parameter that `param` names.",
   },
   invalid_value: {
@@ -202,7 +214,7 @@ const openAiCodes = {
 } as const satisfies Record<string, ErrorExplanation>;
 
 /** Every code that a response, a frame, a message or an import can carry; each has its page, and a row in docs/errors.md. */
-export const errorCodes = { ...problemCodes, ...providerCodes, ...importCodes, ...openAiCodes };
+export const errorCodes = { ...problemCodes, ...providerCodes, ...answerCodes, ...importCodes, ...openAiCodes };
 export type ErrorCode = keyof typeof errorCodes;
 
 /** Why a message or an import failed, as it is stored and shown. */
@@ -211,7 +223,7 @@ export type StoredError = { code: ErrorCode; detail: string };
 /** In the order of the index. */
 export const errorGroups: readonly { title: string; codes: Readonly<Record<string, ErrorExplanation>> }[] = [
   { title: "Responses and frames", codes: problemCodes },
-  { title: "Responses of models", codes: providerCodes },
+  { title: "Responses of models", codes: { ...providerCodes, ...answerCodes } },
   { title: "Imports", codes: importCodes },
   { title: "Below /v1 only", codes: openAiCodes },
 ];

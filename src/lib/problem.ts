@@ -223,6 +223,8 @@ export class Problem extends Error {
   readonly neededScope: string | undefined;
   /** The names of the limits that were exceeded. */
   readonly violatedPolicies: readonly string[] | undefined;
+  /** What OpenAI's clients are told in the place of `code`, where OpenAI has a code that says more. */
+  readonly openAiCode: string | undefined;
 
   constructor(code: ProblemCode, detail: string, extra: ProblemExtra = {}) {
     super(detail);
@@ -233,6 +235,7 @@ export class Problem extends Error {
     this.headers = extra.headers;
     this.neededScope = extra.neededScope;
     this.violatedPolicies = extra.violatedPolicies;
+    this.openAiCode = extra.openAiCode;
   }
 }
 
@@ -242,6 +245,7 @@ type ProblemExtra = {
   headers?: Record<string, string>;
   neededScope?: string;
   violatedPolicies?: readonly string[];
+  openAiCode?: string;
 };
 
 /** For one place of an input; `detail` is a sentence that names it. */

@@ -33,7 +33,7 @@ const signal = <T extends string, P extends Record<string, TSchema>>(type: T, de
   );
 
 /** What the answers to a message are to be like. */
-export const ReplyOptions = {
+export const ReplySettings = {
   reasoning_effort: Type.Optional(
     Nullable(ReasoningEffort, { description: "For responses to this message, instead of the conversation's." }),
   ),
@@ -68,7 +68,7 @@ export const clientFrames = {
     parent_id: Type.Optional(
       Nullable(Uuid(), { description: "An earlier message, at which this one starts a branch." }),
     ),
-    ...ReplyOptions,
+    ...ReplySettings,
   }),
   "message.edit": frame("message.edit", "Changes the text of one of your messages.", {
     ...ByMessage,

@@ -63,6 +63,25 @@ test("a model of no family may do anything, the offline model nothing", () => {
   expect([can("compatible/llama3.2", "tools"), can("offline/documents", "tools")]).toEqual([true, false]);
 });
 
+test("behind a gateway a model can do what its maker's can, and its limits and prices are the gateway's", () => {
+  const { can, budgetOf, prices } = createCatalogue();
+  expect([can("openrouter/openai/gpt-5.2", "thinking"), can("openrouter/openai/gpt-4o", "thinking")]).toEqual([
+    true,
+    false,
+  ]);
+  expect([can("gate/anthropic/claude-3-haiku", "thinking"), can("gate/claude-3-haiku", "thinking")]).toEqual([
+    false,
+    true,
+  ]);
+  expect(can("openrouter/meta-llama/llama-4:free", "tools")).toBe(true);
+  expect(budgetOf("openrouter/anthropic/claude-sonnet-4-6")).toEqual({
+    inputTokens: INPUT_TOKENS_UNKNOWN,
+    outputTokensMax: null,
+  });
+  expect(calculate("openrouter/openai/gpt-5.2", prices)).toBeNull();
+  expect(calculate("x/a/b:free", createCatalogue({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
+});
+
 /** A million tokens in and out, by requests whose prompts are short. */
 const million = { ...noUsage, input_tokens: 100_000, output_tokens: 100_000 };
 const calculate = (model: string, prices: PriceTable) => {

@@ -21,6 +21,7 @@ const ofConversations = [
   "feedback",
   "former_members",
   "generation_pieces",
+  "generation_thinking",
   "generations",
   "member_activity",
   "members",

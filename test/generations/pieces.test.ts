@@ -63,3 +63,26 @@ test("only the owner of the lease stores, and a successor begins with all that w
   expect(await store(4, "?", 1, 2)).toBe(false);
   expect(await storePieces(database, [])).toEqual(new Set());
 });
+
+test("what the model thinks is in the same pieces: a successor begins with it, and readers see it", async () => {
+  const key = { ...keyOf(generation), fence: 1, attempt: 1 };
+  const put = async (n: number, piece: { text: string; reasoning?: string }) =>
+    (await storePieces(database, [{ ...key, n, ...piece }])).has(generation.id);
+  const shown = async () => {
+    const [row] = await database<{ content: string; reasoning: string | null }[]>`
+      select content, reasoning from current_messages where id = ${generation.message_id}`;
+    return row;
+  };
+  expect(await shown()).toEqual({ content: "", reasoning: null });
+  expect(await put(1, { text: "", reasoning: "Let me " })).toBe(true);
+  expect(await put(2, { text: "", reasoning: "think." })).toBe(true);
+  expect(await put(3, { text: "Done", reasoning: " So." })).toBe(true);
+  // A late, shorter one of either kind does not replace it.
+  expect(await put(3, { text: "Do", reasoning: " So." })).toBe(false);
+  expect(await put(3, { text: "Done" })).toBe(false);
+  expect(await put(4, { text: "." })).toBe(true);
+  expect(await shown()).toEqual({ content: "Done.", reasoning: "Let me think. So." });
+  await database`update generations set lease_until = now() - interval '1 s' where id = ${generation.id}`;
+  const [claimed] = await claimOrphans(database, createId(), 1_000, 10);
+  expect(claimed).toMatchObject({ content: "Done.", reasoning: "Let me think. So." });
+});

@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
 import type { Chain, RunRequest } from "../../src/ai/chain/chain.ts";
-import type { PushPart } from "../../src/ai/provider.ts";
+import type { PushPart, Thinking } from "../../src/ai/provider.ts";
+import { THINKING_LENGTH_MAX } from "../../src/ai/thinking.ts";
 import { noUsage } from "../../src/ai/usage.ts";
-import { runWithTools } from "../../src/modules/generations/tool-loop.ts";
+import { runWithTools, type ToolCallDone } from "../../src/modules/generations/tool-loop.ts";
 import type { AnswerTools } from "../../src/modules/tools/service.ts";
 
 const model = "a/b";
@@ -13,11 +14,12 @@ const account = {
   costUsd: 0.5,
 };
 const call = { id: "1", name: "look_up", arguments: "{}" };
-const finish = (toolCalls: (typeof call)[]): RunEnd => ({
+const finish = (toolCalls: (typeof call)[], thinking?: Thinking): RunEnd => ({
   type: "finish",
   model,
   reason: toolCalls.length > 0 ? "tool_calls" : "stop",
   toolCalls,
+  thinking,
   ...account,
 });
 
@@ -70,4 +72,33 @@ test("a reader that fails ends the loop", async () => {
   const run = runWithTools({ chain, openTools, onResult: async () => {} }, request, null, failing);
   await expect(run).rejects.toThrow("no room");
   expect(asked.length).toBe(1);
+});
+
+test("thinking goes back with its calls; beyond the limit of an answer the loop goes on without", async () => {
+  const half = (name: string): Thinking => ({ provider: name, data: "x".repeat(THINKING_LENGTH_MAX / 2) });
+  const start: AnswerPart = { type: "start", model, attempt: 1 };
+  const { chain, asked } = createChain([
+    { parts: [start], end: finish([call, call], half("first")) },
+    { parts: [], end: finish([call], half("second")) },
+    { parts: [], end: finish([call], { provider: "third", data: "x" }) },
+    { parts: [], end: finish([]) },
+  ]);
+  const kept: (string | undefined)[] = [];
+  const onResult = async ({ thinking }: ToolCallDone) => void kept.push(thinking?.provider);
+  const progress = { messages: [], steps: 2, offset: 0, thinkingLength: 0 };
+  const end = await runWithTools({ chain, openTools, onResult }, request, progress, () => undefined);
+  expect(end.type).toBe("finish");
+  // With the first call of a step alone. The second half, with its quotes, is too much; less than that still fits.
+  expect(kept).toEqual(["first", undefined, undefined, "third"]);
+  const last = asked.at(-1)?.messages ?? [];
+  const thought = last.flatMap((message) => (message.role === "assistant" ? [message.thinking?.provider] : []));
+  expect(thought).toEqual(["first", undefined, "third"]);
+  // What was kept before a takeover counts.
+  const again = createChain([
+    { parts: [start], end: finish([call], half("fourth")) },
+    { parts: [], end: finish([]) },
+  ]);
+  const full = { ...progress, thinkingLength: THINKING_LENGTH_MAX };
+  await runWithTools({ chain: again.chain, openTools, onResult }, request, full, () => undefined);
+  expect(kept.at(-1)).toBeUndefined();
 });

@@ -94,6 +94,22 @@ describe("deleting", () => {
     expect(rows).toHaveLength(0);
   });
 
+  test("of an answer takes what its model thought, and its output", async () => {
+    const answer = await ask();
+    await parley.database`
+      update messages set reasoning = 'I thought of it.', output = '{"b": 1, "a": null}' where id = ${answer.id}`;
+    const shown = await read(answer);
+    expect(shown).toMatchObject({ reasoning: "I thought of it.", output: { a: null, b: 1 } });
+    expect(JSON.stringify(shown.output)).toBe('{"b":1,"a":null}');
+    expect((await owner.ask("DELETE", at(answer))).status).toBe(204);
+    expect(await read(answer)).toMatchObject({ content: "", reasoning: null, output: null });
+    const { data } = await socket.waitFor((frame) => frame.type === "message.deleted");
+    expect(data).toMatchObject({ content: "", reasoning: null, output: null });
+    const rows = await parley.database`
+      select 1 from messages where id = ${answer.id} and (reasoning is not null or output is not null)`;
+    expect(rows).toHaveLength(0);
+  });
+
   test("of what others wrote is refused", async () => {
     expect(await other.refused("DELETE", at(message))).toMatchObject({ status: 403, code: "forbidden" });
     expect(await read(message)).toEqual(message);

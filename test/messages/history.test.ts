@@ -101,20 +101,29 @@ describe("the history", () => {
     for (const one of data) expect((await anna.get<Message>(`${path}/${one.id}`)).body).toEqual(one);
   });
 
-  test("a page ends early rather than fill the memory, and the rest comes with the next", async () => {
-    const bytes = 3 * 150_000;
-    const rows = 12;
-    await parley.database`
-      insert into messages (id, conversation_id, seq, role, author_id, content)
-      select gen_random_uuid(), ${id}, n, 'user', ${anna.id}, repeat('€', ${bytes / 3}) from generate_series(1, ${rows}) n`;
-    const most = Math.floor(READ_BYTES_MAX / bytes) + 1;
-    for (const query of ["?after_seq=0", ""]) {
-      const { rows: found, pages } = await anna.all<Message>(`${path}${query}`, 200);
-      expect(new Set(found.map(({ seq }) => seq)).size).toBe(rows);
-      expect(pages).toEqual([most, most, 2]);
-    }
-    expect((await anna.all<Message>(path, 2)).pages).toEqual(Array.from({ length: 6 }, () => 2));
-  });
+  test.each([
+    ["texts", (text: string) => [text, null, null]],
+    ["what models thought", (text: string) => ["", text, null]],
+    ["outputs", (text: string) => ["", null, JSON.stringify(text)]],
+  ])(
+    "a page ends early rather than fill the memory with %s, and the rest comes with the next",
+    async (_name, columns) => {
+      const bytes = 3 * 150_000;
+      const rows = 12;
+      const [content = "", reasoning = null, output = null] = columns("€".repeat(bytes / 3));
+      await parley.database`
+      insert into messages (id, conversation_id, seq, role, content, reasoning, output)
+      select gen_random_uuid(), ${id}, n, 'assistant', ${content}, ${reasoning}, ${output}::text::json
+      from generate_series(1, ${rows}) n`;
+      const most = Math.floor(READ_BYTES_MAX / bytes) + 1;
+      for (const query of ["?after_seq=0", ""]) {
+        const { rows: found, pages } = await anna.all<Message>(`${path}${query}`, 200);
+        expect(new Set(found.map(({ seq }) => seq)).size).toBe(rows);
+        expect(pages).toEqual([most, most, 2]);
+      }
+      expect((await anna.all<Message>(path, 2)).pages).toEqual(Array.from({ length: 6 }, () => 2));
+    },
+  );
 
   const invalid: [string, string][] = [
     ["before_seq=x", "#/query/before_seq"],

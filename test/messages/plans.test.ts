@@ -11,6 +11,7 @@ import { isBeingAnswered } from "../../src/modules/generations/new-answer-querie
 import { keyOf } from "../../src/modules/generations/pieces.ts";
 import type { ClaimedGeneration, FinalState } from "../../src/modules/generations/queries.ts";
 import * as generations from "../../src/modules/generations/queries.ts";
+import { createThinkingStore } from "../../src/modules/generations/thinking-store.ts";
 import { loadToolProgress } from "../../src/modules/generations/tool-queries.ts";
 import * as messages from "../../src/modules/messages/queries.ts";
 import { sendMessages } from "../../src/modules/messages/send-queries.ts";
@@ -242,7 +243,8 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["the text of an answer in progress", (sql) => messages.findMessageById(sql, big, running.message_id), 10],
   ["a piece of it", (sql) => generations.storePieces(sql, [{ ...keyOf(running), attempt: 1, n: 1, text: "x" }]), 10],
   ["its lease", (sql) => generations.renewGenerations(sql, createId(), [keyOf(running)], leaseTimes), 10],
-  ["results of tools for it", (sql) => loadToolProgress(sql, running, ""), 10],
+  ["results of tools for it", (sql) => loadToolProgress(sql, running, "", new Map()), 10],
+  ["what was thought before them", (sql) => createThinkingStore("secret").load(sql, running), 10],
   [
     "the end of another one",
     (sql) => findCompletion(sql, { id: message, conversation_id: big, seq: BIG * 2 - 10 }),

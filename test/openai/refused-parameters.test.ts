@@ -62,3 +62,29 @@ test("a stream of it too", async () => {
   for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
   expect([text, provider.bodies.length]).toEqual(["Done.", 2]);
 });
+
+test.each(["compatible/own", "openai/own"])("%s answers although it refuses a hint", async (model) => {
+  provider.refuse((body) =>
+    "safety_identifier" in body ? { status: 400, body: unsupported("safety_identifier") } : null,
+  );
+  for (const requests of [2, 3]) {
+    const answer = await client.chat.completions.create({ model, messages, safety_identifier: "s1", user: "u1" });
+    expect([answer.choices[0]?.message.content, provider.bodies.length]).toEqual(["Done.", requests]);
+  }
+  expect(provider.bodies.map((body) => [body.safety_identifier, body.user])).toEqual([
+    ["s1", "u1"],
+    [undefined, "u1"],
+    [undefined, "u1"],
+  ]);
+});
+
+test("what it refuses of the other fields is the client's to change", async () => {
+  provider.refuse((body) => ("min_p" in body ? { status: 400, body: unsupported("min_p") } : null));
+  const json = { model: "compatible/own", messages, min_p: 0.1 };
+  const failed = client.post("/chat/completions", { body: json }).then(() => null);
+  expect(await failed.catch((error: unknown) => error)).toMatchObject({
+    status: 400,
+    code: "unsupported_parameter",
+    param: "min_p",
+  });
+});

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { parseEnv } from "node:util";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { type CompatibleServer, startCompatibleServer } from "../support/compatible-servers/server.ts";
 import { createTestLog } from "../support/log.ts";
@@ -23,6 +24,10 @@ test("each recipe of the guide has a server here, and each server a recipe", () 
   const named = recipes.map(({ heading, block }) => `${heading} ${block}`).sort();
   expect(named).toEqual(allServers.map(({ recipe }) => `${recipe.heading} ${recipe.block ?? 0}`).sort());
   expect(named.length).toBe(13);
+});
+
+test.each(recipes)("$heading, recipe $block: its lines mean the same in `.env`", ({ lines, environment }) => {
+  expect(parseEnv(lines.replaceAll(/^export /gm, ""))).toEqual(environment);
 });
 
 describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment }) => {
@@ -86,6 +91,8 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     expect(status).toBeGreaterThanOrEqual(400);
     expect(JSON.stringify(body)).not.toContain("message_of_the_server");
     expect(body.error?.code).toBeDefined();
+    const [, said] = /"(?:message|error)":\s*"([^"]+)"/.exec(quirks.breakOff(model)) ?? [];
+    if (said !== undefined) expect(JSON.stringify(body)).not.toContain(said);
     server.mode = "answer";
   });
 
@@ -93,11 +100,17 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     server.mode = "unknown model";
     const before = server.requests.length;
     const { status } = await ask();
+    server.mode = "answer";
     expect(status).toBe(quirks.unknownModel.status);
     const asked = server.requests
       .slice(before)
       .filter(({ body }) => body.model === model.slice(model.indexOf("/") + 1));
     expect(asked.length).toBe(1);
+    if (status !== 404) return;
+    const line = lines.find(({ model: failed, status: said }) => failed === model && said === 404);
+    expect(line?.msg).toContain(
+      `has no model ${model.slice(model.indexOf("/") + 1)} (404): check its name in AI_MODELS`,
+    );
     server.mode = "answer";
   });
 

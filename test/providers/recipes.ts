@@ -8,7 +8,7 @@ import type { Quirks } from "../support/compatible-servers/quirks.ts";
 export const allServers: readonly Quirks[] = [...localServers, ...hostedServers, ...cloudServers];
 
 /** A recipe of docs/models.md: the environment that its lines make, run by a shell. */
-export type Recipe = { heading: string; block: number; environment: Record<string, string> };
+export type Recipe = { heading: string; block: number; lines: string; environment: Record<string, string> };
 
 const guide = readFileSync(join(import.meta.dir, "../../docs/models.md"), "utf8");
 
@@ -21,7 +21,7 @@ export function listRecipes(): Recipe[] {
     .flatMap((part) => {
       const heading = part.slice(0, part.indexOf("\n"));
       const blocks = [...part.matchAll(/```sh\n(.*?)```/gs)].map(([, lines = ""]) => lines);
-      return blocks.map((lines, block) => ({ heading, block, environment: runLines(lines) }));
+      return blocks.map((lines, block) => ({ heading, block, lines, environment: runLines(lines) }));
     });
 }
 

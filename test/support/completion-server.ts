@@ -63,6 +63,7 @@ export function startCompletionServer({ preparesMs = 0 } = {}) {
       const completion = {
         id: "chatcmpl-1",
         created: 1,
+        sealThinking: () => null,
         async run(push: PushPart<AnswerPart>, signs: RunSigns = { onActivity() {}, onEnd() {} }) {
           return Promise.race([run(push, signs), left.promise]).finally(() => signs.onEnd());
         },

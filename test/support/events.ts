@@ -12,6 +12,8 @@ function createData(conversation_id: string, seq: number, type: DurableEventType
     role: "user",
     author: null,
     supplied: false,
+    reasoning: null,
+    output: null,
     content: "text",
     status: "complete",
     client_message_id: null,

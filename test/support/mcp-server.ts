@@ -34,7 +34,7 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
   const calls: SeenCall[] = [];
   const requests: { method: string; authorization: string | null; rpc: string | null }[] = [];
   const sessions = new Map<string, WebStandardStreamableHTTPServerTransport>();
-  const state = { tools, intercept };
+  const state = { tools, intercept, forgottenStatus: 404 };
 
   const list = (cursor: unknown) => {
     const all = state.tools.map(({ run: _, ...tool }) => ({ inputSchema: none, ...tool }));
@@ -79,7 +79,7 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
     if (id !== null && !known)
       return Response.json(
         { jsonrpc: "2.0", id: null, error: { code: -32001, message: "Session not found" } },
-        { status: 404 },
+        { status: state.forgottenStatus },
       );
     if (known) return known.handleRequest(request);
     const transport = new WebStandardStreamableHTTPServerTransport({

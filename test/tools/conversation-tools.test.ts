@@ -70,6 +70,34 @@ function readText(frames: Frame[]): string {
 }
 
 describe("a conversation with tools", () => {
+  test("with a list of names, only these are offered and called", async () => {
+    const choose = (tools: unknown) =>
+      parley.fetch(`/api/v1/conversations/${conversation_id}`, {
+        token: anna.access_token,
+        method: "PATCH",
+        json: { tools },
+      });
+    const offered = () => JSON.stringify(provider.requests.at(-1)?.body.tools ?? []);
+    for (const [tools, isOffered] of [
+      [["search_documents", "wiki_search"], true],
+      [["wiki_search"], false],
+      [[], false],
+      [false, false],
+    ] as const) {
+      expect((await choose(tools)).status).toBe(200);
+      const { seq } = (await say("Look it up.")).message as Message;
+      await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
+      expect(offered().includes("search_documents")).toBe(isOffered);
+    }
+    // Also if the model asks for one of the others.
+    await choose(["wiki_search"]);
+    provider.script("one", { text: "", toolCalls: [search("backup")] }, { text: "So be it." });
+    const { seq } = (await say("Look it up all the same.")).message as Message;
+    await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
+    const results = (await messages()).filter(({ role }) => role === "tool");
+    expect(results).toMatchObject([{ metadata: { is_error: true } }]);
+  });
+
   test.each(["openai/one", "anthropic/two", "compatible/three"])(
     "%s searches the documents and answers",
     async (model) => {

@@ -112,16 +112,20 @@ test.each(revisions)(
   },
 );
 
-test("a session that the server has forgotten is made anew, and the call is made once", async () => {
-  const mcp = start("2025");
-  const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
-  const { ask } = await createAsker(app);
-  expect(await ask("wiki_look")).toEqual(["Found."]);
-  const [before] = mcp.sessions.keys();
-  mcp.sessions.clear();
-  expect(await ask("wiki_look")).toEqual(["Found."]);
-  expect(mcp.calls.map(({ session }) => session === before)).toEqual([true, false]);
-});
+test.each([404, 400])(
+  "a session that the server has forgotten (%i) is made anew, and the call is made once",
+  async (status) => {
+    const mcp = start("2025");
+    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
+    const { ask } = await createAsker(app);
+    expect(await ask("wiki_look")).toEqual(["Found."]);
+    const [before] = mcp.sessions.keys();
+    mcp.state.forgottenStatus = status;
+    mcp.sessions.clear();
+    expect(await ask("wiki_look")).toEqual(["Found."]);
+    expect(mcp.calls.map(({ session }) => session === before)).toEqual([true, false]);
+  },
+);
 
 test.each(revisions)(
   "a call that takes too long ends, also at the server, and others go on meanwhile (%s)",
@@ -148,6 +152,10 @@ test.each(revisions)(
     expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not answer in 2 seconds.");
     await waitUntil(() => isAborted);
     // The connection was not given up.
+    const connected = revision === "2025" ? "initialize" : "server/discover";
+    app.provider.script("one", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
+    expect((await app.ask(first.anna, first.id))[1]?.content).toBe("Found.");
+    expect(mcp.requests.filter(({ rpc }) => rpc === connected).length).toBe(1);
     expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
   },
 );

@@ -2,6 +2,7 @@ import { afterEach, expect, test } from "bun:test";
 import { decodeJwt, jwtVerify } from "jose";
 import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { ConfigError, loadConfig, printConfig } from "../../src/config.ts";
+import type { Message } from "../../src/protocol/message.ts";
 import type { Account } from "../support/app.ts";
 import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
@@ -60,17 +61,21 @@ test.each(revisions)(
       app.parley.register(),
     ]);
     const id = await app.createConversation(anna, [ben], true);
-    const askAll = (account: Account) => {
-      app.provider.script("one", callWhoami, callWhoami, callWhoami, callWhoami, { text: "Done." });
-      return app.ask(account, id);
-    };
-    const answers = await Promise.all(
-      [anna, ben, anna, ben].map(async (account) => ({ account, messages: await askAll(account) })),
-    );
+    const asks = [
+      { account: anna, model: "one" },
+      { account: ben, model: "two" },
+    ];
+    const answers: { account: Account; messages: Message[] }[] = [];
+    for (let round = 0; round < 2; round += 1) {
+      for (const { model } of asks) app.provider.script(model, callWhoami, callWhoami, { text: "Done." });
+      const asking = asks.map(async ({ account, model }) => {
+        return { account, messages: await app.ask(account, id, { model: `compatible/${model}` }) };
+      });
+      answers.push(...(await Promise.all(asking)));
+    }
     for (const { account, messages } of answers) {
-      const answer = messages.find(({ role }) => role === "assistant");
-      const results = messages.filter(({ role, parent_id }) => role === "tool" && parent_id === answer?.id);
-      expect(new Set(results.map(({ content }) => content))).toEqual(new Set([account.user.id]));
+      const [, ...results] = messages;
+      expect(results.map(({ content }) => content)).toEqual([account.user.id, account.user.id]);
     }
     const seen = await Promise.all(
       mcp.calls.map(async ({ authorization, session }) => ({
@@ -117,6 +122,43 @@ test("with an API key the call carries the key's user", async () => {
   app.provider.script("one", callWhoami, { text: "Done." });
   const [, result] = await app.ask({ ...anna, access_token: key }, id);
   expect(result?.content).toBe(anna.user.id);
+});
+
+test("a hook does not act as its owner", async () => {
+  const mcp = start("2026");
+  const plain = start("2026", [{ name: "plain" }]);
+  const app = await startApp({
+    MCP_SERVERS: `wiki=${mcp.url},plain=${plain.url}`,
+    MCP_WIKI_IDENTITY_SECRET: SECRET,
+  });
+  const anna = await app.parley.register();
+  const id = await app.createConversation(anna, [], true);
+  const path = `/api/v1/conversations/${id}`;
+  const made = await app.parley.fetch(`${path}/hooks`, { token: anna.access_token, json: { name: "ci" } });
+  const { token } = (await made.json()) as { token: string };
+  app.provider.script("one", callWhoami, { text: "Done." });
+  const posted = await app.parley.fetch(`/api/v1/hooks/${token}`, { json: { content: "Look.", reply: true } });
+  const { reply } = (await posted.json()) as { reply: { id: string } };
+  const read = async () => {
+    const page = await app.parley.fetch(`${path}/messages`, { token: anna.access_token });
+    return ((await page.json()) as { data: Message[] }).data;
+  };
+  await waitUntil(async () =>
+    (await read()).some((message) => message.id === reply.id && message.status === "complete"),
+  );
+  expect((await read()).find(({ role }) => role === "tool")?.content).toBe("Error: There is no such tool.");
+  expect(app.offered()).toEqual(["search_documents", "plain_plain"]);
+  expect(mcp.requests).toEqual([]);
+  // Asking for it again is an act of the member who does.
+  const ben = await app.parley.register();
+  await app.parley.fetch(`${path}/members`, {
+    token: anna.access_token,
+    json: { user_id: ben.user.id, role: "member" },
+  });
+  app.provider.script("one", callWhoami, { text: "Done." });
+  await app.parley.fetch(`${path}/messages/${reply.id}/regenerate`, { token: ben.access_token, method: "POST" });
+  await waitUntil(async () => mcp.calls.length === 1);
+  expect((await verify(mcp.calls[0]?.authorization ?? null)).sub).toBe(ben.user.id);
 });
 
 test("each server has its own list for each user, its own secret and its own audience", async () => {

@@ -7,7 +7,7 @@ export type ToolApp = {
   parley: TestApp;
   provider: ProviderStandIn;
   createConversation(account: Account, members: Account[], tools: boolean | string[]): Promise<string>;
-  /** Asks in a conversation, waits for the end of the answer, and gives the messages that came with it. */
+  /** Asks in a conversation, waits for the end of the answer, and gives it with the results of its calls. */
   ask(account: Account, conversationId: string, more?: object): Promise<Message[]>;
   /** Names of the tools that the model was offered last. */
   offered(): string[];
@@ -31,9 +31,12 @@ export async function startWithMcp(config: Record<string, string>): Promise<Tool
       const headers = { accept: "text/event-stream" };
       const response = await parley.fetch(path, { token, json: { content: "Look.", reply: true, ...more }, headers });
       const created = (await response.text()).split("\n").find((line) => line.startsWith("data: ")) ?? "data: {}";
-      const { seq } = JSON.parse(created.slice(6)) as { seq: number };
+      const { seq, data: question } = JSON.parse(created.slice(6)) as { seq: number; data: Message };
       const page = await parley.fetch(`${path}?after_seq=${seq}`, { token });
-      return ((await page.json()) as { data: Message[] }).data;
+      const { data } = (await page.json()) as { data: Message[] };
+      const answer = data.find(({ role, parent_id }) => role === "assistant" && parent_id === question.id);
+      const results = data.filter(({ role, parent_id }) => role === "tool" && parent_id === answer?.id);
+      return answer ? [answer, ...results] : [];
     },
     offered: () =>
       ((provider.requests.at(-1)?.body.tools ?? []) as { function: { name: string } }[]).map(

@@ -21,8 +21,10 @@ import type {
 import type { TimeoutsOf } from "../timeouts.ts";
 import { mergeReports } from "../usage.ts";
 import { type AnswerState, findPartial, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
+import { createFenceFilter } from "./fence-filter.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
 import { refuseBlank } from "./refuse-blank.ts";
+import { createStopFilter } from "./stop-filter.ts";
 import { createTextCleaner } from "./text-cleaner.ts";
 import { createThinkFilter } from "./think-filter.ts";
 import { countUsage } from "./usage.ts";
@@ -86,6 +88,8 @@ export async function makeAttempt(
   const trimmer = createOverlapTrimmer(partial ?? "");
   const cleaner = createTextCleaner(roomLeft(answer), (text) => showText(answer, model, text, push));
   const thinkFilter = createThinkFilter(takeReasoning);
+  const fenceFilter = request.options?.format ? createFenceFilter() : null;
+  const stopFilter = createStopFilter(request.options?.stop);
   const shownBefore = answer.shown.length;
   const timeouts = options.timeoutsOf(model);
   const { provider, asked } = prepare(options, request, model, partial);
@@ -108,13 +112,14 @@ export async function makeAttempt(
       report.firstToken();
       observe.onFirstToken?.(model, secondsSoFar());
     }
-    cleaner.push(trimmer.push(text));
+    cleaner.push(trimmer.push(fenceFilter ? fenceFilter.push(text) : text));
   }
 
   function take(part: ProviderPart): ProviderEnd | undefined {
     switch (part.type) {
       case "text":
-        takeText(thinkFilter.push(part.text));
+        takeText(stopFilter.push(thinkFilter.push(part.text)));
+        if (stopFilter.isStopped()) return { type: "finish", reason: "stop", usage: null };
         return cleaner.isFull() ? { type: "finish", reason: "length", usage: null } : undefined;
       case "tool_call":
         if (!hasToolCall) report.firstToken();
@@ -148,13 +153,14 @@ export async function makeAttempt(
     take,
   );
   if (ended.type !== "aborted") {
-    takeText(thinkFilter.end());
-    cleaner.push(trimmer.end());
+    takeText(stopFilter.push(thinkFilter.end()) + stopFilter.end());
+    cleaner.push(trimmer.push(fenceFilter?.end() ?? "") + trimmer.end());
   }
   const { toolCalls = [], usage: counted = null } = ended.type === "finish" ? ended : {};
   const hasOutput = hasText || hasToolCall || hasReasoning || toolCalls.length > 0;
   const isUntouched = partial !== null && !hasOutput && !counted?.output_tokens;
-  const end = refuseBlank(ended, answer.shown, isUntouched);
+  // A text that is stopped at its beginning is what was asked for.
+  const end = stopFilter.isStopped() ? ended : refuseBlank(ended, answer.shown, isUntouched);
   // Not even its space stays.
   if (end !== ended && partial === null) restartStep(answer);
   if (end.type === "finish" && !answer.isOpen) openAnswer(answer, model, push);

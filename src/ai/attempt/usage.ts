@@ -1,6 +1,6 @@
 import type { RunUsage } from "../answer-part.ts";
 import type { ProviderRequest, ReportedUsage, ToolCall } from "../provider.ts";
-import { countMessages, estimateTokens } from "../tokens.ts";
+import { countMessages, countOptions, estimateTokens } from "../tokens.ts";
 
 /** What is known of an attempt when it has ended. */
 export type AttemptRecord = {
@@ -42,9 +42,7 @@ export function countUsage(record: AttemptRecord): RunUsage | null {
 }
 
 function estimateInput({ messages, partial, options }: AttemptRecord["asked"]): number {
-  const { tools = [] } = options;
-  const toolTokens = tools.length === 0 ? 0 : estimateTokens(JSON.stringify(tools));
-  return countMessages(messages) + estimateTokens(partial ?? "") + toolTokens;
+  return countMessages(messages) + estimateTokens(partial ?? "") + countOptions(options);
 }
 
 function estimateOutput({ readWritten, toolCalls, reasoning }: AttemptRecord): number {

@@ -2,10 +2,12 @@ import type { Log } from "../../lib/log.ts";
 import type { AboutRun, ExplainFailure } from "../about-run.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
+import { describeModel, type ModelDetails } from "../describe-model.ts";
+import { type ExtraField, findUntaken } from "../extra-fields.ts";
 import { type Catalogue, createCatalogue } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
-import type { AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
+import type { AnswerFormat, AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
 import type { TimeoutsOf } from "../timeouts.ts";
 import { BACKOFF_BASE_MS } from "./backoff.ts";
 import {
@@ -16,6 +18,7 @@ import {
   defaultBreakerOptions,
 } from "./breaker.ts";
 import { createFailureLog } from "./failure-log.ts";
+import { runFormatted } from "./formatted-run.ts";
 import { type RunOptions, run } from "./run.ts";
 
 export type ChainOptions = {
@@ -55,6 +58,8 @@ export type RunRequest = {
   isFitted?: boolean;
   /** False: no other model is asked when the requested one fails. */
   hasFallback?: boolean;
+  /** False: what was shown cannot be taken back, so a text without its format is not asked for again. */
+  isRepairable?: boolean;
   options?: AnswerOptions;
   /** Called for each attempt when the first bytes of a response's body come, before there is anything to show. */
   onActivity?: (() => void) | undefined;
@@ -70,6 +75,12 @@ export interface Chain {
   /** Longest time of a whole answer, over all of its runs: after that a run ends with `provider_timeout`. */
   readonly answerTimeoutMs: number;
   has(model: string): boolean;
+  /** Whether a model can answer in this format, as far as that is known. */
+  canAnswerIn(format: AnswerFormat, model: string): boolean;
+  /** The first field of the options that the model's provider doesn't have; null: it has all of them. */
+  findUntaken(model: string, options: AnswerOptions): ExtraField | null;
+  /** What is known of a configured model. */
+  describe(model: string): ModelDetails;
   /** In fallback order, with what the circuit breaker thinks of them. */
   models(): ModelState[];
   /**
@@ -97,17 +108,35 @@ export function createChain(options: ChainOptions): Chain {
   const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
   const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures };
 
+  const apiOf = (model: string) => providers.get(providerOf(model))?.api;
+  const findUntakenBy = (model: string, asked?: AnswerOptions) => findUntaken(apiOf(model), asked?.extra);
+  const canAnswerIn = (format: AnswerFormat, model: string) => catalogue.can(model, format.type);
+
+  /** The models to ask: the requested one first, and none that is known not to take what is asked for. */
+  const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
+    const first = model !== null && breakers.has(model) ? model : defaultModel;
+    const takes = (other: string) => other !== first && findUntakenBy(other, options) === null;
+    const others = hasFallback === false ? [] : models.filter(takes);
+    const { format } = options ?? {};
+    return [first, ...others].filter((name) => !format || canAnswerIn(format, name));
+  };
+
   return {
     defaultModel,
     answerTimeoutMs,
     has: (model) => breakers.has(model),
+    canAnswerIn,
+    findUntaken: findUntakenBy,
+    describe: (model) => describeModel(model, apiOf(model), catalogue),
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {
-      const first = request.model !== null && breakers.has(request.model) ? request.model : defaultModel;
-      const others = request.hasFallback === false ? [] : models.filter((model) => model !== first);
-      const { pause = new PauseSignal(), startedAtMs = performance.now() } = request;
+      const { startedAtMs = performance.now(), options } = request;
       const endsAtMs = startedAtMs + answerTimeoutMs;
-      return run(runOptions, { ...request, pause, endsAtMs, order: [first, ...others] }, push);
+      const start: Chain["run"] = (asked, pushPart) => {
+        const { pause = new PauseSignal() } = asked;
+        return run(runOptions, { ...asked, pause, endsAtMs, order: listOrder(asked) }, pushPart);
+      };
+      return options?.format ? runFormatted(start, request, options.format, push) : start(request, push);
     },
   };
 }

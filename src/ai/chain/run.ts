@@ -56,7 +56,8 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
       isExpired = outcome.type === "expired";
       if (outcome.type === "expired") break;
       attempts.fail(model, outcome.error, answer.shown.length > answer.stepStart);
-      if (!outcome.isContinuable) restartStep(answer);
+      // JSON of one model does not go on with that of another.
+      if (!outcome.isContinuable || request.options?.format) restartStep(answer);
       closeAnswer(answer);
     } finally {
       report.leave();

@@ -1,7 +1,8 @@
 import type { AnswerPart, RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
-import type { AnswerOptions } from "../../ai/provider.ts";
+import { mapReplyFormat } from "../../ai/format/reply-format.ts";
+import type { AnswerOptions, ModelFinishReason } from "../../ai/provider.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { isTemporary } from "../../db/retry.ts";
 import { fitCount } from "../../db/storable.ts";
@@ -16,9 +17,6 @@ import type { ClaimedGeneration, FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
 import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ToolRuns } from "./tool-runs.ts";
-
-/** Providers want a name for every schema. */
-const REPLY_NAME = "reply";
 
 export type AnswerTextDependencies = {
   database: Database;
@@ -110,19 +108,29 @@ const hasTools = (tools: Context["tools"]): tools is true | readonly string[] =>
 
 /** What the message asked for, and else the conversation. */
 function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, context: Context): AnswerOptions {
-  const { name = REPLY_NAME, schema } = reply_format ?? {};
   return {
     reasoningEffort: reasoning_effort ?? context.reasoningEffort,
-    format: schema ? { type: "json_schema", name, schema } : null,
+    format: reply_format && mapReplyFormat(reply_format),
   };
 }
 
-function mapToFinalState(end: RunEnd, { live, stop, firstTokenMs }: RunningAnswer): FinalState {
+/** Where a format was asked for, a text that was cut off before it had one is no answer. */
+const cutOff: Partial<Record<ModelFinishReason, string>> = {
+  length: "The answer reached its longest length before its JSON was complete.",
+  content_filter: "The provider's content filter cut the answer off before its JSON was complete.",
+};
+
+function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: RunningAnswer): FinalState {
   live.flush();
   const { usage, costUsd, models } = end;
   // Where it did not end well: the model that was asked last, whether it has written anything or not.
   const account = { content: live.text, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
-  if (end.type === "finish") return { ...account, status: "complete", finishReason: end.reason };
+  if (end.type === "finish" && generation.reply_format && !end.output) {
+    const detail = cutOff[end.reason] ?? "The answer doesn't have the format that was asked for.";
+    return { ...account, status: "failed", finishReason: "error", error: { code: "invalid_output", detail } };
+  }
+  if (end.type === "finish")
+    return { ...account, status: "complete", finishReason: end.reason, output: end.output?.value };
   if (stop === "fail") {
     const error: StoredError = {
       code: "internal",

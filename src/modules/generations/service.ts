@@ -1,5 +1,7 @@
 import { type Caller, keyIdOf } from "../../access/caller.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
+import { createUnableModel } from "../../ai/format/check-format.ts";
+import { mapReplyFormat } from "../../ai/format/reply-format.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { EventTransaction } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
@@ -38,7 +40,7 @@ export interface GenerationService {
    * that of the conversation now.
    * @param conversationId null where a frame leaves it out.
    * @param messageId an answer, or the message that is to be answered.
-   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
+   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (a model without the message's format), `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
    */
   regenerate(
     caller: Caller,
@@ -143,6 +145,9 @@ export function createGenerationService(deps: Dependencies): GenerationService {
         append("message.created", conversationId, async (position) => {
           if (await newAnswers.isBeingAnswered(sql, conversationId, message.id)) throw createBeingWritten();
           const settings = await newAnswers.findAnswerSettings(sql, conversationId, message.id);
+          const { replyFormat } = settings;
+          if (model !== undefined && replyFormat && !chain.canAnswerIn(mapReplyFormat(replyFormat), model))
+            throw createUnableModel(model, "#/model");
           const row = {
             generationId: createId(),
             messageId: createId(),
@@ -151,7 +156,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
             model: model ?? settings.model ?? chain.defaultModel,
             requestedBy: caller.user.id,
             reasoningEffort: settings.reasoningEffort,
-            replyFormat: settings.replyFormat,
+            replyFormat,
           };
           // The question is part of the conversation, which is counted already.
           await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });

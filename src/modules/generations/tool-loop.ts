@@ -1,9 +1,9 @@
-import { type Account, applyPart, type RunEnd } from "../../ai/answer-part.ts";
-import { addCost } from "../../ai/chain/bill.ts";
+import { applyPart, type RunEnd } from "../../ai/answer-part.ts";
+import { createTotal } from "../../ai/chain/account.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
-import type { ChatMessage, Tool, ToolCall } from "../../ai/provider.ts";
-import { addUsage } from "../../ai/usage.ts";
+import type { ChatMessage, Thinking, Tool, ToolCall } from "../../ai/provider.ts";
+import { measureThinking, THINKING_LENGTH_MAX } from "../../ai/thinking.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { AnswerTools } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
@@ -15,7 +15,13 @@ const TOOL_LOOP_TIME_MAX_MS = 600_000;
 /** Calls of one step that are carried out; the model is told of the others. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 
-export type ToolCallDone = { call: ToolCall; result: ToolResult; step: number };
+export type ToolCallDone = {
+  call: ToolCall;
+  result: ToolResult;
+  step: number;
+  /** What led to the calls of this step, with its first one. */
+  thinking: Thinking | undefined;
+};
 
 type Dependencies = {
   chain: Chain;
@@ -27,8 +33,8 @@ type Dependencies = {
 
 /**
  * An answer in which the model may call tools: after each step that ends with calls these are carried out, and the next
- * step begins with their results. Each step is a run of the chain; to its reader all are one, with one end that accounts
- * for them together.
+ * step begins with their results, and with what the model thought before, which goes back to its provider alone. Each step
+ * is a run of the chain; to its reader all are one, with one end that accounts for them together.
  * @param progress what was got before; the step that broke off then is made anew.
  * @param take has taken all parts of a step before its calls are carried out.
  * @throws what `openTools`, `onResult` and `take` throw.
@@ -50,6 +56,15 @@ export async function runWithTools(
   let text = resume?.text ?? "";
   let attempt = resume?.attempt ?? 0;
   let lastModel: string | null = null;
+  let thinkingLength = progress?.thinkingLength ?? 0;
+
+  /** What is kept of the thinking of a step; nothing beyond the limit of the answer. */
+  function keepThinking(thinking: Thinking | undefined): Thinking | undefined {
+    const length = thinking ? measureThinking(thinking) : 0;
+    if (thinkingLength + length > THINKING_LENGTH_MAX) return undefined;
+    thinkingLength += length;
+    return thinking;
+  }
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
     const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_TIME_MAX_MS;
@@ -66,13 +81,14 @@ export async function runWithTools(
     if (end.type !== "finish") return { ...end, model: end.model ?? lastModel, ...total.sum() };
     if (end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };
     lastModel = end.model;
-    messages.push({ role: "assistant", content: text.slice(stepStart), toolCalls: end.toolCalls });
+    const thinking = keepThinking(end.thinking);
+    messages.push({ role: "assistant", content: text.slice(stepStart), toolCalls: end.toolCalls, thinking });
     for (const [index, call] of end.toolCalls.entries()) {
       const leftMs = endsAtMs - performance.now();
       // The next run ends the answer.
       if (leftMs <= 0) break;
       const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal, leftMs) : tooMany;
-      if (!signal.aborted) await onResult({ call, result, step });
+      if (!signal.aborted) await onResult({ call, result, step, thinking: index === 0 ? thinking : undefined });
       if (signal.aborted) return { type: "aborted", model: end.model, ...total.sum() };
       messages.push({ role: "tool", content: result.content, toolCallId: call.id });
     }
@@ -94,19 +110,4 @@ function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | n
   const former = [...new Set(called.map(({ name }) => name))].filter((name) => !known.has(name));
   const parameters = { type: "object", properties: {} };
   return [...definitions, ...former.map((name) => ({ name, description: "Not available any more.", parameters }))];
-}
-
-/** The accounts of all steps as one. */
-function createTotal() {
-  const total: Account = { models: [], usage: null, costUsd: null };
-  return {
-    add({ models, usage, costUsd }: Account): void {
-      for (const model of models) if (!total.models.includes(model)) total.models.push(model);
-      if (!usage) return;
-      const before = total.usage;
-      total.costUsd = before === null ? costUsd : addCost(total.costUsd, costUsd);
-      total.usage = addUsage(before, usage);
-    },
-    sum: (): Account => ({ ...total, models: [...total.models] }),
-  };
 }

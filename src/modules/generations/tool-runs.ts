@@ -13,8 +13,9 @@ import { appendToolMessage } from "../messages/service.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { Pieces } from "./pieces.ts";
 import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import type { ThinkingStore } from "./thinking-store.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
-import { loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
+import { findToolAsker, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
 /** A result is tried to be stored for so long; then the answer is left to a successor, who calls the tool again. */
 const STORE_MS_MAX = 60_000;
@@ -25,14 +26,16 @@ export type ToolRunDependencies = {
   chain: Chain;
   tools: ToolService;
   pieces: Pieces;
+  thinking: ThinkingStore;
   metrics: Metrics;
   log: Log;
 };
 
 /** Answers whose model may call tools. Each call is stored and pushed as a `tool` message below its answer. */
-export function createToolRuns({ database, events, chain, tools, pieces, metrics, log }: ToolRunDependencies) {
-  /** The result and the text so far in one transaction: a successor has both, or neither. */
-  async function store(answer: RunningAnswer, { call, result, step }: ToolCallDone): Promise<void> {
+export function createToolRuns(deps: ToolRunDependencies) {
+  const { database, events, chain, tools, pieces, metrics, log } = deps;
+  /** The result, the text so far and what led to it in one transaction: a successor has all of it, or nothing. */
+  async function store(answer: RunningAnswer, { call, result, step, thinking }: ToolCallDone): Promise<void> {
     const { generation, live, released } = answer;
     live.flush();
     const { message_id: parentId, conversation_id: conversationId } = generation;
@@ -49,6 +52,7 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       pieces.store(answer, (writePiece) =>
         events.write(conversationId, async (transaction) => {
           await appendToolMessage(transaction, message);
+          if (thinking) await deps.thinking.write(transaction.sql, generation, step, thinking);
           if (!(await writePiece(transaction.sql))) throw new LostError();
         }),
       );
@@ -87,11 +91,12 @@ export function createToolRuns({ database, events, chain, tools, pieces, metrics
       take: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;
-      const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text) : null;
+      const thought = attempt > 0 ? await deps.thinking.load(database, generation) : new Map();
+      const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text, thought) : null;
       const resume = progress && { text: live.text.slice(0, progress.offset), attempt, step: "restarted" as const };
       const onResult = (done: ToolCallDone) => store(answer, done);
       const { signal } = request;
-      const openTools = () => tools.open({ chosen, userId: generation.requested_by, signal });
+      const openTools = async () => tools.open({ chosen, userId: await findToolAsker(database, generation), signal });
       return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, take);
     },
   };

@@ -4,7 +4,7 @@ import {
   CLIENT_MESSAGE_ID_CHARS_MAX,
   CONTENT_CHARS_MAX,
   MODEL_CHARS_MAX,
-  ReplyOptions,
+  ReplySettings,
 } from "../../protocol/frames.ts";
 import { Message } from "../../protocol/message.ts";
 
@@ -25,7 +25,7 @@ export const SendMessage = Named(
     ),
     model: Type.Optional(Nullable(Line({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
     parent_id: Type.Optional(Nullable(Uuid())),
-    ...ReplyOptions,
+    ...ReplySettings,
   }),
 );
 export type SendMessage = Static<typeof SendMessage>;

@@ -33,6 +33,8 @@ export type OtherAnswer = {
   firstTokenMs: number | null;
   /** What the model thought; absent: nothing, or it isn't kept. */
   reasoning?: string | null;
+  /** The parsed answer, in a form that can be stored; absent: none. */
+  output?: unknown;
   error?: StoredError;
 };
 
@@ -62,7 +64,8 @@ export async function storeAnswer(
       ${answer.status}, ${answer.parentId}, ${sql.json(answer.metadata as Json)}, ${answer.model}, ${answer.finishReason},
       ${usage?.input_tokens ?? null}, ${usage?.output_tokens ?? null}, ${usage?.cached_input_tokens ?? null},
       ${usage?.reasoning_tokens ?? null}, ${fitUsd(answer.costUsd)}, ${answer.error?.code ?? null},
-      ${answer.error?.detail ?? null}, ${lockTimeoutMs}, ${answer.firstTokenMs}, ${answer.reasoning ?? null}, null) x`;
+      ${answer.error?.detail ?? null}, ${lockTimeoutMs}, ${answer.firstTokenMs}, ${answer.reasoning ?? null},
+      ${answer.output == null ? null : JSON.stringify(answer.output)}::text::json) x`;
   return row;
 }
 

@@ -7,7 +7,7 @@ import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts
 import type { Limits } from "../../limits/limits.ts";
 import { createEvent } from "../../protocol/events.ts";
 import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/message.ts";
-import { REPLY_SCHEMA_BYTES_MAX } from "../../protocol/reply-format.ts";
+import { REPLY_SCHEMA_BYTES_MAX, type ReplyFormat } from "../../protocol/reply-format.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
 import { createFeedbacks, type Feedbacks } from "./feedback.ts";
@@ -47,6 +47,8 @@ type Dependencies = {
   /** The right to write up to so many answers on this instance; null when there is no room for them. */
   takeLease(answers: number): Lease | null;
   hasModel(model: string): boolean;
+  /** @throws Problem `invalid` for a format that cannot be asked for: of this model, or of any if it is null. */
+  checkReplyFormat(format: ReplyFormat, model: string | null): void;
   /** Whether answers may begin here; not while this instance shuts down. */
   canAnswer(): boolean;
   /** Called after the commit of an empty answer: somebody has to write it. */
@@ -136,7 +138,7 @@ const countBytes = ({ content, reply_format }: SendMessage): number =>
   Buffer.byteLength(content) + (reply_format ? Buffer.byteLength(JSON.stringify(reply_format)) : 0);
 
 export function createMessageService(deps: Dependencies): MessageService {
-  const { database, events, metrics, limits, quotas, hasModel, canAnswer, findLiveText } = deps;
+  const { database, events, metrics, limits, quotas, hasModel, checkReplyFormat, canAnswer, findLiveText } = deps;
   const sender = createSender(deps);
 
   function mapRow(row: MessageRow): Message {
@@ -199,11 +201,13 @@ export function createMessageService(deps: Dependencies): MessageService {
   /** Where it is left to the commit to be refused, a whole batch would be. */
   function checkInput({ model, reply_format }: SendMessage): void {
     if (model && !hasModel(model)) throw createUnknownModel(model);
-    if (reply_format && Buffer.byteLength(JSON.stringify(reply_format.schema)) > REPLY_SCHEMA_BYTES_MAX)
+    if (!reply_format) return;
+    if (Buffer.byteLength(JSON.stringify(reply_format.schema)) > REPLY_SCHEMA_BYTES_MAX)
       throw createInvalid(
         "#/reply_format/schema",
         `reply_format.schema may have at most ${REPLY_SCHEMA_BYTES_MAX} bytes as JSON.`,
       );
+    checkReplyFormat(reply_format, model ?? null);
   }
 
   async function sendAs(

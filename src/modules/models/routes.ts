@@ -3,7 +3,7 @@ import { Page } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Model } from "./model.ts";
 
-type Dependencies = { chain: Pick<Chain, "models" | "defaultModel"> };
+type Dependencies = { chain: Pick<Chain, "models" | "describe" | "defaultModel"> };
 
 /** `/api/v1/models`. */
 export const createModelRoutes = ({ chain }: Dependencies): Route[] => [
@@ -15,16 +15,20 @@ export const createModelRoutes = ({ chain }: Dependencies): Route[] => [
     tag: "models",
     scope: "any",
     ok: Page(Model),
-    handle: () => ({ data: chain.models().map((state) => mapToModel(state, chain.defaultModel)), next_cursor: null }),
+    handle: () => ({ data: chain.models().map((state) => mapToModel(state, chain)), next_cursor: null }),
   }),
 ];
 
-function mapToModel(model: ModelState, defaultModel: string): Model {
+function mapToModel(model: ModelState, { defaultModel, describe }: Dependencies["chain"]): Model {
+  const { contextTokens, answerTokensMax, abilities } = describe(model.id);
   return {
     id: model.id,
     provider: model.provider,
     state: model.state,
     until: model.state === "cooling_down" ? model.until.toISOString() : null,
     is_default: model.id === defaultModel,
+    context_tokens: contextTokens,
+    answer_tokens_max: answerTokensMax,
+    abilities: [...abilities],
   };
 }

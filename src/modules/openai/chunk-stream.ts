@@ -21,7 +21,7 @@ export const COMMENT_AFTER_MS = 5_000;
 const withdrawn = createOpenAiError(
   503,
   "provider_unavailable",
-  "The model broke off in a tool call, and what was shown of the answer cannot be taken back.",
+  "The model broke off, and what was shown of the answer cannot be taken back.",
 );
 
 export type ChunkStream = ReturnType<typeof openChunks>;

@@ -1,7 +1,7 @@
 import type { Caller } from "../../access/caller.ts";
 import type { RunEnd } from "../../ai/answer-part.ts";
 import { isTemporary } from "../../db/retry.ts";
-import { fitText } from "../../db/storable.ts";
+import { fitJson, fitText } from "../../db/storable.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ConversationService } from "../conversations/service.ts";
@@ -107,7 +107,10 @@ export async function openExchange(
 }
 
 function mapEnd(end: RunEnd) {
-  if (end.type === "finish") return { status: "complete", finishReason: end.reason } as const;
+  if (end.type === "finish") {
+    const output = end.output === undefined ? null : fitJson(end.output.value);
+    return { status: "complete", finishReason: end.reason, output } as const;
+  }
   if (end.type === "aborted") return { status: "cancelled", finishReason: "cancelled" } as const;
   return { status: "failed", finishReason: "error", error: { code: end.code, detail: end.detail } } as const;
 }

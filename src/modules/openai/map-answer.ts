@@ -1,16 +1,27 @@
 import type { RunEnd } from "../../ai/answer-part.ts";
-import type { ToolCall } from "../../ai/provider.ts";
+import type { Thinking, ToolCall } from "../../ai/provider.ts";
 import { noUsage } from "../../ai/usage.ts";
 import type { Completion, CompletionUsage } from "./model.ts";
+import { type AnswerThinking, mapThinking } from "./thinking.ts";
 
 /** What all parts of one answer have in common. */
-export type CompletionHead = { id: string; created: number };
+export type CompletionHead = {
+  id: string;
+  created: number;
+  /** Seals what led to the answer, for its client. Null: there is too much of it. */
+  sealThinking(thinking: Thinking): string | null;
+};
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
 /** An answer that is sent whole. */
-export function createCompletion({ id, created }: CompletionHead, text: string, finish: Finish): Completion {
-  const toolCalls = finish.toolCalls.map(mapToolCall);
+export function createCompletion(
+  { id, created, sealThinking }: CompletionHead,
+  text: string,
+  finish: Finish,
+): Completion {
+  const thinking = mapThinking(finish.thinking, sealThinking);
+  const toolCalls = mapToolCalls(finish, thinking);
   return {
     id,
     object: "chat.completion",
@@ -24,6 +35,7 @@ export function createCompletion({ id, created }: CompletionHead, text: string, 
           content: text === "" && toolCalls.length > 0 ? null : text,
           refusal: null,
           ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
+          ...(thinking && { reasoning_details: thinking.reasoning_details }),
         },
         logprobs: null,
         finish_reason: finish.reason,
@@ -34,7 +46,7 @@ export function createCompletion({ id, created }: CompletionHead, text: string, 
 }
 
 /** The events of an answer that is streamed; id and time are the same in each of them. */
-export function createChunks({ id, created }: CompletionHead, model: string, includesUsage: boolean) {
+export function createChunks({ id, created, sealThinking }: CompletionHead, model: string, includesUsage: boolean) {
   const head = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
   const tail = includesUsage ? '],"usage":null}\n\n' : "]}\n\n";
   // Put together by hand: this runs for every token.
@@ -44,13 +56,15 @@ export function createChunks({ id, created }: CompletionHead, model: string, inc
   return {
     start: (): string => chunk('{"role":"assistant","content":""}'),
     text: (text: string): string => chunk(`{"content":${JSON.stringify(text)}}`),
-    /** Calls, the reason of the end, the usage if it was asked for, and the end mark. */
+    /** What led to it, calls, the reason of the end, the usage if it was asked for, and the end mark. */
     end(finish: Finish): string {
-      const calls = finish.toolCalls.map((call, index) =>
-        chunk(JSON.stringify({ tool_calls: [{ index, ...mapToolCall(call) }] })),
+      const thinking = mapThinking(finish.thinking, sealThinking);
+      const details = thinking ? chunk(JSON.stringify({ reasoning_details: thinking.reasoning_details })) : "";
+      const calls = mapToolCalls(finish, thinking).map((call, index) =>
+        chunk(JSON.stringify({ tool_calls: [{ index, ...call }] })),
       );
       const usage = includesUsage ? `${head}],"usage":${JSON.stringify(mapUsage(finish))}}\n\n` : "";
-      return `${calls.join("")}${chunk("{}", finish.reason)}${usage}data: [DONE]\n\n`;
+      return `${details}${calls.join("")}${chunk("{}", finish.reason)}${usage}data: [DONE]\n\n`;
     },
   };
 }
@@ -60,6 +74,13 @@ export const mapToolCall = ({ id, name, arguments: text }: ToolCall) => ({
   type: "function" as const,
   function: { name, arguments: text },
 });
+
+/** The calls of an answer; what led to them is beside the first one, as with Gemini's. */
+const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
+  toolCalls.map((call, index) => ({
+    ...mapToolCall(call),
+    ...(index === 0 && thinking && { extra_content: thinking.extra_content }),
+  }));
 
 /**
  * What the run has used, with the attempts that failed: the tokens that are stored and charged. Parts that Parley never

@@ -35,6 +35,7 @@ function mapFailureToOpenAiError(failure: RunFailure): OpenAiError {
   const { code, detail, status, param, retryAfterMs } = failure;
   const providerCode = nameOf(failure.providerCode);
   if (code === "provider_unauthorized") return createOpenAiError(503, code, detail);
+  if (code === "invalid_output") return createOpenAiError(502, code, detail);
   if (code === "provider_timeout") return createOpenAiError(504, code, detail, { retryAfterMs });
   if (status === PAYMENT_REQUIRED || providerCode === "insufficient_quota")
     return createOpenAiError(429, "insufficient_quota", messages.insufficient_quota, { retryAfterMs });

@@ -1,14 +1,19 @@
-import type { AnswerOptions, ChatMessage } from "../../ai/provider.ts";
+import { extraFields } from "../../ai/extra-fields.ts";
+import { checkAnswerFormat } from "../../ai/format/check-format.ts";
+import type { AnswerFormat, AnswerOptions, ChatMessage, ToolChoice } from "../../ai/provider.ts";
 import { mapPointerToName } from "../../lib/json.ts";
 import { createInvalid } from "../../lib/problem.ts";
 import { formatRules, isUuid } from "../../lib/schema.ts";
 import { isPlainText, normalizeText } from "../../lib/text.ts";
 import { CONTENT_CHARS_MAX } from "../../protocol/frames.ts";
 import type { CompletionMessage, CreateCompletion } from "./model.ts";
+import { findSealedThinking } from "./thinking.ts";
 
 export type CompletionRequest = {
   model: string;
   messages: ChatMessage[];
+  /** What led to messages of an assistant, as it was sealed, by their places. */
+  sealedThinking: ReadonlyMap<number, string>;
   options: AnswerOptions;
   outputTokensMax: number | null;
   isStreamed: boolean;
@@ -17,24 +22,6 @@ export type CompletionRequest = {
   conversationId: string | null;
   question: string | null;
 };
-
-/** OpenAI's clients send null for what is left out; taken out before the schema looks. */
-export function dropNulls(body: unknown): void {
-  if (!isRecord(body)) return;
-  const { messages, tools, stream_options } = body;
-  const parts = [
-    body,
-    stream_options,
-    ...listOf(messages).flatMap((message) => [message, ...(isRecord(message) ? listOf(message.content) : [])]),
-    ...listOf(tools).map((tool) => isRecord(tool) && tool.function),
-  ];
-  for (const part of parts.filter(isRecord))
-    for (const [name, value] of Object.entries(part)) if (value === null) delete part[name];
-}
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-const listOf = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 
 /** OpenAI's request in our words. @throws Problem `invalid` for what the schema cannot say. */
 export function mapToCompletionRequest(body: CreateCompletion): CompletionRequest {
@@ -48,6 +35,7 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
   return {
     model: body.model,
     messages,
+    sealedThinking: collectThinking(body.messages),
     options: mapOptions(body),
     outputTokensMax: body.max_completion_tokens ?? body.max_tokens ?? null,
     isStreamed: body.stream ?? false,
@@ -55,6 +43,11 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
     conversationId,
     question,
   };
+}
+
+function collectThinking(messages: readonly CompletionMessage[]): Map<number, string> {
+  const found = messages.map((message, index) => [index, findSealedThinking(message)] as const);
+  return new Map(found.flatMap(([index, sealed]) => (sealed === null ? [] : [[index, sealed]])));
 }
 
 /** What is stored is held to the same as every message. */
@@ -71,7 +64,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
   const content = readContent(message, index);
   switch (message.role) {
     case "user":
-      return { role: "user", content };
+      return message.name === undefined ? { role: "user", content } : { role: "user", content, name: message.name };
     case "assistant": {
       const toolCalls = (message.tool_calls ?? []).map(({ id, function: called }) => ({ id, ...called }));
       return toolCalls.length > 0 ? { role: "assistant", content, toolCalls } : { role: "assistant", content };
@@ -138,20 +131,18 @@ function checkToolMessages(messages: readonly ChatMessage[]): void {
 }
 
 function mapOptions(body: CreateCompletion): AnswerOptions {
-  const tools = (body.tools ?? []).map(({ function: { name, description, parameters, strict } }) => ({
+  const offered = (body.tools ?? []).map(({ function: { name, description, parameters, strict } }) => ({
     name,
     description: description ?? null,
     parameters: parameters ?? { type: "object", properties: {} },
     ...(typeof strict === "boolean" && { isStrict: strict }),
   }));
-  const names = new Set(tools.map(({ name }) => name));
-  if (names.size < tools.length) throw createInvalid("#/tools", "The names of the tools must differ.");
-  const choice = body.tool_choice ?? null;
-  const toolChoice = choice === null || typeof choice === "string" ? choice : { name: choice.function.name };
+  const names = new Set(offered.map(({ name }) => name));
+  if (names.size < offered.length) throw createInvalid("#/tools", "The names of the tools must differ.");
+  const { toolChoice, allowed } = readToolChoice(body.tool_choice, names);
+  const tools = allowed ? offered.filter(({ name }) => allowed.has(name)) : offered;
   if (toolChoice === "required" && tools.length === 0)
     throw createInvalid("#/tool_choice", "A tool can only be required when there are tools.");
-  if (toolChoice !== null && typeof toolChoice !== "string" && !names.has(toolChoice.name))
-    throw createInvalid("#/tool_choice/function/name", "There is no such tool in `tools`.");
   const stop = body.stop ?? [];
   return {
     tools,
@@ -160,7 +151,41 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
     temperature: body.temperature,
     topP: body.top_p,
     stop: typeof stop === "string" ? [stop] : stop,
+    format: mapFormat(body.response_format),
+    extra: Object.fromEntries(extraFields.map((field) => [field, body[field]])),
+    reasoningEffort: body.reasoning_effort,
   };
+}
+
+/** @param names those of the request's tools. @returns `allowed`: the tools that may be called; null: all of them. */
+function readToolChoice(
+  choice: CreateCompletion["tool_choice"],
+  names: ReadonlySet<string>,
+): { toolChoice: ToolChoice | null; allowed: ReadonlySet<string> | null } {
+  const check = (name: string, pointer: string): string => {
+    if (!names.has(name)) throw createInvalid(pointer, "There is no such tool in `tools`.");
+    return name;
+  };
+  if (choice === undefined || typeof choice === "string") return { toolChoice: choice ?? null, allowed: null };
+  if (choice.type === "function")
+    return { toolChoice: { name: check(choice.function.name, "#/tool_choice/function/name") }, allowed: null };
+  const { mode, tools } = choice.allowed_tools;
+  const allowed = tools.map((tool, index) =>
+    check(tool.function.name, `#/tool_choice/allowed_tools/tools/${index}/function/name`),
+  );
+  return { toolChoice: mode, allowed: new Set(allowed) };
+}
+
+/** The form that the answer must have; null: a text. */
+function mapFormat(asked: CreateCompletion["response_format"]): AnswerFormat | null {
+  if (!asked || asked.type === "text") return null;
+  if (asked.type === "json_object") return { type: "json_object" };
+  if (!asked.json_schema)
+    throw createInvalid("#/response_format/json_schema", "response_format.json_schema is required with this type.");
+  const { name, description, schema = {}, strict: isStrict } = asked.json_schema;
+  const format = { type: "json_schema", name, description, schema, isStrict } as const;
+  checkAnswerFormat(format, "#/response_format/json_schema/schema");
+  return format;
 }
 
 function readConversationId(metadata: CreateCompletion["metadata"]): string | null {

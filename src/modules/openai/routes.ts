@@ -2,8 +2,9 @@ import { Type } from "@sinclair/typebox";
 import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
 import { answerInChunks, answerWhole } from "./answer.ts";
-import { dropNulls, mapToCompletionRequest } from "./map-request.ts";
+import { mapToCompletionRequest } from "./map-request.ts";
 import { Completion, CreateCompletion, OpenAiModel, OpenAiModelList } from "./model.ts";
+import { prepareCompletion } from "./prepare-completion.ts";
 import type { CompletionService } from "./service.ts";
 
 const MODELS_PATH = "/v1/models/";
@@ -19,13 +20,13 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     path: "/v1/chat/completions",
     operationId: "createChatCompletion",
     summary: "An answer of a model, as OpenAI's Chat Completions give it",
-    description: "Fields that are not listed are ignored.",
+    description: "No field is ignored silently: what isn't supported is 400, with its name in `param`.",
     tag,
     scope,
     limit: "ai",
     takesLargeBody: true,
     waitsForModel: true,
-    prepareBody: dropNulls,
+    prepareBody: prepareCompletion,
     body: CreateCompletion,
     ok: Completion,
     stream:

@@ -4,8 +4,9 @@ import { requireScope } from "../../access/scopes.ts";
 import { type AnswerPart, applyPart, type RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
+import { createUnableModel } from "../../ai/format/check-format.ts";
 import type { PushPart } from "../../ai/provider.ts";
-import { countMessages, ESTIMATE_MARGIN, estimateTokens } from "../../ai/tokens.ts";
+import { countMessages, countOptions, ESTIMATE_MARGIN } from "../../ai/tokens.ts";
 import { fitCount } from "../../db/storable.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
@@ -17,10 +18,12 @@ import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
 import { openExchange, STORE_WAIT_MS } from "./exchange.ts";
 import type { CompletionHead } from "./map-answer.ts";
+import { mapToOpenAiModel } from "./map-model.ts";
 import type { CompletionRequest } from "./map-request.ts";
 import type { OpenAiModel } from "./model.ts";
 import { createRunningRequests } from "./running.ts";
 import { createSettlements, type Settlement } from "./settlements.ts";
+import { openThinking, type SealedThinking } from "./thinking.ts";
 
 export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 
@@ -29,8 +32,8 @@ export interface CompletionService {
   /**
    * For every user, with any configured model. A conversation in the request takes a member who may write, and of a key also the scope
    * `messages:write`. The request ends with the credential, and with the right to write in the conversation.
-   * @throws Problem `unknown_model`, `not_found`, `forbidden`, `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`,
-   * `unavailable`.
+   * @throws Problem `unknown_model`, `invalid` (a format that the model cannot answer in), `not_found`, `forbidden`,
+   * `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
   start(caller: Caller, request: CompletionRequest): Promise<RunningCompletion>;
 
@@ -84,20 +87,25 @@ type Dependencies = {
   /** Whether the user may have one more answer in progress. @returns for its end. @throws Problem `rate_limited`. */
   holdAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
+  sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
 };
 
 /** Builds the service. */
 export function createCompletionService(deps: Dependencies): CompletionService {
-  const { chain, budgets, lifecycle, holdAnswer, metrics } = deps;
+  const { chain, budgets, lifecycle, holdAnswer, sealedThinking, metrics } = deps;
   const settlements = createSettlements(deps);
   const running = createRunningRequests(deps.openStreams);
   /** What is not settled yet, of answers in progress and of those that have ended. */
   const unsettled = new Set<Promise<void>>();
 
-  function checkRoom(model: string): void {
+  function checkRoom({ model, options }: CompletionRequest): void {
     if (!chain.has(model)) throw createUnknownModel(model);
+    const untaken = chain.findUntaken(model, options);
+    if (untaken !== null) throw createUnsupported(model, untaken);
+    if (options.format && !chain.canAnswerIn(options.format, model))
+      throw createUnableModel(model, "#/response_format");
     if (lifecycle.phase === "draining")
       throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: RETRY_AFTER_MS });
     if (running.count() >= COMPLETIONS_MAX)
@@ -109,8 +117,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     const exchange = await openExchange(deps, caller, id, request);
     const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
     const countPromptTokens = () => {
-      const estimate = countMessages(messages) + estimateTokens(JSON.stringify(options.tools ?? []));
-      return Math.ceil(estimate * ESTIMATE_MARGIN);
+      return Math.ceil((countMessages(messages) + countOptions(options)) * ESTIMATE_MARGIN);
     };
     return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
@@ -136,7 +143,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   return {
     async start(caller, request) {
       if (request.conversationId !== null) requireScope(caller.scopes, "messages:write");
-      checkRoom(request.model);
+      checkRoom(request);
       const id = createId();
       const userId = caller.user.id;
       // Its place is taken in the tick in which it was free: others come while this one waits.
@@ -169,12 +176,16 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           return undefined;
         };
         try {
-          const { model, messages, options } = request;
+          const { model, options, isStreamed } = request;
+          const open = (sealed: string) => sealedThinking.open(userId, sealed);
+          const messages = openThinking(request.messages, request.sealedThinking, open);
           const { outputTokensMax } = reservation;
           const { signal } = abort;
           // Stored, the answer has this id as a message.
           const about = { message_id: id, request_id: caller.requestId ?? null };
-          const asked = { model, messages, options, outputTokensMax, signal, onActivity: signs?.onActivity, about };
+          const { onActivity } = signs ?? {};
+          const isRepairable = !isStreamed;
+          const asked = { model, messages, options, outputTokensMax, isRepairable, signal, onActivity, about };
           const end = await follow(chain.run, asked, take).finally(signs?.onEnd);
           count(end, startedAtMs);
           const isStored = exchange && !refusal && entry.stopped?.reason !== "conversation";
@@ -201,6 +212,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       return {
         id: `chatcmpl-${id}`,
         created: Math.floor(Date.now() / 1000),
+        sealThinking: (thinking) => sealedThinking.seal(userId, thinking),
         run,
         leave: () => {
           if (exchange === null) abort.abort();
@@ -208,12 +220,12 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       };
     },
 
-    listModels: () => chain.models().map(mapToModel),
+    listModels: () => chain.models().map((model) => mapToOpenAiModel(model, chain.describe(model.id))),
 
     getModel(id) {
       const model = chain.models().find((candidate) => candidate.id === id);
       if (!model) throw createUnknownModel(id);
-      return mapToModel(model);
+      return mapToOpenAiModel(model, chain.describe(id));
     },
 
     async drain(deadlineMs) {
@@ -227,17 +239,13 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   };
 }
 
+function createUnsupported(model: string, field: string): Problem {
+  const detail = `${field} is not supported by ${model}. Leave it out, or choose another model.`;
+  const errors = [{ pointer: `#/${field}`, detail }];
+  return new Problem("invalid", detail, { openAiCode: "unsupported_parameter", errors });
+}
+
 /** A function, since the compiler takes the variable for null where it was set by a callback. */
 function throwRefusal(refusal: { error: unknown } | null): void {
   if (refusal) throw refusal.error;
 }
-
-/** When a model was made is not known here, and OpenAI's clients expect a number. */
-const CREATED_UNKNOWN = 0;
-
-const mapToModel = ({ id, provider }: { id: string; provider: string }): OpenAiModel => ({
-  id,
-  object: "model",
-  created: CREATED_UNKNOWN,
-  owned_by: provider,
-});

@@ -81,9 +81,9 @@ const inArray = (code: number, status: string, message: string, details: unknown
 });
 
 /**
- * The beginning of the address has a slash at its end. Every chunk has a count so far, and none is only a count; a key that is not valid is
- * refused with 400, and the reason stands in the details (continuedev/continue#8516). Some versions end the stream without
- * [DONE].
+ * The address has a slash at its end. Every chunk has a count so far, and none is only a count. A key that is not valid is
+ * refused with 400, and the reason stands in the details (continuedev/continue#8516). Here its stream also ends without
+ * [DONE], as others' do (huggingface/text-generation-inference#2221).
  */
 const gemini: Quirks = {
   recipe: { heading: "Gemini" },

@@ -1,9 +1,9 @@
-import type { Failure, Quirks } from "./quirks.ts";
+import { DONE, type Failure, type Quirks } from "./quirks.ts";
 
 type Seen = { path: string; headers: Record<string, string>; body: Record<string, unknown> };
 
 /** `unknown model`: whichever is asked for; `error in stream`: after the first piece. */
-export type Mode = "answer" | "wrong key" | "unknown model" | "error in stream";
+type Mode = "answer" | "wrong key" | "unknown model" | "error in stream";
 
 export type CompatibleServer = {
   origin: string;
@@ -36,10 +36,8 @@ export function startCompatibleServer(quirks: Quirks, key: string | null, pieces
     requests.push(seen);
     const failure = findFailure(seen);
     if (failure) return respond(failure);
-    const model = String(seen.body.model);
-    const events = quirks.stream(model, pieces);
-    const sent =
-      server.mode === "error in stream" ? [...untilText(events, pieces[0] ?? ""), quirks.breakOff(model)] : events;
+    const events = quirks.stream(String(seen.body.model), pieces);
+    const sent = server.mode === "error in stream" ? breakOff(quirks, events, pieces[0] ?? "") : events;
     return new Response(toStream(sent), { headers: { "content-type": "text/event-stream" } });
   }
 
@@ -58,9 +56,15 @@ function respond({ status, body }: Failure): Response {
   return new Response(body, { status, headers: { "content-type": body.startsWith("<") ? "text/html" : "text/plain" } });
 }
 
-/** The events up to the one with the first piece of text. */
-const untilText = (events: readonly string[], text: string): string[] =>
-  events.slice(0, events.findIndex((event) => event.includes(JSON.stringify(text))) + 1);
+/**
+ * The events up to the one with the first piece of text, and the error. Its event is followed by the end marker: whoever
+ * passes over the error takes the answer for a whole one.
+ */
+function breakOff(quirks: Quirks, events: readonly string[], text: string): string[] {
+  const begun = events.slice(0, events.findIndex((event) => event.includes(JSON.stringify(text))) + 1);
+  const error = quirks.breakOff("model");
+  return [...begun, error, ...(error.includes("data: ") ? [DONE] : [])];
+}
 
 const encoder = new TextEncoder();
 

@@ -1,3 +1,4 @@
+import { readFormat } from "./answer-format.ts";
 import type { Script } from "./script.ts";
 import { type AnswerContext, FOREIGN_TEXT, type SeenRequest, sse, type WireFormat } from "./wire-format.ts";
 
@@ -18,6 +19,8 @@ export async function answer(
   signal.addEventListener("abort", () => {
     seen.aborted = true;
   });
+  if (script.refusesFormats && readFormat(context.body).type !== undefined)
+    return Response.json(format.errorBody(400, "This response_format type is unavailable now"), { status: 400 });
   if (script.fault === "status") {
     const headers = script.retryAfter === null ? undefined : { "retry-after": script.retryAfter };
     const body = format.errorBody(script.status, `The stand-in was told to fail. ${FOREIGN_TEXT}`);
@@ -78,6 +81,7 @@ async function write(
     await pause(script.pieceDelayMs);
     await send(format.thinking(context));
   }
+  if (script.thought !== null) await send(format.thought(context));
   const shown = script.fault === null ? script.pieces : script.pieces.slice(0, script.after);
   for (const [index, piece] of shown.entries()) {
     if (index > 0) await pause(script.pieceDelayMs);

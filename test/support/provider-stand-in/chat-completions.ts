@@ -1,3 +1,5 @@
+import { findOpenAiFormatMistake } from "./answer-format.ts";
+import { detailPieces, extraOf, thoughtOf } from "./thoughts.ts";
 import { type AnswerContext, errorType, FOREIGN_TEXT, splitArguments, sse, type WireFormat } from "./wire-format.ts";
 
 const CREATED = 1_760_000_000;
@@ -28,16 +30,30 @@ export const chatCompletionsFormat: WireFormat = {
         return "An assistant message with 'tool_calls' must be followed by results.";
       for (const { id } of tool_calls ?? []) awaited.add(id);
     }
-    return body.stream === true ? null : "The stand-in only streams.";
+    return body.stream === true ? findOpenAiFormatMistake(body) : "The stand-in only streams.";
   },
   // Like Ollama and llama.cpp, which want no key.
   hasKey: () => true,
   errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
   open: (context) => chunk(context, { delta: { role: "assistant", content: "" } }),
   thinking: (context) => chunk(context, { delta: { reasoning_content: "Thinking. " } }),
+  thought(context) {
+    const { id, model, script } = context;
+    const write = (delta: object) => chunk(context, { delta: delta as Record<string, unknown> });
+    if (script.thought === "plain")
+      return ["Thought ", thoughtOf(model, id).slice(8)]
+        .map((reasoning_content) => write({ reasoning_content }))
+        .join("");
+    if (script.thought !== "details") return "";
+    return detailPieces(model, id)
+      .map((reasoning_details) => write({ reasoning_details }))
+      .join("");
+  },
   delta: (context, text) => chunk(context, { delta: { content: text } }),
   toolCall(context, { index, id, name, arguments: text }, isWhole) {
-    const start = { index, id, type: "function", function: { name, arguments: "" } };
+    const extra = context.script.thought === "signature" &&
+      index === 0 && { extra_content: extraOf(context.model, context.id) };
+    const start = { index, id, type: "function", function: { name, arguments: "" }, ...extra };
     const pieces = isWhole ? splitArguments(text).map((piece) => ({ index, function: { arguments: piece } })) : [];
     return [start, ...pieces].map((call) => chunk(context, { delta: { tool_calls: [call] } })).join("");
   },

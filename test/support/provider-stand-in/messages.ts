@@ -1,8 +1,31 @@
+import { findClaudeFormatMistake } from "./answer-format.ts";
+import type { Script } from "./script.ts";
+import { signedBetween, signedBlocks } from "./thoughts.ts";
 import { errorType, FOREIGN_TEXT, hasBearer, splitArguments, sse, type WireFormat } from "./wire-format.ts";
 
 const event = (type: string, data: Record<string, unknown>): string => sse(type, { type, ...data });
 
 const stopReasons = { stop: "end_turn", length: "max_tokens", content_filter: "refusal" } as const;
+
+type Fields = Record<string, unknown>;
+const stop = (index: number): string => event("content_block_stop", { index });
+const startText = (index: number): string =>
+  event("content_block_start", { index, content_block: { type: "text", text: "" } });
+/** Behind the two blocks of thinking, if there are any. */
+const textIndex = ({ thought }: Script): number => (thought === null ? 0 : 2);
+
+/** A block of thinking as it comes: its text in two pieces, then its signature. */
+function writeThinking(index: number, { thinking, signature }: Fields): string {
+  const text = String(thinking);
+  const delta = (fields: Fields) => event("content_block_delta", { index, delta: fields });
+  const pieces = [text.slice(0, 3), text.slice(3)].filter((piece) => piece !== "");
+  return (
+    event("content_block_start", { index, content_block: { type: "thinking", thinking: "", signature: "" } }) +
+    pieces.map((piece) => delta({ type: "thinking_delta", thinking: piece })).join("") +
+    delta({ type: "signature_delta", signature }) +
+    stop(index)
+  );
+}
 
 type Block = { type: string; id?: string; tool_use_id?: string; input?: unknown };
 
@@ -43,7 +66,7 @@ export const messagesFormat: WireFormat = {
     if (mistake !== null) return mistake;
     if (JSON.stringify(messages).includes('"tool_use"') && !Array.isArray(body.tools))
       return "Requests which include `tool_use` or `tool_result` blocks must define tools.";
-    return body.stream === true ? null : "The stand-in only streams.";
+    return body.stream === true ? findClaudeFormatMistake(body) : "The stand-in only streams.";
   },
   // The SDK sends the key as a bearer token; older clients send it as x-api-key.
   hasKey: (headers) => hasBearer(headers) || Boolean(headers["x-api-key"]),
@@ -63,15 +86,30 @@ export const messagesFormat: WireFormat = {
           : { input_tokens: 0, output_tokens: 0 },
       },
     }) +
-    event("content_block_start", { index: 0, content_block: { type: "text", text: "" } }) +
+    (script.thought === null ? startText(0) : "") +
     event("ping", {}),
   thinking: () => event("content_block_delta", { index: 0, delta: { type: "thinking_delta", thinking: "Thinking. " } }),
-  delta: (_context, text) => event("content_block_delta", { index: 0, delta: { type: "text_delta", text } }),
-  toolCall(_context, { index, id, name, arguments: text }, isWhole) {
-    const place = { index: index + 1 };
+  thought({ model, id }) {
+    const [thinking, redacted] = signedBlocks(model, id) as [Fields, Fields];
+    return (
+      writeThinking(0, thinking) +
+      event("content_block_start", { index: 1, content_block: redacted }) +
+      stop(1) +
+      startText(2)
+    );
+  },
+  delta: ({ script }, text) =>
+    event("content_block_delta", { index: textIndex(script), delta: { type: "text_delta", text } }),
+  toolCall(context, { index, id, name, arguments: text }, isWhole) {
+    const { script, model } = context;
+    // What it thinks between two calls takes a place of its own.
+    const before = textIndex(script) + index;
+    const hasThought = script.thought !== null && index === 1;
+    const place = { index: before + 1 + (script.thought !== null && index > 0 ? 1 : 0) };
     // Each block ends before the next begins; the last one is ended by `close`.
     const start =
-      event("content_block_stop", { index }) +
+      stop(script.thought !== null && index > 1 ? before + 1 : before) +
+      (hasThought ? writeThinking(before + 1, signedBetween(model, context.id)) : "") +
       event("content_block_start", { ...place, content_block: { type: "tool_use", id, name, input: {} } });
     const pieces = isWhole ? splitArguments(text) : [];
     const deltas = pieces.map((partial_json) =>
@@ -81,7 +119,9 @@ export const messagesFormat: WireFormat = {
   },
   errorEvent: () => sse("error", { type: "error", error: { type: "overloaded_error", message: FOREIGN_TEXT } }),
   close: ({ script }, _text, tokens) =>
-    event("content_block_stop", { index: script.toolCalls.length }) +
+    stop(
+      textIndex(script) + script.toolCalls.length + (script.thought !== null && script.toolCalls.length > 1 ? 1 : 0),
+    ) +
     event("message_delta", {
       delta: {
         stop_reason: script.toolCalls.length > 0 ? "tool_use" : stopReasons[script.finish],

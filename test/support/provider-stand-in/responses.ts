@@ -1,3 +1,5 @@
+import { findOpenAiFormatMistake } from "./answer-format.ts";
+import { reasoningItem } from "./thoughts.ts";
 import {
   type AnswerContext,
   errorType,
@@ -17,6 +19,23 @@ function event(context: AnswerContext, type: string, data: Record<string, unknow
 }
 
 const itemId = (context: AnswerContext) => `msg_${context.id}`;
+
+const textIndex = ({ script }: AnswerContext): number => (script.thought === null ? 0 : 1);
+
+/** The reasoning item; its content is only there for those who ask for it. */
+function thoughtItem(context: AnswerContext): string {
+  const { id, model, script, body } = context;
+  if (script.thought === null) return "";
+  const isAsked = JSON.stringify(body.include ?? []).includes("reasoning.encrypted_content");
+  const { encrypted_content, ...bare } = reasoningItem(model, id);
+  const item = { ...bare, status: "completed", ...(isAsked && { encrypted_content }) };
+  return (
+    event(context, "response.output_item.added", {
+      output_index: 0,
+      item: { ...bare, summary: [], encrypted_content: "cut" },
+    }) + event(context, "response.output_item.done", { output_index: 0, item })
+  );
+}
 
 const response = (context: AnswerContext, extra: Record<string, unknown>) => ({
   id: `resp_${context.id}`,
@@ -53,7 +72,7 @@ export const responsesFormat: WireFormat = {
     const open = ids("function_call").find((id) => !outputs.includes(id));
     if (open !== undefined) return `No tool output found for function call ${open}.`;
     if (outputs.some((id) => !ids("function_call").includes(id))) return "No tool call found for function call output.";
-    return body.stream === true ? null : "The stand-in only streams.";
+    return body.stream === true ? findOpenAiFormatMistake(body) : "The stand-in only streams.";
   },
   hasKey: hasBearer,
   errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
@@ -63,10 +82,18 @@ export const responsesFormat: WireFormat = {
     return (
       event(context, "response.created", { response: response(context, {}) }) +
       event(context, "response.in_progress", { response: response(context, {}) }) +
-      event(context, "response.output_item.added", { output_index: 0, item }) +
-      event(context, "response.content_part.added", { item_id: item.id, output_index: 0, content_index: 0, part })
+      thoughtItem(context) +
+      event(context, "response.output_item.added", { output_index: textIndex(context), item }) +
+      event(context, "response.content_part.added", {
+        item_id: item.id,
+        output_index: textIndex(context),
+        content_index: 0,
+        part,
+      })
     );
   },
+  // It comes before the message, whose beginning is `open`.
+  thought: () => "",
   thinking: (context) =>
     event(context, "response.reasoning_summary_text.delta", {
       item_id: `rs_${context.id}`,
@@ -77,13 +104,13 @@ export const responsesFormat: WireFormat = {
   delta: (context, text) =>
     event(context, "response.output_text.delta", {
       item_id: itemId(context),
-      output_index: 0,
+      output_index: textIndex(context),
       content_index: 0,
       delta: text,
       logprobs: [],
     }),
   toolCall(context, { index, id, name, arguments: text }, isWhole) {
-    const output_index = index + 1;
+    const output_index = textIndex(context) + index + 1;
     const item = { id: `fc_${id}`, type: "function_call", status: "in_progress", call_id: id, name, arguments: "" };
     const place = { item_id: item.id, output_index };
     const start = event(context, "response.output_item.added", { output_index, item });
@@ -103,7 +130,7 @@ export const responsesFormat: WireFormat = {
   errorEvent: (context) =>
     event(context, "error", { code: "server_error", message: `The server had an error: ${FOREIGN_TEXT}`, param: null }),
   close(context, text, tokens) {
-    const place = { item_id: itemId(context), output_index: 0, content_index: 0 };
+    const place = { item_id: itemId(context), output_index: textIndex(context), content_index: 0 };
     const part = { type: "output_text", annotations: [], logprobs: [], text };
     const item = { id: itemId(context), type: "message", status: "completed", content: [part], role: "assistant" };
     const usage = {
@@ -125,7 +152,7 @@ export const responsesFormat: WireFormat = {
     return (
       event(context, "response.output_text.done", { ...place, text, logprobs: [] }) +
       event(context, "response.content_part.done", { ...place, part }) +
-      event(context, "response.output_item.done", { output_index: 0, item }) +
+      event(context, "response.output_item.done", { output_index: textIndex(context), item }) +
       event(context, type, { response: response(context, end) })
     );
   },

@@ -1,3 +1,5 @@
+import type { Thought } from "./thoughts.ts";
+
 /** What goes wrong in a scripted answer. */
 type Fault =
   /** An HTTP error of `status`, with `Retry-After` when `retryAfter` is set. */
@@ -46,6 +48,8 @@ export type Script = {
   retryAfter: string | null;
   /** Signs of thinking before the first token, `pieceDelayMs` apart. */
   thinking: number;
+  /** How it gives its thinking, and refuses a request that does not give it back. */
+  thought: Thought | null;
   /** Every byte of the body is sent by itself, so that no character of several bytes arrives whole. */
   splitBytes: boolean;
   finish: "stop" | "length" | "content_filter";
@@ -55,6 +59,8 @@ export type Script = {
   done: boolean;
   /** Keeps the connection open after the last event. */
   hold: boolean;
+  /** Refuses every format that an answer must have, with status 400. */
+  refusesFormats: boolean;
   /** The body of an answer as a provider sent it, in the place of all of the above but `splitBytes`. */
   recording: string | null;
 };
@@ -80,11 +86,13 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
     status: 500,
     retryAfter: null,
     thinking: 0,
+    thought: null,
     splitBytes: false,
     finish: "stop",
     usage: true,
     done: true,
     hold: false,
+    refusesFormats: false,
     recording: null,
     ...rest,
   };

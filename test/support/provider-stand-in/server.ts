@@ -3,6 +3,7 @@ import { chatCompletionsFormat } from "./chat-completions.ts";
 import { messagesFormat } from "./messages.ts";
 import { responsesFormat } from "./responses.ts";
 import { createScript, parseModelName, type Script } from "./script.ts";
+import { findThoughtMistake } from "./thoughts.ts";
 import { FOREIGN_TEXT, type SeenRequest, type WireFormat } from "./wire-format.ts";
 
 const formats: WireFormat[] = [responsesFormat, messagesFormat, chatCompletionsFormat];
@@ -18,6 +19,8 @@ export type ProviderStandIn = {
   anthropicUrl: string;
   /** What was asked, in order. */
   requests: SeenRequest[];
+  /** What was refused because of thinking that is missing, or of another model. */
+  refusals: string[];
   requestsOf(model: string): SeenRequest[];
   /** Scripts the answers of a model; of several scripts each serves one request, and the last one all that follow. */
   script(model: string, ...scripts: (Partial<Script> & { text?: string })[]): void;
@@ -34,6 +37,9 @@ export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}):
   const requests: SeenRequest[] = [];
   const scripts = new Map<string, Script[]>();
   const faultsSeen = new Map<string, number>();
+  /** The calls that were made, with their models. */
+  const given = new Map<string, string>();
+  const refusals: string[] = [];
   let lastId = 0;
 
   function nextScript(model: string): Script {
@@ -49,6 +55,7 @@ export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}):
     requests.length = 0;
     scripts.clear();
     faultsSeen.clear();
+    refusals.length = 0;
   }
 
   async function handleControl(request: Request, path: string): Promise<Response> {
@@ -81,7 +88,17 @@ export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}):
     const mistake = format.findMistake(body, headers);
     if (mistake !== null) return fail(400, mistake);
     lastId += 1;
-    return answer(format, { id: String(lastId), model, script: nextScript(model), body }, request.signal, seen);
+    const context = { id: String(lastId), model, script: nextScript(model), body };
+    const forgotten = findThoughtMistake(context, given);
+    if (forgotten !== null) {
+      refusals.push(forgotten);
+      // The script is for the request that is taken.
+      const queue = scripts.get(model);
+      if (queue && queue[0] !== context.script) queue.unshift(context.script);
+      return fail(400, forgotten);
+    }
+    for (const index of context.script.toolCalls.keys()) given.set(`call_${context.id}_${index}`, model);
+    return answer(format, context, request.signal, seen);
   }
 
   const server = Bun.serve({ port, hostname, idleTimeout: 0, development: false, fetch: handle });
@@ -91,6 +108,7 @@ export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}):
     openaiUrl: `${origin}/v1`,
     anthropicUrl: origin,
     requests,
+    refusals,
     requestsOf: (model) => requests.filter((request) => request.model === model),
     script: (model, ...parts) => void scripts.set(model, parts.map(createScript)),
     reset,

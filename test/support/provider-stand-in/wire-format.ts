@@ -35,6 +35,8 @@ export type WireFormat = {
   errorBody(status: number, message: string): unknown;
   open(context: AnswerContext): string;
   thinking(context: AnswerContext): string;
+  /** The thinking of a script with a `thought`, before its pieces. */
+  thought(context: AnswerContext): string;
   delta(context: AnswerContext, text: string): string;
   /** The beginning of a call, and for one that is `isWhole` also its arguments, in two pieces. */
   toolCall(context: AnswerContext, call: NumberedCall, isWhole: boolean): string;

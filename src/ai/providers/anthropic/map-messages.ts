@@ -4,10 +4,13 @@ import type {
   MessageCreateParamsStreaming,
   MessageParam,
 } from "@anthropic-ai/sdk/resources/messages/messages";
+import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
 import type { Thinker } from "../../thinking.ts";
+import { addInstructions } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
+import { mapToClaudeSchema } from "./map-format.ts";
 import { findBlocks, mapBlocks } from "./thinking-blocks.ts";
 import { mapEffort, takesBlocks } from "./thinking-config.ts";
 
@@ -25,7 +28,10 @@ export function mapToMessagesRequest(
   isForgetful = false,
 ): MessageCreateParamsStreaming {
   const { model, options } = request;
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+  const { format } = options;
+  const schema = format ? mapToClaudeSchema(format) : null;
+  const asked = format && !schema ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(asked, request.partial);
   const maxTokens =
     request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT);
   const thinker = { provider: name, model };
@@ -38,21 +44,27 @@ export function mapToMessagesRequest(
   // A model that is set to think refuses both.
   const sampling = config.thinking ? { temperature: null, topP: null } : {};
   return markStablePrefix({
+    ...pickExtra("messages", options.extra),
     model,
     max_tokens: maxTokens,
     messages: mapTurns(turns, isForgetful || !takesBlocks(model, config) ? null : thinker),
     stream: true,
     ...(system === null ? {} : { system }),
     ...config,
+    ...(schema && { output_config: { ...config.output_config, format: { type: "json_schema" as const, schema } } }),
     ...mapOptions({ ...options, ...sampling }),
   });
 }
 
-/** Whether the newest calls have their thinking with them: with a budget, that is what the API wants to see first. */
+/**
+ * Whether the loop that goes on has begun with thinking of this model: with a budget, that is what the API wants to see first.
+ * Later turns of it may have none, since such models only think before their first call.
+ */
 function isLoopThinking(turns: readonly Turn[], thinker: Thinker): boolean {
-  const newest = turns.findLast((turn) => turn.role === "assistant");
-  if (!newest || newest.toolCalls.length === 0) return true;
-  const [first] = findBlocks(newest, thinker);
+  const asked = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
+  const begin = turns.slice(asked).find((turn) => turn.role === "assistant");
+  if (!begin) return true;
+  const [first] = findBlocks(begin, thinker);
   return first?.type === "thinking" || first?.type === "redacted_thinking";
 }
 

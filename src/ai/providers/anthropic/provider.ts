@@ -38,6 +38,7 @@ export function createAnthropicProvider(options: {
   const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {
     name: NAME,
+    api: "messages",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) =>

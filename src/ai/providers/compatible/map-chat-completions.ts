@@ -3,9 +3,12 @@ import type {
   ChatCompletionCreateParamsStreaming,
   ChatCompletionMessageParam,
 } from "openai/resources/chat/completions";
-import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
+import { pickExtra } from "../../extra-fields.ts";
+import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
 import type { Thinker } from "../../thinking.ts";
+import { addInstructions, saysJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
+import { fitsStrictMode } from "../openai/strict-schema.ts";
 import { mapChatEffort } from "./chat-effort.ts";
 import { addThinking } from "./chat-thinking.ts";
 
@@ -20,8 +23,14 @@ export function mapToChatRequest(
   isForgetful = false,
 ): ChatCompletionCreateParamsStreaming {
   const thinker = isForgetful ? null : { provider: name, model: request.model };
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+  const { format, tools = [], toolChoice } = request.options;
+  // Most servers that force a format into the answer refuse tools beside it, or never call them.
+  const mayCall = tools.length > 0 && toolChoice !== "none";
+  const isInWords = format && (mayCall || (format.type === "json_object" && !saysJson(request)));
+  const messages = isInWords ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   return {
+    ...pickExtra("chat", request.options.extra),
     model: request.model,
     messages: [
       ...(system === null ? [] : [{ role: "system" as const, content: system }]),
@@ -31,7 +40,8 @@ export function mapToChatRequest(
     stream_options: { include_usage: true },
     ...(request.outputTokensMax === null ? {} : { max_tokens: request.outputTokensMax }),
     ...mapChatEffort(request.model, request.isThinking ? (request.options.reasoningEffort ?? null) : null),
-    ...mapOptions(request.options),
+    ...mapOptions(format && !mayCall ? { ...request.options, tools: [] } : request.options),
+    ...(format && !mayCall && { response_format: mapFormat(format) }),
   };
 }
 
@@ -51,6 +61,20 @@ function mapAssistant(turn: Extract<Turn, { role: "assistant" }>): ChatCompletio
     function: { name, arguments: text },
   }));
   return { role: "assistant", content: turn.content === "" ? null : turn.content, tool_calls: calls };
+}
+
+function mapFormat(format: AnswerFormat): NonNullable<ChatCompletionCreateParamsStreaming["response_format"]> {
+  if (format.type === "json_object") return format;
+  const { name, description, schema, isStrict } = format;
+  return {
+    type: "json_schema",
+    json_schema: {
+      name,
+      ...(description !== undefined && { description }),
+      schema: { ...schema },
+      strict: isStrict ?? fitsStrictMode(schema),
+    },
+  };
 }
 
 function mapOptions(options: AnswerOptions): Partial<ChatCompletionCreateParamsStreaming> {

@@ -47,6 +47,7 @@ export function createCompatibleProvider(options: {
   ];
   return {
     name,
+    api: "chat",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send(onBytes) {

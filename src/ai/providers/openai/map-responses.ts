@@ -1,9 +1,16 @@
-import type { ResponseCreateParamsStreaming, ResponseInputItem } from "openai/resources/responses/responses";
+import type {
+  ResponseCreateParamsStreaming,
+  ResponseFormatTextConfig,
+  ResponseInputItem,
+} from "openai/resources/responses/responses";
+import { pickExtra } from "../../extra-fields.ts";
 import { mapOpenAiEffort } from "../../model-traits.ts";
-import type { AnswerOptions, ProviderRequest } from "../../provider.ts";
+import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
 import type { Thinker } from "../../thinking.ts";
+import { addInstructions, saysJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { mapItems } from "./response-thinking.ts";
+import { fitsStrictMode } from "./strict-schema.ts";
 
 /**
  * Our request in the words of OpenAI's Responses API.
@@ -16,8 +23,13 @@ export function mapToResponsesRequest(
   isForgetful = false,
 ): ResponseCreateParamsStreaming {
   const thinker = isForgetful ? null : { provider: name, model: request.model };
-  const { system, turns } = mapToTurns(request.messages, request.partial);
+  const { format } = request.options;
+  const extra = mapExtra(request.options);
+  const isUnsaid = format?.type === "json_object" && !saysJson(request);
+  const messages = isUnsaid ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   return {
+    ...extra,
     model: request.model,
     input: turns.flatMap((turn) => mapTurn(turn, thinker)),
     stream: true,
@@ -26,6 +38,7 @@ export function mapToResponsesRequest(
     ...(request.isThinking && mapReasoning(request)),
     ...(system === null ? {} : { instructions: system }),
     ...(request.outputTokensMax === null ? {} : { max_output_tokens: request.outputTokensMax }),
+    ...(format && { text: { ...extra.text, format: mapFormat(format) } }),
     ...mapOptions(request.options),
   };
 }
@@ -61,7 +74,25 @@ function mapTurn(turn: Turn, thinker: Thinker | null): ResponseInputItem[] {
   return (thinker && calls.length > 0 && mapItems(turn, thinker, message, calls)) || [...message, ...calls];
 }
 
-/** The Responses API knows no `stop`. */
+function mapFormat(format: AnswerFormat): ResponseFormatTextConfig {
+  if (format.type === "json_object") return format;
+  const { name, description, schema, isStrict } = format;
+  return {
+    type: "json_schema",
+    name,
+    ...(description !== undefined && { description }),
+    schema: { ...schema },
+    strict: isStrict ?? fitsStrictMode(schema),
+  };
+}
+
+/** By the names that Chat Completions have for them, but for this one. */
+function mapExtra({ extra }: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
+  const { verbosity, ...others } = pickExtra("responses", extra);
+  return { ...others, ...(verbosity && { text: { verbosity } }) };
+}
+
+/** The Responses API knows no `stop`: the attempt ends the answer there. */
 function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
   const { tools = [], toolChoice, temperature, topP, areParallelToolCallsAllowed } = options;
   const shared = {

@@ -38,6 +38,7 @@ export function createOpenAiProvider(options: {
   const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {
     name: NAME,
+    api: "responses",
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) =>

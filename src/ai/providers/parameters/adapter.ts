@@ -1,6 +1,7 @@
 import { isOpenAiThinker, takesStop, takesTemperatureWithTopP } from "../../model-traits.ts";
+import type { Api } from "../../wire-format.ts";
 import { lowerOrdered } from "./lower-effort.ts";
-import { type Api, applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
+import { applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
 import { findCure, readRefusal } from "./refusal.ts";
 
 /** Refusals of one request that are answered by a changed one; then the last refusal stands. */
@@ -52,7 +53,7 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
       const model = typeof given.model === "string" ? given.model : "";
       const applied = new Set(listKnown(api, model, given).map((parameter) => getChange(api, parameter)));
       for (const change of learned.get(model) ?? []) applied.add(change);
-      let body = applyAll(applied, given);
+      let body = followValues(applied, [...applied].reduce(applyChange, given));
       /** What this request has taught. */
       const taught: Change[] = [];
       let left = ADAPTATIONS_MAX;
@@ -74,7 +75,7 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
           for (const refused of cure.changes) {
             const change = refused.isOrdered ? lowerOrdered(refused, body, text) : refused;
             applied.add(change);
-            body = applyChange(body, change);
+            body = followValues(applied, applyChange(body, change));
             // What is known of one value is known for good.
             if ((cure.isLasting || change.value) && learn(model, change)) taught.push(change);
           }
@@ -85,11 +86,12 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
   };
 }
 
-/** What was learned of one value may lead to another one that was learned of as well, whatever the order. */
-function applyAll(changes: ReadonlySet<Change>, given: Body): Body {
+/** Follows what was learned of values: one of them may lead to another one that is refused as well. */
+function followValues(changes: ReadonlySet<Change>, given: Body): Body {
+  const ofValues = [...changes].filter(({ value }) => value);
   let body = given;
   for (let round = 0; round < ADAPTATIONS_MAX; round += 1) {
-    const changed = [...changes].reduce(applyChange, body);
+    const changed = ofValues.reduce(applyChange, body);
     if (changed === body) break;
     body = changed;
   }

@@ -11,7 +11,7 @@ const refusesValue = /\b(?:value|invalid)\b/i;
 /** Made once each, so that a change is known again. */
 const changes = new Map<string, Change>();
 
-function change(base: Change, from: ReasoningEffort, to: ReasoningEffort): Change {
+function change(base: Change, from: ReasoningEffort, to: ReasoningEffort | null): Change {
   const key = `${base.parameter} ${from} ${to}`;
   const known = changes.get(key) ?? { parameter: base.parameter, paths: base.paths, value: { from, to } };
   changes.set(key, known);
@@ -28,8 +28,7 @@ export function lowerOrdered(base: Change, body: Body, refusal: string): Change 
   const named = listEfforts(refusal);
   const taken = named.filter((value) => value !== from);
   if (taken.length > 0) return change(base, from, findNearestEffort(from, taken));
-  const lower = named.length > 0 || refusesValue.test(refusal) ? lowerEffort(from) : null;
-  return lower === null ? base : change(base, from, lower);
+  return named.length > 0 || refusesValue.test(refusal) ? change(base, from, lowerEffort(from)) : base;
 }
 
 function listEfforts(refusal: string): ReasoningEffort[] {

@@ -1,7 +1,6 @@
+import { extraFields, isHint } from "../../extra-fields.ts";
+import type { Api } from "../../wire-format.ts";
 import { type Fields, readFields } from "../read-fields.ts";
-
-/** Which wire format a body has: OpenAI's Responses, Anthropic's Messages, or Chat Completions. */
-export type Api = "responses" | "messages" | "chat";
 
 /** A body of a request. */
 export type Body = Fields;
@@ -20,8 +19,8 @@ export type Change = {
   readonly prose?: RegExp;
   /** Its values are in an order: a lower one may be taken (lower-effort.ts). */
   readonly isOrdered?: boolean;
-  /** Only this value is changed, to that one. */
-  readonly value?: { readonly from: string; readonly to: string };
+  /** Only this value is changed, to that one; null leaves it out. */
+  readonly value?: { readonly from: string; readonly to: string | null };
   /** Only if its value is what the provider takes anyway. */
   readonly isDroppable?: (value: unknown) => boolean;
 };
@@ -52,6 +51,7 @@ const droppable: readonly Change[] = [
   drop("chat_template_kwargs"),
   drop("include"),
   drop("store"),
+  ...extraFields.filter(isHint).map((field) => drop(field)),
   drop("strict", ["tools", "*", "strict"], ["tools", "*", "function", "strict"]),
   drop(
     "cache_control",
@@ -89,7 +89,7 @@ export function getChange(api: Api, parameter: string): Change {
 /** The body with a change made; the same object if there is nothing to change. */
 export function applyChange(body: Body, change: Change): Body {
   const { paths, renamedTo, isDroppable, value: changed } = change;
-  if (changed) return readOrdered(body, change) === changed.from ? setPath(body, paths[0] ?? [], changed.to) : body;
+  if (changed) return readOrdered(body, change) === changed.from ? changeValue(body, paths[0] ?? [], changed.to) : body;
   if (isDroppable && !isDroppable(body[paths[0]?.[0] ?? ""])) return body;
   const value = renamedTo === undefined ? undefined : body[paths[0]?.[0] ?? ""];
   const without = paths.reduce((changed, path) => (hasPath(changed, path) ? dropPath(changed, path) : changed), body);
@@ -100,6 +100,9 @@ export function applyChange(body: Body, change: Change): Body {
 export function readOrdered(body: Body, { paths: [path = []] }: Change): unknown {
   return path.reduce<unknown>((value, step) => readFields(value)[step], body);
 }
+
+const changeValue = (body: Body, path: Path, to: string | null): Body =>
+  to === null ? dropPath(body, path) : setPath(body, path, to);
 
 function setPath(fields: Fields, [first = "", ...rest]: Path, value: unknown): Fields {
   return { ...fields, [first]: rest.length === 0 ? value : setPath(readFields(fields[first]), rest, value) };

@@ -9,12 +9,12 @@ import { build } from "../../../lib/build.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { runExchange } from "./bounded-fetch.ts";
 import { isAnswer, isSessionGone } from "./describe-error.ts";
-import { CLOSE_TIMEOUT_MS, LOOK_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX } from "./limits.ts";
+import { LOOK_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX, SESSION_END_TIMEOUT_MS } from "./limits.ts";
 
 /** A tool as its server describes it. */
 export type WireTool = { name: string; inputSchema: Record<string, unknown> };
 
-export type ConnectionOptions = {
+export type McpConnectionOptions = {
   /** Without credentials in it. */
   url: URL;
   fetch: Fetch;
@@ -38,7 +38,7 @@ const anyPage: StandardSchemaV1<unknown, ToolPage> = {
  * The connection to one MCP server over streamable HTTP: revision 2026-07-28, and before it those of 2025, whichever the
  * server speaks. It is made when it is first needed, and again when the server has forgotten the session.
  */
-export function createConnection({ url, fetch, timeoutMs, onChanged }: ConnectionOptions) {
+export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnectionOptions) {
   let linking: Promise<Link> | null = null;
   /** No more connections are kept open; calls that are still made get one each. */
   let isClosed = false;
@@ -67,7 +67,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: Connectio
 
   async function end({ client, transport }: Link): Promise<void> {
     const ended = transport.terminateSession().catch(() => {});
-    await Promise.race([ended, Bun.sleep(CLOSE_TIMEOUT_MS)]);
+    await Promise.race([ended, Bun.sleep(SESSION_END_TIMEOUT_MS)]);
     await client.close().catch(() => {});
   }
 
@@ -154,7 +154,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: Connectio
     /** Ends the session once its calls have ended. */
     async close(): Promise<void> {
       isClosed = true;
-      const link = await linking?.catch(() => null);
+      const link = await Promise.race([linking?.catch(() => null), Bun.sleep(SESSION_END_TIMEOUT_MS)]);
       if (!link) return;
       drop(link);
       if (link.users === 0) await end(link);
@@ -162,4 +162,4 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: Connectio
   };
 }
 
-export type Connection = ReturnType<typeof createConnection>;
+export type McpConnection = ReturnType<typeof createConnection>;

@@ -1,3 +1,5 @@
+import { ToolError } from "../model.ts";
+
 /** UTF-16 units of an error that are logged. */
 const SHOWN_CHARS_MAX = 300;
 const anyToken = /\beyJ[\w-]+\.[\w-]+\.[\w-]*/g;
@@ -35,9 +37,14 @@ export function isSessionGone(error: unknown, hadSession: boolean): boolean {
 }
 
 /** Whether this caller is refused, which says nothing of others. */
-export function isRefusal(error: unknown): boolean {
+export function refusesUser(error: unknown): boolean {
   const { status } = read(error);
   return status === 401 || status === 403;
+}
+
+/** Whether a request was refused here, before it was sent. The MCP client wraps what its fetch throws. */
+export function isOurs(error: unknown): boolean {
+  return error instanceof ToolError || (error instanceof Error && error.cause !== undefined && isOurs(error.cause));
 }
 
 /** Whether the connection is sound all the same: the server has answered with an error, or is slow. */

@@ -14,7 +14,7 @@ export type ToolUser = { id: string; email: string };
 export type FindToolUser = (userId: string) => Promise<ToolUser | null>;
 
 /** The word of Parley for one user, to one server. */
-export interface Identity {
+export interface UserIdentity {
   /** A token for one request. @throws ToolError when the user may act no more. */
   createToken(): Promise<string>;
   /** Hides tokens in a text that the server sent. */
@@ -34,7 +34,7 @@ type Options = {
  * Makes short-lived tokens (JWT, HS256) that say for whom a request is. Each server has a secret of its own, so none of them
  * can make tokens for another one. The user is looked up for each token: who is disabled acts no more, even in mid-answer.
  */
-export function createIdentity({ userId, findUser, issuer, audience, secret }: Options): Identity {
+export function createIdentity({ userId, findUser, issuer, audience, secret }: Options): UserIdentity {
   const key = new TextEncoder().encode(secret);
   const recent: { token: string; atMs: number }[] = [];
 

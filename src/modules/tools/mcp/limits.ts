@@ -26,4 +26,4 @@ export const USERS_MAX = 500;
 export const USER_KEPT_MS = 10 * 60_000;
 
 /** How long the server is waited for when a session is ended. */
-export const CLOSE_TIMEOUT_MS = 1_000;
+export const SESSION_END_TIMEOUT_MS = 1_000;

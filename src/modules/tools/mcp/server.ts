@@ -5,10 +5,10 @@ import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { readUserinfo } from "../../../lib/userinfo.ts";
 import { type RunnableTool, ToolError, type ToolRequest } from "../model.ts";
 import { createBoundedFetch } from "./bounded-fetch.ts";
-import { type Connection, createConnection, type WireTool } from "./connection.ts";
+import { createConnection, type McpConnection, type WireTool } from "./connection.ts";
 import { describeCallError } from "./describe-error.ts";
 import { createHealth } from "./health.ts";
-import { createIdentity, type FindToolUser, type Identity } from "./identity.ts";
+import { createIdentity, type FindToolUser, type UserIdentity } from "./identity.ts";
 import { LOOK_TIMEOUT_MS, REQUESTS_MAX, USER_KEPT_MS, USERS_MAX } from "./limits.ts";
 import { readResult } from "./read-result.ts";
 import { createToolList, type ToolList } from "./tool-list.ts";
@@ -26,7 +26,7 @@ export type McpServerOptions = {
 };
 
 /** What one user, or everybody, shares at a server. */
-type Access = { connection: Connection; list: ToolList; mask(text: string): string };
+type Access = { connection: McpConnection; list: ToolList; mask(text: string): string };
 
 /** One MCP server. Whatever it does wrong, answers are written all the same. */
 export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpServerOptions) {
@@ -50,7 +50,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     }
   }
 
-  function createAccess(identity: Identity | null): Access {
+  function createAccess(identity: UserIdentity | null): Access {
     const mask = identity?.mask ?? ((text: string) => text);
     const connection = createConnection({
       url,
@@ -66,7 +66,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       onChanged: identity === null ? () => list.expire() : null,
     });
     const listTools = (signal: AbortSignal) => takePlace(() => connection.listTools(signal));
-    const list = createToolList({ server: name, listTools, health, mask, log });
+    const list = createToolList({ server: name, listTools, isShared: identity === null, health, mask, log });
     return { connection, list, mask };
   }
 
@@ -93,7 +93,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
 
   async function call(access: Access, tool: WireTool, input: Record<string, unknown>, signal: AbortSignal) {
     const { connection, list, mask } = access;
-    let result: Awaited<ReturnType<Connection["callTool"]>>;
+    let result: Awaited<ReturnType<McpConnection["callTool"]>>;
     try {
       result = await takePlace(() => connection.callTool(tool, input, signal));
     } catch (error) {

@@ -1,6 +1,6 @@
 import { abortable } from "../../../lib/abortable.ts";
 import type { Log } from "../../../lib/log.ts";
-import { describeError, isRefusal } from "./describe-error.ts";
+import { describeError, isOurs, refusesUser } from "./describe-error.ts";
 import { createHealth, type Health } from "./health.ts";
 import { LIST_FRESH_MS, LOOK_GAP_MS, LOOK_TIMEOUT_MS, RELOOK_WAIT_MS } from "./limits.ts";
 import { type ListedTool, readTools } from "./read-tools.ts";
@@ -9,6 +9,8 @@ type Options = {
   server: string;
   /** As the server describes them. */
   listTools(signal: AbortSignal): Promise<unknown[]>;
+  /** Whether this list is that of everybody, of which the administrator is told. */
+  isShared: boolean;
   /** Of the server, whoever asks it. */
   health: Health;
   /** Hides what no log may hold. */
@@ -17,7 +19,7 @@ type Options = {
 };
 
 /** The tools of a server, as one user (or everybody) is told of them. A server that fails has none until it recovers. */
-export function createToolList({ server, listTools, health, mask, log }: Options) {
+export function createToolList({ server, listTools, isShared, health, mask, log }: Options) {
   /** Of this list alone: a server may refuse one user and serve the others. */
   const own = createHealth();
   let tools: ListedTool[] = [];
@@ -40,7 +42,8 @@ export function createToolList({ server, listTools, health, mask, log }: Options
       health.succeed();
       tell(read.problems);
     } catch (error) {
-      (isRefusal(error) ? own : health).fail();
+      // What this user may not do, and what we do not send, says nothing of the server.
+      (refusesUser(error) || isOurs(error) ? own : health).fail();
       tools = [];
       isKnown = false;
       told = "";
@@ -56,7 +59,7 @@ export function createToolList({ server, listTools, health, mask, log }: Options
     const state = JSON.stringify([names, problems]);
     if (state === told) return;
     told = state;
-    log.info({ mcp_server: server, tools: names }, "tools of an MCP server");
+    log[isShared ? "info" : "debug"]({ mcp_server: server, tools: names }, "tools of an MCP server");
     if (problems.length > 0)
       log.warn({ mcp_server: server, problems: problems.map(mask) }, "tools of an MCP server are left out");
   }

@@ -1,0 +1,87 @@
+import { type ExtraField, extraFields, hasField, isHint } from "../src/ai/extra-fields.ts";
+import type { Api } from "../src/ai/wire-format.ts";
+import type { FieldRule, FieldRules, Treatment } from "../src/modules/openai/field-rules.ts";
+import { fieldsByRole } from "../src/modules/openai/message-fields.ts";
+import { requestFields } from "../src/modules/openai/request-fields.ts";
+import { placeMarkedPart } from "./marked-part.ts";
+
+/** Puts the tables of the fields of a request between their marks. @throws when they are missing. */
+export const placeFieldTables = (markdown: string): string =>
+  placeMarkedPart(markdown, "fields", [...treatments.map(createSection), createMessageSection()].join("\n\n"));
+
+const treatments: readonly { treatment: Treatment; title: string; text: string }[] = [
+  { treatment: "mapped", title: "Supported fields", text: "Parley says these in each provider's own words." },
+  {
+    treatment: "passed",
+    title: "Fields passed on to the provider",
+    text: "These reach the provider as they are, if its API has them. For other models they are refused with `unsupported_parameter`.",
+  },
+  {
+    treatment: "harmless",
+    title: "Fields without effect",
+    text: "These are accepted: they ask for nothing that would be missing.",
+  },
+  {
+    treatment: "refused",
+    title: "Refused fields",
+    text: "These are 400, unless they are null, false or empty. The error says the same as this table.",
+  },
+];
+
+const columns: readonly [title: string, api: Api][] = [
+  ["OpenAI", "responses"],
+  ["Anthropic", "messages"],
+  ["compatible", "chat"],
+];
+
+function createSection({ treatment, title, text }: (typeof treatments)[number]): string {
+  const rows = listRows(requestFields).filter(({ rule }) => rule.treatment === treatment);
+  const table = treatment === "passed" ? createPassedTable() : createTable(["field", "note"], rows.map(mapToRow));
+  return `## ${title}\n\n${text}\n\n${table}`;
+}
+
+type Row = { name: string; rule: FieldRule };
+
+/** With the fields of objects in them, as `stream_options.include_usage`; those of messages have a table of their own. */
+function listRows(rules: FieldRules, before = ""): Row[] {
+  return Object.entries(rules).flatMap(([field, rule]) => {
+    const name = `${before}${field}`;
+    const inner = field === "messages" ? [] : listRows(rule.inner?.({}) ?? {}, `${name}.`);
+    return [{ name, rule }, ...inner.filter((row) => row.rule.note !== "" || row.rule.treatment !== "mapped")];
+  });
+}
+
+const mapToRow = ({ name, rule }: Row): string[] => [`\`${name}\``, rule.note];
+
+function createPassedTable(): string {
+  const mark = (field: ExtraField, api: Api) => (hasField(api, field) ? "yes" : isHint(field) ? "left out" : "400");
+  const rows = extraFields.map((field) => [
+    `\`${field}\``,
+    ...columns.map(([, api]) => mark(field, api)),
+    requestFields[field]?.note ?? "",
+  ]);
+  return createTable(["field", ...columns.map(([title]) => title), "note"], rows);
+}
+
+function createMessageSection(): string {
+  const rows = Object.entries(fieldsByRole).flatMap(([role, rules]) =>
+    Object.entries(rules)
+      .flatMap(([name, rule]) => [{ name, rule }, ...listRows(innerOf(name, rule), `${name}.`)])
+      .filter(({ name }) => name !== "role")
+      .map(({ name, rule }) => [role, `\`${name}\``, words[rule.treatment], rule.note]),
+  );
+  return `## Fields of messages\n\nAny other field of a message is refused.\n\n${createTable(["role", "field", "", "note"], rows)}`;
+}
+
+/** Of a call, its function is a matter of course; so are the parts of a content. */
+const innerOf = (name: string, rule: FieldRule): FieldRules => (name === "tool_calls" ? (rule.inner?.({}) ?? {}) : {});
+
+const words: Readonly<Record<Treatment, string>> = {
+  mapped: "supported",
+  passed: "passed on",
+  harmless: "no effect",
+  refused: "refused",
+};
+
+const createTable = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");

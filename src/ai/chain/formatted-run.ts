@@ -1,0 +1,95 @@
+import { type AnswerPart, applyPart, type RunEnd } from "../answer-part.ts";
+import type { Resume } from "../attempt/answer.ts";
+import { createOutputReader } from "../format/read-output.ts";
+import type { AnswerFormat, AnswerOptions, ChatMessage, PushPart } from "../provider.ts";
+import { createTotal } from "./account.ts";
+
+/** UTF-16 units of an invalid text that the model is shown; of a longer one it is told the problems alone. */
+const SHOWN_CHARS_MAX = 24_000;
+
+/** What is read and changed of a request to the chain. */
+type FormattedRequest = {
+  model: string | null;
+  messages: readonly ChatMessage[];
+  options?: AnswerOptions;
+  resume?: Resume | null;
+  hasFallback?: boolean;
+  /** False: what was shown cannot be taken back. */
+  isRepairable?: boolean;
+};
+
+/**
+ * A run whose answer must have a format. A text that does not have it is given back once to the model that wrote it, with
+ * what is wrong; its readers get a `reset` where its new text begins.
+ * @throws InvalidSchemaError
+ */
+export async function runFormatted<Request extends FormattedRequest>(
+  run: (request: Request, push: PushPart<AnswerPart>) => Promise<RunEnd>,
+  request: Request,
+  format: AnswerFormat,
+  push: PushPart<AnswerPart>,
+): Promise<RunEnd> {
+  const read = createOutputReader(format);
+  const { resume = null, isRepairable = true, messages, options } = request;
+  const total = createTotal();
+  // What steps before this one have written stays; of a text that broke off nothing does.
+  const kept = resume && resume.step !== undefined && resume.step !== "broken" ? resume.text : "";
+  let text = resume?.text ?? "";
+  let attempt = resume?.attempt ?? 0;
+  const take = (part: AnswerPart): void => {
+    text = applyPart(text, part);
+    if (part.type !== "text") attempt = part.attempt;
+    push(part);
+  };
+
+  const start = resume && {
+    ...resume,
+    text: kept,
+    step: resume.step === "next" ? resume.step : ("restarted" as const),
+  };
+  const first = await run({ ...request, resume: start }, take);
+  total.add(first);
+  if (first.type !== "finish" || first.toolCalls.length > 0) return first;
+  const output = read(text.slice(kept.length));
+  if (output.type === "valid") return { ...first, output: { value: output.value } };
+  // Cut off, it would be cut off again.
+  if (first.reason !== "stop") return first;
+  if (output.type === "unknown" || !isRepairable) return fail(first, output.type === "unknown");
+
+  const note: ChatMessage = { role: "user", content: writeRepairNote(output.problems) };
+  const written = text.slice(kept.length);
+  const shown: ChatMessage[] = written.length > SHOWN_CHARS_MAX ? [] : [{ role: "assistant", content: written }];
+  const repair = {
+    ...request,
+    model: first.model,
+    hasFallback: false,
+    messages: [...messages, ...shown, note],
+    options: { ...options, ...(options?.tools?.length && { toolChoice: "none" as const }) },
+    resume: { text: kept, attempt, step: "restarted" as const },
+  };
+  const second = await run(repair, take);
+  total.add(second);
+  if (second.type === "aborted") return { ...second, ...total.sum() };
+  const repaired = second.type === "finish" ? read(text.slice(kept.length)) : output;
+  const end = { ...(second.type === "finish" ? second : first), ...total.sum() };
+  if (second.type === "finish" && repaired.type === "valid") return { ...end, output: { value: repaired.value } };
+  if (second.type === "finish" && second.reason !== "stop") return end;
+  return fail(end, repaired.type === "unknown");
+}
+
+function writeRepairNote(problems: readonly string[]): string {
+  return [
+    "[Note from the chat server] Your answer does not have the form that was asked for:",
+    ...problems.map((problem) => `- ${problem}`),
+    "Answer the same again, with these mistakes corrected. Write the JSON and nothing else.",
+  ].join("\n");
+}
+
+const invalidDetail = "The answer doesn't have the format that was asked for.";
+const uncheckedDetail = "The answer is too large or too complex to be checked by its schema.";
+
+function fail({ model, models, usage, costUsd }: Extract<RunEnd, { type: "finish" }>, isUnchecked: boolean): RunEnd {
+  const detail = isUnchecked ? uncheckedDetail : invalidDetail;
+  const failure = { retryAfterMs: null, status: null, providerCode: null, param: null };
+  return { type: "error", ...failure, code: "invalid_output", detail, model, models, usage, costUsd };
+}

@@ -1,0 +1,84 @@
+import type { Api } from "./wire-format.ts";
+
+/**
+ * Fields of Chat Completions that mean nothing to Parley: they are passed on to providers as they come. Nothing is among them
+ * that would make a request more expensive, or have another model answer, than this server's settings say.
+ */
+export type ExtraFields = {
+  readonly seed?: number;
+  readonly frequency_penalty?: number;
+  readonly presence_penalty?: number;
+  readonly logit_bias?: Readonly<Record<string, number>>;
+  readonly verbosity?: "low" | "medium" | "high";
+  readonly top_k?: number;
+  readonly top_a?: number;
+  readonly min_p?: number;
+  readonly repetition_penalty?: number;
+  readonly thinking?: unknown;
+  readonly enable_thinking?: boolean;
+  readonly chat_template_kwargs?: unknown;
+  readonly reasoning?: unknown;
+  readonly include_reasoning?: boolean;
+  readonly user?: string;
+  readonly safety_identifier?: string;
+  readonly prompt_cache_key?: string;
+};
+
+export type ExtraField = keyof ExtraFields;
+
+type Rule = {
+  /** The wire formats that have the field. */
+  apis: readonly Api[];
+  /** Whether answers are the same without it: providers that have no such field are asked without it. */
+  isHint: boolean;
+};
+
+const takenBy = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: false });
+const hintFor = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: true });
+
+const rules = {
+  // Nowhere more than an attempt at the same answer.
+  seed: hintFor("chat"),
+  frequency_penalty: takenBy("chat"),
+  presence_penalty: takenBy("chat"),
+  logit_bias: takenBy("chat"),
+  verbosity: takenBy("chat", "responses"),
+  top_k: takenBy("chat", "messages"),
+  top_a: takenBy("chat"),
+  min_p: takenBy("chat"),
+  repetition_penalty: takenBy("chat"),
+  thinking: takenBy("chat"),
+  enable_thinking: takenBy("chat"),
+  chat_template_kwargs: takenBy("chat"),
+  reasoning: takenBy("chat"),
+  include_reasoning: takenBy("chat"),
+  user: hintFor("chat", "responses"),
+  safety_identifier: hintFor("chat", "responses"),
+  prompt_cache_key: hintFor("chat", "responses"),
+} as const satisfies Record<ExtraField, Rule>;
+
+type FieldOf<A extends Api> = {
+  [Field in ExtraField]: A extends (typeof rules)[Field]["apis"][number] ? Field : never;
+}[ExtraField];
+
+export const extraFields = Object.keys(rules) as readonly ExtraField[];
+
+/** Whether the field may be left out where a provider doesn't have it. */
+export const isHint = (field: ExtraField): boolean => rules[field].isHint;
+
+/** Whether a wire format has the field. */
+export const hasField = (api: Api, field: ExtraField): boolean => (rules[field] as Rule).apis.includes(api);
+
+/** Those of a request that its wire format has. */
+export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<ExtraFields, FieldOf<A>> =>
+  Object.fromEntries(
+    listAsked(extra)
+      .filter((field) => hasField(api, field))
+      .map((field) => [field, extra[field]]),
+  ) as Pick<ExtraFields, FieldOf<A>>;
+
+/** The first field that a request asks for and a provider doesn't have; null: it has all, or is asked over no wire. */
+export const findUntaken = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
+  listAsked(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
+
+const listAsked = (extra: ExtraFields): ExtraField[] => extraFields.filter((field) => extra[field] !== undefined);

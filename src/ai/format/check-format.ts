@@ -1,0 +1,33 @@
+import { mapPointerToName } from "../../lib/json.ts";
+import { InvalidSchemaError, prepareSchema } from "../../lib/json-schema/prepare-schema.ts";
+import { createInvalid, type Problem } from "../../lib/problem.ts";
+import type { AnswerFormat } from "../provider.ts";
+
+/** Of the name of a format, as the providers have it. */
+export const FORMAT_NAME_CHARS_MAX = 64;
+export const FORMAT_DESCRIPTION_CHARS_MAX = 1_000;
+
+/**
+ * Checks a format that a client asks for, before anything is stored.
+ * @param pointer where its schema stands in the request.
+ * @throws Problem `invalid`, with the place in the schema.
+ */
+export function checkAnswerFormat(format: AnswerFormat, pointer: string): void {
+  if (format.type !== "json_schema") return;
+  try {
+    prepareSchema(format.schema);
+  } catch (error) {
+    if (!(error instanceof InvalidSchemaError)) throw error;
+    const place = `${pointer}${error.pointer.slice(1)}`;
+    throw createInvalid(place, `${mapPointerToName(place)} ${error.message}.`);
+  }
+}
+
+/** The error for a model that is known not to answer in the format that was asked for. */
+export const createUnableModel = (model: string | null, pointer: string): Problem =>
+  createInvalid(
+    pointer,
+    model === null
+      ? "No configured model supports this format. Ask for text, or add a model that supports structured output to AI_MODELS."
+      : `The model ${model} doesn't support this format. Choose another model, or ask for text.`,
+  );

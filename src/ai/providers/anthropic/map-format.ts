@@ -1,0 +1,51 @@
+import { transformJSONSchema } from "@anthropic-ai/sdk/lib/transform-json-schema";
+import { readFields, readList } from "../../fields.ts";
+import { holdsForAll, isObjectSchema, listSubschemas } from "../../format/walk-schema.ts";
+import type { AnswerFormat } from "../../provider.ts";
+
+/**
+ * The schema that Claude's answer is forced into: a subset of JSON Schema in which each object is closed; what else the schema
+ * says becomes part of descriptions. Null where that would be another schema, or none: the model is told in words then.
+ */
+export function mapToClaudeSchema(format: AnswerFormat): Record<string, unknown> | null {
+  if (format.type !== "json_schema") return null;
+  const { schema } = format;
+  if (!holdsForAll(schema, canBeClosed) || isRecursive(schema)) return null;
+  try {
+    return transformJSONSchema(schema);
+  } catch {
+    return null;
+  }
+}
+
+function canBeClosed(schema: unknown): boolean {
+  const { properties, required, additionalProperties, patternProperties, allOf, $ref } = readFields(schema);
+  // Closed each by itself, they would contradict each other.
+  if (allOf !== undefined || patternProperties !== undefined) return false;
+  if ($ref !== undefined && !/^#\/\$defs\/[^/]+$/.test(String($ref))) return false;
+  if (!isObjectSchema(schema)) return true;
+  const names = new Set(Object.keys(readFields(properties)));
+  return (
+    (names.size > 0 || additionalProperties === false) && readList(required).every((name) => names.has(String(name)))
+  );
+}
+
+/** Whether a definition leads to itself. */
+function isRecursive(schema: Readonly<Record<string, unknown>>): boolean {
+  const definitions = readFields(schema.$defs);
+  const known = new Map<string, boolean>();
+
+  function leadsBack(inner: unknown): boolean {
+    const { $ref } = readFields(inner);
+    const name = typeof $ref === "string" ? ($ref.split("/").at(-1) ?? "") : null;
+    if (name !== null) {
+      const found = known.get(name);
+      if (found !== undefined) return found;
+      // While it is open, meeting it again is a circle.
+      known.set(name, true);
+      known.set(name, leadsBack(definitions[name]));
+    }
+    return listSubschemas(inner).some(leadsBack) || (name !== null && (known.get(name) ?? false));
+  }
+  return leadsBack(schema);
+}

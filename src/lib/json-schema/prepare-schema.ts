@@ -1,0 +1,214 @@
+import type { Schema, SchemaDraft } from "@cfworker/json-schema";
+import { escapePointer } from "../json.ts";
+import { type Applicator, applicators, assertions, checkedFormats } from "./keywords.ts";
+import { compileLinearPattern, isPattern, type LinearPattern } from "./linear-pattern.ts";
+import { findPlace } from "./references.ts";
+
+/** UTF-16 units of a schema's JSON. */
+export const SCHEMA_CHARS_MAX = 65_536;
+/** Instructions of all patterns of a schema together; each pattern counts `PATTERN_COST` in any case. */
+export const PATTERN_INSTRUCTIONS_MAX = 10_000;
+const PATTERN_COST = 50;
+/** Schemas that may be applied to one value, counted each time they are referred to. */
+export const SCHEMAS_PER_VALUE_MAX = 5_000;
+
+/** A schema that was checked, in the form that the validator takes: keywords that count, and references within it only. */
+export type PreparedSchema = {
+  schema: Schema | boolean;
+  draft: SchemaDraft;
+  /** By their source; null: the pattern is not matched. */
+  patterns: ReadonlyMap<string, LinearPattern | null>;
+  /** What it costs to check one value with a schema, beside the value's own size. */
+  costs: WeakMap<object, number>;
+};
+
+/** What is wrong with a schema, and where. */
+export class InvalidSchemaError extends Error {
+  readonly pointer: string;
+  constructor(pointer: string, message: string) {
+    super(message);
+    this.pointer = pointer;
+  }
+}
+
+/**
+ * Checks a schema that comes from outside, and bounds what it can cost. It is JSON of bounded depth.
+ * @throws InvalidSchemaError
+ */
+export function prepareSchema(source: unknown): PreparedSchema {
+  if (JSON.stringify(source).length > SCHEMA_CHARS_MAX)
+    throw new InvalidSchemaError("#", `may have at most ${SCHEMA_CHARS_MAX} characters`);
+  const preparation = new Preparation(source);
+  const schema = preparation.copyRoot();
+  return { schema, draft: findDraft(source), patterns: preparation.patterns, costs: preparation.costs };
+}
+
+/** The draft that `$schema` names. Others are read as the newest one. */
+function findDraft(source: unknown): SchemaDraft {
+  const name = String((source as { $schema?: unknown }).$schema ?? "");
+  if (/draft-0?[34]\b/.test(name)) return "4";
+  if (/draft-0?[67]\b/.test(name)) return "7";
+  return name.includes("2019-09") ? "2019-09" : "2020-12";
+}
+
+type Copy = Record<string, unknown>;
+
+/** Copies what counts of a schema. What is referred to becomes an entry of `$defs`, once for each place. */
+class Preparation {
+  readonly patterns = new Map<string, LinearPattern | null>();
+  readonly costs = new WeakMap<object, number>();
+  readonly #source: unknown;
+  readonly #isDraft2020: boolean;
+  /** Names in `$defs`, by what they were copied of. */
+  readonly #names = new Map<unknown, string>();
+  readonly #definitions: Record<string, unknown> = {};
+  /** Schemas that are applied to the same value as their key. */
+  readonly #inPlace = new Map<object, { pointer: string; schemas: unknown[] }>();
+  #instructions = 0;
+
+  constructor(source: unknown) {
+    this.#source = source;
+    this.#isDraft2020 = findDraft(source) === "2020-12";
+  }
+
+  copyRoot(): Schema | boolean {
+    const root = this.#copy(this.#source, "#");
+    this.#boundInPlace(root);
+    if (typeof root === "boolean") return root;
+    return { ...this.#share(root, { ...root, $defs: this.#definitions }) } as Schema;
+  }
+
+  #share(from: object, to: Copy): Copy {
+    this.costs.set(to, this.costs.get(from) ?? 1);
+    return to;
+  }
+
+  #copy(schema: unknown, pointer: string): Copy | boolean {
+    if (typeof schema === "boolean") return schema;
+    if (typeof schema !== "object" || schema === null || Array.isArray(schema))
+      throw new InvalidSchemaError(pointer, "must be a schema: an object, true or false");
+    const copy: Copy = {};
+    const inPlace: unknown[] = [];
+    this.#inPlace.set(copy, { pointer, schemas: inPlace });
+    let cost = 1;
+    for (const [keyword, value] of Object.entries(schema)) {
+      const place = `${pointer}/${escapePointer(keyword)}`;
+      const applicator = Object.hasOwn(applicators, keyword) ? applicators[keyword] : undefined;
+      if (keyword === "$ref") {
+        copy.$ref = this.#refer(value, place);
+        inPlace.push(copy.$ref);
+      } else if (keyword === "$dynamicRef" || keyword === "$recursiveRef")
+        throw new InvalidSchemaError(place, "isn't supported; use $ref");
+      else if (keyword === "dependencies") Object.assign(copy, this.#splitDependencies(value, place, inPlace));
+      else if (applicator) {
+        const held = this.#copyHeld(keyword, applicator.holds, value, place);
+        copy[keyword] = held;
+        const schemas = applicator.holds === "schema" ? [held] : Object.values(held as object);
+        if (applicator.isInPlace) inPlace.push(...schemas);
+        cost += schemas.length;
+      } else if (Object.hasOwn(assertions, keyword)) {
+        this.#check(keyword, value, place);
+        if (keyword !== "format" || checkedFormats.has(value as string)) copy[keyword] = value;
+        cost += sizeOf(value);
+      }
+    }
+    this.costs.set(copy, cost);
+    return copy;
+  }
+
+  #copyHeld(keyword: string, holds: Applicator, value: unknown, place: string): unknown {
+    const isTuple = Array.isArray(value) && keyword === "items";
+    if (isTuple && this.#isDraft2020)
+      throw new InvalidSchemaError(place, "must be a schema; use prefixItems for a list");
+    if (holds === "schemas" || isTuple) {
+      if (!Array.isArray(value) || value.length === 0)
+        throw new InvalidSchemaError(place, "must be a list of at least one schema");
+      return value.map((item, index) => this.#copy(item, `${place}/${index}`));
+    }
+    if (holds === "schema") return this.#copy(value, place);
+    const entries = readEntries(value, place);
+    if (keyword === "patternProperties") for (const [source] of entries) this.#addPattern(source, place);
+    return Object.fromEntries(
+      entries.map(([name, item]) => [name, this.#copy(item, `${place}/${escapePointer(name)}`)]),
+    );
+  }
+
+  /** The keyword of older drafts that became two. */
+  #splitDependencies(value: unknown, place: string, inPlace: unknown[]): Copy {
+    const entries = readEntries(value, place);
+    const isNames = ([, item]: [string, unknown]) => Array.isArray(item);
+    const required = Object.fromEntries(entries.filter(isNames));
+    this.#check("dependentRequired", required, place);
+    const schemas = entries
+      .filter((entry) => !isNames(entry))
+      .map(([name, item]) => [name, this.#copy(item, `${place}/${escapePointer(name)}`)] as const);
+    inPlace.push(...schemas.map(([, copy]) => copy));
+    return { dependentRequired: required, dependentSchemas: Object.fromEntries(schemas) };
+  }
+
+  #check(keyword: string, value: unknown, place: string): void {
+    const rule = assertions[keyword];
+    if (rule && !rule.isValid(value)) throw new InvalidSchemaError(place, rule.wanted);
+    if (keyword === "pattern") this.#addPattern(value as string, place);
+  }
+
+  #addPattern(source: string, place: string): void {
+    if (this.patterns.has(source)) return;
+    if (!isPattern(source)) throw new InvalidSchemaError(place, "must have regular expressions as names");
+    const pattern = compileLinearPattern(source);
+    this.patterns.set(source, pattern);
+    this.#instructions += PATTERN_COST + (pattern?.size ?? 0);
+    if (this.#instructions > PATTERN_INSTRUCTIONS_MAX)
+      throw new InvalidSchemaError(place, "is one pattern too many: the patterns of a schema are too large together");
+  }
+
+  #refer(reference: unknown, place: string): string {
+    if (typeof reference !== "string" || !reference.startsWith("#"))
+      throw new InvalidSchemaError(place, "must refer to a place in the schema itself (#…); nothing is fetched");
+    const found = findPlace(this.#source, reference);
+    if (!found) throw new InvalidSchemaError(place, "refers to a place that doesn't exist");
+    if (found.value === this.#source) return "#";
+    const known = this.#names.get(found.value);
+    if (known !== undefined) return `#/$defs/${known}`;
+    const name = String(this.#names.size);
+    this.#names.set(found.value, name);
+    this.#definitions[name] = this.#copy(found.value, found.pointer);
+    return `#/$defs/${name}`;
+  }
+
+  /**
+   * Bounds how many schemas one value is checked by: references that meet themselves on the way, without going to a part of the
+   * value, would never end, and those that fork each time have no end in practice.
+   */
+  #boundInPlace(root: unknown): void {
+    const sizes = new Map<object, number>();
+    const open = new Set<object>();
+    const resolve = (item: unknown) =>
+      typeof item === "string" ? (item === "#" ? root : this.#definitions[item.slice("#/$defs/".length)]) : item;
+    const measure = (item: unknown): number => {
+      const schema = resolve(item);
+      if (typeof schema !== "object" || schema === null) return 1;
+      const known = sizes.get(schema);
+      if (known !== undefined) return known;
+      const { pointer = "#", schemas = [] } = this.#inPlace.get(schema) ?? {};
+      if (open.has(schema)) throw new InvalidSchemaError(pointer, "refers to itself without an end");
+      open.add(schema);
+      const size = schemas.reduce<number>((sum, inner) => sum + measure(inner), 1);
+      open.delete(schema);
+      if (size > SCHEMAS_PER_VALUE_MAX)
+        throw new InvalidSchemaError(pointer, `applies more than ${SCHEMAS_PER_VALUE_MAX} schemas to one value`);
+      sizes.set(schema, size);
+      return size;
+    };
+    for (const schema of this.#inPlace.keys()) measure(schema);
+  }
+}
+
+function readEntries(value: unknown, place: string): [string, unknown][] {
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new InvalidSchemaError(place, "must be an object");
+  return Object.entries(value);
+}
+
+const sizeOf = (value: unknown): number =>
+  typeof value === "object" && value !== null ? Math.ceil(JSON.stringify(value).length / 10) : 1;

@@ -1,0 +1,45 @@
+import type { Thinking } from "../../ai/provider.ts";
+import type { Sql } from "../../db/client.ts";
+import { createSeal, deriveKey } from "../../lib/seal.ts";
+import type { ClaimedGeneration } from "./queries.ts";
+
+type Key = Pick<ClaimedGeneration, "conversation_id" | "id">;
+
+/**
+ * What the models of an answer have thought, kept for a successor until the answer ends. The database has it sealed, each
+ * step for its generation; it is in no response, export or log.
+ */
+export interface ThinkingStore {
+  /** Keeps that of a step, in the transaction of its first result. */
+  write(sql: Sql, key: Key, step: number, thinking: Thinking): Promise<void>;
+  /** By step. What was sealed with another `JWT_SECRET` counts as none. */
+  load(sql: Sql, key: Key): Promise<Map<number, Thinking>>;
+}
+
+/** Builds the store. */
+export function createThinkingStore(jwtSecret: string): ThinkingStore {
+  const seal = createSeal(deriveKey(jwtSecret, "thinking of answers"));
+  const contextOf = (key: Key, step: number) => Buffer.from(`${key.id} ${step}`);
+
+  function open(key: Key, { step, data }: { step: number; data: Buffer }): [number, Thinking][] {
+    const plain = seal.open(data, contextOf(key, step));
+    return plain === null ? [] : [[step, JSON.parse(plain.toString()) as Thinking]];
+  }
+
+  return {
+    async write(sql, key, step, thinking) {
+      const data = seal.seal(Buffer.from(JSON.stringify(thinking)), contextOf(key, step));
+      await sql`
+        insert into generation_thinking (conversation_id, generation_id, step, data)
+        values (${key.conversation_id}, ${key.id}, ${step}, ${data})
+        on conflict (conversation_id, generation_id, step) do update set data = excluded.data`;
+    },
+
+    async load(sql, key) {
+      const rows = await sql<{ step: number; data: Buffer }[]>`
+        select step, data from generation_thinking
+        where conversation_id = ${key.conversation_id} and generation_id = ${key.id} order by step`;
+      return new Map(rows.flatMap((row) => open(key, row)));
+    },
+  };
+}

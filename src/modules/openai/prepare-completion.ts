@@ -1,0 +1,41 @@
+import type { ErrorCode } from "../../lib/error-codes.ts";
+import { escapePointer, mapPointerToName } from "../../lib/json.ts";
+import { Problem } from "../../lib/problem.ts";
+import { type FieldRule, type FieldRules, isFields, type JsonFields } from "./field-rules.ts";
+import { requestFields } from "./request-fields.ts";
+
+/**
+ * Takes out of a request what asks for nothing, null above all, before its schema looks; refuses every field that has no
+ * effect here. Nothing is ignored in silence.
+ * @throws Problem `invalid`; for OpenAI's clients `unknown_parameter`, `unsupported_parameter` or `unsupported_value`.
+ */
+export function prepareCompletion(body: unknown): void {
+  if (isFields(body)) prepare(body, requestFields, "#");
+}
+
+function prepare(fields: JsonFields, rules: FieldRules, pointer: string): void {
+  for (const [name, value] of Object.entries(fields)) {
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
+    if (value === null || rule?.isNeutral?.(value)) delete fields[name];
+    else prepareValue(value, rule, `${pointer}/${escapePointer(name)}`);
+  }
+}
+
+function prepareValue(value: unknown, rule: FieldRule | undefined, pointer: string): void {
+  if (!rule) throw refuse("unknown_parameter", pointer, "is not a parameter of this server.");
+  if (rule.treatment === "refused")
+    throw refuse(
+      rule.hasValues ? "unsupported_value" : "unsupported_parameter",
+      pointer,
+      `is not supported. ${rule.note}`,
+    );
+  const { inner } = rule;
+  if (!inner) return;
+  for (const [place, entry] of (Array.isArray(value) ? value : [value]).entries())
+    if (isFields(entry)) prepare(entry, inner(entry), Array.isArray(value) ? `${pointer}/${place}` : pointer);
+}
+
+function refuse(openAiCode: ErrorCode, pointer: string, what: string): Problem {
+  const detail = `${mapPointerToName(pointer)} ${what}`;
+  return new Problem("invalid", detail, { openAiCode, errors: [{ pointer, detail }] });
+}

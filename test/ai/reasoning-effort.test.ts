@@ -1,0 +1,209 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { AnswerOptions } from "../../src/ai/provider.ts";
+import type { ReasoningEffort } from "../../src/protocol/reasoning-effort.ts";
+import { collect, createTestChain } from "./collect.ts";
+import { openAi, pydantic } from "./refusals.ts";
+import { startRefusingServer } from "./refusing-server.ts";
+
+let server: ReturnType<typeof startRefusingServer>;
+beforeAll(() => {
+  server = startRefusingServer();
+});
+afterAll(() => server.stop());
+
+type Asked = { model: string; effort: ReasoningEffort | null; options?: AnswerOptions; outputTokensMax?: number };
+
+/** What a model is sent. */
+async function sentTo({ model, effort, options = {}, outputTokensMax }: Asked): Promise<Record<string, unknown>> {
+  server.refuse(() => null);
+  const chain = createTestChain(server.place, [model]);
+  const asked = { options: { ...options, reasoningEffort: effort }, outputTokensMax: outputTokensMax ?? null };
+  const { text } = await collect(chain, asked);
+  expect(text).toBe("Done.");
+  return server.bodies[0] ?? {};
+}
+
+describe("OpenAI's models get the nearest effort that they take", () => {
+  test.each([
+    ["o3", { none: "low", minimal: "low", medium: "medium", xhigh: "high" }],
+    ["gpt-5-mini", { none: "minimal", minimal: "minimal", high: "high", xhigh: "high" }],
+    ["gpt-5-pro", { none: "high", xhigh: "high" }],
+    ["gpt-5-codex", { none: "low", high: "high", xhigh: "high" }],
+    ["gpt-5.1", { none: "none", minimal: "none", xhigh: "high" }],
+    ["gpt-5.1-codex-max", { none: "low", xhigh: "xhigh" }],
+    ["gpt-5.2", { none: "none", minimal: "none", xhigh: "xhigh" }],
+    ["gpt-5.2-pro", { none: "medium", low: "medium", xhigh: "xhigh" }],
+    ["gpt-6-sol", { none: "none", xhigh: "xhigh" }],
+    ["fine-tuned", { minimal: "minimal" }],
+  ])("%s", async (model, efforts) => {
+    for (const [effort, sent] of Object.entries(efforts)) {
+      const { reasoning } = await sentTo({ model: `openai/${model}`, effort: effort as ReasoningEffort });
+      expect([effort, reasoning]).toEqual([
+        effort,
+        { effort: sent, ...(sent !== "none" && { summary: "auto" }) } as Record<string, unknown>,
+      ]);
+    }
+  });
+
+  test("a model that doesn't think isn't sent it, and without a wish nothing is said", async () => {
+    expect(await sentTo({ model: "openai/gpt-4o", effort: "high" })).not.toHaveProperty("reasoning");
+    expect(await sentTo({ model: "openai/gpt-5.2", effort: null })).toMatchObject({ reasoning: { summary: "auto" } });
+    expect(await sentTo({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty(
+      "thinking",
+    );
+    const chat = await sentTo({ model: "compatible/any", effort: null });
+    expect(Object.keys(chat)).not.toContain("reasoning_effort");
+  });
+});
+
+const adaptive = { type: "adaptive", display: "summarized" };
+
+describe("Claude is told by effort, or by a budget", () => {
+  test.each([
+    ["claude-opus-5-5", "none", undefined, { effort: "low" }],
+    ["claude-fable-5-1", "none", undefined, { effort: "low" }],
+    ["claude-sonnet-5-5", "none", { type: "between_tools" }, undefined],
+    ["claude-haiku-5-5", "none", { type: "disabled" }, undefined],
+    ["claude-opus-5", "none", { type: "disabled" }, undefined],
+    ["claude-opus-5", "minimal", adaptive, { effort: "low" }],
+    ["claude-opus-5-5", "xhigh", adaptive, { effort: "xhigh" }],
+    ["claude-opus-4-8", "none", undefined, undefined],
+    ["claude-opus-4-7", "xhigh", adaptive, { effort: "xhigh" }],
+    ["claude-sonnet-4-6", "xhigh", adaptive, { effort: "high" }],
+    ["claude-sonnet-4-6", "none", undefined, undefined],
+    ["claude-sonnet-4-5-20250929", "medium", { type: "enabled", budget_tokens: 8_192 }, undefined],
+    ["claude-opus-4-20250514", "low", { type: "enabled", budget_tokens: 2_048 }, undefined],
+    ["claude-3-7-sonnet-latest", "none", undefined, undefined],
+    ["claude-3-7-sonnet-latest", "minimal", { type: "enabled", budget_tokens: 1_024 }, undefined],
+    ["claude-next", "high", adaptive, { effort: "high" }],
+  ] as const)("%s, %s", async (model, effort, thinking, config) => {
+    const { thinking: sent, output_config } = await sentTo({ model: `anthropic/${model}`, effort });
+    expect([sent, output_config]).toEqual([thinking, config] as unknown[]);
+  });
+
+  test("a budget leaves room for the text; without room there is none", async () => {
+    const model = "anthropic/claude-sonnet-4-5";
+    const large = await sentTo({ model, effort: "xhigh", outputTokensMax: 10_000 });
+    expect(large).toMatchObject({ max_tokens: 10_000, thinking: { type: "enabled", budget_tokens: 8_000 } });
+    expect(await sentTo({ model, effort: "high", outputTokensMax: 1_200 })).not.toHaveProperty("thinking");
+  });
+
+  test("what isn't taken beside it is left out", async () => {
+    const tools = [{ name: "f", description: null, parameters: { type: "object" } }];
+    const model = "anthropic/claude-sonnet-4-5";
+    const forced = await sentTo({ model, effort: "high", options: { tools, toolChoice: "required" } });
+    expect(forced).not.toHaveProperty("thinking");
+    const sampled = await sentTo({ model, effort: "high", options: { temperature: 0.5, topP: 0.5 } });
+    expect(sampled).toHaveProperty("thinking");
+    expect(["temperature", "top_p"].filter((name) => name in sampled)).toEqual([]);
+  });
+});
+
+describe("servers of Chat Completions", () => {
+  test.each([
+    ["any", "xhigh", { reasoning_effort: "xhigh" }],
+    ["any", "none", { reasoning_effort: "none" }],
+    ["Qwen/Qwen3-32B", "none", { reasoning_effort: "none", chat_template_kwargs: { enable_thinking: false } }],
+    ["Qwen/Qwen3-32B", "low", { reasoning_effort: "low" }],
+    ["deepseek-v4-pro", "none", { thinking: { type: "disabled" } }],
+    ["kimi-k3", "none", { thinking: { type: "disabled" } }],
+  ] as const)("%s, %s", async (model, effort, fields) => {
+    const { reasoning_effort, chat_template_kwargs, thinking } = await sentTo({ model: `compatible/${model}`, effort });
+    const sent = { reasoning_effort, chat_template_kwargs, thinking };
+    expect(JSON.parse(JSON.stringify(sent))).toEqual(fields as object);
+  });
+});
+
+/** Refuses each effort that is not taken, in these words. */
+function refuseAllBut(taken: readonly string[], say: (effort: string) => unknown): void {
+  server.refuse((body) => {
+    const { effort } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
+    const sent = effort ?? (body.reasoning_effort as string | undefined);
+    return sent === undefined || taken.includes(sent) ? null : { status: 400, body: say(sent) };
+  });
+}
+
+/** The efforts that were sent, of two answers. */
+async function askTwice(model: string, effort: ReasoningEffort): Promise<unknown[]> {
+  const chain = createTestChain(server.place, [model]);
+  for (const _ of [1, 2]) expect((await collect(chain, { options: { reasoningEffort: effort } })).text).toBe("Done.");
+  return server.bodies.map((body) => {
+    const { effort: sent } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
+    return sent ?? body.reasoning_effort ?? null;
+  });
+}
+
+describe("a value that is refused", () => {
+  test("gives way to the nearest one that the refusal names, for good", async () => {
+    const say = (effort: string) =>
+      openAi(
+        `Unsupported value: '${effort}' is not supported with the 'own' model. Supported values are: 'none', 'low', 'medium', and 'high'.`,
+        "reasoning.effort",
+        "unsupported_value",
+      );
+    refuseAllBut(["none", "low", "medium", "high"], say);
+    expect(await askTwice("openai/own", "xhigh")).toEqual(["xhigh", "high", "high"]);
+    refuseAllBut(["none", "low", "medium", "high"], say);
+    expect(await askTwice("openai/own", "minimal")).toEqual(["minimal", "none", "none"]);
+  });
+
+  test("also where the list has no quotes, or comes from FastAPI", async () => {
+    refuseAllBut(["low", "medium"], () => openAi("`reasoning_effort` must be one of low, medium"));
+    expect(await askTwice("compatible/own", "none")).toEqual(["none", "low", "low"]);
+    const detail = [
+      {
+        ...pydantic("reasoning_effort"),
+        type: "literal_error",
+        msg: "Input should be 'low', 'medium' or 'high'",
+        input: "xhigh",
+      },
+    ];
+    refuseAllBut(["low", "medium", "high"], () => ({ detail }));
+    expect(await askTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "high"]);
+  });
+
+  test("is lowered step by step if none is named, and is left out at last", async () => {
+    refuseAllBut(["medium"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
+    expect(await askTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "medium", "medium"]);
+    refuseAllBut([], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
+    expect(await askTwice("compatible/own", "minimal")).toEqual(["minimal", "none", null, null]);
+  });
+
+  test("is left out at once where the model takes no effort at all", async () => {
+    refuseAllBut([], () => openAi("Argument not supported on this model: reasoningEffort"));
+    expect(await askTwice("compatible/own", "high")).toEqual(["high", null, null]);
+    refuseAllBut([], () => ({
+      type: "error",
+      error: { type: "invalid_request_error", message: "This model does not support the effort parameter." },
+    }));
+    expect(await askTwice("anthropic/own", "high")).toEqual(["high", null, null]);
+  });
+
+  test("of a mode that a Claude model doesn't have is left out, and the effort stays", async () => {
+    const message =
+      '"thinking.type.adaptive" is not supported for this model. Use "thinking.type.enabled" to control thinking behavior.';
+    server.refuse((body) =>
+      body.thinking
+        ? { status: 400, body: { type: "error", error: { type: "invalid_request_error", message } } }
+        : null,
+    );
+    expect(await askTwice("anthropic/own", "high")).toEqual(["high", "high", "high"]);
+    expect(server.bodies.map(({ thinking }) => thinking !== undefined)).toEqual([true, false, false]);
+  });
+
+  test("teaches of that value alone, whatever was learned before", async () => {
+    const chain = createTestChain(server.place, ["compatible/own"]);
+    refuseAllBut(["low"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
+    for (const reasoningEffort of ["high", "xhigh", "low", "xhigh"] as const)
+      expect((await collect(chain, { options: { reasoningEffort } })).text).toBe("Done.");
+    expect(server.bodies.map(({ reasoning_effort }) => reasoning_effort)).toEqual([
+      "high",
+      "medium",
+      "low",
+      "xhigh",
+      "low",
+      "low",
+      "low",
+    ]);
+  });
+});

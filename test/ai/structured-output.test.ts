@@ -1,0 +1,241 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import type { AnswerFormat } from "../../src/ai/provider.ts";
+import { readFormat } from "../support/provider-stand-in/answer-format.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { collect, createTestChain } from "./collect.ts";
+
+let standIn: ProviderStandIn;
+beforeAll(() => {
+  standIn = startProviderStandIn();
+});
+afterEach(() => standIn.reset());
+afterAll(() => standIn.stop());
+
+const closed = {
+  type: "object",
+  properties: { city: { type: "string" }, people: { type: "integer", minimum: 0 } },
+  required: ["city", "people"],
+  additionalProperties: false,
+};
+const schemaFormat = (schema: Record<string, unknown> = closed): AnswerFormat => ({
+  type: "json_schema",
+  name: "place",
+  schema,
+});
+const providers = ["openai", "anthropic", "compatible"] as const;
+const bodyOf = (model: string, at = -1): Record<string, unknown> => standIn.requestsOf(model).at(at)?.body ?? {};
+const good = '{"city":"Wien","people":2000000}';
+
+describe("the format on the wire", () => {
+  test.each(providers)("a schema goes to %s in its own words", async (provider) => {
+    standIn.script("m", { text: good });
+    const { end } = await collect(createTestChain(standIn, [`${provider}/m`]), { options: { format: schemaFormat() } });
+    expect(end).toMatchObject({ type: "finish", output: { value: { city: "Wien", people: 2_000_000 } } });
+    const asked = readFormat(bodyOf("m"));
+    expect(asked.type).toBe("json_schema");
+    // Claude takes no bounds: they become part of the description.
+    if (provider === "anthropic") expect(JSON.stringify(asked.schema)).toContain("minimum: 0");
+    else expect(asked).toMatchObject({ name: "place", strict: true, schema: closed });
+  });
+
+  test.each(["openai", "compatible"] as const)("an open schema is not strict at %s", async (provider) => {
+    standIn.script("m", { text: '{"a":1,"b":2}' });
+    const open = { type: "object", properties: { a: { type: "number" } } };
+    await collect(createTestChain(standIn, [`${provider}/m`]), { options: { format: schemaFormat(open) } });
+    expect(readFormat(bodyOf("m"))).toMatchObject({ strict: false, schema: open });
+  });
+
+  const unclosable: [string, Record<string, unknown>, string][] = [
+    ["a dictionary", { type: "object", additionalProperties: { type: "number" } }, '{"a":1}'],
+    [
+      "a recursion",
+      { $ref: "#/$defs/n", $defs: { n: { type: "object", properties: { n: { $ref: "#/$defs/n" } } } } },
+      '{"n":{}}',
+    ],
+    ["allOf", { type: "object", properties: { a: {} }, allOf: [{ properties: { b: { type: "null" } } }] }, '{"a":1}'],
+  ];
+  test.each(unclosable)("Claude is told of %s in words", async (_name, schema, text) => {
+    standIn.script("m", { text });
+    const { end } = await collect(createTestChain(standIn, ["anthropic/m"]), {
+      options: { format: schemaFormat(schema) },
+    });
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(text) } });
+    expect(readFormat(bodyOf("m")).type).toBeUndefined();
+    expect(JSON.stringify(bodyOf("m").system)).toContain("valid for this JSON schema");
+  });
+
+  test.each(providers)("any object at %s, which is told to write JSON", async (provider) => {
+    standIn.script("m", { text: '{"any":[1]}' });
+    const { end } = await collect(createTestChain(standIn, [`${provider}/m`]), {
+      options: { format: { type: "json_object" } },
+    });
+    expect(end).toMatchObject({ type: "finish", output: { value: { any: [1] } } });
+    expect(readFormat(bodyOf("m")).type).toBe(provider === "anthropic" ? undefined : "json_object");
+    expect(JSON.stringify(bodyOf("m"))).toContain("one JSON object");
+  });
+
+  test("beside tools that may be called, a compatible server is told in words", async () => {
+    standIn.script("m", { text: good });
+    const tools = [{ name: "f", description: null, parameters: { type: "object" } }];
+    const options = { tools, format: schemaFormat() };
+    await collect(createTestChain(standIn, ["compatible/m"]), { options });
+    expect(readFormat(bodyOf("m")).type).toBeUndefined();
+    expect(bodyOf("m").tools).toHaveLength(1);
+    expect(JSON.stringify(bodyOf("m").messages)).toContain("valid for this JSON schema");
+    await collect(createTestChain(standIn, ["compatible/m"]), { options: { ...options, toolChoice: "none" } });
+    expect(readFormat(bodyOf("m")).type).toBe("json_schema");
+    expect(bodyOf("m").tools).toBeUndefined();
+  });
+});
+
+describe("a text without the format", () => {
+  const bad = '{"city":"Wien","people":"many"}';
+
+  test.each(providers)("is given back once to %s, with what is wrong", async (provider) => {
+    standIn.script("m", { text: bad }, { text: good });
+    const chain = createTestChain(standIn, [`${provider}/m`, "openai/other"]);
+    const { end, text, resets } = await collect(chain, { options: { format: schemaFormat() } });
+    expect(end).toMatchObject({ type: "finish", model: `${provider}/m`, output: { value: JSON.parse(good) } });
+    expect(text).toBe(good);
+    expect(resets).toMatchObject([{ attempt: 2, text: "" }]);
+    const asked = JSON.stringify(bodyOf("m", 1));
+    expect(asked).toContain("#/people");
+    expect(asked).toContain("many");
+    // Both are on the bill.
+    expect(end.usage?.output_tokens).toBe(2);
+    expect(standIn.requestsOf("other")).toHaveLength(0);
+  });
+
+  test.each([
+    ["words", "Here it is: {}"],
+    ["half of it", '{"city":"Wien"'],
+    ["a list too deep", "[".repeat(200_000)],
+  ])("twice is a failure: %s", async (_name, text) => {
+    standIn.script("m", { pieces: [text] });
+    const { end, text: kept } = await collect(createTestChain(standIn, ["openai/m", "openai/other"]), {
+      options: { format: schemaFormat() },
+    });
+    expect(end).toMatchObject({ type: "error", code: "invalid_output", model: "openai/m" });
+    expect(kept).toBe(text);
+    expect(standIn.requestsOf("m")).toHaveLength(2);
+    expect(standIn.requestsOf("other")).toHaveLength(0);
+  });
+
+  test("is not asked for again where it cannot be taken back", async () => {
+    standIn.script("m", { text: bad });
+    const { end } = await collect(createTestChain(standIn, ["openai/m"]), {
+      options: { format: schemaFormat() },
+      isRepairable: false,
+    });
+    expect(end).toMatchObject({ type: "error", code: "invalid_output" });
+    expect(standIn.requestsOf("m")).toHaveLength(1);
+  });
+
+  test.each(["length", "content_filter"] as const)("cut off by %s ends as it is", async (finish) => {
+    standIn.script("m", { text: '{"city":"Wi', finish });
+    const { end } = await collect(createTestChain(standIn, ["compatible/m"]), { options: { format: schemaFormat() } });
+    expect(end).toMatchObject({ type: "finish", reason: finish });
+    expect(end).not.toHaveProperty("output");
+    expect(standIn.requestsOf("m")).toHaveLength(1);
+  });
+
+  test("a failure of the repair keeps the first text", async () => {
+    standIn.script("m", { text: bad }, { fault: "status", status: 400 });
+    const { end, text } = await collect(createTestChain(standIn, ["openai/m"]), {
+      options: { format: schemaFormat() },
+    });
+    expect(end).toMatchObject({ type: "error", code: "invalid_output" });
+    expect(text).toBe(bad);
+  });
+});
+
+describe("a code fence around all of it", () => {
+  test.each([
+    ["whole", ["```json\n", good, "\n```"]],
+    ["in pieces", [..."```json\r\n", ...good, ..."\n```\n"]],
+    ["without a language", ["```\n", `${good}\n`, "```"]],
+  ])("is taken off: %s", async (_name, pieces) => {
+    standIn.script("m", { pieces });
+    const { end, text } = await collect(createTestChain(standIn, ["openai/m"]), {
+      options: { format: schemaFormat() },
+    });
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(good) } });
+    expect(text).toBe(good);
+    expect(standIn.requestsOf("m")).toHaveLength(1);
+  });
+
+  test("a text with a fence in it keeps it, and is no JSON", async () => {
+    const text = `Here:\n\`\`\`json\n${good}\n\`\`\``;
+    standIn.script("m", { text }, { text: good });
+    const { end } = await collect(createTestChain(standIn, ["openai/m"]), { options: { format: schemaFormat() } });
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(good) } });
+    expect(JSON.stringify(bodyOf("m", 1))).toContain("Here:");
+  });
+
+  test("JSON that holds fences is left as it is", async () => {
+    const value = { city: "```\nx\n```", people: 1 };
+    standIn.script("m", { pieces: [JSON.stringify(value, null, 2)] });
+    const { end } = await collect(createTestChain(standIn, ["openai/m"]), { options: { format: schemaFormat() } });
+    expect(end).toMatchObject({ type: "finish", output: { value } });
+  });
+
+  test("a text that asks for no format keeps its fence", async () => {
+    standIn.script("m", { text: "```json\n{}\n```" });
+    expect((await collect(createTestChain(standIn, ["openai/m"]))).text).toBe("```json\n{}\n```");
+  });
+});
+
+describe("failover", () => {
+  test("goes on with the next model where one refuses the format", async () => {
+    standIn.script("one", { refusesFormats: true });
+    standIn.script("two", { text: good });
+    const { end } = await collect(createTestChain(standIn, ["compatible/one", "openai/two"]), {
+      options: { format: schemaFormat() },
+    });
+    expect(end).toMatchObject({ type: "finish", model: "openai/two", output: { value: JSON.parse(good) } });
+    // It is not sent without the format.
+    expect(standIn.requestsOf("one")).toHaveLength(1);
+  });
+
+  test("passes over models that cannot", async () => {
+    standIn.script("gpt-5", { fault: "status", status: 500 });
+    standIn.script("three", { text: good });
+    const models = [
+      "openai/gpt-5",
+      "openai/gpt-4-turbo",
+      "offline/documents",
+      "anthropic/claude-3-opus",
+      "compatible/three",
+    ];
+    const chain = createTestChain(standIn, models, { maxRetries: 0 });
+    const { end } = await collect(chain, { options: { format: schemaFormat() } });
+    expect(end).toMatchObject({ type: "finish", model: "compatible/three" });
+    expect(standIn.requests.map(({ model }) => model)).toEqual(["gpt-5", "three"]);
+    // Without a format they are asked.
+    standIn.script("gpt-4-turbo", { text: "Hello." });
+    expect((await collect(chain)).end).toMatchObject({ model: "openai/gpt-4-turbo" });
+  });
+
+  test("in the middle of an answer begins anew, since JSON of two models is none", async () => {
+    standIn.script("one", { pieces: ['{"city":', '"Wi', "never sent"], fault: "cut", after: 2 });
+    standIn.script("two", { text: good });
+    const { end, text, resets } = await collect(createTestChain(standIn, ["openai/one", "anthropic/two"]), {
+      options: { format: schemaFormat() },
+    });
+    expect(end).toMatchObject({ type: "finish", model: "anthropic/two" });
+    expect(text).toBe(good);
+    expect(resets).toMatchObject([{ text: "" }]);
+    expect(JSON.stringify(bodyOf("two"))).not.toContain("partial_answer");
+  });
+
+  test("a successor begins anew", async () => {
+    standIn.script("m", { text: good });
+    const { end, text, resets } = await collect(createTestChain(standIn, ["openai/m"]), {
+      options: { format: schemaFormat() },
+      resume: { text: '{"city":"Gr', attempt: 3 },
+    });
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(good) } });
+    expect(text).toBe(good);
+    expect(resets).toMatchObject([{ attempt: 4, text: "" }]);
+  });
+});

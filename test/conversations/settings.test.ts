@@ -1,0 +1,160 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Conversation } from "../../src/protocol/conversation.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { openStream } from "../support/event-stream.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+
+let parley: TestApp;
+let owner: Rest;
+let viewer: Rest;
+let outsider: Rest;
+beforeAll(async () => {
+  parley = await startApp();
+  const accounts: Account[] = await Promise.all([1, 2, 3].map(() => parley.register()));
+  [owner, viewer, outsider] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest, Rest];
+});
+afterAll(() => parley.stop());
+
+async function createShared(input: Record<string, unknown> = {}): Promise<string> {
+  const { id } = await createConversation(parley, owner.account, [], input);
+  await owner.ask("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
+  return id;
+}
+const settingsOf = async (user: Rest, id: string) => {
+  const { documents, tools, reasoning_effort } = (await user.get<Conversation>(`/conversations/${id}`)).body;
+  return { documents, tools, reasoning_effort };
+};
+const nothing = { documents: false, tools: false, reasoning_effort: null };
+
+const some = { documents: true, tools: ["wiki_search", "Search-2"], reasoning_effort: "high" };
+const valid: Record<string, unknown>[] = [
+  { documents: true },
+  { documents: false },
+  { tools: true },
+  { tools: false },
+  { tools: [] },
+  { tools: ["a".repeat(64)] },
+  { tools: Array.from({ length: 64 }, (_, n) => `tool_${n}`) },
+  ...["none", "minimal", "low", "medium", "high", "xhigh"].map((reasoning_effort) => ({ reasoning_effort })),
+  { reasoning_effort: null },
+];
+const invalid: [string, unknown, string][] = [
+  ["documents that are no boolean", { documents: "true" }, "#/documents"],
+  ["documents of null", { documents: null }, "#/documents"],
+  ["tools of null", { tools: null }, "#/tools"],
+  ["tools as one text", { tools: "wiki_search" }, "#/tools"],
+  ["tools as an object", { tools: { wiki_search: true } }, "#/tools"],
+  ["too many tools", { tools: Array.from({ length: 65 }, (_, n) => `tool_${n}`) }, "#/tools"],
+  ["a name that is too long", { tools: ["ok", "a".repeat(65)] }, "#/tools/1"],
+  ["an empty name", { tools: [""] }, "#/tools/0"],
+  ["a name with a blank", { tools: ["wiki search"] }, "#/tools/0"],
+  ["a name with a line break behind it", { tools: ["wiki_search\n"] }, "#/tools/0"],
+  ["a name that is a number", { tools: [1] }, "#/tools/0"],
+  ["the same name twice", { tools: ["a", "a"] }, "#/tools"],
+  ["an effort that there is not", { reasoning_effort: "max" }, "#/reasoning_effort"],
+  ["an effort in capitals", { reasoning_effort: "High" }, "#/reasoning_effort"],
+  ["an effort that is a number", { reasoning_effort: 3 }, "#/reasoning_effort"],
+];
+
+describe("create", () => {
+  test.each(valid)("%j is stored, and shown in the conversation and in the list", async (input) => {
+    const { status, body } = await owner.ask<Conversation>("POST", "/conversations", input);
+    expect(status).toBe(201);
+    expect(body).toMatchObject({ ...nothing, ...input } as object);
+    expect(await settingsOf(owner, body.id)).toEqual({ ...nothing, ...input } as never);
+    const { rows } = await owner.all<Conversation>("/conversations", 200);
+    expect(rows.find(({ id }) => id === body.id)).toMatchObject({ ...nothing, ...input } as object);
+  });
+
+  test.each(invalid)("%s is 422 and says where", async (_name, input, pointer) => {
+    const count = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
+    const before = await count();
+    const problem = await owner.refused("POST", "/conversations", input);
+    expect(problem).toMatchObject({ status: 422, code: "invalid" });
+    expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
+    expect(await count()).toBe(before);
+  });
+
+  test("metadata is the client's alone", async () => {
+    const metadata = { documents: true, tools: true, reasoning_effort: "high" };
+    const { body } = await owner.ask<Conversation>("POST", "/conversations", { metadata });
+    expect(body).toMatchObject({ ...nothing, metadata });
+    const changed = await owner.ask<Conversation>("PATCH", `/conversations/${body.id}`, {
+      metadata: { ...metadata, more: 1 },
+    });
+    expect(changed.body).toMatchObject({ ...nothing, metadata: { ...metadata, more: 1 } });
+  });
+});
+
+describe("change", () => {
+  test.each(valid)("%j is stored, and what isn't named stays", async (input) => {
+    const id = await createShared(some);
+    const { status, body } = await owner.ask<Conversation>("PATCH", `/conversations/${id}`, input);
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ ...some, ...input } as object);
+    expect(await settingsOf(viewer, id)).toEqual({ ...some, ...input } as never);
+  });
+
+  test.each(invalid)("%s is refused, and nothing changes", async (_name, input, pointer) => {
+    const id = await createShared(some);
+    const before = (await owner.get(`/conversations/${id}`)).body;
+    const problem = await owner.refused("PATCH", `/conversations/${id}`, input);
+    expect(problem).toMatchObject({ status: 422, code: "invalid" });
+    expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
+    expect((await owner.get(`/conversations/${id}`)).body).toEqual(before);
+  });
+
+  test("is for owners: a viewer gets 403, an outsider 404, and nothing changes", async () => {
+    const id = await createShared(some);
+    const change = { documents: false, tools: true, reasoning_effort: null };
+    expect(await viewer.refused("PATCH", `/conversations/${id}`, change)).toMatchObject({ status: 403 });
+    expect(await outsider.refused("PATCH", `/conversations/${id}`, change)).toMatchObject({ status: 404 });
+    expect(await outsider.refused("GET", `/conversations/${id}`)).toMatchObject({ status: 404 });
+    expect(await settingsOf(owner, id)).toEqual(some as never);
+  });
+
+  test("is pushed to the members' sockets and streams, and to nobody else", async () => {
+    const id = await createShared();
+    const socket = await openSocket(parley.url, { token: viewer.account.access_token });
+    await socket.ask({ type: "subscribe", conversation_id: id });
+    const foreign = await openSocket(parley.url, { token: outsider.account.access_token });
+    expect(await foreign.ask({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "not_found" });
+    const stream = await openStream(parley, `/conversations/${id}/events`, { token: viewer.account.access_token });
+
+    await owner.ask("PATCH", `/conversations/${id}`, some);
+    const isUpdate = ({ type }: { type: string }) => type === "conversation.updated";
+    expect((await socket.waitFor(isUpdate)).data).toMatchObject(some);
+    expect((await stream.waitFor(isUpdate)).frame.data).toMatchObject(some);
+    const { body: events } = await viewer.get<{ data: { data: object }[] }>(`/conversations/${id}/events?after_seq=1`);
+    expect(events.data.at(-1)?.data).toMatchObject(some);
+    await foreign.ask({ type: "unsubscribe", conversation_id: id });
+    expect(foreign.frames.filter(({ conversation_id }) => conversation_id === id)).toEqual([]);
+    await Promise.all([socket.close(), foreign.close(), stream.close()]);
+  });
+
+  test.each([{ documents: true }, { tools: ["a"] }, { reasoning_effort: "low" }])(
+    "%j gives another ETag, which If-Match compares",
+    async (input) => {
+      const id = await createShared();
+      const path = `/conversations/${id}`;
+      const etag = (await owner.get(path)).headers.get("etag") ?? "";
+      expect((await owner.get(path, { "if-none-match": etag })).status).toBe(304);
+      expect((await owner.ask("PATCH", path, input, { "if-match": etag })).status).toBe(200);
+      const again = await owner.get<Conversation>(path, { "if-none-match": etag });
+      expect(again).toMatchObject({ status: 200, body: input });
+      expect((await owner.ask("PATCH", path, { documents: false }, { "if-match": etag })).status).toBe(412);
+      expect(await settingsOf(owner, id)).toEqual({ ...nothing, ...input } as never);
+    },
+  );
+});
+
+test("they are in the exports of the conversation and of its members", async () => {
+  const id = await createShared(some);
+  const { body } = await viewer.get<{ conversation: Conversation }>(`/conversations/${id}/export?format=json`);
+  expect(body.conversation).toMatchObject(some);
+  const own = await parley.fetch("/api/v1/me/export", { token: owner.account.access_token });
+  const { memberships } = (await own.json()) as { memberships: { conversation_id: string }[] };
+  expect(memberships.find(({ conversation_id }) => conversation_id === id)).toMatchObject(some);
+});

@@ -1,0 +1,265 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Message } from "../../src/protocol/message.ts";
+import { REPLY_SCHEMA_BYTES_MAX } from "../../src/protocol/reply-format.ts";
+import type { Account } from "../support/app.ts";
+import { openStream } from "../support/event-stream.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { openSocket } from "../support/socket.ts";
+import { type Asking, startAsking } from "./start-asking.ts";
+
+let asking: Asking;
+let anna: Account;
+let owner: Rest;
+let viewer: Rest;
+let outsider: Rest;
+beforeAll(async () => {
+  asking = await startAsking();
+  const accounts = await Promise.all([1, 2, 3].map(() => asking.parley.register()));
+  [owner, viewer, outsider] = accounts.map((account) => createRest(asking.parley, account)) as [Rest, Rest, Rest];
+  anna = owner.account;
+});
+beforeEach(() => asking.provider.reset());
+afterAll(() => asking.stop());
+
+const schema = { type: "object", properties: { zebra: { type: "string" }, apple: { type: "integer" } } };
+const createIn = async (input: Record<string, unknown> = {}): Promise<string> =>
+  (await asking.createConversation(anna, [], { title: "Settings", ...input })).id;
+
+/** What the provider was asked for, request by request. */
+const efforts = () => asking.provider.requests.map(({ body }) => body.reasoning_effort ?? null);
+const generationOf = async (messageId: string) => {
+  const [row] = await asking.parley.database<{ reasoning_effort: string | null; reply_format: unknown }[]>`
+    select reasoning_effort, reply_format from generations where message_id = ${messageId}`;
+  return row;
+};
+const countStored = async () => (await asking.parley.database`select count(*)::int as n from messages`)[0]?.n;
+const isCompleted = ({ type }: { type: string }) => type === "message.completed";
+
+/** Sends in each of the ways, and waits for the end of the answer. */
+const ways: Record<string, (id: string, options: object) => Promise<void>> = {
+  async REST(id, options) {
+    await asking.say(anna, id, "Hello.", { ...options });
+  },
+  async SSE(id, options) {
+    const path = `/conversations/${id}/messages`;
+    const json = { content: "Hello.", reply: true, ...options };
+    const stream = await openStream(asking.parley, path, { token: anna.access_token, json });
+    await stream.waitFor(isCompleted);
+    await stream.close();
+  },
+  async WebSocket(id, options) {
+    const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+    await socket.ask({ type: "subscribe", conversation_id: id });
+    const frame = { type: "message.send", conversation_id: id, client_message_id: "c", content: "Hello.", reply: true };
+    expect(await socket.ask({ ...frame, ...options })).toMatchObject({ type: "ack", duplicate: false });
+    await socket.waitFor(isCompleted);
+    await socket.close();
+  },
+};
+
+describe.each(Object.keys(ways))("over %s", (way) => {
+  const send = (id: string, options: object) => ways[way]?.(id, options);
+
+  test.each<[string, string | null, object, string | null]>([
+    ["the conversation's effort counts", "low", {}, "low"],
+    ["the message's wins over it", "low", { reasoning_effort: "high" }, "high"],
+    ["the message's counts alone", null, { reasoning_effort: "minimal" }, "minimal"],
+    ["null leaves it to the conversation", "medium", { reasoning_effort: null }, "medium"],
+    ["nobody has said anything", null, {}, null],
+  ])("%s", async (_name, ofConversation, options, effort) => {
+    const id = await createIn({ reasoning_effort: ofConversation });
+    await send(id, options);
+    expect(efforts()).toEqual([effort]);
+    const [row] = await asking.parley.database`select reasoning_effort from generations where conversation_id = ${id}`;
+    expect(row).toEqual({ reasoning_effort: effort });
+  });
+
+  test("the format is stored as it was sent, with the order of its names", async () => {
+    const id = await createIn();
+    await send(id, { reply_format: { name: "fruit", schema } });
+    const [row] = await asking.parley.database<{ text: string }[]>`
+      select reply_format::text as text from generations where conversation_id = ${id}`;
+    expect(row?.text).toBe(JSON.stringify({ name: "fruit", schema }));
+  });
+
+  const invalid: [string, object, string][] = [
+    ["an effort that there is not", { reasoning_effort: "max" }, "#/reasoning_effort"],
+    ["an effort that is a number", { reasoning_effort: 1 }, "#/reasoning_effort"],
+    ["a format without a schema", { reply_format: { name: "x" } }, "#/reply_format/schema"],
+    ["a format that is a text", { reply_format: "json" }, "#/reply_format"],
+    ["a schema that is no object", { reply_format: { schema: [] } }, "#/reply_format/schema"],
+    ["a schema of true", { reply_format: { schema: true } }, "#/reply_format/schema"],
+    ["a name with a blank", { reply_format: { name: "a b", schema } }, "#/reply_format/name"],
+    ["a name that is too long", { reply_format: { name: "a".repeat(65), schema } }, "#/reply_format/name"],
+    ["another field", { reply_format: { schema, strict: true } }, "#/reply_format/strict"],
+    [
+      "a schema that is too large",
+      { reply_format: { schema: { x: "a".repeat(REPLY_SCHEMA_BYTES_MAX - 7) } } },
+      "#/reply_format/schema",
+    ],
+  ];
+  test.each(invalid)("%s is refused and says where, and nothing is stored", async (_name, options, pointer) => {
+    const id = await createIn();
+    const before = await countStored();
+    if (way === "WebSocket") {
+      const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+      const frame = {
+        type: "message.send",
+        conversation_id: id,
+        client_message_id: "c",
+        content: "Hello.",
+        reply: true,
+      };
+      const error = await socket.ask({ ...frame, ...options });
+      expect(error).toMatchObject({ type: "error", code: "invalid", temporary: false });
+      expect(JSON.stringify(error.errors)).toContain(`"${pointer}"`);
+      await socket.close();
+    } else {
+      const headers: Record<string, string> = way === "SSE" ? { accept: "text/event-stream" } : {};
+      const input = { content: "Hello.", reply: true, ...options };
+      const { status, body } = await owner.ask<{ errors: { pointer: string }[] }>(
+        "POST",
+        `/conversations/${id}/messages`,
+        input,
+        headers,
+      );
+      expect(status).toBe(422);
+      expect(body.errors.map((error) => error.pointer)).toContain(pointer);
+    }
+    expect(await countStored()).toBe(before);
+    expect(asking.provider.requests).toEqual([]);
+  });
+});
+
+test("a schema may be as large as the limit says, and no deeper than other JSON", async () => {
+  const id = await createIn();
+  const large = { x: "a".repeat(REPLY_SCHEMA_BYTES_MAX - 8) };
+  expect(Buffer.byteLength(JSON.stringify(large))).toBe(REPLY_SCHEMA_BYTES_MAX);
+  const { message } = await asking.say(anna, id, "Hello.", { reply: false, reply_format: { schema: large } });
+  expect(message.id).toBeString();
+  let deep: Record<string, unknown> = {};
+  for (let level = 0; level < 40; level += 1) deep = { properties: { x: deep } };
+  const input = { content: "Hello.", reply_format: { schema: deep } };
+  expect(await owner.refused("POST", `/conversations/${id}/messages`, input)).toMatchObject({ status: 400 });
+});
+
+test("a viewer gets 403 and an outsider 404, and no model is asked", async () => {
+  const id = await createIn({ kind: "group" });
+  await owner.ask("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
+  const input = { content: "Hello.", reply: true, reasoning_effort: "high", reply_format: { schema } };
+  const before = await countStored();
+  expect(await viewer.refused("POST", `/conversations/${id}/messages`, input)).toMatchObject({ status: 403 });
+  expect(await outsider.refused("POST", `/conversations/${id}/messages`, input)).toMatchObject({ status: 404 });
+  expect(await countStored()).toBe(before);
+  expect(asking.provider.requests).toEqual([]);
+});
+
+test("messages that are stored together keep what each of them asks for", async () => {
+  const words = ["none", "minimal", "low", "medium", "high", "xhigh", null];
+  const ids = await Promise.all(
+    Array.from({ length: 21 }, (_, n) => createIn({ model: n % 2 ? "compatible/one" : null })),
+  );
+  const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+  for (const id of ids) await socket.ask({ type: "subscribe", conversation_id: id });
+  await Promise.all(
+    ids.map((conversation_id, n) => {
+      const options = { reasoning_effort: words[n % 7], ...(n % 3 && { reply_format: { name: `f${n}`, schema } }) };
+      const about = { conversation_id, client_message_id: `c${n}`, content: `Number ${n}.`, reply: true };
+      return socket.ask({ type: "message.send", ...about, ...options });
+    }),
+  );
+  await asking.until(() => (socket.frames.filter(isCompleted).length === ids.length ? true : undefined), 20_000);
+  const asked = asking.provider.requests.map(({ body }) => {
+    const [message] = body.messages as { content: string }[];
+    return `${message?.content} ${body.reasoning_effort ?? null}`;
+  });
+  // Where the answer has not the format, its model is asked again.
+  expect(new Set(asked)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`)));
+  const rows = await asking.parley.database<{ id: string; reasoning_effort: string; name: string | null }[]>`
+    select conversation_id as id, reasoning_effort, reply_format ->> 'name' as name from generations
+    where conversation_id = any (${ids}::uuid[])`;
+  const stored = new Map(rows.map(({ id, reasoning_effort, name }) => [id, `${reasoning_effort} ${name}`]));
+  expect(ids.map((id) => stored.get(id))).toEqual(ids.map((_, n) => `${words[n % 7]} ${n % 3 ? `f${n}` : null}`));
+  await socket.close();
+}, 30_000);
+
+test("the same client_message_id keeps what was asked for first", async () => {
+  const id = await createIn();
+  const first = await asking.say(anna, id, "Hello.", { client_message_id: "one", reasoning_effort: "low" });
+  const again = await asking.say(anna, id, "Hello.", {
+    client_message_id: "one",
+    reasoning_effort: "high",
+    reply_format: { schema },
+  });
+  expect(again.reply?.id).toBe(first.reply?.id as string);
+  expect(efforts()).toEqual(["low"]);
+  expect(await generationOf(first.reply?.id ?? "")).toEqual({ reasoning_effort: "low", reply_format: null });
+});
+
+describe("another answer", () => {
+  test("has what the message asked for, whatever the conversation says by then", async () => {
+    const id = await createIn({ reasoning_effort: "low" });
+    const format = { name: "fruit", schema };
+    asking.provider.script("one", ...Array(3).fill({ text: "{}" }));
+    const { reply } = await asking.say(anna, id, "Hello.", { reasoning_effort: "high", reply_format: format });
+    await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "minimal" });
+    const other = await asking.regenerate(anna, id, reply?.id ?? "");
+    expect(efforts()).toEqual(["high", "high"]);
+    expect(await generationOf(other.id)).toEqual({ reasoning_effort: "high", reply_format: format });
+    // Also when the generation of the first one is forgotten.
+    await asking.parley.database`delete from generations where conversation_id = ${id}`;
+    const third = await asking.regenerate(anna, id, reply?.id ?? "");
+    expect(await generationOf(third.id)).toEqual({ reasoning_effort: "high", reply_format: format });
+    for (const { body } of asking.provider.requests)
+      expect(body.response_format).toMatchObject({ json_schema: { name: "fruit" } });
+  });
+
+  test("has the conversation's effort as it is now, where the message asked for none", async () => {
+    const id = await createIn({ reasoning_effort: "low" });
+    const { reply } = await asking.say(anna, id, "Hello.");
+    await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "medium" });
+    await asking.regenerate(anna, id, reply?.id ?? "");
+    await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: null });
+    await asking.regenerate(anna, id, reply?.id ?? "");
+    expect(efforts()).toEqual(["low", "medium", null]);
+  });
+
+  test("has it also if the message had no answer before", async () => {
+    const id = await createIn();
+    const { message } = await asking.say(anna, id, "Hello.", { reply: false, reasoning_effort: "high" });
+    expect(asking.provider.requests).toEqual([]);
+    await asking.regenerate(anna, id, message.id);
+    expect(efforts()).toEqual(["high"]);
+  });
+});
+
+test("each step with tools has the effort, a title has none", async () => {
+  const { id } = await asking.createConversation(anna, [], { title: "", tools: true, reasoning_effort: "low" });
+  const call = { name: "search_documents", arguments: '{"query":"backup"}' };
+  asking.provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found." }, { text: "A title" });
+  await asking.say(anna, id, "Look it up.", { reasoning_effort: "high" });
+  await asking.until(() => (asking.provider.requests.length >= 3 ? true : undefined));
+  expect(efforts()).toEqual(["high", "high", null]);
+});
+
+test("a deleted message takes what it asked for with it, and gives its bytes back", async () => {
+  const id = await createIn();
+  const { message } = await asking.say(anna, id, "Hello.", { reply: false, reply_format: { schema } });
+  const read = async () => {
+    const [row] = await asking.parley.database<{ options: unknown; bytes: number }[]>`
+      select x.reply_options as options, m.written_bytes::int as bytes
+      from messages x join members m on m.conversation_id = x.conversation_id where x.id = ${message.id}`;
+    return row;
+  };
+  const options = { reply_format: { schema } };
+  expect(await read()).toEqual({ options, bytes: "Hello.".length + JSON.stringify(options).length });
+  const exported = async () => {
+    const response = await asking.parley.fetch("/api/v1/me/export", { token: anna.access_token });
+    const { messages } = (await response.json()) as { messages: (Message & { reply_options: unknown })[] };
+    return messages.find((one) => one.id === message.id)?.reply_options;
+  };
+  expect(await exported()).toEqual(options);
+  expect((await owner.ask("DELETE", `/conversations/${id}/messages/${message.id}`)).status).toBe(204);
+  expect(await read()).toEqual({ options: null, bytes: 0 });
+  expect(await exported()).toBeNull();
+});

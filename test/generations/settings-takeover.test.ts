@@ -1,0 +1,68 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Message } from "../../src/protocol/message.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { createRest, type Rest } from "../support/rest.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+let provider: ProviderStandIn;
+let first: TestApp;
+let second: TestApp;
+let anna: Account;
+let rest: Rest;
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  const shared = await createTestDatabase(10);
+  const config = { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
+  first = await startApp({ database: shared, config });
+  second = await startApp({ database: shared, config });
+  anna = await first.register();
+  rest = createRest(second, anna);
+});
+afterAll(async () => {
+  await first.stop();
+  await second.stop();
+  await provider.stop();
+  await first.database.end({ timeout: 1 });
+});
+
+const schema = { type: "object", properties: { zebra: { type: "string" }, apple: { type: "string" } } };
+
+test.each([
+  ["that the message asked for", { reasoning_effort: "high", reply_format: { name: "fruit", schema } }, "high"],
+  ["of the conversation when it was asked", {}, "low"],
+])(
+  "an answer whose owner has died goes on with the effort and the format %s",
+  async (_name, options, effort) => {
+    provider.reset();
+    const begun = Array.from({ length: 400 }, (_, n) => `begun${n} `);
+    provider.script("one", { pieces: ['{"zebra":"', ...begun], pieceDelayMs: 20 }, { text: '{"zebra":"on"}' });
+    const { id } = await createConversation(first, anna, [], { title: "T", kind: "direct", reasoning_effort: "low" });
+    const sent = await first.fetch(`/api/v1/conversations/${id}/messages`, {
+      token: anna.access_token,
+      json: { content: "Hello.", reply: true, ...options },
+    });
+    const { reply } = (await sent.json()) as { reply: Message };
+    await waitUntil(async () => {
+      const [row] = await first.database`select 1 from generation_pieces where conversation_id = ${id}`;
+      return row !== undefined;
+    }, 10_000);
+    await rest.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "xhigh" });
+    await first.database`
+    update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
+    const answer = async () => (await rest.get<Message>(`/conversations/${id}/messages/${reply.id}`)).body;
+    await waitUntil(async () => (await answer()).status === "complete", 20_000);
+    expect((await answer()).content).toEndWith('{"zebra":"on"}');
+    expect(provider.requests.map(({ body }) => body.reasoning_effort)).toEqual([effort, effort]);
+    const formats = provider.requests.map(({ body }) => body.response_format);
+    expect(formats[1]).toEqual(formats[0]);
+    expect(formats[0] !== undefined).toBe("reply_format" in options);
+    const [row] = await first.database<{ reply_format: unknown; fence: number }[]>`
+    select reply_format, fence from generations where message_id = ${reply.id}`;
+    expect(row?.reply_format ?? null).toEqual((options as { reply_format?: object }).reply_format ?? null);
+    expect(row?.fence).toBeGreaterThan(1);
+  },
+  40_000,
+);

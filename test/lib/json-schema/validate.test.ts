@@ -1,0 +1,186 @@
+import { describe, expect, test } from "bun:test";
+import {
+  InvalidSchemaError,
+  PATTERN_INSTRUCTIONS_MAX,
+  prepareSchema,
+  SCHEMA_CHARS_MAX,
+  SCHEMAS_PER_VALUE_MAX,
+} from "../../../src/lib/json-schema/prepare-schema.ts";
+import { STEPS_MAX, validate } from "../../../src/lib/json-schema/validate.ts";
+
+const check = (schema: unknown, value: unknown) => validate(JSON.stringify(value), value, prepareSchema(schema));
+const isValid = (schema: unknown, value: unknown) => check(schema, value).type === "valid";
+
+function refusalOf(schema: unknown): { pointer: string; message: string } {
+  try {
+    prepareSchema(schema);
+  } catch (error) {
+    if (error instanceof InvalidSchemaError) return { pointer: error.pointer, message: error.message };
+    throw error;
+  }
+  throw new Error("The schema was taken.");
+}
+
+const tree = {
+  $ref: "#/$defs/node",
+  $defs: {
+    node: {
+      type: "object",
+      properties: { name: { type: "string" }, children: { type: "array", items: { $ref: "#/$defs/node" } } },
+      required: ["name"],
+      additionalProperties: false,
+    },
+  },
+};
+
+describe("a value is checked by", () => {
+  const cases: [string, unknown, unknown, unknown][] = [
+    ["types", { type: "integer" }, 5, 5.5],
+    ["several types", { type: ["string", "null"] }, null, 1],
+    ["required fields", { required: ["a"] }, { a: 1 }, {}],
+    ["required fields with names of methods", { required: ["toString"] }, { toString: 1 }, {}],
+    ["additional fields", { properties: { a: {} }, additionalProperties: false }, { a: 1 }, { b: 1 }],
+    ["enum", { enum: ["a", { b: 1 }] }, { b: 1 }, { b: 2 }],
+    ["const", { const: null }, null, 0],
+    ["anyOf", { anyOf: [{ type: "string" }, { minimum: 5 }] }, 6, 4],
+    ["oneOf", { oneOf: [{ multipleOf: 2 }, { multipleOf: 3 }] }, 4, 6],
+    ["not", { not: { type: "string" } }, 1, "a"],
+    ["if and else", { if: { minimum: 10 }, else: { multipleOf: 5 } }, 5, 6],
+    ["prefixItems", { prefixItems: [{ type: "string" }], items: { type: "number" } }, ["a", 1], ["a", "b"]],
+    [
+      "lists of older drafts",
+      { $schema: "http://json-schema.org/draft-07/schema#", items: [{ type: "string" }], additionalItems: false },
+      ["a"],
+      ["a", 1],
+    ],
+    [
+      "uniqueItems",
+      { uniqueItems: true },
+      [{ a: 1, b: 2 }, 1],
+      [
+        { a: 1, b: 2 },
+        { b: 2, a: 1 },
+      ],
+    ],
+    ["pattern", { pattern: "^\\d{3}-[\\u0041-Z]+$" }, "123-AZ", "12-AZ"],
+    ["patternProperties", { patternProperties: { "^n_": { type: "number" } } }, { n_a: 1, b: "" }, { n_a: "" }],
+    ["dependencies", { dependencies: { a: ["b"] } }, { a: 1, b: 1 }, { a: 1 }],
+    ["unevaluatedProperties", { allOf: [{ properties: { a: {} } }], unevaluatedProperties: false }, { a: 1 }, { b: 1 }],
+    ["formats", { format: "date-time" }, "2026-11-30T01:00:00Z", "tomorrow"],
+    ["references that come back", tree, { name: "a", children: [{ name: "b" }] }, { name: "a", children: [{}] }],
+    ["references by an anchor", { $ref: "#x", $defs: { a: { $anchor: "x", type: "string" } } }, "a", 1],
+    ["references elsewhere", { $ref: "#/components/a~1b", components: { "a/b": { type: "null" } } }, null, 1],
+  ];
+  test.each(cases)("%s", (_name, schema, good, bad) => {
+    expect(isValid(schema, good)).toBe(true);
+    expect(isValid(schema, bad)).toBe(false);
+  });
+
+  test("what is not known is ignored", () => {
+    expect(isValid({ "x-ours": { type: "string" }, $comment: "no", format: "no-such-format", default: 5 }, 1)).toBe(
+      true,
+    );
+  });
+
+  test("the problems have their places", () => {
+    const schema = { properties: { a: { items: { type: "string" } } } };
+    expect(check(schema, { a: ["x", 5] })).toEqual({
+      type: "invalid",
+      problems: ['#/a/1: Instance type "number" is invalid. Expected "string".'],
+    });
+  });
+});
+
+describe("a schema is refused with its place", () => {
+  const cases: [string, unknown, string, string][] = [
+    ["an unknown type", { properties: { a: { type: "text" } } }, "#/properties/a/type", "must be one of"],
+    ["no schema", { items: 5 }, "#/items", "must be a schema"],
+    ["an empty anyOf", { anyOf: [] }, "#/anyOf", "at least one"],
+    ["a pattern", { properties: { "a/b": { pattern: "[" } } }, "#/properties/a~1b/pattern", "regular expression"],
+    ["a pattern as a name", { patternProperties: { "(": {} } }, "#/patternProperties", "regular expressions"],
+    ["a negative length", { minLength: -1 }, "#/minLength", "from 0 on"],
+    ["an address", { $ref: "http://169.254.169.254/schema" }, "#/$ref", "nothing is fetched"],
+    ["a missing place", { $ref: "#/$defs/none" }, "#/$ref", "doesn't exist"],
+    ["a dynamic reference", { $dynamicRef: "#node" }, "#/$dynamicRef", "isn't supported"],
+    ["itself", { $ref: "#" }, "#", "without an end"],
+    [
+      "a circle that goes nowhere",
+      { $ref: "#/$defs/a", $defs: { a: { anyOf: [{ type: "null" }, { $ref: "#/$defs/a" }] } } },
+      "#/$defs/a",
+      "without an end",
+    ],
+    ["a long one", { description: "x".repeat(SCHEMA_CHARS_MAX) }, "#", `at most ${SCHEMA_CHARS_MAX}`],
+  ];
+  test.each(cases)("%s", (_name, schema, pointer, message) => {
+    const refusal = refusalOf(schema);
+    expect(refusal.pointer).toBe(pointer);
+    expect(refusal.message).toContain(message);
+  });
+
+  test("references that fork each time", () => {
+    const levels = 40;
+    const defs = Object.fromEntries(
+      Array.from({ length: levels }, (_, at) => {
+        const next = { $ref: `#/$defs/d${at + 1}` };
+        return [`d${at}`, { allOf: [next, next] }];
+      }),
+    );
+    const refusal = refusalOf({ $ref: "#/$defs/d0", $defs: { ...defs, [`d${levels}`]: { type: "number" } } });
+    expect(refusal.message).toContain(`more than ${SCHEMAS_PER_VALUE_MAX} schemas`);
+  });
+
+  test("too many patterns, and patterns that repeat too much", () => {
+    const patterns = Array.from({ length: 1_000 }, (_, at) => ({ pattern: `a{100}${at}` }));
+    expect(refusalOf({ anyOf: patterns }).message).toContain("too large together");
+    const nested = Array.from({ length: 20 }, (_, at) => ({ pattern: `(?:${"a{31}".repeat(20)}${at}){31}` }));
+    expect(refusalOf({ anyOf: nested }).message).toContain("too large together");
+    expect(PATTERN_INSTRUCTIONS_MAX).toBeLessThan(20 * 31 * 31 * 20);
+  });
+});
+
+describe("work is bounded", () => {
+  test("a pattern takes time in proportion to the text", () => {
+    const text = `${"a".repeat(50_000)}!`;
+    expect(isValid({ pattern: "^(a+)+$" }, text)).toBe(false);
+    // JavaScript's own engine gives up in the first half of this one, and says that it does not match.
+    expect(isValid({ pattern: "^(?:(?:a+)+b|a+!)$" }, text)).toBe(true);
+  });
+
+  test("a pattern that no such engine can do is not checked", () => {
+    expect(isValid({ pattern: "^(?!x)a+$" }, "x")).toBe(true);
+    expect(isValid({ pattern: "(?<q>['\"]).*\\k<q>" }, "x")).toBe(true);
+  });
+
+  test("a recursion that forks is given up", () => {
+    const child = { properties: { c: { $ref: "#" } } };
+    const schema = {
+      anyOf: [
+        { ...child, required: ["x"] },
+        { ...child, required: ["y"] },
+      ],
+    };
+    let value: unknown = {};
+    for (let depth = 0; depth < 60; depth += 1) value = { c: value };
+    expect(check(schema, value)).toEqual({ type: "unknown" });
+    // And leaves nothing behind.
+    expect(isValid(tree, { name: "a" })).toBe(true);
+  });
+
+  test("large enums times large lists are given up, long lists of different items are not", () => {
+    const items = { enum: Array.from({ length: 9_000 }, (_, at) => at) };
+    expect(check({ items }, new Array(STEPS_MAX).fill(8_999))).toEqual({ type: "unknown" });
+    const list = Array.from({ length: 20_000 }, (_, at) => at);
+    expect(isValid({ uniqueItems: true }, list)).toBe(true);
+  });
+
+  test("a long answer is checked", () => {
+    const row = {
+      type: "object",
+      properties: { a: { type: "integer" } },
+      required: ["a"],
+      additionalProperties: false,
+    };
+    const rows = Array.from({ length: 20_000 }, (_, a) => ({ a }));
+    expect(isValid({ type: "array", items: row }, rows)).toBe(true);
+  });
+});

@@ -1,0 +1,264 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { createKey } from "../api-keys/create-key.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      ANTHROPIC_API_KEY: "sk-ant-test",
+      ANTHROPIC_BASE_URL: provider.anthropicUrl,
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "openai/one,anthropic/two,compatible/three,compatible/four",
+      AI_MAX_RETRIES: "0",
+    },
+  });
+  anna = await parley.register();
+});
+beforeEach(() => provider.reset());
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+type Answered = {
+  status: number;
+  error: { type: string; param: string | null; code: string; message: string } | null;
+  text: string;
+  model: string;
+};
+
+async function ask(body: Record<string, unknown>, token = anna.access_token): Promise<Answered> {
+  const json = { model: "compatible/three", messages: [{ role: "user", content: "Hello" }], ...body };
+  const response = await parley.fetch("/v1/chat/completions", { token, json });
+  const {
+    error = null,
+    choices,
+    model,
+  } = (await response.json()) as {
+    error?: Answered["error"];
+    choices?: { message: { content: string } }[];
+    model: string;
+  };
+  return { status: response.status, error, text: choices?.[0]?.message.content ?? "", model };
+}
+
+const lastBody = () => provider.requests.at(-1)?.body ?? {};
+const user = (more: object) => ({ messages: [{ role: "user", content: "Hello", ...more }] });
+const assistant = (more: object) => ({
+  messages: [
+    { role: "user", content: "Hello" },
+    { role: "assistant", content: "Hi", ...more },
+    { role: "user", content: "Go on." },
+  ],
+});
+const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
+const tool = (name: string, more: object = {}) => ({ type: "function", function: { name }, ...more });
+
+describe("a field that has no effect here is 400", () => {
+  test.each<[string, Record<string, unknown>, string, string]>([
+    ["an unknown one", { foo: 1 }, "foo", "unknown_parameter"],
+    ["one whose name is that of every object", { constructor: 1 }, "constructor", "unknown_parameter"],
+    ["one with a strange name", { "a/b\n": 1 }, '"a/b\\n"', "unknown_parameter"],
+    ["of a compatible server", { num_ctx: 4096 }, "num_ctx", "unknown_parameter"],
+    ["two responses", { n: 2 }, "n", "unsupported_value"],
+    ["another tier", { service_tier: "priority" }, "service_tier", "unsupported_value"],
+    ["sound", { modalities: ["text", "audio"] }, "modalities", "unsupported_value"],
+    ["probabilities", { logprobs: true }, "logprobs", "unsupported_parameter"],
+    ["the likeliest tokens", { top_logprobs: 3 }, "top_logprobs", "unsupported_value"],
+    ["a voice", { audio: { voice: "ash", format: "mp3" } }, "audio", "unsupported_parameter"],
+    ["storing", { store: true }, "store", "unsupported_parameter"],
+    ["a prediction", { prediction: { type: "content", content: "x" } }, "prediction", "unsupported_parameter"],
+    ["a search", { web_search_options: { search_context_size: "low" } }, "web_search_options", "unsupported_parameter"],
+    ["functions", { functions: [{ name: "f" }] }, "functions", "unsupported_parameter"],
+    ["a function call", { function_call: { name: "f" } }, "function_call", "unsupported_value"],
+    ["other models", { models: ["openai/gpt-5-pro"] }, "models", "unsupported_parameter"],
+    ["a provider's choice", { provider: { order: ["x"] } }, "provider", "unsupported_parameter"],
+    ["extra_body", { extra_body: { top_k: 1 } }, "extra_body", "unsupported_parameter"],
+    ["an option of the stream", { stream_options: { foo: true } }, "stream_options.foo", "unknown_parameter"],
+    ["a field of a message", user({ foo: 1 }), "messages[0].foo", "unknown_parameter"],
+    ["calls of a user", user({ tool_calls: [call] }), "messages[0].tool_calls", "unknown_parameter"],
+    ["annotations", assistant({ annotations: [{}] }), "messages[1].annotations", "unsupported_parameter"],
+    ["a spoken message", assistant({ audio: { id: "a" } }), "messages[1].audio", "unsupported_parameter"],
+    ["an old call", assistant({ function_call: { name: "f" } }), "messages[1].function_call", "unsupported_parameter"],
+    [
+      "a field of a part",
+      user({ content: [{ type: "text", text: "x", foo: 1 }] }),
+      "messages[0].content[0].foo",
+      "unknown_parameter",
+    ],
+    ["an image", user({ content: [{ type: "image_url", image_url: {} }] }), "messages[0].content[0].type", "invalid"],
+    ["a file", user({ content: [{ type: "file", file: {} }] }), "messages[0].content[0].type", "invalid"],
+    ["a message of a function", { messages: [{ role: "function", name: "f" }] }, "messages[0].role", "invalid"],
+    ["a custom tool", { tools: [{ type: "custom", custom: { name: "f" } }] }, "tools[0].custom", "unknown_parameter"],
+    ["a field of a tool", { tools: [tool("f", { foo: 1 })] }, "tools[0].foo", "unknown_parameter"],
+    [
+      "a template of one's own",
+      { chat_template_kwargs: { chat_template: "{{ x }}" } },
+      "chat_template_kwargs.chat_template",
+      "invalid",
+    ],
+    ["a word for a number", { top_k: "many" }, "top_k", "invalid"],
+    ["too much of a penalty", { frequency_penalty: 3 }, "frequency_penalty", "invalid"],
+  ])("%s", async (_name, body, param, code) => {
+    const { status, error } = await ask(body);
+    expect([status, error?.param, error?.code, error?.type]).toEqual([400, param, code, "invalid_request_error"]);
+    expect(error?.message).not.toBe("");
+    expect(provider.requests).toEqual([]);
+  });
+});
+
+test("null, and what asks for nothing, is as good as absent", async () => {
+  const empty = {
+    logprobs: false,
+    top_logprobs: 0,
+    logit_bias: {},
+    n: 1,
+    frequency_penalty: 0,
+    presence_penalty: 0,
+    store: false,
+    service_tier: "auto",
+    modalities: ["text"],
+    functions: [],
+    function_call: "auto",
+    audio: null,
+    foo: null,
+    stop: null,
+    stream_options: null,
+    tool_choice: null,
+    tools: [{ ...tool("f", { foo: null }), function: { name: "f", strict: null, foo: null } }],
+    messages: [
+      { role: "user", content: [{ type: "text", text: "Hello", cache_control: null }], name: null },
+      {
+        role: "assistant",
+        content: null,
+        refusal: null,
+        annotations: [],
+        audio: null,
+        function_call: null,
+        tool_calls: [{ ...call, index: 0, extra_content: null }],
+      },
+      { role: "tool", tool_call_id: "c1", content: "42", name: null },
+    ],
+  };
+  for (const model of ["openai/one", "anthropic/two", "compatible/three"])
+    expect(await ask({ ...empty, model })).toMatchObject({ status: 200, error: null });
+  expect(lastBody()).not.toContainAnyKeys([
+    "n",
+    "logprobs",
+    "frequency_penalty",
+    "store",
+    "service_tier",
+    "logit_bias",
+  ]);
+});
+
+describe("what is passed on", () => {
+  const passed = {
+    seed: 7,
+    frequency_penalty: 0.5,
+    presence_penalty: -0.5,
+    logit_bias: { "50256": -100 },
+    verbosity: "low",
+    top_k: 40,
+    top_a: 0.1,
+    min_p: 0.05,
+    repetition_penalty: 1.1,
+    thinking: { type: "disabled" },
+    enable_thinking: false,
+    chat_template_kwargs: { enable_thinking: false },
+    reasoning: { effort: "low" },
+    include_reasoning: false,
+    user: "u1",
+    safety_identifier: "s1",
+    prompt_cache_key: "k1",
+  };
+
+  test("reaches a compatible server as it is", async () => {
+    expect((await ask(passed)).status).toBe(200);
+    expect(lastBody()).toMatchObject(passed);
+  });
+
+  const only = { seed: 7, user: "u1", safety_identifier: "s1", prompt_cache_key: "k1" };
+  test("reaches OpenAI where the Responses API has it, by its name there", async () => {
+    expect((await ask({ ...only, verbosity: "low", model: "openai/one" })).status).toBe(200);
+    const { seed: _, ...hints } = only;
+    expect(lastBody()).toMatchObject({ ...hints, text: { verbosity: "low" } });
+    expect(lastBody()).not.toContainAnyKeys(["seed", "verbosity"]);
+  });
+
+  test("reaches Anthropic where the Messages API has it", async () => {
+    expect((await ask({ ...only, top_k: 40, model: "anthropic/two" })).status).toBe(200);
+    expect(lastBody()).toMatchObject({ top_k: 40 });
+    expect(lastBody()).not.toContainAnyKeys(Object.keys(only));
+  });
+
+  test.each([
+    ["openai/one", "top_k"],
+    ["openai/one", "frequency_penalty"],
+    ["openai/one", "thinking"],
+    ["anthropic/two", "verbosity"],
+    ["anthropic/two", "logit_bias"],
+    ["anthropic/two", "enable_thinking"],
+  ] as const)("is 400 for %s where its provider does not have %s", async (model, field) => {
+    const { status, error } = await ask({ model, [field]: passed[field] });
+    expect([status, error?.param, error?.code]).toEqual([400, field, "unsupported_parameter"]);
+    expect(error?.message).toContain(model);
+    expect(provider.requests).toEqual([]);
+  });
+
+  test("keeps the failover to models whose provider has it too", async () => {
+    provider.script("three", { fault: "status", status: 500 });
+    expect(await ask({ min_p: 0.05 })).toMatchObject({ status: 200, model: "compatible/four" });
+    expect(lastBody()).toMatchObject({ min_p: 0.05 });
+    expect(provider.requests.map(({ model }) => model)).toEqual(["three", "four"]);
+    provider.script("four", { fault: "status", status: 500 });
+    expect((await ask({ min_p: 0.05 })).status).toBe(503);
+    expect(provider.requests.map(({ model }) => model)).not.toContain("one");
+  });
+});
+
+describe("what is mapped", () => {
+  test("the name of a user is shown to the model", async () => {
+    await ask(user({ name: "Ada" }));
+    expect(JSON.stringify(lastBody())).toContain("Ada: Hello");
+  });
+
+  test("allowed_tools: the others are not offered", async () => {
+    const choose = (mode: string, ...names: string[]) => ({
+      tools: [tool("f"), tool("g"), tool("h")],
+      tool_choice: { type: "allowed_tools", allowed_tools: { mode, tools: names.map((name) => tool(name)) } },
+    });
+    expect((await ask(choose("required", "f", "h"))).status).toBe(200);
+    const { tools, tool_choice } = lastBody() as { tools: { function: { name: string } }[]; tool_choice: string };
+    expect([tools.map((entry) => entry.function.name), tool_choice]).toEqual([["f", "h"], "required"]);
+    const unknown = await ask(choose("auto", "x"));
+    expect([unknown.status, unknown.error?.param]).toEqual([400, "tool_choice.allowed_tools.tools[0].function.name"]);
+  });
+
+  test.each(["openai/one", "anthropic/two", "compatible/three"])(
+    "%s: stop ends the answer before it",
+    async (model) => {
+      const name = model.split("/")[1] ?? "";
+      provider.script(name, { pieces: ["One ", "two E", "N", "D three"] });
+      expect(await ask({ model, stop: ["END", "never"] })).toMatchObject({ status: 200, text: "One two ", model });
+      provider.script(name, { pieces: ["One ", "two E", "N"] });
+      expect((await ask({ model, stop: "END" })).text).toBe("One two EN");
+      provider.script(name, { pieces: ["END", " one"] });
+      expect(await ask({ model, stop: "END" })).toMatchObject({ status: 200, text: "", model });
+    },
+  );
+});
+
+test("a key without the scope is refused before its fields are looked at", async () => {
+  const { key } = await createKey(parley, anna, { scopes: ["messages:write"] });
+  const { status, error } = await ask({ foo: 1 }, key);
+  expect([status, error?.type]).toEqual([403, "permission_error"]);
+});

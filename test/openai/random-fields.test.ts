@@ -1,0 +1,99 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import fc from "fast-check";
+import { type ExtraField, extraFields, hasField, isHint } from "../../src/ai/extra-fields.ts";
+import { requestFields } from "../../src/modules/openai/request-fields.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { countRuns } from "../support/properties.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "openai/one,compatible/three",
+      AI_MAX_RETRIES: "0",
+    },
+  });
+  anna = await parley.register();
+});
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+/** Values that fit many fields, so that not every request ends at its first one. */
+const plausible = fc.constantFrom<unknown>(
+  0,
+  1,
+  0.5,
+  2,
+  true,
+  false,
+  "auto",
+  "low",
+  "none",
+  "x",
+  "",
+  [],
+  {},
+  ["text"],
+  null,
+);
+const value = fc.oneof({ weight: 4, arbitrary: plausible }, { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) });
+/** What the test says itself, so that a request can succeed; and what `format` asks of models. */
+const given = new Set(["model", "messages", "stream", "response_format", "metadata"]);
+const name = fc.oneof(
+  { weight: 8, arbitrary: fc.constantFrom(...Object.keys(requestFields).filter((field) => !given.has(field))) },
+  { weight: 1, arbitrary: fc.string({ minLength: 1, maxLength: 8 }).filter((text) => !given.has(text)) },
+);
+const request = fc.record({
+  model: fc.constantFrom("openai/one", "compatible/three"),
+  fields: fc.dictionary(name, value, { maxKeys: 4 }),
+  ofMessage: fc.dictionary(fc.constantFrom("name", "refusal", "audio", "tool_calls", "foo"), value, { maxKeys: 1 }),
+});
+
+const isAsked = (field: string, asked: unknown): boolean => asked !== null && !requestFields[field]?.isNeutral?.(asked);
+
+test("a request of any fields is answered or refused, and none of them is ignored in silence", async () => {
+  let answered = 0;
+  await fc.assert(
+    fc.asyncProperty(request, async ({ model, fields, ofMessage }) => {
+      const messages = [{ role: "user", content: "Hello", ...ofMessage }];
+      const before = provider.requests.length;
+      const json = { model, messages, ...fields };
+      const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
+      const { error } = (await response.json()) as { error?: { type: string; param: string | null } };
+      if (response.status !== 200) {
+        expect([response.status, error?.type]).toEqual([400, "invalid_request_error"]);
+        expect(error?.param).toBeString();
+        expect(provider.requests.length).toBe(before);
+        return;
+      }
+      answered += 1;
+      const asked = Object.entries(fields).filter(([field, wanted]) => isAsked(field, wanted));
+      expect(
+        asked.filter(([field]) => !["mapped", "passed", "harmless"].includes(requestFields[field]?.treatment ?? "")),
+      ).toEqual([]);
+      expect(Object.entries(ofMessage).filter(([field, wanted]) => wanted !== null && field === "foo")).toEqual([]);
+      const sent = provider.requests.at(-1)?.body ?? {};
+      for (const [field, wanted] of asked) {
+        if (!extraFields.includes(field as ExtraField)) continue;
+        const isTaken = hasField(model === "openai/one" ? "responses" : "chat", field as ExtraField);
+        expect(isTaken || isHint(field as ExtraField)).toBe(true);
+        if (isTaken)
+          expect(field === "verbosity" && model === "openai/one" ? sent.text : { [field]: sent[field] }).toEqual({
+            [field]: wanted,
+          });
+      }
+    }),
+    { numRuns: countRuns(300) },
+  );
+  expect(answered).toBeGreaterThan(20);
+});

@@ -1,0 +1,182 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Message } from "../../src/protocol/message.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { readFormat } from "../support/provider-stand-in/answer-format.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "openai/one,compatible/two,openai/gpt-4-turbo",
+      AI_MAX_RETRIES: "0",
+    },
+  });
+  anna = await parley.register();
+});
+beforeEach(() => provider.reset());
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+const schema = { type: "object", properties: { a: { type: "integer" } }, required: ["a"], additionalProperties: false };
+const place = { type: "json_schema", json_schema: { name: "place", schema } };
+const ask = (more: object = {}) =>
+  parley.fetch("/v1/chat/completions", {
+    token: anna.access_token,
+    json: {
+      model: "openai/one",
+      messages: [{ role: "user", content: "What?" }],
+      response_format: place,
+      ...more,
+    },
+  });
+type Body = {
+  choices: { message: { content: string }; finish_reason: string }[];
+  error?: { code: string; param: string | null; message: string; type: string };
+};
+const read = async (response: Response) => ({ status: response.status, body: (await response.json()) as Body });
+
+/** The text of a stream, its error, and whether it ended as it should. */
+async function readStream(response: Response) {
+  const datas = (await response.text()).split("\n\n").filter((event) => event.startsWith("data: "));
+  const isDone = datas.includes("data: [DONE]");
+  const chunks = datas.filter((data) => data !== "data: [DONE]").map((data) => JSON.parse(data.slice(6)));
+  const text = chunks.map((chunk) => chunk.choices?.[0]?.delta?.content ?? "").join("");
+  return { text, isDone, error: chunks.find(({ error }) => error)?.error };
+}
+
+describe("response_format", () => {
+  test("text, or null, asks for nothing", async () => {
+    provider.script("one", { text: "words" });
+    for (const response_format of [{ type: "text" }, null])
+      expect((await read(await ask({ response_format }))).body.choices[0]?.message.content).toBe("words");
+    expect(provider.requests.map(({ body }) => readFormat(body))).toEqual([{}, {}]);
+  });
+
+  test("json_object, also where no message says JSON", async () => {
+    provider.script("one", { text: '{"a":1}' });
+    const { body } = await read(await ask({ response_format: { type: "json_object" } }));
+    expect(body.choices[0]?.message.content).toBe('{"a":1}');
+    expect(readFormat(provider.requests[0]?.body ?? {}).type).toBe("json_object");
+    provider.script("one", { text: "[1]" });
+    expect((await read(await ask({ response_format: { type: "json_object" } }))).status).toBe(502);
+  });
+
+  test("json_schema with all that belongs to it", async () => {
+    provider.script("one", { text: '{"a":1}' });
+    const json_schema = { name: "place", description: "A place.", schema, strict: null };
+    await ask({ response_format: { type: "json_schema", json_schema } });
+    expect(readFormat(provider.requests[0]?.body ?? {})).toMatchObject({
+      name: "place",
+      description: "A place.",
+      schema,
+      strict: true,
+    });
+    await ask({ response_format: { type: "json_schema", json_schema: { ...json_schema, strict: false } } });
+    expect(readFormat(provider.requests[1]?.body ?? {}).strict).toBe(false);
+  });
+
+  test("a text without the format is asked for once more; then it is an error", async () => {
+    provider.script("one", { text: '{"a":"x"}' }, { text: '{"a":2}' });
+    expect((await read(await ask())).body.choices[0]?.message.content).toBe('{"a":2}');
+    provider.script("one", { text: '{"a":"x"}' });
+    expect(await read(await ask())).toMatchObject({
+      status: 502,
+      body: { error: { code: "invalid_output", type: "server_error", param: null } },
+    });
+    expect(provider.requestsOf("two")).toHaveLength(0);
+  });
+
+  test("a stream flows; without the format it ends with an error, and without [DONE]", async () => {
+    provider.script("one", { pieces: ['{"a":', "3}"] });
+    expect(await readStream(await ask({ stream: true }))).toEqual({ text: '{"a":3}', isDone: true, error: undefined });
+    provider.script("one", { pieces: ['{"a":', '"x"}'] });
+    expect(await readStream(await ask({ stream: true }))).toMatchObject({
+      text: '{"a":"x"}',
+      isDone: false,
+      error: { code: "invalid_output" },
+    });
+    // The text cannot be taken back, so it is not asked for again.
+    expect(provider.requests).toHaveLength(2);
+  });
+
+  test("a stream that goes on with another model has to end, since JSON cannot be continued", async () => {
+    provider.script("one", { pieces: ['{"a":', '"never"'], fault: "cut", after: 1 });
+    provider.script("two", { text: '{"a":1}' });
+    const { text, isDone, error } = await readStream(await ask({ stream: true }));
+    expect([text, isDone, error?.code]).toEqual(['{"a":', false, "provider_unavailable"]);
+  });
+
+  test("a fence around the text is taken off, also in a stream", async () => {
+    provider.script("one", { pieces: ["```json\n", '{"a":4}', "\n```"] });
+    expect((await read(await ask())).body.choices[0]?.message.content).toBe('{"a":4}');
+    expect(await readStream(await ask({ stream: true }))).toMatchObject({ text: '{"a":4}', isDone: true });
+  });
+
+  test("a text that was cut off comes with its reason, as OpenAI's clients expect it", async () => {
+    provider.script("one", { text: '{"a":', finish: "length" });
+    const { status, body } = await read(await ask());
+    expect([status, body.choices[0]?.finish_reason, body.choices[0]?.message.content]).toEqual([
+      200,
+      "length",
+      '{"a":',
+    ]);
+  });
+
+  test("calls of tools need no format", async () => {
+    provider.script("one", { toolCalls: [{ name: "f", arguments: "{}" }] });
+    const tools = [{ type: "function", function: { name: "f", parameters: { type: "object" } } }];
+    expect((await read(await ask({ tools }))).body.choices[0]?.finish_reason).toBe("tool_calls");
+  });
+
+  const refused: [string, object, string][] = [
+    ["an unknown type", { type: "xml" }, "response_format.type"],
+    ["no schema", { type: "json_schema" }, "response_format.json_schema"],
+    ["no name", { type: "json_schema", json_schema: { schema } }, "response_format.json_schema.name"],
+    [
+      "an invalid schema",
+      { type: "json_schema", json_schema: { name: "x", schema: { required: 5 } } },
+      "response_format.json_schema.schema.required",
+    ],
+    [
+      "a remote reference",
+      { type: "json_schema", json_schema: { name: "x", schema: { $ref: "http://127.0.0.1/s" } } },
+      "response_format.json_schema.schema.$ref",
+    ],
+  ];
+  test.each(refused)("%s is refused with its parameter", async (_name, response_format, param) => {
+    const { status, body } = await read(await ask({ response_format }));
+    expect([status, body.error?.type]).toEqual([400, "invalid_request_error"]);
+    expect(body.error?.param?.replaceAll('"', "")).toBe(param);
+    expect(provider.requests).toHaveLength(0);
+  });
+
+  test("a model that cannot is refused by its name", async () => {
+    const { status, body } = await read(await ask({ model: "openai/gpt-4-turbo" }));
+    expect([status, body.error?.param]).toEqual([400, "response_format"]);
+    expect(body.error?.message).toContain("openai/gpt-4-turbo");
+    expect(provider.requests).toHaveLength(0);
+  });
+
+  test("what is stored in a conversation has its output", async () => {
+    provider.script("one", { text: '{"a":7}' });
+    const { id } = await createConversation(parley, anna);
+    await ask({ metadata: { conversation_id: id } });
+    const list = await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
+    expect(((await list.json()) as { data: Message[] }).data.at(-1)).toMatchObject({
+      status: "complete",
+      content: '{"a":7}',
+      output: { a: 7 },
+    });
+  });
+});

@@ -1,0 +1,338 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import OpenAI from "openai";
+import type { ChatCompletionMessageParam } from "openai/resources/chat/completions";
+import { SENT_THINKING_LENGTH_MAX } from "../../src/modules/openai/thinking.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { detailsOf, type Thought, thoughtOf } from "../support/provider-stand-in/thoughts.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+let ben: Account;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      ANTHROPIC_API_KEY: "sk-ant-test",
+      ANTHROPIC_BASE_URL: provider.anthropicUrl,
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "openai/one,anthropic/two,compatible/three,compatible/four,anthropic/claude-sonnet-4-5",
+      AI_MAX_RETRIES: "0",
+    },
+  });
+  [anna, ben] = await Promise.all([parley.register(), parley.register()]);
+});
+beforeEach(() => provider.reset());
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+const connect = ({ access_token }: Account) =>
+  new OpenAI({ apiKey: access_token, baseURL: `${parley.url}/v1`, maxRetries: 0 });
+const tools = [
+  { type: "function" as const, function: { name: "look_up", parameters: { type: "object", properties: {} } } },
+];
+const call = { name: "look_up", arguments: "{}" };
+
+/** Fields of a message that the SDK hands on and has no types for. */
+type Returned = OpenAI.ChatCompletionMessage & {
+  reasoning_details?: { type: string; format: string; [name: string]: unknown }[];
+};
+
+const callsOf = ({ tool_calls = [] }: Returned) =>
+  tool_calls as (OpenAI.ChatCompletionMessageFunctionToolCall & { extra_content?: unknown })[];
+
+/** The message as a client puts it together out of deltas: texts and arguments joined, everything else as it came. */
+async function askInChunks(request: OpenAI.ChatCompletionCreateParamsNonStreaming, user: Account): Promise<Returned> {
+  const message: Record<string, unknown> = { role: "assistant", content: "" };
+  const stream = await connect(user).chat.completions.create({ ...request, stream: true });
+  for await (const { choices } of stream) {
+    const { content, tool_calls, ...rest } = (choices[0]?.delta ?? {}) as Record<string, unknown>;
+    message.content = `${message.content}${content ?? ""}`;
+    if (tool_calls)
+      message.tool_calls = [
+        ...((message.tool_calls as object[]) ?? []),
+        ...(tool_calls as { index: number }[]).map(({ index: _, ...made }) => made),
+      ];
+    Object.assign(message, rest);
+  }
+  return message as unknown as Returned;
+}
+
+const askWhole = async (request: OpenAI.ChatCompletionCreateParamsNonStreaming, user: Account): Promise<Returned> => {
+  const { choices } = await connect(user).chat.completions.create(request);
+  return choices[0]?.message as Returned;
+};
+
+type Ask = typeof askWhole;
+const question = { role: "user" as const, content: "What is it?" };
+
+/** One step of a client's loop: asks, and answers each call. */
+async function step(
+  messages: ChatCompletionMessageParam[],
+  { model, ask = askWhole, user = anna }: { model: string; ask?: Ask; user?: Account },
+): Promise<Returned> {
+  const message = await ask({ model, messages, tools }, user);
+  const results = callsOf(message).map(({ id }) => ({
+    role: "tool" as const,
+    tool_call_id: id,
+    content: "It is this.",
+  }));
+  messages.push(message, ...results);
+  return message;
+}
+
+const kinds: [string, Thought][] = [
+  ["anthropic/two", "signed"],
+  ["openai/one", "encrypted"],
+  ["compatible/three", "plain"],
+  ["compatible/three", "signature"],
+  ["compatible/three", "details"],
+];
+const nameOf = (model: string): string => model.split("/")[1] ?? "";
+
+/** Two steps with calls, then an answer. */
+function scriptLoop(model: string, thought: Thought): void {
+  provider.script(
+    nameOf(model),
+    { text: "Let me look. ", toolCalls: [call, call], thought },
+    { toolCalls: [call], thought },
+    { text: "It is this.", thought },
+  );
+}
+
+describe("a loop of the openai SDK, which hands its messages back as they came", () => {
+  describe.each([
+    ["whole", askWhole],
+    ["in chunks", askInChunks],
+  ] as const)("%s", (_name, ask) => {
+    test.each(kinds)("%s, %s", async (model, thought) => {
+      scriptLoop(model, thought);
+      const messages: ChatCompletionMessageParam[] = [question];
+      const first = await step(messages, { model, ask });
+      expect(callsOf(first)).toHaveLength(2);
+      await step(messages, { model, ask });
+      const last = await step(messages, { model, ask });
+      expect(last.content).toBe("It is this.");
+      // A new turn, with all that came before: outside of its loop a model may refuse what it thought.
+      messages.push(question);
+      await step(messages, { model, ask });
+      expect(provider.refusals).toEqual([]);
+      expect(provider.requests).toHaveLength(4);
+    });
+  });
+
+  test.each(kinds)("%s, %s: also of a client that only keeps the signature of its calls", async (model, thought) => {
+    scriptLoop(model, thought);
+    const messages: ChatCompletionMessageParam[] = [question];
+    for (let n = 0; n < 3; n += 1) {
+      const message = await step(messages, { model });
+      delete message.reasoning_details;
+    }
+    expect(provider.refusals).toEqual([]);
+    expect(provider.requests).toHaveLength(3);
+  });
+});
+
+describe("what a client is given", () => {
+  test("Anthropic's blocks, in the words of OpenRouter", async () => {
+    scriptLoop("anthropic/two", "signed");
+    const { reasoning_details = [] } = await step([question], { model: "anthropic/two" });
+    const [id = ""] = /\d+/.exec(String(reasoning_details[0]?.text)) ?? [];
+    expect(reasoning_details.slice(0, -1)).toEqual([
+      {
+        type: "reasoning.text",
+        text: thoughtOf("two", id),
+        signature: `signed two ${id}`,
+        format: "anthropic-claude-v1",
+        id: null,
+        index: 0,
+      },
+      { type: "reasoning.encrypted", data: `redacted two ${id}`, format: "anthropic-claude-v1", id: null, index: 1 },
+      {
+        type: "reasoning.text",
+        text: "",
+        signature: `between signed two ${id}`,
+        format: "anthropic-claude-v1",
+        id: null,
+        index: 2,
+      },
+    ]);
+    expect(reasoning_details.at(-1)).toMatchObject({ type: "reasoning.encrypted", format: "parley-v1", index: 3 });
+  });
+
+  test("OpenAI's items, and what OpenRouter gives itself", async () => {
+    scriptLoop("openai/one", "encrypted");
+    const items = (await step([question], { model: "openai/one" })).reasoning_details ?? [];
+    expect(items.map(({ type, format }) => [type, format])).toEqual([
+      ["reasoning.summary", "openai-responses-v1"],
+      ["reasoning.encrypted", "openai-responses-v1"],
+      ["reasoning.encrypted", "parley-v1"],
+    ]);
+    scriptLoop("compatible/three", "details");
+    const own = (await step([question], { model: "compatible/three" })).reasoning_details ?? [];
+    const [id = ""] = /\d+/.exec(String(own[0]?.text)) ?? [];
+    expect(own.slice(0, -1)).toEqual(detailsOf("three", id).map((detail) => ({ id: null, ...detail })) as never);
+  });
+
+  test("nothing where the model has given nothing, and no more than it can send back", async () => {
+    provider.script("three", { toolCalls: [call] });
+    const none = await step([question], { model: "compatible/three" });
+    expect(JSON.stringify(none)).not.toMatch(/reasoning_details|extra_content/);
+    const long = "x".repeat(SENT_THINKING_LENGTH_MAX + 1);
+    const chunk = (delta: object, finish_reason: string | null = null) =>
+      `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] })}\n\n`;
+    const recording = `${chunk({ reasoning_content: long })}${chunk({ content: "Done." }, "stop")}data: [DONE]\n\n`;
+    provider.script("three", { recording });
+    const much = await step([question], { model: "compatible/three" });
+    expect(much.content).toBe("Done.");
+    expect(much).not.toHaveProperty("reasoning_details");
+  });
+
+  test("what is stored of the exchange has none of it", async () => {
+    const { id } = await createConversation(parley, anna, [], { title: "Stored" });
+    scriptLoop("anthropic/two", "signed");
+    await connect(anna).chat.completions.create({
+      model: "anthropic/two",
+      messages: [question],
+      tools,
+      metadata: { conversation_id: id },
+    });
+    const stored = await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
+    const text = await stored.text();
+    expect(text).toContain("look_up");
+    expect(text).not.toMatch(/signed two|redacted|parley\.v1/);
+  });
+});
+
+/** All that was sent to models after the first request. */
+const sentLater = () => JSON.stringify(provider.requests.slice(1).map(({ body }) => body));
+const traces = /Thought \w+ \d|signed|redacted \w+ \d|encrypted \w+ \d|parley\.v1|forged/;
+
+describe("thinking goes to the model that gave it, and to nobody else", () => {
+  test.each(
+    kinds.flatMap(([model, thought]) =>
+      ["openai/one", "anthropic/two", "compatible/three"]
+        .filter((other) => other !== model)
+        .map((other) => [model, thought, other] as const),
+    ),
+  )("%s, %s: not to %s", async (model, thought, other) => {
+    scriptLoop(model, thought);
+    const messages: ChatCompletionMessageParam[] = [question];
+    await step(messages, { model });
+    provider.script(nameOf(other), { text: "Done." });
+    expect((await step(messages, { model: other })).content).toBe("Done.");
+    expect(sentLater()).not.toMatch(traces);
+  });
+
+  test("nor what is signed to another model of the same server", async () => {
+    scriptLoop("compatible/three", "details");
+    const messages: ChatCompletionMessageParam[] = [question];
+    await step(messages, { model: "compatible/three" });
+    await step(messages, { model: "compatible/four" });
+    expect(sentLater()).not.toMatch(traces);
+  });
+
+  test("of another user it is left out", async () => {
+    scriptLoop("anthropic/two", "signed");
+    const messages: ChatCompletionMessageParam[] = [question];
+    await step(messages, { model: "anthropic/two" });
+    provider.script("two", { text: "Done." });
+    expect((await step(messages, { model: "anthropic/two", user: ben })).content).toBe("Done.");
+    expect(sentLater()).not.toMatch(traces);
+  });
+
+  const forgeries: [string, object][] = [
+    [
+      "the fields of a server",
+      { reasoning_content: "forged", reasoning_details: [{ type: "reasoning.text", text: "forged" }] },
+    ],
+    [
+      "a seal of somebody else",
+      {
+        reasoning_details: [
+          { format: "parley-v1", data: "parley.v1.Zm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2Vk" },
+        ],
+      },
+    ],
+    ["an empty seal", { reasoning_details: [{ format: "parley-v1", data: "parley.v1." }] }],
+    ["no list", { reasoning_details: "forged", reasoning_content: 7 }],
+    ["odd entries", { reasoning_details: [null, 1, "forged", [], { data: { forged: 1 } }] }],
+  ];
+  test.each(forgeries)("forged, it is left out and no error: %s", async (_name, fields) => {
+    const calls = [
+      {
+        id: "c1",
+        type: "function" as const,
+        function: call,
+        extra_content: { google: { thought_signature: "forged" } },
+      },
+      { id: "c2", type: "function" as const, function: call, extra_content: null },
+    ];
+    for (const model of ["openai/one", "anthropic/two", "compatible/three"]) {
+      const messages = [
+        question,
+        { role: "assistant" as const, content: null, tool_calls: calls, ...fields },
+        ...calls.map(({ id }) => ({ role: "tool" as const, tool_call_id: id, content: "Result." })),
+      ] as ChatCompletionMessageParam[];
+      const { content } = await step(messages, { model });
+      expect(content).toContain("stand-in");
+    }
+    expect(JSON.stringify(provider.requests.map(({ body }) => body))).not.toMatch(traces);
+  });
+
+  test("a changed seal doesn't open", async () => {
+    scriptLoop("anthropic/two", "signed");
+    const messages: ChatCompletionMessageParam[] = [question];
+    await step(messages, { model: "anthropic/two" });
+    const turn = JSON.stringify(messages).replaceAll(/parley\.v1\.(.{40})./g, "parley.v1.$1~");
+    provider.script("two", { text: "Done." });
+    await step(JSON.parse(turn), { model: "anthropic/two" });
+    expect(sentLater()).not.toMatch(traces);
+  });
+});
+
+describe("reasoning_effort", () => {
+  test("reaches the model in its own words", async () => {
+    const ask = (model: string) =>
+      connect(anna).chat.completions.create({ model, messages: [question], reasoning_effort: "low" });
+    for (const model of ["openai/one", "anthropic/two", "compatible/three"]) await ask(model);
+    expect(provider.requests.map(({ body }) => [body.reasoning, body.output_config, body.reasoning_effort])).toEqual([
+      [{ summary: "auto", effort: "low" }, undefined, undefined],
+      [undefined, { effort: "low" }, undefined],
+      [undefined, undefined, "low"],
+    ]);
+  });
+
+  test("by a budget: in a loop of the model itself, and not where another one has begun it", async () => {
+    const model = "anthropic/claude-sonnet-4-5";
+    const askWithEffort: Ask = (request, user) => askWhole({ ...request, reasoning_effort: "high" }, user);
+    scriptLoop(model, "signed");
+    const own: ChatCompletionMessageParam[] = [question];
+    for (let n = 0; n < 3; n += 1) await step(own, { model, ask: askWithEffort });
+    scriptLoop("compatible/three", "plain");
+    const other: ChatCompletionMessageParam[] = [question];
+    await step(other, { model: "compatible/three" });
+    provider.script(nameOf(model), { text: "Done.", thought: "signed" });
+    expect((await step(other, { model, ask: askWithEffort })).content).toBe("Done.");
+    expect(provider.refusals).toEqual([]);
+    const modes = provider.requestsOf(nameOf(model)).map(({ body }) => (body.thinking as { type: string })?.type);
+    expect(modes).toEqual(["enabled", "enabled", "enabled", undefined] as never);
+  });
+
+  test("of an unknown value is refused", async () => {
+    const response = await parley.fetch("/v1/chat/completions", {
+      token: anna.access_token,
+      json: { model: "openai/one", messages: [question], reasoning_effort: "much" },
+    });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { param: "reasoning_effort" } });
+    expect(provider.requests).toHaveLength(0);
+  });
+});

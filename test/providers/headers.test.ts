@@ -1,0 +1,59 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { PauseSignal } from "../../src/ai/pause-signal.ts";
+import { createProviders } from "../../src/ai/providers/create-providers.ts";
+import { loadConfig } from "../../src/config.ts";
+
+const seen: { url: string; headers: Record<string, string> }[] = [];
+let server: ReturnType<typeof Bun.serve>;
+beforeAll(() => {
+  server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch(request) {
+      seen.push({ url: request.url, headers: Object.fromEntries(request.headers) });
+      return new Response("", { status: 500 });
+    },
+  });
+});
+afterAll(() => server.stop(true));
+
+/** What a provider's request looks like with these header fields beside a key. */
+async function ask(name: string, headers: Record<string, string>): Promise<Record<string, string>> {
+  const NAME = name.toUpperCase();
+  const config = loadConfig(
+    {
+      [`${NAME}_API_KEY`]: "the-key",
+      [`${NAME}_BASE_URL`]: `${server.url.origin}/v1`,
+      [`AI_${NAME}_HEADERS`]: JSON.stringify(headers),
+      AI_MODELS: `${name}/model`,
+    },
+    () => "",
+  );
+  const { providers } = createProviders(config, async () => []);
+  await providers.get(name)?.stream(
+    {
+      model: "model",
+      messages: [{ role: "user", content: "Hello" }],
+      partial: null,
+      outputTokensMax: null,
+      isThinking: false,
+      options: {},
+      signal: new AbortController().signal,
+      pause: new PauseSignal(),
+    },
+    () => {},
+  );
+  return seen.at(-1)?.headers ?? {};
+}
+
+test.each(["openai", "anthropic", "compatible"])(
+  "%s: header fields are added, and replace Parley's own",
+  async (name) => {
+    const added = await ask(name, { "X-Team": "blue", "User-Agent": "Parley" });
+    expect(added).toMatchObject({ "x-team": "blue", "user-agent": "Parley" });
+    expect(JSON.stringify(added)).toContain("the-key");
+    const replaced = await ask(name, { Authorization: "Token other", "X-Api-Key": "another" });
+    expect(replaced).toMatchObject({ authorization: "Token other", "x-api-key": "another" });
+    expect(JSON.stringify(replaced)).not.toContain("the-key");
+  },
+);

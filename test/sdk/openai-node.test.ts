@@ -1,0 +1,92 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import OpenAI, { BadRequestError, InternalServerError, NotFoundError, RateLimitError } from "openai";
+import { models, type SdkParley, startSdkParley } from "./start-parley.ts";
+
+let parley: SdkParley;
+let client: OpenAI;
+
+beforeAll(async () => {
+  parley = await startSdkParley();
+  client = new OpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL });
+});
+afterAll(() => parley.stop());
+
+const hello = [{ role: "user" as const, content: "How is the weather in Paris?" }];
+const weather = {
+  type: "function" as const,
+  function: {
+    name: "get_weather",
+    description: "Tells the weather of a city.",
+    parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+  },
+};
+const askWeather = { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }] };
+
+async function errorOf(work: PromiseLike<unknown>): Promise<unknown> {
+  try {
+    await work;
+  } catch (error) {
+    return error;
+  }
+  throw new Error("It did not fail.");
+}
+
+describe("openai (node)", () => {
+  test.each(models)("%s: a whole answer, and a stream", async (model) => {
+    parley.script(model, { text: "It rains." });
+    const whole = await client.chat.completions.create({ model, messages: hello });
+    expect(whole.choices[0]?.message.content).toBe("It rains.");
+    const stream = client.chat.completions.stream({ model, messages: hello, stream_options: { include_usage: true } });
+    let text = "";
+    stream.on("content", (delta) => {
+      text += delta;
+    });
+    expect((await stream.finalChatCompletion()).choices[0]?.message.content).toBe("It rains.");
+    expect(text).toBe("It rains.");
+    expect((await stream.totalUsage()).completion_tokens).toBeGreaterThan(0);
+  });
+
+  test.each(models)("%s: runTools calls the function, and gives its result back", async (model) => {
+    parley.script(model, askWeather, { text: "It rains in Paris." });
+    const seen: string[] = [];
+    const runner = client.chat.completions.runTools({
+      model,
+      messages: hello,
+      tools: [
+        {
+          type: "function",
+          function: {
+            ...weather.function,
+            parse: JSON.parse,
+            function: ({ city }: { city: string }) => {
+              seen.push(city);
+              return "rain";
+            },
+          },
+        },
+      ],
+    });
+    expect(await runner.finalContent()).toBe("It rains in Paris.");
+    expect(seen).toEqual(["Paris"]);
+  });
+
+  test("a request at fault is a BadRequestError with its parameter and code", async () => {
+    const error = await errorOf(client.chat.completions.create({ model: "openai/one", messages: hello, n: 2 }));
+    expect(error).toBeInstanceOf(BadRequestError);
+    expect(error).toMatchObject({ status: 400, param: "n", type: "invalid_request_error" });
+    const unknown = await errorOf(client.chat.completions.create({ model: "openai/none", messages: hello }));
+    expect(unknown).toBeInstanceOf(NotFoundError);
+    expect(unknown).toMatchObject({ param: "model", code: "model_not_found" });
+  });
+
+  test("models that are busy are a RateLimitError, models that are down an InternalServerError", async () => {
+    const patient = client.withOptions({ maxRetries: 0 });
+    for (const model of models) parley.script(model, { fault: "status", status: 429, retryAfter: "3600" });
+    const busy = await errorOf(patient.chat.completions.create({ model: "openai/one", messages: hello }));
+    expect(busy).toBeInstanceOf(RateLimitError);
+    expect(busy).toMatchObject({ status: 429, code: "provider_rate_limited" });
+    for (const model of models) parley.script(model, { fault: "status", status: 500 });
+    const down = await errorOf(patient.chat.completions.create({ model: "openai/one", messages: hello }));
+    expect(down).toBeInstanceOf(InternalServerError);
+  });
+});

@@ -1,0 +1,96 @@
+"""Calls a Parley as users of OpenAI's Python SDK do, and prints what came back as JSON.
+
+python client.py BASE_URL API_KEY MODEL
+"""
+
+import asyncio
+import json
+import sys
+
+import openai
+
+base_url, api_key, model = sys.argv[1:4]
+client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
+question = {"role": "user", "content": "How is the weather in Paris?"}
+weather = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Tells the weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+        "strict": True,
+    },
+}
+
+
+def ask_for_all():
+    completion = client.chat.completions.create(model=model, messages=[question], temperature=0.5, stop=None)
+    return {"text": completion.choices[0].message.content, "tokens": completion.usage.completion_tokens > 0}
+
+
+def stream():
+    chunks = client.chat.completions.create(
+        model=model, messages=[question], stream=True, stream_options={"include_usage": True}
+    )
+    text, tokens = "", 0
+    for chunk in chunks:
+        text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+        tokens = chunk.usage.completion_tokens if chunk.usage else tokens
+    return {"text": text, "tokens": tokens > 0}
+
+
+def stream_with_helper():
+    with client.chat.completions.stream(model=model, messages=[question]) as events:
+        text = "".join(event.delta for event in events if event.type == "content.delta")
+        return {"text": text, "final": events.get_final_completion().choices[0].message.content}
+
+
+def call_tools():
+    asked = client.chat.completions.create(model=model, messages=[question], tools=[weather])
+    call = asked.choices[0].message.tool_calls[0]
+    city = json.loads(call.function.arguments)["city"]
+    result = {"role": "tool", "tool_call_id": call.id, "content": f"rain in {city}"}
+    # The message is given back as the SDK made it.
+    messages = [question, asked.choices[0].message, result]
+    answered = client.chat.completions.create(model=model, messages=messages, tools=[weather])
+    return {"reason": asked.choices[0].finish_reason, "text": answered.choices[0].message.content}
+
+
+async def ask_async():
+    async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key) as other:
+        completion = await other.chat.completions.create(model=model, messages=[question])
+        return {"text": completion.choices[0].message.content}
+
+
+def fail(**fields):
+    try:
+        client.chat.completions.create(**{"model": model, "messages": [question], **fields})
+    except openai.APIStatusError as error:
+        return {"error": type(error).__name__, "status": error.status_code, "code": error.code, "param": error.param}
+    return {"error": None}
+
+
+def list_models():
+    return {"models": [entry.id for entry in client.models.list()], "one": client.models.retrieve(model).id}
+
+
+print(
+    json.dumps(
+        {
+            "whole": ask_for_all(),
+            "stream": stream(),
+            "helper": stream_with_helper(),
+            "async": asyncio.run(ask_async()),
+            "tools": call_tools(),
+            "refused": fail(n=2),
+            "unknown": fail(extra_body={"foo": 1}),
+            "absent": fail(model="openai/none"),
+            "models": list_models(),
+        }
+    )
+)

@@ -1,0 +1,49 @@
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { isFields } from "../../src/modules/openai/field-rules.ts";
+import { fieldsByRole } from "../../src/modules/openai/message-fields.ts";
+import { requestFields } from "../../src/modules/openai/request-fields.ts";
+
+const declarations = readFileSync(
+  join(dirname(Bun.resolveSync("openai/resources/chat/completions", import.meta.dir)), "completions/completions.d.ts"),
+  "utf8",
+);
+
+/** The fields of an interface of the `openai` package, by its declaration. */
+function listFields(name: string): string[] {
+  const body = declarations.split(new RegExp(`^export interface ${name} .*\\{$`, "m"))[1]?.split(/^\}$/m)[0] ?? "";
+  const fields = [...body.matchAll(/^ {4}(\w+)\??:/gm)].map(([, field = ""]) => field);
+  if (fields.length === 0) throw new Error(`The package has no fields of ${name}.`);
+  return fields;
+}
+
+const unknown = (fields: string[], rules: object | undefined) =>
+  fields.filter((field) => !Object.hasOwn(rules ?? {}, field));
+const inside = (field: string, value: Record<string, unknown> = {}) => requestFields[field]?.inner?.(value);
+
+test("every field of OpenAI's request has a rule; one that a new version brings needs one too", () => {
+  const fields = listFields("ChatCompletionCreateParamsBase");
+  expect(fields.length).toBeGreaterThanOrEqual(37);
+  expect(unknown(fields, requestFields)).toEqual([]);
+});
+
+test.each([
+  ["ChatCompletionDeveloperMessageParam", fieldsByRole["system, developer"]],
+  ["ChatCompletionSystemMessageParam", fieldsByRole["system, developer"]],
+  ["ChatCompletionUserMessageParam", fieldsByRole.user],
+  ["ChatCompletionAssistantMessageParam", fieldsByRole.assistant],
+  // What comes back from a model is sent back by clients.
+  ["ChatCompletionMessage", fieldsByRole.assistant],
+  ["ChatCompletionToolMessageParam", fieldsByRole.tool],
+  ["ChatCompletionContentPartText", fieldsByRole.user?.content?.inner?.({ type: "text" })],
+  ["ChatCompletionContentPartRefusal", fieldsByRole.assistant?.content?.inner?.({ type: "refusal" })],
+  ["ChatCompletionMessageFunctionToolCall", fieldsByRole.assistant?.tool_calls?.inner?.({})],
+  ["ChatCompletionFunctionTool", inside("tools")],
+  ["ChatCompletionStreamOptions", inside("stream_options")],
+  ["ChatCompletionNamedToolChoice", inside("tool_choice")],
+  ["ChatCompletionAllowedToolChoice", inside("tool_choice")],
+])("so has every field of %s", (name, rules) => {
+  expect(isFields(rules)).toBe(true);
+  expect(unknown(listFields(name), rules)).toEqual([]);
+});

@@ -1,0 +1,66 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createOpenAI } from "@ai-sdk/openai";
+import { ChatOpenAI } from "@langchain/openai";
+import { generateText } from "ai";
+import OpenAI from "openai";
+import { type SdkParley, startSdkParley } from "./start-parley.ts";
+
+const RETRY_AFTER_MS = 1_000;
+/** A timer may fire a little before its time. */
+const TOLERANCE_MS = 5;
+
+let parley: SdkParley;
+
+beforeAll(async () => {
+  // Each test has a model of its own: a refusal is remembered for a while.
+  const names = [429, 503].flatMap((status) => ["node", "ai", "langchain"].map((sdk) => `openai/${sdk}-${status}`));
+  parley = await startSdkParley({ AI_MODELS: names.join(",") });
+});
+afterAll(() => parley.stop());
+
+type Seen = { status: number; retryAfter: string | null; atMs: number };
+
+/** A `fetch` for an SDK that notes each response. */
+function observe(): { seen: Seen[]; fetch: typeof globalThis.fetch } {
+  const seen: Seen[] = [];
+  const observed = async (...asked: Parameters<typeof globalThis.fetch>) => {
+    const response = await globalThis.fetch(...asked);
+    const { status, headers } = response;
+    seen.push({ status, retryAfter: headers.get("retry-after"), atMs: performance.now() });
+    return response;
+  };
+  return { seen, fetch: Object.assign(observed, { preconnect: globalThis.fetch.preconnect }) };
+}
+
+const prompt = "How is the weather in Paris?";
+const sdks = {
+  node: async (model: string, fetch: typeof globalThis.fetch) => {
+    const client = new OpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL, fetch });
+    const messages = [{ role: "user" as const, content: prompt }];
+    return (await client.chat.completions.create({ model, messages })).choices[0]?.message.content;
+  },
+  ai: async (model: string, fetch: typeof globalThis.fetch) => {
+    const { chat } = createOpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL, fetch });
+    return (await generateText({ model: chat(model), prompt })).text;
+  },
+  langchain: async (model: string, fetch: typeof globalThis.fetch) => {
+    const configuration = { baseURL: parley.baseURL, fetch };
+    return (await new ChatOpenAI({ model, apiKey: parley.apiKey, configuration }).invoke(prompt)).text;
+  },
+};
+const cases = [429, 503].flatMap((status) => Object.entries(sdks).map(([sdk, ask]) => ({ status, sdk, ask })));
+
+test.each(cases)("$sdk asks again after a $status", async ({ status, sdk, ask }) => {
+  const model = `openai/${sdk}-${status}`;
+  // The others are not asked in its place.
+  for (const other of ["node", "ai", "langchain"].flatMap((name) => [`openai/${name}-429`, `openai/${name}-503`]))
+    parley.script(other, { fault: "status", status, retryAfter: "1" });
+  parley.script(model, { fault: "status", status, retryAfter: "1", times: 1 }, { text: "It rains." });
+  const { seen, fetch } = observe();
+  expect(await ask(model, fetch)).toBe("It rains.");
+  const [first, second] = seen;
+  expect([first?.status, first?.retryAfter, second?.status]).toEqual([status, "1", 200]);
+  // LangChain has a backoff of its own, which knows no Retry-After.
+  if (sdk !== "langchain")
+    expect((second?.atMs ?? 0) - (first?.atMs ?? 0)).toBeGreaterThanOrEqual(RETRY_AFTER_MS - TOLERANCE_MS);
+});

@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Message } from "../../src/protocol/message.ts";
+import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { createConversation } from "../support/conversation.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import type { Thought } from "../support/provider-stand-in/thoughts.ts";
+import { openSocket, type TestSocket } from "../support/socket.ts";
+
+let provider: ProviderStandIn;
+let parley: TestApp;
+let anna: Account;
+let conversation_id: string;
+let socket: TestSocket;
+
+beforeAll(async () => {
+  provider = startProviderStandIn();
+  parley = await startApp({
+    config: {
+      OPENAI_API_KEY: "sk-test",
+      OPENAI_BASE_URL: provider.openaiUrl,
+      ANTHROPIC_API_KEY: "sk-ant-test",
+      ANTHROPIC_BASE_URL: provider.anthropicUrl,
+      COMPATIBLE_BASE_URL: provider.openaiUrl,
+      AI_MODELS: "openai/one,anthropic/two,compatible/three",
+      AI_MAX_RETRIES: "0",
+      AI_IDLE_TIMEOUT_MS: "5000",
+    },
+  });
+  anna = await parley.register();
+});
+beforeEach(async () => {
+  provider.reset();
+  const input = { reply_mode: "always", title: "Tools", tools: true };
+  conversation_id = (await createConversation(parley, anna, [], input)).id;
+  socket = await openSocket(parley.url, { token: anna.access_token });
+  await socket.ask({ type: "subscribe", conversation_id });
+});
+afterAll(async () => {
+  await parley.stop();
+  await provider.stop();
+});
+
+const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
+
+async function ask(model: string): Promise<Message> {
+  await socket.ask({
+    type: "message.send",
+    conversation_id,
+    content: "How do I connect a model?",
+    client_message_id: "c1",
+    model,
+  });
+  const { data } = await socket.waitFor(({ type }) => type === "message.completed");
+  return data as Message;
+}
+const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
+
+const kinds: [string, Thought][] = [
+  ["anthropic/two", "signed"],
+  ["openai/one", "encrypted"],
+  ["compatible/three", "plain"],
+  ["compatible/three", "signature"],
+  ["compatible/three", "details"],
+];
+
+describe("the thinking of a model goes back to it with its calls", () => {
+  test.each(kinds)("%s, %s", async (model, thought) => {
+    provider.script(
+      model.split("/")[1] ?? "",
+      // Parallel calls, then a single one.
+      { text: "Let me look. ", toolCalls: [search("connect"), search("model")], thought },
+      { toolCalls: [search("AI_MODELS")], thought },
+      { text: "It is described in models.md.", thought },
+    );
+    const message = await ask(model);
+    expect(provider.refusals).toEqual([]);
+    expect(message).toMatchObject({
+      content: "Let me look. It is described in models.md.",
+      status: "complete",
+      model,
+      metadata: { models: [model] },
+    });
+    expect(provider.requests).toHaveLength(3);
+    expect(await countKept()).toBe(0);
+  });
+});
+
+const countKept = async (): Promise<number> => {
+  const [row] = await parley.database<{ count: number }[]>`select count(*)::int as count from generation_thinking`;
+  return row?.count ?? -1;
+};
+/** What the stand-in puts into all that belongs to a model alone. */
+const traceOf = (model: string): string => `${model.split("/")[1]} `;
+
+/** It leaves the model available: a later step asks it again. */
+const refusing = { fault: "status", status: 400 } as const;
+
+describe("failover in the middle of a loop", () => {
+  test.each(
+    kinds.flatMap(([first, thought]) =>
+      kinds.filter(([other]) => other !== first).map(([other, kind]) => [first, thought, other, kind] as const),
+    ),
+  )("%s (%s) to %s (%s): nothing crosses, and the first one gets its own back", async (first, thought, other, kind) => {
+    const [one = "", two = ""] = [first, other].map((model) => model.split("/")[1]);
+    provider.script(
+      one,
+      { toolCalls: [search("one"), search("two")], thought },
+      { ...refusing, thought },
+      { toolCalls: [search("four")], thought },
+      { text: "Done.", thought },
+    );
+    provider.script(two, { toolCalls: [search("three")], thought: kind });
+    for (const model of ["one", "two", "three"]) if (model !== one && model !== two) provider.script(model, refusing);
+    const message = await ask(first);
+    expect(message).toMatchObject({ content: "Done.", status: "complete", model: first });
+    // What is refused is what the server has no thinking for, and it is asked once more in a way that it takes.
+    const cured = /must be passed back|missing a thought_signature/;
+    expect(provider.refusals.filter((refusal) => !cured.test(refusal))).toEqual([]);
+    for (const { model, body } of provider.requests) {
+      const foreign = ["one", "two", "three"].filter((name) => name !== model);
+      for (const name of foreign)
+        expect(JSON.stringify(body)).not.toMatch(new RegExp(`(?:Thought|signed|encrypted|redacted) ${name} `));
+    }
+    // The first one was asked again, with what it had given.
+    if (thought !== "signature") expect(bodyOf(-1)).toContain(traceOf(first));
+  });
+});
