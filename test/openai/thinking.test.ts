@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import OpenAI from "openai";
 import type { ChatCompletionMessageParam } from "openai/resources/chat/completions";
-import { SENT_THINKING_LENGTH_MAX } from "../../src/modules/openai/thinking.ts";
+import { createSealedThinking, SENT_THINKING_LENGTH_MAX } from "../../src/modules/openai/thinking.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -335,4 +335,43 @@ describe("reasoning_effort", () => {
     expect(await response.json()).toMatchObject({ error: { param: "reasoning_effort" } });
     expect(provider.requests).toHaveLength(0);
   });
+});
+
+test("a budget counts the thinking that a client gives back, if it opens", async () => {
+  const secret = "a-secret-for-the-tests-of-thinking-32";
+  const config = {
+    JWT_SECRET: secret,
+    COMPATIBLE_BASE_URL: provider.openaiUrl,
+    AI_MODELS: "compatible/three",
+    BUDGET_ANSWER_TOKENS: "100",
+    BUDGET_USER_TOKENS_PER_DAY: "20000",
+  };
+  const limited = await startApp({ config });
+  try {
+    const [clara, dan] = await Promise.all([limited.register(), limited.register()]);
+    const data = { model: "three", field: "reasoning_content", text: "A thought. ".repeat(10_000) };
+    const sealed = createSealedThinking(secret).seal(clara.user.id, { provider: "compatible", data });
+    const messages = [
+      question,
+      {
+        role: "assistant",
+        content: "",
+        tool_calls: [{ id: "one", type: "function", function: call }],
+        reasoning_details: [{ type: "reasoning.encrypted", data: sealed }],
+      },
+      { role: "tool", tool_call_id: "one", content: "It is this." },
+    ];
+    provider.script("three", { text: "It is this." });
+    const ask = ({ access_token: token }: Account) =>
+      limited.fetch("/v1/chat/completions", { token, json: { model: "compatible/three", messages, tools } });
+    const refused = await ask(clara);
+    expect(refused.status).toBe(429);
+    expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota" } });
+    expect(provider.requests).toEqual([]);
+    // Another's is nothing but a text that is not passed on.
+    expect((await ask(dan)).status).toBe(200);
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).not.toContain("A thought.");
+  } finally {
+    await limited.stop();
+  }
 });
