@@ -2,7 +2,7 @@ import type { Schema, SchemaDraft } from "@cfworker/json-schema";
 import { escapePointer } from "../json.ts";
 import { type Applicator, applicators, assertions, checkedFormats } from "./keywords.ts";
 import { compileLinearPattern, estimateSize, isPattern, type LinearPattern } from "./linear-pattern.ts";
-import { Places } from "./references.ts";
+import { SchemaPlaces } from "./references.ts";
 
 /** UTF-16 units of a schema's JSON. */
 export const SCHEMA_CHARS_MAX = 65_536;
@@ -66,7 +66,7 @@ class Preparation {
   readonly patterns = new Map<string, LinearPattern | null>();
   readonly costs = new WeakMap<object, number>();
   readonly #source: unknown;
-  readonly #places: Places;
+  readonly #places: SchemaPlaces;
   readonly #isDraft2020: boolean;
   /** Names in `$defs`, by what they were copied of. */
   readonly #names = new Map<unknown, string>();
@@ -77,7 +77,7 @@ class Preparation {
 
   constructor(source: unknown) {
     this.#source = source;
-    this.#places = new Places(source);
+    this.#places = new SchemaPlaces(source);
     this.#isDraft2020 = findDraft(source) === "2020-12";
   }
 

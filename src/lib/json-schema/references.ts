@@ -3,7 +3,7 @@ import { escapePointer } from "../json.ts";
 type Place = { value: unknown; pointer: string };
 
 /** The places of one schema. */
-export class Places {
+export class SchemaPlaces {
   readonly #root: unknown;
   /** By name. Found for all references at once: one walk for each would take as long as both together, multiplied. */
   #anchors: ReadonlyMap<string, Place> | null = null;
