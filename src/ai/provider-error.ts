@@ -5,6 +5,8 @@ import { parseRetryAfter } from "./retry-after.ts";
 
 /** What a provider said about an error, as far as the log keeps it. UTF-16 units. */
 const CAUSE_LENGTH_MAX = 300;
+/** The same before secrets are hidden in it: what is cut then may end in a part of one, which nothing would find. */
+const FOREIGN_LENGTH_MAX = 65_536;
 
 const details: Record<ProviderErrorCode, string> = {
   provider_unavailable: "The model cannot be reached at the moment.",
@@ -36,7 +38,7 @@ export function createProviderError(code: ProviderErrorCode, cause: string, extr
     status: extra.status ?? null,
     providerCode: extra.providerCode ?? null,
     param: extra.param ?? null,
-    cause: cause.slice(0, CAUSE_LENGTH_MAX * 4),
+    cause: cause.slice(0, FOREIGN_LENGTH_MAX),
   };
   return extra.secrets === null ? error : cleanError(error, extra.secrets ?? []);
 }
@@ -60,9 +62,10 @@ const keyPattern = /\b(?:sk|pk|key)-[\w*-]{6,}|\bBearer\s+\S+/gi;
 
 /** A foreign text as the log may keep it: without keys, on one line, short. */
 function cleanCause(cause: string, secrets: readonly string[]): string {
-  // Cut twice: once so that a page of HTML is not searched, once to the final length.
-  let text = cause.slice(0, CAUSE_LENGTH_MAX * 4);
+  let text = cause;
   for (const secret of secrets) if (secret !== "") text = text.replaceAll(secret, "[key]");
+  // Cut twice: once so that a page of HTML is not searched, once to the final length.
+  text = text.slice(0, CAUSE_LENGTH_MAX * 4);
   return text.replace(keyPattern, "[key]").replace(/\s+/g, " ").trim().slice(0, CAUSE_LENGTH_MAX);
 }
 

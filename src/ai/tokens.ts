@@ -51,6 +51,13 @@ export const countMessageAtMost = (message: ChatMessage): number =>
 export const countMessages = (messages: readonly ChatMessage[]): number =>
   messages.reduce((sum, message) => sum + countMessage(message), 0);
 
+/** Tokens that thinking takes which goes back with messages: at most, since some providers read only the newest of it. */
+export const countThinking = (messages: readonly ChatMessage[]): number =>
+  messages.reduce((sum, message) => {
+    const thinking = message.role === "assistant" ? message.thinking : undefined;
+    return sum + (thinking ? estimateTokens(JSON.stringify(thinking.data)) : 0);
+  }, 0);
+
 /** Tokens that the tools and the format of an answer take of the prompt. */
 export function countOptions({ tools = [], format }: AnswerOptions): number {
   const shown = [...tools, ...(format ? [format] : [])];

@@ -1,3 +1,4 @@
+import { maskAddress } from "../lib/mask-address.ts";
 import { readUserinfo } from "../lib/userinfo.ts";
 import { listProviders, type ProviderConfig } from "./list-providers.ts";
 import { builtInProviders, isProviderName, PROVIDERS_MAX, splitProvider } from "./providers.ts";
@@ -58,6 +59,9 @@ const isOneWord = (model: string): boolean => /^(?!\[)[^\s;"']+$/.test(model);
 const SHOWN_LENGTH_MAX = 100;
 
 function explainModel(model: string, known: readonly string[]): string | null {
+  // It may have a password.
+  if (/^[a-z]+:\/\//i.test(model))
+    return `${JSON.stringify(maskAddress(model).slice(0, SHOWN_LENGTH_MAX))} is an address; add name=ITS_BASE_URL to AI_PROVIDERS, and name/ and a model here.`;
   const [, first = model, separator, rest = ""] = /^([^/:]*)([/:])(.*)$/s.exec(model) ?? [];
   const isKnown = known.includes(first.toLowerCase());
   if (known.includes(first) && separator === "/" && rest !== "") return null;

@@ -250,3 +250,12 @@ test("a key is not cut in half before it is known", () => {
     expect(cause).not.toContain("plainly");
   }
 });
+
+test("a key is hidden as a whole, however long it is and wherever an error is cut", () => {
+  const key = Array.from({ length: 400 }, (_, index) => `part${index}-`).join("");
+  const message = `Invalid key ${key}, and once more ${key}`;
+  const hidden = "Invalid key [key], and once more [key]";
+  expect(mapHttpFailure({ status: 401, headers: null, message }, [key]).cause).toBe(`HTTP 401: ${hidden}`);
+  const found = mapErrorFields({ error: { message } });
+  expect(cleanError(found, [key]).cause).toBe(`error event of no name: ${hidden}`);
+});

@@ -109,6 +109,10 @@ describe("servers of AI_PROVIDERS", () => {
         "for another server that speaks OpenAI's API add grok=ITS_BASE_URL to AI_PROVIDERS.",
     ]);
     expect(findProblems({ AI_PROVIDERS: "groq=nowhere", AI_MODELS: "groq/x" })).toHaveLength(1);
+    expect(findProblems({ AI_MODELS: "https://user:pass-Word-1@models.example.com/v1" })).toEqual([
+      'AI_MODELS: "https://********@models.example.com/v1" is an address; add name=ITS_BASE_URL to AI_PROVIDERS, and name/ and ' +
+        "a model here.",
+    ]);
     expect(findProblems({ ...two, AI_MODELS: "Groq/x,my-gateway/" })).toEqual([
       'AI_MODELS: "Groq/x" is not a model; write groq/x.',
       'AI_MODELS: "my-gateway/" names no model; write my-gateway/ and the model\'s name.',

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import OpenAI from "openai";
 import type { ChatCompletionMessageParam } from "openai/resources/chat/completions";
-import { SENT_THINKING_LENGTH_MAX } from "../../src/modules/openai/thinking.ts";
+import { createSealedThinking, SENT_THINKING_BYTES_MAX } from "../../src/modules/openai/thinking.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -95,6 +95,13 @@ const kinds: [string, Thought][] = [
   ["compatible/three", "signature"],
   ["compatible/three", "details"],
 ];
+/** A stream of these deltas. */
+const record = (...deltas: object[]): string => {
+  const chunks = [...deltas.map((delta) => ({ delta })), { delta: {}, finish_reason: "stop" }];
+  return [...chunks.map((choice) => JSON.stringify({ choices: [{ index: 0, ...choice }] })), "[DONE]"]
+    .map((data) => `data: ${data}\n\n`)
+    .join("");
+};
 const nameOf = (model: string): string => model.split("/")[1] ?? "";
 
 /** Two steps with calls, then an answer. */
@@ -185,15 +192,28 @@ describe("what a client is given", () => {
     provider.script("three", { toolCalls: [call] });
     const none = await step([question], { model: "compatible/three" });
     expect(JSON.stringify(none)).not.toMatch(/reasoning_details|extra_content/);
-    const long = "x".repeat(SENT_THINKING_LENGTH_MAX + 1);
-    const chunk = (delta: object, finish_reason: string | null = null) =>
-      `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] })}\n\n`;
-    const recording = `${chunk({ reasoning_content: long })}${chunk({ content: "Done." }, "stop")}data: [DONE]\n\n`;
-    provider.script("three", { recording });
+    const long = "x".repeat(SENT_THINKING_BYTES_MAX + 1);
+    provider.script("three", { recording: record({ reasoning_content: long }, { content: "Done." }) });
     const much = await step([question], { model: "compatible/three" });
     expect(much.content).toBe("Done.");
     expect(much).not.toHaveProperty("reasoning_details");
   });
+
+  test.each(["x", "想"])(
+    "a message with as much of it as there may be can be sent back as it came: %s",
+    async (letter) => {
+      const most = letter.repeat(Math.floor((SENT_THINKING_BYTES_MAX - 200) / Buffer.byteLength(letter)));
+      const tool_calls = [{ index: 0, id: "one", type: "function", function: call }];
+      provider.script("three", { recording: record({ reasoning_content: most }, { tool_calls }) }, { text: "Done." });
+      const messages: ChatCompletionMessageParam[] = [question];
+      expect(await step(messages, { model: "compatible/three" })).toHaveProperty("reasoning_details");
+      expect((await step(messages, { model: "compatible/three" })).content).toBe("Done.");
+      expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(most);
+      const more = `${most}${letter.repeat(200)}`;
+      provider.script("three", { recording: record({ reasoning_content: more }, { tool_calls }) });
+      expect(await step([question], { model: "compatible/three" })).not.toHaveProperty("reasoning_details");
+    },
+  );
 
   test("what is stored of the exchange has none of it", async () => {
     const { id } = await createConversation(parley, anna, [], { title: "Stored" });
@@ -335,4 +355,43 @@ describe("reasoning_effort", () => {
     expect(await response.json()).toMatchObject({ error: { param: "reasoning_effort" } });
     expect(provider.requests).toHaveLength(0);
   });
+});
+
+test("a budget counts the thinking that a client gives back, if it opens", async () => {
+  const secret = "a-secret-for-the-tests-of-thinking-32";
+  const config = {
+    JWT_SECRET: secret,
+    COMPATIBLE_BASE_URL: provider.openaiUrl,
+    AI_MODELS: "compatible/three",
+    BUDGET_ANSWER_TOKENS: "100",
+    BUDGET_USER_TOKENS_PER_DAY: "20000",
+  };
+  const limited = await startApp({ config });
+  try {
+    const [clara, dan] = await Promise.all([limited.register(), limited.register()]);
+    const data = { model: "three", field: "reasoning_content", text: "A thought. ".repeat(10_000) };
+    const sealed = createSealedThinking(secret).seal(clara.user.id, { provider: "compatible", data });
+    const messages = [
+      question,
+      {
+        role: "assistant",
+        content: "",
+        tool_calls: [{ id: "one", type: "function", function: call }],
+        reasoning_details: [{ type: "reasoning.encrypted", data: sealed }],
+      },
+      { role: "tool", tool_call_id: "one", content: "It is this." },
+    ];
+    provider.script("three", { text: "It is this." });
+    const ask = ({ access_token: token }: Account) =>
+      limited.fetch("/v1/chat/completions", { token, json: { model: "compatible/three", messages, tools } });
+    const refused = await ask(clara);
+    expect(refused.status).toBe(429);
+    expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota" } });
+    expect(provider.requests).toEqual([]);
+    // Another's is nothing but a text that is not passed on.
+    expect((await ask(dan)).status).toBe(200);
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).not.toContain("A thought.");
+  } finally {
+    await limited.stop();
+  }
 });

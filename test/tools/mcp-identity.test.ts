@@ -299,3 +299,32 @@ test("headers of a server are sent to it, and to no other one", async () => {
   expect([first?.content, second?.content]).toEqual(["done", "done"]);
   expect(new Set(keys)).toEqual(new Set([null]));
 });
+
+test("a server that repeats its own credentials tells them neither models nor users", async () => {
+  const credentials = { basic: "user:pass-Word-1", key: "key-of-the-server-2" };
+  const repeat: ServedTool = {
+    name: "repeat",
+    run: (_, { authorization }) => ({ ...text(`Refused: ${authorization} ${credentials.key}`), isError: true }),
+  };
+  const refuse: ServedTool = {
+    name: "refuse",
+    run: (_, { authorization }) => Promise.reject(new Error(`refused: ${authorization} ${credentials.key}`)),
+  };
+  const mcp = start("2025", [repeat, refuse]);
+  const app = await startApp({
+    MCP_SERVERS: `wiki=${mcp.url.replace("://", `://${credentials.basic}@`)}`,
+    MCP_WIKI_HEADERS: JSON.stringify({ "x-key": credentials.key }),
+  });
+  const anna = await app.parley.register();
+  const id = await app.createConversation(anna, [], true);
+  const calls = ["wiki_repeat", "wiki_refuse"].map((name) => ({ name, arguments: "{}" }));
+  app.provider.script("one", { toolCalls: calls }, { text: "Done." });
+  const [, ...results] = await app.ask(anna, id);
+  expect(mcp.calls[0]?.authorization).toBe(`Basic ${btoa(credentials.basic)}`);
+  const told = JSON.stringify([results, app.provider.requests.at(-1)?.body]);
+  expect(results.map(({ content }) => content)).toEqual([
+    expect.stringContaining("Refused: Basic ********"),
+    expect.stringContaining("refused: Basic ********"),
+  ]);
+  for (const secret of [btoa(credentials.basic), credentials.key]) expect(told).not.toContain(secret);
+});

@@ -1,8 +1,8 @@
 import type { Schema, SchemaDraft } from "@cfworker/json-schema";
 import { escapePointer } from "../json.ts";
 import { type Applicator, applicators, assertions, checkedFormats } from "./keywords.ts";
-import { compileLinearPattern, isPattern, type LinearPattern } from "./linear-pattern.ts";
-import { findPlace } from "./references.ts";
+import { compileLinearPattern, estimateSize, isPattern, type LinearPattern } from "./linear-pattern.ts";
+import { SchemaPlaces } from "./references.ts";
 
 /** UTF-16 units of a schema's JSON. */
 export const SCHEMA_CHARS_MAX = 65_536;
@@ -66,6 +66,7 @@ class Preparation {
   readonly patterns = new Map<string, LinearPattern | null>();
   readonly costs = new WeakMap<object, number>();
   readonly #source: unknown;
+  readonly #places: SchemaPlaces;
   readonly #isDraft2020: boolean;
   /** Names in `$defs`, by what they were copied of. */
   readonly #names = new Map<unknown, string>();
@@ -76,6 +77,7 @@ class Preparation {
 
   constructor(source: unknown) {
     this.#source = source;
+    this.#places = new SchemaPlaces(source);
     this.#isDraft2020 = findDraft(source) === "2020-12";
   }
 
@@ -163,17 +165,23 @@ class Preparation {
   #addPattern(source: string, place: string): void {
     if (this.patterns.has(source)) return;
     if (!isPattern(source)) throw new InvalidSchemaError(place, "must have regular expressions as names");
+    // Before it is compiled, since that of a large one takes long.
+    this.#boundPatterns(estimateSize(source), place);
     const pattern = compileLinearPattern(source);
     this.patterns.set(source, pattern);
     this.#instructions += PATTERN_COST + (pattern?.size ?? 0);
-    if (this.#instructions > PATTERN_INSTRUCTIONS_MAX)
+    this.#boundPatterns(0, place);
+  }
+
+  #boundPatterns(next: number, place: string): void {
+    if (this.#instructions + next > PATTERN_INSTRUCTIONS_MAX)
       throw new InvalidSchemaError(place, "is one pattern too many: the patterns of a schema are too large together");
   }
 
   #refer(reference: unknown, place: string): string {
     if (typeof reference !== "string" || !reference.startsWith("#"))
       throw new InvalidSchemaError(place, "must refer to a place in the schema itself (#…); nothing is fetched");
-    const found = findPlace(this.#source, reference);
+    const found = this.#places.find(reference);
     if (!found) throw new InvalidSchemaError(place, "refers to a place that doesn't exist");
     if (found.value === this.#source) return "#";
     const known = this.#names.get(found.value);

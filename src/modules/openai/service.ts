@@ -6,7 +6,7 @@ import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
 import { createUnableModel } from "../../ai/format/check-format.ts";
 import type { PushPart } from "../../ai/provider.ts";
-import { countMessages, countOptions, ESTIMATE_MARGIN } from "../../ai/tokens.ts";
+import { countMessages, countOptions, countThinking, ESTIMATE_MARGIN } from "../../ai/tokens.ts";
 import { fitCount } from "../../db/storable.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
@@ -120,7 +120,8 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     const exchange = await openExchange(deps, caller, id, request);
     const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
     const countPromptTokens = () => {
-      return Math.ceil((countMessages(messages) + countOptions(options)) * ESTIMATE_MARGIN);
+      const tokens = countMessages(messages) + countThinking(messages) + countOptions(options);
+      return Math.ceil(tokens * ESTIMATE_MARGIN);
     };
     return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
@@ -144,11 +145,13 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   }
 
   return {
-    async start(caller, request) {
-      if (request.conversationId !== null) requireScope(caller.scopes, "messages:write");
-      checkRoom(request);
+    async start(caller, given) {
+      if (given.conversationId !== null) requireScope(caller.scopes, "messages:write");
+      checkRoom(given);
       const id = createId();
       const userId = caller.user.id;
+      const open = (sealed: string) => sealedThinking.open(userId, sealed);
+      const request = { ...given, messages: openThinking(given.messages, given.sealedThinking, open) };
       // Its place is taken in the tick in which it was free: others come while this one waits.
       const entry = running.add(caller, request.conversationId);
       const { exchange, reservation, release } = await admit(caller, id, request).catch((error) => {
@@ -181,9 +184,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           return undefined;
         };
         try {
-          const { model, options, isStreamed } = request;
-          const open = (sealed: string) => sealedThinking.open(userId, sealed);
-          const messages = openThinking(request.messages, request.sealedThinking, open);
+          const { model, messages, options, isStreamed } = request;
           const { outputTokensMax } = reservation;
           const { signal } = abort;
           // Stored, the answer has this id as a message.

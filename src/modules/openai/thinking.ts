@@ -1,11 +1,13 @@
 import type { ChatMessage, Thinking } from "../../ai/provider.ts";
 import { listReasoningDetails, type ReasoningDetail } from "../../ai/providers/reasoning-details.ts";
-import { measureThinking } from "../../ai/thinking.ts";
 import { createSeal, deriveKey } from "../../lib/seal.ts";
 import type { CompletionMessage } from "./model.ts";
 
-/** UTF-16 units of thinking that a client is given, as JSON: more of it leaves no room in its next request. */
-export const SENT_THINKING_LENGTH_MAX = 256 * 1024;
+/**
+ * Bytes of thinking that a client is given, as JSON: more of it leaves no room in its next request. That has it almost five
+ * times: sealed in two places, which is a third longer, in our words, and as `reasoning_content`.
+ */
+export const SENT_THINKING_BYTES_MAX = 128 * 1024;
 
 /** What our own entry in `reasoning_details` is called there. */
 const SEALED_FORMAT = "parley-v1";
@@ -27,8 +29,8 @@ export function createSealedThinking(jwtSecret: string): SealedThinking {
 
   return {
     seal(userId, thinking) {
-      if (measureThinking(thinking) > SENT_THINKING_LENGTH_MAX) return null;
       const plain = Buffer.from(JSON.stringify(thinking));
+      if (plain.byteLength > SENT_THINKING_BYTES_MAX) return null;
       return SEALED_PREFIX + seal.seal(plain, Buffer.from(userId)).toString("base64url");
     },
 

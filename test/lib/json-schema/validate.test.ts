@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { compileLinearPattern, estimateSize } from "../../../src/lib/json-schema/linear-pattern.ts";
 import {
   InvalidSchemaError,
   PATTERN_INSTRUCTIONS_MAX,
@@ -134,6 +135,9 @@ describe("a schema is refused with its place", () => {
     expect(refusalOf({ anyOf: patterns }).message).toContain("too large together");
     const nested = Array.from({ length: 20 }, (_, at) => ({ pattern: `(?:${"a{31}".repeat(20)}${at}){31}` }));
     expect(refusalOf({ anyOf: nested }).message).toContain("too large together");
+    const large = [`(?:${"ab?".repeat(300)}){900}`, "(?:(?:(?:[a-z]\\d){20}){20}){20}"];
+    for (const pattern of large) expect(refusalOf({ pattern }).message).toContain("too large together");
+    expect(estimateSize("(?:a[b\\]]{3,5}){2}")).toBeGreaterThanOrEqual(12);
     expect(PATTERN_INSTRUCTIONS_MAX).toBeLessThan(20 * 31 * 31 * 20);
   });
 });
@@ -183,4 +187,35 @@ describe("work is bounded", () => {
     const rows = Array.from({ length: 20_000 }, (_, a) => ({ a }));
     expect(isValid({ type: "array", items: row }, rows)).toBe(true);
   });
+
+  test("its anchors are looked for once, however many references name them", () => {
+    let reads = 0;
+    const place = {
+      type: "string",
+      get $anchor() {
+        reads += 1;
+        return "place";
+      },
+    };
+    const references = Array.from({ length: 500 }, (_, index) => [`p${index}`, { $ref: "#place" }]);
+    const schema = { properties: Object.fromEntries(references), $defs: { place } };
+    expect(isValid(schema, { p499: "" })).toBe(true);
+    expect(isValid(schema, { p499: 1 })).toBe(false);
+    expect(reads).toBeLessThan(10);
+  });
+
+  test.each([
+    ["Unicode's classes in great number", "\\p{L}".repeat(21)],
+    ["classes without regard to case", "(?i:\\p{L})"],
+  ])("%s are not compiled, since that takes long", (_, pattern) => {
+    expect(compileLinearPattern(pattern)).toBeNull();
+    expect(isValid({ pattern }, "")).toBe(true);
+  });
+
+  test.each([
+    "^\\p{L}[\\p{L}\\p{N}]{0,99}$",
+    "^(?:\\d{1,3}\\.){3}\\d{1,3}$",
+    "^[\\]{}()]{2}$",
+    "(?:[a-z0-9]{1,60}\\.){1,10}",
+  ])("%s is compiled", (pattern) => expect(compileLinearPattern(pattern)).not.toBeNull());
 });

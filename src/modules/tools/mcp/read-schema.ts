@@ -74,11 +74,12 @@ function checkSimple({ type, required, enum: choices, $ref }: Schema): void {
   if ($ref !== undefined && typeof $ref !== "string") throw new WrongSchema("a $ref is not a text");
 }
 
-function listReferences(value: unknown): string[] {
-  if (Array.isArray(value)) return value.flatMap(listReferences);
-  if (!isObject(value)) return [];
-  const own = typeof value.$ref === "string" ? [value.$ref] : [];
-  return [...own, ...Object.values(value).flatMap(listReferences)];
+function listReferences(value: unknown, found: string[] = []): string[] {
+  if (typeof value !== "object" || value === null) return found;
+  const { $ref } = value as { $ref?: unknown };
+  if (typeof $ref === "string") found.push($ref);
+  for (const inner of Object.values(value)) listReferences(inner, found);
+  return found;
 }
 
 /** Whether a reference stays in the schema and names a part of it. Nothing is fetched. */

@@ -7,7 +7,10 @@ const DESCRIPTION_CHARS_MAX = 1_024;
 /** Of the schema of one tool, and of all of a server: each answer pays for them. */
 const SCHEMA_CHARS_MAX = 16_384;
 const SCHEMAS_CHARS_MAX = 131_072;
+/** Of a schema as it comes; some of it is left out for models. More of it is not looked into. */
+const WIRE_SCHEMA_CHARS_MAX = 2 * SCHEMA_CHARS_MAX;
 const WIRE_NAME_CHARS_MAX = 256;
+const TOO_LONG = `the schema has more than ${SCHEMA_CHARS_MAX} characters`;
 /** Hexadecimal digits that tell two tools apart whose names became the same. */
 const SUFFIX_CHARS = 6;
 
@@ -30,9 +33,10 @@ export function readTools(server: string, listed: readonly unknown[]): { tools: 
     }
     seen.add(name);
     try {
+      if (sizeOf(inputSchema) > WIRE_SCHEMA_CHARS_MAX) throw new Error(TOO_LONG);
       const parameters = readSchema(inputSchema);
-      const size = JSON.stringify(parameters).length;
-      if (size > SCHEMA_CHARS_MAX) throw new Error(`the schema has more than ${SCHEMA_CHARS_MAX} characters`);
+      const size = sizeOf(parameters);
+      if (size > SCHEMA_CHARS_MAX) throw new Error(TOO_LONG);
       if (chars + size > SCHEMAS_CHARS_MAX)
         throw new Error(`all schemas have more than ${SCHEMAS_CHARS_MAX} characters`);
       chars += size;
@@ -66,3 +70,6 @@ function cutDescription(description: unknown): string | null {
   if (description.length <= DESCRIPTION_CHARS_MAX) return description.toWellFormed();
   return `${description.slice(0, DESCRIPTION_CHARS_MAX - 1)}…`.toWellFormed();
 }
+
+/** UTF-16 units of its JSON. */
+const sizeOf = (schema: unknown): number => JSON.stringify(schema)?.length ?? 0;

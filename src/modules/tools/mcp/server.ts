@@ -1,6 +1,9 @@
 import { BoundedCache } from "../../../cache/bounded-cache.ts";
 import type { McpServerSetting } from "../../../config/mcp.ts";
+import { listHeaderSecrets } from "../../../lib/header-fields.ts";
 import type { Log } from "../../../lib/log.ts";
+import { listAddressSecrets } from "../../../lib/mask-address.ts";
+import { createMask } from "../../../lib/mask-secrets.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { readUserinfo } from "../../../lib/userinfo.ts";
 import { type RunnableTool, ToolError, type ToolRequest } from "../model.ts";
@@ -35,6 +38,8 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   const userinfo = readUserinfo(setting.url);
   const url = new URL(userinfo?.url ?? setting.url);
   const fixedHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
+  /** Some servers repeat in an error what they were sent, and users and models read that. */
+  const maskFixed = createMask([...listAddressSecrets(setting.url), ...listHeaderSecrets(setting.headers)]);
   const health = createHealth();
   let requests = 0;
 
@@ -51,7 +56,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   }
 
   function createAccess(identity: UserIdentity | null): Access {
-    const mask = identity?.mask ?? ((text: string) => text);
+    const mask = (text: string) => maskFixed(identity ? identity.mask(text) : text);
     const connection = createConnection({
       url,
       timeoutMs: timeoutMs + REQUEST_SLACK_MS,

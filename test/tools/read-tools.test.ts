@@ -1,0 +1,16 @@
+import { expect, test } from "bun:test";
+import { readTools } from "../../src/modules/tools/mcp/read-tools.ts";
+
+test("a schema that is much too long is not looked into, whatever it says", () => {
+  const references = Array.from({ length: 10_000 }, (_, index) => ({ $ref: `#/nowhere/${index}` }));
+  const { tools, problems } = readTools("wiki", [
+    { name: "long", inputSchema: { type: "object", default: references } },
+    { name: "short", inputSchema: { type: "object", default: references.slice(0, 1) } },
+    { name: "good", inputSchema: { type: "object", $defs: { a: {} }, properties: { a: { $ref: "#/$defs/a" } } } },
+  ]);
+  expect(tools.map(({ name }) => name)).toEqual(["wiki_good"]);
+  expect(problems).toEqual([
+    expect.stringMatching(/"long": the schema has more than \d+ characters/),
+    '"short": a $ref names nothing in the schema',
+  ]);
+});
