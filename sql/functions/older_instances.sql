@@ -78,6 +78,12 @@ $$;
 -- They delete a message by its text alone: what it says besides goes with it here.
 create or replace function forget_deleted() returns trigger language plpgsql as $$
 begin
+  if new.reply_options is not null then
+    update generations g set reply_format = null
+    where g.conversation_id = new.conversation_id and g.reply_format is not null and g.message_seq = any (array(
+      select a.seq from messages a
+      where a.conversation_id = new.conversation_id and a.role = 'assistant' and a.parent_id = new.id));
+  end if;
   new.reasoning := null;
   new.output := null;
   new.reply_options := null;
