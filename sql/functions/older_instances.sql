@@ -1,5 +1,5 @@
 -- For instances of the release before, while they run beside newer ones (docs/decisions/0063). They know no `message_count`,
--- `read_count` or `is_creator`, and no parts of tokens. One release later, delete this file and what append_events does for it, and
+-- `read_count` or `is_creator`, no parts of tokens, and of an answer only its text. One release later, delete this file and what append_events does for it, and
 -- drop the functions and triggers by a migration.
 
 -- Their form of take_positions, which does not know what the numbers are for: append_events learns it later in the
@@ -74,3 +74,25 @@ begin
     p_input_tokens, p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_wait, null, null, null, null, null);
 end
 $$;
+
+-- They delete a message by its text alone: what it says besides goes with it here.
+create or replace function forget_deleted() returns trigger language plpgsql as $$
+begin
+  if new.reply_options is not null then
+    update generations g set reply_format = null
+    where g.conversation_id = new.conversation_id and g.reply_format is not null and g.message_seq = any (array(
+      select a.seq from messages a
+      where a.conversation_id = new.conversation_id and a.role = 'assistant' and a.parent_id = new.id));
+  end if;
+  new.reasoning := null;
+  new.output := null;
+  new.reply_options := null;
+  return new;
+end
+$$;
+create or replace trigger messages_forget_deleted before update of deleted_at on messages
+  for each row when (
+    new.deleted_at is not null
+    and (new.reasoning is not null or new.output is not null or new.reply_options is not null)
+  )
+  execute function forget_deleted();

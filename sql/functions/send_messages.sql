@@ -144,7 +144,9 @@ begin
     from (
       select p.*,
         case when p.is_first and p.is_answered and p_budget is not null then
-          estimate_answer(p.conversation, octet_length(p.content), p.answer_model, p_budget)
+          -- The schema of an answer is in its prompt, too.
+          estimate_answer(p.conversation, octet_length(p.content) + coalesce(octet_length(p.options::text), 0),
+            p.answer_model, p_budget)
         end as needed
       from paired p order by p.api_key, p.n
     ) k

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import type { AnswerFormat } from "../../src/ai/provider.ts";
+import { createCatalogue } from "../../src/ai/models.ts";
+import type { AnswerFormat, ChatMessage } from "../../src/ai/provider.ts";
 import { readFormat } from "../support/provider-stand-in/answer-format.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { collect, createTestChain } from "./collect.ts";
@@ -137,6 +138,27 @@ describe("a text without the format", () => {
     expect(end).toMatchObject({ type: "finish", reason: finish });
     expect(end).not.toHaveProperty("output");
     expect(standIn.requestsOf("m")).toHaveLength(1);
+  });
+
+  test("the question stays, and what tools gave to it, however small the model's window is", async () => {
+    standIn.script("m", { text: bad }, { text: good });
+    const asked: ChatMessage[] = [
+      { role: "user", content: "An older question." },
+      { role: "assistant", content: "An older answer." },
+      { role: "user", content: `Which city? ${"word ".repeat(2_000)}` },
+      { role: "assistant", content: "", toolCalls: [{ id: "c", name: "look_up", arguments: "{}" }] },
+      { role: "tool", toolCallId: "c", content: "It is Wien." },
+    ];
+    const catalogue = createCatalogue({ inputTokens: 1_000 });
+    const chain = createTestChain(standIn, ["compatible/m"], { catalogue });
+    const { end } = await collect(chain, { messages: asked, isFitted: true, options: { format: schemaFormat() } });
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(good) } });
+    expect(standIn.requestsOf("m")).toHaveLength(2);
+    for (const { body } of standIn.requestsOf("m")) {
+      expect(JSON.stringify(body)).toContain("Which city?");
+      expect(JSON.stringify(body)).toContain("It is Wien.");
+      expect(JSON.stringify(body)).not.toContain("An older question.");
+    }
   });
 
   test("a failure of the repair keeps the first text", async () => {

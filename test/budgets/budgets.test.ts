@@ -125,6 +125,24 @@ describe("a budget", () => {
     await socket.close();
   }, 20_000);
 
+  test("reserves for the schema of an answer too, of the first one and of another one", async () => {
+    provider.script("one", { text: "{}", firstDelayMs: 2_000 });
+    const reply_format = { schema: { type: "object", description: "d".repeat(6_000) } };
+    const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(100 * RESERVED_TOKENS) });
+    const anna = await parley.register();
+    const { id } = await createConversation(parley, anna);
+    const reserved = async () => (await getUsage(parley, anna)).day.reserved_tokens;
+    const sent = await send(parley, anna, id, { reply_format });
+    const { message } = (await sent.json()) as { message: { id: string } };
+    expect(await reserved()).toBeGreaterThan(RESERVED_TOKENS + 2_000);
+    await untilIdle(parley);
+    const path = `/api/v1/conversations/${id}/messages/${message.id}/regenerate`;
+    expect((await parley.fetch(path, { token: anna.access_token, json: {} })).status).toBe(201);
+    expect(await reserved()).toBeGreaterThan(RESERVED_TOKENS + 2_000);
+    await untilIdle(parley);
+    expect(await reserved()).toBe(0);
+  });
+
   test("that is used up is a problem with the time of the next window, and concerns its user alone", async () => {
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: "700", BUDGET_USER_TOKENS_PER_MONTH: "5000" });
     const [anna, ben] = await Promise.all([parley.register(), parley.register()]);

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
+import { insertAnswer } from "../support/answer.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
@@ -44,6 +45,9 @@ const older = {
     }),
   read: (id: string, userId: string, seq: number) => parley.database`
     update members set last_read_seq = ${seq} where conversation_id = ${id} and user_id = ${userId}`,
+  remove: (id: string, messageId: string) => parley.database`
+    update messages set content = '', updated_at = now(), deleted_at = now()
+    where conversation_id = ${id} and id = ${messageId}`,
 };
 
 type Unread = { unread: number; last_seq: number };
@@ -88,4 +92,23 @@ test("a conversation that an older instance creates counts for its first owner a
       [ben.id, false],
     ]),
   );
+});
+
+test("a message that an older instance deletes loses all that it says", async () => {
+  const id = await older.create(anna.id);
+  await older.append(id, ["message.created"]);
+  const [message] = await parley.database<{ id: string }[]>`
+    update messages set reasoning = 'A secret.', output = '{"a":"secret"}', reply_options = '{"reasoning_effort":"low"}'
+    where conversation_id = ${id} returning id`;
+  const messageId = message?.id ?? "";
+  const answer = await insertAnswer(parley.database, { conversationId: id, seq: 2, parentId: messageId });
+  await parley.database`update generations set reply_format = '{"schema":{}}' where id = ${answer.id}`;
+  await older.remove(id, messageId);
+  const { body } = await anna.get(`/conversations/${id}/messages/${messageId}`);
+  expect(body).toMatchObject({ content: "", reasoning: null, output: null });
+  const [stored] = await parley.database`
+    select reasoning, output, reply_options from messages where conversation_id = ${id} and id = ${messageId}`;
+  expect(stored).toEqual({ reasoning: null, output: null, reply_options: null });
+  const [generation] = await parley.database`select reply_format from generations where id = ${answer.id}`;
+  expect(generation).toEqual({ reply_format: null });
 });

@@ -273,3 +273,21 @@ test("a deleted message takes what it asked for with it, and gives its bytes bac
   expect(await read()).toEqual({ options: null, bytes: 0 });
   expect(await exported()).toBeNull();
 });
+
+test("a deleted question takes its format out of the generations of all its answers, and of no other", async () => {
+  const id = await createIn();
+  const format = { schema };
+  const [first, other] = [
+    await asking.say(anna, id, "Hello.", { reply_format: format }),
+    await asking.say(anna, id, "And now?", { reply_format: format }),
+  ];
+  const { body } = await owner.ask<{ reply: Message }>(
+    "POST",
+    `/conversations/${id}/messages/${first.message.id}/regenerate`,
+  );
+  const ids = [first.reply?.id, body.reply.id, other.reply?.id].map(String);
+  const formats = async () => (await Promise.all(ids.map(generationOf))).map((row) => row?.reply_format);
+  expect(await formats()).toEqual([format, format, format]);
+  expect((await owner.ask("DELETE", `/conversations/${id}/messages/${first.message.id}`)).status).toBe(204);
+  expect(await formats()).toEqual([null, null, format]);
+});

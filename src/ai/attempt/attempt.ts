@@ -47,6 +47,8 @@ export type AttemptRequest = {
   outputTokensMax?: number | null;
   /** Whether each model gets only what fits its own budget, and is asked for no longer answer than it can give. */
   isFitted?: boolean;
+  /** Where the question is among the messages, which stays with all that follows; absent: the last message of a user. */
+  questionAt?: number;
   options?: AnswerOptions;
   /** Called for each attempt when the first bytes of a response's body come, before there is anything to show. */
   onActivity?: (() => void) | undefined;
@@ -212,7 +214,7 @@ const mayNotBeSilent = ({ firstTokenMs, idleMs }: ReturnType<TimeoutsOf>): boole
 /** The provider of a model, and what it is asked. */
 function prepare(
   { providers, catalogue, timeoutsOf, showsReasoning }: AttemptOptions,
-  { messages, outputTokensMax = null, isFitted = false, options = {}, pause }: AttemptRequest,
+  { messages, outputTokensMax = null, isFitted = false, questionAt, options = {}, pause }: AttemptRequest,
   model: string,
   partial: string | null,
 ): { provider: Provider; asked: Omit<ProviderRequest, "signal"> } {
@@ -224,7 +226,7 @@ function prepare(
   const wished = outputTokensMax ?? (isFitted ? longest : null);
   const asked = {
     model: model.slice(slash + 1),
-    messages: isFitted ? fitMessages(messages, budget.inputTokens) : [...messages],
+    messages: isFitted ? fitMessages(messages, budget.inputTokens, questionAt) : [...messages],
     partial,
     // Also where the client asks for more: this may be another model than the one that it has in mind.
     outputTokensMax: wished === null || longest === null ? wished : Math.min(wished, longest),

@@ -58,6 +58,8 @@ export type RunRequest = {
   outputTokensMax?: number | null;
   /** Whether each model gets only what fits its own budget, and is asked for no longer answer than it can give. */
   isFitted?: boolean;
+  /** Where the question is among the messages, which stays with all that follows; absent: the last message of a user. */
+  questionAt?: number;
   /** False: no other model is asked when the requested one fails. */
   hasFallback?: boolean;
   /** False: what was shown cannot be taken back, so a text without its format is not asked for again. */

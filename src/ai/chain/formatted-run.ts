@@ -14,6 +14,7 @@ type FormattedRequest = {
   options?: AnswerOptions;
   resume?: Resume | null;
   hasFallback?: boolean;
+  questionAt?: number;
   /** False: what was shown cannot be taken back. */
   isRepairable?: boolean;
 };
@@ -69,6 +70,8 @@ export async function runFormatted<Request extends FormattedRequest>(
     model: first.model,
     hasFallback: false,
     messages: [...messages, ...shown, note],
+    // The note says nothing without it.
+    questionAt: messages.findLastIndex(({ role }) => role === "user"),
     options: { ...options, ...(options?.tools?.length && { toolChoice: "none" as const }) },
     // What led to the text leads to the corrected one, too.
     resume: { text: kept, reasoning, attempt, step: "restarted" as const },

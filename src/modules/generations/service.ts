@@ -158,8 +158,9 @@ export function createGenerationService(deps: Dependencies): GenerationService {
             reasoningEffort: settings.reasoningEffort,
             replyFormat,
           };
-          // The question is part of the conversation, which is counted already.
-          await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes: 0 });
+          // The question is part of the conversation, which is counted already; its format is not.
+          const contentBytes = replyFormat ? Buffer.byteLength(JSON.stringify(replyFormat)) : 0;
+          await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes });
           await newAnswers.insertAnswer(sql, row, position);
           answer = {
             ...row,

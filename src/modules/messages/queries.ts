@@ -231,13 +231,25 @@ export async function updateContent(
       where x.conversation_id = ${conversation_id} and x.seq = ${seq}
     ) before
     where m.conversation_id = ${conversation_id} and m.seq = ${seq} returning before.option_bytes`;
-  const bytes = addedBytes - (deleted_at ? (before?.option_bytes ?? 0) : 0);
+  const optionBytes = deleted_at ? (before?.option_bytes ?? 0) : 0;
+  if (optionBytes > 0) await forgetFormat(sql, conversation_id, seq);
+  const bytes = addedBytes - optionBytes;
   for (const table of ["members", "former_members"])
     await sql`
       update ${sql(table)} set written_bytes = greatest(0, written_bytes + ${bytes})
       where conversation_id = ${conversation_id} and user_id = (
         select coalesce(x.author_id, x.hook_user_id, x.supplied_by) from messages x
         where x.conversation_id = ${conversation_id} and x.seq = ${seq})`;
+}
+
+/** The format that a message asked for stands in the generations of its answers too. */
+async function forgetFormat(sql: Sql, conversationId: string, seq: number): Promise<void> {
+  await sql`
+    update generations g set reply_format = null
+    where g.conversation_id = ${conversationId} and g.reply_format is not null and g.message_seq = any (array(
+      select a.seq from messages a
+      where a.conversation_id = ${conversationId} and a.role = 'assistant' and a.parent_id = (
+        select m.id from messages m where m.conversation_id = ${conversationId} and m.seq = ${seq})))`;
 }
 
 /** The message that a member, or their hook, has sent under this id; undefined for an outsider. */
