@@ -11,6 +11,9 @@ const defaultUrls: Record<string, string> = {
 const unreachable =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|getaddrinfo|unable to connect|connection refused/i;
 
+/** The beginning of what is said of a proxy, in the brackets behind the SDK's sentence. */
+const byProxy = /\(the proxy /;
+
 /** Names the setting behind a failure that does not pass by itself. For the log: users may not see settings. */
 export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
   const providers = new Map(listProviders(config).map((provider) => [provider.name, provider]));
@@ -31,7 +34,8 @@ export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
     if (status === 404) return explainNotFound(provider, address, name);
     if (code === "provider_rate_limited" && !retryable)
       return `the account of ${credential ?? name} at ${host} has no credit left: check its billing`;
-    if (status === null && url !== undefined && unreachable.test(cause))
+    // What a proxy did is explained by its own error.
+    if (status === null && url !== undefined && unreachable.test(cause) && !byProxy.test(cause))
       return `${host} cannot be reached from here: check ${settings.address}, and that the server runs.${explainLoopback(hostname)}`;
     return null;
   };
