@@ -4,7 +4,8 @@ import { MASK } from "./userinfo.ts";
 const SECRET_CHARS_MIN = 6;
 const WORD_CHARS_MIN = 16;
 
-const isTelling = (secret: string): boolean =>
+/** Whether it is hidden: placeholders like `ollama` or `EMPTY`, which servers without keys are given, are not. */
+export const isTelling = (secret: string): boolean =>
   secret.length >= WORD_CHARS_MIN || (secret.length >= SECRET_CHARS_MIN && !/^[a-z]*$/.test(secret));
 
 /**

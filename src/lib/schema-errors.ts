@@ -87,7 +87,7 @@ function findRule({ type, schema, value }: ValueError): string {
     case ValueErrorType.StringFormat:
       return formatRules[String(schema.format)] ?? "does not have the right form";
     case ValueErrorType.StringPattern:
-      return "does not have the right form";
+      return describePattern(String(schema.pattern));
     case ValueErrorType.ArrayMinItems:
       return schema.minItems === 1 ? "must not be empty" : `must have at least ${schema.minItems} entries`;
     case ValueErrorType.ArrayMaxItems:
@@ -105,6 +105,15 @@ function findRule({ type, schema, value }: ValueError): string {
     default:
       return value === undefined ? "is required" : findTypeRule(schema);
   }
+}
+
+/** The form of names of tools and formats. */
+const namePattern = /^\^\[a-zA-Z0-9_-\]\{1,(\d+)\}\$$/;
+
+function describePattern(pattern: string): string {
+  const [, charsMax] = namePattern.exec(pattern) ?? [];
+  if (charsMax === undefined) return "does not have the right form";
+  return `must have 1 to ${charsMax} letters (a-z, A-Z), digits, _ and -`;
 }
 
 function findTypeRule(schema: TSchema): string {

@@ -123,6 +123,12 @@ const cases: [
     /leave \/v1 out of ANTHROPIC_BASE_URL/,
   ],
   ["compatible/a", "provider_unavailable", { cause: "Unable to connect (ECONNREFUSED)" }, /check COMPATIBLE_BASE_URL/],
+  [
+    "compatible/a",
+    "provider_unavailable",
+    { cause: "Connection error. (the proxy p:1 can't be used (getaddrinfo ENOTFOUND p): check HTTP_PROXY)" },
+    null,
+  ],
   ["openai/a", "provider_rate_limited", { status: 429, retryable: false }, /no credit left: check its billing$/],
   ["openai/a", "provider_rate_limited", { status: 429 }, null],
   ["openai/a", "provider_unavailable", { status: 503 }, null],

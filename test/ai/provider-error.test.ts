@@ -219,6 +219,12 @@ test("the cause holds no key, is one line and short", () => {
   expect(cause.length).toBe(300);
 });
 
+test.each(["ollama", "EMPTY"])("the placeholder %s in the place of a key hides nothing of a cause", (secret) => {
+  const said = 'model "a" not found, try ollama pull a, or EMPTY';
+  const { cause } = createProviderError("provider_refused", said, { secrets: [secret] });
+  expect(cause).toBe(said);
+});
+
 test("an error without the usual marks is told from news", () => {
   for (const value of [
     { code: "InvalidParameter", message: "no" },

@@ -79,6 +79,11 @@ test("every route of the API is in it, and of what lies outside the ones for peo
   expect(operations.map(({ path }) => path).filter((path) => path.includes("*") || path.includes(":"))).toEqual([]);
 });
 
+test("a completion documents how models fail", () => {
+  const completion = operations.find(({ name }) => name === "post /v1/chat/completions");
+  expect(Object.keys(completion?.operation.responses ?? {})).toEqual(expect.arrayContaining(["422", "502", "504"]));
+});
+
 test("every operation documents its success and its errors", () => {
   for (const { name, path, operation } of operations) {
     const statuses = Object.keys(operation.responses);

@@ -20,6 +20,8 @@ const Input = Closed({
     Type.Array(Type.Object({ content: Type.Union([Type.String(), Type.Array(Part, { maxItems: 3 })]) })),
   ),
   free: Type.Optional(Type.Object({})),
+  tools: Type.Optional(Type.Array(Type.String({ pattern: "^[a-zA-Z0-9_-]{1,64}$" }))),
+  bias: Type.Optional(Type.String({ pattern: "^x$" })),
 });
 const list = (schema: TSchema, value: unknown) => listSchemaErrors(Value.Errors(schema, value), "body");
 
@@ -48,6 +50,8 @@ const scenarios: [unknown, string, string][] = [
   [{ names: ["a", "b", "a"] }, "#/names", "names may have at most 2 entries."],
   [{ names: ["a", "a"] }, "#/names", "names must not have the same entry twice."],
   [{ names: ["c"] }, "#/names/0", "names[0] must be one of a, b."],
+  [{ tools: ["a b"] }, "#/tools/0", "tools[0] must have 1 to 64 letters (a-z, A-Z), digits, _ and -."],
+  [{ bias: "y" }, "#/bias", "bias does not have the right form."],
   [{ parts: [{}] }, "#/parts/0/content", "parts[0].content is required."],
   [{ parts: [{ content: 1 }] }, "#/parts/0/content", "parts[0].content must be text or a list."],
   [{ parts: [{ content: [{ type: "text" }] }] }, "#/parts/0/content/0/text", "parts[0].content[0].text is required."],

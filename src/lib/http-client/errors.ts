@@ -3,8 +3,12 @@ export class ConnectError extends Error {
   readonly code: string | undefined;
 
   constructor(error: Error) {
-    super(error.message, { cause: error });
-    this.code = "code" in error && typeof error.code === "string" ? error.code : undefined;
+    const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
+    // The runtime says of a refused connection only that it failed.
+    super(code === undefined || error.message.includes(code) ? error.message : `${error.message} (${code})`, {
+      cause: error,
+    });
+    this.code = code;
   }
 }
 

@@ -118,7 +118,7 @@ export const requestFields: FieldRules = {
   web_search_options: refused("The search of a provider is not available here."),
   moderation: refused("The moderation of a provider is not available here."),
   functions: refused("Use `tools`, which replaced it."),
-  function_call: refused("Use `tool_choice`, which replaced it.", "none", "auto"),
+  function_call: refused("Use `tool_choice`, which replaced it; only `none` and `auto` are accepted.", "none", "auto"),
   models: refused(operatorChooses),
   provider: refused(operatorChooses),
   route: refused(operatorChooses),

@@ -34,8 +34,8 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
       "With `stream`: `chat.completion.chunk` events, and `[DONE]` at the end; comments while no model writes. It opens " +
       "with the model's first byte, or after 2 seconds. A failure after that is an event with `error`, without `[DONE]`.",
     problems: [404],
-    // The provider's own, and a model that did not answer in time.
-    responses: { 422: openAiError, 504: openAiError },
+    // The provider's own, an answer without its format, and a model that did not answer in time.
+    responses: { 422: openAiError, 502: openAiError, 504: openAiError },
     handle: async ({ caller, body, request, server }) => {
       const asked = mapToCompletionRequest(body);
       const completion = await completions.start(caller, asked);

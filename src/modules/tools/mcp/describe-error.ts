@@ -15,7 +15,9 @@ const read = (error: unknown): ClientError => (typeof error === "object" && erro
  */
 export function describeError(error: unknown): string {
   const { name, message, code, status, cause } = read(error);
-  const parts = [status && `HTTP ${status}`, code, message ?? name, cause?.code ?? cause?.message];
+  const origin = cause?.code ?? cause?.message;
+  const isTold = typeof message === "string" && message.includes(String(origin));
+  const parts = [status && `HTTP ${status}`, code, message ?? name, !isTold && origin];
   const text = [...new Set(parts.filter(Boolean).map(String))].join(": ").replace(/\s+/g, " ");
   return text.replace(anyToken, "********").slice(0, SHOWN_CHARS_MAX).toWellFormed();
 }

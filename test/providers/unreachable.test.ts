@@ -1,0 +1,46 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { startApp, type TestApp } from "../support/app.ts";
+import { createTestLog } from "../support/log.ts";
+
+// A port that was free a moment ago: nobody listens there.
+const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
+const { port } = server;
+const { log, lines } = createTestLog();
+let parley: TestApp;
+
+beforeAll(async () => {
+  await server.stop(true);
+  parley = await startApp({
+    config: {
+      AI_PROVIDERS: `local-one=http://127.0.0.1:${port}/v1`,
+      COMPATIBLE_BASE_URL: `http://localhost:${port}/v1`,
+      AI_MODELS: "local-one/a,compatible/b",
+      AI_MAX_RETRIES: "0",
+    },
+    log,
+  });
+});
+afterAll(() => parley?.stop());
+
+test("of a server that doesn't run, the log says that it can't be reached, and which setting names it", async () => {
+  const { access_token: token } = await parley.register();
+  const json = { model: "local-one/a", messages: [{ role: "user", content: "Hello" }] };
+  const response = await parley.fetch("/v1/chat/completions", { token, json });
+  expect(response.status).toBe(503);
+  expect(await response.text()).not.toContain("ECONNREFUSED");
+  const failures = lines.filter(({ model, msg }) => model !== undefined && /^model failed/.test(String(msg)));
+  expect(failures.map(({ model, msg }) => [model, msg])).toEqual([
+    [
+      "local-one/a",
+      expect.stringContaining(
+        `127.0.0.1:${port} cannot be reached from here: check the address of local-one in AI_PROVIDERS, and that the server runs.`,
+      ),
+    ],
+    [
+      "compatible/b",
+      expect.stringContaining(
+        `localhost:${port} cannot be reached from here: check COMPATIBLE_BASE_URL, and that the server runs.`,
+      ),
+    ],
+  ]);
+});
