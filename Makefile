@@ -32,7 +32,8 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   generations/write-volume.test.ts inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
   locks/frozen-instance.test.ts locks/locked-budget.test.ts locks/locked-conversation.test.ts locks/pool.test.ts \
   openai/stream-opening.test.ts realtime/bus-contract.test.ts realtime/instances.test.ts search/backfill.test.ts \
-  webhooks/delivery.test.ts webhooks/two-instances.test.ts)
+  budgets/every-end.test.ts generations/reasoning.test.ts network/models-by-proxy.test.ts network/models-by-tls.test.ts sdk/retries.test.ts \
+  tools/mcp-identity.test.ts tools/thinking-takeover.test.ts webhooks/delivery.test.ts webhooks/two-instances.test.ts)
 # Of these, what takes minutes by itself: loads of many clients while parts die. `make drill` alone runs them.
 LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.test.ts acceptance/proxies.test.ts \
   acceptance/readme.test.ts acceptance/imports.test.ts acceptance/inbox.test.ts \

@@ -16,5 +16,5 @@ function createTable({ title, codes }: (typeof errorGroups)[number]): string {
   ].join("\n");
 }
 
-const mapToRow = ([code, { status, temporary, meaning, mend }]: [string, ErrorExplanation]): string =>
-  `| \`${code}\` | ${status ?? ""} | ${temporary ? "yes" : "no"} | ${meaning} | ${mend} |`;
+const mapToRow = ([code, { status, temporary, meaning, remedy }]: [string, ErrorExplanation]): string =>
+  `| \`${code}\` | ${status ?? ""} | ${temporary ? "yes" : "no"} | ${meaning} | ${remedy} |`;

@@ -102,7 +102,7 @@ test("every link between documents leads to a file and a heading", () => {
   expect(broken).toEqual([]);
 });
 
-test("every file that docs/architecture.md names is there, and its walks are short", () => {
+test("every file that docs/architecture.md names is there, and its step tables are short", () => {
   const text = read("docs/architecture.md");
   const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)].map(([, path]) => path ?? "");
   expect(named.length).toBeGreaterThan(40);
@@ -112,8 +112,8 @@ test("every file that docs/architecture.md names is there, and its walks are sho
       .split(`## ${title}`)[1]
       ?.split("\n## ")[0]
       ?.match(/^\| \d+ \|/gm)?.length;
-  expect(stepsOf("The walk of a message")).toBeLessThanOrEqual(12);
-  expect(stepsOf("The walk of an answer")).toBeLessThanOrEqual(14);
+  expect(stepsOf("How a message is sent")).toBeLessThanOrEqual(12);
+  expect(stepsOf("How an answer is generated")).toBeLessThanOrEqual(14);
 });
 
 test("every sample of .env.example is good", () => {

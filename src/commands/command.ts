@@ -16,10 +16,10 @@ export type Command = {
 
 export const exitCodes = { success: 0, failure: 1, usage: 2 } as const;
 
-/** Wrong use of the command line; the message is one sentence that says how to mend it. Exit code 2. */
+/** Wrong use of the command line; the message is one sentence that says how to fix it. Exit code 2. */
 export class UsageError extends Error {}
 
-/** A command cannot do what it was asked to; the message is one sentence that says how to mend it. Exit code 1. */
+/** A command cannot do what it was asked to; the message is one sentence that says how to fix it. Exit code 1. */
 export class CommandError extends Error {}
 
 /** What is wrong with a field, said of the option that it was given by. */

@@ -2,7 +2,7 @@ import type { Sql } from "./client.ts";
 
 const SERVER_VERSION_MIN = 150_000;
 
-/** This database cannot serve, and waiting does not help. The message is one sentence that says how to mend it. */
+/** This database cannot serve, and waiting does not help. The message is one sentence that says how to fix it. */
 export class UnsuitableDatabaseError extends Error {}
 
 /** This database cannot serve now. The message is one sentence that says why. */

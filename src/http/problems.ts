@@ -15,7 +15,7 @@ const ProblemExplanation = Named(
     title: Type.String(),
     temporary: Type.Boolean({ description: "Whether the same request may succeed later." }),
     meaning: Type.String(),
-    mend: Type.String({ description: "What to do about it." }),
+    remedy: Type.String({ description: "What to do about it." }),
   }),
 );
 
@@ -36,7 +36,7 @@ export const problemPages: Route[] = [
     method: "GET",
     path: "/problems/:code",
     operationId: "explainProblem",
-    summary: "What an error code means, and how to mend it",
+    summary: "What an error code means, and how to fix it",
     tag: "operations",
     public: true,
     params: Type.Object({ code: Type.String() }),
@@ -90,14 +90,14 @@ function renderIndex(): string {
 const renderLine = ([code, { status, title }]: [string, ErrorExplanation]): string =>
   `<li><a href="/problems/${code}"><code>${code}</code></a> ${status ?? ""} ${escapeHtml(title)}</li>`;
 
-function renderPage(code: ErrorCode, { status, title, temporary, meaning, mend }: ErrorExplanation): string {
+function renderPage(code: ErrorCode, { status, title, temporary, meaning, remedy }: ErrorExplanation): string {
   return renderDocument(
     title,
     `<p class="status">${status ?? ""} <code>${code}</code></p>
   <h1>${escapeHtml(title)}</h1>
   <dl>
     <dt>What it means</dt><dd>${renderText(meaning)}</dd>
-    <dt>What to do</dt><dd>${renderText(mend)}</dd>
+    <dt>What to do</dt><dd>${renderText(remedy)}</dd>
     <dt>Try again?</dt><dd>${temporary ? "Yes, the same request may succeed later." : "No, the same request will fail again."}</dd>
   </dl>
   <p><a href="/problems">All error codes</a></p>`,

@@ -9,7 +9,7 @@ export type ErrorExplanation = {
   temporary: boolean;
   meaning: string;
   /** What to do about it. */
-  mend: string;
+  remedy: string;
 };
 
 /** Failures of models: in `error.code` of a message, and in errors below `/v1`. */
@@ -19,28 +19,29 @@ export const providerCodes = {
     title: "The model can't be reached",
     temporary: true,
     meaning: "The model's provider didn't respond, reported an error of its own (408, 409, 5xx), or its stream broke.",
-    mend: "Regenerate the response later. An administrator finds the cause in the log, under the message id.",
+    remedy: "Regenerate the response later. An administrator finds the cause in the log, under the message id.",
   },
   provider_rate_limited: {
     status: 429,
     title: "The model is rate-limiting requests",
     temporary: true,
     meaning: "The model's provider accepts no more requests from this server for now (429).",
-    mend: "Try again after `Retry-After`, or later. An administrator can add another model to `AI_MODELS`.",
+    remedy: "Try again after `Retry-After`, or later. An administrator can add another model to `AI_MODELS`.",
   },
   provider_timeout: {
     status: 504,
     title: "The model didn't respond in time",
     temporary: true,
     meaning: "The model was silent for too long, or the whole response took longer than `AI_ANSWER_TIMEOUT_MS`.",
-    mend: "Try again. An administrator can raise `AI_FIRST_TOKEN_TIMEOUT_MS`, `AI_IDLE_TIMEOUT_MS` or `AI_ANSWER_TIMEOUT_MS`.",
+    remedy:
+      "Try again. An administrator can raise `AI_FIRST_TOKEN_TIMEOUT_MS`, `AI_IDLE_TIMEOUT_MS` or `AI_ANSWER_TIMEOUT_MS`.",
   },
   provider_refused: {
     status: 400,
     title: "The model refused the request",
     temporary: false,
     meaning: "The model's provider refused the request (400, 404, 422), for instance because the model doesn't exist.",
-    mend: "Change the message or choose another model. An administrator finds the reason in the log.",
+    remedy: "Change the message or choose another model. An administrator finds the reason in the log.",
   },
   provider_unauthorized: {
     status: 503,
@@ -48,7 +49,7 @@ export const providerCodes = {
     temporary: false,
     meaning:
       "The key that this server sends to the model's provider is missing, wrong or not allowed to use the model.",
-    mend: "Tell an administrator: the log names the setting to correct, such as `OPENAI_API_KEY`.",
+    remedy: "Tell an administrator: the log names the setting to correct, such as `OPENAI_API_KEY`.",
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
@@ -60,7 +61,7 @@ const answerCodes = {
     temporary: true,
     meaning:
       "The model's text isn't JSON, doesn't match the schema of `reply_format` or `response_format`, or was cut off. The model was asked once to correct it, unless the text was cut off or already streamed below `/v1`. The message keeps the text.",
-    mend: "Ask again, use another model, or simplify the schema. If the text was cut off, allow a longer response.",
+    remedy: "Ask again, use another model, or simplify the schema. If the text was cut off, allow a longer response.",
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
@@ -71,14 +72,14 @@ const importCodes = {
     title: "The file is of another source",
     temporary: false,
     meaning: "The uploaded file isn't an export of the application that `source` names.",
-    mend: "Send the file again with the `source` that it comes from: `chatgpt` or `claude`.",
+    remedy: "Send the file again with the `source` that it comes from: `chatgpt` or `claude`.",
   },
   expired: {
     status: null,
     title: "The uploaded file no longer exists",
     temporary: false,
     meaning: "The import wasn't finished within a day, so its uploaded file was deleted.",
-    mend: "Send the file again; what was imported before isn't imported twice.",
+    remedy: "Send the file again; what was imported before isn't imported twice.",
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
@@ -89,14 +90,14 @@ const openAiCodes = {
     title: "The API key is invalid",
     temporary: false,
     meaning: "The access token or API key is missing or invalid, or has expired. Elsewhere this is `unauthorized`.",
-    mend: "Send an API key of this server with the scope `chat:completions`, not one of OpenAI.",
+    remedy: "Send an API key of this server with the scope `chat:completions`, not one of OpenAI.",
   },
   rate_limit_exceeded: {
     status: 429,
     title: "Too many requests",
     temporary: true,
     meaning: "The caller has reached a rate limit of this server. Elsewhere this is `rate_limited`.",
-    mend: "Try again after `Retry-After`.",
+    remedy: "Try again after `Retry-After`.",
   },
   insufficient_quota: {
     status: 429,
@@ -104,112 +105,112 @@ const openAiCodes = {
     temporary: false,
     meaning:
       "Your budget on this server (elsewhere `budget_exceeded`), or the server's account at the model's provider is used up.",
-    mend: "Ask the administrator for a larger budget, or to check the account at the provider.",
+    remedy: "Ask the administrator for a larger budget, or to check the account at the provider.",
   },
   model_not_found: {
     status: 404,
     title: "The model doesn't exist",
     temporary: false,
     meaning: "This server has no such model (elsewhere `unknown_model`), or its provider doesn't offer it.",
-    mend: "Choose a model of `GET /v1/models`.",
+    remedy: "Choose a model of `GET /v1/models`.",
   },
   context_length_exceeded: {
     status: 400,
     title: "The request is longer than the model's context",
     temporary: false,
     meaning: "The messages have more tokens than the model can read.",
-    mend: "Shorten or remove messages, or choose a model with a larger context.",
+    remedy: "Shorten or remove messages, or choose a model with a larger context.",
   },
   request_too_large: {
     status: 413,
     title: "The provider doesn't accept a request of this size",
     temporary: false,
     meaning: "The request is larger than the model's provider accepts.",
-    mend: "Shorten the messages.",
+    remedy: "Shorten the messages.",
   },
   string_above_max_length: {
     status: 400,
     title: "A text is too long for the provider",
     temporary: false,
     meaning: "A text in the request is longer than the model's provider accepts.",
-    mend: "Shorten the text that `param` names.",
+    remedy: "Shorten the text that `param` names.",
   },
   array_above_max_length: {
     status: 400,
     title: "A list is too long for the provider",
     temporary: false,
     meaning: "A list in the request is longer than the model's provider accepts.",
-    mend: "Shorten the list that `param` names.",
+    remedy: "Shorten the list that `param` names.",
   },
   content_policy_violation: {
     status: 400,
     title: "The provider refused the content",
     temporary: false,
     meaning: "The model's provider refused the content of the request under its content policy.",
-    mend: "Change the content, or choose a model of another provider.",
+    remedy: "Change the content, or choose a model of another provider.",
   },
   content_filter: {
     status: 400,
     title: "The provider filtered the content",
     temporary: false,
     meaning: "The model's provider refused the content of the request under its content policy.",
-    mend: "Change the content, or choose a model of another provider.",
+    remedy: "Change the content, or choose a model of another provider.",
   },
   invalid_function_parameters: {
     status: 400,
     title: "The schema of a tool wasn't accepted",
     temporary: false,
     meaning: "The model's provider did not accept the JSON schema of a tool.",
-    mend: "Correct the schema in `tools`; each provider supports a part of JSON Schema.",
+    remedy: "Correct the schema in `tools`; each provider supports a part of JSON Schema.",
   },
   invalid_json_schema: {
     status: 400,
     title: "A JSON schema wasn't accepted",
     temporary: false,
     meaning: "The model's provider did not accept a JSON schema in the request.",
-    mend: "Correct the schema that `param` names; each provider supports a part of JSON Schema.",
+    remedy: "Correct the schema that `param` names; each provider supports a part of JSON Schema.",
   },
   unsupported_parameter: {
     status: 400,
     title: "The model doesn't support a parameter",
     temporary: false,
     meaning: "This server, or the model, does not support a parameter of the request.",
-    mend: "Leave out the parameter that `param` names.",
+    remedy: "Leave out the parameter that `param` names.",
   },
   unknown_parameter: {
     status: 400,
     title: "The model doesn't know a parameter",
     temporary: false,
     meaning: "This server, or the model, does not know a parameter of the request.",
-    mend: "Leave out the parameter that `param` names.",
+    remedy: "Leave out the parameter that `param` names.",
   },
   unsupported_value: {
     status: 400,
     title: "The model doesn't support a value",
     temporary: false,
     meaning: "This server, or the model, does not support the value of a parameter of the request.",
-    mend: "Change or leave out the parameter that `param` names.",
+    remedy: "Change or leave out the parameter that `param` names.",
   },
   invalid_value: {
     status: 400,
     title: "The model didn't accept a value",
     temporary: false,
     meaning: "The model did not accept the value of a parameter of the request.",
-    mend: "Change or leave out the parameter that `param` names.",
+    remedy: "Change or leave out the parameter that `param` names.",
   },
   invalid_type: {
     status: 400,
     title: "A parameter has the wrong type",
     temporary: false,
     meaning: "A parameter of the request has a type that the model did not accept.",
-    mend: "Correct the type of the parameter that `param` names.",
+    remedy: "Correct the type of the parameter that `param` names.",
   },
   missing_required_parameter: {
     status: 400,
     title: "A parameter is missing",
     temporary: false,
     meaning: "The model needs a parameter that the request does not have.",
-    mend: "Add the parameter that `param` names.",
+    remedy: "Add the parameter that `param` names.",
   },
 } as const satisfies Record<string, ErrorExplanation>;
 

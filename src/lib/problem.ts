@@ -1,6 +1,6 @@
 /**
  * The one table of error codes. A code is what clients branch on: over HTTP as the problem's `type` and `code`
- * (RFC 9457), on a socket as the error frame's `code`. `temporary` says whether the same request may succeed later; `meaning` and `mend` (what to
+ * (RFC 9457), on a socket as the error frame's `code`. `temporary` says whether the same request may succeed later; `meaning` and `remedy` (what to
  * do about it) stand on the page `/problems/<code>`.
  */
 export const problemCodes = {
@@ -9,28 +9,28 @@ export const problemCodes = {
     title: "The request could not be read",
     temporary: false,
     meaning: "The body, a header or a parameter does not have the form that the protocol asks for.",
-    mend: "Send valid JSON in UTF-8, at most 32 levels deep; `detail` says what could not be read.",
+    remedy: "Send valid JSON in UTF-8, at most 32 levels deep; `detail` says what could not be read.",
   },
   bad_cursor: {
     status: 400,
     title: "The cursor is not one of ours",
     temporary: false,
     meaning: "The `cursor` was not given out by this list, or it was changed on the way.",
-    mend: "Start again without `cursor`, and pass `next_cursor` on as it is.",
+    remedy: "Start again without `cursor`, and pass `next_cursor` on as it is.",
   },
   unauthorized: {
     status: 401,
     title: "Credentials are missing or no longer valid",
     temporary: false,
     meaning: "The request carries no credential, or one that has expired, been revoked or been damaged.",
-    mend: "Send `Authorization: Bearer <access token>`; refresh the token, or log in again.",
+    remedy: "Send `Authorization: Bearer <access token>`; refresh the token, or log in again.",
   },
   invalid_credentials: {
     status: 401,
     title: "E-mail address or password is wrong",
     temporary: false,
     meaning: "No account has this e-mail address with this password, or the account is disabled.",
-    mend: "Check both, or ask an administrator.",
+    remedy: "Check both, or ask an administrator.",
   },
   token_reused: {
     status: 401,
@@ -38,14 +38,14 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "A refresh token works once. This one was used before, which also happens when it was stolen, so its session has ended.",
-    mend: "Log in again, and always store the newest refresh token.",
+    remedy: "Log in again, and always store the newest refresh token.",
   },
   forbidden: {
     status: 403,
     title: "Not allowed",
     temporary: false,
     meaning: "The caller is known, but may not do this.",
-    mend: "Use an account with the role that is needed, or ask somebody who has it.",
+    remedy: "Use an account with the role that is needed, or ask somebody who has it.",
   },
   reauthentication_required: {
     status: 403,
@@ -53,7 +53,8 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "The request changes or deletes the account itself, so a session alone is not enough: it may have been left open, or stolen.",
-    mend: "Send your current password as `current_password`, or log in again and repeat the request within 5 minutes.",
+    remedy:
+      "Send your current password as `current_password`, or log in again and repeat the request within 5 minutes.",
   },
   quota_exceeded: {
     status: 403,
@@ -61,42 +62,43 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "A user may only have so much stored: messages, conversations, prompts, ratings, API keys, webhooks. `violated_policies` names the quota that has no room. Nothing was changed.",
-    mend: "Delete what is no longer needed, or ask the operator for more; `GET /api/v1/me/usage` shows the quotas and what is used.",
+    remedy:
+      "Delete what is no longer needed, or ask the operator for more; `GET /api/v1/me/usage` shows the quotas and what is used.",
   },
   registration_closed: {
     status: 403,
     title: "Registration is closed",
     temporary: false,
     meaning: "This server does not let people register by themselves.",
-    mend: "Ask an administrator for an account, or set `REGISTRATION=open`.",
+    remedy: "Ask an administrator for an account, or set `REGISTRATION=open`.",
   },
   not_found: {
     status: 404,
     title: "Not found",
     temporary: false,
     meaning: "There is nothing at this address, or the caller may not know of it.",
-    mend: "Check the address and the id, and that the caller is a member.",
+    remedy: "Check the address and the id, and that the caller is a member.",
   },
   method_not_allowed: {
     status: 405,
     title: "The method is not allowed here",
     temporary: false,
     meaning: "The address exists, but does not answer to this method.",
-    mend: "Use one of the methods that the `Allow` header lists.",
+    remedy: "Use one of the methods that the `Allow` header lists.",
   },
   not_acceptable: {
     status: 406,
     title: "No representation in an accepted format",
     temporary: false,
     meaning: "The answer exists in none of the formats that `Accept` asks for.",
-    mend: "Widen `Accept`; `*/*` always works.",
+    remedy: "Widen `Accept`; `*/*` always works.",
   },
   conflict: {
     status: 409,
     title: "In conflict with the current state",
     temporary: false,
     meaning: "The request does not fit what is stored now, for instance a value that must be unique and is taken.",
-    mend: "Read the current state, then send a request that fits it.",
+    remedy: "Read the current state, then send a request that fits it.",
   },
   idempotency_in_progress: {
     status: 409,
@@ -104,7 +106,7 @@ export const problemCodes = {
     temporary: true,
     meaning:
       "A request with the same `Idempotency-Key` was begun and has not ended, so there is no answer to repeat yet.",
-    mend: "Send the same request again after `Retry-After`; it gets the answer of the first one.",
+    remedy: "Send the same request again after `Retry-After`; it gets the answer of the first one.",
   },
   idempotency_answer_not_kept: {
     status: 409,
@@ -112,7 +114,7 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "A request with this `Idempotency-Key` was carried out, and is not carried out twice. Its answer was a stream, or too large to be kept.",
-    mend: "Read what was created, or use a new key to have it done once more.",
+    remedy: "Read what was created, or use a new key to have it done once more.",
   },
   precondition_failed: {
     status: 412,
@@ -120,49 +122,49 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "`If-Match` names a state that is no longer the current one: somebody else has changed it. Nothing was done.",
-    mend: "Read it again, apply your change to what is there now, and send the new `ETag` as `If-Match`.",
+    remedy: "Read it again, apply your change to what is there now, and send the new `ETag` as `If-Match`.",
   },
   too_large: {
     status: 413,
     title: "The request is too large",
     temporary: false,
     meaning: "The body is larger than this address takes.",
-    mend: "Send less, or split it; `detail` names the limit.",
+    remedy: "Send less, or split it; `detail` names the limit.",
   },
   unsupported_media_type: {
     status: 415,
     title: "The content type is not supported",
     temporary: false,
     meaning: "The body is of a type that this address does not read.",
-    mend: "Send JSON with `Content-Type: application/json`.",
+    remedy: "Send JSON with `Content-Type: application/json`.",
   },
   invalid: {
     status: 422,
     title: "The request is not valid",
     temporary: false,
     meaning: "The request was read, but a value in it is missing, of the wrong type, too long or unknown.",
-    mend: "Correct the places listed in `errors`; each has a JSON pointer.",
+    remedy: "Correct the places listed in `errors`; each has a JSON pointer.",
   },
   idempotency_key_reused: {
     status: 422,
     title: "The key was used for another request",
     temporary: false,
     meaning: "The `Idempotency-Key` was sent before with another body or query. A key stands for one request.",
-    mend: "Use a new key for each request, and the same one only to repeat it unchanged.",
+    remedy: "Use a new key for each request, and the same one only to repeat it unchanged.",
   },
   unknown_model: {
     status: 422,
     title: "The model is not configured",
     temporary: false,
     meaning: "The request names a model that this server does not have.",
-    mend: "Choose one of `GET /api/v1/models`, or leave the model out.",
+    remedy: "Choose one of `GET /api/v1/models`, or leave the model out.",
   },
   rate_limited: {
     status: 429,
     title: "Too many requests",
     temporary: true,
     meaning: "The caller has used up what a limit allows for now.",
-    mend: "Wait for the time in `Retry-After`, then try again.",
+    remedy: "Wait for the time in `Retry-After`, then try again.",
   },
   budget_exceeded: {
     status: 429,
@@ -170,21 +172,22 @@ export const problemCodes = {
     temporary: true,
     meaning:
       "What the caller may spend on answers of models, in tokens or in money, does not suffice for one more answer in this day or month (UTC).",
-    mend: "Wait until the time in `Retry-After`, or ask the operator for more; `GET /api/v1/me/usage` shows the limits.",
+    remedy:
+      "Wait until the time in `Retry-After`, or ask the operator for more; `GET /api/v1/me/usage` shows the limits.",
   },
   internal: {
     status: 500,
     title: "Something went wrong on our side",
     temporary: true,
     meaning: "The server met something that it did not expect. The cause is in its log under the request id.",
-    mend: "Try again; if it stays, tell the operator the `request_id`.",
+    remedy: "Try again; if it stays, tell the operator the `request_id`.",
   },
   unavailable: {
     status: 503,
     title: "Temporarily unavailable",
     temporary: true,
     meaning: "Something that is needed, usually the database, cannot be reached at the moment. Nothing was changed.",
-    mend: "Try again after `Retry-After`; it recovers by itself.",
+    remedy: "Try again after `Retry-After`; it recovers by itself.",
   },
   overloaded: {
     status: 503,
@@ -192,14 +195,14 @@ export const problemCodes = {
     temporary: true,
     meaning:
       "Too many requests are waiting for the same thing, or what is to be changed is locked by another change. Nothing was changed.",
-    mend: "Try again after `Retry-After`.",
+    remedy: "Try again after `Retry-After`.",
   },
   draining: {
     status: 503,
     title: "This instance is shutting down",
     temporary: true,
     meaning: "This instance is about to stop and takes on nothing new.",
-    mend: "Try again at once: another instance, or the restarted one, answers.",
+    remedy: "Try again at once: another instance, or the restarted one, answers.",
   },
 } as const;
 

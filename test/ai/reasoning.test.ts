@@ -174,3 +174,23 @@ test("OpenAI is asked for summaries where somebody reads them, or where silence 
   expect(await ask({ ...silent, showsReasoning: false })).toBeUndefined();
   expect(await ask({ showsReasoning: false })).toBe("auto");
 });
+
+test("a text of nothing but space keeps no reasoning", async () => {
+  standIn.script("first", { thinking: ["A wrong idea."], pieces: [" ".repeat(100), "x"], fault: "cut", after: 1 });
+  standIn.script("second", { pieces: ["Done."] });
+  const chain = createTestChain(standIn, ["openai/first", "anthropic/second"], { maxRetries: 0 });
+  const { text, reasoning } = await collect(chain);
+  expect([text.trim(), reasoning]).toEqual(["Done.", ""]);
+});
+
+test("a text that is corrected for its format keeps all reasoning", async () => {
+  standIn.script(
+    "model",
+    { thinking: ["Which colour?"], pieces: ["It is red."] },
+    { thinking: ["As JSON."], pieces: ['{"colour":"red"}'] },
+  );
+  const options = { format: { type: "json_object" as const } };
+  const { text, reasoning, end } = await collect(createTestChain(standIn, ["compatible/model"]), { options });
+  expect([text, reasoning]).toEqual(['{"colour":"red"}', "Which colour?\n\nAs JSON."]);
+  expect(end).toMatchObject({ type: "finish", output: { value: { colour: "red" } } });
+});

@@ -122,5 +122,5 @@ test("the page of the code says what to do", async () => {
   const response = await parley.fetch("/problems/reauthentication_required", {
     headers: { accept: "application/json" },
   });
-  expect(await response.json()).toMatchObject({ status: 403, mend: expect.stringContaining("current_password") });
+  expect(await response.json()).toMatchObject({ status: 403, remedy: expect.stringContaining("current_password") });
 });

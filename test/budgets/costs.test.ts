@@ -140,6 +140,10 @@ async function readMetric(parley: TestApp, name: string): Promise<Record<string,
   return Object.fromEntries(lines.map(([, labels = "", value]) => [labels, Number(value)]));
 }
 
+/** Of input and output: reasoning is a part of the output. */
+const sumTokens = (tokens: Record<string, number>): number =>
+  sum(Object.entries(tokens).flatMap(([labels, value]) => (labels.includes('kind="reasoning"') ? [] : [value])));
+
 describe("what answers cost", () => {
   test("is the provider's own arithmetic over a conversation that is cached, wherever it is shown", async () => {
     const claude: ClaudeTurn[] = [
@@ -186,8 +190,9 @@ describe("what answers cost", () => {
       [`model="anthropic/${CLAUDE}",kind="output"`]: sum(claude.map(({ output }) => output)),
       [`model="openai/${GPT}",kind="input"`]: sum(gpt.map(({ input }) => input)),
       [`model="openai/${GPT}",kind="output"`]: sum(gpt.map(({ output }) => output)),
+      [`model="openai/${GPT}",kind="reasoning"`]: sum(gpt.map(({ reasoning }) => reasoning)),
     });
-    expect(day.spent_tokens).toBe(sum(Object.values(tokens)));
+    expect(day.spent_tokens).toBe(sumTokens(tokens));
   });
 
   test("includes attempts that failed, each under its own model, and for OpenAI's clients too", async () => {
@@ -216,7 +221,7 @@ describe("what answers cost", () => {
     expect(usage?.cost_usd).toBeCloseTo(cost, 8);
     const { day } = await getUsage(parley, anna);
     expect(day.spent_usd).toBeCloseTo(2 * cost, 7);
-    expect(day.spent_tokens).toBe(sum(Object.values(tokens)));
+    expect(day.spent_tokens).toBe(sumTokens(tokens));
   });
 
   test("is reserved for as if all of the prompt were written to the cache", async () => {

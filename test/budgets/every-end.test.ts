@@ -66,7 +66,9 @@ const complete = (more: object, signal?: AbortSignal) =>
 
 const countTokens = async (): Promise<number> => {
   const text = await parley.metrics.registry.metrics();
-  const values = [...text.matchAll(/^parley_ai_tokens_total\{.+\} (\S+)$/gm)].map(([, value]) => Number(value));
+  const values = [...text.matchAll(/^parley_ai_tokens_total\{.+kind="(?:input|output)"\} (\S+)$/gm)].map(([, value]) =>
+    Number(value),
+  );
   return values.reduce((sum, value) => sum + value, 0);
 };
 const readSpent = async () => {

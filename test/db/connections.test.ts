@@ -26,5 +26,7 @@ test("the documentation names the number of connections everywhere", async () =>
   expect(await read("docs/scaling.md")).toContain(
     `\`DATABASE_POOL_SIZE\` + ${further} connections, ${total} with the default`,
   );
-  expect(await read("CHANGELOG.md")).toContain(`opens up to ${further} connections beside \`DATABASE_POOL_SIZE\``);
+  expect(await read("CHANGELOG.md")).toContain(
+    `opens up to ${further} connections in addition to \`DATABASE_POOL_SIZE\``,
+  );
 });

@@ -8,7 +8,7 @@ const names = readdirSync(join(patches, "postgres")).sort();
 const read = (path: string) => readFileSync(join(patches, path), "utf8");
 
 test("the patch that is applied is what `make patches` writes: the repairs, then the other changes", () => {
-  expect(Object.values(packageJson.patchedDependencies)).toEqual(["patches/postgres@3.4.9.patch"]);
+  expect(packageJson.patchedDependencies["postgres@3.4.9"]).toBe("patches/postgres@3.4.9.patch");
   expect(read("postgres@3.4.9.patch")).toBe(names.map((name) => read(`postgres/${name}`)).join(""));
 });
 

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { createExplainFailure } from "../../src/ai/providers/explain-failure.ts";
 import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
 import { createFindProxy, type FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { collect, createTestChain } from "../ai/collect.ts";
@@ -163,7 +164,14 @@ describe.each(forms)("by a proxy: %s", (form) => {
   /** What the log says when the only model cannot be reached. */
   async function explain(findProxy: FindProxy): Promise<string> {
     const { log, lines } = createTestLog();
-    const { end } = await collect(createTestChain(addresses, ["openai/normal"], { findProxy, log, maxRetries: 0 }));
+    const { end } = await collect(
+      createTestChain(addresses, ["openai/normal"], {
+        findProxy,
+        log,
+        maxRetries: 0,
+        explainFailure: createExplainFailure({ OPENAI_API_KEY: "k", OPENAI_BASE_URL: addresses.openaiUrl }),
+      }),
+    );
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
     expect(JSON.stringify(end)).not.toContain("proxy");
     const text = JSON.stringify(lines);
@@ -186,7 +194,12 @@ describe.each(forms)("by a proxy: %s", (form) => {
   test("a proxy that is down is named", async () => {
     const gone = await startHttpProxy();
     await gone.stop();
-    expect(await explain(byForm(form, gone.url))).toContain(`the proxy 127.0.0.1:${gone.port} can't be used (`);
+    const said = await explain(byForm(form, gone.url));
+    expect(said).toContain(`the proxy 127.0.0.1:${gone.port} can't be used (`);
+    // A name that nobody knows; it isn't said of the model's server.
+    const unknown = await explain(byForm(form, "http://proxy.invalid:3128"));
+    expect(unknown).toContain("the proxy proxy.invalid:3128 can't be used (");
+    expect(unknown).not.toContain("OPENAI_BASE_URL");
   });
 });
 

@@ -4,6 +4,7 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { type FrameDescription, listFrames } from "./catalogue.ts";
 import { createApiKey, createBadCredentials, createKeys, JWT_SECRET } from "./credentials.ts";
+import { formatHints } from "./requests.ts";
 import { createSamples, type Hints } from "./samples.ts";
 import { createWorld, type World } from "./world.ts";
 
@@ -42,7 +43,8 @@ function planFrame(
   more: Record<string, unknown> = {},
 ): Record<string, unknown> & { type: string } {
   const values = { ...victim.fields, seq: 1, model: "offline/documents", id: `a${++attempts}`, ...more };
-  const hints: Hints = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, fc.constant(value)]));
+  const constant = Object.entries(values).map(([name, value]) => [name, fc.constant(value)]);
+  const hints: Hints = { ...formatHints, ...Object.fromEntries(constant) };
   const [frame] = fc.sample(createSamples(schema, hints, true), { numRuns: 1, seed: 42 });
   return frame as Record<string, unknown> & { type: string };
 }

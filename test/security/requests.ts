@@ -24,6 +24,9 @@ export const plainHints: Hints = {
   events: fc.constant(["message.created"]),
 };
 
+/** The offline model, which the world asks, knows no formats. */
+export const formatHints: Hints = { reply_format: fc.constant(null) };
+
 /** Bodies whose fields must fit each other. */
 const wholeBodies: Record<string, (world: World) => object> = {
   createChatCompletion: ({ fields: { metadata } }) => ({
@@ -45,7 +48,7 @@ export function planRequest(operation: Operation, world: World, more: Record<str
   const { path: filled, isPrivate } = fillPath(operation.path, world.places);
   const path = filled + (neededQueries[operation.id] ?? "");
   const known = { ...world.fields, ...more };
-  const hints = { ...plainHints, ...mapToHints(known) };
+  const hints = { ...plainHints, ...mapToHints(known), ...formatHints };
   let json: unknown;
   if (operation.body) {
     const whole = wholeBodies[operation.id];

@@ -11,6 +11,8 @@ const defaultUrls: Record<string, string> = {
 const unreachable =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|getaddrinfo|unable to connect|connection refused/i;
 
+const ofProxy = /\bthe proxy \S+:\d+ /;
+
 /** Names the setting behind a failure that does not pass by itself. For the log: users may not see settings. */
 export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
   const providers = new Map(listProviders(config).map((provider) => [provider.name, provider]));
@@ -31,6 +33,8 @@ export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
     if (status === 404) return explainNotFound(provider, address, name);
     if (code === "provider_rate_limited" && !retryable)
       return `the account of ${credential ?? name} at ${host} has no credit left: check its billing`;
+    // What is wrong with a proxy is said already, with its setting.
+    if (ofProxy.test(cause)) return null;
     if (status === null && url !== undefined && unreachable.test(cause))
       return `${host} cannot be reached from here: check ${settings.address}, and that the server runs.${explainLoopback(hostname)}`;
     return null;

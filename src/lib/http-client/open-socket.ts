@@ -1,7 +1,7 @@
 import type { Socket } from "bun";
 import { ConnectError, createCertificateError } from "./errors.ts";
-import { createProxyFailure, createProxyRefusal, encodeConnect, type ProxyRoute } from "./proxy.ts";
-import { createResponseParser } from "./response-parser.ts";
+import { createProxyFailure, encodeConnect, type ProxyRoute } from "./proxy.ts";
+import { createTunnelReader } from "./tunnel.ts";
 
 /**
  * Longest time until a new connection is open, with its TLS handshake. No model thinks meanwhile, so a server that cannot be
@@ -13,8 +13,6 @@ export const CONNECT_TIMEOUT_MS = 10_000;
  * lies between (a NAT, a load balancer) is reminded of the connection, and a server that has vanished is noticed 10 s later.
  */
 export const PROBE_AFTER_MS = 15_000;
-/** Most bytes of a proxy's answer to CONNECT, before its body. */
-const TUNNEL_HEAD_BYTES_MAX = 16 * 1024;
 
 /** Whom to connect to, and how. */
 export type HttpTarget = {
@@ -131,19 +129,8 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
 
   function connectByTunnel(route: ProxyRoute): Promise<unknown> {
     const authority = writeAuthority(server);
+    const read = createTunnelReader(route, authority);
     let isEstablished = false;
-    const parser = createResponseParser(
-      {
-        onHead({ status }) {
-          isEstablished = status >= 200 && status <= 299;
-          if (!isEstablished) listener.onClose(createProxyRefusal(route, authority, status));
-        },
-        // A server says nothing before it is asked, and the body of a refusal is not read.
-        onBody: () => isEstablished && fail(new Error("bytes behind its answer")),
-        onEnd() {},
-      },
-      TUNNEL_HEAD_BYTES_MAX,
-    );
     /** Until the tunnel stands, its end is the proxy's; then TLS tells of it. */
     const end = (error: Error | null) => {
       if (!isEstablished) fail(error ?? new Error("it closed the connection without an answer"));
@@ -162,11 +149,11 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
           return;
         }
         try {
-          parser.push(bytes);
+          isEstablished = read(bytes);
+          if (isEstablished) begin(raw);
         } catch (error) {
-          return fail(error instanceof Error ? error : new Error("no HTTP answer"));
+          listener.onClose(error instanceof Error ? error : new Error("no tunnel"));
         }
-        if (isEstablished && !isClosed) begin(raw);
       },
       drain: () => isEstablished && !isSecure && listener.onDrain(),
       end: () => end(null),

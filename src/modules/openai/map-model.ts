@@ -1,6 +1,6 @@
 import type { ModelDetails } from "../../ai/describe-model.ts";
 import type { Price } from "../../lib/prices.ts";
-import type { OpenAiModel } from "./model.ts";
+import type { OpenAiModel } from "./model-list.ts";
 
 /** When a model was made is not known here, and OpenAI's clients expect a number. */
 const CREATED_UNKNOWN = 0;

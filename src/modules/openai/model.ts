@@ -1,12 +1,12 @@
 import { type Static, type StringOptions, type TSchema, Type } from "@sinclair/typebox";
-import type { ExtraField } from "../../ai/extra-fields.ts";
 import { FORMAT_DESCRIPTION_CHARS_MAX, FORMAT_NAME_CHARS_MAX } from "../../ai/format/check-format.ts";
 import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
 import { BODY_BYTES_MAX } from "../../http/body.ts";
-import { Closed, Named, Nullable, OneOf } from "../../lib/schema.ts";
+import { Named, Nullable, OneOf } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { FieldRule } from "./field-rules.ts";
+import { OutputTokens, passedFields } from "./passed-fields.ts";
 import { requestFields } from "./request-fields.ts";
 
 /** Messages of one request. */
@@ -19,14 +19,6 @@ export const PARTS_MAX = 2_048;
 const NAME_CHARS_MAX = 200;
 const STOP_CHARS_MAX = 1_000;
 const TEMPERATURE_MAX = 2;
-const OUTPUT_TOKENS_MAX = 10_000_000;
-const PENALTY_MAX = 2;
-const BIAS_MAX = 100;
-/** Tokens that one request may make more or less likely. */
-const BIASES_MAX = 1_024;
-const TOP_K_MAX = 1_000_000;
-const LABEL_CHARS_MAX = 512;
-const TEMPLATE_FIELDS_MAX = 32;
 
 /** Fields that nobody knows are refused before (prepare-completion.ts), so this says nothing of them. */
 const Open = <T extends Record<string, TSchema>>(properties: T) =>
@@ -84,7 +76,6 @@ const CompletionTool = Open({
 });
 
 const NamedTool = Open({ type: OneOf(["function"]), function: Open({ name: Name }) });
-const OutputTokens = Type.Integer({ minimum: 1, maximum: OUTPUT_TOKENS_MAX });
 const Stop = Type.String({ minLength: 1, maxLength: STOP_CHARS_MAX });
 
 const ResponseFormat = Open({
@@ -103,57 +94,6 @@ const AllowedTools = Open({
   type: OneOf(["allowed_tools"]),
   allowed_tools: Open({ mode: OneOf(["auto", "required"]), tools: Type.Array(NamedTool, { maxItems: TOOLS_MAX }) }),
 });
-
-const Penalty = Type.Optional(Type.Number({ minimum: -PENALTY_MAX, maximum: PENALTY_MAX }));
-const Share = Type.Optional(Type.Number({ minimum: 0, maximum: 1 }));
-/** What a provider is told for its caches and its protection against abuse. */
-const Label = Type.Optional(Type.String({ minLength: 1, maxLength: LABEL_CHARS_MAX }));
-
-/** What is passed on to the model's provider as it is (ai/extra-fields.ts). */
-const passedFields = {
-  seed: Type.Optional(Type.Integer()),
-  frequency_penalty: Penalty,
-  presence_penalty: Penalty,
-  logit_bias: Type.Optional(
-    Type.Record(Type.String({ pattern: "^[0-9]{1,9}$" }), Type.Number({ minimum: -BIAS_MAX, maximum: BIAS_MAX }), {
-      maxProperties: BIASES_MAX,
-      additionalProperties: false,
-    }),
-  ),
-  verbosity: Type.Optional(OneOf(["low", "medium", "high"])),
-  top_k: Type.Optional(Type.Integer({ minimum: -1, maximum: TOP_K_MAX })),
-  top_a: Share,
-  min_p: Share,
-  repetition_penalty: Type.Optional(Type.Number({ minimum: 0, maximum: PENALTY_MAX })),
-  thinking: Type.Optional(
-    Closed({
-      type: OneOf(["enabled", "disabled", "adaptive", "auto"]),
-      budget_tokens: Type.Optional(OutputTokens),
-      clear_thinking: Type.Optional(Type.Boolean()),
-    }),
-  ),
-  enable_thinking: Type.Optional(Type.Boolean()),
-  chat_template_kwargs: Type.Optional(
-    // A template of one's own, or another way to read the messages, is nothing that a client may choose.
-    Type.Record(
-      Type.String({ pattern: "^(?!chat_template$|tokenize$|add_generation_prompt$)[a-z_]{1,64}$" }),
-      Type.Union([Type.Boolean(), Type.Number(), Type.String({ maxLength: NAME_CHARS_MAX })]),
-      { maxProperties: TEMPLATE_FIELDS_MAX, additionalProperties: false },
-    ),
-  ),
-  reasoning: Type.Optional(
-    Closed({
-      effort: Type.Optional(Type.String({ maxLength: NAME_CHARS_MAX })),
-      max_tokens: Type.Optional(OutputTokens),
-      exclude: Type.Optional(Type.Boolean()),
-      enabled: Type.Optional(Type.Boolean()),
-    }),
-  ),
-  include_reasoning: Type.Optional(Type.Boolean()),
-  user: Label,
-  safety_identifier: Label,
-  prompt_cache_key: Label,
-} satisfies Record<ExtraField, TSchema>;
 
 /** What is understood of OpenAI's request, or passed on. */
 const UnderstoodCompletion = Open({
@@ -270,41 +210,3 @@ export const Completion = Named(
   }),
 );
 export type Completion = Static<typeof Completion>;
-
-const TokenPrice = Type.String({ description: "US dollars for one token." });
-const ModelPrice = Type.Object({
-  prompt: TokenPrice,
-  completion: TokenPrice,
-  input_cache_read: Type.Optional(TokenPrice),
-  input_cache_write: Type.Optional(TokenPrice),
-});
-
-export const OpenAiModel = Named(
-  "OpenAiModel",
-  Type.Object({
-    id: Type.String({ description: "`provider/name`" }),
-    object: OneOf(["model"]),
-    created: Type.Integer(),
-    owned_by: Type.String({ description: "The provider." }),
-    context_length: Nullable(
-      Type.Integer({ description: "Tokens of prompt and answer together, of the model itself; null if unknown." }),
-    ),
-    max_completion_tokens: Nullable(Type.Integer({ description: "Tokens of its longest answer; null if unknown." })),
-    architecture: Type.Object({
-      modality: Type.String(),
-      input_modalities: Type.Array(Type.String(), { description: "What this server passes on to the model: text." }),
-      output_modalities: Type.Array(Type.String()),
-    }),
-    pricing: Nullable(ModelPrice, { description: "What this server counts; null if no price is known." }),
-    supported_parameters: Type.Array(Type.String(), {
-      description: "Fields of a request that change its answers. If nothing is known of a model, they may be refused.",
-    }),
-  }),
-);
-export type OpenAiModel = Static<typeof OpenAiModel>;
-
-export const OpenAiModelList = Named(
-  "OpenAiModelList",
-  Type.Object({ object: OneOf(["list"]), data: Type.Array(OpenAiModel) }),
-);
-export type OpenAiModelList = Static<typeof OpenAiModelList>;

@@ -3,7 +3,8 @@ import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
 import { answerInChunks, answerWhole } from "./answer.ts";
 import { mapToCompletionRequest } from "./map-request.ts";
-import { Completion, CreateCompletion, OpenAiModel, OpenAiModelList } from "./model.ts";
+import { Completion, CreateCompletion } from "./model.ts";
+import { OpenAiModel, OpenAiModelList } from "./model-list.ts";
 import { prepareCompletion } from "./prepare-completion.ts";
 import type { CompletionService } from "./service.ts";
 

@@ -20,7 +20,7 @@ import { openExchange, STORE_WAIT_MS } from "./exchange.ts";
 import type { CompletionHead } from "./map-answer.ts";
 import { mapToOpenAiModel } from "./map-model.ts";
 import type { CompletionRequest } from "./map-request.ts";
-import type { OpenAiModel } from "./model.ts";
+import type { OpenAiModel } from "./model-list.ts";
 import { createRunningRequests } from "./running.ts";
 import { createSettlements, type Settlement } from "./settlements.ts";
 import { openThinking, type SealedThinking } from "./thinking.ts";
