@@ -1,10 +1,19 @@
 import type { Frame } from "../support/socket.ts";
 
-type Push = Frame & { message_id?: string; attempt?: number; offset?: number; text?: string };
+type Push = Frame & {
+  message_id?: string;
+  attempt?: number;
+  offset?: number;
+  text?: string;
+  part?: "reasoning";
+  reasoning?: string;
+};
 
 /** What a reader has of one answer. */
 export type Reading = {
   text: string;
+  /** What the model thought. */
+  reasoning: string;
   /** As they came, each once. */
   attempts: number[];
   deltas: number;
@@ -18,7 +27,7 @@ export type Reading = {
  * @throws Error at a gap, at a repeat, and when the end tells another text.
  */
 export function readAnswer(frames: readonly Frame[], messageId: string): Reading {
-  const reading: Reading = { text: "", attempts: [], deltas: 0, resets: [], final: null };
+  const reading: Reading = { text: "", reasoning: "", attempts: [], deltas: 0, resets: [], final: null };
   for (const frame of frames.flatMap(unfold)) follow(reading, frame, messageId);
   return reading;
 }
@@ -39,15 +48,19 @@ function follow(reading: Reading, frame: Push, messageId: string): void {
     case "message.reset":
       noteAttempt(reading, frame);
       reading.text = frame.text ?? "";
+      reading.reasoning = frame.reasoning ?? "";
       reading.resets.push({ attempt: frame.attempt ?? 0, text: reading.text });
       return;
-    case "message.delta":
+    case "message.delta": {
       noteAttempt(reading, frame);
-      if (frame.offset !== reading.text.length)
-        throw new Error(`The delta begins at ${frame.offset}, the text before it ends at ${reading.text.length}.`);
-      reading.text += frame.text;
+      // Each part has offsets of its own.
+      const part = frame.part ?? "text";
+      if (frame.offset !== reading[part].length)
+        throw new Error(`The ${part} begins at ${frame.offset}, and ended at ${reading[part].length} before.`);
+      reading[part] += frame.text;
       reading.deltas += 1;
       return;
+    }
     case "message.completed":
       reading.final = frame.data ?? {};
       if (reading.text !== frame.data?.content)
