@@ -2,9 +2,9 @@ import type { ChatMessage } from "./provider.ts";
 import { countMessage, countMessageAtMost, countMessages } from "./tokens.ts";
 
 /**
- * Leaves the oldest messages out until the others fit, for a model with a smaller window than the one they were chosen
- * for. System texts stay, and everything from the last message of a user on, however long it is; what is left begins
- * with a user, so that no tool's result loses its call.
+ * Drops the oldest messages until the rest fits, for a model with a smaller window than they were selected for. Keeps system
+ * texts and everything from the last user message on, however long. The result starts with a user message, so that no tool
+ * result loses its call.
  */
 export function fitMessages(messages: readonly ChatMessage[], tokensMax: number): ChatMessage[] {
   // Most requests need no exact count.

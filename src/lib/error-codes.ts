@@ -33,7 +33,8 @@ export const providerCodes = {
     title: "The model didn't respond in time",
     temporary: true,
     meaning: "The model was silent for too long, or the whole response took longer than `AI_ANSWER_TIMEOUT_MS`.",
-    remedy: "Try again. An administrator can raise `AI_FIRST_TOKEN_TIMEOUT_MS`, `AI_IDLE_TIMEOUT_MS` or `AI_ANSWER_TIMEOUT_MS`.",
+    remedy:
+      "Try again. An administrator can raise `AI_FIRST_TOKEN_TIMEOUT_MS`, `AI_IDLE_TIMEOUT_MS` or `AI_ANSWER_TIMEOUT_MS`.",
   },
   provider_refused: {
     status: 400,
@@ -159,14 +160,14 @@ const openAiCodes = {
     status: 400,
     title: "The schema of a tool wasn't accepted",
     temporary: false,
-    meaning: "The model's provider did not accept the JSON schema of a tool.",
+    meaning: "The model's provider rejected the JSON schema of a tool.",
     remedy: "Correct the schema in `tools`; each provider supports a part of JSON Schema.",
   },
   invalid_json_schema: {
     status: 400,
     title: "A JSON schema wasn't accepted",
     temporary: false,
-    meaning: "The model's provider did not accept a JSON schema in the request.",
+    meaning: "The model's provider rejected a JSON schema in the request.",
     remedy: "Correct the schema that `param` names; each provider supports a part of JSON Schema.",
   },
   unsupported_parameter: {
@@ -194,21 +195,21 @@ const openAiCodes = {
     status: 400,
     title: "The model didn't accept a value",
     temporary: false,
-    meaning: "The model did not accept the value of a parameter of the request.",
+    meaning: "The model rejected the value of a parameter of the request.",
     remedy: "Change or leave out the parameter that `param` names.",
   },
   invalid_type: {
     status: 400,
     title: "A parameter has the wrong type",
     temporary: false,
-    meaning: "A parameter of the request has a type that the model did not accept.",
+    meaning: "A parameter of the request has the wrong type for the model.",
     remedy: "Correct the type of the parameter that `param` names.",
   },
   missing_required_parameter: {
     status: 400,
     title: "A parameter is missing",
     temporary: false,
-    meaning: "The model needs a parameter that the request does not have.",
+    meaning: "The model needs a parameter that is missing from the request.",
     remedy: "Add the parameter that `param` names.",
   },
 } as const satisfies Record<string, ErrorExplanation>;

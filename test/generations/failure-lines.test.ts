@@ -142,7 +142,7 @@ test("a refused key is an error that names its setting, once, and users learn no
   expect(errors).toMatchObject([
     {
       code: "provider_unauthorized",
-      msg: expect.stringMatching(/^OPENAI_API_KEY was refused by 127\.0\.0\.1:\d+ \(HTTP 401\)/),
+      msg: expect.stringMatching(/^OPENAI_API_KEY was rejected by 127\.0\.0\.1:\d+ \(HTTP 401\)/),
     },
   ]);
   expect(answers.join()).not.toContain("OPENAI_API_KEY");

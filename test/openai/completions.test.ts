@@ -212,7 +212,7 @@ describe("a stream", () => {
     expect(isDone).toBe(false);
     expect(chunks.at(-1)).toEqual({
       error: {
-        message: "The model cannot be reached at the moment.",
+        message: "The model can't be reached right now. Try again later.",
         type: "server_error",
         param: null,
         code: "provider_unavailable",

@@ -119,8 +119,8 @@ describe("a failure of the model", () => {
 
   test.each([
     ["context_length_exceeded", null, "The request is longer than the model's context. Shorten the messages."],
-    ["unsupported_parameter", "top_p", "The model does not support a parameter of the request. Parameter: top_p."],
-    [null, "top_p", "The model did not accept a parameter of the request. Parameter: top_p."],
+    ["unsupported_parameter", "top_p", "The model doesn't support a parameter of the request. Parameter: top_p."],
+    [null, "top_p", "The model rejected a parameter of the request. Parameter: top_p."],
     ["never_heard_of", null, "A sentence of ours."],
     ["constructor", null, "A sentence of ours."],
   ])("is explained in words of ours: %s, %s", async (providerCode, param, message) => {

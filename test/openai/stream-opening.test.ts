@@ -113,7 +113,7 @@ describe.concurrent("a stream", () => {
     expect([first, rest]).toEqual([": connected", ""]);
     expect(JSON.parse(event?.replace("data: ", "") ?? "")).toEqual({
       error: {
-        message: "The model did not accept the value of a parameter of the request. Parameter: top_p.",
+        message: "The model rejected the value of a parameter of the request. Parameter: top_p.",
         type: "invalid_request_error",
         param: "top_p",
         code: "invalid_value",

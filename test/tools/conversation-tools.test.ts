@@ -168,7 +168,7 @@ describe("a conversation with tools", () => {
     ["no JSON", { name: "search_documents", arguments: '{"query": "fox' }, "not valid JSON"],
     ["no object", { name: "search_documents", arguments: '["fox"]' }, "must be a JSON object"],
     ["without what is needed", { name: "search_documents", arguments: "{}" }, "`query` must be a text"],
-    ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "There is no such tool"],
+    ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "This tool is not available"],
   ])("a call %s is an error that the model is told", async (_name, call, expected) => {
     provider.script("one", { toolCalls: [call] }, { text: "Sorry." });
     await say("Look it up.");

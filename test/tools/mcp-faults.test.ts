@@ -92,7 +92,7 @@ test("a conversation has the tools that it names, and its answers neither ask no
   // A model that makes up a call gets an error, and nothing runs.
   app.provider.script("one", { toolCalls: [{ name: "good_look", arguments: "{}" }] }, { text: "Done." });
   const [answer, result] = await ask(["search_documents"]);
-  expect(result).toMatchObject({ content: "Error: There is no such tool.", metadata: { is_error: true } });
+  expect(result).toMatchObject({ content: "Error: This tool is not available.", metadata: { is_error: true } });
   expect(answer?.content).toBe("Done.");
   expect(good.calls).toEqual([]);
 });
@@ -149,7 +149,7 @@ test.each(revisions)(
     app.provider.script("two", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
     const [, result] = await app.ask(second.anna, second.id, { model: "compatible/two" });
     expect(result?.content).toBe("Found.");
-    expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not answer in 2 seconds.");
+    expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not respond within 2 seconds.");
     await waitUntil(() => isAborted);
     // The connection was not given up.
     const connected = revision === "2025" ? "initialize" : "server/discover";

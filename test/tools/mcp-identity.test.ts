@@ -146,7 +146,7 @@ test("a hook does not act as its owner", async () => {
   await waitUntil(async () =>
     (await read()).some((message) => message.id === reply.id && message.status === "complete"),
   );
-  expect((await read()).find(({ role }) => role === "tool")?.content).toBe("Error: There is no such tool.");
+  expect((await read()).find(({ role }) => role === "tool")?.content).toBe("Error: This tool is not available.");
   expect(app.offered()).toEqual(["search_documents", "plain_plain"]);
   expect(mcp.requests).toEqual([]);
   // Asking for it again is an act of the member who does.
@@ -216,7 +216,7 @@ test("a user who is disabled in the middle of an answer acts no more", async () 
   };
   await waitUntil(async () => (await read()).length === 2);
   const results = (await read()).map(({ content }) => content);
-  expect(results).toEqual(["first", "Error: The user who asked has no account any more, or it is disabled."]);
+  expect(results).toEqual(["first", "Error: The user's account was deleted or disabled."]);
   expect(mcp.calls.map(({ name }) => name)).toEqual(["first"]);
 });
 

@@ -106,7 +106,7 @@ test("a result that asks for input is an error that the model is told", async ()
   app.provider.script("one", { toolCalls: [{ name: "wiki_ask", arguments: "{}" }] }, { text: "Sorry." });
   const [answer, result] = await app.ask(anna, id);
   expect(result).toMatchObject({
-    content: "Error: The tool asks for input, which nobody can give it here.",
+    content: "Error: The tool requested user input, which is not supported here.",
     metadata: { is_error: true },
   });
   expect(answer?.content).toBe("Sorry.");
