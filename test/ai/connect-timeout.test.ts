@@ -8,7 +8,7 @@ afterEach(() => {
   globalThis.setTimeout = realSetTimeout;
 });
 
-test("a server that doesn't finish the TLS handshake is given up long before a silent model", async () => {
+test("a stalled TLS handshake times out long before a silent model", async () => {
   let connections = 0;
   const server = Bun.listen({
     hostname: "127.0.0.1",

@@ -35,7 +35,7 @@ test("so it is over TLS", async () => {
   expect(JSON.parse(await new Response(child.stdout).text())).toEqual([]);
 });
 
-test("a waiting connection on which the server says or ends something is not used again", async () => {
+test("an idle connection that receives data or is closed by the server is not reused", async () => {
   const sayings: ((socket: Socket) => void)[] = [
     (socket) => void socket.write("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"),
     (socket) => void socket.write("\r\n"),
@@ -62,7 +62,7 @@ test("a waiting connection on which the server says or ends something is not use
   }
 });
 
-test("a connection is used no longer than the server says that it keeps it", async () => {
+test("a connection is not reused after the server's keep-alive timeout", async () => {
   const asking = async (keepAlive: string) => {
     const server = serve((socket) => void socket.write(ok(`Keep-Alive: ${keepAlive}`)));
     for (let n = 0; n < 3; n += 1) {
@@ -103,7 +103,7 @@ test("a refusal that comes before the request is sent is read, and its connectio
   }
 });
 
-test.skipIf(process.platform !== "linux")("a silent connection is probed by the system", async () => {
+test.skipIf(process.platform !== "linux")("TCP keep-alive probes a silent connection", async () => {
   const server = serve((socket) => void socket.write(ok()));
   await readAll(await ask(server.url));
   const port = Number(new URL(server.url).port).toString(16).toUpperCase().padStart(4, "0");

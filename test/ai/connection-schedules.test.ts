@@ -94,7 +94,7 @@ async function meetTrouble(url: string, plan: Trouble, index: number): Promise<v
 /** The name of a step: a request that is answered well, or trouble. */
 const step = fc.oneof({ weight: 2, arbitrary: fc.constant(null) }, { weight: 3, arbitrary: trouble });
 
-test("whatever happens to others on the same connections, a request that is answered is answered", async () => {
+test("a request gets its response whatever happens to others on the same connections", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.record({ step, waitMs: fc.constantFrom(null, 0, 0, 1, 3) }), { minLength: 4, maxLength: 24 }),

@@ -37,7 +37,7 @@ test("a refused key is an error once a minute for each provider, however many an
   expect(told("error")).toHaveLength(3);
 });
 
-test("failures of a model are warned of with what they are about, 20 times in ten seconds, and the rest is counted", () => {
+test("failures of a model are logged as warnings with their context, 20 in ten seconds, and the rest is counted", () => {
   const { told, pass, fail } = createTestFailures();
   for (let count = 0; count < 50; count += 1) fail("provider_unavailable");
   fail("provider_timeout", "openai/b");

@@ -81,7 +81,7 @@ describe("retries", () => {
     expect(standIn.requestsOf("fails-twice").length).toBe(3);
   });
 
-  test("Retry-After is waited for", async () => {
+  test("Retry-After is respected", async () => {
     const model = "any?fault=status&status=429&retry_after=0.3&times=1";
     const { end } = await collect(createTestChain(standIn, [`openai/${model}`, "anthropic/normal"]));
     expect(end).toMatchObject({ type: "finish", model: `openai/${model}` });
@@ -100,7 +100,7 @@ describe("retries", () => {
     expect(standIn.requests.length).toBe(1);
   });
 
-  test("a run that is stopped before it begins asks nobody", async () => {
+  test("a run that is stopped before it begins calls no model", async () => {
     const { parts, end } = await collect(createTestChain(standIn, ["openai/normal"]), { signal: AbortSignal.abort() });
     expect([parts, end]).toEqual([[], { type: "aborted", model: null, models: [], usage: null, costUsd: null }]);
     expect(standIn.requests.length).toBe(0);
@@ -135,13 +135,13 @@ describe.each(["openai", "anthropic", "compatible"])("%s is survived", (provider
   });
 });
 
-test("text that cannot be stored is mended: NUL, lone surrogates, a pair in two deltas", async () => {
+test("text that can't be stored is repaired: NUL, lone surrogates, a pair in two deltas", async () => {
   standIn.script("model", { pieces: ["a\0b ", "\ud83d", "\ude80 ", "x\udc00y", " end\ud83d"] });
   const { text } = await collect(createTestChain(standIn, ["compatible/model"]));
   expect(text).toBe("ab 🚀 x\ufffdy end");
 });
 
-describe("an answer that is whole although its stream does not end well", () => {
+describe("a complete answer whose stream doesn't end properly", () => {
   test("a finish_reason without [DONE]", async () => {
     standIn.script("model", { done: false });
     const { text, end } = await collect(createTestChain(standIn, ["compatible/model"]));

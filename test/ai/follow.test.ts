@@ -47,7 +47,7 @@ describe("a reader that never waits", () => {
 });
 
 describe("a reader that waits at a part", () => {
-  test("holds the run back, takes the others in order afterwards, and then the end", async () => {
+  test("pauses the run, then takes the queued parts in order, then the end", async () => {
     const { run, given, end } = createRun();
     const stored = Promise.withResolvers<void>();
     const seen: AnswerPart[] = [];

@@ -150,7 +150,7 @@ test("aborting before the head has come ends the request at the server", async (
   await hungUp.promise;
 });
 
-test("a server that is not there", async () => {
+test("an unreachable server", async () => {
   await expect(ask("http://127.0.0.1:1/")).rejects.toThrow();
 });
 
@@ -179,7 +179,7 @@ test("a large request and a large answer come whole, in both directions", async 
   expect([text.length, text.slice(0, 13), error]).toEqual([8_000_013, "5000001 yyyyz", null]);
 });
 
-test("the server waits while nobody reads", async () => {
+test("the server has to wait while the reader is paused", async () => {
   let pulled = 0;
   const chunk = new Uint8Array(64 * 1024);
   const server = Bun.serve({
@@ -245,7 +245,7 @@ test("aborting in the middle of an answer ends the connection, and the listener 
   await ended.promise;
 });
 
-test("a connection that has waited too long is not used again", async () => {
+test("a connection that was idle too long is not reused", async () => {
   const server = serve((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
   try {
     const startMs = Date.now();

@@ -309,7 +309,7 @@ function split(text: string, cuts: number[]): string[] {
     .filter((cut) => cut !== "");
 }
 
-describe("whatever the calls and their pieces, they come out as they were", () => {
+describe("calls are assembled correctly however they are split", () => {
   test.each(Object.keys(styles))("%s", (style) => {
     fc.assert(
       fc.property(fc.array(callArgument, { minLength: 1, maxLength: 4 }), fc.boolean(), (calls, areTogether) => {

@@ -103,7 +103,7 @@ test.each([
   expect(calculate(model, createCatalogue().prices)).toBe(cost);
 });
 
-test("prices can be given, and go before those of the list", () => {
+test("configured prices override list prices", () => {
   const { prices } = createCatalogue({ prices: "compatible/own=1/2,openai/gpt-5.2=7/8" });
   expect(calculate("compatible/own", prices)).toBe(3);
   expect(calculate("openai/gpt-5.2", prices)).toBe(15);

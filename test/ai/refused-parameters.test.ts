@@ -143,7 +143,7 @@ describe("a refused parameter is left out, in the same attempt", () => {
     expect([written, end.model, server.bodies.length]).toEqual(["Half. Done.", "anthropic/spare", 2]);
   });
 
-  test("what one model refuses, another one is sent", async () => {
+  test("a parameter that one model rejects is still sent to another", async () => {
     server.refuse(({ model, ...body }) =>
       model === "own" && has(body, "temperature") ? { status: 400, body: unsupported("temperature") } : null,
     );
@@ -182,7 +182,7 @@ describe("it is asked only once", () => {
     expect([end.type, server.bodies.length]).toEqual(["error", 1]);
   });
 
-  test("a server that refuses for ever is asked a few times, and the next model answers", async () => {
+  test("a server that keeps rejecting is tried a few times, then the next model answers", async () => {
     const names = ["temperature", "top_p", "stop", "stream_options", "parallel_tool_calls", "strict", "tool_choice"];
     server.refuse((body) => {
       if (body.model !== "own") return null;

@@ -263,7 +263,7 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     expect(pulled).toBeLessThan(20_000_000);
   });
 
-  test("a server that is not there is the SDK's connection error, with its cause and without the key", async () => {
+  test("an unreachable server is the SDK's connection error, with its cause and without the key", async () => {
     const error = await ask(create("http://127.0.0.1:1/v1"), createRequest("What is Parley?"));
     expect(error).toMatchObject({ code: "provider_unavailable", retryable: true, retryAfterMs: null });
     expect(error.cause).toMatch(/^Connection error\. \(.+\)$/);

@@ -86,7 +86,7 @@ describe("the time of a whole answer", () => {
     expect(chain.models().map(({ state }) => state)).toEqual(["available", "available"]);
   });
 
-  test.each(providers)("%s: signs of life for ever are ended by nothing else", async (provider) => {
+  test.each(providers)("%s: endless signs of life are ended by nothing else", async (provider) => {
     standIn.script("model", { thinking: 1_000, pieceDelayMs: 20 });
     const options = { answerTimeoutMs: 400, firstTokenTimeoutMs: 100, idleTimeoutMs: 100, maxRetries: 0 };
     const startedMs = performance.now();

@@ -79,7 +79,7 @@ test("after the end nothing is taken", async () => {
   expect(parts).toEqual([text("a")]);
 });
 
-test("while the reader holds the answer back, silence does not count", async () => {
+test("silence does not count while the reader is paused", async () => {
   const options = createOptions();
   const endsAtMs = performance.now() + 100;
   const open: Open = async (_signal, push) => {
@@ -122,7 +122,7 @@ test.each([
   });
 });
 
-test("aborted before it begins, the provider is not asked", async () => {
+test("if aborted before it begins, the provider is not called", async () => {
   let asked = 0;
   const open: Open = async () => {
     asked += 1;

@@ -99,7 +99,7 @@ describe("a user named by e-mail", () => {
 });
 
 describe("addresses without an account", () => {
-  test("wait as wrong passwords do, from the fourth on; the policy is named", async () => {
+  test("are rate-limited like wrong passwords, from the fourth on; the policy is named", async () => {
     for (let n = 0; n < FREE; n += 1) expect((await add(unknown())).status).toBe(404);
     const { user } = await parley.register();
     const refused = await add(user.email);

@@ -74,7 +74,7 @@ describe("adding", () => {
     await socket.close();
   });
 
-  test("somebody who does not exist, or is disabled, is 404", async () => {
+  test("a user who does not exist, or is disabled, is 404", async () => {
     const path = await start();
     expect(await anna.refused("POST", `${path}/members`, { user_id: createId() })).toMatchObject({ status: 404 });
     const gone = await parley.register();
@@ -200,7 +200,7 @@ describe("roles", () => {
   });
 
   /** Fixed: the role was read before the lock was waited for, and a right that was gone by then was still used. */
-  test("a right that is taken away while a request waits for its turn is gone", async () => {
+  test("a role revoked while a request is queued no longer applies", async () => {
     const path = await start();
     await setRole(path, ben, "owner");
     const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
@@ -236,7 +236,7 @@ describe("roles", () => {
 });
 
 describe("leaving", () => {
-  test("ends what one sees and hears at once; who stays is told", async () => {
+  test("ends access and pushes immediately; the remaining members are notified", async () => {
     const path = await start(ben, carl);
     const conversation_id = idOf(path);
     const sockets = await Promise.all(
@@ -274,7 +274,7 @@ describe("leaving", () => {
     ]);
   });
 
-  test("of somebody who is no member is 404", async () => {
+  test("by a non-member is 404", async () => {
     const path = await start();
     expect(await anna.refused("DELETE", `${path}/members/${ben.id}`)).toMatchObject({ status: 404 });
   });

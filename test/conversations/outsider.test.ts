@@ -104,7 +104,7 @@ describe("an outsider", () => {
   });
 
   /** Last, since it ends with the conversation. */
-  test("is refused for who they are: the owner is answered the same requests", async () => {
+  test("is rejected as an outsider: the owner's same requests succeed", async () => {
     for (const { method, at, input, own } of requests) {
       const { status } = await owner.ask(method, at(), input?.());
       expect({ method, at: at(), status }).toEqual({ method, at: at(), status: own });

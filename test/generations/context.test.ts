@@ -59,7 +59,7 @@ describe("what a model is shown", () => {
     expect(shown.at(-1)).toEqual({ role: "user", content: "Second?\n\nThird?" });
   });
 
-  test("says in a group who speaks, and gives the prompt's author nobody else's preferences", async () => {
+  test("names the speakers in a group, and gives the prompt's author no other user's preferences", async () => {
     for (const account of [anna, ben])
       await asking.parley.fetch("/api/v1/me/preferences", {
         method: "PUT",

@@ -47,7 +47,7 @@ async function send(headers: Record<string, string> = {}, path = "messages") {
   return { response, text };
 }
 
-test("a failed model of an answer is told of with its message and the request that asked", async () => {
+test("a failed model is logged with its message and its request", async () => {
   const { text } = await send({ "x-request-id": "asked-by-rest" });
   const { reply } = JSON.parse(text) as Sent;
   await untilFailed();
@@ -149,7 +149,7 @@ test("a refused key is an error that names its setting, once, and users learn no
   expect(JSON.stringify(lines)).not.toContain("hunter2");
 });
 
-test("a title that no model writes is told of with the answer and the request", async () => {
+test("a failed title is logged with its answer and its request", async () => {
   const { id } = await createConversation(parley, anna, [], { title: "" });
   const response = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
@@ -178,7 +178,7 @@ test("a model that is not there says so to its readers without naming settings",
   expect(text).not.toMatch(/AI_MODELS|_BASE_URL/);
 });
 
-test("a model that cools down is told of with the answer whose failure was the last one", async () => {
+test("a model that starts to cool down is logged with the answer that failed last", async () => {
   provider.script("spare", { fault: "status", status: 500 });
   const ask = (id: string) =>
     parley.fetch("/v1/chat/completions", {

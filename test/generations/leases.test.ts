@@ -59,7 +59,7 @@ async function until(check: () => Promise<boolean>, waitMs: number): Promise<voi
 }
 
 describe("leases of generations", () => {
-  test("a stop that another instance was told is obeyed", async () => {
+  test("a stop received by another instance is applied", async () => {
     provider.script("one", slow);
     const { conversationId, messageId } = await ask();
     await until(async () => (await find(messageId))?.content !== "", 3_000);
@@ -95,7 +95,7 @@ describe("leases of generations", () => {
     await Promise.all(sockets.map((socket) => socket.close()));
   }, 20_000);
 
-  test("an answer that nobody began is begun", async () => {
+  test("an answer that was never started is started", async () => {
     provider.script("one", { text: "Late, but here." });
     const { conversationId } = await ask();
     const createdAt = new Date(Date.now() - 10_000);

@@ -129,7 +129,7 @@ describe("what a model thinks", () => {
     },
   );
 
-  test("is nobody's but the members'", async () => {
+  test("is visible to members only", async () => {
     const write = ponderUntil();
     const stranger = await openSocket(first.url, { token: outsider.access_token });
     expect(await stranger.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
@@ -221,7 +221,7 @@ describe("what a model thinks", () => {
   });
 });
 
-describe("readers who come while a model thinks", () => {
+describe("readers who join while a model thinks", () => {
   test("get what it has thought, and go on from there, at both instances", async () => {
     const write = ponderUntil();
     const early = await openSocket(second.url, { token: ben.access_token });

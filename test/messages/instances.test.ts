@@ -37,7 +37,7 @@ const openAll = (account: Account) =>
 const restOf = (instance: number): Rest => createRest(instances[instance] as TestApp, accounts[0] as Account);
 
 describe("two instances on one database", () => {
-  test("number the same conversations without a gap, and never wait for each other in a circle", async () => {
+  test("number the same conversations without gaps and never deadlock", async () => {
     const sockets = (await Promise.all(accounts.map(openAll))).flat();
     const total = 150;
     const answers = sockets.map(async (socket, sender) => {

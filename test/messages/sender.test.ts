@@ -49,7 +49,7 @@ function createFailing() {
   return { sender, leased, countOpen: () => open };
 }
 
-test("a message that was committed is sent once, also if nobody could be told of it", async () => {
+test("a committed message is sent once, even if it could not be pushed", async () => {
   const { caller, conversationId } = await createMember();
   const { sender } = createFailing();
   const sent = await Promise.all(

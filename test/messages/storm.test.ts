@@ -146,8 +146,8 @@ async function countStreaming(ids: string[]): Promise<number> {
   return rows.length;
 }
 
-describe("whatever people do at the same time", () => {
-  test("numbers have no gap, each client id one message, each sender their order, and each reader the same story", async () => {
+describe("concurrent random actions", () => {
+  test("numbers have no gaps, each client id has one message, senders keep their order, and readers agree", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
         round += 1;

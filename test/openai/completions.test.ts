@@ -206,7 +206,7 @@ describe("a stream", () => {
     expect(await runner.finalContent()).toBe("The capital is Paris.");
   });
 
-  test("that breaks for good says so, and has no end mark", async () => {
+  test("that fails permanently ends with an error and without an end marker", async () => {
     for (const model of ["one", "two", "three"]) provider.script(model, { text: "a b c d", fault: "cut", after: 1 });
     const { chunks, isDone, text } = await readRaw({});
     expect(isDone).toBe(false);
@@ -228,7 +228,7 @@ describe("a stream", () => {
     expect(error.code).toBe("provider_unavailable");
   });
 
-  test("cannot take back a turn with a broken tool call", async () => {
+  test("can't withdraw a step with a broken tool call", async () => {
     provider.script("one", { pieces: ["Let me ", "look"], fault: "tool_call_cut", after: 2 });
     provider.script("two", { text: "Something else." });
     const { chunks, isDone, text } = await readRaw({ tools: [lookUp] });
@@ -249,7 +249,7 @@ describe("a stream", () => {
     expect(provider.requests[0]?.aborted).toBe(true);
   });
 
-  test("so is an answer that was to come whole", async () => {
+  test("so is an answer that isn't streamed", async () => {
     provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
     const abort = new AbortController();
     const asked = client.chat.completions.create({ model: "openai/one", messages: hello }, { signal: abort.signal });

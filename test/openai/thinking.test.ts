@@ -215,7 +215,7 @@ describe("what a client is given", () => {
 const sentLater = () => JSON.stringify(provider.requests.slice(1).map(({ body }) => body));
 const traces = /Thought \w+ \d|signed|redacted \w+ \d|encrypted \w+ \d|parley\.v1|forged/;
 
-describe("thinking goes to the model that gave it, and to nobody else", () => {
+describe("thinking goes only to the model that produced it", () => {
   test.each(
     kinds.flatMap(([model, thought]) =>
       ["openai/one", "anthropic/two", "compatible/three"]

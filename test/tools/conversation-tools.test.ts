@@ -227,7 +227,7 @@ describe("a conversation with tools", () => {
     expect(completed.data?.usage).toMatchObject({ output_tokens: 3 });
   });
 
-  test("streams its tools to who waits for the answer", async () => {
+  test("streams its tools to the reader of the answer", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
     const response = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
       token: anna.access_token,

@@ -44,7 +44,7 @@ async function createAsker(app: ToolApp) {
   };
 }
 
-test("a server that is away, and one that hangs, cost their tools, and not the answer or another server", async () => {
+test("an unavailable server, and one that hangs, lose their tools without affecting the answer or other servers", async () => {
   const good = start("2026");
   const bad = start("2025");
   bad.state.intercept = hang;

@@ -50,7 +50,7 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
 const callWhoami = { toolCalls: [{ name: "wiki_whoami", arguments: "{}" }] };
 
 test.each(revisions)(
-  "in a group each call carries the identity of who asked, and nothing is shared (%s)",
+  "in a group each call carries the requester's identity, and nothing is shared (%s)",
   async (revision) => {
     const mcp = start(revision, [whoami]);
     const plain = start(revision, [{ name: "plain" }]);
@@ -191,7 +191,7 @@ test("each server has its own list for each user, its own secret and its own aud
   await expect(verify(token, OTHER_SECRET, wiki.url)).rejects.toThrow();
 });
 
-test("a user who is disabled in the middle of an answer acts no more", async () => {
+test("a user disabled mid-answer can no longer call tools", async () => {
   const mcp = start("2026", [
     { name: "first", run: () => disable().then(() => text("first")) },
     { name: "second", run: () => text("second") },

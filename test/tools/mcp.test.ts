@@ -72,7 +72,7 @@ test.each(["2026", "2025"] as const)(
   },
 );
 
-test("a change of the tools that the server tells of is known at once", async () => {
+test("a change of tools announced by the server takes effect immediately", async () => {
   for (const revision of ["2026", "2025"] as const) {
     const mcp = start({ revision, tools: [weather] });
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
@@ -94,7 +94,7 @@ test("a change of the tools that the server tells of is known at once", async ()
   }
 }, 60_000);
 
-test("a result that asks for input is an error that the model is told", async () => {
+test("a result that requests input is an error for the model", async () => {
   const asks = {
     name: "ask",
     run: () => ({ resultType: "input_required", requestState: "s", inputRequests: {} }) as never,

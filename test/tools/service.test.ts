@@ -26,7 +26,7 @@ test("a long result is cut, never inside a character, and made fit to store", as
   expect(content.isWellFormed()).toBe(true);
 });
 
-test("only our own words of an error are told", async () => {
+test("only our own error texts reach the model", async () => {
   const service = createToolService({
     listTools: async () => [
       tool("ours", async () => {

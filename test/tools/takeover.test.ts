@@ -37,7 +37,7 @@ async function until(check: () => Promise<boolean>, waitMs: number): Promise<voi
   }
 }
 
-test("an answer whose owner has died goes on after the results that are stored", async () => {
+test("an answer whose owner has died continues after the stored results", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script(
     "one",

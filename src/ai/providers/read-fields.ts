@@ -1,7 +1,7 @@
 import type { ReportedUsage } from "../provider.ts";
 
 /*
- * What providers send is read field by field, whatever their types are said to be: a field of a wrong type counts as
+ * Provider responses are read field by field, whatever their declared types: a field of a wrong type counts as
  * absent, and never fails an answer that has text.
  */
 

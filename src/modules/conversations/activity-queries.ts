@@ -36,7 +36,7 @@ export async function moveSome(
       where a.conversation_id = ${conversation_id} and a.user_id = any (array(
         select x.user_id from batch b
         join member_activity x on x.conversation_id = ${conversation_id} and x.user_id = b.user_id
-        -- Never back: a later event may have moved them already.
+        -- Never backwards: a later event may have moved them already.
         where x.active_at < ${at}::text::timestamptz
         order by x.user_id for update of x skip locked))
     )

@@ -62,7 +62,7 @@ export async function listConversations(
       where ${isAfter} order by c.updated_at desc, c.id desc limit ${rows}
     )
     select ${membershipColumns(sql)} from page p
-    -- With a limit each look-up is planned by itself: otherwise many candidates are expected, and whole tables are read.
+    -- The limit makes Postgres plan each lookup separately; otherwise it expects many rows and scans whole tables.
     cross join lateral (
       select * from members m where m.conversation_id = p.id and m.user_id = ${userId} limit 1
     ) m

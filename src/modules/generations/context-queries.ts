@@ -130,7 +130,7 @@ export async function insertSummary(sql: Sql, summary: NewSummary): Promise<bool
         select 1 from unnest(${covered.map((message) => message.seq)}::bigint[],
           ${covered.map((message) => message.updated_at.toISOString())}::timestamptz[]) as c (seq, updated_at)
         left join messages x on x.conversation_id = ${conversationId} and x.seq = c.seq and x.deleted_at is null
-          -- In milliseconds, which is what this process knows of it.
+          -- In milliseconds, the precision known to this process.
           and date_trunc('milliseconds', x.updated_at) = c.updated_at
         where x.id is null)
       and (${previousId}::uuid is null or exists (
