@@ -86,8 +86,8 @@ export function mapHttpFailure(failure: HttpFailure, secrets: readonly string[])
   const fields = readErrorFields(body);
   // The SDKs find the error's text only in some places, and otherwise claim there was no body.
   const isMissed = typeof body === "object" && fields.message !== "" && noBodyPattern.test(message);
-  const said = isMissed ? fields.message : message;
-  const cause = status === null ? said : `HTTP ${status}: ${said}`;
+  const shownMessage = isMissed ? fields.message : message;
+  const cause = status === null ? shownMessage : `HTTP ${status}: ${shownMessage}`;
   const retryAfterMs = parseRetryAfter(headers, Date.now()) ?? fields.retryAfterMs;
   const clues = { ...fields, message: `${message} ${fields.message}`, httpStatus: status };
   return mapClues(clues, { ...fields, status: status ?? fields.status, retryAfterMs }, cause, secrets);

@@ -29,7 +29,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     const { text, reasoning, parts, end } = await collect(chain);
     expect(standIn.requestsOf("blank").length).toBe(2);
     expect([text, reasoning]).toEqual([whole, ""]);
-    // Thoughts that led to nothing were shown by then.
+    // Its reasoning was already shown.
     const openings = parts.filter((part) => part.type === "start" || part.type === "reset");
     expect(openings.at(-1)?.model).toBe(second);
     expect(openings.length).toBe(parts.some(({ type }) => type === "reasoning") ? 3 : 1);

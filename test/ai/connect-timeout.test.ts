@@ -20,7 +20,7 @@ test("a stalled TLS handshake times out long before a silent model", async () =>
       data() {},
     },
   });
-  // So that the test need not wait for it.
+  // So that the test doesn't have to wait for it.
   spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) =>
     realSetTimeout(work, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
   const url = `https://127.0.0.1:${server.port}/v1`;

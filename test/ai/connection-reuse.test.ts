@@ -71,7 +71,7 @@ test("a connection is not reused after the server's keep-alive timeout", async (
     }
     return server.connections;
   };
-  // A second is left to the answer on its way.
+  // One second is reserved for the response in flight.
   expect(await asking("timeout=1")).toBe(3);
   expect(await asking("timeout=0")).toBe(3);
   expect(await asking("timeout=5, max=100")).toBe(1);
@@ -113,7 +113,7 @@ test.skipIf(process.platform !== "linux")("TCP keep-alive probes a silent connec
     .split("\n")
     .map((line) => line.trim().split(/\s+/))
     .find(([, , remote = "", state]) => remote.endsWith(`:${port}`) && state === "01");
-  // The fifth column is a timer: 02 is that of probes, with the hundredths of a second that are left.
+  // The fifth column is a timer: 02 is the keep-alive timer, with the remaining hundredths of a second.
   const [kind, left = ""] = (ours?.[5] ?? "").split(":");
   expect(kind).toBe("02");
   expect(Number.parseInt(left, 16) * 10).toBeLessThanOrEqual(PROBE_AFTER_MS);

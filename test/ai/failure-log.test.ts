@@ -19,7 +19,7 @@ function createTestFailures() {
       nowMs += ms;
     },
     fail: (code: ProviderErrorCode, model = "openai/a") =>
-      failures.tell({ model, error: createProviderError(code, "cause") }, about, 0),
+      failures.record({ model, error: createProviderError(code, "cause") }, about, 0),
   };
 }
 
@@ -90,7 +90,7 @@ const cases: [
     "compatible/a",
     "provider_unauthorized",
     { status: 401, set: { COMPATIBLE_API_KEY: KEY } },
-    /^COMPATIBLE_API_KEY was refused/,
+    /^COMPATIBLE_API_KEY was rejected/,
   ],
   [
     "compatible/a",

@@ -14,7 +14,7 @@ afterAll(() => standIn.stop());
 const whole = "Parley's stand-in answers in several pieces.";
 const half = "Parley's stand-in answers ";
 
-/** What each fault leads to, with one retry allowed and a healthy second model. */
+/** The outcome of each fault, with one retry and a healthy second model. */
 const faults = [
   { model: "rate-limited-long", code: "provider_rate_limited", requests: 1, shown: false },
   { model: "fails", code: "provider_unavailable", requests: 2, shown: false },
@@ -42,12 +42,12 @@ describe.each(["openai", "anthropic", "compatible"])("%s fails over", (provider)
     const first = `${provider}/${model}`;
     const { observe, events } = createRecorder();
     const { text, resets, end } = await collect(createTestChain(standIn, [first, second], { observe }));
-    // A connection that closes without an answer may have been a waiting one: that is tried anew below the chain.
+    // A connection that closes without a response may have been idle: the HTTP client repeats that itself.
     if (model !== "refuse") expect(standIn.requestsOf(model).length).toBe(requests);
     expect(standIn.requestsOf("normal").length).toBe(1);
     expect(end).toMatchObject({ type: "finish", model: second, models: shown ? [first, second] : [second] });
     expect(resets).toEqual(shown ? [{ type: "reset", model: second, attempt: 2, text: half }] : []);
-    // The second model begins again at the first word; the reader sees no repetition.
+    // The second model starts over at the first word; the reader sees no repetition.
     expect(text).toBe(whole);
     const failed = ["attempt", first, "failed", true, code];
     const attempts = [...Array(requests).fill(failed), ["attempt", second, "complete", true, null]];

@@ -21,7 +21,7 @@ const start: AnswerPart = { type: "start", model: "a/b", attempt: 1 };
 const text = (value: string): AnswerPart => ({ type: "text", text: value });
 const never = () => new AbortController().signal;
 
-/** A run that is written from outside. */
+/** A run controlled by the test. */
 function createRun() {
   const ended = Promise.withResolvers<RunEnd>();
   const given: { push: PushPart<AnswerPart>; request: Request } = { push: () => {}, request: { signal: never() } };

@@ -7,7 +7,7 @@ import { IDLE_MS_MAX } from "../../src/lib/http-client/connection-pool.ts";
 import { prepareRequest } from "../../src/lib/http-client/prepared-request.ts";
 import { ask, readAll, serveBytes, settle } from "./raw-server.ts";
 
-/** More than Bun's own `fetch` lets run at once. */
+/** More than Bun's own `fetch` runs concurrently. */
 const REQUESTS = 400;
 
 const stops: (() => unknown)[] = [];
@@ -15,7 +15,7 @@ afterAll(async () => {
   for (const stop of stops) await stop();
 });
 
-/** A server of these bytes that stops with the tests. */
+/** A server that sends these bytes and stops with the tests. */
 function serve(answer: Parameters<typeof serveBytes>[0]) {
   const server = serveBytes(answer);
   stops.push(server.stop);

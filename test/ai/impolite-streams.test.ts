@@ -20,7 +20,7 @@ afterAll(async () => {
   await standIn.stop();
 });
 
-/** One answer in each protocol: its text, and the event that says the end. */
+/** One answer in each protocol: its text, and its end event. */
 const protocols = [
   {
     provider: "openai",
@@ -42,7 +42,7 @@ const protocols = [
   },
 ] as const;
 
-/** Asks `<provider>/raw`, with one retry and no other model. */
+/** Requests `<provider>/raw`, with one retry and no other model. */
 async function ask(provider: string, answer: RawAnswer, options: Parameters<typeof createTestChain>[2] = {}) {
   raw.answers.set("raw", answer);
   let signs = 0;

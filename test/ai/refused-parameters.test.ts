@@ -29,7 +29,7 @@ const asked: Partial<RunRequest> = { options: everything, outputTokensMax: 500 }
 
 const has = (body: SentBody, name: string): boolean => JSON.stringify(body).includes(`"${name}":`);
 
-/** Asks twice; gives whether all went well, and the number of requests that each answer took. */
+/** Requests two answers; returns whether both succeeded, and the number of requests for each. */
 async function askTwice(model: string, request: Partial<RunRequest> = asked) {
   const { observe, events } = createRecorder();
   const chain = createTestChain(server.place, [model, "anthropic/spare"], { observe, maxRetries: 3 });
@@ -45,16 +45,16 @@ describe("a refused parameter is left out, in the same attempt", () => {
     server.refuse((body) => (has(body, parameter) ? { status, body: says } : null));
     const { first, second, requests, events } = await askTwice(model);
     expect([first.text, second.text]).toEqual(["Done.", "Done."]);
-    // What was learned is remembered, if the value alone isn't at fault.
+    // The rejection is remembered, unless only the value was rejected.
     const isLearned = !JSON.stringify(says).includes("invalid temperature");
     expect(requests).toEqual([2, isLearned ? 1 : 2]);
     const [refused, taken] = server.bodies;
     expect([has(refused ?? {}, parameter), has(taken ?? {}, parameter)]).toEqual([true, false]);
-    // Nothing else is missing.
+    // Nothing else was omitted.
     const others = ["temperature", "top_p", "stop", "stop_sequences", "tools", "model", "max_tokens"];
     for (const other of others.filter((name) => name !== parameter))
       expect([other, has(taken ?? {}, other)]).toEqual([other, has(refused ?? {}, other)]);
-    // One attempt, neither failed nor counted, and only the answer is charged.
+    // One attempt, not counted as failed, and only the answer is charged.
     expect(events.filter(([what]) => what === "attempt")).toEqual([
       ["attempt", model, "complete", true, null],
       ["attempt", model, "complete", true, null],
@@ -237,7 +237,7 @@ describe("what is learned", () => {
 });
 
 describe("parameters that stand deeper", () => {
-  /** What is sent after a refusal. */
+  /** Returns what is sent after a rejection. */
   function retry(api: "responses" | "messages", body: Record<string, unknown>, says: unknown) {
     return createParameterAdapter({ api }).begin(body).retry(400, JSON.stringify(says));
   }

@@ -23,7 +23,7 @@ const chunk = (content: string, finish_reason: string | null = null) => ({
   choices: [{ index: 0, delta: { content }, finish_reason }],
 });
 
-/** Asks a first model, which answers this, and a second one, which answers nothing in time. */
+/** Calls a first model with this response, and a second one that never responds in time. */
 async function ask(provider: string, answer: RawAnswer, idleTimeoutMs: number) {
   raw.answers.set("raw", answer);
   const chain = createTestChain(raw.standIn, [`${provider}/raw`, `${provider}/other`], { idleTimeoutMs });

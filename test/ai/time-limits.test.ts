@@ -102,7 +102,7 @@ describe("the time of a whole answer", () => {
     const { end } = await collect(createTestChain(standIn, ["openai/rate-limited"], options));
     expect(end).toMatchObject({ type: "error", code: "provider_timeout", model: "openai/rate-limited" });
     expect(performance.now() - startedMs).toBeWithin(295, 900);
-    // The pause that the provider asks for is longer than what is left.
+    // The provider's Retry-After exceeds the remaining time.
     expect(standIn.requests.length).toBe(1);
   });
 

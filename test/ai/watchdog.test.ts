@@ -16,7 +16,7 @@ const createOptions = () => ({
   endsAtMs: Number.POSITIVE_INFINITY,
 });
 
-/** What was taken, how it ended, and how long that took. */
+/** The parts taken, how it ended, and how long it took. */
 async function run(open: Open, options = createOptions()) {
   const startedMs = performance.now();
   const parts: ProviderPart[] = [];
@@ -90,7 +90,7 @@ test("silence does not count while the reader is paused", async () => {
   };
   const { codes } = await run(open, options);
   expect(codes).toEqual(["text", "provider_timeout"]);
-  // The limit begins anew with the end of the pause.
+  // The timeout restarts at the end of the pause.
   expect(performance.now()).toBeGreaterThanOrEqual(endsAtMs + 29);
 });
 

@@ -255,7 +255,7 @@ describe("delete", () => {
     expect(await countRows()).toBe(0);
   });
 
-  /** Fixed: it locked the messages first and their generations after them, and met a checkpoint in a circle. */
+  /** Regression: it locked messages before their generations, and deadlocked with a checkpoint. */
   test("does not get in the way of a checkpoint of an answer that is being written", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const generation = await insertAnswer(parley.database, { conversationId: id });

@@ -154,7 +154,7 @@ describe("roles", () => {
     await socket.ask({ type: "subscribe", conversation_id });
     const send = () =>
       socket.ask({ type: "message.send", conversation_id, content: "x", client_message_id: createId() });
-    /** The code that typing is refused with, or null. */
+    /** The error code of a typing frame, or null. */
     const type = async () => {
       const id = createId();
       socket.send({ type: "typing.start", id, conversation_id });
@@ -199,7 +199,7 @@ describe("roles", () => {
     }
   });
 
-  /** Fixed: the role was read before the lock was waited for, and a right that was gone by then was still used. */
+  /** Regression: the role was read before waiting for the lock, so a revoked role was still used. */
   test("a role revoked while a request is queued no longer applies", async () => {
     const path = await start();
     await setRole(path, ben, "owner");
@@ -221,7 +221,7 @@ describe("roles", () => {
       const waiting = await parley.database.begin(async (sql) => {
         await sql`update conversations set updated_at = now() where id = ${idOf(path)}`;
         const started = tries.map((attempt) => attempt());
-        // The first change, and the lane of the send; the other changes wait in the process.
+        // The first change, and the lane of the send; other changes wait in the process.
         while ((await countWaiting(parley)) < 2) await Bun.sleep(5);
         await Bun.sleep(100);
         if (role)

@@ -34,7 +34,7 @@ const readAll = async () => {
 };
 
 describe("an outsider", () => {
-  /** Every address below a conversation; `own` is what the owner is answered, as a guard that the request is good. */
+  /** Every URL below a conversation; `own` is the owner's response, which proves that the request is valid. */
   const requests: { method: string; at: () => string; input?: () => unknown; own: number }[] = [
     { method: "GET", at: () => path, own: 200 },
     { method: "GET", at: () => `${path}/members`, own: 200 },

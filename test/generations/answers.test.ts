@@ -22,7 +22,7 @@ beforeAll(async () => {
       ANTHROPIC_API_KEY: "sk-ant-test",
       ANTHROPIC_BASE_URL: provider.anthropicUrl,
       COMPATIBLE_BASE_URL: provider.openaiUrl,
-      // Those that fail are others than those that answer: their circuit breakers open.
+      // Failing models are separate from answering ones, because their circuit breakers open.
       AI_MODELS: "openai/one,anthropic/two,compatible/three,openai/down,openai/cut",
       AI_MAX_RETRIES: "0",
       AI_FIRST_TOKEN_TIMEOUT_MS: "2000",
@@ -53,7 +53,7 @@ const messages = async (): Promise<Message[]> => {
 };
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
 
-/** Puts the text together as a reader does; throws on a gap or a repeat. */
+/** Assembles the text as a reader does; throws on a gap or a repeat. */
 function readText(frames: Frame[], messageId: string, start = ""): string {
   let text = start;
   for (const frame of frames) {

@@ -116,7 +116,7 @@ describe("a small budget", () => {
   let carl: Account;
 
   beforeAll(async () => {
-    // The last of the chain writes the summaries.
+    // The last model of the chain writes the summaries.
     small = await startAsking({ AI_CONTEXT_TOKENS: "500", AI_MODELS: "compatible/one,compatible/two" });
     carl = await small.parley.register();
   });

@@ -159,8 +159,8 @@ test("a failed title is logged with its answer and its request", async () => {
   const { reply } = (await response.json()) as Sent;
   await waitUntil(() => failures().some(({ task }) => task === "title"));
   for (const line of failures()) expect(line).toMatchObject({ message_id: reply.id, request_id: "asked-untitled" });
-  await waitUntil(() => lines.some(({ msg }) => String(msg).startsWith("title could not be written")));
-  const line = lines.find(({ msg }) => String(msg).startsWith("title could not be written"));
+  await waitUntil(() => lines.some(({ msg }) => String(msg).startsWith("title could not be generated")));
+  const line = lines.find(({ msg }) => String(msg).startsWith("title could not be generated"));
   expect(line).toMatchObject({ message_id: reply.id, request_id: "asked-untitled" });
 });
 

@@ -180,7 +180,7 @@ describe("the live feed ends", () => {
     }
   });
 
-  /** Fixed: a feed was opened once and then read on for ever, with whatever credential. */
+  /** Regression: an open feed continued forever, whatever happened to its credential. */
   test("when the session ends, here or elsewhere, and when the access token does", async () => {
     const logIn = async () =>
       (await (
@@ -208,7 +208,7 @@ describe("the live feed ends", () => {
     await kept.close();
   });
 
-  /** Fixed: a listener whose reader had gone while the position was read stayed in the room for ever. */
+  /** Regression: a listener whose reader disconnected while the position was read stayed in the room forever. */
   test("when its reader disconnects before it has begun", async () => {
     await parley.database.begin(async (sql) => {
       await sql`lock table members in access exclusive mode`;
@@ -244,7 +244,7 @@ describe("the live feed ends", () => {
   });
 });
 
-/** The same token with another end, signed as the server would. */
+/** The same token with an earlier expiry, signed as the server would. */
 function shorten(token: string, seconds: number): string {
   const [header = "", payload = ""] = token.split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url").toString());

@@ -22,7 +22,7 @@ async function createMember(): Promise<{ caller: Caller; conversationId: string 
   return { caller: { user: { id, display_name: "X" }, scopes: null } as Caller, conversationId };
 }
 
-/** A sender whose listeners all fail. */
+/** A sender whose listeners all throw. */
 function createFailing() {
   const leased: number[] = [];
   let open = 0;

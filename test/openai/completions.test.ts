@@ -9,7 +9,7 @@ let parley: TestApp;
 let anna: Account;
 let client: OpenAI;
 
-/** A Parley of its own for each test: models that fail are passed over for a while. */
+/** Each test has its own Parley, because failing models are skipped for a while. */
 beforeEach(async () => {
   provider = startProviderStandIn();
   parley = await startApp({
@@ -41,7 +41,7 @@ const lookUp = {
   function: { name: "look_up", description: "Looks it up.", parameters: { type: "object", properties: {} } },
 };
 
-/** The chunks as they were sent, and how the stream ended. */
+/** The raw chunks, and how the stream ended. */
 async function readRaw(body: object): Promise<{ chunks: Record<string, unknown>[]; isDone: boolean; text: string }> {
   const response = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
@@ -117,7 +117,7 @@ describe("a completion", () => {
     expect(sent).toMatchObject({ temperature: 0.5, top_p: 0.9 });
     expect(JSON.stringify(sent)).toContain(":77");
     expect(JSON.stringify(sent)).toContain("Be brief.");
-    // A hint goes only to servers that have the field.
+    // A hint is sent only to servers that have the field.
     expect(sent.seed).toBe(model === "compatible/three" ? 1 : undefined);
   });
 

@@ -66,7 +66,7 @@ test.each(["2026", "2025"] as const)(
     });
     expect(second).toMatchObject({ content: "Error: Out of order.", metadata: { is_error: true } });
     expect(answer).toMatchObject({ content: "It is sunny.", status: "complete" });
-    // 2025: one session for all; 2026: there are none.
+    // 2025: one session for all; 2026: no sessions.
     expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
     expect(mcp.requests.some(({ rpc }) => rpc === "initialize")).toBe(revision === "2025");
   },
@@ -84,7 +84,7 @@ test("a change of tools announced by the server takes effect immediately", async
     const opened = revision === "2025" ? { method: "GET" } : { rpc: "subscriptions/listen" };
     await waitUntil(() => mcp.requests.some((request) => Bun.deepMatch(opened, request)));
     mcp.state.tools = [broken];
-    // The list is no longer fresh, so that each announcement may be followed by a look.
+    // The list is no longer fresh, so each announcement may trigger a listing.
     await waitUntil(async () => {
       await mcp.announceChange();
       await app.ask(anna, id);

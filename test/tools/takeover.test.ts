@@ -42,7 +42,7 @@ test("an answer whose owner has died continues after the stored results", async 
   provider.script(
     "one",
     { thinking: ["Where is it?"], text: "Let me look. ", toolCalls: [call] },
-    // The second turn is under way when its instance dies.
+    // The second step is running when its instance dies.
     {
       thinking: ["Gone with it."],
       pieces: Array.from({ length: 200 }, (_, n) => `gone-with-it${n} `),

@@ -179,7 +179,7 @@ export async function makeAttempt(
     reported: mergeReports(reported, counted),
     isFinal: typeof counted?.output_tokens === "number",
   });
-  tell(end);
+  reportEnd(end);
   switch (end.type) {
     case "finish":
       return { type: "finish", reason: end.reason, toolCalls, thinking: end.thinking, usage };
@@ -191,7 +191,7 @@ export async function makeAttempt(
   }
 
   /** Reports the outcome to the breaker and the metrics. */
-  function tell(how: typeof end): void {
+  function reportEnd(how: typeof end): void {
     const error = how.type === "error" ? how.error : null;
     if (how.type === "finish") report.succeed();
     // These say nothing about the model's health: a rejected request, a limit that leaves no room for text, and the deadline
@@ -221,13 +221,13 @@ function prepare(
   if (!provider) throw new Error(`No provider is configured for the model ${model}.`);
   const budget = catalogue.budgetOf(model);
   const longest = budget.outputTokensMax;
-  const wished = outputTokensMax ?? (isFitted ? longest : null);
+  const requestedMax = outputTokensMax ?? (isFitted ? longest : null);
   const asked = {
     model: model.slice(slash + 1),
     messages: isFitted ? fitMessages(messages, budget.inputTokens) : [...messages],
     partial,
     // Caps the client's own limit too: this may be a fallback model with a shorter maximum.
-    outputTokensMax: wished === null || longest === null ? wished : Math.min(wished, longest),
+    outputTokensMax: requestedMax === null || longest === null ? requestedMax : Math.min(requestedMax, longest),
     answerTokensMax: longest,
     options: catalogue.can(model, "tools") ? options : { ...options, tools: undefined },
     isThinking: catalogue.can(model, "thinking"),

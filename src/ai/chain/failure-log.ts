@@ -25,7 +25,7 @@ export function createFailureLog({ log, explain = () => null, now = () => perfor
 
   return {
     /** @param shown how much of the answer readers have seen, in UTF-16 units. */
-    tell({ model, error }: Failure, about: AboutRun | undefined, shown: number): void {
+    record({ model, error }: Failure, about: AboutRun | undefined, shown: number): void {
       const { code, cause, status, retryAfterMs } = error;
       const line = { ...about, model, code, status, cause, retry_after_ms: retryAfterMs, shown };
       const remedy = explain(model, error);

@@ -52,7 +52,7 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
         return { type, model, reason, toolCalls, thinking, models: answer.models, ...bill.sum() };
       }
       failed = { model, error: outcome.type === "failed" ? outcome.error : createExpiry() };
-      failures.tell(failed, request.about, answer.shown.length);
+      failures.record(failed, request.about, answer.shown.length);
       isExpired = outcome.type === "expired";
       if (outcome.type === "expired") break;
       attempts.fail(model, outcome.error, answer.shown.length > answer.stepStart);

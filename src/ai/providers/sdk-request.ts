@@ -30,14 +30,14 @@ export type SuccessfulResponse = IncomingResponse & {
  * Returns what to send after an error that is about the thinking in the request, or missing thinking, rather than a
  * parameter. Null: the error stands. Called once per request.
  */
-type Mend = (refusal: string) => object | null;
+type Rewrite = (refusal: string) => object | null;
 
 /** Sends a request to a provider. @throws the SDK's errors. Errors after the signal has aborted are ignored. */
 export type SendBody = (
   body: object,
   signal: AbortSignal,
   onBytes?: () => void,
-  mend?: Mend,
+  rewrite?: Rewrite,
 ) => Promise<SuccessfulResponse>;
 
 /** A response. `start` is the beginning of a failure's body, which the SDK would read without a limit. */
@@ -87,24 +87,24 @@ export function createSendBody(
       return changed && send(adaptation, changed, options);
     }
   }
-  return (body, signal, onBytes, mend) => {
-    const adaptation = addMend(adapter, adapter.begin({ ...body }), mend);
+  return (body, signal, onBytes, rewrite) => {
+    const adaptation = addRewrite(adapter, adapter.begin({ ...body }), rewrite);
     return send(adaptation, adaptation.body, { signal, onRepeat, onBytes });
   };
 }
 
-/** An adaptation that tries `mend` first. The parameters of its result are adapted in turn. */
-function addMend(adapter: ParameterAdapter, first: Adaptation, mend: Mend | undefined): Adaptation {
-  if (!mend) return first;
+/** An adaptation that tries `rewrite` first. The parameters of its result are adapted in turn. */
+function addRewrite(adapter: ParameterAdapter, first: Adaptation, rewrite: Rewrite | undefined): Adaptation {
+  if (!rewrite) return first;
   let adaptation = first;
-  let isMended = false;
+  let isRewritten = false;
   return {
     body: first.body,
     retry(status, text) {
-      const mended = isMended || !isRefusal(status) ? null : mend(text);
-      if (!mended) return adaptation.retry(status, text);
-      isMended = true;
-      adaptation = adapter.begin({ ...mended });
+      const rewritten = isRewritten || !isRefusal(status) ? null : rewrite(text);
+      if (!rewritten) return adaptation.retry(status, text);
+      isRewritten = true;
+      adaptation = adapter.begin({ ...rewritten });
       return adaptation.body;
     },
   };

@@ -79,7 +79,7 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
 
   return {
     /** Receives a push; `event` is its parsed text. */
-    hear(text: string, event = JSON.parse(text) as ConversationEvent): void {
+    onPush(text: string, event = JSON.parse(text) as ConversationEvent): void {
       if (sent) forward(sent, text, event);
       else early.push({ text, event });
     },

@@ -89,7 +89,7 @@ export function createSender(deps: Dependencies) {
     const lease = answers > 0 ? takeLease(answers) : null;
     try {
       const outcomes = await sendMessages(sql, items, { defaultModel, budget: budgets.rules, lease, waits });
-      tell(items, outcomes, lease !== null);
+      announceAll(items, outcomes, lease !== null);
       return outcomes.map((outcome) => {
         if (outcome.outcome === "locked") return LOCKED;
         return outcome.outcome === "item_locked" ? ITEM_LOCKED : outcome;
@@ -100,7 +100,7 @@ export function createSender(deps: Dependencies) {
   }
 
   /** Reports what was committed. Must not throw, or the batch would be written again. */
-  function tell(items: Pending[], outcomes: SendOutcome[], isClaimed: boolean): void {
+  function announceAll(items: Pending[], outcomes: SendOutcome[], isClaimed: boolean): void {
     const nowMs = performance.now();
     let created = 0;
     items.forEach((item, index) => {

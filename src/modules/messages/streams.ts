@@ -122,7 +122,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
       const listener: Listener = {
         userId: caller.user.id,
         isHidden: true,
-        send: reply.hear,
+        send: reply.onPush,
         onExpelled: (_id, why) => stream.fail(createExpulsion(why)),
       };
       const stream = openStream({ caller, endsWithToken: false }, request, server, () =>
@@ -148,7 +148,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
             return recovery.start(caller, conversationId, undefined);
           },
           (_position, { missed }) => {
-            for (const event of missed) reply.hear(JSON.stringify(event), event);
+            for (const event of missed) reply.onPush(JSON.stringify(event), event);
             // The message is sent anyway; only nobody is listening to its answer.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
@@ -156,7 +156,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
             // The first pieces may be older than the join; a late listener starts with a snapshot anyway.
             if (isLate) return;
             for (const { messageId, frame, text, reasoning } of hub.listSnapshots(conversationId))
-              if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.hear(frame);
+              if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.onPush(frame);
           },
         );
         // The answer may have ended before the position was read, so the stored state decides.

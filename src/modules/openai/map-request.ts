@@ -107,13 +107,13 @@ function readPart(role: string, { type, text, refusal }: ContentPart, index: num
       `#/messages/${index}/content/${place}/type`,
       `messages[${index}].content[${place}].type must be text${mayRefuse ? " or refusal" : ""}: other parts are not supported.`,
     );
-  const said = isRefusal ? refusal : text;
-  if (said === undefined)
+  const value = isRefusal ? refusal : text;
+  if (value === undefined)
     throw createInvalid(
       `#/messages/${index}/content/${place}/${type}`,
       `messages[${index}].content[${place}].${type} is required in a part of type ${type}.`,
     );
-  return said;
+  return value;
 }
 
 /** Tool results must belong to the calls of the preceding assistant message. */

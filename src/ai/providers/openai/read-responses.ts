@@ -91,10 +91,10 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
     return called.length > 0 ? [...parts, toolCall] : parts;
   }
 
-  /** Reads the response in the last event or in a document. `said`: the status implied by the event's name. */
-  function takeResponse(response: Fields, said: string | null): MappedEvent[] {
+  /** Reads the response in the last event or in a document. `impliedStatus`: the status implied by the event's name. */
+  function takeResponse(response: Fields, impliedStatus: string | null): MappedEvent[] {
     const usage = mapUsage(response.usage);
-    const end = findEnd(response, said);
+    const end = findEnd(response, impliedStatus);
     if (typeof end !== "string") {
       const { error } = end;
       return usage
@@ -122,8 +122,8 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
     if (isErrorValue(event) || (type === null && isBareError(event)))
       return { type: "error", error: mapErrorFields(event) };
     if (event.object === "response") return several(mapWhole(event));
-    const said = lastEvents.get(type);
-    return said === undefined ? null : several(takeResponse(readFields(event.response), said));
+    const impliedStatus = lastEvents.get(type);
+    return impliedStatus === undefined ? null : several(takeResponse(readFields(event.response), impliedStatus));
   }
 
   function mapEvent(type: string | null, event: Fields): MappedEvent | null {

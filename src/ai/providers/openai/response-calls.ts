@@ -18,13 +18,13 @@ export function createResponseCalls() {
   const drafts = createToolCalls();
 
   function add(item: Fields, text: string): void {
-    const said = describe(item, text);
+    const description = describe(item, text);
     const ids = [readLabel(item.call_id), readLabel(item.id)].filter((id) => id !== null);
     // An item may end twice; a different one with the same id is another call.
-    if (ids.some((id) => known.get(id) === said)) return;
-    for (const id of ids) known.set(id, said);
+    if (ids.some((id) => known.get(id) === description)) return;
+    for (const id of ids) known.set(id, description);
     calls.add(taken.length, { id: ids[0], name: item.name, arguments: text });
-    taken.push(said);
+    taken.push(description);
   }
 
   function readDraft(place: string, item: Fields): string {

@@ -12,11 +12,12 @@ const incompleteReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
 
 /**
  * Returns why a response ended, or its failure. An unknown end is a failure.
- * @param said the status implied by the last event's name; null for a document, which contains it.
+ * @param impliedStatus the status implied by the last event's name; null for a document, which contains it.
  */
-export function findEnd(response: Fields, said: string | null): ModelFinishReason | { error: ProviderError } {
+export function findEnd(response: Fields, impliedStatus: string | null): ModelFinishReason | { error: ProviderError } {
   if (isErrorValue(response)) return { error: mapErrorFields(response) };
-  const status = said === "completed" ? checkCompleted(response.status) : (said ?? readText(response.status));
+  const status =
+    impliedStatus === "completed" ? checkCompleted(response.status) : (impliedStatus ?? readText(response.status));
   if (status === "completed") return "stop";
   if (status === "incomplete") {
     const reason = readText(readFields(response.incomplete_details).reason);

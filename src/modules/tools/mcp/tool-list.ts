@@ -40,7 +40,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
       isKnown = true;
       own.succeed();
       health.succeed();
-      tell(read.problems);
+      logTools(read.problems);
     } catch (error) {
       // A user's missing permission, or a request that Parley refused to send, says nothing about the server.
       (refusesUser(error) || isOurs(error) ? own : health).fail();
@@ -57,7 +57,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
   }
 
   /** Logs tool names and problems when they have changed. */
-  function tell(problems: readonly string[]): void {
+  function logTools(problems: readonly string[]): void {
     const names = tools.map(({ name }) => name);
     const state = JSON.stringify([names, problems]);
     if (state === told) return;
