@@ -1,7 +1,7 @@
 import type { ProviderError } from "./provider.ts";
 
-/** What a run is for, as the lines of the log about its failures say: an answer, or something that is written beside it. */
+/** What a run is for, in log lines about its failures: an answer, or a background text such as a title. */
 export type AboutRun = { message_id: string; request_id: string | null; task?: string };
 
-/** What an operator can do about a failure, as a sentence without a secret; null: nothing but wait. */
+/** A sentence without secrets on what an operator can do about a failure; null: only wait. */
 export type ExplainFailure = (model: string, error: ProviderError) => string | null;

@@ -1,62 +1,62 @@
 import type { ModelFinishReason, ProviderError, ProviderErrorCode, Thinking, ToolCall, Usage } from "./provider.ts";
 
 /**
- * What a run pushes: `start` or, for a resumed run, `reset` before the first text or reasoning (the `next` step after tool
- * calls needs neither); then texts and reasoning, with a `reset` wherever another attempt goes on.
+ * The parts that a run pushes. `start` (or `reset` in a resumed run) comes before the first text or reasoning; the `next`
+ * step after tool calls needs neither. Texts and reasoning follow, with a `reset` wherever another attempt takes over.
  */
 export type AnswerPart =
-  /** The first text or reasoning is about to come from this model. At most once. */
+  /** This model is about to send the first text or reasoning. At most once. */
   | { type: "start"; model: string; attempt: number }
   /** At most TEXT_PART_LENGTH_MAX UTF-16 units, well-formed, without NUL. */
   | { type: "text"; text: string }
-  /** What the model thinks, in the same form; blank lines between what it thinks at different times are in it. */
+  /** The model's reasoning, with the same limits. Includes blank lines between separate blocks of reasoning. */
   | { type: "reasoning"; text: string }
   /**
-   * Another attempt goes on; `text` is all of the answer that is kept, and new text follows it. It is shorter than what
-   * was shown only where a tool call had begun, so that the step is made anew. `reasoning` is what is kept of that: what
-   * led to text that is kept; absent: none.
+   * Another attempt takes over. `text` is all of the answer that is kept; new text is appended to it. It is shorter than
+   * what was shown only if a tool call had begun, because that step starts over. `reasoning` is the reasoning that led to
+   * the kept text; absent: none.
    */
   | { type: "reset"; model: string; attempt: number; text: string; reasoning?: string };
 
-/** `estimated`: at least one attempt broke off before its tokens were reported, so that they were guessed from the texts. */
+/** `estimated`: at least one attempt failed before it reported its tokens, so they were estimated from the texts. */
 export type RunUsage = Usage & { estimated: boolean };
 
-/** What a run has cost, and which models (`provider/name`) wrote text of it, in order. */
+/** The cost of a run, and the models (`provider/name`) that wrote its text, in order. */
 export type Account = { models: string[]; usage: RunUsage | null; costUsd: number | null };
 
-/** The failure of the model that was asked last; all of it is safe for clients. */
+/** The failure of the last model tried. All fields are safe for clients. */
 export type RunFailure = Omit<ProviderError, "retryable" | "cause" | "code"> & {
-  /** `invalid_output`: the answer does not have the format that was asked for. */
+  /** `invalid_output`: the answer doesn't have the requested format. */
   code: ProviderErrorCode | "invalid_output";
-  /** Null: no model was asked. */
+  /** Null: no model was tried. */
   model: string | null;
 };
 
-/** How a run ended. One that finishes has pushed `start` or `reset`, also when it has no text. */
+/** How a run ended. A finished run has pushed `start` or `reset`, even without text. */
 export type RunEnd =
-  /** `model` wrote the end of the answer, or asks for `toolCalls` before it goes on. */
+  /** `model` wrote the end of the answer, or requests `toolCalls` before it continues. */
   | ({
       type: "finish";
       model: string;
       reason: ModelFinishReason;
       toolCalls: readonly ToolCall[];
-      /** The parsed answer where a format was asked for; absent if the text was cut off before it had that. */
+      /** The parsed answer, if a format was requested; absent if the text was cut off before it was complete. */
       output?: { value: unknown };
-      /** What `model` wants back with its calls. */
+      /** Thinking that `model` needs back with its calls. */
       thinking?: Thinking | undefined;
     } & Account)
-  /** Every model failed. The text so far stays valid. */
+  /** Every model failed. The text so far remains valid. */
   | ({ type: "error" } & RunFailure & Account)
-  /** The caller's signal ended it, while `model` was asked; null: none was. */
+  /** The caller's signal aborted the run while `model` was writing; null: no model was. */
   | ({ type: "aborted"; model: string | null } & Account);
 
-/** The answer's text after a part, for readers that only want the text. */
+/** Returns the answer's text after a part, for readers that only need the text. */
 export function applyPart(text: string, part: AnswerPart): string {
   if (part.type === "text") return text + part.text;
   return part.type === "reset" ? part.text : text;
 }
 
-/** The same for its reasoning. */
+/** Returns the answer's reasoning after a part. */
 export function applyReasoning(reasoning: string, part: AnswerPart): string {
   if (part.type === "reasoning") return reasoning + part.text;
   return part.type === "reset" ? (part.reasoning ?? "") : reasoning;

@@ -6,23 +6,23 @@ import type { Api } from "./wire-format.ts";
 
 const listedAbilities = ["tools", "thinking", "json_object", "json_schema"] as const;
 
-/** What is known of a model, for clients that choose one. */
+/** What is known about a model, for clients that choose one. */
 export type ModelDetails = {
-  /** Tokens of prompt and answer together; null: not known. */
+  /** Tokens of prompt and answer together; null: unknown. */
   contextTokens: number | null;
-  /** Tokens of its longest answer; null: not known. */
+  /** Maximum answer length in tokens; null: unknown. */
   answerTokensMax: number | null;
-  /** A model of which nothing is known may have all of them. */
+  /** An unknown model may have all of them. */
   abilities: readonly (typeof listedAbilities)[number][];
-  /** The fields of Chat Completions that change its answers. */
+  /** The Chat Completions fields that affect its answers. */
   parameters: readonly string[];
-  /** Null: not known. */
+  /** Null: unknown. */
   price: Price | null;
 };
 
 /**
  * Describes a model (`provider/name`).
- * @param api absent: it is none that generates a text, so that nothing changes what it says.
+ * @param api absent: the offline model, which no field affects.
  */
 export function describeModel(model: string, api: Api | undefined, catalogue: Catalogue): ModelDetails {
   const { windowTokens, answerTokens } = catalogue.limitsOf(model);

@@ -2,47 +2,47 @@ import { isErrorName } from "./error-table.ts";
 import { type Fields, readFields, readList, readText } from "./fields.ts";
 import { readRetryAfter } from "./retry-after.ts";
 
-/** What an error in a body says, by whatever names. Nothing of it is safe for clients yet. */
+/** The content of a provider's error body, under whatever names. None of it is safe for clients yet. */
 export type ErrorFields = {
-  /** Names of the error, the most specific first. */
+  /** Names of the error, most specific first. */
   words: string[];
-  /** An HTTP status that the error names. */
+  /** An HTTP status named in the error. */
   status: number | null;
   message: string;
-  /** The error's own name, or number, in the provider's spelling. */
+  /** The error's own name or number, in the provider's spelling. */
   code: string | null;
   param: string | null;
   retryAfterMs: number | null;
 };
 
-/** Errors in errors that are looked into: an event, its response, the error of it, and what a gateway was told. */
+/** Levels of nested errors to read: an event, its response, that response's error, and the error a gateway received. */
 const LEVELS_MAX = 5;
-/** UTF-16 units of a text that may hold the JSON of another error. */
+/** Longest text that may hold another error's JSON, in UTF-16 units. */
 const EMBEDDED_LENGTH_MAX = 16_384;
 
 /**
- * Whether a JSON value from a provider is an error: `error` is set, or it says so by its type. Fields that are there in
- * good answers too (`error: null`) do not count.
+ * Whether a JSON value from a provider is an error: `error` is set, or its type says so. Fields that successful answers have
+ * too (`error: null`) don't count.
  */
 export function isErrorValue(value: unknown): boolean {
   const fields = readFields(Array.isArray(value) ? value[0] : value);
   if (fields.type === "error" || fields.object === "error") return true;
   if (fields.status === "error" || readList(fields.errors).length > 0) return true;
   const { error } = fields;
-  // Some servers write all fields of an error into every event, with nothing in them.
+  // Some servers write all error fields into every event, empty.
   if (typeof error === "object" && error !== null) return Object.values(error).some(Boolean);
   return Boolean(error);
 }
 
 /**
- * Whether an object is an error without the usual marks, where nothing of an answer is in it: it names the status of one, or
- * it has a message with the code of an error, or with a type that says so.
+ * Whether an object is an error without the usual marks, if it has no part of an answer: it names an error status, or has a
+ * message with an error code or error type.
  */
 export function isBareError(value: unknown): boolean {
   const fields = readFields(value);
   if (typeof fields.error === "object" && fields.error !== null) return true;
   if (statusNames.some((name) => readStatus(fields[name]) !== null)) return true;
-  // FastAPI says nothing beside it.
+  // FastAPI sends nothing else.
   if (fields.detail && Object.keys(fields).length === 1) return true;
   if (listTexts(fields).length === 0) return false;
   if (typeof fields.error_code === "number" && fields.error_code !== 0) return true;
@@ -50,7 +50,7 @@ export function isBareError(value: unknown): boolean {
   return (code !== null && isErrorName(code)) || /error|exception/i.test(type ?? "");
 }
 
-/** Reads an error of any shape: the fields themselves, or an `error` in them, one in that, or a text. */
+/** Reads an error of any shape: the fields themselves, a nested `error`, or a text. */
 export function readErrorFields(value: unknown): ErrorFields {
   const { levels, text } = listLevels(value);
   return {
@@ -63,7 +63,7 @@ export function readErrorFields(value: unknown): ErrorFields {
   };
 }
 
-/** The errors from the innermost to the outermost: the innermost is by the server that failed, and knows best. */
+/** The nested errors, innermost first: the innermost comes from the server that failed and is the most precise. */
 function listLevels(value: unknown): { levels: Fields[]; text: string | null } {
   const levels: Fields[] = [];
   let next = Array.isArray(value) ? value[0] : value;
@@ -75,7 +75,7 @@ function listLevels(value: unknown): { levels: Fields[]; text: string | null } {
   return { levels, text: readText(next) };
 }
 
-/** The error in an error: by its own field, or as the text of JSON that a gateway was told. */
+/** The error nested in an error: in its own field, or as JSON text from a gateway. */
 function findInner(level: Fields): unknown {
   const inner = level.error ?? level.response ?? level.innererror ?? readList(level.errors ?? level.detail)[0];
   if (inner !== undefined) return inner;
@@ -83,7 +83,7 @@ function findInner(level: Fields): unknown {
   return parseEmbedded(readFields(level.metadata).raw) ?? parseEmbedded(level.message);
 }
 
-/** Gateways hand on an error as a text of JSON. */
+/** Gateways forward an error as JSON text. */
 function parseEmbedded(value: unknown): unknown {
   if (typeof value !== "string" || value.length > EMBEDDED_LENGTH_MAX || !value.trimStart().startsWith("{"))
     return null;
@@ -105,7 +105,7 @@ function findFirst<Value>(levels: readonly Fields[], read: (level: Fields) => Va
 const listTexts = ({ message, detail, msg, error_msg }: Fields): string[] =>
   [message, detail, msg, error_msg].map(readText).filter((text) => text !== null);
 
-/** Where pydantic found the mistake: `["body", "messages", 0]`. */
+/** Where pydantic found the problem: `["body", "messages", 0]`. */
 const readLocation = (value: unknown): string | null =>
   readText(
     readList(value)
@@ -117,20 +117,23 @@ function listWords(level: Fields): string[] {
   const reasons = readList(level.details).map((detail) => readFields(detail).reason);
   const { code, details, error_code, type, __type, status } = level;
   const named = [code, error_code, ...reasons, readFields(details).error_code, type, __type, status];
-  // A place in the request is named where that was refused, whatever kinds of mistakes the server knows.
+  // If the error names a place in the request, the request was invalid, whatever the error is called.
   if (readList(level.loc).length > 0) named.push("validation_error");
   return named.flatMap((word) => (typeof word === "string" && word !== "" ? [word] : []));
 }
 
 const statusNames = ["code", "status", "status_code", "statusCode", "http_status"] as const;
 
-/** 400 to 599, as a number or at the beginning of a text; other numbers are codes of the provider's own. */
+/** 400 to 599, as a number or at the start of a text; other numbers are the provider's own codes. */
 function readStatus(value: unknown): number | null {
   const status = typeof value === "string" ? Number(/^\d{3}(?!\d)/.exec(value)?.[0]) : value;
   return typeof status === "number" && Number.isInteger(status) && status >= 400 && status <= 599 ? status : null;
 }
 
-/** A name before a number. The type stands in where a provider has no codes (Anthropic), not where it says null. */
+/**
+ * Prefers a name over a number. Falls back to the type if the provider has no codes (Anthropic), but not if the code is
+ * null.
+ */
 function findCode(levels: readonly Fields[]): string | null {
   const isName = (text: string | null) => (text !== null && !/^\d+$/.test(text) ? text : null);
   const isSet = (value: unknown) => typeof value === "string" || typeof value === "number";

@@ -1,6 +1,6 @@
 import type { ProviderErrorCode } from "./provider.ts";
 
-/** What a failure means to us. */
+/** How Parley classifies a failure. */
 export type ErrorKind = {
   code: ProviderErrorCode;
   /** Whether the same request may succeed later. */
@@ -9,12 +9,12 @@ export type ErrorKind = {
 
 const unavailable: ErrorKind = { code: "provider_unavailable", retryable: true };
 const limited: ErrorKind = { code: "provider_rate_limited", retryable: true };
-/** An empty account or a spent budget: no retry fills it. */
+/** An empty account or an exhausted budget: retrying doesn't help. */
 const spent: ErrorKind = { code: "provider_rate_limited", retryable: false };
 const unauthorized: ErrorKind = { code: "provider_unauthorized", retryable: false };
 const refused: ErrorKind = { code: "provider_refused", retryable: false };
 
-/** Names that mean one thing wherever they stand; they count more than a status, which gateways make up. */
+/** Names that mean the same everywhere. They outrank a status, which gateways make up. */
 const specificWords: readonly (readonly [RegExp, ErrorKind])[] = [
   [
     /insufficient_(?:\w+_)?(?:quota|balance|credits?|funds)|quota_exceeded|exceeded_\w*quota|billing|payment_|arrear/,
@@ -29,7 +29,7 @@ const specificWords: readonly (readonly [RegExp, ErrorKind])[] = [
   ],
 ];
 
-/** Names of whole families of errors; they count where there is no status. */
+/** Names of whole error families; used only without a status. */
 const generalWords: readonly (readonly [RegExp, ErrorKind])[] = [
   [/overloaded|unavailable|server_error|internal|timeout|timed_out|deadline|capacity|api_error|gateway/, unavailable],
   [/^invalid|^bad_request|^missing|^unsupported|^unknown_(?:parameter|argument|field)|^unprocessable/, refused],
@@ -37,27 +37,27 @@ const generalWords: readonly (readonly [RegExp, ErrorKind])[] = [
   [/out_of_range|unimplemented/, refused],
 ];
 
-/** What only the text says: providers that give no code, and gateways that lose it. */
+/** Matches on the text alone, for providers without codes and gateways that drop them. */
 const messages: readonly (readonly [RegExp, ErrorKind])[] = [
   [/insufficient[_ ](?:quota|balance|credits?|funds)|credit balance is too low/i, spent],
   [/context_length_exceeded|maximum context length|prompt is too long|exceeds? the (?:\w+'?s? )?context/i, refused],
 ];
 
-/** UTF-16 units that are looked at of a name, and of a text. */
+/** UTF-16 units of a name, and of a text, that are examined. */
 const WORD_LENGTH_MAX = 100;
 const MESSAGE_LENGTH_MAX = 2_000;
 
 export type ErrorClues = {
-  /** Names of the error, the most specific first. */
+  /** Names of the error, most specific first. */
   words: readonly string[];
   message: string;
-  /** The status that the error itself names; it comes from nearer to the fault than that of the response. */
+  /** The status named in the error; it is closer to the cause than the response's status. */
   status: number | null;
-  /** The HTTP status of the response, unless that was a success. */
+  /** The HTTP status of the response, unless it was a success. */
   httpStatus: number | null;
 };
 
-/** One table for all failures, over HTTP and inside streams, of every provider. */
+/** Classifies all failures of every provider, over HTTP and inside streams. */
 export function findErrorKind({ words, message, status, httpStatus }: ErrorClues): ErrorKind {
   const names = words.map(normalize);
   const number = status ?? httpStatus;
@@ -70,7 +70,7 @@ export function findErrorKind({ words, message, status, httpStatus }: ErrorClues
   );
 }
 
-/** Whether a word is the name of an error that the table knows. */
+/** Whether a word is an error name in the table. */
 export function isErrorName(word: string): boolean {
   const names = [normalize(word)];
   return (find(specificWords, names) ?? find(generalWords, names)) !== null;
@@ -81,7 +81,7 @@ function find(table: readonly (readonly [RegExp, ErrorKind])[], texts: readonly 
   return null;
 }
 
-/** `RateLimitReached`, `rate-limit` and `RATE_LIMIT` in one spelling. */
+/** Normalizes `RateLimitReached`, `rate-limit` and `RATE_LIMIT` to one spelling. */
 const normalize = (word: string): string =>
   word
     .slice(0, WORD_LENGTH_MAX)

@@ -1,8 +1,8 @@
 import type { Api } from "./wire-format.ts";
 
 /**
- * Fields of Chat Completions that mean nothing to Parley: they are passed on to providers as they come. Nothing is among them
- * that would make a request more expensive, or have another model answer, than this server's settings say.
+ * Chat Completions fields that Parley doesn't interpret and passes on to providers unchanged. None of them can make a
+ * request cost more, or choose another model, than this server's settings allow.
  */
 export type ExtraFields = {
   readonly seed?: number;
@@ -29,7 +29,7 @@ export type ExtraField = keyof ExtraFields;
 type Rule = {
   /** The wire formats that have the field. */
   apis: readonly Api[];
-  /** Whether answers are the same without it: providers that have no such field are asked without it. */
+  /** Whether answers are the same without it: it is omitted for providers that don't have it. */
   isHint: boolean;
 };
 
@@ -37,7 +37,7 @@ const takenBy = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, i
 const hintFor = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: true });
 
 const rules = {
-  // Nowhere more than an attempt at the same answer.
+  // Best effort at reproducible answers, never a guarantee.
   seed: hintFor("chat"),
   frequency_penalty: takenBy("chat"),
   presence_penalty: takenBy("chat"),
@@ -63,13 +63,13 @@ type FieldOf<A extends Api> = {
 
 export const extraFields = Object.keys(rules) as readonly ExtraField[];
 
-/** Whether the field may be left out where a provider doesn't have it. */
+/** Whether the field may be omitted if a provider doesn't have it. */
 export const isHint = (field: ExtraField): boolean => rules[field].isHint;
 
 /** Whether a wire format has the field. */
 export const hasField = (api: Api, field: ExtraField): boolean => (rules[field] as Rule).apis.includes(api);
 
-/** Those of a request that its wire format has. */
+/** The fields of a request that its wire format has. */
 export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<ExtraFields, FieldOf<A>> =>
   Object.fromEntries(
     listAsked(extra)
@@ -77,7 +77,7 @@ export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<
       .map((field) => [field, extra[field]]),
   ) as Pick<ExtraFields, FieldOf<A>>;
 
-/** The first field that a request asks for and a provider doesn't have; null: it has all, or is asked over no wire. */
+/** The first field in a request that a provider doesn't support; null: none, or the provider has no wire format. */
 export const findUntaken = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
   listAsked(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
 

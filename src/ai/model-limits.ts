@@ -1,9 +1,9 @@
 import { findByModel } from "../lib/model-names.ts";
 
 export type ModelLimits = {
-  /** Tokens of prompt and answer together; null: it has no window, or none that is known. */
+  /** Tokens of prompt and answer together; null: no window, or unknown. */
   windowTokens: number | null;
-  /** Tokens of its longest answer; null leaves it to the provider. */
+  /** Maximum answer length in tokens; null: the provider decides. */
   answerTokens: number | null;
 };
 
@@ -18,8 +18,8 @@ const claude8k = limit(200_000, 8_192);
 const claude4k = limit(200_000, 4_096);
 
 /**
- * The limits of single models that differ from those of their family, or have none: by exact or dated name, from the
- * providers' pages of each model. Asked for a longer answer than it can give, a model refuses the request.
+ * Limits of single models that differ from their family or have none: by exact or dated name, from the providers' model
+ * pages. A model rejects a request for a longer answer than its maximum.
  */
 const modelLimits: Readonly<Record<string, ModelLimits>> = {
   "openai/gpt-5.6-terra": gptWithMillion,
@@ -36,7 +36,7 @@ const modelLimits: Readonly<Record<string, ModelLimits>> = {
   "openai/gpt-5.3-chat-latest": gptChat,
   "openai/gpt-4o-2024-05-13": limit(128_000, 4_096),
   "openai/gpt-4-turbo": limit(128_000, 4_096),
-  // Half of the window: it would give as long an answer as the window has, which leaves no room for a prompt.
+  // Half of the window: its maximum answer is as long as the window, which would leave no room for a prompt.
   "openai/gpt-4": limit(8_192, 4_096),
   "openai/gpt-4-0613": limit(8_192, 4_096),
   "openai/gpt-3.5-turbo": limit(16_385, 4_096),
@@ -71,5 +71,5 @@ const modelLimits: Readonly<Record<string, ModelLimits>> = {
   "anthropic/claude-3-haiku": claude4k,
 };
 
-/** Undefined: the model has those of its family. */
+/** Undefined: the family's limits apply. */
 export const findModelLimits = (model: string): ModelLimits | undefined => findByModel(model, modelLimits);

@@ -6,24 +6,24 @@ import { listPrices } from "./price-list.ts";
 import type { AnswerFormat } from "./provider.ts";
 
 /**
- * What a model can do; `thinking`: it may think before it answers, and be silent meanwhile; `json_object`, `json_schema`: it
- * answers in that format, since its provider can force it or since it is told to. A family tells what most of its
- * models can; model-traits.ts knows those that differ.
+ * What a model can do. `thinking`: it may think before it answers and be silent meanwhile. `json_object`, `json_schema`: it
+ * can answer in that format, enforced by its provider or instructed in words. A family lists what most of its models can do;
+ * model-traits.ts lists the exceptions.
  */
 type Ability = "tools" | "images" | "thinking" | AnswerFormat["type"];
 
 const formats = ["json_object", "json_schema"] as const satisfies Ability[];
 
-/** Models that have abilities and, mostly, limits in common (model-limits.ts has those that differ). */
+/** Models that share abilities and mostly limits (exceptions are in model-limits.ts). */
 type Family = ModelLimits & {
-  /** How the names of its models begin (`provider/name`). */
+  /** The prefix of its models' names (`provider/name`). */
   prefix: string;
   abilities: readonly Ability[];
 };
 
 /**
- * What Parley knows of models by their names, beside their prices (price-list.ts); checked in November 2026. The first
- * family whose prefix fits counts, so a new version has the window of its family at once.
+ * Known model families by name; prices are in price-list.ts. Checked in November 2026. The first matching prefix wins, so a
+ * new version gets its family's window immediately.
  */
 const families: readonly Family[] = [
   {
@@ -65,7 +65,7 @@ const families: readonly Family[] = [
   {
     prefix: "anthropic/claude-",
     windowTokens: 200_000,
-    // What every Claude since version 4 can give; those before it have limits of their own.
+    // All Claude models since version 4; earlier ones have limits of their own.
     answerTokens: 32_000,
     abilities: ["tools", "images", "thinking", ...formats],
   },
@@ -77,40 +77,40 @@ const families: readonly Family[] = [
   },
 ];
 
-/** How much of a conversation a model is shown, and how long its answer may be, in tokens. */
+/** How much of a conversation a model receives, and how long its answer may be, in tokens. */
 type ModelBudget = {
   inputTokens: number;
-  /** What is asked for as the most of an answer; null leaves it to the provider. */
+  /** The maximum answer length to request; null: the provider decides. */
   outputTokensMax: number | null;
 };
 
 /**
- * Most tokens of a conversation that any model is shown, unless the operator says otherwise: models take more, but each
- * message would pay for all of it again, and answers get no better by it.
+ * Most tokens of a conversation that any model receives, unless configured otherwise. Models accept more, but every message
+ * would pay for all of it again without better answers.
  */
 export const INPUT_TOKENS_DEFAULT = 64_000;
-/** For models without a known window, local ones mostly: small enough for a window of 16,384 with its answer. */
+/** For models with an unknown window, mostly local ones: fits a window of 16,384 together with the answer. */
 export const INPUT_TOKENS_UNKNOWN = 12_000;
 
-/** The catalogue with what the operator has set. Models are named `provider/name`. */
+/** The model catalogue with the operator's settings applied. Models are named `provider/name`. */
 export type Catalogue = {
-  /** The list prices with those of the configuration before them. */
+  /** List prices, overridden by configured ones. */
   prices: PriceTable;
-  /** What the model itself can take and give. */
+  /** The model's own limits. */
   limitsOf(model: string): ModelLimits;
-  /** The answer's share is kept free of the window. */
+  /** The answer's share of the window is kept free. */
   budgetOf(model: string): ModelBudget;
-  /** A model of no family may be able to do anything: it is asked, and says so if not. */
+  /** An unknown model may be able to do anything: it is tried and reports what it can't do. */
   can(model: string, ability: Ability): boolean;
 };
 
-/** How much each model may be shown, for those who need nothing else of the catalogue. */
+/** The input and output budget of each model, for code that needs nothing else of the catalogue. */
 export type BudgetOf = Catalogue["budgetOf"];
 
 /**
  * Builds the catalogue.
- * @param settings.prices as in AI_PRICES: prices that are added or replaced. What cannot be read is left out.
- * @param settings.inputTokens what any model is shown at most, instead of the defaults; a known window still counts.
+ * @param settings.prices as in AI_PRICES: added or replaced prices. Unreadable entries are ignored.
+ * @param settings.inputTokens the most that any model receives, instead of the defaults; a known window still applies.
  */
 export function createCatalogue(
   settings: { prices?: string | undefined; inputTokens?: number | undefined } = {},
@@ -142,8 +142,8 @@ export function createCatalogue(
 }
 
 /**
- * The model for what nobody waits for: the cheapest of those whose price is known, else the last of the chain. Null when
- * only offline models are configured, which can write nothing of their own.
+ * The model for background texts: the cheapest one with a known price, else the last of the chain. Null if only offline
+ * models are configured, which can't write.
  */
 export function findCheapestModel(models: readonly string[], prices: PriceTable): string | null {
   const writers = models.filter((model) => !model.startsWith("offline/"));

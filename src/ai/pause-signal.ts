@@ -1,6 +1,6 @@
 /**
- * Lets the reader of an answer hold it back, as an AbortSignal lets them end it: the provider is not read meanwhile, and
- * its silence does not count.
+ * Lets the reader of an answer pause it, as an AbortSignal lets them end it. While paused, the provider isn't read and its
+ * silence doesn't count.
  */
 export class PauseSignal {
   #isPaused = false;
@@ -16,7 +16,7 @@ export class PauseSignal {
     for (const listener of this.#listeners) listener(isPaused);
   }
 
-  /** Calls `listener` at each change. @returns what ends that. */
+  /** Calls `listener` at each change. @returns a function that unsubscribes. */
   listen(listener: (isPaused: boolean) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

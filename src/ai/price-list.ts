@@ -1,28 +1,28 @@
 import type { Price, PriceTable } from "../lib/prices.ts";
 
-/** Where the prices below come from; docs/models.md shows it above the table that `make docs` makes of them. */
+/** Sources of the prices below; docs/models.md shows them above the table that `make docs` generates. */
 export const priceSources = [
   { prefix: "openai/", provider: "OpenAI", url: "https://developers.openai.com/api/docs/pricing" },
   { prefix: "anthropic/", provider: "Anthropic", url: "https://platform.claude.com/docs/en/about-claude/pricing" },
 ] as const;
 
-/** When they were last compared with these pages. */
+/** When the prices were last checked against these pages. */
 export const PRICES_CHECKED_IN = "November 2026";
 
-/** OpenAI's models with a window of a million tokens: twice the price of the prompt, and half as much again of the answer. */
+/** OpenAI models with a window of a million tokens: long prompts cost double, and their answers half as much again. */
 const longPrompt = { long_prompt: { above_tokens: 272_000, input_factor: 2, output_factor: 1.5 } };
 
-/** OpenAI: writing to the cache costs what `input` costs, up to GPT-5.5. */
+/** OpenAI up to GPT-5.5: writing to the cache costs the same as `input`. */
 const openAi = (input: number, cached_input: number, output: number): Price => ({ input, output, cached_input });
 
-/** From GPT-5.6 on it costs a quarter more. */
+/** From GPT-5.6 on, writing to the cache costs a quarter more. */
 const openAiWithWrites = (input: number, cached_input: number, output: number): Price => ({
   ...openAi(input, cached_input, output),
   cache_write: input * 1.25,
   ...longPrompt,
 });
 
-/** Anthropic: a cache that is kept for 5 minutes, as Parley asks for it; writing costs a quarter more than `input`. */
+/** Anthropic: a 5-minute cache, which is what Parley requests; writing costs a quarter more than `input`. */
 const anthropic = (input: number, cached_input: number, output: number): Price => ({
   input,
   output,
@@ -31,8 +31,8 @@ const anthropic = (input: number, cached_input: number, output: number): Price =
 });
 
 /**
- * List prices of single models, without discounts for batches. A dated name has the price of its model, unless it has
- * one of its own here. A model that is not named has no known price: its cost is null rather than a guess.
+ * List prices of single models, without batch discounts. A dated name has its model's price unless listed here. The price of
+ * an unlisted model is unknown: its cost is null rather than a guess.
  */
 export const listPrices: PriceTable = {
   "openai/gpt-6.2-sol": openAiWithWrites(2, 0.1, 10),

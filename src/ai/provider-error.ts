@@ -4,31 +4,34 @@ import { type ErrorClues, findErrorKind } from "./error-table.ts";
 import type { ProviderError, ProviderErrorCode } from "./provider.ts";
 import { parseRetryAfter } from "./retry-after.ts";
 
-/** What a provider said about an error, as far as the log keeps it. UTF-16 units. */
+/** Longest provider message kept in the log, in UTF-16 units. */
 const CAUSE_LENGTH_MAX = 300;
 /** The same before secrets are hidden in it: what is cut then may end in a part of one, which nothing would find. */
 const FOREIGN_LENGTH_MAX = 65_536;
 
 const details: Record<ProviderErrorCode, string> = {
-  provider_unavailable: "The model cannot be reached at the moment.",
-  provider_rate_limited: "The model takes no more requests at the moment.",
-  provider_timeout: "The model did not answer in time.",
-  provider_refused: "The model did not accept the request.",
-  provider_unauthorized: "The model's provider did not accept this server's credentials.",
+  provider_unavailable: "The model can't be reached right now. Try again later.",
+  provider_rate_limited: "The model is rate-limiting requests. Try again later.",
+  provider_timeout: "The model didn't respond in time. Try again.",
+  provider_refused: "The model rejected the request.",
+  provider_unauthorized: "The model's provider rejected this server's credentials.",
 };
 
-/** Never to appear in a log. Null: they are not known here. The error stays as it is, and is cleaned later. */
+/** Values that must never appear in a log. Null: unknown here; the error is cleaned later. */
 type Secrets = readonly string[] | null;
 
-/** Settings are for administrators; the log names the one to look at. */
+/** Users may not see settings; the log names the one to check. */
 const NOT_FOUND_DETAIL =
-  "The provider does not have this model, or not at the address that is configured. An administrator can see more in the log.";
+  "The provider doesn't have this model at the configured address. The server log has the details.";
 
 type Extra = Partial<Pick<ProviderError, "retryable" | "retryAfterMs" | "status" | "providerCode" | "param">> & {
   secrets?: Secrets;
 };
 
-/** A provider's failure: our code and sentence for clients, the foreign text, cleaned and cut, for the log. */
+/**
+ * Creates a provider failure: Parley's code and sentence for clients, and the provider's text, cleaned and shortened, for
+ * the log.
+ */
 export function createProviderError(code: ProviderErrorCode, cause: string, extra: Extra = {}): ProviderError {
   const isTransient = code !== "provider_refused" && code !== "provider_unauthorized";
   const error = {
@@ -47,7 +50,7 @@ export function createProviderError(code: ProviderErrorCode, cause: string, extr
 const codePattern = /^[\w.:-]{1,64}$/;
 const paramPattern = /^[\w.[\]/:$-]{1,100}$/;
 
-/** The error as it may leave this border: what is foreign in it is short, and holds no key. */
+/** Cleans an error before it leaves the provider layer: foreign text is shortened and keys are removed. */
 export function cleanError(error: ProviderError, secrets: readonly string[]): ProviderError {
   const keep = (text: string | null, pattern: RegExp) =>
     text !== null && pattern.test(text) && cleanCause(text, secrets) === text ? text : null;
@@ -61,7 +64,7 @@ export function cleanError(error: ProviderError, secrets: readonly string[]): Pr
 
 const keyPattern = /\b(?:sk|pk|key)-[\w*-]{6,}|\bBearer\s+\S+/gi;
 
-/** A foreign text as the log may keep it: without keys, on one line, short. */
+/** Prepares foreign text for the log: no keys, one line, short. */
 function cleanCause(cause: string, secrets: readonly string[]): string {
   let text = cause;
   for (const secret of secrets) if (isTelling(secret)) text = text.replaceAll(secret, "[key]");
@@ -70,35 +73,34 @@ function cleanCause(cause: string, secrets: readonly string[]): string {
   return text.replace(keyPattern, "[key]").replace(/\s+/g, " ").trim().slice(0, CAUSE_LENGTH_MAX);
 }
 
-/** What is known of an HTTP response that was no success, or of a request that had no response (`status` null). */
+/** A failed HTTP response, or a request without a response (`status` null). */
 export type HttpFailure = {
   status: number | null;
   headers: Headers | null;
   message: string;
-  /** The parsed body; undefined if it is no JSON. */
+  /** The parsed body; undefined if it isn't JSON. */
   body?: unknown;
 };
 
 const noBodyPattern = /status code \(no body\)$/;
 
-/** An HTTP response that was no success, or none at all. */
+/** Maps a failed HTTP response, or a missing one. */
 export function mapHttpFailure(failure: HttpFailure, secrets: readonly string[]): ProviderError {
   const { status, headers, message, body } = failure;
   const fields = readErrorFields(body);
-  // The SDKs know the error's text in some places only, and say there was no body where it stands elsewhere.
+  // The SDKs find the error's text only in some places, and otherwise claim there was no body.
   const isMissed = typeof body === "object" && fields.message !== "" && noBodyPattern.test(message);
-  const said = isMissed ? fields.message : message;
-  const cause = status === null ? said : `HTTP ${status}: ${said}`;
+  const shownMessage = isMissed ? fields.message : message;
+  const cause = status === null ? shownMessage : `HTTP ${status}: ${shownMessage}`;
   const retryAfterMs = parseRetryAfter(headers, Date.now()) ?? fields.retryAfterMs;
   const clues = { ...fields, message: `${message} ${fields.message}`, httpStatus: status };
   return mapClues(clues, { ...fields, status: status ?? fields.status, retryAfterMs }, cause, secrets);
 }
 
 /**
- * An error inside a stream or a document that came with HTTP 200, in any shape: an event, its `error`, a text.
+ * Maps an error in a stream or document that came with HTTP 200, in any shape: an event, its `error`, a text.
  * @param value parsed JSON.
- * @param secrets absent where they are not known: the error is to be cleaned later, since what is cut before may end in half
- *   a key.
+ * @param secrets absent if unknown: the error must be cleaned later, since cutting it now could leave half a key.
  */
 export function mapErrorFields(value: unknown, secrets: Secrets = null): ProviderError {
   const fields = readErrorFields(value);
@@ -107,13 +109,13 @@ export function mapErrorFields(value: unknown, secrets: Secrets = null): Provide
   return mapClues({ ...fields, httpStatus: null }, fields, cause, secrets);
 }
 
-/** The same by the text of an event, which need not be JSON. */
+/** The same for the text of an event, which may not be JSON. */
 export function mapErrorText(text: string, secrets: readonly string[]): ProviderError {
   let value: unknown = text;
   try {
     value = JSON.parse(text);
   } catch {
-    // The text is the message.
+    // The text itself is the message.
   }
   return mapErrorFields(value, secrets);
 }

@@ -1,12 +1,12 @@
 import type { AnswerOptions, ChatMessage } from "./provider.ts";
 
 /**
- * Tokens of a text, estimated in one pass. Everything that has to know tokens before a provider has counted them uses this:
- * what fits a window, what a budget reserves, what an attempt has used that broke off. Measured against OpenAI's
- * `o200k_base` (estimate divided by count): English and German 1.0 to 1.1, code 1.2, JSON 1.0, Chinese, Japanese and Korean
- * 1.0 to 1.1, Polish 0.8, Russian 1.3, Hindi and Thai 1.3 to 1.4, base64 0.8, lists of numbers 0.7. No model's own count is
- * meant: Claude, Llama and GPT differ among themselves as much, and a tokenizer with its vocabulary would cost start-up,
- * memory and, on long words, seconds (docs/decisions/0010).
+ * Estimates the tokens of a text in one pass, wherever a count is needed before a provider reports one: what fits a window,
+ * what a budget reserves, what a failed attempt has used. Measured against OpenAI's `o200k_base` (estimate divided by
+ * count): English and German 1.0 to 1.1, code 1.2, JSON 1.0, Chinese, Japanese and Korean 1.0 to 1.1, Polish 0.8, Russian
+ * 1.3, Hindi and Thai 1.3 to 1.4, base64 0.8, lists of numbers 0.7. It matches no particular model: Claude, Llama and GPT
+ * differ from each other by as much, and a tokenizer with its vocabulary would cost start-up time, memory and, on long
+ * words, seconds (docs/decisions/0010).
  */
 export function estimateTokens(text: string): number {
   let tokens = 0;
@@ -27,23 +27,23 @@ export function estimateTokens(text: string): number {
   return Math.ceil(tokens);
 }
 
-/** An estimate times this is rather too high for any text that people write: for what must not be too low. */
+/** Multiplied by this, an estimate is rarely too low for human text; for uses where it must not be too low. */
 export const ESTIMATE_MARGIN = 1.25;
 
-/** Tokens that a message takes beside its text, for its role and its borders. */
+/** Extra tokens of a message for its role and delimiters. */
 export const MESSAGE_TOKENS = 4;
 
-/** What a model is shown of a message: its text, and what it calls with which arguments. */
+/** The parts of a message that a model receives: its text, and its calls with their arguments. */
 const listTexts = (message: ChatMessage): string[] => {
   const calls = message.role === "assistant" ? (message.toolCalls ?? []) : [];
   return [message.content, ...calls.flatMap((call) => [call.name, call.arguments])];
 };
 
-/** What a message takes of a model's window. */
+/** Tokens of a model's window that a message uses. */
 export const countMessage = (message: ChatMessage): number =>
   listTexts(message).reduce((sum, text) => sum + estimateTokens(text), MESSAGE_TOKENS);
 
-/** At least as much as `countMessage`, and found without reading the texts. */
+/** An upper bound for `countMessage`, found without reading the texts. */
 export const countMessageAtMost = (message: ChatMessage): number =>
   listTexts(message).reduce((sum, text) => sum + text.length, MESSAGE_TOKENS);
 
@@ -71,13 +71,13 @@ enum Kind {
   Upper,
   Digit,
   Mark,
-  /** Letters of other alphabets, and of Latin beyond ASCII. */
+  /** Letters of other alphabets, and Latin letters beyond ASCII. */
   Letter,
-  /** South and Southeast Asian letters, whose syllables are built of several. */
+  /** South and Southeast Asian letters, several of which form a syllable. */
   Syllable,
   /** Characters that are words or syllables: Chinese, Japanese, Korean. */
   Ideograph,
-  /** Half of a character beyond the first plane: emoji, mostly. */
+  /** Half of a character beyond the first plane, mostly emoji. */
   Surrogate,
 }
 
@@ -95,12 +95,12 @@ function kindOf(unit: number): Kind {
   return Kind.Ideograph;
 }
 
-/** What a run of one kind takes. */
+/** Tokens of a run of characters of one kind. */
 function costOf(kind: Kind, run: number): number {
   if (run === 0) return 0;
   switch (kind) {
     case Kind.Space:
-      // One space goes with the word behind it.
+      // A single space belongs to the next word.
       return run > 1 ? 1 : 0;
     case Kind.Lower:
       return 0.9 + Math.max(0, run - 5) * 0.2;

@@ -1,7 +1,7 @@
 import type { RunUsage } from "./answer-part.ts";
 import type { ReportedUsage, Usage } from "./provider.ts";
 
-/** No tokens at all. */
+/** Zero tokens. */
 export const noUsage: Readonly<Usage> = {
   input_tokens: 0,
   output_tokens: 0,
@@ -10,12 +10,12 @@ export const noUsage: Readonly<Usage> = {
   reasoning_tokens: 0,
 };
 
-/** More tokens than this cannot be stored (`int4`): an answer is not lost for that. */
+/** The largest count that can be stored (`int4`); larger ones are capped rather than losing the answer. */
 export const USAGE_TOKENS_MAX = 2 ** 31 - 1;
 
 const add = (one: number, other: number): number => Math.min(one + other, USAGE_TOKENS_MAX);
 
-/** The tokens of two attempts, or of two steps, together; each sum at most USAGE_TOKENS_MAX. */
+/** Sums the tokens of two attempts or steps; each sum is at most USAGE_TOKENS_MAX. */
 export function addUsage(one: RunUsage | null, other: RunUsage | null): RunUsage | null {
   if (!one || !other) return one ?? other;
   return {
@@ -28,7 +28,7 @@ export function addUsage(one: RunUsage | null, other: RunUsage | null): RunUsage
   };
 }
 
-/** Two counts of one attempt as one: what the later one does not say is taken from the earlier one. */
+/** Merges two counts of one attempt: missing values of the later one come from the earlier one. */
 export function mergeReports(earlier: ReportedUsage | null, later: ReportedUsage | null): ReportedUsage | null {
   if (!earlier || !later) return later ?? earlier;
   return {

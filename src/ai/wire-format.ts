@@ -1,2 +1,2 @@
-/** How a provider is spoken to: OpenAI's Responses, Anthropic's Messages, or Chat Completions. */
+/** The protocol of a provider: OpenAI's Responses, Anthropic's Messages, or Chat Completions. */
 export type Api = "responses" | "messages" | "chat";

@@ -15,7 +15,7 @@ afterAll(() => standIn.stop());
 const question = [{ role: "user" as const, content: "What is Parley?" }];
 const promptTokens = countMessages(question);
 
-describe("an attempt whose tokens nobody counted", () => {
+describe("an attempt without reported tokens", () => {
   test("is billed for its prompt once a tool call had begun", async () => {
     standIn.script("cut", { pieces: [], fault: "tool_call_cut", after: 0 });
     const { end } = await collect(createTestChain(standIn, ["openai/cut"], { maxRetries: 0 }));
@@ -23,7 +23,7 @@ describe("an attempt whose tokens nobody counted", () => {
     expect(end.usage).toEqual({ ...noUsage, input_tokens: promptTokens, estimated: true });
   });
 
-  test("is billed for thoughts that no answer followed", async () => {
+  test("is billed for reasoning without an answer", async () => {
     standIn.script("thinks", { thinking: 3, pieces: [], fault: "cut", after: 0 });
     const { end } = await collect(createTestChain(standIn, ["compatible/thinks"], { maxRetries: 0 }));
     const tokens = estimateTokens("Thinking. ".repeat(3));
@@ -60,7 +60,7 @@ describe("an attempt whose tokens nobody counted", () => {
     expect(end.usage?.output_tokens).toBe(estimateTokens("one two ") + estimateTokens("three"));
   });
 
-  test("is not billed where the model gave no sign at all", async () => {
+  test("is not billed if the model produced nothing", async () => {
     standIn.script("fails", { fault: "status", status: 500 });
     const { end } = await collect(createTestChain(standIn, ["openai/fails"], { maxRetries: 0 }));
     expect([end.usage, end.costUsd]).toEqual([null, null]);
@@ -105,7 +105,7 @@ describe("how long an answer may be", () => {
     ["anthropic/claude-opus-4-6", 16_384],
     ["anthropic/claude-never-heard-of", 16_384],
     ["openai/gpt-4o-2024-05-13", null],
-  ])("%s is asked for %p tokens where nobody asks for any", async (model, tokens) => {
+  ])("%s is limited to %p tokens by default", async (model, tokens) => {
     expect(await ask(model, {})).toBe(tokens);
   });
 
@@ -116,7 +116,7 @@ describe("how long an answer may be", () => {
     ["openai/gpt-4o", 16_384],
     ["openai/gpt-5-chat-latest", 16_384],
     ["compatible/own", 50_000],
-  ])("%s is asked for no more than it can give: %p of 50,000", async (model, tokens) => {
+  ])("%s is limited to its own maximum: %p of 50,000", async (model, tokens) => {
     expect(await ask(model, { outputTokensMax: 50_000 })).toBe(tokens);
   });
 

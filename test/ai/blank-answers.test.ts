@@ -21,7 +21,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     ["nothing but space", [" \n", " "]],
     ["nothing but a think block", ["<think>Hm. ", "Paris?</think>", "\n\n"]],
     ["a think block that never ends", ["<think>Hm. ", "Paris?"]],
-  ])("%s is asked for again, and then of the next model", async (_name, pieces) => {
+  ])("%s is retried, then the next model is tried", async (_name, pieces) => {
     standIn.script("blank", { pieces });
     const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
     const { observe, events } = createRecorder();
@@ -29,7 +29,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     const { text, reasoning, parts, end } = await collect(chain);
     expect(standIn.requestsOf("blank").length).toBe(2);
     expect([text, reasoning]).toEqual([whole, ""]);
-    // Thoughts that led to nothing were shown by then.
+    // Its reasoning was already shown.
     const openings = parts.filter((part) => part.type === "start" || part.type === "reset");
     expect(openings.at(-1)?.model).toBe(second);
     expect(openings.length).toBe(parts.some(({ type }) => type === "reasoning") ? 3 : 1);
@@ -38,7 +38,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(events.filter(([name]) => name === "attempt").slice(0, 2)).toEqual([failed, failed]);
   });
 
-  test("a limit that leaves no room for text is met once, and is no fault of the model", async () => {
+  test("a limit that leaves no room for text is not retried and doesn't count against the model", async () => {
     standIn.script("limited", { pieces: [], finish: "length" });
     const chain = createTestChain(standIn, [`${provider}/limited`]);
     for (let run = 0; run < 20; run += 1)
@@ -47,7 +47,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(chain.models()[0]?.state).toBe("available");
   });
 
-  test("what a filter keeps back is an answer", async () => {
+  test("an answer blocked by a content filter is not retried", async () => {
     standIn.script("filtered", { pieces: [], finish: "content_filter" });
     const { text, end } = await collect(createTestChain(standIn, [`${provider}/filtered`]));
     expect([text, end]).toMatchObject(["", { type: "finish", reason: "content_filter" }]);

@@ -36,7 +36,7 @@ describe("in the chain", () => {
     ]);
   });
 
-  test("when every model cools down, the one that is soonest available is tried", async () => {
+  test("when every model is cooling down, the one available soonest is tried", async () => {
     const chain = createTestChain(standIn, ["openai/a", "anthropic/b"], { breaker, maxRetries: 2 });
     standIn.script("a", { fault: "status", status: 429, retryAfter: "60" });
     standIn.script("b", { fault: "status" });
@@ -48,7 +48,7 @@ describe("in the chain", () => {
     expect(standIn.requestsOf("a").length).toBe(0);
   });
 
-  test("refused requests and stopped answers do not open it", async () => {
+  test("rejected requests and stopped answers do not open it", async () => {
     const chain = createTestChain(standIn, ["openai/model"], { breaker });
     standIn.script("model", { fault: "status", status: 400 });
     for (let index = 0; index < 5; index += 1) await collect(chain);
@@ -70,14 +70,14 @@ describe("in the chain", () => {
   });
 });
 
-describe("by itself", () => {
+describe("on its own", () => {
   const admit = (subject: ReturnType<typeof createBreaker>) => {
     const report = subject.tryAdmit();
     if (!report) throw new Error("not admitted");
     return report;
   };
 
-  test("a success between failures starts the count anew", () => {
+  test("a success between failures resets the count", () => {
     const subject = createBreaker(breaker);
     for (const isGood of [false, false, true, false, false]) isGood ? admit(subject).succeed() : admit(subject).fail();
     expect(subject.state().state).toBe("available");
@@ -112,7 +112,7 @@ describe("by itself", () => {
     expect(subject.tryAdmit()).not.toBeNull();
   });
 
-  test("a long Retry-After opens it at once, for that long; a short one does not", () => {
+  test("a long Retry-After opens it immediately, for that long; a short one does not", () => {
     const subject = createBreaker({ ...breaker, coolDownMaxMs: 300_000 });
     admit(subject).fail({ retryAfterMs: 1_000 });
     expect(subject.state().state).toBe("available");
@@ -121,7 +121,7 @@ describe("by itself", () => {
     expect(state.state === "cooling_down" && state.until.getTime() - Date.now()).toBeGreaterThan(59_000);
   });
 
-  test("what began before it opened has no say any more", async () => {
+  test("results of attempts from before it opened are ignored", async () => {
     const subject = createBreaker({ failuresMax: 1, coolDownMs: 5, coolDownMaxMs: 1_000 });
     const [early, other, late] = [admit(subject), admit(subject), admit(subject)];
     early.fail();

@@ -11,7 +11,7 @@ export const TEST_KEY = "sk-test-0123456789abcdef";
 
 const noDocuments: SearchDocuments = async () => [];
 
-/** The configuration of all three providers at the stand-in. */
+/** Configures all three providers at the stand-in. */
 const configureProviders = (standIn: ProviderAddresses, models: string[]) => ({
   OPENAI_API_KEY: TEST_KEY,
   OPENAI_BASE_URL: standIn.openaiUrl,
@@ -21,7 +21,7 @@ const configureProviders = (standIn: ProviderAddresses, models: string[]) => ({
   AI_MODELS: models,
 });
 
-/** Where the providers are. */
+/** The URLs of the providers. */
 type ProviderAddresses = Pick<ProviderStandIn, "openaiUrl" | "anthropicUrl">;
 
 type TestChainOptions = Partial<ChainOptions> & {
@@ -31,7 +31,7 @@ type TestChainOptions = Partial<ChainOptions> & {
   findProxy?: FindProxy;
 };
 
-/** A chain over the real SDKs at the stand-in, with timeouts that suit a test. */
+/** A chain over the real SDKs at the stand-in, with timeouts suitable for a test. */
 export function createTestChain(
   standIn: ProviderAddresses,
   models: string[],
@@ -49,16 +49,16 @@ export function createTestChain(
 
 export type Collected = {
   parts: AnswerPart[];
-  /** The answer as a reader has it who obeys every reset. */
+  /** The answer as seen by a reader that applies every reset. */
   text: string;
-  /** The same of what the models thought. */
+  /** The reasoning, likewise. */
   reasoning: string;
   resets: Extract<AnswerPart, { type: "reset" }>[];
   /** How the run ended. */
   end: RunEnd;
 };
 
-/** Runs the chain to its end, as a reader would, and checks what holds for every run. */
+/** Runs the chain to its end as a reader would, and checks what must hold for every run. */
 export async function collect(chain: Chain, request: Partial<RunRequest> = {}): Promise<Collected> {
   const parts: AnswerPart[] = [];
   let text = request.resume?.text ?? "";
@@ -97,7 +97,7 @@ export async function collect(chain: Chain, request: Partial<RunRequest> = {}): 
   return { parts, text, reasoning, resets: parts.filter((part) => part.type === "reset"), end };
 }
 
-/** An observer that writes down what it hears. */
+/** An observer that records its events. */
 export function createRecorder(): { observe: ChainObserver; events: unknown[][] } {
   const events: unknown[][] = [];
   return {

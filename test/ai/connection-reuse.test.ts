@@ -35,7 +35,7 @@ test("so it is over TLS", async () => {
   expect(JSON.parse(await new Response(child.stdout).text())).toEqual([]);
 });
 
-test("a waiting connection on which the server says or ends something is not used again", async () => {
+test("an idle connection that receives data or is closed by the server is not reused", async () => {
   const sayings: ((socket: Socket) => void)[] = [
     (socket) => void socket.write("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"),
     (socket) => void socket.write("\r\n"),
@@ -62,7 +62,7 @@ test("a waiting connection on which the server says or ends something is not use
   }
 });
 
-test("a connection is used no longer than the server says that it keeps it", async () => {
+test("a connection is not reused after the server's keep-alive timeout", async () => {
   const asking = async (keepAlive: string) => {
     const server = serve((socket) => void socket.write(ok(`Keep-Alive: ${keepAlive}`)));
     for (let n = 0; n < 3; n += 1) {
@@ -71,7 +71,7 @@ test("a connection is used no longer than the server says that it keeps it", asy
     }
     return server.connections;
   };
-  // A second is left to the answer on its way.
+  // One second is reserved for the response in flight.
   expect(await asking("timeout=1")).toBe(3);
   expect(await asking("timeout=0")).toBe(3);
   expect(await asking("timeout=5, max=100")).toBe(1);
@@ -103,7 +103,7 @@ test("a refusal that comes before the request is sent is read, and its connectio
   }
 });
 
-test.skipIf(process.platform !== "linux")("a silent connection is probed by the system", async () => {
+test.skipIf(process.platform !== "linux")("TCP keep-alive probes a silent connection", async () => {
   const server = serve((socket) => void socket.write(ok()));
   await readAll(await ask(server.url));
   const port = Number(new URL(server.url).port).toString(16).toUpperCase().padStart(4, "0");
@@ -113,7 +113,7 @@ test.skipIf(process.platform !== "linux")("a silent connection is probed by the 
     .split("\n")
     .map((line) => line.trim().split(/\s+/))
     .find(([, , remote = "", state]) => remote.endsWith(`:${port}`) && state === "01");
-  // The fifth column is a timer: 02 is that of probes, with the hundredths of a second that are left.
+  // The fifth column is a timer: 02 is the keep-alive timer, with the remaining hundredths of a second.
   const [kind, left = ""] = (ours?.[5] ?? "").split(":");
   expect(kind).toBe("02");
   expect(Number.parseInt(left, 16) * 10).toBeLessThanOrEqual(PROBE_AFTER_MS);

@@ -7,15 +7,15 @@ import { ask, readAll, serveBytes } from "./raw-server.ts";
 const HEALTHY_MS_MAX = 3_000;
 const WRITE_TRIES_MAX = 500;
 
-/** How one request to a server that misbehaves goes. Times in milliseconds. */
+/** One request to a misbehaving server. Times in milliseconds. */
 const trouble = fc.record({
   framing: fc.constantFrom("length", "chunks", "close"),
   bytes: fc.constantFrom(0, 1, 500, 70_000, 300_000),
-  /** Where its answer is cut into packets, in parts of 1,000. */
+  /** Where its response is split into packets, in thousandths. */
   cuts: fc.array(fc.nat(1_000), { maxLength: 4 }),
   gapMs: fc.nat(2),
   ending: fc.constantFrom("stay", "end", "reset"),
-  /** The answer breaks off after that many parts of 1,000, with what `ending` says. */
+  /** The response breaks off after this many thousandths, in the way of `ending`. */
   upTo: fc.oneof(fc.constant(1_000), fc.nat(1_000)),
   reader: fc.constantFrom("read", "pause", "abort", "abort at the end", "abort before", "signal", "leave"),
   afterMs: fc.nat(4),
@@ -41,7 +41,7 @@ async function misbehave(socket: Socket, plan: Trouble): Promise<void> {
     let rest = Buffer.from(whole.slice(from, to));
     for (let tries = 0; rest.length > 0; tries += 1) {
       const written = socket.write(rest);
-      // The client has gone, or reads no more.
+      // The client has disconnected, or stopped reading.
       if (written < 0 || tries === WRITE_TRIES_MAX) return void socket.terminate();
       rest = rest.subarray(written);
       if (rest.length > 0) await Bun.sleep(1);
@@ -50,11 +50,11 @@ async function misbehave(socket: Socket, plan: Trouble): Promise<void> {
     if (plan.gapMs > 0) await Bun.sleep(plan.gapMs);
   }
   if (plan.ending === "reset") socket.terminate();
-  // What breaks off or has no length needs an end.
+  // A response that breaks off or has no length needs an end.
   else if (plan.ending === "end" || plan.upTo < 1_000 || plan.framing === "close") socket.end();
 }
 
-/** Asks for trouble and behaves as the plan says; what comes of it does not matter. */
+/** Sends a request to the misbehaving server; its result is ignored. */
 async function meetTrouble(url: string, plan: Trouble, index: number): Promise<void> {
   const stopping = new AbortController();
   const timer =
@@ -80,21 +80,21 @@ async function meetTrouble(url: string, plan: Trouble, index: number): Promise<v
       },
     });
     await ended.promise;
-    // Whatever it does now concerns nobody any more.
+    // What happens to it from here on doesn't matter.
     body.pause();
     body.abort();
   } catch {
-    // Trouble, as planned.
+    // A planned failure.
   } finally {
     clearTimeout(timer);
     stopping.abort(new Error("over"));
   }
 }
 
-/** The name of a step: a request that is answered well, or trouble. */
+/** One step: a request with a good response, or a misbehaving one. */
 const step = fc.oneof({ weight: 2, arbitrary: fc.constant(null) }, { weight: 3, arbitrary: trouble });
 
-test("whatever happens to others on the same connections, a request that is answered is answered", async () => {
+test("a request gets its response whatever happens to others on the same connections", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.record({ step, waitMs: fc.constantFrom(null, 0, 0, 1, 3) }), { minLength: 4, maxLength: 24 }),
@@ -125,7 +125,7 @@ test("whatever happens to others on the same connections, a request that is answ
         };
         try {
           await Promise.all(Array.from({ length: lanes }, runLane));
-          // None came twice, but for what was repeated openly.
+          // None arrived twice, except for reported repeats.
           const healthy = server.requests.filter((line) => line.includes("/healthy/"));
           expect(healthy.length - new Set(healthy).size).toBeLessThanOrEqual(repeats);
           expect(new Set(healthy).size).toBe(steps.filter(({ step: plan }) => plan === null).length);

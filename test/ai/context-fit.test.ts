@@ -114,7 +114,7 @@ describe("a chain", () => {
     expect(offered).toEqual({ able: 1, unable: 0 });
   });
 
-  test("asks no other model where there is to be no fallback", async () => {
+  test("tries no other model if fallback is off", async () => {
     expect(Object.keys(await askedOf({ hasFallback: false }))).toEqual(["large"]);
   });
 });

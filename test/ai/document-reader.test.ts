@@ -8,7 +8,7 @@ const document = (text: string) => JSON.stringify({ content: [{ type: "text", te
 
 const cut = (text: string, length: number) => text.match(new RegExp(`[^]{1,${length}}`, "g")) ?? [];
 
-test("brackets and quotes in texts are no end of the document", () => {
+test("brackets and quotes in strings don't end the document", () => {
   const text = 'a } ] " \\ \\" { [ \\\\" }';
   for (const packets of [[document(text)], [...document(text)]])
     expect(summarize(readBody(createMessagesMapper(), packets))).toMatchObject({ text, end: "stop" });
@@ -22,7 +22,7 @@ test("a document below the bound is read, in packets of any size, and fast", () 
   expect(performance.now() - startedMs).toBeLessThan(10_000);
 });
 
-test("a document without end is given up at the bound", () => {
+test("an endless document fails at the limit", () => {
   const block = "x".repeat(1024 * 1024);
   let bytes = 0;
   function* rain() {
@@ -36,7 +36,7 @@ test("a document without end is given up at the bound", () => {
   expect(bytes).toBeWithin(DOCUMENT_BYTES_MAX - block.length, DOCUMENT_BYTES_MAX + 2 * block.length);
 });
 
-test("blank lines without end are given up at the bound", () => {
+test("endless blank lines fail at the limit", () => {
   const block = " \r\n".repeat(400_000);
   let bytes = 0;
   function* rain() {

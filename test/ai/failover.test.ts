@@ -24,7 +24,7 @@ const sentTurns = (model: string): Sent => {
 
 describe("a failover after text was shown", () => {
   test.each(["openai", "anthropic", "compatible"])(
-    "%s goes on from a user turn that quotes the text",
+    "%s continues from a user turn that quotes the text",
     async (provider) => {
       standIn.script("first", { pieces: ["The capital ", "of France", "never sent"], fault: "cut", after: 2 });
       standIn.script("second", { pieces: [" is", " Paris."] });
@@ -91,7 +91,7 @@ describe("a failover after text was shown", () => {
     expect(end.models).toEqual(["openai/a", "anthropic/b", "compatible/d"]);
   });
 
-  test("never goes on once a tool call began: the step is made anew", async () => {
+  test("never continues after a tool call began: the step starts over", async () => {
     const chain = createTestChain(standIn, ["openai/tool-call-cut", "anthropic/normal"]);
     const { text, resets, end } = await collect(chain);
     expect(text).toBe("Parley's stand-in answers in several pieces.");
@@ -126,7 +126,7 @@ describe("a failover after text was shown", () => {
   });
 });
 
-describe("a run that goes on with a stored text", () => {
+describe("a run that continues a stored text", () => {
   test("begins with a reset to that text", async () => {
     standIn.script("model", { text: "four five" });
     const chain = createTestChain(standIn, ["anthropic/model"]);
@@ -136,7 +136,7 @@ describe("a run that goes on with a stored text", () => {
     expect(sentTurns("model")[0]?.content).toContain("one two three");
   });
 
-  test("asks anew when nothing was stored", async () => {
+  test("starts over if nothing was stored", async () => {
     const chain = createTestChain(standIn, ["anthropic/normal"]);
     const { parts, text } = await collect(chain, { resume: { text: "", attempt: 1 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/normal", attempt: 2, text: "" });
@@ -155,7 +155,7 @@ describe("the requested model", () => {
     expect(standIn.requests.map(({ model }) => model)).toEqual(["fails", "refused", "normal"]);
   });
 
-  test("counts as the default when it is configured no more", async () => {
+  test("falls back to the default if it is no longer configured", async () => {
     const chain = createTestChain(standIn, ["openai/normal"]);
     expect((await collect(chain, { model: "openai/gone" })).end).toMatchObject({ model: "openai/normal" });
     expect([chain.has("openai/gone"), chain.has("openai/normal"), chain.defaultModel]).toEqual([
@@ -166,7 +166,7 @@ describe("the requested model", () => {
   });
 });
 
-test("the log says why a model failed, without the key and in short", async () => {
+test("the log shows briefly why a model failed, without the key", async () => {
   let written = "";
   const sink = new Writable({
     write(chunk, _encoding, done) {

@@ -19,7 +19,7 @@ function createTestFailures() {
       nowMs += ms;
     },
     fail: (code: ProviderErrorCode, model = "openai/a") =>
-      failures.tell({ model, error: createProviderError(code, "cause") }, about, 0),
+      failures.record({ model, error: createProviderError(code, "cause") }, about, 0),
   };
 }
 
@@ -37,7 +37,7 @@ test("a refused key is an error once a minute for each provider, however many an
   expect(told("error")).toHaveLength(3);
 });
 
-test("failures of a model are warned of with what they are about, 20 times in ten seconds, and the rest is counted", () => {
+test("failures of a model are logged as warnings with their context, 20 in ten seconds, and the rest is counted", () => {
   const { told, pass, fail } = createTestFailures();
   for (let count = 0; count < 50; count += 1) fail("provider_unavailable");
   fail("provider_timeout", "openai/b");
@@ -71,26 +71,26 @@ const cases: [
     "openai/a",
     "provider_unauthorized",
     { status: 401 },
-    /^OPENAI_API_KEY was refused by api\.openai\.com \(HTTP 401\): check it/,
+    /^OPENAI_API_KEY was rejected by api\.openai\.com \(HTTP 401\): check it/,
   ],
   [
     "anthropic/a",
     "provider_unauthorized",
     { status: 403 },
-    /^ANTHROPIC_API_KEY was refused by api\.anthropic\.com \(HTTP 403\)/,
+    /^ANTHROPIC_API_KEY was rejected by api\.anthropic\.com \(HTTP 403\)/,
   ],
-  ["openai/a", "provider_unauthorized", {}, /^OPENAI_API_KEY was refused by api\.openai\.com: check it/],
+  ["openai/a", "provider_unauthorized", {}, /^OPENAI_API_KEY was rejected by api\.openai\.com: check it/],
   [
     "compatible/a",
     "provider_unauthorized",
     { status: 401 },
-    /^models\.example:8080 wants a key \(HTTP 401\): set COMPATIBLE_API_KEY$/,
+    /^models\.example:8080 requires a key \(HTTP 401\): set COMPATIBLE_API_KEY$/,
   ],
   [
     "compatible/a",
     "provider_unauthorized",
     { status: 401, set: { COMPATIBLE_API_KEY: KEY } },
-    /^COMPATIBLE_API_KEY was refused/,
+    /^COMPATIBLE_API_KEY was rejected/,
   ],
   [
     "compatible/a",

@@ -14,7 +14,7 @@ afterAll(() => standIn.stop());
 const whole = "Parley's stand-in answers in several pieces.";
 const half = "Parley's stand-in answers ";
 
-/** What each fault leads to, with one retry allowed and a healthy second model. */
+/** The outcome of each fault, with one retry and a healthy second model. */
 const faults = [
   { model: "rate-limited-long", code: "provider_rate_limited", requests: 1, shown: false },
   { model: "fails", code: "provider_unavailable", requests: 2, shown: false },
@@ -42,12 +42,12 @@ describe.each(["openai", "anthropic", "compatible"])("%s fails over", (provider)
     const first = `${provider}/${model}`;
     const { observe, events } = createRecorder();
     const { text, resets, end } = await collect(createTestChain(standIn, [first, second], { observe }));
-    // A connection that closes without an answer may have been a waiting one: that is tried anew below the chain.
+    // A connection that closes without a response may have been idle: the HTTP client repeats that itself.
     if (model !== "refuse") expect(standIn.requestsOf(model).length).toBe(requests);
     expect(standIn.requestsOf("normal").length).toBe(1);
     expect(end).toMatchObject({ type: "finish", model: second, models: shown ? [first, second] : [second] });
     expect(resets).toEqual(shown ? [{ type: "reset", model: second, attempt: 2, text: half }] : []);
-    // The second model begins again at the first word; the reader sees no repetition.
+    // The second model starts over at the first word; the reader sees no repetition.
     expect(text).toBe(whole);
     const failed = ["attempt", first, "failed", true, code];
     const attempts = [...Array(requests).fill(failed), ["attempt", second, "complete", true, null]];
@@ -81,7 +81,7 @@ describe("retries", () => {
     expect(standIn.requestsOf("fails-twice").length).toBe(3);
   });
 
-  test("Retry-After is waited for", async () => {
+  test("Retry-After is respected", async () => {
     const model = "any?fault=status&status=429&retry_after=0.3&times=1";
     const { end } = await collect(createTestChain(standIn, [`openai/${model}`, "anthropic/normal"]));
     expect(end).toMatchObject({ type: "finish", model: `openai/${model}` });
@@ -100,7 +100,7 @@ describe("retries", () => {
     expect(standIn.requests.length).toBe(1);
   });
 
-  test("a run that is stopped before it begins asks nobody", async () => {
+  test("a run that is stopped before it begins calls no model", async () => {
     const { parts, end } = await collect(createTestChain(standIn, ["openai/normal"]), { signal: AbortSignal.abort() });
     expect([parts, end]).toEqual([[], { type: "aborted", model: null, models: [], usage: null, costUsd: null }]);
     expect(standIn.requests.length).toBe(0);
@@ -135,13 +135,13 @@ describe.each(["openai", "anthropic", "compatible"])("%s is survived", (provider
   });
 });
 
-test("text that cannot be stored is mended: NUL, lone surrogates, a pair in two deltas", async () => {
+test("text that can't be stored is repaired: NUL, lone surrogates, a pair in two deltas", async () => {
   standIn.script("model", { pieces: ["a\0b ", "\ud83d", "\ude80 ", "x\udc00y", " end\ud83d"] });
   const { text } = await collect(createTestChain(standIn, ["compatible/model"]));
   expect(text).toBe("ab 🚀 x\ufffdy end");
 });
 
-describe("an answer that is whole although its stream does not end well", () => {
+describe("a complete answer whose stream doesn't end properly", () => {
   test("a finish_reason without [DONE]", async () => {
     standIn.script("model", { done: false });
     const { text, end } = await collect(createTestChain(standIn, ["compatible/model"]));

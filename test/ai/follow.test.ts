@@ -21,7 +21,7 @@ const start: AnswerPart = { type: "start", model: "a/b", attempt: 1 };
 const text = (value: string): AnswerPart => ({ type: "text", text: value });
 const never = () => new AbortController().signal;
 
-/** A run that is written from outside. */
+/** A run controlled by the test. */
 function createRun() {
   const ended = Promise.withResolvers<RunEnd>();
   const given: { push: PushPart<AnswerPart>; request: Request } = { push: () => {}, request: { signal: never() } };
@@ -47,7 +47,7 @@ describe("a reader that never waits", () => {
 });
 
 describe("a reader that waits at a part", () => {
-  test("holds the run back, takes the others in order afterwards, and then the end", async () => {
+  test("pauses the run, then takes the queued parts in order, then the end", async () => {
     const { run, given, end } = createRun();
     const stored = Promise.withResolvers<void>();
     const seen: AnswerPart[] = [];

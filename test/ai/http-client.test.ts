@@ -7,7 +7,7 @@ import { IDLE_MS_MAX } from "../../src/lib/http-client/connection-pool.ts";
 import { prepareRequest } from "../../src/lib/http-client/prepared-request.ts";
 import { ask, readAll, serveBytes, settle } from "./raw-server.ts";
 
-/** More than Bun's own `fetch` lets run at once. */
+/** More than Bun's own `fetch` runs concurrently. */
 const REQUESTS = 400;
 
 const stops: (() => unknown)[] = [];
@@ -15,7 +15,7 @@ afterAll(async () => {
   for (const stop of stops) await stop();
 });
 
-/** A server of these bytes that stops with the tests. */
+/** A server that sends these bytes and stops with the tests. */
 function serve(answer: Parameters<typeof serveBytes>[0]) {
   const server = serveBytes(answer);
   stops.push(server.stop);
@@ -150,7 +150,7 @@ test("aborting before the head has come ends the request at the server", async (
   await hungUp.promise;
 });
 
-test("a server that is not there", async () => {
+test("an unreachable server", async () => {
   await expect(ask("http://127.0.0.1:1/")).rejects.toThrow();
 });
 
@@ -179,7 +179,7 @@ test("a large request and a large answer come whole, in both directions", async 
   expect([text.length, text.slice(0, 13), error]).toEqual([8_000_013, "5000001 yyyyz", null]);
 });
 
-test("the server waits while nobody reads", async () => {
+test("the server has to wait while the reader is paused", async () => {
   let pulled = 0;
   const chunk = new Uint8Array(64 * 1024);
   const server = Bun.serve({
@@ -245,7 +245,7 @@ test("aborting in the middle of an answer ends the connection, and the listener 
   await ended.promise;
 });
 
-test("a connection that has waited too long is not used again", async () => {
+test("a connection that was idle too long is not reused", async () => {
   const server = serve((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
   try {
     const startMs = Date.now();

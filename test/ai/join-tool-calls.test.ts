@@ -4,7 +4,7 @@ import { ToolCallJoiner } from "../../src/ai/providers/compatible/join-tool-call
 import { TOOL_CALLS_MAX } from "../../src/ai/providers/tool-calls.ts";
 import { BrokenStreamError } from "../../src/ai/transport/event-stream.ts";
 
-/** Each batch is the `tool_calls` of one delta. Ids that were made up here count as null. */
+/** Each batch is the `tool_calls` of one delta. Generated ids count as null. */
 function join(...batches: unknown[][]): [id: string | null, name: string, args: string][] {
   const joiner = new ToolCallJoiner();
   for (const batch of batches) joiner.add(batch);
@@ -267,7 +267,7 @@ test("many small pieces take no longer than their characters", () => {
 
 type Call = { id: string; name: string; args: string };
 
-/** How the servers that are known give a call, whose arguments come in `pieces`. */
+/** How known servers send a call whose arguments arrive in `pieces`. */
 const styles: Record<string, (call: Call, pieces: string[], index: number) => Parts[]> = {
   "as OpenAI does": ({ id, name }, pieces, i) => [{ i, id, n: name, a: "" }, ...pieces.map((a) => ({ i, a }))],
   "with nulls": ({ id, name }, pieces, i) => [
@@ -300,7 +300,7 @@ const callArgument = fc.record({
   cuts: fc.array(fc.nat(), { maxLength: 5 }),
 });
 
-/** At the cuts; a first piece of nothing but the opening bracket is as good as any. */
+/** Splits at the cuts. A first piece with only the opening bracket is allowed. */
 function split(text: string, cuts: number[]): string[] {
   const places = [0, ...cuts.map((cut) => cut % text.length), text.length].sort((a, b) => a - b);
   return places
@@ -309,7 +309,7 @@ function split(text: string, cuts: number[]): string[] {
     .filter((cut) => cut !== "");
 }
 
-describe("whatever the calls and their pieces, they come out as they were", () => {
+describe("calls are assembled correctly however they are split", () => {
   test.each(Object.keys(styles))("%s", (style) => {
     fc.assert(
       fc.property(fc.array(callArgument, { minLength: 1, maxLength: 4 }), fc.boolean(), (calls, areTogether) => {
@@ -317,7 +317,7 @@ describe("whatever the calls and their pieces, they come out as they were", () =
           ({ name, args, cuts }, index) =>
             styles[style]?.({ id: `id-${index}`, name, args }, split(args, cuts), index) ?? [],
         );
-        // Some proxies put all that they have at once into one array; without indexes that says something else.
+        // Some proxies put everything they have into one array; without indexes that means something else.
         const isOneArray = areTogether && pieces.every(({ i }) => i !== undefined);
         const joined = join(...(isOneArray ? together(...pieces) : each(...pieces)));
         expect(joined.map(([, name, args]) => [name, args])).toEqual(calls.map(({ name, args }) => [name, args]));

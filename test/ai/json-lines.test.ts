@@ -71,7 +71,7 @@ test("[DONE] between lines of JSON is the end", () => {
   expect(summarize(readBody(createChatMapper(), body))).toMatchObject({ text: "a", end: "stop" });
 });
 
-test("a line without end is given up at the bound", () => {
+test("an endless line fails at the limit", () => {
   const block = "x".repeat(1024 * 1024);
   let bytes = 0;
   function* rain() {
@@ -85,7 +85,7 @@ test("a line without end is given up at the bound", () => {
   expect(bytes).toBeLessThan(EVENT_BYTES_MAX + 2 * block.length);
 });
 
-test("lines of another protocol are no answer", () => {
+test("lines of another protocol are not an answer", () => {
   const lines = [
     { message: { content: "a" }, done: false },
     { message: { content: "b" }, done: true },

@@ -215,7 +215,7 @@ describe("tool calls", () => {
     expect(new Set(parts.slice(0, -1).map(({ type }) => type))).toEqual(new Set(["tool_call"]));
   });
 
-  test("are not carried out when they may be cut off", () => {
+  test("are not executed if they may be cut off", () => {
     expect(mapAll([delta({ tool_calls: [call] }), delta({}, "length")]).at(-1)).toEqual(
       finish("length") as MappedEvent,
     );
@@ -369,7 +369,7 @@ describe("an error in the stream", () => {
   });
 });
 
-describe("a document in the place of a stream", () => {
+describe("a document instead of a stream", () => {
   const mapWhole = (document: unknown) => createChatMapper().mapWhole?.(document);
 
   test.each<[string, unknown, unknown[]]>([

@@ -82,7 +82,7 @@ test("behind a gateway a model can do what its maker's can, and its limits and p
   expect(calculate("x/a/b:free", createCatalogue({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
 });
 
-/** A million tokens in and out, by requests whose prompts are short. */
+/** A million tokens in and out, from requests with short prompts. */
 const million = { ...noUsage, input_tokens: 100_000, output_tokens: 100_000 };
 const calculate = (model: string, prices: PriceTable) => {
   const cost = calculateCostUsd(model, million, prices);
@@ -103,7 +103,7 @@ test.each([
   expect(calculate(model, createCatalogue().prices)).toBe(cost);
 });
 
-test("prices can be given, and go before those of the list", () => {
+test("configured prices override list prices", () => {
   const { prices } = createCatalogue({ prices: "compatible/own=1/2,openai/gpt-5.2=7/8" });
   expect(calculate("compatible/own", prices)).toBe(3);
   expect(calculate("openai/gpt-5.2", prices)).toBe(15);

@@ -70,7 +70,7 @@ test("only what is configured is built; without models it stays offline", () => 
   expect([[...twice.providers.keys()], twice.models]).toEqual([["offline", "compatible"], ["compatible/a"]]);
 });
 
-test("a chain without models, or with a model of nobody, is refused", () => {
+test("a chain without models, or with an unknown provider, is rejected", () => {
   const { providers } = createProviders({ AI_MODELS: [] }, async () => []);
   expect(() => createChain({ ...options, providers, models: [] })).toThrow("at least one model");
   expect(() => createChain({ ...options, providers, models: ["openai/x"] })).toThrow("no provider");

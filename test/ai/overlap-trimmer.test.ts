@@ -21,7 +21,7 @@ describe("createOverlapTrimmer", () => {
     expect(join(before, pieces)).toBe(expected);
   });
 
-  test("text flows at once when it cannot be a repetition", () => {
+  test("text is shown immediately if it can't be a repetition", () => {
     const trimmer = createOverlapTrimmer("The quick brown fox");
     expect(trimmer.push("jumps")).toBe("jumps");
     expect(trimmer.push("fox")).toBe("fox");

@@ -181,7 +181,7 @@ test("a good answer is no error", () => {
     expect(isErrorValue(value)).toBeTrue();
 });
 
-test("an empty account is not asked again", () => {
+test("an empty account is not retried", () => {
   const failure = { status: 429, headers: null, message: "You exceeded your quota [insufficient_quota]" };
   expect(mapHttpFailure(failure, [])).toMatchObject({ code: "provider_rate_limited", retryable: false });
 });

@@ -154,7 +154,7 @@ test("a model that thinks is asked for summaries of it, and no other one", async
   expect(standIn.requests.map(({ body }) => body.reasoning)).toEqual([summary, undefined, summary]);
 });
 
-test("nothing is kept at OpenAI", async () => {
+test("nothing is stored at OpenAI", async () => {
   await collect(createTestChain(standIn, ["openai/normal"]));
   expect(standIn.requests[0]?.body.store).toBe(false);
 });

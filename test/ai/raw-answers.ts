@@ -1,29 +1,29 @@
 import type { Socket } from "bun";
 import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
 
-/** What a server answers to one request, byte by byte. */
+/** A server's response to one request, byte by byte. */
 export type RawAnswer = {
   /** Absent: no header field. */
   contentType?: string;
   status?: number;
-  /** The body; each text leaves by itself, `pauseMs` after the one before. */
+  /** The body; texts are sent one at a time, `pauseMs` apart. */
   packets: string[];
   pauseMs?: number;
-  /** How it ends: as HTTP says, with a connection that is cut off, or not at all. */
+  /** How it ends: normally, with a reset connection, or not at all. */
   end?: "whole" | "reset" | "open";
 };
 
-/** A server of all three protocols that answers whatever a test says, for the model that is asked. */
+/** A server for all three protocols with scripted responses per model. */
 export type RawAnswers = {
   answers: Map<string, RawAnswer>;
-  /** The models that were asked, in order. */
+  /** The requested models, in order. */
   asked: string[];
-  /** Where the providers of `createTestChain` are to ask. */
+  /** The addresses for the providers of `createTestChain`. */
   standIn: ProviderStandIn;
   stop(): void;
 };
 
-/** Starts it. The models that no answer is given for do not answer. */
+/** Starts it. Models without a scripted response don't respond. */
 export function serveRawAnswers(standIn: ProviderStandIn): RawAnswers {
   const answers = new Map<string, RawAnswer>();
   const asked: string[] = [];

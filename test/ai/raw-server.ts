@@ -8,7 +8,7 @@ export const ask = (url: string | URL, body = "", options: Partial<SendOptions> 
     ...options,
   });
 
-/** The whole body, or what went wrong after how much of it. */
+/** Reads the whole body, or the error and how much was read before it. */
 export function readAll({ body }: IncomingResponse): Promise<{ text: string; error: string | null }> {
   let text = "";
   return new Promise((resolve) =>
@@ -21,20 +21,20 @@ export function readAll({ body }: IncomingResponse): Promise<{ text: string; err
   );
 }
 
-/** After this a connection whose answer has ended is offered again: what came with the end of the answer has been read. */
+/** Resolves when a connection whose response has ended is reusable: data after the response has been read. */
 export const settle = (): Promise<void> =>
   new Promise((resolve) => void setImmediate(() => setImmediate(() => setImmediate(resolve))));
 
 export type RawServer = {
   url: string;
-  /** Connections that were opened. */
+  /** Opened connections. */
   connections: number;
-  /** The first lines of the requests that came. */
+  /** The first lines of the received requests. */
   requests: string[];
   stop(): void;
 };
 
-/** A server that answers every packet by these very bytes, and counts its connections. */
+/** A server that answers every packet with exactly these bytes and counts its connections. */
 export function serveBytes(answer: (socket: Socket, packet: string) => void, tls: TLSOptions | null = null): RawServer {
   const server = Bun.listen({
     hostname: "localhost",
@@ -49,7 +49,7 @@ export function serveBytes(answer: (socket: Socket, packet: string) => void, tls
         if (packet.startsWith("POST ")) seen.requests.push(packet.slice(0, packet.indexOf("\r")));
         answer(socket, packet);
       },
-      // A client that hangs up is no fault of the server.
+      // A disconnecting client is not a server error.
       error: () => {},
     },
   });

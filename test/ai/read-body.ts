@@ -3,13 +3,13 @@ import type { EventMapper, MappedEvent } from "../../src/ai/providers/event-mapp
 
 const encoder = new TextEncoder();
 
-/** An event as it stands in a body. */
+/** An event in wire format. */
 export const event = (name: string | null, data: unknown): string =>
   `${name === null ? "" : `event: ${name}\n`}data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
 
 /**
- * Reads a body with a provider's mapper as an answer does, and gives what it says; what is thrown is its last entry.
- * @param packets cut as they are; a text is one packet.
+ * Reads a body with a provider's mapper, as for an answer. A thrown error is the last entry of the result.
+ * @param packets sent as they are; a string is one packet.
  */
 export function readBody(
   mapper: EventMapper,
@@ -41,7 +41,7 @@ export function readBody(
   return taken;
 }
 
-/** The texts, the reasoning, and the end in short: a finish reason, an error's code, or the class of what was thrown. */
+/** Summarizes texts, reasoning and the end: a finish reason, an error code, or the class of the thrown error. */
 export function summarize(taken: readonly (MappedEvent | Error)[]) {
   const texts = (type: "text" | "reasoning") =>
     taken.map((part) => (!(part instanceof Error) && part.type === type ? part.text : "")).join("");

@@ -13,7 +13,7 @@ afterAll(() => server.stop());
 
 type Asked = { model: string; effort: ReasoningEffort | null; options?: AnswerOptions; outputTokensMax?: number };
 
-/** What a model is sent. */
+/** Returns what a model receives. */
 async function sentTo({ model, effort, options = {}, outputTokensMax }: Asked): Promise<Record<string, unknown>> {
   server.refuse(() => null);
   const chain = createTestChain(server.place, [model]);
@@ -76,7 +76,7 @@ describe("Claude is told by effort, or by a budget", () => {
     ["claude-3-7-sonnet-latest", "none", undefined, undefined],
     ["claude-3-7-sonnet-latest", "minimal", { type: "enabled", budget_tokens: 1_024 }, undefined],
     ["claude-next", "high", adaptive, { effort: "high" }],
-    // It thinks by default, and says what only if it is asked to.
+    // It thinks by default, and reports it only on request.
     ["claude-opus-5-5", null, adaptive, undefined],
     ["claude-opus-4-8", null, undefined, undefined],
     ["claude-next", null, undefined, undefined],
@@ -118,7 +118,7 @@ describe("servers of Chat Completions", () => {
   });
 });
 
-/** Refuses each effort that is not taken, in these words. */
+/** Rejects every effort not in the list, with this message. */
 function refuseAllBut(taken: readonly string[], say: (effort: string) => unknown): void {
   server.refuse((body) => {
     const { effort } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
@@ -127,7 +127,7 @@ function refuseAllBut(taken: readonly string[], say: (effort: string) => unknown
   });
 }
 
-/** The efforts that were sent, of two answers. */
+/** The efforts sent for two answers. */
 async function askTwice(model: string, effort: ReasoningEffort): Promise<unknown[]> {
   const chain = createTestChain(server.place, [model]);
   for (const _ of [1, 2]) expect((await collect(chain, { options: { reasoningEffort: effort } })).text).toBe("Done.");

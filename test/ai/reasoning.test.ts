@@ -43,7 +43,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
       ["text", "Done."],
     ]);
     expect([text, reasoning]).toEqual(["Done.", "A better one."]);
-    // Both have cost tokens, and one has written.
+    // Both used tokens, but only one wrote text.
     expect(end.models).toEqual([`${provider}/second`]);
     expect(parts[2]).not.toHaveProperty("reasoning");
   });

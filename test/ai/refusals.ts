@@ -10,7 +10,7 @@ export const pydantic = (name: string, ...place: (string | number)[]) => ({
   input: { temperature: "it stands in what was sent" },
 });
 
-/** Who refuses which parameter, and in which words. */
+/** Which model rejects which parameter, and its message. */
 type Case = { name: string; model: string; parameter: string; status?: number; says: unknown };
 export const unsupported = (name: string) =>
   openAi(`Unsupported parameter: '${name}' is not supported with this model.`, name, "unsupported_parameter");

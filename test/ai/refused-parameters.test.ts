@@ -29,7 +29,7 @@ const asked: Partial<RunRequest> = { options: everything, outputTokensMax: 500 }
 
 const has = (body: SentBody, name: string): boolean => JSON.stringify(body).includes(`"${name}":`);
 
-/** Asks twice; gives whether all went well, and the number of requests that each answer took. */
+/** Requests two answers; returns whether both succeeded, and the number of requests for each. */
 async function askTwice(model: string, request: Partial<RunRequest> = asked) {
   const { observe, events } = createRecorder();
   const chain = createTestChain(server.place, [model, "anthropic/spare"], { observe, maxRetries: 3 });
@@ -45,16 +45,16 @@ describe("a refused parameter is left out, in the same attempt", () => {
     server.refuse((body) => (has(body, parameter) ? { status, body: says } : null));
     const { first, second, requests, events } = await askTwice(model);
     expect([first.text, second.text]).toEqual(["Done.", "Done."]);
-    // What was learned is remembered, if the value alone isn't at fault.
+    // The rejection is remembered, unless only the value was rejected.
     const isLearned = !JSON.stringify(says).includes("invalid temperature");
     expect(requests).toEqual([2, isLearned ? 1 : 2]);
     const [refused, taken] = server.bodies;
     expect([has(refused ?? {}, parameter), has(taken ?? {}, parameter)]).toEqual([true, false]);
-    // Nothing else is missing.
+    // Nothing else was omitted.
     const others = ["temperature", "top_p", "stop", "stop_sequences", "tools", "model", "max_tokens"];
     for (const other of others.filter((name) => name !== parameter))
       expect([other, has(taken ?? {}, other)]).toEqual([other, has(refused ?? {}, other)]);
-    // One attempt, neither failed nor counted, and only the answer is charged.
+    // One attempt, not counted as failed, and only the answer is charged.
     expect(events.filter(([what]) => what === "attempt")).toEqual([
       ["attempt", model, "complete", true, null],
       ["attempt", model, "complete", true, null],
@@ -143,7 +143,7 @@ describe("a refused parameter is left out, in the same attempt", () => {
     expect([written, end.model, server.bodies.length]).toEqual(["Half. Done.", "anthropic/spare", 2]);
   });
 
-  test("what one model refuses, another one is sent", async () => {
+  test("a parameter that one model rejects is still sent to another", async () => {
     server.refuse(({ model, ...body }) =>
       model === "own" && has(body, "temperature") ? { status: 400, body: unsupported("temperature") } : null,
     );
@@ -182,7 +182,7 @@ describe("it is asked only once", () => {
     expect([end.type, server.bodies.length]).toEqual(["error", 1]);
   });
 
-  test("a server that refuses for ever is asked a few times, and the next model answers", async () => {
+  test("a server that keeps rejecting is tried a few times, then the next model answers", async () => {
     const names = ["temperature", "top_p", "stop", "stream_options", "parallel_tool_calls", "strict", "tool_choice"];
     server.refuse((body) => {
       if (body.model !== "own") return null;
@@ -237,7 +237,7 @@ describe("what is learned", () => {
 });
 
 describe("parameters that stand deeper", () => {
-  /** What is sent after a refusal. */
+  /** Returns what is sent after a rejection. */
   function retry(api: "responses" | "messages", body: Record<string, unknown>, says: unknown) {
     return createParameterAdapter({ api }).begin(body).retry(400, JSON.stringify(says));
   }

@@ -1,7 +1,7 @@
 import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
 
 export type SentBody = Record<string, unknown>;
-/** A refusal as it is sent, or null for an answer. `type` of a text; absent: `text/plain`. */
+/** A rejection to send, or null to answer. `type` is for a text body; default: `text/plain`. */
 type Refuse = (body: SentBody) => { status: number; body: unknown; type?: string } | null;
 
 const event = (data: object) => `event: ${"type" in data ? data.type : "message"}\ndata: ${JSON.stringify(data)}\n\n`;
@@ -22,7 +22,7 @@ const answers: Record<string, string> = {
     event({ type: "message_stop" }),
 };
 
-/** Speaks all three wire formats, and refuses what it is told to. `bodies` are the requests in their order. */
+/** Speaks all three wire formats and rejects requests as instructed. `bodies` are the requests in order. */
 export function startRefusingServer() {
   const bodies: SentBody[] = [];
   let refuse: Refuse = () => null;
@@ -49,7 +49,7 @@ export function startRefusingServer() {
   const origin = `http://127.0.0.1:${server.port}`;
   return {
     bodies,
-    /** Where it is, for `createTestChain`. */
+    /** Its addresses, for `createTestChain`. */
     place: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as ProviderStandIn,
     refuse(next: Refuse): void {
       refuse = next;

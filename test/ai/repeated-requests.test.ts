@@ -13,7 +13,7 @@ afterAll(() => {
   for (const stop of stops) stop();
 });
 
-/** A server that answers once on each connection, and does this with every later request. */
+/** A server that answers the first request of each connection, and handles later ones with this function. */
 function serveOnce(later: (socket: Socket) => void, answer: string = ok) {
   const served = new WeakSet<Socket>();
   const server = serveBytes((socket) => {
@@ -25,14 +25,14 @@ function serveOnce(later: (socket: Socket) => void, answer: string = ok) {
   return server;
 }
 
-/** Leaves that many connections to the server waiting. */
+/** Leaves this many idle connections to the server. */
 async function keepConnections(url: string, count: number): Promise<void> {
   const responses = await Promise.all(Array.from({ length: count }, () => ask(url)));
   await Promise.all(responses.map(readAll));
   await settle();
 }
 
-/** Asks, and tells how that ended, how many requests came for it, and how many repeats were reported. */
+/** Sends a request; returns how it ended, how many requests arrived for it, and how many repeats were reported. */
 async function askOnce(server: ReturnType<typeof serveOnce>, signal: AbortSignal | null = null) {
   const before = server.requests.length;
   const connectionsBefore = server.connections;
@@ -137,6 +137,6 @@ test("every repeat is reported, with the name of the provider", async () => {
     expect(end.type).toBe("finish");
     await settle();
   }
-  // The second and the third went out on a connection that had answered already.
+  // The second and third were sent on a connection that had already served a response.
   expect({ repeats, requests: server.requests.length }).toEqual({ repeats: ["compatible", "compatible"], requests: 5 });
 });

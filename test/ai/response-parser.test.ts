@@ -14,7 +14,7 @@ type Read = {
   keepAliveSeconds: number | null;
 };
 
-/** Reads an answer that arrives in these packets; the connection is then closed. */
+/** Reads a response from these packets, then the connection closes. */
 function read(...packets: string[]): Read & { isWhole: boolean } {
   const seen: Read = { status: 0, headers: {}, body: "", canReuse: null, keepAliveSeconds: null };
   const parser = createResponseParser({
@@ -77,7 +77,7 @@ for (const text of followed)
     const body = text.includes("ok") ? "ok" : "";
     for (const surplus of ["\r\n", "ay", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"]) {
       expect(read(text + surplus)).toMatchObject({ body, canReuse: false, isWhole: true });
-      // In a packet of their own they belong to no request.
+      // In a separate packet they belong to no request.
       expect(() => read(text, surplus)).toThrow("more than the answer");
     }
   });

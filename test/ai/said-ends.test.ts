@@ -23,7 +23,7 @@ const chunk = (content: string, finish_reason: string | null = null) => ({
   choices: [{ index: 0, delta: { content }, finish_reason }],
 });
 
-/** Asks a first model, which answers this, and a second one, which answers nothing in time. */
+/** Calls a first model with this response, and a second one that never responds in time. */
 async function ask(provider: string, answer: RawAnswer, idleTimeoutMs: number) {
   raw.answers.set("raw", answer);
   const chain = createTestChain(raw.standIn, [`${provider}/raw`, `${provider}/other`], { idleTimeoutMs });
@@ -38,13 +38,16 @@ test.each([
     event(null, { type: "message_delta", delta: { stop_reason: "end_turn" } }),
   ],
   ["compatible", event(null, chunk("Hi.")), event(null, chunk("", "stop"))],
-])("%s: silence after the end was said is none of the model, however short its limit", async (provider, text, end) => {
-  for (const idleTimeoutMs of [100, 900]) {
-    const result = await ask(provider, { packets: [text, end], end: "open" }, idleTimeoutMs);
-    expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop", model: `${provider}/raw` } });
-  }
-  expect(raw.asked).toEqual(["raw", "raw"]);
-});
+])(
+  "%s: silence after the end doesn't count against the model, however short its limit",
+  async (provider, text, end) => {
+    for (const idleTimeoutMs of [100, 900]) {
+      const result = await ask(provider, { packets: [text, end], end: "open" }, idleTimeoutMs);
+      expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop", model: `${provider}/raw` } });
+    }
+    expect(raw.asked).toEqual(["raw", "raw"]);
+  },
+);
 
 test("a server that says the end in every event is read to its last text", async () => {
   const words = Array.from({ length: 8 }, (_, index) => `word${index} `);

@@ -12,7 +12,7 @@ import { TEST_KEY } from "./collect.ts";
 type Seen = { line: string; headers: Record<string, string>; body: string };
 
 const seen: Seen[] = [];
-/** What the server answers; it says nothing of use, because only what is asked and what goes wrong matters here. */
+/** The server's response; its content doesn't matter, only the requests and the errors. */
 let answer: () => Response;
 let server: ReturnType<typeof Bun.serve>;
 let hangUps = 0;
@@ -95,7 +95,7 @@ const sides: Side[] = [
   { name: "compatible without a key", ...createCompatible(undefined) },
 ];
 
-/** What a server answers, and what of it is logged. */
+/** The server's redirect, and what is logged of it. */
 const redirects: [status: number, location: string | null, target: string][] = [
   [301, "https://other.example/v2/models", "https://other.example/v2/models"],
   [302, "/login?next=secret#secret", "[server]/login"],
@@ -108,21 +108,21 @@ const redirects: [status: number, location: string | null, target: string][] = [
   [302, `https://other.example/${TEST_KEY}/v1`, "https://other.example/[key]/v1"],
 ];
 
-/** Asks, and gives the failure that the answer ends with: an empty stream is one. */
+/** Sends a request and returns the failure of the answer; an empty stream is one. */
 async function ask(provider: Provider, request: ProviderRequest): Promise<ProviderError> {
   const end = await provider.stream(request, () => {});
   if (end.type === "error") return end.error;
   throw new Error("no failure");
 }
 
-/** These two are the transport's, and not the SDK's. */
+/** These two headers come from the transport, not the SDK. */
 function withoutTransport({ headers, ...rest }: Seen): Seen {
   const { "accept-encoding": _coding, connection: _connection, ...others } = headers;
   return { ...rest, headers: others };
 }
 
 describe.each(sides)("$name", ({ name, create, askBySdk }) => {
-  // A query in the address is part of what the SDK makes of it.
+  // A query in the base URL is part of the SDK's request.
   test.each(["/v1", "/gateway/v1?region=north"])("asks at %s as its SDK would, every time anew", async (path) => {
     const baseUrl = new URL(path, server.url).href;
     const provider = create(baseUrl);
@@ -194,7 +194,7 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     const thrown = await askBySdk(baseUrl, createRequest("What is Parley?")).catch((reason: Error) => reason);
     if (!(thrown instanceof Error) || !("status" in thrown)) throw new Error("the SDK took it for an answer");
     const cause = `HTTP ${thrown.status}: ${thrown.message}`.replaceAll(TEST_KEY, "[key]");
-    // The `openai` SDK names a code beside its message.
+    // The `openai` SDK adds a code to its message.
     const code = failure === "an empty account" && name !== "anthropic" ? " [insufficient_quota]" : "";
     expect(error.cause).toBe(`${cause}${code}`);
     expect(seen.length).toBe(2);
@@ -263,7 +263,7 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     expect(pulled).toBeLessThan(20_000_000);
   });
 
-  test("a server that is not there is the SDK's connection error, with its cause and without the key", async () => {
+  test("an unreachable server is the SDK's connection error, with its cause and without the key", async () => {
     const error = await ask(create("http://127.0.0.1:1/v1"), createRequest("What is Parley?"));
     expect(error).toMatchObject({ code: "provider_unavailable", retryable: true, retryAfterMs: null });
     expect(error.cause).toMatch(/^Connection error\. \(.+\)$/);

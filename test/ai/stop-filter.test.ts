@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { createStopFilter } from "../../src/ai/attempt/stop-filter.ts";
 import { countRuns } from "../support/properties.ts";
 
-/** What is shown of a text that comes in these pieces, up to its stop or to its end. */
+/** The text shown for these pieces, up to its stop or its end. */
 function filter(stops: readonly string[], pieces: readonly string[]): string {
   const stopFilter = createStopFilter(stops);
   const shown: string[] = [];

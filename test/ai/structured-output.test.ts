@@ -34,7 +34,7 @@ describe("the format on the wire", () => {
     expect(end).toMatchObject({ type: "finish", output: { value: { city: "Wien", people: 2_000_000 } } });
     const asked = readFormat(bodyOf("m"));
     expect(asked.type).toBe("json_schema");
-    // Claude takes no bounds: they become part of the description.
+    // Claude supports no bounds: they are moved into the description.
     if (provider === "anthropic") expect(JSON.stringify(asked.schema)).toContain("minimum: 0");
     else expect(asked).toMatchObject({ name: "place", strict: true, schema: closed });
   });
@@ -102,7 +102,7 @@ describe("a text without the format", () => {
     const asked = JSON.stringify(bodyOf("m", 1));
     expect(asked).toContain("#/people");
     expect(asked).toContain("many");
-    // Both are on the bill.
+    // Both are charged.
     expect(end.usage?.output_tokens).toBe(2);
     expect(standIn.requestsOf("other")).toHaveLength(0);
   });
@@ -233,7 +233,7 @@ describe("failover", () => {
     const { end } = await collect(chain, { options: { format: schemaFormat() } });
     expect(end).toMatchObject({ type: "finish", model: "compatible/three" });
     expect(standIn.requests.map(({ model }) => model)).toEqual(["gpt-5", "three"]);
-    // Without a format they are asked.
+    // Without a format it is tried.
     standIn.script("gpt-4-turbo", { text: "Hello." });
     expect((await collect(chain)).end).toMatchObject({ model: "openai/gpt-4-turbo" });
   });

@@ -18,7 +18,7 @@ test("pieces are well-formed, bounded, and hold all that fits", () => {
         const { shown: pieces, cleaner } = createShown(room);
         for (const delta of deltas) cleaner.push(delta);
         const shown = pieces.join("");
-        // A half character at the very end is dropped.
+        // A trailing half of a surrogate pair is dropped.
         const all = deltas
           .join("")
           .replace(/[\ud800-\udbff]$/, "")
@@ -26,7 +26,7 @@ test("pieces are well-formed, bounded, and hold all that fits", () => {
         const whole = all.toWellFormed();
         for (const piece of pieces) expect(piece.isWellFormed() && piece.length > 0).toBe(true);
         expect(shown.length).toBeLessThanOrEqual(room);
-        // A NUL between the halves of a pair may part them for ever: compare only where there is none.
+        // A NUL may separate the halves of a pair permanently, so compare only without NUL.
         if (!deltas.join("").includes("\0")) expect(whole.startsWith(shown)).toBe(true);
         if (!deltas.join("").includes("\0") && whole.length <= room) expect(shown).toBe(whole);
       },

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { createThinkFilter } from "../../src/ai/attempt/think-filter.ts";
 
-/** What is shown and what is reasoning of a text that comes in pieces. */
+/** The shown text and the reasoning of a text sent in pieces. */
 function filter(...pieces: string[]): { text: string; reasoning: string } {
   let reasoning = "";
   const thinkFilter = createThinkFilter((thought) => {

@@ -63,7 +63,7 @@ const plain: Thinking = {
 const ask = (model: string, messages: ChatMessage[], place: ProviderStandIn = server.place) =>
   collect(createTestChain(place, [model]), { messages, options: { tools: [tool] } });
 
-/** The turn with the calls as it was sent. */
+/** The turn with the calls, as sent to the model. */
 async function sentBack(model: string, messages: ChatMessage[]): Promise<unknown> {
   server.refuse(() => null);
   expect((await ask(model, messages)).text).toBe("Done.");
@@ -203,7 +203,7 @@ describe("thinking that is refused, or missing, is mended in the same attempt", 
     ],
   ] as [string, Thinking, string, unknown][])("%s: refused, it is left out", async (model, thinking, word, body) => {
     const { observe, events } = createRecorder();
-    // As JSON, or as an event of a good response.
+    // As JSON, or as an event in a successful response.
     for (const status of [400, 200]) {
       if (status === 200 && Array.isArray(body)) continue;
       server.refuse((sent) => (has(sent, word) ? { status, body } : null));
@@ -250,7 +250,7 @@ const chunk = (delta: object, finish_reason: string | null = null) =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] })}\n\n`;
 const called = { index: 0, id: "call_1", type: "function", function: { name: "f", arguments: "{}" } };
 
-/** What a chat server gave of its thinking. */
+/** The thinking recorded from a chat server. */
 async function readThinking(recording: string): Promise<unknown> {
   standIn.script("model", { recording });
   const { end } = await ask("compatible/model", [{ role: "user", content: "?" }], standIn);

@@ -86,7 +86,7 @@ describe("the time of a whole answer", () => {
     expect(chain.models().map(({ state }) => state)).toEqual(["available", "available"]);
   });
 
-  test.each(providers)("%s: signs of life for ever are ended by nothing else", async (provider) => {
+  test.each(providers)("%s: endless signs of life are ended by nothing else", async (provider) => {
     standIn.script("model", { thinking: 1_000, pieceDelayMs: 20 });
     const options = { answerTimeoutMs: 400, firstTokenTimeoutMs: 100, idleTimeoutMs: 100, maxRetries: 0 };
     const startedMs = performance.now();
@@ -102,7 +102,7 @@ describe("the time of a whole answer", () => {
     const { end } = await collect(createTestChain(standIn, ["openai/rate-limited"], options));
     expect(end).toMatchObject({ type: "error", code: "provider_timeout", model: "openai/rate-limited" });
     expect(performance.now() - startedMs).toBeWithin(295, 900);
-    // The pause that the provider asks for is longer than what is left.
+    // The provider's Retry-After exceeds the remaining time.
     expect(standIn.requests.length).toBe(1);
   });
 

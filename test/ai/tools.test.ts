@@ -18,7 +18,7 @@ const weather: Tool = {
 const call = (city: string) => ({ name: "get_weather", arguments: JSON.stringify({ city }) });
 const options = (more: Partial<AnswerOptions> = {}): AnswerOptions => ({ tools: [weather], ...more });
 
-/** What was sent of the conversation, in the provider's own words. */
+/** The conversation as sent, in the provider's format. */
 const sent = (model: string) => {
   const body = standIn.requestsOf(model).at(-1)?.body;
   return body?.input ?? body?.messages;

@@ -16,7 +16,7 @@ const createOptions = () => ({
   endsAtMs: Number.POSITIVE_INFINITY,
 });
 
-/** What was taken, how it ended, and how long that took. */
+/** The parts taken, how it ended, and how long it took. */
 async function run(open: Open, options = createOptions()) {
   const startedMs = performance.now();
   const parts: ProviderPart[] = [];
@@ -79,7 +79,7 @@ test("after the end nothing is taken", async () => {
   expect(parts).toEqual([text("a")]);
 });
 
-test("while the reader holds the answer back, silence does not count", async () => {
+test("silence does not count while the reader is paused", async () => {
   const options = createOptions();
   const endsAtMs = performance.now() + 100;
   const open: Open = async (_signal, push) => {
@@ -90,7 +90,7 @@ test("while the reader holds the answer back, silence does not count", async () 
   };
   const { codes } = await run(open, options);
   expect(codes).toEqual(["text", "provider_timeout"]);
-  // The limit begins anew with the end of the pause.
+  // The timeout restarts at the end of the pause.
   expect(performance.now()).toBeGreaterThanOrEqual(endsAtMs + 29);
 });
 
@@ -122,7 +122,7 @@ test.each([
   });
 });
 
-test("aborted before it begins, the provider is not asked", async () => {
+test("if aborted before it begins, the provider is not called", async () => {
   let asked = 0;
   const open: Open = async () => {
     asked += 1;

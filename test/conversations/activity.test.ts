@@ -14,7 +14,7 @@ afterAll(() => parley.stop());
 
 const createPerson = async () => createRest(parley, await parley.register());
 
-/** As if the conversation had been quiet for so long. */
+/** Backdates the conversation's activity by this much. */
 async function age(id: string, minutes: number): Promise<void> {
   await parley.database`
     update conversations set updated_at = now() - ${minutes} * interval '1 minute', listed_at = now() - ${minutes} * interval '1 minute'

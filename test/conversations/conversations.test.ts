@@ -108,7 +108,7 @@ describe("create", () => {
     });
   });
 
-  test("nobody gets in without a credential", async () => {
+  test("a credential is required", async () => {
     const response = await parley.fetch("/api/v1/conversations", { json: {} });
     expect(response.status).toBe(401);
   });
@@ -200,7 +200,7 @@ describe("change", () => {
 });
 
 describe("delete", () => {
-  test("takes everything with it, tells those who listen, and then there is silence", async () => {
+  test("removes everything, notifies listeners, and pushes nothing more", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
     const other = await createConversation(parley, annaAccount, [benAccount]);
     const path = `/conversations/${id}`;
@@ -255,7 +255,7 @@ describe("delete", () => {
     expect(await countRows()).toBe(0);
   });
 
-  /** Fixed: it locked the messages first and their generations after them, and met a checkpoint in a circle. */
+  /** Regression: it locked messages before their generations, and deadlocked with a checkpoint. */
   test("does not get in the way of a checkpoint of an answer that is being written", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const generation = await insertAnswer(parley.database, { conversationId: id });

@@ -6,14 +6,14 @@ import * as queries from "../../src/modules/conversations/queries.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** The first migration of counters, and the one that counts what was there before. */
+/** The first migration with counters, and the one that counts existing rows. */
 const FIRST = "0009_quotas.sql";
 const COUNTING = "0015_counts.sql";
 
 const open: Database[] = [];
 afterAll(() => Promise.all(open.map((one) => one.end({ timeout: 1 }))));
 
-/** As an earlier version has left it. */
+/** A database as an earlier version left it. */
 async function createOld(): Promise<Database> {
   const { database } = await createTestDatabase();
   open.push(database);
@@ -53,7 +53,7 @@ test("conversations that were stored before are counted by the migration", async
     const row = await queries.findConversation(database, id, userId);
     return { unread: row?.unread, read: row?.last_read_seq };
   };
-  // Up to her own last message; of the twenty after it two are deleted.
+  // Up to her own last message; two of the twenty after it are deleted.
   expect(await found(group, anna)).toEqual({ unread: 18, read: 60 });
   expect(await found(group, ben)).toEqual({ unread: 0, read: 100 });
   expect(await found(quiet, anna)).toEqual({ unread: 0, read: 0 });
@@ -90,7 +90,7 @@ test("large groups are counted in one pass, and reads go on meanwhile", async ()
     insert into messages (id, conversation_id, seq, role, content)
     select gen_random_uuid(), id, n * 2, 'tool', 'x' from unnest(${groups}::uuid[]) id, generate_series(1, ${messages}) n`;
 
-  // Its locks are held for longer, so that the read is certain to meet them.
+  // Its locks are held longer, so that the read is certain to wait for them.
   const migrations = carried.migrations.map((one) =>
     one.name === COUNTING ? { ...one, text: `${one.text}; select pg_sleep(2);` } : one,
   );
@@ -108,7 +108,7 @@ test("large groups are counted in one pass, and reads go on meanwhile", async ()
   expect(read.length).toBe(members);
   expect(await isCounting()).toBe(true);
   await migrating;
-  // Each member by themselves: 30 s and more.
+  // One member at a time would take 30 s or more.
   expect(performance.now() - startedAt).toBeLessThan(15_000);
 
   const wrong = await database`

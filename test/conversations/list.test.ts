@@ -10,7 +10,7 @@ let account: Account;
 let anna: Rest;
 
 beforeAll(async () => {
-  // The database is changed behind its back.
+  // The test changes the database directly.
   parley = await startApp({ config: { READ_CACHE: "off" } });
 });
 afterAll(() => parley.stop());

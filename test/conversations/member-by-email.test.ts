@@ -64,7 +64,7 @@ describe("a user named by e-mail", () => {
     path = `/conversations/${(await createConversation(parley, other.account)).id}/members`;
     expect((await add(ben.user.email.slice(1), other)).status).toBe(404);
     expect((await add(`%${ben.user.email.slice(1)}`, other)).status).toBe(404);
-    // One's own id as an address, as a deleted user has.
+    // A user's id in place of an address, as deleted users have.
     expect((await other.refused("POST", path, { email: ben.user.id })).status).toBe(422);
   });
 
@@ -99,7 +99,7 @@ describe("a user named by e-mail", () => {
 });
 
 describe("addresses without an account", () => {
-  test("wait as wrong passwords do, from the fourth on; the policy is named", async () => {
+  test("are rate-limited like wrong passwords, from the fourth on; the policy is named", async () => {
     for (let n = 0; n < FREE; n += 1) expect((await add(unknown())).status).toBe(404);
     const { user } = await parley.register();
     const refused = await add(user.email);
@@ -111,7 +111,7 @@ describe("addresses without an account", () => {
     expect(parseLimitHeader(refused.headers.get("ratelimit-policy"))).toEqual({
       lookup_account_and_address: { q: FREE, w: 3_600 },
     });
-    // By id it goes on, and others look up as before.
+    // Adding by id still works, and other callers are not limited.
     expect((await owner.ask("POST", path, { user_id: user.id })).status).toBe(201);
     passTime(1_010);
     expect((await add(unknown())).status).toBe(404);

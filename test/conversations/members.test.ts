@@ -74,7 +74,7 @@ describe("adding", () => {
     await socket.close();
   });
 
-  test("somebody who does not exist, or is disabled, is 404", async () => {
+  test("a user who does not exist, or is disabled, is 404", async () => {
     const path = await start();
     expect(await anna.refused("POST", `${path}/members`, { user_id: createId() })).toMatchObject({ status: 404 });
     const gone = await parley.register();
@@ -154,7 +154,7 @@ describe("roles", () => {
     await socket.ask({ type: "subscribe", conversation_id });
     const send = () =>
       socket.ask({ type: "message.send", conversation_id, content: "x", client_message_id: createId() });
-    /** The code that typing is refused with, or null. */
+    /** The error code of a typing frame, or null. */
     const type = async () => {
       const id = createId();
       socket.send({ type: "typing.start", id, conversation_id });
@@ -199,8 +199,8 @@ describe("roles", () => {
     }
   });
 
-  /** Fixed: the role was read before the lock was waited for, and a right that was gone by then was still used. */
-  test("a right that is taken away while a request waits for its turn is gone", async () => {
+  /** Regression: the role was read before waiting for the lock, so a revoked role was still used. */
+  test("a role revoked while a request is queued no longer applies", async () => {
     const path = await start();
     await setRole(path, ben, "owner");
     const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
@@ -221,7 +221,7 @@ describe("roles", () => {
       const waiting = await parley.database.begin(async (sql) => {
         await sql`update conversations set updated_at = now() where id = ${idOf(path)}`;
         const started = tries.map((attempt) => attempt());
-        // The first change, and the lane of the send; the other changes wait in the process.
+        // The first change, and the lane of the send; other changes wait in the process.
         while ((await countWaiting(parley)) < 2) await Bun.sleep(5);
         await Bun.sleep(100);
         if (role)
@@ -236,7 +236,7 @@ describe("roles", () => {
 });
 
 describe("leaving", () => {
-  test("ends what one sees and hears at once; who stays is told", async () => {
+  test("ends access and pushes immediately; the remaining members are notified", async () => {
     const path = await start(ben, carl);
     const conversation_id = idOf(path);
     const sockets = await Promise.all(
@@ -274,7 +274,7 @@ describe("leaving", () => {
     ]);
   });
 
-  test("of somebody who is no member is 404", async () => {
+  test("by a non-member is 404", async () => {
     const path = await start();
     expect(await anna.refused("DELETE", `${path}/members/${ben.id}`)).toMatchObject({ status: 404 });
   });

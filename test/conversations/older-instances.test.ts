@@ -8,14 +8,14 @@ let parley: TestApp;
 let anna: Rest;
 let ben: Rest;
 beforeAll(async () => {
-  // The database is changed behind its back.
+  // The test changes the database directly.
   parley = await startApp({ config: { READ_CACHE: "off" } });
   const accounts = await Promise.all([1, 2].map(() => parley.register()));
   [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
 });
 afterAll(() => parley.stop());
 
-/** The statements of the release before, as its instances send them while they run beside newer ones. */
+/** The statements of the previous release, as its instances run them next to newer ones. */
 const older = {
   create: async (ownerId: string) => {
     const id = createId();

@@ -13,13 +13,13 @@ const FIRST = "0014_conversation_settings.sql";
 let parley: TestApp;
 let anna: Rest;
 beforeAll(async () => {
-  // The database is changed behind its back.
+  // The test changes the database directly.
   parley = await startApp({ config: { READ_CACHE: "off" } });
   anna = createRest(parley, await parley.register());
 });
 afterAll(() => parley.stop());
 
-/** The statements of the release before, whose instances know no columns of settings. */
+/** The statements of the previous release, which has no settings columns. */
 const older = {
   async create(metadata: Record<string, unknown>): Promise<string> {
     const id = createId();
@@ -33,7 +33,7 @@ const older = {
   },
   change: (id: string, metadata: Record<string, unknown>) => parley.database`
     update conversations set metadata = ${parley.database.json(metadata as never)} where id = ${id}`,
-  /** What it looks at for an answer. */
+  /** What it reads for an answer. */
   async read(id: string): Promise<{ documents: boolean; tools: boolean }> {
     const [row] = await parley.database<{ found: { metadata: Record<string, unknown> } }[]>`
       select read_answer_context(${id}, ${anna.id}, null, 10, 1000) as found`;
@@ -83,7 +83,7 @@ test("other metadata leaves them as an older instance has set them", async () =>
   const id = await older.create({ documents: true, tools: true });
   const { body } = await anna.ask<Conversation>("PATCH", `/conversations/${id}`, { metadata: { own: 1 } });
   expect(body).toMatchObject({ documents: true, tools: true, metadata: { own: 1 } });
-  // From then on metadata means nothing here.
+  // From then on metadata no longer affects the settings.
   await anna.ask("PATCH", `/conversations/${id}`, { metadata: { documents: false, tools: false } });
   expect(await shown(id)).toMatchObject({ documents: true, tools: true });
 });

@@ -34,7 +34,7 @@ const readAll = async () => {
 };
 
 describe("an outsider", () => {
-  /** Every address below a conversation; `own` is what the owner is answered, as a guard that the request is good. */
+  /** Every URL below a conversation; `own` is the owner's response, which proves that the request is valid. */
   const requests: { method: string; at: () => string; input?: () => unknown; own: number }[] = [
     { method: "GET", at: () => path, own: 200 },
     { method: "GET", at: () => `${path}/members`, own: 200 },
@@ -104,7 +104,7 @@ describe("an outsider", () => {
   });
 
   /** Last, since it ends with the conversation. */
-  test("is refused for who they are: the owner is answered the same requests", async () => {
+  test("is rejected as an outsider: the owner's same requests succeed", async () => {
     for (const { method, at, input, own } of requests) {
       const { status } = await owner.ask(method, at(), input?.());
       expect({ method, at: at(), status }).toEqual({ method, at: at(), status: own });

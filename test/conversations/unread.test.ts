@@ -14,7 +14,7 @@ let people: Rest[];
 let sockets: TestSocket[];
 
 beforeAll(async () => {
-  // The database is changed behind its back.
+  // The test changes the database directly.
   parley = await startApp({ config: { READ_CACHE: "off" } });
   const accounts = await Promise.all(["Anna", "Ben", "Cleo"].map((name) => parley.register(undefined, name)));
   people = accounts.map((account) => createRest(parley, account));
@@ -32,7 +32,7 @@ const send = async (n: number, id: string): Promise<SentMessage["message"]> =>
   (await person(n).ask<SentMessage>("POST", `/conversations/${id}/messages`, { content: "x", reply: false })).body
     .message;
 
-/** As the conversation says, and as the list of conversations does. */
+/** As shown in the conversation and in the list of conversations. */
 async function findUnread(n: number, id: string): Promise<number> {
   const { body: one } = await person(n).get<Conversation>(`/conversations/${id}`);
   const { body: list } = await person(n).get<{ data: Conversation[] }>("/conversations");

@@ -6,7 +6,7 @@ const ANSWER_TIMEOUT_MS = 600;
 
 let asking: Asking;
 let anna: Account;
-/** Answers a call only long after the answer's time. */
+/** Answers a call only long after the answer's deadline. */
 let slowTool: ReturnType<typeof Bun.serve>;
 let toolCalls = 0;
 
@@ -63,7 +63,7 @@ test("steps and tool calls share the time of their answer", async () => {
   const call = { name: "slow_wait", arguments: "{}" };
   asking.provider.script("one", { text: "Let me look. ", toolCalls: [call, call, call] });
   const { id } = await asking.createConversation(anna, [], { title: "T", tools: true });
-  // The list of tools is there with the second answer at the latest.
+  // The list of tools is loaded by the second answer at the latest.
   asking.provider.script("two", { text: "Hello." });
   await asking.say(anna, id, "Hello.", { model: "compatible/two" });
   asking.provider.requests.length = 0;

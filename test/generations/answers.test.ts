@@ -22,7 +22,7 @@ beforeAll(async () => {
       ANTHROPIC_API_KEY: "sk-ant-test",
       ANTHROPIC_BASE_URL: provider.anthropicUrl,
       COMPATIBLE_BASE_URL: provider.openaiUrl,
-      // Those that fail are others than those that answer: their circuit breakers open.
+      // Failing models are separate from answering ones, because their circuit breakers open.
       AI_MODELS: "openai/one,anthropic/two,compatible/three,openai/down,openai/cut",
       AI_MAX_RETRIES: "0",
       AI_FIRST_TOKEN_TIMEOUT_MS: "2000",
@@ -53,7 +53,7 @@ const messages = async (): Promise<Message[]> => {
 };
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
 
-/** Puts the text together as a reader does; throws on a gap or a repeat. */
+/** Assembles the text as a reader does; throws on a gap or a repeat. */
 function readText(frames: Frame[], messageId: string, start = ""): string {
   let text = start;
   for (const frame of frames) {
@@ -164,7 +164,7 @@ describe("answers", () => {
     await lonely.stop();
   });
 
-  test("stop when they are told to, with what they have", async () => {
+  test("stop when cancelled, and keep the text so far", async () => {
     provider.script("one", { pieces: Array.from({ length: 100 }, (_, n) => `${n} `), pieceDelayMs: 20 });
     await say("Count to a hundred.");
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
@@ -181,7 +181,7 @@ describe("answers", () => {
     expect(provider.requests.at(-1)?.aborted).toBe(true);
   });
 
-  test("go on when the asker's connection is lost, and a later reader joins in the middle", async () => {
+  test("continue when the requester disconnects, and a later reader joins mid-answer", async () => {
     provider.script("one", { pieces: Array.from({ length: 40 }, (_, n) => `word${n} `), pieceDelayMs: 15 });
     await say("Talk.");
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
@@ -203,7 +203,7 @@ describe("answers", () => {
     await Promise.all([fresh.close(), resumed.close()]);
   });
 
-  test("are asked for once, however often the message is sent", async () => {
+  test("are requested once, however often the message is sent", async () => {
     provider.script("one", { text: "Once.", firstDelayMs: 100 });
     const frame = { type: "message.send", conversation_id, content: "Again?", client_message_id: "same" };
     await Promise.all([socket.ask(frame), socket.ask(frame), socket.ask(frame)]);
@@ -213,7 +213,7 @@ describe("answers", () => {
     expect(await messages()).toHaveLength(2);
   });
 
-  test("are nobody's business but the members'", async () => {
+  test("are visible to members only", async () => {
     provider.script("one", { pieces: Array.from({ length: 50 }, () => "slow "), pieceDelayMs: 20 });
     await say("Secret?");
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
@@ -235,7 +235,7 @@ describe("answers", () => {
     expect(await messages()).toEqual([]);
   });
 
-  test("come when they are called for: never, at a mention, or always, and the message may say otherwise", async () => {
+  test("follow reply_mode (never, mention, always), which the message may override", async () => {
     const set = (reply_mode: string) =>
       parley.fetch(`/api/v1/conversations/${conversation_id}`, {
         method: "PATCH",

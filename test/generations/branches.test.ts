@@ -16,7 +16,7 @@ beforeEach(async () => {
   ({ id } = await asking.createConversation(anna));
 });
 
-/** Sends, with an answer of this text. */
+/** Sends a message that gets this answer. */
 const say = async (content: string, answer: string, parent_id?: string) => {
   asking.provider.script("one", { text: answer });
   const { message, reply } = await asking.say(anna, id, content, { ...(parent_id && { parent_id }) });

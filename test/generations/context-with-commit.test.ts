@@ -22,7 +22,7 @@ const item = (conversationId: string, account: Account, content: string) =>
 
 type Found = { newest: { id: string; content: string | null }[]; user_id: string };
 
-/** Sends as the service does, and gives what was read with the commit, without its answers being written. */
+/** Sends as the service does, and returns the context read with the commit, without writing answers. */
 async function send(items: SendItem[], context: typeof limits | null = limits) {
   const lease = { owner: createId(), leaseMs: 60_000, context };
   const outcomes = await sendMessages(asking.parley.database, items, {

@@ -59,7 +59,7 @@ describe("what a model is shown", () => {
     expect(shown.at(-1)).toEqual({ role: "user", content: "Second?\n\nThird?" });
   });
 
-  test("says in a group who speaks, and gives the prompt's author nobody else's preferences", async () => {
+  test("names the speakers in a group, and gives the prompt's author no other user's preferences", async () => {
     for (const account of [anna, ben])
       await asking.parley.fetch("/api/v1/me/preferences", {
         method: "PUT",
@@ -116,7 +116,7 @@ describe("a small budget", () => {
   let carl: Account;
 
   beforeAll(async () => {
-    // The last of the chain writes the summaries.
+    // The last model of the chain writes the summaries.
     small = await startAsking({ AI_CONTEXT_TOKENS: "500", AI_MODELS: "compatible/one,compatible/two" });
     carl = await small.parley.register();
   });

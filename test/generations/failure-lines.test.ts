@@ -47,7 +47,7 @@ async function send(headers: Record<string, string> = {}, path = "messages") {
   return { response, text };
 }
 
-test("a failed model of an answer is told of with its message and the request that asked", async () => {
+test("a failed model is logged with its message and its request", async () => {
   const { text } = await send({ "x-request-id": "asked-by-rest" });
   const { reply } = JSON.parse(text) as Sent;
   await untilFailed();
@@ -142,14 +142,14 @@ test("a refused key is an error that names its setting, once, and users learn no
   expect(errors).toMatchObject([
     {
       code: "provider_unauthorized",
-      msg: expect.stringMatching(/^OPENAI_API_KEY was refused by 127\.0\.0\.1:\d+ \(HTTP 401\)/),
+      msg: expect.stringMatching(/^OPENAI_API_KEY was rejected by 127\.0\.0\.1:\d+ \(HTTP 401\)/),
     },
   ]);
   expect(answers.join()).not.toContain("OPENAI_API_KEY");
   expect(JSON.stringify(lines)).not.toContain("hunter2");
 });
 
-test("a title that no model writes is told of with the answer and the request", async () => {
+test("a failed title is logged with its answer and its request", async () => {
   const { id } = await createConversation(parley, anna, [], { title: "" });
   const response = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
@@ -159,8 +159,8 @@ test("a title that no model writes is told of with the answer and the request", 
   const { reply } = (await response.json()) as Sent;
   await waitUntil(() => failures().some(({ task }) => task === "title"));
   for (const line of failures()) expect(line).toMatchObject({ message_id: reply.id, request_id: "asked-untitled" });
-  await waitUntil(() => lines.some(({ msg }) => String(msg).startsWith("title could not be written")));
-  const line = lines.find(({ msg }) => String(msg).startsWith("title could not be written"));
+  await waitUntil(() => lines.some(({ msg }) => String(msg).startsWith("title could not be generated")));
+  const line = lines.find(({ msg }) => String(msg).startsWith("title could not be generated"));
   expect(line).toMatchObject({ message_id: reply.id, request_id: "asked-untitled" });
 });
 
@@ -178,7 +178,7 @@ test("a model that is not there says so to its readers without naming settings",
   expect(text).not.toMatch(/AI_MODELS|_BASE_URL/);
 });
 
-test("a model that cools down is told of with the answer whose failure was the last one", async () => {
+test("a model that starts to cool down is logged with the answer that failed last", async () => {
   provider.script("spare", { fault: "status", status: 500 });
   const ask = (id: string) =>
     parley.fetch("/v1/chat/completions", {

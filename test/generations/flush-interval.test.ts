@@ -19,12 +19,12 @@ test("deltas wait longer step by step under load, up to a limit, and back; in be
   expect(intervals(FLUSH_MS_MAX, CALM)).toEqual([66, 33, 16.5, 8.25, 4.125, FLUSH_MS_MIN, FLUSH_MS_MIN]);
   expect(nextFlushMs(16, { share: 0.6, lagMs: 0 })).toBe(16);
   expect(nextFlushMs(16, { share: 0.1, lagMs: 10 })).toBe(16);
-  // A machine that others keep busy: this process uses little of it, and is late all the same.
+  // A machine busy with other processes: this one uses little CPU and is late anyway.
   expect(nextFlushMs(16, { share: 0.1, lagMs: 30 })).toBe(32);
 });
 
 test("the interval follows the time that the process computes, and one busy moment is no load", async () => {
-  // Clocks of its own, since the machine of a test may be busy: between two readings 100 ms have passed.
+  // Simulated clocks, since the test machine may be busy: 100 ms pass between two readings.
   let [nowMs, cpuMs, usedMs, readings] = [0, 0, 0, 0];
   const find = createFlushInterval({
     readMs: () => (nowMs += 100),

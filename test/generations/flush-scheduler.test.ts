@@ -3,7 +3,7 @@ import { createFlushScheduler, FLUSHED_PER_TICK_MAX } from "../../src/modules/ge
 
 const MS = 20;
 
-test("all who wait are flushed once, together, and others get their turn in between", async () => {
+test("all waiting answers are flushed once, together, and other work runs in between", async () => {
   const flushes = createFlushScheduler(() => MS);
   const flushed: number[] = [];
   let turns = 0;
@@ -28,7 +28,7 @@ test("all who wait are flushed once, together, and others get their turn in betw
   expect(flushed.length).toBe(count);
 });
 
-test("who was flushed otherwise waits no more, also when that happens while others are flushed", async () => {
+test("an answer flushed separately is not flushed again, even if that happens during a flush", async () => {
   const flushes = createFlushScheduler(() => MS);
   const flushed: string[] = [];
   const gone = { flush: () => flushed.push("gone") };

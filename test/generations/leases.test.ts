@@ -59,7 +59,7 @@ async function until(check: () => Promise<boolean>, waitMs: number): Promise<voi
 }
 
 describe("leases of generations", () => {
-  test("a stop that another instance was told is obeyed", async () => {
+  test("a stop received by another instance is applied", async () => {
     provider.script("one", slow);
     const { conversationId, messageId } = await ask();
     await until(async () => (await find(messageId))?.content !== "", 3_000);
@@ -74,11 +74,11 @@ describe("leases of generations", () => {
     await until(async () => ((await find(messageId))?.content.length ?? 0) > 20, 5_000);
     const sockets = await Promise.all([first, second].map(({ url }) => openSocket(url, { token: anna.access_token })));
     for (const socket of sockets) await socket.ask({ type: "subscribe", conversation_id: conversationId });
-    // As if the owner had died: its lease runs out, and what it writes from now on is refused.
+    // Simulates a dead owner: its lease expires, and its further writes are rejected.
     await first.database`
       update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${messageId}`;
     await until(async () => (await find(messageId))?.status === "complete", 12_000);
-    // Either of the two may have taken it over; whoever listens there has seen how it went on.
+    // Either instance may have taken it over; listeners there saw it continue.
     await Bun.sleep(100);
     const frames = sockets.map((socket) => socket.frames).find((all) => all.some(({ attempt }) => attempt === 2)) ?? [];
     const reset = frames.find((frame) => frame.type === "message.reset" && frame.attempt === 2);
@@ -95,7 +95,7 @@ describe("leases of generations", () => {
     await Promise.all(sockets.map((socket) => socket.close()));
   }, 20_000);
 
-  test("an answer that nobody began is begun", async () => {
+  test("an answer that was never started is started", async () => {
     provider.script("one", { text: "Late, but here." });
     const { conversationId } = await ask();
     const createdAt = new Date(Date.now() - 10_000);

@@ -23,7 +23,7 @@ function createAnswer({ storesReasoning = true } = {}) {
   return { live, deltas };
 }
 
-/** Every delta begins where the one before has ended. */
+/** Every delta starts where the previous one ended. */
 function expectGapless(deltas: { offset: number; text: string }[], text: string): void {
   let length = 0;
   for (const delta of deltas) {

@@ -44,7 +44,7 @@ const shuffle = <T>(items: T[]): T[] =>
     .sort((a, b) => a.key - b.key)
     .map(({ item }) => item);
 
-test("ends, checkpoints and leases of the same answers never wait for each other in a circle", async () => {
+test("ends, checkpoints and leases of the same answers never deadlock", async () => {
   const owner = createId();
   const generations = await Promise.all(Array.from({ length: ANSWERS }, () => createRunning(owner)));
   const { finish } = createFinisher({ database });

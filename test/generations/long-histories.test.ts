@@ -5,7 +5,7 @@ import { type Asking, startAsking } from "./start-asking.ts";
 let asking: Asking;
 let anna: Account;
 let id: string;
-/** Statements that the database was sent. */
+/** Statements sent to the database. */
 const statements: string[] = [];
 
 async function start(tokens: string): Promise<void> {
@@ -20,7 +20,7 @@ const begin = async () => {
   ({ id } = await asking.createConversation(anna));
 };
 
-/** Messages of the past, each with its number, as an import would store them. */
+/** Inserts old messages, each with its number, as an import would. */
 async function insertPast(count: number, text: string): Promise<void> {
   const { database } = asking.parley;
   await database`
@@ -33,7 +33,7 @@ async function insertPast(count: number, text: string): Promise<void> {
 const numbersIn = (text: string): number[] => [...text.matchAll(/<(\d+)>/g)].map(([, n]) => Number(n));
 const summaryRequests = (): string[] =>
   asking.provider.requestsOf("cheap").map(({ body }) => JSON.stringify(body.messages));
-/** What the model was shown last: the summary, and the numbers of the messages. */
+/** What the model received last: the summary, and the numbers of the messages. */
 function readShown(): { summary: string | undefined; numbers: number[] } {
   const texts = asking.readShown().map(({ content }) => content);
   return { summary: /<summary>\n(.*)\n<\/summary>/.exec(texts.join("\n"))?.[1], numbers: numbersIn(texts.join("\n")) };
@@ -44,7 +44,7 @@ const listUntil = async () =>
       select until_seq from summaries where conversation_id = ${id} order by until_seq`
   ).map((row) => row.until_seq);
 
-/** Asks, and waits until what was asked for summaries is stored. @returns the requests for it. */
+/** Sends a question and waits until its summary is stored. @returns the summary requests. */
 async function ask(question: string): Promise<string[]> {
   const before = summaryRequests().length;
   await asking.say(anna, id, question);

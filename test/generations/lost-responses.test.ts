@@ -46,7 +46,7 @@ const findSpent = async (): Promise<number> => {
   return row?.spent ?? 0;
 };
 
-// Leases are renewed every second: one that is looked at before the next try of the commit seems to be lost.
+// Leases are renewed every second: one that is checked before the commit is retried seems lost.
 test.each([0, 250, 500, 750])(
   "an answer whose commit got no response is pushed, charged once, and followed by its title (%p)",
   async (firstDelayMs) => {
@@ -128,7 +128,7 @@ test.each([
   );
   expect(data).toMatchObject({ content: "A red animal.", status: "complete", model: "compatible/one" });
   for (let waits = 0; waits < 200 && (await findSpent()) === 0; waits += 1) await Bun.sleep(20);
-  // Time for another try that must change nothing.
+  // Time for another attempt, which must change nothing.
   await Bun.sleep(1_000);
   expect(await findSpent()).toBe(usage.total_tokens);
   const stored = await lossy.direct<{ role: string; seq: number }[]>`

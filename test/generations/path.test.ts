@@ -42,7 +42,7 @@ const createRow = (seq: number, row: Partial<Row> = {}): Row => ({
   ...row,
 });
 
-/** The rule of decision 0011, from message to message. */
+/** The rule of decision 0011, applied message by message. */
 function listShown(rows: Row[], untilSeq: number): number[] {
   const seqOf = new Map(rows.map(({ id, seq }) => [id, seq]));
   const shown: number[] = [];
@@ -59,7 +59,7 @@ function listShown(rows: Row[], untilSeq: number): number[] {
   return shown;
 }
 
-/** The same numbers in every run. */
+/** Generates the same numbers in every run. */
 function createRandom(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -129,7 +129,7 @@ describe("a path", () => {
   });
 });
 
-/** Rows of messages that are read, by whatever index. */
+/** Counts the message rows read, by any index. */
 async function countRead(work: (sql: Sql) => Promise<unknown>): Promise<number> {
   return withTransaction(database, async (sql) => {
     const count = async () => {

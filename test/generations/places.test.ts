@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** One that has no models: no answer of these tests is written. */
+/** A service without models: these tests write no answers. */
 function createService() {
   const lifecycle = createLifecycle();
   lifecycle.markReady();
@@ -45,7 +45,7 @@ const createAnswer = (more: object = {}) => ({
 
 test("a batch without a lease takes the free places, and does not stand in front of changes", async () => {
   const { liveAnswers } = createService();
-  // None of them is found, so they only take the time of their claims.
+  // None of them exists, so they only take the time of their claims.
   for (let n = 0; n < RUNNING_MAX + 100; n += 1) liveAnswers.handOver(createAnswer());
   expect(liveAnswers.count()).toBe(RUNNING_MAX);
   expect(liveAnswers.takeLease(1)).toBeNull();
@@ -109,7 +109,7 @@ test("an answer that found no place begins as soon as one is free, without the s
   const pending = await insertAnswer(database, { conversationId, status: "pending" });
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   const others = Array.from({ length: RUNNING_MAX - 1 }, () => liveAnswers.claim(() => ended));
-  // It is not found, so its place is free again at once.
+  // It doesn't exist, so its slot is free again immediately.
   liveAnswers.handOver(createAnswer());
   expect(liveAnswers.hasRoom(1)).toBeFalse();
   liveAnswers.handOver(createAnswer({ conversationId, generationId: pending.id }));

@@ -17,7 +17,7 @@ type Message = {
   usage: { output_tokens: number; reasoning_tokens: number };
 };
 
-/** Two instances that store what models think, on one database with a bus between them; and two that don't, on others. */
+/** Two instances that store reasoning, sharing a database and a bus; and two that don't, on other databases. */
 const link = linkBuses();
 let provider: ProviderStandIn;
 let shared: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -66,7 +66,7 @@ const ponder = {
 };
 const pondered = ponder.thinking.join("");
 
-/** Scripts a model that thinks until it is told to write, so that others can come meanwhile. @returns what tells it. */
+/** Scripts a model that thinks until told to write, so that others can join. @returns a function that makes it write. */
 function ponderUntil(more: object = {}): () => void {
   const { promise, resolve } = Promise.withResolvers<void>();
   provider.script("three", { ...ponder, ...more, thinkUntil: promise });
@@ -83,7 +83,7 @@ const untilCompleted = async (reader = socket): Promise<Message> =>
 const find = async (id: string, app = first, account = anna): Promise<Message> =>
   (await createRest(app, account).get<Message>(`/conversations/${conversation_id}/messages/${id}`)).body;
 
-/** Puts an answer together as a reader does; a gap or a repeat fails the test. */
+/** Assembles an answer as a reader does; a gap or a repeat fails the test. */
 function read(frames: Frame[], messageId: string): { content: string; reasoning: string } {
   const answer = { content: "", reasoning: "" };
   for (const frame of frames) {
@@ -115,7 +115,7 @@ describe("what a model thinks", () => {
       const completed = await untilCompleted();
       expect(completed).toMatchObject({ status: "complete", content: "The answer.", reasoning: pondered });
       expect(read(socket.frames, completed.id)).toEqual({ content: "The answer.", reasoning: pondered });
-      // Before the text, and coalesced at most.
+      // Before the text, and at most coalesced.
       const kinds = socket.frames.filter(({ type }) => type === "message.delta").map(({ part = "text" }) => part);
       expect(kinds.lastIndexOf("reasoning")).toBeLessThan(kinds.indexOf("text"));
       const { output_tokens, reasoning_tokens } = completed.usage;
@@ -129,7 +129,7 @@ describe("what a model thinks", () => {
     },
   );
 
-  test("is nobody's but the members'", async () => {
+  test("is visible to members only", async () => {
     const write = ponderUntil();
     const stranger = await openSocket(first.url, { token: outsider.access_token });
     expect(await stranger.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
@@ -221,7 +221,7 @@ describe("what a model thinks", () => {
   });
 });
 
-describe("readers who come while a model thinks", () => {
+describe("readers who join while a model thinks", () => {
   test("get what it has thought, and go on from there, at both instances", async () => {
     const write = ponderUntil();
     const early = await openSocket(second.url, { token: ben.access_token });
@@ -235,7 +235,7 @@ describe("readers who come while a model thinks", () => {
     const [{ id }] = (await Promise.all(readers.map(untilCompleted))) as [Message];
     for (const reader of readers)
       expect(read(reader.frames, id)).toEqual({ content: "The answer.", reasoning: pondered });
-    // Those who were late began in the middle of it.
+    // Late readers started in the middle of it.
     for (const reader of late) {
       const start = reader.frames.find(({ message_id }) => message_id === id);
       expect(start).toMatchObject({ type: "message.reset", text: "" });
@@ -355,7 +355,7 @@ describe.each([
       const pieces = Array.from({ length: 60 }, (_, n) => `w${n} `);
       provider.script("three", { ...ponder, pieces, pieceDelayMs: 20, usage: false });
       await send("Think.", {}, reader, id);
-      // So far that a piece is stored, and what is stored of it.
+      // Until a piece is stored; returns what is stored of it.
       await until(async () => (await app.database`select 1 from generation_pieces where text <> ''`).length > 0);
       expect(await app.database`select 1 from generation_pieces where reasoning <> ''`).toHaveLength(0);
       const path = `/conversations/${id}/messages`;

@@ -18,7 +18,7 @@ afterEach(async () => {
 });
 afterAll(() => asking.stop());
 
-/** The database refuses rows of answers that fulfil a condition, as a column that is too small would. */
+/** Makes the database reject matching answer rows, as a column that is too small would. */
 async function refuse(condition: string, event = "update"): Promise<void> {
   await asking.parley.database.unsafe(`
     create or replace function refuse_row() returns trigger language plpgsql as $$

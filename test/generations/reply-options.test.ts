@@ -25,7 +25,7 @@ const schema = { type: "object", properties: { zebra: { type: "string" }, apple:
 const createIn = async (input: Record<string, unknown> = {}): Promise<string> =>
   (await asking.createConversation(anna, [], { title: "Settings", ...input })).id;
 
-/** What the provider was asked for, request by request. */
+/** The efforts in the provider's requests, in order. */
 const efforts = () => asking.provider.requests.map(({ body }) => body.reasoning_effort ?? null);
 const generationOf = async (messageId: string) => {
   const [row] = await asking.parley.database<{ reasoning_effort: string | null; reply_format: unknown }[]>`
@@ -183,7 +183,7 @@ test("messages that are stored together keep what each of them asks for", async 
     const [message] = body.messages as { content: string }[];
     return `${message?.content} ${body.reasoning_effort ?? null}`;
   });
-  // Where the answer has not the format, its model is asked again.
+  // If the answer doesn't have the format, its model is tried again.
   expect(new Set(asked)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`)));
   const rows = await asking.parley.database<{ id: string; reasoning_effort: string; name: string | null }[]>`
     select conversation_id as id, reasoning_effort, reply_format ->> 'name' as name from generations
@@ -216,7 +216,7 @@ describe("another answer", () => {
     const other = await asking.regenerate(anna, id, reply?.id ?? "");
     expect(efforts()).toEqual(["high", "high"]);
     expect(await generationOf(other.id)).toEqual({ reasoning_effort: "high", reply_format: format });
-    // Also when the generation of the first one is forgotten.
+    // Even after the first one's generation is deleted.
     await asking.parley.database`delete from generations where conversation_id = ${id}`;
     const third = await asking.regenerate(anna, id, reply?.id ?? "");
     expect(await generationOf(third.id)).toEqual({ reasoning_effort: "high", reply_format: format });

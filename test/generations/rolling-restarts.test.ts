@@ -11,7 +11,7 @@ beforeAll(() => {
 });
 afterAll(() => provider.stop());
 
-/** As often as an answer may be interrupted (src/modules/generations/refused-ends.ts). */
+/** The maximum number of interruptions of an answer (src/modules/generations/refused-ends.ts). */
 const RESTARTS = 5;
 
 test("an answer that is left to a successor at each of many shutdowns is written to its end", async () => {

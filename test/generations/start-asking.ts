@@ -13,7 +13,7 @@ export type StoredMessage = {
 export type ShownMessage = { role: string; content: string };
 type Sent = { message: StoredMessage; reply: StoredMessage | null };
 
-/** A Parley whose models are the stand-in's, by Chat Completions: what they are shown can be read back. */
+/** A Parley whose models are the stand-in's, over Chat Completions, so that tests can read what models received. */
 export async function startAsking(config: Record<string, string> = {}) {
   const provider = startProviderStandIn();
   const parley = await startApp({
@@ -45,7 +45,7 @@ export async function startAsking(config: Record<string, string> = {}) {
     createConversation: (owner: Account, members: Account[] = [], input: Record<string, unknown> = {}) =>
       createConversation(parley, owner, members, { kind: "direct", ...input }),
 
-    /** Sends, and waits for the answer when there is one. */
+    /** Sends a message, and waits for the answer if there is one. */
     async say(
       account: Account,
       conversationId: string,
@@ -61,7 +61,7 @@ export async function startAsking(config: Record<string, string> = {}) {
       return { ...sent, reply: sent.reply && (await waitForAnswer(account, conversationId, sent.reply.id)) };
     },
 
-    /** Has another answer written, and waits for it. */
+    /** Regenerates an answer, and waits for it. */
     async regenerate(account: Account, conversationId: string, messageId: string): Promise<StoredMessage> {
       const path = `/api/v1/conversations/${conversationId}/messages/${messageId}/regenerate`;
       const answer = await parley.fetch(path, { method: "POST", token: account.access_token });
@@ -69,7 +69,7 @@ export async function startAsking(config: Record<string, string> = {}) {
       return waitForAnswer(account, conversationId, reply?.id ?? "");
     },
 
-    /** What a model was shown last. */
+    /** What a model received last. */
     readShown(model = "one"): ShownMessage[] {
       return (provider.requestsOf(model).at(-1)?.body.messages ?? []) as ShownMessage[];
     },

@@ -5,7 +5,7 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** Two instances over one database that hear nothing of each other: what one is told, the other finds in the database. */
+/** Two instances over one database without a bus between them: each learns of the other's requests from the database. */
 let provider: ProviderStandIn;
 let writing: TestApp;
 let other: TestApp;
@@ -49,7 +49,7 @@ async function until<T>(find: () => Promise<T | undefined> | T | undefined, wait
   }
 }
 
-/** Asks on the first instance, and waits until the model writes. */
+/** Sends on the first instance, and waits until the model writes. */
 async function ask(account: Account): Promise<{ id: string }> {
   const sent = await writing.fetch(`/api/v1/conversations/${conversationId}/messages`, {
     token: account.access_token,
@@ -63,7 +63,7 @@ async function ask(account: Account): Promise<{ id: string }> {
   return reply;
 }
 
-/** Does something, and gives how long it took from then on until the provider's request was ended. */
+/** Calls `stop`, and returns how long it took until the provider's request ended. */
 async function measureStop(stop: () => Promise<Response>): Promise<number> {
   expect(provider.requestsOf("one")).toHaveLength(1);
   const startedMs = performance.now();
@@ -135,7 +135,7 @@ describe("an answer that is being written stops within two seconds", () => {
 
 describe("a request to /v1 stops within two seconds", () => {
   type Asked = { token?: string; stream: boolean; isStored: boolean };
-  /** Asks, and waits until the model writes. */
+  /** Sends a request, and waits until the model writes. */
   async function complete({ token = ben.access_token, stream, isStored }: Asked) {
     const metadata = isStored ? { conversation_id: conversationId } : {};
     const messages = [{ role: "user", content: "Talk to me." }];

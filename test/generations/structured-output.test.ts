@@ -65,7 +65,7 @@ const send = (more: object = {}) =>
   anna.ask<SentMessage>("POST", path, { content: "Which city?", reply_format: { name: "place", schema }, ...more });
 const list = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
 
-/** The answer as a reader with a socket has it at its end, which is the same over REST. */
+/** The answer as a socket reader has it at its end; the same over REST. */
 async function readEnd(): Promise<Message> {
   const frame = await socket.waitFor((other) => other.type === "message.completed" && !read.has(other), 20_000);
   read.add(frame);
@@ -284,7 +284,8 @@ describe("schemas that are made to take long", () => {
 
   test("are refused, or given up, while others are answered", async () => {
     expect((await send({ reply_format: { schema: forks(50) } })).status).toBe(422);
-    // A pattern that JavaScript's own engine tries in countless ways, and a recursion that forks at each level of the answer.
+    // A pattern with catastrophic backtracking in JavaScript's engine, and a recursion that branches at each level of the
+    // answer.
     const child = { properties: { c: { $ref: "#" } } };
     const bombs: [object, string][] = [
       [{ properties: { a: { pattern: "^(a+)+$" } } }, JSON.stringify({ a: `${"a".repeat(50_000)}!` })],

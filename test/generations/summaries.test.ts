@@ -29,7 +29,7 @@ const untilSummaries = (count: number) =>
     const rows = await listSummaries();
     return rows.length === count ? rows : undefined;
   });
-/** Question and answer, five times, until not all of it fits. */
+/** Five questions with answers, until they no longer all fit. */
 async function fill(): Promise<string[]> {
   const ids: string[] = [];
   for (let n = 0; n < 5; n += 1) {
@@ -103,7 +103,7 @@ for (const words of [2_000, 620])
     expect(asking.readShown()[0]?.content).toStartWith("word word");
     await setPrompt(null);
     await asking.say(anna, id, "What was it about?");
-    // Follow-ups run after the answer: those of the questions before have had time to write something.
+    // Follow-ups run after the answer: those of earlier questions have had time to write.
     await Bun.sleep(300);
     expect(await listSummaries()).toEqual(before);
     expect(asking.provider.requestsOf("cheap")).toHaveLength(1);

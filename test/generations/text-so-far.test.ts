@@ -12,7 +12,7 @@ import { openSocket } from "../support/socket.ts";
 let provider: ProviderStandIn;
 let instances: [TestApp, TestApp];
 let anna: Account;
-/** At the instance that writes, and at one that does not. */
+/** At the instance that writes, and at one that doesn't. */
 let here: Rest;
 let there: Rest;
 
@@ -125,7 +125,7 @@ test("a failover in mid-answer stores the text of the new attempt alone", async 
   }
   const final = (await there.get<Message>(answer)).body.content;
   expect(final.endsWith(second.at(-1) ?? "")).toBe(true);
-  // What was stored on the way is the beginning of the one attempt or of the other.
+  // Every stored state is a prefix of one attempt or the other.
   for (const text of seen) expect(final.startsWith(text) || TEXT.startsWith(text)).toBe(true);
   expect(seen.size).toBeGreaterThan(3);
 });

@@ -42,7 +42,7 @@ test("a new conversation gets one after its first answer, as an event, and never
   await socket.close();
 });
 
-test("its cost is charged to whoever asked", async () => {
+test("its cost is charged to the user who asked", async () => {
   const person = await asking.parley.register();
   const tokens = async () => {
     const response = await asking.parley.fetch("/api/v1/me/usage", { token: person.access_token });
@@ -58,7 +58,7 @@ test("its cost is charged to whoever asked", async () => {
   expect(await tokens()).toBeGreaterThan(answerAlone * 2);
 });
 
-test("a person's title stays, given before, meanwhile, or taken away", async () => {
+test("a person's title stays, whether set before, during, or removed", async () => {
   const given = await asking.createConversation(anna, [], { title: "Mine" });
   await asking.say(anna, given.id, "Hello");
   const cleared = await asking.createConversation(anna, [], { title: "" });

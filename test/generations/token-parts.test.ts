@@ -18,7 +18,7 @@ const usage = {
 };
 const tokens = { input_tokens: 1_000, output_tokens: 200, cached_input_tokens: 900, reasoning_tokens: 150 };
 
-/** A provider that counts the parts of its tokens. */
+/** A provider that reports token details. */
 const provider = Bun.serve({
   port: 0,
   fetch() {

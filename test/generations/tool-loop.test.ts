@@ -23,7 +23,7 @@ const finish = (toolCalls: (typeof call)[], thinking?: Thinking): RunEnd => ({
   ...account,
 });
 
-/** A chain that gives these steps, one for each run. */
+/** A chain with these steps, one per run. */
 function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
   const asked: RunRequest[] = [];
   const run = async (request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd> => {
@@ -99,7 +99,7 @@ test("thinking goes back with its calls; beyond the limit of an answer the loop 
   const last = asked.at(-1)?.messages ?? [];
   const thought = last.flatMap((message) => (message.role === "assistant" ? [message.thinking?.provider] : []));
   expect(thought).toEqual(["first", undefined, "third"]);
-  // What was kept before a takeover counts.
+  // Thinking kept before a takeover counts.
   const again = createChain([
     { parts: [start], end: finish([call], half("fourth")) },
     { parts: [], end: finish([]) },

@@ -8,13 +8,13 @@ const ANSWERS = 100;
 const PIECES = 200;
 const PIECE = "thirteen and½ ";
 const PIECE_DELAY_MS = 50;
-/** What such an answer may write to the log of the database, with its question, its leases, its end and the search index of both. */
+/** What such an answer may write to the database's log, including its question, leases, end and search index entries. */
 const WAL_BYTES_MAX = 20_000;
 const HOT_SHARE_MIN = 0.95;
 
 let asking: Asking;
 beforeAll(async () => {
-  // What it writes to its log is counted, whichever database it is for.
+  // The server's log is counted, for all databases.
   takeFreshServer();
   asking = await startAsking();
   asking.provider.script("one", { pieces: Array.from({ length: PIECES }, () => PIECE), pieceDelayMs: PIECE_DELAY_MS });
@@ -24,7 +24,7 @@ afterAll(() => asking.stop());
 type Updates = { table: string; updates: number; hot: number };
 
 async function readUpdates(): Promise<Map<string, Updates>> {
-  // Statistics are written a second late at most, by whoever is at work.
+  // Statistics are written at most a second late, by an active backend.
   await Bun.sleep(1_100);
   const rows = await asking.parley.database<Updates[]>`
     select relname as table, n_tup_upd as updates, n_tup_hot_upd as hot from pg_stat_user_tables`;

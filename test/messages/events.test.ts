@@ -92,7 +92,7 @@ describe("a recovery", () => {
   const eventOf = (seq: number, type: DurableEventType, data: Record<string, unknown>) =>
     createTestEvent("c", seq, type, data);
 
-  /** Fixed: an answer that ended in between was replayed as begun and ended, and its text was in neither's place. */
+  /** Regression: an answer that ended in between was replayed as started and ended, but its text was in neither event. */
   test("says of a message what is true now, also if it changed after the events were read", () => {
     const [begun, ended] = [
       { id: "answer", seq: 2, content: "", status: "streaming" },

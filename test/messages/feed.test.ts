@@ -159,7 +159,7 @@ describe("the live feed", () => {
 });
 
 describe("the live feed ends", () => {
-  test("when its reader is removed, with that as its last word", async () => {
+  test("when its reader is removed, with that as its last event", async () => {
     const [gone, stays] = [await open(), await open({}, "", anna)];
     await anna.ask("DELETE", `${path}/members/${ben.id}`);
     await gone.ended;
@@ -180,7 +180,7 @@ describe("the live feed ends", () => {
     }
   });
 
-  /** Fixed: a feed was opened once and then read on for ever, with whatever credential. */
+  /** Regression: an open feed continued forever, whatever happened to its credential. */
   test("when the session ends, here or elsewhere, and when the access token does", async () => {
     const logIn = async () =>
       (await (
@@ -208,8 +208,8 @@ describe("the live feed ends", () => {
     await kept.close();
   });
 
-  /** Fixed: a listener whose reader had gone while the position was read stayed in the room for ever. */
-  test("when its reader goes before it has begun", async () => {
+  /** Regression: a listener whose reader disconnected while the position was read stayed in the room forever. */
+  test("when its reader disconnects before it has begun", async () => {
     await parley.database.begin(async (sql) => {
       await sql`lock table members in access exclusive mode`;
       const aborter = new AbortController();
@@ -224,7 +224,7 @@ describe("the live feed ends", () => {
     expect(await listOnline()).toEqual([]);
   });
 
-  test("at once when it is only asked for by HEAD", async () => {
+  test("immediately for a HEAD request", async () => {
     const headers = { authorization: `Bearer ${ben.account.access_token}`, accept: "text/event-stream" };
     const response = await fetch(`${parley.url}/api/v1${path}/events`, { method: "HEAD", headers });
     expect(response.status).toBe(200);
@@ -244,7 +244,7 @@ describe("the live feed ends", () => {
   });
 });
 
-/** The same token with another end, signed as the server would. */
+/** The same token with an earlier expiry, signed as the server would. */
 function shorten(token: string, seconds: number): string {
   const [header = "", payload = ""] = token.split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url").toString());

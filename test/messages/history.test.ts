@@ -43,7 +43,7 @@ describe("the history", () => {
     expect((await anna.get(path)).body).toEqual({ data: [], next_cursor: null });
   });
 
-  test("is told oldest first: the newest part, before a number, after one, or between two", async () => {
+  test("is listed oldest first: the newest page, before a number, after one, or between two", async () => {
     const { messages } = await fill();
     expect(await seqs("")).toEqual(messages);
     expect(await seqs("?limit=3")).toEqual([17, 19, 20]);

@@ -37,12 +37,12 @@ const openAll = (account: Account) =>
 const restOf = (instance: number): Rest => createRest(instances[instance] as TestApp, accounts[0] as Account);
 
 describe("two instances on one database", () => {
-  test("number the same conversations without a gap, and never wait for each other in a circle", async () => {
+  test("number the same conversations without gaps and never deadlock", async () => {
     const sockets = (await Promise.all(accounts.map(openAll))).flat();
     const total = 150;
     const answers = sockets.map(async (socket, sender) => {
       for (let n = 0; n < total; n += 1) {
-        // Each goes through the conversations in another order.
+        // Each goes through the conversations in a different order.
         const conversation_id = ids[(n * (sender % 2 ? 1 : 2) + sender) % ids.length];
         socket.send({
           type: "message.send",
@@ -53,7 +53,7 @@ describe("two instances on one database", () => {
         });
         if (n % 25 === 24) await socket.waitFor((frame) => frame.id === `${n}`);
       }
-      // Acks of different conversations may overtake each other: one that is locked waits apart.
+      // Acks of different conversations may overtake each other: a locked one waits separately.
       for (let n = 0; n < total; n += 1) await socket.waitFor((frame) => frame.id === `${n}`);
       return socket.frames.filter(({ type }) => type !== "ready");
     });

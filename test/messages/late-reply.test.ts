@@ -57,7 +57,7 @@ test("a repeated send ends with its answer, also when that ends while the positi
     ({ type: "message.completed", conversation_id: conversationId, seq: 3, at: data.updated_at, data }) as const;
   const recovery = {
     async start() {
-      // The position is that after the end, of which nobody who joins now will be told any more.
+      // The position is after the end, so new listeners don't receive it.
       reply = ended;
       hub.publish(completed(ended));
       return { role: "member" as const, lastSeq: 3, recovered: false, events: [] };
@@ -97,7 +97,7 @@ test("a new send that has to look again ends with its answer, and is not sent ag
   const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, openStreams: createOpenStreams() });
   const send = async () => {
     sends += 1;
-    // Somebody's role changes: whoever joins has to look again.
+    // A member's role changes, so the join has to be retried.
     hub.publish(createTestEvent(conversationId, 3, "member.added", { user_id: createId(), role: "member" }));
     return { message, reply };
   };

@@ -8,11 +8,11 @@ const upTo = (last: number): number[] => Array.from({ length: last }, (_, index)
 export type StoredEvent = { seq: number; type: string; about: string | null };
 
 /**
- * What the database says of a conversation, in order.
- * @throws when its numbers have a gap or a repeat, or when one client id has two messages.
+ * The database's log of a conversation, in order.
+ * @throws if its numbers have a gap or a repeat, or one client id has two messages.
  */
 export async function readLog({ database }: TestApp, conversationId: string): Promise<StoredEvent[]> {
-  // One statement, so one snapshot: answers and titles may still be stored while this reads.
+  // One statement, so one snapshot: answers and titles may be stored while this reads.
   const [row] = await database<{ last_seq: number; log: StoredEvent[] }[]>`
     select c.last_seq, coalesce((
       select json_agg(e order by e.seq) from (
@@ -31,7 +31,7 @@ export async function readLog({ database }: TestApp, conversationId: string): Pr
   return log;
 }
 
-/** What a socket was told of a conversation, by its recovery and by pushes, in the order in which it came. */
+/** What a socket received of a conversation, by recovery and pushes, in order of arrival. */
 export function listTold(frames: readonly Frame[], conversationId: string): StoredEvent[] {
   return frames
     .flatMap((frame): Frame[] => (frame.type === "ack" && Array.isArray(frame.events) ? frame.events : [frame]))

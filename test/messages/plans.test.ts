@@ -24,15 +24,15 @@ const CONVERSATIONS = 20_000;
 /** One conversation has as many messages as all others together. */
 const BIG = 50_000;
 const SMALL = Math.floor(BIG / (CONVERSATIONS - 1));
-/** Conversations of each user; besides, everybody is in the big one. */
+/** Conversations per user; everybody is also in the big one. */
 const OWN = 30;
 
 let database: Database;
-/** One connection, whose plans were made while the tables were empty and have not been made again. */
+/** A connection whose plans were made while the tables were empty. */
 let early: Database;
 let user: string;
 let big: string;
-/** Others that the user is in. */
+/** Other conversations of the user. */
 let own: string[];
 /** In half of all conversations. */
 let busy: string;
@@ -44,7 +44,7 @@ beforeAll(async () => {
   const test = await createTestDatabase();
   ({ database } = test);
   early = openDatabase({ target: test.target, poolSize: 1 });
-  // Otherwise statistics would be gathered at some moment, and plans made again.
+  // Otherwise statistics would be gathered at some point, and new plans made.
   for (const table of ["conversations", "members", "member_activity", "messages", "events", "generations", "users"])
     await database.unsafe(`alter table ${table} set (autovacuum_enabled = false)`);
   const ids = (count: number) => Array.from({ length: count }, () => createId());
@@ -58,7 +58,7 @@ beforeAll(async () => {
   running = unknown as ClaimedGeneration;
   for (const [, query] of queries) await measure(early, query, "force_generic_plan");
   await withTransaction(database, async (sql) => {
-    // Without the triggers that check references, which take most of the time.
+    // Without the triggers for foreign keys, which take most of the time.
     await sql`set local session_replication_role = replica`;
     await sql`
     insert into users (id, email, email_key, password_hash, display_name)
@@ -103,12 +103,12 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => Promise.all([database.end(), early.end()]));
 
-/** What servers are set to: for their own disks, and where nobody has set it. */
+/** Page costs of servers tuned for their disks, and the default. */
 const PAGE_COSTS = ["1.1", "4"];
 
 type Work = { table: string; scanned: number; fetched: number };
 
-/** What one query touched: rows of whole tables, and rows found by an index. Nothing of it is kept. */
+/** What one query touched: rows of whole tables, and rows found by an index. Rolled back. */
 async function measure(
   on: Database,
   work: (sql: Sql) => Promise<unknown>,
@@ -160,13 +160,13 @@ const leaseWithContext = {
   context: { rows: CONTEXT_ROWS, seqMax: 2 ** 31 - 1, bytesMax: 2 ** 31 - 1 },
 };
 
-/** Updates by a join: their plan may be that of an empty table until statistics are gathered, in 2 s. */
+/** Updates with a join: until statistics are gathered, within 2 s, their plan may be that of an empty table. */
 const joins = new Set(["the end of an answer"]);
 
-/** What the first event after a quiet minute looks at beside the rest: whether the conversation has few members. */
+/** Extra rows read by the first event after a quiet minute: whether the conversation has few members. */
 const QUIET = 51;
 
-/** Rows that a query may touch in a table at most. */
+/** The most rows that a query may touch per table. */
 const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["the newest page of the history", (sql) => messages.listMessages(sql, big, none, PAGE), PAGE],
   ["a page in the middle", (sql) => messages.listMessages(sql, big, { ...none, beforeSeq: BIG }, PAGE), PAGE],

@@ -189,7 +189,7 @@ describe("a repeated send as an event stream", () => {
   });
 });
 
-describe("who goes away", () => {
+describe("a reader who disconnects", () => {
   test("does not stop the answer", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 5 });
     const reply = await stream({ content: "question", reply: true });
@@ -200,7 +200,7 @@ describe("who goes away", () => {
     expect((await history()).at(-1)).toMatchObject({ status: "complete", content: text });
   });
 
-  test("or is removed, hears nothing more of it", async () => {
+  test("or is removed receives nothing more of it", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 10 });
     const reply = await stream({ content: "question", reply: true }, path, ben);
     await reply.waitFor((frame) => frame.type === "message.delta");

@@ -15,7 +15,7 @@ const createMessage = (seq: number, role: "user" | "assistant", content: string)
   ...{ metadata: {}, created_at: at, updated_at: at, deleted_at: null },
 });
 
-/** What a late reader of an answer is shown that has ended here already, so that there is no snapshot of it. */
+/** What a late reader sees of an answer that has already ended here, so that there is no snapshot of it. */
 async function read(brought: string, deltas: [offset: number, text: string][], attempt = 1) {
   const question = createMessage(1, "user", "?");
   const answer = createMessage(2, "assistant", brought);
@@ -26,7 +26,7 @@ async function read(brought: string, deltas: [offset: number, text: string][], a
     findEnd: async () => null,
     findSnapshot: () => undefined,
   });
-  const hear = (event: DurableEvent | EphemeralEvent) => stream.hear(JSON.stringify(event));
+  const hear = (event: DurableEvent | EphemeralEvent) => stream.onPush(JSON.stringify(event));
   for (const [offset, text] of deltas)
     hear({ type: "message.delta", conversation_id, message_id: answer.id, attempt, offset, text });
   const final = { ...answer, content: "0123456789ab", status: "complete" as const };

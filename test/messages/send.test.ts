@@ -91,7 +91,7 @@ describe("a message sent by REST", () => {
     await socket.close();
   });
 
-  test("is the same message for ever, without an answer or with the one that was stored", async () => {
+  test("always returns the same message, without an answer or with the stored one", async () => {
     const first = await send({ content: "once", client_message_id: "c1" });
     const again = await send({ content: "twice", client_message_id: "c1", reply: true });
     expect(again).toMatchObject({ status: 201, body: first.body });
@@ -181,7 +181,7 @@ describe("a message sent by REST", () => {
   });
 });
 
-describe("what is no message", () => {
+describe("an invalid message", () => {
   const invalid: [string, unknown, string][] = [
     ["nothing", {}, "#/content"],
     ["an empty text", { content: "" }, "#/content"],

@@ -22,7 +22,7 @@ async function createMember(): Promise<{ caller: Caller; conversationId: string 
   return { caller: { user: { id, display_name: "X" }, scopes: null } as Caller, conversationId };
 }
 
-/** A sender whose listeners all fail. */
+/** A sender whose listeners all throw. */
 function createFailing() {
   const leased: number[] = [];
   let open = 0;
@@ -49,7 +49,7 @@ function createFailing() {
   return { sender, leased, countOpen: () => open };
 }
 
-test("a message that was committed is sent once, also if nobody could be told of it", async () => {
+test("a committed message is sent once, even if it could not be pushed", async () => {
   const { caller, conversationId } = await createMember();
   const { sender } = createFailing();
   const sent = await Promise.all(

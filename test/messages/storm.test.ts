@@ -9,7 +9,7 @@ import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 import { listTold, readLog } from "./log.ts";
 
-/** Anna owns the conversations; Ben writes in them all the time; Carl comes and goes. */
+/** Anna owns the conversations; Ben writes all the time; Carl joins and leaves. */
 type Person = { rest: Rest; socket: TestSocket };
 let parley: TestApp;
 let people: Person[];
@@ -69,10 +69,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 let round = 0;
-/** How long the last push may take after the last answer. */
+/** How long the last push may take after the last response. */
 const TOLD_WITHIN_MS = 2_000;
 
-/** Runs the steps, none of which waits for another unless it says so, and returns what was answered. */
+/** Runs the steps concurrently unless one waits for another, and returns the responses. */
 async function run(steps: Step[], ids: string[]) {
   const sent: { key: string; sender: number; place: number; message: Message; duplicate: boolean }[] = [];
   const known: Message[] = [];
@@ -80,7 +80,7 @@ async function run(steps: Step[], ids: string[]) {
   let running: Promise<unknown>[] = [];
   const [anna] = people as [Person, Person, Person];
   const carl = people[2]?.rest.id ?? "";
-  /** Only refusals that the rules ask for; everything else is a fault. */
+  /** Only errors that the rules require; any other is a bug. */
   const accept = (status: number) => {
     if (![200, 201, 204, 403, 404, 409].includes(status)) throw new Error(`answered ${status}`);
   };
@@ -110,7 +110,7 @@ async function run(steps: Step[], ids: string[]) {
         const { status, body } = await rest.ask<{ message: Message }>("POST", `/conversations/${id}/messages`, input);
         accept(status);
         const key = `${one.person}/${one.place}/${one.clientId}`;
-        // Over REST nothing is promised about order, so these count as repeats.
+        // Order is not guaranteed over REST, so these count as repeats.
         if (status === 201)
           sent.push({ key, sender: one.person, place: one.place, message: body.message, duplicate: true });
       } else if (one.kind === "edit" || one.kind === "delete") {
@@ -146,8 +146,8 @@ async function countStreaming(ids: string[]): Promise<number> {
   return rows.length;
 }
 
-describe("whatever people do at the same time", () => {
-  test("numbers have no gap, each client id one message, each sender their order, and each reader the same story", async () => {
+describe("concurrent random actions", () => {
+  test("numbers have no gaps, each client id has one message, senders keep their order, and readers agree", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
         round += 1;

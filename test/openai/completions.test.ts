@@ -9,7 +9,7 @@ let parley: TestApp;
 let anna: Account;
 let client: OpenAI;
 
-/** A Parley of its own for each test: models that fail are passed over for a while. */
+/** Each test has its own Parley, because failing models are skipped for a while. */
 beforeEach(async () => {
   provider = startProviderStandIn();
   parley = await startApp({
@@ -41,7 +41,7 @@ const lookUp = {
   function: { name: "look_up", description: "Looks it up.", parameters: { type: "object", properties: {} } },
 };
 
-/** The chunks as they were sent, and how the stream ended. */
+/** The raw chunks, and how the stream ended. */
 async function readRaw(body: object): Promise<{ chunks: Record<string, unknown>[]; isDone: boolean; text: string }> {
   const response = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
@@ -117,7 +117,7 @@ describe("a completion", () => {
     expect(sent).toMatchObject({ temperature: 0.5, top_p: 0.9 });
     expect(JSON.stringify(sent)).toContain(":77");
     expect(JSON.stringify(sent)).toContain("Be brief.");
-    // A hint goes only to servers that have the field.
+    // A hint is sent only to servers that have the field.
     expect(sent.seed).toBe(model === "compatible/three" ? 1 : undefined);
   });
 
@@ -206,13 +206,13 @@ describe("a stream", () => {
     expect(await runner.finalContent()).toBe("The capital is Paris.");
   });
 
-  test("that breaks for good says so, and has no end mark", async () => {
+  test("that fails permanently ends with an error and without an end marker", async () => {
     for (const model of ["one", "two", "three"]) provider.script(model, { text: "a b c d", fault: "cut", after: 1 });
     const { chunks, isDone, text } = await readRaw({});
     expect(isDone).toBe(false);
     expect(chunks.at(-1)).toEqual({
       error: {
-        message: "The model cannot be reached at the moment.",
+        message: "The model can't be reached right now. Try again later.",
         type: "server_error",
         param: null,
         code: "provider_unavailable",
@@ -228,7 +228,7 @@ describe("a stream", () => {
     expect(error.code).toBe("provider_unavailable");
   });
 
-  test("cannot take back a turn with a broken tool call", async () => {
+  test("can't withdraw a step with a broken tool call", async () => {
     provider.script("one", { pieces: ["Let me ", "look"], fault: "tool_call_cut", after: 2 });
     provider.script("two", { text: "Something else." });
     const { chunks, isDone, text } = await readRaw({ tools: [lookUp] });
@@ -249,7 +249,7 @@ describe("a stream", () => {
     expect(provider.requests[0]?.aborted).toBe(true);
   });
 
-  test("so is an answer that was to come whole", async () => {
+  test("so is an answer that isn't streamed", async () => {
     provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
     const abort = new AbortController();
     const asked = client.chat.completions.create({ model: "openai/one", messages: hello }, { signal: abort.signal });

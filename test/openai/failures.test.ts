@@ -110,7 +110,7 @@ describe("a failure of the model", () => {
     [1_001, "2"],
     [3_600_000, "3600"],
     [Number.POSITIVE_INFINITY, null],
-  ])("passes on when to ask again: %d ms", async (retryAfterMs, header) => {
+  ])("passes on when to retry: %d ms", async (retryAfterMs, header) => {
     for (const code of ["provider_rate_limited", "provider_unavailable", "provider_timeout"] as const) {
       server.answerWith(async () => failure(code, { retryAfterMs }));
       for (const stream of [false, true]) expect((await ask(stream)).headers.get("retry-after")).toBe(header);
@@ -119,16 +119,16 @@ describe("a failure of the model", () => {
 
   test.each([
     ["context_length_exceeded", null, "The request is longer than the model's context. Shorten the messages."],
-    ["unsupported_parameter", "top_p", "The model does not support a parameter of the request. Parameter: top_p."],
-    [null, "top_p", "The model did not accept a parameter of the request. Parameter: top_p."],
+    ["unsupported_parameter", "top_p", "The model doesn't support a parameter of the request. Parameter: top_p."],
+    [null, "top_p", "The model rejected a parameter of the request. Parameter: top_p."],
     ["never_heard_of", null, "A sentence of ours."],
     ["constructor", null, "A sentence of ours."],
-  ])("is explained in words of ours: %s, %s", async (providerCode, param, message) => {
+  ])("is explained in our own words: %s, %s", async (providerCode, param, message) => {
     server.answerWith(async () => failure("provider_refused", { status: 400, providerCode, param }));
     expect(((await (await ask(false)).json()) as { error: object }).error).toMatchObject({ message });
   });
 
-  test("an answer that a shutdown cut off may be asked for again at once", async () => {
+  test("an answer that a shutdown cut off may be retried immediately", async () => {
     server.answerWith(async () => aborted);
     for (const stream of [false, true]) {
       const response = await ask(stream);

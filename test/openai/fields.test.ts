@@ -116,7 +116,7 @@ describe("a field that has no effect here is 400", () => {
   });
 });
 
-test("null, and what asks for nothing, is as good as absent", async () => {
+test("null and default values count as absent", async () => {
   const empty = {
     logprobs: false,
     top_logprobs: 0,
@@ -258,7 +258,7 @@ describe("what is mapped", () => {
   );
 });
 
-test("a key without the scope is refused before its fields are looked at", async () => {
+test("a key without the scope is rejected before its fields are checked", async () => {
   const { key } = await createKey(parley, anna, { scopes: ["messages:write"] });
   const { status, error } = await ask({ foo: 1 }, key);
   expect([status, error?.type]).toEqual([403, "permission_error"]);

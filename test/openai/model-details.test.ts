@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createKey } from "../api-keys/create-key.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 
-/** No model is asked but by a request that all of them refuse. */
+/** No model is called except by a request that all of them reject. */
 const NOWHERE = "http://127.0.0.1:1/v1";
 
 let parley: TestApp;

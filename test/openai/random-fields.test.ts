@@ -28,7 +28,7 @@ afterAll(async () => {
   await provider.stop();
 });
 
-/** Values that fit many fields, so that not every request ends at its first one. */
+/** Values that suit many fields, so that not every request fails at its first one. */
 const plausible = fc.constantFrom<unknown>(
   0,
   1,
@@ -47,7 +47,7 @@ const plausible = fc.constantFrom<unknown>(
   null,
 );
 const value = fc.oneof({ weight: 4, arbitrary: plausible }, { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) });
-/** What the test says itself, so that a request can succeed; and what `format` asks of models. */
+/** Fields that the test sets itself, so that a request can succeed, and what `format` requires of models. */
 const given = new Set(["model", "messages", "stream", "response_format", "metadata"]);
 const name = fc.oneof(
   { weight: 8, arbitrary: fc.constantFrom(...Object.keys(requestFields).filter((field) => !given.has(field))) },

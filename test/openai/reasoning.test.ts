@@ -38,7 +38,7 @@ afterAll(async () => {
 const messages = [{ role: "user" as const, content: "Think." }];
 type Delta = { content?: string; reasoning_content?: string };
 
-/** What a stream says, by OpenAI's own client: its texts in order, and the last model that it names. */
+/** A stream as read by OpenAI's own client: its texts in order, and the last model named. */
 async function stream(model: string, more: object = {}, from = client) {
   const deltas: [field: string, text: string][] = [];
   let named = "";
@@ -97,7 +97,7 @@ describe("a failover on /v1", () => {
       expect(streamed.reasoning).toBe("A wrong idea.\n\nA better one.");
       expect(streamed.content).toBe("Done.");
       expect(streamed.model).toBe("compatible/three");
-      // Where nothing was shown yet, only what counts is.
+      // If nothing was shown yet, only the kept reasoning.
       const whole = await connect(backup, account).chat.completions.create({ model: "compatible/fails", messages });
       expect(whole.choices[0]?.message).toMatchObject({ content: "Done.", reasoning_content: "A better one." });
       expect(whole.model).toBe("compatible/three");
@@ -155,7 +155,7 @@ test.each([
     const { reasoning, content } = await stream("compatible/three", { metadata }, connect(app, account));
     expect([reasoning, content]).toEqual([shown, "The answer."]);
     expect(await app.database`select 1 from messages where content = 'The answer.'`).toHaveLength(1);
-    // What has to come back for the next step is sealed for the client; it may read the rest as it may read the text.
+    // Thinking to be returned is sealed for the client, which may read reasoning like text.
     const tool = { type: "function" as const, function: { name: "f", parameters: { type: "object" } } };
     const toolCalls = [{ name: "f", arguments: "{}" }];
     provider.script("two", { thought: "signed", pieces: [], toolCalls });

@@ -89,7 +89,7 @@ function createService() {
   return { service, openStreams, counts, places, start, ask, unlock };
 }
 
-test("answers that wait to be stored take nobody's room; beyond a number of all they are only charged", async () => {
+test("answers waiting to be stored use no request slots; beyond a total limit they are only charged", async () => {
   const { service, counts, ask, unlock } = createService();
   const users = Array.from({ length: STORING_MAX / STORING_PER_USER_MAX }, () => createId());
   await Promise.all(users.flatMap((user) => Array.from({ length: STORING_PER_USER_MAX }, () => ask(user))));

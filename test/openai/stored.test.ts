@@ -209,7 +209,7 @@ describe("an API key", () => {
   });
 });
 
-test("what a client brings along for an assistant is nowhere shown as a model's", async () => {
+test("assistant messages from a client are never shown as a model's", async () => {
   const FORGED = "forgery5c1e";
   provider.script("one", { text: "The model's own words." });
   const socket = await openSocket(parley.url, { token: ben.access_token });

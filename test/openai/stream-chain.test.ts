@@ -28,7 +28,7 @@ afterAll(async () => {
 
 const messages = [{ role: "user" as const, content: "Hello" }];
 
-/** When the headers came, and the whole body. */
+/** When the headers arrived, and the whole body. */
 async function ask(model: string) {
   const startedMs = performance.now();
   const json = { model, messages, stream: true };
@@ -39,7 +39,7 @@ async function ask(model: string) {
 
 describe.concurrent("a stream of a chain of models", () => {
   test("opens with what a thinking model sends before its answer", async () => {
-    // The opening event at once, then thoughts, then the answer.
+    // The opening event immediately, then reasoning, then the answer.
     provider.script("pings", { thinking: 3, pieceDelayMs: 400, text: "Hello." });
     const { openedMs, endedMs, text } = await ask("compatible/pings");
     expect(openedMs).toBeLessThan(700);

@@ -18,7 +18,7 @@ function serve(run: FakeRun, options = {}) {
 
 type Piece = { atMs: number; text: string };
 
-/** Everything that comes over the wire, with its time since the request. */
+/** Everything sent on the wire, with its time since the request. */
 async function ask(run: FakeRun, body: object = { stream: true }) {
   const { url } = serve(run);
   const startedMs = performance.now();
@@ -62,7 +62,7 @@ describe.concurrent("a stream", () => {
     });
     expect(openedMs).toBeWithin(1_950, 2_000 + LATE_MS);
     expect(pieces[0]?.text).toBe(": connected\n\n");
-    // The role comes with the text, because only then it is known which model answers.
+    // The role is sent with the text, because only then the answering model is known.
     expect(pieces[1]?.atMs).toBeGreaterThan(2_950);
     expect(pieces[1]?.text).toContain('"model":"a/b","choices":[{"index":0,"delta":{"role":"assistant","content":""}');
   });
@@ -113,7 +113,7 @@ describe.concurrent("a stream", () => {
     expect([first, rest]).toEqual([": connected", ""]);
     expect(JSON.parse(event?.replace("data: ", "") ?? "")).toEqual({
       error: {
-        message: "The model did not accept the value of a parameter of the request. Parameter: top_p.",
+        message: "The model rejected the value of a parameter of the request. Parameter: top_p.",
         type: "invalid_request_error",
         param: "top_p",
         code: "invalid_value",
@@ -196,7 +196,7 @@ describe.concurrent("an answer that comes whole", () => {
   test("has no early bytes, and the server's idle timeout does not end it", async () => {
     const { openedMs, text, response } = await ask(async (push, { onActivity }) => {
       onActivity();
-      // The server of this test hangs up after a second; it looks every four.
+      // This test's server closes idle connections after a second, checked every four.
       await Bun.sleep(8_000);
       pushText(push, "Hello");
       return finish();

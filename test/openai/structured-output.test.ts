@@ -46,7 +46,7 @@ type Body = {
 };
 const read = async (response: Response) => ({ status: response.status, body: (await response.json()) as Body });
 
-/** The text of a stream, its error, and whether it ended as it should. */
+/** The text of a stream, its error, and whether it ended properly. */
 async function readStream(response: Response) {
   const datas = (await response.text()).split("\n\n").filter((event) => event.startsWith("data: "));
   const isDone = datas.includes("data: [DONE]");
@@ -106,7 +106,7 @@ describe("response_format", () => {
       isDone: false,
       error: { code: "invalid_output" },
     });
-    // The text cannot be taken back, so it is not asked for again.
+    // The text can't be withdrawn, so it isn't requested again.
     expect(provider.requests).toHaveLength(2);
   });
 

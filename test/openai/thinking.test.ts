@@ -40,7 +40,7 @@ const tools = [
 ];
 const call = { name: "look_up", arguments: "{}" };
 
-/** Fields of a message that the SDK hands on and has no types for. */
+/** Message fields that the SDK passes through without types. */
 type Returned = OpenAI.ChatCompletionMessage & {
   reasoning_details?: { type: string; format: string; [name: string]: unknown }[];
 };
@@ -48,7 +48,7 @@ type Returned = OpenAI.ChatCompletionMessage & {
 const callsOf = ({ tool_calls = [] }: Returned) =>
   tool_calls as (OpenAI.ChatCompletionMessageFunctionToolCall & { extra_content?: unknown })[];
 
-/** The message as a client puts it together out of deltas: texts and arguments joined, everything else as it came. */
+/** Assembles the message from deltas as a client does: texts and arguments joined, everything else unchanged. */
 async function askInChunks(request: OpenAI.ChatCompletionCreateParamsNonStreaming, user: Account): Promise<Returned> {
   const message: Record<string, unknown> = { role: "assistant", content: "" };
   const stream = await connect(user).chat.completions.create({ ...request, stream: true });
@@ -73,7 +73,7 @@ const askWhole = async (request: OpenAI.ChatCompletionCreateParamsNonStreaming, 
 type Ask = typeof askWhole;
 const question = { role: "user" as const, content: "What is it?" };
 
-/** One step of a client's loop: asks, and answers each call. */
+/** One step of a client's loop: sends a request and answers each call. */
 async function step(
   messages: ChatCompletionMessageParam[],
   { model, ask = askWhole, user = anna }: { model: string; ask?: Ask; user?: Account },
@@ -127,7 +127,7 @@ describe("a loop of the openai SDK, which hands its messages back as they came",
       await step(messages, { model, ask });
       const last = await step(messages, { model, ask });
       expect(last.content).toBe("It is this.");
-      // A new turn, with all that came before: outside of its loop a model may refuse what it thought.
+      // A new turn with all previous messages: outside of its loop a model may reject its thinking.
       messages.push(question);
       await step(messages, { model, ask });
       expect(provider.refusals).toEqual([]);
@@ -231,11 +231,11 @@ describe("what a client is given", () => {
   });
 });
 
-/** All that was sent to models after the first request. */
+/** Everything sent to models after the first request. */
 const sentLater = () => JSON.stringify(provider.requests.slice(1).map(({ body }) => body));
 const traces = /Thought \w+ \d|signed|redacted \w+ \d|encrypted \w+ \d|parley\.v1|forged/;
 
-describe("thinking goes to the model that gave it, and to nobody else", () => {
+describe("thinking goes only to the model that produced it", () => {
   test.each(
     kinds.flatMap(([model, thought]) =>
       ["openai/one", "anthropic/two", "compatible/three"]

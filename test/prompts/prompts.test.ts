@@ -111,7 +111,7 @@ describe("prompts", () => {
     expect((await createConversation(parley, ben)).prompt_id).toBeNull();
   });
 
-  test("are chosen by a conversation, and leave it when they are deleted", async () => {
+  test("can be set on a conversation, and are removed from it when they are deleted", async () => {
     const { id } = await create({ name: "Chosen", template: "x" });
     const conversation = await createConversation(parley, anna);
     const path = `/api/v1/conversations/${conversation.id}`;
@@ -130,7 +130,7 @@ describe("prompts", () => {
     expect(await (await parley.fetch(path, { token: anna.access_token })).json()).toMatchObject({ prompt_id: null });
   });
 
-  test("are not there for anybody else", async () => {
+  test("are invisible to other users", async () => {
     const { id } = await create({ name: "Secret", template: "secret" });
     const attempts: [string, { method?: string; json?: unknown }][] = [
       [`/${id}`, {}],

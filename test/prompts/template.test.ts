@@ -21,7 +21,7 @@ const create = (preferences: Record<string, unknown>): Variables =>
     now: new Date("2026-07-31T23:30:00Z"),
   });
 
-/** What rendering means, without a thought for its cost. */
+/** The specification of rendering, without regard to cost. */
 function renderAll(template: string, variables: Variables): string {
   const read = (name: string): string => {
     if (!name.startsWith("preferences.")) return variables[name as Exclude<keyof Variables, "preferences">];

@@ -122,7 +122,7 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
       expect(status).toBe(503);
       const line = lines.find(({ code }) => code === "provider_unauthorized");
       const setting = Object.keys(environment).find((name) => /_API_KEY$|^AI_AZURE.*_HEADERS$/.test(name));
-      expect(line?.msg).toContain(`${setting} was refused by 127.0.0.1`);
+      expect(line?.msg).toContain(`${setting} was rejected by 127.0.0.1`);
       server.mode = "answer";
     },
   );

@@ -26,7 +26,7 @@ beforeAll(async () => {
       COMPATIBLE_BASE_URL: provider.openaiUrl,
       AI_MODELS: "openai/one,anthropic/two,compatible/three",
       AI_MAX_RETRIES: "0",
-      // A title is written in the background, by a model as well.
+      // A title is written in the background, also by a model.
       AI_IDLE_TIMEOUT_MS: "5000",
     },
   });
@@ -57,7 +57,7 @@ const messages = async (): Promise<Message[]> => {
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
 const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
-/** The text, or the reasoning, as a reader has it; throws on a gap or a repeat. */
+/** Assembles the text, or the reasoning, as a reader does; throws on a gap or a repeat. */
 function readText(frames: Frame[], part?: "reasoning"): string {
   let text = "";
   for (const frame of frames) {
@@ -89,7 +89,7 @@ describe("a conversation with tools", () => {
       await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
       expect(offered().includes("search_documents")).toBe(isOffered);
     }
-    // Also if the model asks for one of the others.
+    // Even if the model calls one of the others.
     await choose(["wiki_search"]);
     provider.script("one", { text: "", toolCalls: [search("backup")] }, { text: "So be it." });
     const { seq } = (await say("Look it up all the same.")).message as Message;
@@ -142,12 +142,12 @@ describe("a conversation with tools", () => {
       const found = JSON.parse(first?.content ?? "") as { passages: { path: string; text: string }[] };
       expect(found.passages.map(({ path }) => path)).toContain("models.md");
       expect(first?.metadata.call_id).not.toBe(second?.metadata.call_id);
-      // Each is a numbered event of its own, between the beginning of the answer and its end.
+      // Each is a separate numbered event, between the start of the answer and its end.
       const created = socket.frames.filter(({ type }) => type === "message.created");
       expect(created.slice(2).map(({ data }) => data)).toEqual([first, second] as never);
       const seqs = socket.frames.filter(({ seq }) => seq !== undefined).map(({ seq }) => seq);
       expect(seqs).toEqual([2, 3, 4, 5, 6]);
-      // The second turn was given the results, and both turns are on the bill.
+      // The second step received the results, and both steps are charged.
       expect(bodyOf(1)).toContain("AI_MODELS");
       const usage = completed.data?.usage as { output_tokens: number };
       expect(usage.output_tokens).toBe(3 + 5);
@@ -168,7 +168,7 @@ describe("a conversation with tools", () => {
     ["no JSON", { name: "search_documents", arguments: '{"query": "fox' }, "not valid JSON"],
     ["no object", { name: "search_documents", arguments: '["fox"]' }, "must be a JSON object"],
     ["without what is needed", { name: "search_documents", arguments: "{}" }, "`query` must be a text"],
-    ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "There is no such tool"],
+    ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "This tool is not available"],
   ])("a call %s is an error that the model is told", async (_name, call, expected) => {
     provider.script("one", { toolCalls: [call] }, { text: "Sorry." });
     await say("Look it up.");
@@ -227,7 +227,7 @@ describe("a conversation with tools", () => {
     expect(completed.data?.usage).toMatchObject({ output_tokens: 3 });
   });
 
-  test("streams its tools to who waits for the answer", async () => {
+  test("streams its tools to the reader of the answer", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
     const response = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
       token: anna.access_token,

@@ -26,7 +26,7 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
   return app;
 }
 
-/** A conversation with all tools, in which the model calls these, one after the other, and ends. */
+/** A conversation with all tools, in which the model makes these calls in order, then ends. */
 async function createAsker(app: ToolApp) {
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
@@ -44,7 +44,7 @@ async function createAsker(app: ToolApp) {
   };
 }
 
-test("a server that is away, and one that hangs, cost their tools, and not the answer or another server", async () => {
+test("an unavailable server, and one that hangs, lose their tools without affecting the answer or other servers", async () => {
   const good = start("2026");
   const bad = start("2025");
   bad.state.intercept = hang;
@@ -52,7 +52,7 @@ test("a server that is away, and one that hangs, cost their tools, and not the a
   const { ask } = await createAsker(app);
   expect(await ask("good_look")).toEqual(["Found."]);
   expect(app.offered()).toEqual(["search_documents", "good_look"]);
-  // They are waited for once; from then on they are looked for beside the answers.
+  // The first answer waits for them; later ones refresh the list in the background.
   bad.state.intercept = () => null;
   await waitUntil(async () => {
     await ask();
@@ -74,7 +74,7 @@ test("a conversation has the tools that it names, and its answers neither ask no
   const anna = await app.parley.register();
   app.provider.script("one", { text: "Done." });
   const ask = async (tools: boolean | string[]) => app.ask(anna, await app.createConversation(anna, [], tools));
-  // It is asked once by itself, at the start. After that it could be asked again.
+  // It is listed once at startup. After that it could be listed again.
   await waitUntil(() => isGivenUp);
   await Bun.sleep(BACKOFF_MIN_MS);
   for (const [tools, expected] of [
@@ -89,10 +89,10 @@ test("a conversation has the tools that it names, and its answers neither ask no
   expect(bad.requests.length).toBe(1);
   await ask(["bad_look"]);
   expect(bad.requests.length).toBe(2);
-  // A model that makes up a call gets an error, and nothing runs.
+  // A model that invents a call gets an error, and nothing runs.
   app.provider.script("one", { toolCalls: [{ name: "good_look", arguments: "{}" }] }, { text: "Done." });
   const [answer, result] = await ask(["search_documents"]);
-  expect(result).toMatchObject({ content: "Error: There is no such tool.", metadata: { is_error: true } });
+  expect(result).toMatchObject({ content: "Error: This tool is not available.", metadata: { is_error: true } });
   expect(answer?.content).toBe("Done.");
   expect(good.calls).toEqual([]);
 });
@@ -149,9 +149,9 @@ test.each(revisions)(
     app.provider.script("two", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
     const [, result] = await app.ask(second.anna, second.id, { model: "compatible/two" });
     expect(result?.content).toBe("Found.");
-    expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not answer in 2 seconds.");
+    expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not respond within 2 seconds.");
     await waitUntil(() => isAborted);
-    // The connection was not given up.
+    // The connection was kept.
     const connected = revision === "2025" ? "initialize" : "server/discover";
     app.provider.script("one", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
     expect((await app.ask(first.anna, first.id))[1]?.content).toBe("Found.");
@@ -220,7 +220,7 @@ test("lists without end, wrong tools and names that become the same", async () =
   const { ask } = await createAsker(app);
   await ask();
   const names = app.offered();
-  // As many pages as are read.
+  // Limited to the maximum number of pages.
   expect(names.filter((name) => name.startsWith("many_")).length).toBe(16);
   const [dotted] = names.filter((name) => name.startsWith("odd_a_b_"));
   expect(names.filter((name) => name.startsWith("odd_"))).toEqual([dotted ?? "", "odd_a_b", "odd_a-_", "odd_list"]);

@@ -18,7 +18,7 @@ afterEach(async () => {
 
 const revisions = ["2026", "2025"] as const;
 const text = (content: string) => ({ content: [{ type: "text", text: content }] });
-/** Says for whom it was called, as a server does that checks its tokens. */
+/** Reports the user it was called for, like a server that verifies its tokens. */
 const whoami: ServedTool = {
   name: "whoami",
   run: async (_, { authorization }) => text((await verify(authorization)).sub ?? ""),
@@ -50,7 +50,7 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
 const callWhoami = { toolCalls: [{ name: "wiki_whoami", arguments: "{}" }] };
 
 test.each(revisions)(
-  "in a group each call carries the identity of who asked, and nothing is shared (%s)",
+  "in a group each call carries the requester's identity, and nothing is shared (%s)",
   async (revision) => {
     const mcp = start(revision, [whoami]);
     const plain = start(revision, [{ name: "plain" }]);
@@ -84,7 +84,7 @@ test.each(revisions)(
       })),
     );
     expect(new Set(seen.map(({ sub }) => sub))).toEqual(new Set([anna.user.id, ben.user.id]));
-    // Each request has a token of its own, and no session has seen two users.
+    // Each request has its own token, and no session has seen two users.
     expect(new Set(seen.map(({ jti }) => jti)).size).toBe(seen.length);
     const owners = Map.groupBy(seen, ({ session }) => session);
     if (revision === "2025")
@@ -93,13 +93,13 @@ test.each(revisions)(
         expect(new Set(calls.map(({ sub }) => sub)).size).toBe(1);
       }
     expect(seen[0]).toMatchObject({ email_verified: false, aud: mcp.url });
-    // Also who lists the tools is told; a server that is not configured for it is told nothing.
+    // The identity is also sent when listing tools, but not to a server without this setting.
     expect(mcp.requests.every(({ authorization }) => authorization?.startsWith("Bearer "))).toBe(true);
     expect(plain.requests.length).toBeGreaterThan(0);
     expect(plain.requests.every(({ authorization }) => authorization === null)).toBe(true);
-    // No stream is held open for a user.
+    // No stream is kept open for a user.
     expect(mcp.requests.some(({ method, rpc }) => method === "GET" || rpc === "subscriptions/listen")).toBe(false);
-    // An outsider gets no answer, so the server hears nothing of them.
+    // An outsider gets no answer, so the server receives nothing about them.
     const refused = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, {
       token: outsider.access_token,
       json: { content: "Look.", reply: true },
@@ -146,10 +146,10 @@ test("a hook does not act as its owner", async () => {
   await waitUntil(async () =>
     (await read()).some((message) => message.id === reply.id && message.status === "complete"),
   );
-  expect((await read()).find(({ role }) => role === "tool")?.content).toBe("Error: There is no such tool.");
+  expect((await read()).find(({ role }) => role === "tool")?.content).toBe("Error: This tool is not available.");
   expect(app.offered()).toEqual(["search_documents", "plain_plain"]);
   expect(mcp.requests).toEqual([]);
-  // Asking for it again is an act of the member who does.
+  // Regenerating is an act of the member who does it.
   const ben = await app.parley.register();
   await app.parley.fetch(`${path}/members`, {
     token: anna.access_token,
@@ -170,7 +170,7 @@ test("each server has its own list for each user, its own secret and its own aud
     MCP_OTHER_IDENTITY_SECRET: OTHER_SECRET,
   });
   const [anna, ben] = await Promise.all([app.parley.register(), app.parley.register()]);
-  // This server refuses everybody but Anna.
+  // This server rejects everybody but Anna.
   wiki.state.intercept = (request) => {
     const { sub } = decodeJwt(request.headers.get("authorization")?.slice(7) ?? "");
     return sub === anna.user.id ? null : new Response("Forbidden", { status: 403 });
@@ -191,7 +191,7 @@ test("each server has its own list for each user, its own secret and its own aud
   await expect(verify(token, OTHER_SECRET, wiki.url)).rejects.toThrow();
 });
 
-test("a user who is disabled in the middle of an answer acts no more", async () => {
+test("a user disabled mid-answer can no longer call tools", async () => {
   const mcp = start("2026", [
     { name: "first", run: () => disable().then(() => text("first")) },
     { name: "second", run: () => text("second") },
@@ -216,7 +216,7 @@ test("a user who is disabled in the middle of an answer acts no more", async () 
   };
   await waitUntil(async () => (await read()).length === 2);
   const results = (await read()).map(({ content }) => content);
-  expect(results).toEqual(["first", "Error: The user who asked has no account any more, or it is disabled."]);
+  expect(results).toEqual(["first", "Error: The user's account was deleted or disabled."]);
   expect(mcp.calls.map(({ name }) => name)).toEqual(["first"]);
 });
 

@@ -24,7 +24,7 @@ test("a server that hangs takes a bounded number of connections, and gives them 
     const call = () => tool?.run({}, answer.signal).catch((error: Error) => error.message);
     const calls = Array.from({ length: REQUESTS_MAX }, call);
     await waitUntil(() => mcp.calls.length === REQUESTS_MAX);
-    expect(await call()).toBe("Too many requests to the server of this tool are in progress. Try again later.");
+    expect(await call()).toBe("Too many requests to this tool's server are in progress. Try again later.");
     expect(mcp.calls.length).toBe(REQUESTS_MAX);
     answer.abort();
     await Promise.all(calls);

@@ -66,13 +66,13 @@ test.each(["2026", "2025"] as const)(
     });
     expect(second).toMatchObject({ content: "Error: Out of order.", metadata: { is_error: true } });
     expect(answer).toMatchObject({ content: "It is sunny.", status: "complete" });
-    // 2025: one session for all; 2026: there are none.
+    // 2025: one session for all; 2026: no sessions.
     expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
     expect(mcp.requests.some(({ rpc }) => rpc === "initialize")).toBe(revision === "2025");
   },
 );
 
-test("a change of the tools that the server tells of is known at once", async () => {
+test("a change of tools announced by the server takes effect immediately", async () => {
   for (const revision of ["2026", "2025"] as const) {
     const mcp = start({ revision, tools: [weather] });
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
@@ -84,7 +84,7 @@ test("a change of the tools that the server tells of is known at once", async ()
     const opened = revision === "2025" ? { method: "GET" } : { rpc: "subscriptions/listen" };
     await waitUntil(() => mcp.requests.some((request) => Bun.deepMatch(opened, request)));
     mcp.state.tools = [broken];
-    // The list is no longer fresh, so that each announcement may be followed by a look.
+    // The list is no longer fresh, so each announcement may trigger a listing.
     await waitUntil(async () => {
       await mcp.announceChange();
       await app.ask(anna, id);
@@ -94,7 +94,7 @@ test("a change of the tools that the server tells of is known at once", async ()
   }
 }, 60_000);
 
-test("a result that asks for input is an error that the model is told", async () => {
+test("a result that requests input is an error for the model", async () => {
   const asks = {
     name: "ask",
     run: () => ({ resultType: "input_required", requestState: "s", inputRequests: {} }) as never,
@@ -106,7 +106,7 @@ test("a result that asks for input is an error that the model is told", async ()
   app.provider.script("one", { toolCalls: [{ name: "wiki_ask", arguments: "{}" }] }, { text: "Sorry." });
   const [answer, result] = await app.ask(anna, id);
   expect(result).toMatchObject({
-    content: "Error: The tool asks for input, which nobody can give it here.",
+    content: "Error: The tool requested user input, which is not supported here.",
     metadata: { is_error: true },
   });
   expect(answer?.content).toBe("Sorry.");

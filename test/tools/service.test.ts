@@ -26,7 +26,7 @@ test("a long result is cut, never inside a character, and made fit to store", as
   expect(content.isWellFormed()).toBe(true);
 });
 
-test("only our own words of an error are told", async () => {
+test("only our own error texts reach the model", async () => {
   const service = createToolService({
     listTools: async () => [
       tool("ours", async () => {
@@ -61,7 +61,7 @@ test("an answer has the tools that were chosen, as they are when it begins, and 
   const { open } = createToolService({ listTools: async () => tools, log: silentLog });
   const { definitions, call: run } = await open({ ...all, chosen: ["two", "gone"] });
   expect(definitions.map(({ name }) => name)).toEqual(["two"]);
-  expect(await run(call("one"), never)).toEqual({ content: "Error: There is no such tool.", isError: true });
+  expect(await run(call("one"), never)).toEqual({ content: "Error: This tool is not available.", isError: true });
   tools = Array.from({ length: 200 }, (_, index) => tool(`t${index}`, async () => "other"));
   expect(await run(call("two"), never)).toEqual({ content: "2", isError: false });
   expect((await open({ ...all, chosen: false })).definitions).toEqual([]);

@@ -7,9 +7,9 @@ export type ToolApp = {
   parley: TestApp;
   provider: ProviderStandIn;
   createConversation(account: Account, members: Account[], tools: boolean | string[]): Promise<string>;
-  /** Asks in a conversation, waits for the end of the answer, and gives it with the results of its calls. */
+  /** Sends in a conversation, waits for the end of the answer, and returns it with the results of its calls. */
   ask(account: Account, conversationId: string, more?: object): Promise<Message[]>;
-  /** Names of the tools that the model was offered last. */
+  /** Names of the tools last offered to the model. */
   offered(): string[];
   stop(): Promise<void>;
 };

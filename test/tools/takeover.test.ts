@@ -37,12 +37,12 @@ async function until(check: () => Promise<boolean>, waitMs: number): Promise<voi
   }
 }
 
-test("an answer whose owner has died goes on after the results that are stored", async () => {
+test("an answer whose owner has died continues after the stored results", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script(
     "one",
     { thinking: ["Where is it?"], text: "Let me look. ", toolCalls: [call] },
-    // The second turn is under way when its instance dies.
+    // The second step is running when its instance dies.
     {
       thinking: ["Gone with it."],
       pieces: Array.from({ length: 200 }, (_, n) => `gone-with-it${n} `),

@@ -107,10 +107,10 @@ const countKept = async (): Promise<number> => {
   const [row] = await parley.database<{ count: number }[]>`select count(*)::int as count from generation_thinking`;
   return row?.count ?? -1;
 };
-/** What the stand-in puts into all that belongs to a model alone. */
+/** The text that the stand-in adds to everything meant for one model only. */
 const traceOf = (model: string): string => `${model.split("/")[1]} `;
 
-/** It leaves the model available: a later step asks it again. */
+/** It keeps the model available for a later step. */
 const refusing = { fault: "status", status: 400 } as const;
 
 describe("failover in the middle of a loop", () => {
@@ -132,7 +132,7 @@ describe("failover in the middle of a loop", () => {
       if (model !== one && model !== two) provider.script(model, refusing);
     const message = await ask(first);
     expect(message).toMatchObject({ content: "Done.", status: "complete", model: first });
-    // What is refused is what the server has no thinking for, and it is asked once more in a way that it takes.
+    // The server rejects missing thinking, and the request is repeated in a form that it accepts.
     const cured = /must be passed back|missing a thought_signature/;
     expect(provider.refusals.filter((refusal) => !cured.test(refusal))).toEqual([]);
     for (const { model, body } of provider.requests) {
@@ -140,7 +140,7 @@ describe("failover in the middle of a loop", () => {
       for (const name of foreign)
         expect(JSON.stringify(body)).not.toMatch(new RegExp(`(?:Thought|signed|encrypted|redacted) ${name} `));
     }
-    // The first one was asked again, with what it had given.
+    // The first one was retried with its own thinking.
     if (thought !== "signature") expect(bodyOf(-1)).toContain(traceOf(first));
   });
 });

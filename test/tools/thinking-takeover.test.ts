@@ -41,12 +41,12 @@ afterAll(async () => {
 
 const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
 
-/** Begins an answer, and waits until it is in the middle of its second step. */
+/** Starts an answer, and waits until it is in the middle of its second step. */
 async function begin(model: string, thought: Thought, parley = first, user = anna): Promise<Message> {
   provider.script(
     model.split("/")[1] ?? "",
     { text: "Let me look. ", toolCalls: [call, call], thought },
-    // It is under way until its instance has lost the lease.
+    // It runs until its instance has lost the lease.
     { pieces: Array.from({ length: 2_000 }, (_, n) => `gone-with-it${n} `), pieceDelayMs: 20, thought },
     { text: "Found it.", thought },
   );
@@ -69,7 +69,7 @@ const takeAway = (reply: Message) => first.database`
 
 type End = { content: string; status: string; model: string };
 
-/** The answer as its end is stored. */
+/** The answer as stored at its end. */
 async function readEnd({ id }: Message): Promise<End | undefined> {
   const read = () => first.database<End[]>`select content, status, model from messages where id = ${id}`;
   await waitUntil(async () => (await read())[0]?.status !== "streaming", 30_000);
@@ -93,7 +93,7 @@ describe("an answer that is taken over in the middle of a loop", () => {
       const plain = kept.map(({ data }) => data.toString("latin1")).join();
       for (const word of ["Thought", "signed", "encrypted", "thinking", model.split("/")[0] ?? ""])
         expect(plain).not.toContain(word);
-      // Nor is it in what its members read; the text of it is their reasoning, the rest is nobody's.
+      // It isn't in what members read either: they see the text as reasoning, and the rest is private.
       const answers = await first.fetch(`/api/v1/conversations/${reply.conversation_id}/messages`, {
         token: anna.access_token,
       });
@@ -113,10 +113,10 @@ describe("an answer that is taken over in the middle of a loop", () => {
       config: configure({ JWT_SECRET: "the secret of before: 0123456789 0123456789" }),
     });
     const reply = await begin("compatible/three", "plain", before, await before.register());
-    // It leaves the answer to the others, whose secret is another one.
+    // It leaves the answer to the others, which have a different secret.
     await before.stop();
     expect(await readEnd(reply)).toMatchObject({ content: "Let me look. Found it.", model: "compatible/three" });
-    // The model refuses its calls without what it thought, and is asked once more with nothing in its place.
+    // The model rejects its calls without its thinking, and is retried with a placeholder.
     expect(provider.refusals).toHaveLength(1);
     expect(JSON.stringify(provider.requests.at(-1)?.body)).not.toContain("Thought three");
   }, 60_000);

@@ -3,52 +3,52 @@ import type { PushPart } from "../provider.ts";
 import { ANSWER_LENGTH_MAX } from "./text-cleaner.ts";
 
 /**
- * Most reasoning of one answer that is shown, in UTF-16 units: more than models think, but for a few (100,000 tokens are
- * about 400,000). What goes beyond is dropped, and the answer goes on.
+ * Most reasoning shown for one answer, in UTF-16 units. Few models think more (100,000 tokens are about 400,000 units). The
+ * rest is dropped and the answer continues.
  */
 export const REASONING_LENGTH_MAX = 200_000;
 
-/** The answer of one run as the reader has it so far. */
+/** The answer of one run as its reader has it so far. */
 export type AnswerState = {
   shown: string;
-  /** What the models thought, as far as it is shown. */
+  /** The reasoning shown so far. */
   reasoning: string;
-  /** The number of the newest attempt that has shown text or reasoning, from 1 on. */
+  /** The number of the newest attempt that has shown text or reasoning, starting at 1. */
   attempt: number;
-  /** Who wrote text of it, in order. */
+  /** The models that wrote its text, in order. */
   models: string[];
-  /** The last of them, while it is at work. */
+  /** The current writer, while its attempt is running. */
   writer: string | null;
-  /** Whether the attempt at work has opened the answer, so that texts may follow. */
+  /** Whether the running attempt has opened the answer, so that texts may follow. */
   isOpen: boolean;
-  /** Whether opening it is said, by a `start` or a `reset`. Not needed while the readers are up to date. */
+  /** Whether to announce the attempt with `start` or `reset`. Not needed while readers are up to date. */
   announce: boolean;
-  /** Where the step of this run begins: the text before is that of earlier steps, and no model goes on with it. */
+  /** Where this run's step starts in the text. Earlier text belongs to finished steps and is never continued. */
   stepStart: number;
-  /** The same in the reasoning. */
+  /** Where this run's step starts in the reasoning. */
   stepReasoningStart: number;
-  /** How much of the reasoning led to text that is shown: the rest is forgotten if its attempt fails. */
+  /** Length of the reasoning that led to shown text. The rest is dropped if its attempt fails. */
   usedReasoning: number;
 };
 
-/** How the text of an earlier run is gone on with. */
+/** How to continue the text of an earlier run. */
 export type Resume = {
   text: string;
   reasoning?: string;
   attempt: number;
   /**
-   * `broken` (as when absent): the text broke off, and goes on. The others: it is that of earlier steps, which ended with
-   * tool calls and are in the messages; a new step follows it, which is the `next` one, or one that is `restarted`, so
-   * that readers may have more text than this.
+   * `broken` (default): the text broke off and is continued. `next`: the text is that of earlier steps, which ended with
+   * tool calls that are among the messages; a new step follows. `restarted`: the same, but readers may have more text than
+   * this.
    */
   step?: "broken" | "next" | "restarted";
 };
 
-/** The answer at the beginning of a run. */
+/** Creates the state of an answer at the start of a run. */
 export function createAnswerState(resume: Resume | null | undefined): AnswerState {
   const { text, reasoning: thought = "", attempt, step } = resume ?? { text: "", attempt: 0 };
   const isStep = step === "next" || step === "restarted";
-  // Of a text that is only begun, nothing is gone on with: nor is what led to it.
+  // An answer of white space alone is not continued, so its reasoning is dropped too.
   const reasoning = isStep || text.trim() !== "" ? thought : "";
   return {
     shown: text,
@@ -64,13 +64,13 @@ export function createAnswerState(resume: Resume | null | undefined): AnswerStat
   };
 }
 
-/** What a model that takes over has to go on with, or null for a step of which there is nothing yet. */
+/** Returns the text that the next model has to continue, or null if this step has none yet. */
 export function findPartial({ shown, stepStart }: AnswerState): string | null {
   const partial = shown.slice(stepStart);
   return partial.trim() === "" ? null : partial;
 }
 
-/** The attempt at work has failed: the next one announces itself. Reasoning that led to no text is forgotten. */
+/** Called when the running attempt has failed: the next one announces itself. Reasoning without text is dropped. */
 export function closeAnswer(answer: AnswerState): void {
   if (answer.isOpen) answer.announce = true;
   answer.isOpen = false;
@@ -79,7 +79,7 @@ export function closeAnswer(answer: AnswerState): void {
   else answer.reasoning = answer.reasoning.slice(0, answer.usedReasoning);
 }
 
-/** Takes back what this step has written: what began a tool call cannot be gone on with by another model. */
+/** Discards what this step has written: once a tool call has begun, another model can't continue it. */
 export function restartStep(answer: AnswerState): void {
   answer.shown = answer.shown.slice(0, answer.stepStart);
   restartReasoning(answer);
@@ -90,10 +90,10 @@ function restartReasoning(answer: AnswerState): void {
   answer.usedReasoning = answer.stepReasoningStart;
 }
 
-/** What may still be written in this answer, in UTF-16 units. */
+/** UTF-16 units that may still be written in this answer. */
 export const roomLeft = (answer: AnswerState): number => ANSWER_LENGTH_MAX - answer.shown.length;
 
-/** Adds a model's text to the answer, and pushes it. */
+/** Appends a model's text to the answer and pushes it. */
 export function showText(answer: AnswerState, model: string, text: string, push: PushPart<AnswerPart>): void {
   if (!answer.isOpen) openAnswer(answer, model, push);
   if (answer.writer === null) nameWriter(answer, model);
@@ -102,20 +102,20 @@ export function showText(answer: AnswerState, model: string, text: string, push:
   push({ type: "text", text });
 }
 
-/** Adds what a model thinks to the answer, and pushes it. */
+/** Appends a model's reasoning to the answer and pushes it. */
 export function showReasoning(answer: AnswerState, model: string, text: string, push: PushPart<AnswerPart>): void {
   if (!answer.isOpen) openAnswer(answer, model, push);
   answer.reasoning += text;
   push({ type: "reasoning", text });
 }
 
-/** Has the model at work count as one that wrote the answer. */
+/** Records the running model as a writer of the answer. */
 export function nameWriter(answer: AnswerState, model: string): void {
   answer.writer = model;
   if (!answer.models.includes(model)) answer.models.push(model);
 }
 
-/** Pushes what comes before a model's first part: `start` for a new answer, `reset` where another attempt goes on. */
+/** Pushes `start` for a new answer, or `reset` if another attempt takes over, before a model's first part. */
 export function openAnswer(answer: AnswerState, model: string, push: PushPart<AnswerPart>): void {
   const { announce, shown: text, reasoning } = answer;
   answer.isOpen = true;

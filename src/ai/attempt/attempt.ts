@@ -36,7 +36,7 @@ export type AttemptOptions = {
   catalogue: Catalogue;
   timeoutsOf: TimeoutsOf;
   observe: ChainObserver;
-  /** Whether what models think is pushed. */
+  /** Whether reasoning is pushed. */
   showsReasoning: boolean;
 };
 
@@ -45,37 +45,37 @@ export type AttemptRequest = {
   signal: AbortSignal;
   pause: PauseSignal;
   outputTokensMax?: number | null;
-  /** Whether each model gets only what fits its own budget, and is asked for no longer answer than it can give. */
+  /** Whether to trim the messages to each model's own budget and cap the answer at its maximum length. */
   isFitted?: boolean;
   /** Where the question is among the messages, which stays with all that follows; absent: the last message of a user. */
   questionAt?: number;
   options?: AnswerOptions;
-  /** Called for each attempt when the first bytes of a response's body come, before there is anything to show. */
+  /** Called in each attempt when the first bytes of a response body arrive, before there is anything to show. */
   onActivity?: (() => void) | undefined;
-  /** When the whole answer has to end, as `performance.now()` counts. */
+  /** Deadline of the whole answer, on the clock of `performance.now()`. */
   endsAtMs: number;
   about?: AboutRun;
 };
 
-/** How an attempt tells what became of it; exactly one of `succeed`, `fail` and `leave` ends it, later calls do nothing. */
+/** Reports the outcome of an attempt. Exactly one of `succeed`, `fail` and `leave` ends it; later calls do nothing. */
 export type AttemptReport = {
   firstToken(): void;
   succeed(): void;
   fail(failure?: { retryAfterMs: number | null; about?: AboutRun | undefined }): void;
-  /** Ended without a verdict: stopped by the user, or a request that was at fault itself. */
+  /** Ended without a verdict: the user stopped it, or the request itself was at fault. */
   leave(): void;
 };
 
 export type AttemptOutcome = { usage: RunUsage | null } & (
   | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[]; thinking: Thinking | undefined }
-  /** Not continuable once a tool call began: another model can only make the whole step anew. */
+  /** Not continuable once a tool call began: another model has to start the step over. */
   | { type: "failed"; error: ProviderError; isContinuable: boolean }
   | { type: "aborted" }
-  /** The time of the whole answer is over. */
+  /** The deadline of the whole answer has passed. */
   | { type: "expired" }
 );
 
-/** Asks one model to write `answer`, or to go on with it, and pushes what it writes. */
+/** Asks one model to write or continue `answer`, and pushes its parts. */
 export async function makeAttempt(
   options: AttemptOptions,
   request: AttemptRequest,
@@ -164,9 +164,9 @@ export async function makeAttempt(
   const { toolCalls = [], usage: counted = null } = ended.type === "finish" ? ended : {};
   const hasOutput = hasText || hasToolCall || hasReasoning || toolCalls.length > 0;
   const isUntouched = partial !== null && !hasOutput && !counted?.output_tokens;
-  // A text that is stopped at its beginning is what was asked for.
+  // A stop sequence at the very beginning is a valid empty answer.
   const end = stopFilter.isStopped() ? ended : refuseBlank(ended, answer.shown, isUntouched);
-  // Not even its space stays.
+  // Discards its white space as well.
   if (end !== ended && partial === null) restartStep(answer);
   if (end.type === "finish") {
     if (!answer.isOpen) openAnswer(answer, model, push);
@@ -181,7 +181,7 @@ export async function makeAttempt(
     reported: mergeReports(reported, counted),
     isFinal: typeof counted?.output_tokens === "number",
   });
-  tell(end);
+  reportEnd(end);
   switch (end.type) {
     case "finish":
       return { type: "finish", reason: end.reason, toolCalls, thinking: end.thinking, usage };
@@ -192,12 +192,12 @@ export async function makeAttempt(
       return { type: end.type, usage };
   }
 
-  /** Tells the breaker and the metrics. */
-  function tell(how: typeof end): void {
+  /** Reports the outcome to the breaker and the metrics. */
+  function reportEnd(how: typeof end): void {
     const error = how.type === "error" ? how.error : null;
     if (how.type === "finish") report.succeed();
-    // A refused request says nothing about the model's health, and neither does a limit that leaves no room for text. Nor
-    // does the end of the answer's time: other models may have used most of it.
+    // These say nothing about the model's health: a rejected request, a limit that leaves no room for text, and the deadline
+    // of the answer, which other models may have used up.
     const isHealthy = error?.code === "provider_refused" || (ended.type === "finish" && ended.reason === "length");
     if (error && !isHealthy) report.fail({ retryAfterMs: error.retryAfterMs, about: request.about });
     report.leave();
@@ -207,11 +207,11 @@ export async function makeAttempt(
   }
 }
 
-/** Whether a model that thinks has to give signs of life meanwhile. */
+/** Whether a thinking model has to show activity before its timeouts. */
 const mayNotBeSilent = ({ firstTokenMs, idleMs }: ReturnType<TimeoutsOf>): boolean =>
   Math.min(firstTokenMs, idleMs) < THINKING_SILENCE_MS;
 
-/** The provider of a model, and what it is asked. */
+/** Returns the provider of a model and the request for it. */
 function prepare(
   { providers, catalogue, timeoutsOf, showsReasoning }: AttemptOptions,
   { messages, outputTokensMax = null, isFitted = false, questionAt, options = {}, pause }: AttemptRequest,
@@ -220,16 +220,16 @@ function prepare(
 ): { provider: Provider; asked: Omit<ProviderRequest, "signal"> } {
   const slash = model.indexOf("/");
   const provider = providers.get(model.slice(0, slash));
-  if (!provider) throw new Error(`There is no provider for the model ${model}.`);
+  if (!provider) throw new Error(`No provider is configured for the model ${model}.`);
   const budget = catalogue.budgetOf(model);
   const longest = budget.outputTokensMax;
-  const wished = outputTokensMax ?? (isFitted ? longest : null);
+  const requestedMax = outputTokensMax ?? (isFitted ? longest : null);
   const asked = {
     model: model.slice(slash + 1),
     messages: isFitted ? fitMessages(messages, budget.inputTokens, questionAt) : [...messages],
     partial,
-    // Also where the client asks for more: this may be another model than the one that it has in mind.
-    outputTokensMax: wished === null || longest === null ? wished : Math.min(wished, longest),
+    // Caps the client's own limit too: this may be a fallback model with a shorter maximum.
+    outputTokensMax: requestedMax === null || longest === null ? requestedMax : Math.min(requestedMax, longest),
     answerTokensMax: longest,
     options: catalogue.can(model, "tools") ? options : { ...options, tools: undefined },
     isThinking: catalogue.can(model, "thinking"),

@@ -1,21 +1,21 @@
-/** UTF-16 units of a fence's first line, and of what may stand behind its last one; more is text. */
+/** Longest opening line of a fence, and longest text after the closing one, in UTF-16 units. Anything longer is text. */
 const LINE_CHARS_MAX = 32;
-/** White space, and behind it the end of a fence, as far as it has come. */
+/** White space, then the closing fence as far as it has arrived. */
 const closing = /\s*(?:`{1,3}\s*)?$/;
 const opening = /^\s*```[\w-]*[ \t]*\r?\n/;
-/** Everything that a fence may still begin with. */
+/** Matches whatever may still become an opening fence. */
 const openingStart = /^\s*(?:`{1,2}|```[\w-]*[ \t]*\r?)?$/;
 
 /**
- * Takes the fence off a text that is one code block, since some models put JSON between fences. At most the two lines are
- * held back.
+ * Removes the code fence around a text that is a single code block: some models wrap JSON in one. Holds back at most the two
+ * fence lines.
  */
 export function createFenceFilter() {
   let place: "start" | "fenced" | "text" = "start";
   let held = "";
 
   return {
-    /** What of the text may be shown now. */
+    /** Returns the text that can be shown now. */
     push(text: string): string {
       if (place === "text") return text;
       held += text;
@@ -32,7 +32,7 @@ export function createFenceFilter() {
       held = held.slice(ready);
       return shown;
     },
-    /** What was held back, at the end of the text. */
+    /** Returns the held text, at the end of the answer. */
     end(): string {
       const isFence = place === "fenced" && held.trim() === "```";
       const rest = isFence ? "" : held;

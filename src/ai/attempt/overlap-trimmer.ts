@@ -1,15 +1,13 @@
-/** How far back a repetition of the text so far is looked for, in UTF-16 units. */
+/** How far back to look for repeated text, in UTF-16 units. */
 const OVERLAP_LENGTH_MAX = 4_000;
 
-/**
- * The shortest repetition that is cut. Shorter ones may be meant: "1, 1, 2", "very, very".
- */
+/** The shortest repetition that is removed. Shorter ones may be intended: "1, 1, 2", "very, very". */
 export const OVERLAP_LENGTH_MIN = 10;
 
 /**
- * Joins a continuation to the text before it. Models that are asked to go on often repeat the last sentence first, or
- * all of it; that repetition is cut, so that the reader sees one text. While the beginning of the continuation may still
- * be a repetition it is held back: by a few words at most, unless it really is one.
+ * Joins a continuation to the text before it. Models asked to continue often repeat the last sentence, or everything; the
+ * repetition is removed so that both read as one text. The start of the continuation is held back while it may still be a
+ * repetition: a few words at most, unless it is one.
  */
 export function createOverlapTrimmer(before: string) {
   const tail = before.slice(-OVERLAP_LENGTH_MAX);
@@ -17,7 +15,7 @@ export function createOverlapTrimmer(before: string) {
   let cut = "";
   let isOpen = tail !== "";
 
-  /** The length of the beginning of `held` that the text before ends with. */
+  /** Length of the longest start of `held` that the previous text ends with. */
   function findOverlap(): number {
     for (let length = Math.min(held.length, tail.length); length > 0; length -= 1) {
       const isLong = length >= OVERLAP_LENGTH_MIN || length === before.length;
@@ -36,18 +34,18 @@ export function createOverlapTrimmer(before: string) {
   }
 
   return {
-    /** What of the continuation may be shown now. */
+    /** Returns the part of the continuation that can be shown now. */
     push(text: string): string {
       if (!isOpen) return text;
       held += text;
-      // Somewhere in the tail the held text occurs whole: it may yet reach the tail's end.
+      // The held text occurs inside the tail, so it may still reach the tail's end.
       return tail.includes(held) ? "" : settle();
     },
-    /** What was held back, at the end of the continuation. */
+    /** Returns the held text, at the end of the continuation. */
     end(): string {
       return isOpen ? settle() : "";
     },
-    /** What the model wrote and nobody was shown. */
+    /** Text that the model wrote but readers were not shown. */
     unshown: (): string => cut + held,
   };
 }

@@ -5,14 +5,13 @@ import type { watch } from "./watchdog.ts";
 type AttemptEnd = Awaited<ReturnType<typeof watch>>;
 
 /**
- * An end without text or tool calls is a failure, so that another attempt is made: an empty answer helps nobody.
- * What a provider's filter keeps back stays kept back. Where the limit was reached before any text, the same model would
- * end the same way again; another one may think less.
- *
- * A broken answer whose next model says nothing at all, not even that it wrote a token, is as broken as before. One that has
- * nothing to add has ended it.
- * @param shown the whole answer, with what earlier steps and attempts have written.
- * @param isUntouched whether the answer broke off before this attempt, which has said nothing.
+ * Turns an end without text or tool calls into a failure, so that another attempt is made. An answer blocked by a content
+ * filter stays blocked. If the length limit was reached before any text, the same model would do so again, but another one
+ * may think less.
+ * If a broken answer's next model sends nothing at all, not even a token count, the answer is still broken. If it has
+ * nothing to add, the answer is complete.
+ * @param shown the whole answer, including earlier steps and attempts.
+ * @param isUntouched whether the answer was broken before this attempt, which has sent nothing.
  */
 export function refuseBlank(end: AttemptEnd, shown: string, isUntouched: boolean): AttemptEnd {
   if (end.type !== "finish" || end.toolCalls?.length || end.reason === "content_filter") return end;

@@ -1,25 +1,25 @@
-/** Keeps back what comes from the first of the texts on that end an answer. */
+/** Cuts a text off before the first stop sequence. */
 export type StopFilter = {
-  /** What of the text may be shown now. */
+  /** Returns the text that can be shown now. */
   push(text: string): string;
-  /** Whether one of the texts has come. Nothing is shown after that. */
+  /** Whether a stop sequence was found. Nothing is shown after it. */
   isStopped(): boolean;
-  /** What was held back, at the end of the text. */
+  /** Returns the held text, at the end of the answer. */
   end(): string;
 };
 
 const passAll: StopFilter = { push: (text) => text, isStopped: () => false, end: () => "" };
 
 /**
- * Ends a text before the one of `stops` that is complete first: the provider may have no such parameter, or the model may refuse it. Only
- * what may be the beginning of one is held back.
+ * Ends a text before the stop sequence that completes first, because the provider may lack this parameter or the model may
+ * reject it. Holds back only a possible start of a stop sequence.
  */
 export function createStopFilter(stops: readonly string[] = []): StopFilter {
   if (stops.length === 0) return passAll;
   let held = "";
   let isStopped = false;
 
-  /** Gives what is held, but for the last `kept` UTF-16 units. */
+  /** Releases the held text except for the last `kept` UTF-16 units. */
   function release(kept: number): string {
     const text = held.slice(0, held.length - kept);
     held = held.slice(held.length - kept);
@@ -40,7 +40,7 @@ export function createStopFilter(stops: readonly string[] = []): StopFilter {
   };
 }
 
-/** Where the stop begins that is complete first, so that it does not matter in which pieces a text comes; null: none is. */
+/** Start of the stop sequence that completes first, however the text is split; null: none. */
 function findStop(text: string, stops: readonly string[]): number | null {
   const found = stops
     .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
@@ -49,7 +49,7 @@ function findStop(text: string, stops: readonly string[]): number | null {
   return found[0]?.start ?? null;
 }
 
-/** How much of the end of a text may be the beginning of `stop`. */
+/** Length of the longest end of the text that may begin `stop`. */
 function countBeginning(text: string, stop: string): number {
   for (let length = Math.min(text.length, stop.length - 1); length > 0; length -= 1)
     if (text.endsWith(stop.slice(0, length))) return length;

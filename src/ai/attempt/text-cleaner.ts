@@ -1,18 +1,18 @@
 /**
- * Most text of one answer, in UTF-16 units: far above what models write (128,000 tokens are about 500,000), so that only
- * a provider gone wild meets it. The answer ends there, with the reason `length`.
+ * Most text of one answer, in UTF-16 units. Models write far less (128,000 tokens are about 500,000 units), so only a
+ * malfunctioning provider reaches it. The answer then ends with the reason `length`.
  */
 export const ANSWER_LENGTH_MAX = 1_000_000;
 
-/** Most text in one part, in UTF-16 units: even if JSON escapes each of them, a frame of it stays below 64 KiB. */
+/** Most text in one part, in UTF-16 units. Even if JSON escapes every unit, its frame stays below 64 KiB. */
 export const TEXT_PART_LENGTH_MAX = 8_192;
 
 const isHighSurrogate = (text: string, index: number): boolean => (text.charCodeAt(index) & 0xfc00) === 0xd800;
 
 /**
- * Makes a provider's text fit to store and to send: no NUL (Postgres cannot keep it), no lone surrogate (a pair that was
- * cut between two deltas is put together again), in pieces of bounded length, `room` UTF-16 units in all.
- * @param show takes the pieces that may be shown.
+ * Makes a provider's text safe to store and send: removes NUL, which Postgres can't store, and lone surrogates (a pair split
+ * between two deltas is joined), and cuts it into bounded pieces of `room` UTF-16 units in total.
+ * @param show receives the pieces to show.
  */
 export function createTextCleaner(room: number, show: (text: string) => void) {
   let half = "";
@@ -33,7 +33,7 @@ export function createTextCleaner(room: number, show: (text: string) => void) {
 
   return {
     isFull: () => left <= 0,
-    /** Shows what may be shown. A half character at the end waits for its other half, and is dropped without it. */
+    /** Shows the text. A trailing half of a surrogate pair waits for its other half and is dropped without it. */
     push(text: string): void {
       let whole = half + text;
       half = "";

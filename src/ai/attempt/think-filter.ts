@@ -1,23 +1,23 @@
 const OPEN_TAG = "<think>";
 const CLOSE_TAG = "</think>";
 
-/** White space before a think block that is held back, in UTF-16 units; after more of it the text is an answer. */
+/** UTF-16 units of white space held back before a think block; after more, the text counts as the answer. */
 const SPACE_LENGTH_MAX = 64;
 
-/** What a model writes at the moment. `start` and `behind`: before any text, without and after a block. */
+/** What the model is writing. `start`: no text yet. `behind`: after the block, before any text. */
 type Place = "start" | "block" | "behind" | "text";
 
 /**
- * Takes the think block off the beginning of a model's text: some models, and servers that do not know them, put what the
- * model thinks in front of the answer. Only a block in front of all text is one; a tag further on is a text that speaks of
- * tags. A block that never ends is all thinking. At most the beginning of a tag and the space before it are held back.
- * @param takeReasoning takes what is in the block.
+ * Removes the think block at the start of a model's text. Some models, and servers that don't know them, put the reasoning
+ * in front of the answer. Only a block before all text counts; a later tag is ordinary text. A block without an end is all
+ * reasoning. Holds back at most a partial tag and the white space before it.
+ * @param takeReasoning receives the text inside the block.
  */
 export function createThinkFilter(takeReasoning: (text: string) => void) {
   let place: Place = "start";
   let held = "";
 
-  /** Decides as much as it can of what is held. Returns the text that is none of the block. */
+  /** Processes as much of the held text as possible. Returns the text outside the block. */
   function advance(): string {
     while (held !== "") {
       if (place === "block") {
@@ -35,7 +35,7 @@ export function createThinkFilter(takeReasoning: (text: string) => void) {
     return "";
   }
 
-  /** Takes what can only be thinking; false while the block goes on. */
+  /** Consumes text that can only be reasoning; returns false while the block is open. */
   function takeBlock(): boolean {
     const end = held.indexOf(CLOSE_TAG);
     const length = end === -1 ? held.length - countTagStart(held) : end;
@@ -53,16 +53,16 @@ export function createThinkFilter(takeReasoning: (text: string) => void) {
   }
 
   return {
-    /** What of the text may be shown now. */
+    /** Returns the text that can be shown now. */
     push(text: string): string {
       if (place === "text") return text;
       held += text;
       return advance();
     },
-    /** What was held back, at the end of the text. */
+    /** Returns the held text, at the end of the answer. */
     end(): string {
       if (place === "text" || held === "") return "";
-      // A text of nothing but space is none.
+      // White space alone is not an answer.
       if (place !== "block") return held.trim() === "" ? "" : settle();
       takeReasoning(held);
       held = "";
@@ -71,7 +71,7 @@ export function createThinkFilter(takeReasoning: (text: string) => void) {
   };
 }
 
-/** How much of the end of a text may be the beginning of the closing tag. */
+/** Length of the longest end of the text that may begin the closing tag. */
 function countTagStart(text: string): number {
   const lengthMax = Math.min(text.length, CLOSE_TAG.length - 1);
   for (let length = lengthMax; length > 0; length -= 1) if (text.endsWith(CLOSE_TAG.slice(0, length))) return length;

@@ -2,29 +2,29 @@ import type { RunUsage } from "../answer-part.ts";
 import type { ProviderRequest, ReportedUsage, ToolCall } from "../provider.ts";
 import { countMessages, countOptions, estimateTokens } from "../tokens.ts";
 
-/** What is known of an attempt when it has ended. */
+/** What is known about an ended attempt. */
 export type AttemptRecord = {
-  /** What the model was asked; read only where its tokens have to be estimated. */
+  /** The request; read only if its tokens have to be estimated. */
   asked: Pick<ProviderRequest, "messages" | "partial" | "options">;
-  /** Whether the model gave any sign of working on it: a text, a tool call, or reasoning, shown or not. */
+  /** Whether the model produced anything: text, a tool call, or reasoning, shown or not. */
   hasOutput: boolean;
-  /** All of its text, shown or not; asked for only where tokens have to be estimated. */
+  /** Returns all of its text, shown or not. Called only if tokens have to be estimated. */
   readWritten(): string;
   toolCalls: readonly ToolCall[];
-  /** What the model thought, as far as the provider told. */
+  /** The model's reasoning, if the provider reported it. */
   reasoning: string;
-  /** What the provider has counted; each number is the last one that it gave. */
+  /** The provider's counts; the last value of each. */
   reported: ReportedUsage | null;
-  /** Whether its count of the output is that of the whole answer. */
+  /** Whether the output count covers the whole answer. */
   isFinal: boolean;
 };
 
-/** The tokens of an attempt, as reported, or estimated where that is missing. Null: it costs nothing. */
+/** The tokens of an attempt as reported, or estimated if not. Null: it costs nothing. */
 export function countUsage(record: AttemptRecord): RunUsage | null {
   const { hasOutput, reported, isFinal, reasoning, asked } = record;
   const input = reported?.input_tokens ?? null;
   const output = reported?.output_tokens ?? null;
-  // A request that failed before the first sign of the model is not charged by the providers, unless they said so.
+  // Providers don't charge for a request that failed before any output, unless they report usage.
   if (!hasOutput && input === null && output === null) return null;
   const isWhole = isFinal && output !== null;
   const { cached_input_tokens = 0, cache_write_tokens = 0 } = reported ?? {};

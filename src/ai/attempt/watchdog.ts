@@ -4,25 +4,26 @@ import { createProviderError } from "../provider-error.ts";
 
 export type WatchdogOptions = {
   signal: AbortSignal;
-  /** The time during which the reader holds the answer back does not count. */
+  /** Paused time doesn't count. */
   pause: PauseSignal;
-  /** Longest silence before the first text, tool call or sign of thinking; every byte of the response ends a silence. */
+  /** Longest silence before the first text, tool call or reasoning. Any byte of the response resets it. */
   firstTokenTimeoutMs: number;
   /** Longest silence after that. */
   idleTimeoutMs: number;
-  /** When the whole answer has to end, as `performance.now()` counts. Pauses count. */
+  /** Deadline of the whole answer, on the clock of `performance.now()`. Pauses count. */
   endsAtMs: number;
 };
 
-/** `expired`: the time of the whole answer is over. */
+/** `expired`: the deadline of the whole answer has passed. */
 export type WatchEnd = ProviderEnd | { type: "aborted" | "expired" };
 
-/** Takes a part; an end that it gives ends the stream: the model is to write no more. */
+/** Receives a part. A returned end ends the stream, so the model stops writing. */
 export type TakeProviderPart = (part: ProviderPart) => ProviderEnd | undefined;
 
 /**
- * Watches over a provider's stream: silence for too long becomes an error, and so does whatever is thrown. Aborted by the
- * signal, or ended in any other way, it fulfils at once, even when the provider does not; after that no part is taken.
+ * Supervises a provider's stream: a silence beyond the timeout becomes an error, as does anything thrown. When the signal
+ * aborts, or the stream ends otherwise, it resolves immediately, even if the provider doesn't; no part is delivered after
+ * that.
  */
 export function watch(
   open: (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>,
@@ -43,7 +44,7 @@ export function watch(
       unlisten();
       resolve(how);
     };
-    /** Ends what the provider has not ended by itself: then it may let go of the connection in its own way. */
+    /** Aborts a provider that hasn't ended on its own; it then closes its connection. */
     const cut = (how: WatchEnd) => {
       if (isOver) return;
       end(how);
@@ -60,17 +61,17 @@ export function watch(
       const early = take(part);
       if (early) cut(early);
     };
-    // One timer for the whole stream, which looks when it is due instead of being set anew for each part.
+    // One timer per stream that checks when due, instead of one that is reset for each part.
     const onTimer = () => {
       const nowMs = performance.now();
       if (nowMs >= endsAtMs) return cut({ type: "expired" });
       const limitMs = hasBegun ? idleTimeoutMs : firstTokenTimeoutMs;
       const leftMs = quietSinceMs + limitMs - nowMs;
       if (!pause.isPaused && leftMs <= 0) {
-        const cause = hasBegun ? `silent for ${limitMs} ms` : `no first token in ${limitMs} ms`;
+        const cause = hasBegun ? `silent for ${limitMs} ms` : `no first token within ${limitMs} ms`;
         return cut({ type: "error", error: createProviderError("provider_timeout", cause) });
       }
-      // Before the first token the other limit may begin at any time; while the reader holds the answer back none runs.
+      // Before the first token the idle timeout may start at any time; while paused, neither timeout runs.
       const lookMs = pause.isPaused ? limitMs : Math.min(leftMs, idleTimeoutMs);
       timer = setTimeout(onTimer, Math.min(lookMs, endsAtMs - nowMs));
     };

@@ -2,7 +2,7 @@ import type { Account } from "../answer-part.ts";
 import { addUsage } from "../usage.ts";
 import { addCost } from "./bill.ts";
 
-/** The accounts of several runs as one. */
+/** Sums the accounts of several runs. */
 export function createTotal() {
   const total: Account = { models: [], usage: null, costUsd: null };
   return {

@@ -6,21 +6,21 @@ import type { Breaker } from "./breaker.ts";
 export type NextAttempt = { model: string; report: AttemptReport; delayMs: number };
 
 export type AttemptOrderOptions = {
-  /** The requested model first, then the others in order. */
+  /** The requested model first, then the fallbacks in order. */
   models: readonly string[];
   breakers: ReadonlyMap<string, Breaker>;
   maxRetries: number;
   backoffBaseMs: number;
 };
 
-/** What the attempts of one model have come to in this run. */
+/** The attempts of one model in this run. */
 type ModelRecord = { attempts: number; isOut: boolean; isParked: boolean; retryAfterMs: number | null };
 
 /**
- * Decides which model is asked next in one run. A model that failed fast is asked again, after a pause, up to
- * `maxRetries` times; one that kept the reader waiting or broke in mid-answer makes way for the next, and comes back
- * only when no other is left. Models that cool down are passed over; when all of them do, the one that is soonest
- * available is asked nevertheless, since an attempt costs less than a certain failure.
+ * Decides which model a run tries next. A model that failed fast is retried with backoff, up to `maxRetries` times. One that
+ * timed out or failed mid-answer yields to the next and is tried again only if no other is left. Models that are cooling
+ * down are skipped; if all are, the one available soonest is tried anyway, since an attempt costs less than a certain
+ * failure.
  */
 export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs }: AttemptOrderOptions) {
   const records = new Map<string, ModelRecord>(
@@ -63,7 +63,7 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
   }
 
   return {
-    /** The attempt to make after `delayMs`, or null when no model is left. */
+    /** Returns the attempt to make after `delayMs`, or null if no model is left. */
     next(): NextAttempt | null {
       for (const model of listCandidates()) {
         const report = get(model).breaker.tryAdmit();
@@ -72,7 +72,7 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
       const model = findLastResort();
       return model === null ? null : take(model, get(model).breaker.admit());
     },
-    /** Notes how the last attempt failed. `isShown`: the reader has seen text of this answer. */
+    /** Records a failed attempt. `isShown`: the reader has seen text of this answer. */
     fail(model: string, error: ProviderError, isShown: boolean): void {
       const { record } = get(model);
       const isTooLate = (error.retryAfterMs ?? 0) > RETRY_AFTER_WAIT_MAX_MS;

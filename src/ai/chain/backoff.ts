@@ -1,16 +1,16 @@
-/** Mean delay before the first retry is half of this; it doubles with each further one, up to BACKOFF_MAX_MS. */
+/** The first retry waits half of this on average. The delay doubles with each retry, up to BACKOFF_MAX_MS. */
 export const BACKOFF_BASE_MS = 250;
 const BACKOFF_MAX_MS = 8_000;
 
-/** The longest `Retry-After` that is waited for; with a longer one the next model is asked at once. */
+/** The longest `Retry-After` to wait for; beyond it, the next model is tried immediately. */
 export const RETRY_AFTER_WAIT_MAX_MS = 10_000;
 
-/** Spreads those who were all told the same `Retry-After`. */
+/** Spreads out clients that received the same `Retry-After`. */
 const RETRY_AFTER_JITTER_MS = 250;
 
 /**
- * How long to wait before the retry after `failures` failures (1 and up): exponential with full jitter, never earlier
- * than the provider asked for.
+ * Delay before the retry after `failures` failures (1 and up): exponential backoff with full jitter, never shorter than the
+ * provider's `Retry-After`.
  */
 export function calculateDelayMs(failures: number, retryAfterMs: number | null, baseMs = BACKOFF_BASE_MS): number {
   const jittered = Math.random() * Math.min(BACKOFF_MAX_MS, baseMs * 2 ** (failures - 1));
@@ -18,7 +18,7 @@ export function calculateDelayMs(failures: number, retryAfterMs: number | null, 
   return Math.max(jittered, retryAfterMs + Math.random() * Math.min(RETRY_AFTER_JITTER_MS, baseMs));
 }
 
-/** Waits, or returns early when the signal aborts. */
+/** Waits, or returns early if the signal aborts. */
 export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   if (ms <= 0 || signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {

@@ -4,21 +4,21 @@ import type { ChainObserver } from "../observer.ts";
 import type { Usage } from "../provider.ts";
 import { addUsage } from "../usage.ts";
 
-/** What one attempt with a model costs, in US dollars; null when its price is not known. */
+/** The cost of one attempt in US dollars; null if the model's price is unknown. */
 export function calculateCostUsd(model: string, usage: Usage, prices: PriceTable): number | null {
   const price = findPrice(model, prices);
   return price ? calculateRequestCostUsd(price, usage) : null;
 }
 
 /**
- * Sums the tokens and the money of one run, over all its attempts, also those that failed. The metrics are told here, so
- * that they count what is stored and charged.
+ * Sums the tokens and the cost of all attempts of a run, including failed ones. Also reports them to the metrics, so that
+ * the metrics match what is stored and charged.
  */
 export function createBill(prices: PriceTable, observe: Pick<ChainObserver, "onTokens" | "onCost"> = {}) {
   let usage: RunUsage | null = null;
   let costUsd: number | null = 0;
   return {
-    /** Adds an attempt; null: it has cost nothing. */
+    /** Adds an attempt; null: it was free. */
     add(model: string, used: RunUsage | null): void {
       if (!used) return;
       usage = addUsage(usage, used);
@@ -29,11 +29,11 @@ export function createBill(prices: PriceTable, observe: Pick<ChainObserver, "onT
       if (cost) observe.onCost?.(model, cost);
       costUsd = addCost(costUsd, cost);
     },
-    /** The sum so far. The cost is null as soon as one part of it is not known. */
+    /** The total so far. The cost is null if any part of it is unknown. */
     sum: (): { usage: RunUsage | null; costUsd: number | null } => ({ usage, costUsd: usage && costUsd }),
   };
 }
 
-/** Not known as soon as one part of it is not. */
+/** Null if either cost is unknown. */
 export const addCost = (one: number | null, other: number | null): number | null =>
   one === null || other === null ? null : one + other;

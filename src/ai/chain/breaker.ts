@@ -3,9 +3,9 @@ import type { AttemptReport } from "../attempt/attempt.ts";
 import { RETRY_AFTER_WAIT_MAX_MS } from "./backoff.ts";
 
 export type BreakerOptions = {
-  /** Failures in a row that open the breaker. */
+  /** Consecutive failures that open the breaker. */
   failuresMax: number;
-  /** First pause; it doubles each time that the breaker opens again, up to `coolDownMaxMs`. */
+  /** First cool-down; it doubles each time the breaker reopens, up to `coolDownMaxMs`. */
   coolDownMs: number;
   coolDownMaxMs: number;
 };
@@ -14,24 +14,24 @@ export const defaultBreakerOptions: BreakerOptions = { failuresMax: 3, coolDownM
 
 export type BreakerState = { state: "available" } | { state: "cooling_down"; until: Date };
 
-/** @param about the run whose failure changed it; a success is about no run. */
+/** @param about the run whose failure caused the change; absent after a success. */
 type OnChange = (state: BreakerState["state"], about?: AboutRun) => void;
 
 export type Breaker = ReturnType<typeof createBreaker>;
 
 /**
- * A circuit breaker for streams. After `failuresMax` failures in a row it admits nothing for a while, then one attempt
- * (half-open), and after the first token of that everybody; the next failure opens it again for longer. Written out here
- * because libraries wrap a promise: a stream proves itself at its first token and may still fail at its last, and nobody
- * should wait for the whole of an attempt that takes a minute.
+ * A circuit breaker for streams. After `failuresMax` consecutive failures it rejects attempts for a while, then admits one
+ * (half-open), and closes after that attempt's first token; the next failure reopens it for longer. Not a library, because
+ * libraries wrap a promise: a stream proves itself at its first token and may still fail at its last, and others should not
+ * wait for a whole attempt that takes a minute.
  */
 export function createBreaker(options: BreakerOptions, onChange: OnChange = () => {}) {
   let failures = 0;
   let openings = 0;
   let untilMs = 0;
-  // Rises with each opening: the verdicts of attempts from before it are stale.
+  // Incremented at each opening; results of earlier attempts are stale.
   let epoch = 0;
-  /** The attempt that was admitted alone, until its first token or its end. */
+  /** The single attempt of the half-open state, until its first token or its end. */
   let halfOpen: AttemptReport | null = null;
   let isProven = false;
 
@@ -48,7 +48,7 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
 
   function fail(retryAfterMs: number, about: AboutRun | undefined): void {
     failures += 1;
-    // Only a caller without another way gets here while it cools down: no reason to make the pause longer.
+    // Only a caller without another model gets here during the cool-down, so the cool-down isn't extended.
     if (isCooling()) return;
     const isTold = retryAfterMs > RETRY_AFTER_WAIT_MAX_MS;
     if (!isTold && isClosed() && failures < options.failuresMax) return;
@@ -73,14 +73,14 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
       if (bornIn === epoch) verdict?.();
     };
     const report: AttemptReport = {
-      /** Others need not wait for the end of this attempt. */
+      /** Others don't have to wait for this attempt to end. */
       firstToken() {
         if (halfOpen !== report) return;
         halfOpen = null;
         isProven = true;
       },
       succeed: () => end(succeed),
-      /** A `retryAfterMs` that is too long to be waited for opens the breaker at once, for that long. */
+      /** A `retryAfterMs` that is too long to wait for opens the breaker immediately, for that long. */
       fail: (failure) => end(() => fail(failure?.retryAfterMs ?? 0, failure?.about)),
       leave: () => end(),
     };
@@ -91,14 +91,14 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
     state(): BreakerState {
       return isCooling() ? { state: "cooling_down", until: new Date(untilMs) } : { state: "available" };
     },
-    /** Admits an attempt. Null while cooling down, or while the one that was admitted alone has no token yet. */
+    /** Admits an attempt. Null while cooling down, or while the half-open attempt has no token yet. */
     tryAdmit(): AttemptReport | null {
       if (isCooling() || halfOpen) return null;
       const report = createReport();
       if (!isClosed() && !isProven) halfOpen = report;
       return report;
     },
-    /** Admits an attempt in any state, for the caller that has no other way. */
+    /** Admits an attempt in any state, for callers without another model. */
     admit: createReport,
   };
 }

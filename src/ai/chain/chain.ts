@@ -23,21 +23,21 @@ import { type RunOptions, run } from "./run.ts";
 
 export type ChainOptions = {
   providers: ReadonlyMap<string, Provider>;
-  /** `provider/name`, in fallback order; not empty, without repetitions. */
+  /** `provider/name`, in fallback order; not empty, no duplicates. */
   models: readonly string[];
-  /** How long each model may be silent. */
+  /** How long each model may stay silent. */
   timeoutsOf: TimeoutsOf;
-  /** Longest time of a whole answer, in milliseconds. Absent: no limit. */
+  /** Time limit of a whole answer, in milliseconds. Absent: none. */
   answerTimeoutMs?: number;
-  /** Retries of one model in one run. */
+  /** Retries per model and run. */
   maxRetries: number;
   log: Log;
-  /** Whether what models think is pushed; absent: it is. */
+  /** Whether reasoning is pushed; default: true. */
   showsReasoning?: boolean;
-  /** What can be done about a failure, for the log. */
+  /** Explains what can be done about a failure, for the log. */
   explainFailure?: ExplainFailure;
   observe?: ChainObserver;
-  /** Prices, abilities, and how much each model is shown of what it is asked with `isFitted`. */
+  /** Prices, abilities, and the budget of each model for `isFitted` requests. */
   catalogue?: Catalogue;
   breaker?: BreakerOptions;
   backoffBaseMs?: number;
@@ -49,59 +49,59 @@ export type RunRequest = {
   /** `provider/name`, or null for the default. A model that is no longer configured counts as null. */
   model: string | null;
   messages: readonly ChatMessage[];
-  /** Ends the run, as `aborted`. */
+  /** Ends the run as `aborted`. */
   signal: AbortSignal;
-  /** Lets the reader hold the run back. */
+  /** Lets the reader pause the run. */
   pause?: PauseSignal;
-  /** Goes on with an answer whose run broke off, in `attempt`, after `text`. */
+  /** Continues an answer whose run broke off in `attempt`, after `text`. */
   resume?: Resume | null;
   outputTokensMax?: number | null;
-  /** Whether each model gets only what fits its own budget, and is asked for no longer answer than it can give. */
+  /** Whether to trim the messages to each model's own budget and cap the answer at its maximum length. */
   isFitted?: boolean;
   /** Where the question is among the messages, which stays with all that follows; absent: the last message of a user. */
   questionAt?: number;
   /** False: no other model is asked when the requested one fails. */
   hasFallback?: boolean;
-  /** False: what was shown cannot be taken back, so a text without its format is not asked for again. */
+  /** False: shown text can't be withdrawn, so a text with the wrong format is not repaired. */
   isRepairable?: boolean;
   options?: AnswerOptions;
-  /** Called for each attempt when the first bytes of a response's body come, before there is anything to show. */
+  /** Called in each attempt when the first bytes of a response body arrive, before there is anything to show. */
   onActivity?: (() => void) | undefined;
-  /** When the answer began, as `performance.now()` counts, if this run isn't the first of it. Absent: now. */
+  /** When the answer began, on the clock of `performance.now()`, if this isn't its first run. Absent: now. */
   startedAtMs?: number;
-  /** What it is for. Only in tests it is for nothing. */
+  /** What the run is for. Absent only in tests. */
   about?: AboutRun;
 };
 
-/** The configured models as one: whoever asks gets an answer from the first that can give it. */
+/** All configured models behind one interface: the first one that can answer does. */
 export interface Chain {
   readonly defaultModel: string;
-  /** Longest time of a whole answer, over all of its runs: after that a run ends with `provider_timeout`. */
+  /** Time limit of a whole answer over all its runs; then the run ends with `provider_timeout`. */
   readonly answerTimeoutMs: number;
   has(model: string): boolean;
-  /** Whether a model can answer in this format, as far as that is known. */
+  /** Whether a model can answer in this format, as far as known. */
   canAnswerIn(format: AnswerFormat, model: string): boolean;
-  /** The first field of the options that the model's provider doesn't have; null: it has all of them. */
+  /** The first field in the options that the model's provider doesn't support; null: all are supported. */
   findUntaken(model: string, options: AnswerOptions): ExtraField | null;
-  /** What is known of a configured model. */
+  /** Returns what is known about a configured model. */
   describe(model: string): ModelDetails;
-  /** In fallback order, with what the circuit breaker thinks of them. */
+  /** The models in fallback order, with their circuit breaker states. */
   models(): ModelState[];
   /**
-   * Asks the requested model, then the others in order, until one of them ends the answer. Pushes each part in the tick
-   * in which it comes, and fulfils with how the run ended, after the last part. It never rejects.
+   * Tries the requested model, then the others in order, until one completes the answer. Pushes each part in the tick it
+   * arrives, and resolves with the run's end after the last part. Never rejects.
    */
   run(request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd>;
 }
 
-/** Builds the chain. @throws Error when `models` is empty, or names a provider that is not there. */
+/** Builds the chain. @throws Error if `models` is empty or names an unknown provider. */
 export function createChain(options: ChainOptions): Chain {
   const { providers, models, observe = {}, catalogue = createCatalogue() } = options;
   const [defaultModel] = models;
   if (defaultModel === undefined) throw new Error("The chain needs at least one model.");
   const breakers = new Map<string, Breaker>();
   for (const model of models) {
-    if (!providers.has(providerOf(model))) throw new Error(`There is no provider for the model ${model}.`);
+    if (!providers.has(providerOf(model))) throw new Error(`No provider is configured for the model ${model}.`);
     const onChange = (state: BreakerState["state"], about?: AboutRun) => {
       options.log.info({ ...about, model, state }, "model state");
       observe.onModelState?.(model, state);
@@ -120,7 +120,7 @@ export function createChain(options: ChainOptions): Chain {
   const findUntakenBy = (model: string, asked?: AnswerOptions) => findUntaken(apiOf(model), asked?.extra);
   const canAnswerIn = (format: AnswerFormat, model: string) => catalogue.can(model, format.type);
 
-  /** The models to ask: the requested one first, and none that is known not to take what is asked for. */
+  /** The models to try: the requested one first, without those known not to support the options. */
   const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
     const first = model !== null && breakers.has(model) ? model : defaultModel;
     const takes = (other: string) => other !== first && findUntakenBy(other, options) === null;

@@ -5,15 +5,15 @@ import type { ProviderError } from "../provider.ts";
 
 type Failure = { model: string; error: ProviderError };
 
-/** A key that is refused is refused each time; so often the log says it, of each provider. */
+/** A rejected key is rejected every time; it is logged this often per provider. */
 const REFUSED_KEY_MS = 60_000;
 
 type Dependencies = { log: Log; explain?: ExplainFailure | undefined; now?: () => number };
 
-/** Logs that models fail: what cannot mend itself as an error with its remedy, and neither without bounds. */
+/** Logs failed models: those that need an operator as errors with a remedy. Both levels are rate-limited. */
 export function createFailureLog({ log, explain = () => null, now = () => performance.now() }: Dependencies) {
   const refusedAtMs = new Map<string, number>();
-  // A provider that is down fails each answer.
+  // A provider that is down fails every answer.
   const countLine = createLineLimit(now);
 
   function isRefusalDue(provider: string): boolean {
@@ -24,8 +24,8 @@ export function createFailureLog({ log, explain = () => null, now = () => perfor
   }
 
   return {
-    /** @param shown how much of the answer its readers have seen, in UTF-16 units. */
-    tell({ model, error }: Failure, about: AboutRun | undefined, shown: number): void {
+    /** @param shown how much of the answer readers have seen, in UTF-16 units. */
+    record({ model, error }: Failure, about: AboutRun | undefined, shown: number): void {
       const { code, cause, status, retryAfterMs } = error;
       const line = { ...about, model, code, status, cause, retry_after_ms: retryAfterMs, shown };
       const remedy = explain(model, error);

@@ -2,16 +2,16 @@ import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { PushPart } from "../provider.ts";
 
-/** Takes a part in the tick in which it comes; a promise holds the run, and the parts after it, back. */
+/** Receives a part in the tick it arrives. A returned promise pauses the run and the parts after it. */
 export type FollowPart = (part: AnswerPart) => Promise<void> | void;
 
 /**
- * The adapter for readers that have to wait for something at some parts, such as a row that is stored before they go on.
- * `take` is called in the tick of each part. Where it gives a promise, the run is paused and the parts that are on their
- * way anyway are kept until that is fulfilled, so their order holds.
+ * Adapter for readers that have to wait at some parts, for example until a row is stored. Calls `take` in the tick of each
+ * part. If it returns a promise, the run is paused, and parts already in flight are queued until it resolves, so the order
+ * is kept.
  * @param start runs the chain.
  * @returns how the run ended, once all parts are taken.
- * @throws what `take` throws. The run is aborted then.
+ * @throws what `take` throws; the run is aborted then.
  */
 export function follow<Request extends { signal: AbortSignal; pause?: PauseSignal }>(
   start: (request: Request, push: PushPart<AnswerPart>) => Promise<RunEnd>,
@@ -23,7 +23,7 @@ export function follow<Request extends { signal: AbortSignal; pause?: PauseSigna
   const failed = Promise.withResolvers<never>();
   const waiting: AnswerPart[] = [];
   let isBusy = false;
-  /** Fulfils when all parts that had to wait are taken. */
+  /** Resolves when all queued parts are taken. */
   let allTaken = Promise.resolve();
 
   function fail(error: unknown): void {
@@ -31,7 +31,7 @@ export function follow<Request extends { signal: AbortSignal; pause?: PauseSigna
     failing.abort();
   }
 
-  /** Waits for a part to be taken, then takes those behind it. */
+  /** Waits for a part to be taken, then takes the queued ones. */
   async function takeInOrder(first: Promise<void>): Promise<void> {
     isBusy = true;
     pause.set(true);

@@ -4,10 +4,10 @@ import { createOutputReader } from "../format/read-output.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, PushPart } from "../provider.ts";
 import { createTotal } from "./account.ts";
 
-/** UTF-16 units of an invalid text that the model is shown; of a longer one it is told the problems alone. */
+/** Longest invalid text shown to the model, in UTF-16 units; for a longer one only the problems are sent. */
 const SHOWN_CHARS_MAX = 24_000;
 
-/** What is read and changed of a request to the chain. */
+/** The fields of a chain request that are read and changed here. */
 type FormattedRequest = {
   model: string | null;
   messages: readonly ChatMessage[];
@@ -20,8 +20,8 @@ type FormattedRequest = {
 };
 
 /**
- * A run whose answer must have a format. A text that does not have it is given back once to the model that wrote it, with
- * what is wrong; its readers get a `reset` where its new text begins.
+ * Runs a request whose answer must have a format. An invalid text is returned once to the model that wrote it, with the
+ * problems; readers get a `reset` where the new text begins.
  * @throws InvalidSchemaError
  */
 export async function runFormatted<Request extends FormattedRequest>(
@@ -33,7 +33,7 @@ export async function runFormatted<Request extends FormattedRequest>(
   const read = createOutputReader(format);
   const { resume = null, isRepairable = true, messages, options } = request;
   const total = createTotal();
-  // What steps before this one have written stays; of a text that broke off nothing does.
+  // Text of earlier steps stays; a broken-off text is dropped.
   const isStep = resume?.step !== undefined && resume.step !== "broken";
   const kept = resume && isStep ? resume.text : "";
   const keptReasoning = isStep ? (resume?.reasoning ?? "") : "";
@@ -58,7 +58,7 @@ export async function runFormatted<Request extends FormattedRequest>(
   if (first.type !== "finish" || first.toolCalls.length > 0) return first;
   const output = await read(text.slice(kept.length));
   if (output.type === "valid") return { ...first, output: { value: output.value } };
-  // Cut off, it would be cut off again.
+  // It would be cut off again.
   if (first.reason !== "stop") return first;
   if (output.type === "unknown" || !isRepairable) return fail(first, output.type === "unknown");
 
@@ -73,7 +73,7 @@ export async function runFormatted<Request extends FormattedRequest>(
     // The note says nothing without it.
     questionAt: messages.findLastIndex(({ role }) => role === "user"),
     options: { ...options, ...(options?.tools?.length && { toolChoice: "none" as const }) },
-    // What led to the text leads to the corrected one, too.
+    // The reasoning also led to the corrected text.
     resume: { text: kept, reasoning, attempt, step: "restarted" as const },
   };
   const second = await run(repair, take);
@@ -94,8 +94,8 @@ function writeRepairNote(problems: readonly string[]): string {
   ].join("\n");
 }
 
-const invalidDetail = "The answer doesn't have the format that was asked for.";
-const uncheckedDetail = "The answer is too large or too complex to be checked by its schema.";
+const invalidDetail = "The response doesn't have the requested format.";
+const uncheckedDetail = "The response is too large or too complex to validate against its schema.";
 
 function fail({ model, models, usage, costUsd }: Extract<RunEnd, { type: "finish" }>, isUnchecked: boolean): RunEnd {
   const detail = isUnchecked ? uncheckedDetail : invalidDetail;

@@ -17,12 +17,12 @@ export type RunOptions = AttemptOptions & {
 };
 
 export type OrderedRequest = AttemptRequest & {
-  /** The models to ask, in order. */
+  /** The models to try, in order. */
   order: readonly string[];
   resume?: Resume | null;
 };
 
-/** One run: makes attempts until one of them ends the answer, no model is left, or the time of the answer is over. */
+/** One run: makes attempts until one completes the answer, no model is left, or the deadline passes. */
 export async function run(options: RunOptions, request: OrderedRequest, push: PushPart<AnswerPart>): Promise<RunEnd> {
   const { signal, endsAtMs } = request;
   const { breakers, maxRetries, backoffBaseMs, observe, failures } = options;
@@ -52,11 +52,11 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
         return { type, model, reason, toolCalls, thinking, models: answer.models, ...bill.sum() };
       }
       failed = { model, error: outcome.type === "failed" ? outcome.error : createExpiry() };
-      failures.tell(failed, request.about, answer.shown.length);
+      failures.record(failed, request.about, answer.shown.length);
       isExpired = outcome.type === "expired";
       if (outcome.type === "expired") break;
       attempts.fail(model, outcome.error, answer.shown.length > answer.stepStart);
-      // JSON of one model does not go on with that of another.
+      // One model can't continue another model's JSON.
       if (!outcome.isContinuable || request.options?.format) restartStep(answer);
       closeAnswer(answer);
     } finally {
@@ -69,10 +69,9 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
   return { type: "error", ...describeFailure(error), model: asked, ...account };
 }
 
-const createExpiry = (): ProviderError =>
-  createProviderError("provider_timeout", "the answer took too long as a whole");
+const createExpiry = (): ProviderError => createProviderError("provider_timeout", "the whole answer took too long");
 
-/** What the reader is told of the last failure; none: no model was asked. */
+/** The last failure as shown to the reader; absent: no model was tried. */
 function describeFailure(error = createProviderError("provider_unavailable", "no model left")) {
   const { retryable: _, cause: __, ...failure } = error;
   return failure;

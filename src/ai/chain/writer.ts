@@ -5,8 +5,8 @@ import { THINKING_SILENCE_MS } from "../timeouts.ts";
 import type { Chain } from "./chain.ts";
 
 /**
- * A text that takes longer is not worth waiting for. A model that thinks may be silent for 5 minutes (THINKING_SILENCE_MS)
- * before it writes; the same again is for its writing, or for a retry.
+ * Time limit of a background text. A thinking model may stay silent for 5 minutes (THINKING_SILENCE_MS) before it writes;
+ * this leaves the same time again for writing, or for a retry.
  */
 const WRITE_TIMEOUT_MS = 2 * THINKING_SILENCE_MS;
 
@@ -14,10 +14,10 @@ export type WriteRequest = {
   system: string;
   text: string;
   outputTokensMax: number;
-  /** Who is charged for it. */
+  /** The user who is charged. */
   payerId: string | null;
   signal: AbortSignal;
-  /** What asks for it, for the log. */
+  /** What the text is for, for the log. */
   about: AboutRun;
 };
 export type Written = { text: string; model: string; usage: Usage | null; costUsd: number | null };
@@ -28,11 +28,11 @@ type WriterDependencies = {
   charge(payerId: string | null, written: Pick<Written, "usage" | "costUsd">): Promise<void>;
 };
 
-/** Has one model, and no other, write a short text in the background. */
+/** Has one specific model write a short text in the background. */
 export function createWriter({ chain, model, charge }: WriterDependencies) {
   return {
     model,
-    /** @throws Error when the model fails, is told to stop, takes too long or writes nothing. */
+    /** @throws Error if the model fails, is aborted, times out or writes nothing. */
     async write({ system, text: asked, outputTokensMax, payerId, signal, about }: WriteRequest): Promise<Written> {
       let text = "";
       const request = {
@@ -49,7 +49,7 @@ export function createWriter({ chain, model, charge }: WriterDependencies) {
       const end = await chain.run(request, (part) => {
         text = applyPart(text, part);
       });
-      // What it cost is owed in any case.
+      // The cost is charged in any case.
       await charge(payerId, end);
       if (end.type === "error") throw new Error(end.detail);
       if (end.type === "aborted" || text.trim() === "") throw new Error("The model wrote nothing.");

@@ -3,14 +3,14 @@ import { InvalidSchemaError, prepareSchema } from "../../lib/json-schema/prepare
 import { createInvalid, type Problem } from "../../lib/problem.ts";
 import type { AnswerFormat } from "../provider.ts";
 
-/** Of the name of a format, as the providers have it. */
+/** Longest format name that providers accept. */
 export const FORMAT_NAME_CHARS_MAX = 64;
 export const FORMAT_DESCRIPTION_CHARS_MAX = 1_000;
 
 /**
- * Checks a format that a client asks for, before anything is stored.
- * @param pointer where its schema stands in the request.
- * @throws Problem `invalid`, with the place in the schema.
+ * Checks a requested format before anything is stored.
+ * @param pointer where its schema is in the request.
+ * @throws Problem `invalid`, with the location in the schema.
  */
 export function checkAnswerFormat(format: AnswerFormat, pointer: string): void {
   if (format.type !== "json_schema") return;
@@ -23,11 +23,11 @@ export function checkAnswerFormat(format: AnswerFormat, pointer: string): void {
   }
 }
 
-/** The error for a model that is known not to answer in the format that was asked for. */
+/** Creates the error for a model that is known not to support the requested format. */
 export const createUnableModel = (model: string | null, pointer: string): Problem =>
   createInvalid(
     pointer,
     model === null
-      ? "No configured model supports this format. Ask for text, or add a model that supports structured output to AI_MODELS."
-      : `The model ${model} doesn't support this format. Choose another model, or ask for text.`,
+      ? "No configured model supports this format. Request plain text, or add a model that supports structured output to AI_MODELS."
+      : `The model ${model} doesn't support this format. Choose another model, or request plain text.`,
   );

@@ -1,8 +1,8 @@
 import type { AnswerFormat } from "../provider.ts";
 
 /**
- * Tells a model in words which form its answer must have, where its provider cannot force it into one.
- * @param format the form; of a schema the model is shown all.
+ * Describes the required format to the model in words, for providers that can't enforce it.
+ * @param format the format; the whole schema is included.
  */
 export function writeFormatInstructions(format: AnswerFormat): string {
   const rule = "Answer with JSON and nothing else: no text around it, and no code fence.";

@@ -2,20 +2,20 @@ import { prepareSchema } from "../../lib/json-schema/prepare-schema.ts";
 import { validate } from "../../lib/json-schema/validate.ts";
 import type { AnswerFormat } from "../provider.ts";
 
-/** Nesting of an answer; deeper JSON only serves to exhaust a stack, here or at a client. */
+/** Maximum nesting of an answer; deeper JSON would only exhaust a stack, here or in a client. */
 const OUTPUT_DEPTH_MAX = 100;
 
-/** What an answer with a format came to. */
+/** The result of checking an answer against its format. */
 export type Output =
   | { type: "valid"; value: unknown }
-  /** `problems`: sentences for the model, which says it better perhaps. */
+  /** `problems`: sentences for the model, which may then correct them. */
   | { type: "invalid"; problems: string[] }
-  /** It cannot be told within the limits. */
+  /** The check exceeded its limits. */
   | { type: "unknown" };
 
 const anyObject = { type: "object" };
 
-/** Prepares to check answers. @throws InvalidSchemaError */
+/** Creates a checker for answers. @throws InvalidSchemaError */
 export function createOutputReader(format: AnswerFormat): (text: string) => Promise<Output> {
   const schema = prepareSchema(format.type === "json_schema" ? format.schema : anyObject);
   return (text) => takeTurn(() => read(text));
@@ -34,14 +34,14 @@ export function createOutputReader(format: AnswerFormat): (text: string) => Prom
   }
 }
 
-/** What takes longer is followed by a pause, so many times as long as itself. */
+/** A longer check is followed by a pause of a multiple of its duration. */
 const SHORT_MS = 1;
 const PAUSE_SHARE = 3;
 
-/** Fulfils when the next may begin. */
+/** Resolves when the next check may start. */
 let free: Promise<unknown> = Promise.resolve();
 
-/** One after the other, so that whatever schemas are asked for, most of the time is left to everybody else. */
+/** Runs checks one at a time, so that expensive schemas leave most of the CPU to everything else. */
 function takeTurn<T>(work: () => T): Promise<T> {
   const turn = free.then(() => {
     const startedMs = performance.now();
@@ -58,7 +58,7 @@ function takeTurn<T>(work: () => T): Promise<T> {
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
-/** Without a call for each level, which is what it is to prevent. */
+/** Not recursive, since it guards against deep recursion. */
 function isDeepAtMost(text: string, depthMax: number): boolean {
   let depth = 0;
   let isInString = false;

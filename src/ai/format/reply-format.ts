@@ -2,20 +2,20 @@ import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { AnswerFormat } from "../provider.ts";
 import { checkAnswerFormat, createUnableModel } from "./check-format.ts";
 
-/** Providers want a name for every schema. */
+/** Providers require a name for every schema. */
 const REPLY_NAME = "reply";
 
-/** The format that a message asks for, in the words of models. */
+/** Maps a message's reply format to the format that models receive. */
 export const mapReplyFormat = ({ name = REPLY_NAME, schema }: ReplyFormat): AnswerFormat => ({
   type: "json_schema",
   name,
   schema,
 });
 
-/** The models that may be asked. */
+/** The configured models. */
 type Models = { models(): readonly { id: string }[]; canAnswerIn(format: AnswerFormat, model: string): boolean };
 
-/** Checks what messages ask for: the schema, and whether the named model, or any, can answer in the format. */
+/** Checks a message's reply format: the schema, and whether the named model, or any model, supports it. */
 export const createFormatCheck =
   (chain: Models) =>
   /** @throws Problem `invalid` */

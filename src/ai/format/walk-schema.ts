@@ -1,6 +1,6 @@
 import { readFields, readList } from "../fields.ts";
 
-/** Below a schema, those that it applies to its value or to parts of it, with its definitions. */
+/** Returns the direct subschemas and definitions of a schema. */
 export function listSubschemas(schema: unknown): unknown[] {
   const fields = readFields(schema);
   const maps = ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"];
@@ -13,11 +13,11 @@ export function listSubschemas(schema: unknown): unknown[] {
   ];
 }
 
-/** Whether a condition holds for a schema and all below it. */
+/** Whether a condition holds for a schema and all its subschemas. */
 export const holdsForAll = (schema: unknown, condition: (schema: unknown) => boolean): boolean =>
   condition(schema) && listSubschemas(schema).every((inner) => holdsForAll(inner, condition));
 
-/** Whether an object schema names all of its fields, and allows no others. */
+/** Whether an object schema names all of its fields and allows no others. */
 export function isClosedObject(schema: unknown): boolean {
   const { additionalProperties, properties, required } = readFields(schema);
   const names = Object.keys(readFields(properties));
@@ -25,7 +25,7 @@ export function isClosedObject(schema: unknown): boolean {
   return additionalProperties === false && names.length === wanted.size && names.every((name) => wanted.has(name));
 }
 
-/** Whether a schema is about objects. */
+/** Whether a schema describes objects. */
 export function isObjectSchema(schema: unknown): boolean {
   const { type, properties } = readFields(schema);
   return type === "object" || readList(type).includes("object") || (type === undefined && properties !== undefined);

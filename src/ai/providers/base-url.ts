@@ -1,7 +1,7 @@
-/** An address as the SDKs want it. */
+/** A base URL in the SDKs' form. */
 type BaseUrl = { baseURL: string; defaultQuery: Record<string, string> };
 
-/** The parameters of a base URL (`?api-version=…`) on their own: an SDK would write its path behind them. */
+/** Separates the query of a base URL (`?api-version=…`), because an SDK would append its path to it. */
 export function splitBaseUrl(address: string): BaseUrl {
   const url = new URL(address);
   const defaultQuery = Object.fromEntries(url.searchParams);

@@ -4,17 +4,17 @@ import { createEventReader } from "./event-reader.ts";
 import { UnexpectedAnswerError } from "./unexpected-answer.ts";
 
 /**
- * Reads an answer in whatever form it comes. The first bytes decide, not the content type, which servers and proxies get
- * wrong: a bracket begins a JSON document, `<` a web page, anything else is a stream of events.
+ * Reads an answer in any form. The first bytes decide, not the content type, which servers and proxies get wrong: a bracket
+ * starts a JSON document, `<` a web page, anything else an event stream.
  */
 export function createBodyReader(source: BodySource, sink: AnswerSink): BodyReader {
   const events = createEventReader(source, sink);
   let reader: BodyReader | null = null;
 
-  /** Takes the packet in which the first byte comes that says something. */
+  /** Handles the packet with the first significant byte. */
   function begin(bytes: Uint8Array): void {
     const start = findStart(bytes);
-    // Blank lines say nothing to a reader of events either, which bounds how many of them there are.
+    // Event readers ignore blank lines too, and limit how many there are.
     if (start < 0) {
       events.push(bytes);
       return;
@@ -39,13 +39,13 @@ export function createBodyReader(source: BodySource, sink: AnswerSink): BodyRead
 const LESS_THAN = 0x3c;
 const BRACE = 0x7b;
 const BRACKET = 0x5b;
-/** Of a web page, for the log. */
+/** Length of a web page in the log. */
 const PAGE_BYTES_MAX = 1_000;
 
-/** White space, and the three bytes of a byte order mark. */
+/** White space and the three bytes of a byte order mark. */
 const blanks = new Set([0x09, 0x0a, 0x0d, 0x20, 0xef, 0xbb, 0xbf]);
 
-/** Where the first byte stands that says something, or -1. */
+/** Index of the first significant byte, or -1. */
 function findStart(bytes: Uint8Array): number {
   return bytes.findIndex((byte) => !blanks.has(byte));
 }

@@ -1,14 +1,16 @@
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
-/** `[` and `{`, `]` and `}`, apart from the bit that tells them apart. */
+/** `[` and `{`, `]` and `}`, without the bit in which they differ. */
 const OPENING = 0x5b;
 const CLOSING = 0x5d;
 const BRACKET_BIT = 0x20;
 
-/** Whether a JSON object or array begins with this byte. */
+/** Whether a JSON object or array starts with this byte. */
 export const isOpeningBracket = (byte: number): boolean => (byte & ~BRACKET_BIT) === OPENING;
 
-/** Finds the end of a document that begins with a bracket: where its last bracket closes; -1 while that has not come. */
+/**
+ * Finds the end of a document that starts with a bracket: the index after its last closing bracket, or -1 until it arrives.
+ */
 export function createBracketScanner(): (packet: Uint8Array) => number {
   let depth = 0;
   let isText = false;

@@ -8,19 +8,19 @@ import { createOfflineProvider, OFFLINE_MODEL, type SearchDocuments } from "./of
 import { createOpenAiProvider } from "./openai/provider.ts";
 import type { RequestObserver } from "./request-observer.ts";
 
-/** The settings that concern models, by their names in the environment; those of AI_PROVIDERS' servers have names of their own. */
+/** The model settings by environment name; servers in AI_PROVIDERS have names of their own. */
 export type AiConfig = ProvidersConfig & Pick<Config, "AI_MODELS">;
 
-/** The same as `RequestObserver`, with the provider, or with the whole name of the model. */
+/** Like `RequestObserver`, with the provider or the full model name. */
 export type ProvidersObserver = {
   onRepeat?(provider: string): void;
   onLearned?(model: string, parameter: string): void;
 };
 
 /**
- * The providers that are configured, and the models in fallback order; none: the only model is `offline/documents`.
- * @param observe hears what becomes of requests, beside their answers.
- * @param findProxy says which of their servers are reached by a proxy.
+ * Creates the configured providers and the models in fallback order. Without any, the only model is `offline/documents`.
+ * @param observe receives events about requests.
+ * @param findProxy returns the proxy of a server, if it needs one.
  */
 export function createProviders(
   config: AiConfig,

@@ -7,15 +7,15 @@ import { createEventReader } from "./event-reader.ts";
 import { createJsonEventParser } from "./json-events.ts";
 import { UnexpectedAnswerError } from "./unexpected-answer.ts";
 
-/** Bytes of a document that is read as an answer; the longest answer with its JSON is far below. */
+/** Largest document read as an answer, in bytes; even the longest answer with its JSON is far smaller. */
 export const DOCUMENT_BYTES_MAX = 16 * 1024 * 1024;
 
-/** UTF-16 units of a document that the log is told of. */
+/** UTF-16 units of a document that are logged. */
 const START_LENGTH_MAX = 300;
 
 /**
- * Reads an answer out of one JSON document, as some servers send where a stream was asked for. It ends with its last bracket,
- * whether or not the body does. If the first document is an event, the body is a stream of such documents.
+ * Reads an answer from one JSON document, which some servers send instead of the requested stream. It ends with its last
+ * bracket, even if the body doesn't. If the first document is an event, the body is a stream of such documents.
  */
 export function createDocumentReader(source: BodySource, sink: AnswerSink): BodyReader {
   const { mapper, origin, secrets } = source;
@@ -41,7 +41,7 @@ export function createDocumentReader(source: BodySource, sink: AnswerSink): Body
     throw new UnexpectedAnswerError(`${origin}: ${what} instead of an event stream: ${start}`);
   }
 
-  /** Nothing: it is neither an answer nor an error. */
+  /** Empty: neither an answer nor an error. */
   function map(document: unknown): MappedEvent[] {
     const answer = isErrorValue(document) ? [] : (mapper.mapWhole?.(document) ?? []);
     if (answer.length > 0 || (!isErrorValue(document) && !isBareError(document))) return answer;
@@ -64,7 +64,7 @@ export function createDocumentReader(source: BodySource, sink: AnswerSink): Body
       if (bytes > DOCUMENT_BYTES_MAX)
         throw new BrokenStreamError(`a document of more than ${DOCUMENT_BYTES_MAX} bytes`);
       const end = scan(packet);
-      // The runtime may use the memory of a packet again.
+      // The runtime may reuse a packet's memory.
       chunks.push(new Uint8Array(packet.subarray(0, end < 0 ? packet.byteLength : end)));
       if (end >= 0) read(Buffer.concat(chunks), packet.subarray(end));
     },

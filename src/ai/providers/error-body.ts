@@ -1,12 +1,12 @@
-/** The SDKs keep only a part of an error's body, each another one; by the error that they threw, this keeps all of it. */
+/** The SDKs keep only part of an error's body, each a different part. This keeps all of it, by the error they threw. */
 const bodies = new WeakMap<object, string>();
 
-/** Notes the body of the response that an SDK made this error of. */
+/** Records the response body from which an SDK created this error. */
 export function keepErrorBody(error: unknown, text: string): void {
   if (typeof error === "object" && error !== null) bodies.set(error, text);
 }
 
-/** The body that the error came with, parsed; undefined if there is none, or no JSON. */
+/** The parsed body of the error; undefined if there is none, or it isn't JSON. */
 export function readErrorBody(error: unknown): unknown {
   const text = typeof error === "object" && error !== null ? bodies.get(error) : undefined;
   if (text === undefined) return undefined;

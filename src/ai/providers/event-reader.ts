@@ -2,12 +2,12 @@ import { createProviderError, mapErrorText } from "../provider-error.ts";
 import { createEventParser, ERROR_EVENT, type EventParser, type ServerSentEvent } from "../transport/event-stream.ts";
 import type { AnswerSink, BodyReader, BodySource, MappedEvent } from "./event-mapper.ts";
 
-/** Events that only keep a connection open; their data may be anything. */
+/** Keep-alive events; their data may be anything. */
 const pingPattern = /^(?:ping|heartbeat|keep-?_?alive)$/i;
 
 /**
- * Reads an answer out of events: server-sent ones, unless the parser says otherwise. Once the model has said its end, the answer is whole: a connection that breaks,
- * an error, or what cannot be read after that takes nothing away.
+ * Reads an answer from events: server-sent events, unless another parser is given. Once the model has sent its end, the
+ * answer is complete: a broken connection, an error or unreadable data after that doesn't change it.
  */
 export function createEventReader(
   { mapper, origin, secrets }: BodySource,
@@ -33,7 +33,7 @@ export function createEventReader(
     }
   }
 
-  /** Some servers leave out the blank lines between events, so that several come as the lines of one. */
+  /** Some servers omit the blank lines between events, so that several arrive as one. */
   function splitLines({ event, data }: ServerSentEvent): ServerSentEvent[] {
     const lines = data.split("\n");
     return lines.length === 1 || event === ERROR_EVENT ? [] : lines.map((line) => ({ event, data: line }));
@@ -71,7 +71,7 @@ export function createEventReader(
     },
     end(fault) {
       try {
-        // The last event may be whole, and only its blank line missing.
+        // The last event may be complete without its blank line.
         takeEvents(parser.end());
       } catch (error) {
         if (!isComplete()) throw fault ?? error;

@@ -13,7 +13,7 @@ const unreachable =
 
 const ofProxy = /\bthe proxy \S+:\d+ /;
 
-/** Names the setting behind a failure that does not pass by itself. For the log: users may not see settings. */
+/** Names the setting behind a permanent failure. For the log: users may not see settings. */
 export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
   const providers = new Map(listProviders(config).map((provider) => [provider.name, provider]));
   return (model, { code, status, retryable, cause }) => {
@@ -27,13 +27,13 @@ export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
     const credential = findCredential(provider);
     if (code === "provider_unauthorized") {
       const answer = status === null ? "" : ` (HTTP ${status})`;
-      if (credential === null) return `${host} wants a key${answer}: set ${settings.apiKey}`;
-      return `${credential} was refused by ${host}${answer}: check it, and that it may use ${name}`;
+      if (credential === null) return `${host} requires a key${answer}: set ${settings.apiKey}`;
+      return `${credential} was rejected by ${host}${answer}: check it, and that it may use ${name}`;
     }
     if (status === 404) return explainNotFound(provider, address, name);
     if (code === "provider_rate_limited" && !retryable)
       return `the account of ${credential ?? name} at ${host} has no credit left: check its billing`;
-    // What is wrong with a proxy is said already, with its setting.
+    // A proxy failure already names its setting.
     if (ofProxy.test(cause)) return null;
     if (status === null && url !== undefined && unreachable.test(cause))
       return `${host} cannot be reached from here: check ${settings.address}, and that the server runs.${explainLoopback(hostname)}`;
@@ -41,7 +41,7 @@ export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
   };
 }
 
-/** The setting that lets Parley in; null: none does. Header fields go before a key. */
+/** The setting that holds the credential; null: none. Header fields take precedence over a key. */
 function findCredential({ apiKey, headers, settings }: ProviderConfig): string | null {
   if (headers.authorization !== undefined) return settings.headers;
   if (apiKey) return settings.apiKey;
@@ -55,7 +55,7 @@ function explainNotFound(
   { host, pathname }: Address,
   name: string,
 ) {
-  // Azure names its version in the query.
+  // Azure puts its version into the query.
   const hasVersion = /\/v\d+\w*(?:\/|$)|\/deployments\//.test(pathname);
   const isAnthropic = provider === "anthropic";
   if (baseUrl !== undefined && isAnthropic && hasVersion)
@@ -65,7 +65,7 @@ function explainNotFound(
   return `${host} has no model ${name} (404): check its name in AI_MODELS${baseUrl === undefined ? "" : `, and ${settings.address}`}`;
 }
 
-/** Without `user:password@`. */
+/** The URL without `user:password@`. */
 function readAddress(url: string): Address {
   if (!URL.canParse(url)) return { host: "the provider", hostname: "", pathname: "" };
   const { host, hostname, pathname } = new URL(url);

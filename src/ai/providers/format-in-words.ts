@@ -1,12 +1,12 @@
 import { writeFormatInstructions } from "../format/instructions.ts";
 import type { AnswerFormat, ChatMessage, ProviderRequest } from "../provider.ts";
 
-/** The messages with a last word of the system on the format, for where the provider cannot force it. */
+/** Appends a system message about the format, for providers that can't enforce it. */
 export const addInstructions = (messages: readonly ChatMessage[], format: AnswerFormat): ChatMessage[] => [
   ...messages,
   { role: "system", content: writeFormatInstructions(format) },
 ];
 
-/** OpenAI, and servers that follow it, refuse `json_object` for a conversation that never says "JSON". */
+/** OpenAI and compatible servers reject `json_object` if the conversation never mentions "JSON". */
 export const saysJson = ({ messages }: Pick<ProviderRequest, "messages">): boolean =>
   messages.some(({ content }) => /json/i.test(content));

@@ -6,17 +6,17 @@ import {
 } from "../transport/event-stream.ts";
 import { createBracketScanner, isOpeningBracket } from "./bracket-scanner.ts";
 
-/** Reads JSON documents one after the other, as lines of JSON (`application/x-ndjson`) are, each of them as one event. */
+/** Reads consecutive JSON documents, such as lines of JSON (`application/x-ndjson`), as one event each. */
 export function createJsonEventParser(): EventParser {
   let scan = createBracketScanner();
-  /** The document whose end has not come. */
+  /** The incomplete document. */
   let pending: Uint8Array[] = [];
   let pendingBytes = 0;
 
   function add(bytes: Uint8Array): void {
     pendingBytes += bytes.byteLength;
     if (pendingBytes > EVENT_BYTES_MAX) throw new BrokenStreamError(`${EVENT_BYTES_MAX} bytes without an event`);
-    // The runtime may use the memory of a packet again.
+    // The runtime may reuse a packet's memory.
     pending.push(new Uint8Array(bytes));
   }
 
@@ -33,7 +33,7 @@ export function createJsonEventParser(): EventParser {
       const events: ServerSentEvent[] = [];
       let rest = packet;
       while (rest.byteLength > 0) {
-        // What stands between two documents says nothing.
+        // Bytes between two documents are ignored.
         const start = pendingBytes > 0 ? 0 : rest.findIndex(isOpeningBracket);
         if (start < 0) break;
         rest = rest.subarray(start);

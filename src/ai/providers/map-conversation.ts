@@ -1,8 +1,8 @@
 import type { ChatMessage, Thinking, ToolCall } from "../provider.ts";
 
 /**
- * Most of a broken answer that is quoted to the model that goes on with it, in UTF-16 units: enough to keep the thread,
- * small enough for every model's context.
+ * Most of a broken answer that is quoted to the next model, in UTF-16 units: enough context to continue, small enough for
+ * every window.
  */
 export const QUOTE_LENGTH_MAX = 24_000;
 
@@ -13,17 +13,17 @@ type ToolResult = { callId: string; content: string };
 export type Turn =
   | { role: "user"; content: string }
   | { role: "assistant"; content: string; toolCalls: readonly ToolCall[]; thinking?: Thinking | undefined }
-  /** One result for each call of the assistant's turn before it, in their order. */
+  /** One result for each call of the preceding assistant turn, in order. */
   | { role: "tool"; results: ToolResult[] };
 
-/** A conversation in the strictest form that providers ask for. */
+/** A conversation in the strictest form that any provider requires. */
 export type StrictConversation = { system: string | null; turns: Turn[] };
 
 /**
- * Brings a conversation into the form that every provider takes: system texts first and as one, user and assistant in
- * strict alternation (several chat templates refuse anything else), tool results right after their calls and complete,
- * nothing empty, a user first and a user or a tool last. A broken answer is continued by the last user turn, never by a
- * prefilled assistant turn, which Claude 4.6 and later refuse.
+ * Normalizes a conversation for every provider: one system text first; user and assistant strictly alternating (several chat
+ * templates reject anything else); tool results complete and right after their calls; nothing empty; a user first and a user
+ * or a tool last. A broken answer is continued by a final user turn, never by a prefilled assistant turn, which Claude 4.6
+ * and later reject.
  */
 export function mapToTurns(messages: readonly ChatMessage[], partial: string | null): StrictConversation {
   const system: string[] = [];
@@ -56,15 +56,15 @@ function addAssistant(
   if (last?.role === "assistant") {
     last.content = [last.content, content].filter((text) => text.trim() !== "").join("\n\n");
     last.toolCalls = toolCalls;
-    // It belongs to a turn that begins with it.
+    // It belongs to a turn that starts with it.
     delete last.thinking;
   } else turns.push({ role: "assistant", content, toolCalls, thinking });
-  // Every call has a result in its place from the beginning: providers refuse a call without one.
+  // Every call has a placeholder result from the start: providers reject a call without one.
   if (toolCalls.length > 0)
     turns.push({ role: "tool", results: toolCalls.map(({ id }) => ({ callId: id, content: NO_RESULT })) });
 }
 
-/** A result that no call asked for is left out: providers refuse it, and without the call it says nothing. */
+/** Drops a result without a matching call: providers reject it. */
 function addResult(turns: Turn[], callId: string, content: string): void {
   const last = turns.at(-1);
   const place = last?.role === "tool" ? last.results.find((result) => result.callId === callId) : undefined;

@@ -3,15 +3,15 @@ import { createProviderError, type HttpFailure, mapHttpFailure } from "../provid
 import { readErrorBody } from "./error-body.ts";
 import { UnexpectedAnswerError } from "./unexpected-answer.ts";
 
-/** Whose errors are thrown. */
+/** The SDK that may have thrown. */
 export type ThrownSource = {
-  /** What the SDK's error says, or null when it is none of the SDK's. */
+  /** Maps an SDK error; null if it isn't one. */
   mapSdkError(error: unknown): HttpFailure | null;
-  /** Never to appear in a log. */
+  /** Must never appear in a log. */
   secrets: readonly string[];
 };
 
-/** What was thrown on the way to an answer, or while it was read. */
+/** Maps an error that was thrown before or while reading an answer. */
 export function mapThrown({ mapSdkError, secrets }: ThrownSource, error: unknown): ProviderError {
   const failure = mapSdkError(error);
   if (failure) return mapHttpFailure({ ...failure, body: readErrorBody(error) }, secrets);

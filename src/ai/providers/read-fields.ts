@@ -1,20 +1,20 @@
 import type { ReportedUsage } from "../provider.ts";
 
 /*
- * What providers send is read field by field, whatever their types are said to be: a field of a wrong type counts as
+ * Provider responses are read field by field, whatever their declared types: a field of a wrong type counts as
  * absent, and never fails an answer that has text.
  */
 
 export { type Fields, readFields, readList, readText } from "../fields.ts";
 
-/** More tokens than any request has; a number above is a mistake. */
+/** More tokens than any request has; a larger number is an error. */
 const TOKENS_MAX = 100_000_000;
 
-/** A count of tokens, or null for what cannot be one. */
+/** A valid token count, or null. */
 export const readTokens = (value: unknown): number | null =>
   typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= TOKENS_MAX ? value : null;
 
-/** Counts as a provider names them. `input` and `output` are of everything, also of what the others name. */
+/** Counts under the provider's names. `input` and `output` are totals that include the others. */
 export type UsageFields = {
   input: unknown;
   output: unknown;
@@ -24,13 +24,13 @@ export type UsageFields = {
 };
 
 /**
- * The counts that can be right. Servers that do not count say 0 for the prompt or for an answer that has text; that is the
- * same as nothing.
+ * Returns the plausible counts. Servers that don't count report 0 for the prompt or for an answer with text; that counts as
+ * missing.
  */
 export function readReportedUsage({ input, output, cachedInput, cacheWrite, reasoning }: UsageFields): ReportedUsage {
   const inputTokens = readTokens(input) || null;
   const outputTokens = readTokens(output) || null;
-  // What is known of the prompt's parts holds also where the whole is not known.
+  // The parts of the prompt are valid even if the total is unknown.
   const cached = Math.min(readTokens(cachedInput) ?? 0, inputTokens ?? TOKENS_MAX);
   return {
     input_tokens: inputTokens,

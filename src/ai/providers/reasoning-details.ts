@@ -1,7 +1,7 @@
 import type { Thinking } from "../provider.ts";
 import { type Fields, readFields, readList, readText } from "./read-fields.ts";
 
-/** What a model has thought, as clients of OpenRouter know it (openrouter.ai/docs/use-cases/reasoning-tokens). */
+/** A model's thinking in OpenRouter's format (openrouter.ai/docs/use-cases/reasoning-tokens). */
 export type ReasoningDetail = {
   type: "reasoning.text" | "reasoning.summary" | "reasoning.encrypted";
   id: string | null;
@@ -12,7 +12,7 @@ export type ReasoningDetail = {
 
 type Detail = Fields;
 
-/** Thinking of any provider in the words of OpenRouter. What it has no words for is left out. */
+/** Converts any provider's thinking to OpenRouter's format. Anything without an equivalent is omitted. */
 export function listReasoningDetails({ data }: Thinking): ReasoningDetail[] {
   const { blocks, items, details, text, extra, extras } = readFields(data);
   const listed: (Detail | null)[] = [
@@ -47,7 +47,7 @@ function mapItem(item: Fields): Detail[] {
 
 const types = new Set<unknown>(["reasoning.text", "reasoning.summary", "reasoning.encrypted"]);
 
-/** They are OpenRouter's own. */
+/** These come from OpenRouter itself. */
 const mapDetail = (detail: Fields): Detail | null =>
   types.has(detail.type) ? { ...detail, id: readText(detail.id), format: readText(detail.format) ?? "unknown" } : null;
 

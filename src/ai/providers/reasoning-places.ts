@@ -1,6 +1,6 @@
 /**
- * Puts a blank line between pieces of reasoning from different places of a response: its blocks, items, and summaries.
- * @returns gives the text of a piece as it is to be shown.
+ * Puts a blank line between reasoning from different places of a response: blocks, items and summaries.
+ * @returns a function that returns the text to show for a piece.
  */
 export function createReasoningPlaces(): (place: string | number, text: string) => string {
   let last: string | number | null = null;

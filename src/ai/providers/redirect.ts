@@ -1,12 +1,12 @@
 import type { IncomingResponse } from "../../lib/http-client/client.ts";
 import { UnexpectedAnswerError } from "./unexpected-answer.ts";
 
-/** 304 says that nothing has changed, which nobody asked. */
+/** 304 (Not Modified) never answers a POST. */
 export const isRedirect = (status: number): boolean => status >= 300 && status <= 399 && status !== 304;
 
 /**
- * The error of an answer that points elsewhere. It is not followed: the key and the conversation are for the configured
- * server alone.
+ * Creates the error for a redirect. Redirects are not followed: the key and the conversation are only for the configured
+ * server.
  */
 export function refuseRedirect(url: URL, { status, headers, body }: IncomingResponse): UnexpectedAnswerError {
   body.abort();
@@ -20,7 +20,7 @@ export function refuseRedirect(url: URL, { status, headers, body }: IncomingResp
 function describeTarget(url: URL, location: string | null): string {
   if (location === null || !URL.canParse(location, url.href)) return "no address that can be read";
   const { protocol, host, pathname } = new URL(location, url);
-  // Others than the web's (`data:`, `mailto:`) have all their text in the path.
+  // In other schemes (`data:`, `mailto:`) everything is in the path.
   if (protocol !== "https:" && protocol !== "http:") return `an address with ${protocol}`;
   return `${protocol}//${host}${pathname}`;
 }

@@ -1,7 +1,7 @@
-/** Hears what becomes of requests to one provider, beside their answers. */
+/** Receives events about one provider's requests. */
 export type RequestObserver = {
-  /** A request was sent once more, because the server had closed a reused connection without a response. */
+  /** A request was repeated because the server had closed a reused connection without a response. */
   onRepeat?: (() => void) | undefined;
-  /** A model refuses a parameter; it is left out from now on. `model` is the provider's own name. */
+  /** A model rejected a parameter, which is omitted from now on. `model` is the provider's own name. */
   onLearned?: ((model: string, parameter: string) => void) | undefined;
 };

@@ -9,45 +9,45 @@ import { isRedirect, refuseRedirect } from "./redirect.ts";
 import type { RequestObserver } from "./request-observer.ts";
 import { UnexpectedAnswerError } from "./unexpected-answer.ts";
 
-/** Longer than every watchdog of the chain, which alone decides; the SDKs tell it to the provider. */
+/** Longer than every timeout of the watchdog, which alone decides. The SDKs send it to the provider. */
 export const SDK_TIMEOUT_MS = 3_600_000;
 
 type SdkFetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
-/** Has an SDK ask for a stream, over this `fetch`; what it asks does not matter. */
+/** Makes an SDK request a stream over this `fetch`; the content doesn't matter. */
 export type SdkCall = (fetch: SdkFetch) => Promise<unknown>;
 
-/** A response that is a success, at least by its status. */
+/** A response with a success status. */
 export type SuccessfulResponse = IncomingResponse & {
   /**
-   * Asks once more, without the parameter that is refused in its body.
-   * @param refusal the error, as the text of a body. @returns null if it is about none that can be left out.
+   * Repeats the request without the parameter that the response's body rejects.
+   * @param refusal the error, as a body text. @returns null if it isn't about an optional parameter.
    */
   retryWithout(refusal: string): Promise<SuccessfulResponse> | null;
 };
 
 /**
- * What to send after a refusal that concerns no single parameter, but the thinking in the request, or what is missing of it.
- * Null: the refusal stands. It is asked for once for each request.
+ * Returns what to send after an error that is about the thinking in the request, or missing thinking, rather than a
+ * parameter. Null: the error stands. Called once per request.
  */
-type Mend = (refusal: string) => object | null;
+type Rewrite = (refusal: string) => object | null;
 
-/** Asks a provider. @throws the SDK's errors. What is thrown after the signal has aborted is nobody's. */
+/** Sends a request to a provider. @throws the SDK's errors. Errors after the signal has aborted are ignored. */
 export type SendBody = (
   body: object,
   signal: AbortSignal,
   onBytes?: () => void,
-  mend?: Mend,
+  rewrite?: Rewrite,
 ) => Promise<SuccessfulResponse>;
 
-/** What came back. `start` is the beginning of a failure's body, which the SDK would read without end. */
+/** A response. `start` is the beginning of a failure's body, which the SDK would read without a limit. */
 type Taken = { response: IncomingResponse; start: Blob | null };
 
 /**
- * Asks as the SDK would. It makes one request, the first time, which is not sent but recorded: its address and header
- * fields serve every answer, because making them anew takes the SDK longer than our own client takes for all the rest. A
- * failure is replayed to the SDK, so that its errors are its own.
- * @param adapter changes requests into what their model takes, also after a refusal.
+ * Sends requests as the SDK would. The SDK makes one request, which is recorded instead of sent: its URL and headers serve
+ * every answer, because creating them takes the SDK longer than everything else takes Parley's client. A failure is replayed
+ * to the SDK, so that its own error is thrown.
+ * @param adapter adapts requests to their model, including after an error.
  */
 export function createSendBody(
   call: SdkCall,
@@ -87,24 +87,24 @@ export function createSendBody(
       return changed && send(adaptation, changed, options);
     }
   }
-  return (body, signal, onBytes, mend) => {
-    const adaptation = addMend(adapter, adapter.begin({ ...body }), mend);
+  return (body, signal, onBytes, rewrite) => {
+    const adaptation = addRewrite(adapter, adapter.begin({ ...body }), rewrite);
     return send(adaptation, adaptation.body, { signal, onRepeat, onBytes });
   };
 }
 
-/** An adaptation that asks `mend` first. The parameters of what that gives are adapted in turn. */
-function addMend(adapter: ParameterAdapter, first: Adaptation, mend: Mend | undefined): Adaptation {
-  if (!mend) return first;
+/** An adaptation that tries `rewrite` first. The parameters of its result are adapted in turn. */
+function addRewrite(adapter: ParameterAdapter, first: Adaptation, rewrite: Rewrite | undefined): Adaptation {
+  if (!rewrite) return first;
   let adaptation = first;
-  let isMended = false;
+  let isRewritten = false;
   return {
     body: first.body,
     retry(status, text) {
-      const mended = isMended || !isRefusal(status) ? null : mend(text);
-      if (!mended) return adaptation.retry(status, text);
-      isMended = true;
-      adaptation = adapter.begin({ ...mended });
+      const rewritten = isRewritten || !isRefusal(status) ? null : rewrite(text);
+      if (!rewritten) return adaptation.retry(status, text);
+      isRewritten = true;
+      adaptation = adapter.begin({ ...rewritten });
       return adaptation.body;
     },
   };
@@ -114,7 +114,7 @@ const BAD_REQUEST = 400;
 
 const isSuccess = (status: number): boolean => status >= 200 && status <= 299;
 
-/** Asks, beginning with this body; after a refusal of a parameter once more, without it. */
+/** Sends this body; if a parameter is rejected, sends it again without it. */
 async function sendAdapted(
   request: PreparedRequest,
   adaptation: Adaptation,
@@ -124,7 +124,7 @@ async function sendAdapted(
   for (let body = first; ; ) {
     const response = await sendRequest(request, JSON.stringify(body), options);
     const { status } = response;
-    // A Response takes no body with 304.
+    // A Response can't have a body with status 304.
     if (isSuccess(status) || isRedirect(status) || status === 304) return { response, start: null };
     const start = await readStart(response.body);
     const changed = adaptation.retry(status, isRefusal(status) ? await start.text() : "");

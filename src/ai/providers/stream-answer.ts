@@ -9,18 +9,18 @@ import { mapThrown, type ThrownSource } from "./map-thrown.ts";
 import type { SuccessfulResponse } from "./sdk-request.ts";
 
 /**
- * How long a stream whose answer is whole may take to end: its token count may still come, and a connection that ends
- * by itself serves the next request.
+ * How long a stream may continue after its answer is complete: the token count may still arrive, and a connection that ends
+ * normally can be reused.
  */
 const END_GRACE_MS = 1_000;
 
-/** Packets that are read for that sake after the end. */
+/** Packets read after the end for that purpose. */
 const DRAIN_PACKETS_MAX = 16;
 
 export type AnswerSource = ThrownSource & {
   /**
-   * Sends the request as the SDK would; throws the SDK's errors. Only a good answer comes back.
-   * @param onBytes called for each packet of the server, from the first one on.
+   * Sends the request as the SDK would and throws the SDK's errors. Resolves only with a successful response.
+   * @param onBytes called for each packet from the server.
    */
   send(onBytes: () => void): Promise<SuccessfulResponse>;
   createMapper(): EventMapper;
@@ -29,8 +29,8 @@ export type AnswerSource = ThrownSource & {
 type StreamRequest = Pick<ProviderRequest, "signal" | "pause" | "idleTimeoutMs">;
 
 /**
- * Reads one answer of a provider. Requests, keys, and errors are the SDK's; the events are read here, because the SDKs hide
- * the end marker `[DONE]`, end an aborted stream as if it were whole, keep every comment in memory, and take up to twice
+ * Streams one answer from a provider. The SDK handles requests, keys and errors. Events are read here, because the SDKs hide
+ * the end marker `[DONE]`, end an aborted stream as if it were complete, keep every comment in memory, and use up to twice
  * the CPU per event. Parts are pushed in the tick of their packet.
  */
 export function streamAnswer(
@@ -55,15 +55,15 @@ class AnswerStream {
   #body: IncomingBody | null = null;
   #reader: BodyReader | null = null;
   #response: SuccessfulResponse | null = null;
-  /** Whether bytes of a body have come. */
+  /** Whether bytes of a body have arrived. */
   #hasBody = false;
-  /** Whether the model has said anything. */
+  /** Whether the model has produced anything. */
   #hasBegun = false;
-  /** The end is there, or nobody wants it any more. */
+  /** The end has arrived, or the answer is no longer needed. */
   #isOver = false;
   #grace: Timer | undefined;
   #drainedPackets = 0;
-  /** Every packet is a sign of life, whatever it holds: interim responses, parts of a head, the size of a chunk. */
+  /** Every packet is a sign of life, whatever it holds: interim responses, parts of a head, a chunk size. */
   readonly #onBytes = () => this.#push(headActivity);
   readonly #onAbort = () => this.#close(false);
 
@@ -75,7 +75,7 @@ class AnswerStream {
   ) {
     this.#signal = signal;
     this.#pause = pause;
-    // Half of it: a whole answer must not be cut off as a silent one.
+    // Half of it, so that a complete answer isn't cut off as a silent one.
     this.#graceMs = Math.min(END_GRACE_MS, idleTimeoutMs / 2);
     this.#push = push;
     this.#source = source;
@@ -103,10 +103,10 @@ class AnswerStream {
       this.#reader = createBodyReader({ mapper: createMapper(), secrets, origin }, sink);
       this.#response = response;
       this.#body = body;
-      // The head of the response is a sign of life too.
+      // The response head is a sign of life too.
       this.#push(headActivity);
       body.listen({ onBytes: (bytes) => this.#receive(bytes), onEnd: (error) => this.#onEnd(error) });
-      // Behind the beginning of listening, which lets the server go on.
+      // Pauses after the listeners are set, because setting them resumes the stream.
       if (this.#pause.isPaused && !this.#isOver) body.pause();
     } catch (error) {
       this.#fail(error);
@@ -138,15 +138,15 @@ class AnswerStream {
     if (mapped.type === "finish" || mapped.type === "error") this.#end(mapped);
     else {
       this.#hasBegun = true;
-      // Some servers say the end in every event: the wait for it begins anew with each text.
+      // Some servers send the end in every event: each further text restarts the grace period.
       if (this.#grace && mapped.type !== "usage") this.#endGrace();
       this.#push(mapped);
     }
   }
 
   /**
-   * Asks the model once more where a successful response holds nothing but the refusal of a parameter: gateways open the
-   * stream before they ask. @returns whether it does.
+   * Repeats the request if a successful response holds only the rejection of a parameter: gateways open the stream before
+   * they call the model. @returns whether it does.
    */
   #askAgain({ code, cause: message, param }: ProviderError): boolean {
     const refused = this.#response;
@@ -166,7 +166,7 @@ class AnswerStream {
     this.#grace = undefined;
   }
 
-  /** Where the answer is whole, but its end has not come, that is waited for, though not for long. */
+  /** Limits the wait for the stream's end once the answer is complete. */
   #limitEnd(): void {
     if (this.#isOver || this.#grace || this.#pause.isPaused || !this.#reader?.isComplete()) return;
     this.#grace = setTimeout(() => {
@@ -182,7 +182,7 @@ class AnswerStream {
     this.#limitEnd();
   }
 
-  /** The connection has ended, by itself or by a fault. */
+  /** The connection has ended, normally or with a fault. */
   #onEnd(fault: Error | null): void {
     clearTimeout(this.#grace);
     this.#read((reader) => reader.end(fault));
@@ -207,7 +207,7 @@ class AnswerStream {
       this.#body?.abort();
       return;
     }
-    // A finished stream may end by itself, within bounds: its connection then serves the next request.
+    // A finished stream may end by itself, within bounds, so that its connection can be reused.
     if (this.#pause.isPaused) this.#body?.resume();
     this.#grace = setTimeout(() => this.#body?.abort(), END_GRACE_MS);
   }

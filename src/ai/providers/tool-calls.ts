@@ -2,19 +2,19 @@ import { createId } from "../../lib/id.ts";
 import type { ToolCall } from "../provider.ts";
 import { BrokenStreamError } from "../transport/event-stream.ts";
 
-/** Calls of one step; more than any model makes in earnest. */
+/** Calls of one step; more than any model makes. */
 export const TOOL_CALLS_MAX = 128;
 /** UTF-16 units of all arguments of one step. */
 export const TOOL_ARGUMENTS_LENGTH_MAX = 1_000_000;
-/** UTF-16 units of a name or an id; some gateways keep a model's signature in the id. A longer one counts as none. */
+/** UTF-16 units of a name or an id; some gateways put a model's signature into the id. A longer one counts as missing. */
 export const TOOL_LABEL_LENGTH_MAX = 65_536;
 
 type Draft = { id: string; name: string; pieces: string[]; extra: unknown };
 
-/** A call with what its server wants back beside it. */
+/** A call with the extra content that its server needs back. */
 export type CallWithExtra = { call: ToolCall; extra: unknown };
 
-/** Puts the tool calls of one step together out of the pieces in which they come; `key` tells them apart. */
+/** Assembles the tool calls of one step from their pieces; `key` identifies a call. */
 export function createToolCalls() {
   const drafts = new Map<string | number, Draft>();
   let length = 0;
@@ -26,7 +26,7 @@ export function createToolCalls() {
     return draft;
   }
 
-  /** The calls as `list` has them. */
+  /** Like `list`, with each call's extra content. */
   function listWithExtras(): CallWithExtra[] {
     const ids = new Set<string>();
     return [...drafts.values()]
@@ -41,7 +41,7 @@ export function createToolCalls() {
   }
 
   return {
-    /** Adds what came of a call. @throws BrokenStreamError beyond the limits. */
+    /** Adds a piece of a call. @throws BrokenStreamError beyond the limits. */
     add(key: string | number, piece: { id?: unknown; name?: unknown; arguments?: unknown }): void {
       const draft = open(key);
       draft.id = readLabel(piece.id) ?? draft.id;
@@ -53,34 +53,31 @@ export function createToolCalls() {
       if (text !== "") draft.pieces.push(text);
     },
 
-    /** Keeps what belongs to a call beside its name and arguments; what comes later takes its place. */
+    /** Stores extra content of a call; a later value replaces it. */
     addExtra(key: string | number, extra: unknown): void {
       open(key).extra = extra;
     },
 
-    /** The arguments of a call so far, without white space around them. */
+    /** The arguments of a call so far, trimmed. */
     argumentsOf: (key: string | number): string => drafts.get(key)?.pieces.join("").trim() ?? "",
 
-    /** Forgets the arguments of a call, which come anew. */
+    /** Discards the arguments of a call before they are sent again. */
     clearArguments(key: string | number): void {
       const draft = drafts.get(key);
       if (draft) draft.pieces = [];
     },
 
-    /**
-     * The calls in their order, in text that can be stored, each with an id of its own; one without a name cannot be
-     * carried out and is left out.
-     */
+    /** The calls in order, with storable text and unique ids. Calls without a name can't be executed and are omitted. */
     list: (): ToolCall[] => listWithExtras().map(({ call }) => call),
     listWithExtras,
   };
 }
 
-/** A name or an id, or null. Servers that write their JSON by hand have the text "null" for none. */
+/** A name or an id, or null. Servers that format JSON by hand write the text "null" for none. */
 export const readLabel = (value: unknown): string | null =>
   typeof value === "string" && value !== "" && value !== "null" && value.length <= TOOL_LABEL_LENGTH_MAX ? value : null;
 
-/** A piece of arguments as text. Some local servers give them as an object; null is none. */
+/** A piece of arguments as text. Some local servers send an object; null is none. */
 export const readArguments = (value: unknown): string =>
   typeof value === "string" ? value : value === null ? "" : (JSON.stringify(value) ?? "");
 

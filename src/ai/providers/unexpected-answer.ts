@@ -1,2 +1,2 @@
-/** What came is no answer of a model's server: a wrong address or a proxy, which no retry mends. For the log. */
+/** The response didn't come from a model server: a wrong address or a proxy, which retrying doesn't fix. For the log. */
 export class UnexpectedAnswerError extends Error {}

@@ -1,47 +1,47 @@
 /**
- * Most bytes between two events: one event with all comments before it. It bounds the memory of a line without end and
- * the work of a storm of comments; the largest delta seen in practice is far below.
+ * Most bytes of one event including the comments before it. Limits the memory for an endless line and the work for a flood
+ * of comments; the largest delta seen in practice is far smaller.
  */
 export const EVENT_BYTES_MAX = 8 * 1024 * 1024;
 
-/** The name of an event that is an error. Some servers say so by a field `error` of their own, which is such an event too. */
+/** The name of an error event. A server's own `error` field counts as such an event too. */
 export const ERROR_EVENT = "error";
 
 export type ServerSentEvent = { event: string | null; data: string };
 
 /** Finds the events in the packets of a body. */
 export type EventParser = {
-  /** The events that this packet completes. @throws BrokenStreamError when there are too many bytes without one. */
+  /** Returns the events that this packet completes. @throws BrokenStreamError if an event is too large. */
   push(packet: Uint8Array): ServerSentEvent[];
-  /** What the end of the body completes. */
+  /** Returns the events that the end of the body completes. */
   end(): ServerSentEvent[];
 };
 
-/** The body is no event stream that can be followed; the text is for the log. */
+/** The body isn't a readable event stream; the message is for the log. */
 export class BrokenStreamError extends Error {}
 
 const streaming = { stream: true };
 const lineEnd = /\r\n|\n|\r/;
 
 /**
- * Reads server-sent events (WHATWG HTML 9.2) out of the packets of a body, which may cut characters and line ends
- * anywhere. A last event without its blank line still counts, since several servers end so.
+ * Reads server-sent events (WHATWG HTML 9.2) from the packets of a body, which may split characters and line ends anywhere.
+ * A last event without a blank line counts, because several servers end that way.
  */
 export function createEventParser(): EventParser {
   const decoder = new TextDecoder();
-  // Parts of a line whose end has not come: joined once, so that a line of megabytes is not copied per packet.
+  // Parts of an incomplete line: joined once, so that a line of megabytes isn't copied per packet.
   let pending: string[] = [];
   let endedWithCarriageReturn = false;
   let barrenBytes = 0;
   let event: string | null = null;
   let data: string[] = [];
-  /** Lines of a JSON object that belong to no event, up to its last one. */
+  /** Lines of a JSON object outside any event, up to its last line. */
   let foreign: string[] = [];
 
   function takeLine(line: string, events: ServerSentEvent[]): void {
     if (line === "") {
       if (data.length > 0) events.push({ event, data: data.length === 1 ? (data[0] ?? "") : data.join("\n") });
-      // The standard drops an event without data; an error without a word is an error nevertheless.
+      // The standard drops an event without data, but an error event still counts.
       else if (event === ERROR_EVENT) events.push({ event, data: "" });
       event = null;
       data = [];
@@ -60,7 +60,7 @@ export function createEventParser(): EventParser {
     else if (value !== "") events.push({ event: ERROR_EVENT, data: value });
   }
 
-  /** Gateways write an error into a stream as it is: a JSON object on one line, or on several, indented. */
+  /** Gateways write errors into a stream as plain JSON, on one line or indented. */
   function takeForeignLine(line: string, events: ServerSentEvent[]): void {
     if (line.startsWith('{"') && line.endsWith("}")) events.push({ event: null, data: line });
     if (foreign.length === 0 && line !== "{") return;
@@ -72,7 +72,7 @@ export function createEventParser(): EventParser {
 
   function takeText(text: string): ServerSentEvent[] {
     const events: ServerSentEvent[] = [];
-    // The second half of a line end that two packets share.
+    // The second half of a CRLF that two packets share.
     const fresh = endedWithCarriageReturn && text.startsWith("\n") ? text.slice(1) : text;
     if (text !== "") endedWithCarriageReturn = text.endsWith("\r");
     const hasCarriageReturn = fresh.includes("\r");
@@ -87,7 +87,7 @@ export function createEventParser(): EventParser {
     return events;
   }
 
-  /** What nearly every packet of a model is: one event of one line, whole. @returns its data, null for any other text. */
+  /** Fast path: one complete single-line event per packet. @returns its data; null for any other text. */
   function findPlainData(text: string): string | null {
     if (pending.length > 0 || data.length > 0 || event !== null || endedWithCarriageReturn) return null;
     if (!text.startsWith("data: ") || text.indexOf("\n") !== text.length - 2 || !text.endsWith("\n\n")) return null;

@@ -1,14 +1,14 @@
 import type { IncomingBody } from "../../lib/http-client/incoming-body.ts";
 
-/** Bytes of an error's body; no error needs more, and the log keeps far less. */
+/** Bytes kept of an error's body; no error needs more, and the log keeps far less. */
 const ERROR_BODY_BYTES_MAX = 64 * 1024;
 
-/** How long the body of an error may take: the status is known already, and the next model waits. */
+/** How long to wait for an error's body: its status is already known, and the next model is waiting. */
 export const ERROR_BODY_MS_MAX = 2_000;
 
 /**
- * The first bytes of the body of an error: up to ERROR_BODY_BYTES_MAX and one packet, as far as they come within
- * ERROR_BODY_MS_MAX and before the connection breaks. The rest is not fetched.
+ * Reads the start of an error's body: up to ERROR_BODY_BYTES_MAX plus one packet, within ERROR_BODY_MS_MAX and while the
+ * connection lasts. The rest isn't fetched.
  */
 export function readStart(body: IncomingBody): Promise<Blob> {
   return new Promise((resolve) => {

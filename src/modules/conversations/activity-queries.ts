@@ -1,26 +1,26 @@
 import type { Sql } from "../../db/client.ts";
 
-/** Rows that one statement moves. */
+/** Rows moved per statement. */
 const MOVED_ROWS = 500;
 
-/** A conversation that is to move in the lists of its members, to the time of its activity. */
+/** A conversation to move in its members' lists, to the time of its activity. */
 export type Move = { conversation_id: string; at: string };
 
 export async function hasMoves(sql: Sql): Promise<boolean> {
   return (await sql`select 1 from activity_moves limit 1`).length > 0;
 }
 
-/** Some of those that wait, after a conversation. */
+/** Returns some of the pending moves, after a conversation id. */
 export async function listMoves(sql: Sql, afterId: string, rows: number): Promise<Move[]> {
-  // As text, with its microseconds.
+  // As text, to keep the microseconds.
   return sql<Move[]>`
     select conversation_id, at::text as at from activity_moves
     where conversation_id > ${afterId} order by conversation_id limit ${rows}`;
 }
 
 /**
- * Moves a conversation in the lists of some of its members. Rows that are locked go with their member.
- * @returns the last of them; undefined when all are done.
+ * Moves a conversation in the lists of some of its members. Locked rows are skipped: their holder moves them.
+ * @returns the last member moved; undefined when all are done.
  */
 export async function moveSome(
   sql: Sql,
@@ -36,7 +36,7 @@ export async function moveSome(
       where a.conversation_id = ${conversation_id} and a.user_id = any (array(
         select x.user_id from batch b
         join member_activity x on x.conversation_id = ${conversation_id} and x.user_id = b.user_id
-        -- Never back: a later event may have moved them already.
+        -- Never backwards: a later event may have moved them already.
         where x.active_at < ${at}::text::timestamptz
         order by x.user_id for update of x skip locked))
     )
@@ -44,7 +44,9 @@ export async function moveSome(
   return row?.last ?? undefined;
 }
 
-/** Unless there was activity again. One that is locked gets some just now, and is moved by the next run. */
+/**
+ * Deletes a move unless there was new activity. A locked conversation is just getting some, and is moved by the next run.
+ */
 export async function deleteMove(sql: Sql, { conversation_id, at }: Move): Promise<void> {
   await sql`
     delete from activity_moves where conversation_id = any (array(

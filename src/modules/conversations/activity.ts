@@ -1,11 +1,13 @@
 import type { Database } from "../../db/client.ts";
 import * as queries from "./activity-queries.ts";
 
-/** Conversations that one look finds. */
+/** Conversations per query. */
 const MOVES = 100;
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
-/** Moves conversations with many members in the lists of these (docs/decisions/0063), in batches that each commit. */
+/**
+ * Moves conversations with many members in those members' lists (docs/decisions/0063), in batches that commit separately.
+ */
 export function createActivity({ database }: { database: Database }) {
   async function move(one: queries.Move, signal: AbortSignal): Promise<void> {
     let last: string | undefined = FIRST_ID;
@@ -16,7 +18,7 @@ export function createActivity({ database }: { database: Database }) {
   return {
     isDue: (): Promise<boolean> => queries.hasMoves(database),
 
-    /** For the job runner: moves all that wait; what is interrupted is done by the next run, on any instance. */
+    /** For the job runner: applies all pending moves. If interrupted, the next run on any instance continues. */
     async run(signal: AbortSignal): Promise<void> {
       let after: string | undefined = FIRST_ID;
       while (after !== undefined && !signal.aborted) {

@@ -4,8 +4,8 @@ import type { FormerMember, Member } from "../../protocol/conversation.ts";
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 /**
- * Conversations that a user is in, by their ids: at least one, and no more than `rows`, or as many as have `members`
- * together, beside one that is larger.
+ * A user's conversations, by id: at least one, at most `rows`, and at most `members` members in total (a single larger
+ * conversation is allowed).
  */
 export async function listMemberships(
   sql: Sql,
@@ -36,9 +36,9 @@ export type DepartureEvent = { conversation_id: string; seq: number; at: Date } 
 );
 
 /**
- * Ends memberships, and deletes conversations where nobody else is left (sql/functions).
- * @param wait whether to wait for a locked conversation: for one alone. Otherwise locked ones are left out.
- * @returns the events in their order.
+ * Ends memberships, and deletes conversations without other members (sql/functions).
+ * @param wait whether to wait for a locked conversation: only for a single one. Otherwise locked ones are skipped.
+ * @returns the events in order.
  */
 export async function leaveConversations(
   sql: Sql,

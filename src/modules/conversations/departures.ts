@@ -3,21 +3,20 @@ import type { EventLog } from "../../events/log.ts";
 import { createEvent } from "../../protocol/events.ts";
 import * as queries from "./departure-queries.ts";
 
-/** Conversations that one transaction locks, and their members, among whom new owners are looked for. */
+/** Conversations locked per transaction, and the members in them, among whom new owners are chosen. */
 const BATCH = { rows: 50, members: 500 };
 
-/** How a user who is being deleted goes out of all their conversations (docs/decisions/0040). */
+/** Removes a user who is being deleted from all their conversations (docs/decisions/0040). */
 export function createDepartures({ database, events }: { database: Database; events: EventLog }) {
   const publish = (rows: queries.DepartureEvent[]): void =>
     events.publish(rows.map((row) => createEvent(row.type, row.conversation_id, row, row.data)));
 
   return {
     /**
-     * Ends every membership of a user who can start nothing any more: disabled, sessions ended. Conversations of the user
-     * alone are deleted. Each step is a transaction of its own and of bounded size, and yields after it; if it is
-     * interrupted, call it again.
-     * @param shownName what others are told in place of the user's name.
-     * @throws a lock timeout of the database, when a conversation stays locked.
+     * Ends every membership of a user who is disabled and has no sessions. Deletes conversations without other members. Each
+     * step is its own bounded transaction and yields afterwards; if interrupted, call it again.
+     * @param shownName replaces the user's name for other members.
+     * @throws a lock timeout of the database if a conversation stays locked.
      */
     async *leaveAll(userId: string, shownName: string): AsyncGenerator<void> {
       let after: string | undefined;
@@ -29,7 +28,7 @@ export function createDepartures({ database, events }: { database: Database; eve
         after = ids.at(-1);
         yield;
       }
-      // Those that were locked, and those that they were added to at the last moment.
+      // Conversations that were locked, and those that the user was just added to.
       for (;;) {
         const [id] = await queries.listMemberships(database, userId, undefined, { ...BATCH, rows: 1 });
         if (id === undefined) return;

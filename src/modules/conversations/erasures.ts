@@ -1,19 +1,19 @@
 import { type Database, getReservedPool } from "../../db/client.ts";
 import { eraseDeleted, hasDeleted, listDeleted } from "./queries.ts";
 
-/** Numbers of conversations that one transaction erases. */
+/** Event numbers erased per transaction. */
 const ERASED_SEQS = 5_000;
 
-/** Work that stands in conversations, and ends when they are deleted, on any instance. */
+/** Work in conversations that ends when they are deleted, on any instance. */
 export type ConversationWork = {
   listConversations(): string[];
   endConversations(deleted: ReadonlySet<string>): void;
 };
 
-/** Erases the rows of deleted conversations, in batches that each commit, so that nobody waits for them. */
+/** Erases the rows of deleted conversations in batches that commit separately, so that no request waits for them. */
 export function createErasures({ database }: { database: Database }) {
   return {
-    /** For the job runner: ends work in conversations that were deleted. */
+    /** For the job runner: ends work in deleted conversations. */
     async endWork(work: ConversationWork): Promise<void> {
       const ids = work.listConversations();
       if (ids.length === 0) return;
@@ -23,7 +23,7 @@ export function createErasures({ database }: { database: Database }) {
 
     isDue: (): Promise<boolean> => hasDeleted(database),
 
-    /** For the job runner: erases all there is; what is interrupted is resumed by the next run, on any instance. */
+    /** For the job runner: erases everything pending. If interrupted, the next run on any instance continues. */
     async run(signal: AbortSignal): Promise<void> {
       let erased = await eraseDeleted(database, ERASED_SEQS);
       while (erased.has_more && !signal.aborted) erased = await eraseDeleted(database, ERASED_SEQS, erased);

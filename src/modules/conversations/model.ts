@@ -13,12 +13,12 @@ import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { EmailInput } from "../users/model.ts";
 
 export const TITLE_CHARS_MAX = 200;
-/** Bytes of `metadata` as JSON. */
+/** Maximum size of `metadata` as JSON, in bytes. */
 export const METADATA_BYTES_MAX = 16 * 1024;
 
 const Title = VisibleLine({ maxLength: TITLE_CHARS_MAX });
 const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
-const PromptId = Nullable(Uuid(), { description: "One of the caller's own prompts, or null for none." });
+const PromptId = Nullable(Uuid(), { description: "One of your own prompts, or null for none." });
 
 export const CreateConversation = Named(
   "CreateConversation",
@@ -56,7 +56,10 @@ export const AddMember = Named(
   Closed({
     user_id: Type.Optional(Uuid()),
     email: Type.Optional(
-      Type.String({ ...EmailInput, description: "In place of `user_id`: the exact address of the user, in any case." }),
+      Type.String({
+        ...EmailInput,
+        description: "Instead of `user_id`: the user's exact email address, case-insensitive.",
+      }),
     ),
     role: Type.Optional(MemberRole),
   }),

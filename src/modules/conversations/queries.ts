@@ -2,9 +2,9 @@ import type { Sql } from "../../db/client.ts";
 import { COUNTED_MAX, conversationColumns, unreadColumn } from "../../events/columns.ts";
 import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../../protocol/conversation.ts";
 
-/** What `listed_at` may be behind, with some room (sql/functions/take_positions.sql). */
+/** The longest time that `listed_at` may lag behind, with some margin (sql/functions/take_positions.sql). */
 const LISTED_BEHIND = "65 s";
-/** Among so many conversations, the newest, a shared one is looked for. */
+/** A shared conversation is searched among this many of the newest ones. */
 const SHARED_CONVERSATIONS_MAX = 500;
 
 export type MembershipRow = ConversationRow & {
@@ -27,8 +27,8 @@ export async function findConversation(sql: Sql, id: string, userId: string): Pr
 }
 
 /**
- * Latest activity first. `member_activity` has the order, at most a minute late: what may be in the page is found there, and
- * put into its order by what the conversations themselves say.
+ * Latest activity first. `member_activity` provides the order, up to a minute late: candidates for the page come from there,
+ * and are sorted by the conversations' own times.
  */
 export async function listConversations(
   sql: Sql,
@@ -36,7 +36,7 @@ export async function listConversations(
   after: { updatedAt: string; id: string } | null,
   rows: number,
 ): Promise<MembershipRow[]> {
-  // As text: given as a timestamp, the driver would cut off the microseconds, and the rows between would be lost.
+  // As text: the driver would truncate a timestamp's microseconds, and rows in between would be lost.
   const isAfter = after
     ? sql`(c.updated_at, c.id) < (${after.updatedAt}::text::timestamptz, ${after.id}::uuid)`
     : sql`true`;
@@ -62,7 +62,7 @@ export async function listConversations(
       where ${isAfter} order by c.updated_at desc, c.id desc limit ${rows}
     )
     select ${membershipColumns(sql)} from page p
-    -- With a limit each look-up is planned by itself: otherwise many candidates are expected, and whole tables are read.
+    -- The limit makes Postgres plan each lookup separately; otherwise it expects many rows and scans whole tables.
     cross join lateral (
       select * from members m where m.conversation_id = p.id and m.user_id = ${userId} limit 1
     ) m
@@ -108,7 +108,7 @@ export async function insertConversation(sql: Sql, conversation: NewConversation
 }
 
 /**
- * The caller's role, with the conversation locked against every other writer: the role holds until the transaction ends.
+ * The caller's role, with the conversation locked against other writers, so the role holds until the transaction ends.
  * Undefined for an outsider, who locks nothing.
  */
 export async function lockMembership(sql: Sql, id: string, userId: string): Promise<MemberRole | undefined> {
@@ -116,7 +116,7 @@ export async function lockMembership(sql: Sql, id: string, userId: string): Prom
     select 1 from conversations c where c.id = ${id}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`.execute();
-  // Read by a statement of its own: only that one sees what was committed while the lock was waited for.
+  // In a separate statement, which sees what was committed while waiting for the lock.
   const role = sql<{ role: MemberRole }[]>`
     select role from members where conversation_id = ${id} and user_id = ${userId}`;
   const [, [row]] = await Promise.all([locked, role]);
@@ -125,7 +125,7 @@ export async function lockMembership(sql: Sql, id: string, userId: string): Prom
 
 type Position = { role: MemberRole; last_read_seq: number; last_seq: number };
 
-/** Role and position of a member in one look; undefined for an outsider. */
+/** A member's role and position in one query; undefined for an outsider. */
 export async function findPosition(sql: Sql, id: string, userId: string): Promise<Position | undefined> {
   const [row] = await sql<Position[]>`
     select m.role, m.last_read_seq, c.last_seq from members m join conversations c on c.id = m.conversation_id
@@ -139,7 +139,7 @@ export async function updateConversation(
   change: Partial<Omit<NewConversation, "id" | "kind">>,
 ): Promise<void> {
   const { metadata, tools, ...plain } = change;
-  // Before the metadata changes: what an older release has set there holds on, see uses_documents and chosen_tools.
+  // Before the metadata changes: settings made there by an older release still apply, see uses_documents and chosen_tools.
   if (metadata)
     await sql`
       update conversations set documents = uses_documents(documents, metadata), tools = chosen_tools(tools, metadata)
@@ -153,7 +153,7 @@ export async function updateConversation(
   if (Object.keys(values).length > 0) await sql`update conversations set ${sql(values)} where id = ${id}`;
 }
 
-/** Whether a model may give the conversation its title: once, as long as no person has. */
+/** Whether a model may set the conversation's title: once, unless a person has set it. */
 export async function claimTitle(sql: Sql, id: string): Promise<boolean> {
   const { count } = await sql`
     update conversations set titled_by = 'model' where id = ${id} and titled_by is null and title = ''
@@ -161,7 +161,7 @@ export async function claimTitle(sql: Sql, id: string): Promise<boolean> {
   return count > 0;
 }
 
-/** @returns false when a person has settled the title in the meantime. */
+/** @returns false if a person has set the title since. */
 export async function updateClaimedTitle(sql: Sql, id: string, title: string): Promise<boolean> {
   const { count } = await sql`
     update conversations set title = ${title} where id = ${id} and titled_by = 'model' and title = ''
@@ -169,12 +169,12 @@ export async function updateClaimedTitle(sql: Sql, id: string, title: string): P
   return count > 0;
 }
 
-/** From here on nobody finds it: it has no members, and its answers in progress are gone. Its rows are erased later. */
+/** Makes the conversation unreachable: removes its members and its answers in progress. Its rows are erased later. */
 export async function markDeleted(sql: Sql, id: string, at: Date): Promise<void> {
   await sql`select mark_deleted(array[${id}]::uuid[], ${at})`;
 }
 
-/** Which of these are deleted, or gone. */
+/** Which of these conversations are deleted or gone. */
 export async function listDeleted(sql: Sql, ids: readonly string[]): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     select i.id from unnest(${[...ids]}::uuid[]) as i (id)
@@ -183,7 +183,7 @@ export async function listDeleted(sql: Sql, ids: readonly string[]): Promise<str
   return rows.map(({ id }) => id);
 }
 
-/** A membership that a stream depended on: gone (`role` null, perhaps with its conversation), or without the right to write. */
+/** A membership that a stream depended on: ended (`role` null, perhaps with its conversation), or without write access. */
 export type LostMembership = { conversationId: string; userId: string; role: "viewer" | null; isDeleted: boolean };
 
 export async function listLostMemberships(
@@ -205,10 +205,10 @@ export async function hasDeleted(sql: Sql): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** Where an erasure has stopped: the conversation, if it is not done with it, and the last number that is erased there. */
+/** Where an erasure stopped: the conversation, if it is unfinished, and the last number erased there. */
 export type Erasure = { has_more: boolean; conversation: string | null; seq: number | null };
 
-/** Erases a part of the deleted conversations (sql/functions). @param from where the previous call has stopped. */
+/** Erases part of the deleted conversations (sql/functions). @param from where the previous call stopped. */
 export async function eraseDeleted(sql: Sql, seqs: number, from?: Erasure): Promise<Erasure> {
   const [row] = await sql<Erasure[]>`
     select has_more, conversation, seq from erase_deleted(${seqs}, ${from?.conversation ?? null}, ${from?.seq ?? null})`;
@@ -229,7 +229,7 @@ export async function listMembers(
     where m.conversation_id = ${id} ${position} order by m.user_id limit ${rows}`;
 }
 
-/** No more than `rows` of them. */
+/** At most `rows` of them. */
 export async function listMemberIds(sql: Sql, id: string, rows: number): Promise<string[]> {
   const found = await sql<{ user_id: string }[]>`
     select user_id from members where conversation_id = ${id} limit ${rows}`;
@@ -243,7 +243,7 @@ export async function findMember(sql: Sql, id: string, userId: string): Promise<
   return row;
 }
 
-/** The roles of those of these users who are members. */
+/** The roles of these users, as far as they are members. */
 export async function findRoles(sql: Sql, id: string, userIds: string[]): Promise<Map<string, MemberRole>> {
   const rows = await sql<{ user_id: string; role: MemberRole }[]>`
     select user_id, role from members where conversation_id = ${id} and user_id = any (${userIds}::uuid[])`;
@@ -251,8 +251,8 @@ export async function findRoles(sql: Sql, id: string, userIds: string[]): Promis
 }
 
 /**
- * Whether a user knows another one: has created, or has written in, a conversation that the other one is in. Only the
- * newest conversations of the other one are looked at, so that it is quick for whoever is in many.
+ * Whether a user knows another one: they created, or have written in, a conversation of the other user. Only the other
+ * user's newest conversations are checked, to stay fast for members of many.
  */
 export async function hasWrittenWith(sql: Sql, userId: string, otherId: string): Promise<boolean> {
   const rows = await sql`
@@ -268,9 +268,9 @@ export async function hasWrittenWith(sql: Sql, userId: string, otherId: string):
 }
 
 /**
- * Who was a member before goes on where they were.
- * @param at the time of the event, from which on a new member is one.
- * @returns the member as they are then; undefined when there is no such user, or they are disabled.
+ * Adds a member, or updates their role. A returning member keeps their earlier position.
+ * @param at the time of the event, from which a new member belongs.
+ * @returns the member; undefined if there is no such user, or they are disabled.
  */
 export async function upsertMember(
   sql: Sql,
@@ -315,8 +315,8 @@ export async function countMembers(sql: Sql, id: string): Promise<{ members: num
 
 /**
  * Moves the read position forward, never back.
- * @param waits whether for a locked row; otherwise the position stays then.
- * @returns false when it stays, also for an outsider.
+ * @param waits whether to wait for a locked row; otherwise the position stays.
+ * @returns false if it stays, also for an outsider.
  */
 export async function moveReadPosition(
   sql: Sql,
@@ -325,8 +325,7 @@ export async function moveReadPosition(
   seq: number,
   { waits }: { waits: boolean },
 ): Promise<boolean> {
-  // Messages are counted back from the newest one, in order so that the index is used. Where there are very many it is enough to
-  // know that.
+  // Counts backwards from the newest message, ordered so that the index is used, and stops at a maximum.
   const { count } = await sql`
     update members m set last_read_seq = ${seq}, read_count = p.message_count - (
       select count(*) from (

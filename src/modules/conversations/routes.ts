@@ -16,7 +16,10 @@ const ListQuery = Type.Object(PageQuery);
 const CONVERSATIONS = "/api/v1/conversations";
 const tag = "conversations";
 
-/** A first page that is not the whole list is kept only if the user is in no more conversations: each of them may move into it. */
+/**
+ * A first page that isn't the whole list is cached only if the user is in at most this many conversations: any of them may
+ * move onto it.
+ */
 const LISTED_MAX = 500;
 
 type Dependencies = { conversations: ConversationService; reads: ReadCache };
@@ -46,7 +49,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     method: "GET",
     path: CONVERSATIONS,
     operationId: "listConversations",
-    summary: "The caller's conversations, latest activity first",
+    summary: "List your conversations, latest activity first",
     tag,
     scope: "conversations:read",
     query: ListQuery,
@@ -124,7 +127,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     method: "GET",
     path: `${CONVERSATIONS}/:id/members`,
     operationId: "listMembers",
-    summary: "Who is in the conversation",
+    summary: "List the members of a conversation",
     tag,
     scope: "conversations:read",
     params: ById,
@@ -142,7 +145,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
           const rows = await conversations.listMembers(caller, params.id, page);
           const headers: { link?: string } = {};
           const list = createPage(rows, page.limit, (row) => [row.user_id], mapRowToMember, { request, headers });
-          // Each of them has a read position of their own.
+          // Each member has their own read position.
           return { value: createTaggedBody(list, headers.link), tags: rows.map(({ user_id }) => user_id) };
         },
       }),
@@ -154,7 +157,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     operationId: "addMember",
     summary: "Add a user, or change a member's role (owners)",
     description:
-      "Name the user by `user_id`, or by the exact `email`. An address without an account is 404; such attempts are limited as wrong passwords are. 403 for addresses with `MEMBER_BY_EMAIL=off`.",
+      "Name the user by `user_id`, or by the exact `email`. An address without an account returns 404 and counts against the login rate limit. With `MEMBER_BY_EMAIL=off`, `email` returns 403.",
     tag,
     scope: "conversations:write",
     params: ById,

@@ -29,28 +29,30 @@ export { createDepartures, type Departures } from "./departures.ts";
 export { type ConversationWork, createErasures, type Erasures } from "./erasures.ts";
 export type { LostMembership } from "./queries.ts";
 
-/** Members of one conversation. */
+/** Members per conversation. */
 const MEMBERS_MAX = 10_000;
-/** Users whom one message between instances names. */
+/** Users named in one message between instances. */
 const USERS_TOLD_MAX = 100;
 
 type Dependencies = {
   database: Database;
   events: EventLog;
-  /** For what is not stored. */
+  /** For events that are not stored. */
   bus: Pick<Bus, "publish">;
   prompts: PromptService;
   quotas: QuotaService;
   limits: Pick<Limits, "countAdd" | "lookups">;
   config: Pick<Config, "MEMBER_BY_EMAIL">;
   users: Pick<UserService, "findByEmail">;
-  /** Whether a model of this name is configured. */
+  /** Whether a model with this name is configured. */
   hasModel(model: string): boolean;
 };
 
-/** Rules of conversations and their members. Access is the look-up: what one is not a member of is not found. */
+/** Rules of conversations and their members. Lookups check membership themselves: outsiders find nothing. */
 export interface ConversationService {
-  /** Any user; they become its owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt), `quota_exceeded`. */
+  /**
+   * For every user, who becomes the owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt), `quota_exceeded`.
+   */
   create(caller: Caller, input: CreateConversation): Promise<Conversation>;
 
   /** For members. @throws Problem `not_found`. */
@@ -59,14 +61,14 @@ export interface ConversationService {
   /** The caller's own, latest activity first. `page.after` is [updated_at, id]. */
   list(caller: Caller, page: PageRequest): Promise<queries.MembershipRow[]>;
 
-  /** The ids of the caller's own, at most `rows`, in no order. */
+  /** The ids of the caller's conversations, at most `rows`, unordered. */
   listIds(caller: Caller, rows: number): Promise<string[]>;
 
   /** For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`, `precondition_failed`. */
   update(caller: Caller, id: string, input: ChangeConversation, precondition?: Precondition): Promise<Conversation>;
 
   /**
-   * For owners: the conversation is gone with all its messages.
+   * For owners: deletes the conversation with all its messages.
    * @throws Problem `not_found`, `forbidden`, `precondition_failed`.
    */
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
@@ -75,36 +77,36 @@ export interface ConversationService {
   listMembers(caller: Caller, id: string, page: PageRequest): Promise<MemberRow[]>;
 
   /**
-   * For owners: adds a user, or changes a member's role. An address is only looked up for owners.
+   * For owners: adds a user, or changes a member's role. Email addresses are looked up only for owners.
    * @throws Problem `not_found` (conversation or user), `forbidden` (also an address, with MEMBER_BY_EMAIL=off), `conflict`
    * (the last owner, or too many), `rate_limited`, `quota_exceeded` (the user is in too many conversations of others).
    */
   addMember(caller: Caller, id: string, input: AddMember): Promise<Member>;
 
   /**
-   * For owners, and for members to leave; the removed user's sockets hear no more of the conversation.
+   * For owners, and for members who leave. The removed user's sockets receive nothing more of the conversation.
    * @throws Problem `not_found` (conversation or member), `forbidden`, `conflict` (the last owner).
    */
   removeMember(caller: Caller, id: string, userId: string): Promise<void>;
 
   /**
-   * For members: moves their read position forward, and if it moves, tells those who listen.
-   * @returns the position now. @throws Problem `not_found`, `invalid` (a `seq` that does not exist yet).
+   * For members: moves their read position forward, and notifies listeners if it moved.
+   * @returns the current position. @throws Problem `not_found`, `invalid` (a `seq` that doesn't exist yet).
    */
   read(caller: Caller, id: string, seq: number): Promise<number>;
 
   /** Role and newest `seq`, for members. @throws Problem `not_found`. */
   getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }>;
 
-  /** Of these memberships, those that have ended, and those of viewers; by any instance. */
+  /** Returns those of these memberships that have ended or are now viewers. Called by any instance. */
   findLostMemberships(
     memberships: readonly { conversationId: string; userId: string }[],
   ): Promise<queries.LostMembership[]>;
 
-  /** Whether the conversation is to be given a title now: true once at most, and never after a person's word. */
+  /** Whether to generate the conversation's title now: true at most once, and never after a person has set it. */
   claimTitle(id: string): Promise<boolean>;
 
-  /** Gives a conversation the title that was claimed, unless a person has settled it or the conversation is gone. */
+  /** Sets the claimed title, unless a person has set one or the conversation is gone. */
   giveTitle(id: string, title: string): Promise<void>;
 }
 
@@ -144,12 +146,12 @@ export function createConversationService({
   const get = (caller: Caller, id: string): Promise<Conversation> => find(database, caller, id);
 
   /**
-   * The user with this address, who may be added. An address without one counts as a wrong password does, for the caller and
-   * for where they are; a success takes nothing of that back, since anybody knows an address that exists.
+   * The user with this address, who may be added. An unknown address counts as a failed login, for the caller and for their
+   * IP address; a success doesn't reset that, because anyone knows an address that exists.
    */
   async function findByEmail(caller: Caller, email: string): Promise<string> {
     if (config.MEMBER_BY_EMAIL === "off")
-      throw new Problem("forbidden", "Members can't be added by e-mail here. Name the user by user_id.");
+      throw new Problem("forbidden", "Adding members by email is disabled on this server. Use user_id.");
     const attempt = await limits.lookups.begin(`user:${caller.user.id}`, caller.ipAddress);
     const user = await users.findByEmail(email);
     if (user && !user.disabled) {
@@ -160,7 +162,7 @@ export function createConversationService({
     throw new Problem("not_found", "There is no such user.");
   }
 
-  /** After the deletion, its members can't be looked up any more. */
+  /** Called after the deletion, when the members can't be looked up any more. */
   function publishUnlisted(conversation_id: string, { seq, at }: EventPosition, members: string[]): void {
     const about = { type: "conversation.unlisted", conversation_id, seq, at: at.toISOString() } as const;
     for (let from = 0; from < members.length; from += USERS_TOLD_MAX) {
@@ -182,7 +184,7 @@ export function createConversationService({
         title: input.title ?? "",
         model: input.model ?? null,
         prompt_id: input.prompt_id === undefined ? await prompts.findDefault(caller.user.id) : input.prompt_id,
-        // Among people a model that answers every line is a nuisance; alone with one it is the point.
+        // In a group, a model that answers every line is annoying; alone with one, it is the point.
         reply_mode: input.reply_mode ?? (kind === "group" ? "mention" : "always"),
         documents: input.documents ?? false,
         tools: input.tools ?? false,
@@ -250,7 +252,7 @@ export function createConversationService({
     async addMember(caller, id, input) {
       const { role = "member" } = input;
       const named = readNamedUser(input);
-      // Before the address and the limits, so that a caller who may not add anybody neither uses up nor learns anything.
+      // Checked before the address and the limits, so that an unauthorized caller uses up and learns nothing.
       const own = await queries.findRoles(database, id, [caller.user.id]);
       requireOwner(requireRow(own.get(caller.user.id), "conversation"));
       const userId = "email" in named ? await findByEmail(caller, named.email) : named.userId;
@@ -290,9 +292,9 @@ export function createConversationService({
         const position = requireRow(await queries.findPosition(database, id, userId), "conversation");
         if (seq > position.last_seq) throw createInvalid("#/seq", "The conversation has no event with this seq yet.");
         if (position.last_read_seq >= seq) return position.last_read_seq;
-        // Somebody else has the row locked.
+        // Another transaction holds the lock.
         hasMoved = await withTransaction(database, (sql) => move(sql, true), `member:${id}:${userId}`);
-        // Meanwhile it was moved further, or the membership has ended.
+        // It was moved further in the meantime, or the membership has ended.
         if (!hasMoved)
           return requireRow(await queries.findPosition(database, id, userId), "conversation").last_read_seq;
       }
@@ -320,33 +322,36 @@ export function createConversationService({
   };
 }
 
-/** The cursor of the list: microseconds, which a `Date` would lose. */
+/** The cursor of the list, in microseconds, which a `Date` would lose. */
 function readPosition([updatedAt = "", id = ""]: string[]): { updatedAt: string; id: string } {
   const seconds = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z$/.exec(updatedAt)?.[1];
   const time = new Date(`${seconds}Z`);
-  // Written back it must be the same: what is no date for Postgres must not reach it.
+  // It must survive a round trip, so that Postgres receives only valid dates.
   const isTime = !Number.isNaN(time.getTime()) && time.toISOString().startsWith(`${seconds}.`);
   if (!isTime || !isUuid(id)) throw createBadCursor();
   return { updatedAt, id };
 }
 
-/** @throws Problem `invalid` unless it is named in one way. */
+/** @throws Problem `invalid` unless exactly one is given. */
 function readNamedUser({ user_id, email }: AddMember): { userId: string } | { email: string } {
   if (user_id !== undefined && email !== undefined)
-    throw createInvalid("#/email", "email and user_id can't both be given; send one of them.");
+    throw createInvalid("#/email", "Send either email or user_id, not both.");
   if (email !== undefined) return { email };
   if (user_id !== undefined) return { userId: user_id.toLowerCase() };
-  throw createInvalid("#/user_id", "user_id is required, or email in its place.");
+  throw createInvalid("#/user_id", "user_id or email is required.");
 }
 
 function requireOwner(role: MemberRole): void {
-  if (role !== "owner") throw new Problem("forbidden", "Only an owner of the conversation may do this.");
+  if (role !== "owner") throw new Problem("forbidden", "Only an owner of the conversation can do this.");
 }
 
 async function checkRoom(sql: Sql, id: string, from: MemberRole | undefined, to: MemberRole | null): Promise<void> {
   const { members, owners } = await queries.countMembers(sql, id);
   if (from === "owner" && to !== "owner" && owners === 1)
-    throw new Problem("conflict", "A conversation keeps an owner: make somebody else one first, or delete it.");
+    throw new Problem(
+      "conflict",
+      "A conversation needs an owner. Make another member an owner first, or delete the conversation.",
+    );
   if (from === undefined && members >= MEMBERS_MAX)
-    throw new Problem("conflict", `A conversation may have ${MEMBERS_MAX} members.`);
+    throw new Problem("conflict", `A conversation can have at most ${MEMBERS_MAX} members.`);
 }

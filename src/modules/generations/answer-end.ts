@@ -13,9 +13,9 @@ import * as queries from "./queries.ts";
 import { fitFinal, INTERRUPTIONS_MAX, listSubstitutes } from "./refused-ends.ts";
 import { nameAnswer, type RunningAnswer } from "./running-answer.ts";
 
-/** A final state is tried to be stored for so long; after that the lease runs out and another instance ends it. */
+/** How long to keep trying to store a final state; then the lease expires and another instance ends the answer. */
 const FINISH_MS_MAX = 10 * 60_000;
-/** How long a released answer waits for its end, if that is just being stored. */
+/** How long a released answer waits for its end, if that is being stored. */
 const LAST_FINISH_MS = 300;
 
 export type AnswerEndDependencies = {
@@ -28,20 +28,20 @@ export type AnswerEndDependencies = {
   metrics: Metrics;
   log: Log;
   instanceId: string;
-  /** Whether a shutdown leaves what is unfinished to others: no fault of an answer, so it doesn't count as an interruption. */
+  /** Whether a shutdown hands unfinished answers to other instances. That isn't counted as an interruption. */
   isDrained(): boolean;
 };
 
-/** Stores the ends of answers, with what they cost, or leaves them to a successor. */
+/** Stores the ends of answers with their cost, or leaves them to a successor. */
 export function createAnswerEnds(deps: AnswerEndDependencies) {
   const { database, events, budgets, followUps, liveAnswers, pieces, metrics, log, instanceId, isDrained } = deps;
   const finisher = createFinisher({ database });
 
   /**
-   * Stores the final state with its event and its cost in one transaction, pushes it, and lets go of the lease. While that
-   * fails with what is temporary, such as a locked conversation, it is tried again, and the lease is renewed.
-   * @returns false when the answer was released before that.
-   * @throws what is not temporary, and the last temporary error after FINISH_MS_MAX.
+   * Stores the final state, its event and its cost in one transaction, pushes the event, and releases the lease. Temporary
+   * errors, such as a locked conversation, are retried while the lease is renewed.
+   * @returns false if the answer was released before that.
+   * @throws permanent errors, and the last temporary error after FINISH_MS_MAX.
    */
   async function finish(answer: RunningAnswer, final: FinalState): Promise<boolean> {
     let ending = Promise.resolve();
@@ -54,7 +54,8 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
       return true;
     } catch (error) {
       if (answer.stop !== "release") throw error;
-      // Once more if the last try has failed: if its commit got no response, the lease is gone because the end is stored.
+      // Retries once if the last attempt failed: if only the commit's response was lost, the lease is gone because the end
+      // is stored.
       const isStored = ending.catch(end).then(
         () => true,
         () => false,
@@ -68,13 +69,13 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     const { conversation_id: conversationId, requested_by: userId } = generation;
     const stored = await finisher.finish({ generation, attempt: live.attempt, final });
     if (stored.outcome !== "finished") {
-      // Nobody else will: with the conversation, the generation is gone, and only its reservation is left.
+      // The generation was deleted with its conversation, so nobody else settles its reservation.
       if (stored.outcome === "gone") return settle(answer, final);
-      log.warn(nameAnswer(answer), "generation was taken over; its end is not stored here");
+      log.warn(nameAnswer(answer), "generation was taken over by another instance; its end is not stored here");
       return charge(answer, final);
     }
     metrics.messages.inc({ role: "assistant" });
-    // First, so that nobody who joins now is told of an answer in progress after its end.
+    // Removed first, so that new readers aren't told of an answer in progress after its end.
     liveAnswers.remove(answer);
     events.publish([stored.event]);
     if (context && final.status === "complete")
@@ -89,8 +90,8 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
   }
 
   /**
-   * Stores the first of these ends that the database takes. An end without usage is stored after what was used is charged.
-   * @returns what was stored; null when the answer was released before that. @throws what refused the last of them.
+   * Stores the first of these ends that the database accepts. An end without usage is stored after the usage was charged.
+   * @returns what was stored; null if the answer was released before. @throws the error of the last one.
    */
   async function finishAsFarAsPossible(answer: RunningAnswer, final: FinalState): Promise<FinalState | null> {
     let refusal: unknown;
@@ -104,40 +105,40 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
         const { conversation_id } = answer.generation;
         log.error(
           { err: error, ...nameAnswer(answer), conversation_id, status: end.status },
-          "the end of an answer was refused",
+          "the database rejected the end of an answer",
         );
       }
     }
     throw refusal;
   }
 
-  /** Charges what was used, once, and ends the reservation. For answers that nobody else settles. */
+  /** Charges the usage once and ends the reservation, for answers that no other instance settles. */
   const settle = ({ generation, chargeId }: RunningAnswer, used: FinalState): Promise<void> =>
     budgets.settle({ id: chargeId, reservationId: generation.id }, generation.requested_by, used);
 
-  /** The same for an end that is stored without its usage: it is worth more than the charge. */
+  /** The same for an end that is stored without its usage: storing it matters more than the charge. */
   async function chargeApart(answer: RunningAnswer, used: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
     const options = { id: chargeId, reservationId: generation.id };
     const charged = budgets.charge(generation.requested_by, used, options);
-    await charged.catch((err) => log.error({ err, ...nameAnswer(answer) }, "an answer is not charged"));
+    await charged.catch((err) => log.error({ err, ...nameAnswer(answer) }, "an answer could not be charged"));
   }
 
   /**
-   * The successor settles; what was used here comes on top. The end may still wait for its commit, or be committed
-   * without a response: so it is released here again, which refuses the end or finds it stored, and charged.
+   * The successor settles; the usage here is charged in addition. The end may still be waiting for its commit, or be
+   * committed without a response: releasing again here rejects it, or finds it stored and charged.
    */
   async function charge(answer: RunningAnswer, final: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
     const isDue = (sql: Sql) => releaseHeld(sql, answer, final);
     const { usage, costUsd } = final;
     const isGone = usage !== null && (await queries.isGone(database, keyOf(generation)));
-    // Without a successor, the reservation is settled as well: for the key that was used, too.
+    // Without a successor, the reservation is settled too, including the API key's.
     const rest = isGone ? { reservationId: generation.id } : { isDue };
     await budgets.charge(generation.requested_by, { usage, costUsd }, { id: chargeId, ...rest });
   }
 
-  /** What was paid for and is asked for again counts: it may not come again for ever. */
+  /** A paid attempt that has to be repeated counts as an interruption, so that repetitions are limited. */
   const releaseHeld = (sql: Sql, { generation }: RunningAnswer, { usage }: FinalState): Promise<boolean> =>
     queries.releaseGeneration(sql, instanceId, keyOf(generation), usage !== null && !isDrained() ? 1 : 0);
 
@@ -150,27 +151,31 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     );
   }
 
-  /** No end is taken, so no model is asked again: whoever takes the answer over only tries to end it. */
+  /** The database rejects every end, so no model is called again: the next owner only tries to end the answer. */
   async function leaveRefused(answer: RunningAnswer, final: FinalState): Promise<void> {
     const key = keyOf(answer.generation);
     await pieces
       .append([answer])
-      .catch((error) => log.warn({ err: error, ...nameAnswer(answer) }, "the text of an answer is not stored"));
+      .catch((error) => log.warn({ err: error, ...nameAnswer(answer) }, "the text of an answer could not be stored"));
     await withTransaction(database, (sql) => queries.leaveRefused(sql, instanceId, key, INTERRUPTIONS_MAX)).catch(
-      (error) => log.warn({ err: error, ...nameAnswer(answer) }, "an answer whose end is refused could not be left"),
+      (error) =>
+        log.warn({ err: error, ...nameAnswer(answer) }, "an answer whose end was rejected could not be released"),
     );
     await charge(answer, final);
   }
 
   return {
-    /** Stores the end, or releases the answer. @returns what was stored of the end; null: nothing. */
+    /** Stores the end, or releases the answer. @returns the stored end; null: none. */
     async end(answer: RunningAnswer, ended: FinalState): Promise<FinalState | null> {
       const final = fitFinal(ended);
       try {
         const stored = answer.stop === "release" ? null : await finishAsFarAsPossible(answer, final);
         if (stored) return stored;
       } catch (error) {
-        log.warn({ err: error, ...nameAnswer(answer) }, "the end of an answer is not stored here");
+        log.warn(
+          { err: error, ...nameAnswer(answer) },
+          "the end of an answer could not be stored; another instance takes over",
+        );
         if (!isTemporary(error)) {
           await leaveRefused(answer, final);
           return null;
@@ -183,7 +188,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
       return null;
     },
 
-    /** Ends the connections that waited for locks. */
+    /** Closes the connections that waited for locks. */
     close: finisher.close,
   };
 }

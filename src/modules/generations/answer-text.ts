@@ -27,15 +27,15 @@ export type AnswerTextDependencies = {
   log: Log;
 };
 
-/** Has the models write the text of an answer. */
+/** Runs the models that write an answer's text. */
 export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns, log }: AnswerTextDependencies) {
-  /** Before readers see the new attempt: a successor must go on with a higher one, should this instance die now. */
+  /** Stored before readers see the new attempt: if this instance dies now, its successor must use a higher number. */
   async function storeAttempt(answer: RunningAnswer, piece: LivePiece): Promise<boolean> {
     const store = (sql: Sql) => queries.storePieces(sql, [{ ...keyOf(answer.generation), ...piece }]);
     try {
       return (await withTransaction(database, store)).size > 0;
     } catch (error) {
-      // Not a reason to end the answer: its end is stored with the attempt.
+      // Not fatal: the attempt is stored with the answer's end.
       log.warn({ err: error, ...nameAnswer(answer) }, "the new attempt of an answer could not be stored");
       return false;
     }
@@ -50,7 +50,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     if (isStored) live.confirm(piece);
   }
 
-  /** Brings a part to the readers: text and reasoning in the tick in which they come. */
+  /** Sends a part to the readers: text and reasoning in the tick they arrive. */
   function take(answer: RunningAnswer, part: AnswerPart): Promise<void> | undefined {
     const { live } = answer;
     switch (part.type) {
@@ -74,7 +74,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
   function startRun(answer: RunningAnswer, context: Context): Promise<RunEnd> {
     const { generation, live, abort } = answer;
     const { model, messages } = context;
-    // An owner that died before it stored its first piece may have shown text all the same: its readers need a reset.
+    // An owner that died before storing its first piece may have shown text anyway: readers then need a reset.
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
     const about = nameAnswer(answer);
@@ -88,8 +88,8 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
 
   return {
     /**
-     * Writes the text to its end. Nothing is thrown: what goes wrong is part of the state, or releases the answer.
-     * @param found what the answer is made from, where that was read with the commit of the question.
+     * Writes the text to its end. Doesn't throw: errors become part of the final state, or release the answer.
+     * @param found the context, if it was read with the commit of the question.
      */
     async write(answer: RunningAnswer, found: FoundContext | undefined): Promise<FinalState> {
       const { generation, live } = answer;
@@ -101,11 +101,11 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
         return { ...mapToFinalState(end, answer), sources: context.sources };
       } catch (error) {
         log.error({ err: error, ...nameAnswer(answer) }, "generation interrupted");
-        // Nothing is wrong with the answer itself: whoever reaches the database first goes on with it.
+        // The answer itself is fine: the first instance that reaches the database continues it.
         if (isTemporary(error)) stopAnswer(answer, "release");
       }
       live.flush();
-      const error: StoredError = { code: "internal", detail: "The answer could not be written." };
+      const error: StoredError = { code: "internal", detail: "The answer could not be generated. Try again." };
       const account = { model: null, models: [], usage: null, costUsd: null };
       return {
         ...account,
@@ -122,7 +122,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
 const hasTools = (tools: Context["tools"]): tools is true | readonly string[] =>
   tools === true || (tools !== false && tools.length > 0);
 
-/** What the message asked for, and else the conversation. */
+/** The message's options take precedence over the conversation's. */
 function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, context: Context): AnswerOptions {
   return {
     reasoningEffort: reasoning_effort ?? context.reasoningEffort,
@@ -130,25 +130,25 @@ function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, con
   };
 }
 
-/** Of an answer that was taken over, nobody knows when its first text came. */
+/** For an answer taken over from another instance, the time of the first text is unknown. */
 function noteFirstText(answer: RunningAnswer): void {
   if (answer.generation.fence === 1) answer.firstTokenMs = fitCount(performance.now() - answer.startedAtMs);
 }
 
-/** Where a format was asked for, a text that was cut off before it had one is no answer. */
+/** If a format was requested, a text that was cut off isn't a valid answer. */
 const cutOff: Partial<Record<ModelFinishReason, string>> = {
-  length: "The answer reached its longest length before its JSON was complete.",
+  length: "The answer reached its maximum length before its JSON was complete.",
   content_filter: "The provider's content filter cut the answer off before its JSON was complete.",
 };
 
 function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: RunningAnswer): FinalState {
   live.flush();
   const { usage, costUsd, models } = end;
-  // Where it did not end well: the model that was asked last, whether it has written anything or not.
+  // For a failed answer: the last model tried, even if it wrote nothing.
   const texts = { content: live.text, reasoning: live.storedReasoning };
   const account = { ...texts, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
   if (end.type === "finish" && generation.reply_format && !end.output) {
-    const detail = cutOff[end.reason] ?? "The answer doesn't have the format that was asked for.";
+    const detail = cutOff[end.reason] ?? "The response doesn't have the requested format.";
     return { ...account, status: "failed", finishReason: "error", error: { code: "invalid_output", detail } };
   }
   if (end.type === "finish")
@@ -156,7 +156,7 @@ function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: 
   if (stop === "fail") {
     const error: StoredError = {
       code: "internal",
-      detail: "What a tool gave could not be stored. Ask for the answer again.",
+      detail: "The result of a tool could not be stored. Regenerate the answer.",
     };
     return { ...account, status: "failed", finishReason: "error", error };
   }

@@ -1,14 +1,14 @@
 import type { Log } from "../../lib/log.ts";
 
-/** Tasks at a time; what comes in beyond the waiting ones is left out. */
+/** Concurrent tasks; when the queue is full, further ones are skipped. */
 const TASKS_RUNNING_MAX = 8;
 const TASKS_WAITING_MAX = 1_000;
 
 type Task = { name: string; id: string; key: string; about: object; work(signal: AbortSignal): Promise<void> };
 
 /**
- * What nobody waits for. One task of a key at a time; another one of the same key is left out meanwhile. What fails is
- * logged, and does no harm.
+ * Best-effort background tasks. Only one task per key runs at a time; a second one with the same key is skipped. Failures
+ * are logged and ignored.
  */
 export function createBackground({ log }: { log: Log }) {
   const stopping = new AbortController();
@@ -30,25 +30,25 @@ export function createBackground({ log }: { log: Log }) {
   }
 
   return {
-    /** Runs the task as soon as there is room. @param about what asks for it, for the log. */
+    /** Runs the task when a slot is free. @param about what the task is for, in log lines. */
     run(name: string, id: string, work: Task["work"], about: object = {}): void {
       const task = { name, id, key: `${name} ${id}`, about, work };
       if (stopping.signal.aborted || running.has(task.key) || waiting.has(task.key)) return;
       if (running.size < TASKS_RUNNING_MAX) begin(task);
       else if (waiting.size < TASKS_WAITING_MAX) waiting.set(task.key, task);
-      else log.warn({ task: name, key: task.key }, "background task left out: too many wait");
+      else log.warn({ task: name, key: task.key }, "background task skipped: the queue is full");
     },
 
-    /** What the running tasks were started for. */
+    /** The ids that running tasks belong to. */
     listIds: (): string[] => [...running.values()].map(({ id }) => id),
 
-    /** Tells the tasks for these ids to stop; those that wait are left out. */
+    /** Aborts the running tasks for these ids and drops the queued ones. */
     end(ids: ReadonlySet<string>): void {
       for (const [key, { id }] of waiting) if (ids.has(id)) waiting.delete(key);
       for (const { id, ending } of running.values()) if (ids.has(id)) ending.abort();
     },
 
-    /** Tells all tasks to stop, and waits for them until `deadlineMs` (milliseconds since 1970). */
+    /** Aborts all tasks and waits for them until `deadlineMs` (milliseconds since 1970). */
     async stop(deadlineMs: number): Promise<void> {
       stopping.abort();
       waiting.clear();

@@ -2,12 +2,12 @@ import type { Sql } from "../../db/client.ts";
 import type { ConversationTools } from "../../protocol/conversation.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 
-/** Summaries of one conversation that are kept; branches have their own. */
+/** Summaries kept per conversation; each branch has its own. */
 const SUMMARIES_MAX = 50;
 
 export type StoredSummary = { id: string; content: string };
 
-/** What a context is made of beside the messages. */
+/** The parts of a context besides the messages. */
 export type ContextSetting = {
   id: string;
   title: string;
@@ -24,10 +24,13 @@ export type ContextSetting = {
   preferences: Record<string, unknown> | null;
 };
 
-/** The setting, and the newest rows of the path with it: one look at the database is half of two. */
+/** The setting with the newest rows of its path, read in one query. */
 export type FoundContext = ContextSetting & { newest: HistoryRow[] };
 
-/** `userId` asks; the path leads to `fromId`, or to the newest message. Undefined when the conversation is gone. */
+/**
+ * `userId` is the user who asks; the path leads to `fromId`, or to the newest message. Undefined if the conversation is
+ * gone.
+ */
 export async function findContext(
   sql: Sql,
   conversationId: string,
@@ -39,7 +42,7 @@ export async function findContext(
   return row?.found ?? undefined;
 }
 
-/** Whoever asks without a conversation: only their own name and preferences. */
+/** Returns a user's name and preferences, for requests without a conversation. */
 export async function findAsker(
   sql: Sql,
   userId: string,
@@ -54,29 +57,26 @@ export type PathRow = {
   seq: number;
   role: "system" | "user" | "assistant" | "tool";
   author_name: string | null;
-  /** Null if models are not shown it. */
+  /** Null if models don't see it. */
   content: string | null;
-  /** Of the whole text, also where `content` is an excerpt. */
+  /** Of the whole text, even if `content` is an excerpt. */
   content_bytes: number;
   updated_at: Date;
-  /** Stands for this message and all before it on its path. */
+  /** Replaces this message and all earlier ones on its path. */
   summary: StoredSummary | null;
-  /** Of the last row: the number from which the path goes on; null at its end. */
+  /** Only in the last row: the number at which the path continues; null at its end. */
   continue_at: number | null;
 };
-/** What a context needs of a row; names of users only in a group, of integrations everywhere. */
+/** The fields of a row that a context needs. User names only in groups; integration names always. */
 export type HistoryRow = Pick<PathRow, "role" | "author_name" | "content" | "summary" | "continue_at">;
 
-/** Rows of the first look at the database, and of each further one: two of them have a few more than a context may have. */
+/** Rows read first, and by each further query: two reads return slightly more than a context may hold. */
 export const FIRST_PATH_ROWS = 100;
 const PATH_ROWS = 950;
-/** Bytes of text that one look reads, plus one message: about as much as a default context takes. */
+/** Bytes of text that one query reads, plus one message: about the size of a default context. */
 const PATH_BYTES = 256 * 1024;
 
-/**
- * The messages that lead to the newest one up to a number, newest first, and what is needed to go on from the last of them
- * (sql/functions/list_path.sql).
- */
+/** Reads the path to a message number, newest first, with the state needed to continue (sql/functions/list_path.sql). */
 export async function listHistory(
   sql: Sql,
   conversationId: string,
@@ -88,7 +88,7 @@ export async function listHistory(
     from list_path(${conversationId}, ${untilSeq}, ${PATH_ROWS}, ${PATH_BYTES}, ${null}, ${isGroup})`;
 }
 
-/** The same for a summary; of longer texts only so many characters are read, from both ends; 0: no texts. */
+/** The same for a summary. Longer texts are shortened to this many characters from both ends; 0: no texts. */
 export async function listPath(
   sql: Sql,
   conversationId: string,
@@ -103,21 +103,21 @@ export async function listPath(
 export type NewSummary = {
   id: string;
   conversationId: string;
-  /** The newest message that it covers, and that one's number. */
+  /** The newest message covered, and its number. */
   messageId: string;
   untilSeq: number;
   content: string;
   model: string;
   usage: { input_tokens: number; output_tokens: number } | null;
   costUsd: number | null;
-  /** What it was made from: these messages as they were then, and the summary before it. */
+  /** Its sources: these messages as they were then, and the previous summary. */
   covered: Pick<PathRow, "seq" | "updated_at">[];
   previousId: string | null;
 };
 
 /**
- * Stores a summary, if all that it was made from is still so. Run it in a transaction: the conversation's row, which every
- * change of a message takes first, keeps such changes out until the end of it.
+ * Stores a summary if none of its sources has changed. Must run in a transaction: it locks the conversation's row, which
+ * every change to a message locks first.
  */
 export async function insertSummary(sql: Sql, summary: NewSummary): Promise<boolean> {
   const { id, conversationId, messageId, untilSeq, content, model, usage, costUsd, covered, previousId } = summary;
@@ -130,7 +130,7 @@ export async function insertSummary(sql: Sql, summary: NewSummary): Promise<bool
         select 1 from unnest(${covered.map((message) => message.seq)}::bigint[],
           ${covered.map((message) => message.updated_at.toISOString())}::timestamptz[]) as c (seq, updated_at)
         left join messages x on x.conversation_id = ${conversationId} and x.seq = c.seq and x.deleted_at is null
-          -- In milliseconds, which is what this process knows of it.
+          -- In milliseconds, the precision known to this process.
           and date_trunc('milliseconds', x.updated_at) = c.updated_at
         where x.id is null)
       and (${previousId}::uuid is null or exists (

@@ -10,39 +10,39 @@ import { limitPassages, type Source, writeGroupNote, writePassages } from "./con
 import { collectHistory } from "./history.ts";
 import { walkPath } from "./path.ts";
 
-/** Passages of documents that one answer is given. */
+/** Document passages per answer. */
 const CONTEXT_PASSAGES_MAX = 5;
 
 type ContextRequest = {
   conversationId: string;
-  /** The newest message that is shown, after all that lead to it; null for the newest of the conversation. */
+  /** The newest message shown, after its ancestors; null for the newest of the conversation. */
   fromId: string | null;
-  /** The model that is asked first; null for the conversation's own, else the default. */
+  /** The model tried first; null for the conversation's own, else the default. */
   model: string | null;
-  /** Who asks. */
+  /** The user who asks. */
   userId: string | null;
-  /** Takes the place of the conversation's prompt; it belongs to whoever asks. */
+  /** Replaces the conversation's prompt; belongs to the user who asks. */
   template?: string;
-  /** What was read with the commit of the question; absent, it is read now. */
+  /** Data read with the commit of the question; absent: it is read now. */
   found?: FoundContext | undefined;
 };
 
 export type Context = {
   model: string;
   messages: ChatMessage[];
-  /** Documents whose passages are among the messages. */
+  /** Documents whose passages are included. */
   sources: Source[];
-  /** Estimated, of all messages. */
+  /** Estimated tokens of all messages. */
   inputTokens: number;
-  /** Of the conversation alone, and what it may have; the summary counts. */
+  /** Tokens of the conversation alone, including its summary, and their limit. */
   history: { tokens: number; tokensMax: number };
-  /** Messages that did not fit, and are in no summary. */
+  /** Whether messages were omitted without being in a summary. */
   isCut: boolean;
-  /** Whether nobody has settled the conversation's title yet. */
+  /** Whether the conversation's title is still unset. */
   isUntitled: boolean;
-  /** Whether the model may call tools: all, none, or those of these names. */
+  /** The tools that the model may call: all, none, or these names. */
   tools: boolean | readonly string[];
-  /** How much the model thinks, as the conversation says; null: nothing. */
+  /** How much the model thinks, if the conversation says so; null: unset. */
   reasoningEffort: ReasoningEffort | null;
 };
 
@@ -53,18 +53,18 @@ export type ContextDependencies = {
   searchPassages(question: string, limit: number): Promise<FoundPassage[]>;
 };
 
-/** Puts together what a model is shown, and nothing else: for answers and for previews alike. */
+/** Builds what a model receives, for answers and previews alike. */
 export interface Contexts {
-  /** For callers whose access is checked. @throws Problem `not_found` when the conversation is gone. */
+  /** Access must already be checked. @throws Problem `not_found` if the conversation is gone. */
   build(request: ContextRequest): Promise<Context>;
 
-  /** A prompt without a conversation, as its owner would see it. @throws Problem `not_found`. */
+  /** Renders a prompt without a conversation, as its owner would see it. @throws Problem `not_found`. */
   buildAlone(userId: string, template: string): Promise<Context>;
 }
 
 /** Builds the service. */
 export function createContexts({ database, budgetOf, defaultModel, searchPassages }: ContextDependencies): Contexts {
-  /** The rendered prompt. Its author may use their own preferences; those of others are not theirs to read. */
+  /** The rendered prompt. It may only use its author's own preferences, not those of other users. */
   function renderPrompt(setting: Partial<ContextSetting>, model: string, template: string, isOwn: boolean): string {
     const { user_id, display_name, preferences, id, title = "", kind = "direct" } = setting;
     const variables = createVariables({
@@ -78,8 +78,8 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
   }
 
   /**
-   * Puts passages of the documents in front of the question; not in front of all: what comes before it stays the same
-   * from answer to answer, and is then cheap to read again.
+   * Inserts document passages right before the question rather than at the start: what comes before stays the same from
+   * answer to answer, so providers can cache it.
    */
   async function addPassages(
     messages: ChatMessage[],

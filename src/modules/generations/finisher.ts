@@ -19,12 +19,12 @@ type Stored =
     };
 
 /**
- * `finished`: stored, with the event to push. `lost`: another instance holds the lease, so nothing may be written any
- * more. `gone`: the conversation was deleted, and the answer with it.
+ * `finished`: stored, with the event to push. `lost`: another instance holds the lease, so nothing may be written any more.
+ * `gone`: the conversation was deleted, and the answer with it.
  */
 export type Finish = { outcome: "finished"; event: DurableEvent } | { outcome: "lost" | "gone" };
 
-/** Stores the ends of answers: those that come while a commit is in flight are written together by the next one. */
+/** Stores the ends of answers. Ends that arrive while a commit is in flight are written together by the next one. */
 export function createFinisher({ database }: { database: Database }) {
   const pools = createCommitPools(database);
   const commits = createGroupCommit<Ending, Stored>({
@@ -36,7 +36,7 @@ export function createFinisher({ database }: { database: Database }) {
   });
 
   return {
-    /** Fulfils once the end, its event, and what it has cost are committed. */
+    /** Resolves once the end, its event and its cost are committed. */
     async finish(ending: Ending): Promise<Finish> {
       const stored = await commits.submit(ending);
       if (stored.outcome !== "finished") return stored;
@@ -46,12 +46,12 @@ export function createFinisher({ database }: { database: Database }) {
       return { outcome: "finished", event };
     },
 
-    /** Ends its connections. */
+    /** Closes its connections. */
     close: pools.close,
   };
 }
 
-/** Writes a batch in one transaction (sql/functions/end_answers.sql); one row per ending, in order. */
+/** Writes a batch in one transaction (sql/functions/end_answers.sql); returns one row per ending, in order. */
 export async function finishAnswers(
   sql: Sql,
   endings: Ending[],
@@ -83,7 +83,7 @@ export async function finishAnswers(
   return endings.map((_, index) => stored.get(index + 1) ?? { outcome: "gone" });
 }
 
-/** The message as it was just stored. */
+/** The message as just stored. */
 function mapToMessage({ generation, final }: Ending, stored: Extract<Stored, { outcome: "finished" }>): Message {
   const { usage } = final;
   const costUsd = stored.cost_usd === null ? null : Number(stored.cost_usd);

@@ -1,13 +1,13 @@
-/** One whose text waits to be pushed. */
+/** An answer with text waiting to be pushed. */
 type Waiting = { flush(): void };
 
-/** Answers that are flushed in one tick, before other work gets its turn. */
+/** Answers flushed per tick, before other work runs. */
 export const FLUSHED_PER_TICK_MAX = 100;
 
 /**
- * Flushes answers together, with one timer for all of them: with a timer for each the process would wake for every single
- * push, and that costs more than the push itself.
- * @param findMs how long texts wait for each other, in milliseconds.
+ * Flushes answers together with one shared timer: with a timer each, the process would wake up for every push, which costs
+ * more than the push.
+ * @param findMs returns how long texts are batched, in milliseconds.
  */
 export function createFlushScheduler(findMs: () => number) {
   const waiting = new Set<Waiting>();
@@ -30,14 +30,14 @@ export function createFlushScheduler(findMs: () => number) {
 
   return {
     ms: findMs,
-    /** Has `answer` flushed with the others. */
+    /** Schedules `answer` for the next flush. */
     wait(answer: Waiting): void {
       waiting.add(answer);
       if (isDue) return;
       isDue = true;
       setTimeout(flushAll, findMs());
     },
-    /** It has been flushed otherwise. */
+    /** Called when it was flushed separately. */
     forget(answer: Waiting): void {
       waiting.delete(answer);
     },

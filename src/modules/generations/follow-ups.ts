@@ -15,30 +15,30 @@ export type FollowUpDependencies = {
   changes: Changes;
   conversations: ConversationService;
   budgetOf: BudgetOf;
-  /** Null when no model can write titles and summaries. */
+  /** Null if no model can write titles and summaries. */
   writer: Writer | null;
   log: Log;
 };
 
-/** A finished answer: its number, its text, what its model was shown, and who asked. */
+/** A finished answer: its number, its text, its model's context, and who asked. */
 type Answered = {
   conversationId: string;
   seq: number;
   text: string;
   context: Context;
   askerId: string | null;
-  /** Of the answer, for the log. */
+  /** The answer, for the log. */
   about: AboutRun;
 };
 
 /**
- * What comes after an answer, in the background: the title of a new conversation, the summary of a long one. It ends with
- * the conversation.
+ * Background work after an answer: the title of a new conversation, the summary of a long one. It ends with the
+ * conversation.
  */
 export interface FollowUps extends ConversationWork {
-  /** Call it once the end of an answer is stored. Returns at once, and throws nothing. */
+  /** Call once the end of an answer is stored. Returns immediately and doesn't throw. */
   begin(answered: Answered): void;
-  /** Tells all to stop, and waits for them until `deadlineMs` (milliseconds since 1970). */
+  /** Aborts all work and waits for it until `deadlineMs` (milliseconds since 1970). */
   stop(deadlineMs: number): Promise<void>;
 }
 

@@ -3,22 +3,22 @@ import { countMessage, countMessages } from "../../ai/tokens.ts";
 import type { HistoryRow } from "./context-queries.ts";
 import { CHARS_PER_TOKEN_MAX, cutText, SUMMARY_SHARE, writeSummary } from "./context-texts.ts";
 
-/** Messages that a model is shown at most, however short they are. */
+/** Most messages that a model receives, however short. */
 export const HISTORY_MESSAGES_MAX = 1_000;
 
 type History = {
   newestFirst: ChatMessage[];
-  /** What stands for the messages before them; none, or one. */
+  /** Replaces the earlier messages; zero or one message. */
   summary: ChatMessage[];
-  /** Estimated, of all of them. */
+  /** Estimated tokens of all of them. */
   tokens: number;
-  /** Messages that did not fit, and are in no summary. */
+  /** Whether messages were omitted without being in a summary. */
   isCut: boolean;
 };
 
 /**
- * What a model is shown of a path (path.ts): the newest messages that fit, and the summary of those before them. No more of
- * the path is read than that.
+ * Selects what a model receives of a path (path.ts): the newest messages that fit, and the summary of earlier ones. Reads no
+ * more of the path than that.
  */
 export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMax: number): Promise<History> {
   const newestFirst: ChatMessage[] = [];
@@ -33,9 +33,9 @@ export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMa
       chars += content.length;
       const count = countMessage(message);
       const isTooMuch = tokens + count > tokensMax || chars > tokensMax * CHARS_PER_TOKEN_MAX;
-      // The message that is answered is always shown, however long it is.
+      // The message being answered is always included, however long.
       if (newestFirst.length > 0 && (isTooMuch || newestFirst.length >= HISTORY_MESSAGES_MAX)) {
-        // Better than nothing of what was said before, even if some messages between are in neither.
+        // Better than no earlier history, even if some messages in between are in neither.
         const older = rows.slice(index).find((row) => row.summary)?.summary;
         return addSummary({ newestFirst, tokens, isCut: true }, older?.content, tokensMax);
       }
@@ -46,8 +46,8 @@ export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMa
 }
 
 /**
- * With a summary, and without the oldest messages if both do not fit; without the summary if only the newest is left. It is
- * stored as long as the model's budget allows: where a prompt leaves less room, only its beginning is shown.
+ * Adds the summary, and drops the oldest messages if both don't fit; omits the summary if only the newest message is left. A
+ * stored summary fits the model's budget; if the prompt leaves less room, only its start is shown.
  */
 function addSummary(
   { newestFirst, tokens, isCut }: Omit<History, "summary">,

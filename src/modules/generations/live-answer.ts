@@ -2,7 +2,7 @@ import type { EphemeralEvent } from "../../protocol/events.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import type { FlushScheduler } from "./flush-scheduler.ts";
 
-/** Most text of one delta, in UTF-16 units: even if JSON escapes each of them, its frame stays below 64 KiB. */
+/** Most text of one delta, in UTF-16 units. Even if JSON escapes every unit, its frame stays below 64 KiB. */
 const DELTA_CHARS_MAX = 10_000;
 
 export type LiveAnswerOptions = {
@@ -11,22 +11,22 @@ export type LiveAnswerOptions = {
   /** The message's own number. */
   seq: number;
   attempt: number;
-  /** What was written before it was taken over, and what was thought. */
+  /** The text and reasoning from before it was taken over. */
   text: string;
   reasoning: string;
-  /** Whether its reasoning may be stored, or is only pushed. */
+  /** Whether its reasoning is stored, or only pushed. */
   storesReasoning: boolean;
   bus: Pick<Bus, "publish">;
-  /** Pushes pieces that follow each other soon together with those of other answers. */
+  /** Batches its pushes with those of other answers. */
   flushes: FlushScheduler;
 };
 
-/** A piece of an answer as it is stored: the `n`th of an attempt, from 1 on. */
+/** A stored piece of an answer: the `n`th of an attempt, starting at 1. */
 export type LivePiece = { attempt: number; n: number; text: string; reasoning: string };
 
 /**
- * The text of an answer while it is written, and what the model thinks. `text` and `reasoning` are what readers have been
- * pushed: one who comes now gets them, and goes on with the next delta, without a gap and without a repeat.
+ * The text and reasoning of an answer in progress. `text` and `reasoning` are what readers have received: a new reader gets
+ * them and continues with the next delta, without gaps or repeats.
  */
 export class LiveAnswer {
   readonly conversationId: string;
@@ -37,9 +37,9 @@ export class LiveAnswer {
   reasoning: string;
   #pending = "";
   #pendingReasoning = "";
-  /** Pieces of the attempt that are in the database; none: its text is still to be stored as a whole. */
+  /** Stored pieces of the attempt; zero: the whole text is still to be stored. */
   #storedPieces = 0;
-  /** Length of the text in these pieces, and of the reasoning. */
+  /** Length of the text and the reasoning in these pieces. */
   #storedLength = 0;
   #storedReasoningLength = 0;
   #isWaiting = false;
@@ -75,7 +75,7 @@ export class LiveAnswer {
     if (!this.#isWaiting) this.#flushSoon();
   }
 
-  /** Adds what the model thinks. */
+  /** Appends reasoning. */
   think(text: string): void {
     this.#pendingReasoning += text;
     if (!this.#isWaiting) this.#flushSoon();
@@ -87,7 +87,7 @@ export class LiveAnswer {
     else this.flush();
   }
 
-  /** Pushes what has come in since the last push. */
+  /** Pushes everything received since the last push. */
   flush(): void {
     if (this.#isWaiting) this.#flushes.forget(this);
     this.#isWaiting = false;
@@ -132,12 +132,12 @@ export class LiveAnswer {
     ]);
   }
 
-  /** What is stored of the reasoning: all of it, or nothing. */
+  /** The reasoning that is stored: all or nothing. */
   get storedReasoning(): string {
     return this.#storesReasoning ? this.reasoning : "";
   }
 
-  /** Another attempt goes on from `text`, and from `reasoning`. */
+  /** Another attempt continues from `text` and `reasoning`. */
   reset(text: string, reasoning: string, attempt: number): void {
     this.flush();
     this.begin(attempt);
@@ -146,7 +146,7 @@ export class LiveAnswer {
     this.#bus.publish(this.conversationId, () => [this.snapshot()]);
   }
 
-  /** An attempt begins; what it writes is stored under its number. */
+  /** Starts an attempt; its text is stored under its number. */
   begin(attempt: number): void {
     if (attempt === this.attempt) return;
     this.attempt = attempt;
@@ -155,7 +155,7 @@ export class LiveAnswer {
     this.#storedReasoningLength = 0;
   }
 
-  /** What follows the text and the reasoning that are stored; null when there is nothing new. */
+  /** The text and reasoning since the last stored piece; null if there is nothing new. */
   nextPiece(): LivePiece | null {
     const piece = this.#createPiece(
       this.text.slice(this.#storedLength),
@@ -164,12 +164,12 @@ export class LiveAnswer {
     return piece.text === "" && piece.reasoning === "" ? null : piece;
   }
 
-  /** The next piece, with nothing in it: it only tells of the attempt. */
+  /** The next piece, empty: it only records the attempt. */
   emptyPiece(): LivePiece {
     return this.#createPiece("", "");
   }
 
-  /** The piece that stores a reset to this text and reasoning, before readers see it. */
+  /** A piece that stores a reset to this text and reasoning, before readers see it. */
   createResetPiece(text: string, reasoning: string, attempt: number): LivePiece {
     return { attempt, n: 1, text, reasoning: this.#storesReasoning ? reasoning : "" };
   }
@@ -178,7 +178,7 @@ export class LiveAnswer {
     return { attempt: this.attempt, n: this.#storedPieces + 1, text, reasoning };
   }
 
-  /** The next piece is committed. An attempt that began in the meantime is stored from its beginning. */
+  /** The next piece is committed. If another attempt has begun since, it is stored from its beginning. */
   confirm({ attempt, n, text, reasoning }: LivePiece): void {
     if (attempt !== this.attempt) return;
     this.#storedPieces = n;
@@ -186,7 +186,7 @@ export class LiveAnswer {
     this.#storedReasoningLength += reasoning.length;
   }
 
-  /** What brings a new reader to where the others are. */
+  /** A snapshot that brings a new reader up to date. */
   snapshot(): Extract<EphemeralEvent, { type: "message.reset" }> {
     const { conversationId: conversation_id, messageId: message_id, attempt, text, reasoning } = this;
     return {
@@ -200,7 +200,7 @@ export class LiveAnswer {
   }
 }
 
-/** Never between the halves of a surrogate pair. */
+/** Never splits a surrogate pair. */
 function findCut(text: string, end: number): number {
   if (end >= text.length) return text.length;
   return (text.charCodeAt(end) & 0xfc00) === 0xdc00 ? end - 1 : end;

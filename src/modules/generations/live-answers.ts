@@ -4,52 +4,52 @@ import type { Lease, NewAnswer } from "../messages/service.ts";
 import { FIRST_PATH_ROWS } from "./context-queries.ts";
 import { GENERATION_LEASE_MS, type RunningAnswer } from "./running-answer.ts";
 
-/** Answers that one instance writes at the same time; more wait for a free place, here or elsewhere. */
+/** Concurrent answers per instance; others wait for a free slot, here or elsewhere. */
 export const RUNNING_MAX = 500;
 /**
- * Contexts are read with the commit only where that takes no time to speak of: in batches of up to so many answers, of
- * short conversations. Read apart, they cost Postgres as much, and the instance a request for each. Others are read apart,
- * so that no send waits for the long history of another. A batch reads few bytes of them: a result that an instance does
- * not take, because it is frozen, keeps the locks of the batch until the connection is cut off.
+ * Contexts are read together with the commit only if that takes no noticeable time: for batches of up to this many answers,
+ * in short conversations. Reading them separately costs Postgres the same, and the instance one query each. Others are read
+ * separately, so that no send waits for another one's long history. A batch reads few bytes of them: if a frozen instance
+ * doesn't read the result, the batch's locks are held until its connection is closed.
  */
 export const CONTEXT_BATCH_MAX = 32;
 const contextLimits = { rows: FIRST_PATH_ROWS, seqMax: 40, bytesMax: 64 * 1024 };
 
 /**
- * The answers that this instance writes, and the places for more of them. It depends on no service, so that whatever has
- * to know of answers in progress can be built before the service that writes them: messages, sockets, streams.
+ * The answers that this instance writes, and its free slots. Depends on no service, so that everything that needs to know
+ * about answers in progress (messages, sockets, streams) can be built before the service that writes them.
  */
 export interface LiveAnswers {
   /**
-   * For the sender of messages: a lease on the answers of a whole batch, where there is room for all of them, and they
-   * may begin here. It has to be ended once the batch is handed over, or has failed.
+   * For the sender of messages: leases the answers of a whole batch, if there is room for all of them and this instance
+   * accepts new ones. End it once the batch is handed over or has failed.
    */
   takeLease(answers: number): Lease | null;
-  /** For the sender of messages: hands over an answer that is committed. Nothing is thrown. */
+  /** For the sender of messages: hands over a committed answer. Doesn't throw. */
   handOver(answer: NewAnswer): void;
-  /** For the generation service, once: gives it every answer that is handed over, also before this. */
+  /** For the generation service, once: receives every answer that is handed over, including earlier ones. */
   takeOver(take: (answer: NewAnswer) => void): void;
 
-  /** What new listeners of a conversation need to go on with the next delta. */
+  /** Snapshots that let new listeners of a conversation continue with the next delta. */
   listSnapshots(conversationId: string): AnswerSnapshot[];
-  /** The text and the reasoning so far of an answer that is being written here; what is stored lags behind. */
+  /** The text and reasoning so far of an answer written here; the stored state lags behind. */
   findText(messageId: string): LiveText | null;
 
-  /** Whether so many more answers may begin. */
+  /** Whether this many more answers may start. */
   hasRoom(answers: number): boolean;
-  /** How many are being written, with those that are about to begin. */
+  /** The number of answers in progress or about to start. */
   count(): number;
-  /** Keeps a place while a generation is being claimed. */
+  /** Reserves a slot while a generation is being claimed. */
   claim<T>(work: () => Promise<T>): Promise<T>;
   add(answer: RunningAnswer): void;
-  /** Does nothing when another one has taken its place. */
+  /** Does nothing if another answer has replaced it. */
   remove(answer: RunningAnswer): void;
   find(generationId: string): RunningAnswer | undefined;
   findByMessage(messageId: string): RunningAnswer | undefined;
   list(): RunningAnswer[];
 }
 
-/** What a message shows of an answer in progress: reasoning only if it is stored at the end, too. */
+/** What a message shows of an answer in progress: reasoning only if it will be stored. */
 type LiveText = { content: string; reasoning: string | null };
 
 type Dependencies = {
@@ -58,12 +58,12 @@ type Dependencies = {
   instanceId: string;
 };
 
-/** Builds the empty list. */
+/** Creates the empty list. */
 export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): LiveAnswers {
   const byGeneration = new Map<string, RunningAnswer>();
   const byMessage = new Map<string, RunningAnswer>();
   const byConversation = new Map<string, Set<RunningAnswer>>();
-  /** Generations that are being claimed, and answers that may begin with the commits in flight. */
+  /** Generations being claimed, and answers that may start with the commits in flight. */
   let claiming = 0;
   let leased = 0;
   const early: NewAnswer[] = [];

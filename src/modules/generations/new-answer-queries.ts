@@ -4,7 +4,7 @@ import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { ReplyOptions } from "../messages/service.ts";
 
-/** Whether an answer to a message is still to come. In a transaction that holds the conversation it stays so. */
+/** Whether an answer to a message is still pending. Stays true in a transaction that locks the conversation. */
 export async function isBeingAnswered(sql: Sql, conversationId: string, questionId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from generations g
@@ -29,9 +29,9 @@ export type NewAnswerRow = {
 };
 
 /**
- * Another answer to a message, still empty, with its generation, under a number that was taken before. Who asked for it
- * stays in its metadata when the generation is gone: it need not be the message's author. Clients are not shown that
- * (sql/functions/current_messages.sql).
+ * Inserts another, still empty answer to a message with its generation, under a reserved number. Its metadata records who
+ * requested it, because the generation is deleted later and the requester need not be the message's author. Clients don't
+ * see that (sql/functions/current_messages.sql).
  */
 export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
   const { generationId, messageId, conversationId, parentId, model, requestedBy, reasoningEffort, replyFormat } =
@@ -48,7 +48,7 @@ export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: 
       ${replyFormat && sql.json(replyFormat as Json)})`;
 }
 
-/** How a conversation, and the message that is answered, want the answer to be. */
+/** The answer settings of a conversation and of the message being answered. */
 export async function findAnswerSettings(
   sql: Sql,
   conversationId: string,

@@ -4,7 +4,7 @@ import type { NewAnswer } from "../messages/service.ts";
 import type { NewAnswerRow } from "./new-answer-queries.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 
-/** An answer as it was just stored, still empty: there is no need to read it again. */
+/** An answer as just stored, still empty, so it needn't be read again. */
 export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosition): Message {
   return {
     id: row.messageId,
@@ -30,7 +30,7 @@ export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosit
   };
 }
 
-/** A generation that was stored with the lease of this instance, as a claim would have returned it. */
+/** A generation stored with this instance's lease, as a claim would return it. */
 export function mapNewAnswerToClaimed(
   answer: Omit<NewAnswer, "isClaimed" | "context" | "requestId">,
 ): ClaimedGeneration {

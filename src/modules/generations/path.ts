@@ -1,13 +1,13 @@
 import type { PathRow } from "./context-queries.ts";
 
-/** Rows of one path that are looked at, shown or not; what is older counts as not there. */
+/** Most rows read of one path, shown or not; older ones are ignored. */
 const ROWS_MAX = 5_000;
 
 /**
- * The messages that lead to one, newest first, beginning with it, in the portions in which they are read; a message with a
- * summary is the last one of its portion. The next portion is only read when it is asked for.
- * @param first the first portion.
- * @param read gives a portion up to a number.
+ * Walks from a message to its ancestors, newest first, in the batches in which they are read; a message with a summary is
+ * the last of its batch. Each batch is read on demand.
+ * @param first the first batch.
+ * @param read reads a batch up to a number.
  */
 export async function* walkPath<T extends Pick<PathRow, "continue_at">>(
   first: T[],

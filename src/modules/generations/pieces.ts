@@ -7,8 +7,8 @@ import type { RunningAnswer } from "./running-answer.ts";
 type Unstored = Pick<RunningAnswer, "generation" | "live">;
 
 /**
- * Stores the text so far of answers in progress, in appended pieces (docs/decisions/0047), so that a successor can continue
- * from there. One store per answer at a time, since a piece follows the one before it.
+ * Stores the text of answers in progress as appended pieces (docs/decisions/0047), so that a successor can continue from
+ * there. One write per answer at a time, since each piece follows the one before.
  */
 export function createPieces({ database }: { database: Database }) {
   const storing = new Map<LiveAnswer, Promise<void>>();
@@ -31,7 +31,7 @@ export function createPieces({ database }: { database: Database }) {
       for (const { generation, live, piece } of changed) if (held.has(generation.id)) live.confirm(piece);
     } catch (error) {
       if (changed.length < 2 || isTemporary(error)) throw error;
-      // One of them may be at fault, and the others are not to suffer from it.
+      // One piece may be at fault; the others should not fail with it.
       const half = changed.length >> 1;
       const results = await Promise.allSettled([write(changed.slice(0, half)), write(changed.slice(half))]);
       if (results.every(({ status }) => status === "rejected")) throw error;
@@ -40,8 +40,8 @@ export function createPieces({ database }: { database: Database }) {
 
   return {
     /**
-     * Appends what is new of these answers. One whose last piece is still on its way is left out until the next time.
-     * @throws what the database says, unless it only refuses some of several: those are left out.
+     * Appends the new text of these answers. An answer whose last piece is still in flight is skipped until the next call.
+     * @throws database errors, unless they affect only some of several answers: those are skipped.
      */
     async append(answers: Iterable<Unstored>): Promise<void> {
       const changed = [...answers].flatMap((answer) => {
@@ -53,8 +53,8 @@ export function createPieces({ database }: { database: Database }) {
     },
 
     /**
-     * Stores the text so far of one answer, also if it is empty, in a transaction of the caller.
-     * @param work calls `write` once; it gives false when the lease is lost, and then nothing may be written any more.
+     * Stores the current text of one answer, even if empty, in the caller's transaction.
+     * @param work calls `write` once; if that returns false, the lease is lost and nothing may be written any more.
      */
     async store<T>(answer: Unstored, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
       const { generation, live } = answer;
@@ -75,7 +75,7 @@ export function createPieces({ database }: { database: Database }) {
 
 export type Pieces = ReturnType<typeof createPieces>;
 
-/** A claimed generation, as its owner names it. */
+/** The key of a claimed generation, as its owner uses it. */
 export const keyOf = ({ conversation_id: conversationId, id, fence }: ClaimedGeneration) => ({
   conversationId,
   id,

@@ -7,10 +7,10 @@ import type { Contexts } from "./context.ts";
 
 type Dependencies = { contexts: Contexts; prompts: PromptService; conversations: ConversationService };
 
-/** Shows what a model would be sent, by the same way on which it is sent. */
+/** Shows what a model would receive, built by the same code as real requests. */
 export interface Previews {
   /**
-   * For the owner of the prompt, who is a member of the conversation. It looks at the conversation's newest branch.
+   * For the owner of the prompt, who must be a member of the conversation. Uses the conversation's newest branch.
    * @throws Problem `not_found` (prompt or conversation).
    */
   preview(caller: Caller, promptId: string, conversationId: string | undefined): Promise<PromptPreview>;

@@ -13,41 +13,41 @@ export type ClaimedGeneration = {
   model: string | null;
   requested_by: string | null;
   fence: number;
-  /** How often its owners have died, or could not store what was paid for. */
+  /** How often its owners died, or could not store paid work. */
   interruptions: number;
   attempt: number;
   is_cancelled: boolean;
   seq: number;
   parent_id: string | null;
-  /** Null: as the conversation says, see context.ts. */
+  /** Null: the conversation decides, see context.ts. */
   reasoning_effort: ReasoningEffort | null;
-  /** Null: text of any form. */
+  /** Null: any text. */
   reply_format: ReplyFormat | null;
-  /** The text so far, and what the model has thought so far. */
+  /** The text and reasoning so far. */
   content: string;
   reasoning: string;
 };
 
 /**
- * Whether a generation `x` is to stop: a stop is stored, or the user who asked is disabled or deleted. One who left the
- * conversation is not meant: they were allowed to ask, and the others may be reading.
+ * Whether to stop a generation `x`: a stop is stored, or the requester is disabled or deleted. A requester who left the
+ * conversation doesn't count: they were allowed to ask, and others may be reading.
  */
 const isToStop = (sql: Sql) => sql`
   (x.cancel_requested_at is not null or (x.requested_by is not null and not exists (
     select 1 from users u where u.id = x.requested_by and u.disabled_at is null)))`;
 
-/** What is told of a generation `x` that is claimed, and of the message `m` that it writes. */
+/** The columns returned for a claimed generation `x` and its message `m`. */
 const claimedColumns = (sql: Sql) => sql`
   x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt, x.reasoning_effort,
   x.reply_format, ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
 
 const itsMessage = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
-// One that is still running has an owner that died.
+// A generation that is still running has an owner that died.
 const begin = (sql: Sql, owner: string, leaseMs: number) => sql`
   ${takeLease(sql, owner, leaseMs)}, interruptions = x.interruptions + (x.status = 'running')::int, status = 'running', started_at = coalesce(x.started_at, now())`;
 
-/** Takes a generation that was just made; undefined when another instance was faster. */
+/** Claims a new generation; undefined if another instance was faster. */
 export async function claimGeneration(
   sql: Sql,
   { conversationId, id }: GenerationKey,
@@ -58,11 +58,11 @@ export async function claimGeneration(
     update generations x set ${begin(sql, owner, leaseMs)} from messages m
     where x.conversation_id = ${conversationId} and x.id = ${id} and ${itsMessage(sql)} and x.status = 'pending'
     returning ${claimedColumns(sql)}`;
-  // Nobody has written any of it.
+  // Nothing has been written yet.
   return row && { ...row, content: "", reasoning: "" };
 }
 
-/** Takes generations whose owner has died, or that nobody ever began. */
+/** Claims generations whose owner has died, or that were never started. */
 export async function claimOrphans(
   sql: Sql,
   owner: string,
@@ -79,7 +79,7 @@ export async function claimOrphans(
     where x.conversation_id = o.conversation_id and x.id = o.id and ${itsMessage(sql)}
     returning ${claimedColumns(sql)}`;
   if (claimed.length === 0) return [];
-  // By a statement of its own: the last piece of the former owner may have been committed after the first one began.
+  // In a separate statement: the former owner's last piece may have been committed after the first statement started.
   const texts = await sql<{ id: string; content: string; reasoning: string | null }[]>`
     select k.id, x.content, x.reasoning
     from unnest(${claimed.map((row) => row.conversation_id)}::uuid[], ${claimed.map(({ seq }) => seq)}::bigint[],
@@ -107,8 +107,8 @@ const leased: LeasedTable<Holding> = {
 };
 
 /**
- * Renews the leases that are still held.
- * @returns what is held, with whether it is to be cancelled; what is missing belongs to another instance, or is gone.
+ * Renews the leases still held.
+ * @returns the held ones, and whether each was cancelled; missing ones belong to another instance, or are gone.
  */
 export async function renewGenerations(
   sql: Sql,
@@ -123,10 +123,10 @@ export async function renewGenerations(
 }
 
 /**
- * Gives a generation back: whoever looks next goes on from what is stored. Its end is refused from then on, also one that
- * is on its way already.
+ * Releases a generation: the next instance continues from what is stored. Its end is rejected from then on, even if it is
+ * already in flight.
  * @param interruptions what it counts as: 0 or 1.
- * @returns false when that end is stored.
+ * @returns false if that end is stored.
  */
 export async function releaseGeneration(
   sql: Sql,
@@ -145,12 +145,12 @@ export async function releaseGeneration(
   return ended === undefined;
 }
 
-/** An end that was refused is tried again after so long. */
+/** How long to wait before a rejected end is tried again. */
 const REFUSED_PAUSE_S = 10;
 
 /**
- * Gives back a generation whose end the database refuses, after a pause. It counts as interrupted so often that its next
- * owner asks no model.
+ * Releases a generation whose end the database rejects, after a pause. Marks it as interrupted so often that its next owner
+ * calls no model.
  */
 export async function leaveRefused(sql: Sql, owner: string, held: Holding, interruptions: number): Promise<void> {
   const { conversationId, id, fence } = held;
@@ -161,25 +161,24 @@ export async function leaveRefused(sql: Sql, owner: string, held: Holding, inter
       and status = 'running'`;
 }
 
-/** Whether there is no such generation any more: it went with its conversation. */
+/** Whether the generation was deleted with its conversation. */
 export async function isGone(sql: Sql, { conversationId, id }: GenerationKey): Promise<boolean> {
-  // As a range with its order: the primary key alone serves that, also in a plan that was made while the table was empty.
+  // As an ordered range: only the primary key fits that, even in a plan made while the table was empty.
   const rows = await sql`
     select 1 from generations where conversation_id = ${conversationId} and id >= ${id} and id <= ${id} order by id limit 1`;
   return rows.length === 0;
 }
 
-/**
- * What follows the text, and what the model has thought, as far as they are stored of an answer; with `n` 1 all of both, at the
- * start of an attempt.
- */
+/** New text and reasoning to append to what is stored of an answer; with `n` 1 all of both, at the start of an attempt. */
 export type Piece = Holding & { attempt: number; n: number; text: string; reasoning?: string };
 
-/** Stores pieces of many answers at once (sql/functions/store_pieces.sql). @returns the generations that are still held;
- * unless it waits, without those that are locked by somebody else. */
+/**
+ * Stores pieces of many answers in one statement (sql/functions/store_pieces.sql). @returns the generations still held.
+ * Skips locked ones unless it waits.
+ */
 export async function storePieces(sql: Sql, pieces: Piece[], { waits = true } = {}): Promise<Set<string>> {
-  // One text for all of them: an array for each column costs the driver much more. It is JSON that Postgres can read,
-  // since no text of an answer holds NUL or half a character (src/ai/attempt/text-cleaner.ts).
+  // One text for all of them: an array per column costs the driver much more. Postgres can read this JSON, since an answer's
+  // text has no NUL and no lone surrogates (src/ai/attempt/text-cleaner.ts).
   const input = pieces.map(({ conversationId, ...piece }) => ({ conversation_id: conversationId, ...piece }));
   const stored = await sql<{ id: string }[]>`
     select store_pieces(${JSON.stringify(input)}::text::json, ${waits}) as id`;
@@ -191,27 +190,27 @@ export type FinalState = {
   status: "complete" | "cancelled" | "failed";
   finishReason: FinishReason;
   model: string | null;
-  /** All that wrote text of it, in order. */
+  /** All models that wrote its text, in order. */
   models: string[];
-  /** Documents that it was given passages of. */
+  /** Documents whose passages it received. */
   sources?: Source[];
   usage: MessageTokens | null;
   costUsd: number | null;
-  /** From the beginning of the generation to its first text; absent: there is none, or it is not known. */
+  /** From the generation's start to its first text; absent: none, or unknown. */
   firstTokenMs?: number | null;
-  /** What the model thought; absent: nothing, or it isn't kept. */
+  /** The model's reasoning; absent: none, or not kept. */
   reasoning?: string | null;
-  /** The parsed answer, where its format asked for one. Absent or null: none. */
+  /** The parsed answer, if its format required one. Absent or null: none. */
   output?: unknown;
   error: StoredError | null;
 };
 
-/** Stop is stored: whoever runs the generation sees it. @returns the generation that will obey, if one still runs. */
+/** Stores a stop, which the generation's owner reads. @returns the generation that will stop, if it still runs. */
 export async function requestCancel(
   sql: Sql,
   { conversation_id, seq }: { conversation_id: string; seq: number },
 ): Promise<string | undefined> {
-  // First, as everywhere: if this transaction stays open, the end of the answer waits in the lane of its conversation.
+  // Locked first, as everywhere: if this transaction stays open, the answer's end waits in its conversation's lane.
   await sql`select 1 from conversations where id = ${conversation_id} for no key update`;
   const [row] = await sql<{ id: string }[]>`
     update generations set cancel_requested_at = coalesce(cancel_requested_at, now())
@@ -219,7 +218,7 @@ export async function requestCancel(
   return row?.id;
 }
 
-/** Answers that a user has asked for and that have not ended, wherever they are written. */
+/** A user's requested answers that have not ended, on any instance. */
 export async function countUnfinished(sql: Sql, userId: string): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
     select count(*)::int as count from generations where requested_by = ${userId} and status <> 'finished'`;

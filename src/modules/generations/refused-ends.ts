@@ -5,12 +5,15 @@ import type { LiveAnswer } from "./live-answer.ts";
 import type { FinalState } from "./queries.ts";
 
 /**
- * A generation that was interrupted so often is not begun again: its answer ends with the text so far. An interruption is
- * rare (an instance died), and each may pay a model again, so what is interrupted this often fails for a reason of its own.
+ * A generation with this many interruptions isn't started again: its answer ends with the text so far. Interruptions are
+ * rare (an instance died), and each may pay for a model again, so something else must be wrong.
  */
 export const INTERRUPTIONS_MAX = 5;
 
-/** An end as the columns take it: sums of tokens and money may be larger, and parsed JSON may hold what Postgres does not store. */
+/**
+ * Fits an end to its columns: sums of tokens and costs may be too large, and parsed JSON may contain what Postgres can't
+ * store.
+ */
 export const fitFinal = (final: FinalState): FinalState => ({
   ...final,
   usage: final.usage && fitTokens(final.usage),
@@ -19,11 +22,11 @@ export const fitFinal = (final: FinalState): FinalState => ({
 });
 
 /**
- * What is stored instead of an end that the database refuses for good, best first: the same as a failure, then with nothing
- * but the text, then without the text as well, so that no message stays `streaming`.
+ * What to store instead of an end that the database permanently rejects, best first: the same as a failure, then only the
+ * text, then no text, so that no message stays `streaming`.
  */
 export function listSubstitutes(final: FinalState): FinalState[] {
-  const error: StoredError = { code: "internal", detail: "The answer could not be stored. Ask for it again." };
+  const error: StoredError = { code: "internal", detail: "The response could not be stored. Regenerate it." };
   const failed: FinalState = {
     ...final,
     content: fitText(final.content),
@@ -37,11 +40,11 @@ export function listSubstitutes(final: FinalState): FinalState[] {
   return [failed, bare, { ...bare, content: "", reasoning: null }];
 }
 
-/** The end of an answer that was interrupted too often: no model is asked. */
+/** The end of an answer that was interrupted too often: no model is called. */
 export function giveUp(live: Pick<LiveAnswer, "text" | "storedReasoning">, isCancelled: boolean): FinalState {
   const texts = { content: fitText(live.text), reasoning: fitText(live.storedReasoning) };
   const rest = { ...texts, model: null, models: [], usage: null, costUsd: null };
   if (isCancelled) return { ...rest, status: "cancelled", finishReason: "cancelled", error: null };
-  const error: StoredError = { code: "internal", detail: "The answer was interrupted too often. Ask for it again." };
+  const error: StoredError = { code: "internal", detail: "The answer was interrupted too often. Regenerate it." };
   return { ...rest, status: "failed", finishReason: "error", error };
 }

@@ -1,18 +1,15 @@
 import type { Database, Sql } from "../../db/client.ts";
 
-/**
- * A generation that has ended is of no use soon: its answer has all that is shown. It is kept for as long as somebody may want
- * to see how an answer came about.
- */
+/** How long ended generations are kept for diagnosis. The answer itself has everything that is shown. */
 export const FINISHED_KEPT_DAYS = 30;
-/** Generations that one statement deletes. */
+/** Generations deleted per statement. */
 const DELETED_ROWS = 1_000;
 
 type Batch = { count: number; last_at: string | null };
 
 /**
- * Deletes the oldest of the finished generations that are too old. `afterAt` is where the batch before ended: without it, each
- * batch would walk again through what is deleted and not cleared away yet.
+ * Deletes the oldest expired generations. `afterAt` is where the previous batch ended: without it, each batch would scan the
+ * rows that are deleted but not vacuumed yet.
  */
 export async function deleteOldGenerations(sql: Sql, afterAt: string | null): Promise<Batch> {
   const [row] = await sql<Batch[]>`
@@ -27,7 +24,7 @@ export async function deleteOldGenerations(sql: Sql, afterAt: string | null): Pr
   return row ?? { count: 0, last_at: null };
 }
 
-/** Deletes all finished generations that are too old, batch by batch. */
+/** Deletes all expired generations in batches. */
 export async function forgetFinished(database: Database, signal: AbortSignal): Promise<void> {
   let batch: Batch = { count: DELETED_ROWS, last_at: null };
   while (batch.count === DELETED_ROWS && !signal.aborted) batch = await deleteOldGenerations(database, batch.last_at);

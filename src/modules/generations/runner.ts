@@ -22,9 +22,9 @@ import {
 import { createToolRuns, type ToolRunDependencies } from "./tool-runs.ts";
 import type { KnownGeneration } from "./waiting-answers.ts";
 
-/** Leases are looked at twice a second, but written every two seconds only. */
+/** Leases are checked twice a second, but written only every two seconds. */
 const leaseTimes = { leaseMs: GENERATION_LEASE_MS, enoughMs: GENERATION_LEASE_MS - 1_500 };
-/** Of the time that a shutdown leaves; the rest is for storing what is unfinished then. */
+/** Share of the shutdown time for waiting; the rest is for storing unfinished answers. */
 const DRAIN_SHARE = 0.8;
 
 export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
@@ -37,13 +37,13 @@ export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
     log: Log;
     /** This process, as the owner of leases. */
     instanceId: string;
-    /** An answer has ended here, and its place is free. */
+    /** An answer has ended here and its slot is free. */
     onEnd(): void;
-    /** Whether what models think is stored. */
+    /** Whether reasoning is stored. */
     storesReasoning: boolean;
   };
 
-/** Writes answers as tasks of their own: whoever watches may go and come, the answer is written all the same. */
+/** Writes answers as independent tasks: readers may come and go, and the answer is written anyway. */
 export function createRunner(deps: RunnerDependencies) {
   const { database, bus, liveAnswers, metrics, log, instanceId, onEnd, storesReasoning } = deps;
   const pieces = createPieces({ database });
@@ -65,12 +65,12 @@ export function createRunner(deps: RunnerDependencies) {
   }
 
   /**
-   * Writes a claimed generation to its end. The claim is the right to write; nothing is thrown.
-   * @param requestId of the request that it answers, if that is known, for the log.
-   * @param found what the answer is made from, where that was read with the commit of the question.
+   * Writes a claimed generation to its end. The claim is the right to write. Doesn't throw.
+   * @param requestId the request that it answers, if known, for the log.
+   * @param found the context, if it was read with the commit of the question.
    */
   function begin(generation: queries.ClaimedGeneration, requestId: string | null, found?: FoundContext): Promise<void> {
-    // A lease that ran out while the database was away: the one before it may not go on beside this one.
+    // If a lease expired while the database was unavailable, the earlier task must not continue alongside this one.
     const before = liveAnswers.find(generation.id);
     if (before) stopAnswer(before, "release");
     const live = new LiveAnswer({
@@ -87,7 +87,7 @@ export function createRunner(deps: RunnerDependencies) {
     const answer = createRunningAnswer(generation, live, requestId);
     liveAnswers.add(answer);
     if (generation.is_cancelled) stopAnswer(answer, "cancel");
-    // Its claim was on its way.
+    // It was being claimed when the shutdown began.
     if (isDrained) stopAnswer(answer, "release");
     answer.done = write(answer, found)
       .catch((error) => log.error({ err: error, ...nameAnswer(answer) }, "generation failed"))
@@ -98,7 +98,7 @@ export function createRunner(deps: RunnerDependencies) {
     return answer.done;
   }
 
-  // Without it, a stop takes effect when the leases are renewed.
+  // A shortcut: without it, a stop takes effect when the leases are renewed.
   bus.subscribe("generations", {
     onMessage({ message_id }) {
       const answer = liveAnswers.findByMessage(message_id);
@@ -111,8 +111,8 @@ export function createRunner(deps: RunnerDependencies) {
     begin,
 
     /**
-     * Claims a new generation and writes it, unless another instance was faster. One claim after the other: those of a
-     * whole batch would stand in front of everybody's changes.
+     * Claims a new generation and writes it, unless another instance was faster. Claims run one at a time, because those of
+     * a whole batch would delay everyone's writes.
      */
     async claim({ requestId = null, ...key }: KnownGeneration): Promise<void> {
       const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, GENERATION_LEASE_MS);
@@ -120,10 +120,10 @@ export function createRunner(deps: RunnerDependencies) {
       if (generation) await begin(generation, requestId);
     },
 
-    /** Stores what is new of all answers that are written here: where a successor would go on. */
+    /** Stores the new text of all answers written here, from which a successor would continue. */
     storePieces: (): Promise<void> => pieces.append(liveAnswers.list()),
 
-    /** Renews the leases, and obeys stops that are stored. */
+    /** Renews the leases, and applies stored stops. */
     async renewLeases(): Promise<void> {
       const answers = liveAnswers.list();
       if (answers.length === 0) return;
@@ -132,7 +132,7 @@ export function createRunner(deps: RunnerDependencies) {
       const kept = new Map(rows.map((row) => [row.id, row]));
       for (const answer of answers) {
         const row = kept.get(answer.generation.id);
-        // A lease that is gone belongs to another instance, or the message was deleted: nothing more is to be written.
+        // A missing lease belongs to another instance, or the message was deleted: nothing more may be written.
         if (!row) stopAnswer(answer, "release");
         else if (row.is_cancelled) stopAnswer(answer, "cancel");
       }
@@ -146,7 +146,9 @@ export function createRunner(deps: RunnerDependencies) {
       }
     },
 
-    /** Waits for the answers in progress; then, shortly before `deadlineMs` (since 1970), leaves them to a successor. */
+    /**
+     * Waits for the answers in progress; those left are released to a successor shortly before `deadlineMs` (since 1970).
+     */
     async drain(deadlineMs: number): Promise<void> {
       const all = () => Promise.all(liveAnswers.list().map(({ done }) => done));
       await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
@@ -155,7 +157,7 @@ export function createRunner(deps: RunnerDependencies) {
       await all();
     },
 
-    /** Ends the connections that waited for locks. */
+    /** Closes the connections that waited for locks. */
     close: ends.close,
   };
 }

@@ -3,7 +3,7 @@ import type { Context } from "./context.ts";
 import type { LiveAnswer } from "./live-answer.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 
-/** An owner that has not renewed its lease for so long counts as dead. */
+/** An owner that hasn't renewed its lease for this long counts as dead. */
 export const GENERATION_LEASE_MS = 8_000;
 
 type StopReason = "cancel" | "fail" | "release";
@@ -11,26 +11,26 @@ type StopReason = "cancel" | "fail" | "release";
 /** An answer that this instance writes, with the lease on its generation: the right to write. */
 export type RunningAnswer = {
   generation: ClaimedGeneration;
-  /** Of the request that it answers; null: it was taken over from another instance. For the log. */
+  /** The request that it answers, for the log; null: taken over from another instance. */
   requestId: string | null;
-  /** What it has used is charged once under this id, unless its end is stored. */
+  /** The id under which its usage is charged once, unless its end is stored. */
   chargeId: string;
   live: LiveAnswer;
-  /** What the model is shown, once it is put together. */
+  /** The model's context, once it is built. */
   context: Context | null;
-  /** As `performance.now()` counts. */
+  /** On the clock of `performance.now()`. */
   startedAtMs: number;
-  /** Milliseconds from then to the first text. Null: there is none yet, or another instance began with it. */
+  /** Milliseconds from the start to the first text. Null: none yet, or another instance started it. */
   firstTokenMs: number | null;
   abort: AbortController;
-  /** Why it is to end: stopped for a user, failed, or released, which leaves the rest to another instance. */
+  /** Why it should end: stopped for a user, failed, or released to another instance. */
   stop: StopReason | null;
   released: AbortController;
-  /** Fulfils when its end is stored, or it was released. */
+  /** Resolves when its end is stored, or it was released. */
   done: Promise<void>;
 };
 
-/** A claimed generation that is about to be written. */
+/** Creates the state of a claimed generation before it is written. */
 export function createRunningAnswer(
   generation: ClaimedGeneration,
   live: LiveAnswer,
@@ -51,15 +51,15 @@ export function createRunningAnswer(
   };
 }
 
-/** How lines of the log name it. */
+/** The fields that identify it in log lines. */
 export const nameAnswer = ({ generation, requestId }: Pick<RunningAnswer, "generation" | "requestId">) => ({
   message_id: generation.message_id,
   request_id: requestId,
 });
 
-/** Ends an answer: for good, or here only. */
+/** Ends an answer, either for good or only on this instance. */
 export function stopAnswer(answer: RunningAnswer, reason: StopReason): void {
-  // Also after a user's stop: that is stored, and whoever goes on obeys it.
+  // Even after a user's stop: that is stored, and the successor applies it.
   if (reason === "release") answer.stop = reason;
   else answer.stop ??= reason;
   if (reason === "release") answer.released.abort();

@@ -23,24 +23,25 @@ export { createLiveAnswers, RUNNING_MAX } from "./live-answers.ts";
 export type { Previews } from "./previews.ts";
 export { countUnfinished } from "./queries.ts";
 
-/** How long a cancel waits for the end to be stored, so that its answer already shows it. */
+/** How long a cancel waits for the end to be stored, so that its response shows it. */
 const CANCEL_WAIT_MS = 2_000;
 
-/** Answers of models: who may stop one or ask for another, and how this instance writes them. */
+/** Answers of models: stopping and regenerating them, and writing them on this instance. */
 export interface GenerationService {
   /**
-   * For members who may write: stops an answer. One that has ended stays as it is.
+   * For members with write access: stops an answer. An ended answer stays as it is.
    * @throws Problem `not_found`, `forbidden`.
    */
   cancel(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
   /**
-   * For members who may write: another answer to the same message. The one before stays, and must have ended: of two who
-   * ask at the same time, one gets `conflict`. It has the effort and the form that the message asked for; without an effort,
-   * that of the conversation now.
-   * @param conversationId null where a frame leaves it out.
-   * @param messageId an answer, or the message that is to be answered.
-   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (a model without the message's format), `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
+   * For members with write access: generates another answer to the same message. The previous one stays and must have ended;
+   * of two concurrent requests, one gets `conflict`. It uses the message's effort and format; without an effort, the
+   * conversation's current one.
+   * @param conversationId null if a frame omits it.
+   * @param messageId an answer, or the message to answer.
+   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (a model without support for the message's format),
+   * `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
    */
   regenerate(
     caller: Caller,
@@ -49,19 +50,19 @@ export interface GenerationService {
     model: string | undefined,
   ): Promise<SentMessage & { reply: Message }>;
 
-  /** For jobs: stores what is new of all answers that are written here, where a successor would go on. */
+  /** For jobs: stores the new text of all answers written here, from which a successor would continue. */
   storePieces(): Promise<void>;
-  /** For jobs: renews the leases, and obeys stops that are stored. */
+  /** For jobs: renews the leases, and applies stored stops. */
   renewLeases(): Promise<void>;
-  /** For jobs: takes over what dead instances left, as far as there is room. */
+  /** For jobs: takes over answers of dead instances while there is room. */
   takeOrphans(): Promise<void>;
 
-  /** For jobs: deletes what ended long ago; the answers stay. */
+  /** For jobs: deletes generations that ended long ago; the answers stay. */
   forgetFinished(signal: AbortSignal): Promise<void>;
 
-  /** Waits for the answers in progress; then, shortly before `deadlineMs` (since 1970), leaves them to a successor. */
+  /** Waits for the answers in progress; those left are released to a successor shortly before `deadlineMs` (since 1970). */
   drain(deadlineMs: number): Promise<void>;
-  /** Ends the connections that waited for locks. */
+  /** Closes the connections that waited for locks. */
   close(): Promise<void>;
 }
 
@@ -70,11 +71,11 @@ type Dependencies = Omit<RunnerDependencies, "onEnd"> & {
   chain: Chain;
   messages: MessageService;
   lifecycle: Lifecycle;
-  /** Stores an answer, if the user may have one more in progress. @throws Problem `rate_limited`. */
+  /** Stores an answer if the user may have one more in progress. @throws Problem `rate_limited`. */
   storeAnswer<T>(userId: string, store: () => Promise<T>): Promise<T>;
 };
 
-/** Builds the service; from then on it writes every answer that is handed over to `liveAnswers`. */
+/** Builds the service; from then on it writes every answer handed over to `liveAnswers`. */
 export function createGenerationService(deps: Dependencies): GenerationService {
   const { database, changes, events, bus, chain, messages, lifecycle, budgets, liveAnswers, log, storeAnswer } = deps;
   const runner = createRunner({ ...deps, onEnd: () => waiting.fill() });
@@ -86,14 +87,14 @@ export function createGenerationService(deps: Dependencies): GenerationService {
   function claim(key: KnownGeneration): void {
     runner
       .claim(key)
-      .catch((error) => log.warn({ err: error, generation_id: key.id }, "generation could not begin"))
-      // If it was another instance's, its place is free again.
+      .catch((error) => log.warn({ err: error, generation_id: key.id }, "generation could not be started"))
+      // If another instance got it, its slot is free again.
       .finally(waiting.fill);
   }
 
   /**
-   * Begins an answer that was committed. Without a free place it stays pending until one is free here, or the sweep of any
-   * instance takes it up. One that is committed while this instance shuts down is taken up by another one.
+   * Starts a committed answer. Without a free slot it stays pending until one is free here, or any instance's sweep claims
+   * it. An answer committed while this instance shuts down is claimed by another one.
    */
   function begin({ isClaimed, context, requestId = null, ...answer }: NewAnswer): void {
     const { generationId: id, conversationId } = answer;
@@ -107,14 +108,14 @@ export function createGenerationService(deps: Dependencies): GenerationService {
   }
   liveAnswers.takeOver(begin);
 
-  /** The message that is to be answered. @throws Problem `not_found`, `forbidden`, `conflict`. */
+  /** The message to answer. @throws Problem `not_found`, `forbidden`, `conflict`. */
   async function getQuestion(caller: Caller, conversationId: string | null, messageId: string): Promise<Message> {
     const chosen = await messages.getWritable(caller, conversationId, messageId);
     if (chosen.status === "streaming") throw createBeingWritten();
     const isAnswer = chosen.role === "assistant" && chosen.parent_id !== null;
     const question = isAnswer ? await messages.get(caller, chosen.conversation_id, chosen.parent_id ?? "") : chosen;
     if (question.role !== "user" || question.deleted_at)
-      throw new Problem("conflict", "The message that was answered is no longer there.");
+      throw new Problem("conflict", "The message that this answer replies to was deleted.");
     return question;
   }
 
@@ -137,7 +138,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
     async regenerate(caller, knownId, messageId, model) {
       if (model !== undefined && !chain.has(model)) throw createUnknownModel(model);
       if (lifecycle.phase === "draining")
-        throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: 1_000 });
+        throw new Problem("draining", "This instance is shutting down. Retry the request.", { retryAfterMs: 1_000 });
       const message = await getQuestion(caller, knownId, messageId);
       const conversationId = message.conversation_id;
       const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
@@ -190,4 +191,4 @@ export function createGenerationService(deps: Dependencies): GenerationService {
 }
 
 const createBeingWritten = (): Problem =>
-  new Problem("conflict", "An answer to this message is still being written; wait for it, or cancel it first.");
+  new Problem("conflict", "An answer to this message is still in progress. Wait for it, or cancel it first.");

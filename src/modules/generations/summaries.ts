@@ -10,23 +10,23 @@ import { CHARS_PER_TOKEN_MAX, cutText, SUMMARY_SHARE } from "./context-texts.ts"
 import { HISTORY_MESSAGES_MAX } from "./history.ts";
 import { walkPath } from "./path.ts";
 
-/** A summary is made when a conversation fills so much of what it may have, */
+/** A summary is made when a conversation fills this share of its limit. */
 export const SUMMARY_START_SHARE = 0.75;
-/** and leaves so much of it to the newest messages. */
+/** The share kept for the newest messages. */
 const KEPT_SHARE = 0.4;
-/** The last question and its answer stay as they are, however long they are. */
+/** The last question and its answer are always kept, however long. */
 const KEPT_MESSAGES_MIN = 2;
-/** Requests to the writing model after one answer. */
+/** Requests to the summarizing model after one answer. */
 const REQUESTS_MAX = 4;
-/** Characters of one message that count for a summary: its beginning and its end. */
+/** Characters of each message used for a summary: its beginning and its end. */
 const EXCERPT_CHARS_MAX = 6_000;
 const SUMMARY_TOKENS_MAX = 2_048;
 /**
- * If a prompt leaves less room for a summary, none is written: it would be due again after each answer, and stand for
- * messages that fit again without the prompt.
+ * If a prompt leaves less room for a summary, none is written: it would be due again after each answer, and would replace
+ * messages that fit without the prompt.
  */
 const SUMMARY_TOKENS_MIN = 100;
-/** UTF-16 units of a summary, whatever the model says. */
+/** UTF-16 units of a summary; a longer one is cut. */
 const SUMMARY_CHARS_MAX = 8_000;
 
 const instructions =
@@ -40,26 +40,26 @@ type SummaryRequest = {
   conversationId: string;
   /** The number of the newest message. */
   untilSeq: number;
-  /** The model that answers; its budget says how long a summary may be, whatever the prompt leaves of it. */
+  /** The answering model; its budget limits the summary, however little room the prompt leaves. */
   model: string;
-  /** What messages and summary may have of a context; the prompt may leave nothing. */
+  /** Tokens for messages and summary in a context; may be zero because of the prompt. */
   historyTokensMax: number;
   payerId: string | null;
-  /** What asks for it, for the log. */
+  /** What the summary is for, in log lines. */
   about: AboutRun;
 };
 type Gathered = {
-  /** What lies before the messages that are kept, newest first. */
+  /** The messages before the kept ones, newest first. */
   newestFirst: PathRow[];
   previous: StoredSummary | null;
-  /** Whether that is all there is, up to the previous summary or the beginning. */
+  /** Whether these are all messages since the previous summary or the beginning. */
   isWhole: boolean;
 };
 
-/** Keeps a summary of the part of a conversation that its model is no longer shown. */
+/** Maintains a summary of the part of a conversation that its model no longer receives. */
 export function createSummaries({ database, changes, budgetOf, writer }: Dependencies) {
   const writerTokensMax = budgetOf(writer.model).inputTokens;
-  /** What one request has room for, beside the instructions and the summary before. */
+  /** Tokens that one request has left besides the instructions and the previous summary. */
   const room =
     writerTokensMax - estimateTokens(instructions) - Math.min(SUMMARY_TOKENS_MAX, Math.floor(writerTokensMax / 4));
   const excerptChars = Math.min(EXCERPT_CHARS_MAX, Math.floor(room / 2));
@@ -69,7 +69,7 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
     return walkPath(await read(untilSeq), read);
   };
 
-  /** The newest messages beyond those that are kept, as many as REQUESTS_MAX requests take, and the summary before them. */
+  /** Reads the newest messages before the kept ones, as many as REQUESTS_MAX requests can hold, and the previous summary. */
   async function gather({ conversationId, untilSeq, historyTokensMax }: SummaryRequest): Promise<Gathered> {
     const newestFirst: PathRow[] = [];
     let seen = 0;
@@ -103,7 +103,7 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
     return null;
   }
 
-  /** Portions for one request each, newest first. Without anything that they go on from, the newest one has to do. */
+  /** Splits messages into one batch per request, newest first. Without a starting point, only the newest batch is used. */
   function divide({ newestFirst, previous, isWhole }: Gathered): PathRow[][] {
     const portions: PathRow[][] = [];
     let left = 0;
@@ -152,11 +152,10 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
 
   return {
     /**
-     * Summarises the messages of a path that need no longer be shown, up to those that are kept: with the summary before
-     * them, in several requests if need be. If there is none, and they are too many to read, only those just before the kept
-     * ones. Nothing is stored when a message that it covers changes meanwhile, and nothing is asked for when there is too
-     * little room for a summary.
-     * @throws Error when the writing model fails.
+     * Summarizes a path's messages before the kept ones: together with the previous summary, in several requests if
+     * necessary. If there is none and there are too many messages, only those just before the kept ones. Stores nothing if a
+     * covered message changes in the meantime, and requests nothing if there is too little room for a summary.
+     * @throws Error if the model fails.
      */
     async extend(request: SummaryRequest, signal: AbortSignal): Promise<void> {
       if (request.historyTokensMax * SUMMARY_SHARE < SUMMARY_TOKENS_MIN) return;
@@ -170,7 +169,7 @@ export function createSummaries({ database, changes, budgetOf, writer }: Depende
   };
 }
 
-/** At least what a context counts for it (history.ts), as far as an excerpt tells. */
+/** A lower bound of what a context counts for it (history.ts), estimated from an excerpt. */
 function countKept({ content_bytes }: PathRow, content: string): number {
   const share = content_bytes / Math.max(1, Buffer.byteLength(content));
   const tokens = estimateTokens(content) * Math.max(1, share);
@@ -180,7 +179,7 @@ function countKept({ content_bytes }: PathRow, content: string): number {
 const writeMessage = ({ role, author_name, content }: PathRow): string =>
   `${role === "user" ? (author_name ?? "user") : role}: ${content ?? ""}`;
 
-/** What a request to the writing model counts for it. */
+/** What a request to the summarizing model counts for it. */
 function countTaken(row: PathRow): number {
   const text = writeMessage(row);
   return Math.max(estimateTokens(text), text.length / CHARS_PER_TOKEN_MAX);

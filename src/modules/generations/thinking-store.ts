@@ -6,13 +6,13 @@ import type { ClaimedGeneration } from "./queries.ts";
 type Key = Pick<ClaimedGeneration, "conversation_id" | "id">;
 
 /**
- * What the models of an answer have thought, kept for a successor until the answer ends. The database has it sealed, each
- * step for its generation; it is in no response, export or log.
+ * Thinking of an answer's models, kept for a successor until the answer ends. Sealed in the database, each step for its
+ * generation; it never appears in a response, export or log.
  */
 export interface ThinkingStore {
-  /** Keeps that of a step, in the transaction of its first result. */
+  /** Stores a step's thinking, in the transaction of its first result. */
   write(sql: Sql, key: Key, step: number, thinking: Thinking): Promise<void>;
-  /** By step. What was sealed with another `JWT_SECRET` counts as none. */
+  /** Loads thinking by step. Anything sealed with another `JWT_SECRET` is ignored. */
   load(sql: Sql, key: Key): Promise<Map<number, Thinking>>;
 }
 

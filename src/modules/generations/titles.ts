@@ -4,11 +4,11 @@ import type { Log } from "../../lib/log.ts";
 import { isVisible } from "../../lib/text.ts";
 import type { ConversationService } from "../conversations/service.ts";
 
-/** UTF-16 units of a title that Parley gives. */
+/** Longest generated title, in UTF-16 units. */
 export const GIVEN_TITLE_CHARS_MAX = 80;
-/** UTF-16 units of question and answer that the model is shown. */
+/** UTF-16 units of question and answer that the model receives. */
 const EXCERPT_CHARS_MAX = 2_000;
-/** Enough also for a model that thinks first. */
+/** Enough for a model that thinks first. */
 const TITLE_TOKENS_MAX = 1_024;
 
 const instructions =
@@ -22,11 +22,11 @@ type TitleRequest = {
   question: string;
   answer: string;
   payerId: string | null;
-  /** What asks for it, for the log. */
+  /** What the title is for, in log lines. */
   about: AboutRun;
 };
 
-/** Gives new conversations their titles. */
+/** Generates titles for new conversations. */
 export function createTitles({ conversations, writer, log }: Dependencies) {
   async function write({ question, answer, payerId, about }: TitleRequest, signal: AbortSignal): Promise<string> {
     if (!writer) return "";
@@ -36,13 +36,13 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
       const written = await writer.write({ system: instructions, text, outputTokensMax, payerId, signal, about });
       return cleanTitle(written.text);
     } catch (error) {
-      log.warn({ err: error, ...about }, "title could not be written; the question is cut instead");
+      log.warn({ err: error, ...about }, "title could not be generated; the beginning of the question is used");
       return "";
     }
   }
 
   return {
-    /** Once in the life of a conversation; without a model, or when it fails, the beginning of the question. */
+    /** Sets the title once per conversation; without a model, or if it fails, from the start of the question. */
     async give(request: TitleRequest, signal: AbortSignal): Promise<void> {
       const { conversationId, question } = request;
       if (!(await conversations.claimTitle(conversationId))) return;
@@ -54,7 +54,7 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
 
 const excerpt = (text: string): string => text.slice(0, EXCERPT_CHARS_MAX).toWellFormed();
 
-/** One line of plain text, at most GIVEN_TITLE_CHARS_MAX UTF-16 units, cut between words where that is possible. */
+/** Formats a title: one line of plain text, at most GIVEN_TITLE_CHARS_MAX UTF-16 units, cut between words if possible. */
 export function cleanTitle(text: string): string {
   const [line = ""] = text
     .replaceAll(/[\p{Cc}\p{Cf}]+/gu, (controls) => (/[\n\r]/.test(controls) ? "\n" : " "))

@@ -8,35 +8,35 @@ import type { ToolResult } from "../tools/model.ts";
 import type { AnswerTools } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
 
-/** Steps of one answer; in the last of them the model may call no more tools. */
+/** Steps per answer; in the last one the model may not call tools. */
 export const TOOL_STEPS_MAX = 8;
-/** After this time from the start the model may call no more tools: enough for several steps of a model that thinks. */
+/** After this time the model may not call tools any more. Enough for several steps of a thinking model. */
 const TOOL_LOOP_TIME_MAX_MS = 600_000;
-/** Calls of one step that are carried out; the model is told of the others. */
+/** Calls executed per step; the model is told about the rest. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 
 export type ToolCallDone = {
   call: ToolCall;
   result: ToolResult;
   step: number;
-  /** What led to the calls of this step, with its first one. */
+  /** The thinking behind this step's calls, passed with the first one. */
   thinking: Thinking | undefined;
 };
 
 type Dependencies = {
   chain: Chain;
-  /** The tools that the answer may use. */
+  /** Opens the tools that the answer may use. */
   openTools(): Promise<AnswerTools>;
-  /** Stores the result of a call, and how far the answer is. It may abort the signal. */
+  /** Stores a call's result and the answer's progress. May abort the signal. */
   onResult(done: ToolCallDone): Promise<void>;
 };
 
 /**
- * An answer in which the model may call tools: after each step that ends with calls these are carried out, and the next
- * step begins with their results, and with what the model thought before, which goes back to its provider alone. Each step
- * is a run of the chain; to its reader all are one, with one end that accounts for them together.
- * @param progress what was got before; the step that broke off then is made anew.
- * @param take has taken all parts of a step before its calls are carried out.
+ * Runs an answer whose model may call tools. When a step ends with calls, they are executed, and the next step starts with
+ * their results and with the model's thinking, which is returned only to its provider. Each step is a run of the chain; the
+ * reader sees one run, with one end that sums up their costs.
+ * @param progress earlier results; the step that broke off is repeated.
+ * @param take has taken all parts of a step before its calls are executed.
  * @throws what `openTools`, `onResult` and `take` throw.
  */
 export async function runWithTools(
@@ -59,7 +59,7 @@ export async function runWithTools(
   let lastModel: string | null = null;
   let thinkingLength = progress?.thinkingLength ?? 0;
 
-  /** What is kept of the thinking of a step; nothing beyond the limit of the answer. */
+  /** Returns the thinking to keep for a step; none beyond the answer's limit. */
   function keepThinking(thinking: Thinking | undefined): Thinking | undefined {
     const length = thinking ? measureThinking(thinking) : 0;
     if (thinkingLength + length > THINKING_LENGTH_MAX) return undefined;
@@ -79,7 +79,7 @@ export async function runWithTools(
       return take(part);
     });
     total.add(end);
-    // A run that began after the answer's time asked no model: the one before did.
+    // A run that started after the answer's deadline called no model; the previous one did.
     if (end.type !== "finish") return { ...end, model: end.model ?? lastModel, ...total.sum() };
     if (end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };
     lastModel = end.model;
@@ -99,11 +99,11 @@ export async function runWithTools(
 }
 
 const tooMany: ToolResult = {
-  content: `Error: not carried out; at most ${TOOL_CALLS_PER_STEP_MAX} calls may be made at once.`,
+  content: `Error: not executed; at most ${TOOL_CALLS_PER_STEP_MAX} calls are allowed per step.`,
   isError: true,
 };
 
-/** Providers refuse calls among the messages whose tools they are not told of; a server may have gone since. */
+/** Providers reject calls to tools that they are not told about; a server may be gone since. */
 function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | null): readonly Tool[] {
   const known = new Set(definitions.map(({ name }) => name));
   const called = (progress?.messages ?? []).flatMap((message) =>
@@ -111,5 +111,5 @@ function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | n
   );
   const former = [...new Set(called.map(({ name }) => name))].filter((name) => !known.has(name));
   const parameters = { type: "object", properties: {} };
-  return [...definitions, ...former.map((name) => ({ name, description: "Not available any more.", parameters }))];
+  return [...definitions, ...former.map((name) => ({ name, description: "No longer available.", parameters }))];
 }

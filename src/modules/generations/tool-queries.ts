@@ -2,39 +2,39 @@ import type { ChatMessage, Thinking } from "../../ai/provider.ts";
 import { measureThinking } from "../../ai/thinking.ts";
 import type { Sql } from "../../db/client.ts";
 
-/** What a `tool` message keeps of its call, in `metadata`. */
+/** Data about its call in a `tool` message's `metadata`. */
 export type ToolMetadata = {
   name: string;
-  /** As the model wrote them: JSON, or what should have been. */
+  /** As written by the model: JSON, or what should have been. */
   arguments: string;
   call_id: string;
   is_error: boolean;
-  /** Calls of one step have the same number; the first is 1. */
+  /** The same number for all calls of a step; the first is 1. */
   step: number;
   /** Length of the answer's text before the call, in UTF-16 units. */
   offset: number;
-  /** The same of its reasoning. Results of an older version have none. */
+  /** The same for its reasoning. Absent in results of older versions. */
   reasoning_offset?: number;
 };
 
-/** Steps of an answer that have ended with calls, as far as their results are stored. */
+/** The steps of an answer that ended with calls, as far as their results are stored. */
 export type ToolProgress = {
   messages: ChatMessage[];
-  /** Steps that were taken. */
+  /** The number of finished steps. */
   steps: number;
-  /** Length of the answer's text that belongs to those steps. */
+  /** Length of the answer's text from those steps. */
   offset: number;
-  /** The same of its reasoning. */
+  /** The same for its reasoning. */
   reasoningOffset: number;
-  /** UTF-16 units of what was thought in them. */
+  /** UTF-16 units of thinking in those steps. */
   thinkingLength: number;
 };
 
 type Asked = { conversation_id: string; parent_id: string | null; requested_by: string | null };
 
 /**
- * The user in whose name tools are called. Null for what an integration asked: whoever knows the address of a hook could
- * act as its owner.
+ * The user on whose behalf tools are called. Null if an integration asked, since anyone who knows a hook's URL could
+ * otherwise act as its owner.
  */
 export async function findToolAsker(
   sql: Sql,
@@ -47,8 +47,8 @@ export async function findToolAsker(
 }
 
 /**
- * What an earlier owner of the generation has got from tools.
- * @param thought what the models thought before they called them, by step.
+ * Loads tool results of earlier owners of the generation.
+ * @param thought the models' thinking before the calls, by step.
  */
 export async function loadToolProgress(
   sql: Sql,

@@ -17,7 +17,7 @@ import type { ThinkingStore } from "./thinking-store.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
 import { findToolAsker, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
-/** A result is tried to be stored for so long; then the answer is left to a successor, who calls the tool again. */
+/** How long to keep trying to store a result; then the answer is left to a successor, which calls the tool again. */
 const STORE_MS_MAX = 60_000;
 
 export type ToolRunDependencies = {
@@ -31,10 +31,12 @@ export type ToolRunDependencies = {
   log: Log;
 };
 
-/** Answers whose model may call tools. Each call is stored and pushed as a `tool` message below its answer. */
+/** Runs answers whose model may call tools. Each call is stored and pushed as a `tool` message below its answer. */
 export function createToolRuns(deps: ToolRunDependencies) {
   const { database, events, chain, tools, pieces, metrics, log } = deps;
-  /** The result, the text so far and what led to it in one transaction: a successor has all of it, or nothing. */
+  /**
+   * Stores the result, the text so far and its thinking in one transaction, so that a successor has all of it or nothing.
+   */
   async function store(answer: RunningAnswer, { call, result, step, thinking }: ToolCallDone): Promise<void> {
     const { generation, live, released } = answer;
     live.flush();
@@ -63,15 +65,15 @@ export function createToolRuns(deps: ToolRunDependencies) {
       metrics.messages.inc({ role: "tool" });
     } catch (error) {
       const isGone = error instanceof Problem && error.code === "not_found";
-      // Nothing is thrown: it then ends with what it has used so far.
+      // Doesn't throw, so that the answer ends with its usage so far.
       if (error instanceof LostError || isGone || isTemporary(error) || signal.aborted) {
         log.warn(
           { err: error, ...nameAnswer(answer) },
-          "the result of a tool is not stored; a successor calls it again",
+          "the result of a tool could not be stored; another instance calls it again",
         );
         stopAnswer(answer, "release");
       } else {
-        log.error({ err: error, ...nameAnswer(answer) }, "the result of a tool was refused; the answer ends");
+        log.error({ err: error, ...nameAnswer(answer) }, "the database rejected the result of a tool; the answer ends");
         stopAnswer(answer, "fail");
       }
     }
@@ -79,9 +81,9 @@ export function createToolRuns(deps: ToolRunDependencies) {
 
   return {
     /**
-     * Writes an answer with tools. One that was taken over goes on after the last results that are stored: text after them
-     * may have led to a call that nobody knows of, so that step is made again.
-     * @param chosen the tools that it may use: all, or those with these names.
+     * Writes an answer with tools. An answer that was taken over continues after its last stored results: later text may
+     * have led to a call that was lost, so that step is repeated.
+     * @param chosen the tools that it may use: all, or these names.
      * @param attempt the newest attempt that readers may have seen; 0: none.
      */
     async run(

@@ -61,7 +61,7 @@ export const HookPost = Named(
       }),
     ),
     reply: Type.Optional(
-      Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: as `reply_mode` says." }),
+      Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: `reply_mode` decides." }),
     ),
   }),
 );

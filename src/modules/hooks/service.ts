@@ -92,7 +92,7 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
         database,
         async (sql) => {
           const role = requireRow(await queries.lockRole(sql, conversationId, caller.user.id), "conversation");
-          if (role === "viewer") throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+          if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
           if ((await queries.countHooks(sql, conversationId)) >= HOOKS_PER_CONVERSATION_MAX)
             throw new Problem(
               "conflict",

@@ -4,8 +4,8 @@ import { type Message, mapRowToMessage } from "../../protocol/message.ts";
 import { findMessageById, findStoredMessage, insertToolMessage, type ToolMessage } from "./queries.ts";
 
 /**
- * Stores what a tool gave, with its `message.created`; after a failure it may be called again.
- * @throws Problem `not_found` when the conversation is gone.
+ * Stores a tool's result with its `message.created`; may be called again after a failure.
+ * @throws Problem `not_found` if the conversation is gone.
  */
 export async function appendToolMessage(
   { sql, append, publishAgain }: EventTransaction,

@@ -6,19 +6,19 @@ import * as queries from "./feedback-queries.ts";
 import type { Feedback, GiveFeedback } from "./model.ts";
 import type { VisibleRow } from "./queries.ts";
 
-/** Ratings of answers, one of each member for each answer. */
+/** Ratings of answers, one per member and answer. */
 export interface Feedbacks {
-  /** For members, on answers of a model. @throws Problem `not_found`, `conflict`, `quota_exceeded`. */
+  /** For members, on a model's answers. @throws Problem `not_found`, `conflict`, `quota_exceeded`. */
   giveFeedback(caller: Caller, conversationId: string, messageId: string, feedback: GiveFeedback): Promise<Feedback>;
 
-  /** For members: takes their rating back. @throws Problem `not_found`, `conflict`. */
+  /** For members: removes their rating. @throws Problem `not_found`, `conflict`. */
   removeFeedback(caller: Caller, conversationId: string, messageId: string): Promise<void>;
 }
 
 type Dependencies = {
   database: Database;
   quotas: QuotaService;
-  /** A message that the caller may see. @throws Problem `not_found`. */
+  /** Returns a message visible to the caller. @throws Problem `not_found`. */
   getRow(caller: Caller, conversationId: string, messageId: string): Promise<VisibleRow>;
 };
 
@@ -26,7 +26,7 @@ export function createFeedbacks({ database, quotas, getRow }: Dependencies): Fee
   async function getAnswer(caller: Caller, conversationId: string, messageId: string): Promise<VisibleRow> {
     const row = await getRow(caller, conversationId, messageId);
     if (row.role !== "assistant" || row.deleted_at)
-      throw new Problem("conflict", "Only answers of a model can be rated.");
+      throw new Problem("conflict", "Only a model's answers can be rated.");
     return row;
   }
 

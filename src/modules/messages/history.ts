@@ -14,11 +14,11 @@ import type { Metrics } from "../../lib/metrics.ts";
 import type { Message } from "../../protocol/message.ts";
 import { type HistorySlice, type PageVersion, type RangeQuery, readRange, type SeqRange } from "./range.ts";
 
-/** Memory of all pages. */
+/** Memory for all pages. */
 const PAGES_BYTES_MAX = 8 * 1024 * 1024;
-/** Nobody is given a page that Parley has changed; what was changed in the database without an event is noticed by then. */
+/** Changes made by Parley are never served stale; changes made directly in the database show up after this time. */
 const PAGE_KEPT_MS = 1_000;
-/** Overhead of a page besides its text, and that of each author in its version. */
+/** Overhead of a page besides its text, including each author in its version. */
 const PAGE_BYTES = 1_000;
 const AUTHOR_BYTES = 200;
 
@@ -38,11 +38,11 @@ type Dependencies = {
   isOn: boolean;
 };
 
-/** Pages of histories as they go out. */
+/** Cached pages of message histories, in their serialized form. */
 export interface History {
   /**
-   * For members. The database says who may read, and whether a page that is in memory is still what it would give: so it is
-   * right whoever changed the conversation, and members share it.
+   * For members. The database checks access and whether a cached page is still current, so it is correct whoever changed the
+   * conversation, and members share it.
    * @throws Problem `not_found`, `bad_cursor`.
    */
   read(caller: Caller, conversationId: string, query: RangeQuery, request: Request): Promise<Loaded<TaggedBody>>;
@@ -73,7 +73,7 @@ export function createHistory({ messages, metrics, isOn }: Dependencies): Histor
       metrics.cacheRequests.inc({ cache: "history_page", result: slice === "unchanged" ? "hit" : "miss" });
       if (slice === "unchanged") {
         if (!known) throw new Error("Nothing was known that could be unchanged.");
-        // It would be kept for longer than a page is.
+        // Not cached: it would outlive its page.
         return { value: known.body, isPassing: true };
       }
       const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
@@ -81,7 +81,7 @@ export function createHistory({ messages, metrics, isOn }: Dependencies): Histor
       const headers: { link?: string } = {};
       const { rows, fitting, version } = slice;
       const page = createPage(rows, Math.min(limit, fitting), cursorOf, (message) => message, { request, headers });
-      // A page counts from where the list is read, but is shown in the order of the conversation.
+      // The cursor follows the direction of reading, but a page is shown in conversation order.
       const body = createTaggedBody(isForward ? page : { ...page, data: page.data.reverse() }, headers.link);
       if (version && canKeep) keep(key, version, body);
       return { value: body, isPassing: version === null };

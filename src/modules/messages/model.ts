@@ -10,7 +10,7 @@ import { Message } from "../../protocol/message.ts";
 
 export const COMMENT_CHARS_MAX = 2_000;
 
-/** In the path of a message. */
+/** Path parameters of a message. */
 export const MessageParams = Type.Object({ id: UuidParam(), message_id: UuidParam() });
 
 const Content = Text({ minLength: 1, maxLength: CONTENT_CHARS_MAX });
@@ -21,7 +21,7 @@ export const SendMessage = Named(
     content: Content,
     client_message_id: Type.Optional(Nullable(Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }))),
     reply: Type.Optional(
-      Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: as `reply_mode` says." }),
+      Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: `reply_mode` decides." }),
     ),
     model: Type.Optional(Nullable(Line({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
     parent_id: Type.Optional(Nullable(Uuid())),
@@ -30,7 +30,7 @@ export const SendMessage = Named(
 );
 export type SendMessage = Static<typeof SendMessage>;
 
-/** What a send answers: the message, and the model's answer to it (still empty, `streaming`), if there is one. */
+/** Response to a send: the message, and the model's answer to it (still empty, `streaming`), if any. */
 export const SentMessage = Named("SentMessage", Type.Object({ message: Message, reply: Nullable(Message) }));
 export type SentMessage = Static<typeof SentMessage>;
 

@@ -8,7 +8,7 @@ import type { EventPosition } from "../../protocol/events.ts";
 import type { FinishReason, MessageRow, MessageTokens } from "../../protocol/message.ts";
 import type { Integration } from "./send-queries.ts";
 
-/** What a tool gave. */
+/** A tool's result. */
 export type ToolMessage = {
   id: string;
   conversationId: string;
@@ -17,7 +17,7 @@ export type ToolMessage = {
   metadata: Record<string, unknown>;
 };
 
-/** An answer that was written elsewhere. */
+/** An answer that was written outside of a generation. */
 export type OtherAnswer = {
   id: string;
   conversationId: string;
@@ -29,18 +29,18 @@ export type OtherAnswer = {
   finishReason: FinishReason | null;
   usage: MessageTokens | null;
   costUsd: number | null;
-  /** From the request to the first text; null: there is none. */
+  /** From the request to the first text; null: none. */
   firstTokenMs: number | null;
-  /** What the model thought; absent: nothing, or it isn't kept. */
+  /** The model's reasoning; absent: none, or not kept. */
   reasoning?: string | null;
-  /** The parsed answer, in a form that can be stored; absent: none. */
+  /** The parsed answer, in a storable form; absent: none. */
   output?: unknown;
   error?: StoredError;
 };
 
 type Json = Parameters<Sql["json"]>[0];
 
-/** Stores a message under a number that was taken in the same transaction. */
+/** Stores a message under a number reserved in the same transaction. */
 export async function insertToolMessage(sql: Sql, message: ToolMessage, { seq, at }: EventPosition): Promise<void> {
   const { id, conversationId, content, parentId, metadata } = message;
   await sql`
@@ -50,8 +50,8 @@ export async function insertToolMessage(sql: Sql, message: ToolMessage, { seq, a
 }
 
 /**
- * Stores an answer with its event, once: one statement that waits for the conversation. Numbers beyond their columns are cut
- * to fit. @returns undefined when the conversation is gone.
+ * Stores an answer with its event once, in one statement that waits for the conversation. Numbers too large for their
+ * columns are capped. @returns undefined if the conversation is gone.
  */
 export async function storeAnswer(
   sql: Sql,
@@ -69,7 +69,7 @@ export async function storeAnswer(
   return row;
 }
 
-/** The four counts alone, each within its column. */
+/** The four counts, each capped to its column. */
 export const fitTokens = ({
   input_tokens,
   output_tokens,
@@ -77,25 +77,25 @@ export const fitTokens = ({
   reasoning_tokens,
 }: MessageTokens): MessageTokens => fitCounts({ input_tokens, output_tokens, cached_input_tokens, reasoning_tokens });
 
-/**
- * Finds a message, in its conversation where that is known: a partitioned table is then searched in one partition. Frames
- * may leave it out.
- */
+/** Selects a message within its conversation if known, so that only one partition is searched. Frames may omit it. */
 const whereIs = (sql: Sql, conversationId: string | null, messageId: string) =>
   conversationId === null
     ? sql`x.id = ${messageId}`
     : sql`x.id = ${messageId} and x.conversation_id = ${conversationId}`;
 
-/** Joins the user's membership to a message `x`. With a limit it is planned by itself, and never walks all of their memberships. */
+/**
+ * Joins the user's membership to a message `x`. The limit makes Postgres plan it separately, so it never scans all of the
+ * user's memberships.
+ */
 const memberOf = (sql: Sql, userId: string) => sql`
   cross join lateral (
     select m.role from members m where m.conversation_id = x.conversation_id and m.user_id = ${userId} limit 1
   ) m`;
 
-/** A row of a message that a user may see, with their role. */
+/** A message row that the user may see, with the user's role. */
 export type VisibleRow = MessageRow & { member_role: MemberRole };
 
-/** The conversation of a message that the user may see; undefined for an outsider. */
+/** The conversation of a message visible to the user; undefined for an outsider. */
 export async function findConversationOf(
   sql: Sql,
   conversationId: string | null,
@@ -108,7 +108,7 @@ export async function findConversationOf(
   return row?.conversation_id;
 }
 
-/** A message that the user may see; undefined for an outsider. */
+/** A message visible to the user; undefined for an outsider. */
 export async function findMessage(
   sql: Sql,
   conversationId: string | null,
@@ -121,14 +121,14 @@ export async function findMessage(
   return row;
 }
 
-/** A message without a check of access: for callers who have checked it, or who act for nobody. */
+/** A message without an access check, for callers that have checked it or act for no user. */
 export async function findMessageById(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
   const [row] = await sql<MessageRow[]>`
     select ${messageColumns(sql)} from current_messages x where ${whereIs(sql, conversationId, id)}`;
   return row;
 }
 
-/** The same with its conversation locked: an earlier transaction that may have stored it is committed, or gone. */
+/** The same with its conversation locked: an earlier transaction that may have stored it has ended. */
 export async function findStoredMessage(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
   const locked = sql`select 1 from conversations where id = ${conversationId} for no key update`.execute();
   const [, row] = await Promise.all([locked, findMessageById(sql, conversationId, id)]);
@@ -144,7 +144,7 @@ export async function findAnswer(sql: Sql, conversationId: string, parentId: str
   return row;
 }
 
-/** What a page of the history depends on, if the user may read it: the newest number, and the names of authors, in this order. */
+/** The version of a history page, if the user may read it: the newest number, and the authors' names in this order. */
 export async function findVersion(
   sql: Sql,
   conversationId: string,
@@ -160,7 +160,7 @@ export async function findVersion(
   return row;
 }
 
-/** In the order of reading: the newest `rows` before `beforeSeq`, backward, or the oldest `rows` after `afterSeq`. */
+/** In conversation order: the newest `rows` before `beforeSeq`, or the oldest `rows` after `afterSeq`. */
 export async function listMessages(
   sql: Sql,
   conversationId: string,
@@ -182,7 +182,7 @@ export async function listMessages(
   return createSlice(found);
 }
 
-/** The numbers of messages of one conversation, by their ids. */
+/** The numbers of messages in one conversation, by id. */
 export async function findSeqs(sql: Sql, conversationId: string, ids: readonly string[]): Promise<Map<string, number>> {
   if (ids.length === 0) return new Map();
   const rows = await sql<{ id: string; seq: number }[]>`
@@ -194,7 +194,7 @@ export async function findSeqs(sql: Sql, conversationId: string, ids: readonly s
 }
 
 /**
- * A message that the user may see, with its conversation locked against every other writer: what it says holds until the
+ * A message visible to the user, with its conversation locked against other writers, so it doesn't change until the
  * transaction ends. Undefined for an outsider.
  */
 export async function lockMessage(
@@ -207,16 +207,15 @@ export async function lockMessage(
     select 1 from conversations c where c.id = ${conversationId}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`.execute();
-  // Read by a statement of its own: only that one sees what was committed while the lock was waited for.
+  // In a separate statement, which sees what was committed while waiting for the lock.
   const [, row] = await Promise.all([locked, findMessage(sql, conversationId, messageId, userId)]);
   return row;
 }
 
 /**
- * Writes what may change of a message: its text, and whether it is deleted, which takes all that it says. The number and the
- * author stay.
- * @param addedBytes how much longer the text is in UTF-8; it counts in the quota of the author, or of the hook's creator, also if
- * they have left.
+ * Updates a message's text and deletion state; deleting removes its content. The number and the author stay.
+ * @param addedBytes growth of the text in UTF-8 bytes, counted in the quota of the author, or of the hook's creator, even
+ * after they left.
  */
 export async function updateContent(
   sql: Sql,

@@ -4,18 +4,18 @@ import type { Message } from "../../protocol/message.ts";
 
 export type SeqRange = { beforeSeq: number | undefined; afterSeq: number | undefined };
 
-/** What a page of a history depends on: the events of the conversation, and the names of those who wrote. */
+/** The state that a history page depends on: the conversation's events and the authors' names. */
 export type PageVersion = { lastSeq: number; authorIds: string[]; names: (string | null)[] };
 
-/** @property version null while an answer in it is being written. */
+/** @property version null while the page contains an unfinished answer. */
 export type HistorySlice = Slice<Message> & { version: PageVersion | null };
 
 export type RangeQuery = { limit?: number; cursor?: string; before_seq?: number; after_seq?: number };
 
-/** A number of an event as a client writes it. */
+/** An event number in a request. */
 export const seqPattern = /^\d{1,16}$/;
 
-/** Where a page of the history lies. @param cursor what `readPage` gave. @throws Problem `bad_cursor`. */
+/** Returns the range of a history page. @param cursor from `readPage`. @throws Problem `bad_cursor`. */
 export function readRange(cursor: string[] | null, query: RangeQuery): SeqRange {
   const range: SeqRange = { beforeSeq: query.before_seq, afterSeq: query.after_seq };
   if (!cursor) return range;
@@ -34,7 +34,7 @@ export function readSeq(text: string | undefined): number | undefined {
   return seq;
 }
 
-/** The version of a page that was read after this `lastSeq`, with the names that it shows. */
+/** The version of a page that was read after this `lastSeq`, with the names it shows. */
 export function createVersion(lastSeq: number, messages: readonly Message[]): PageVersion | null {
   const names = new Map<string, string>();
   for (const { author, status } of messages) {

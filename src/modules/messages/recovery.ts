@@ -8,13 +8,13 @@ import type { ConversationService } from "../conversations/service.ts";
 import type { SentMessage } from "./model.ts";
 import { findMessageById } from "./queries.ts";
 
-/** Events of one recovery. A client that missed more events, or more text than fits, reads the history again. */
+/** Most events per recovery. A client that missed more events, or more text than fits, reloads the history. */
 export const RECOVERY_EVENTS_MAX = 500;
 
 export type StartPosition = {
   role: MemberRole;
   lastSeq: number;
-  /** The newest event that the listener has; absent: none is known. */
+  /** The newest event that the listener has; absent: unknown. */
   hasSeq?: number;
   recovered: boolean;
   events: DurableEvent[];
@@ -26,11 +26,11 @@ type Dependencies = {
   events: Pick<EventLog, "load">;
 };
 
-/** Where a listener starts, and what it has missed. */
+/** Determines where a listener starts and what it missed. */
 export function createRecovery({ database, conversations, events: log }: Dependencies) {
   return {
     /**
-     * Where a member's pushes start, with all that they missed since `afterSeq`, or nothing of it: never a part.
+     * Where a member's pushes start, with all events missed since `afterSeq`, or none of them: never a part.
      * @throws Problem `not_found` for an outsider.
      */
     async start(caller: Caller, conversationId: string, afterSeq: number | undefined): Promise<StartPosition> {
@@ -41,12 +41,12 @@ export function createRecovery({ database, conversations, events: log }: Depende
         return { ...position, hasSeq, recovered: false, events: [] };
       const events =
         missed === 0 ? [] : await log.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
-      // So much text that it did not fit: a client could not take it in at once.
+      // The text did not fit: too much for a client to process in one recovery.
       if (events.length < missed) return { ...position, hasSeq, recovered: false, events: [] };
       return { ...position, hasSeq, recovered: true, events };
     },
 
-    /** Message and answer as they are now. For callers whose access is checked. */
+    /** The current state of message and answer. Access must already be checked. */
     async reread({ message, reply }: SentMessage): Promise<SentMessage> {
       const read = async (known: Message) => {
         const row = await findMessageById(database, known.conversation_id, known.id);
@@ -60,8 +60,8 @@ export function createRecovery({ database, conversations, events: log }: Depende
 export type Recovery = ReturnType<typeof createRecovery>;
 
 /**
- * The missed events up to the position from which pushes go on. What an event says of a message is its state now, also
- * when it changed since the events were read.
+ * The missed events up to the position where pushes continue. An event shows its message's current state, even if it changed
+ * after the events were read.
  */
 export function collectEvents(position: StartPosition, lastSeq: number, missed: DurableEvent[]): DurableEvent[] {
   const newest = new Map(missed.filter(isMessageEvent).map(({ data }) => [data.id, data]));

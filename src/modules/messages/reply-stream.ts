@@ -3,7 +3,7 @@ import type { ConversationEvent, DurableEvent, EphemeralEvent, MessageEvent } fr
 import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "./model.ts";
 
-/** What a send gave; `duplicate` when it repeated one, whose answer was begun long ago. */
+/** The result of a send; `duplicate` if it repeated an earlier send, whose answer started long ago. */
 export type RepliedMessage = SentMessage & { duplicate?: boolean };
 
 type Outlet = {
@@ -11,20 +11,20 @@ type Outlet = {
   end(): void;
   /** The stored `message.completed` of an answer. */
   findEnd(answer: Message): Promise<DurableEvent | null>;
-  /** The text so far of an answer that is being written here, as a frame. */
+  /** A snapshot frame of an answer being written here. */
   findSnapshot(messageId: string): string | undefined;
 };
 
 /**
- * Picks one message and its answer out of a conversation's pushes: both `message.created`, the text, the end. What was
- * pushed before the send was answered is kept until then.
+ * Filters one message and its answer out of a conversation's pushes: both `message.created`, the text, and the end. Pushes
+ * that arrive before the send is answered are buffered.
  */
 export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet) {
   let sent: RepliedMessage | undefined;
   const early: { text: string; event: ConversationEvent }[] = [];
-  /** The newest durable event that was written. */
+  /** The newest durable event written. */
   let lastSeq = 0;
-  /** The attempt whose text was written. 0: nothing of it yet. */
+  /** The attempt whose text was written. 0: none yet. */
   let attempt = 0;
   const places = { text: createPlace(), reasoning: createPlace() };
   const placeOf = ({ part }: Delta): Place => places[part ?? "text"];
@@ -40,12 +40,12 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
     return event.attempt < attempt || (event.attempt === attempt && event.offset < placeOf(event).offset);
   }
 
-  /** What a delta adds to what `message.created` has brought along; null: nothing. */
+  /** Returns the part of a delta that `message.created` did not already contain; null: nothing. */
   function cutBrought(event: Delta): Delta | null {
     const { broughtChars, hasBegun } = placeOf(event);
     const knownChars = broughtChars - event.offset;
     if (hasBegun || knownChars === 0) return event;
-    // The answer ended while its text so far was read: there is no snapshot any more, and the end brings the whole text.
+    // The answer ended while its text was read: no snapshot exists any more, and the end contains the whole text.
     if (knownChars < 0) return null;
     if (knownChars >= event.text.length) return null;
     return { ...event, offset: broughtChars, text: event.text.slice(knownChars) };
@@ -54,7 +54,7 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   function forward({ message, reply }: RepliedMessage, text: string, event: ConversationEvent): void {
     if (!isAboutMessage(event)) return;
     const messageId = "data" in event ? event.data.id : event.message_id;
-    // The tools that the answer calls are part of how it comes about.
+    // The tool messages of the answer belong to its stream.
     const isToolOfReply =
       "data" in event && event.data.role === "tool" && reply !== null && event.data.parent_id === reply.id;
     const isOwn = messageId === message.id || messageId === reply?.id || isToolOfReply;
@@ -78,15 +78,15 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   }
 
   return {
-    /** Takes a push; `event` is what its text says. */
-    hear(text: string, event = JSON.parse(text) as ConversationEvent): void {
+    /** Receives a push; `event` is its parsed text. */
+    onPush(text: string, event = JSON.parse(text) as ConversationEvent): void {
       if (sent) forward(sent, text, event);
       else early.push({ text, event });
     },
 
     /**
-     * Begins, once the send was answered.
-     * @param isLate the answer may be on its way for long: it starts with what is stored, and goes on from there.
+     * Starts once the send was answered.
+     * @param isLate the answer may have started long ago: begins with the stored state and continues from there.
      */
     async begin(result: SentMessage, isLate: boolean): Promise<void> {
       const { message, reply } = result;
@@ -105,14 +105,13 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   };
 }
 
-/** The text of an answer while it is written, and what its model thinks. */
+/** A text or reasoning event of an answer in progress. */
 type TextEvent = EphemeralEvent<"message.delta" | "message.reset">;
 type Delta = EphemeralEvent<"message.delta">;
 
 /**
- * Where the text, or the reasoning, is: deltas below `offset` have been written, as part of a snapshot. `broughtChars`: how
- * much of it `message.created` has brought along; it counts until something of it has come, since nobody says of which
- * attempt it is.
+ * Position in the text or the reasoning: deltas below `offset` were written as part of a snapshot. `broughtChars`: how much
+ * `message.created` contained; it applies until the first event of it arrives, because its attempt is unknown.
  */
 type Place = { offset: number; broughtChars: number; hasBegun: boolean };
 const createPlace = (): Place => ({ offset: 0, broughtChars: 0, hasBegun: false });

@@ -19,16 +19,16 @@ const InConversation = Type.Object({ id: UuidParam() });
 const seq = (description: string) => Type.Optional(QueryInteger({ minimum: 0, description }));
 const HistoryQuery = Type.Object({
   ...PageQuery,
-  before_seq: seq("The newest messages before this number."),
-  after_seq: seq("The oldest messages after this number."),
+  before_seq: seq("Messages before this `seq`, newest page first."),
+  after_seq: seq("Messages after this `seq`."),
 });
-const EventsQuery = Type.Object({ ...PageQuery, after_seq: seq("Events after this number.") });
+const EventsQuery = Type.Object({ ...PageQuery, after_seq: seq("Events after this `seq`.") });
 const EventPage = Named(
   "EventPage",
   Type.Object({
     data: Type.Array(Event),
     next_cursor: Nullable(Type.String()),
-    last_seq: Type.Integer({ description: "The newest number when this was read." }),
+    last_seq: Type.Integer({ description: "The newest `seq` at the time of reading." }),
   }),
 );
 
@@ -89,7 +89,7 @@ export const createMessageRoutes = ({
     method: "GET",
     path: MESSAGES,
     operationId: "listMessages",
-    summary: "The history, oldest first; without a position, its newest part",
+    summary: "List messages, oldest first; without a position, the newest page",
     tag,
     scope: "messages:read",
     params: InConversation,
@@ -121,7 +121,7 @@ export const createMessageRoutes = ({
     method: "PATCH",
     path: `${MESSAGES}/:message_id`,
     operationId: "editMessage",
-    summary: "Edit a message (its author)",
+    summary: "Edit a message (author only)",
     tag,
     scope: "messages:write",
     takesLargeBody: true,
@@ -136,7 +136,7 @@ export const createMessageRoutes = ({
     method: "DELETE",
     path: `${MESSAGES}/:message_id`,
     operationId: "deleteMessage",
-    summary: "Delete a message (its author, or an owner); a tombstone stays",
+    summary: "Delete a message (author or owner); a tombstone stays",
     tag,
     scope: "messages:write",
     params: MessageParams,
@@ -148,7 +148,7 @@ export const createMessageRoutes = ({
     method: "PUT",
     path: `${MESSAGES}/:message_id/feedback`,
     operationId: "giveFeedback",
-    summary: "Rate an answer of a model",
+    summary: "Rate a model's answer",
     tag,
     scope: "messages:write",
     params: MessageParams,
@@ -162,7 +162,7 @@ export const createMessageRoutes = ({
     method: "DELETE",
     path: `${MESSAGES}/:message_id/feedback`,
     operationId: "removeFeedback",
-    summary: "Take my rating of an answer back",
+    summary: "Remove your rating of an answer",
     tag,
     scope: "messages:write",
     params: MessageParams,
@@ -174,7 +174,7 @@ export const createMessageRoutes = ({
     method: "GET",
     path: "/api/v1/conversations/:id/events",
     operationId: "listEvents",
-    summary: "Durable events after a position; with `Accept: text/event-stream`, a live feed",
+    summary: "List durable events after a position, or stream a live feed with `Accept: text/event-stream`",
     description:
       "The feed honours `Last-Event-ID`. It replays up to 500 missed events (2 MiB of text), or none of more: then the " +
       "first `id` does not follow the last one. It ends with the access token, the session or the membership.",
@@ -183,7 +183,7 @@ export const createMessageRoutes = ({
     params: InConversation,
     query: EventsQuery,
     ok: EventPage,
-    stream: "What was missed, then every push of the conversation as it comes.",
+    stream: "Missed events first, then every push of the conversation.",
     handle: async ({ caller, params, query, request, server, set }) => {
       if (acceptsEventStream(request)) {
         const afterSeq = readLastEventId(request) ?? query.after_seq;
@@ -200,7 +200,7 @@ export const createMessageRoutes = ({
   }),
 ];
 
-/** A message that is sent under an `Idempotency-Key` is named by it, so that whatever happens there is one of it. */
+/** Derives the message's id from the `Idempotency-Key`, so that it is stored once. */
 function nameMessage(input: SendMessage, operationId: string | undefined): SendMessage {
   return operationId === undefined ? input : { ...input, client_message_id: input.client_message_id ?? operationId };
 }

@@ -3,10 +3,10 @@ import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { BudgetRules, Period } from "../budgets/service.ts";
 
-/** An incoming hook, under the name that the message is to have. */
+/** An incoming hook, with the display name of its message. */
 export type Integration = { hookId: string; displayName: string };
 
-/** What a message says of the answers to it, as it is stored; absent fields: nothing. */
+/** A message's stored options for its answers; absent fields: unset. */
 export type ReplyOptions = { reasoning_effort?: ReasoningEffort; reply_format?: ReplyFormat };
 
 /** One item of a group commit. */
@@ -22,11 +22,11 @@ export type SendItem = {
   model: string | null;
   answerId: string;
   generationId: string;
-  /** The API key that it is sent with, whose budget counts then. */
+  /** The API key used, whose budget then applies. */
   keyId: string | null;
-  /** The incoming hook that posts it in the name of its creator, who is `authorId` then; null: the user has sent it. */
+  /** The incoming hook that posts it on behalf of its creator, `authorId`; null: sent by the user. */
   integration: Integration | null;
-  /** Null: it says nothing of its answers. */
+  /** Null: no options. */
   replyOptions: ReplyOptions | null;
 };
 
@@ -45,39 +45,39 @@ export type SendOutcome = {
   answer_seq: number | null;
   answer_model: string | null;
   at: Date;
-  /** The period whose budget does not suffice. */
+  /** The period whose budget is exceeded. */
   exceeded: Period | null;
-  /** What the answer is made from, for whoever writes it; null when it is to be read apart. */
+  /** The context of the answer, for its writer; null if it is read separately. */
   context: unknown;
 };
 
-/** The right to write the answers of a batch, for the instance that sends it. */
+/** The right to write a batch's answers, for the sending instance. */
 export type Lease = {
   owner: string;
   leaseMs: number;
-  /** What of the answers' contexts is read with the commit; null: nothing. See read_message_context (sql/functions). */
+  /** What to read of the answers' contexts with the commit; null: nothing. See read_message_context (sql/functions). */
   context: ContextLimits | null;
-  /** To be called when the answers have begun, or will not. */
+  /** Call when the answers have started, or will not start. */
   end(): void;
 };
 
-/** A context is left out where the answer's number is above `seqMax`, or its messages have more bytes. */
+/** A context is omitted if the answer's number is above `seqMax`, or its messages have more bytes. */
 type ContextLimits = { rows: number; seqMax: number; bytesMax: number };
 
 export type SendRules = {
   defaultModel: string;
-  /** Null: nothing is limited. */
+  /** Null: no limits. */
   budget: BudgetRules | null;
-  /** Null: the answers wait for whoever claims them. */
+  /** Null: any instance may claim the answers. */
   lease: Omit<Lease, "end"> | null;
-  /** Whether conversations that are locked are waited for; otherwise their items are left out. */
+  /** Whether to wait for locked conversations; otherwise their items are skipped. */
   waits: boolean;
 };
 
-/** Writes a batch of sends in one transaction (sql/functions/send_messages.sql); one outcome per item, in order. */
+/** Writes a batch of sends in one transaction (sql/functions/send_messages.sql); returns one outcome per item, in order. */
 export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
   const { defaultModel, budget, lease, waits } = rules;
-  // One text for the whole batch: an array for each column costs the driver much more. Nulls are left out.
+  // One text for the whole batch: an array per column costs the driver much more. Nulls are omitted.
   const input = items.map((item) => ({
     id: item.id,
     conversation: item.conversationId,

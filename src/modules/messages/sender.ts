@@ -30,23 +30,23 @@ export type NewAnswer = {
   parentId: string;
   model: string | null;
   requestedBy: string;
-  /** What the message says of it; without an effort the conversation's counts. */
+  /** The message's options; without an effort the conversation's applies. */
   reasoningEffort: ReasoningEffort | null;
   replyFormat: ReplyFormat | null;
   /** Whether this instance already holds its lease. */
   isClaimed: boolean;
-  /** What it is made from, as read_message_context (sql/functions) gives it; null when that was not read. */
+  /** Its context, as returned by read_message_context (sql/functions); null if it was not read. */
   context: unknown;
-  /** Of the request that it answers, for the log. */
+  /** The request that it answers, for the log. */
   requestId?: string | null;
 };
 
-/** What calls for a model where `reply_mode` is `mention`. */
+/** The mention that calls a model if `reply_mode` is `mention`. */
 const mention = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
 
 /**
- * UTF-16 units of a message that takes Postgres long to store. A frame has no room for it, so it comes by a request of its
- * own, which no other message has to follow in order.
+ * UTF-16 units of a message that takes Postgres long to store. It exceeds a frame, so it arrives in its own request, and no
+ * other message has to follow it in order.
  */
 const LARGE_CHARS = 64 * 1024;
 
@@ -61,12 +61,12 @@ type Dependencies = {
   log: Log;
   defaultModel: string;
   budgets: Pick<BudgetService, "rules" | "refuse">;
-  /** The right to write up to so many answers here; null when there is no room for them. */
+  /** The right to write this many answers here; null if there is no room. */
   takeLease(answers: number): Lease | null;
   onAnswer(answer: NewAnswer): void;
 };
 
-/** The hot path: validated sends in, one commit for many of them, pushes and results out. */
+/** The hot path: batches validated sends into one commit, then sends pushes and results. */
 export function createSender(deps: Dependencies) {
   const { database, events, metrics, log, defaultModel, budgets, takeLease, onAnswer } = deps;
   const userMessages = metrics.messages.labels("user");
@@ -75,13 +75,13 @@ export function createSender(deps: Dependencies) {
     createGroupCommit<Pending, SendOutcome>({
       keyOf: ({ conversationId }) => conversationId,
       senderOf: ({ authorId }) => authorId,
-      // At most three bytes for each UTF-16 unit.
+      // At most three bytes per UTF-16 unit.
       bytesOf: ({ content, replyOptions }) => content.length * 3 + (replyOptions ? REPLY_SCHEMA_BYTES_MAX : 0),
       commit: (items) => write(openForBatches(), items, false),
       commitWaiting: (items) => write(pools.openLanes(), items, true),
     });
   const commits = createCommits(pools.openBatches);
-  /** Apart from the others, which would wait for as long as such a message takes. */
+  /** Separate, so that other messages don't wait for large ones. */
   const largeCommits = createCommits(pools.openLanes);
 
   async function write(sql: Database, items: Pending[], waits: boolean) {
@@ -89,7 +89,7 @@ export function createSender(deps: Dependencies) {
     const lease = answers > 0 ? takeLease(answers) : null;
     try {
       const outcomes = await sendMessages(sql, items, { defaultModel, budget: budgets.rules, lease, waits });
-      tell(items, outcomes, lease !== null);
+      announceAll(items, outcomes, lease !== null);
       return outcomes.map((outcome) => {
         if (outcome.outcome === "locked") return LOCKED;
         return outcome.outcome === "item_locked" ? ITEM_LOCKED : outcome;
@@ -99,8 +99,8 @@ export function createSender(deps: Dependencies) {
     }
   }
 
-  /** Tells of what was committed. Nothing is thrown: the batch would be written again. */
-  function tell(items: Pending[], outcomes: SendOutcome[], isClaimed: boolean): void {
+  /** Reports what was committed. Must not throw, or the batch would be written again. */
+  function announceAll(items: Pending[], outcomes: SendOutcome[], isClaimed: boolean): void {
     const nowMs = performance.now();
     let created = 0;
     items.forEach((item, index) => {
@@ -111,13 +111,13 @@ export function createSender(deps: Dependencies) {
       try {
         announce(item, outcome, isClaimed);
       } catch (error) {
-        log.error({ err: error, message_id: item.id }, "a message is stored, but was not announced");
+        log.error({ err: error, message_id: item.id }, "a message was stored but not pushed");
       }
     });
     userMessages.inc(created);
   }
 
-  /** Pushes what was committed, in the order of its numbers. */
+  /** Pushes what was committed, in order of number. */
   function announce(item: Pending, outcome: SendOutcome, isClaimed: boolean): void {
     const { conversationId } = item;
     const answer = createAnswer(item, outcome);
@@ -179,7 +179,7 @@ export function createSender(deps: Dependencies) {
         case "duplicate":
           return { duplicateOf: outcome.message_id ?? item.id };
         case "forbidden":
-          throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+          throw new Problem("forbidden", "Viewers can't write in a conversation.");
         case "no_parent":
           throw createInvalid("#/parent_id", "The conversation has no message with this parent_id.");
         case "budget_exceeded":
@@ -192,7 +192,7 @@ export function createSender(deps: Dependencies) {
       }
     },
 
-    /** Ends its connections. */
+    /** Closes its connections. */
     close: pools.close,
   };
 }
@@ -202,7 +202,7 @@ function readReplyOptions({ reasoning_effort, reply_format }: SendMessage): Repl
   return { ...(reasoning_effort && { reasoning_effort }), ...(reply_format && { reply_format }) };
 }
 
-/** The message as it was just stored. */
+/** The message as just stored. */
 function createMessage(item: Pending, { seq, at }: SendOutcome): Message {
   const time = at.toISOString();
   return {
@@ -231,7 +231,7 @@ function createMessage(item: Pending, { seq, at }: SendOutcome): Message {
   };
 }
 
-/** The still empty answer that was stored with it, if one was. */
+/** The still empty answer stored with it, if any. */
 function createAnswer(item: Pending, outcome: SendOutcome): Message | null {
   if (outcome.answer_seq === null) return null;
   return {

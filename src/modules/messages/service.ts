@@ -26,11 +26,11 @@ export type { Lease, ReplyOptions } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
 export { createStreams, type Streams } from "./streams.ts";
 
-/** The place of a message among those that are sent one after the other, while each is checked for itself. */
+/** Keeps concurrently validated messages in the order in which they were sent. */
 export type SendTurn = {
-  /** When the message before it has its place; absent: it has. */
+  /** Resolves when the previous message has its place; absent: it has. */
   before: Promise<void> | undefined;
-  /** Called when this one has. */
+  /** Called when this one has its place. */
   onSubmit(): void;
 };
 
@@ -39,33 +39,33 @@ type Dependencies = {
   events: EventLog;
   metrics: Metrics;
   log: Log;
-  /** The model that answers where neither the message nor the conversation names one. */
+  /** The model used if neither the message nor the conversation names one. */
   defaultModel: string;
   budgets: BudgetService;
   quotas: QuotaService;
   limits: Pick<Limits, "storeAnswered" | "checkAnswered" | "countAnswer">;
-  /** The right to write up to so many answers on this instance; null when there is no room for them. */
+  /** The right to write this many answers on this instance; null if there is no room. */
   takeLease(answers: number): Lease | null;
   hasModel(model: string): boolean;
-  /** @throws Problem `invalid` for a format that cannot be asked for: of this model, or of any if it is null. */
+  /** @throws Problem `invalid` for a format that this model doesn't support, or none does if it is null. */
   checkReplyFormat(format: ReplyFormat, model: string | null): void;
-  /** Whether answers may begin here; not while this instance shuts down. */
+  /** Whether answers may start here; not during shutdown. */
   canAnswer(): boolean;
-  /** Called after the commit of an empty answer: somebody has to write it. */
+  /** Called after an empty answer is committed, so that it is written. */
   onAnswer(answer: NewAnswer): void;
-  /** The text so far of an answer that is being written here; the stored one lags behind. */
+  /** The text so far of an answer written here; the stored one lags behind. */
   findLiveText(messageId: string): Pick<Message, "content" | "reasoning"> | null;
 };
 
 /**
- * Rules of messages. Access is membership, checked in the look-up itself: who may not see a conversation finds nothing.
- * A message is named by its conversation and its id; null for the conversation where a frame leaves it out.
+ * Rules of messages. Lookups check membership themselves: outsiders find nothing. A message is identified by its
+ * conversation and its id; the conversation is null if a frame omits it.
  */
 export interface MessageService extends Feedbacks {
   /**
-   * For members who may write. Fulfils when the message is committed; the same `client_message_id` gives the same message
-   * for ever.
-   * @param turn absent: it takes its place when it has been checked.
+   * For members with write access. Resolves when the message is committed; repeating a `client_message_id` always returns
+   * the same message.
+   * @param turn absent: it takes its place when it is validated.
    * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
    * `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
@@ -77,8 +77,8 @@ export interface MessageService extends Feedbacks {
   ): Promise<SentMessage & { duplicate: boolean }>;
 
   /**
-   * The same for an incoming hook: its creator calls and pays, and its author is the integration. The same
-   * `client_message_id` of one hook gives the same message for ever.
+   * The same for an incoming hook: its creator is the caller and pays, and the integration is the author. Repeating a
+   * `client_message_id` of one hook always returns the same message.
    * @throws as `send`.
    */
   post(
@@ -92,8 +92,8 @@ export interface MessageService extends Feedbacks {
   checkRoom(caller: Caller, content: string): Promise<void>;
 
   /**
-   * For members: in the order of reading (backward, unless only `afterSeq` is given).
-   * @param known the version of the same page that the caller has: `unchanged` if it is the newest one.
+   * For members: in conversation order (backward, unless only `afterSeq` is given).
+   * @param known the caller's version of the same page: returns `unchanged` if it is current.
    * @throws Problem `not_found`.
    */
   list(
@@ -104,36 +104,39 @@ export interface MessageService extends Feedbacks {
     known?: PageVersion,
   ): Promise<HistorySlice | "unchanged">;
 
-  /** The numbers of messages, for callers whose access is checked. What isn't there is left out. */
+  /** The numbers of messages. Access must already be checked. Missing ones are omitted. */
   findSeqs(conversationId: string, ids: readonly string[]): Promise<Map<string, number>>;
 
   /** For members. @throws Problem `not_found`. */
   get(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
-  /** For members who may write. @throws Problem `not_found`, `forbidden` (viewers). */
+  /** For members with write access. @throws Problem `not_found`, `forbidden` (viewers). */
   getWritable(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
-  /** For its author. @throws Problem `not_found`, `forbidden`, `conflict` (deleted, or still being written), `quota_exceeded`. */
+  /**
+   * For its author. @throws Problem `not_found`, `forbidden`, `conflict` (deleted, or still being written),
+   * `quota_exceeded`.
+   */
   edit(caller: Caller, conversationId: string | null, messageId: string, content: string): Promise<Message>;
 
   /**
-   * For its author and the conversation's owners; a tombstone stays, which is deleted already.
+   * For its author and the conversation's owners. A tombstone stays; deleting it again has no effect.
    * @throws Problem `not_found`, `forbidden`, `conflict` (still being written).
    */
   remove(caller: Caller, conversationId: string | null, messageId: string): Promise<void>;
 
   /**
-   * Stores an answer that a model has written to the end elsewhere; after a failure it may be called again. Call it for
-   * members who may write.
-   * @throws Problem `not_found` when the conversation is gone.
+   * Stores a finished answer from outside of a generation; may be called again after a failure. The caller must have write
+   * access.
+   * @throws Problem `not_found` if the conversation is gone.
    */
   addAnswer(answer: OtherAnswer): Promise<Message>;
 
-  /** Ends the connections that waited for locks. */
+  /** Closes the connections that waited for locks. */
   close(): Promise<void>;
 }
 
-/** What a message takes of its author's quota: its text, and the schema of its answers. */
+/** Bytes counted in the author's quota: the text, and the schema of its answers. */
 const countBytes = ({ content, reply_format }: SendMessage): number =>
   Buffer.byteLength(content) + (reply_format ? Buffer.byteLength(JSON.stringify(reply_format)) : 0);
 
@@ -153,8 +156,8 @@ export function createMessageService(deps: Dependencies): MessageService {
 
   /**
    * Changes a message in one transaction, with its event.
-   * @param check looks at the message under the lock; false: there is nothing to do. It throws when it may not be.
-   * @param apply gives the message as it is to be.
+   * @param check checks the message under the lock; false: nothing to do. It throws if the change is not allowed.
+   * @param apply returns the changed message.
    * @returns the message, changed or not.
    */
   async function change(
@@ -166,14 +169,14 @@ export function createMessageService(deps: Dependencies): MessageService {
   ): Promise<Message> {
     const { messageId } = known;
     const userId = caller.user.id;
-    // Who may not see it waits for nothing.
+    // Outsiders don't wait for the lock.
     const found = await queries.findConversationOf(database, known.conversationId, messageId, userId);
     const conversationId = requireRow(found, "message");
     return events.write(conversationId, async ({ sql, append }) => {
       const row = requireRow(await queries.lockMessage(sql, conversationId, messageId, userId), "message");
       if (!check(row)) return mapRowToMessage(row);
       if (row.deleted_at || row.status === "streaming")
-        throw new Problem("conflict", "The message is deleted, or still being written.");
+        throw new Problem("conflict", "The message is deleted or still being written.");
       return append(type, conversationId, async ({ at }) => {
         const changed = apply(row, at);
         await queries.updateContent(sql, changed, Buffer.byteLength(changed.content) - Buffer.byteLength(row.content));
@@ -182,7 +185,7 @@ export function createMessageService(deps: Dependencies): MessageService {
     });
   }
 
-  /** A message that is stored already is given again also where there is no room for another one. */
+  /** Returns an already stored message even if there is no room for another one. */
   async function findRepeated(
     error: unknown,
     caller: Caller,
@@ -198,7 +201,7 @@ export function createMessageService(deps: Dependencies): MessageService {
     throw error;
   }
 
-  /** Where it is left to the commit to be refused, a whole batch would be. */
+  /** Checked before the commit, which would reject a whole batch. */
   function checkInput({ model, reply_format }: SendMessage): void {
     if (model && !hasModel(model)) throw createUnknownModel(model);
     if (!reply_format) return;
@@ -219,11 +222,12 @@ export function createMessageService(deps: Dependencies): MessageService {
   ): Promise<SentMessage & { duplicate: boolean }> {
     checkInput(input);
     if (input.reply !== false && !canAnswer())
-      throw new Problem("draining", "This instance is shutting down; send the message again.", {
+      throw new Problem("draining", "This instance is shutting down. Send the message again.", {
         retryAfterMs: 1_000,
       });
     const parentId = input.parent_id?.toLowerCase();
-    // The same steps after the commit, whether it has waited or not: what is stored together is answered in its order.
+    // The same steps whether or not the message was committed in a batch, so that batched messages are acknowledged in
+    // order.
     const store = async () => {
       if (turn?.before) await turn.before;
       const sent = sender.send(
@@ -236,7 +240,7 @@ export function createMessageService(deps: Dependencies): MessageService {
       return sent;
     };
     const isAnswered = input.reply === true;
-    // Where it is left to the conversation, only the commit knows whether a model answers.
+    // If the conversation decides, only the commit knows whether a model answers.
     const checked = input.reply === false || isAnswered ? undefined : limits.checkAnswered(caller);
     if (checked) await checked;
     const take = () => (isAnswered ? limits.storeAnswered(caller, store) : store());
@@ -261,11 +265,11 @@ export function createMessageService(deps: Dependencies): MessageService {
     checkRoom: (caller, content) => quotas.check("stored_bytes", caller.user.id, Buffer.byteLength(content)),
 
     async list(caller, conversationId, range, limit, known) {
-      // Before the messages: they may be newer than this version, never older.
+      // Read before the messages: they may be newer than this version, never older.
       const found = await queries.findVersion(database, conversationId, caller.user.id, known?.authorIds ?? []);
       const version = requireRow(found, "conversation");
       if (known && version.last_seq === known.lastSeq && Bun.deepEquals(version.names, known.names)) return "unchanged";
-      // One more, which tells that there is more.
+      // One more row shows whether there is another page.
       const { rows, fitting } = await queries.listMessages(database, conversationId, range, limit + 1);
       const messages = rows.map(mapRow);
       return { rows: messages, fitting, version: createVersion(version.last_seq, messages) };
@@ -277,15 +281,14 @@ export function createMessageService(deps: Dependencies): MessageService {
 
     async getWritable(caller, conversationId, messageId) {
       const row = await getRow(caller, conversationId, messageId);
-      if (row.member_role === "viewer")
-        throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+      if (row.member_role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
       return mapRow(row);
     },
 
     async edit(caller, conversationId, messageId, content) {
       const check = ({ author_id, member_role }: queries.VisibleRow) => {
         if (author_id !== caller.user.id || member_role === "viewer")
-          throw new Problem("forbidden", "Only its author may edit a message.");
+          throw new Problem("forbidden", "Only the author can edit a message.");
         return true;
       };
       const store = () =>
@@ -305,10 +308,10 @@ export function createMessageService(deps: Dependencies): MessageService {
     async remove(caller, conversationId, messageId) {
       const check = ({ author_id, member_role, deleted_at }: queries.VisibleRow) => {
         if (member_role !== "owner" && (author_id !== caller.user.id || member_role === "viewer"))
-          throw new Problem("forbidden", "Only its author or an owner of the conversation may delete a message.");
+          throw new Problem("forbidden", "Only the author or an owner of the conversation can delete a message.");
         return deleted_at === null;
       };
-      // A tombstone: the number and the author stay, the text is gone.
+      // Leaves a tombstone: the number and the author stay, the text is removed.
       await change(caller, { conversationId, messageId }, "message.deleted", check, (row, at) => ({
         ...row,
         content: "",
@@ -327,7 +330,7 @@ export function createMessageService(deps: Dependencies): MessageService {
       const store = (sql: Sql, lockTimeoutMs: number) => queries.storeAnswer(sql, answer, lockTimeoutMs);
       const row = requireRow(await withStatement(database, store, conversationId), "conversation");
       const message = mapRowToMessage(row);
-      // Also if it was stored before: the response to its commit may have been lost, and its event with it.
+      // Even if it was stored before: the response to its commit may have been lost, and its event with it.
       events.publish([createEvent("message.created", conversationId, { seq: row.seq, at: row.created_at }, message)]);
       metrics.messages.inc({ role: "assistant" });
       return message;

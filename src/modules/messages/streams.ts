@@ -15,14 +15,14 @@ export type StreamDependencies = {
   hub: Hub;
   events: Pick<EventLog, "findCompletion">;
   recovery: Recovery;
-  /** Live feeds that are open, of each user. */
+  /** Open live feeds per user. */
   feeds: Slots;
   openStreams: Pick<OpenStreams, "add">;
 };
 
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
-/** Server-sent events over the same pushes that sockets get. */
+/** Server-sent events with the same pushes that sockets receive. */
 export function createStreams({ hub, events, recovery, feeds, openStreams }: StreamDependencies) {
   const open = new Set<EventStream>();
   let isDraining = false;
@@ -35,7 +35,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
     onEnd: () => void,
   ): EventStream {
     if (isDraining)
-      throw new Problem("draining", "This instance is shutting down; ask again.", {
+      throw new Problem("draining", "This instance is shutting down. Retry the request.", {
         retryAfterMs: DRAINING_RETRY_AFTER_MS,
       });
     const stream = createEventStream(request, server, () => {
@@ -44,15 +44,16 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
       onEnd();
     });
     open.add(stream);
-    // The membership is the hub's matter.
+    // The hub handles the membership.
     const remove = openStreams.add({ caller, endsWithToken, end: ({ problem }) => stream.fail(problem) });
     return stream;
   }
 
   return {
     /**
-     * A conversation's live feed: what was missed since `afterSeq`, then pushes as they come. It ends with the
-     * access token or API key that it was opened with, with the session, and with the membership. Its last event says so: `error`, `member.removed` or `conversation.deleted`.
+     * A conversation's live feed: events missed since `afterSeq`, then pushes as they arrive. It ends with its access token
+     * or API key, the session, or the membership; its last event says so: `error`, `member.removed` or
+     * `conversation.deleted`.
      * @throws Problem `not_found` for an outsider, `rate_limited` (too many), `draining`.
      */
     async openFeed(
@@ -66,7 +67,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
         userId: caller.user.id,
         send: (text, event) =>
           stream.write(formatServerSentEvent(event ?? (JSON.parse(text) as ConversationEvent), text)),
-        // Its last event has said so.
+        // Its last event has reported it.
         onExpelled: () => stream.end(),
       };
       feeds.requireRoom(caller.user.id);
@@ -81,7 +82,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           listener,
           () => recovery.start(caller, conversationId, afterSeq),
           (position: StartPosition, { lastSeq, missed }) => {
-            // Gone while the position was read: it must not stay in the room.
+            // The client disconnected while the position was read, so it must not stay in the room.
             if (stream.hasEnded()) {
               hub.leave(conversationId, listener);
               return;
@@ -101,8 +102,8 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
     },
 
     /**
-     * Sends, and streams the message, the answer as it is written, and its end.
-     * @param send stores the message; what it throws is thrown here, before any byte of the stream.
+     * Sends a message and streams it, its answer and the end.
+     * @param send stores the message; its errors are thrown here, before any byte of the stream.
      */
     async openReply(
       caller: Caller,
@@ -121,7 +122,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
       const listener: Listener = {
         userId: caller.user.id,
         isHidden: true,
-        send: reply.hear,
+        send: reply.onPush,
         onExpelled: (_id, why) => stream.fail(createExpulsion(why)),
       };
       const stream = openStream({ caller, endsWithToken: false }, request, server, () =>
@@ -134,8 +135,8 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           conversationId,
           listener,
           async () => {
-            // A new message says itself where the pushes go on, and that its author may be here; it is sent once, also
-            // when the join has to look again.
+            // A new message determines where pushes continue, and that its author is a member. It is sent once, even if the
+            // join has to be retried.
             const isFirst = sent === undefined;
             sent ??= await send();
             if (isFirst && !sent.duplicate) {
@@ -147,29 +148,29 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
             return recovery.start(caller, conversationId, undefined);
           },
           (_position, { missed }) => {
-            for (const event of missed) reply.hear(JSON.stringify(event), event);
-            // The message is sent all the same; only nobody listens to its answer.
+            for (const event of missed) reply.onPush(JSON.stringify(event), event);
+            // The message is sent anyway; only nobody is listening to its answer.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
           () => {
-            // The first pieces may be older than the join; who comes late begins with a snapshot anyway.
+            // The first pieces may be older than the join; a late listener starts with a snapshot anyway.
             if (isLate) return;
             for (const { messageId, frame, text, reasoning } of hub.listSnapshots(conversationId))
-              if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.hear(frame);
+              if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.onPush(frame);
           },
         );
-        // It may have been answered before the position that was read: what is stored now counts.
+        // The answer may have ended before the position was read, so the stored state decides.
         if (sent && isLate) await reply.begin(await recovery.reread(sent), true);
         else if (sent) await reply.begin(sent, false);
       } catch (error) {
         stream.end();
-        // Access was taken away after the message was stored: it is sent, but its author hears no more.
+        // Access was revoked after the message was stored: it is sent, but its author receives no more pushes.
         if (!sent || sent.duplicate) throw error;
       }
       return stream.response;
     },
 
-    /** Ends all of them: an open stream would hold up the end of the server. Readers come back with Last-Event-ID. */
+    /** Ends all streams, which would otherwise delay the shutdown. Readers reconnect with Last-Event-ID. */
     async drain(): Promise<void> {
       isDraining = true;
       for (const stream of [...open]) stream.end();
@@ -177,7 +178,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
   };
 }
 
-/** Why a listener is told nothing more, in words for a reader who was a member until now. */
+/** Why a listener receives no more pushes, for a reader who was a member until now. */
 const createExpulsion = (why: "removed" | "deleted"): Problem =>
   why === "deleted"
     ? new Problem("not_found", "The conversation was deleted.")

@@ -8,14 +8,16 @@ export const Model = Named(
     id: Type.String({ description: "`provider/name`, as `model` is given in requests." }),
     provider: Type.String(),
     state: OneOf(["available", "cooling_down"]),
-    until: Nullable(Timestamp({ description: "When a model that cools down is asked again." })),
+    until: Nullable(Timestamp({ description: "When a model that is cooling down is tried again." })),
     is_default: Type.Boolean(),
     context_tokens: Nullable(
-      Type.Integer({ description: "Tokens of prompt and answer together, of the model itself; null if unknown." }),
+      Type.Integer({
+        description: "The model's context window: tokens of prompt and response together; null if unknown.",
+      }),
     ),
-    answer_tokens_max: Nullable(Type.Integer({ description: "Tokens of its longest answer; null if unknown." })),
+    answer_tokens_max: Nullable(Type.Integer({ description: "Maximum response length in tokens; null if unknown." })),
     abilities: Type.Array(OneOf(["tools", "thinking", "json_object", "json_schema"]), {
-      description: "What it can do. A model of which nothing is known may be able to do all of it.",
+      description: "The model's abilities. An unknown model lists all of them.",
     }),
   }),
 );

@@ -11,7 +11,7 @@ export const createModelRoutes = ({ chain }: Dependencies): Route[] => [
     method: "GET",
     path: "/api/v1/models",
     operationId: "listModels",
-    summary: "The configured models in fallback order, with their state",
+    summary: "List the configured models in fallback order, with their state",
     tag: "models",
     scope: "any",
     ok: Page(Model),

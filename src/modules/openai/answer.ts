@@ -5,18 +5,18 @@ import { createCompletion } from "./map-answer.ts";
 import { mapEndToOpenAiError } from "./map-failure.ts";
 import type { RunningCompletion } from "./service.ts";
 
-/** A stream opens after so long, whether or not a model has given a sign of life; clients and proxies wait for headers. */
+/** A stream opens after this time even without a sign of life from a model; clients and proxies wait for headers. */
 const OPEN_AFTER_MS = 2_000;
 
-/** Watches for the reader's leaving, and keeps the server from ending a connection that is quiet while a model thinks. */
+/** Detects a disconnected reader, and keeps the server from closing a connection that is idle while a model thinks. */
 function watchReader({ request, server }: ReaderConnection, completion: RunningCompletion): void {
   server?.timeout(request, 0);
   request.signal.addEventListener("abort", completion.leave, { once: true });
-  // Gone while the run was prepared: no model is asked.
+  // The client disconnected while the run was prepared, so no model is called.
   if (request.signal.aborted) completion.leave();
 }
 
-/** The whole answer at once. */
+/** Sends the whole answer in one response. */
 export async function answerWhole(completion: RunningCompletion, connection: ReaderConnection): Promise<Response> {
   watchReader(connection, completion);
   let text = "";
@@ -30,8 +30,8 @@ export async function answerWhole(completion: RunningCompletion, connection: Rea
 }
 
 /**
- * The answer as it is written. The stream opens with a model's first byte, or after `OPEN_AFTER_MS`: a failure before has
- * its own HTTP status, a later one is an event in the stream.
+ * Streams the answer. The stream opens with a model's first byte, or after `OPEN_AFTER_MS`: an earlier failure has its own
+ * HTTP status, a later one is an event in the stream.
  */
 export function answerInChunks(
   completion: RunningCompletion,
@@ -53,7 +53,7 @@ export function answerInChunks(
     let opening: NodeJS.Immediate | undefined;
 
     const signs = {
-      // Not at once: an error in that same packet is a refusal, and still gets its status.
+      // Deferred: an error in the same packet is a rejection and still gets its own status.
       onActivity() {
         if (!chunks) opening ??= setImmediate(open);
       },
@@ -66,7 +66,7 @@ export function answerInChunks(
       if (chunks || end.type === "finish") open().end(end);
       else resolve(createOpenAiErrorResponse(mapEndToOpenAiError(end)));
     }
-    // A task of its own: what is stored is written to its end, with or without a reader.
+    // Runs as its own task: an answer that is stored is written to its end, with or without a reader.
     completion
       .run((part) => (chunks ?? open()).take(part), signs)
       .then(end)

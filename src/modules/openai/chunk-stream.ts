@@ -12,23 +12,23 @@ import { createChunks } from "./map-answer.ts";
 import { mapEndToOpenAiError } from "./map-failure.ts";
 import type { RunningCompletion } from "./service.ts";
 
-/** Where an answer is sent. */
+/** The client connection that receives an answer. */
 export type ReaderConnection = { request: Request; server: Server<unknown> | null };
 
-/** A stream that is silent for so long sends a comment: load balancers cut a silent connection after a minute or less. */
+/** A silent stream sends a comment after this time: load balancers close idle connections after a minute or less. */
 export const COMMENT_AFTER_MS = 5_000;
 
 const withdrawn = createOpenAiError(
   503,
   "provider_unavailable",
-  "The model broke off, and what was shown of the answer cannot be taken back.",
+  "The model failed, and the streamed text can't be withdrawn.",
 );
 
 export type ChunkStream = ReturnType<typeof openChunks>;
 
 /**
- * The stream that an answer's chunks are written to. It may be open before a model answers: the chunk with the role comes
- * with the first text, or with the end of an answer that has none.
+ * Opens the stream for an answer's chunks. It may open before a model responds: the chunk with the role is sent with the
+ * first text, or at the end of an answer without text.
  */
 export function openChunks(
   completion: RunningCompletion,
@@ -41,7 +41,7 @@ export function openChunks(
   });
   let chunks: ReturnType<typeof createChunks> | null = null;
   let length = 0;
-  /** What was shown of the reasoning, and whether the next one is another model's. */
+  /** Whether reasoning was shown, and whether the next reasoning is another model's. */
   let hasReasoning = false;
   let isReasoningNew = false;
 
@@ -52,7 +52,7 @@ export function openChunks(
     return chunks;
   }
 
-  /** Without `[DONE]`: that is how clients tell a broken answer from a whole one. */
+  /** Without `[DONE]`, which is how clients recognize a failed answer. */
   function endWith(error: OpenAiError): void {
     stream.write(`data: ${formatOpenAiError(error)}\n\n`);
     stream.end();
@@ -60,18 +60,18 @@ export function openChunks(
 
   function writeReasoning(text: string): void {
     if (!chunks) return;
-    // What a model has thought that failed cannot be taken back: what the next one thinks stands apart from it.
+    // A failed model's reasoning can't be withdrawn, so the next model's is separated from it.
     stream.write(chunks.reasoning(isReasoningNew && hasReasoning ? `\n\n${text}` : text));
     hasReasoning = true;
     isReasoningNew = false;
   }
 
   function reset({ model, text, reasoning = "" }: Extract<AnswerPart, { type: "reset" }>): void {
-    // A step that is made anew cannot be shown: a chunk cannot be taken back.
+    // A restarted step can't be shown, because chunks can't be withdrawn.
     if (text.length !== length) endWith(withdrawn);
-    // What is kept of the reasoning is followed by a blank line already.
+    // Kept reasoning already ends with a blank line.
     isReasoningNew = reasoning === "";
-    // Only thoughts were shown so far: all of the text will be of this model.
+    // Only reasoning was shown so far: this model writes all of the text.
     if (chunks && length === 0) chunks = createChunks(completion, model, includesUsage);
   }
 
@@ -105,7 +105,7 @@ export function openChunks(
       } else endWith(mapEndToOpenAiError(end));
     },
 
-    /** Ends the stream because of what was thrown. */
+    /** Ends the stream with a thrown error. */
     fail(thrown: unknown): void {
       endWith(mapThrownToOpenAiError(findTemporaryProblem(thrown) ?? thrown));
     },

@@ -9,34 +9,34 @@ import type { MessageService } from "../messages/service.ts";
 import { mapToolCall } from "./map-answer.ts";
 import type { CompletionRequest } from "./map-request.ts";
 
-/** How long an answer waits for what is stored of it; after that, it is stored in the background. */
+/** How long a response waits to be stored; after that, it is stored in the background. */
 export const STORE_WAIT_MS = 500;
 
 type Dependencies = {
   messages: MessageService;
   conversations: ConversationService;
-  /** Whether what models think is stored. */
+  /** Whether reasoning is stored. */
   storesReasoning: boolean;
 };
 
 type Answer = Parameters<MessageService["addAnswer"]>[0];
-const unstorable: StoredError = { code: "internal", detail: "The answer could not be stored." };
+const unstorable: StoredError = { code: "internal", detail: "The response could not be stored." };
 
-/** What was written of an answer. `firstTokenMs`: from the request to the first text; null: there is none. */
+/** The text and reasoning of an answer. `firstTokenMs`: from the request to the first text; null: none. */
 type Written = { text: string; reasoning: string; firstTokenMs: number | null };
 
-/** What is stored of one request that names a conversation. */
+/** Stores a request that names a conversation, and its answer. */
 export type Exchange = {
   /**
-   * Stores the question, once; at the first sign of an answer, so that a request that gets none leaves nothing. If the
-   * conversation is locked, it is left to `end`.
+   * Stores the question once, at the first sign of an answer, so that a failed request leaves nothing. If the conversation
+   * is locked, `end` stores it.
    */
   begin(): Promise<void>;
-  /** Stores the answer as it ended; after a failure it may be called again. */
+  /** Stores the answer as it ended; may be called again after a failure. */
   end(end: RunEnd, written: Written): Promise<void>;
 };
 
-/** For members who may write. @throws Problem `not_found`, `forbidden`, `quota_exceeded`. */
+/** For members with write access. @throws Problem `not_found`, `forbidden`, `quota_exceeded`. */
 export async function openExchange(
   { messages, conversations, storesReasoning }: Dependencies,
   caller: Caller,
@@ -45,15 +45,15 @@ export async function openExchange(
 ): Promise<Exchange | null> {
   if (conversationId === null) return null;
   const { role } = await conversations.getPosition(caller, conversationId);
-  if (role === "viewer") throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
-  // Before a model is asked: what it says could not be stored.
+  if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
+  // Checked before a model is called, because its answer could not be stored.
   if (question !== null) await messages.checkRoom(caller, question);
   let asked: Promise<string | null> | null = null;
   let hasBegun = false;
 
   const sendQuestion = async (): Promise<string | null> => {
     if (question === null) return null;
-    // So that it is stored once, however often it is tried.
+    // An idempotency key, so that retries store it once.
     const input = { content: question, reply: false, client_message_id: answerId };
     return (await messages.send(caller, conversationId, input)).message.id;
   };
@@ -66,7 +66,7 @@ export async function openExchange(
     return asked;
   }
 
-  /** If the database refuses an answer for good, it is stored as failed, with its text and no more than is needed. */
+  /** If the database permanently rejects an answer, stores it as failed, with its text and little else. */
   async function storeAnswer(answer: Answer): Promise<void> {
     try {
       await messages.addAnswer(answer);
@@ -101,7 +101,7 @@ export async function openExchange(
         metadata: {
           models,
           ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
-          // Otherwise the author of the question asked for it.
+          // Otherwise the question's author is the requester.
           ...(parentId === null && { requested_by: caller.user.id }),
         },
         model: end.model,

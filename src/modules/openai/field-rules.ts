@@ -1,18 +1,18 @@
 /**
- * What becomes of a field of a request. `mapped`: Parley understands it. `passed`: it goes to the model's provider as it is.
- * `harmless`: nothing is asked by it that would not be done anyway. `refused`: the request is answered 400.
+ * How a request field is handled. `mapped`: Parley interprets it. `passed`: sent to the provider unchanged. `harmless`: has
+ * no effect and needs none. `refused`: the request fails with 400.
  */
 export type Treatment = "mapped" | "passed" | "harmless" | "refused";
 
 export type FieldRule = {
   treatment: Treatment;
-  /** What is done with it; of a refused field, a sentence that its error says too. */
+  /** How it is handled; for a refused field, a sentence that its error includes. */
   note: string;
-  /** Values that ask for nothing: as null, they are taken as if the field were absent. */
+  /** Values that have no effect: like null, they count as absent. */
   isNeutral?: (value: unknown) => boolean;
-  /** The fields of the object in it, or of each object of a list. Absent: nobody looks into it here. */
+  /** The fields of its object, or of each object in its list. Absent: not checked here. */
   inner?: (value: JsonFields) => FieldRules;
-  /** Of a refused field: whether other values of it are taken. */
+  /** For a refused field: whether other values of it are accepted. */
   hasValues?: boolean;
 };
 
@@ -24,7 +24,7 @@ type More = Omit<FieldRule, "treatment" | "note">;
 export const mapped = (note = "", more: More = {}): FieldRule => ({ treatment: "mapped", note, ...more });
 export const passed = (note = "", more: More = {}): FieldRule => ({ treatment: "passed", note, ...more });
 export const harmless = (note: string): FieldRule => ({ treatment: "harmless", note });
-/** @param neutral values that may stand there nevertheless, beside what is empty. */
+/** @param neutral values that are accepted, in addition to empty ones. */
 export const refused = (note: string, ...neutral: unknown[]): FieldRule => ({
   treatment: "refused",
   note,

@@ -4,19 +4,19 @@ import { noUsage } from "../../ai/usage.ts";
 import type { Completion, CompletionUsage } from "./model.ts";
 import { type AnswerThinking, mapThinking } from "./thinking.ts";
 
-/** What all parts of one answer have in common. */
+/** What all parts of one answer share. */
 export type CompletionHead = {
   id: string;
   created: number;
-  /** Seals what led to the answer, for its client. Null: there is too much of it. */
+  /** Seals the thinking for its client. Null: it is too long. */
   sealThinking(thinking: Thinking): string | null;
-  /** Whether the client may read what models think; what has to come back is sealed for it in any case. */
+  /** Whether the client may read reasoning; thinking that it has to return is sealed in any case. */
   showsReasoning: boolean;
 };
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
-/** An answer that is sent whole. Its reasoning is in the field that DeepSeek began with, and that OpenAI's clients let pass. */
+/** Creates an answer that is sent whole. Reasoning is in the field that DeepSeek introduced and OpenAI's clients ignore. */
 export function createCompletion(
   head: CompletionHead,
   { text, reasoning }: { text: string; reasoning: string },
@@ -49,12 +49,12 @@ export function createCompletion(
   };
 }
 
-/** The events of an answer that is streamed; id and time are the same in each of them. */
+/** Creates the events of a streamed answer; id and time are the same in all of them. */
 export function createChunks(completion: CompletionHead, model: string, includesUsage: boolean) {
   const { id, created } = completion;
   const head = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
   const tail = includesUsage ? '],"usage":null}\n\n' : "]}\n\n";
-  // Put together by hand: this runs for every token.
+  // Concatenated by hand, because this runs for every token.
   const chunk = (delta: string, reason: string | null = null) =>
     `${head}{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${JSON.stringify(reason)}}${tail}`;
 
@@ -62,7 +62,7 @@ export function createChunks(completion: CompletionHead, model: string, includes
     start: (): string => chunk('{"role":"assistant","content":""}'),
     text: (text: string): string => chunk(`{"content":${JSON.stringify(text)}}`),
     reasoning: (text: string): string => chunk(`{"reasoning_content":${JSON.stringify(text)}}`),
-    /** What led to it, calls, the reason of the end, the usage if it was asked for, and the end mark. */
+    /** Thinking, calls, the finish reason, the usage if requested, and the end marker. */
     end(finish: Finish): string {
       const thinking = mapThinking(finish.thinking, completion);
       const details = thinking ? chunk(JSON.stringify({ reasoning_details: thinking.reasoning_details })) : "";
@@ -81,7 +81,7 @@ export const mapToolCall = ({ id, name, arguments: text }: ToolCall) => ({
   function: { name, arguments: text },
 });
 
-/** The calls of an answer; what led to them is beside the first one, as with Gemini's. */
+/** The calls of an answer; thinking is attached to the first one, as Gemini does. */
 const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
   toolCalls.map((call, index) => ({
     ...mapToolCall(call),
@@ -89,8 +89,8 @@ const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
   }));
 
 /**
- * What the run has used, with the attempts that failed: the tokens that are stored and charged. Parts that Parley never
- * asks for (audio, predictions) are 0, as OpenAI has them.
+ * The run's usage including failed attempts: the tokens that are stored and charged. Details that Parley never requests
+ * (audio, predictions) are 0, as in OpenAI's responses.
  */
 function mapUsage({ usage }: Finish): CompletionUsage {
   const { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens } = usage ?? noUsage;

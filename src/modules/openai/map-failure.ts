@@ -2,21 +2,21 @@ import type { RunEnd, RunFailure } from "../../ai/answer-part.ts";
 import { createOpenAiError, type OpenAiError } from "../../http/openai-error.ts";
 import type { ErrorCode } from "../../lib/error-codes.ts";
 
-/** When an answer that a shutdown cut off may be asked for again: another instance can take it at once. */
+/** When to retry after a shutdown cut an answer off: another instance can serve it immediately. */
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
-const stopped = createOpenAiError(503, "draining", "The answer was stopped, because the server is shutting down.", {
+const stopped = createOpenAiError(503, "draining", "The response was stopped because the server is shutting down.", {
   retryAfterMs: DRAINING_RETRY_AFTER_MS,
 });
 
-/** How a run ended without an answer, as OpenAI's clients read it. */
+/** Maps a run that ended without an answer to OpenAI's error format. */
 export function mapEndToOpenAiError(end: Exclude<RunEnd, { type: "finish" }>): OpenAiError {
   return end.type === "error" ? mapFailureToOpenAiError(end) : stopped;
 }
 
 /**
- * Statuses of a provider that are about the request, so that clients get them as they are. 409 is not among them: it passes,
- * and an answer with it would be kept under an `Idempotency-Key`.
+ * Provider statuses that concern the request; clients receive them unchanged. Not 409: it is temporary, and would be stored
+ * under an `Idempotency-Key`.
  */
 const passedStatuses = new Set([400, 404, 413, 415, 422, 429]);
 const PAYMENT_REQUIRED = 402;
@@ -27,9 +27,9 @@ const statuses: Partial<Record<RunFailure["code"], number>> = {
 };
 
 /**
- * The failure of a model: with the provider's own status, code and parameter where the request is at fault, and with its
- * `Retry-After`. What this server is to blame for (its credentials) shows nothing of the provider's: a 401 with
- * `invalid_api_key` would make clients doubt their own key.
+ * Maps a model's failure. If the request is at fault, it keeps the provider's status, code, parameter and `Retry-After`. If
+ * this server is at fault (its credentials), nothing of the provider's is shown: a 401 with `invalid_api_key` would make
+ * clients doubt their own key.
  */
 function mapFailureToOpenAiError(failure: RunFailure): OpenAiError {
   const { code, detail, status, param, retryAfterMs } = failure;
@@ -44,10 +44,10 @@ function mapFailureToOpenAiError(failure: RunFailure): OpenAiError {
   return createOpenAiError(shown, providerCode ?? code, message, { param, retryAfterMs });
 }
 
-/** A number in the place of a code is a status, which says nothing that ours does not. */
+/** A numeric code is a status, which adds nothing to ours. */
 const nameOf = (code: string | null): string | null => (code === null || /^\d+$/.test(code) ? null : code);
 
-/** Sentences of ours for codes of providers: a provider's own text may name what clients must not see. */
+/** Parley's own sentences for provider codes: a provider's text may contain what clients must not see. */
 const messages = {
   context_length_exceeded: "The request is longer than the model's context. Shorten the messages.",
   request_too_large: "The request is larger than the model's provider accepts. Shorten the messages.",
@@ -55,23 +55,23 @@ const messages = {
   array_above_max_length: "A list in the request is longer than the model's provider accepts.",
   content_policy_violation: "The model's provider refused the content of the request under its content policy.",
   content_filter: "The model's provider refused the content of the request under its content policy.",
-  insufficient_quota: "The quota of this server's account at the model's provider is used up.",
-  model_not_found: "The model's provider does not have this model, or does not offer it to this server.",
-  invalid_function_parameters: "The model's provider did not accept the JSON schema of a tool.",
-  invalid_json_schema: "The model's provider did not accept a JSON schema in the request.",
-  unsupported_parameter: "The model does not support a parameter of the request.",
-  unknown_parameter: "The model does not know a parameter of the request.",
-  unsupported_value: "The model does not support the value of a parameter of the request.",
-  invalid_value: "The model did not accept the value of a parameter of the request.",
-  invalid_type: "A parameter of the request has a type that the model did not accept.",
-  missing_required_parameter: "The model needs a parameter that the request does not have.",
+  insufficient_quota: "This server's account at the model's provider has no quota left.",
+  model_not_found: "The model's provider doesn't have this model, or this server's account can't use it.",
+  invalid_function_parameters: "The model's provider rejected the JSON schema of a tool.",
+  invalid_json_schema: "The model's provider rejected a JSON schema in the request.",
+  unsupported_parameter: "The model doesn't support a parameter of the request.",
+  unknown_parameter: "The model doesn't recognize a parameter of the request.",
+  unsupported_value: "The model doesn't support the value of a parameter of the request.",
+  invalid_value: "The model rejected the value of a parameter of the request.",
+  invalid_type: "A parameter of the request has the wrong type for the model.",
+  missing_required_parameter: "The model needs a parameter that is missing from the request.",
 } as const satisfies Partial<Record<ErrorCode, string>>;
 
-/** @returns null where nothing is known beyond the kind of the failure. */
+/** @returns null if nothing is known beyond the error's kind. */
 function createMessage(providerCode: string | null, param: string | null): string | null {
   const known = isKnown(providerCode) ? messages[providerCode] : null;
   if (param === null) return known;
-  return `${known ?? "The model did not accept a parameter of the request."} Parameter: ${param}.`;
+  return `${known ?? "The model rejected a parameter of the request."} Parameter: ${param}.`;
 }
 
 const isKnown = (code: string | null): code is keyof typeof messages => code !== null && Object.hasOwn(messages, code);

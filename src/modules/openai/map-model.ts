@@ -2,10 +2,10 @@ import type { ModelDetails } from "../../ai/describe-model.ts";
 import type { Price } from "../../lib/prices.ts";
 import type { OpenAiModel } from "./model-list.ts";
 
-/** When a model was made is not known here, and OpenAI's clients expect a number. */
+/** The creation time of a model is unknown here, but OpenAI's clients expect a number. */
 const CREATED_UNKNOWN = 0;
 
-/** As OpenAI lists a model, with the fields by which OpenRouter tells what models can do. */
+/** Maps a model to OpenAI's format, with OpenRouter's fields for its abilities. */
 export const mapToOpenAiModel = (
   { id, provider }: { id: string; provider: string },
   { contextTokens, answerTokensMax, parameters, price }: ModelDetails,
@@ -28,9 +28,9 @@ const mapPrice = ({ input, output, cached_input, cache_write }: Price) => ({
   ...(cache_write !== undefined && { input_cache_write: formatPrice(cache_write) }),
 });
 
-/** Digits behind the point: a millionth of a cent for a million tokens. */
+/** Decimal places: a millionth of a cent per million tokens. */
 const PRICE_DIGITS = 14;
 
-/** US dollars per million tokens as those of one token, without an exponent. */
+/** Converts US dollars per million tokens to dollars per token, without an exponent. */
 const formatPrice = (perMillion: number): string =>
   (perMillion / 1_000_000).toFixed(PRICE_DIGITS).replace(/\.?0+$/, "") || "0";

@@ -12,18 +12,18 @@ import { findSealedThinking } from "./thinking.ts";
 export type CompletionRequest = {
   model: string;
   messages: ChatMessage[];
-  /** What led to messages of an assistant, as it was sealed, by their places. */
+  /** Sealed thinking of assistant messages, by message index. */
   sealedThinking: ReadonlyMap<number, string>;
   options: AnswerOptions;
   outputTokensMax: number | null;
   isStreamed: boolean;
   includesUsage: boolean;
-  /** Where the exchange is stored, with the user's last message as the question, if that is the last one. */
+  /** Where to store the exchange. The last message is the question, if it is a user message. */
   conversationId: string | null;
   question: string | null;
 };
 
-/** OpenAI's request in our words. @throws Problem `invalid` for what the schema cannot say. */
+/** Maps OpenAI's request. @throws Problem `invalid` for what the schema can't check. */
 export function mapToCompletionRequest(body: CreateCompletion): CompletionRequest {
   const messages = body.messages.map(mapMessage);
   checkToolMessages(messages);
@@ -50,12 +50,12 @@ function collectThinking(messages: readonly CompletionMessage[]): Map<number, st
   return new Map(found.flatMap(([index, sealed]) => (sealed === null ? [] : [[index, sealed]])));
 }
 
-/** What is stored is held to the same as every message. */
+/** A stored question must meet the limits of every message. */
 function checkQuestion(question: string, pointer: string): void {
   if (question.trim() === "" || question.length > CONTENT_CHARS_MAX)
     throw createInvalid(
       pointer,
-      `${mapPointerToName(pointer)} must have 1 to ${CONTENT_CHARS_MAX} characters, as the message is stored.`,
+      `${mapPointerToName(pointer)} must have 1 to ${CONTENT_CHARS_MAX} characters, because the message is stored.`,
     );
   if (!isPlainText(question)) throw createInvalid(pointer, `${mapPointerToName(pointer)} ${formatRules.text}.`);
 }
@@ -73,7 +73,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
       if (!message.tool_call_id)
         throw createInvalid(
           `#/messages/${index}/tool_call_id`,
-          `messages[${index}].tool_call_id is required: a tool message names its call.`,
+          `messages[${index}].tool_call_id is required: a tool message must name its call.`,
         );
       return { role: "tool", content, toolCallId: message.tool_call_id };
     default:
@@ -81,7 +81,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
   }
 }
 
-/** The text of a message. An assistant's refusal is part of what it said, and models have no other place for it. */
+/** The text of a message. An assistant's refusal is included, since models have no other place for it. */
 function readContent(message: CompletionMessage, index: number): string {
   const { role, content } = message;
   const refusal = role === "assistant" ? (message.refusal ?? "") : "";
@@ -89,7 +89,7 @@ function readContent(message: CompletionMessage, index: number): string {
     if (refusal !== "" || (role === "assistant" && message.tool_calls?.length)) return refusal;
     throw createInvalid(
       `#/messages/${index}/content`,
-      `messages[${index}].content is required; only an assistant's message with tool_calls or a refusal may be without.`,
+      `messages[${index}].content is required, except in an assistant message with tool_calls or a refusal.`,
     );
   }
   const texts =
@@ -105,18 +105,18 @@ function readPart(role: string, { type, text, refusal }: ContentPart, index: num
   if (!isRefusal && type !== "text")
     throw createInvalid(
       `#/messages/${index}/content/${place}/type`,
-      `messages[${index}].content[${place}].type must be text${mayRefuse ? " or refusal" : ""}: other parts are not understood here.`,
+      `messages[${index}].content[${place}].type must be text${mayRefuse ? " or refusal" : ""}: other parts are not supported.`,
     );
-  const said = isRefusal ? refusal : text;
-  if (said === undefined)
+  const value = isRefusal ? refusal : text;
+  if (value === undefined)
     throw createInvalid(
       `#/messages/${index}/content/${place}/${type}`,
-      `messages[${index}].content[${place}].${type} is required in a part of the type ${type}.`,
+      `messages[${index}].content[${place}].${type} is required in a part of type ${type}.`,
     );
-  return said;
+  return value;
 }
 
-/** Results belong to the calls of the assistant's message before them. */
+/** Tool results must belong to the calls of the preceding assistant message. */
 function checkToolMessages(messages: readonly ChatMessage[]): void {
   let callIds = new Set<string>();
   for (const [index, message] of messages.entries()) {
@@ -125,7 +125,7 @@ function checkToolMessages(messages: readonly ChatMessage[]): void {
     else if (!callIds.delete(message.toolCallId))
       throw createInvalid(
         `#/messages/${index}/role`,
-        "A tool message follows an assistant's message with tool_calls, and names one of them.",
+        "A tool message must follow an assistant message with tool_calls and name one of them.",
       );
   }
 }
@@ -138,11 +138,11 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
     ...(typeof strict === "boolean" && { isStrict: strict }),
   }));
   const names = new Set(offered.map(({ name }) => name));
-  if (names.size < offered.length) throw createInvalid("#/tools", "The names of the tools must differ.");
+  if (names.size < offered.length) throw createInvalid("#/tools", "Tool names must be unique.");
   const { toolChoice, allowed } = readToolChoice(body.tool_choice, names);
   const tools = allowed ? offered.filter(({ name }) => allowed.has(name)) : offered;
   if (toolChoice === "required" && tools.length === 0)
-    throw createInvalid("#/tool_choice", "A tool can only be required when there are tools.");
+    throw createInvalid("#/tool_choice", "A tool call can only be required if `tools` is not empty.");
   const stop = body.stop ?? [];
   return {
     tools,
@@ -157,13 +157,13 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
   };
 }
 
-/** @param names those of the request's tools. @returns `allowed`: the tools that may be called; null: all of them. */
+/** @param names of the request's tools. @returns `allowed`: the tools that may be called; null: all. */
 function readToolChoice(
   choice: CreateCompletion["tool_choice"],
   names: ReadonlySet<string>,
 ): { toolChoice: ToolChoice | null; allowed: ReadonlySet<string> | null } {
   const check = (name: string, pointer: string): string => {
-    if (!names.has(name)) throw createInvalid(pointer, "There is no such tool in `tools`.");
+    if (!names.has(name)) throw createInvalid(pointer, "`tools` has no tool with this name.");
     return name;
   };
   if (choice === undefined || typeof choice === "string") return { toolChoice: choice ?? null, allowed: null };
@@ -176,7 +176,7 @@ function readToolChoice(
   return { toolChoice: mode, allowed: new Set(allowed) };
 }
 
-/** The form that the answer must have; null: a text. */
+/** The required format of the answer; null: text. */
 function mapFormat(asked: CreateCompletion["response_format"]): AnswerFormat | null {
   if (!asked || asked.type === "text") return null;
   if (asked.type === "json_object") return { type: "json_object" };

@@ -1,19 +1,19 @@
 import { type FieldRules, harmless, type JsonFields, mapped, refused } from "./field-rules.ts";
 
 const cacheFields: FieldRules = {
-  cache_control: harmless("Parley marks what Anthropic's cache can keep."),
-  prompt_cache_breakpoint: harmless("What a provider caches is left to it."),
+  cache_control: harmless("Parley sets Anthropic's cache markers itself."),
+  prompt_cache_breakpoint: harmless("The provider decides what it caches."),
 };
 
 const textFields: FieldRules = { type: mapped(), text: mapped(), refusal: mapped(), ...cacheFields };
 
-/** Parts of other types are refused by their type. */
+/** Parts of other types are rejected by their type. */
 const partFields = (part: JsonFields): FieldRules =>
   part.type === "text" || part.type === "refusal" ? textFields : anyFields(part);
 
 const callFields: FieldRules = {
   id: mapped(),
-  type: mapped("Only `function`; others are refused."),
+  type: mapped("Only `function`; other types are rejected."),
   function: mapped("", {
     inner: () => ({
       name: mapped(),
@@ -21,47 +21,47 @@ const callFields: FieldRules = {
       parsed_arguments: harmless("The SDKs add it to `arguments`."),
     }),
   }),
-  index: harmless("Its place in the list says the same."),
-  extra_content: mapped("Thinking that this server gave goes back to the model; other content is left out."),
+  index: harmless("The position in the list says the same."),
+  extra_content: mapped("Thinking from this server goes back to the model; other content is dropped."),
 };
 
 const everyMessage: FieldRules = {
   role: mapped(),
-  content: mapped("A text, or parts of the type `text`.", { inner: partFields }),
+  content: mapped("A string, or parts of type `text`.", { inner: partFields }),
 };
 
 const byRole: Readonly<Record<string, FieldRules>> = {
-  user: { ...everyMessage, name: mapped("The model is shown it in front of the text.") },
+  user: { ...everyMessage, name: mapped("Shown to the model in front of the text.") },
   assistant: {
     ...everyMessage,
-    refusal: mapped("Models get it as text."),
+    refusal: mapped("Models receive it as text."),
     tool_calls: mapped("", { inner: () => callFields }),
-    reasoning_content: harmless("What goes back to a model is in `reasoning_details`."),
+    reasoning_content: harmless("Models receive `reasoning_details` instead."),
     reasoning: harmless("The same, as OpenRouter's clients send it."),
-    reasoning_details: mapped("Thinking that this server gave goes back to the model; other entries are left out."),
-    name: harmless("Models are not told it: they would write it too."),
+    reasoning_details: mapped("Thinking from this server goes back to the model; other entries are dropped."),
+    name: harmless("Not sent to the model, which would copy it."),
     parsed: harmless("The SDKs add it to `content`."),
-    annotations: refused("Models cannot be shown annotations."),
+    annotations: refused("Annotations can't be sent to models."),
     audio: refused("Messages are text only."),
     function_call: refused("Use `tool_calls`, which replaced it."),
   },
   tool: {
     ...everyMessage,
     tool_call_id: mapped(),
-    name: harmless("The call that `tool_call_id` names has it."),
+    name: harmless("`tool_call_id` already identifies the tool."),
   },
 };
 
-const instructions: FieldRules = { ...everyMessage, name: harmless("Instructions need no speaker.") };
+const instructions: FieldRules = { ...everyMessage, name: harmless("Instructions have no speaker.") };
 
-/** The fields of a message of this role; of one that is not known, all of them: its role is refused. */
+/** The fields of a message with this role. For an unknown role, all fields: the role itself is rejected. */
 export const messageFields = (message: JsonFields): FieldRules => {
   const { role } = message;
   if (role === "system" || role === "developer") return instructions;
   return (typeof role === "string" && Object.hasOwn(byRole, role) && byRole[role]) || anyFields(message);
 };
 
-/** Whatever is there: something else of the object is refused. */
+/** Accepts any field: something else in the object is rejected. */
 const anyFields = (value: JsonFields): FieldRules =>
   Object.fromEntries(Object.keys(value).map((name) => [name, mapped()]));
 

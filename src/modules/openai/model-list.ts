@@ -1,7 +1,7 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Named, Nullable, OneOf } from "../../lib/schema.ts";
 
-const TokenPrice = Type.String({ description: "US dollars for one token." });
+const TokenPrice = Type.String({ description: "US dollars per token." });
 const ModelPrice = Type.Object({
   prompt: TokenPrice,
   completion: TokenPrice,
@@ -17,17 +17,21 @@ export const OpenAiModel = Named(
     created: Type.Integer(),
     owned_by: Type.String({ description: "The provider." }),
     context_length: Nullable(
-      Type.Integer({ description: "Tokens of prompt and answer together, of the model itself; null if unknown." }),
+      Type.Integer({
+        description: "The model's context window: tokens of prompt and response together; null if unknown.",
+      }),
     ),
-    max_completion_tokens: Nullable(Type.Integer({ description: "Tokens of its longest answer; null if unknown." })),
+    max_completion_tokens: Nullable(
+      Type.Integer({ description: "Maximum response length in tokens; null if unknown." }),
+    ),
     architecture: Type.Object({
       modality: Type.String(),
-      input_modalities: Type.Array(Type.String(), { description: "What this server passes on to the model: text." }),
+      input_modalities: Type.Array(Type.String(), { description: "What this server sends to the model: text." }),
       output_modalities: Type.Array(Type.String()),
     }),
-    pricing: Nullable(ModelPrice, { description: "What this server counts; null if no price is known." }),
+    pricing: Nullable(ModelPrice, { description: "The prices that this server charges; null if unknown." }),
     supported_parameters: Type.Array(Type.String(), {
-      description: "Fields of a request that change its answers. If nothing is known of a model, they may be refused.",
+      description: "Request fields that affect its responses. An unknown model may reject some of them.",
     }),
   }),
 );

@@ -9,28 +9,28 @@ import type { FieldRule } from "./field-rules.ts";
 import { OutputTokens, passedFields } from "./passed-fields.ts";
 import { requestFields } from "./request-fields.ts";
 
-/** Messages of one request. */
+/** Messages per request. */
 const MESSAGES_MAX = 2_048;
-/** Functions that one request may offer to the model; more than the providers take. */
+/** Functions that one request may offer; more than providers accept. */
 const TOOLS_MAX = 128;
 const STOPS_MAX = 4;
-/** Parts of one message. */
+/** Parts per message. */
 export const PARTS_MAX = 2_048;
 const NAME_CHARS_MAX = 200;
 const STOP_CHARS_MAX = 1_000;
 const TEMPERATURE_MAX = 2;
 
-/** Fields that nobody knows are refused before (prepare-completion.ts), so this says nothing of them. */
+/** Unknown fields are rejected before (prepare-completion.ts), so the schema doesn't mention them. */
 const Open = <T extends Record<string, TSchema>>(properties: T) =>
   Type.Object(properties, { additionalProperties: true });
 
-/** Text for a model, passed on as it is: the body's own limit is its only one. */
+/** Text for a model, passed on unchanged; limited only by the size of the body. */
 const Passed = (options: StringOptions = {}) => Type.String({ maxLength: BODY_BYTES_MAX, ...options });
 const Name = Type.String({ maxLength: NAME_CHARS_MAX });
 const ToolName = Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${TOOL_NAME_CHARS_MAX}}$` });
 
 const returned = {
-  description: "As it came with the message. It is passed on to the model that gave it, and is left out for others.",
+  description: "Return it unchanged. It is sent only to the model that produced it.",
 };
 
 export const CompletionMessage = Open({
@@ -40,11 +40,11 @@ export const CompletionMessage = Open({
       Passed(),
       Type.Array(Open({ type: Name, text: Type.Optional(Passed()), refusal: Type.Optional(Passed()) }), {
         maxItems: PARTS_MAX,
-        description: "Parts of the type `text`; an assistant's message may have some of the type `refusal`.",
+        description: "Parts of type `text`; assistant messages may also have type `refusal`.",
       }),
     ]),
   ),
-  refusal: Type.Optional(Passed({ description: "Of an assistant's message: models get it as its text." })),
+  refusal: Type.Optional(Passed({ description: "Assistant messages only. Models receive it as text." })),
   tool_calls: Type.Optional(
     Type.Array(
       Open({
@@ -57,9 +57,9 @@ export const CompletionMessage = Open({
     ),
   ),
   tool_call_id: Type.Optional(Passed()),
-  name: Type.Optional(Type.String({ maxLength: NAME_CHARS_MAX, description: "Who speaks, of a user's message." })),
+  name: Type.Optional(Type.String({ maxLength: NAME_CHARS_MAX, description: "User messages only: who is speaking." })),
   reasoning_content: Type.Optional(
-    Type.Unknown({ description: "Not passed on: what a model has thought is in `reasoning_details`." }),
+    Type.Unknown({ description: "Not sent to the model: reasoning is returned in `reasoning_details`." }),
   ),
   reasoning_details: Type.Optional(Type.Unknown(returned)),
 });
@@ -95,9 +95,9 @@ const AllowedTools = Open({
   allowed_tools: Open({ mode: OneOf(["auto", "required"]), tools: Type.Array(NamedTool, { maxItems: TOOLS_MAX }) }),
 });
 
-/** What is understood of OpenAI's request, or passed on. */
+/** The fields of OpenAI's request that Parley interprets or passes on. */
 const UnderstoodCompletion = Open({
-  model: Type.String({ minLength: 1, maxLength: MODEL_CHARS_MAX, description: "One of `GET /v1/models`." }),
+  model: Type.String({ minLength: 1, maxLength: MODEL_CHARS_MAX, description: "A model from `GET /v1/models`." }),
   messages: Type.Array(CompletionMessage, { minItems: 1, maxItems: MESSAGES_MAX }),
   stream: Type.Optional(Type.Boolean()),
   stream_options: Type.Optional(Open({ include_usage: Type.Optional(Type.Boolean()) })),
@@ -120,7 +120,7 @@ const UnderstoodCompletion = Open({
 });
 export type CreateCompletion = Static<typeof UnderstoodCompletion>;
 
-/** All fields that are known, by what becomes of them: for the document, the schema has the refused and harmless ones too. */
+/** All known fields with their handling; the schema includes refused and harmless ones for the documentation. */
 export const CreateCompletion: typeof UnderstoodCompletion = {
   ...UnderstoodCompletion,
   properties: { ...describeOthers(UnderstoodCompletion.properties), ...UnderstoodCompletion.properties },
@@ -129,14 +129,13 @@ export const CreateCompletion: typeof UnderstoodCompletion = {
 function describeOthers(understood: object): Record<string, TSchema> {
   const others = Object.entries(requestFields).filter(([name]) => !(name in understood));
   const describe = ({ treatment, note }: FieldRule) =>
-    treatment === "refused" ? `Refused, unless it is empty. ${note}` : `Has no effect. ${note}`;
+    treatment === "refused" ? `Rejected unless empty. ${note}` : `Has no effect. ${note}`;
   return Object.fromEntries(
     others.map(([name, rule]) => [name, Type.Optional(Type.Unknown({ description: describe(rule) }))]),
   );
 }
 
-const toReturn =
-  "What the model has thought. Return it unchanged with the message, so that the model goes on from there.";
+const toReturn = "The model's reasoning. Return it unchanged with the message, so the model continues from it.";
 
 const ToolCalls = Type.Array(
   Type.Object({
@@ -186,7 +185,7 @@ export const Completion = Named(
     id: Type.String(),
     object: OneOf(["chat.completion"]),
     created: Type.Integer({ description: "Seconds since 1970." }),
-    model: Type.String({ description: "The model that wrote the end of the answer." }),
+    model: Type.String({ description: "The model that wrote the end of the response." }),
     choices: Type.Array(
       Type.Object({
         index: Type.Integer(),
@@ -196,7 +195,7 @@ export const Completion = Named(
           refusal: Type.Null(),
           reasoning_content: Type.Optional(
             Type.String({
-              description: "What the model thought, where its provider tells and `AI_REASONING` isn't `off`.",
+              description: "The model's reasoning, if its provider reports it and `AI_REASONING` isn't `off`.",
             }),
           ),
           tool_calls: Type.Optional(ToolCalls),

@@ -4,7 +4,7 @@ import { Closed, OneOf } from "../../lib/schema.ts";
 
 const PENALTY_MAX = 2;
 const BIAS_MAX = 100;
-/** Tokens that one request may make more or less likely. */
+/** Tokens whose likelihood one request may change. */
 const BIASES_MAX = 1_024;
 const TOP_K_MAX = 1_000_000;
 const LABEL_CHARS_MAX = 512;
@@ -16,10 +16,10 @@ export const OutputTokens = Type.Integer({ minimum: 1, maximum: OUTPUT_TOKENS_MA
 
 const Penalty = Type.Optional(Type.Number({ minimum: -PENALTY_MAX, maximum: PENALTY_MAX }));
 const Share = Type.Optional(Type.Number({ minimum: 0, maximum: 1 }));
-/** What a provider is told for its caches and its protection against abuse. */
+/** Labels for a provider's caches and abuse protection. */
 const Label = Type.Optional(Type.String({ minLength: 1, maxLength: LABEL_CHARS_MAX }));
 
-/** What is passed on to the model's provider as it is (ai/extra-fields.ts). */
+/** Fields passed on to the provider unchanged (ai/extra-fields.ts). */
 export const passedFields = {
   seed: Type.Optional(Type.Integer()),
   frequency_penalty: Penalty,
@@ -44,7 +44,7 @@ export const passedFields = {
   ),
   enable_thinking: Type.Optional(Type.Boolean()),
   chat_template_kwargs: Type.Optional(
-    // A template of one's own, or another way to read the messages, is nothing that a client may choose.
+    // Clients may not choose a template, or another way to read the messages.
     Type.Record(
       Type.String({ pattern: "^(?!chat_template$|tokenize$|add_generation_prompt$)[a-z_]{1,64}$" }),
       Type.Union([Type.Boolean(), Type.Number(), Type.String({ maxLength: WORD_CHARS_MAX })]),

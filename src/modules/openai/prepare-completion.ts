@@ -5,8 +5,8 @@ import { type FieldRule, type FieldRules, isFields, type JsonFields } from "./fi
 import { requestFields } from "./request-fields.ts";
 
 /**
- * Takes out of a request what asks for nothing, null above all, before its schema looks; refuses every field that has no
- * effect here. Nothing is ignored in silence.
+ * Removes fields that have no effect, mainly nulls, before the schema is checked, and rejects every unsupported field.
+ * Nothing is ignored silently.
  * @throws Problem `invalid`; for OpenAI's clients `unknown_parameter`, `unsupported_parameter` or `unsupported_value`.
  */
 export function prepareCompletion(body: unknown): void {
@@ -22,7 +22,7 @@ function prepare(fields: JsonFields, rules: FieldRules, pointer: string): void {
 }
 
 function prepareValue(value: unknown, rule: FieldRule | undefined, pointer: string): void {
-  if (!rule) throw refuse("unknown_parameter", pointer, "is not a parameter of this server.");
+  if (!rule) throw refuse("unknown_parameter", pointer, "is not a supported parameter.");
   if (rule.treatment === "refused")
     throw refuse(
       rule.hasValues ? "unsupported_value" : "unsupported_parameter",

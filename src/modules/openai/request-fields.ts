@@ -10,9 +10,9 @@ const functionFields: FieldRules = {
 };
 
 const toolFields: FieldRules = {
-  type: mapped("Only `function`; others are refused."),
+  type: mapped("Only `function`; other types are rejected."),
   function: mapped("", { inner: () => functionFields }),
-  cache_control: harmless("Parley marks what Anthropic's cache can keep."),
+  cache_control: harmless("Parley sets Anthropic's cache markers itself."),
 };
 
 const namedFields: FieldRules = { type: mapped(), function: mapped("", { inner: () => ({ name: mapped() }) }) };
@@ -36,9 +36,9 @@ const streamFields: FieldRules = {
   include_obfuscation: harmless("Chunks are never padded."),
 };
 
-const operatorChooses = "This server's settings decide which models and providers are asked.";
+const operatorChooses = "This server's settings decide which models and providers are used.";
 
-const leftOut = "A hint: left out where the provider doesn't have it.";
+const leftOut = "A hint: omitted if the provider doesn't support it.";
 
 const passedNotes: Readonly<Record<ExtraField, string>> = {
   seed: leftOut,
@@ -50,17 +50,17 @@ const passedNotes: Readonly<Record<ExtraField, string>> = {
   top_a: "",
   min_p: "",
   repetition_penalty: "",
-  thinking: "As DeepSeek, GLM and Kimi know it. `reasoning_effort` works with all providers.",
-  enable_thinking: "As Qwen's servers know it.",
-  chat_template_kwargs: "As vLLM, SGLang and llama.cpp know it: texts, numbers and booleans.",
-  reasoning: "As OpenRouter knows it. `reasoning_effort` works with all providers.",
-  include_reasoning: "As OpenRouter knows it.",
+  thinking: "The field of DeepSeek, GLM and Kimi. `reasoning_effort` works with all providers.",
+  enable_thinking: "The field of Qwen's servers.",
+  chat_template_kwargs: "The field of vLLM, SGLang and llama.cpp: strings, numbers and booleans.",
+  reasoning: "OpenRouter's field. `reasoning_effort` works with all providers.",
+  include_reasoning: "OpenRouter's field.",
   user: leftOut,
   safety_identifier: leftOut,
   prompt_cache_key: leftOut,
 };
 
-/** What is the same as to say nothing: many clients send it always. */
+/** Defaults that many clients always send. */
 const neutralNumbers: Partial<Record<ExtraField, number>> = {
   frequency_penalty: 0,
   presence_penalty: 0,
@@ -76,47 +76,47 @@ const passedFields: FieldRules = Object.fromEntries(
   }),
 );
 
-/** Every field of a request that is known here. Any other one is refused as unknown. */
+/** All known request fields. Any other is rejected as unknown. */
 export const requestFields: FieldRules = {
   model: mapped(),
   messages: mapped("Text only.", { inner: messageFields }),
   stream: mapped(),
   stream_options: mapped("", { inner: () => streamFields }),
-  max_completion_tokens: mapped("At most as many as the model can write."),
-  max_tokens: mapped("The same; `max_completion_tokens` counts if both are there."),
-  temperature: mapped("Models that think and refuse it are asked without it. Claude takes 1 at most."),
-  top_p: mapped("Models that refuse it, or refuse it beside `temperature`, are asked without it."),
+  max_completion_tokens: mapped("Limited to the model's maximum response length."),
+  max_tokens: mapped("The same; `max_completion_tokens` wins if both are set."),
+  temperature: mapped("Omitted for reasoning models that reject it. Claude's maximum is 1."),
+  top_p: mapped("Omitted for models that reject it, or reject it together with `temperature`."),
   stop: mapped("Works with every model: Parley ends the response itself where the provider can't."),
   tools: mapped("", { inner: () => toolFields }),
   tool_choice: mapped("", { inner: () => toolChoiceFields }),
   parallel_tool_calls: mapped(),
   reasoning_effort: mapped(),
-  response_format: mapped("Checked here too; see [structured output](models.md#structured-output).", {
+  response_format: mapped("Parley validates it too; see [structured output](models.md#structured-output).", {
     inner: () => formatFields,
   }),
-  metadata: mapped("`conversation_id` stores the exchange in that conversation. Other keys are not kept."),
+  metadata: mapped("`conversation_id` stores the exchange in that conversation. Other keys are dropped."),
   ...passedFields,
-  prompt_cache_retention: harmless("How long a provider caches is left to it."),
-  prompt_cache_options: harmless("How long a provider caches is left to it."),
-  cache_control: harmless("Parley marks what Anthropic's cache can keep."),
+  prompt_cache_retention: harmless("The provider decides how long it caches."),
+  prompt_cache_options: harmless("The provider decides how long it caches."),
+  cache_control: harmless("Parley sets Anthropic's cache markers itself."),
   n: refused("A request gets one response; `n` can only be 1.", 1),
   service_tier: refused(
-    "The tier, and so the price, is that of this server's account; only `auto` and `default` are accepted.",
+    "This server's account decides the tier and the price; only `auto` and `default` are accepted.",
     "auto",
     "default",
   ),
-  store: refused("Responses are not stored at a provider. `metadata.conversation_id` stores them here."),
+  store: refused("Responses are not stored at the provider. `metadata.conversation_id` stores them in Parley."),
   modalities: {
     ...refused("Responses are text only."),
     hasValues: true,
     isNeutral: (value) => Array.isArray(value) && value.every((entry) => entry === "text"),
   },
-  logprobs: refused("Probabilities of tokens are not available here: several models may write one response."),
-  top_logprobs: refused("Probabilities of tokens are not available here.", 0),
+  logprobs: refused("Token probabilities are not available: several models may write one response."),
+  top_logprobs: refused("Token probabilities are not available.", 0),
   audio: refused("Responses are text only."),
-  prediction: refused("Predicted outputs are not available here."),
-  web_search_options: refused("The search of a provider is not available here."),
-  moderation: refused("The moderation of a provider is not available here."),
+  prediction: refused("Predicted outputs are not available."),
+  web_search_options: refused("Provider-side search is not available."),
+  moderation: refused("Provider-side moderation is not available."),
   functions: refused("Use `tools`, which replaced it."),
   function_call: refused("Use `tool_choice`, which replaced it; only `none` and `auto` are accepted.", "none", "auto"),
   models: refused(operatorChooses),
@@ -124,5 +124,5 @@ export const requestFields: FieldRules = {
   route: refused(operatorChooses),
   plugins: refused(operatorChooses),
   transforms: refused("Messages are sent as they are."),
-  extra_body: refused("Put its fields beside `model`: the Python SDK does so with its parameter `extra_body`."),
+  extra_body: refused("Put its fields next to `model`, as the Python SDK does with its `extra_body` parameter."),
 };

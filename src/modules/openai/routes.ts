@@ -14,14 +14,14 @@ const scope = "chat:completions";
 
 const openAiError = { $ref: "#/components/responses/OpenAiError" };
 
-/** What OpenAI's own clients speak: `/v1/chat/completions` and `/v1/models`. Errors there have OpenAI's shape. */
+/** The OpenAI-compatible API: `/v1/chat/completions` and `/v1/models`. Errors have OpenAI's format. */
 export const createOpenAiRoutes = ({ completions }: { completions: CompletionService }): Route[] => [
   route({
     method: "POST",
     path: "/v1/chat/completions",
     operationId: "createChatCompletion",
-    summary: "An answer of a model, as OpenAI's Chat Completions give it",
-    description: "No field is ignored silently: what isn't supported is 400, with its name in `param`.",
+    summary: "Create a chat completion (OpenAI-compatible)",
+    description: "Unsupported fields return 400 with the field's name in `param`; none is ignored silently.",
     tag,
     scope,
     limit: "ai",
@@ -49,7 +49,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     method: "GET",
     path: "/v1/models",
     operationId: "listOpenAiModels",
-    summary: "The configured models, as OpenAI lists them",
+    summary: "List the configured models in OpenAI's format",
     tag,
     scope,
     ok: OpenAiModelList,
@@ -60,7 +60,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     method: "GET",
     path: `${MODELS_PATH}*`,
     operationId: "getOpenAiModel",
-    summary: "One configured model; the slash of its name raw or as `%2F`",
+    summary: "Read one configured model; the slash in its name may be raw or `%2F`",
     tag,
     scope,
     params: Type.Object({ "*": Type.String() }),
@@ -69,7 +69,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
   }),
 ];
 
-/** Decoded once; what cannot be decoded is no model's name. */
+/** Decoded once; anything undecodable isn't a model's name. */
 function readModelId(request: Request): string {
   const encoded = readUrl(request).pathname.slice(MODELS_PATH.length);
   try {

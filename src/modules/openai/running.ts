@@ -1,20 +1,20 @@
 import type { Caller } from "../../access/caller.ts";
 import type { OpenStream, OpenStreams, StreamEnd } from "../../access/open-streams.ts";
 
-/** A request that is being answered. It ends with its credential, and with the right to write in its conversation. */
+/** A request in progress. It ends with its credential, and with write access to its conversation. */
 export type RunningRequest = OpenStream & {
-  /** Ends the model's work. */
+  /** Aborts the model. */
   abort: AbortController;
-  /** Why it was stopped before its end, as its client is told. */
+  /** Why it was stopped early, for its client. */
   stopped: StreamEnd | null;
 };
 
-/** What one instance answers. */
+/** The requests in progress on one instance. */
 export function createRunningRequests(openStreams: Pick<OpenStreams, "add">) {
   const running = new Map<RunningRequest, () => void>();
 
   return {
-    /** @param conversationId the conversation that it is stored in; null: none. */
+    /** @param conversationId the conversation that stores it; null: none. */
     add(caller: Caller, conversationId: string | null): RunningRequest {
       const request: RunningRequest = {
         caller,
@@ -38,7 +38,7 @@ export function createRunningRequests(openStreams: Pick<OpenStreams, "add">) {
 
     count: (): number => running.size,
 
-    /** Ends all of them, as a shutdown does. */
+    /** Aborts all of them, at shutdown. */
     abortAll(): void {
       for (const { abort } of running.keys()) abort.abort();
     },

@@ -27,55 +27,55 @@ import { openThinking, type SealedThinking } from "./thinking.ts";
 
 export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 
-/** Answers for OpenAI's clients, through the same chain as conversations. */
+/** Serves OpenAI clients through the same chain as conversations. */
 export interface CompletionService {
   /**
-   * For every user, with any configured model. A conversation in the request takes a member who may write, and of a key also the scope
-   * `messages:write`. The request ends with the credential, and with the right to write in the conversation.
-   * @throws Problem `unknown_model`, `invalid` (a format that the model cannot answer in), `not_found`, `forbidden`,
+   * For every user, with any configured model. A conversation in the request requires write access and, for API keys, the
+   * scope `messages:write`. The request ends with the credential, and with write access to the conversation.
+   * @throws Problem `unknown_model`, `invalid` (a format that the model doesn't support), `not_found`, `forbidden`,
    * `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
   start(caller: Caller, request: CompletionRequest): Promise<RunningCompletion>;
 
-  /** For every user: the configured models, as OpenAI lists them. */
+  /** For every user: the configured models in OpenAI's format. */
   listModels(): OpenAiModel[];
 
   /** For every user. @throws Problem `unknown_model`. */
   getModel(id: string): OpenAiModel;
 
   /**
-   * Waits for the answers in progress and until they are stored; shortly before `deadlineMs` (since 1970) those that are
-   * left are cut off.
+   * Waits until the answers in progress have ended and are stored; those left are aborted shortly before `deadlineMs` (since
+   * 1970).
    */
   drain(deadlineMs: number): Promise<void>;
 }
 
-/** One answer on its way. */
+/** One answer in progress. */
 export type RunningCompletion = CompletionHead & {
   /**
-   * Asks the model, and pushes each part in the tick in which it comes; only the first waits until the question is stored.
-   * To be called once in any case: it has the answer stored and charged.
-   * @throws Problem when the question cannot be stored; when the credential or the conversation has ended meanwhile.
+   * Runs the model and pushes each part in the tick it arrives; only the first part waits until the question is stored. Must
+   * be called exactly once, because it stores and charges the answer.
+   * @throws Problem if the question can't be stored, or if the credential or the conversation has ended.
    */
   run(push: PushPart<AnswerPart>, signs?: RunSigns): Promise<RunEnd>;
-  /** The reader has gone: ends the run, unless it is stored. */
+  /** The reader disconnected: ends the run, unless it is stored. */
   leave(): void;
 };
 
-/** What is told of a run beside its parts. */
+/** Callbacks of a run in addition to its parts. */
 export type RunSigns = {
-  /** The first bytes of a response's body have come; called for each model that is asked. */
+  /** The first bytes of a response body have arrived; called for each model tried. */
   onActivity(): void;
-  /** The run has ended, or has failed. How, the promise tells as soon as that is stored, or has been waited for. */
+  /** The run has ended or failed. The promise resolves with the result once that is stored, or the wait for it is over. */
   onEnd(): void;
 };
 
-/** Requests that one instance answers at the same time; more are answered 503. */
+/** Concurrent requests per instance; more fail with 503. */
 export const COMPLETIONS_MAX = 500;
 const RETRY_AFTER_MS = 1_000;
-/** Of the time that a shutdown leaves; the rest is for storing what was cut off. */
+/** Share of the shutdown time for waiting; the rest is for storing aborted answers. */
 const DRAIN_SHARE = 0.8;
-/** What is left to be stored at a shutdown is given up so long before its deadline. */
+/** Unfinished storing is abandoned this long before the shutdown's deadline. */
 const LAST_STORE_MS = 200;
 
 type Dependencies = {
@@ -84,10 +84,10 @@ type Dependencies = {
   messages: MessageService;
   conversations: ConversationService;
   lifecycle: Lifecycle;
-  /** Whether the user may have one more answer in progress. @returns for its end. @throws Problem `rate_limited`. */
+  /** Reserves one of the user's concurrent answers. @returns a function that releases it. @throws Problem `rate_limited`. */
   holdAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
-  /** Whether what models think is stored, and whether clients may read it. */
+  /** Whether reasoning is stored, and whether clients may read it. */
   storesReasoning: boolean;
   showsReasoning: boolean;
   sealedThinking: SealedThinking;
@@ -100,7 +100,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   const { chain, budgets, lifecycle, holdAnswer, sealedThinking, metrics } = deps;
   const settlements = createSettlements(deps);
   const running = createRunningRequests(deps.openStreams);
-  /** What is not settled yet, of answers in progress and of those that have ended. */
+  /** Answers, in progress or ended, that are not settled yet. */
   const unsettled = new Set<Promise<void>>();
 
   function checkRoom({ model, options }: CompletionRequest): void {
@@ -110,9 +110,13 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     if (options.format && !chain.canAnswerIn(options.format, model))
       throw createUnableModel(model, "#/response_format");
     if (lifecycle.phase === "draining")
-      throw new Problem("draining", "This instance is shutting down; ask again.", { retryAfterMs: RETRY_AFTER_MS });
+      throw new Problem("draining", "This instance is shutting down. Retry the request.", {
+        retryAfterMs: RETRY_AFTER_MS,
+      });
     if (running.count() >= COMPLETIONS_MAX)
-      throw new Problem("unavailable", "Too many answers are being written.", { retryAfterMs: RETRY_AFTER_MS });
+      throw new Problem("unavailable", "Too many responses are in progress. Retry later.", {
+        retryAfterMs: RETRY_AFTER_MS,
+      });
   }
 
   async function prepare(caller: Caller, id: string, request: CompletionRequest) {
@@ -126,7 +130,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
 
-  /** @returns also what gives the user's place back, at the end of the answer. */
+  /** @returns also the function that releases the user's slot at the end of the answer. */
   async function admit(caller: Caller, id: string, request: CompletionRequest) {
     const release = await holdAnswer(caller.user.id);
     try {
@@ -169,7 +173,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         let text = "";
         let reasoning = "";
         let firstTokenMs: number | null = null;
-        /** Why the question could not be stored. The run ends by it, and is charged all the same. */
+        /** Why the question could not be stored. It ends the run, which is charged anyway. */
         let refusal: { error: unknown } | null = null;
         const refuse = (error: unknown): void => {
           refusal = { error };
@@ -187,7 +191,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           const { model, messages, options, isStreamed } = request;
           const { outputTokensMax } = reservation;
           const { signal } = abort;
-          // Stored, the answer has this id as a message.
+          // A stored answer has this id as a message.
           const about = { message_id: id, request_id: caller.requestId ?? null };
           const { onActivity } = signs ?? {};
           const isRepairable = !isStreamed;
@@ -252,7 +256,7 @@ function createUnsupported(model: string, field: string): Problem {
   return new Problem("invalid", detail, { openAiCode: "unsupported_parameter", errors });
 }
 
-/** A function, since the compiler takes the variable for null where it was set by a callback. */
+/** A function, because the compiler assumes null for a variable that only a callback sets. */
 function throwRefusal(refusal: { error: unknown } | null): void {
   if (refusal) throw refusal.error;
 }

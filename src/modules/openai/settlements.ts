@@ -2,29 +2,29 @@ import { retryTemporary } from "../../db/retry.ts";
 import type { Log } from "../../lib/log.ts";
 import type { BudgetService, TokensAndCost } from "../budgets/service.ts";
 
-/** Answers that were given and wait to be stored: on one instance, and of one user. More are only charged. */
+/** Ended answers waiting to be stored, per instance and per user. Further ones are only charged. */
 export const STORING_MAX = 500;
 export const STORING_PER_USER_MAX = 50;
-/** How long it is tried to store and to charge an answer. */
+/** How long to keep trying to store and charge an answer. */
 const STORE_MS_MAX = 60_000;
 
 export type Settlement = {
-  /** Fulfils when the answer is charged and stored, or that was given up. */
+  /** Resolves when the answer is charged and stored, or was abandoned. */
   done: Promise<void>;
   /**
-   * The client has its answer and waits no longer. If a conversation is locked for long, the texts that wait for it are
-   * bounded: without room for one more, this one is not stored.
+   * The client has its answer and no longer waits. If a conversation stays locked, the number of waiting texts is limited:
+   * without room for one more, this one is not stored.
    */
   leave(): void;
 };
 
-/** Charges and stores answers in the background: that this cannot be done yet is no reason to keep an answer back. */
+/** Charges and stores answers in the background, so that a response is never delayed by a locked row. */
 export function createSettlements({ budgets, log }: { budgets: BudgetService; log: Log }) {
-  /** Users whose answers wait to be stored; one entry each. */
+  /** Users whose answers wait to be stored, one entry per answer. */
   const storing = new Map<Settlement, string>();
   const stopping = new AbortController();
 
-  /** What was paid for is not lost because a row is locked or the database is away for a while. */
+  /** A paid answer isn't lost because a row is locked or the database is temporarily unavailable. */
   async function keepTrying(what: string, work: () => Promise<void>, given = stopping.signal): Promise<void> {
     const signal = AbortSignal.any([stopping.signal, given, AbortSignal.timeout(STORE_MS_MAX)]);
     await retryTemporary(work, signal).catch((error) => log.error({ err: error }, `completion could not be ${what}`));
@@ -37,8 +37,8 @@ export function createSettlements({ budgets, log }: { budgets: BudgetService; lo
 
   return {
     /**
-     * Begins to settle an answer.
-     * @param store absent: nothing is stored of it.
+     * Starts to settle an answer.
+     * @param store absent: the answer isn't stored.
      */
     begin(
       { userId, reservationId }: { userId: string; reservationId: string },
@@ -55,14 +55,14 @@ export function createSettlements({ budgets, log }: { budgets: BudgetService; lo
         leave() {
           if (store && hasRoom(userId)) storing.set(settlement, userId);
           else giveUp.abort();
-          // It may have been done before.
+          // It may have finished before.
           void done.then(() => storing.delete(settlement));
         },
       };
       return settlement;
     },
 
-    /** Gives up what is left. */
+    /** Abandons what is left. */
     stop: (): void => stopping.abort(),
   };
 }

@@ -9,21 +9,21 @@ import type { CompletionMessage } from "./model.ts";
  */
 export const SENT_THINKING_BYTES_MAX = 128 * 1024;
 
-/** What our own entry in `reasoning_details` is called there. */
+/** The format name of Parley's own entry in `reasoning_details`. */
 const SEALED_FORMAT = "parley-v1";
 const SEALED_PREFIX = "parley.v1.";
 
 /**
- * Thinking on its way through a client: what comes back may be changed or belong to another provider, so only what is sealed
- * here counts, and only from the user it was given to.
+ * Protects thinking that travels through a client. What comes back may be modified or belong to another provider, so only
+ * data sealed here is accepted, and only from the same user.
  */
 export interface SealedThinking {
   seal(userId: string, thinking: Thinking): string | null;
-  /** Null if it was not sealed by this deployment for this user. */
+  /** Null if this deployment did not seal it for this user. */
   open(userId: string, sealed: string): Thinking | null;
 }
 
-/** Builds the seal. */
+/** Creates the seal. */
 export function createSealedThinking(jwtSecret: string): SealedThinking {
   const seal = createSeal(deriveKey(jwtSecret, "thinking of completions"));
 
@@ -42,19 +42,16 @@ export function createSealedThinking(jwtSecret: string): SealedThinking {
   };
 }
 
-/** What an answer carries of the thinking that led to it, besides its text. */
+/** The fields of an answer that carry its thinking. */
 export type AnswerThinking = {
   reasoning_details: ReasoningDetail[];
-  /** Beside its first call, in the field of Gemini's signatures: clients that know no other one give it back. */
+  /** Attached to its first call, in the field of Gemini's signatures, for clients that return no other field. */
   extra_content: { google: { thought_signature: string } };
 };
 
 type Sealing = { sealThinking(thinking: Thinking): string | null; showsReasoning: boolean };
 
-/**
- * Null: there is nothing to give back, or too much. Where the client may not read what models think, it is given the sealed
- * form alone.
- */
+/** Null: nothing to return, or too long. If the client may not read reasoning, it only gets the sealed form. */
 export function mapThinking(
   thinking: Thinking | undefined,
   { sealThinking, showsReasoning }: Sealing,
@@ -72,7 +69,7 @@ export function mapThinking(
   return { reasoning_details: [...details, own], extra_content: { google: { thought_signature: sealed } } };
 }
 
-/** The sealed thinking in a message of a client, wherever it has kept it; null: there is none. */
+/** The sealed thinking in a client's message, in whichever field it was kept; null: none. */
 export function findSealedThinking({ role, reasoning_details, tool_calls = [] }: CompletionMessage): string | null {
   if (role !== "assistant") return null;
   const details = Array.isArray(reasoning_details) ? reasoning_details : [];
@@ -87,7 +84,7 @@ function read(value: unknown, name: string): string | undefined {
   return typeof value === "object" && value !== null ? (value as Record<string, string>)[name] : undefined;
 }
 
-/** The messages of a request with their thinking. One that doesn't open is left out: the model is asked without. */
+/** Adds thinking to the messages of a request. Thinking that can't be opened is omitted. */
 export function openThinking(
   messages: readonly ChatMessage[],
   sealed: ReadonlyMap<number, string>,

@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import { PROMPT_DELETIONS, type PromptService } from "./service.ts";
 
-/** Prompts that one instance deletes at the same time. */
+/** Prompts deleted concurrently per instance. */
 const CONCURRENCY = 4;
 
 export function registerPromptJobs(jobs: Jobs, { prompts }: { prompts: Pick<PromptService, "erase"> }): void {

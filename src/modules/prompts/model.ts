@@ -3,7 +3,7 @@ import { Closed, Named, Nullable, Text, Timestamp, Uuid, VisibleLine } from "../
 import { variableNames } from "./template.ts";
 
 const NAME_CHARS_MAX = 100;
-/** UTF-16 units of a template. */
+/** Maximum length of a template, in UTF-16 units. */
 const TEMPLATE_CHARS_MAX = 32_000;
 
 const Name = VisibleLine({ minLength: 1, maxLength: NAME_CHARS_MAX });
@@ -13,14 +13,16 @@ const Template = Text({
   description: `Text with variables in double braces: ${variableNames.join(", ")}, preferences.<name>.`,
   examples: ["You help {{user.display_name}}. Today is {{weekday}}, {{date}}."],
 });
-const IsDefault = Type.Boolean({ description: "Whether new conversations of the caller begin with it; at most one." });
+const IsDefault = Type.Boolean({
+  description: "Whether your new conversations use it; at most one prompt is the default.",
+});
 
 export const Prompt = Named(
   "Prompt",
   Type.Object({
     id: Uuid(),
     name: Type.String(),
-    template: Type.String({ description: "Its newest version." }),
+    template: Type.String({ description: "The newest version of the template." }),
     version: Type.Integer(),
     is_default: Type.Boolean(),
     created_at: Timestamp(),
@@ -61,14 +63,14 @@ export type PreviewPrompt = Static<typeof PreviewPrompt>;
 export const PromptPreview = Named(
   "PromptPreview",
   Type.Object({
-    model: Type.String({ description: "The model that would be asked first." }),
-    system: Type.String({ description: "All that is sent as system text, rendered." }),
+    model: Type.String({ description: "The model that would be tried first." }),
+    system: Type.String({ description: "The complete system text, rendered." }),
     messages: Type.Array(Type.Object({ role: Type.String(), content: Type.String() }), {
-      description: "What follows it, as it would be sent now; empty without a conversation.",
+      description: "The messages after it, as they would be sent now; empty without a conversation.",
     }),
-    input_tokens: Type.Integer({ description: "Estimated, of all of it." }),
+    input_tokens: Type.Integer({ description: "Estimated tokens of the system text and the messages." }),
     sources: Type.Array(Type.Object({ path: Type.String(), title: Type.String(), heading: Nullable(Type.String()) }), {
-      description: "Documents whose passages are among it.",
+      description: "Documents whose passages are included.",
     }),
   }),
 );

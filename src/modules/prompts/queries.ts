@@ -1,9 +1,9 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { Prompt, PromptVersion } from "./model.ts";
 
-/** Conversations that one statement takes a prompt out of. */
+/** Conversations per statement from which a prompt is removed. */
 const RELEASED_CONVERSATIONS = 1_000;
-/** Prompts that one statement deletes; each may have many versions. */
+/** Prompts deleted per statement; each may have many versions. */
 const DELETED_PROMPTS = 10;
 
 export type PromptRow = Omit<Prompt, "created_at" | "updated_at"> & { created_at: Date; updated_at: Date };
@@ -12,14 +12,14 @@ export type VersionRow = Omit<PromptVersion, "created_at"> & { created_at: Date 
 const columns = (sql: Sql) => sql`p.id, p.name, v.template, p.version, p.is_default, p.created_at, p.updated_at`;
 const newest = (sql: Sql) => sql`prompts p join prompt_versions v on v.prompt_id = p.id and v.version = p.version`;
 
-/** A prompt of this user; undefined for everyone else's. */
+/** A prompt of this user; undefined for other users' prompts. */
 export async function findPrompt(sql: Sql, id: string, userId: string): Promise<PromptRow | undefined> {
   const [row] = await sql<PromptRow[]>`
     select ${columns(sql)} from ${newest(sql)} where p.id = ${id} and p.user_id = ${userId} and p.deleted_at is null`;
   return row;
 }
 
-/** Newest first. `afterId` is the last one seen. */
+/** Newest first, after `afterId`. */
 export async function listPrompts(sql: Sql, userId: string, afterId: string | null, rows: number) {
   const position = afterId ? sql`and p.id < ${afterId}` : sql``;
   return sql<PromptRow[]>`
@@ -27,7 +27,7 @@ export async function listPrompts(sql: Sql, userId: string, afterId: string | nu
     order by p.id desc limit ${rows}`;
 }
 
-/** Newest first. `beforeVersion` is the last one seen. */
+/** Newest first, before `beforeVersion`. */
 export async function listVersions(sql: Sql, id: string, beforeVersion: number | null, rows: number) {
   const position = beforeVersion === null ? sql`` : sql`and version < ${beforeVersion}`;
   return sql<VersionRow[]>`
@@ -35,7 +35,7 @@ export async function listVersions(sql: Sql, id: string, beforeVersion: number |
     where prompt_id = ${id} ${position} order by version desc limit ${rows}`;
 }
 
-/** Whether the user has this prompt; it cannot be deleted until the transaction ends. */
+/** Whether the user has this prompt; prevents its deletion until the transaction ends. */
 export async function lockChoice(sql: Sql, id: string, userId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from prompts where id = ${id} and user_id = ${userId} and deleted_at is null for key share`;
@@ -47,7 +47,7 @@ export async function findDefaultPrompt(sql: Sql, userId: string): Promise<strin
   return row?.id ?? null;
 }
 
-/** Keeps other changes of this user's prompts away until the transaction ends. @returns how many there are. */
+/** Locks this user's prompts against other changes until the transaction ends. @returns their number. */
 export async function lockPrompts(sql: Sql, userId: string): Promise<number> {
   await sql`select 1 from users where id = ${userId} for no key update`;
   const [row] = await sql<{ count: number }[]>`
@@ -81,7 +81,7 @@ export async function countVersions(sql: Sql, id: string): Promise<number> {
   return row?.versions ?? 0;
 }
 
-/** @returns whether there was such a version. */
+/** @returns whether the version existed. */
 export async function deleteVersion(sql: Sql, id: string, version: number): Promise<boolean> {
   const { count } = await sql`
     with deleted as (
@@ -104,7 +104,7 @@ export async function updatePrompt(
   return requireRow(row, "prompt");
 }
 
-/** From here on it is not there any more. @returns whether the user has this prompt. */
+/** Makes the prompt unreachable. @returns whether the user had it. */
 export async function markPromptDeleted(sql: Sql, id: string, userId: string): Promise<boolean> {
   const { count } = await sql`
     update prompts set deleted_at = now(), is_default = false
@@ -123,7 +123,7 @@ const selectPrompts = (sql: Sql, of: PromptsOf) =>
   sql`select p.id from prompts p where ${"id" in of ? sql`p.id = ${of.id}` : sql`p.user_id = ${of.userId}`}`;
 
 /**
- * Takes prompts out of conversations that nobody has locked. Before they are deleted: otherwise their foreign key would
+ * Removes prompts from conversations that are not locked. Done before the deletion, because the foreign key would otherwise
  * lock all these conversations in one statement.
  * @returns whether there may be more.
  */
@@ -135,7 +135,7 @@ export async function releasePrompts(sql: Sql, of: PromptsOf): Promise<boolean> 
   return count === RELEASED_CONVERSATIONS;
 }
 
-/** Deletes some of these prompts. Waits for conversations that use one and are locked. @returns how many. */
+/** Deletes some of these prompts. Waits for locked conversations that use one. @returns how many. */
 export async function deletePrompts(sql: Sql, of: PromptsOf): Promise<number> {
   const { count } = await sql`
     delete from prompts where id = any (array(${selectPrompts(sql, of)} limit ${DELETED_PROMPTS}))`;

@@ -17,12 +17,12 @@ export { deletePrompts, releasePrompts } from "./queries.ts";
 export { renderTemplate } from "./template.ts";
 export { createVariables } from "./variables.ts";
 
-/** The queue of prompts that are being deleted, by their ids. */
+/** The queue of prompt deletions, by prompt id. */
 export const PROMPT_DELETIONS = "prompt deletions";
-/** A request waits for so long; what is not done by then is done after its answer. */
+/** How long a request waits for the deletion; the rest happens after its response. */
 const DELETION_WAIT_MS = 2_000;
 
-/** Prompts: each belongs to the user who made it; for everyone else it doesn't exist. */
+/** Prompts. Each belongs to the user who created it; other users can't see it. */
 export interface PromptService {
   /** For its owner. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Prompt>;
@@ -37,25 +37,25 @@ export interface PromptService {
   listVersions(caller: Caller, id: string, page: PageRequest): Promise<queries.VersionRow[]>;
 
   /**
-   * For its owner. Another template is a new version, which conversations with this prompt use from then on.
+   * For its owner. A changed template becomes a new version, which conversations with this prompt use from then on.
    * @throws Problem `not_found`, `invalid` (an unknown variable), `quota_exceeded`, `precondition_failed`.
    */
   change(caller: Caller, id: string, input: ChangePrompt, precondition?: Precondition): Promise<Prompt>;
 
-  /** For its owner; conversations that had it go on without one. @throws Problem `not_found`, `precondition_failed`. */
+  /** For its owner; conversations that use it continue without one. @throws Problem `not_found`, `precondition_failed`. */
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
   /** For its owner: deletes an older version. @throws Problem `not_found`, `conflict` (the version in use). */
   removeVersion(caller: Caller, id: string, version: number): Promise<void>;
 
-  /** The work of the queue: takes a prompt out of its conversations, and deletes it. @throws when one stays locked. */
+  /** Runs a queued deletion: removes a prompt from its conversations and deletes it. @throws if one stays locked. */
   erase(id: string, signal: AbortSignal): Promise<void>;
 
-  /** The prompt that a new conversation of this user begins with. */
+  /** The default prompt for this user's new conversations. */
   findDefault(userId: string): Promise<string | null>;
 
   /**
-   * Whether the user may give this prompt to a conversation; in a transaction it then stays until the end of it.
+   * Checks that the user may assign this prompt; in a transaction, the prompt stays until the end.
    * @throws Problem `invalid`, at `#/prompt_id`.
    */
   checkChoice(sql: Sql, userId: string, id: string): Promise<void>;
@@ -149,7 +149,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       quotas.invalidate(caller.user.id);
       jobs.nudge(PROMPT_DELETIONS);
       await waitUntilGone(() => queries.isLeft(database, id), DELETION_WAIT_MS);
-      // The writer that erases it may not have published it yet.
+      // The writer that erases it may not have published this yet.
       tellReleased();
     },
 
@@ -159,7 +159,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
         await queries.lockPrompts(sql, userId);
         const now = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
         if (version === now.version)
-          throw new Problem("conflict", "This is the version in use. Change the template first, or delete the prompt.");
+          throw new Problem("conflict", "This version is in use. Change the template first, or delete the prompt.");
         requireRow((await queries.deleteVersion(sql, id, version)) || undefined, "version");
       };
       await withTransaction(database, remove, `user:${userId}`);

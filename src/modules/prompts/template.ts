@@ -1,9 +1,9 @@
 import { createInvalid } from "../../lib/problem.ts";
 
-/** UTF-16 units of a rendered prompt: a value may stand in a template many times. */
+/** Maximum length of a rendered prompt, in UTF-16 units: a value may occur in a template many times. */
 export const RENDERED_CHARS_MAX = 100_000;
 
-/** What a template may name, beside `preferences.…`. */
+/** Variables that a template may use, besides `preferences.…`. */
 export const variableNames = [
   "user.id",
   "user.display_name",
@@ -18,26 +18,26 @@ export const variableNames = [
 
 type VariableName = (typeof variableNames)[number];
 
-/** The values of one rendering. `preferences` is free JSON of the user; what is not in it is empty. */
+/** The values for one rendering. `preferences` is the user's own JSON; missing fields are empty. */
 export type Variables = Readonly<Record<VariableName, string>> & {
   readonly preferences: Readonly<Record<string, unknown>>;
 };
 
-/** `{{name}}`, or any other `{{`, which is a mistake; `\{{` stands for itself. */
+/** `{{name}}`, or any other `{{`, which is an error; `\{{` is a literal. */
 const place = /\\\{\{|\{\{(?:\s*([A-Za-z_][\w.-]*)\s*\}\})?/g;
 const preference = /^preferences(?:\.[\w-]+)+$/;
 const names = new Set<string>(variableNames);
 
-/** @throws Problem `invalid`, at `#/template`, for a `{{` that is no variable, or one that does not exist. */
+/** @throws Problem `invalid`, at `#/template`, for a `{{` without a valid variable. */
 export function checkTemplate(template: string): void {
   for (const { 0: text, 1: name, index } of template.matchAll(place)) {
     if (text.startsWith("\\")) continue;
     if (name === undefined)
       fail(
-        `The {{ at character ${index} does not begin a variable like {{user.display_name}}; write \\{{ for the braces.`,
+        `The {{ at character ${index} doesn't start a variable like {{user.display_name}}. Write \\{{ for literal braces.`,
       );
     else if (!names.has(name) && !preference.test(name))
-      fail(`There is no variable ${name.slice(0, 100)}. Known are ${variableNames.join(", ")} and preferences.<name>.`);
+      fail(`Unknown variable ${name.slice(0, 100)}. Use ${variableNames.join(", ")} and preferences.<name>.`);
   }
 }
 
@@ -46,11 +46,11 @@ function fail(detail: string): never {
 }
 
 /**
- * Puts the values in their places. Values are text and nothing else: a `{{` in one of them stays as it is. Stops at
- * RENDERED_CHARS_MAX: a short template may name a long value thousands of times.
+ * Inserts the values. They are plain text: a `{{` in a value stays as it is. Stops at RENDERED_CHARS_MAX, because a short
+ * template may use a long value thousands of times.
  */
 export function renderTemplate(template: string, variables: Variables): string {
-  /** A value that is no string is serialised once, however often it is named. */
+  /** A non-string value is serialized once, however often it is used. */
   const values = new Map<string, string>();
   function getValue(name: string): string {
     const known = values.get(name);

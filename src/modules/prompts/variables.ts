@@ -2,14 +2,14 @@ import type { Variables } from "./template.ts";
 
 export type VariableSources = {
   user: { id: string; display_name: string } | null;
-  /** Of the user, where the prompt may read them; `timezone` in it (like `Europe/Berlin`) also sets the clock. */
+  /** The user's preferences, if the prompt may read them; `timezone` in them (like `Europe/Berlin`) also sets the clock. */
   preferences: Record<string, unknown>;
   conversation: { id: string; title: string; kind: string } | null;
   model: string;
   now: Date;
 };
 
-/** The values of one rendering. Date and time are in the user's time zone, UTC when they name none. */
+/** The values for one rendering. Date and time are in the user's time zone, or UTC. */
 export function createVariables({ user, preferences, conversation, model, now }: VariableSources): Variables {
   return {
     "user.id": user?.id ?? "",
@@ -33,7 +33,7 @@ function readClock(now: Date, timezone: unknown): { date: string; time: string; 
   };
 }
 
-/** One formatter for all three: making it costs more than all else of a rendering. */
+/** One formatter for all three, because creating it costs more than the rest of a rendering. */
 function createClock(timezone: unknown): Intl.DateTimeFormat {
   const create = (timeZone: string) =>
     new Intl.DateTimeFormat("en-GB", {

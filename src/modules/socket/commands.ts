@@ -69,7 +69,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
   async function requireWriter(caller: Caller, conversationId: string): Promise<void> {
     const role =
       hub.findRole(conversationId, caller.user.id) ?? (await conversations.getPosition(caller, conversationId)).role;
-    if (role === "viewer") throw new Problem("forbidden", "Viewers of a conversation may not write in it.");
+    if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
   }
 
   return {

@@ -4,7 +4,7 @@ import { type RunnableTool, ToolError } from "./model.ts";
 const PASSAGES_DEFAULT = 5;
 const PASSAGES_MAX = 10;
 
-/** The built-in tool: the markdown documents, which every user may read. */
+/** The built-in tool that searches the markdown documents, which every user may read. */
 export function createSearchDocuments(
   searchPassages: (question: string, limit: number) => Promise<FoundPassage[]>,
 ): RunnableTool {

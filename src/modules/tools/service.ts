@@ -2,40 +2,40 @@ import type { Tool, ToolCall } from "../../ai/provider.ts";
 import type { Log } from "../../lib/log.ts";
 import { type RunnableTool, ToolError, type ToolRequest, type ToolResult } from "./model.ts";
 
-/** The longest time of one call, unless the tool has its own. */
+/** Default time limit of one call. */
 const TOOL_TIMEOUT_MS = 20_000;
-/** Tools of one answer: providers refuse more. */
+/** Tools per answer: providers reject more. */
 const TOOLS_MAX = 128;
-/** UTF-16 units of a result; what is longer is cut, and the model is told. */
+/** Maximum length of a result, in UTF-16 units; a longer one is cut, with a note for the model. */
 export const TOOL_RESULT_CHARS_MAX = 20_000;
 const SHOWN_ARGUMENTS_CHARS_MAX = 200;
 
-/** The tools of one answer, as they were when it began: a name means the same tool to its end. */
+/** The tools of one answer, fixed at its start: a name refers to the same tool until its end. */
 export interface AnswerTools {
-  /** What a model is told of them. */
+  /** The tool definitions for the model. */
   readonly definitions: readonly Tool[];
 
   /**
-   * Carries a call out, in the tool's time or `leftMs` (milliseconds) if that is less. An error is a result as well, which
-   * the model is told in our words; so is a tool that the answer may not use. Never rejects.
+   * Executes a call within the tool's time limit, or `leftMs` (milliseconds) if that is less. Errors are results too, worded
+   * for the model, including calls of tools that the answer may not use. Never rejects.
    */
   call(call: ToolCall, signal: AbortSignal, leftMs?: number): Promise<ToolResult>;
 }
 
-/** The tools of conversations: which there are, and how a model's call becomes a result. */
+/** The tools of conversations, and their execution. */
 export interface ToolService {
-  /** The tools that an answer may use. A name that no tool has now is left out: servers come and go. */
+  /** The tools that an answer may use. Unknown names are ignored, because servers may disappear. */
   open(request: ToolRequest): Promise<AnswerTools>;
 }
 
 type Dependencies = {
-  /** The tools there are now; asked anew for every answer that may use them. */
+  /** The available tools; listed again for every answer that may use them. */
   listTools(request: ToolRequest): Promise<RunnableTool[]>;
   log: Log;
 };
 
 export function createToolService({ listTools, log }: Dependencies): ToolService {
-  /** Of two tools with one name the first counts: providers take no name twice. */
+  /** If two tools share a name, the first one wins: providers reject duplicate names. */
   async function listChosen(request: ToolRequest): Promise<Map<string, RunnableTool>> {
     const { chosen } = request;
     const byName = new Map<string, RunnableTool>();
@@ -46,7 +46,7 @@ export function createToolService({ listTools, log }: Dependencies): ToolService
     if (tools.length > TOOLS_MAX)
       log.warn(
         { tools: tools.length, offered: TOOLS_MAX },
-        "more tools than a model can be offered; the last are left out",
+        "more tools than a model can be offered; the last ones are skipped",
       );
     return byName;
   }
@@ -57,7 +57,7 @@ export function createToolService({ listTools, log }: Dependencies): ToolService
     signal: AbortSignal,
     leftMs: number,
   ) {
-    if (!tool) throw new ToolError("There is no such tool.");
+    if (!tool) throw new ToolError("This tool is not available.");
     const input = parseArguments(text);
     const timeoutMs = Math.min(leftMs, tool.timeoutMs ?? TOOL_TIMEOUT_MS);
     return withTimeout((limited) => tool.run(input, limited), signal, timeoutMs);
@@ -99,7 +99,7 @@ function parseArguments(text: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** Also ends a tool that does not listen to its signal: its result is then of no use to anybody. */
+/** Also ends a tool that ignores its signal; its result is then discarded. */
 async function withTimeout(
   work: (signal: AbortSignal) => Promise<string>,
   signal: AbortSignal,
@@ -113,7 +113,7 @@ async function withTimeout(
   };
   const onAbort = () => end(new ToolError("The call was stopped."));
   const timer = setTimeout(
-    () => end(new ToolError(`The tool did not answer in ${Math.ceil(timeoutMs / 1000)} seconds.`)),
+    () => end(new ToolError(`The tool did not respond within ${Math.ceil(timeoutMs / 1000)} seconds.`)),
     timeoutMs,
   );
   signal.addEventListener("abort", onAbort, { once: true });

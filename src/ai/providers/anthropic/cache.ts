@@ -1,17 +1,17 @@
 import type { MessageCreateParamsStreaming, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages";
 
 /**
- * UTF-16 units from which a prefix is marked. Anthropic keeps none below 1,024 tokens (on some models more), and ignores
- * the mark there; a short conversation is not worth it anyway.
+ * UTF-16 units from which a prefix is marked for caching. Anthropic caches nothing below 1,024 tokens (more on some models)
+ * and ignores the mark there; a short conversation isn't worth it.
  */
 export const CACHED_LENGTH_MIN = 4_096;
 
 const mark = { cache_control: { type: "ephemeral" as const } };
 
 /**
- * Marks what the next request of the same conversation begins with too, so that Anthropic reads it from its cache, for a
- * tenth of the price: the system text, and all turns before the last one of the user. That one is not marked, since
- * passages of documents stand in it only once.
+ * Marks the prefix that the next request of the conversation will share, so that Anthropic reads it from its cache for a
+ * tenth of the price: the system text and all turns before the last user turn. The last one isn't marked, because document
+ * passages appear in it only once.
  */
 export function markStablePrefix(request: MessageCreateParamsStreaming): MessageCreateParamsStreaming {
   const { system, messages } = request;
@@ -31,7 +31,7 @@ export function markStablePrefix(request: MessageCreateParamsStreaming): Message
 const lengthOf = (content: MessageParam["content"]): number =>
   typeof content === "string" ? content.length : JSON.stringify(content).length;
 
-/** Null for a turn whose last block can carry no mark. */
+/** Null if the turn's last block can't be marked. */
 function markLastBlock({ role, content }: MessageParam): MessageParam | null {
   if (role === "system") return null;
   if (typeof content === "string") return { role, content: [{ type: "text", text: content, ...mark }] };

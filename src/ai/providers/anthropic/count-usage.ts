@@ -4,17 +4,16 @@ import { readFields, readReportedUsage, readTokens } from "../read-fields.ts";
 const names = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"] as const;
 
 /**
- * The tokens of one answer. Anthropic counts them at the beginning and again, cumulatively, at the end; servers that speak
- * its protocol may say 0 or nothing at the beginning, and leave fields out at the end. The last
- * plausible value of each count stays. Tokens read from the cache or written to it are apart from `input_tokens` there; ours
- * include them.
+ * Counts the tokens of one answer. Anthropic reports them at the start and, cumulatively, at the end. Compatible servers may
+ * report 0 or nothing at the start, and omit fields at the end. The last plausible value of each count wins. Anthropic's
+ * `input_tokens` excludes cached tokens; Parley's includes them.
  */
 export function createUsageCount() {
   const counts: Partial<Record<(typeof names)[number], number>> = {};
   let thinkingTokens = 0;
 
   return {
-    /** Takes the `usage` of an event. */
+    /** Reads the `usage` of an event. */
     take(value: unknown): void {
       const usage = readFields(value);
       for (const name of names) {

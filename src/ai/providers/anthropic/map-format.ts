@@ -4,8 +4,9 @@ import { holdsForAll, isObjectSchema, listSubschemas } from "../../format/walk-s
 import type { AnswerFormat } from "../../provider.ts";
 
 /**
- * The schema that Claude's answer is forced into: a subset of JSON Schema in which each object is closed; what else the schema
- * says becomes part of descriptions. Null where that would be another schema, or none: the model is told in words then.
+ * Maps a format to the schema that Claude enforces: a subset of JSON Schema in which each object is closed; other
+ * constraints are moved into descriptions. Null if the result would be a different schema or none: the model is then
+ * instructed in words.
  */
 export function mapToClaudeSchema(format: AnswerFormat): Record<string, unknown> | null {
   if (format.type !== "json_schema") return null;
@@ -20,7 +21,7 @@ export function mapToClaudeSchema(format: AnswerFormat): Record<string, unknown>
 
 function canBeClosed(schema: unknown): boolean {
   const { properties, required, additionalProperties, patternProperties, allOf, $ref } = readFields(schema);
-  // Closed each by itself, they would contradict each other.
+  // If each were closed separately, they would contradict each other.
   if (allOf !== undefined || patternProperties !== undefined) return false;
   if ($ref !== undefined && !/^#\/\$defs\/[^/]+$/.test(String($ref))) return false;
   if (!isObjectSchema(schema)) return true;
@@ -30,7 +31,7 @@ function canBeClosed(schema: unknown): boolean {
   );
 }
 
-/** Whether a definition leads to itself. */
+/** Whether a definition refers to itself. */
 function isRecursive(schema: Readonly<Record<string, unknown>>): boolean {
   const definitions = readFields(schema.$defs);
   const known = new Map<string, boolean>();
@@ -41,7 +42,7 @@ function isRecursive(schema: Readonly<Record<string, unknown>>): boolean {
     if (name !== null) {
       const found = known.get(name);
       if (found !== undefined) return found;
-      // While it is open, meeting it again is a circle.
+      // Reaching an open definition again means recursion.
       known.set(name, true);
       known.set(name, leadsBack(definitions[name]));
     }

@@ -14,13 +14,13 @@ import { mapToClaudeSchema } from "./map-format.ts";
 import { findBlocks, mapBlocks } from "./thinking-blocks.ts";
 import { mapEffort, takesBlocks } from "./thinking-config.ts";
 
-/** Most tokens of an answer where none are asked for: the Messages API wants a number. Thinking counts in it. */
+/** Default maximum answer length, because the Messages API requires a number. Thinking counts towards it. */
 const OUTPUT_TOKENS_DEFAULT = 16_384;
 
 /**
- * Our request in the words of Anthropic's Messages API.
- * @param name of the provider: thinking of others is left out.
- * @param isForgetful leaves out its own as well.
+ * Maps a request to Anthropic's Messages API.
+ * @param name the provider; thinking of other providers is omitted.
+ * @param isForgetful omits its own thinking as well.
  */
 export function mapToMessagesRequest(
   request: ProviderRequest,
@@ -42,7 +42,7 @@ export function mapToMessagesRequest(
       typeof options.toolChoice === "object" ? options.toolChoice !== null : options.toolChoice === "required",
     isLoopThinking: !isForgetful && isLoopThinking(turns, thinker),
   });
-  // A model that is told to think refuses both; of one that thinks anyway it is learned.
+  // A model told to think rejects both; for one that always thinks, this is learned from its error.
   const sampling = config.thinking && options.reasoningEffort ? { temperature: null, topP: null } : {};
   return markStablePrefix({
     ...pickExtra("messages", options.extra),
@@ -58,8 +58,8 @@ export function mapToMessagesRequest(
 }
 
 /**
- * Whether the loop that goes on has begun with thinking of this model: with a budget, that is what the API wants to see first.
- * Later turns of it may have none, since such models only think before their first call.
+ * Whether the current tool loop began with thinking of this model, which the API requires with a thinking budget. Later
+ * turns may have none, since such models only think before their first call.
  */
 function isLoopThinking(turns: readonly Turn[], thinker: Thinker): boolean {
   const asked = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
@@ -69,7 +69,7 @@ function isLoopThinking(turns: readonly Turn[], thinker: Thinker): boolean {
   return first?.type === "thinking" || first?.type === "redacted_thinking";
 }
 
-/** Results of tools are part of a user's turn here, in front of what the user says. */
+/** In this API, tool results are part of the user turn, before the user's text. */
 function mapTurns(turns: readonly Turn[], thinker: Thinker | null): MessageParam[] {
   const messages: MessageParam[] = [];
   for (const turn of turns) {
@@ -106,21 +106,21 @@ function mapTurn(turn: Turn, thinker: Thinker | null): string | ContentBlockPara
   return mapBlocks(blocks, text, byId, turn.content);
 }
 
-/** Calls of other providers' models may have ids with characters that this API refuses. */
+/** Call ids of other providers may contain characters that this API rejects. */
 const mapCallId = (id: string): string => id.replace(/[^\w-]/g, "_");
 
-/** The API takes objects only; what a model wrote wrongly is shown to it as it was. */
+/** The API accepts only objects; malformed arguments are shown to the model as written. */
 function parseArguments(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
   } catch {
-    // It was no JSON.
+    // It isn't JSON.
   }
   return { arguments: text };
 }
 
-/** The range of this API ends where the others' middle is. */
+/** The maximum here is half of that in other APIs. */
 const TEMPERATURE_MAX = 1;
 
 function mapOptions(options: AnswerOptions): Partial<MessageCreateParamsStreaming> {

@@ -16,8 +16,8 @@ const NAME = "anthropic";
 const DEFAULT_BASE_URL = "https://api.anthropic.com";
 
 /**
- * Anthropic by its Messages API.
- * @param options.headers are sent with every request, in the place of Parley's own.
+ * Anthropic through its Messages API.
+ * @param options.headers are sent with every request and override Parley's own.
  */
 export function createAnthropicProvider(options: {
   apiKey: string;
@@ -53,16 +53,18 @@ export function createAnthropicProvider(options: {
 }
 
 /**
- * Whether a request was refused because of the thinking in it: its signature only holds for the conversation before it,
- * which may be another one when an answer is taken over
- * (platform.claude.com/docs/en/build-with-claude/preserved-thinking).
+ * Whether a request was rejected because of the thinking in it. Its signature only covers the conversation before it, which
+ * may differ when another instance takes an answer over (platform.claude.com/docs/en/build-with-claude/preserved-thinking).
  */
 const refusesThinking = (refusal: string): boolean =>
   /`?signature`? in `?thinking|expected `?(?:redacted_)?thinking|thinking`?\W+blocks?\b|cannot contain `?thinking/i.test(
     refusal,
   );
 
-/** The SDK, silent and without retries. From the environment it would take `ANTHROPIC_CUSTOM_HEADERS`, which the commands remove. */
+/**
+ * The SDK without logs and retries. It would read `ANTHROPIC_CUSTOM_HEADERS` from the environment, so the commands remove
+ * that.
+ */
 export function createAnthropicClient(
   apiKey: string,
   baseUrl: string,

@@ -12,17 +12,17 @@ import { createBlockRecord } from "./thinking-blocks.ts";
 type BlockKey = string | number;
 
 /**
- * The events of Anthropic's Messages API. Its end marker is `message_stop`; the answer is whole once `message_delta` has said
- * why it stops.
- * @param thinker who gives it: what has to come back of its thinking is kept for them. Absent: nothing is kept.
+ * Reads the events of Anthropic's Messages API. The end marker is `message_stop`; the answer is complete once
+ * `message_delta` gives a stop reason.
+ * @param thinker the provider and model whose thinking is kept, because they need it back. Absent: none is kept.
  */
 export function createMessagesMapper(thinker?: Thinker): EventMapper {
   const blocks = createBlockRecord();
   const usage = createUsageCount();
   const calls = createToolCalls();
-  /** The call that is being written at an index: some servers give several the same one. */
+  /** The call being written at each index: some servers reuse an index. */
   const callKeys = new Map<BlockKey, string>();
-  /** The whole input of a call, until deltas say it. */
+  /** The whole input of a call, unless deltas follow. */
   const inputs = new Map<string, unknown>();
   const placeReasoning = createReasoningPlaces();
   let end: ProviderEnd | null = null;
@@ -87,7 +87,7 @@ export function createMessagesMapper(thinker?: Thinker): EventMapper {
     }
   }
 
-  /** A message as far as it is there: all of it, or what a stream begins with. */
+  /** Reads a message: a complete one, or the one that starts a stream. */
   function takeMessage(message: Fields): MappedEvent[] {
     const blocks = typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
     const parts = readList(blocks).map((block, index) => takeBlock(`first ${index}`, readFields(block)));
@@ -113,7 +113,7 @@ export function createMessagesMapper(thinker?: Thinker): EventMapper {
     const isWithoutCalls = how.reason === "tool_calls" && toolCalls.length === 0;
     const thinking = blocks.read(thinker);
     const counted = { type: how.type, reason: isWithoutCalls ? "stop" : how.reason, usage: usage.read() };
-    // Cut off in the middle of a call, which nobody may carry out.
+    // A call that was cut off must not be executed.
     if (how.reason === "length" || how.reason === "content_filter" || toolCalls.length === 0)
       return { ...counted, thinking };
     return { ...counted, reason: "tool_calls", toolCalls, thinking };
@@ -167,8 +167,8 @@ export function createMessagesMapper(thinker?: Thinker): EventMapper {
 const eventTypePattern = /^(?:message_(?:start|delta|stop)|content_block_\w+|ping)$/;
 
 /**
- * By their names there, and by those of other protocols that gateways hand on. Any other is a failure: `pause_turn` too,
- * which asks for the same request once more.
+ * Anthropic's names, and those of other protocols that gateways forward. Any other reason is a failure, including
+ * `pause_turn`, which requires repeating the request.
  */
 const stopReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
   ["end_turn", "stop"],

@@ -4,21 +4,21 @@ import { createThinking, findModelThinking, THINKING_LENGTH_MAX } from "../../th
 import type { Turn } from "../map-conversation.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
 
-/** A block of an answer as it has to come back; a call only by its id, since it is known in full. */
+/** A block of an answer in the form in which it is returned to the API; a call only by its id, since the rest is known. */
 type Block = { type: "thinking" | "redacted_thinking" | "text" | "tool_use"; [name: string]: unknown };
 
 /**
- * Collects the blocks of an answer in their order. In a loop with tools, `thinking` and `redacted_thinking` blocks have to
- * come back complete, unmodified and in their places between texts and calls
+ * Records the blocks of an answer in order. In a tool loop, `thinking` and `redacted_thinking` blocks must be returned
+ * complete, unmodified, and in their places between texts and calls
  * (platform.claude.com/docs/en/build-with-claude/thinking-tool-workflows).
  */
 export function createBlockRecord() {
   const blocks: Block[] = [];
-  /** The block that is being written at an index. */
+  /** The block being written at each index. */
   const open = new Map<unknown, Block>();
   let length = 0;
 
-  /** Appends to a text of a block. Beyond the limit nothing is kept: none of it would go back. */
+  /** Appends to a text of a block. Beyond the limit nothing is kept, since none of it could be returned. */
   function append(block: Block, name: string, value: unknown): void {
     const text = readText(value);
     if (text === null) return;
@@ -27,7 +27,7 @@ export function createBlockRecord() {
   }
 
   return {
-    /** A block begins, or comes whole. */
+    /** Starts a block, or adds a complete one. */
     begin(key: unknown, { type, ...fields }: Fields): void {
       if (type !== "thinking" && type !== "redacted_thinking" && type !== "text" && type !== "tool_use") return;
       const block: Block = { type };
@@ -37,12 +37,12 @@ export function createBlockRecord() {
       if (type === "text") append(block, "text", fields.text);
       if (type === "redacted_thinking") append(block, "data", fields.data);
       if (type !== "thinking") return;
-      // It may be empty: some models only give its signature.
+      // May stay empty: some models only send the signature.
       block.thinking = "";
       append(block, "thinking", fields.thinking);
       append(block, "signature", fields.signature);
     },
-    /** A block goes on. */
+    /** Continues a block. */
     add(key: unknown, delta: Fields): void {
       const block = open.get(key);
       if (block?.type === "text") append(block, "text", delta.text);
@@ -50,7 +50,7 @@ export function createBlockRecord() {
       append(block, "thinking", delta.thinking);
       append(block, "signature", delta.signature);
     },
-    /** What goes back to this model with the calls of the answer. */
+    /** Returns the thinking to send back to this model with the answer's calls. */
     read(thinker: Thinker | undefined) {
       const hasThinking = length <= THINKING_LENGTH_MAX && blocks.some(isThinking);
       return createThinking(thinker, hasThinking ? { blocks } : null);
@@ -62,13 +62,13 @@ const isThinking = ({ type }: Fields): boolean => type === "thinking" || type ==
 
 type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 
-/** The blocks that this very model has given with a turn; none of another model, which could not read them. */
+/** Finds the blocks that this same model sent with a turn; another model's blocks are unreadable to it. */
 export const findBlocks = (turn: AssistantTurn, thinker: Thinker): readonly Fields[] =>
   readList(findModelThinking(turn.thinking, thinker)?.blocks).map(readFields);
 
 /**
- * A turn with its thinking in its place. Where the turn's text is not that of the blocks (another model wrote its beginning),
- * it comes after the thinking.
+ * Maps a turn with its thinking blocks in place. If the turn's text differs from the blocks (another model wrote its start),
+ * the text follows the thinking.
  */
 export function mapBlocks(
   blocks: readonly Fields[],

@@ -1,9 +1,9 @@
 import type { MessageCreateParamsStreaming } from "@anthropic-ai/sdk/resources/messages/messages";
 import type { ReasoningEffort } from "../../../protocol/reasoning-effort.ts";
 
-/** Fewest tokens that the API takes as a budget. */
+/** The API's minimum thinking budget. */
 const BUDGET_TOKENS_MIN = 1_024;
-/** Of the longest answer, in which thinking counts: the rest stays for the text. */
+/** Share of the maximum answer length, in which thinking counts; the rest stays for the text. */
 const BUDGET_SHARE_MAX = 0.8;
 
 const budgets: Record<Exclude<ReasoningEffort, "none">, number> = {
@@ -14,14 +14,14 @@ const budgets: Record<Exclude<ReasoningEffort, "none">, number> = {
   xhigh: 32_768,
 };
 
-/** How a Claude model is told to think (platform.claude.com/docs/en/build-with-claude/thinking, November 2026). */
+/** How to control a Claude model's thinking (platform.claude.com/docs/en/build-with-claude/thinking, November 2026). */
 type Style = {
-  /** `budget`: by a number of tokens, up to Claude 4.5. `adaptive`: by `output_config.effort`. `never`: it cannot think. */
+  /** `budget`: a number of tokens, up to Claude 4.5. `adaptive`: `output_config.effort`. `never`: no thinking. */
   kind: "adaptive" | "budget" | "never";
-  /** What stops it from thinking: `unset` leaves the field out; null: nothing does. */
+  /** How to turn thinking off. `unset`: omit the field; null: impossible. */
   off: "unset" | "disabled" | "between_tools" | null;
   hasXhigh: boolean;
-  /** Whether it thinks unless told otherwise. */
+  /** Whether it thinks by default. */
   isOn?: boolean;
 };
 
@@ -31,37 +31,37 @@ function findStyle(model: string): Style {
   const [name = "", family = "", major = "", minor = "0"] = namePattern.exec(model) ?? [];
   if (/3[-.]7/.test(name)) return { kind: "budget", off: "unset", hasXhigh: true };
   if (/claude-(?:instant|2|3)/.test(model)) return { kind: "never", off: "unset", hasXhigh: false };
-  // What we don't know is taken for a new model.
+  // Unknown names count as new models.
   const version = major === "" ? 5.5 : Number(major) + Number(minor) / 10;
   if (version < 4.6) return { kind: "budget", off: "unset", hasXhigh: true };
   if (version < 5) return { kind: "adaptive", off: "unset", hasXhigh: version >= 4.7 };
   return { kind: "adaptive", off: findOff(family, version), hasXhigh: true, isOn: major !== "" };
 }
 
-/** Claude 5 thinks unless told otherwise, and some of its models always do. */
+/** Claude 5 thinks by default, and some of its models always do. */
 function findOff(family: string, version: number): Style["off"] {
   if (family === "haiku") return "disabled";
   if (family === "sonnet") return version >= 5.5 ? "between_tools" : "disabled";
   return family === "opus" && version < 5.5 ? "disabled" : null;
 }
 
-/** What may stand in the way of thinking. */
+/** Conditions that affect thinking. */
 type Circumstances = {
-  /** Whether it is to tell what it thinks. */
+  /** Whether the model should report its reasoning. */
   isAsked: boolean;
   maxTokens: number;
-  /** The API refuses a budget together with a forced call. */
+  /** The API rejects a budget together with a forced call. */
   isCallForced: boolean;
-  /** Whether the turns of this loop have the thinking that a budget asks for. */
+  /** Whether the turns of this tool loop contain the thinking that a budget requires. */
   isLoopThinking: boolean;
 };
 
 type ThinkingConfig = Pick<MessageCreateParamsStreaming, "thinking" | "output_config">;
 
-/** The fields of a request that say how much a model thinks; none where its own default is to hold. */
+/** Returns the fields that control how much a model thinks; none to keep the model's default. */
 export function mapEffort(model: string, effort: ReasoningEffort | null, around: Circumstances): ThinkingConfig {
   const { kind, off, hasXhigh, isOn } = findStyle(model);
-  // New models keep their thinking to themselves unless asked for a summary.
+  // New models report no reasoning unless a summary is requested.
   const adaptive = {
     type: "adaptive" as const,
     display: around.isAsked ? ("summarized" as const) : ("omitted" as const),
@@ -85,8 +85,8 @@ export function mapEffort(model: string, effort: ReasoningEffort | null, around:
 }
 
 /**
- * Whether a model may be given the blocks of its thinking. One that thinks by a budget refuses them while its thinking is
- * off; the others decide by themselves what they use.
+ * Whether a model accepts its thinking blocks back. Budget models reject them while thinking is off; the others decide
+ * themselves what they use.
  */
 export const takesBlocks = (model: string, { thinking }: ThinkingConfig): boolean =>
   findStyle(model).kind === "adaptive" || thinking?.type === "enabled";

@@ -1,13 +1,13 @@
 import type { ReasoningEffort } from "../../../protocol/reasoning-effort.ts";
 
-/** Models whose servers stop them from thinking by `thinking`, as DeepSeek, Moonshot and Z.ai do. */
+/** Models whose thinking is turned off with `thinking`, as DeepSeek, Moonshot and Z.ai do. */
 const switchable = /(?:^|\/)(?:deepseek|kimi|glm)/i;
-/** Models that a parameter of their chat template stops, on vLLM, SGLang and llama.cpp. */
+/** Models whose thinking is turned off with a chat template parameter, on vLLM, SGLang and llama.cpp. */
 const templated = /(?:^|\/)qwen/i;
 
 /**
- * How much a model thinks, by the field that OpenRouter, Groq, vLLM, Ollama and Gemini's endpoint have in common. A value
- * that a server refuses is made lower, or left out (parameters/).
+ * Maps the effort to the field that OpenRouter, Groq, vLLM, Ollama and Gemini's endpoint share. If a server rejects a value,
+ * a lower one is sent, or none (parameters/).
  */
 export function mapChatEffort(model: string, effort: ReasoningEffort | null): Record<string, unknown> {
   if (effort === null) return {};

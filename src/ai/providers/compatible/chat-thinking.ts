@@ -11,20 +11,20 @@ import type { Turn } from "../map-conversation.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
 import type { CallWithExtra } from "../tool-calls.ts";
 
-/** The names that servers have for a thought as plain text. */
+/** Field names for plain-text reasoning. */
 const textFields = ["reasoning_content", "reasoning"] as const;
 
-/** Entries of `reasoning_details` of one step; more than any model gives. */
+/** Maximum entries of `reasoning_details` per step; more than any model sends. */
 const DETAILS_MAX = 10_000;
 
 /**
- * Collects what a server of Chat Completions wants back with the calls of an answer, each thing under its own name:
+ * Collects the thinking that a Chat Completions server needs back with the calls of an answer, by field:
  *
- * reasoning_content   DeepSeek, Kimi, Qwen, llama.cpp; DeepSeek refuses a turn with calls without it, also if it is empty
+ * reasoning_content   DeepSeek, Kimi, Qwen, llama.cpp; DeepSeek rejects a turn with calls without it, even if it is empty
  *                     (api-docs.deepseek.com/guides/thinking_mode). vLLM calls it `reasoning` from 0.20 on
  *                     (QwenLM/qwen-code#4285).
- * reasoning_details   OpenRouter: the whole sequence, in its order (openrouter.ai/docs/use-cases/reasoning-tokens).
- * extra_content       Gemini's signatures, of a call or of a text; of parallel calls only the first has one
+ * reasoning_details   OpenRouter: the whole sequence, in order (openrouter.ai/docs/use-cases/reasoning-tokens).
+ * extra_content       Gemini's signatures of a call or a text; only the first of parallel calls has one
  *                     (ai.google.dev/gemini-api/docs/thought-signatures).
  */
 export function createChatRecord() {
@@ -43,7 +43,7 @@ export function createChatRecord() {
   }
 
   return {
-    /** Takes a delta, or a whole message. */
+    /** Reads a delta or a whole message. */
     add(delta: Fields): void {
       for (const name of textFields) {
         const piece = delta[name];
@@ -59,7 +59,7 @@ export function createChatRecord() {
       if (hasSignature(delta.extra_content)) extra = readFields(delta.extra_content);
     },
 
-    /** What goes back to this server with the answer; its calls by their ids. */
+    /** Returns the thinking to send back to this server with the answer, with its calls by id. */
     read(thinker: Thinker | undefined, calls: readonly CallWithExtra[]) {
       const extras = calls.flatMap(({ call, extra: kept }) => (kept === undefined ? [] : [[call.id, kept]]));
       const data = {
@@ -74,7 +74,7 @@ export function createChatRecord() {
   };
 }
 
-/** Two pieces of the same detail. Of what is no text, the later word counts. */
+/** Joins two pieces of the same detail. For non-text fields, the later value wins. */
 function join(first: Fields, next: Fields): Fields {
   const stated = Object.entries(next).filter(([, value]) => value !== null && value !== undefined);
   const joined: Record<string, unknown> = { ...first, ...Object.fromEntries(stated) };
@@ -83,14 +83,14 @@ function join(first: Fields, next: Fields): Fields {
   return joined;
 }
 
-/** Others only say that a text is a thought. */
+/** Gemini's other entries only mark a text as reasoning. */
 const hasSignature = (extra: unknown): boolean =>
   readText(readFields(readFields(extra).google).thought_signature) !== null;
 
 type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 type AssistantMessage = Extract<ChatCompletionMessageParam, { role: "assistant" }>;
 
-/** A turn with what this server has given with it. Only the model itself gets what is signed or encrypted. */
+/** Adds a server's own thinking to a turn. Signed or encrypted parts go back only to the same model. */
 export function addThinking(message: AssistantMessage, turn: AssistantTurn, thinker: Thinker): AssistantMessage {
   const own = findOwnThinking(turn.thinking, thinker);
   if (!own) return message;
@@ -99,7 +99,7 @@ export function addThinking(message: AssistantMessage, turn: AssistantTurn, thin
   const extraOf = new Map(readList(extras).map((entry) => [readList(entry)[0], readList(entry)[1]]));
   return {
     ...message,
-    // Outside of a loop it is refused or ignored.
+    // Outside of a tool loop it is rejected or ignored.
     ...(field && turn.toolCalls.length > 0 && { [field]: String(own.text ?? "") }),
     ...(readList(details).length > 0 && { reasoning_details: details }),
     ...(extra !== undefined && { extra_content: extra }),
@@ -111,15 +111,15 @@ export function addThinking(message: AssistantMessage, turn: AssistantTurn, thin
   };
 }
 
-/** What Google documents for calls that another model has made. */
+/** The value that Google documents for calls made by another model. */
 const SKIPPED_SIGNATURE = "skip_thought_signature_validator";
 
 type Message = { role: string; tool_calls?: (ToolCall & { extra_content?: unknown })[] };
 
 /**
- * What to send after a refusal that concerns thinking: calls that another model has made have none, which DeepSeek and Gemini
- * refuse, each with a cure of its own. Null: it is about something else.
- * @param forget the request without any thinking, for a server that refuses what it has given.
+ * Returns what to send after an error about thinking: calls of another model have none, which DeepSeek and Gemini reject,
+ * each with its own workaround. Null: the error is about something else.
+ * @param forget the request without any thinking, for a server that rejects its own.
  */
 export function mendChatRequest<Body extends { messages: readonly unknown[] }>(
   body: Body,
@@ -140,7 +140,7 @@ export function mendChatRequest<Body extends { messages: readonly unknown[] }>(
   return isAboutThinking && messages.some(hasThinking) ? forget() : null;
 }
 
-/** Of parallel calls only the first needs it. */
+/** Only the first of parallel calls needs it. */
 const skipSignature = <Call extends { extra_content?: unknown }>(call: Call, index: number): Call =>
   index > 0 || call.extra_content !== undefined
     ? call

@@ -2,8 +2,8 @@ import { isBareError, isErrorValue } from "../../error-fields.ts";
 import { type Fields, readFields } from "../read-fields.ts";
 
 /**
- * What says that the model has failed, in a stream that began well: the chunk with its `error`, its choice, Groq's own
- * fields, or a chunk that is no completion. Null: it has not.
+ * Returns the failure in a stream that started well: the chunk with its `error`, its choice, Groq's own fields, or a chunk
+ * that isn't a completion. Null: no failure.
  */
 export function findFailure(chunk: Fields, choice: Fields): Fields | null {
   if (isErrorValue(chunk)) return chunk;

@@ -1,6 +1,6 @@
 import type { ModelFinishReason } from "../../provider.ts";
 
-/** What servers call the ends of an answer, in letters alone: `end_turn`, `EndTurn` and `END_TURN` are one. */
+/** Servers' names for finish reasons, reduced to letters: `end_turn`, `EndTurn` and `END_TURN` are the same. */
 const synonyms: Record<ModelFinishReason, string> = {
   stop: "stop stopsequence stopword stopstring stoptoken stopped eos eostoken eot endturn endoftext end complete completed done finish finished normal",
   length:
@@ -17,11 +17,11 @@ const reasons = new Map(
 );
 
 /**
- * Why a server says that an answer ends. Null: it does not end yet. `unknown`: a reason that is not in the table, such as
- * `insufficient_system_resource`, `abort` or `error`; such an answer has broken off.
+ * Reads the finish reason. Null: not finished yet. `unknown`: not in the table, such as `insufficient_system_resource`,
+ * `abort` or `error`; such an answer has failed.
  */
 export function readFinishReason(value: unknown): ModelFinishReason | "unknown" | null {
-  // Some libraries print the name of their own type before it: `FinishReason.STOP`, `FINISH_REASON_STOP`.
+  // Some libraries print the type name before it: `FinishReason.STOP`, `FINISH_REASON_STOP`.
   const word =
     typeof value === "string"
       ? value

@@ -3,21 +3,21 @@ import { type Fields, readFields } from "../read-fields.ts";
 import { type CallWithExtra, createToolCalls, readArguments, readLabel } from "../tool-calls.ts";
 import { ObjectScanner } from "./object-scanner.ts";
 
-/** A piece of a call, as far as it says anything. */
+/** A piece of a call; absent fields are null. */
 type Piece = { index: number | null; id: string | null; name: string | null; text: string; extra?: Fields | null };
 
-/** A place where calls are written: the index that the server gives, or a place in an array of several. */
+/** Where calls are written: the server's index, or a position in an array of several. */
 type Slot = number | string | null;
 
-/** A call that is being put together. `batch`: the array in which its newest piece came. */
+/** A call being assembled. `batch`: the array of its newest piece. */
 type Call = { key: number; slot: Slot; id: string | null; name: string | null; scanner: ObjectScanner; batch: number };
 
-/** What a piece is to the call that stands where it goes. */
+/** How a piece relates to the call in its slot. */
 type Role = "next" | "more" | "again" | "nothing";
 
 /**
- * Puts tool calls together out of the deltas of servers that number them badly: all under one index or under none, with
- * ids that change, with names that come again. A new name, or a complete JSON object before it, begins a new call.
+ * Assembles tool calls from deltas of servers that number them badly: all under one index or none, with changing ids or
+ * repeated names. A new name, or a complete JSON object before it, starts a new call.
  */
 export class ToolCallJoiner {
   readonly #store = createToolCalls();
@@ -25,10 +25,10 @@ export class ToolCallJoiner {
   readonly #bySlot = new Map<Slot, Call>();
   #last: Call | undefined;
   #batch = 0;
-  /** The ids have changed within a call: they say nothing. */
+  /** The ids changed within a call, so they are meaningless. */
   #areIdsUnstable = false;
 
-  /** Takes the pieces of one delta. Returns whether any of them says something. @throws BrokenStreamError beyond the limits. */
+  /** Reads the pieces of one delta. Returns whether any of them has content. @throws BrokenStreamError beyond the limits. */
   add(entries: readonly unknown[]): boolean {
     this.#batch += 1;
     let hasPieces = false;
@@ -45,20 +45,20 @@ export class ToolCallJoiner {
     return this.#store.list();
   }
 
-  /** The same, with what came beside each call. */
+  /** The same, with each call's extra content. */
   listWithExtras(): CallWithExtra[] {
     return this.#store.listWithExtras();
   }
 
-  /** What comes behind a complete object in the same piece is a piece of its own. */
+  /** Text after a complete object in the same piece is handled as another piece. */
   #take(piece: Piece, slot: Slot): void {
     let rest: Piece | null = piece;
     while (rest) {
       const call = this.#place(rest, slot);
-      // Also where it comes behind a call that is complete.
+      // Also if it follows a completed call.
       const owner = call ?? this.#last;
       if (owner && rest.extra) this.#store.addExtra(owner.key, rest.extra);
-      // Nothing for arguments is said as null too; within an object it is a value.
+      // Some servers write missing arguments as null; within an object, null is a value.
       const isNothing = !call || (call.scanner.state === "blank" && isBlank(rest.text));
       const length = isNothing ? rest.text.length : call.scanner.read(rest.text);
       if (!isNothing) this.#store.add(call.key, { arguments: rest.text.slice(0, length) });
@@ -67,7 +67,7 @@ export class ToolCallJoiner {
     }
   }
 
-  /** The call that a piece belongs to; null for a piece that adds nothing. */
+  /** Returns the call that a piece belongs to; null for a piece that adds nothing. */
   #place(piece: Piece, slot: Slot): Call | null {
     const current = this.#find(piece, slot);
     const role = current ? this.#findRole(current, piece) : "next";
@@ -90,7 +90,7 @@ export class ToolCallJoiner {
     if (slot === null) return this.#last;
     const there = this.#bySlot.get(slot);
     if (there || name !== null) return there;
-    // A place of its own for a piece without a name: what it goes on with is elsewhere.
+    // A new slot without a name continues a call in another slot.
     if (index === null) return this.#last;
     if (id !== null) return this.#calls.findLast((call) => call.id === id);
     return this.#last?.scanner.state === "complete" ? undefined : this.#last;
@@ -102,7 +102,7 @@ export class ToolCallJoiner {
     if (call.scanner.state === "complete") return this.#findRoleAfterObject(call, piece);
     const isRepeated = name !== null && name === call.name;
     if (call.scanner.state !== "blank" || !isRepeated) return "more";
-    // The same name, and no arguments yet: another call without arguments, or the same one.
+    // The same name and no arguments yet: either another call without arguments, or the same call.
     const isWhole = isBlank(text) || isObject(text);
     const isBeside = call.batch === this.#batch && (piece.id === null || piece.id !== call.id);
     return isWhole && (isBeside || this.#hasNewId(call, piece)) ? "next" : "more";
@@ -116,7 +116,7 @@ export class ToolCallJoiner {
     const isSame = name === null || (piece.id !== null && piece.id === call.id);
     if (!isSame) return "next";
     const before = this.#store.argumentsOf(call.key);
-    // Some servers say the whole call once more at its end, or hold its place with an empty object.
+    // Some servers repeat the whole call at its end, or reserve its slot with an empty object.
     if (before === text) return "nothing";
     return /^\{\s*\}$/.test(before) ? "again" : "next";
   }
@@ -168,7 +168,7 @@ function readPiece(entry: unknown): Piece {
   };
 }
 
-/** What Gemini's endpoint keeps of its thinking beside a call. */
+/** Gemini's thinking data attached to a call. */
 function readExtra(value: unknown): Fields | null {
   const extra = readFields(value);
   return Object.keys(extra).length > 0 ? extra : null;

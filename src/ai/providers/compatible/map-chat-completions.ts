@@ -13,9 +13,9 @@ import { mapChatEffort } from "./chat-effort.ts";
 import { addThinking } from "./chat-thinking.ts";
 
 /**
- * Our request in the words of Chat Completions, without anything that local servers might not know.
- * @param name of the provider: thinking of others is left out.
- * @param isForgetful leaves out its own as well.
+ * Maps a request to Chat Completions, without anything that local servers might not support.
+ * @param name the provider; thinking of other providers is omitted.
+ * @param isForgetful omits its own thinking as well.
  */
 export function mapToChatRequest(
   request: ProviderRequest,
@@ -24,7 +24,7 @@ export function mapToChatRequest(
 ): ChatCompletionCreateParamsStreaming {
   const thinker = isForgetful ? null : { provider: name, model: request.model };
   const { format, tools = [], toolChoice } = request.options;
-  // Most servers that force a format into the answer refuse tools beside it, or never call them.
+  // Most servers that enforce a format reject tools with it, or never call them.
   const mayCall = tools.length > 0 && toolChoice !== "none";
   const isInWords = format && (mayCall || (format.type === "json_object" && !saysJson(request)));
   const messages = isInWords ? addInstructions(request.messages, format) : request.messages;

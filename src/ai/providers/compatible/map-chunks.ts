@@ -12,23 +12,23 @@ import { readChatUsage } from "./read-chat-usage.ts";
 import { type Content, readDelta } from "./read-delta.ts";
 
 /**
- * The chunks of Chat Completions. The end of an answer is its `finish_reason`, or `[DONE]` from a server that gives
- * none: either is the word of the model that nothing is missing. A stream that ends with neither has failed. That
- * `[DONE]` is missing after a `finish_reason` loses no text, and a second model would only add to a whole answer.
- * @param thinker who gives it: what has to come back of its thinking is kept for them. Absent: nothing is kept.
+ * Reads the chunks of Chat Completions. An answer ends with its `finish_reason`, or with `[DONE]` if the server sends no
+ * reason: either confirms that it is complete. A stream with neither has failed. A missing `[DONE]` after a `finish_reason`
+ * loses no text, and a second model would only add to a complete answer.
+ * @param thinker the provider and model whose thinking is kept, because they need it back. Absent: none is kept.
  */
 export function createChatMapper(thinker?: Thinker): EventMapper {
   const chunks = new ChunkReader(thinker);
-  // What else the last event says: reasoning, text and a call may share a chunk.
+  // Remaining parts of the last event: reasoning, text and a call may share a chunk.
   let rest: MappedEvent[] = [];
   return {
     map({ data }) {
       const text = data.trim();
       if (text === "[DONE]") return chunks.finish();
-      // Some servers keep a connection open by empty events.
+      // Some servers send empty events as keep-alives.
       if (text === "") return null;
       const chunk: unknown = JSON.parse(text);
-      // Google gives its errors in an array.
+      // Google wraps its errors in an array.
       const parts = chunks.read(readFields(Array.isArray(chunk) ? chunk[0] : chunk));
       const first = parts.shift() ?? null;
       rest = parts;
@@ -58,19 +58,19 @@ class ChunkReader {
   #hasText = false;
   #hasReasoning = false;
   #hasCalls = false;
-  /** The text of messages so far: some servers send a message in the place of a delta. */
+  /** The text of messages so far: some servers send messages instead of deltas. */
   #messageText = "";
 
   constructor(thinker: Thinker | undefined) {
     this.#thinker = thinker;
   }
 
-  /** Whatever comes after the reason of the end, nothing of the answer is missing. */
+  /** Nothing after the finish reason can make the answer incomplete. */
   get isComplete(): boolean {
     return this.#reason !== null;
   }
 
-  /** What a chunk says, in order. */
+  /** Returns the parts of a chunk, in order. */
   read(chunk: Fields): MappedEvent[] {
     const choice = readFields(readList(chunk.choices)[0]);
     const failure = findFailure(chunk, choice);
@@ -80,14 +80,14 @@ class ChunkReader {
     const reason = readFinishReason(choice.finish_reason);
     if (reason === "unknown" && !this.isComplete) parts.push(mapUnknownEnd(choice.finish_reason));
     else if (reason !== null && reason !== "unknown") this.#reason = reason;
-    // For the case that the stream breaks; the end repeats it.
+    // In case the stream breaks; the end repeats it.
     if (usage && !this.isComplete) parts.unshift({ type: "usage", usage });
     return parts;
   }
 
   /**
-   * The answer of a document that has choices, which is whole also where it names no reason of its end. Not of a delta without
-   * one: that is the first of many, which a server writes line by line.
+   * Reads a document with choices, which is complete even without a finish reason. A delta without one is not: it is the
+   * first of many that a server sends line by line.
    */
   readWhole(document: Fields): MappedEvent[] {
     const choice = readFields(readList(document.choices)[0]);
@@ -97,7 +97,7 @@ class ChunkReader {
     return parts.at(-1)?.type === "error" ? parts : [...parts, this.finish()];
   }
 
-  /** The end; cut off in the middle of a call, which nobody may carry out, it has no calls. */
+  /** Ends the answer. If it was cut off during a call, its calls are dropped: they must not be executed. */
   finish(): ProviderEnd {
     const reason = this.#reason ?? "stop";
     const usage = this.#usage;
@@ -114,7 +114,7 @@ class ChunkReader {
     return usage && this.#usage;
   }
 
-  /** What the choice brings: its delta, and of a message what no delta has brought. */
+  /** Reads the content of a choice: its delta, and the parts of a message that no delta has sent. */
   #readContent(choice: Fields): Content {
     const content = readDelta(readFields(choice.delta), choice.text);
     this.#record.add(readFields(choice.delta));
@@ -131,7 +131,7 @@ class ChunkReader {
     };
   }
 
-  /** What a message adds: some servers repeat in each of them the text so far. */
+  /** Returns the new text of a message: some servers repeat the text so far in each one. */
   #readNewText(text: string): string {
     const isRepeated = text.startsWith(this.#messageText);
     const added = isRepeated ? text.slice(this.#messageText.length) : text;

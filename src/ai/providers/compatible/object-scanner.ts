@@ -1,11 +1,11 @@
-/** `blank`: nothing but white space came; `other`: what came is no object, and so has no end. */
+/** `blank`: only white space so far; `other`: not an object, so it has no end. */
 type ScanState = "blank" | "open" | "complete" | "other";
 
 const isSpace = (unit: number): boolean => unit === 0x20 || (unit >= 0x09 && unit <= 0x0d);
 
 /**
- * Finds the end of a JSON object that comes in pieces. Each character is looked at once, whatever the number of pieces:
- * only strings and brackets are told apart, the rest may be no JSON.
+ * Finds the end of a JSON object that arrives in pieces. Reads each character once, however many pieces. Only distinguishes
+ * strings and brackets; the rest may be invalid JSON.
  */
 export class ObjectScanner {
   state: ScanState = "blank";
@@ -13,7 +13,7 @@ export class ObjectScanner {
   #isInString = false;
   #isEscaped = false;
 
-  /** Reads on, up to the end of the object; returns how much of `text` that was. */
+  /** Reads up to the end of the object; returns how much of `text` belongs to it. */
   read(text: string): number {
     let index = this.state === "blank" ? this.#begin(text) : 0;
     if (this.state === "blank" || this.state === "other") return text.length;

@@ -12,13 +12,13 @@ import { mendChatRequest } from "./chat-thinking.ts";
 import { mapToChatRequest } from "./map-chat-completions.ts";
 import { createChatMapper } from "./map-chunks.ts";
 
-/** The SDK wants a key; servers without keys get no `Authorization` at all. */
+/** The SDK requires a key; servers without keys get no `Authorization` header. */
 const NO_KEY = "none";
 
 /**
- * Any server that speaks Chat Completions at `baseUrl`: Ollama, vLLM, llama.cpp, a gateway. A `user:password@` in its
- * address is sent as basic authentication if there is no key.
- * @param options.headers are sent with every request, in the place of Parley's own.
+ * Any Chat Completions server at `baseUrl`: Ollama, vLLM, llama.cpp, a gateway. If there is no key, a `user:password@` in
+ * its address is sent as basic authentication.
+ * @param options.headers are sent with every request and override Parley's own.
  */
 export function createCompatibleProvider(options: {
   name?: string;

@@ -1,7 +1,7 @@
 import type { ReportedUsage } from "../../provider.ts";
 import { type Fields, readFields, readReportedUsage, readTokens } from "../read-fields.ts";
 
-/** The tokens that a chunk reports, by the names of the servers that are known; null where it reports none. */
+/** Reads the tokens that a chunk reports, in the formats of all known servers; null if it reports none. */
 export function readChatUsage(chunk: Fields, choice: Fields): ReportedUsage | null {
   const stated = chunk.usage ?? choice.usage ?? readFields(chunk.x_groq).usage;
   if (!stated) return null;
@@ -29,16 +29,16 @@ export function readChatUsage(chunk: Fields, choice: Fields): ReportedUsage | nu
   return read.input_tokens === null && read.output_tokens === null ? null : read;
 }
 
-/** The first of the counts that can be one. */
+/** The first valid count. */
 const readFirst = (...counts: unknown[]): number | null =>
   counts.map(readTokens).find((count) => count !== null) ?? null;
 
 type Stated = { reasoning: number | null; input: unknown; cached: number | null; total: unknown };
 
-/** More tokens than any model thinks for one answer; a sum that is larger by more is a mistake. */
+/** More tokens than any model uses for reasoning; a larger difference is an error. */
 const HIDDEN_TOKENS_MAX = 300_000;
 
-/** Some servers do not count the reasoning among the tokens of the completion, or only in the sum, which gives them away. */
+/** Some servers don't count reasoning as completion tokens, or count it only in the total, which reveals it. */
 function readOutput(completion: unknown, stated: Stated): { output: unknown; reasoning: unknown } {
   const { reasoning, input, cached, total } = stated;
   const written = readTokens(completion);
@@ -49,9 +49,9 @@ function readOutput(completion: unknown, stated: Stated): { output: unknown; rea
     const isApart = reasoning > written || apart === reasoning;
     return { output: isApart ? written + reasoning : written, reasoning };
   }
-  // Only where all three are counted, nobody says that there was none, and the cache doesn't explain the sum.
+  // Only if all three are counted, no reasoning count is given, and the cache doesn't explain the total.
   const isHidden = reasoning === null && prompt > 0 && written > 0 && apart > 0 && apart <= HIDDEN_TOKENS_MAX;
   if (!isHidden || (cached ?? 0) > prompt) return { output: written, reasoning };
-  // How much of it was reasoning is for nobody to say: such counts may grow from chunk to chunk.
+  // The reasoning count stays unknown: such counts may grow from chunk to chunk.
   return { output: written + apart, reasoning };
 }

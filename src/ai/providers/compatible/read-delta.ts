@@ -1,9 +1,9 @@
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
 
-/** What a delta or a message brings. `reasoning`: null for none; empty where the server only says that there is some. */
+/** The content of a delta or a message. `reasoning`: null for none; empty if the server only reports that there is some. */
 export type Content = { text: string; reasoning: string | null; calls: readonly unknown[] };
 
-/** Reads a delta or a whole message, in the ways of all servers that are known. */
+/** Reads a delta or a whole message, in the formats of all known servers. */
 export function readDelta(delta: Fields, legacyText?: unknown): Content {
   const { text, thinking } = readContent(delta.content ?? delta.text ?? legacyText);
   return {
@@ -13,17 +13,17 @@ export function readDelta(delta: Fields, legacyText?: unknown): Content {
   };
 }
 
-/** Old servers make one call at most, by another name. */
+/** Old servers send at most one call, in another field. */
 function readCalls(delta: Fields): readonly unknown[] {
   const { tool_calls: calls } = delta;
-  // One call may stand without its list.
+  // A single call may come without a list.
   if (calls) return readFields(calls).function ? [calls] : readList(calls);
   return delta.function_call ? [{ function: delta.function_call }] : [];
 }
 
 type Read = { text: string; thinking: string };
 
-/** A content is a text, or parts of which some may be thinking. */
+/** Content is a text, or parts of which some may be reasoning. */
 function readContent(content: unknown): Read {
   if (typeof content === "string") return { text: content, thinking: "" };
   const read = { text: "", thinking: "" };
@@ -57,7 +57,7 @@ const readDetail = (detail: unknown): string => {
   return readText(text) ?? readText(summary) ?? "";
 };
 
-/** The text of a thought, which may be in parts. */
+/** The text of a reasoning value, which may consist of parts. */
 function flatten(value: unknown): string {
   if (typeof value === "string") return value;
   return Array.isArray(value) ? value.map(readPartText).join("") : readPartText(value);

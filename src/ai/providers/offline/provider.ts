@@ -6,19 +6,19 @@ import { noUsage } from "../../usage.ts";
 export const OFFLINE_MODEL = "offline/documents";
 
 const PASSAGES_MAX = 3;
-/** The part of a question that is searched for, in UTF-16 units: a longer one finds nothing more. */
+/** The searched part of a question, in UTF-16 units: a longer query finds nothing more. */
 const QUERY_LENGTH_MAX = 500;
 /** UTF-16 units of one passage. */
 const SNIPPET_LENGTH_MAX = 1_500;
 
 type Passage = { path: string; title: string; heading: string | null; snippet: string };
 
-/** Finds passages of the markdown documents, the best first. */
+/** Finds passages of the markdown documents, best first. */
 export type SearchDocuments = (query: string, limit: number) => Promise<Passage[]>;
 
 /**
- * Answers from the markdown documents, without any model, and says so. `isAlone` tells whether other models are
- * configured, which it then stands in for.
+ * Answers from the markdown documents without any model, and says so. `isAlone`: no other models are configured, so it isn't
+ * standing in for one.
  */
 export function createOfflineProvider(options: { searchDocuments: SearchDocuments; isAlone: boolean }): Provider {
   const notice = options.isAlone
@@ -37,7 +37,7 @@ export function createOfflineProvider(options: { searchDocuments: SearchDocument
         const cause = error instanceof Error ? error.message : "the search failed";
         return { type: "error", error: createProviderError("provider_unavailable", cause) };
       }
-      // It cannot go on with another's sentence: what it adds to a broken answer is a paragraph of its own.
+      // It can't continue another model's sentence, so it adds a paragraph to a broken answer.
       const opening = partial === null ? notice : `\n\n${notice}`;
       for (const text of `${opening}\n\n${writeAnswer(passages)}`.match(/\s*\S+/g) ?? []) push({ type: "text", text });
       return { type: "finish", reason: "stop", usage: { ...noUsage } };

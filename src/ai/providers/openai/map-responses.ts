@@ -13,9 +13,9 @@ import { mapItems } from "./response-thinking.ts";
 import { fitsStrictMode } from "./strict-schema.ts";
 
 /**
- * Our request in the words of OpenAI's Responses API.
- * @param name of the provider: thinking of others is left out.
- * @param isForgetful leaves out its own as well.
+ * Maps a request to OpenAI's Responses API.
+ * @param name the provider; thinking of other providers is omitted.
+ * @param isForgetful omits its own thinking as well.
  */
 export function mapToResponsesRequest(
   request: ProviderRequest,
@@ -33,7 +33,7 @@ export function mapToResponsesRequest(
     model: request.model,
     input: turns.flatMap((turn) => mapTurn(turn, thinker)),
     stream: true,
-    // The conversation is kept by Parley, not by the provider.
+    // Parley stores the conversation, not the provider.
     store: false,
     ...(request.isThinking && mapReasoning(request)),
     ...(system === null ? {} : { instructions: system }),
@@ -49,13 +49,13 @@ function mapReasoning({
   asksForReasoning = true,
 }: ProviderRequest): Partial<ResponseCreateParamsStreaming> {
   const effort = options.reasoningEffort ? mapOpenAiEffort(model, options.reasoningEffort) : null;
-  // Without it a model that thinks is silent until its answer begins.
+  // Without it a thinking model is silent until its answer starts.
   const hasSummary = asksForReasoning && effort !== "none";
   return {
     ...((hasSummary || effort !== null) && {
       reasoning: { ...(hasSummary && { summary: "auto" as const }), ...(effort !== null && { effort }) },
     }),
-    // What the model thinks has to come back with its calls, and nothing is stored there.
+    // The model's thinking has to be returned with its calls, and the provider stores nothing.
     ...(options.tools?.length && { include: ["reasoning.encrypted_content" as const] }),
   };
 }
@@ -90,13 +90,13 @@ function mapFormat(format: AnswerFormat): ResponseFormatTextConfig {
   };
 }
 
-/** By the names that Chat Completions have for them, but for this one. */
+/** The names are those of Chat Completions, except for one. */
 function mapExtra({ extra }: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
   const { verbosity, ...others } = pickExtra("responses", extra);
   return { ...others, ...(verbosity && { text: { verbosity } }) };
 }
 
-/** The Responses API knows no `stop`: the attempt ends the answer there. */
+/** The Responses API has no `stop`: the attempt applies it. */
 function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
   const { tools = [], toolChoice, temperature, topP, areParallelToolCallsAllowed } = options;
   const shared = {
@@ -111,7 +111,7 @@ function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreami
       name,
       description,
       parameters: { ...parameters },
-      // Said in any case: absent, the API takes it for true.
+      // Always sent: the API's default is true.
       strict: isStrict ?? false,
     })),
     ...(toolChoice && {

@@ -1,6 +1,6 @@
 /**
- * The texts of one response, as far as they were handed on. The Responses API says each text several times: in deltas, at
- * the end of its part, of its item, and of the response. Servers that speak it may leave any of these out.
+ * Tracks which texts of a response were passed on. The Responses API sends each text several times: in deltas, and at the
+ * end of its part, its item and the response. Compatible servers may omit any of these.
  */
 export function createOutputTexts() {
   let written = "";
@@ -16,9 +16,9 @@ export function createOutputTexts() {
 
   return {
     isEmpty: (): boolean => written === "",
-    /** Takes a delta. */
+    /** Reads a delta. */
     add,
-    /** Takes a whole text. @returns it, or null if its deltas were handed on. Servers differ in the numbers of places. */
+    /** Reads a whole text. @returns it, or null if its deltas were passed on. Servers number places differently. */
     addWhole(output: unknown, content: unknown, text: string): string | null {
       if (places.has(nameOf(output, content)) || written.includes(text)) return null;
       add(output, content, text);

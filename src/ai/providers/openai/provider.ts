@@ -16,8 +16,8 @@ const NAME = "openai";
 const DEFAULT_BASE_URL = "https://api.openai.com/v1";
 
 /**
- * OpenAI by its Responses API.
- * @param options.headers are sent with every request, in the place of Parley's own.
+ * OpenAI through its Responses API.
+ * @param options.headers are sent with every request and override Parley's own.
  */
 export function createOpenAiProvider(options: {
   apiKey: string;
@@ -52,15 +52,15 @@ export function createOpenAiProvider(options: {
   };
 }
 
-/** Whether a request was refused because of the reasoning items in it, which can expire or belong to another account. */
+/** Whether a request was rejected because of its reasoning items, which can expire or belong to another account. */
 const refusesThinking = (refusal: string): boolean =>
   /encrypted content (?:for|of|could)|invalid_encrypted_content|reasoning' (?:item|was)|'?rs_\w+|type 'reasoning'/i.test(
     refusal,
   );
 
 /**
- * The SDK, silent and without retries. From the environment it would take `OPENAI_CUSTOM_HEADERS`, which the commands remove:
- * it would send them to every server.
+ * The SDK without logs and retries. It would read `OPENAI_CUSTOM_HEADERS` from the environment and send them to every
+ * server, so the commands remove that.
  */
 export function createOpenAiClient(
   apiKey: string,
@@ -81,7 +81,7 @@ export function createOpenAiClient(
   });
 }
 
-/** What an error of the `openai` SDK says, or null when it is not one. */
+/** Maps an error of the `openai` SDK; null if it isn't one. */
 export function mapOpenAiError(error: unknown): HttpFailure | null {
   if (!(error instanceof APIError)) return null;
   const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";

@@ -10,9 +10,9 @@ import { findEnd, mapUsage } from "./response-end.ts";
 import { createItemRecord } from "./response-thinking.ts";
 
 /**
- * The events of OpenAI's Responses API, whose end marker is `response.completed` or `response.incomplete`. Texts and calls
- * that only come whole, at the end of their item or in the last event, are read there.
- * @param thinker who gives it: what has to come back of its thinking is kept for them. Absent: nothing is kept.
+ * Reads the events of OpenAI's Responses API, which ends with `response.completed` or `response.incomplete`. Texts and calls
+ * that only arrive whole, at the end of their item or in the last event, are read there.
+ * @param thinker the provider and model whose thinking is kept, because they need it back. Absent: none is kept.
  */
 export function createResponsesMapper(thinker?: Thinker): EventMapper {
   const record = createItemRecord();
@@ -34,21 +34,21 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
     return { type: "text", text };
   }
 
-  /** @param places numbers of its item, and of its summary or part. */
+  /** @param places numbers of the item, and of its summary or part. */
   function takeReasoning(value: unknown, ...places: unknown[]): MappedEvent {
     const text = readText(value) ?? "";
     if (text !== "") hasReasoning = true;
     return { type: "reasoning", text: placeReasoning(JSON.stringify(places), text) };
   }
 
-  /** A part of a message. A refusal is the model's answer too: the reader is to see it. */
+  /** Reads a part of a message. A refusal is shown to the reader as text. */
   function takePart(output: unknown, content: unknown, part: Fields): MappedEvent[] {
     const whole = readText(part.text) ?? readText(part.refusal);
     const text = whole === null ? null : texts.addWhole(output, content, whole);
     return text === null ? [] : [{ type: "text", text }];
   }
 
-  /** An item that is whole. `place` is its index; the last event counts them anew. */
+  /** Reads a complete item. `place` is its index; the last event numbers items again. */
   function takeItem(place: unknown, item: Fields): MappedEvent[] {
     switch (item.type) {
       case "reasoning": {
@@ -79,7 +79,7 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
   }
 
   function takeOutput(output: unknown): MappedEvent[] {
-    // Where any text was streamed, what the last event says of texts is the same, though perhaps in other places.
+    // If any text was streamed, the last event repeats the same texts, though perhaps in other places.
     const areTextsNew = texts.isEmpty();
     const items = readList(output).map(readFields);
     const called = items.filter(isCall);
@@ -91,10 +91,10 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
     return called.length > 0 ? [...parts, toolCall] : parts;
   }
 
-  /** The response as its last event or a document has it. `said`: the status by the name of the event. */
-  function takeResponse(response: Fields, said: string | null): MappedEvent[] {
+  /** Reads the response in the last event or in a document. `impliedStatus`: the status implied by the event's name. */
+  function takeResponse(response: Fields, impliedStatus: string | null): MappedEvent[] {
     const usage = mapUsage(response.usage);
-    const end = findEnd(response, said);
+    const end = findEnd(response, impliedStatus);
     if (typeof end !== "string") {
       const { error } = end;
       return usage
@@ -105,7 +105,7 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
         : [{ type: "error", error }];
     }
     const parts = takeOutput(response.output);
-    // Some servers say the text beside an output that they leave empty.
+    // Some servers put the text next to an empty output.
     if (texts.isEmpty()) parts.push(...takePart(0, 0, { text: response.output_text }));
     const toolCalls = calls.list();
     const thinking = record.read(thinker);
@@ -122,8 +122,8 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
     if (isErrorValue(event) || (type === null && isBareError(event)))
       return { type: "error", error: mapErrorFields(event) };
     if (event.object === "response") return several(mapWhole(event));
-    const said = lastEvents.get(type);
-    return said === undefined ? null : several(takeResponse(readFields(event.response), said));
+    const impliedStatus = lastEvents.get(type);
+    return impliedStatus === undefined ? null : several(takeResponse(readFields(event.response), impliedStatus));
   }
 
   function mapEvent(type: string | null, event: Fields): MappedEvent | null {
@@ -166,7 +166,7 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
   };
 }
 
-/** The events that end a response, and the status that each of them stands for. */
+/** The events that end a response, with the status that each implies. */
 const lastEvents: ReadonlyMap<string | null, string | null> = new Map([
   ["response.completed", "completed"],
   ["response.incomplete", "incomplete"],

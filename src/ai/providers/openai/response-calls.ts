@@ -3,28 +3,28 @@ import { type Fields, readFields, readText } from "../read-fields.ts";
 import { createToolCalls, readArguments, readLabel } from "../tool-calls.ts";
 
 /**
- * The tool calls of one response. The Responses API says each of them several times: its arguments in deltas, all of it at
- * the end of its item, and again at the end of the response. Servers that speak it may leave any of these out, and give
- * other ids at the end.
+ * Collects the tool calls of one response. The Responses API sends each call several times: its arguments in deltas, all of
+ * it at the end of its item, and again at the end of the response. Compatible servers may omit any of these, and use other
+ * ids at the end.
  */
 export function createResponseCalls() {
   const calls = createToolCalls();
-  /** Names and arguments of the calls, in their order. */
+  /** Names and arguments of the calls, in order. */
   const taken: string[] = [];
-  /** The same by their ids. */
+  /** The same, by id. */
   const known = new Map<string, string>();
-  /** Calls that have begun, and the arguments that came apart from them, by their places. */
+  /** Calls that have started, and arguments that arrived separately, by position. */
   const begun = new Map<string, Fields>();
   const drafts = createToolCalls();
 
   function add(item: Fields, text: string): void {
-    const said = describe(item, text);
+    const description = describe(item, text);
     const ids = [readLabel(item.call_id), readLabel(item.id)].filter((id) => id !== null);
-    // The same item may end twice; another one with its id is another call.
-    if (ids.some((id) => known.get(id) === said)) return;
-    for (const id of ids) known.set(id, said);
+    // An item may end twice; a different one with the same id is another call.
+    if (ids.some((id) => known.get(id) === description)) return;
+    for (const id of ids) known.set(id, description);
     calls.add(taken.length, { id: ids[0], name: item.name, arguments: text });
-    taken.push(said);
+    taken.push(description);
   }
 
   function readDraft(place: string, item: Fields): string {
@@ -32,21 +32,21 @@ export function createResponseCalls() {
   }
 
   return {
-    /** A call begins. */
+    /** Starts a call. */
     begin(event: Fields): void {
       const place = nameOf(event);
       begun.set(place, readFields(event.item));
       drafts.clearArguments(place);
     },
-    /** Takes a piece of the arguments. @throws BrokenStreamError beyond the limits. */
+    /** Adds a piece of the arguments. @throws BrokenStreamError beyond the limits. */
     addArguments: (event: Fields): void => drafts.add(nameOf(event), { arguments: event.delta }),
-    /** Takes all arguments. */
+    /** Sets the complete arguments. */
     setArguments(event: Fields): void {
       if (readArguments(event.arguments ?? "") === "") return;
       drafts.clearArguments(nameOf(event));
       drafts.add(nameOf(event), { arguments: event.arguments });
     },
-    /** A call has ended. */
+    /** Ends a call. */
     end(event: Fields): void {
       const place = nameOf(event);
       const item = readFields(event.item);
@@ -54,7 +54,7 @@ export function createResponseCalls() {
       begun.delete(place);
       drafts.clearArguments(place);
     },
-    /** All calls as the last event has them: what did not come before is new, if there are more than before. */
+    /** Reads all calls of the last event: those not seen before are new, if there are more than before. */
     endAll(items: readonly Fields[]): void {
       if (items.length === 0) for (const [place, item] of begun) add(item, readDraft(place, item));
       const before = [...taken];
@@ -71,7 +71,7 @@ export function createResponseCalls() {
 
 const describe = ({ name }: Fields, text: string): string => `${readLabel(name)} ${text}`;
 
-/** Where an item stands. The index goes before the id, which some servers change. */
+/** Identifies an item. The index takes precedence over the id, which some servers change. */
 const nameOf = (event: Fields): string =>
   typeof event.output_index === "number"
     ? `place ${event.output_index}`

@@ -11,12 +11,13 @@ const incompleteReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
 ]);
 
 /**
- * Why a response ended, or the failure. An end that nobody knows is a failure, and not an answer.
- * @param said the status by the name of its last event; null for a document, which says it itself.
+ * Returns why a response ended, or its failure. An unknown end is a failure.
+ * @param impliedStatus the status implied by the last event's name; null for a document, which contains it.
  */
-export function findEnd(response: Fields, said: string | null): ModelFinishReason | { error: ProviderError } {
+export function findEnd(response: Fields, impliedStatus: string | null): ModelFinishReason | { error: ProviderError } {
   if (isErrorValue(response)) return { error: mapErrorFields(response) };
-  const status = said === "completed" ? checkCompleted(response.status) : (said ?? readText(response.status));
+  const status =
+    impliedStatus === "completed" ? checkCompleted(response.status) : (impliedStatus ?? readText(response.status));
   if (status === "completed") return "stop";
   if (status === "incomplete") {
     const reason = readText(readFields(response.incomplete_details).reason);
@@ -26,13 +27,13 @@ export function findEnd(response: Fields, said: string | null): ModelFinishReaso
   return { error: createProviderError("provider_unavailable", `the response ended as ${status ?? "nothing"}`) };
 }
 
-/** The last event may hold the response as it was before, or without its status. */
+/** The last event may hold an older state of the response, or no status. */
 function checkCompleted(value: unknown): string {
   const status = readText(value);
   return status === null || status === "in_progress" || status === "queued" ? "completed" : status;
 }
 
-/** The tokens of a response; null if it says nothing of them. */
+/** The tokens of a response; null if it reports none. */
 export function mapUsage(value: unknown): ReportedUsage | null {
   if (typeof value !== "object" || value === null) return null;
   const usage = readFields(value);

@@ -4,10 +4,10 @@ import type { Turn } from "../map-conversation.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
 
 /**
- * Collects the items of a response in their order. In a loop with tools its reasoning items come back, encrypted since
- * nothing is stored there, before the calls that they led to, with their own ids: an encrypted content only holds for its id
+ * Records the items of a response in order. In a tool loop its reasoning items are returned before the calls that they led
+ * to, encrypted because the provider stores nothing, and with their own ids: encrypted content is only valid for its id
  * (developers.openai.com/api/docs/guides/reasoning; "item_id did not match" in maximhq/bifrost#5186). Texts and calls are
- * known in full, so only their places are kept.
+ * known in full, so only their positions are kept.
  */
 export function createItemRecord() {
   let items: Fields[] = [];
@@ -18,15 +18,15 @@ export function createItemRecord() {
   }
 
   return {
-    /** Takes an item that has ended. */
+    /** Adds a completed item. */
     add,
-    /** Takes all items as the last event has them, where they did not come before. */
+    /** Adds the items of the last event that did not arrive before. */
     addOutput(output: readonly Fields[]): void {
       if (items.some(({ type }) => type === "reasoning")) return;
       items = [];
       for (const item of output) add(item);
     },
-    /** What goes back to this model with the calls of the answer. */
+    /** Returns the thinking to send back to this model with the answer's calls. */
     read(thinker: Thinker | undefined) {
       const length = items.reduce((sum, { encrypted_content: text }) => sum + (readText(text)?.length ?? 0), 0);
       const hasThinking = length > 0 && length <= THINKING_LENGTH_MAX;
@@ -35,11 +35,11 @@ export function createItemRecord() {
   };
 }
 
-/** Without `status`, which is refused in a request. */
+/** Without `status`, which requests may not contain. */
 function keep({ type, id, summary, content, encrypted_content, call_id, phase }: Fields): Fields | null {
   switch (type) {
     case "reasoning":
-      // Without its content an item would be looked up by its id, in vain.
+      // Without its content, the API would look the item up by id and not find it.
       if (readText(encrypted_content) === null) return null;
       return {
         type,
@@ -59,7 +59,7 @@ function keep({ type, id, summary, content, encrypted_content, call_id, phase }:
 
 type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 
-/** The items of a turn by what this very model has given with it; none: it has given nothing. */
+/** Rebuilds a turn's items from what this same model sent with it; none: it sent nothing. */
 export function mapItems(
   turn: AssistantTurn,
   thinker: Thinker,
@@ -83,7 +83,7 @@ export function mapItems(
     }
   }
   const whole = [...(text ? [text] : []), ...mapped, ...left.values()];
-  // Reasoning without the item that followed it is refused.
+  // Reasoning without the item after it is rejected.
   while (whole.at(-1)?.type === "reasoning") whole.pop();
   return whole;
 }

@@ -1,7 +1,7 @@
 import { readFields } from "../../fields.ts";
 import { holdsForAll, isClosedObject, isObjectSchema } from "../../format/walk-schema.ts";
 
-/** What OpenAI takes in strict mode; anything else is an error there. */
+/** The keywords that OpenAI accepts in strict mode; any other is an error. */
 const strictKeywords = new Set(
   (
     "$schema $defs definitions $ref title description type enum const anyOf properties required additionalProperties " +
@@ -10,8 +10,8 @@ const strictKeywords = new Set(
 );
 
 /**
- * Whether OpenAI can force an answer into a schema: all fields of each object are named and required, others are not allowed,
- * and no keyword is beyond its subset. Outside strict mode it is told of the schema and tries.
+ * Whether OpenAI can enforce a schema: each object names and requires all of its fields and allows no others, and all
+ * keywords are in its subset. Outside strict mode the model gets the schema as a hint.
  */
 export function fitsStrictMode(schema: unknown): boolean {
   const { type, anyOf } = readFields(schema);

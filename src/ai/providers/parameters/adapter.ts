@@ -4,31 +4,31 @@ import { lowerOrdered } from "./lower-effort.ts";
 import { applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
 import { findCure, readRefusal } from "./refusal.ts";
 
-/** Refusals of one request that are answered by a changed one; then the last refusal stands. */
+/** How often one request is changed after errors; then the last error stands. */
 export const ADAPTATIONS_MAX = 5;
-/** Models whose refusals are remembered; the one that was learned first is forgotten for a further one. */
+/** Models whose rejected parameters are remembered; beyond that, the oldest is forgotten. */
 export const LEARNED_MODELS_MAX = 1_000;
 
-/** Whether a response with this status may refuse a parameter. */
+/** Whether a response with this status may reject a parameter. */
 export const isRefusal = (status: number): boolean => status === 400 || status === 422;
 
-/** One request on its way to being taken. */
+/** One request while it is being adapted. */
 export type Adaptation = {
-  /** What to send. */
+  /** The body to send. */
   readonly body: Body;
-  /** After a response that is no success: what to send instead, or null if nothing helps. */
+  /** After a failed response: the body to send instead, or null if nothing helps. */
   retry(status: number, text: string): Body | null;
 };
 
-/** Leaves out, or renames, what models are known to refuse, and learns what they refuse besides. */
+/** Omits or renames parameters that models are known to reject, and learns further ones. */
 export type ParameterAdapter = { begin(body: Body): Adaptation };
 
-/** Called once for each thing that is learned: from now on the model (the provider's name of it) isn't sent it. */
+/** Called once per learned rejection: the model (by the provider's name) no longer receives the parameter. */
 type OnLearned = (model: string, parameter: string) => void;
 
 type AdapterOptions = { api: Api; onLearned?: OnLearned | undefined };
 
-/** Builds the adapter of one provider. Models are known to it by the provider's own names. */
+/** Builds the adapter of one provider. Models have the provider's own names here. */
 export function createParameterAdapter({ api, onLearned }: AdapterOptions): ParameterAdapter {
   const learned = new Map<string, Set<Change>>();
 
@@ -54,7 +54,7 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
       const applied = new Set(listKnown(api, model, given).map((parameter) => getChange(api, parameter)));
       for (const change of learned.get(model) ?? []) applied.add(change);
       let body = followValues(applied, [...applied].reduce(applyChange, given));
-      /** What this request has taught. */
+      /** Changes learned from this request. */
       const taught: Change[] = [];
       let left = ADAPTATIONS_MAX;
 
@@ -66,7 +66,7 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
           const possible = listChanges(api, body).filter((change) => !applied.has(change));
           const cure = findCure(readRefusal(text), possible, body);
           if (!cure) {
-            // What was left out did not help: it may not have been meant.
+            // Omitting it did not help, so it may not have been the cause.
             forget(model, taught);
             return null;
           }
@@ -76,7 +76,7 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
             const change = refused.isOrdered ? lowerOrdered(refused, body, text) : refused;
             applied.add(change);
             body = followValues(applied, applyChange(body, change));
-            // What is known of one value is known for good.
+            // A rejected value stays rejected.
             if ((cure.isLasting || change.value) && learn(model, change)) taught.push(change);
           }
           return body;
@@ -86,7 +86,7 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
   };
 }
 
-/** Follows what was learned of values: one of them may lead to another one that is refused as well. */
+/** Applies learned value changes repeatedly: one may lead to another rejected value. */
 function followValues(changes: ReadonlySet<Change>, given: Body): Body {
   const ofValues = [...changes].filter(({ value }) => value);
   let body = given;
@@ -98,7 +98,7 @@ function followValues(changes: ReadonlySet<Change>, given: Body): Body {
   return body;
 }
 
-/** The parameters that a model is known to refuse. */
+/** The parameters that a model is known to reject. */
 function listKnown(api: Api, model: string, body: Body): string[] {
   if (api === "messages") return "temperature" in body && !takesTemperatureWithTopP(model) ? ["top_p"] : [];
   if (!isOpenAiThinker(model)) return [];

@@ -8,7 +8,7 @@ const unquoted = /\b(?:none|minimal|low|medium|high|xhigh)\b/g;
 const listed = /(?:one of|should be|must be|values?(?: are| is)?:?|expected)\b[^.\n]*/gi;
 const refusesValue = /\b(?:value|invalid)\b/i;
 
-/** Made once each, so that a change is known again. */
+/** Created once each, so that changes can be compared by identity. */
 const changes = new Map<string, Change>();
 
 function change(base: Change, from: ReasoningEffort, to: ReasoningEffort | null): Change {
@@ -19,8 +19,8 @@ function change(base: Change, from: ReasoningEffort, to: ReasoningEffort | null)
 }
 
 /**
- * How a refused effort is changed: to the nearest value that the refusal names, else to the next lower one. It is left out
- * if there is none, or if the model takes no effort at all.
+ * Changes a rejected effort to the nearest value named in the error, else to the next lower one. Omits it if there is none,
+ * or if the model accepts no effort at all.
  */
 export function lowerOrdered(base: Change, body: Body, refusal: string): Change {
   const from = readOrdered(body, base);

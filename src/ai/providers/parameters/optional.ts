@@ -2,26 +2,26 @@ import { extraFields, isHint } from "../../extra-fields.ts";
 import type { Api } from "../../wire-format.ts";
 import { type Fields, readFields } from "../read-fields.ts";
 
-/** A body of a request. */
+/** A request body. */
 export type Body = Fields;
 
 type Path = readonly string[];
 
-/** A change of a body that a model may ask for by refusing a parameter. */
+/** A change that makes a body acceptable to a model that rejects a parameter. */
 export type Change = {
-  /** The parameter as errors name it, without places in lists. Of two that fit, the longer one is meant. */
+  /** The parameter as named in errors, without list positions. If two match, the longer name is meant. */
   readonly parameter: string;
-  /** Where it stands; `*` is every entry of a list. */
+  /** Where it is in the body; `*` stands for every list entry. */
   readonly paths: readonly Path[];
-  /** Its other name, where it has one. It is not left out then: it bounds what an answer costs. */
+  /** Its other name, if any. It is then never omitted, because it limits the cost of an answer. */
   readonly renamedTo?: string;
-  /** A sentence that refuses it without its name. */
+  /** Matches an error that rejects it without naming it. */
   readonly prose?: RegExp;
-  /** Its values are in an order: a lower one may be taken (lower-effort.ts). */
+  /** Its values are ordered: a lower one may be accepted (lower-effort.ts). */
   readonly isOrdered?: boolean;
-  /** Only this value is changed, to that one; null leaves it out. */
+  /** Replaces only this value; null omits it. */
   readonly value?: { readonly from: string; readonly to: string | null };
-  /** Only if its value is what the provider takes anyway. */
+  /** Only if its value is the provider's default anyway. */
   readonly isDroppable?: (value: unknown) => boolean;
 };
 
@@ -32,7 +32,10 @@ const drop = (parameter: string, ...paths: Path[]): Change => ({
 
 const isAuto = (value: unknown): boolean => value === "auto" || readFields(value).type === "auto";
 
-/** Everything that an answer can do without. Messages, tools and formats are not in the list: they change its meaning. */
+/**
+ * Everything that an answer can do without. Messages, tools and formats are not listed: omitting them changes the answer's
+ * meaning.
+ */
 const droppable: readonly Change[] = [
   drop("temperature"),
   drop("top_p"),
@@ -72,21 +75,21 @@ const changes: Record<Api, readonly Change[]> = {
   chat: [...droppable, ...renamed],
 };
 
-/** The changes that are possible in a body, and would make a difference. */
+/** The changes that would alter a body. */
 export const listChanges = (api: Api, body: Body): Change[] =>
   changes[api].filter(
     ({ paths, isDroppable }) =>
       paths.some((path) => hasPath(body, path)) && (!isDroppable || isDroppable(body[paths[0]?.[0] ?? ""])),
   );
 
-/** The change that concerns a parameter. @throws Error when there is none. */
+/** The change for a parameter. @throws Error if there is none. */
 export function getChange(api: Api, parameter: string): Change {
   const found = changes[api].find((change) => change.parameter === parameter);
   if (!found) throw new Error(`The parameter ${parameter} cannot be left out.`);
   return found;
 }
 
-/** The body with a change made; the same object if there is nothing to change. */
+/** Applies a change to a body; returns the same object if nothing changes. */
 export function applyChange(body: Body, change: Change): Body {
   const { paths, renamedTo, isDroppable, value: changed } = change;
   if (changed) return readOrdered(body, change) === changed.from ? changeValue(body, paths[0] ?? [], changed.to) : body;
@@ -96,7 +99,7 @@ export function applyChange(body: Body, change: Change): Body {
   return renamedTo === undefined || value === undefined ? without : { [renamedTo]: value, ...without };
 }
 
-/** The value of a parameter that stands in one place. */
+/** The value of a parameter with a single place. */
 export function readOrdered(body: Body, { paths: [path = []] }: Change): unknown {
   return path.reduce<unknown>((value, step) => readFields(value)[step], body);
 }
@@ -114,7 +117,7 @@ function hasPath(value: unknown, [first, ...rest]: Path): boolean {
   return hasPath(readFields(value)[first], rest);
 }
 
-/** Copies what lies on the path. An object that has nothing left goes as well: an empty one may be refused in turn. */
+/** Copies only what is on the path. Also removes objects left empty, which may be rejected in turn. */
 function dropPath<Value>(value: Value, [first, ...rest]: Path): Value {
   if (first === "*" && Array.isArray(value)) return value.map((entry) => dropPath(entry, rest)) as Value;
   const fields = readFields(value);

@@ -1,11 +1,11 @@
 import { readFields } from "../read-fields.ts";
 import type { Body, Change } from "./optional.ts";
 
-/** What a response with status 400 or 422 says. */
+/** The content of a response with status 400 or 422. */
 export type Refusal = {
-  /** Its sentences, in their order. */
+  /** Its sentences, in order. */
   prose: string;
-  /** The parameters that it names in a field of their own, as `tools.function.strict`. */
+  /** Parameters named in a field of their own, such as `tools.function.strict`. */
   named: readonly string[];
 };
 
@@ -14,14 +14,14 @@ const DEPTH_MAX = 8;
 /** UTF-16 units that are searched. */
 const PROSE_LENGTH_MAX = 8_000;
 
-/** Fields that repeat the request, or say the same of every refusal. */
+/** Fields that repeat the request, or say the same in every error. */
 const silentFields = new Set(["input", "ctx", "url", "body", "request", "request_id", "type", "object", "status"]);
 
-/** What a model takes instead: parameters that stand there are not refused. */
+/** Lists of accepted alternatives: parameters in them are not rejected. */
 const alternatives =
   /(?<!not )\b(?:expected one of|(?:supported|allowed|valid|available|accepted|known) (?:parameters|arguments|fields|keys|options|values))\b[^\n]*/gi;
 
-/** Reads a refusal, in whatever form the server gives it: OpenAI's and Azure's `error.param`, FastAPI's `loc`, sentences. */
+/** Reads an error in any server's format: OpenAI's and Azure's `error.param`, FastAPI's `loc`, sentences. */
 export function readRefusal(text: string): Refusal {
   const sentences: string[] = [];
   const named: string[] = [];
@@ -54,21 +54,21 @@ function parse(text: string): unknown {
   }
 }
 
-/** `["body", "tools", 0, "function", "strict"]` as `tools.function.strict`. */
+/** Formats `["body", "tools", 0, "function", "strict"]` as `tools.function.strict`. */
 const joinPlace = (place: readonly unknown[]): string =>
   place.filter((step) => typeof step === "string" && step !== "body" && !/^\d*$/.test(step)).join(".");
 
-/** FastAPI's list of errors as Python prints it, in the middle of a sentence: `'loc': ('body', 'stream_options')`. */
+/** FastAPI's list of errors as printed by Python inside a sentence: `'loc': ('body', 'stream_options')`. */
 const readPrintedPlaces = (prose: string): string[] =>
   [...prose.matchAll(/["']loc["']:\s*[([]([^)\]]{0,200})[)\]]/g)].map(([, place = ""]) =>
     joinPlace([...place.matchAll(/["']([^"']+)["']/g)].map(([, step]) => step)),
   );
 
-/** The conversation is too long, or the answer that is asked for is: no parameter is at fault. */
+/** The conversation, or the requested answer, is too long: no parameter is at fault. */
 const tooLong =
   /context[_ ](?:length|window|size)|maximum context|prompt is too long|input is too long|too many (?:input )?tokens/i;
 
-/** Whether something is not taken at all; sentences that only name a parameter refuse nothing. */
+/** Matches a rejection; sentences that only mention a parameter don't count. */
 const refuses = new RegExp(
   [
     "un(?:supported|recogni[sz]ed|known|expected|available)|deprecated|forbidden|disallowed|incompatible|invalid(?!_request)",
@@ -79,7 +79,7 @@ const refuses = new RegExp(
   "i",
 );
 
-/** It is the value that is refused: another one may be taken. */
+/** The value is rejected; another one may be accepted. */
 const refusesValue = new RegExp(
   [
     "less than|greater than|at (?:most|least)|no more than|\\b(?:maximum|minimum|range|between)\\b",
@@ -89,41 +89,44 @@ const refusesValue = new RegExp(
   "i",
 );
 
-/** What a refusal asks for. */
+/** The change that an error calls for. */
 export type Cure = {
   changes: readonly Change[];
-  /** Whether later requests meet the same: not if another value would do. */
+  /** Whether later requests would fail too; false if another value would work. */
   isLasting: boolean;
 };
 
 /**
- * What to change in a request that was refused, out of what can be changed; null if the refusal isn't about that.
- * @param body what was refused.
+ * Returns what to change in a rejected request, out of the possible changes; null if the error isn't about them.
+ * @param body the rejected body.
  */
 export function findCure({ prose, named }: Refusal, possible: readonly Change[], body: Body): Cure | null {
   if (tooLong.test(prose)) return null;
   const isLasting = !refusesValue.test(prose);
-  // A limit that the model can't have is a limit still.
+  // A limit in a form that the model can't accept must still limit the answer.
   const candidates = isLasting ? possible : possible.filter(({ renamedTo }) => renamedTo === undefined);
   const byField = candidates.filter((change) => named.some((name) => isMeant(name, change)));
   if (byField.length > 0) return { changes: preferLonger(byField), isLasting };
-  // It names something that the answer cannot do without.
+  // It names something that the answer can't do without.
   if (named.some((name) => (name.split(".")[0] ?? "") in body)) return null;
   const change = refuses.test(prose) ? findInProse(prose, candidates) : null;
   return change && { changes: [change], isLasting };
 }
 
-/** `stream_options.include_usage` means `stream_options`, `tools.function.strict` means `strict`. */
+/** `stream_options.include_usage` means `stream_options`; `tools.function.strict` means `strict`. */
 const isMeant = (name: string, { parameter, paths }: Change): boolean =>
   name === parameter ||
   name.startsWith(`${parameter}.`) ||
   (name.endsWith(`.${parameter}`) && paths.some(([first]) => first === name.split(".")[0]));
 
-/** Without those that are only the beginning of another one: of `reasoning.summary` and `reasoning` the first. */
+/** Drops names that are only the start of another: of `reasoning.summary` and `reasoning`, keeps the first. */
 const preferLonger = (changes: readonly Change[]): Change[] =>
   changes.filter(({ parameter }) => !changes.some((other) => other.parameter.startsWith(`${parameter}.`)));
 
-/** The first parameter that is named. Of a pair that is not taken together `temperature` stays: it is the usual one. */
+/**
+ * The first named parameter. If `temperature` and another one can't be combined, `temperature` stays, as the more common
+ * one.
+ */
 function findInProse(prose: string, candidates: readonly Change[]): Change | null {
   const found = candidates
     .map((change) => ({ change, at: findPlace(prose, change) }))
@@ -134,7 +137,7 @@ function findInProse(prose: string, candidates: readonly Change[]): Change | nul
   return found.find(({ change }) => change.parameter === "top_p")?.change ?? first;
 }
 
-/** Where a text refuses a parameter, or -1. */
+/** Where a text rejects a parameter, or -1. */
 function findPlace(prose: string, { parameter, prose: sentence }: Change): number {
   const at = findName(prose, parameter);
   return at < 0 && sentence ? prose.search(sentence) : at;
@@ -144,9 +147,9 @@ const QUOTES = "[\"'`“”‘’]";
 const BEFORE_A_NAME =
   "(?:argument|parameter|param|field|property|key|option|name|supplied|input|permitted|allowed|(?:un)?supported|unrecogni[sz]ed|unknown|unexpected|forbidden|deprecated)s?[^\\w.]{1,4}";
 
-/** Where a text names a parameter, or -1. Words of plain English count only where they stand as a name. */
+/** Where a text names a parameter, or -1. Plain English words count only when used as a name. */
 function findName(prose: string, parameter: string): number {
-  // `MaxTokens` and `streamOptions` are how some servers spell it.
+  // Some servers spell it `MaxTokens` or `streamOptions`.
   const name = parameter
     .replaceAll(".", "[._ ]")
     .replaceAll("_", "_?")

@@ -3,18 +3,18 @@ import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { ToolError } from "../model.ts";
 import { RESPONSE_BYTES_MAX } from "./limits.ts";
 
-/** What a request is sent for, where that is one call of a tool. */
+/** The tool call that a request belongs to, if any. */
 type Exchange = {
-  /** Aborts when nobody waits for the response any more. */
+  /** Aborts when the response is no longer needed. */
   signal: AbortSignal;
-  /** Ends the call: the MCP client waits for its timeout when a stream of events breaks off. */
+  /** Fails the call: otherwise the MCP client waits for its timeout when an event stream breaks. */
   fail(error: Error): void;
 };
 
-/** Follows a call through the MCP client to its HTTP request. */
+/** Links a call in the MCP client to its HTTP request. */
 const exchanges = new AsyncLocalStorage<Exchange>();
 
-/** Runs `work`, whose requests end with it. Rejects as soon as one of their responses is too large. */
+/** Runs `work` and ends its requests with it. Rejects as soon as one of their responses is too large. */
 export async function runExchange<T>(work: () => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const { promise: failed, reject } = Promise.withResolvers<never>();
@@ -28,20 +28,20 @@ export async function runExchange<T>(work: () => Promise<T>): Promise<T> {
 
 type Options = {
   fetch: Fetch;
-  /** Of one request, from its start to the end of its response. */
+  /** For one request, from its start to the end of its response. */
   timeoutMs: number;
-  /** Whether to open streams that stay open, on which a server tells of changes. */
+  /** Whether to open the long-lived stream on which a server announces changes. */
   hasStreams: boolean;
-  /** Headers of one request. @throws what the caller of the request is told. */
+  /** Headers of one request. @throws an error for the request's caller. */
   createHeaders(): Promise<Record<string, string>> | Record<string, string>;
 };
 
-/** A fetch for the MCP client: with headers of our own, and with bounds for time and size. */
+/** Creates a fetch for the MCP client, with Parley's headers and with limits on time and size. */
 export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders }: Options): Fetch {
   return async (url, init = {}) => {
     const headers = new Headers(init.headers);
     const isStream = init.method === "GET" || headers.get("mcp-method") === "subscriptions/listen";
-    // The status that says: no such stream here.
+    // 405 tells the client that there is no such stream.
     if (isStream && !hasStreams) return new Response(null, { status: 405 });
     for (const [name, value] of Object.entries(await createHeaders())) headers.set(name, value);
     const exchange = isRequest(init.body) ? exchanges.getStore() : undefined;
@@ -52,7 +52,7 @@ export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders
   };
 }
 
-/** Whether a body asks for a response. Notifications, such as of a cancelled call, outlive what they are about. */
+/** Whether a body expects a response. Notifications, for example of a cancelled call, may outlive their call. */
 function isRequest(body: unknown): boolean {
   if (typeof body !== "string") return false;
   const message = JSON.parse(body) as { id?: unknown } | null;

@@ -15,41 +15,41 @@ import { LOOK_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX, SESSION_END_TIMEOUT_MS } 
 export type WireTool = { name: string; inputSchema: Record<string, unknown> };
 
 export type McpConnectionOptions = {
-  /** Without credentials in it. */
+  /** Without credentials. */
   url: URL;
   fetch: Fetch;
-  /** Of one call. */
+  /** Timeout of one call. */
   timeoutMs: number;
-  /** Called when the server says that its tools have changed. Null: it is not asked to. */
+  /** Called when the server announces that its tools changed. Null: don't subscribe. */
   onChanged: (() => void) | null;
 };
 
-/** One connected client. Several calls share it. */
+/** One connected client, shared by several calls. */
 type Link = { client: Client; transport: StreamableHTTPClientTransport; users: number; isDropped: boolean };
 
 type ToolPage = { tools?: unknown; nextCursor?: unknown };
 
-/** The MCP client would refuse the whole list for one wrong tool; each one is checked by itself later. */
+/** The MCP client would reject the whole list because of one invalid tool; each tool is checked separately later. */
 const anyPage: StandardSchemaV1<unknown, ToolPage> = {
   "~standard": { version: 1, vendor: "parley", validate: (value) => ({ value: value as ToolPage }) },
 };
 
 /**
- * The connection to one MCP server over streamable HTTP: revision 2026-07-28, and before it those of 2025, whichever the
- * server speaks. It is made when it is first needed, and again when the server has forgotten the session.
+ * The connection to one MCP server over streamable HTTP, in revision 2026-07-28 or those of 2025, whichever the server
+ * supports. Opened on first use, and reopened when the server has lost the session.
  */
 export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnectionOptions) {
   let linking: Promise<Link> | null = null;
-  /** No more connections are kept open; calls that are still made get one each. */
+  /** Once closed, no connection is kept open; later calls get a connection each. */
   let isClosed = false;
 
   async function connect(): Promise<Link> {
-    // Loaded where it is needed: most installations have no MCP servers.
+    // Loaded on demand: most installations have no MCP servers.
     const sdk = await import("@modelcontextprotocol/client");
     const transport = new sdk.StreamableHTTPClientTransport(url, { fetch });
     const client = new sdk.Client(
       { name: "parley", version: build.version },
-      // Without capabilities, requests of the server (for input, for a model) are refused by the client.
+      // Without capabilities, the client rejects the server's requests (for input, or for a model).
       { versionNegotiation: { mode: "auto" }, inputRequired: { autoFulfill: false } },
     );
     if (onChanged) client.setNotificationHandler("notifications/tools/list_changed", onChanged);
@@ -59,7 +59,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
       await client.close().catch(() => {});
       throw error;
     }
-    // Servers of 2025 tell by themselves; newer ones want to be asked.
+    // Servers of 2025 announce changes unasked; newer ones need a subscription.
     if (onChanged && client.getProtocolEra() === "modern" && client.getServerCapabilities()?.tools?.listChanged)
       client.listen({ toolsListChanged: true }, { timeout: LOOK_TIMEOUT_MS }).catch(() => {});
     return { client, transport, users: 0, isDropped: false };
@@ -75,7 +75,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
     if (link.users === 0 && (link.isDropped || isClosed)) void end(link);
   }
 
-  /** The next request makes a new link; what runs on this one may end. */
+  /** The next request opens a new link; calls on this one may finish. */
   function drop(link: Link): void {
     link.isDropped = true;
     linking = null;
@@ -104,7 +104,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
     }
   }
 
-  /** Once more on a new session if the server has forgotten the old one: then it has not carried anything out. */
+  /** Retries once on a new session if the server has lost the old one: it then hasn't executed anything. */
   async function useSession<T>(work: (link: Link) => Promise<T>): Promise<T> {
     let hadSession = false;
     const attempt = (link: Link) => {
@@ -145,7 +145,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
         runExchange(() =>
           client.callTool(
             { name: tool.name, arguments: input },
-            // Without the schema of the result: compiling a foreign one could hold up this process.
+            // Without the result's schema: compiling a foreign one could block this process.
             { signal, timeout: timeoutMs, toolDefinition: tool as never },
           ),
         ),

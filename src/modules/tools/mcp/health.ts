@@ -1,6 +1,6 @@
 import { BACKOFF_MAX_MS, BACKOFF_MIN_MS } from "./limits.ts";
 
-/** Whether it makes sense to ask a server again: after each failure it is left alone for longer. */
+/** Decides when to retry a failing server, with exponential backoff. */
 export function createHealth() {
   let failures = 0;
   let retryAtMs = 0;

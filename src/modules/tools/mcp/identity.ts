@@ -2,22 +2,22 @@ import { SignJWT } from "jose";
 import { MASK } from "../../../lib/userinfo.ts";
 import { ToolError } from "../model.ts";
 
-/** A server trusts a token no longer than that. Seconds. */
+/** Lifetime of a token, in seconds. */
 const TOKEN_TTL_S = 60;
-/** Tokens of the last minute that are looked for in what a server sends back. */
+/** Tokens of the last minute that are masked in a server's responses. */
 const TOKENS_KEPT_MAX = 64;
 
-/** Who a model calls a tool for. */
+/** The user on whose behalf a model calls a tool. */
 export type ToolUser = { id: string; email: string };
 
-/** Null: there is no such user any more, or the account is disabled. */
+/** Null: the user doesn't exist any more, or is disabled. */
 export type FindToolUser = (userId: string) => Promise<ToolUser | null>;
 
-/** The word of Parley for one user, to one server. */
+/** Proves one user's identity to one server. */
 export interface UserIdentity {
-  /** A token for one request. @throws ToolError when the user may act no more. */
+  /** Creates a token for one request. @throws ToolError if the user is deleted or disabled. */
   createToken(): Promise<string>;
-  /** Hides tokens in a text that the server sent. */
+  /** Hides tokens in a text from the server. */
   mask(text: string): string;
 }
 
@@ -25,14 +25,15 @@ type Options = {
   userId: string;
   findUser: FindToolUser;
   issuer: string;
-  /** The address of the server: no other one should accept the token. */
+  /** The server's address: no other server should accept the token. */
   audience: string;
   secret: string;
 };
 
 /**
- * Makes short-lived tokens (JWT, HS256) that say for whom a request is. Each server has a secret of its own, so none of them
- * can make tokens for another one. The user is looked up for each token: who is disabled acts no more, even in mid-answer.
+ * Creates short-lived tokens (JWT, HS256) that name the user of a request. Each server has its own secret, so none can
+ * create tokens for another. The user is looked up for each token, so a disabled user's calls stop immediately, even
+ * mid-answer.
  */
 export function createIdentity({ userId, findUser, issuer, audience, secret }: Options): UserIdentity {
   const key = new TextEncoder().encode(secret);
@@ -41,8 +42,8 @@ export function createIdentity({ userId, findUser, issuer, audience, secret }: O
   return {
     async createToken() {
       const user = await findUser(userId);
-      if (!user) throw new ToolError("The user who asked has no account any more, or it is disabled.");
-      // Parley sends no mail to prove an address, so nobody should take it for proven.
+      if (!user) throw new ToolError("The user's account was deleted or disabled.");
+      // Parley doesn't verify email addresses, so servers must not treat this one as verified.
       const token = await new SignJWT({ email: user.email, email_verified: false })
         .setProtectedHeader({ alg: "HS256", typ: "JWT" })
         .setIssuer(issuer)

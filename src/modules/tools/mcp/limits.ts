@@ -1,29 +1,29 @@
-/** Connecting and listing tools, each together. A server that takes longer counts as away. */
+/** Time limit for connecting and listing tools, each. A slower server counts as unavailable. */
 export const LOOK_TIMEOUT_MS = 5_000;
-/** How long an answer waits for a server that failed at the last look. */
+/** How long an answer waits for a server whose last listing failed. */
 export const RELOOK_WAIT_MS = 1_000;
-/** How long a list of tools counts as fresh. An older one is used once more, and renewed beside the answer. */
+/** How long a list of tools counts as fresh. An older one is used once more and refreshed in the background. */
 export const LIST_FRESH_MS = 60_000;
-/** Shortest time between two looks, however often a server says that its tools have changed. */
+/** Shortest time between two listings, however often a server announces changes. */
 export const LOOK_GAP_MS = 1_000;
 
-/** A server that fails is left alone for so long, doubled with each further failure, with jitter. */
+/** Backoff for a failing server: doubled with each further failure, with jitter. */
 export const BACKOFF_MIN_MS = 1_000;
 export const BACKOFF_MAX_MS = 60_000;
 
-/** Bytes of one response, decompressed. More is an error, so that no server fills the memory. */
+/** Maximum size of one response in bytes, decompressed. More is an error, so that no server can exhaust memory. */
 export const RESPONSE_BYTES_MAX = 4 * 1024 * 1024;
-/** Requests in progress at one server. A server that hangs must not take all connections of this process. */
+/** Concurrent requests per server, so that a hanging server doesn't use up all connections of this process. */
 export const REQUESTS_MAX = 64;
 
-/** Tools of one server. Providers refuse requests with more than 128 in all. */
+/** Tools per server. Providers reject requests with more than 128 in total. */
 export const SERVER_TOOLS_MAX = 64;
-/** Pages of a list of tools. */
+/** Pages of a tool list. */
 export const PAGES_MAX = 16;
 
-/** Users whose connections to one server are kept, for a server that is told who calls. */
+/** Users whose connections to one server are kept, for servers with per-user identity. */
 export const USERS_MAX = 500;
 export const USER_KEPT_MS = 10 * 60_000;
 
-/** How long the server is waited for when a session is ended. */
+/** How long to wait for the server when ending a session. */
 export const SESSION_END_TIMEOUT_MS = 1_000;

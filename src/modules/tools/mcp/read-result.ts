@@ -7,12 +7,12 @@ type Content = {
 };
 
 /**
- * The result of a call as a text: texts as they are, links by name and address. Other content is named, since models here
- * read text only.
+ * Converts a call's result to text: texts unchanged, links as name and address. Other content is only named, since models
+ * receive text only.
  */
 export function readResult({ content, structuredContent }: { content?: unknown; structuredContent?: unknown }): string {
   const parts = Array.isArray(content) ? (content as Content[]).map(readPart) : [];
-  // Servers should send it as a text as well.
+  // Servers should also send it as text.
   if (parts.length === 0 && structuredContent !== undefined) return JSON.stringify(structuredContent);
   return parts.join("\n");
 }

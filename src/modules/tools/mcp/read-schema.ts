@@ -1,26 +1,26 @@
-/** Schemas within one schema, and how deep they may lie. */
+/** Maximum subschemas in one schema, and their nesting depth. */
 const SCHEMAS_MAX = 1_000;
 const DEPTH_MAX = 24;
 
 type Schema = Record<string, unknown>;
 
 const typeNames = new Set<unknown>(["array", "boolean", "integer", "null", "number", "object", "string"]);
-/** Keywords with one schema, with a list of schemas, and with a schema for each name. */
+/** Keywords with one schema, with a list of schemas, and with a schema per name. */
 const single = ["additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then"];
 const lists = ["allOf", "anyOf", "oneOf", "prefixItems"];
 const maps = ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
-/** What providers refuse beside `"type": "object"` at the top. The server checks its arguments in any case. */
+/** Keywords that providers reject next to `"type": "object"` at the top level. The server checks its arguments anyway. */
 const refusedAtTop = ["$schema", "$id", "allOf", "anyOf", "else", "enum", "if", "not", "oneOf", "then"];
 
 class WrongSchema extends Error {}
 
 /**
- * Makes of the schema of a tool's arguments one that providers take: they refuse the whole request for one that is wrong
- * (JSON Schema 2020-12), so one tool would cost every answer.
- * @throws WrongSchema that says what is wrong.
+ * Adapts a tool's argument schema to what providers accept. They reject the whole request for one invalid schema (JSON
+ * Schema 2020-12), so one tool could break every answer.
+ * @throws WrongSchema with the reason.
  */
 export function readSchema(value: unknown): Schema {
-  if (!isObject(value) || value.type !== "object") throw new WrongSchema("the schema is not of an object");
+  if (!isObject(value) || value.type !== "object") throw new WrongSchema("the schema does not describe an object");
   let count = 0;
 
   function read(schema: unknown, depth: number): unknown {
@@ -57,7 +57,7 @@ export function readSchema(value: unknown): Schema {
   for (const word of refusedAtTop) delete result[word];
   result.properties ??= {};
   for (const reference of listReferences(result))
-    if (!hasTarget(result, reference)) throw new WrongSchema("a $ref names nothing in the schema");
+    if (!hasTarget(result, reference)) throw new WrongSchema("a $ref points to nothing in the schema");
   return result;
 }
 
@@ -66,12 +66,12 @@ function checkSimple({ type, required, enum: choices, $ref }: Schema): void {
     type !== undefined &&
     !(Array.isArray(type) && type.length > 0 ? type : [type]).every((name) => typeNames.has(name))
   )
-    throw new WrongSchema("a type is none of JSON's");
+    throw new WrongSchema("a type is not a JSON type");
   if (required !== undefined && !(Array.isArray(required) && required.every((name) => typeof name === "string")))
     throw new WrongSchema("required is not a list of names");
   if (choices !== undefined && !(Array.isArray(choices) && choices.length > 0))
     throw new WrongSchema("enum is not a list of values");
-  if ($ref !== undefined && typeof $ref !== "string") throw new WrongSchema("a $ref is not a text");
+  if ($ref !== undefined && typeof $ref !== "string") throw new WrongSchema("a $ref is not a string");
 }
 
 function listReferences(value: unknown, found: string[] = []): string[] {
@@ -82,7 +82,7 @@ function listReferences(value: unknown, found: string[] = []): string[] {
   return found;
 }
 
-/** Whether a reference stays in the schema and names a part of it. Nothing is fetched. */
+/** Whether a reference points to a part of the same schema. Nothing is fetched. */
 function hasTarget(schema: Schema, reference: string): boolean {
   if (!/^#(?:\/|$)/.test(reference)) return false;
   let target: unknown = schema;

@@ -2,9 +2,9 @@ import { TOOL_NAME_CHARS_MAX, type Tool } from "../../../ai/provider.ts";
 import type { WireTool } from "./connection.ts";
 import { readSchema } from "./read-schema.ts";
 
-/** UTF-16 units. OpenAI's limit for a description; a longer one is cut. */
+/** OpenAI's limit for a description, in UTF-16 units; a longer one is cut. */
 const DESCRIPTION_CHARS_MAX = 1_024;
-/** Of the schema of one tool, and of all of a server: each answer pays for them. */
+/** Limits for one tool's schema and for all schemas of a server, because every answer pays for their tokens. */
 const SCHEMA_CHARS_MAX = 16_384;
 const SCHEMAS_CHARS_MAX = 131_072;
 /** Of a schema as it comes; some of it is left out for models. More of it is not looked into. */
@@ -17,8 +17,8 @@ const SUFFIX_CHARS = 6;
 export type ListedTool = Tool & { wire: WireTool };
 
 /**
- * The tools of a server as models are told of them: `server_name`, with what no name may have replaced. Tools that cannot be
- * offered are named in `problems`.
+ * Reads a server's tools for models: named `server_name`, with invalid characters replaced. `problems` lists the tools that
+ * can't be offered.
  */
 export function readTools(server: string, listed: readonly unknown[]): { tools: ListedTool[]; problems: string[] } {
   const problems: string[] = [];
@@ -28,7 +28,7 @@ export function readTools(server: string, listed: readonly unknown[]): { tools: 
   for (const value of listed) {
     const { name, description, inputSchema } = (value ?? {}) as Record<string, unknown>;
     if (typeof name !== "string" || name === "" || name.length > WIRE_NAME_CHARS_MAX || seen.has(name)) {
-      problems.push("a tool has no name, one that is too long, or that of another tool");
+      problems.push("a tool's name is missing, too long or already taken");
       continue;
     }
     seen.add(name);
@@ -38,7 +38,7 @@ export function readTools(server: string, listed: readonly unknown[]): { tools: 
       const size = sizeOf(parameters);
       if (size > SCHEMA_CHARS_MAX) throw new Error(TOO_LONG);
       if (chars + size > SCHEMAS_CHARS_MAX)
-        throw new Error(`all schemas have more than ${SCHEMAS_CHARS_MAX} characters`);
+        throw new Error(`all schemas together have more than ${SCHEMAS_CHARS_MAX} characters`);
       chars += size;
       const wire = { name, inputSchema: inputSchema as Record<string, unknown> };
       read.push({ name: cleanName(server, name), description: cutDescription(description), parameters, wire });
@@ -49,11 +49,11 @@ export function readTools(server: string, listed: readonly unknown[]): { tools: 
   return { tools: separate(server, read), problems };
 }
 
-/** Two servers may have tools of the same name, so the server's stands in front. */
+/** Prefixed with the server's name, because two servers may have tools with the same name. */
 const cleanName = (server: string, name: string): string =>
   `${server}_${name}`.replace(/[^\w-]/g, "_").slice(0, TOOL_NAME_CHARS_MAX);
 
-/** Names that became the same get a part of their hash, whatever their order: a name must never mean another tool later. */
+/** Adds part of a hash to equal names, independent of their order: a name must never refer to another tool later. */
 function separate(server: string, tools: readonly ListedTool[]): ListedTool[] {
   const counts = new Map<string, number>();
   for (const { name } of tools) counts.set(name, (counts.get(name) ?? 0) + 1);

@@ -16,12 +16,12 @@ import { LOOK_TIMEOUT_MS, REQUESTS_MAX, USER_KEPT_MS, USERS_MAX } from "./limits
 import { readResult } from "./read-result.ts";
 import { createToolList, type ToolList } from "./tool-list.ts";
 
-/** Beyond the timeout of a call, which ends the call first and in better words. */
+/** Longer than a call's timeout, so that the call ends first, with a clearer message. */
 const REQUEST_SLACK_MS = 1_000;
 
 export type McpServerOptions = {
   setting: McpServerSetting;
-  /** Who signs for users: the name of this deployment. */
+  /** The issuer of user tokens: the name of this deployment. */
   issuer: string;
   findUser: FindToolUser;
   fetch: Fetch;
@@ -31,10 +31,10 @@ export type McpServerOptions = {
 /** What one user, or everybody, shares at a server. */
 type Access = { connection: McpConnection; list: ToolList; mask(text: string): string };
 
-/** One MCP server. Whatever it does wrong, answers are written all the same. */
+/** One MCP server. Its failures never stop an answer. */
 export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpServerOptions) {
   const { name, timeoutMs, identitySecret } = setting;
-  // The credentials of an address go into a header, so no error of the connection holds them.
+  // The credentials of a URL are moved into a header, so that connection errors don't contain them.
   const userinfo = readUserinfo(setting.url);
   const url = new URL(userinfo?.url ?? setting.url);
   const fixedHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
@@ -43,10 +43,10 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   const health = createHealth();
   let requests = 0;
 
-  /** Bounds what is in progress at this server; the others keep their connections. */
+  /** Limits the concurrent requests to this server, so that other servers keep their connections. */
   async function takePlace<T>(work: () => Promise<T>): Promise<T> {
     if (requests >= REQUESTS_MAX)
-      throw new ToolError("Too many requests to the server of this tool are in progress. Try again later.");
+      throw new ToolError("Too many requests to this tool's server are in progress. Try again later.");
     requests += 1;
     try {
       return await work();
@@ -63,7 +63,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       fetch: createBoundedFetch({
         fetch,
         timeoutMs: Math.max(timeoutMs, LOOK_TIMEOUT_MS) + REQUEST_SLACK_MS,
-        // One for each user would take all connections.
+        // One per user would use up all connections.
         hasStreams: identity === null,
         createHeaders: async () =>
           identity ? { ...fixedHeaders, authorization: `Bearer ${await identity.createToken()}` } : fixedHeaders,
@@ -76,7 +76,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   }
 
   const shared = identitySecret === null ? createAccess(null) : null;
-  /** Nothing is shared between users: neither connections nor sessions nor lists of tools. */
+  /** Users share nothing: no connections, sessions or tool lists. */
   const users = new BoundedCache<Access>({
     max: USERS_MAX,
     keptMs: USER_KEPT_MS,
@@ -85,7 +85,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
 
   function getAccess(userId: string | null): Access | null {
     if (shared || identitySecret === null) return shared;
-    // Nobody is not somebody: a server that wants to know who calls is not called without.
+    // A server that requires a user's identity is not called without a user.
     if (userId === null) return null;
     const access =
       users.get(userId) ??
@@ -104,8 +104,8 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     } catch (error) {
       if (error instanceof ToolError || signal.aborted) throw error;
       const { reason, told } = describeCallError(error);
-      log.warn({ mcp_server: name, tool: tool.name, reason: mask(reason) }, "call of an MCP server's tool failed");
-      // The call is not repeated: it may have been carried out.
+      log.warn({ mcp_server: name, tool: tool.name, reason: mask(reason) }, "call to an MCP tool failed");
+      // The call is not retried: it may have been executed.
       if (told === null) list.expire();
       throw new ToolError(mask(told ?? "the tool failed."));
     }
@@ -128,7 +128,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       }));
     },
 
-    /** Asks for the tools before the first answer needs them. Those of users are asked for when they come. */
+    /** Lists the tools before the first answer needs them. Per-user lists are loaded on demand. */
     start(): void {
       void shared?.list.get(AbortSignal.timeout(LOOK_TIMEOUT_MS));
     },

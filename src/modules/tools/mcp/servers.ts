@@ -2,11 +2,11 @@ import type { McpServerSetting } from "../../../config/mcp.ts";
 import type { RunnableTool, ToolRequest } from "../model.ts";
 import { createMcpServer, type McpServerOptions } from "./server.ts";
 
-/** The servers of the setting `MCP_SERVERS`. */
+/** The servers in the setting `MCP_SERVERS`. */
 export interface McpServers {
-  /** The tools of those servers that an answer may use. No other server is asked, or waited for. Never rejects. */
+  /** The tools of the servers that an answer may use. Other servers are not contacted. Never rejects. */
   listTools(request: ToolRequest): Promise<RunnableTool[]>;
-  /** Asks the servers for their tools before the first answer needs them. */
+  /** Loads the servers' tools before the first answer needs them. */
   start(): void;
   close(): Promise<void>;
 }
@@ -18,7 +18,7 @@ export function createMcpServers({ settings, ...options }: Dependencies): McpSer
 
   return {
     async listTools({ chosen, ...request }) {
-      // No name of a server has an underscore, so the first one ends it.
+      // Server names contain no underscore, so the first one ends the name.
       const isChosen = (server: string) =>
         Array.isArray(chosen) ? chosen.some((name) => name.startsWith(`${server}_`)) : chosen === true;
       const lists = servers.filter(({ name }) => isChosen(name)).map((server) => server.listTools(request));

@@ -7,20 +7,20 @@ import { type ListedTool, readTools } from "./read-tools.ts";
 
 type Options = {
   server: string;
-  /** As the server describes them. */
+  /** Lists the tools as the server describes them. */
   listTools(signal: AbortSignal): Promise<unknown[]>;
-  /** Whether this list is that of everybody, of which the administrator is told. */
+  /** Whether all users share this list; its tools are then logged at info level. */
   isShared: boolean;
-  /** Of the server, whoever asks it. */
+  /** The server's health, across all users. */
   health: Health;
-  /** Hides what no log may hold. */
+  /** Hides what must not be logged. */
   mask(text: string): string;
   log: Log;
 };
 
-/** The tools of a server, as one user (or everybody) is told of them. A server that fails has none until it recovers. */
+/** The tools of a server for one user, or for everybody. A failing server has none until it recovers. */
 export function createToolList({ server, listTools, isShared, health, mask, log }: Options) {
-  /** Of this list alone: a server may refuse one user and serve the others. */
+  /** The health of this list alone: a server may reject one user and serve others. */
   const own = createHealth();
   let tools: ListedTool[] = [];
   let isKnown = false;
@@ -40,28 +40,31 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
       isKnown = true;
       own.succeed();
       health.succeed();
-      tell(read.problems);
+      logTools(read.problems);
     } catch (error) {
-      // What this user may not do, and what we do not send, says nothing of the server.
+      // A user's missing permission, or a request that Parley refused to send, says nothing about the server.
       (refusesUser(error) || isOurs(error) ? own : health).fail();
       tools = [];
       isKnown = false;
       told = "";
-      log.warn({ mcp_server: server, reason: mask(describeError(error)) }, "MCP server cannot be asked for its tools");
+      log.warn(
+        { mcp_server: server, reason: mask(describeError(error)) },
+        "tools of an MCP server could not be listed",
+      );
     } finally {
       looking = null;
     }
   }
 
-  /** Names for the administrator, each time that they have changed. */
-  function tell(problems: readonly string[]): void {
+  /** Logs tool names and problems when they have changed. */
+  function logTools(problems: readonly string[]): void {
     const names = tools.map(({ name }) => name);
     const state = JSON.stringify([names, problems]);
     if (state === told) return;
     told = state;
     log[isShared ? "info" : "debug"]({ mcp_server: server, tools: names }, "tools of an MCP server");
     if (problems.length > 0)
-      log.warn({ mcp_server: server, problems: problems.map(mask) }, "tools of an MCP server are left out");
+      log.warn({ mcp_server: server, problems: problems.map(mask) }, "some tools of an MCP server were skipped");
   }
 
   function startLook(): Promise<void> | null {
@@ -76,7 +79,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
   }
 
   return {
-    /** The tools now. Waits only where none are known, and not for long; never rejects. */
+    /** Returns the current tools. Waits briefly, and only if none are known; never rejects. */
     async get(signal: AbortSignal): Promise<ListedTool[]> {
       if (isFresh()) return tools;
       const pending = startLook();
@@ -86,7 +89,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
       return tools;
     },
 
-    /** Asks again soon: the server says that its tools have changed, or a call has failed. */
+    /** Refreshes the list soon: the server announced a change, or a call failed. */
     expire(): void {
       isChanged = true;
       if (!isFresh()) void startLook();
