@@ -222,7 +222,7 @@ describe("a user's quota", () => {
       cara,
     );
     expect(done).toMatchObject({ status: "failed", imported: 40, error: { code: "quota_exceeded" } });
-    expect(done.error?.detail).toContain("You may have 40 conversations");
+    expect(done.error?.detail).toContain("You can have at most 40 conversations");
     expect(await list(cara)).toHaveLength(40);
   });
 

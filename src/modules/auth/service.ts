@@ -194,7 +194,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     listSessions: (caller, limit, beforeId) => queries.listSessions(database, caller.user.id, limit, beforeId),
 
     async endSession(caller, sessionId) {
-      if (!(await ends.endOwn(caller, sessionId))) throw new Problem("not_found", "Session not found.");
+      if (!(await ends.endOwn(caller, sessionId))) throw new Problem("not_found", "There is no such session.");
     },
 
     endSessions: ends.endAll,

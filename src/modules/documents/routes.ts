@@ -34,7 +34,7 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
     const path = readPath(request);
     const representation = chooseRepresentation(request.headers.get("accept"));
     const file = path === null ? null : await documents.get(path);
-    if (file === null) throw new Problem("not_found", "Document not found.");
+    if (file === null) throw new Problem("not_found", "There is no such document.");
     if (representation === null)
       throw new Problem("not_acceptable", `Documents are available as ${representations.join(", ")}.`);
     // Replaces the default `Vary` header, so it repeats its value.

@@ -40,7 +40,7 @@ export function createHookEntry({ hooks, limits }: Dependencies): HookEntry {
 
     getHook(request) {
       const hook = entered.get(request);
-      if (!hook) throw new Problem("not_found", "Hook not found.");
+      if (!hook) throw new Problem("not_found", "There is no such hook.");
       return hook;
     },
   };

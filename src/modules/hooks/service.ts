@@ -123,7 +123,7 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
         const role = requireRow(await queries.findRole(sql, conversationId, caller.user.id), "conversation");
         const userId = role === "owner" ? null : caller.user.id;
         if (!(await queries.deleteHook(sql, conversationId, id, userId)))
-          throw new Problem("not_found", "Hook not found.");
+          throw new Problem("not_found", "There is no such hook.");
         const details = { conversation_id: conversationId };
         await audit.record(sql, { action: "hook.deleted", ...describeActor(caller, id), details });
       });

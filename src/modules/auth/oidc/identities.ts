@@ -61,7 +61,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
         await users.lockUser(sql, caller.user.id, undefined);
         const mine = await queries.listIdentities(sql, caller.user.id);
         const row = mine.find(({ id }) => id === identityId.toLowerCase());
-        if (!row) throw new Problem("not_found", "Identity not found.");
+        if (!row) throw new Problem("not_found", "There is no such identity.");
         if (mine.length === 1 && !(await users.hasPassword(sql, caller.user.id)))
           throw new Problem("conflict", "This account has no password, so its only identity can't be unlinked.");
         await queries.deleteIdentity(sql, row.id, caller.user.id);
