@@ -52,7 +52,7 @@ test("what is written in pieces of any size is sent in parts, and read again byt
   expect(s3.objects.get("p/a")?.equals(content)).toBe(true);
   expect((await readAll(await store.read("a", content.length))).equals(content)).toBe(true);
   expect(await messageOf(store.read("a", content.length - 1))).toMatch(
-    /^a has 4\d+ bytes in s3:\/\/backups\/p\/, though .+; look /,
+    /^a has 4\d+ bytes in s3:\/\/backups\/p\/, but .+ Check what /,
   );
 });
 
