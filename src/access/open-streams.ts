@@ -1,52 +1,52 @@
 import type { Problem } from "../lib/problem.ts";
 import type { Caller } from "./caller.ts";
 
-/** What a stream has lost: its session or API key, its access token, its membership, or its conversation. */
+/** Why a stream ends: its session or API key, its access token, its membership, or its conversation is gone. */
 export type StreamEndReason = "credential" | "token" | "membership" | "conversation";
 export type StreamEnd = { reason: StreamEndReason; problem: Problem };
 
-/** Whatever a caller keeps open for longer than a plain request takes: a socket, a feed, a completion, a download, an upload. */
+/** Anything a caller keeps open longer than a plain request: a socket, a feed, a completion, a download, an upload. */
 export interface OpenStream {
-  /** Who opened it. A socket may renew its credential, so this is read each time. */
+  /** The caller who opened it. Read each time, because a socket may renew its credential. */
   readonly caller: Caller | null;
-  /** It ends with the caller's membership in this conversation. Absent or null: it needs none, or the hub ends it. */
+  /** The conversation whose membership it requires. Absent or null: none, or the hub ends it. */
   readonly conversationId?: string | null;
   /** Whether that membership must allow writing. */
   readonly isWriting?: boolean;
   /**
-   * Whether it ends when the access token of a session expires, since it has no end of its own. The others are requests that were
-   * let in, and end by themselves. An API key that expires ends all of them.
+   * Whether it ends when a session's access token expires. Set for streams with no end of their own; plain requests
+   * finish on their own. An expiring API key ends all streams.
    */
   readonly endsWithToken?: boolean;
-  /** Called once at most: the caller may no longer have it. */
+  /** Called at most once, when the caller loses access. */
   end(why: StreamEnd): void;
 }
 
 type NeededMembership = { conversationId: string; userId: string };
 
 /**
- * Every stream that is open on this instance, by its caller. Whoever opens one adds it here, so that it ends with the
- * access that it was opened with (modules/revocations).
+ * All open streams on this instance, by caller. Register every long-lived stream here, so that it ends when access is
+ * revoked (modules/revocations).
  */
 export interface OpenStreams {
-  /** @returns takes it out again, at its own end. */
+  /** @returns a function that removes the stream when it ends normally. */
   add(stream: OpenStream): () => void;
   count(): number;
-  /** Of sessions that keep streams open. */
+  /** Sessions with open streams. */
   listSessionIds(): string[];
-  /** Who keeps streams open by an API key. */
+  /** API key callers with open streams. */
   listKeyCallers(): Caller[];
-  /** The memberships that streams depend on, each once. */
+  /** The memberships that open streams require, without duplicates. */
   listMemberships(): NeededMembership[];
-  /** Whether a stream depends on a membership in this conversation. */
+  /** Whether any stream requires a membership in this conversation. */
   dependsOn(conversationId: string): boolean;
-  /** Ends the streams that are meant. */
+  /** Ends the matching streams. */
   endWhere(isMeant: (stream: OpenStream, caller: Caller) => boolean, why: StreamEnd): void;
 }
 
 export function createOpenStreams(): OpenStreams {
   const streams = new Set<OpenStream>();
-  /** How many streams depend on a conversation. */
+  /** The number of streams per conversation. */
   const conversations = new Map<string, number>();
 
   function remove(stream: OpenStream): boolean {

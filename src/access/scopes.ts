@@ -1,6 +1,6 @@
 import { Problem } from "../lib/problem.ts";
 
-/** What an API key can be allowed. `admin` stands for all of them; none reaches further than the user it acts for. */
+/** The scopes of an API key. `admin` includes all others. A key never has more rights than the user it acts for. */
 export const scopes = [
   "conversations:read",
   "conversations:write",
@@ -17,20 +17,20 @@ export const scopes = [
 
 export type Scope = (typeof scopes)[number];
 
-/** What a route or a frame asks of a key: one scope, none (`any` key will do), or no key at all (`session`). */
+/** What a route or frame requires: one scope, any key (`any`), or a session (`session`). */
 export type NeededScope = Scope | "any" | "session";
 
-/** What a caller may do: null for a session, which may do all that its user may. */
+/** The scopes of a caller; null for a session, which has all rights of its user. */
 export type GrantedScopes = ReadonlySet<Scope> | null;
 
 /**
- * @param needed undefined where nothing was declared, which no key gets past.
- * @throws Problem `forbidden` unless the key that was shown has this scope.
+ * @param needed undefined if the route declares nothing: then every key is refused.
+ * @throws Problem `forbidden` unless the key has this scope.
  */
 export function requireScope(granted: GrantedScopes, needed: NeededScope | undefined): void {
   if (granted === null || needed === "any") return;
   if (needed === undefined || needed === "session")
-    throw new Problem("forbidden", "This takes a session; an API key may not do it.");
+    throw new Problem("forbidden", "API keys may not do this. Use a session (an access token).");
   if (granted.has(needed) || granted.has("admin")) return;
   throw new Problem("forbidden", `The API key does not have the scope ${needed}.`, { neededScope: needed });
 }

@@ -52,7 +52,7 @@ test("what is written in pieces of any size is sent in parts, and read again byt
   expect(s3.objects.get("p/a")?.equals(content)).toBe(true);
   expect((await readAll(await store.read("a", content.length))).equals(content)).toBe(true);
   expect(await messageOf(store.read("a", content.length - 1))).toMatch(
-    /^a has 4\d+ bytes in s3:\/\/backups\/p\/, though .+; look /,
+    /^a has 4\d+ bytes in s3:\/\/backups\/p\/, but .+ Check what /,
   );
 });
 
@@ -102,7 +102,7 @@ test("requests that fail for a moment are sent again; a lasting failure is an er
   expect(s3.objects.get("p/c")?.length).toBe(20 * MIB);
   refusals = Number.POSITIVE_INFINITY;
   expect(await messageOf(store.list())).toBe(
-    "s3://backups/p/ can't be listed (SlowDown: Slow down); check BACKUP_S3_ENDPOINT, and what the store's log says.",
+    "s3://backups/p/ can't be listed (SlowDown: Slow down); check BACKUP_S3_ENDPOINT and the store's log.",
   );
 });
 
@@ -111,8 +111,8 @@ test.each([
     { secretAccessKey: "wrong" },
     /^s3:\/\/backups\/p\/ can't be read \(SignatureDoesNotMatch.+\); check BACKUP_S3_SECRET_ACCESS_KEY and BACKUP_S3_REGION\.$/,
   ],
-  [{ bucket: "another" }, /NoSuchBucket.+; make the bucket, or correct BACKUP_S3_BUCKET\.$/],
-  [{ endpoint: "http://127.0.0.1:1" }, /; check BACKUP_S3_ENDPOINT, and whether it runs\.$/],
+  [{ bucket: "another" }, /NoSuchBucket.+; create the bucket, or correct BACKUP_S3_BUCKET\.$/],
+  [{ endpoint: "http://127.0.0.1:1" }, /; check BACKUP_S3_ENDPOINT, and that the store is running\.$/],
 ])("%j is told before anything is written, without the secret", async (more, said) => {
   const message = await messageOf(createStore(more).prepare(null));
   expect(message).toMatch(said);
@@ -165,6 +165,6 @@ test("a whole Parley backs up to the bucket, proves it, and deletes old ones the
   await Bun.write(file, s3.objects.get(made) ?? "");
   expect(readFileSync(file).includes("parley-backup")).toBe(true);
   unlinkSync(file);
-  expect(lines.map(({ msg }) => msg)).toContain("the scheduled backup is written and proved");
+  expect(lines.map(({ msg }) => msg)).toContain("scheduled backup written and verified");
   expect(JSON.stringify(lines)).not.toContain(s3.secretAccessKey);
 }, 60_000);

@@ -216,12 +216,12 @@ describe("a failure", () => {
     expect(listBackups()).toEqual([good]);
     expect(full.lines.filter(({ level }) => level === "error")).toEqual([
       expect.objectContaining({
-        msg: "the scheduled backup failed; it will be tried again",
+        msg: "scheduled backup failed; it will be retried",
         place: folder,
         failures: 1,
         retry_in_ms: 60_000,
         reason: expect.stringMatching(
-          /^The disk of .+ has 1\.0 MB free, and the backup needs 13\d\.\d MB .+; make room there, .+$/,
+          /^The disk of .+ has 1\.0 MB free, but the backup needs 13\d\.\d MB .+\. Free some space, .+$/,
         ),
       }),
     ]);

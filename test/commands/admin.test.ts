@@ -59,8 +59,8 @@ describe("parley admin create", () => {
 
   test("one that cannot be a password is told, by where it came from", async () => {
     const bad: [string, string][] = [
-      ["password", "The password is one of the most common passwords; choose another one.\n"],
-      ["Strict@Example.com", "The password must not be the e-mail address; choose another one.\n"],
+      ["password", "The password is one of the most common passwords. Choose another one.\n"],
+      ["Strict@Example.com", "The password must not be the e-mail address. Choose another one.\n"],
       ["short", "The password must have 8 to 128 characters.\n"],
     ];
     for (const [input, stderr] of bad)
@@ -68,7 +68,7 @@ describe("parley admin create", () => {
     expect(await admin(["create", "--email", "strict@example.com", "--password", "password"])).toEqual({
       code: 2,
       stdout: "",
-      stderr: "--password is one of the most common passwords; choose another one.\n",
+      stderr: "--password is one of the most common passwords. Choose another one.\n",
     });
     expect((await admin(["create", "--email", "strict@example.com"], "x".repeat(100_000))).code).toBe(2);
     expect((await admin(["create", "--email", "no address"], "a good password")).code).toBe(2);

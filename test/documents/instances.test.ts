@@ -238,7 +238,7 @@ describe("a folder that is empty", () => {
     await only.scan();
     expect(await list()).toHaveLength(20);
     expect(only.warnings).toHaveLength(1);
-    expect(only.warnings[0]).toContain("has no documents, so the 20 of the index stay");
+    expect(only.warnings[0]).toContain("has no documents, so the 20 in the index are kept");
     folder.write("one.md", "# One");
     await only.scan();
     expect(await list()).toEqual(["one.md"]);

@@ -27,7 +27,7 @@ test("an instance that waits for another one's indexing logs no error, and index
     onScanned: () => {},
   });
   const starting = documents.start();
-  await waitUntil(() => lines.some(({ msg }) => msg === "another instance is indexing documents; trying again"));
+  await waitUntil(() => lines.some(({ msg }) => msg === "another instance is indexing documents; retrying"));
   release.resolve();
   await holding;
   await starting;

@@ -197,7 +197,7 @@ describe("the export of a conversation", () => {
       insert into generation_pieces (conversation_id, generation_id, n, text)
       select conversation_id, id, 1, 'The text so' from generations where conversation_id = ${id}`;
     await parley.database`update conversations set last_seq = 2 where id = ${id}`;
-    expect(await (await download(anna, id)).text()).toMatch(/\*Still being written\*\n\nThe text so\n$/);
+    expect(await (await download(anna, id)).text()).toMatch(/\*In progress\*\n\nThe text so\n$/);
     const { messages } = (await (await download(anna, id, "?format=json")).json()) as { messages: Message[] };
     expect(messages[1]).toMatchObject({ status: "streaming", content: "The text so" });
     await parley.database`delete from conversations where id = ${id}`;

@@ -162,7 +162,7 @@ describe("what comes of a message of ChatGPT", () => {
       {
         title: "Title of kinds",
         reason:
-          "Left out: 1 file, 2 images, 1 reasoning text, 2 messages of tools, 1 audio recording, 1 part of an unknown kind.",
+          "Left out: 1 file, 2 images, 1 reasoning text, 2 tool messages, 1 audio recording, 1 part of an unknown kind.",
       },
     ]);
     expect(done).toMatchObject({ imported: 1, skipped: 0 });

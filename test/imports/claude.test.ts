@@ -72,7 +72,7 @@ test("texts of attachments belong to the message; files, tools and thinking are 
   expect(done.report).toEqual([
     {
       title: "Title of u-2",
-      reason: "Left out: 2 files, 1 reasoning text, 2 messages of tools, 1 part of an unknown kind.",
+      reason: "Left out: 2 files, 1 reasoning text, 2 tool messages, 1 part of an unknown kind.",
     },
   ]);
 });

@@ -90,7 +90,7 @@ describe("the same file again", () => {
     const again = await run("chatgpt", [chat("a"), chat("b")]);
     expect(again).toMatchObject({ status: "done", imported: 0, skipped: 2, conversations: 2, messages: 0 });
     expect(again.report).toEqual(
-      ["a", "b"].map((id) => ({ title: `Title of ${id}`, reason: "It was imported before." })),
+      ["a", "b"].map((id) => ({ title: `Title of ${id}`, reason: "It was already imported." })),
     );
     expect(await list()).toEqual(before);
     expect(await run("chatgpt", [chat("c"), chat("b"), chat("a")])).toMatchObject({ imported: 1, skipped: 2 });
@@ -193,7 +193,7 @@ describe("a file", () => {
     const start = `[${JSON.stringify(chat("position"))}`;
     expect((await run("chatgpt", `${start} {"title": "x"}]`)).error).toEqual({
       code: "malformed",
-      detail: `The file isn't valid JSON: it breaks off or has a fault near byte ${start.length + 1}.`,
+      detail: `The file isn't valid JSON: it is truncated or has an error near byte ${start.length + 1}.`,
     });
     const filler = JSON.stringify(chat("far", { junk: "é".repeat(50_000) })).slice(0, -1);
     expect((await run("chatgpt", `[${filler},"x":truth}]`)).error?.detail).toContain(
@@ -209,7 +209,7 @@ describe("a file", () => {
     };
     const done = await run("chatgpt", [chat("small 1"), huge, chat("small 2")]);
     expect(done).toMatchObject({ status: "done", imported: 2, skipped: 1 });
-    expect(done.report).toEqual([{ title: "", reason: "A part of it is too large." }]);
+    expect(done.report).toEqual([{ title: "", reason: "Part of it is too large." }]);
   });
 });
 
@@ -222,7 +222,7 @@ describe("a user's quota", () => {
       cara,
     );
     expect(done).toMatchObject({ status: "failed", imported: 40, error: { code: "quota_exceeded" } });
-    expect(done.error?.detail).toContain("You may have 40 conversations");
+    expect(done.error?.detail).toContain("You can have at most 40 conversations");
     expect(await list(cara)).toHaveLength(40);
   });
 

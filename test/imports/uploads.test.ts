@@ -120,7 +120,7 @@ describe("a ZIP archive fails", () => {
   test("when it has no conversations, and when it is broken", async () => {
     expect(await importAs(zipSync({ "chat.html": bytesOf("x") }), zipped)).toMatchObject({
       status: "failed",
-      error: { code: "invalid", detail: "The ZIP archive has no conversations.json." },
+      error: { code: "invalid", detail: "The ZIP archive contains no conversations.json." },
     });
     const whole = zipSync({ "conversations.json": bytesOf([chat("broken", "y".repeat(50_000))]) }, { level: 6 });
     const broken = whole.slice();

@@ -1,13 +1,13 @@
 import type { Sql } from "../../db/client.ts";
 
-/** Rows that one statement changes. */
+/** Rows changed per statement. */
 const BATCH_ROWS = 1_000;
-/** Days of which analytics forget a user at a time. Nothing is counted meanwhile. */
+/** Days of analytics per batch in which a user is removed. Counting pauses meanwhile. */
 const BATCH_DAYS = 30;
 
-/** From here on the user has no name, no address and no password, and nobody can be taken for them. */
+/** Removes the user's name, address and password, so nobody can log in as them. */
 export async function beginDeletion(sql: Sql, id: string, shownName: string): Promise<void> {
-  // The address is free again at once; no address looks like an id.
+  // The address is free again immediately: no address looks like an id.
   await sql`
     update users set deleting_at = now(), disabled_at = now(), updated_at = now(), role = 'user', email = '',
       email_key = id::text, display_name = ${shownName}, password_hash = null, preferences = '{}'
@@ -19,7 +19,7 @@ export async function isBeingDeleted(sql: Sql, id: string): Promise<boolean> {
 }
 
 /**
- * Takes away rows of which there may be many; the others go with the user. What is locked goes then as well.
+ * Deletes rows of tables that can be large; the other rows are deleted with the user. Locked rows are left for then.
  * @returns whether there may be more.
  */
 export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
@@ -44,7 +44,7 @@ export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
     await sql`
       delete from import_sources where ctid = any (array(
         select ctid from import_sources where user_id = ${userId} limit ${BATCH_ROWS} for update skip locked))`,
-    // Ended sessions stay for a day. One that is live, of a login that was under way, still has to be found by its user.
+    // Ended sessions are kept for a day. A live one, from a login in progress, must stay findable by its user.
     await sql`
       update sessions set user_id = null where id = any (array(
         select id from sessions where user_id = ${userId} and revoked_at is not null
@@ -56,7 +56,7 @@ export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
 }
 
 /**
- * Takes the user's name out of stored events. What is locked is being deleted with its conversation.
+ * Removes the user's name from stored events. Locked rows are being deleted with their conversation.
  * @returns whether there may be more.
  */
 export async function forgetName(sql: Sql, userId: string, shownName: string): Promise<boolean> {
@@ -72,14 +72,14 @@ export async function forgetName(sql: Sql, userId: string, shownName: string): P
   return count > 0;
 }
 
-/** Keeps everybody from referring to the user until the transaction ends. @returns whether they are in no conversation. */
+/** Locks the user against new references until the transaction ends. @returns whether they have no memberships left. */
 export async function lockDeleted(sql: Sql, id: string): Promise<boolean> {
   await sql`select 1 from users where id = ${id} and deleting_at is not null for update`;
   const memberships = await sql`select 1 from members where user_id = ${id} limit 1`;
   return memberships.length === 0;
 }
 
-/** The end: the user, and with them whatever belongs to them alone. */
+/** Last step: deletes the user and everything that only they own. */
 export async function deleteUser(sql: Sql, id: string): Promise<void> {
   await sql`delete from budget_windows where scope = 'user' and scope_id = ${id}`;
   await sql`delete from users where id = ${id} and deleting_at is not null`;

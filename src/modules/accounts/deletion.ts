@@ -9,24 +9,24 @@ import { deletePrompts, releasePrompts } from "../prompts/service.ts";
 import * as queries from "./deletion-queries.ts";
 import { DELETED_NAME } from "./model.ts";
 
-/** The queue of users who are being deleted, by their ids. */
+/** The queue of users being deleted, by id. */
 export const USER_DELETIONS = "user deletions";
 
-/** A request waits for so long; what is not done by then is done after its answer. */
+/** How long a request waits for the deletion; the rest continues in the background. */
 const WAIT_MS = 5_000;
 
 /**
- * What a user leaves behind is deleted in steps that each commit (docs/decisions/0040). It is work of a queue: any
- * instance can go on with it.
+ * Deletes a user's data in steps that each commit (docs/decisions/0040). The steps are queued jobs, so any instance can
+ * resume them.
  */
 export interface Deletions {
   /** Inside a transaction that has locked the user and ended their sessions. After its commit, call `complete`. */
   begin(sql: Sql, userId: string): Promise<void>;
 
-  /** Fulfils when the user is gone, or after some seconds; then the deletion goes on by itself. */
+  /** Resolves when the user is deleted, or after some seconds while the deletion continues in the background. */
   complete(userId: string): Promise<void>;
 
-  /** The work of the queue: deletes what is left, in bounded steps. @throws the signal's reason when it is interrupted. */
+  /** The queue's job: deletes the remaining data in bounded steps. @throws the signal's reason when aborted. */
   run(userId: string, signal: AbortSignal): Promise<void>;
 }
 
@@ -35,7 +35,7 @@ type Dependencies = {
   audit: AuditService;
   departures: Departures;
   jobs: Pick<Jobs, "nudge">;
-  /** Called when the user is gone, with their prompts, out of what others see. */
+  /** Called when the user is deleted, with their prompts: removes them from what others see. */
   onGone(userId: string): void;
 };
 
@@ -72,7 +72,7 @@ export function createDeletions({ database, audit, departures, jobs, onGone }: D
         await repeat(() => queries.deleteRows(database, userId));
         await repeat(() => withTransaction(database, (sql) => audit.eraseAddresses(sql, userId)));
         signal.throwIfAborted();
-        // Somebody may have added them at the last moment: then it begins again.
+        // A concurrent request may have added a membership: start again.
       } while (!(await withTransaction(database, (sql) => finish(sql, userId))));
       onGone(userId);
     },

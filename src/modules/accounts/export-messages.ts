@@ -3,18 +3,18 @@ import type { Sql } from "../../db/client.ts";
 import { type Measured, measure, READ_BYTES_MAX } from "../../events/slice.ts";
 import type { ExportedRow } from "./export-queries.ts";
 
-/** Rows of one statement; their texts are bounded as well. */
+/** Rows per statement; the size of their texts is bounded as well. */
 const BATCH_ROWS = 200;
-/** Positions of messages that one statement finds. */
+/** Message positions found per statement. */
 const POSITIONS_MAX = 5_000;
-/** The same in a conversation with more of them than that: about 1 MB, while they are read. */
+/** The same for conversations with more messages than that: about 1 MB while they are read. */
 const POSITIONS_IN_ONE_MAX = 50_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 type Position = { conversation_id: string; seq: number };
 
-/** What a user wrote, also in conversations they have left: conversation by conversation, in order. */
+/** Messages that the user wrote, also in conversations they have left; by conversation, in order. */
 export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.parent_id, x.client_message_id, (
       select m.reply_options from messages m where m.conversation_id = x.conversation_id and m.seq = x.seq limit 1
@@ -23,8 +23,8 @@ export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<Ex
 }
 
 /**
- * What models answered to it. In conversations that the user has left, only what they asked for themselves. An empty batch
- * tells that the search goes on.
+ * Model responses to those messages. In conversations that the user has left, only the ones they requested. An empty
+ * batch means that the search continues.
  */
 export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.model, x.reasoning, x.output, x.parent_id, x.created_at,
@@ -39,7 +39,7 @@ export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<Exp
     }
 }
 
-/** What a user brought along that others had written, conversation by conversation: answers in their imports. */
+/** Responses that the user imported, by conversation. */
 export async function* readSupplied(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.role, x.content, x.model, x.parent_id, x.created_at, x.updated_at,
     x.deleted_at`;
@@ -68,7 +68,7 @@ async function* listSuppliedIn(sql: Sql, userId: string, conversationId: string)
   }
 }
 
-/** Where a user's own messages are: all from the index of authors, at a cost that grows with these alone. */
+/** The positions of a user's own messages, from the author index; the cost depends only on their number. */
 async function* listOwn(sql: Sql, userId: string): AsyncGenerator<Position[]> {
   let after = FIRST_ID;
   for (;;) {
@@ -78,7 +78,7 @@ async function* listOwn(sql: Sql, userId: string): AsyncGenerator<Position[]> {
     const last = rows.at(-1)?.conversation_id;
     if (last === undefined) return;
     const isEnd = rows.length < POSITIONS_MAX;
-    // There may be more of the last one: it comes with the next rows, or alone if it fills them.
+    // The last conversation may have more rows: it comes with the next batch, or alone if it fills one.
     const whole = isEnd ? rows : rows.filter(({ conversation_id }) => conversation_id !== last);
     if (whole.length > 0) yield whole.sort(compare);
     else yield* listOwnIn(sql, userId, last);
@@ -88,8 +88,8 @@ async function* listOwn(sql: Sql, userId: string): AsyncGenerator<Position[]> {
 }
 
 /**
- * The index has them by client id, so each statement goes through all of the conversation's to sort them. It gives so many
- * that few statements are needed, and as text: an object for each would take fifty times the memory.
+ * The index is ordered by client id, so each statement sorts all of the conversation's rows. Large batches keep the
+ * number of statements low. They are returned as text, because one object per row would take fifty times the memory.
  */
 async function* listOwnIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
   let after = 0;
@@ -112,7 +112,7 @@ const compare = (a: Position, b: Position): number =>
   a.conversation_id === b.conversation_id ? a.seq - b.seq : a.conversation_id < b.conversation_id ? -1 : 1;
 
 async function findAnswers(sql: Sql, userId: string, own: Position[]): Promise<Position[]> {
-  // An answer that does not say who asked for it was asked for with the message, by its author.
+  // A response without `requested_by` was requested with the message, by its author.
   return sql<Position[]>`
     select x.conversation_id, x.seq
     from ${unnest(sql, own)}
@@ -132,7 +132,7 @@ const unnest = (sql: Sql, positions: Position[]) => sql`
   unnest(${positions.map((position) => position.conversation_id)}::uuid[], ${positions.map(({ seq }) => seq)}::bigint[])
     with ordinality p (conversation_id, seq, n)`;
 
-/** The messages at these positions, but for those that are gone. */
+/** The messages at these positions, except deleted ones. */
 async function* readAt(sql: Sql, positions: Position[], columns: PendingQuery<Row[]>): AsyncGenerator<ExportedRow[]> {
   for (let from = 0; from < positions.length; ) {
     const batch = positions.slice(from, from + BATCH_ROWS);

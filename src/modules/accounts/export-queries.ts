@@ -1,12 +1,12 @@
 import type { Sql } from "../../db/client.ts";
 
-/** Rows of one statement; with the longest messages still only a few megabytes. */
+/** Rows per statement; even with the longest messages only a few megabytes. */
 const BATCH_ROWS = 200;
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 export type ExportedRow = Record<string, unknown>;
 
-/** The logins of a user, without what their tokens are made of. */
+/** The sessions of a user, without token secrets. */
 export function readSessions(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -16,7 +16,7 @@ export function readSessions(sql: Sql, userId: string): AsyncGenerator<ExportedR
   );
 }
 
-/** Who the user is to issuers of identities. */
+/** The user's identities at issuers. */
 export function readIdentities(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -26,7 +26,7 @@ export function readIdentities(sql: Sql, userId: string): AsyncGenerator<Exporte
   );
 }
 
-/** The keys of a user, without what would tell them. */
+/** The API keys of a user, without anything that reveals a key. */
 export function readApiKeys(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -36,7 +36,7 @@ export function readApiKeys(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** The incoming hooks of a user, without what would tell their addresses. */
+/** The incoming hooks of a user, without their secret addresses. */
 export function readHooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -57,7 +57,7 @@ export function readWebhooks(sql: Sql, userId: string): AsyncGenerator<ExportedR
   );
 }
 
-/** Where a user is, with what the conversation is called and how it is set up. */
+/** The user's memberships, with titles and settings of the conversations. */
 export function readMemberships(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "conversation_id",
@@ -89,7 +89,7 @@ export function readPrompts(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** The imports of a user; their files are gone when they have ended. */
+/** The imports of a user; uploaded files are deleted when an import ends. */
 export function readImports(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -99,7 +99,7 @@ export function readImports(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** All versions that are kept of a user's prompts, newest first in each. */
+/** All stored versions of a user's prompts, newest first for each prompt. */
 export async function* readPromptVersions(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   for await (const prompts of readPrompts(sql, userId))
     for (const { id } of prompts) yield* readVersions(sql, String(id));
@@ -117,15 +117,15 @@ async function* readVersions(sql: Sql, promptId: string): AsyncGenerator<Exporte
   }
 }
 
-/** What answers of models have used, by day and month of UTC; as far back as it is kept. */
+/** The usage of model responses by day and month (UTC), as far back as it is kept. */
 export async function* readUsage(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
-  // A row for a day and one for a month: a few hundred in a year.
+  // One row per day and one per month: a few hundred a year.
   yield await sql<ExportedRow[]>`
     select period, starts_on, spent_tokens, spent_usd from budget_windows
     where scope = 'user' and scope_id = ${userId} order by period, starts_on`;
 }
 
-/** What the audit record says of a user, without who else did it and from where. */
+/** The audit events about a user, without other actors and addresses. */
 export function readAuditEvents(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",

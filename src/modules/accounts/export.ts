@@ -4,12 +4,12 @@ import { readAnswers, readMessages, readSupplied } from "./export-messages.ts";
 import * as queries from "./export-queries.ts";
 
 /**
- * All that is stored of a user as one JSON document, in pieces: however much it is, only one batch is in memory, and
- * the next one is read when the reader has taken this one. A fault breaks the document off, so it cannot pass for whole.
+ * All stored data of a user as one JSON document, streamed: only one batch is in memory, and the next is read when the
+ * reader has consumed this one. An error truncates the document, so it can't be mistaken for complete.
  */
 export async function* createExport(sql: Sql, user: User, preferences: Preferences): AsyncGenerator<string> {
   const head = JSON.stringify({ exported_at: new Date().toISOString(), user, preferences });
-  // The head stays open for the lists that follow.
+  // The opening brace stays open for the lists that follow.
   yield head.slice(0, -1);
   yield* writeList("sessions", queries.readSessions(sql, user.id));
   yield* writeList("identities", queries.readIdentities(sql, user.id));
@@ -33,7 +33,7 @@ async function* writeList(name: string, batches: AsyncGenerator<queries.Exported
   yield `,\n${JSON.stringify(name)}:[`;
   let separator = "\n";
   for await (const rows of batches) {
-    // A line break also where nothing was found, so that a long search is not taken for a dead connection.
+    // Send a line break even for an empty batch, so that a long search doesn't look like a dead connection.
     if (rows.length === 0) yield "\n";
     else yield separator + rows.map((row) => JSON.stringify(row)).join(",\n");
     if (rows.length > 0) separator = ",\n";

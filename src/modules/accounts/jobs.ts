@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import { type Deletions, USER_DELETIONS } from "./deletion.ts";
 
-/** Users whom one instance deletes at the same time. */
+/** How many users one instance deletes concurrently. */
 const CONCURRENCY = 10;
 
 export function registerAccountJobs(jobs: Jobs, { deletions }: { deletions: Deletions }): void {

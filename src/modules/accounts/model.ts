@@ -3,9 +3,9 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Closed, Named, Text } from "../../lib/schema.ts";
 import { CurrentPassword, DisplayNameInput, EmailInput, NewPassword, UserRole } from "../users/model.ts";
 
-/** UTF-16 units of what is searched for. */
+/** The longest search text, in UTF-16 units. */
 const SEARCH_CHARS_MAX = 254;
-/** The name of a user who is gone, where a name has to stand. */
+/** Shown where a deleted user's name would stand. */
 export const DELETED_NAME = "Deleted user";
 
 export const UserListQuery = Type.Object({
@@ -31,16 +31,16 @@ export const UserChange = Named(
   Closed({
     role: Type.Optional(UserRole),
     disabled: Type.Optional(
-      Type.Boolean({ description: "`true` ends all sessions of the user; nobody logs in as them any more." }),
+      Type.Boolean({ description: "`true` ends all sessions of the user and blocks further logins." }),
     ),
     display_name: Type.Optional(DisplayNameInput),
     email: Type.Optional(EmailInput),
     password: Type.Optional(
-      Type.String({ ...NewPassword, description: `${NewPassword.description} It ends all sessions of the user.` }),
+      Type.String({ ...NewPassword, description: `${NewPassword.description} Ends all sessions of the user.` }),
     ),
   }),
 );
 export type UserChange = Static<typeof UserChange>;
 
-/** Of the one who deletes their account; without it only a login younger than 5 minutes is trusted. */
+/** The password of the user deleting their account; without it, the login must be younger than 5 minutes. */
 export const PasswordProof = Named("PasswordProof", Closed({ current_password: Type.Optional(CurrentPassword) }));

@@ -4,7 +4,7 @@ import type { UserRow } from "../users/service.ts";
 
 const columns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
 
-/** Newest first. `q` is looked for as it is, in small letters: no character of it has a meaning. */
+/** Newest first. `q` matches literally and case-insensitively, without wildcards. */
 export async function listAccounts(
   sql: Sql,
   { q, afterId, rows }: { q: string | undefined; afterId: string | null; rows: number },
@@ -12,7 +12,7 @@ export async function listAccounts(
   if (q !== undefined)
     return sql<UserRow[]>`
       select ${columns(sql)} from search_users(${q}, ${afterId}, ${rows}) as f (id)
-      -- A subquery with a limit is planned by itself, see send_messages.
+      -- A subquery with a limit is planned separately, see send_messages.
       cross join lateral (select * from users x where x.id = f.id limit 1) u
       order by u.id desc`;
   const position = afterId === null ? sql`` : sql`and u.id < ${afterId}`;
@@ -27,8 +27,8 @@ export async function findAccount(sql: Sql, id: string): Promise<UserRow | undef
 }
 
 /**
- * Locks a user together with all administrators who can log in, always in id order: of two who would demote each other
- * the second one sees what the first has done.
+ * Locks a user and all administrators who can log in, in id order. If two administrators demote each other, the second
+ * request sees the change of the first.
  */
 export async function lockWithAdministrators(sql: Sql, id: string): Promise<UserRow[]> {
   return sql<UserRow[]>`

@@ -21,10 +21,10 @@ import * as queries from "./queries.ts";
 
 export { createDeletions } from "./deletion.ts";
 
-/** Changes of accounts wait for each other: each locks all administrators. */
+/** Account changes run one at a time: each locks all administrators. */
 const ADMINISTRATORS = "administrators";
 
-/** The life of accounts across everything that belongs to them: administration, export, deletion. */
+/** Account administration, export and deletion. */
 export interface AccountService {
   /** For administrators: newest first. */
   list(q: string | undefined, afterId: string | null, rows: number): Promise<UserRow[]>;
@@ -36,21 +36,21 @@ export interface AccountService {
   create(caller: Caller, input: UserCreation): Promise<User>;
 
   /**
-   * For administrators. A user who is disabled or gets a password is logged out everywhere; a new role counts at once. For
-   * their own password and address they have to log in again, as everybody does.
+   * For administrators. Disabling a user or setting their password ends all their sessions; a new role takes effect
+   * immediately. To change their own password or address, administrators must reauthenticate like everybody else.
    * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the address is taken), `forbidden`,
    * `reauthentication_required`, `rate_limited`, `overloaded`.
    */
   change(caller: Caller, userId: string, input: UserChange): Promise<User>;
 
   /**
-   * For administrators: deletes the account with everything personal. What others share with the user stays, without a name.
+   * For administrators: deletes the account with all personal data. Content shared with others stays, without a name.
    * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden`, `reauthentication_required` (their own).
    */
   remove(caller: Caller, userId: string): Promise<void>;
 
   /**
-   * Deletes the caller's own account: with their password, or by a login younger than 5 minutes.
+   * Deletes the caller's own account. Requires their password, or a login younger than 5 minutes.
    * @throws Problem `reauthentication_required`, `forbidden`, `conflict` (the last administrator), `rate_limited`,
    * `overloaded`.
    */
@@ -59,7 +59,7 @@ export interface AccountService {
   /** For administrators: logs a user out everywhere. @throws Problem `not_found`, `forbidden`. */
   endSessions(caller: Caller, userId: string): Promise<void>;
 
-  /** All that is stored of the caller, as pieces of one JSON document. @throws Problem `not_found`. */
+  /** All stored data of the caller, as chunks of one JSON document. @throws Problem `not_found`. */
   exportOwn(caller: Caller): Promise<AsyncGenerator<string>>;
 }
 
@@ -69,7 +69,7 @@ type Dependencies = {
   auth: AuthService;
   audit: AuditService;
   deletions: Deletions;
-  /** Called when others see another name of a user. */
+  /** Called when a user's visible name changes. */
   onRenamed(userId: string): void;
 };
 
@@ -83,7 +83,7 @@ export function createAccountService({
 }: Dependencies): AccountService {
   const { parseDisplayName } = users;
 
-  /** Writes down what a caller did to a user. */
+  /** Records in the audit log what a caller did to a user. */
   function record(
     sql: Sql,
     { user, credentialId, ipAddress }: Caller,
@@ -97,9 +97,9 @@ export function createAccountService({
 
   /**
    * Locks a user for a change.
-   * @param isKept whether the user is an administrator who can log in after it, too.
-   * @param isOwn whether everybody may do this to themselves.
-   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden` (the caller is none any more).
+   * @param isKept whether the user is still an enabled administrator after it.
+   * @param isOwn whether every user may do this to themselves.
+   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden` (the caller is no longer one).
    */
   async function lock(
     sql: Sql,
@@ -115,16 +115,16 @@ export function createAccountService({
     );
     const administrators = locked.filter(({ role, disabled_at }) => role === "admin" && disabled_at === null);
     if (administrators.some(({ id }) => id === userId) && administrators.length === 1 && !isKept(target))
-      throw new Problem("conflict", "This is the last administrator; make somebody else one first.");
+      throw new Problem("conflict", "This is the last administrator. Make another user an administrator first.");
     if (!isOwn) requireGrant(caller, target.role);
     if (!isOwn && !administrators.some(({ id }) => id === caller.user.id))
-      throw new Problem("forbidden", "This needs an administrator.");
+      throw new Problem("forbidden", "Only administrators may do this.");
     return target;
   }
 
   /**
-   * The hash of a password that an administrator sets.
-   * @param newEmail the address that comes with it. @throws Problem `not_found`, `invalid`, `forbidden`.
+   * Hashes a password that an administrator sets.
+   * @param newEmail the address set in the same request. @throws Problem `not_found`, `invalid`, `forbidden`.
    */
   async function hashFor(
     caller: Caller,
@@ -137,7 +137,7 @@ export function createAccountService({
     return users.hashPassword({ password, email: newEmail ?? email }, createRequester(caller));
   }
 
-  /** @param checkOwn looks, under the lock, whether the caller may delete themselves; absent: only administrators may. */
+  /** @param checkOwn checks, under the lock, whether the caller may delete themselves; absent: only administrators may. */
   async function remove(caller: Caller, userId: string, checkOwn?: (sql: Sql) => Promise<void>): Promise<void> {
     const begin = async (sql: Sql) => {
       await lock(sql, caller, userId, () => false, checkOwn !== undefined);
@@ -152,7 +152,7 @@ export function createAccountService({
     auth.announceEnd(ended, "user_deleted");
     auth.forgetIdentities();
     await deletions.complete(userId);
-    // The writer that deletes the rows may not have published it yet.
+    // The writer that deletes the rows may not have published the event yet.
     onRenamed(userId);
   }
 
@@ -240,7 +240,7 @@ function explainTaken(error: unknown): never {
   throw isUniqueViolation(error, "users_email_key") ? createTaken() : error;
 }
 
-/** What makes, changes or ends an administrator takes more of a key than to write users. @throws Problem `forbidden`. */
+/** Creating, changing or deleting an administrator needs more than the scope for writing users. @throws Problem `forbidden`. */
 function requireGrant({ scopes }: Caller, role: User["role"] | undefined): void {
   if (role === "admin") requireScope(scopes, "admin");
 }

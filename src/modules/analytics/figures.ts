@@ -1,7 +1,7 @@
 import type { ModelFigures, UsagePart } from "./model.ts";
 import type { Actives, CountedSpan, FiguresRow } from "./queries.ts";
 
-/** Of a span in which nothing was stored. */
+/** Figures of an empty time range. */
 export const noFigures: FiguresRow = {
   messages: 0,
   system_messages: 0,
@@ -47,7 +47,7 @@ const mapToAnswers = (row: FiguresRow) => ({
   feedback: { positive: row.positive_feedback, negative: row.negative_feedback },
 });
 
-/** A row as clients see it. */
+/** A row as returned to clients. */
 export const mapToFigures = (row: FiguresRow, actives: Actives): Omit<UsagePart, "start"> => ({
   active_users: actives.users,
   active_conversations: actives.conversations,

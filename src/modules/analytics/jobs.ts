@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import type { AnalyticsService } from "./service.ts";
 
-/** Nobody waits for it: a read counts what is new by itself. */
+/** Background work: reads also count new messages themselves. */
 const REFRESH_MS = 60_000;
 
 export function registerAnalyticsJobs(

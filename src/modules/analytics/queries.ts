@@ -1,16 +1,16 @@
 import type { Sql } from "../../db/client.ts";
 import type { Interval, Span } from "./model.ts";
 
-/** A span with what is counted: what was created before `countedUntil`. The figures show what was stored at `asOf`. */
+/** A time range and its cut-off: only rows created before `countedUntil` count. The figures are as of `asOf`. */
 export type CountedSpan = Span & { countedUntil: Date; asOf: Date };
 
-/** Counts about so many messages (sql/functions/analytics_refresh.sql). @returns whether there is more to count. */
+/** Counts about this many messages (sql/functions/analytics_refresh.sql). @returns whether there is more to count. */
 export async function refresh(sql: Sql, rows: number): Promise<boolean> {
   const [row] = await sql<{ more: boolean }[]>`select refresh_analytics(${rows}) as more`;
   return row?.more ?? false;
 }
 
-/** @returns whether a day was summed up; false: none is due. */
+/** @returns whether a day was rolled up; false: none is due. */
 export async function rollUpDay(sql: Sql): Promise<boolean> {
   const [row] = await sql<{ done: boolean }[]>`select roll_up_analytics_day() as done`;
   return row?.done ?? false;
@@ -19,12 +19,12 @@ export async function rollUpDay(sql: Sql): Promise<boolean> {
 export type State = {
   counted_until: Date;
   as_of: Date;
-  /** How long the last step took for what each step does again, and how long ago it ended. */
+  /** Duration of the repeated part of the last step, and how long ago it ended. */
   took_ms: number;
   age_ms: number;
 };
 
-/** @returns undefined before anything was counted. */
+/** @returns undefined before the first count. */
 export async function findState(sql: Sql): Promise<State | undefined> {
   const [row] = await sql<State[]>`
     select counted_until, as_of, took_ms, (extract(epoch from clock_timestamp() - refreshed_at) * 1000)::float8 as age_ms
@@ -71,9 +71,9 @@ const sumColumns = [
 ] as const;
 
 /**
- * Sums of a span by a key.
+ * Sums of a time range by key.
  * @param key an expression over a row `x` of read_analytics.
- * @param hasDays whether a key never cuts a day (UTC).
+ * @param hasDays whether every key covers whole UTC days.
  */
 async function sumBy<Key>(
   sql: Sql,
@@ -112,18 +112,18 @@ export async function sumAll(sql: Sql, scope: CountedSpan): Promise<FiguresRow |
   return row;
 }
 
-/** Where answers were counted. @returns with the model as key; '': no model was asked. */
+/** Sums by model. @returns with the model as key; '': no model was called. */
 export const sumByModel = async (sql: Sql, scope: CountedSpan): Promise<(FiguresRow & { key: string })[]> =>
   sumBy<string>(sql, scope, sql`x.model`, true);
 
-/** The beginnings of the hours or days of a span. @throws an error of Postgres for a time zone that it does not know. */
+/** The starts of the hours or days of a time range. @throws a Postgres error for an unknown time zone. */
 export async function listParts(sql: Sql, { from, to, timeZone }: Span, interval: Interval): Promise<string[]> {
   const rows = await sql<{ starts_at: Date }[]>`
     select starts_at from list_analytics_parts(${from}, ${to}, ${interval}, ${timeZone})`;
   return rows.map(({ starts_at }) => starts_at.toISOString());
 }
 
-/** @returns with the number of the part as key, from 1 on; nothing for a part in which nothing was stored. */
+/** @returns with the bucket number as key, from 1; empty buckets are left out. */
 export const sumByPart = (sql: Sql, scope: CountedSpan, starts: readonly string[], hasDays: boolean) =>
   sumBy<number>(sql, scope, sql`greatest(1, width_bucket(x.at, ${[...starts]}::timestamptz[]))`, hasDays);
 
@@ -136,7 +136,7 @@ export async function countActives(sql: Sql, { from, to, countedUntil }: Counted
   return row ?? { users: 0, conversations: 0 };
 }
 
-/** The same for each part in which something was stored. */
+/** The same for each non-empty bucket. */
 export async function listActives(
   sql: Sql,
   { from, to, countedUntil }: CountedSpan,
@@ -150,8 +150,8 @@ export async function listActives(
 }
 
 /**
- * Where a list of users goes on: the sort key of the last one, which ends with the user's number in analytics. As text, since
- * sums may be larger than doubles.
+ * The position of a list of users: the sort key of the last one, ending with the user's number in analytics. As text,
+ * since sums may not fit a double.
  */
 export type UserPosition = { cost: string; tokens: string; n: string };
 
@@ -171,14 +171,14 @@ export type UserFiguresRow = {
   tokens: string;
 };
 
-/** Users with something in the span, the most costly first, then those with the most tokens. */
+/** Users with activity in the time range, the most costly first, then by tokens. */
 export async function listUsers(
   sql: Sql,
   { from, to, countedUntil }: CountedSpan,
   after: UserPosition | null,
   rows: number,
 ): Promise<UserFiguresRow[]> {
-  // Only those of the page are looked up by their numbers.
+  // Look up only the users of this page.
   return sql<UserFiguresRow[]>`
     select x.n, u.id as user_id, u.email, u.display_name, x.messages::float8, x.generations::float8,
       x.failed_generations::float8, x.input_tokens::float8, x.output_tokens::float8,

@@ -31,13 +31,13 @@ const shared = {
   problems: [406],
 } as const;
 
-/** `/api/v1/analytics`: what is used, in JSON or CSV. */
+/** `/api/v1/analytics`: usage figures, in JSON or CSV. */
 export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
   route({
     ...shared,
     path: "/api/v1/analytics/overview",
     operationId: "getAnalyticsOverview",
-    summary: "The figures of a span of time (administrators)",
+    summary: "Get the usage figures of a time range (administrators)",
     query: AnalyticsQuery,
     ok: AnalyticsOverview,
     handle: async ({ query, request, set }) => {
@@ -50,7 +50,7 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     ...shared,
     path: "/api/v1/analytics/usage",
     operationId: "listAnalyticsUsage",
-    summary: "The figures of each hour or day of a span (administrators)",
+    summary: "Get usage figures per hour or day (administrators)",
     query: UsageQuery,
     ok: AnalyticsUsage,
     handle: async ({ query, request, set }) => {
@@ -63,7 +63,7 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     ...shared,
     path: "/api/v1/analytics/models",
     operationId: "listAnalyticsModels",
-    summary: "The figures of each model, the most costly first (administrators)",
+    summary: "Get usage figures per model, most costly first (administrators)",
     query: AnalyticsQuery,
     ok: AnalyticsModels,
     handle: async ({ query, request, set }) => {
@@ -76,8 +76,8 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     ...shared,
     path: "/api/v1/analytics/users",
     operationId: "listAnalyticsUsers",
-    summary: "The figures of each user, the most costly first (administrators)",
-    description: "The pages after the first one keep its span.",
+    summary: "Get usage figures per user, most costly first (administrators)",
+    description: "Later pages keep the time range of the first page.",
     query: UsersQuery,
     ok: AnalyticsUsers,
     handle: async ({ query, request, set }) => {
@@ -99,7 +99,7 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
   }),
 ];
 
-/** Numbers of 8 bytes, and of 4. */
+/** Limits of 8-byte and 4-byte integers. */
 const sumForm = /^\d{1,18}$/;
 const userForm = /^\d{1,9}$/;
 

@@ -12,16 +12,16 @@ import { checkParts, createUnknownZone } from "./span.ts";
 export interface AnalyticsService {
   getOverview(span: Span): Promise<AnalyticsOverview>;
 
-  /** By hours or days of the time zone, those without anything included. @throws Problem `invalid` if there are too many. */
+  /** By hour or day in the time zone, including empty ones. @throws Problem `invalid` if there are too many. */
   getUsage(span: Span, interval: Interval): Promise<AnalyticsUsage>;
 
-  /** By model, the most costly first, 200 at most. */
+  /** By model, the most costly first; at most 200. */
   listModels(span: Span): Promise<AnalyticsModels>;
 
   /** By user, the most costly first. */
   listUsers(span: Span, after: UserPosition | null, rows: number): Promise<{ asOf: Date; rows: UserFiguresRow[] }>;
 
-  /** For the job runner: counts all that is left. An interrupted run is resumed by the next one, on any instance. */
+  /** For the job runner: counts everything new. An interrupted run is resumed by the next one, on any instance. */
   refresh(signal: AbortSignal): Promise<void>;
 }
 
@@ -86,9 +86,9 @@ export function createAnalyticsService({ database, metrics, log }: Dependencies)
   };
 }
 
-/** Models that are listed: imported messages may name any. */
+/** How many models are listed: imported messages may name any. */
 const MODELS_MAX = 200;
 const NEVER = new Date(0);
 const DAY_MS = 24 * 60 * 60_000;
-/** `invalid_parameter_value` of Postgres. */
+/** Postgres error code `invalid_parameter_value`. */
 const INVALID_PARAMETER = "22023";

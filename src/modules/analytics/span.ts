@@ -5,13 +5,13 @@ import type { Interval, Span } from "./model.ts";
 const DAY_MS = 24 * 60 * 60_000;
 const WIDTH_MS: Record<Interval, number> = { hour: 60 * 60_000, day: DAY_MS };
 const DEFAULT_DAYS = 7;
-/** Of the years that Postgres and JavaScript both know. */
+/** Years that both Postgres and JavaScript support. */
 const FIRST_MS = Date.parse("0001-01-01T00:00:00Z");
-/** Parts of a series. */
+/** The most buckets of a series. */
 const SERIES_PARTS_MAX = 2_000;
 
 const zoneForm = /^[A-Za-z][\w+\-/]*$/;
-/** Names that Postgres takes for abbreviations, without summer time. */
+/** Names that Postgres treats as abbreviations, without daylight saving time. */
 const renamedZones: Readonly<Record<string, string>> = {
   CET: "Europe/Brussels",
   MET: "Europe/Brussels",
@@ -21,12 +21,12 @@ const renamedZones: Readonly<Record<string, string>> = {
 
 type SpanRequest = { from?: string; to?: string; time_zone?: string };
 
-/** @throws Problem `invalid` for a time zone that is not known, a time beyond what can be stored, and `from` after `to`. */
+/** @throws Problem `invalid` for an unknown time zone, a time out of range, or `from` after `to`. */
 export function readSpan(query: SpanRequest, now = new Date()): Span {
   const to = readTimeFilter(query.to, "to") ?? now;
   const from = readTimeFilter(query.from, "from") ?? new Date(Math.max(FIRST_MS, to.getTime() - DEFAULT_DAYS * DAY_MS));
   if (from > to)
-    throw createInvalid("#/query/from", "from must not be after to; without a to, it must not be in the future.");
+    throw createInvalid("#/query/from", "from must not be after to. If to is absent, from must not be in the future.");
   return { from, to, timeZone: readTimeZone(query.time_zone) };
 }
 
@@ -35,7 +35,7 @@ function readTimeZone(name = "UTC"): string {
   return renamedZones[name.toUpperCase()] ?? name;
 }
 
-/** For a name that only one of JavaScript and Postgres knows, too. */
+/** Also for names that only JavaScript or only Postgres knows. */
 export const createUnknownZone = () =>
   createInvalid("#/query/time_zone", "time_zone must be the IANA name of a time zone, such as Europe/Berlin.");
 
@@ -47,10 +47,11 @@ function isKnown(timeZone: string): boolean {
   }
 }
 
-/** @throws Problem `invalid` if the series would have too many parts. */
+/** @throws Problem `invalid` if the series would have too many buckets. */
 export function checkParts({ from, to }: Span, interval: Interval): void {
   const parts = (to.getTime() - from.getTime()) / WIDTH_MS[interval];
   if (parts <= SERIES_PARTS_MAX) return;
-  const remedy = interval === "hour" ? "Ask for a shorter span, or for days." : "Ask for a shorter span.";
+  const remedy =
+    interval === "hour" ? "Request a shorter time range, or interval=day." : "Request a shorter time range.";
   throw createInvalid("#/query/interval", `The series would have more than ${SERIES_PARTS_MAX} parts. ${remedy}`);
 }

@@ -2,7 +2,7 @@ import { findQuality, readAccept } from "../../http/accept.ts";
 import { type CsvCell, createCsv } from "../../http/csv.ts";
 import { Problem } from "../../lib/problem.ts";
 
-/** The forms in which analytics can be had; if a client likes both alike, the first. */
+/** The supported formats; if a client accepts both equally, the first. */
 export const tableForms = ["application/json", "text/csv"] as const;
 
 type Figure = string | number | null | { [name: string]: Figure };
@@ -17,14 +17,14 @@ function wantsCsv(request: Request): boolean {
   return csv > json;
 }
 
-/** The cells of a row by their names: `feedback: {positive}` becomes `feedback_positive`. */
+/** Flattens a row to named cells: `feedback: {positive}` becomes `feedback_positive`. */
 function flatten(row: Row, before = ""): [string, CsvCell][] {
   return Object.entries(row).flatMap(([name, value]) =>
     typeof value === "object" && value !== null ? flatten(value, `${before}${name}_`) : [[before + name, value]],
   );
 }
 
-/** What a table has for a value that is an object elsewhere, or null. */
+/** The cell for a value that may be an object, or null. */
 const emptyOf: Readonly<Record<string, Row>> = { first_token_ms: { p50: null, p95: null } };
 const fill = (row: Row): Row =>
   Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? emptyOf[name] ?? null]));
@@ -32,7 +32,7 @@ const fill = (row: Row): Row =>
 type Asked = { request: Request; headers: Record<string, string | number | undefined> };
 
 /**
- * The body, or its rows as a CSV file.
+ * The body as JSON, or its rows as CSV.
  * @param sample a row that names the columns of an empty table.
  */
 export function respondWithTable<Body>(
@@ -40,7 +40,7 @@ export function respondWithTable<Body>(
   body: Body,
   table: { name: string; rows: readonly Row[]; columns: readonly string[] },
 ): Body | Response {
-  // Replaces the `Vary` that every answer has, so it repeats what that one says.
+  // Replaces the default `Vary` header, so it repeats its value.
   headers.vary = "Accept, Origin";
   if (!wantsCsv(request)) return body;
   const lines = table.rows.map((row) => new Map(flatten(fill(row))));
@@ -84,7 +84,7 @@ const figureColumns = [
   "sessions",
 ];
 
-/** The columns of each table, in their order. */
+/** The columns of each table, in order. */
 export const columns = {
   overview: ["from", "to", "time_zone", "as_of", ...figureColumns],
   usage: ["start", ...figureColumns],

@@ -10,31 +10,31 @@ import { hashKey, isKey, KEY_PREFIX } from "./key-format.ts";
 import { ACTED_FOR_EVERY_MS, KEY_CACHE_MS, KEYS_CACHED_MAX, LAST_USED_EVERY_MS } from "./limits.ts";
 import * as queries from "./queries.ts";
 
-/** Finds out who calls with a key: its owner, or the user whom it acts for. */
+/** Authenticates API keys: the caller is the owner, or the user the key acts for. */
 export interface KeyCallers {
-  /** Whether a credential claims to be a key; `findCaller` tells whether it is one. */
+  /** Whether a credential looks like an API key; `findCaller` verifies it. */
   claimsKey(token: string): boolean;
 
   /**
-   * The caller with this key; null if the key doesn't exist, was deleted or has expired. A text without a key's checksum is
-   * not looked up.
-   * @throws Problem `forbidden` when the key may not act for the user whom the request names.
+   * The caller with this key; null if the key doesn't exist, was deleted or has expired. A wrong checksum is refused
+   * without a query.
+   * @throws Problem `forbidden` if the key may not act for the requested user.
    */
   findCaller(key: string, origin: RequestOrigin): Promise<Caller | null>;
 
-  /** The caller of a ticket that stands for a key and a user. @throws Problem `forbidden`. */
+  /** The caller of a ticket issued for a key and a user. @throws Problem `forbidden`. */
   findHolder(holder: queries.KeyHolder, ipAddress: string | null): Promise<Caller | null>;
 
   /**
-   * Of callers who hold connections by keys, those who are no longer let in: the key was deleted, the user or the owner is
-   * disabled or gone, or the key may no longer act for the user; by any instance, or the command line.
+   * Of these callers with open connections, the ones that have lost access: the key was deleted, the user or the owner is
+   * disabled or deleted, or the key may no longer act for the user. Covers changes by any instance and the command line.
    */
   findEnded(callers: readonly Caller[]): Promise<Set<Caller>>;
 
-  /** A key was deleted here: it counts at once. */
+  /** A key was deleted on this instance: takes effect immediately. */
   forgetKey(hash: string): void;
 
-  /** A user was changed here in what concerns keys (role, disabled, gone): it counts at once. */
+  /** A user's role or status changed on this instance: takes effect immediately. */
   forgetUsers(): void;
 }
 
@@ -48,11 +48,11 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
   const isUseDue = createPace(LAST_USED_EVERY_MS);
   const isRecordDue = createPace(ACTED_FOR_EVERY_MS);
 
-  /** Nobody waits for these two, and a request does not fail by them. */
+  /** Both writes run in the background; if one fails, the request still succeeds. */
   function touch(keyId: string): void {
     if (!isUseDue(keyId)) return;
     const write = withTransaction(database, (sql) => queries.touchKey(sql, keyId));
-    write.catch((err) => log.warn({ err }, "the use of a key was not noted"));
+    write.catch((err) => log.warn({ err }, "recording the last use of an API key failed"));
   }
   function recordActing(key: queries.KnownKey, userId: string, ipAddress: string | null): void {
     if (!isRecordDue(nameHolder({ keyId: key.id, userId }))) return;
@@ -65,7 +65,9 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
         target,
         ipAddress,
       })
-      .catch((err) => log.error({ err, key_id: key.id, user_id: userId }, "that a key acted for a user was not noted"));
+      .catch((err) =>
+        log.error({ err, key_id: key.id, user_id: userId }, "recording that an API key acted for a user failed"),
+      );
   }
 
   /** @throws Problem `forbidden`, the same whether the user exists or not. */
@@ -79,7 +81,7 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
   }
 
   async function open(key: queries.KnownKey | undefined, origin: RequestOrigin): Promise<Caller | null> {
-    // It may have expired since it was looked up.
+    // The cached key may have expired since.
     const expiresAtMs = key?.expires_at?.getTime() ?? Number.POSITIVE_INFINITY;
     if (!key || expiresAtMs <= Date.now()) return null;
     const user = await findUser(key, origin);
@@ -119,9 +121,9 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
 const mapToHolder = ({ credentialId, user }: Caller): queries.KeyHolder => ({ keyId: credentialId, userId: user.id });
 const nameHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId} ${userId}`;
 
-/** Says of each name at most once in `everyMs` that it is its turn. */
+/** Returns true for each name at most once per `everyMs`. */
 function createPace(everyMs: number): (name: string) => boolean {
-  // Who is pushed out only has their turn sooner.
+  // An evicted name is only due earlier.
   const done = new BoundedCache<true>({ max: KEYS_CACHED_MAX, keptMs: everyMs });
   return (name) => {
     if (done.get(name)) return false;

@@ -5,13 +5,13 @@ import { createRandomBase62, encodeBase62 } from "../../lib/base62.ts";
 export const KEY_PREFIX = "pk_";
 const RANDOM_CHARS = 30;
 const CHECKSUM_CHARS = 6;
-/** What secret scanners look for (docs/api-keys.md). */
+/** The pattern for secret scanners (docs/api-keys.md). */
 const keyPattern = /^pk_[0-9A-Za-z]{36}$/;
-/** Characters of a key that are kept readable, at its two ends. */
+/** Characters kept readable at the start and end of a key. */
 const SHOWN_PREFIX_CHARS = KEY_PREFIX.length + 4;
 const SHOWN_END_CHARS = 4;
 
-/** The CRC-32 (IEEE) of a text as six base62 digits; the scheme of GitHub's tokens, which ends most typos and all guesses. */
+/** The CRC-32 (IEEE) of a text as six base62 digits, as in GitHub's tokens: rejects typos and guesses without a query. */
 export const createChecksum = (text: string): string => encodeBase62(crc32(text), CHECKSUM_CHARS);
 
 /** A new key: `pk_`, 30 random characters (178 bits), and their checksum. */
@@ -20,17 +20,17 @@ export function createKey(): string {
   return KEY_PREFIX + random + createChecksum(random);
 }
 
-/** Whether a text has the form and the checksum of a key. Costs nothing, so it comes before any look-up. */
+/** Whether a text has the form and checksum of a key. Cheap, so it runs before any query. */
 export function isKey(text: string): boolean {
   if (!keyPattern.test(text)) return false;
   const random = text.slice(KEY_PREFIX.length, KEY_PREFIX.length + RANDOM_CHARS);
   return createChecksum(random) === text.slice(KEY_PREFIX.length + RANDOM_CHARS);
 }
 
-/** Under which a key is stored, as hex. A key is random enough that a plain hash hides it. */
+/** The hash under which a key is stored, as hex. A key has enough entropy for a plain hash. */
 export const hashKey = (key: string): string => createHash("sha256").update(key).digest("hex");
 
-/** The readable ends of a key, by which people tell their keys apart; 125 random bits stay unknown. */
+/** The readable start and end of a key, so that people recognize it; 125 random bits stay secret. */
 export const showEnds = (key: string) => ({
   prefix: key.slice(0, SHOWN_PREFIX_CHARS),
   lastFour: key.slice(-SHOWN_END_CHARS),

@@ -1,15 +1,15 @@
 /** UTF-16 units of a key's name after trimming. */
 export const NAME_CHARS_MAX = 100;
-/** An expired key stays in its owner's list for so long. */
+/** How long an expired key stays in its owner's list. */
 export const EXPIRED_KEY_KEPT_S = 30 * 24 * 60 * 60;
-/** Expired keys that one round of sweeping deletes. */
+/** Expired keys deleted per batch. */
 export const EXPIRED_KEYS_BATCH = 10_000;
 
-/** How long what another instance changed of a key, or of whom it acts for, may go unnoticed by requests. */
+/** How long requests may miss a change that another instance made to a key or a user. */
 export const KEY_CACHE_MS = 1_000;
-/** Entries of each cache; beyond it the one goes that has not been used for longest. */
+/** Entries per cache; the least recently used entry is evicted. */
 export const KEYS_CACHED_MAX = 20_000;
-/** `last_used_at` is written at most so often, by each instance. */
+/** `last_used_at` is written at most this often by each instance. */
 export const LAST_USED_EVERY_MS = 60_000;
-/** That a key acts for a user is recorded at most so often, by each instance. */
+/** Acting for a user is recorded at most this often by each instance. */
 export const ACTED_FOR_EVERY_MS = 60 * 60 * 1000;

@@ -7,34 +7,34 @@ const ScopeName = OneOf(scopes);
 const Name = VisibleLine({
   minLength: 1,
   maxLength: NAME_CHARS_MAX,
-  description: "What it is for.",
+  description: "What the key is for.",
   examples: ["backend"],
 });
-const Service = { description: "Whether it may act for users by `X-On-Behalf-Of`." };
+const Service = { description: "Whether the key may act for users with `X-On-Behalf-Of`." };
 
-/** A key as its owner sees it: the key itself is nowhere. */
+/** A key as its owner sees it, without the secret. */
 export const ApiKey = Named(
   "ApiKey",
   Type.Object({
     id: Uuid(),
     name: Type.String(),
-    prefix: Type.String({ description: "How the key begins.", examples: ["pk_3kTq"] }),
-    last_four: Type.String({ description: "How it ends." }),
+    prefix: Type.String({ description: "The first characters of the key.", examples: ["pk_3kTq"] }),
+    last_four: Type.String({ description: "The last characters of the key." }),
     scopes: Type.Array(ScopeName),
     service: Type.Boolean(Service),
     expires_at: Nullable(Timestamp()),
-    last_used_at: Nullable(Timestamp({ description: "To the minute." })),
+    last_used_at: Nullable(Timestamp({ description: "Accurate to the minute." })),
     created_at: Timestamp(),
   }),
 );
 export type ApiKey = Static<typeof ApiKey>;
 
-/** A new key; the only answer that ever shows it. */
+/** A new key; the only response that contains the secret. */
 export const CreatedApiKey = Named(
   "CreatedApiKey",
   Type.Object({
     ...ApiKey.properties,
-    key: Type.String({ description: "The key. It is not stored, and not shown again." }),
+    key: Type.String({ description: "The key. It isn't stored and is shown only once." }),
   }),
 );
 export type CreatedApiKey = Static<typeof CreatedApiKey>;
@@ -46,10 +46,10 @@ export const CreateApiKey = Named(
     scopes: Type.Array(ScopeName, {
       minItems: 1,
       maxItems: scopes.length,
-      description: "What it may do; `admin` stands for all, and only administrators may give it.",
+      description: "What the key may do. `admin` includes all scopes; only administrators may grant it.",
       examples: [["messages:read", "messages:write"]],
     }),
-    expires_at: Type.Optional(Nullable(Timestamp({ description: "In the future. Absent: it does not expire." }))),
+    expires_at: Type.Optional(Nullable(Timestamp({ description: "In the future. Absent: the key doesn't expire." }))),
     service: Type.Optional(Type.Boolean({ ...Service, default: false })),
   }),
 );

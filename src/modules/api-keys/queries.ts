@@ -31,12 +31,12 @@ export function mapToApiKey({ is_service, expires_at, last_used_at, created_at, 
   };
 }
 
-/** A key that is good now, with its owner. */
+/** A valid key with its owner. */
 export type KnownKey = { id: string; scopes: Scope[]; is_service: boolean; expires_at: Date | null; owner: User };
 
 type KnownRow = Omit<KnownKey, "owner"> & { user_id: string } & Omit<User, "id">;
 
-/** Neither expired nor of a disabled user; found by what it hashes to (hex), or by its id. */
+/** Only keys that haven't expired and whose owner is enabled; by hash (hex) or id. */
 export async function findKnownKey(sql: Sql, by: { hash: string } | { id: string }): Promise<KnownKey | undefined> {
   const condition = "hash" in by ? sql`k.hash = decode(${by.hash}, 'hex')` : sql`k.id = ${by.id}`;
   const [row] = await sql<KnownRow[]>`
@@ -49,7 +49,7 @@ export async function findKnownKey(sql: Sql, by: { hash: string } | { id: string
   return { id, scopes, is_service, expires_at, owner: { id: user_id, ...user } };
 }
 
-/** A user whom service keys may act for: enabled, and no administrator. */
+/** A user that service keys may act for: enabled, and not an administrator. */
 export async function findTarget(sql: Sql, userId: string): Promise<User | undefined> {
   const [row] = await sql<User[]>`
     select id, email, display_name, role, created_at from users
@@ -57,10 +57,10 @@ export async function findTarget(sql: Sql, userId: string): Promise<User | undef
   return row;
 }
 
-/** A key, and the user for whom somebody acts with it. */
+/** A key, and the user it acts for. */
 export type KeyHolder = { keyId: string; userId: string };
 
-/** Of those who hold connections, whom their key no longer lets in; that it has expired is known without asking. */
+/** Of these connections, the ones whose key no longer grants access. Expiry is checked elsewhere, without a query. */
 export async function listEndedHolders(sql: Sql, holders: readonly KeyHolder[]): Promise<KeyHolder[]> {
   return await sql<KeyHolder[]>`
     select h.key_id as "keyId", h.user_id as "userId"
@@ -75,8 +75,8 @@ export async function listEndedHolders(sql: Sql, holders: readonly KeyHolder[]):
 export type KeyOwner = { id: string; email: string; role: "user" | "admin"; is_disabled: boolean; keys: number };
 
 /**
- * The owner of a new key, with the number of their keys; until the transaction ends nobody else makes one for them, and
- * their role stays.
+ * Locks the owner of a new key and counts their keys. Until the transaction ends, nobody else creates a key for them and
+ * their role doesn't change.
  */
 export async function lockOwner(sql: Sql, userId: string): Promise<KeyOwner | undefined> {
   await sql`select 1 from users where id = ${userId} for no key update`;
@@ -118,21 +118,21 @@ export async function insertKey(sql: Sql, key: NewKey): Promise<ApiKeyRow> {
   return row;
 }
 
-/** A key of this user; undefined for everyone else's. */
+/** A key of this user; undefined if it isn't theirs. */
 export async function findKey(sql: Sql, id: string, userId: string): Promise<ApiKeyRow | undefined> {
   const [row] = await sql<ApiKeyRow[]>`
     select ${columns(sql)} from api_keys k where k.id = ${id} and k.user_id = ${userId}`;
   return row;
 }
 
-/** Newest first. `beforeId` is the last one seen. */
+/** Newest first. `beforeId` is the last key of the previous page. */
 export async function listKeys(sql: Sql, userId: string, beforeId: string | null, limit: number): Promise<ApiKeyRow[]> {
   const before = beforeId === null ? sql`` : sql`and k.id < ${beforeId}`;
   return await sql<ApiKeyRow[]>`
     select ${columns(sql)} from api_keys k where k.user_id = ${userId} ${before} order by k.id desc limit ${limit}`;
 }
 
-/** @returns what it hashed to; undefined when the user has no such key. */
+/** @returns the key's hash; undefined if the user has no such key. */
 export async function deleteKey(sql: Sql, id: string, userId: string): Promise<string | undefined> {
   const [row] = await sql<{ hash: string }[]>`
     with deleted as (delete from api_keys where id = ${id} and user_id = ${userId} returning id, hash),
@@ -141,10 +141,10 @@ export async function deleteKey(sql: Sql, id: string, userId: string): Promise<s
   return row?.hash;
 }
 
-/** A key that was deleted, and what it hashed to. */
+/** A deleted key and its hash. */
 export type EndedKey = { id: string; hash: string };
 
-/** All of a user's; a quota bounds how many there can be. */
+/** All keys of a user; a quota limits their number. */
 export async function deleteKeys(sql: Sql, userId: string): Promise<EndedKey[]> {
   return await sql<EndedKey[]>`
     with deleted as (delete from api_keys where user_id = ${userId} returning id, hash),
@@ -158,7 +158,7 @@ export async function countActiveKeys(sql: Sql, userId: string): Promise<number>
   return row?.count ?? 0;
 }
 
-/** Skips what another instance has just written. */
+/** Skips the write if another instance has just done it. */
 export async function touchKey(sql: Sql, id: string): Promise<void> {
   await sql`
     update api_keys set last_used_at = now() where id = ${id}
@@ -173,7 +173,7 @@ export async function deleteExpiredKeys(sql: Sql): Promise<number> {
         order by expires_at limit ${EXPIRED_KEYS_BATCH} for update skip locked))
       returning id
     ),
-    -- What is locked stays, and goes when it is old.
+    -- Locked rows stay until they expire.
     forgotten as (
       delete from budget_windows where ctid = any (array(
         select w.ctid from deleted d join budget_windows w on w.scope = 'key' and w.scope_id = d.id

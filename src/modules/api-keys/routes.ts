@@ -9,7 +9,7 @@ const ById = Type.Object({ id: UuidParam() });
 
 const API_KEYS = "/api/v1/api-keys";
 const tag = "api-keys";
-/** With a session, or with a key that may do all that its owner may. */
+/** With a session, or with a key that has all rights of its owner. */
 const scope = "admin";
 
 type Dependencies = { apiKeys: ApiKeyService };
@@ -20,7 +20,7 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     method: "POST",
     path: API_KEYS,
     operationId: "createApiKey",
-    summary: "Create a key; this answer alone shows it",
+    summary: "Create an API key (shown only in this response)",
     tag,
     scope,
     body: CreateApiKey,
@@ -38,7 +38,7 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     method: "GET",
     path: API_KEYS,
     operationId: "listApiKeys",
-    summary: "My keys, newest first",
+    summary: "List my API keys, newest first",
     tag,
     scope,
     query: Type.Object(PageQuery),
@@ -54,7 +54,7 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     method: "GET",
     path: `${API_KEYS}/:id`,
     operationId: "getApiKey",
-    summary: "Read one of my keys",
+    summary: "Get one of my API keys",
     tag,
     scope,
     params: ById,
@@ -66,7 +66,7 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     method: "DELETE",
     path: `${API_KEYS}/:id`,
     operationId: "deleteApiKey",
-    summary: "Delete one of my keys, and end what is connected with it",
+    summary: "Delete one of my API keys and close its connections",
     tag,
     scope,
     params: ById,

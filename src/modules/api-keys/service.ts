@@ -13,44 +13,44 @@ import * as queries from "./queries.ts";
 
 export { mapToApiKey } from "./queries.ts";
 
-/** Keys with which programs call for their owner, or for users whom they may act for. */
+/** API keys: programs use them to call as their owner, or as users they may act for. */
 export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
   /** For its owner. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<ApiKey>;
 
   /**
-   * For every user, for themselves. A key makes only keys that reach no further and last no longer than it does, and none
-   * for users whom it acts for. Scope `admin` and service keys are for administrators.
+   * For every user, for themselves. A key can only create keys with no more scopes and no later expiry than its own, and
+   * none for users it acts for. Scope `admin` and service keys are for administrators.
    * @throws Problem `invalid`, `forbidden`, `quota_exceeded`.
    */
   create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey>;
 
   /**
    * For the command line.
-   * @param emailKey whose key it becomes; null: the first administrator's.
+   * @param emailKey the owner's address; null: the first administrator.
    * @throws Problem `not_found` (no such user, or no administrator), `invalid`, `forbidden`, `quota_exceeded`.
    */
   createForOperator(emailKey: string | null, input: CreateApiKey): Promise<CreatedApiKey>;
 
-  /** The caller's own, newest first, with one more that tells there is more. */
+  /** The caller's own, newest first, plus one extra if there are more. */
   list(caller: Caller, beforeId: string | null, limit: number): Promise<queries.ApiKeyRow[]>;
 
-  /** For its owner: the key stops working, and its connections end. @throws Problem `not_found`. */
+  /** For its owner: revokes the key and closes its connections. @throws Problem `not_found`. */
   remove(caller: Caller, id: string): Promise<void>;
 
   /**
-   * Inside a transaction that has locked the user: deletes all of the caller's keys. After its commit, call `announceEnd`
+   * Inside a transaction that has locked the user: deletes all of the caller's keys. After the commit, call `announceEnd`
    * with them.
    */
   removeAll(sql: Sql, caller: Caller): Promise<queries.EndedKey[]>;
 
-  /** After the commit that deleted these keys: they stop working, and their connections end. */
+  /** After the commit that deleted these keys: revokes them here and closes their connections. */
   announceEnd(keys: queries.EndedKey[]): void;
 
-  /** How many keys of a user work now. */
+  /** The number of a user's valid keys. */
   countActive(sql: Sql, userId: string): Promise<number>;
 
-  /** For the job runner: deletes keys that expired long ago, a part of them. @returns how many. */
+  /** For the job runner: deletes a batch of keys that expired long ago. @returns how many. */
   sweep(): Promise<number>;
 }
 
@@ -59,14 +59,14 @@ type Dependencies = {
   audit: AuditService;
   quotas: Pick<QuotaService, "requireRoom">;
   log: Log;
-  /** Keys were deleted here, after the commit: whatever is connected with them has to go. */
+  /** Called after the commit that deleted keys on this instance: closes their connections. */
   onKeysEnded(keyIds: string[]): void;
 };
 
 export function createApiKeyService({ database, audit, quotas, log, onKeysEnded }: Dependencies): ApiKeyService {
   const { forgetKey, ...callers } = createKeyCallers({ database, audit, log });
 
-  /** @param by whose doing it is; null: the operator's, on the command line. */
+  /** @param by the actor; null: the operator, on the command line. */
   async function create(sql: Sql, ownerId: string, input: CreateApiKey, by: Caller | null): Promise<CreatedApiKey> {
     const name = parseName(input.name);
     const expiresAt = parseExpiry(input.expires_at ?? null);
@@ -154,20 +154,24 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysEnded 
 }
 
 function checkOrdinary(scopes: readonly Scope[], isService: boolean): void {
-  if (scopes.includes("admin")) throw new Problem("forbidden", "Only administrators have keys with the scope admin.");
-  if (isService) throw new Problem("forbidden", "Only administrators have service keys.");
+  if (scopes.includes("admin"))
+    throw new Problem("forbidden", "Only administrators may create keys with the scope admin.");
+  if (isService) throw new Problem("forbidden", "Only administrators may create service keys.");
 }
 
-/** Otherwise whoever has stolen a key that ends soon would have one for ever. @throws Problem `forbidden`. */
+/** Otherwise a stolen key that expires soon could create one that never expires. @throws Problem `forbidden`. */
 function checkReach(own: ApiKey, { service, expires_at: until = null }: CreateApiKey): void {
-  if (service && !own.service) throw new Problem("forbidden", "Only a service key makes service keys.");
+  if (service && !own.service) throw new Problem("forbidden", "Only a service key may create service keys.");
   if (own.expires_at !== null && (until === null || new Date(until) > new Date(own.expires_at)))
-    throw new Problem("forbidden", "A key makes no keys that last longer than it does; see `expires_at`.");
+    throw new Problem(
+      "forbidden",
+      "A key can't create a key that expires later than itself. Set an earlier `expires_at`.",
+    );
 }
 
 function explainActing(error: unknown): never {
   if (!(error instanceof Problem)) throw error;
-  throw new Problem("forbidden", "A key may not make keys for a user whom it acts for.");
+  throw new Problem("forbidden", "A key may not create keys for a user it acts for.");
 }
 
 function parseName(input: string): string {

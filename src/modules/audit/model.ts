@@ -2,7 +2,7 @@ import { type Static, Type } from "@sinclair/typebox";
 import { PageQuery } from "../../http/pagination.ts";
 import { Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 
-/** What is written down, as `noun.verb`. */
+/** The recorded actions, as `noun.verb`. */
 const auditActions = [
   "user.registered",
   "user.registration_refused",
@@ -39,27 +39,27 @@ export type AuditTarget = (typeof auditTargets)[number];
 
 export type AuditEntry = {
   action: AuditAction;
-  /** Whose doing it was; null when nobody was known, or the operator did it on the command line. */
+  /** The acting user; null if unknown, or if the operator did it on the command line. */
   actorId: string | null;
-  /** The session or API key it was done with. */
+  /** The session or API key that was used. */
   credentialId: string | null;
   target: { type: AuditTarget; id: string } | null;
   ipAddress: string | null;
-  /** Plain facts; never a secret, a name or an address of a person. */
+  /** Plain facts; never a secret, or a person's name or address. */
   details?: Record<string, string | number | boolean | null>;
 };
 
-/** An entry as administrators read it. */
+/** An entry as administrators see it. */
 export const AuditEvent = Named(
   "AuditEvent",
   Type.Object({
     id: Uuid(),
     action: OneOf(auditActions),
-    actor_id: Nullable(Uuid(), { description: "Whose doing it was; null: nobody known, or the operator." }),
-    credential_id: Nullable(Uuid(), { description: "The session or API key it was done with." }),
+    actor_id: Nullable(Uuid(), { description: "The user who did it. Null: unknown, or the operator." }),
+    credential_id: Nullable(Uuid(), { description: "The session or API key that was used." }),
     target: Nullable(Type.Object({ type: OneOf(auditTargets), id: Uuid() })),
     ip_address: Nullable(
-      Type.String({ description: "Where the request came from, unless that was a user who is gone." }),
+      Type.String({ description: "The IP address of the request; removed when its user is deleted." }),
     ),
     details: Type.Record(Type.String(), Type.Unknown()),
     at: Timestamp(),
@@ -72,8 +72,8 @@ export const AuditQuery = Type.Object({
   action: Type.Optional(OneOf(auditActions)),
   actor_id: Type.Optional(Uuid()),
   target_id: Type.Optional(Uuid()),
-  from: Type.Optional(Timestamp({ description: "Start of the span, inclusive." })),
-  to: Type.Optional(Timestamp({ description: "End of the span, exclusive." })),
+  from: Type.Optional(Timestamp({ description: "Start of the time range, inclusive." })),
+  to: Type.Optional(Timestamp({ description: "End of the time range, exclusive." })),
 });
 
 export type AuditFilter = {

@@ -21,12 +21,12 @@ export type AuditRow = {
   at: Date;
 };
 
-/** Clocks of instances differ: an entry may carry an id from so long before or after its time. */
+/** Instances' clocks differ: an entry's id may be this far before or after its time. */
 const CLOCK_TOLERANCE_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Newest first. Ids rise with the time, so each filter has an index that ends in the id, and a span of time is a span of
- * ids, looked at more closely.
+ * Newest first. Ids increase with time, so every filter uses an index that ends in the id. A time range becomes a range
+ * of ids, then filtered by the exact time.
  */
 export async function listAuditEvents(
   sql: Sql,
@@ -45,7 +45,7 @@ export async function listAuditEvents(
     order by id desc limit ${rows}`;
 }
 
-/** The retention setting lets old rows go; the setting ends with the transaction. @returns how many went. */
+/** Sets the retention setting, valid for this transaction, which permits deleting old rows. @returns how many were deleted. */
 export async function deleteOldAuditEvents(sql: Sql, keptDays: number, rows: number): Promise<number> {
   await sql`select set_config('parley.audit_retention', 'on', true)`;
   const { count } = await sql`
@@ -56,8 +56,8 @@ export async function deleteOldAuditEvents(sql: Sql, keptDays: number, rows: num
 }
 
 /**
- * Takes out where a user's requests came from and where their webhooks led, and attempts of nobody known to be them.
- * @returns how many had it.
+ * Removes IP addresses and webhook hosts of a user, and addresses of anonymous attempts on them.
+ * @returns how many entries changed.
  */
 export async function eraseAuditAddresses(sql: Sql, userId: string, rows: number): Promise<number> {
   await sql`select set_config('parley.audit_erasure', 'on', true)`;
@@ -76,5 +76,5 @@ function firstIdAt(timeMs: number): string {
   return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
 }
 
-/** What 48 bits hold. */
+/** The largest 48-bit number. */
 const LAST_MS = 2 ** 48 - 1;

@@ -7,14 +7,14 @@ import type { AuditLog } from "./service.ts";
 
 type Dependencies = { auditLog: AuditLog };
 
-/** `/api/v1/audit`: the record of what happened to accounts, keys and rights. */
+/** `/api/v1/audit`: the audit log of accounts, keys and permissions. */
 export const createAuditRoutes = ({ auditLog }: Dependencies): Route[] => [
   route({
     method: "GET",
     path: "/api/v1/audit",
     operationId: "listAuditEvents",
-    summary: "What happened to accounts, keys and rights, newest first (administrators)",
-    description: "Entries cannot be changed. They are kept for `AUDIT_RETENTION_DAYS`.",
+    summary: "List the audit log of accounts, keys and permissions, newest first (administrators)",
+    description: "Entries can't be changed. They are kept for `AUDIT_RETENTION_DAYS`.",
     tag: "audit",
     scope: "admin",
     isForAdmins: true,

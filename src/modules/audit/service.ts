@@ -4,24 +4,24 @@ import { createId } from "../../lib/id.ts";
 import type { AuditEntry, AuditFilter } from "./model.ts";
 import * as queries from "./queries.ts";
 
-/** Entries that one transaction deletes, or takes addresses out of. */
+/** Entries deleted, or stripped of addresses, per transaction. */
 const SWEPT_ROWS = 10_000;
 
-/** Writes the record of what happened to accounts, keys and rights. */
+/** Writes the audit log of accounts, keys and permissions. */
 export interface AuditService {
-  /** Inside the transaction of what the entry tells of, so that there is never one without the other. */
+  /** Call inside the transaction of the recorded change, so that both commit or neither does. */
   record(sql: Sql, entry: AuditEntry): Promise<void>;
 
-  /** For a user who is being deleted: entries about them keep ids only. Bounded. @returns whether there may be more. */
+  /** For a user being deleted: removes everything but ids from entries about them, one batch. @returns whether there may be more. */
   eraseAddresses(sql: Sql, userId: string): Promise<boolean>;
 }
 
-/** Reads the record, and deletes what is older than the retention. */
+/** Reads the audit log and deletes expired entries. */
 export interface AuditLog {
   /** For administrators: newest first. */
   list(filter: AuditFilter, afterId: string | null, rows: number): Promise<queries.AuditRow[]>;
 
-  /** For the job runner. One round is bounded; run it every few minutes. @returns how many entries it has deleted. */
+  /** For the job runner: deletes one bounded batch; run it every few minutes. @returns how many entries it deleted. */
   sweep(): Promise<number>;
 }
 

@@ -10,21 +10,21 @@ const verifyOptions = { algorithms: [ALGORITHM], issuer: ISSUER, requiredClaims:
 type AccessClaims = { userId: string; sessionId: string; expiresAtMs: number };
 
 /**
- * Access tokens: JWTs with the user and the session. Whether the session still lives is not in them. This is the only place
- * where a token of ours is signed or checked as a JWT, by @elysiajs/jwt; `jose` is for the tokens of issuers (oidc/).
+ * Access tokens: JWTs with the user and the session. They don't say whether the session is still live. Our own JWTs are
+ * signed and verified only here, by @elysiajs/jwt; `jose` verifies issuers' tokens (oidc/).
  */
 export interface AccessTokens {
   /** A token that expires after ACCESS_TOKEN_TTL_S. */
   sign(session: { userId: string; sessionId: string }): Promise<string>;
 
-  /** @returns null unless it is an access token of ours that has not expired. */
+  /** @returns null unless it is our unexpired access token. */
   verify(token: string): Promise<AccessClaims | null>;
 }
 
 export function createAccessTokens(secret: string): AccessTokens {
-  // The plugin is never mounted: what it would add to each request's context works without a request as well.
+  // The plugin is never mounted: its sign and verify work without a request context.
   const { sign, verify } = jwt({ name: "jwt", secret, alg: ALGORITHM, iss: ISSUER }).decorator.jwt;
-  // A signature that was good once stays good: only the time has to be looked at again. No token lasts longer than that.
+  // A verified signature stays valid: only the expiry is checked again. No token lives longer than the cache entry.
   const verified = new BoundedCache<AccessClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: ACCESS_TOKEN_TTL_S * 1_000 });
 
   return {

@@ -14,30 +14,30 @@ import * as queries from "./queries.ts";
 const TICKET_PREFIX = "ptk_";
 const ticketForm = /^ptk_[\w-]{43}$/;
 
-/** Who calls: by an access token, an API key, a token of an issuer, or a ticket. */
+/** Authenticates callers: by an access token, an API key, an issuer's token, or a ticket. */
 export interface Callers {
   /**
    * The caller with this access token or API key, on HTTP and on sockets.
-   * @throws Problem `unauthorized`, `forbidden` (may not act for the user whom the request names).
+   * @throws Problem `unauthorized`, `forbidden` (may not act for the requested user).
    */
   identify(token: string, origin: RequestOrigin): Promise<Caller>;
 
-  /** For every caller. A ticket stands for the caller's credential and the user it acts for, and ends with the credential. */
+  /** For every caller. A ticket stands for the caller's credential and acting user, and expires with the credential. */
   createTicket(caller: Caller): Promise<Ticket>;
 
   /**
-   * The caller whom a ticket was given to. The ticket is spent by this, even if its session or key has ended.
-   * @throws Problem `unauthorized`, `forbidden` (a ticket already says for whom it is).
+   * The caller a ticket was issued to. This uses up the ticket, even if its session or key has ended.
+   * @throws Problem `unauthorized`, `forbidden` (the user is fixed by the ticket).
    */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
 
-  /** Whether the caller's session or key still lets them in; that the access token has expired meanwhile doesn't matter. */
+  /** Whether the caller's session or key still grants access, even if the access token has expired meanwhile. */
   isStillIn(caller: Caller): Promise<boolean>;
 
-  /** These sessions have ended, here or on another instance: it counts at once. */
+  /** These sessions have ended, here or on another instance: takes effect immediately. */
   forgetSessions(sessionIds: string[]): void;
 
-  /** After a change of what a user is or may: on this instance it counts at once. */
+  /** A user's role or status changed: takes effect immediately on this instance. */
   forgetIdentities(): void;
 }
 
@@ -49,7 +49,7 @@ type Dependencies = {
 };
 
 export function createCallers({ database, accessTokens, apiKeys, issuers }: Dependencies): Callers {
-  // Short, so that a session which ended elsewhere is noticed soon; a burst of requests of one session asks once.
+  // Short, so that a session ended elsewhere is noticed soon; a burst of requests costs one query.
   const users = createLookupCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
     keptMs: IDENTITY_CACHE_MS,
     entriesMax: IDENTITIES_CACHED_MAX,
@@ -113,7 +113,8 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
       const take = (sql: Sql) => queries.takeTicket(sql, hashTicket(ticket));
       const row = ticketForm.test(ticket) ? await withTransaction(database, take) : undefined;
       const caller = row ? await identifyTicket(row, origin) : null;
-      if (!caller) throw new Problem("unauthorized", "The ticket is not valid, was used before, or is too old.");
+      if (!caller)
+        throw new Problem("unauthorized", "The ticket is invalid, already used or expired. Request a new one.");
       if (origin.onBehalfOf !== null) throw createActingRefusal();
       return caller;
     },
@@ -132,8 +133,8 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
   };
 }
 
-const createRefusal = () => new Problem("unauthorized", "The credential is not valid, or no longer.");
+const createRefusal = () => new Problem("unauthorized", "The access token or API key is invalid or has expired.");
 const createActingRefusal = () => new Problem("forbidden", "Only a service key may act for another user.");
 
-/** A ticket is random enough that a plain hash hides it. */
+/** A ticket has enough entropy for a plain hash. */
 const hashTicket = (ticket: string): Buffer => createHash("sha256").update(ticket).digest();

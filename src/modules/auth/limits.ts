@@ -1,27 +1,27 @@
-/** How long an access token is good; a session that ends takes its tokens with it at once. */
+/** Lifetime of an access token; ending its session revokes it immediately. */
 export const ACCESS_TOKEN_TTL_S = 15 * 60;
-/** A session that is not refreshed for so long ends. */
+/** A session expires if it isn't refreshed for this long. */
 export const SESSION_IDLE_S = 30 * 24 * 60 * 60;
-/** A session ends after so long even if it is used every day. */
+/** A session expires after this long, even in daily use. */
 export const SESSION_ABSOLUTE_S = 90 * 24 * 60 * 60;
-/** For so long the direct predecessor of a refresh token gets the same successor again: answers are lost, tabs race. */
+/** Grace period in which the previous refresh token still returns the same successor: responses get lost, tabs race. */
 export const REFRESH_GRACE_S = 10;
-/** A login that is younger stands for the password where an account is changed or deleted. */
+/** A login younger than this replaces the password when an account is changed or deleted. */
 export const RECENT_LOGIN_S = 5 * 60;
-/** Between the making of a ticket and the WebSocket that spends it. */
+/** Lifetime of a WebSocket ticket. */
 export const TICKET_TTL_S = 30;
-/** Ended sessions are kept for so long, so that other instances learn of them. */
+/** How long ended sessions are kept, so that other instances notice them. */
 export const ENDED_SESSION_KEPT_S = 24 * 60 * 60;
 
-/** How long another instance's revocation may go unnoticed by requests; revocations of this one count at once. */
+/** How long requests may miss a revocation by another instance; this instance's own take effect immediately. */
 export const IDENTITY_CACHE_MS = 1_000;
-/** Entries of each cache; beyond it the one goes that has not been used for longest. */
+/** Entries per cache; the least recently used entry is evicted. */
 export const IDENTITIES_CACHED_MAX = 20_000;
-/** What is kept of a client's name. */
+/** Stored length of a client's name. */
 export const USER_AGENT_CHARS_MAX = 200;
-/** With REGISTRATION_PRIVACY registrations are answered after a multiple of this: longer than a hash and its transactions take. */
+/** With REGISTRATION_PRIVACY, registration responses wait for a multiple of this: longer than hashing and its transactions take. */
 export const REGISTRATION_STEP_MS = 250;
-/** Longer credentials are not looked at. */
+/** Longer credentials are rejected unread. */
 export const TOKEN_CHARS_MAX = 1_024;
-/** Ended sessions that one look-up or one round of sweeping handles. */
+/** Ended sessions per look-up or cleanup batch. */
 export const ENDED_SESSIONS_BATCH = 10_000;

@@ -17,11 +17,11 @@ import type { PasswordChecks } from "./password-checks.ts";
 import type { RefreshTokens } from "./refresh-tokens.ts";
 import { type OpenSession, REFRESH_KEY_BYTES, type Sessions } from "./sessions.ts";
 
-/** The ways to tokens: each opens a session, or goes on with one. */
+/** Registration, login and refresh: each opens or continues a session. */
 export interface Logins {
   /**
-   * For everyone while registration is open. With REGISTRATION_PRIVACY a taken address gets the response of a free one, after
-   * the same time, with tokens that are worth nothing (docs/decisions/0091).
+   * For everyone while registration is open. With REGISTRATION_PRIVACY, a taken address gets the same response as a free
+   * one, after the same time, but its tokens are invalid (docs/decisions/0091).
    * @throws Problem `registration_closed`, `invalid`, `conflict`, `rate_limited`, `overloaded`.
    */
   register(input: { email: string; password: string; display_name?: string }, client: Client): Promise<Tokens>;
@@ -30,13 +30,13 @@ export interface Logins {
   login(credentials: { email: string; password: string }, client: Client): Promise<Tokens>;
 
   /**
-   * For everyone who has a token of the issuer: opens a session of ours.
+   * For everyone with a token of the issuer: opens a session of ours.
    * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden` (disabled, or no usable address),
    * `registration_closed`, `conflict` (the address is taken), `unavailable`.
    */
   loginByIssuer(token: string, client: Client): Promise<Tokens>;
 
-  /** For everyone who has the token. @throws Problem `unauthorized`, `token_reused`. */
+  /** For everyone with the refresh token. @throws Problem `unauthorized`, `token_reused`. */
   refresh(refreshToken: string, ipAddress: string | null): Promise<Tokens>;
 }
 
@@ -84,7 +84,7 @@ export function createLogins(deps: Dependencies): Logins {
     return users.createUser(input, requester, record, isTakenHidden);
   }
 
-  /** What a free address gets, with a session that never was. */
+  /** The response for a free address, with a session that doesn't exist. */
   async function createEmptyTokens(input: Registration): Promise<Tokens> {
     const user = users.imagineUser(input);
     const session = { sessionId: createId(), userId: user.id };
@@ -95,7 +95,7 @@ export function createLogins(deps: Dependencies): Logins {
   async function registerPrivately(input: Registration, client: Client): Promise<Tokens> {
     const { ipAddress, signal } = client;
     const account = createAccount(input.email);
-    // A taken address counts as a wrong password does: otherwise registering would be the way to ask for many of them.
+    // A taken address counts like a wrong password: otherwise registration would reveal addresses in bulk.
     const attempt = await guard.begin(account, ipAddress);
     try {
       const { user, passwordHash } = await create(
@@ -119,7 +119,7 @@ export function createLogins(deps: Dependencies): Logins {
   return {
     async register(input, client) {
       if (config.REGISTRATION === "closed")
-        throw new Problem("registration_closed", "Ask an administrator for an account.");
+        throw new Problem("registration_closed", "Registration is closed. Ask an administrator for an account.");
       if (config.REGISTRATION_PRIVACY === "on")
         return answerInStep(REGISTRATION_STEP_MS, () => registerPrivately(input, client));
       const { ipAddress, signal } = client;
@@ -155,7 +155,7 @@ export function createLogins(deps: Dependencies): Logins {
     async refresh(refreshToken, ipAddress) {
       const session = await sessions.refresh(refreshToken, ipAddress);
       const user = await users.getUser(session.userId);
-      // Most people log in once and then refresh for weeks: this is what keeps their address known.
+      // Most people log in once and then refresh for weeks: refreshing keeps their address known.
       await guard.remember(createAccount(user.email), ipAddress);
       return createTokens(user, session);
     },

@@ -18,7 +18,7 @@ export const Login = Named(
     email: EmailInput,
     password: CurrentPassword,
     display_name: Type.Optional(
-      Text({ maxLength: 200, description: "Not looked at; allowed so that both ways in take the same body." }),
+      Text({ maxLength: 200, description: "Ignored; accepted so that registration and login take the same body." }),
     ),
   }),
 );
@@ -26,19 +26,22 @@ export const Login = Named(
 const RefreshToken = Type.String({
   minLength: 1,
   maxLength: 200,
-  description: `Good for one refresh; shown again after more than ${REFRESH_GRACE_S} s it ends the session.`,
+  description: `Works once. If it is used again after ${REFRESH_GRACE_S} s, the session ends.`,
 });
 
 export const Refresh = Named("Refresh", Closed({ refresh_token: RefreshToken }));
 
-/** What a login gives: the user, and the two tokens of a session. */
+/** The response to a login: the user, and the two tokens of the session. */
 export const Tokens = Named(
   "Tokens",
   Type.Object({
     user: User,
     access_token: Type.String({ description: "Send it as `Authorization: Bearer …`." }),
     token_type: Type.Literal("Bearer"),
-    expires_in: Type.Integer({ description: "Seconds until the access token ends.", examples: [ACCESS_TOKEN_TTL_S] }),
+    expires_in: Type.Integer({
+      description: "Seconds until the access token expires.",
+      examples: [ACCESS_TOKEN_TTL_S],
+    }),
     refresh_token: RefreshToken,
   }),
 );
@@ -59,7 +62,7 @@ export const PasswordChange = Named(
     current_password: CurrentPassword,
     new_password: NewPassword,
     revoke_api_keys: Type.Optional(
-      Type.Boolean({ description: "`true` deletes all API keys of the user as well. Absent: they go on working." }),
+      Type.Boolean({ description: "`true` also deletes all API keys of the user. Default: they keep working." }),
     ),
   }),
 );
@@ -68,7 +71,7 @@ export type PasswordChange = Static<typeof PasswordChange>;
 export const PasswordChanged = Named(
   "PasswordChanged",
   Type.Object({
-    api_keys_active: Type.Integer({ minimum: 0, description: "API keys of the user that still work." }),
+    api_keys_active: Type.Integer({ minimum: 0, description: "Number of API keys of the user that still work." }),
   }),
 );
 export type PasswordChanged = Static<typeof PasswordChanged>;
@@ -78,17 +81,17 @@ export const Session = Named(
   "Session",
   Type.Object({
     id: Uuid(),
-    current: Type.Boolean({ description: "Whether this request was made with it." }),
+    current: Type.Boolean({ description: "Whether this session made the request." }),
     user_agent: Nullable(Type.String()),
-    ip_address: Nullable(Type.String({ description: "Where the login came from." })),
+    ip_address: Nullable(Type.String({ description: "The IP address of the login." })),
     created_at: Timestamp(),
-    last_used_at: Timestamp({ description: "The latest login or refresh." }),
-    expires_at: Timestamp({ description: "When it ends unless it is refreshed." }),
+    last_used_at: Timestamp({ description: "Time of the latest login or refresh." }),
+    expires_at: Timestamp({ description: "When the session expires unless it is refreshed." }),
   }),
 );
 export type Session = Static<typeof Session>;
 
-/** Why a session ended before its time. */
+/** Why a session was ended before it expired. */
 export type EndReason =
   | "logout"
   | "ended"
@@ -98,7 +101,7 @@ export type EndReason =
   | "user_disabled"
   | "user_deleted";
 
-/** Where a login comes from; the signal is aborted when the client goes away. */
+/** The client of a login; the signal aborts when the client disconnects. */
 export type Client = { userAgent: string | null; ipAddress: string | null; signal?: AbortSignal };
 
 export { Identity, IdentityLink, IdentityList, IssuerLogin } from "./oidc/model.ts";

@@ -9,8 +9,8 @@ import * as queries from "./queries.ts";
 type Dependencies = { database: Database; users: UserService; audit: AuditService };
 
 /**
- * For the command line: sets the password of the user with this address, and ends their sessions. Instances that run notice it
- * by their own look at ended sessions.
+ * For the command line: sets the password of the user with this address, and ends their sessions. Running instances
+ * notice the ended sessions when they poll.
  * @returns the user, and how many sessions were ended. @throws Problem `not_found`, `invalid`.
  */
 export async function setPasswordByOperator(
@@ -19,7 +19,7 @@ export async function setPasswordByOperator(
   password: string,
 ): Promise<{ user: User; endedSessions: number }> {
   const user = await users.findByEmail(email);
-  if (!user) throw new Problem("not_found", "There is no user with this e-mail address.");
+  if (!user) throw new Problem("not_found", "No user has this e-mail address.");
   const hash = await users.hashPassword({ password, email: user.email }, operator);
   const reason = "password_changed" satisfies EndReason;
   const store = async (sql: Sql) => {

@@ -11,10 +11,10 @@ import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
 import type { PasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 
-/** What logged-in users do with their own password; a few at a time for each user. */
+/** What users do with their own password, with a concurrency limit per user. */
 export interface OwnPasswords {
   /**
-   * Counts a check of a password for as long as what it is for goes on.
+   * Counts a password check against the user's limit while `work` runs.
    * @throws Problem `rate_limited`; whatever `work` throws.
    */
   limit<T>(caller: Caller, work: () => Promise<T>): Promise<T>;
@@ -82,7 +82,7 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
     if (await queries.isRecentLogin(database, caller.credentialId, RECENT_LOGIN_S)) return undefined;
     throw new Problem(
       "reauthentication_required",
-      `Send your current password as current_password, or log in again: this takes a login younger than ${RECENT_LOGIN_S / 60} minutes.`,
+      `Send your current password as current_password, or log in again (the login must be younger than ${RECENT_LOGIN_S / 60} minutes).`,
     );
   }
 

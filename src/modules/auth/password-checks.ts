@@ -7,10 +7,10 @@ import type { User } from "../users/model.ts";
 import { createRequester, parseEmail, type UserService } from "../users/service.ts";
 import type { Client } from "./model.ts";
 
-/** Every place where a password is shown: guesses are slowed down alike, wherever they are made. */
+/** All password checks share one rate limit for guesses. */
 export interface PasswordChecks {
   /**
-   * The user who logs in. Whether the address is known makes no difference to what is counted, recorded or answered.
+   * The user who logs in. Known and unknown addresses are counted, recorded and answered alike.
    * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
   logIn(
@@ -19,12 +19,12 @@ export interface PasswordChecks {
   ): Promise<{ user: User; passwordHash: string }>;
 
   /**
-   * Makes sure that a logged-in user knows their password.
+   * Verifies the password of a logged-in user.
    * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
   prove(caller: Caller, password: string): Promise<string>;
 
-  /** A lock is written down once, when it is set, and not again for each who meets it. @param userId null: nobody's account. */
+  /** Records a lockout once, when it starts, not for each refused attempt. @param userId null: no account. */
   recordLocks(locks: LoginLock[], userId: string | null, ipAddress: string | null): Promise<void>;
 }
 
@@ -51,7 +51,7 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
       const attempt = await guard.begin(account, ipAddress);
       const requester = { ipAddress, account, knownBy: attempt.knownBy, signal };
       const found = await users.checkCredentials(credentials, requester, async (userId, reason) => {
-        // Who is disabled and knows the password has not guessed it.
+        // A disabled user who knows the password hasn't guessed it.
         const locks = reason === "credentials" ? await attempt.fail() : [];
         const target = userId === null ? null : ({ type: "user", id: userId } as const);
         const nobody = { actorId: null, credentialId: null };

@@ -3,11 +3,11 @@ import type { UserRole } from "../users/model.ts";
 import { ENDED_SESSIONS_BATCH, REFRESH_GRACE_S, SESSION_ABSOLUTE_S, SESSION_IDLE_S } from "./limits.ts";
 import type { Client, EndReason } from "./model.ts";
 
-// All times are the database's, so that instances agree on them.
+// All times come from the database's clock, so instances agree on them.
 const inSeconds = (sql: Sql, seconds: number) => sql`make_interval(secs => ${seconds}::float8)`;
 const isLive = (sql: Sql) => sql`s.revoked_at is null and s.expires_at > now()`;
 
-/** What a login was checked against: a password, or a token of an issuer. */
+/** What the login verified: a password, or an issuer's token. */
 export type LoginProof = { passwordHash: string } | TokenProof;
 type TokenProof = {
   issuer: string;
@@ -19,9 +19,8 @@ type TokenProof = {
 type NewSession = { id: string; userId: string; proof: LoginProof; refreshKey: Uint8Array; client: Client };
 
 /**
- * @returns false when the user is disabled or gone, or no longer has the password or the identity that was checked, or
- * when a session that was opened with this very token has been ended. Waits for a change of the user that is under way, so
- * that no login slips past it.
+ * Waits for a concurrent change of the user, so that no login slips past it. @returns false if the user is disabled or
+ * deleted, no longer has the verified password or identity, or if a session opened with this token was ended.
  */
 export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, client }: NewSession): Promise<boolean> {
   const token = "tokenKey" in proof ? proof : null;
@@ -29,7 +28,7 @@ export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, c
     "tokenKey" in proof
       ? sql`not exists (select 1 from sessions e where e.token_key = ${proof.tokenKey} and e.revoked_at is not null)`
       : sql`u.password_hash = ${proof.passwordHash}`;
-  // Locked as well: of an identity that is being unlinked, only the lock tells that it is gone.
+  // Locks the identity as well: only the lock shows that it is being unlinked.
   const identity = token
     ? sql`join identities i on i.user_id = u.id and i.issuer = ${token.issuer} and i.subject = ${token.subject}`
     : sql``;
@@ -48,7 +47,7 @@ export type RefreshState = {
   user_id: string;
   refresh_key: Uint8Array;
   generation: number;
-  /** Whether the predecessor of this generation still counts. */
+  /** Whether the previous generation is still accepted. */
   is_in_grace: boolean;
   is_live: boolean;
 };
@@ -62,7 +61,7 @@ export async function findRefreshState(sql: Sql, sessionId: string): Promise<Ref
   return row;
 }
 
-/** Moves a session to its next generation, if it is still at this one: of several at once, exactly one gets true. */
+/** Moves a session to its next generation if it is still at this one: of concurrent calls, exactly one gets true. */
 export async function rotateSession(sql: Sql, sessionId: string, generation: number): Promise<boolean> {
   const { count } = await sql`
     update sessions s set generation = generation + 1, rotated_at = now(), last_used_at = now(),
@@ -71,7 +70,7 @@ export async function rotateSession(sql: Sql, sessionId: string, generation: num
   return count > 0;
 }
 
-/** @returns whose it was; undefined when it was not live. */
+/** @returns the session's user; undefined if it wasn't live. */
 export async function endSession(
   sql: Sql,
   sessionId: string,
@@ -85,7 +84,7 @@ export async function endSession(
   return row;
 }
 
-/** Ends the live sessions of a user, but for one. @returns their ids. */
+/** Ends all live sessions of a user except one. @returns their ids. */
 export async function endUserSessions(
   sql: Sql,
   userId: string,
@@ -100,8 +99,8 @@ export async function endUserSessions(
 }
 
 /**
- * Ends the live sessions of a user beyond the `kept` that were used last. Those that are locked stay until the next time.
- * What they tell of the person goes at once, since there may be many.
+ * Ends the live sessions of a user, except the `kept` most recently used. Locked sessions stay until the next time.
+ * Their personal data is removed immediately, since there may be many.
  * @returns their ids.
  */
 export async function endLeastUsedSessions(sql: Sql, userId: string, kept: number): Promise<string[]> {
@@ -117,7 +116,7 @@ export async function endLeastUsedSessions(sql: Sql, userId: string, kept: numbe
   return rows.map(({ id }) => id);
 }
 
-/** What sessions tell of a person, ended ones too. */
+/** Removes personal data from sessions, ended ones too. */
 export async function clearClients(sql: Sql, userId: string): Promise<void> {
   await sql`
     update sessions set user_agent = null, ip_address = null
@@ -126,7 +125,7 @@ export async function clearClients(sql: Sql, userId: string): Promise<void> {
 
 export type SessionUser = { id: string; email: string; display_name: string; role: UserRole; created_at: Date };
 
-/** Whose live session it is; disabled users have none. */
+/** The user of a live session; none if the user is disabled. */
 export async function findSessionUser(sql: Sql, sessionId: string): Promise<SessionUser | undefined> {
   const [row] = await sql<SessionUser[]>`
     select u.id, u.email, u.display_name, u.role, u.created_at from sessions s join users u on u.id = s.user_id
@@ -134,7 +133,7 @@ export async function findSessionUser(sql: Sql, sessionId: string): Promise<Sess
   return row;
 }
 
-/** Whether the user of a live session has logged in within this time. Neither a refresh nor a ticket is a login. */
+/** Whether the user of a live session logged in within this time. A refresh or a ticket is not a login. */
 export async function isRecentLogin(sql: Sql, sessionId: string, withinSeconds: number): Promise<boolean> {
   const rows = await sql`
     select 1 from sessions s where s.id = ${sessionId} and ${isLive(sql)}
@@ -166,7 +165,7 @@ export async function listSessions(
 
 export type EndedSession = { id: string; reason: EndReason };
 
-/** Also those of users who were disabled past Parley, by a statement of the operator's. */
+/** Includes users disabled directly in the database, without Parley. */
 export async function listEndedSessions(sql: Sql, withinSeconds: number): Promise<EndedSession[]> {
   return await sql<EndedSession[]>`
     (select id, revoked_reason as reason from sessions
@@ -176,7 +175,7 @@ export async function listEndedSessions(sql: Sql, withinSeconds: number): Promis
      where u.disabled_at > now() - ${inSeconds(sql, withinSeconds)} limit ${ENDED_SESSIONS_BATCH})`;
 }
 
-/** Of these sessions, those that let nobody in any more; also those whose rows are gone. */
+/** Of these sessions, the ones that no longer grant access, including deleted ones. */
 export async function listEndedAmong(sql: Sql, ids: readonly string[]): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     select w.id from unnest(${[...ids]}::uuid[]) as w (id)
@@ -202,7 +201,7 @@ type NewTicket = {
   userId: string;
   isKey: boolean;
   ttlSeconds: number;
-  /** `Infinity`: it does not expire. */
+  /** `Infinity`: it doesn't expire. */
   credentialExpiresAtMs: number;
 };
 
@@ -217,7 +216,7 @@ export async function insertTicket(
       ${Number.isFinite(credentialExpiresAtMs) ? new Date(credentialExpiresAtMs) : null})`;
 }
 
-/** It stands for a session, or for a key and the user whom that acts for. */
+/** Issued for a session, or for a key and the user it acts for. */
 export type TicketRow = {
   session_id: string | null;
   api_key_id: string | null;
@@ -225,7 +224,7 @@ export type TicketRow = {
   credential_expires_at: Date | null;
 };
 
-/** Takes the ticket away: of several at once, exactly one gets it. */
+/** Deletes the ticket: of concurrent calls, exactly one gets it. */
 export async function takeTicket(sql: Sql, hash: Uint8Array): Promise<TicketRow | undefined> {
   const [row] = await sql<TicketRow[]>`
     delete from tickets where hash = ${hash} and expires_at > now()

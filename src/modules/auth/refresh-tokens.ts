@@ -7,19 +7,19 @@ const MAC_BYTES = 32;
 const NAMED_BYTES = SESSION_ID_BYTES + GENERATION_BYTES;
 const form = /^prt_[\w-]{70}$/;
 
-/** What a refresh token says of itself; `mac` is the proof, which only `matches` looks at. */
+/** The contents of a refresh token; only `matches` verifies its `mac`. */
 type RefreshClaim = { sessionId: string; generation: number; mac: Buffer };
 type Family = { sessionId: string; generation: number; refreshKey: Uint8Array };
 
 /**
- * Refresh tokens that are stored nowhere: `prt_` and base64url of session id, generation and a MAC over both. The MAC
- * needs the server's secret and the session's random key, so neither of them alone makes a token, and the same
- * generation is always the same token (docs/decisions/0003).
+ * Refresh tokens without storage: `prt_` and base64url of session id, generation and a MAC over both. The MAC needs both
+ * the server's secret and the session's random key, so neither suffices alone. A generation always gives the same token
+ * (docs/decisions/0003).
  */
 export interface RefreshTokens {
   create(family: Family): string;
 
-  /** What a token says of itself; nothing is proved by that. @returns null when the text doesn't even have the form. */
+  /** Parses a token without verifying it. @returns null if the text doesn't have the form. */
   read(token: string): RefreshClaim | null;
 
   /** Whether this server made the token for the session with this key. */
@@ -43,7 +43,7 @@ export function createRefreshTokens(secret: string): RefreshTokens {
       if (!form.test(token)) return null;
       const text = token.slice(PREFIX.length);
       const bytes = Buffer.from(text, "base64url");
-      // The last character carries bits that decode to nothing: one token has one spelling.
+      // The last character has unused bits: accept only one spelling of each token.
       if (bytes.length !== NAMED_BYTES + MAC_BYTES || bytes.toString("base64url") !== text) return null;
       const hex = bytes.toString("hex", 0, SESSION_ID_BYTES);
       const sessionId = hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");

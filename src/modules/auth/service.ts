@@ -27,11 +27,11 @@ import { createSessions } from "./sessions.ts";
 
 export type { SessionRow } from "./queries.ts";
 
-/** Who is logged in where, and how they prove it. */
+/** Authentication and sessions. */
 export interface AuthService extends Logins, Callers {
   /**
-   * Before the caller's own account is changed or deleted: by their password, or by a login younger than 5 minutes. No API
-   * key may do it.
+   * Call before the caller's own account is changed or deleted. Requires their password, or a login younger than 5
+   * minutes; API keys are refused.
    * @returns the stored hash if there was a password. @throws Problem `reauthentication_required`, `forbidden`,
    * `rate_limited`, `overloaded`.
    */
@@ -39,13 +39,13 @@ export interface AuthService extends Logins, Callers {
 
   /**
    * The same before the caller changes their address.
-   * @throws Problem `forbidden` (not by themselves: REGISTRATION_PRIVACY), and what `reauthenticate` throws.
+   * @throws Problem `forbidden` (REGISTRATION_PRIVACY forbids it), and whatever `reauthenticate` throws.
    */
   allowNewAddress(caller: Caller, password: string | undefined): Promise<string | undefined>;
 
   /**
-   * Changes the caller's password and ends their other sessions, and their API keys if they say so.
-   * @returns how many API keys go on working. @throws Problem `invalid` (length, or too easy to guess), `forbidden`,
+   * Changes the caller's password and ends their other sessions, and on request their API keys.
+   * @returns how many API keys keep working. @throws Problem `invalid` (length, or too easy to guess), `forbidden`,
    * `conflict`, `rate_limited`, `overloaded`.
    */
   changePassword(caller: Caller, input: PasswordChange): Promise<PasswordChanged>;
@@ -54,12 +54,12 @@ export interface AuthService extends Logins, Callers {
   listIdentities(caller: Caller): Promise<Identity[]>;
 
   /**
-   * Links the person of an issuer's token to the caller's account.
+   * Links the identity of an issuer's token to the caller's account.
    * @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `rate_limited`, `unavailable`.
    */
   linkIdentity(caller: Caller, token: string, password: string): Promise<Identity>;
 
-  /** Takes one of the caller's own identities away. @throws Problem `not_found`, `conflict` (the only way in). */
+  /** Unlinks one of the caller's own identities. @throws Problem `not_found`, `conflict` (the only way to log in). */
   unlinkIdentity(caller: Caller, identityId: string): Promise<void>;
 
   /** The caller's own live sessions, newest first. */
@@ -68,31 +68,31 @@ export interface AuthService extends Logins, Callers {
   /** Ends one of the caller's own sessions. @throws Problem `not_found`. */
   endSession(caller: Caller, sessionId: string): Promise<void>;
 
-  /** Ends all sessions of a user, but for the one named. For the user, and for administrators; checked by the one who calls. */
+  /** Ends all sessions of a user except the named one. For the user and administrators; the caller of this function checks. */
   endSessions(caller: Caller, userId: string, exceptId?: string): Promise<void>;
 
-  /** Ends the session of a refresh token; a token that isn't ours, or whose session has ended, changes nothing. */
+  /** Ends the session of a refresh token; does nothing if the token isn't ours or its session has ended. */
   logout(refreshToken: string, ipAddress: string | null): Promise<void>;
 
   /**
-   * Inside the transaction that disables or deletes a user, or sets their password: ends all their sessions. Pass the ids on to `announceEnd`
-   * after the commit.
+   * Inside the transaction that disables or deletes a user, or sets their password: ends all their sessions. Pass the ids
+   * to `announceEnd` after the commit.
    */
   endUser(sql: Sql, userId: string, reason: "user_disabled" | "user_deleted" | "password_changed"): Promise<string[]>;
 
-  /** After the commit that ended these sessions: their connections end. */
+  /** After the commit that ended these sessions: closes their connections. */
   announceEnd(sessionIds: string[], reason: EndReason): void;
 
   /**
-   * Sessions that any instance ended lately, for those who hold connections. Look back further than the last look:
-   * a transaction that commits late is dated at its start.
+   * Sessions recently ended by any instance, to close their connections. Overlap the previous poll: a transaction that
+   * commits late is dated at its start.
    */
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
 
-  /** Of these sessions, those that have ended or don't exist, whenever that happened. */
+  /** Of these sessions, the ones that have ended or don't exist, whenever that happened. */
   findEndedAmong(sessionIds: readonly string[]): Promise<string[]>;
 
-  /** For the job runner: deletes old sessions and tickets. One round is bounded; run it every few minutes. */
+  /** For the job runner: deletes one bounded batch of old sessions and tickets; run it every few minutes. */
   sweepAccounts(): Promise<{ sessions: number; tickets: number }>;
 }
 
@@ -102,17 +102,17 @@ export type AuthServiceDependencies = {
   users: UserService;
   audit: AuditService;
   apiKeys: ApiKeyService;
-  /** Slows down guesses of passwords. */
+  /** Rate-limits password guesses. */
   guard: LoginGuard;
-  /** How many passwords a user may have checked at once. */
+  /** How many password checks a user may run concurrently. */
   checksPerUser: Slots;
   jwtSecret: string;
-  /** The way to the issuer. */
+  /** Connection to the issuer. */
   fetch: Fetch;
   log: Log;
-  /** Sessions were ended here, after the commit: their connections have to end. */
+  /** Called after the commit that ended sessions on this instance: closes their connections. */
   onSessionsEnded(sessionIds: string[], reason: EndReason): void;
-  /** Absent: the usual ones. */
+  /** Absent: the defaults. */
   issuerKeyTimes?: KeyTimes;
 };
 
@@ -180,8 +180,8 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     async allowNewAddress(caller, password) {
       const hash = await ownPasswords.reauthenticate(caller, password);
       if (config.REGISTRATION_PRIVACY === "off") return hash;
-      // For every address, so that it tells nothing of any.
-      throw new Problem("forbidden", "Users can't change their e-mail address here. Ask an administrator to do it.");
+      // Refused for every address, so it reveals nothing about any.
+      throw new Problem("forbidden", "Users can't change their e-mail address on this server. Ask an administrator.");
     },
 
     listIdentities: issuers.listIdentities,

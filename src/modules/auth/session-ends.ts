@@ -13,10 +13,10 @@ type SessionEndsDependencies = {
 
 type By = { actorId: string; credentialId: string | null; ipAddress: string | null };
 
-/** Who a caller is in the audit record. */
+/** The actor for the audit log. */
 const mapToActor = ({ user, credentialId, ipAddress }: Caller): By => ({ actorId: user.id, credentialId, ipAddress });
 
-/** The ends of sessions before their time, each with its entry in the audit record. */
+/** Ends sessions before they expire, each with an audit entry. */
 export function createSessionEnds({ database, audit, announceEnd }: SessionEndsDependencies) {
   async function endOne(sessionId: string, reason: EndReason, userId: string | undefined, by: Partial<By>) {
     const end = async (sql: Sql) => {
@@ -47,15 +47,15 @@ export function createSessionEnds({ database, audit, announceEnd }: SessionEndsD
   }
 
   return {
-    /** By whoever holds a token of the session. */
+    /** By the holder of a token of the session. */
     logOut: (sessionId: string, ipAddress: string | null): Promise<boolean> =>
       endOne(sessionId, "logout", undefined, { ipAddress }),
 
-    /** One of the caller's own. @returns false when there is none such. */
+    /** One of the caller's own. @returns false if it doesn't exist. */
     endOwn: (caller: Caller, sessionId: string): Promise<boolean> =>
       endOne(sessionId, "ended", caller.user.id, mapToActor(caller)),
 
-    /** All of a user, but for the one named. Whoever calls checks that the caller may. */
+    /** All of a user except the named one. The caller of this function checks permission. */
     async endAll(caller: Caller, userId: string, exceptId?: string): Promise<void> {
       const end = (sql: Sql) => endMany(sql, userId, "ended", mapToActor(caller), exceptId);
       const ids = await withTransaction(database, end, `user:${userId}`);

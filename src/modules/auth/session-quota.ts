@@ -7,14 +7,13 @@ import * as queries from "./queries.ts";
 type Login = { userId: string; sessionId: string; ipAddress: string | null };
 
 /**
- * How many sessions a user may have open. A login is never refused for old sessions: it ends the ones that have not been
- * used for longest.
+ * Limits a user's open sessions. A login is never refused because of old sessions: it ends the least recently used ones.
  */
 export interface SessionQuota {
-  /** Inside the transaction that has opened a session. @returns the ids to announce after it. */
+  /** Inside the transaction that opened a session. @returns the ids to announce after it. */
   endLeastUsed(sql: Sql, login: Login): Promise<string[]>;
 
-  /** After the commit: the connections of these sessions end. */
+  /** After the commit: closes the connections of these sessions. */
   announce(sessionIds: string[]): void;
 }
 

@@ -12,25 +12,25 @@ import type { SessionQuota } from "./session-quota.ts";
 
 export const REFRESH_KEY_BYTES = 32;
 
-/** A session and the refresh token that it is at now. */
+/** A session and its current refresh token. */
 export type OpenSession = { sessionId: string; userId: string; refreshToken: string };
 
-/** The life of a session: opened by a login, carried on by refresh tokens (docs/decisions/0003). */
+/** Session lifecycle: opened by a login, continued with refresh tokens (docs/decisions/0003). */
 export interface Sessions {
   /**
-   * @param proof what the login was checked against. @throws Problem `invalid_credentials` when the user was changed in
-   * that moment; with a token of an issuer `unauthorized`, also when a session of that token was ended before.
+   * @param proof what the login verified. @throws Problem `invalid_credentials` if the user was changed concurrently;
+   * for an issuer's token `unauthorized`, also if a session of that token was ended before.
    */
   open(userId: string, proof: queries.LoginProof, client: Client): Promise<OpenSession>;
 
   /**
-   * Spends a refresh token for its successor. The direct predecessor of the current token gets the current one again
-   * for a few seconds; an older one ends the session.
+   * Exchanges a refresh token for its successor. For a few seconds, the previous token returns the current one; an older
+   * token ends the session.
    * @throws Problem `unauthorized`, `token_reused`.
    */
   refresh(token: string, ipAddress: string | null): Promise<OpenSession>;
 
-  /** The session of a refresh token of any generation; null when this server did not make the token. */
+  /** The session of a refresh token of any generation; null if this server didn't make the token. */
   findByToken(token: string): Promise<string | null>;
 }
 
@@ -40,7 +40,7 @@ type SessionsDependencies = {
   refreshTokens: RefreshTokens;
   log: Log;
   sessionQuota: SessionQuota;
-  /** A spent token was shown: the session has been ended in the database. */
+  /** A used token was presented again: the session has been ended in the database. */
   onReuse(sessionId: string): void;
 };
 
@@ -50,17 +50,17 @@ export function createSessions(deps: SessionsDependencies): Sessions {
   async function endForReuse(sessionId: string, userId: string, ipAddress: string | null): Promise<never> {
     const end = async (sql: Sql) => {
       if (!(await queries.endSession(sql, sessionId, "token_reused"))) return false;
-      // Whose doing it was is just what is not known: the user's, or a thief's.
+      // The actor is unknown: it may be the user or a thief.
       const target = { type: "user", id: userId } as const;
       const entry = { action: "session.token_reused", actorId: null, credentialId: sessionId, target } as const;
       await audit.record(sql, { ...entry, ipAddress });
       return true;
     };
     if (await withTransaction(database, end, `session:${sessionId}`)) {
-      log.warn({ session_id: sessionId, user_id: userId }, "a spent refresh token was shown; its session is ended");
+      log.warn({ session_id: sessionId, user_id: userId }, "refresh token reused; session ended");
       onReuse(sessionId);
     }
-    throw new Problem("token_reused", "This refresh token was used before, so its session is ended. Log in again.");
+    throw new Problem("token_reused", "This refresh token was already used, so its session has ended. Log in again.");
   }
 
   return {
@@ -78,23 +78,23 @@ export function createSessions(deps: SessionsDependencies): Sessions {
       };
       const ended = await withTransaction(database, insert, `user:${userId}`);
       if (!ended && "tokenKey" in proof)
-        throw new Problem("unauthorized", "A session of this token has been ended; get a new token from the issuer.");
-      if (!ended) throw new Problem("invalid_credentials", "The user was changed at the same moment. Log in again.");
+        throw new Problem("unauthorized", "A session of this token was ended. Get a new token from the issuer.");
+      if (!ended) throw new Problem("invalid_credentials", "The user was changed at the same time. Log in again.");
       sessionQuota.announce(ended);
       return { sessionId, userId, refreshToken: refreshTokens.create({ sessionId, generation: 0, refreshKey }) };
     },
 
     async refresh(token, ipAddress) {
-      const refused = () => new Problem("unauthorized", "The refresh token is not valid, or its session has ended.");
+      const refused = () => new Problem("unauthorized", "The refresh token is invalid, or its session has ended.");
       const claim = refreshTokens.read(token);
       if (!claim) throw refused();
       const { sessionId, generation } = claim;
       const state = await queries.findRefreshState(database, sessionId);
       if (!state || !refreshTokens.matches(claim, state.refresh_key) || !state.is_live) throw refused();
-      // From the future: the database was put back to an older state. Not a theft, and not good either.
+      // From the future: the database was restored to an older state. Not a theft, but not valid either.
       if (generation > state.generation) throw refused();
       if (generation === state.generation) {
-        // Of several requests with this token one moves the session; the others were in time as well.
+        // Of concurrent requests with this token, one advances the session; the others were in time as well.
         const rotate = (sql: Sql) => queries.rotateSession(sql, sessionId, generation);
         const isMoved = await withTransaction(database, rotate, `session:${sessionId}`);
         if (!isMoved && !(await queries.findRefreshState(database, sessionId))?.is_live) throw refused();

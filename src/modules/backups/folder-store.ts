@@ -6,19 +6,19 @@ import { formatBytes } from "../../lib/format-bytes.ts";
 import { findFreeBytes } from "../../lib/free-bytes.ts";
 import type { BackupStore } from "./store.ts";
 
-/** So much stays free while a backup is written: the database often lies on the same disk. */
+/** Free space to keep during a backup: the database is often on the same disk. */
 const FREE_BYTES_MIN = 128 * 1024 * 1024;
-/** The next one may be so much larger than the last one. */
+/** Assumed growth from the last backup to the next. */
 const GROWTH = 1.2;
-/** Free room is looked up again after so many bytes. */
+/** Free space is checked again after this many bytes. */
 const LOOK_BYTES = 32 * 1024 * 1024;
-/** A backup that was not written to for so long has no writer any more. */
+/** A backup without writes for this long has no writer any more. */
 const ABANDONED_MS = 15 * 60_000;
 const partialName = /^\.parley-\d{8}T\d{6}Z-([0-9a-f]{8})\.backup\.\d+-[0-9a-f]{8}\.partial$/;
 
 type Options = { folder: string; findFree?: typeof findFreeBytes; lookBytes?: number };
 
-/** Backups as files in a folder, readable by their owner only. */
+/** Backups as files in a folder, readable only by their owner. */
 export function createFolderStore({ folder, findFree = findFreeBytes, lookBytes = LOOK_BYTES }: Options): BackupStore {
   const place = resolve(folder);
 
@@ -27,7 +27,7 @@ export function createFolderStore({ folder, findFree = findFreeBytes, lookBytes 
     if (freeBytes === null || freeBytes >= neededBytes) return;
     throw new ArchiveError(
       "file",
-      `The disk of ${place} has ${formatBytes(freeBytes)} free, and the backup needs ${formatBytes(neededBytes)} (${formatBytes(FREE_BYTES_MIN)} of it stay free); make room there, keep fewer backups (BACKUP_KEEP), or set BACKUP_DIR to another disk.`,
+      `The disk of ${place} has ${formatBytes(freeBytes)} free, but the backup needs ${formatBytes(neededBytes)} (including a reserve of ${formatBytes(FREE_BYTES_MIN)}). Free some space, keep fewer backups (BACKUP_KEEP), or set BACKUP_DIR to another disk.`,
     );
   }
 
@@ -44,14 +44,14 @@ export function createFolderStore({ folder, findFree = findFreeBytes, lookBytes 
     place,
 
     async prepare(expectedBytes) {
-      // It may have been removed, or its disk not be mounted any more.
+      // The folder may have been removed, or its disk unmounted.
       try {
         mkdirSync(place, { recursive: true, mode: 0o700 });
         await removeAbandoned();
       } catch (error) {
         throw new ArchiveError(
           "file",
-          `BACKUP_DIR ${place} can't be used (${nameError(error)}); make it a folder that this user may write in.`,
+          `BACKUP_DIR ${place} can't be used (${nameError(error)}). Make it a folder that this user may write to.`,
         );
       }
       await requireRoom(Math.ceil((expectedBytes ?? 0) * GROWTH) + FREE_BYTES_MIN);
@@ -79,7 +79,7 @@ export function createFolderStore({ folder, findFree = findFreeBytes, lookBytes 
       if (sizeBytes === bytes) return (await openBackupFile(path)).source;
       throw new ArchiveError(
         "damaged",
-        `${name} has ${sizeBytes} bytes, though ${bytes} were written; check the disk of ${place}.`,
+        `${name} has ${sizeBytes} bytes, but ${bytes} were written. Check the disk of ${place}.`,
       );
     },
 

@@ -3,7 +3,7 @@ import type { BackupService } from "./service.ts";
 
 const LOOK_MS = 5_000;
 
-/** Backups are made by one instance at a time, whichever is the first to see that one is due. */
+/** One instance at a time makes backups: the first to notice that one is due. */
 export function registerBackupJobs(jobs: Jobs, { backups }: { backups: BackupService | null }): void {
   if (backups) jobs.everyOnOne("backup", LOOK_MS, backups.makeDue, backups.isDue);
 }

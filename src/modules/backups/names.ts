@@ -1,4 +1,4 @@
-/** `parley-20261129T021500Z-1a2b3c4d.backup`: their order by name is that by time. */
+/** `parley-20261129T021500Z-1a2b3c4d.backup`: names sort by time. */
 const pattern = /^parley-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([0-9a-f]{8})\.backup$/;
 
 export type NamedBackup = { name: string; madeAt: Date };
@@ -6,7 +6,7 @@ export type NamedBackup = { name: string; madeAt: Date };
 export const nameBackup = (madeAt: Date, origin: string): string =>
   `parley-${madeAt.toISOString().replace(/\.\d+/, "").replace(/[-:]/g, "")}-${origin}.backup`;
 
-/** Those of the names that are scheduled backups of this origin, the newest first. All others belong to somebody else. */
+/** The names that are scheduled backups of this origin, newest first. All others are ignored. */
 export function selectBackups(names: readonly string[], origin: string): NamedBackup[] {
   return names
     .flatMap((name) => {

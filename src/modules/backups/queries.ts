@@ -1,6 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 
-/** How far scheduled backups have come, for all instances; times by the database's clock. */
+/** State of scheduled backups, shared by all instances; times by the database's clock. */
 export type ScheduleState = {
   origin: string;
   now: Date;
@@ -8,16 +8,16 @@ export type ScheduleState = {
   succeededAt: Date | null;
   bytes: number | null;
   failures: number;
-  /** When a failed one is tried again. */
+  /** When a failed backup is retried. */
   retryAt: Date | null;
 };
 
-/** Of an error, so much is kept. */
+/** Stored length of an error. */
 const ERROR_CHARS_MAX = 1_000;
 
 /**
- * Null before the first start with a schedule, and when the database's clock was once so wrong that nothing would be due
- * for long: `beginSchedule` helps.
+ * Null before the first start with a schedule, or if the database's clock was once so wrong that nothing would be due for
+ * a long time: `beginSchedule` fixes both.
  */
 export async function findScheduleState(sql: Sql): Promise<ScheduleState | null> {
   const [row] = await sql<ScheduleState[]>`
@@ -27,15 +27,15 @@ export async function findScheduleState(sql: Sql): Promise<ScheduleState | null>
   return row ?? null;
 }
 
-/** From now on, what is scheduled becomes due. */
+/** Starts the schedule now. */
 export async function beginSchedule(sql: Sql): Promise<void> {
-  // Several instances may begin at once: only the first one does.
+  // Several instances may start at the same time: only the first one writes.
   await sql`
     insert into backup_schedule as s default values
     on conflict (id) do update set done_until = now(), retry_at = null where s.done_until >= now() + interval '1 minute'`;
 }
 
-/** What was scheduled while it ran counts as done too. */
+/** Times that passed while it ran count as done too. */
 export async function recordSuccess(sql: Sql, { name, bytes }: { name: string; bytes: number }): Promise<void> {
   await sql`
     update backup_schedule set done_until = now(), succeeded_at = now(), name = ${name}, bytes = ${bytes}, failures = 0,

@@ -1,18 +1,18 @@
 import { type NamedBackup, selectBackups } from "./names.ts";
 
-/** How many backups stay: the newest ones, and the newest of each of the last days and weeks (UTC) that have one. */
+/** How many backups to keep: the newest ones, and the newest of each of the last days and weeks (UTC) that have one. */
 export type Retention = { newest: number; daily: number; weekly: number };
 
 const DAY_MS = 86_400_000;
 
 const dayOf = ({ madeAt }: NamedBackup): number => Math.floor(madeAt.getTime() / DAY_MS);
-/** Weeks begin on Monday; 1970 began on a Thursday. */
+/** Weeks start on Monday; 1970 began on a Thursday. */
 const weekOf = (backup: NamedBackup): number => Math.floor((dayOf(backup) + 3) / 7);
 
 /**
- * The backups that retention deletes.
- * @param names all files of the target; only scheduled backups of this origin are ever among those that are deleted.
- * @param proved the one that was just made. It stays, whatever times the names of others claim.
+ * The backups to delete.
+ * @param names all files of the target; only scheduled backups of this origin are ever returned.
+ * @param proved the backup just made. It is kept, whatever times other names claim.
  */
 export function findExpired(
   names: readonly string[],

@@ -2,14 +2,14 @@ import { S3Client } from "bun";
 import { ArchiveError, type ByteSource } from "../../db/archive.ts";
 import type { BackupStore } from "./store.ts";
 
-/** S3 takes 10,000 parts of an object. Two are in memory while they are sent. */
+/** S3 allows 10,000 parts per object. Two are in memory while they are sent. */
 const PART_BYTES_MIN = 16 * 1024 * 1024;
 const PARTS_MAX = 10_000;
-/** The next backup may be so many times as large as the last one. */
+/** Assumed growth from the last backup to the next. */
 const GROWTH_MAX = 4;
 const QUEUED_PARTS = 2;
 const PIECE_BYTES = 8 * 1024 * 1024;
-/** A request that fails is sent so many times more. */
+/** Retries of a failed request. */
 const RETRIES = 3;
 const RETRY_MS = 500;
 
@@ -24,9 +24,9 @@ export type S3Options = {
   retryMs?: number;
 };
 
-/** Backups as objects of a bucket, sent while they are made: nothing of them lies on a disk here. */
+/** Backups as objects in a bucket, streamed during the backup without local files. */
 export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Options): BackupStore {
-  // Nothing is left to its defaults: it would take credentials from AWS_… of the environment.
+  // Set everything explicitly: defaults would take credentials from AWS_… in the environment.
   const client = new S3Client(options);
   const place = `s3://${options.bucket}/${prefix}`;
   let partBytes = PART_BYTES_MIN;
@@ -61,7 +61,7 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
 
     async prepare(expectedBytes) {
       partBytes = Math.max(PART_BYTES_MIN, Math.ceil(((expectedBytes ?? 0) * GROWTH_MAX) / PARTS_MAX));
-      // Wrong credentials are found before the database is read.
+      // Detects wrong credentials before the database is read.
       await ask("read", () => client.list({ prefix, maxKeys: 1 }));
     },
 
@@ -83,12 +83,12 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
           unsentBytes += bytes.length;
           if (unsentBytes < partBytes) return;
           unsentBytes = 0;
-          // Otherwise all of the backup would gather in memory while the bucket is slow.
+          // Otherwise the whole backup would pile up in memory while the bucket is slow.
           await send(() => writer.flush());
         },
         finish: () => send(() => writer.end()),
         async discard() {
-          // The client can't abort an upload: it ends it, and the object is removed.
+          // The client can't abort an upload: finish it, then remove the object.
           try {
             await writer.end();
           } finally {
@@ -103,7 +103,7 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
       if (size === bytes) return readPieces(name, bytes);
       throw new ArchiveError(
         "damaged",
-        `${name} has ${size} bytes in ${place}, though ${bytes} were sent; look what changes objects of this bucket.`,
+        `${name} has ${size} bytes in ${place}, but ${bytes} were sent. Check what else changes objects of this bucket.`,
       );
     },
 
@@ -132,8 +132,8 @@ const remedies: Record<string, string> = {
   SignatureDoesNotMatch: "check BACKUP_S3_SECRET_ACCESS_KEY and BACKUP_S3_REGION",
   AuthorizationHeaderMalformed: "set BACKUP_S3_REGION to the bucket's region",
   PermanentRedirect: "set BACKUP_S3_REGION to the bucket's region",
-  NoSuchBucket: "make the bucket, or correct BACKUP_S3_BUCKET",
-  ConnectionRefused: "check BACKUP_S3_ENDPOINT, and whether it runs",
+  NoSuchBucket: "create the bucket, or correct BACKUP_S3_BUCKET",
+  ConnectionRefused: "check BACKUP_S3_ENDPOINT, and that the store is running",
 };
 
 const isTemporary = (error: unknown): boolean => {
@@ -142,7 +142,7 @@ const isTemporary = (error: unknown): boolean => {
 };
 
 const findRemedy = (error: unknown): string =>
-  remedies[codeOf(error)] ?? "check BACKUP_S3_ENDPOINT, and what the store's log says";
+  remedies[codeOf(error)] ?? "check BACKUP_S3_ENDPOINT and the store's log";
 
 function describe(error: unknown): string {
   const code = codeOf(error);

@@ -5,8 +5,8 @@ const RETRY_MIN_MS = 60_000;
 const RETRY_MAX_MS = 60 * 60_000;
 
 /**
- * Whether a backup has to be made now: a scheduled time has passed, also one at which no instance ran. However many have
- * passed, one backup makes up for them.
+ * Whether a backup is due: a scheduled time has passed, even if no instance was running then. One backup makes up for
+ * any number of missed times.
  */
 export function isBackupDue(state: ScheduleState, pattern: string, timeZone: string): boolean {
   if (state.retryAt !== null && state.retryAt > state.now) return false;
@@ -14,5 +14,5 @@ export function isBackupDue(state: ScheduleState, pattern: string, timeZone: str
   return next !== null && next <= state.now;
 }
 
-/** After so many failures in a row: 1 minute, 2, 4, … up to an hour. */
+/** Backoff after consecutive failures: 1 minute, 2, 4, … up to an hour. */
 export const findRetryMs = (failures: number): number => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (failures - 1));

@@ -9,17 +9,17 @@ import { findExpired, type Retention } from "./retention.ts";
 import { findRetryMs, isBackupDue } from "./schedule.ts";
 import type { BackupStore } from "./store.ts";
 
-/** Backups by themselves, at the times of a schedule. What they hold is for operators; no user reaches them. */
+/** Scheduled backups. Only operators can access their contents. */
 export interface BackupService {
-  /** Looks whether one has to be made, and what became of the last one, whichever instance made it. */
+  /** Checks whether a backup is due, and the result of the last one, whichever instance made it. */
   isDue(): Promise<boolean>;
   /**
-   * Makes the backup that is due, proves it, and deletes those that retention doesn't keep. A failure is logged and counted, and
-   * tried again later. Only one instance may be at it.
-   * @throws the signal's reason when it is told to stop: another instance, or the next start, makes the backup.
+   * Makes the due backup, verifies it, and deletes those that retention doesn't keep. A failure is logged, counted and
+   * retried later. Only one instance may run it at a time.
+   * @throws the signal's reason when aborted: another instance, or the next start, makes the backup.
    */
   makeDue(signal: AbortSignal): Promise<void>;
-  /** Whether the last attempt succeeded, or none was made yet. */
+  /** Whether the last attempt succeeded, or there was none yet. */
   isHealthy(): boolean;
 }
 
@@ -38,7 +38,7 @@ export function createBackupService(deps: Dependencies): BackupService {
   const { database, log, metrics, schedule, store } = deps;
   let failures = 0;
 
-  /** So every instance tells the same in its metrics and its readiness. */
+  /** So every instance reports the same in its metrics and readiness. */
   function show(state: queries.ScheduleState): void {
     failures = state.failures;
     if (state.succeededAt) metrics.backupLastSuccess.set(state.succeededAt.getTime() / 1_000);
@@ -61,7 +61,7 @@ export function createBackupService(deps: Dependencies): BackupService {
     const name = nameBackup(state.now, state.origin);
     const summary = await write(name, signal);
     await prove(name, summary, signal);
-    // Another instance may be at it if this one has lost its lease.
+    // Another instance may be making it if this one has lost its lease.
     signal.throwIfAborted();
     await queries.recordSuccess(database, { name, bytes: summary.fileBytes });
     metrics.backups.inc({ outcome: "success" });
@@ -70,7 +70,7 @@ export function createBackupService(deps: Dependencies): BackupService {
     const durationMs = Math.round(performance.now() - startedAtMs);
     log.info(
       { name, place: store.place, bytes: summary.fileBytes, rows: summary.rows, duration_ms: durationMs },
-      "the scheduled backup is written and proved",
+      "scheduled backup written and verified",
     );
     await removeExpired(name, state.origin);
   }
@@ -88,7 +88,7 @@ export function createBackupService(deps: Dependencies): BackupService {
     }
   }
 
-  /** Reads it again from where it lies. What is wrong is removed, so that nobody relies on it. */
+  /** Reads the stored backup again. Removes it if it is wrong, so that nobody relies on it. */
   async function prove(
     name: string,
     { fileBytes, ...written }: BackupSummary & { fileBytes: number },
@@ -99,24 +99,21 @@ export function createBackupService(deps: Dependencies): BackupService {
       const getPassphrase = async () => deps.passphrase ?? "";
       const { rows } = await verifyBackup(source, { getPassphrase, signal });
       if (rows !== written.rows)
-        throw new ArchiveError("damaged", `${name} has ${rows} rows, though ${written.rows} were written.`);
+        throw new ArchiveError("damaged", `${name} has ${rows} rows, but ${written.rows} were written.`);
     } catch (error) {
       await store.remove(name).catch(() => {});
       throw error;
     }
   }
 
-  /** The backup is made, whatever becomes of the old ones. */
+  /** The backup counts as made even if deleting old ones fails. */
   async function removeExpired(proved: string, origin: string): Promise<void> {
     try {
       const names = findExpired(await store.list(), { origin, proved, retention: deps.retention });
       for (const name of names) await store.remove(name);
-      if (names.length > 0) log.info({ names, place: store.place }, "old backups are deleted, as BACKUP_KEEP says");
+      if (names.length > 0) log.info({ names, place: store.place }, "old backups deleted according to BACKUP_KEEP");
     } catch (error) {
-      log.error(
-        { place: store.place, reason: explain(error) },
-        "old backups could not be deleted; delete them by hand",
-      );
+      log.error({ place: store.place, reason: explain(error) }, "deleting old backups failed; delete them by hand");
     }
   }
 
@@ -127,7 +124,7 @@ export function createBackupService(deps: Dependencies): BackupService {
     metrics.backups.inc({ outcome: "failure" });
     log.error(
       { place: store.place, reason, failures, retry_in_ms: retryMs, ...(isPlain(error) ? {} : { err: error }) },
-      "the scheduled backup failed; it will be tried again",
+      "scheduled backup failed; it will be retried",
     );
     await queries.recordFailure(database, reason, retryMs);
   }
@@ -136,7 +133,7 @@ export function createBackupService(deps: Dependencies): BackupService {
     isDue: async () => (await findDue()) !== null,
 
     async makeDue(signal) {
-      // Another instance may have made it since this one looked.
+      // Another instance may have made it since this one checked.
       const state = await findDue();
       if (state === null) return;
       try {
@@ -151,7 +148,7 @@ export function createBackupService(deps: Dependencies): BackupService {
   };
 }
 
-/** What says itself what to do. */
+/** Errors whose message already says what to do. */
 const isPlain = (error: unknown): boolean => error instanceof ArchiveError || explainDatabaseError(error) !== null;
 
 const explain = (error: unknown): string =>

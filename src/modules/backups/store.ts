@@ -1,19 +1,19 @@
 import type { BackupFile, ByteSource } from "../../db/archive.ts";
 
-/** Where scheduled backups lie. Names are those of names.ts. */
+/** Storage of scheduled backups. Names are those of names.ts. */
 export interface BackupStore {
-  /** For people. */
+  /** A readable description of the place. */
   place: string;
   /**
-   * Makes ready for a backup of about `expectedBytes` (null: not known), and clears away what broken ones have left.
-   * @throws ArchiveError when there is no room for it.
+   * Prepares for a backup of about `expectedBytes` (null: unknown), and removes the remains of interrupted ones.
+   * @throws ArchiveError if there isn't enough space.
    */
   prepare(expectedBytes: number | null): Promise<void>;
-  /** The file appears under its name when it is whole. @throws ArchiveError. */
+  /** The file gets its name only when it is complete. @throws ArchiveError. */
   create(name: string): Promise<BackupFile>;
   /**
    * Reads a backup that was just written.
-   * @throws ArchiveError when it isn't there, or has another length than what was written.
+   * @throws ArchiveError if it doesn't exist, or its length differs from what was written.
    */
   read(name: string, bytes: number): Promise<ByteSource>;
   list(): Promise<string[]>;

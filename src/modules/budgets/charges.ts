@@ -2,12 +2,12 @@ import { type Database, withTransaction } from "../../db/client.ts";
 import { createGroupCommit, LOCKED } from "../../db/group-commit.ts";
 import { type Charge, settleCharges } from "./queries.ts";
 
-/** What a charge takes in memory while it waits. */
+/** Memory per queued charge. */
 const CHARGE_BYTES = 256;
 
 /**
- * Settles charges: those that come while a commit is in flight are settled together by the next one. A payer that is locked
- * by somebody else holds up nobody else's charges.
+ * Settles charges in batches: those that arrive while a commit is in flight are settled together by the next one. A
+ * locked payer doesn't delay other payers' charges.
  */
 export function createCharges({ database }: { database: Database }) {
   async function settle(charges: Charge[], waits: boolean) {
@@ -26,8 +26,8 @@ export function createCharges({ database }: { database: Database }) {
 
   return {
     /**
-     * Fulfils once the charge is committed; it may be called again under the same id.
-     * @throws Problem `overloaded` when the payer stays locked; what the database says.
+     * Resolves once the charge is committed; safe to call again with the same id.
+     * @throws Problem `overloaded` if the payer stays locked; database errors.
      */
     settle: (charge: Charge): Promise<undefined> => commits.submit(charge),
   };

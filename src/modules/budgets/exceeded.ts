@@ -4,19 +4,19 @@ import type { Log } from "../../lib/log.ts";
 import * as queries from "./queries.ts";
 import type { BudgetLimits } from "./rules.ts";
 
-/** Payers whose webhooks were told lately are not looked up for each request that is refused. */
+/** Payers whose webhooks were notified recently: further refusals cause no query. */
 const TOLD_MAX = 10_000;
 const TOLD_MS = 60_000;
 
 type Dependencies = { database: Database; log: Log; limits: { user: BudgetLimits | null; key: BudgetLimits | null } };
 
-/** Tells webhooks of budgets that are used up, once for each payer and window. */
+/** Notifies webhooks of exceeded budgets, once per payer and window. */
 export function createExceededEvents({ database, log, limits }: Dependencies) {
   const told = new BoundedCache<true>({ max: TOLD_MAX, keptMs: TOLD_MS });
 
   /**
-   * Nobody waits for it: the transaction that was refused may hold the window until it ends. If it fails, the next refusal
-   * tries again.
+   * Runs in the background: the refused transaction may lock the window until it ends. After a failure, the next refusal
+   * retries.
    */
   return function tellExceeded(payer: queries.Payer, period: queries.Period): void {
     const key = `${payer.userId} ${payer.keyId} ${period}`;
@@ -29,7 +29,7 @@ export function createExceededEvents({ database, log, limits }: Dependencies) {
       `payer:${payer.userId}`,
     ).catch((error) => {
       told.delete(key);
-      log.warn({ err: error, user_id: payer.userId }, "webhooks could not be told of an exceeded budget");
+      log.warn({ err: error, user_id: payer.userId }, "notifying webhooks of an exceeded budget failed");
     });
   };
 }

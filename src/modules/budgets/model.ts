@@ -7,9 +7,9 @@ export const BudgetWindow = Named(
     starts_at: Timestamp(),
     ends_at: Timestamp(),
     spent_tokens: Type.Integer(),
-    reserved_tokens: Type.Integer({ description: "For answers that are being written." }),
+    reserved_tokens: Type.Integer({ description: "Reserved for responses in progress." }),
     limit_tokens: Nullable(Type.Integer({ description: "Null: not limited." })),
-    spent_usd: Type.Number({ description: "As far as the prices of the models are known." }),
+    spent_usd: Type.Number({ description: "Includes only models with known prices." }),
     reserved_usd: Type.Number(),
     limit_usd: Nullable(Type.Number()),
   }),
@@ -26,10 +26,10 @@ export const BudgetUsage = Named(
     {
       ...windows,
       api_key: Nullable(BudgetWindows, {
-        description: "The same of the API key of this request; null with a session, and where keys are not limited.",
+        description: "The same for the API key of this request; null with a session, and if keys have no limits.",
       }),
     },
-    { description: "What answers of models have used in this day and this month (UTC), beside the limits." },
+    { description: "Tokens and cost of model responses this day and this month (UTC), with the limits." },
   ),
 );
 export type BudgetUsage = Static<typeof BudgetUsage>;

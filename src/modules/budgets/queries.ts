@@ -4,22 +4,22 @@ import type { BudgetLimits, BudgetRules } from "./rules.ts";
 
 export type Period = "day" | "month";
 
-/** Who pays: a user, and the API key that was used, if one was. */
+/** The payer: a user, and the API key if one was used. */
 export type Payer = { userId: string; keyId: string | null };
 
-/** Whose windows: those of one user, or of one key. */
+/** The owner of budget windows: one user or one key. */
 export type BudgetScope = { scope: "user" | "key"; id: string };
 
 export type Amount = { tokens: number; usd: number };
 
-/** Reservations that are ended in one transaction. */
+/** Reservations ended per transaction. */
 const SWEEP_ROWS = 100;
-/** Windows or charges that one statement deletes. */
+/** Windows or charges deleted per statement. */
 const FORGET_ROWS = 1_000;
-/** A charge is tried for some minutes at most. */
+/** A charge is retried for some minutes at most. */
 const CHARGES_KEPT_H = 24;
 
-/** A reservation without a stored generation, as the instance that made it holds it. */
+/** A reservation without a stored generation, as held by the instance that made it. */
 export type Held = Fenced & { id: string };
 
 const leased: LeasedTable<Held> = {
@@ -30,7 +30,7 @@ const leased: LeasedTable<Held> = {
   isOpen: (sql) => sql`true`,
 };
 
-/** Inside a transaction: reserves, and takes the lease on it; or gives the period that has no room. */
+/** Inside a transaction: reserves and takes the lease, or returns the period whose budget is exceeded. */
 export async function reserve(
   sql: Sql,
   id: string,
@@ -39,7 +39,7 @@ export async function reserve(
   rules: BudgetRules,
   { owner, leaseMs }: { owner: string; leaseMs: number },
 ): Promise<{ exceeded: Period } | { held: Held }> {
-  // Sent together.
+  // Pipelined.
   const [[row], [taken]] = await Promise.all([
     sql<{ exceeded: Period | null }[]>`
       select reserve_budgets(${id}, ${userId}, ${keyId}, ${tokens}, ${usd}, ${sql.json(rules)}) as exceeded`,
@@ -58,7 +58,7 @@ export type AnswerToReserve = Payer & {
   model: string;
 };
 
-/** Reserves for an answer that is stored in the same transaction, or gives the period that has no room. */
+/** Reserves for a response stored in the same transaction, or returns the period whose budget is exceeded. */
 export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: BudgetRules): Promise<Period | null> {
   const { generationId, userId, keyId, conversationId, contentBytes, model } = answer;
   const [row] = await sql<{ exceeded: Period | null }[]>`
@@ -67,7 +67,7 @@ export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: Bu
   return row?.exceeded ?? null;
 }
 
-/** Tells webhooks, once for each payer and window, that there was no room at this time. */
+/** Notifies webhooks that the budget was exceeded at this time, once per payer and window. */
 export async function tellExceeded(
   sql: Sql,
   { userId, keyId }: Payer,
@@ -79,24 +79,24 @@ export async function tellExceeded(
   await sql`select tell_exceeded_budget(${userId}, ${keyId}, ${period}, ${at}, ${user}, ${key})`;
 }
 
-/** What is charged, once under `chargeId`, and the reservation that ends with it. */
+/** A charge, applied once per `chargeId`, and the reservation that it ends. */
 export type Charge = { chargeId: string; reservationId: string; userId: string | null } & Amount;
 
-/** Ends a reservation with what was used, once under `chargeId`; `userId` is charged where there was none. */
+/** Ends a reservation and charges the actual usage, once per `chargeId`; without a reservation, charges `userId`. */
 export async function settle(sql: Sql, { chargeId, reservationId, userId, tokens, usd }: Charge): Promise<void> {
   await sql`select settle_once(${chargeId}, ${reservationId}, ${userId}, ${tokens}::bigint, ${usd}::numeric)`;
 }
 
 /**
- * As `settle`, for several together, in one statement. Without `waits` it waits for no payer.
- * @returns the indexes of those that are left out, because their payer is locked by somebody else.
+ * Like `settle`, for several charges in one statement. Without `waits`, it doesn't wait for locked payers.
+ * @returns the indexes of the charges that were skipped because their payer is locked.
  */
 export async function settleCharges(sql: Sql, charges: readonly Charge[], waits: boolean): Promise<Set<number>> {
   const [row] = await sql<{ left_out: number[] | null }[]>`
     select settle_charges(${charges.map(({ chargeId }) => chargeId)}::uuid[],
       ${charges.map(({ reservationId }) => reservationId)}::uuid[], ${charges.map(({ userId }) => userId)}::uuid[],
       ${charges.map(({ tokens }) => tokens)}::bigint[], ${charges.map(({ usd }) => usd)}::numeric[], ${waits}) as left_out`;
-  // Postgres counts from 1.
+  // Postgres arrays start at 1.
   return new Set(row?.left_out?.map((position) => Number(position) - 1));
 }
 
@@ -105,8 +105,8 @@ export async function renew(sql: Sql, owner: string, held: Held[], leaseMs: numb
 }
 
 /**
- * Ends a few reservations that nobody holds any more; those whose payer is locked, the next time.
- * @returns how many, and the last of those it looked at; null: there are no more behind `afterId`.
+ * Ends some expired reservations; those with a locked payer are left for the next time.
+ * @returns how many, and the last one examined; null: none are left after `afterId`.
  */
 export async function freeReservations(sql: Sql, afterId: string): Promise<{ freed: number; last_id: string | null }> {
   const [row] = await sql<{ freed: number; last_id: string | null }[]>`
@@ -114,7 +114,7 @@ export async function freeReservations(sql: Sql, afterId: string): Promise<{ fre
   return row ?? { freed: 0, last_id: null };
 }
 
-/** Forgets what was spent long ago, a part of it. @returns how many windows. */
+/** Deletes a batch of old windows. @returns how many. */
 export async function deleteOldWindows(sql: Sql, keptDays: number): Promise<number> {
   const { count } = await sql`
     delete from budget_windows where ctid = any (array(
@@ -123,7 +123,7 @@ export async function deleteOldWindows(sql: Sql, keptDays: number): Promise<numb
   return count;
 }
 
-/** Forgets charges that nobody tries any more, a part of them. @returns how many. */
+/** Deletes a batch of charges that are no longer retried. @returns how many. */
 export async function deleteOldCharges(sql: Sql): Promise<number> {
   const { count } = await sql`
     delete from budget_charges where ctid = any (array(
@@ -142,7 +142,7 @@ export type WindowRow = {
   reserved_usd: string;
 };
 
-/** The windows of today, also where nothing was spent yet. */
+/** The current windows, including empty ones. */
 export async function listWindows(sql: Sql, { scope, id }: BudgetScope): Promise<WindowRow[]> {
   return sql<WindowRow[]>`
     select p.period, p.starts_on::timestamp at time zone 'utc' as starts_at,

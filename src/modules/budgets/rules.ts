@@ -3,35 +3,35 @@ import { findHighestPrices, findPrice, type Price, type PriceTable } from "../..
 
 type Period = "DAY" | "MONTH";
 type Payer = "USER" | "KEY";
-/** The settings that concern budgets. */
+/** The settings for budgets. */
 export type BudgetConfig = Pick<
   Config,
   "BUDGET_ANSWER_TOKENS" | `BUDGET_${Payer}_TOKENS_PER_${Period}` | `BUDGET_${Payer}_USD_PER_${Period}`
 >;
 
-/** As reserve_budget (sql/functions/budgets.sql) reads them; what is absent is not limited. */
+/** The input of reserve_budget (sql/functions/budgets.sql); absent limits don't apply. */
 export type BudgetLimits = { day_tokens?: number; month_tokens?: number; day_usd?: number; month_usd?: number };
 
 /** The newest messages of a conversation that may be part of a prompt. */
 const PROMPT_MESSAGES = 1_000;
-/** What a prompt has beside the messages: instructions, a summary, the form of the request. */
+/** Prompt tokens other than messages: instructions, a summary, the request format. */
 const PROMPT_TOKENS_EXTRA = 500;
 
-/** All that the database needs to know to reserve for an answer (sql/functions/budgets.sql, `reserve_answer`). */
+/** Everything the database needs to reserve for a response (sql/functions/budgets.sql, `reserve_answer`). */
 export type BudgetRules = {
-  /** Of each user. */
+  /** Per user. */
   limits: BudgetLimits;
-  /** Of each API key; absent: keys are not limited by themselves. */
+  /** Per API key; absent: keys have no limits of their own. */
   key_limits?: BudgetLimits;
   answer_tokens: number;
   prompt_messages: number;
   prompt_tokens_extra: number;
   default_model: string;
-  /** By model: the most that a million tokens in and out may cost (USD), and the tokens that a prompt has at most. */
+  /** By model: the highest price of a million input and output tokens (USD), and the maximum tokens of a prompt. */
   models: Record<string, [number, number, number]>;
 };
 
-/** The limits of each user, or of each API key; null when nothing is limited. */
+/** The limits per user or per API key; null if there are none. */
 export function createBudgetLimits(config: BudgetConfig, payer: Payer): BudgetLimits | null {
   const all = {
     day_tokens: config[`BUDGET_${payer}_TOKENS_PER_DAY`],
@@ -50,10 +50,10 @@ export type ModelRules = {
   promptTokensMaxOf(model: string): number;
 };
 
-/** For a model whose price is not known. */
+/** For models without a known price. */
 export const noPrice: Price = { input: 0, output: 0 };
 
-/** @returns null when neither users nor keys are limited. */
+/** @returns null if neither users nor keys have limits. */
 export function createRules(
   limits: { user: BudgetLimits | null; key: BudgetLimits | null },
   config: BudgetConfig,
@@ -61,7 +61,7 @@ export function createRules(
 ): BudgetRules | null {
   if (!limits.user && !limits.key) return null;
   return {
-    // A user is reserved for in any case, so that what a key uses is charged to both.
+    // Always reserve for the user, so that a key's usage is charged to both.
     limits: limits.user ?? {},
     ...(limits.key && { key_limits: limits.key }),
     answer_tokens: config.BUDGET_ANSWER_TOKENS,

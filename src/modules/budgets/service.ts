@@ -25,91 +25,91 @@ export type { Period } from "./queries.ts";
 
 export type { BudgetRules } from "./rules.ts";
 
-/** A reservation without a stored generation that is not renewed for so long belongs to nobody: its instance died. */
+/** Lease of a reservation without a stored generation; if not renewed for this long, its instance has died. */
 const HELD_MS = 60_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
-/** What was spent in a day or a month is kept for so long. */
+/** How long the usage of a day or a month is kept. */
 export const WINDOWS_KEPT_DAYS = 400;
 
-/** How long a charge is tried. */
+/** How long a charge is retried. */
 const CHARGE_MS_MAX = 5_000;
 
 export type TokensAndCost = { usage: { input_tokens: number; output_tokens: number } | null; costUsd: number | null };
 
-/** How something is charged for that may be tried again, by several callers as well. */
+/** Options of a charge that may be retried, even by several callers. */
 type ChargeOptions = {
-  /** It is charged once under this id. */
+  /** The charge is applied once per id. */
   id: string;
-  /** What is settled with it; absent: a reservation of the same id, if there is one. */
+  /** The reservation to settle; absent: the one with the same id, if any. */
   reservationId?: string;
-  /** Looked at in the transaction that charges. */
+  /** Evaluated in the charging transaction. */
   isDue?(sql: Sql): Promise<boolean>;
 };
 
 type Reservation = {
-  /** To be settled under this id, by whoever reserved. */
+  /** The caller must settle under this id. */
   id: string;
-  /** The most tokens that the answer may have; null: not limited. */
+  /** The maximum tokens of the response; null: no limit. */
   outputTokensMax: number | null;
 };
 
 /**
- * Budgets of users and of API keys: reserve before a model is asked, settle with what it really used. A reservation is never
- * larger than what is left, so that answers at the same time cannot overspend together.
+ * Budgets of users and API keys: reserve before calling a model, then settle with the actual usage. A reservation never
+ * exceeds what is left, so concurrent responses can't overspend together.
  */
 export interface BudgetService {
-  /** What send_messages (sql/functions) needs to reserve within a send; null while nothing is limited. */
+  /** What send_messages (sql/functions) needs to reserve within a send; null if there are no limits. */
   readonly rules: BudgetRules | null;
 
-  /** The most tokens of one answer; null while nothing is limited. */
+  /** The maximum tokens of one response; null if there are no limits. */
   readonly answerTokensMax: number | null;
 
-  /** The problem that a send ends with which the database refused to reserve for; it is counted, and webhooks are told. */
+  /** Creates the problem for a send whose reservation the database refused; counts it and notifies webhooks. */
   refuse(payer: queries.Payer, period: queries.Period): Problem;
 
   /**
-   * Reserves for an answer of a stored generation, within the transaction that stores it.
+   * Reserves for the response of a stored generation, within the transaction that stores it.
    * @throws Problem `budget_exceeded`.
    */
   reserveAnswer(sql: Sql, answer: queries.AnswerToReserve): Promise<void>;
 
   /**
-   * Reserves for a completion that stores no generation; it has to end in `settle`. The longest answer
-   * counts, so pass `outputTokensMax` of the result on to the model.
+   * Reserves for a completion without a stored generation; always call `settle` afterwards. Reserves for the longest
+   * response, so pass `outputTokensMax` of the result to the model.
    * @throws Problem `budget_exceeded`.
    */
   reserve(request: ReservationRequest): Promise<Reservation>;
 
   /**
-   * Ends the reservation of a generation or a completion with what it used; without a reservation, the user is
-   * charged all the same. It may be called again: what was used is charged once under an id.
+   * Ends the reservation of a generation or completion with its actual usage; without a reservation, the user is charged
+   * anyway. Safe to repeat: each id is charged once.
    */
   settle(options: ChargeOptions, userId: string | null, used: TokensAndCost): Promise<void>;
 
   /**
-   * Charges a user for what was used beside a reservation: by a run that another instance has taken over, for example. It
-   * is tried for some seconds if their windows are locked.
+   * Charges a user for usage outside a reservation, for example by an attempt that another instance has taken over.
+   * Retries for some seconds if their windows are locked.
    */
   charge(userId: string | null, used: TokensAndCost, options?: ChargeOptions): Promise<void>;
 
-  /** Keeps the reservations that this instance holds; call it several times within a lease. */
+  /** Renews the reservations that this instance holds; call it several times per lease. */
   renew(): Promise<void>;
 
-  /** Frees reservations whose instance died, a few payers in each transaction. */
+  /** Frees reservations of dead instances, a few payers per transaction. */
   free(signal: AbortSignal): Promise<void>;
 
-  /** Forgets what was spent long ago, a part of it. @returns how much it was; 0: there is no more. */
+  /** Deletes a batch of old usage. @returns how many rows; 0: none are left. */
   forget(): Promise<number>;
 
-  /** For every caller: what they have spent and their limits; with an API key, also those of the key. */
+  /** For every caller: their usage and limits; with an API key, also those of the key. */
   getUsage(caller: Caller): Promise<BudgetUsage>;
 }
 
 type ReservationRequest = {
   payer: queries.Payer;
   model: string;
-  /** Tokens of all that the model is shown, estimated rather too high; asked for only where something is limited. */
+  /** An upper estimate of the prompt's tokens; called only if there are limits. */
   countPromptTokens(): number;
   outputTokensMax: number | null;
 };
@@ -130,7 +130,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
   const tellExceeded = createExceededEvents({ database, log, limits });
   const rules = createRules(limits, config, modelRules);
   const charges = createCharges({ database });
-  /** Reservations that this instance holds without a stored generation. */
+  /** Reservations without a stored generation, held by this instance. */
   const held = new Map<string, queries.Held>();
 
   function refuse(payer: queries.Payer, period: queries.Period): Problem {
@@ -139,12 +139,12 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     const endsAt = endOf(period, new Date());
     return new Problem(
       "budget_exceeded",
-      `The budget of this ${period} does not suffice for another answer; the next one begins at ${endsAt.toISOString()}.`,
+      `This ${period}'s budget is too small for another response. The next ${period} begins at ${endsAt.toISOString()}.`,
       { retryAfterMs: endsAt.getTime() - Date.now() },
     );
   }
 
-  /** Somebody's windows may be locked: their requests wait for each other, without a connection. */
+  /** A payer's windows may be locked: their requests queue up without holding connections. */
   const keyOf = (userId: string | null) => (userId === null ? undefined : `payer:${userId}`);
 
   async function settle(
@@ -156,7 +156,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       tokens: fitCount(usage?.input_tokens ?? 0) + fitCount(usage?.output_tokens ?? 0),
       usd: fitUsd(costUsd) ?? 0,
     };
-    // First: one that cannot be settled now is not to be renewed for ever.
+    // First, so that a reservation that can't be settled now is not renewed forever.
     held.delete(reservationId);
     const charge = { chargeId: id, reservationId, userId, ...amount };
     if (!isDue) return charges.settle(charge);

@@ -2,7 +2,7 @@ import type { BudgetWindow, BudgetWindows } from "./model.ts";
 import type * as queries from "./queries.ts";
 import type { BudgetLimits } from "./rules.ts";
 
-/** The windows of a payer as they are answered. */
+/** The windows of a payer, in the response format. */
 export function mapToWindows(rows: queries.WindowRow[], limits: BudgetLimits | null): BudgetWindows {
   const find = (period: queries.Period): BudgetWindow => {
     const row = rows.find((candidate) => candidate.period === period);
@@ -21,7 +21,7 @@ export function mapToWindows(rows: queries.WindowRow[], limits: BudgetLimits | n
   return { day: find("day"), month: find("month") };
 }
 
-/** The first moment of the next day or month, UTC. */
+/** The start of the next day or month, UTC. */
 export function endOf(period: queries.Period, now: Date): Date {
   const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
   return new Date(period === "day" ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1));

@@ -1,19 +1,19 @@
 import type { Log } from "../../lib/log.ts";
 import type { DocumentList, Place } from "./list-queries.ts";
 
-/** Files of the same folder may reach one instance later than another: it is reported when they still differ after so long. */
+/** Files may reach one instance later than another: report a difference only if it lasts this long. */
 export const SAME_FOLDER_WAIT_MS = 5 * 60_000;
 
 type Disagreement = { sinceMs: number; other: Place; fields: Record<string, unknown>; isReported: boolean };
 
 const describe = ({ folder }: Place): string => (folder === null ? "Parley's own guides" : `the folder ${folder}`);
 
-/** Reports once for each place whose documents are others than this instance's, as long as that lasts. */
+/** Reports a difference between this instance's documents and another's, once per place while it lasts. */
 export function createDisagreements({ log, place }: { log: Log; place: Place }) {
   let known = new Map<string, Disagreement>();
 
   return {
-    /** What the others have now. */
+    /** The documents of the other instances. */
     set(own: DocumentList, others: readonly DocumentList[], nowMs: number): void {
       const before = known;
       known = new Map();
@@ -25,7 +25,7 @@ export function createDisagreements({ log, place }: { log: Log; place: Place }) 
       }
     },
 
-    /** Reports what is to be reported by now. */
+    /** Reports differences that have lasted long enough. */
     report(nowMs: number): void {
       for (const each of known.values()) {
         const isSameFolder = each.other.folder === place.folder;
@@ -34,7 +34,7 @@ export function createDisagreements({ log, place }: { log: Log; place: Place }) 
         log.warn(
           { host: place.host, other_host: each.other.host, ...each.fields },
           `The instance on ${each.other.host} has other documents (${describe(each.other)}) than this one ` +
-            `(${describe(place)}), so the search finds those of both. Give all instances the same DOCUMENTS_DIR with the same files.`,
+            `(${describe(place)}), so searches return both. Give all instances the same DOCUMENTS_DIR with the same files.`,
         );
       }
     },

@@ -3,12 +3,11 @@ import { join } from "node:path";
 
 export type EmbeddedDoc = { path: string; content: string; modifiedAt: string };
 
-/** For those who work on Parley, not for those who use it. */
+/** Documents for developers of Parley, not for its users. */
 const isForMaintainers = (path: string): boolean => path.startsWith("decisions/") || path === "architecture.md";
 
 /**
- * The guides of docs/, in the order of their paths. Imported as a macro: the bundler runs it, so the executable carries
- * the texts.
+ * The guides of docs/, sorted by path. Imported as a macro: the bundler runs it, so the executable contains the texts.
  */
 export function readEmbeddedDocs(): EmbeddedDoc[] {
   const folder = join(import.meta.dir, "../../../docs");

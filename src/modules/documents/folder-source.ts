@@ -12,14 +12,14 @@ import {
   type SkippedFile,
 } from "./source.ts";
 
-/** Entries looked at in one walk, documents or not, so that a folder put there by mistake costs little. */
+/** Entries visited per walk, so that a large folder configured by mistake costs little. */
 const ENTRIES_MAX = 100_000;
 
 const absentCodes = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "ENAMETOOLONG", "EISDIR", "ENXIO"]);
 
 /**
- * Documents of a folder. Links to files are followed as long as they stay inside it (a mounted Kubernetes volume is made
- * of such links); links to folders are not.
+ * Documents of a folder. Links to files are followed if they stay inside it (mounted Kubernetes volumes consist of such
+ * links); links to folders are not.
  */
 export function createFolderSource(folder: string): DocumentSource {
   return {
@@ -63,7 +63,7 @@ async function enterFolder(walk: Walk, names: string[]): Promise<void> {
     await walkFolder(walk, await readdir(join(walk.root, ...names), { withFileTypes: true }), names);
   } catch (error) {
     if (!isAbsent(error)) throw error;
-    skip(walk, names, "cannot be read");
+    skip(walk, names, "can't be read");
   }
 }
 
@@ -74,13 +74,13 @@ async function addFile(walk: Walk, names: string[], isLink: boolean): Promise<vo
   try {
     if (isLink && !isInside(walk.root, await realpath(file))) return skip(walk, names, "a link out of the folder");
     const stats = await stat(file);
-    if (!stats.isFile()) return skip(walk, names, "no ordinary file");
+    if (!stats.isFile()) return skip(walk, names, "not a regular file");
     if (stats.size > FILE_BYTES_MAX) return skip(walk, names, `larger than ${FILE_BYTES_MAX} bytes`);
     if (walk.entries.length >= FILES_MAX) return skip(walk, names, `more than ${FILES_MAX} documents`);
     walk.entries.push({ path, stamp: createStamp(stats) });
   } catch (error) {
     if (!isAbsent(error)) throw error;
-    skip(walk, names, "cannot be read");
+    skip(walk, names, "can't be read");
   }
 }
 
@@ -88,7 +88,7 @@ function skip(walk: Walk, names: string[], reason: string): void {
   walk.skipped.push({ path: names.join("/"), reason });
 }
 
-// A file that was moved here may be as old and as long as the one it replaced; its inode or its ctime differs.
+// A replaced file may have the same age and size; its inode or ctime differs.
 function createStamp({ size, mtimeMs, ctimeMs, ino }: Stats): string {
   return `${size}:${mtimeMs}:${ctimeMs}:${ino}`;
 }
@@ -97,7 +97,7 @@ function isInside(root: string, target: string): boolean {
   return target.startsWith(root.endsWith(sep) ? root : root + sep);
 }
 
-/** `target` is a real path. Opening follows no link any more, and does not wait for the writer of a pipe. */
+/** `target` is a real path. Opening follows no more links, and doesn't block on a pipe. */
 async function readWhole(path: string, target: string): Promise<DocumentFile | null> {
   const handle = await open(target, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {

@@ -2,7 +2,7 @@ import { escapeHtml } from "../../lib/html.ts";
 import { nameHeadings, splitFrontMatter } from "./markdown.ts";
 import { sanitizeHtml } from "./sanitize-html.ts";
 
-/** UTF-16 units of a document that are rendered; a longer one is shown as it is written, because everybody waits meanwhile. */
+/** The longest rendered document, in UTF-16 units; a longer one is shown as source, because rendering blocks the event loop. */
 export const HTML_SOURCE_CHARS_MAX = 256 * 1024;
 
 const style = `
@@ -17,8 +17,8 @@ blockquote { margin-inline: 0; padding-inline-start: 1rem; border-inline-start: 
 `;
 
 /**
- * Lets the page have its own style and nothing else: no script, no frame, nothing from elsewhere. Images stay in the text
- * for those who take it to a page of their own; here browsers show their descriptions.
+ * Allows the page its own style and nothing else: no scripts, frames or external resources. Images stay in the HTML for
+ * clients that embed it elsewhere; on this page browsers show their alternative texts.
  */
 export const pagePolicy = [
   "default-src 'none'",
@@ -28,7 +28,7 @@ export const pagePolicy = [
   "frame-ancestors 'none'",
 ].join("; ");
 
-/** A document as a page of its own. Whatever is in it, the page runs nothing and loads nothing. */
+/** A document as an HTML page. Whatever the document contains, the page runs and loads nothing. */
 export function renderPage(title: string, content: string): string {
   return `<!doctype html>
 <html>
@@ -53,7 +53,7 @@ function renderBody(markdown: string): string {
 
 /** @returns null for a document that would take long. */
 function render(markdown: string): string | null {
-  // Takes time in proportion to the length, and lets everything through that the document holds.
+  // Linear in the length; passes everything in the document through.
   const html = Bun.markdown.html(markdown, { autolinks: true, headings: { ids: true } });
   return sanitizeHtml(html, { nameHeadings: (found) => nameHeadings(markdown, found) });
 }

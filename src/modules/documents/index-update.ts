@@ -5,15 +5,15 @@ import { toIndexText, toPlainText } from "./plain-text.ts";
 import * as queries from "./queries.ts";
 import type { DocumentEntry, DocumentFile, DocumentSource } from "./source.ts";
 
-/** Raised whenever the index of an unchanged file would come out differently, so that it is made anew. */
+/** Increase this when unchanged files would be indexed differently, so that they are indexed again. */
 const INDEX_FORMAT = 1;
 
-/** A file as it was when it was last read; `hash` is null when it could not be. */
+/** A file as last read; `hash` is null if it couldn't be read. */
 export type SeenFile = { stamp: string; hash: string | null };
 
 export type IndexUpdate = {
   seen: Map<string, SeenFile>;
-  /** Documents that were written, removed, and left though no instance has them. */
+  /** Documents that were written, removed, or kept although no instance has them. */
   written: number;
   removed: number;
   kept: number;
@@ -23,9 +23,9 @@ export type IndexUpdate = {
 
 type Dependencies = { source: DocumentSource; instanceId: string; place: lists.Place };
 
-/** Builds what brings the index up to date in a transaction (docs/decisions/0066). */
+/** Builds the update of the index within a transaction (docs/decisions/0066). */
 export function createIndexUpdate({ source, instanceId, place }: Dependencies) {
-  /** @param forgottenAfterMs instances that were not heard of for so long are forgotten; null: none is. */
+  /** @param forgottenAfterMs instances not seen for this long are deleted; null: none are. */
   return async function updateIndex(
     sql: Sql,
     entries: DocumentEntry[],
@@ -54,7 +54,7 @@ export function createIndexUpdate({ source, instanceId, place }: Dependencies) {
       seen.set(path, { stamp, hash });
       if (file === null || hash === null) continue;
       stale.delete(path);
-      // The newest of those that somebody has. Every instance chooses the same one.
+      // The newest version that any instance has. All instances choose the same one.
       if (row && isHeld(path, row.hash) && !isNewer({ hash, updatedAt: file.updatedAt }, row)) continue;
       if (row?.hash !== hash) {
         await queries.upsertDocument(sql, { ...mapToDocument(file), hash });

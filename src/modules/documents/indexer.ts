@@ -8,9 +8,9 @@ import * as lists from "./list-queries.ts";
 import type { DocumentSource, SkippedFile } from "./source.ts";
 
 const SKIPPED_LOGGED_MAX = 20;
-/** So often an instance says which documents it has, and sees what the others have. */
+/** How often an instance reports its documents and checks those of the others. */
 const REPORT_MS = 4_000;
-/** The documents of an instance that was not heard of for so long are not its any more. */
+/** An instance not seen for this long loses its documents. */
 const LIST_KEPT_MS = 60_000;
 
 export type IndexerTimes = { reportMs: number; listKeptMs: number };
@@ -24,9 +24,9 @@ type Dependencies = {
 };
 
 /**
- * Keeps the index like the files of all instances (docs/decisions/0066). It remembers what it has seen: while no file
- * changes, a scan costs a look at each of them, and a short query every REPORT_MS. After a change, its own or of what the
- * other instances have, the whole index is compared with the files, whoever wrote it.
+ * Keeps the index in sync with the files of all instances (docs/decisions/0066). It remembers what it has seen: while no
+ * file changes, a scan only stats each file, plus a short query every REPORT_MS. After a change, its own or another
+ * instance's, the whole index is compared with the files.
  */
 export function createIndexer({ database, source, folder, times, log }: Dependencies) {
   const { reportMs, listKeptMs } = times ?? { reportMs: REPORT_MS, listKeptMs: LIST_KEPT_MS };
@@ -38,27 +38,27 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   let isIndexed = false;
   let skippedBefore = "[]";
   let isEmptyReported = false;
-  /** The index, and what all instances had, when they were last compared with the files. */
+  /** The index and the instances' lists at the last comparison. */
   let stateBefore = "";
   let reportedAtMs = Number.NEGATIVE_INFINITY;
-  /** What the last report has found, until a scan has compared all. */
+  /** The result of the last report, until a full scan has compared everything. */
   let isOutdated = false;
-  /** Since when this instance has been heard of without a break. After one, the others may have had it too. */
+  /** The start of this instance's unbroken presence. After a break, other instances may have acted on its absence. */
   let heardSinceMs = Number.POSITIVE_INFINITY;
 
   function reportSkipped(skipped: SkippedFile[]): void {
     const report = JSON.stringify(skipped);
     if (report !== skippedBefore && skipped.length > 0)
-      log.warn({ skipped: skipped.slice(0, SKIPPED_LOGGED_MAX), count: skipped.length }, "documents left out");
+      log.warn({ skipped: skipped.slice(0, SKIPPED_LOGGED_MAX), count: skipped.length }, "documents skipped");
     skippedBefore = report;
   }
 
-  /** An empty folder is rather a volume that is not mounted than a wish to have no documents. */
+  /** An empty folder is more likely an unmounted volume than an intended empty set. */
   function reportEmpty(kept: number): void {
     if (kept > 0 && !isEmptyReported)
       log.warn(
         { documents_dir: folder, documents: kept },
-        `DOCUMENTS_DIR ${folder} has no documents, so the ${kept} of the index stay. Mount or fill the folder; one document in it is enough.`,
+        `DOCUMENTS_DIR ${folder} has no documents, so the ${kept} in the index are kept. Mount or fill the folder; one document in it is enough.`,
       );
     isEmptyReported = kept > 0;
   }
@@ -72,8 +72,8 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   const canForget = () => performance.now() - heardSinceMs >= listKeptMs;
 
   /**
-   * Says that this instance is there, if that is due; else it gives what the last report has found.
-   * @returns whether the index, or what the others have, is no more as it was, or this instance was forgotten.
+   * Reports this instance's presence if that is due; otherwise returns the last report's result.
+   * @returns whether the index or the others' lists have changed, or this instance was deleted from the list.
    */
   async function report(): Promise<boolean> {
     if (performance.now() - reportedAtMs < reportMs) return isOutdated;
@@ -85,7 +85,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
     return isOutdated;
   }
 
-  /** If it fails, this instance still says that it is there: the others would take its documents away. */
+  /** If it fails, this instance still reports its presence: otherwise the others would remove its documents. */
   async function reportFailing<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
@@ -98,7 +98,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   return {
     report,
 
-    /** Looks for changes and indexes them, in one transaction. Not to be called while it runs. */
+    /** Finds changes and indexes them, in one transaction. Don't call it concurrently. */
     async scan(): Promise<void> {
       const { entries, skipped } = await reportFailing(() => source.list());
       reportSkipped(skipped);
@@ -124,7 +124,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
       disagreements.report(reportedAtMs);
     },
 
-    /** For the end of this instance: the others need not wait until its documents are forgotten. */
+    /** At shutdown: removes this instance's list, so the others needn't wait until it expires. */
     async leave(): Promise<void> {
       if (stateBefore === "") return;
       await withTransaction(database, (sql) => lists.deleteList(sql, instanceId));
@@ -132,7 +132,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   };
 }
 
-/** What an instance needs to know: the index, whether its own list is there, and which others there are. */
+/** What an instance needs to know: the index, whether its own list is stored, and which other lists exist. */
 function nameState({ generation, lists: all }: lists.IndexState, instanceId: string): string {
   const own = all.find(({ instance_id }) => instance_id === instanceId)?.fingerprint;
   const others = all.map(({ fingerprint }) => fingerprint).filter((fingerprint) => fingerprint !== own);

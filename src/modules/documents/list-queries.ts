@@ -1,18 +1,18 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 
-/** Where the documents of an instance come from; `folder` null: they are Parley's own guides. */
+/** Where the documents of an instance come from; `folder` null: Parley's own guides. */
 export type Place = { host: string; folder: string | null };
 
-/** What an instance has: hashes by path. */
+/** An instance's documents: hashes by path. */
 export type DocumentList = Place & { fingerprint: string; hashes: ReadonlyMap<string, string> };
 
-/** What is there now, without the contents of the lists; `is_silent`: an instance that was not heard of for long. */
+/** The current state, without the lists' contents; `is_silent`: an instance not seen for long. */
 export type IndexState = {
   generation: number;
   lists: { instance_id: string; fingerprint: string; is_silent: boolean }[];
 };
 
-/** Says that this instance is there. @returns the index and the lists of all instances; its own is missing if it was forgotten. */
+/** Reports this instance's presence. @returns the index and the lists of all instances; its own is missing if it was deleted. */
 export async function renewList(sql: Sql, instanceId: string, keptMs: number): Promise<IndexState> {
   const [row] = await sql<IndexState[]>`
     with own as (update document_lists set seen_at = clock_timestamp() where instance_id = ${instanceId})
@@ -24,7 +24,7 @@ export async function renewList(sql: Sql, instanceId: string, keptMs: number): P
   return requireRow(row, "index");
 }
 
-/** The lists of the others: one for each content of a folder. */
+/** The other instances' lists, one per distinct content. */
 export async function listOthers(sql: Sql, instanceId: string): Promise<DocumentList[]> {
   const rows = await sql<(Place & { fingerprint: string; paths: string[]; hashes: string[] })[]>`
     select distinct on (fingerprint, folder) host, folder, fingerprint, paths, hashes from document_lists
@@ -35,7 +35,7 @@ export async function listOthers(sql: Sql, instanceId: string): Promise<Document
   }));
 }
 
-/** Stores what this instance has, in place of what it had. */
+/** Replaces this instance's list. */
 export async function storeList(sql: Sql, instanceId: string, list: DocumentList): Promise<void> {
   const { host, folder, fingerprint, hashes } = list;
   await sql`
@@ -50,7 +50,7 @@ export async function deleteList(sql: Sql, instanceId: string): Promise<void> {
   await sql`delete from document_lists where instance_id = ${instanceId}`;
 }
 
-/** Forgets the instances that were not heard of for so long. */
+/** Deletes instances that were not seen for this long. */
 export async function deleteSilentLists(sql: Sql, instanceId: string, keptMs: number): Promise<void> {
   await sql`
     delete from document_lists

@@ -1,7 +1,7 @@
 import { createPassages, type Passage } from "./passages.ts";
 import { toPlainText } from "./plain-text.ts";
 
-/** Headings of one document that are listed; more of them still cut it into sections. */
+/** Listed headings per document; further ones still start sections. */
 export const HEADINGS_MAX = 200;
 /** UTF-16 units of a heading or title; the rest is cut off. */
 const HEADING_CHARS_MAX = 200;
@@ -10,9 +10,8 @@ export type Heading = { level: number; text: string; slug: string };
 export type ParsedDocument = { title: string; headings: Heading[]; passages: Passage[] };
 
 /**
- * Finds the structure of a document in one pass over its lines. It never fails and takes time in proportion to the
- * length, whatever is in the file; what it takes for a heading is what renderers take for one, except inside lists and
- * quotes, where it sees none.
+ * Finds the structure of a document in one pass over its lines. Never fails, and takes linear time for any input. It
+ * recognizes the same headings as renderers, except inside lists and quotes, where it finds none.
  */
 export function parseMarkdown(path: string, content: string): ParsedDocument {
   const { matter, body } = splitFrontMatter(cleanText(content));
@@ -31,7 +30,7 @@ export function parseMarkdown(path: string, content: string): ParsedDocument {
   return { title: named || fileName(path), headings, passages };
 }
 
-/** Text as it can be stored and compared: one form of each letter, no control characters, `\n` ends a line. */
+/** Normalized text, safe to store and compare: Unicode NFC, no control characters, `\n` as line end. */
 function cleanText(content: string): string {
   return content
     .normalize("NFC")
@@ -39,7 +38,7 @@ function cleanText(content: string): string {
     .replaceAll(/[^\P{Cc}\n\t]|\uFEFF/gu, "");
 }
 
-/** Settings of other tools in front of a document (`---`, lines, `---`) are no part of its text. */
+/** Front matter (`---`, lines, `---`) is not part of the text. */
 export function splitFrontMatter(text: string): { matter: string; body: string } {
   const opening = /^\uFEFF?---[ \t]*\r?\n/.exec(text);
   const closing = opening && /\n---[ \t]*(?:\r?\n|$)/.exec(text.slice(opening[0].length - 1));
@@ -59,7 +58,7 @@ function fileName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1).replace(/\.md$/, "");
 }
 
-/** A heading's words without marks, on one line, not longer than allowed. */
+/** A heading's words without markup, on one line, cut to the maximum length. */
 function formatHeading(raw: string): string {
   const text = toPlainText(raw.slice(0, 5 * HEADING_CHARS_MAX));
   return text
@@ -70,8 +69,8 @@ function formatHeading(raw: string): string {
 }
 
 /**
- * The anchors of the headings that a renderer has found in a document: those that the list of headings has, wherever both
- * have found the same.
+ * The anchors for the headings that a renderer found in a document, matching the list of headings wherever both found
+ * the same ones.
  */
 export function nameHeadings(body: string, found: { level: number; text: string }[]): string[] {
   const createSlug = createSlugger();
@@ -80,7 +79,7 @@ export function nameHeadings(body: string, found: { level: number; text: string 
   return (isSame ? own : found).map(({ text }) => createSlug(formatHeading(text)));
 }
 
-/** Names headings as GitHub does, so that links written for there work here: `#getting-started`, `#notes-1`. */
+/** Creates heading anchors as GitHub does, so that links written for GitHub work: `#getting-started`, `#notes-1`. */
 function createSlugger(): (text: string) => string {
   const taken = new Map<string, number>();
   return (text) => {
@@ -109,7 +108,7 @@ function splitSections(body: string): Section[] {
     section = { heading: { level, text }, lines: [] };
   };
   let closing: RegExp | null = null;
-  /** Lines of the paragraph that is being read: only such a line can be underlined into a heading. */
+  /** Lines of the current paragraph: only such a line can be underlined into a heading. */
   let paragraph = 0;
   for (const line of body.split("\n")) {
     if (closing) {
@@ -128,7 +127,7 @@ function splitSections(body: string): Section[] {
   return [...sections, section];
 }
 
-/** What ends the block of code or the comment that this line opens; null when it opens none. */
+/** The end marker of the code block or comment that this line opens; null if it opens none. */
 function findClosing(line: string): RegExp | null {
   const fence = /^ {0,3}(`{3,}|~{3,})(.*)$/.exec(line);
   if (fence?.[1] && !(fence[1].startsWith("`") && fence[2]?.includes("`")))
@@ -146,7 +145,7 @@ function readHeading(line: string): { level: number; text: string } | null {
   return { level: marks[1].length, text: isClosed ? text.slice(0, end).trim() : text };
 }
 
-/** Neither blank, nor code, nor a rule, nor the beginning of a list, a quote, a table or a tag. */
+/** Not blank, code, a rule, or the start of a list, quote, table or tag. */
 function isParagraphLine(line: string): boolean {
   return /^ {0,3}[^\s>|<]/.test(line) && !/^ {0,3}(?:(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)|[-*_=][-*_=\s]*$)/.test(line);
 }

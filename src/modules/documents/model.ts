@@ -2,7 +2,7 @@ import { type Static, Type } from "@sinclair/typebox";
 import { PageQuery } from "../../http/pagination.ts";
 import { Named, SearchText, Timestamp } from "../../lib/schema.ts";
 
-/** UTF-16 units of a search. */
+/** UTF-16 units of a search query. */
 const SEARCH_CHARS_MAX = 300;
 
 const DocumentHeading = Named(
@@ -10,29 +10,31 @@ const DocumentHeading = Named(
   Type.Object({
     level: Type.Integer({ minimum: 1, maximum: 6 }),
     text: Type.String(),
-    slug: Type.String({ description: "Its anchor in the HTML form." }),
+    slug: Type.String({ description: "The heading's anchor in the HTML form." }),
   }),
 );
 
 const summary = {
-  path: Type.String({ description: "Below the documents folder, with slashes: `guides/start.md`." }),
+  path: Type.String({ description: "Relative to the documents folder, with slashes: `guides/start.md`." }),
   title: Type.String({
-    description: "From the front matter, else the first heading of level 1, else the file's name.",
+    description: "From the front matter, or the first level-1 heading, or the file name.",
   }),
   size: Type.Integer({ description: "Bytes." }),
   updated_at: Timestamp(),
   headings: Type.Array(DocumentHeading),
 };
 
-/** A document in a list; `snippet` and `rank` only in the results of a search. */
+/** A document in a list; `snippet` and `rank` only in search results. */
 export const DocumentSummary = Named(
   "DocumentSummary",
   Type.Object({
     ...summary,
     snippet: Type.Optional(
-      Type.String({ description: "HTML: the place that fits best, its words in `<mark>`, all else escaped." }),
+      Type.String({
+        description: "HTML: the best matching excerpt, with matches in `<mark>` and everything else escaped.",
+      }),
     ),
-    rank: Type.Optional(Type.Number({ description: "From 0 to 1; the best result comes first." })),
+    rank: Type.Optional(Type.Number({ description: "From 0 to 1; the best match comes first." })),
   }),
 );
 export type DocumentSummary = Static<typeof DocumentSummary>;
@@ -48,7 +50,7 @@ export const DocumentQuery = Type.Object({
   q: Type.Optional(
     SearchText({
       maxLength: SEARCH_CHARS_MAX,
-      description: 'Full text: words, "phrases", `or`, `-not`; best result first.',
+      description: 'Full text search: words, "phrases", `or`, `-not`; best match first.',
     }),
   ),
 });

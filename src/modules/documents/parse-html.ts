@@ -2,30 +2,30 @@ import { type DefaultTreeAdapterTypes, defaultTreeAdapter, html, Parser, type Tr
 
 type Map = DefaultTreeAdapterTypes.DefaultTreeAdapterMap;
 
-/** UTF-16 units that are parsed, at about 1 MB/s in the worst case. Markdown can grow to 30 times its size. */
+/** UTF-16 units to parse, at about 1 MB/s in the worst case. Markdown can expand to 30 times its size. */
 const HTML_CHARS_MAX = 512 * 1024;
-/** Elements, also those that the parser adds: it reopens every `<b>` that was not closed in each following paragraph. */
+/** Elements, including those the parser adds: it reopens every unclosed `<b>` in each following paragraph. */
 const ELEMENTS_MAX = 30_000;
-/** Elements inside each other. The parser and what follows look through, or recurse into, all that are open. */
+/** Nesting depth. The parser and later steps search or recurse into all open elements. */
 export const DEPTH_MAX = 100;
-/** UTF-16 units of the attributes of all elements, since an element that is reopened repeats its own. */
+/** UTF-16 units of all elements' attributes, since a reopened element repeats its own. */
 const ATTRIBUTE_CHARS_MAX = 1024 * 1024;
-/** Attributes of one tag: each is compared with those before it. */
+/** Attributes per tag: each is compared with the previous ones. */
 const TAG_ATTRIBUTES_MAX = 500;
-/** UTF-16 units between two looks at the attributes of an unfinished tag. */
+/** UTF-16 units between two checks of an unfinished tag's attributes. */
 const CHUNK_CHARS = 2_048;
 
 class TooComplexError extends Error {}
 
 /**
- * Parses the content of an HTML body as browsers do (WHATWG), so nobody sees other elements in it than we do.
- * @returns null for a text that would take long, or much memory.
+ * Parses HTML body content as browsers do (WHATWG), so we see the same elements as they do.
+ * @returns null if parsing would take too much time or memory.
  */
 export function parseHtml(text: string): Map["documentFragment"] | null {
   if (text.length > HTML_CHARS_MAX) return null;
   const parser = Parser.getFragmentParser<Map>(defaultTreeAdapter.createElement("body", html.NS.HTML, []), {
     treeAdapter: createBoundedAdapter(),
-    // Browsers that run no scripts show what is in `<noscript>`; either way it's dropped.
+    // Browsers without scripts show the content of `<noscript>`; it's dropped either way.
     scriptingEnabled: true,
   });
   try {
@@ -41,13 +41,13 @@ export function parseHtml(text: string): Map["documentFragment"] | null {
   }
 }
 
-/** Of the tag that is being read. The parser doesn't offer it; a test fails if it is no longer there. */
+/** The tag being read: a private field of the parser. A test fails if it disappears. */
 function countAttributes({ tokenizer }: Parser<Map>): number {
   const { currentToken } = tokenizer as unknown as { currentToken: { attrs?: unknown[] } | null };
   return currentToken?.attrs?.length ?? 0;
 }
 
-/** The parser's own tree, which ends the parsing when it grows too large. */
+/** The parser's tree adapter, which aborts when the tree grows too large. */
 function createBoundedAdapter(): TreeAdapter<Map> {
   let elements = 0;
   let attributeChars = 0;

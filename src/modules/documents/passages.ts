@@ -1,14 +1,14 @@
-/** UTF-16 units of one passage: some paragraphs, so that a model can be given several of them. */
+/** UTF-16 units per passage: some paragraphs, so that several fit a model's prompt. */
 export const PASSAGE_CHARS_MAX = 1_500;
 
 export type Passage = {
-  /** The heading of its section; null before the first one. */
+  /** The heading of the passage's section; null before the first heading. */
   heading: string | null;
   /** Markdown, without the heading. */
   content: string;
 };
 
-/** Cuts a section into passages, between paragraphs where that is possible. */
+/** Splits a section into passages, between paragraphs where possible. */
 export function createPassages(heading: string | null, lines: string[]): Passage[] {
   const passages: Passage[] = [];
   let content = "";
@@ -25,7 +25,7 @@ export function createPassages(heading: string | null, lines: string[]): Passage
   return passages;
 }
 
-/** Blank lines separate, except inside a block of code. */
+/** Splits at blank lines, except inside code blocks. */
 function splitParagraphs(lines: string[]): string[] {
   const paragraphs: string[][] = [];
   let current: string[] = [];
@@ -42,7 +42,7 @@ function splitParagraphs(lines: string[]): string[] {
   return paragraphs.map((paragraph) => paragraph.join("\n").trimEnd()).filter((text) => text !== "");
 }
 
-/** A paragraph that is too long, between lines; a line that is too long, anywhere but inside a character. */
+/** Splits an overlong paragraph between lines, and an overlong line anywhere but inside a character. */
 function cutParagraph(paragraph: string): string[] {
   if (paragraph.length <= PASSAGE_CHARS_MAX) return [paragraph];
   const pieces: string[] = [];

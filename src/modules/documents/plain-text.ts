@@ -1,6 +1,6 @@
 /**
- * The words of a piece of markdown, for people and for the index: no marks, no link targets, no HTML tags, one line.
- * Meant for passages; its expressions are only safe on short texts.
+ * The words of a piece of markdown, for people and the index: one line without markup, link targets or HTML tags. For
+ * passages only: its regular expressions are slow on long texts.
  */
 export function toPlainText(markdown: string): string {
   return markdown
@@ -14,7 +14,7 @@ export function toPlainText(markdown: string): string {
     .trim();
 }
 
-/** Stands where Postgres shall see two words; texts from files hold no control characters. */
+/** Separates words for Postgres where the text has no space; file texts contain no control characters. */
 export const WORD_SEAM = "\u0003";
 
 const segmenter = new Intl.Segmenter(undefined, { granularity: "word" });
@@ -22,27 +22,27 @@ const unspacedScripts =
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}\u30FC]+/gu;
 
 /**
- * A text as Postgres is to index it: words and blanks, nothing else. Left to itself Postgres takes `node.js` or a path
- * for one word, a Chinese sentence too, and in a database whose language is C (as the embedded one's is) every sign
- * beyond ASCII for a letter; on a text full of `<` it takes minutes.
+ * Prepares a text for indexing: words and spaces only. Otherwise Postgres treats `node.js`, a path or a Chinese sentence
+ * as one word, and with the locale C (as in the embedded database) every non-ASCII character as a letter. A text full of
+ * `<` would take minutes.
  */
 export function toIndexText(text: string): string {
   return separateScripts(text, " ").replaceAll(/[^\p{L}\p{N}\p{M}]+/gu, " ");
 }
 
-/** What a person typed, as `websearch_to_tsquery` is to read it: operators stay, `node.js` becomes a phrase. */
+/** Prepares user input for `websearch_to_tsquery`: operators stay, `node.js` becomes a phrase. */
 export function toSearchText(typed: string): string {
   return separateScripts(typed.normalize("NFC").replaceAll(/[“”„‟«»]/g, '"'), " ")
     .replaceAll(/(?<=[\p{L}\p{N}\p{M}])[^\p{L}\p{N}\p{M}\s"]+(?=[\p{L}\p{N}\p{M}])/gu, WORD_SEAM)
     .replaceAll(/(?<![\s"]|^)-|-(?![\p{L}\p{N}\p{M}"])|[^\p{L}\p{N}\p{M}\s"\p{Cc}-]/gu, " ");
 }
 
-/** A text as Postgres is to highlight it, with the same words as the index; without its seams it is as it was. */
+/** Prepares a text for highlighting, with the same words as the index. Removing the separators restores the text. */
 export function toSeamedText(text: string): string {
   return separateScripts(text, WORD_SEAM).replaceAll(/[^\p{L}\p{N}\p{M}\s]+/gu, `${WORD_SEAM}$&${WORD_SEAM}`);
 }
 
-/** The different words of a question, in lower case and in their order, at most `wordsMax`. */
+/** The distinct words of a question, in lower case and in order, at most `wordsMax`. */
 export function listWords(question: string, wordsMax: number): string[] {
   const words = toIndexText(question.normalize("NFC").toLowerCase()).split(" ");
   return [...new Set(words)].filter((word) => word !== "").slice(0, wordsMax);

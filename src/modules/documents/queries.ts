@@ -1,11 +1,11 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { Heading } from "./markdown.ts";
 
-/** A text and the same text prepared for the index, where words are separated in every script. */
+/** A text, and the same text prepared for the index with words separated in every script. */
 type IndexedText = { text: string; words: string };
 
 export type DocumentRow = { path: string; title: string; size: number; updated_at: Date; headings: Heading[] };
-/** A document that a search has found. */
+/** A search result. */
 export type Hit = { path: string; rank: number };
 export type IndexedFile = { path: string; hash: string; updated_at: Date };
 
@@ -21,10 +21,10 @@ export type NewDocument = {
   passages: { heading: string | null; headingWords: string; content: IndexedText }[];
 };
 
-/** Any number, the same on every instance: whoever holds this advisory lock changes the index. */
+/** An arbitrary constant, the same on every instance: the advisory lock for changing the index. */
 const INDEX_LOCK = 7_275_540;
 
-/** Keeps other instances from changing the index until the transaction ends. */
+/** Locks the index against changes by other instances until the transaction ends. */
 export async function lockIndex(sql: Sql): Promise<void> {
   await sql`select pg_advisory_xact_lock(${INDEX_LOCK})`;
 }
@@ -33,7 +33,7 @@ export async function listIndexed(sql: Sql): Promise<IndexedFile[]> {
   return await sql<IndexedFile[]>`select path, hash, updated_at from documents`;
 }
 
-/** What instances have found in the index before counts no more. */
+/** Invalidates what instances have found in the index before. */
 export async function raiseGeneration(sql: Sql): Promise<void> {
   await sql`update document_index set generation = generation + 1`;
 }
@@ -46,7 +46,7 @@ export async function touchDocument(sql: Sql, path: string, updatedAt: Date): Pr
   await sql`update documents set updated_at = ${updatedAt} where path = ${path}`;
 }
 
-/** Puts a document into the index, or replaces it there, with all its passages. */
+/** Adds or replaces a document and all its passages in the index. */
 export async function upsertDocument(sql: Sql, document: NewDocument): Promise<void> {
   const { path, title, headings, headingWords, content, size, hash, updatedAt, passages } = document;
   await sql`
@@ -67,7 +67,7 @@ export async function upsertDocument(sql: Sql, document: NewDocument): Promise<v
            with ordinality as passage (heading, heading_words, content, content_words, position)`;
 }
 
-/** By path. `after` is the last path seen. */
+/** By path. `after` is the last path of the previous page. */
 export async function listDocuments(sql: Sql, after: string | null, rowsMax: number): Promise<DocumentRow[]> {
   return await sql<DocumentRow[]>`
     select path, title, size, updated_at, headings
@@ -77,9 +77,9 @@ export async function listDocuments(sql: Sql, after: string | null, rowsMax: num
      limit ${rowsMax}`;
 }
 
-/** All that is found, best first, with the generation of the index in which it was. */
+/** All matches, best first, with the index generation they were found in. */
 export async function searchDocuments(sql: Sql, typed: string): Promise<{ generation: number; hits: Hit[] }> {
-  // Two lists: a row for each of thousands of hits costs the driver more.
+  // Two arrays: thousands of rows would cost the driver more.
   const [row] = await sql<{ generation: number; paths: string[] | null; ranks: number[] | null }[]>`
     select i.generation, f.paths, f.ranks from document_index i, (
       select array_agg(path) as paths, array_agg(rank) as ranks from search_documents(${typed})) f`;
@@ -87,7 +87,7 @@ export async function searchDocuments(sql: Sql, typed: string): Promise<{ genera
   return { generation, hits: (paths ?? []).map((path, index) => ({ path, rank: ranks?.[index] ?? 0 })) };
 }
 
-/** These documents, as far as they are there, and the generation of the index now. */
+/** These documents, if they still exist, and the current index generation. */
 export async function findDocuments(
   sql: Sql,
   paths: string[],
@@ -102,7 +102,7 @@ export async function findDocuments(
   };
 }
 
-/** Of each document the passage that has most of the words, else its first one; null when it has none at all. */
+/** For each document the passage with the most search words, or its first passage; null if it has none. */
 export async function listBestPassages(
   sql: Sql,
   paths: string[],
@@ -119,7 +119,7 @@ export async function listBestPassages(
          limit 1) as best on true`;
 }
 
-/** Shortens each text to the places with the words, which it puts between `start` and `stop`. */
+/** Shortens each text to the excerpts with the words, marked with `start` and `stop`. */
 export async function highlight(
   sql: Sql,
   texts: string[],
@@ -136,9 +136,9 @@ export async function highlight(
 }
 
 /**
- * The passages that answer a question best. Any of the words will do; each counts for more the fewer passages have it,
- * so that the words of the matter win over those of every sentence. English stop words count only where there is
- * nothing else. `compounds` are further words that count when they exist.
+ * The passages that best answer a question. Any of the words may match; rarer words count more, so that topic words
+ * outweigh common ones. English stop words count only if there are no others. `compounds` are additional words that
+ * count if they exist.
  */
 export async function searchPassages(
   sql: Sql,
@@ -171,7 +171,7 @@ export async function searchPassages(
      order by score desc, path, position`;
 }
 
-/** Words as one search for any of them. Quotes keep the words `or` and `-` from being read as operators. */
+/** A query for any of these words. Quotes keep `or` and `-` from being read as operators. */
 function joinAlternatives(words: string[]): string {
   return words.map((word) => `"${word}"`).join(" or ");
 }

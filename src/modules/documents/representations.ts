@@ -1,11 +1,11 @@
 import { findQuality, readAccept } from "../../http/accept.ts";
 
-/** The forms in which a document can be had; where a client likes several alike, the first of them. */
+/** The formats of a document; if a client accepts several equally, the first. */
 export const representations = ["text/markdown", "application/json", "text/html"] as const;
 
 export type Representation = (typeof representations)[number];
 
-/** What a client wants to have; null when it accepts none of them. No header: anything. */
+/** The client's preferred format; null if it accepts none. Without a header: the default. */
 export function chooseRepresentation(accept: string | null): Representation | null {
   const ranges = readAccept(accept);
   let chosen: { representation: Representation; quality: number } | null = null;

@@ -36,8 +36,8 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
     const file = path === null ? null : await documents.get(path);
     if (file === null) throw new Problem("not_found", "There is no such document.");
     if (representation === null)
-      throw new Problem("not_acceptable", `A document can be had as ${representations.join(", ")}.`);
-    // Replaces the `Vary` that every answer has, so it repeats what that one says.
+      throw new Problem("not_acceptable", `Documents are available as ${representations.join(", ")}.`);
+    // Replaces the default `Vary` header, so it repeats its value.
     const headers = { "content-type": `${representation}; charset=utf-8`, vary: "Accept, Origin" };
     if (representation === "text/markdown")
       return respondWithTag(request, hashTag(file.content), file.content, headers);
@@ -64,8 +64,8 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
   const reading = {
     method: "GET",
     operationId: "getDocument",
-    summary: "Read a document",
-    description: "Slashes of the path may be sent raw or as `%2F`. `Accept` chooses the form; absent: markdown.",
+    summary: "Get a document",
+    description: "Send slashes in the path raw or as `%2F`. `Accept` selects the format. Default: markdown.",
     tag,
     scope: "any",
     ok: Document,
@@ -80,7 +80,7 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
       method: "GET",
       path: DOCUMENTS,
       operationId: "listDocuments",
-      summary: "The documents by path, or with `q` those that have the words, best first",
+      summary: "List documents by path, or search them with `q`, best match first",
       tag,
       scope: "any",
       expensive: "search",
@@ -88,20 +88,20 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
       ok: Page(DocumentSummary),
       isTagged: true,
       handle: async ({ query, request }) => {
-        // Searches differ, and each has a place of its own (expensive-reads.ts).
+        // All searches share one limit (expensive-reads.ts).
         if (query.q?.trim()) return respondWithBody(request, (await list(query, request)).value);
-        // Every user may read all of them.
+        // Every user may read all documents.
         const load = () => list(query, request);
         return reads.respond(request, { cache: "documents", of: "", tags: [DOCUMENTS_TAG], load });
       },
     }),
     route({ ...reading, path: `${DOCUMENTS}/:path`, params: Type.Object({ path: Type.String() }) }),
-    // The same with raw slashes, which the framework takes for parts of an address.
+    // The same with raw slashes, which the router treats as separate segments.
     route({ ...reading, path: `${DOCUMENTS}/*`, isHidden: true }),
   ];
 }
 
-/** The decoded path behind the prefix; null when it is not validly encoded. It is decoded once, never again. */
+/** The decoded path after the prefix; null if its encoding is invalid. Decoded exactly once. */
 function readPath(request: Request): string | null {
   const { pathname } = readUrl(request);
   try {

@@ -7,13 +7,13 @@ type Nodes = ReturnType<typeof fromParse5>;
 type Root = Extract<Nodes, { type: "root" }>;
 type Element = Extract<Nodes, { type: "element" }>;
 
-/** Before every `id` and `name` that a document brings, so that none of them hides a property of `document` or `window`. */
+/** Prefix for every `id` and `name` in a document, so that none shadows a property of `document` or `window`. */
 const ID_PREFIX = "user-content-";
 
 const headingNames = ["h1", "h2", "h3", "h4", "h5", "h6"] as const;
 const tableParts = ["caption", "colgroup", "thead", "tbody", "tfoot", "tr", "th", "td", "col"] as const;
 
-/** Everything that a document may show. What isn't listed here is removed; its text stays, except for that of `strip`. */
+/** The allow list. Anything else is removed; its text stays, except for that of `strip`. */
 const schema: Schema = {
   tagNames: [
     ...headingNames,
@@ -41,12 +41,12 @@ const schema: Schema = {
     td: [["align", "left", "right", "center"], "colSpan", "rowSpan"],
     time: ["dateTime"],
   },
-  // Whatever a document says, a box can't be typed into or sent.
+  // Whatever a document contains, checkboxes are disabled and can't be submitted.
   required: { input: { type: "checkbox", disabled: true } },
   protocols: { href: ["http", "https", "mailto"], src: ["http", "https"] },
   clobber: ["id", "name"],
   clobberPrefix: ID_PREFIX,
-  // Their content is no text for readers, or browsers read it by rules of its own, which is where mutation attacks begin.
+  // Their content isn't readable text, or browsers parse it by special rules, which mutation XSS exploits.
   strip: [
     ...["script", "style", "template", "noscript", "svg", "math", "iframe", "frameset", "object", "embed", "applet"],
     ...["title", "textarea", "select", "button", "datalist", "xmp", "plaintext", "listing", "noembed", "noframes"],
@@ -56,29 +56,29 @@ const schema: Schema = {
   allowDoctypes: false,
 };
 
-/** A heading of the document that isn't inside a list or a quote. */
+/** A heading of the document outside lists and quotes. */
 type FoundHeading = { level: number; text: string };
 
 type Options = {
-  /** Gives each heading its anchor, in their order. Only elements with an `id` are asked about. */
+  /** Assigns the anchors to the headings, in order. Called only for elements with an `id`. */
   nameHeadings: (headings: FoundHeading[]) => string[];
 };
 
 /**
- * Makes HTML safe: only elements and attributes of a list, links only to the web, to mail and to neighbours, ids that
- * hide nothing. Parsed, filtered and written anew, so the result holds nothing that a browser reads in another way.
+ * Sanitizes HTML: allowed elements and attributes only; links only to the web, mail and relative addresses; prefixed
+ * ids. Parses, filters and serializes, so that browsers can't read the result differently.
  * @returns null for a text that would take long.
  */
 export function sanitizeHtml(html: string, { nameHeadings }: Options): string | null {
   const parsed = parseHtml(html);
   if (parsed === null) return null;
   const tree = sanitize(fromParse5(parsed), schema);
-  // A single node comes without a root around it.
+  // A single node has no root around it.
   const root: Root = tree.type === "root" ? tree : { type: "root", children: tree.type === "doctype" ? [] : [tree] };
   const elements = listElements(root);
   const headings = listHeadings(root);
   const slugs = nameHeadings(headings.map((element) => ({ level: Number(element.tagName[1]), text: textOf(element) })));
-  // A renderer names headings in lists and quotes too, which the list of headings leaves out.
+  // A renderer also gives ids to headings in lists and quotes, which the list of headings leaves out.
   for (const element of elements) if (isHeading(element)) delete element.properties.id;
   for (const [index, heading] of headings.entries()) heading.properties.id = slugs[index] ?? "";
   const ids = new Set(
@@ -111,7 +111,7 @@ function textOf(node: Nodes): string {
   return "children" in node ? node.children.map(textOf).join("") : "";
 }
 
-/** What the list can't say: where an address leads, for which the library looks at the text alone. */
+/** Checks link targets, for which the library only compares text. */
 function secure({ tagName, properties }: Element, ids: ReadonlySet<unknown>): void {
   if (Array.isArray(properties.className) && properties.className.length === 0) delete properties.className;
   if (tagName === "img" && !isSafeLink(String(properties.src ?? ""))) delete properties.src;
@@ -122,7 +122,7 @@ function secure({ tagName, properties }: Element, ids: ReadonlySet<unknown>): vo
     return;
   }
   properties.rel = ["noopener", "noreferrer", "nofollow"];
-  // An anchor that the document made itself has its prefix by now.
+  // An anchor of the document's own already has its prefix here.
   const anchor = href.startsWith("#") ? decodeFragment(href) : "";
   if (!ids.has(anchor) && ids.has(ID_PREFIX + anchor)) properties.href = `#${ID_PREFIX}${href.slice(1)}`;
 }
@@ -135,12 +135,12 @@ function decodeFragment(href: string): string {
   }
 }
 
-/** Stands for the address that a page will have. */
+/** Placeholder for the page's address. */
 const HERE = "https://here.invalid/folder/page";
 
 /**
- * Whether a link leads to the web, to mail, or to a place relative to this one, as browsers read it. Another host always
- * says `http:` or `https:`, so that readers see where `//host`, which looks like a path, leads.
+ * Whether a link leads to the web, to mail, or to a relative address, as browsers parse it. Links to other hosts must
+ * start with `http:` or `https:`, because `//host` looks like a path.
  */
 export function isSafeLink(href: string): boolean {
   if (/\p{Cc}/u.test(href) || !URL.canParse(href, HERE)) return false;

@@ -4,22 +4,22 @@ import { toSearchText } from "./plain-text.ts";
 import * as queries from "./queries.ts";
 import { createSnippets } from "./snippets.ts";
 
-/** What searches have found is kept, so that a next page, or the same search again, needs no ranking and no snippets. */
+/** Cached search results, so that the next page or a repeated search needs no ranking and no snippets. */
 const CACHE_BYTES_MAX = 8 * 1024 * 1024;
-/** About what an entry of a list or a map takes beside its text. */
+/** Approximate memory overhead of a list or map entry. */
 const ENTRY_BYTES = 100;
-/** At most so many bytes has a UTF-16 unit in memory. */
+/** The maximum bytes per UTF-16 unit in memory. */
 const BYTES_PER_CHAR = 2;
 
 export type DocumentMatch = queries.DocumentRow & { rank: number; snippet: string };
 
-/** All that a search has found in one generation of the index; the snippets of those that were shown. */
+/** All matches of a search in one index generation; snippets only for those already shown. */
 type Found = { generation: number; hits: queries.Hit[]; snippets: Map<string, string>; bytes: number };
 
-/** `after` is the last hit that was seen. */
+/** `after` is the last match of the previous page. */
 type SearchPage = { limit: number; after: queries.Hit | null };
 
-/** Builds the search: documents that have what was typed, best first; one more than `limit`, without a snippet. */
+/** Creates the search: matching documents, best first; one more than `limit`, without a snippet. */
 export function createSearch({ database }: { database: Database }) {
   const cache = new BoundedCache<Found>({ max: CACHE_BYTES_MAX, bytesOf: ({ bytes }) => bytes });
 
@@ -29,7 +29,7 @@ export function createSearch({ database }: { database: Database }) {
     return { generation, hits, snippets: new Map(), bytes };
   }
 
-  /** The documents of a page, as they are now, and whether the index still is that of `found`. */
+  /** The current documents of a page, and whether the index generation is still that of `found`. */
   async function read({ generation, hits }: Found, { limit, after }: SearchPage) {
     const start = after === null ? 0 : hits.findIndex((hit) => isBehind(hit, after));
     const shown = start < 0 ? [] : hits.slice(start, start + limit + 1);
@@ -50,7 +50,7 @@ export function createSearch({ database }: { database: Database }) {
       found.snippets.set(path, snippet);
       bytes += ENTRY_BYTES + BYTES_PER_CHAR * snippet.length;
     }
-    // A new value: the cache asks for the size of each value once.
+    // Set a new value: the cache measures each value only once.
     cache.set(typed, { ...found, bytes });
     return found.snippets;
   }
@@ -60,7 +60,7 @@ export function createSearch({ database }: { database: Database }) {
     let shown = found && (await read(found, page));
     if (!found || !shown?.isCurrent) {
       found = await rank(typed);
-      // If the index changes just now, the next search ranks again.
+      // If the index has just changed, the next search ranks again.
       shown = await read(found, page);
     }
     const { rows } = shown;
@@ -70,7 +70,7 @@ export function createSearch({ database }: { database: Database }) {
   };
 }
 
-/** In the order of the search: by rank, then by the bytes of the path. */
+/** By rank, then by the bytes of the path. */
 function isBehind({ rank, path }: queries.Hit, after: queries.Hit): boolean {
   return rank < after.rank || (rank === after.rank && Buffer.compare(Buffer.from(path), Buffer.from(after.path)) > 0);
 }

@@ -12,53 +12,52 @@ import * as queries from "./queries.ts";
 import { createSearch, type DocumentMatch } from "./search.ts";
 import type { DocumentFile } from "./source.ts";
 
-/** Pause between two looks at the files, in milliseconds; a change is found within it. */
+/** Interval between scans of the files, in milliseconds; a change is found within it. */
 export const SCAN_INTERVAL_MS = 2_000;
-/** A start waits so long for the first scan, so that a small folder is there from the first request on. */
+/** How long startup waits for the first scan, so that a small folder is available from the first request. */
 const FIRST_SCAN_WAIT_MS = 5_000;
-/** A scan takes at most one part in so many of the time: big folders are looked at less often. */
+/** Scans use at most one part in this many of the time: large folders are scanned less often. */
 const SCAN_TIME_SHARE = 20;
-/** Longer pauses are interrupted so often, to stay in touch with the other instances. */
+/** Long pauses are interrupted this often, to stay in touch with the other instances. */
 const PAUSE_STEP_MS = 10_000;
-/** An instance that stops waits so long for a scan. It is forgotten later if that takes longer. */
+/** How long shutdown waits for a scan. If that isn't enough, the instance's list expires later. */
 const LEAVE_WAIT_MS = 1_000;
-/** Different words of a question that count. */
+/** Distinct words of a question that are used. */
 const QUESTION_WORDS_MAX = 32;
 /** UTF-16 units of a question that are read. */
 const QUESTION_CHARS_MAX = 4_000;
-/** Passages that a question can have. */
+/** Maximum passages per question. */
 const PASSAGES_MAX = 50;
 
 export type FoundPassage = { path: string; title: string; heading: string | null; snippet: string };
 export type { DocumentMatch } from "./search.ts";
 
-/** The markdown documents: every user may read all of them. The files are the truth, the database is their index. */
+/** The markdown documents, readable by every user. The files are authoritative; the database only indexes them. */
 export interface DocumentService {
   /**
-   * Begins to keep the index like the files, until `stop`. An error is logged when it begins; the scan is tried
-   * again.
-   * @returns when the first scan has ended; a big folder is not waited for, its indexing goes on.
+   * Keeps the index in sync with the files until `stop`. Errors are logged when they first occur, and the scan is retried.
+   * @returns after the first scan; for a large folder earlier, while indexing continues.
    */
   start(): Promise<void>;
 
-  /** Ends that, after a scan that runs. The documents of this instance leave the index if no other one has them. */
+  /** Stops after the current scan. This instance's documents leave the index if no other instance has them. */
   stop(): Promise<void>;
 
-  /** Indexes what changed until now, at once. @throws when the folder or the database cannot be reached. */
+  /** Indexes all pending changes immediately. @throws if the folder or the database is unavailable. */
   rescan(): Promise<void>;
 
   /** For every user: all documents by path. `page.after` is [path]. */
   list(page: PageRequest): Promise<queries.DocumentRow[]>;
 
-  /** For every user: documents that have what was typed, best first. `page.after` is [rank, path]. @throws Problem `bad_cursor`. */
+  /** For every user: documents that match a search, best first. `page.after` is [rank, path]. @throws Problem `bad_cursor`. */
   search(typed: string, page: PageRequest): Promise<DocumentMatch[]>;
 
-  /** For every user: the file as it is now. @throws Problem `not_found`. */
+  /** For every user: the current file. @throws Problem `not_found`. */
   get(path: string): Promise<DocumentFile>;
 
   /**
-   * For models and tools: the passages that answer a question in natural language best, each with its whole text as
-   * markdown (at most `PASSAGE_CHARS_MAX` UTF-16 units). Empty when no word of the question is in any document.
+   * For models and tools: the passages that best answer a question in natural language, each as complete markdown (at most
+   * `PASSAGE_CHARS_MAX` UTF-16 units). Empty if no document contains any of the words.
    */
   searchPassages(question: string, limit: number): Promise<FoundPassage[]>;
 }
@@ -66,7 +65,7 @@ export interface DocumentService {
 type Dependencies = {
   database: Database;
   config: Pick<Config, "DOCUMENTS_DIR">;
-  /** Pause between two looks, in milliseconds. */
+  /** Interval between scans, in milliseconds. */
   scanIntervalMs?: number;
   indexerTimes?: IndexerTimes;
   log: Log;
@@ -82,7 +81,7 @@ export function createDocumentService({
   log,
   onScanned = () => {},
 }: Dependencies): DocumentService {
-  /** Without a folder, the documents are Parley's own guides. */
+  /** Without a folder: Parley's own guides. */
   const documentsDir = config.DOCUMENTS_DIR;
   const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
   const indexer = createIndexer({ database, source, folder: documentsDir ?? null, times: indexerTimes, log });
@@ -104,8 +103,8 @@ export function createDocumentService({
         isFailing = false;
       } catch (error) {
         if (!isFailing && !stopping.signal.aborted) {
-          if (isLockConflict(error)) log.info("another instance is indexing documents; trying again");
-          else log.error({ err: error, documents_dir: documentsDir }, "documents cannot be indexed");
+          if (isLockConflict(error)) log.info("another instance is indexing documents; retrying");
+          else log.error({ err: error, documents_dir: documentsDir }, "indexing documents failed");
         }
         isFailing = true;
       }
@@ -114,7 +113,7 @@ export function createDocumentService({
     }
   }
 
-  /** Until the next scan, which comes sooner if other instances make it necessary. */
+  /** The wait for the next scan; shorter if other instances require it. */
   async function pause(pauseMs: number): Promise<void> {
     const { signal } = stopping;
     for (const endsAt = performance.now() + pauseMs; performance.now() < endsAt && !signal.aborted; ) {

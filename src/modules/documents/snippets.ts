@@ -3,15 +3,15 @@ import { escapeHtml } from "../../lib/html.ts";
 import { listWords, toPlainText, toSeamedText, WORD_SEAM } from "./plain-text.ts";
 import * as queries from "./queries.ts";
 
-/** Different words of a search that are highlighted. */
+/** Distinct search words that are highlighted. */
 const WORDS_MAX = 32;
-// Control characters, which no indexed text has; they become tags once all else is escaped.
+// Control characters, which indexed texts don't contain; replaced by tags after escaping.
 const MARK_START = "\u0001";
 const MARK_STOP = "\u0002";
 
 /**
- * For each document the place that fits a search best, as HTML: the words in `<mark>`, everything else escaped.
- * @returns the snippets by path; a document without text has an empty one.
+ * For each document the excerpt that best matches a search, as HTML: matches in `<mark>`, everything else escaped.
+ * @returns the snippets by path; empty for a document without text.
  */
 export async function createSnippets(sql: Sql, paths: string[], typed: string): Promise<Map<string, string>> {
   const words = listWords(typed, WORDS_MAX);

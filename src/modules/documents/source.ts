@@ -1,11 +1,11 @@
-/** Bytes of one file; a larger one is not served. */
+/** Bytes per file; larger files are not served. */
 export const FILE_BYTES_MAX = 1024 * 1024;
-/** Documents of one folder, in the order of their paths; the others are not served. */
+/** Documents per folder, in path order; the others are not served. */
 export const FILES_MAX = 10_000;
 
 export type DocumentFile = {
   path: string;
-  /** The whole text, as it is in the file. */
+  /** The complete text of the file. */
   content: string;
   /** Bytes. */
   size: number;
@@ -14,21 +14,21 @@ export type DocumentFile = {
   updatedAt: Date;
 };
 
-/** A file that is there now. `stamp` differs whenever the file may have changed. */
+/** An existing file. `stamp` changes whenever the file may have changed. */
 export type DocumentEntry = { path: string; stamp: string };
 
-/** A file that looks like a document and is not served. */
+/** A markdown file that is not served. */
 export type SkippedFile = { path: string; reason: string };
 
-/** Where the documents are. */
+/** A source of documents. */
 export type DocumentSource = {
-  /** Every document there is now. Rejects when the folder itself cannot be read. */
+  /** All current documents. Rejects if the folder can't be read. */
   list(): Promise<{ entries: DocumentEntry[]; skipped: SkippedFile[] }>;
-  /** The file as it is now, or null when there is no such document. Trusts nothing about the path. */
+  /** The current file; null if it doesn't exist. Accepts untrusted paths. */
   read(path: string): Promise<DocumentFile | null>;
 };
 
-/** A file's text and what is known of it. Bytes that are not UTF-8 are shown as replacement characters. */
+/** A file's text and metadata. Invalid UTF-8 becomes replacement characters. */
 export function createDocumentFile(path: string, bytes: Uint8Array, updatedAt: Date): DocumentFile {
   return {
     path,

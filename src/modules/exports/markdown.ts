@@ -1,10 +1,10 @@
 import type { Conversation } from "../../protocol/conversation.ts";
 import type { Message } from "../../protocol/message.ts";
 
-/** The number of the message that another one follows, where that is not the one before it. */
+/** The number of the parent message, if it isn't the one directly above. */
 export type FindSeq = (messageId: string) => number | undefined;
 
-/** Writes a conversation for people. Texts of messages stay as they are; titles and names cannot become anything else. */
+/** Writes a conversation as Markdown. Message texts stay unchanged; titles and names are escaped. */
 export function writeHead({ title, model, created_at, updated_at }: Conversation, exportedAt: Date): string {
   const facts = [
     `- Started: ${writeTime(created_at)}`,
@@ -15,7 +15,7 @@ export function writeHead({ title, model, created_at, updated_at }: Conversation
   return `# ${escapeLine(title) || "Untitled conversation"}\n\n${facts.join("\n")}\n`;
 }
 
-/** @param before the message above it; undefined for the first one. */
+/** @param before the message above; undefined for the first one. */
 export function writeMessage(message: Message, before: Message | undefined, findSeq: FindSeq): string {
   const { seq, parent_id, created_at } = message;
   const marks = [
@@ -29,7 +29,7 @@ export function writeMessage(message: Message, before: Message | undefined, find
   return `\n${lines.join("\n\n")}\n${writeReasoning(message)}${text === "" ? "" : `\n${text}\n`}`;
 }
 
-/** Closed until somebody opens it, where Markdown is shown as HTML. Only its own end can end it. */
+/** Collapsed by default where Markdown is rendered as HTML. The content can't close the element early. */
 function writeReasoning({ reasoning }: Message): string {
   if (!reasoning) return "";
   const text = reasoning.trim().replaceAll(/<(?=\/?(?:details|summary)\b)/gi, "&lt;");
@@ -38,7 +38,7 @@ function writeReasoning({ reasoning }: Message): string {
 
 function listStates({ deleted_at, status, error }: Message): string[] {
   if (deleted_at !== null) return ["Deleted"];
-  if (status === "streaming") return ["Still being written"];
+  if (status === "streaming") return ["In progress"];
   if (status === "cancelled") return ["Stopped"];
   if (status === "failed") return [`Failed: ${escapeLine(error?.code ?? "error")}`];
   return [];
@@ -54,7 +54,7 @@ function nameOf({ role, author, model }: Message): string {
 /** `2026-01-31 12:00 UTC` */
 const writeTime = (time: string): string => `${time.slice(0, 10)} ${time.slice(11, 16)} UTC`;
 
-/** One line of plain text, whatever is in it. */
+/** One line of escaped plain text. */
 const escapeLine = (text: string): string =>
   text
     .replaceAll(/[\p{C}\p{Zl}\p{Zp}\s]+/gu, " ")

@@ -4,11 +4,11 @@ import { Conversation } from "../../protocol/conversation.ts";
 import { Message } from "../../protocol/message.ts";
 
 export const ExportFormat = OneOf(["markdown", "json", "jsonl"], {
-  description: "`markdown` (default) to read, `json` as one object, `jsonl` as one object a line.",
+  description: "`markdown` (default) for reading, `json` as one object, `jsonl` with one object per line.",
 });
 export type ExportFormat = Static<typeof ExportFormat>;
 
-/** The form `json`. In the form `jsonl` the first line is the conversation, and each further one a message. */
+/** The format `json`. In `jsonl`, the first line is the conversation and each further line is a message. */
 export const ConversationExport = Named(
   "ConversationExport",
   Type.Object({ exported_at: Timestamp(), conversation: Conversation, messages: Type.Array(Message) }),

@@ -25,7 +25,7 @@ export const createExportRoutes = ({ exports, log }: Dependencies): Route[] => [
     operationId: "exportConversation",
     summary: "Download a conversation as Markdown, JSON or JSON lines",
     description:
-      "Streamed. An answer that is being written comes with its text so far; deleted messages come without their text.",
+      "Streamed. A response in progress is exported with its text so far, and deleted messages without their text.",
     tag: "conversations",
     scope: "messages:read",
     expensive: "download",
@@ -39,9 +39,9 @@ export const createExportRoutes = ({ exports, log }: Dependencies): Route[] => [
       const { title, pieces } = await exports.open(caller, params.id, format);
       const about = { request_id: readRequestId(set) };
       const onFault = (err: unknown) => {
-        // The caller's access has ended, which is no fault.
-        if (err instanceof Problem) log.info({ ...about, code: err.code }, "an export was broken off");
-        else log.error({ ...about, err }, "an export broke off");
+        // The caller lost access, which isn't an error.
+        if (err instanceof Problem) log.info({ ...about, code: err.code }, "export aborted: the caller lost access");
+        else log.error({ ...about, err }, "export failed");
       };
       const { type, extension } = files[format];
       return new Response(streamText(pieces, onFault), {

@@ -8,7 +8,7 @@ import type { MessageService } from "../messages/service.ts";
 import { writeHead, writeMessage } from "./markdown.ts";
 import type { ExportFormat } from "./model.ts";
 
-/** Messages of one look; their texts are bounded as well. */
+/** Messages per batch; the size of their texts is bounded as well. */
 const BATCH_ROWS = 200;
 
 type Dependencies = {
@@ -20,15 +20,15 @@ type Dependencies = {
 /** Conversations as files. */
 export interface ExportService {
   /**
-   * For members: the conversation as it is now, in pieces. However long it is, only one batch is in memory, and the next one is read
-   * when the reader has taken this one. An access that ends meanwhile breaks the file off.
-   * @throws Problem `not_found`; the pieces throw as well.
+   * For members: the current conversation, streamed. Only one batch is in memory, and the next is read when the reader
+   * has consumed this one. Losing access aborts the file.
+   * @throws Problem `not_found`; the stream throws as well.
    */
   open(caller: Caller, id: string, format: ExportFormat): Promise<{ title: string; pieces: AsyncGenerator<string> }>;
 }
 
 export function createExportService({ auth, conversations, messages }: Dependencies): ExportService {
-  /** In their order, up to the newest one of the beginning: what is written meanwhile would keep it from ending. */
+  /** In order, up to the newest message at the start: otherwise new messages could keep it from ending. */
   async function* readMessages(caller: Caller, { id, last_seq }: Conversation): AsyncGenerator<Message[]> {
     let afterSeq = 0;
     while (afterSeq < last_seq) {
@@ -65,7 +65,7 @@ export function createExportService({ auth, conversations, messages }: Dependenc
 
   async function* writeJson(caller: Caller, conversation: Conversation): AsyncGenerator<string> {
     const head = JSON.stringify({ exported_at: new Date().toISOString(), conversation });
-    // The head stays open for the list that follows.
+    // The opening brace stays open for the list that follows.
     yield `${head.slice(0, -1)},"messages":[`;
     let separator = "\n";
     for await (const batch of readMessages(caller, conversation)) {

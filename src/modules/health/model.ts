@@ -7,8 +7,8 @@ export const Version = Named(
     version: Type.String(),
     commit: Type.String(),
     built_at: Nullable(Timestamp()),
-    bun: Type.String({ description: "Version of the runtime." }),
-    postgres: Type.Optional(Type.String({ description: "Version of the database server, once it was reached." })),
+    bun: Type.String({ description: "Version of the Bun runtime." }),
+    postgres: Type.Optional(Type.String({ description: "Version of the database server, once it has been reached." })),
   }),
 );
 export type Version = Static<typeof Version>;

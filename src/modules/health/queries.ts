@@ -1,6 +1,6 @@
 import type { Database, Sql } from "../../db/client.ts";
 
-/** Asks the database for a sign of life. */
+/** Pings the database. */
 export async function ping(sql: Sql): Promise<void> {
   await sql`select 1`;
 }
@@ -10,7 +10,7 @@ export async function findServerVersion(sql: Sql): Promise<string | null> {
   return row?.version ?? null;
 }
 
-/** Writes about a megabyte, and leaves nothing of it. @throws when there is no room for it. */
+/** Writes about a megabyte temporarily. @throws if there isn't enough disk space. */
 export async function tryRoom(database: Database): Promise<void> {
   await database.begin(
     (sql) => sql`

@@ -9,12 +9,12 @@ import type { HealthService } from "./service.ts";
 const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 const EXCLUDE_CHARS_MAX = 200;
 
-// Open to further parameters: whatever probes append, they get their answer.
+// Accepts unknown parameters: probes may append any.
 const ReadinessQuery = Type.Object(
   {
-    verbose: Type.Optional(Type.String({ description: "Present, with any value: name each check." })),
+    verbose: Type.Optional(Type.String({ description: "With any value: list each check." })),
     exclude: Type.Optional(
-      Type.String({ maxLength: EXCLUDE_CHARS_MAX, description: "Checks to leave out, comma-separated." }),
+      Type.String({ maxLength: EXCLUDE_CHARS_MAX, description: "Checks to skip, comma-separated." }),
     ),
   },
   { additionalProperties: true },
@@ -23,7 +23,7 @@ const ReadinessQuery = Type.Object(
 const text = (body: string, status: number) =>
   new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" } });
 
-/** `/livez`, `/readyz` (and `/healthz`, its old name), `/version`, `/metrics`. No credential, except a set METRICS_TOKEN. */
+/** `/livez`, `/readyz` (and its old name `/healthz`), `/version`, `/metrics`. No authentication, except METRICS_TOKEN if set. */
 export function createHealthRoutes(deps: { health: HealthService; metricsToken: string | undefined }): Route[] {
   const { health, metricsToken } = deps;
   const plain = {
@@ -51,16 +51,16 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
       ...plain,
       path: "/livez",
       operationId: "getLiveness",
-      summary: "Whether the process is alive",
+      summary: "Check whether the process is alive",
       handle: () => text("alive\n", 200),
     }),
     route({
       ...readiness,
       path: "/readyz",
       operationId: "getReadiness",
-      summary: "Whether this instance should get traffic",
+      summary: "Check whether this instance should get traffic",
     }),
-    route({ ...readiness, path: "/healthz", operationId: "getHealth", summary: "The old name of /readyz" }),
+    route({ ...readiness, path: "/healthz", operationId: "getHealth", summary: "Old name of /readyz" }),
     route({
       method: "GET",
       path: "/version",
@@ -76,7 +76,7 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
       path: "/metrics",
       operationId: "getMetrics",
       summary: "Metrics for Prometheus",
-      description: "Asks for METRICS_TOKEN as bearer token when one is set.",
+      description: "Requires METRICS_TOKEN as bearer token if it is set.",
       problems: [401],
       handle: async ({ request }) => {
         if (metricsToken !== undefined) requireToken(request, metricsToken);
@@ -87,10 +87,10 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
   ];
 }
 
-/** @throws Problem `unauthorized`. Takes the same time for every wrong token. */
+/** @throws Problem `unauthorized`. Compares in constant time. */
 function requireToken(request: Request, expected: string): void {
   const digest = (value: string) => new Bun.CryptoHasher("sha256").update(value).digest();
   const given = readCredential(request.headers) ?? "";
   if (!timingSafeEqual(digest(given), digest(expected)))
-    throw new Problem("unauthorized", "The metrics need the bearer token of METRICS_TOKEN.");
+    throw new Problem("unauthorized", "Authentication required: send METRICS_TOKEN as the bearer token.");
 }

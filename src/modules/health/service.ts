@@ -5,15 +5,15 @@ import type { Metrics } from "../../lib/metrics.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import * as queries from "./queries.ts";
 
-/** A sign of life of the database is good for so long. */
+/** How long a successful database ping is cached. */
 const CHECK_FRESH_MS = 1_000;
-/** The longest that an answer waits for a new one. */
+/** The longest that a response waits for a new ping. */
 const CHECK_WAIT_MS = 80;
-/** A database that answers late (a busy pool) still counts as there for so long after its last sign of life. */
+/** A slow database (a busy pool) counts as alive for this long after its last successful ping. */
 const CHECK_GRACE_MS = 3_000;
-/** A look that hangs (a server that vanished without a word) is given up, so that the next one can find a new connection. */
+/** Timeout of a ping (the server may have vanished silently), so that the next one can use a new connection. */
 const CHECK_ABANDON_MS = 5_000;
-/** With less on its disk, Postgres can store nothing more. */
+/** With less free disk space, Postgres can't store anything. */
 const FREE_BYTES_MIN = 4 * 1024 * 1024;
 /** The longest that `/version` waits for the database. */
 const DETAIL_WAIT_MS = 500;
@@ -22,15 +22,15 @@ type Check = { name: string; ok: boolean };
 
 type Version = { version: string; commit: string; built_at: string | null; bun: string; postgres?: string };
 
-/** What machines ask about this instance. For everyone; it tells nothing about users. */
+/** Status of this instance for probes and monitoring. Public; contains nothing about users. */
 export interface HealthService {
-  /** Whether this instance should get traffic; answers within 100 ms. `exclude` names checks to leave out. */
+  /** Whether this instance should get traffic; responds within 100 ms. `exclude` names checks to skip. */
   checkReadiness(exclude?: readonly string[]): Promise<{ ready: boolean; checks: Check[] }>;
 
-  /** What runs here; `postgres` is missing while the database does not answer. */
+  /** Versions; `postgres` is missing while the database is unreachable. */
   getVersion(): Promise<Version>;
 
-  /** The metrics in Prometheus' text format. The database is not asked. */
+  /** The metrics in Prometheus text format, without a database query. */
   exposeMetrics(): Promise<string>;
 }
 
@@ -38,15 +38,15 @@ type Dependencies = {
   database: Database;
   lifecycle: Lifecycle;
   metrics: Metrics;
-  /** The configured models, with what is known of them. */
+  /** The configured models and their state. */
   listModels?(): { id: string; state: "available" | "cooling_down" }[];
-  /** Absent where there is none. */
+  /** Absent if there is none. */
   redis?: { isAlive(): boolean } | null;
   /** Absent: there are no other instances. */
   bus?: Pick<Bus, "reach" | "isHealthy">;
   /** Absent: backups aren't scheduled. */
   backups?: { isHealthy(): boolean } | null;
-  /** Of the disk of the embedded database, in bytes; null when that cannot be told. Absent where there is none. */
+  /** Free bytes on the embedded database's disk; null if unknown. Absent without an embedded database. */
   findFreeBytes?: (() => Promise<number | null>) | null;
 };
 
@@ -68,7 +68,7 @@ export function createHealthService(deps: Dependencies): HealthService {
   let trying: Promise<void> | undefined;
   let serverVersion: string | null = null;
 
-  /** One look at a time: a flood of probes asks the database once. */
+  /** One ping at a time: a flood of probes causes one query. */
   function refresh(): Promise<void> {
     running ??= Promise.race([queries.ping(getReservedPool(database)), rejectAfter(CHECK_ABANDON_MS)])
       .then(
@@ -93,7 +93,7 @@ export function createHealthService(deps: Dependencies): HealthService {
     return !lastFailed && ageMs() < CHECK_GRACE_MS;
   }
 
-  /** Once the server was out of room, nothing counts as stored before a try has shown that there is room again. */
+  /** After the server was out of space, stay unready until a test write succeeds. */
   async function hasRoom(): Promise<boolean> {
     if (findLastOutOfRoomMs() < roomSeenAtMs) return true;
     const startedAtMs = performance.now();
@@ -117,7 +117,7 @@ export function createHealthService(deps: Dependencies): HealthService {
       hasRoom(),
       Promise.race([findFreeBytes?.(), Bun.sleep(CHECK_WAIT_MS)]),
     ]);
-    // Of the disk of a server it is only known when it is full.
+    // For an external server, only a full disk is known.
     if (typeof freeBytes !== "number") return isRoomThere ? [] : [{ name: "disk", ok: false }];
     return [{ name: "disk", ok: isRoomThere && freeBytes >= FREE_BYTES_MIN }];
   }
@@ -131,7 +131,7 @@ export function createHealthService(deps: Dependencies): HealthService {
       if (!exclude.includes("database")) all.push({ name: "database", ok: await isDatabaseAlive() });
       if (!exclude.includes("disk")) all.push(...(await checkDisk()));
       const needed = all.filter(({ name }) => !exclude.includes(name));
-      // Told and not needed: without them an instance goes on by itself, and by what the database has.
+      // Reported, but not required: an instance works without them.
       const told: Check[] = [];
       if (redis !== null) told.push({ name: "redis", ok: redis.isAlive() });
       if (bus?.reach === "instances") told.push({ name: "bus", ok: bus.isHealthy() });
@@ -159,7 +159,7 @@ export function createHealthService(deps: Dependencies): HealthService {
     async exposeMetrics() {
       for (const [state, count] of Object.entries(countConnections(database)))
         metrics.dbPoolConnections.set({ state }, count);
-      // Looked up here, since a model that has cooled down becomes available without anything happening.
+      // Computed here, because a model becomes available when its cooldown ends, without any event.
       for (const { id, state } of listModels())
         metrics.aiModelAvailable.set({ model: id }, state === "available" ? 1 : 0);
       if (bus) metrics.busHealthy.set(bus.isHealthy() ? 1 : 0);
@@ -170,5 +170,5 @@ export function createHealthService(deps: Dependencies): HealthService {
 
 async function rejectAfter(delayMs: number): Promise<never> {
   await Bun.sleep(delayMs);
-  throw new Error(`no answer within ${delayMs} ms`);
+  throw new Error(`no response within ${delayMs} ms`);
 }

@@ -6,15 +6,15 @@ import { Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
 import { type HookService, type KnownHook, mapToCaller } from "./service.ts";
 
-/** Where programs post. The token is a secret: log and measure the template alone. */
+/** Where programs post. The token is a secret: log and measure only the route template. */
 export const HOOK_POST_PATH = "/api/v1/hooks/:token";
 const TOKEN_AT = HOOK_POST_PATH.split("/").indexOf(":token");
 
-/** How posts come in: which hook they are for is found out before their body is read. */
+/** Finds the hook of a post before its body is read. */
 export interface HookEntry {
-  /** For the way in of every route. It does nothing but on the route of the posts. */
+  /** Runs on the entry of every route; only acts on the posting route. */
   plugin: RoutePlugin;
-  /** The hook that a request of this route is for. */
+  /** The hook of a request on this route. */
   getHook(request: Request): KnownHook;
 }
 
@@ -32,7 +32,7 @@ export function createHookEntry({ hooks, limits }: Dependencies): HookEntry {
               const hook = await hooks.getByToken(readUrl(request).pathname.split("/")[TOKEN_AT] ?? "");
               const counted = showOutcome(limits.countHook(hook.id), headers);
               if (counted) await counted;
-              // Large bodies take turns by users.
+              // Large bodies are queued per user.
               visit.caller = mapToCaller(hook);
               entered.set(request, { ...hook, requestId: readRequestId(visit) });
             },

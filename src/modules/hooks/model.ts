@@ -6,30 +6,30 @@ import { HOOK_NAME_CHARS_MAX } from "./limits.ts";
 
 const Signed = { description: "Whether posts must be signed (Standard Webhooks)." };
 
-/** A hook as those see it who may delete it: its token and its secret are nowhere. */
+/** A hook as shown to users who may delete it, without its token and secret. */
 export const Hook = Named(
   "Hook",
   Type.Object({
-    id: Uuid({ description: "Also the `author.id` of its messages." }),
+    id: Uuid({ description: "Also the `author.id` of the hook's messages." }),
     conversation_id: Uuid(),
-    user_id: Uuid({ description: "Whose hook it is: its answers are charged to them." }),
+    user_id: Uuid({ description: "The hook's creator, who is charged for its responses." }),
     name: Type.String(),
     signed: Type.Boolean(Signed),
-    last_four: Type.String({ description: "How its token ends." }),
+    last_four: Type.String({ description: "The last characters of its token." }),
     created_at: Timestamp(),
   }),
 );
 export type Hook = Static<typeof Hook>;
 
-/** A new hook; the only answer that ever shows its address. */
+/** A new hook; the only response that contains its address. */
 export const CreatedHook = Named(
   "CreatedHook",
   Type.Object({
     ...Hook.properties,
-    token: Type.String({ description: "The secret part of the address. It is not stored, and not shown again." }),
-    url: Type.String({ description: "The address to post to. Everybody who has it can post." }),
+    token: Type.String({ description: "The secret part of the address. It isn't stored and is shown only once." }),
+    url: Type.String({ description: "The address to post to. Anyone who has it can post." }),
     secret: Type.Optional(
-      Type.String({ description: "`whsec_…`: what posts have to be signed with, if the hook is `signed`." }),
+      Type.String({ description: "`whsec_…`: the secret for signing posts, if the hook is `signed`." }),
     ),
   }),
 );
@@ -41,7 +41,7 @@ export const CreateHook = Named(
     name: VisibleLine({
       minLength: 1,
       maxLength: HOOK_NAME_CHARS_MAX,
-      description: "The name of its messages' author, unless a post brings its own.",
+      description: "The author name of the hook's messages, unless a post sets its own.",
       examples: ["Deployments"],
     }),
     signed: Type.Optional(Type.Boolean({ ...Signed, default: false })),
@@ -57,7 +57,7 @@ export const HookPost = Named(
     content: Content,
     display_name: Type.Optional(
       Nullable(VisibleLine({ minLength: 1, maxLength: HOOK_NAME_CHARS_MAX }), {
-        description: "The author's name of this message. Absent or null: the hook's name.",
+        description: "The author name of this message. Absent or null: the hook's name.",
       }),
     ),
     reply: Type.Optional(
@@ -67,29 +67,32 @@ export const HookPost = Named(
 );
 export type HookPost = Static<typeof HookPost>;
 
-/** Blocks or attachments of one post; Slack takes 50 and 100. */
+/** Blocks or attachments per post; Slack allows 50 and 100. */
 const SLACK_PARTS_MAX = 1_000;
-/** What they come to is bounded later, as our own form is; the body's own limit is the only one here. */
+/** The resulting text is limited later, like our own format; here only the body's size limit applies. */
 const Passed = (description: string) => Type.String({ maxLength: BODY_BYTES_MAX, description });
 
-/** What of Slack's form is read. Other fields are ignored, as Slack does. */
+/** The supported fields of Slack's format. Other fields are ignored, as Slack does. */
 export const SlackPost = Named(
   "SlackPost",
   Type.Object({
-    text: Type.Optional(Passed("In Slack's markup; links and entities are translated.")),
-    username: Type.Optional(Passed("The author's name of this message.")),
+    text: Type.Optional(Passed("In Slack's markup; links and entities are converted.")),
+    username: Type.Optional(Passed("The author name of this message.")),
     blocks: Type.Optional(
       Type.Array(Type.Unknown(), {
         maxItems: SLACK_PARTS_MAX,
-        description: "Their texts count where there is no `text`.",
+        description: "Their texts are used if there is no `text`.",
       }),
     ),
-    reply: Type.Optional(Type.Boolean({ description: "Not Slack's: as in our own form." })),
+    reply: Type.Optional(Type.Boolean({ description: "Not part of Slack's format: works as in our own format." })),
     attachments: Type.Optional(
-      Type.Array(Type.Unknown(), { maxItems: SLACK_PARTS_MAX, description: "Their texts follow the message's." }),
+      Type.Array(Type.Unknown(), {
+        maxItems: SLACK_PARTS_MAX,
+        description: "Their texts are appended to the message.",
+      }),
     ),
   }),
 );
 
-/** The text that a post in Slack's form comes to. */
+/** The resulting text of a post in Slack's format. */
 export const SlackText = Closed({ text: Content });

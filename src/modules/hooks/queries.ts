@@ -13,15 +13,15 @@ export const mapRowToHook = ({ created_at, ...row }: HookRow): Hook => ({
   created_at: created_at.toISOString(),
 });
 
-/** A hook that may post now, with who has made it. */
+/** A hook that may post now, with its creator. */
 export type KnownHook = {
   id: string;
   conversationId: string;
   name: string;
-  /** Sealed; null: posts need no signature. */
+  /** Encrypted; null: posts need no signature. */
   secret: Buffer | null;
   creator: Caller["user"];
-  /** Of the post that it was looked up for. */
+  /** The post's `X-Request-Id`. */
   requestId?: string;
 };
 
@@ -31,8 +31,8 @@ type KnownRow = Omit<KnownHook, "conversationId" | "creator"> & {
 } & Omit<Caller["user"], "id">;
 
 /**
- * The hook with this token, if its creator may still write in the conversation. It is one look-up by the hash, whatever the
- * token is and whyever it is no good.
+ * The hook with this token, if its creator may still write in the conversation. Always a single look-up by hash, whether
+ * the token is valid or not.
  */
 export async function findKnownHook(sql: Sql, tokenHash: Buffer): Promise<KnownHook | undefined> {
   const [row] = await sql<KnownRow[]>`
@@ -46,20 +46,20 @@ export async function findKnownHook(sql: Sql, tokenHash: Buffer): Promise<KnownH
   return { id, conversationId: conversation_id, name, secret, creator: { id: user_id, ...user } };
 }
 
-/** A member's role; undefined for an outsider. */
+/** A member's role; undefined for non-members. */
 export async function findRole(sql: Sql, conversationId: string, userId: string): Promise<MemberRole | undefined> {
   const [row] = await sql<{ role: MemberRole }[]>`
     select role from members where conversation_id = ${conversationId} and user_id = ${userId}`;
   return row?.role;
 }
 
-/** The same, while the conversation is locked against other writers; an outsider locks nothing. */
+/** The same, with the conversation locked against other writers; nothing is locked for a non-member. */
 export async function lockRole(sql: Sql, conversationId: string, userId: string): Promise<MemberRole | undefined> {
   await sql`
     select 1 from conversations c where c.id = ${conversationId}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`;
-  // By a statement of its own, which sees what was committed while the lock was waited for.
+  // A separate statement, so that it sees what was committed while waiting for the lock.
   return findRole(sql, conversationId, userId);
 }
 
@@ -83,7 +83,7 @@ export async function insertHook(sql: Sql, hook: NewHook): Promise<HookRow | und
   return row;
 }
 
-/** Oldest first, after an id. @param userId whose hooks; null: everybody's. */
+/** Oldest first, after an id. @param userId the hooks' creator; null: any. */
 export async function listHooks(
   sql: Sql,
   conversationId: string,
@@ -98,7 +98,7 @@ export async function listHooks(
     order by h.id limit ${rows}`;
 }
 
-/** @param userId whose hook it must be; null: anybody's. @returns whether there was one. */
+/** @param userId the hook's creator; null: any. @returns whether the hook existed. */
 export async function deleteHook(
   sql: Sql,
   conversationId: string,

@@ -7,21 +7,21 @@ import { listSchemaErrors } from "../../lib/schema-errors.ts";
 import { HookPost, SlackText } from "./model.ts";
 import { isSlackForm, readSlackName, readSlackText } from "./slack.ts";
 
-/** A post in whatever form it came; `isSlack`: its sender expects what Slack answers. */
+/** A parsed post in any format; `isSlack`: respond as Slack does. */
 export type Post = { content: string; displayName: string | null; reply: boolean | null; isSlack: boolean };
 
 const postCheck = TypeCompiler.Compile(HookPost);
 const slackCheck = TypeCompiler.Compile(SlackText);
 
 /**
- * Reads the body of a post: JSON in our form or in Slack's, a form with one of them as `payload`, or plain text.
+ * Reads the body of a post: JSON in our format or Slack's, a form with one of them as `payload`, or plain text.
  * @throws Problem `malformed`, `invalid`, `unsupported_media_type`.
  */
 export function readPost({ text, type }: RawBody): Post {
   if (isJsonType(type)) return mapJson(parseJson(text));
   if (type === "text/plain") return mapJson(parseJson(JSON.stringify({ content: text })));
   if (type === "application/x-www-form-urlencoded" || type === "") {
-    // curl names this type for whatever `-d` sends.
+    // curl sends this type for any `-d` body.
     if (text.trimStart().startsWith("{")) return mapJson(parseJson(text));
     if (type !== "") return readForm(new URLSearchParams(text));
   }
@@ -33,7 +33,7 @@ export function readPost({ text, type }: RawBody): Post {
 
 const formFields = ["content", "display_name", "text", "username"] as const;
 
-/** `payload` has JSON, as with Slack; without it, the fields themselves are the post. */
+/** `payload` contains JSON, as with Slack; without it, the form fields are the post. */
 function readForm(form: URLSearchParams): Post {
   const payload = form.get("payload");
   if (payload !== null) return mapJson(parseJson(payload));
@@ -65,5 +65,5 @@ function mapSlack(body: JsonObject): Post {
 function check(schema: ReturnType<typeof TypeCompiler.Compile<TSchema>>, value: unknown): void {
   if (schema.Check(value)) return;
   const errors = listSchemaErrors(schema.Errors(value), "body");
-  throw new Problem("invalid", errors[0]?.detail ?? "The request is not valid.", { errors });
+  throw new Problem("invalid", errors[0]?.detail ?? "The request is invalid.", { errors });
 }

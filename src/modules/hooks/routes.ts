@@ -13,7 +13,7 @@ import type { HookService } from "./service.ts";
 
 const InConversation = Type.Object({ id: UuidParam() });
 const ById = Type.Object({ id: UuidParam(), hook_id: UuidParam() });
-/** Longer than any address that is taken: whatever is no token is not found. */
+/** Longer than any valid address: anything that isn't a token returns 404. */
 const TOKEN_CHARS_MAX = 16_384;
 const ByToken = Type.Object({ token: Type.String({ maxLength: TOKEN_CHARS_MAX }) });
 
@@ -22,16 +22,16 @@ const tag = "hooks";
 
 type Dependencies = { hooks: HookService; hookEntry: HookEntry; config: Pick<Config, "PUBLIC_URL"> };
 
-/** `/api/v1/conversations/{id}/hooks`, and where programs post. */
+/** `/api/v1/conversations/{id}/hooks`, and the addresses that programs post to. */
 export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Route[] => [
   route({
     method: "POST",
     path: HOOKS,
     operationId: "createHook",
-    summary: "Create an incoming hook; this answer alone shows its address",
+    summary: "Create an incoming hook (its address is shown only in this response)",
     description:
-      "For members who may write. What the hook posts counts to the caller's quota, and answers of models are charged to " +
-      "them. The hook ends with their membership. An API key needs `messages:write` as well, and must not expire.",
+      "For members who may write. The hook's posts count against the caller's quota, and model responses are charged to " +
+      "them. The hook stops working when their membership ends. An API key also needs `messages:write`, and must not expire.",
     tag,
     scope: "conversations:write",
     params: InConversation,
@@ -47,7 +47,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     method: "GET",
     path: HOOKS,
     operationId: "listHooks",
-    summary: "The conversation's hooks, oldest first; members who are no owners see their own",
+    summary: "List a conversation's hooks, oldest first (owners: all; other members: their own)",
     tag,
     scope: "conversations:read",
     params: InConversation,
@@ -64,7 +64,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     method: "DELETE",
     path: `${HOOKS}/:hook_id`,
     operationId: "deleteHook",
-    summary: "Delete a hook (owners, and whoever created it); its messages stay",
+    summary: "Delete a hook (owners and its creator); its messages stay",
     tag,
     scope: "conversations:write",
     params: ById,
@@ -77,8 +77,8 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     operationId: "postToHook",
     summary: "Post a message through an incoming hook",
     description:
-      "The token in the address is the credential. Takes our form, the one of Slack's incoming webhooks (also as `payload` of " +
-      "a form), and plain text. `webhook-id`, or else `Idempotency-Key`, names the post: repeated, it is not posted again.",
+      "The token in the address is the credential. Accepts our JSON format, the format of Slack's incoming webhooks (also as `payload` of " +
+      "a form), and plain text. `webhook-id`, or else `Idempotency-Key`, identifies the post: a repeated post isn't posted again.",
     tag,
     public: true,
     limit: "hooks_address",
@@ -93,7 +93,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     answerHeaders: ["Location", "Idempotent-Replayed"],
     responses: {
       200: {
-        description: "`ok`, to a post in Slack's form.",
+        description: "`ok`, for a post in Slack's format.",
         content: { "text/plain": { schema: { type: "string" } } },
       },
     },

@@ -24,14 +24,14 @@ export type { KnownHook } from "./queries.ts";
 
 const SECRET_BYTES = 32;
 
-/** What came of a post; `isRepeated`: it was posted before under the same id, and is not posted again. */
+/** The result of a post; `isRepeated`: the same id was posted before, so it isn't posted again. */
 type Posted = Pick<SentMessage, "message" | "reply"> & { isRepeated: boolean; isSlack: boolean };
 
-/** Incoming hooks: programs post into a conversation in the name of the member who made the hook. */
+/** Incoming hooks: programs post into a conversation on behalf of the member who created the hook. */
 export interface HookService {
   /**
    * For members who may write; an API key must also have `messages:write`, and must not expire.
-   * @param origin where this server is reached, such as `https://chat.example.com`.
+   * @param origin the base URL of this server, such as `https://chat.example.com`.
    * @throws Problem `not_found`, `forbidden`, `invalid`, `conflict` (too many hooks).
    */
   create(caller: Caller, conversationId: string, input: CreateHook, origin: string): Promise<CreatedHook>;
@@ -39,17 +39,17 @@ export interface HookService {
   /** For members, oldest first: owners get all, others their own. `page.after` is [id]. @throws Problem `not_found`. */
   list(caller: Caller, conversationId: string, page: PageRequest): Promise<queries.HookRow[]>;
 
-  /** For owners, and for the member whose hook it is. Its messages stay. @throws Problem `not_found`. */
+  /** For owners and the hook's creator. Its messages stay. @throws Problem `not_found`. */
   remove(caller: Caller, conversationId: string, id: string): Promise<void>;
 
   /**
-   * For everybody who has the token. @throws Problem `not_found`, the same whether there is no such hook, or its creator is
+   * For everyone with the token. @throws Problem `not_found`, the same whether the hook doesn't exist or its creator is
    * disabled, has left, or may only read.
    */
   getByToken(token: string): Promise<queries.KnownHook>;
 
   /**
-   * Posts a message. The same `webhook-id`, or else `Idempotency-Key`, of one hook gives the same message for ever.
+   * Posts a message. Repeating a hook's `webhook-id`, or else `Idempotency-Key`, always returns the same message.
    * @throws Problem `malformed`, `invalid`, `unsupported_media_type`, `unauthorized` (signature), `idempotency_key_reused`, and
    * what sending a message throws.
    */
@@ -71,8 +71,8 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
     if (secret === null) return;
     const key = seal.open(secret, Buffer.from(id));
     if (key === null) {
-      log.warn({ hook_id: id }, "a hook's secret cannot be read: JWT_SECRET has changed since the hook was made");
-      throw new Problem("unauthorized", "The hook's secret is no longer readable. Create the hook again.");
+      log.warn({ hook_id: id }, "decrypting a hook's secret failed: JWT_SECRET has changed since the hook was created");
+      throw new Problem("unauthorized", "The hook's secret can't be decrypted any more. Create the hook again.");
     }
     checkSignature(key, headers, bytes, Date.now());
   }
@@ -80,7 +80,7 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
   return {
     async create(caller, conversationId, { name: given, signed = false }, origin) {
       requireScope(caller.scopes, "messages:write");
-      // Otherwise a stolen key that expires soon would give one that does not.
+      // Otherwise a stolen key that expires soon could create permanent access.
       if (caller.scopes !== null && Number.isFinite(caller.expiresAtMs))
         throw new Problem("forbidden", "An API key that expires can't create hooks, which don't expire.");
       const name = given.trim();
@@ -96,7 +96,7 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
           if ((await queries.countHooks(sql, conversationId)) >= HOOKS_PER_CONVERSATION_MAX)
             throw new Problem(
               "conflict",
-              `A conversation may have ${HOOKS_PER_CONVERSATION_MAX} hooks. Delete one first.`,
+              `A conversation can have at most ${HOOKS_PER_CONVERSATION_MAX} hooks. Delete one first.`,
             );
           const inserted = await queries.insertHook(sql, {
             ...{ id, conversation_id: conversationId, user_id: caller.user.id, name, last_four: showEnd(token) },
@@ -151,7 +151,7 @@ const describeActor = ({ user, credentialId, ipAddress }: Caller, hookId: string
   target: { type: "hook", id: hookId } as const,
 });
 
-/** A hook's creator, for whom it acts. */
+/** A hook's creator, on whose behalf it acts. */
 export const mapToCaller = ({ id, creator, requestId }: queries.KnownHook): Caller => ({
   user: creator,
   credentialId: id,
@@ -161,19 +161,23 @@ export const mapToCaller = ({ id, creator, requestId }: queries.KnownHook): Call
   requestId,
 });
 
-/** The id under which a post is known; null: it has none. @throws Problem `malformed`. */
+/** The id that identifies a post; null: none. @throws Problem `malformed`. */
 function readPostId(headers: Headers): string | null {
   const webhookId = headers.get("webhook-id");
   const idempotencyKey = headers.get("idempotency-key");
   const id = webhookId ?? (idempotencyKey === null ? null : readIdempotencyKey(idempotencyKey));
   if (id === null) return null;
-  if (!/^[!-~]{1,255}$/.test(id)) throw new Problem("malformed", "webhook-id has 1 to 255 visible ASCII characters.");
+  if (!/^[!-~]{1,255}$/.test(id))
+    throw new Problem("malformed", "webhook-id must have 1 to 255 visible ASCII characters.");
   return id.length <= CLIENT_MESSAGE_ID_CHARS_MAX ? id : createHash("sha256").update(id).digest("hex");
 }
 
-/** @throws Problem `idempotency_key_reused` when the same `Idempotency-Key` came with another text or name. */
+/** @throws Problem `idempotency_key_reused` if the same `Idempotency-Key` came with another text or name. */
 function checkRepetition({ message }: SentMessage, content: string, displayName: string, headers: Headers): void {
   if (headers.has("webhook-id") || message.deleted_at !== null) return;
   if (message.content === content && message.author?.display_name === displayName) return;
-  throw new Problem("idempotency_key_reused", "This Idempotency-Key was used for a post with another text or name.");
+  throw new Problem(
+    "idempotency_key_reused",
+    "This Idempotency-Key was already used for a post with another text or name. Use a new key.",
+  );
 }

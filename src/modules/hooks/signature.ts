@@ -4,12 +4,12 @@ import { SIGNATURE_TOLERANCE_S, SIGNATURES_MAX } from "./limits.ts";
 
 const SECRET_PREFIX = "whsec_";
 
-/** A secret as Standard Webhooks 1.0.0 shows it. */
+/** A secret in the format of Standard Webhooks 1.0.0. */
 export const showSecret = (key: Uint8Array): string => SECRET_PREFIX + Buffer.from(key).toString("base64");
 
 /**
- * Checks the signature of a post (Standard Webhooks 1.0.0): HMAC-SHA256 of `id.timestamp.body`, with a timestamp of the last
- * five minutes. Any of several signatures may be the right one.
+ * Verifies the signature of a post (Standard Webhooks 1.0.0): HMAC-SHA256 of `id.timestamp.body`, with a timestamp at
+ * most five minutes off. One valid signature of several suffices.
  * @param nowMs milliseconds since 1970.
  * @throws Problem `unauthorized`.
  */
@@ -20,16 +20,16 @@ export function checkSignature(key: Uint8Array, headers: Headers, body: Uint8Arr
   if (!id || !timestamp || !signatures)
     throw new Problem(
       "unauthorized",
-      "This hook takes signed posts only: send `webhook-id`, `webhook-timestamp` and `webhook-signature`.",
+      "This hook requires signed posts: send `webhook-id`, `webhook-timestamp` and `webhook-signature`.",
     );
   if (!isRecent(timestamp, nowMs))
     throw new Problem(
       "unauthorized",
-      `\`webhook-timestamp\` must be the time of the attempt in seconds since 1970, at most ${SIGNATURE_TOLERANCE_S} s off.`,
+      `\`webhook-timestamp\` must be the current time in seconds since 1970, at most ${SIGNATURE_TOLERANCE_S} s off.`,
     );
   const expected = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest("base64");
   if (!signatures.split(" ", SIGNATURES_MAX).some((signature) => isSame(signature, expected)))
-    throw new Problem("unauthorized", "`webhook-signature` is not the signature of this body by the hook's secret.");
+    throw new Problem("unauthorized", "`webhook-signature` doesn't match this body and the hook's secret.");
 }
 
 function isRecent(timestamp: string, nowMs: number): boolean {
@@ -37,7 +37,7 @@ function isRecent(timestamp: string, nowMs: number): boolean {
   return Math.abs(nowMs / 1_000 - Number(timestamp)) <= SIGNATURE_TOLERANCE_S;
 }
 
-/** As texts, since decoding would take several texts for the same bytes. */
+/** Compares encoded texts, since several texts decode to the same bytes. */
 function isSame(signature: string, expected: string): boolean {
   const given = Buffer.from(signature);
   const wanted = Buffer.from(`v1,${expected}`);

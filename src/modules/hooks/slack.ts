@@ -6,13 +6,13 @@ import { HOOK_NAME_CHARS_MAX } from "./limits.ts";
 export const isSlackForm = (body: JsonObject): boolean =>
   !("content" in body) && ["text", "blocks", "attachments"].some((field) => field in body);
 
-/** The text of a post in Slack's form, as Markdown: `text`, or else that of the blocks; then that of the attachments. */
+/** The text of a post in Slack's format, as Markdown: `text`, or else the blocks' text; then the attachments' texts. */
 export function readSlackText({ text, blocks, attachments }: JsonObject): string {
   const main = typeof text === "string" && text !== "" ? [text] : listItems(blocks).flatMap(readBlock);
   return mapMarkup([...main, ...listItems(attachments).flatMap(readAttachment)].join("\n"));
 }
 
-/** The name that a post in Slack's form brings along, as far as it can be one here. */
+/** The author name of a post in Slack's format, sanitized. */
 export function readSlackName({ username }: JsonObject): string | null {
   if (typeof username !== "string") return null;
   const name = username.trim().slice(0, HOOK_NAME_CHARS_MAX).toWellFormed().trim();
@@ -31,7 +31,7 @@ function readBlock({ type, text, fields, elements }: JsonObject): string[] {
   return parts.filter(isJsonObject).flatMap((part) => listTexts([part.text]));
 }
 
-/** A section, a quote or code is a line, a list is a line for each of its items. */
+/** A section, quote or code block is one line; a list has one line per item. */
 function readRichLines({ type, elements }: JsonObject): string[] {
   if (type === "rich_text_list")
     return listItems(elements)
@@ -58,7 +58,7 @@ function readAttachment({ pretext, title, title_link, text, fallback, fields, bl
   return all.length > 0 ? all : listTexts([fallback]);
 }
 
-/** Links and entities of Slack's markup as Markdown has them; everything else stays as it is. */
+/** Converts links and entities of Slack's markup to Markdown; everything else stays unchanged. */
 const mapMarkup = (text: string): string =>
   text
     .replace(/<((?:https?|mailto):[^<>|\s]+)(?:\|([^<>\n]+))?>/g, (_all, url: string, label: string | undefined) =>

@@ -6,11 +6,11 @@ const TOKEN_PREFIX = "hk_";
 const RANDOM_CHARS = 43;
 const SHOWN_END_CHARS = 4;
 
-/** A new token: what is secret of a hook's address. */
+/** Creates a token: the secret part of a hook's address. */
 export const createToken = (): string => TOKEN_PREFIX + createRandomBase62(RANDOM_CHARS);
 
-/** Under which a token is stored and looked up. A token is random enough that a plain hash hides it. */
+/** The hash under which a token is stored. A token has enough entropy for a plain hash. */
 export const hashToken = (token: string): Buffer => createHash("sha256").update(token).digest();
 
-/** How a token ends, by which people tell their hooks apart. */
+/** The end of a token, so that people recognize their hooks. */
 export const showEnd = (token: string): string => token.slice(-SHOWN_END_CHARS);

@@ -4,12 +4,12 @@ import type { LeftOut } from "./left-out.ts";
 import { cleanContent, cleanModel, readTime, textOf } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
-/** Of a node, so many children are looked at. */
+/** Children read per node. */
 const CHILDREN_MAX = 10_000;
 
 /**
- * OpenAI's `conversations.json`: a list of conversations, each with its messages as a tree (`mapping`) and the node that was
- * shown last (`current_node`).
+ * OpenAI's `conversations.json`: a list of conversations, each with its messages as a tree (`mapping`) and the last shown
+ * node (`current_node`).
  */
 export const chatgpt: Format = {
   source: "chatgpt",
@@ -43,13 +43,13 @@ function readMessage(message: Fields, leftOut: LeftOut, nowMs: number): SourceMe
   const role = textOf(readFields(message.author).role);
   if (metadata.is_visually_hidden_from_conversation === true || metadata.is_user_system_message === true) return null;
   if (role === "tool") {
-    // What a tool has drawn is an image of the conversation; its other messages are for the model.
+    // An image created by a tool is part of the conversation; other tool messages are for the model.
     const images = countImages(readFields(message.content));
     leftOut.add(images > 0 ? "image" : "tool", Math.max(1, images));
     return null;
   }
   if (role !== "system" && role !== "user" && role !== "assistant") {
-    // Nodes without a message are part of every file.
+    // Every file has nodes without a message.
     if (Object.keys(message).length > 0) leftOut.add("other");
     return null;
   }
@@ -65,11 +65,11 @@ function readMessage(message: Fields, leftOut: LeftOut, nowMs: number): SourceMe
   return { role, content, model, at: readTime(message.create_time, nowMs) };
 }
 
-/** Whether an assistant's message calls a tool. Code that it runs is part of what people read. */
+/** Whether an assistant message calls a tool. Code that it runs is part of the visible conversation. */
 const isForTool = (role: string, { recipient }: Fields): boolean =>
   role === "assistant" && typeof recipient === "string" && !["", "all", "user", "python"].includes(recipient);
 
-/** Files of a user's message; images are among its parts as well. */
+/** Files of a user message; images are among its parts as well. */
 const countFiles = (metadata: Fields): number =>
   readList(metadata.attachments).filter((file) => {
     const { mime_type: type, mimeType } = readFields(file);
@@ -99,7 +99,7 @@ function readContent(content: Fields, leftOut: LeftOut): string {
   }
 }
 
-/** As Markdown, with a fence that the code doesn't have. */
+/** As Markdown, with a fence that doesn't occur in the code. */
 function writeCode(language: string, code: string): string {
   if (code.trim() === "") return "";
   let fence = "```";

@@ -5,8 +5,8 @@ import { cleanContent, cleanLine, cleanModel, readTime, textOf } from "./texts.t
 import type { SourceMessage } from "./tree.ts";
 
 /**
- * Anthropic's `conversations.json`: a list of conversations, each with its messages in their order (`chat_messages`). Newer ones
- * name their parents, so that there are branches.
+ * Anthropic's `conversations.json`: a list of conversations, each with its messages in order (`chat_messages`). In newer
+ * exports messages name their parents, so there can be branches.
  */
 export const claude: Format = {
   source: "claude",
@@ -59,7 +59,7 @@ function readMessage(message: Fields, leftOut: LeftOut, nowMs: number): SourceMe
   return { role, content, model, at: readTime(message.created_at, nowMs) };
 }
 
-/** The texts of `content`; `text` repeats them, and is all there is in older exports. */
+/** The texts of `content`. `text` repeats them, and is the only field in older exports. */
 function readBlocks(message: Fields, leftOut: LeftOut): string {
   const texts = readList(message.content).map((block) => readBlock(readFields(block), leftOut));
   const text = texts.filter((part) => part !== "").join("\n\n");
@@ -87,7 +87,7 @@ function readBlock(block: Fields, leftOut: LeftOut): string {
   }
 }
 
-/** The text of a file that was attached, below its name. */
+/** The text of an attached file, below its name. */
 function readAttachment(value: unknown, leftOut: LeftOut): string {
   const file = readFields(value);
   const text = textOf(file.extracted_content);

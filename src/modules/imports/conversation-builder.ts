@@ -8,7 +8,7 @@ import { createStepCounter, type Steps } from "./steps.ts";
 import { cleanId, cleanLine, cleanModel, readTime } from "./texts.ts";
 import { buildTree, type SourceNode } from "./tree.ts";
 
-/** Of one conversation, which is in memory as a whole: nodes of its tree, and UTF-16 units of its texts. */
+/** Limits per conversation, which is entirely in memory: tree nodes, and UTF-16 units of texts. */
 const NODES_MAX = 250_000;
 const CONVERSATION_CHARS_MAX = 32 * 1024 * 1024;
 
@@ -21,7 +21,7 @@ export type ImportedMessage = {
   at: string;
 };
 
-/** A conversation as it is stored. */
+/** A conversation ready to be stored. */
 export type ImportedConversation = {
   id: string;
   sourceId: string;
@@ -31,27 +31,27 @@ export type ImportedConversation = {
   messages: ImportedMessage[];
   /** UTF-8 bytes of all texts. */
   bytes: number;
-  /** What is missing; null: nothing. */
+  /** What was left out; null: nothing. */
   note: string | null;
 };
 
-/** The result of one item of the file. */
+/** The result for one item of the file. */
 export type Read = { title: string; conversation: ImportedConversation } | { title: string; skipped: string };
 
-/** Puts conversations together, one after the other, from the parts in which they are read. */
+/** Assembles conversations from their parts, one after the other. */
 export type ConversationBuilder = {
   addNode(field: string, key: string, value: unknown): void;
-  /** The end of a conversation. The next one may begin before the work is done. */
+  /** Ends a conversation. The next one may begin before the returned work is done. */
   finish(value: unknown): Steps<Read>;
-  /** It could not be read as a whole. */
+  /** The conversation couldn't be read completely. */
   drop(): Steps<Read>;
 };
 
 type Other = Pick<Format, "label" | "source" | "nodesField">;
 
 /**
- * @param other the format of the other source, which a file may be by mistake.
- * @param nowMs stands for times that are missing or wrong.
+ * @param other the format of the other source, in case the wrong file was sent.
+ * @param nowMs replaces missing or invalid times.
  */
 export function createConversationBuilder(format: Format, other: Other, nowMs: number): ConversationBuilder {
   let nodes: SourceNode[] = [];
@@ -73,7 +73,7 @@ export function createConversationBuilder(format: Format, other: Other, nowMs: n
       return `It has more than ${NODES_MAX} messages, or more than ${CONVERSATION_CHARS_MAX} characters.`;
     const fields = readFields(value);
     if (isOfOther || (nodes.length === 0 && Object.hasOwn(fields, other.nodesField))) return describeWrongSource(other);
-    if (!Object.hasOwn(fields, format.nodesField)) return `This is no conversation of ${format.label}.`;
+    if (!Object.hasOwn(fields, format.nodesField)) return `This is not a ${format.label} conversation.`;
     return null;
   }
 
@@ -98,7 +98,7 @@ export function createConversationBuilder(format: Format, other: Other, nowMs: n
 
     drop() {
       reset();
-      return skip("", "A part of it is too large.");
+      return skip("", "Part of it is too large.");
     },
   };
 
@@ -110,12 +110,12 @@ export function createConversationBuilder(format: Format, other: Other, nowMs: n
   }
 }
 
-// biome-ignore lint/correctness/useYield: it is as long as others may be.
+// biome-ignore lint/correctness/useYield: the other steps yield, so this one has the same type.
 function* skip(title: string, skipped: string): Steps<Read> {
   return { title, skipped };
 }
 
-/** For a file, or a part of it, that another source has written. */
+/** For a file, or part of it, that another source has written. */
 export const describeWrongSource = ({ label, source }: Pick<Format, "label" | "source">): string =>
   `This is an export of ${label}. Import it with ?source=${source}.`;
 
@@ -136,7 +136,7 @@ function* createConversation(
   let bytes = 0;
   for (const { branch, parent } of placed) {
     if (isDue()) yield;
-    // A message without a time is as old as the one before it.
+    // A message without a time gets the time of the one before it.
     at = branch?.message.at ?? at;
     if (branch?.message.at) {
       newestMs = Math.max(newestMs, at.getTime());
@@ -168,7 +168,7 @@ function* createConversation(
   };
 }
 
-/** Stands for the id of a conversation that has none: the same again is the same conversation. */
+/** Replaces a missing conversation id with a hash of the content, so that repeats are recognized. */
 function hashConversation(title: string, createdAt: Date | null, messages: readonly ImportedMessage[]): string {
   const hash = createHash("sha256").update(JSON.stringify([title, createdAt]));
   for (const { role, content } of messages) hash.update(JSON.stringify([role, content]));

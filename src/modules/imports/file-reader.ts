@@ -5,17 +5,17 @@ import { createPacer } from "./pacer.ts";
 import type { Steps } from "./steps.ts";
 import { isZip, unzip, type ZipPart } from "./unzip.ts";
 
-/** Bytes that are parsed at once: well below a millisecond. */
+/** Bytes parsed per step: well below a millisecond. */
 const STEP_BYTES = 4 * 1024;
-/** Entries of a file. Each costs a statement, so that a file of millions of tiny ones would keep out the imports of others for hours. */
+/** Entries per file. Each costs a statement: a file of millions of tiny entries would block other imports for hours. */
 const ENTRIES_MAX = 250_000;
 
 /**
- * Everything in an uploaded file, conversation by conversation: a JSON file, or a ZIP archive that has some. In between, the event
- * loop is left to others.
- * @param bytesMax of what is unpacked from an archive.
- * @param entriesMax conversations, and entries that are none.
- * @throws ImportError where it cannot be read any further.
+ * Reads an uploaded file, conversation by conversation: a JSON file, or a ZIP archive with JSON files. Yields to the
+ * event loop between steps.
+ * @param bytesMax unpacked bytes of an archive.
+ * @param entriesMax conversations and other entries.
+ * @throws ImportError where the file can't be read any further.
  */
 export async function* readConversations(
   pieces: AsyncIterable<Uint8Array>,
@@ -51,7 +51,7 @@ export async function* readConversations(
       try {
         reader.write(bytes.subarray(from, from + STEP_BYTES));
       } catch (error) {
-        // What was complete before the fault is imported.
+        // Import everything that was complete before the error.
         yield* takeFound();
         throw error;
       }
@@ -80,12 +80,12 @@ function createReader(builder: ConversationBuilder, found: Steps<Read>[]): JsonR
     ...reader,
     end() {
       reader.end();
-      if (!isAny && !reader.isList()) throw new ImportError("invalid", "There are no conversations in the file.");
+      if (!isAny && !reader.isList()) throw new ImportError("invalid", "The file contains no conversations.");
     },
   };
 }
 
-/** The JSON files of it, one after the other. */
+/** The archive's JSON files, one after the other. */
 async function* openFile(pieces: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipPart> {
   const iterator = pieces[Symbol.asyncIterator]();
   const first = await iterator.next();

@@ -3,15 +3,15 @@ import type { LeftOut } from "./left-out.ts";
 import type { ImportSource } from "./model.ts";
 import type { SourceNode } from "./tree.ts";
 
-/** A node of a conversation, as the file has it. */
+/** A node of a conversation, as it is in the file. */
 type NodeInput = {
-  /** Its name or its place among the others. */
+  /** Its id, or its index. */
   key: string;
   value: unknown;
   leftOut: LeftOut;
-  /** Later times are none. */
+  /** Later times are invalid. */
   nowMs: number;
-  /** The node before it in the file. */
+  /** The previous node in the file. */
   previousId: string | null;
 };
 
@@ -22,16 +22,16 @@ export type ConversationFields = {
   createdAt: unknown;
   updatedAt: unknown;
   currentId: string | null;
-  /** Of answers that don't name their own. */
+  /** The model of responses that don't name their own. */
   model: unknown;
 };
 
-/** How one source writes its conversations. */
+/** The export format of one source. */
 export type Format = {
   source: ImportSource;
-  /** Its name, for people. */
+  /** Its display name. */
   label: string;
-  /** The field in which a conversation has its messages. */
+  /** The field that contains a conversation's messages. */
   nodesField: "mapping" | "chat_messages";
   readNode(input: NodeInput): SourceNode;
   readConversation(fields: Fields): ConversationFields;

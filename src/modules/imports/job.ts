@@ -18,34 +18,34 @@ import { ImportError } from "./import-error.ts";
 import { deletePieces, readPieces } from "./pieces.ts";
 import * as queries from "./queries.ts";
 
-/** Messages of one statement: rows, and UTF-16 units of their texts, which one message may exceed. */
+/** Messages per statement: rows, and UTF-16 units of their texts (a single message may exceed that). */
 const BATCH_ROWS = 500;
 const BATCH_CHARS = 512 * 1024;
-/** Connections of this instance that imports write on: none that requests need. */
+/** Connections per instance for imports, separate from those for requests. */
 const POOL_SIZE = 2;
 
 type Dependencies = {
   database: Database;
   quotas: QuotaService;
-  /** Bytes that an archive may have when it is unpacked. */
+  /** Maximum unpacked bytes of an archive. */
   bytesMax: number;
-  /** Called after the commit of a conversation. */
+  /** Called after each conversation's commit. */
   onStored(conversationId: string, userId: string): void;
 };
 
 /**
- * The import isn't where this run took it to be: another instance goes on with it, its user is gone, or a commit was made whose
- * response got lost. Tried again, it is found out which.
+ * The import's stored state isn't what this attempt expected: another instance has taken over, its user was deleted, or
+ * the response to a commit got lost. A retry finds out which.
  */
 class MovedImport extends Error {}
 
-/** Does imports that were uploaded. */
+/** Processes uploaded imports. */
 export type ImportJob = {
-  /** The work of the queue: goes on where an import stands. @throws the signal's reason when it is interrupted. */
+  /** The queue's job: resumes an import where it stopped. @throws the signal's reason when aborted. */
   run(importId: string, signal: AbortSignal): Promise<void>;
-  /** For the job runner: ends what has stood too long, and deletes what is left of it. */
+  /** For the job runner: fails imports that are too old, and deletes their files. */
   sweep(signal: AbortSignal): Promise<void>;
-  /** Ends its connections. */
+  /** Closes its connections. */
   close(): Promise<void>;
 };
 
@@ -66,7 +66,7 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
   async function handle(row: queries.ImportRow, isFirst: boolean, position: number, read: Read): Promise<void> {
     let reason: string | undefined;
     if ("skipped" in read) reason = read.skipped;
-    // Before the quotas, since it takes nothing of them. What the same file has twice, the database knows.
+    // Before the quotas, since skipped conversations don't count. The database detects duplicates within the file.
     else if (!isFirst && (await queries.isKnown(database, row, read.conversation.sourceId))) reason = knownReason;
     else if (!(await store(row, position, read.conversation))) reason = knownReason;
     if (reason === undefined) return;
@@ -80,17 +80,17 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
     const builder = createConversationBuilder(format, other, row.created_at.getTime());
     const isFirst = !(await queries.hasImported(database, row));
     let position = 0;
-    /** One is stored while the next one is read. */
+    /** Stores one conversation while the next is read. */
     let storing = Promise.resolve();
     try {
       for await (const read of readConversations(readPieces(database, row.id), builder, bytesMax)) {
         signal.throwIfAborted();
-        // Nothing of it is right then: this says so once.
+        // The whole file is from the other source: say so once.
         if (position === 0 && "skipped" in read && read.skipped === describeWrongSource(other))
           throw new ImportError("wrong_source", read.skipped);
         const at = position;
         position += 1;
-        // Those before were done before the job was interrupted.
+        // Earlier ones were done before the job was interrupted.
         if (at < row.conversations) continue;
         await storing;
         storing = retryTemporary(() => handle(row, isFirst, at, read), signal);
@@ -98,7 +98,7 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
         storing.catch(() => {});
       }
     } finally {
-      // Where the file cannot be read any further, what came before is stored all the same.
+      // If the file can't be read any further, what was read before is stored anyway.
       await storing;
     }
   }
@@ -126,7 +126,7 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
     async sweep(signal) {
       const late = {
         code: "expired",
-        detail: "The import wasn't finished within a day. Send the file again.",
+        detail: "The import didn't finish within a day. Send the file again.",
       } as const;
       await repeatUntilDone(() => queries.sweepImports(database, late), signal);
       for (
@@ -141,16 +141,16 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
   };
 }
 
-const knownReason = "It was imported before.";
+const knownReason = "It was already imported.";
 
-/** The reason why an import failed for good; undefined: it can be retried. */
+/** The reason of a permanent failure; undefined: the import can be retried. */
 function findReason(error: unknown): Pick<ImportError, "code" | "detail"> | undefined {
   if (error instanceof ImportError) return error;
   if (error instanceof Problem && error.code === "quota_exceeded") return { code: error.code, detail: error.message };
   return undefined;
 }
 
-/** All of it, or nothing. */
+/** Stores everything, or nothing. */
 async function storeConversation(
   pool: Database,
   importId: string,

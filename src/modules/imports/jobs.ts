@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import { IMPORTS, type ImportService } from "./service.ts";
 
-/** Imports that one instance does at the same time: more would only take longer each. */
+/** Concurrent imports per instance: more would only make each one slower. */
 const CONCURRENCY = 1;
 const SWEEP_MS = 60_000;
 

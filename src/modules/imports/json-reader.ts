@@ -4,12 +4,12 @@ import { ImportError } from "./import-error.ts";
 type OnValue = Parameters<TokenParser["onValue"]>[0];
 type Token = Parameters<TokenParser["write"]>[0] & { offset?: number };
 
-/** One value, in bytes of JSON: a message with all that belongs to it. A larger one makes its conversation unreadable. */
+/** Maximum JSON bytes of one value: a message with all its parts. A larger one makes its conversation unreadable. */
 const VALUE_BYTES_MAX = 8 * 1024 * 1024;
-/** One text; it is in memory before it can be left out. */
+/** Maximum length of one text, which is in memory before it can be skipped. */
 const TOKEN_BYTES_MAX = 32 * 1024 * 1024;
 
-/** Of a conversation, only these are kept until its end. */
+/** The only conversation fields that are kept until its end. */
 const keptFields = new Set([
   "title",
   "name",
@@ -39,27 +39,27 @@ const paths = [
 ];
 
 export type JsonHandlers = {
-  /** A message of the conversation that is being read. */
+  /** A message of the current conversation. */
   onNode(field: string, key: string, value: unknown): void;
-  /** Its end, with its other fields. */
+  /** The end of a conversation, with its other fields. */
   onConversation(value: unknown): void;
-  /** It has a value that is too large, and is left out. */
+  /** The conversation contains an oversized value and is skipped. */
   onOversized(): void;
 };
 
-/** Reads a file of conversations, as its bytes come. */
+/** Reads a file of conversations as a stream. */
 export type JsonReader = {
-  /** @throws ImportError when it is no JSON. */
+  /** @throws ImportError if it isn't JSON. */
   write(bytes: Uint8Array): void;
-  /** @throws ImportError when it is not all there. */
+  /** @throws ImportError if it is incomplete. */
   end(): void;
-  /** Whether it is a list, which may be empty. */
+  /** Whether it is a list, possibly empty. */
   isList(): boolean;
 };
 
 /**
- * The file may be a list of conversations, an object that has them as `conversations` or below any name, or one conversation. Only one
- * message is in memory at a time; the handlers keep what they need of it.
+ * The file may be a list of conversations, an object with them as `conversations` or under any name, or one conversation.
+ * Only one message is in memory at a time; the handlers keep what they need of it.
  */
 export function createJsonReader(handlers: JsonHandlers): JsonReader {
   const tokenizer = new Tokenizer();
@@ -68,11 +68,11 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   let isList = false;
   let isSkipping = false;
   let bytes = 0;
-  /** The error that a handler threw. */
+  /** The error thrown by a handler. */
   let fault: { error: unknown } | undefined;
-  /** Where the last token began, which an error names. */
+  /** Start of the last token, named in errors. */
   let offset = 0;
-  /** Bytes before the last token, and before the last value that was handed on. */
+  /** Byte offsets of the last token, and of the last value passed on. */
   let atToken = 0;
   let atValue = 0;
 
@@ -92,7 +92,7 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
     else if (depth === 1) resume();
   }
 
-  /** The conversation that is skipped has ended: goes on in a list, as after any other item. */
+  /** The skipped conversation has ended: continues in a list, as after any other item. */
   function resume(): void {
     isSkipping = false;
     atValue = bytes;
@@ -106,19 +106,19 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
 
   function checkSize(): void {
     if (bytes - atToken > TOKEN_BYTES_MAX)
-      throw new ImportError("too_large", `The text that begins near byte ${offset} is too large to be read.`);
+      throw new ImportError("too_large", `The text that begins near byte ${offset} is too large.`);
     if (isSkipping || bytes - atValue <= VALUE_BYTES_MAX) return;
     if (!isList || depth <= 1)
-      throw new ImportError("too_large", `The value that begins before byte ${offset} is too large to be read.`);
+      throw new ImportError("too_large", `The value that begins before byte ${offset} is too large.`);
     isSkipping = true;
   }
 
   tokenizer.onToken = onToken;
 
   const explain = (): ImportError =>
-    new ImportError("malformed", `The file isn't valid JSON: it breaks off or has a fault near byte ${offset}.`);
+    new ImportError("malformed", `The file isn't valid JSON: it is truncated or has an error near byte ${offset}.`);
 
-  /** The parser passes on whatever goes wrong in here as if the file were at fault. */
+  /** The parser reports every error thrown in here as if the file were invalid. */
   function handOn(found: OnValue): void {
     try {
       if (onValue(found, handlers)) atValue = bytes;
@@ -152,7 +152,7 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   };
 }
 
-/** @returns whether what it is made of is not needed any more. */
+/** @returns whether its parts are no longer needed. */
 function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers): boolean {
   if (stack.length === 0) {
     if (isConversation(value)) handlers.onConversation(value);
@@ -168,7 +168,7 @@ function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers)
   }
   const isItem = Array.isArray(parent);
   if (isItem || isConversation(value)) {
-    // The list of a wrapping object ends as a value as well; its items have come.
+    // The list of a wrapping object also ends as a value; its items are already handled.
     if (isItem || !nodeFields.includes(String(key))) handlers.onConversation(value);
     forget(parent, key);
     return true;
@@ -177,7 +177,7 @@ function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers)
   return false;
 }
 
-/** Whether it has messages, by the field that they are in. */
+/** Whether it has messages, judged by the field that contains them. */
 const isConversation = (value: unknown): boolean =>
   typeof value === "object" && value !== null && nodeFields.some((field) => Object.hasOwn(value, field));
 

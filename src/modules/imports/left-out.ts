@@ -3,21 +3,21 @@ const kinds = {
   image: "images",
   audio: "audio recordings",
   file: "files",
-  tool: "messages of tools",
+  tool: "tool messages",
   reasoning: "reasoning texts",
   other: "parts of unknown kinds",
 } as const;
 type LeftOutKind = keyof typeof kinds;
 
-/** Counts what is left out of one conversation, and what is cut. */
+/** Counts what is left out of a conversation or cut. */
 export type LeftOut = {
   add(kind: LeftOutKind, count?: number): void;
   addCut(): void;
-  /** One sentence for the report; null where nothing is missing. */
+  /** One sentence for the report; null if nothing is missing. */
   describe(): string | null;
 };
 
-/** Starts to count. */
+/** Creates an empty count. */
 export function createLeftOut(): LeftOut {
   const counts = new Map<LeftOutKind, number>();
   let cuts = 0;
@@ -40,7 +40,7 @@ export function createLeftOut(): LeftOut {
 }
 
 function singular(kind: LeftOutKind): string {
-  if (kind === "tool") return "message of a tool";
+  if (kind === "tool") return "tool message";
   if (kind === "other") return "part of an unknown kind";
   return kinds[kind].slice(0, -1);
 }

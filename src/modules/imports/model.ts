@@ -1,16 +1,16 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 
-/** Where conversations come from. */
+/** The sources of imports. */
 export const ImportSource = OneOf(["chatgpt", "claude"], { description: "The product that made the export." });
 export type ImportSource = Static<typeof ImportSource>;
 
-/** Entries of one report; more are counted only (sql/functions/import_messages.sql has the same number). */
+/** Entries per report; further ones are only counted (sql/functions/import_messages.sql has the same number). */
 export const NOTES_MAX = 1_000;
 
 const ImportNote = Named(
   "ImportNote",
-  Closed({ title: Type.String({ description: "Of the conversation; may be empty." }), reason: Type.String() }),
+  Closed({ title: Type.String({ description: "The conversation's title; may be empty." }), reason: Type.String() }),
 );
 export type ImportNote = Static<typeof ImportNote>;
 
@@ -19,12 +19,12 @@ const progress = {
   source: ImportSource,
   status: OneOf(["queued", "running", "done", "failed"]),
   bytes: Type.Integer({ description: "Size of the uploaded file." }),
-  conversations: Type.Integer({ description: "Read from the file so far: imported or skipped." }),
-  imported: Type.Integer({ description: "Conversations that were imported." }),
-  skipped: Type.Integer({ description: "Conversations that were skipped; the report says why." }),
+  conversations: Type.Integer({ description: "Conversations read so far, imported or skipped." }),
+  imported: Type.Integer({ description: "Conversations imported." }),
+  skipped: Type.Integer({ description: "Conversations skipped; the report says why." }),
   messages: Type.Integer({ description: "Messages of the imported conversations." }),
   error: Nullable(Closed({ code: Type.String(), detail: Type.String() }), {
-    description: "Why it has failed. What was imported before stays.",
+    description: "Why the import failed. What was imported before stays.",
   }),
   created_at: Timestamp(),
   finished_at: Nullable(Timestamp()),
@@ -39,9 +39,9 @@ export const Import = Named(
   Closed({
     ...progress,
     report: Type.Array(ImportNote, {
-      description: `Conversations that were skipped, or from which something was left out; the first ${NOTES_MAX}.`,
+      description: `Conversations that were skipped or imported incompletely; the first ${NOTES_MAX}.`,
     }),
-    report_omitted: Type.Integer({ description: "Further entries of the report, which are not kept." }),
+    report_omitted: Type.Integer({ description: "Number of further report entries, which are not kept." }),
   }),
 );
 export type Import = Static<typeof Import>;

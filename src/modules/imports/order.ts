@@ -1,19 +1,19 @@
 import { createStepCounter, type Steps } from "./steps.ts";
 import type { Branch, Tree } from "./tree.ts";
 
-/** A message with its place: `parent` is an index in the same list, of an earlier one. */
+/** A message with its place: `parent` is the index of an earlier one in the same list. */
 export type Placed = { branch: Branch | null; parent: number | null };
 
-/** Messages of which each stands right after the one before it; `others` begin runs of their own. */
+/** Messages that each directly follow the previous one; `others` start new chains. */
 type Run = { branches: Branch[]; others: Branch[] };
 
 /**
- * The messages in an order in which every branch is found again from its end (sql/functions/list_path.sql): a user's message
- * goes back to its parent, wherever that is; an answer goes back to the message before it, or, if it is a further answer, to where
- * the first answer to its parent stands. So the first answer has to follow its parent at once.
+ * Orders the messages so that every branch can be found from its end (sql/functions/list_path.sql): a user message leads
+ * to its parent, wherever that is; a response leads to the message before it, or, if it is a further response, to the
+ * position of its parent's first response. So the first response must directly follow its parent.
  *
- * The branch of `leaf` comes last, so that the next message goes on there. Where several branches begin with their first message,
- * the list starts with a message without a text (`branch` is null), from which all of them branch off.
+ * The branch of `leaf` comes last, so that the next message continues it. If several branches start with their first
+ * message, the list starts with a message without text (`branch` is null) as their common parent.
  */
 export function* orderMessages({ roots, leaf }: Tree): Steps<Placed[]> {
   const isDue = createStepCounter();
@@ -34,7 +34,7 @@ export function* orderMessages({ roots, leaf }: Tree): Steps<Placed[]> {
     }
   }
 
-  /** Where runs begin, and the last one once what branches off within it is placed. */
+  /** Starts of chains; a chain appears again once its inner branches are placed. */
   const waiting: (Branch | Run)[] = [first];
   const add = (starts: Branch[]) => {
     for (const start of sortByCurrent(starts).reverse()) waiting.push(start);
@@ -42,7 +42,7 @@ export function* orderMessages({ roots, leaf }: Tree): Steps<Placed[]> {
   for (let next = waiting.pop(); next; next = waiting.pop()) {
     const run = "branches" in next ? next : yield* collectRun(next, next.children);
     const { branches, others } = run;
-    // What branches off within the last run has to stand before it, and goes back to what is above the run.
+    // Branches within the last chain must come before it, and lead to the message above the chain.
     if (leaf && others.length > 0 && branches.at(-1) === leaf) waiting.push({ branches, others: [] });
     else yield* emit(run);
     add(others);
@@ -50,12 +50,12 @@ export function* orderMessages({ roots, leaf }: Tree): Steps<Placed[]> {
   return placed;
 }
 
-/** A message with the answers that follow it at once. */
+/** A message with the responses that directly follow it. */
 function* collectRun(start: Branch | null, below: readonly Branch[]): Steps<Run> {
   const isDue = createStepCounter();
   const branches = start ? [start] : [];
   const others: Branch[] = [];
-  // Of beginnings, only a single one is the first message.
+  // A root is the first message only if there is just one.
   let next = start || below.length > 1 ? findNext(below) : below[0];
   for (const child of below) if (child !== next) others.push(child);
   while (next) {
@@ -68,7 +68,7 @@ function* collectRun(start: Branch | null, below: readonly Branch[]): Steps<Run>
   return { branches, others };
 }
 
-/** Rather one that is not on the current branch, which comes later. */
+/** Prefers one that isn't on the current branch, which comes later. */
 function findNext(children: readonly Branch[]): Branch | undefined {
   const answers = children.filter(({ message }) => message.role !== "user");
   return answers.find(({ isCurrent }) => !isCurrent) ?? answers[0];

@@ -1,8 +1,8 @@
-/** Milliseconds of work at a time, and of rest after it: requests of others come first. */
+/** Milliseconds of work per slice, and of the pause after it: requests take priority. */
 const WORK_MS = 3;
 const REST_MS = 1;
 
-/** For long work on the event loop. @returns call it after each small step, and await what it gives. */
+/** For long work on the event loop. @returns a function: call it after each small step, and await its result. */
 export function createPacer(): () => Promise<void> | undefined {
   let beganAtMs = performance.now();
   return () => {

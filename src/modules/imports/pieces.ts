@@ -2,11 +2,11 @@ import { promisify } from "node:util";
 import { gunzip, gzip } from "node:zlib";
 import type { Sql } from "../../db/client.ts";
 
-/** Bytes of the file in one piece, before they are compressed. */
+/** Uncompressed bytes of the file per piece. */
 export const PIECE_BYTES = 1024 * 1024;
 const DELETED_PIECES = 50;
 
-// Both work beside the event loop.
+// Both work off the event loop.
 const compress = promisify(gzip);
 const expand = promisify(gunzip);
 
@@ -14,8 +14,8 @@ export const compressPiece = (bytes: Uint8Array): Promise<Uint8Array> => compres
 
 /**
  * Stores a piece of an uploaded file.
- * @param bytes its size before it was compressed.
- * @returns false when the import is gone, or was given up.
+ * @param bytes its uncompressed size.
+ * @returns false if the import no longer exists or was aborted.
  */
 export async function insertPiece(
   sql: Sql,
@@ -33,7 +33,7 @@ export async function insertPiece(
   return count === 1;
 }
 
-/** The file again, piece by piece. */
+/** Reads the file back, piece by piece. */
 export async function* readPieces(sql: Sql, importId: string): AsyncGenerator<Uint8Array> {
   for (let n = 1; ; n += 1) {
     const [row] = await sql<{ data: Buffer }[]>`
@@ -43,7 +43,7 @@ export async function* readPieces(sql: Sql, importId: string): AsyncGenerator<Ui
   }
 }
 
-/** Deletes some of the pieces of an import. @returns how many. */
+/** Deletes some pieces of an import. @returns how many. */
 export async function deletePieces(sql: Sql, importId: string): Promise<number> {
   const { count } = await sql`
     delete from import_pieces where import_id = ${importId} and n = any (array(

@@ -4,12 +4,12 @@ import type { ImportedConversation, ImportedMessage } from "./conversation-build
 import type { ImportError } from "./import-error.ts";
 import { type Import, type ImportNote, type ImportSource, type ImportSummary, NOTES_MAX } from "./model.ts";
 
-/** The queue of imports, by their ids. */
+/** The queue of imports, by id. */
 export const IMPORTS = "imports";
 
-/** An upload of which nothing has come for so long is over: its instance is gone, or lost the database. */
+/** An upload without new bytes for this long has ended: its instance died, or lost the database. */
 const UPLOAD_SILENCE = "5 minutes";
-/** A file is kept for so long at most, and an import's report after its end. */
+/** How long a file is kept at most, and an import's report after its end. */
 const FILE_KEPT = "1 day";
 const REPORT_KEPT = "30 days";
 const SWEPT_ROWS = 20;
@@ -35,7 +35,7 @@ const columns = (sql: Sql) => sql`
   i.id, i.user_id, i.source, i.status, i.bytes, i.conversations, i.imported, i.skipped, i.messages, i.noted, i.error_code,
   i.error_detail, i.created_at, i.finished_at`;
 
-/** Begins an upload. @returns false when the user has another import that has not ended. */
+/** Starts an upload. @returns false if the user has another unfinished import. */
 export async function insertImport(sql: Sql, id: string, userId: string, source: ImportSource): Promise<boolean> {
   // An upload whose instance died doesn't block a new one.
   await sql`
@@ -46,17 +46,17 @@ export async function insertImport(sql: Sql, id: string, userId: string, source:
   return count === 1;
 }
 
-/** Bytes are still coming. */
+/** Marks an upload as still in progress. */
 export async function touchUpload(sql: Sql, id: string): Promise<void> {
   await sql`update imports set updated_at = now() where id = ${id} and status = 'uploading'`;
 }
 
-/** An upload that broke off leaves nothing. */
+/** Deletes an aborted upload. */
 export async function deleteUpload(sql: Sql, id: string): Promise<void> {
   await sql`delete from imports where id = ${id} and status = 'uploading'`;
 }
 
-/** The file is complete: any instance may begin. Run it in a transaction. @returns false when the upload was given up. */
+/** Marks the file as complete: any instance may process it. Run it in a transaction. @returns false if the upload was aborted. */
 export async function queueImport(sql: Sql, id: string): Promise<boolean> {
   const { count } = await sql`
     update imports set status = 'queued', updated_at = now() where id = ${id} and status = 'uploading'`;
@@ -64,7 +64,7 @@ export async function queueImport(sql: Sql, id: string): Promise<boolean> {
   return count === 1;
 }
 
-/** The import, if it has not ended. */
+/** The import, if it hasn't ended. */
 export async function startImport(sql: Sql, id: string): Promise<ImportRow | undefined> {
   const [row] = await sql<ImportRow[]>`
     update imports i set status = 'running', updated_at = now()
@@ -72,7 +72,7 @@ export async function startImport(sql: Sql, id: string): Promise<ImportRow | und
   return row;
 }
 
-/** @param error why it has failed; null: it has not. */
+/** @param error why it failed; null: it succeeded. */
 export async function finishImport(
   sql: Sql,
   id: string,
@@ -84,13 +84,13 @@ export async function finishImport(
     where id = ${id} and status = 'running'`;
 }
 
-/** Whether the user has imported anything of this source: otherwise nothing of a file is looked up. */
+/** Whether the user has imported from this source before: if not, duplicates need no look-up. */
 export async function hasImported(sql: Sql, { user_id, source }: ImportRow): Promise<boolean> {
   const rows = await sql`select 1 from import_sources where user_id = ${user_id} and source = ${source} limit 1`;
   return rows.length > 0;
 }
 
-/** Whether the user has this conversation already. */
+/** Whether the user already has this conversation. */
 export async function isKnown(sql: Sql, { user_id, source }: ImportRow, sourceId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from import_sources s
@@ -127,7 +127,7 @@ export async function importMessages(
   return row.outcome;
 }
 
-/** Counts a conversation that isn't imported. @returns false when another instance does it now. */
+/** Counts a conversation that isn't imported. @returns false if another instance has taken over the import. */
 export async function skipConversation(sql: Sql, id: string, position: number, note: ImportNote): Promise<boolean> {
   const rows = await sql`
     with counted as (
@@ -166,7 +166,7 @@ export async function listImports(
     where i.user_id = ${userId} and i.status <> 'uploading' and ${isBefore} order by i.id desc limit ${rows}`;
 }
 
-/** Ends or deletes some of the imports that are due. */
+/** Ends or deletes a batch of expired imports. */
 export async function sweepImports(sql: Sql, error: Pick<ImportError, "code" | "detail">): Promise<number> {
   const given = await sql`
     delete from imports where id = any (array(
@@ -185,7 +185,7 @@ export async function sweepImports(sql: Sql, error: Pick<ImportError, "code" | "
   return given.count + late.count + old.count;
 }
 
-/** One import that has ended and still has its file. */
+/** An ended import that still has its file. */
 export async function findLeftFile(sql: Sql): Promise<string | undefined> {
   const [row] = await sql<{ id: string }[]>`
     select i.id from imports i where i.finished_at is not null

@@ -19,14 +19,14 @@ export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
     method: "POST",
     path: IMPORTS,
     operationId: "createImport",
-    summary: "Import the conversations of an export of ChatGPT or Claude",
+    summary: "Import conversations from a ChatGPT or Claude export",
     description:
-      "Send `conversations.json`, or the ZIP archive that has it, as the field `file` of a form or as the body itself, at most " +
-      "`IMPORT_BYTES_MAX`. The answer comes when the file is stored; then a job imports it. What was imported before is skipped, so " +
-      "the same file may be sent again. One import of a user at a time. An API key needs `messages:write` as well.",
+      "Send `conversations.json`, or the ZIP archive that contains it, as the form field `file` or as the request body. The limit is " +
+      "`IMPORT_BYTES_MAX`. The response is sent when the file is stored; a job then imports it. Conversations that were imported before are " +
+      "skipped, so you can send the same file again. Each user can run one import at a time. An API key also needs `messages:write`.",
     tag,
     scope: "conversations:write",
-    // The same file again imports nothing twice.
+    // Sending the same file again imports nothing twice.
     idempotencyKey: "ignored",
     streamsBody: true,
     rawBody: {
@@ -53,7 +53,7 @@ export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
     method: "GET",
     path: IMPORTS,
     operationId: "listImports",
-    summary: "My imports, newest first, without their reports",
+    summary: "List my imports, newest first, without their reports",
     tag,
     scope: "conversations:read",
     query: Type.Object(PageQuery),
@@ -69,7 +69,7 @@ export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
     method: "GET",
     path: `${IMPORTS}/:id`,
     operationId: "getImport",
-    summary: "How far an import is, and what it skipped",
+    summary: "Get the progress and report of an import",
     tag,
     scope: "conversations:read",
     params: ById,

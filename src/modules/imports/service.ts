@@ -15,10 +15,10 @@ import { readUpload } from "./upload.ts";
 
 export { IMPORTS } from "./queries.ts";
 
-/** Uploads that one instance takes at the same time: each has a few megabytes in memory. */
+/** Concurrent uploads per instance: each takes a few megabytes of memory. */
 const UPLOADS_MAX = 32;
 const RETRY_AFTER_MS = 5_000;
-/** One that goes on for longer is given up, so that slow senders don't keep the places. */
+/** Uploads that take longer are aborted, so that slow senders don't occupy all places. */
 const UPLOAD_MS_MAX = 60 * 60_000;
 /** How often a slow upload is marked as still in progress. */
 const TOUCH_MS = 30_000;
@@ -32,12 +32,13 @@ type Dependencies = {
   config: { IMPORT_BYTES_MAX: number };
 };
 
-/** Conversations that users bring along from elsewhere (docs/import-export.md). */
+/** Imports of users' conversations from other products (docs/import-export.md). */
 export interface ImportService extends ImportJob {
   /**
-   * For every user: stores the file that the request's body has, and leaves it to a job. One import of a user at a time. The upload ends with the
-   * caller's credential; the job goes on.
-   * @throws Problem `conflict` (another one hasn't ended), `forbidden`, `overloaded`, `unauthorized` (the credential has ended), and what `readUpload` throws.
+   * For every user: stores the file in the request body and queues a job for it. One import per user at a time. The upload
+   * ends with the caller's credential; the job continues.
+   * @throws Problem `conflict` (another one hasn't ended), `forbidden`, `overloaded`, `unauthorized` (the credential has
+   * ended), and what `readUpload` throws.
    */
   upload(caller: Caller, source: ImportSource, request: Request): Promise<Import>;
 
@@ -70,7 +71,7 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
       if (nowMs - beganAtMs > UPLOAD_MS_MAX) throw createGivenUp();
       if (await file.add(chunk)) touchedAtMs = nowMs;
       if (file.bytes() > bytesMax)
-        throw new Problem("too_large", `The file of an import may have ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
+        throw new Problem("too_large", `The file is larger than ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
       if (nowMs - touchedAtMs < TOUCH_MS) continue;
       touchedAtMs = nowMs;
       await withTransaction(database, (sql) => queries.touchUpload(sql, id));
@@ -114,7 +115,7 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
     async upload(caller, source, request) {
       requireScope(caller.scopes, "messages:write");
       if (uploads >= UPLOADS_MAX)
-        throw new Problem("overloaded", "Too many files are being uploaded. Try again.", {
+        throw new Problem("overloaded", "Too many files are being uploaded. Try again later.", {
           retryAfterMs: RETRY_AFTER_MS,
         });
       uploads += 1;
@@ -134,7 +135,7 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
 
 const createGivenUp = () => new Problem("malformed", "The upload took too long and was aborted. Send the file again.");
 
-/** Cuts a file into pieces of one size. */
+/** Splits a file into pieces of equal size. */
 function createPieces(store: (n: number, bytes: Uint8Array) => Promise<void>) {
   let chunks: Uint8Array[] = [];
   let waiting = 0;

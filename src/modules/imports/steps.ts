@@ -1,10 +1,10 @@
 /** Steps between two yields: well below a millisecond. */
 const STEPS = 100;
 
-/** Long work that gives way now and then: it yields whenever others should get their turn. */
+/** Long work that yields regularly, so that requests get their turn. */
 export type Steps<T> = Generator<void, T>;
 
-/** Counts small steps. @returns call it for each; true when it is time to yield. */
+/** Counts small steps. @returns a function: call it after each step; it returns true when it is time to yield. */
 export function createStepCounter(): () => boolean {
   let steps = 0;
   return () => {
@@ -13,7 +13,7 @@ export function createStepCounter(): () => boolean {
   };
 }
 
-/** Does all of it at once. */
+/** Runs all steps without pauses. */
 export function runSteps<T>(work: Steps<T>): T {
   for (;;) {
     const next = work.next();

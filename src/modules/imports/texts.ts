@@ -5,10 +5,10 @@ import { CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { TITLE_CHARS_MAX } from "../conversations/model.ts";
 
 const SOURCE_ID_CHARS_MAX = 200;
-/** No chat of this kind is older; what is said to be so has a wrong clock. */
+/** No such chat is older; earlier times come from a wrong clock. */
 const OLDEST_MS = Date.UTC(2015, 0, 1);
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: it is what is taken out.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these characters are removed.
 const controls = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g;
 const hidden = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu;
 
@@ -19,37 +19,37 @@ function cut(text: string, charsMax: number): string {
   return text.slice(0, unit >= 0xd800 && unit <= 0xdbff ? charsMax - 1 : charsMax);
 }
 
-/** A text of the file; empty where it isn't one. */
+/** A text of the file; empty if the value isn't text. */
 export const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
 
-/** A message's text as one that is sent would have to be. @returns whether its end had to be cut off. */
+/** A message's text, sanitized like a sent message. @returns whether its end was cut off. */
 export function cleanContent(text: string): { content: string; isCut: boolean } {
   const plain = isPlainText(text) ? text : fitText(text).replaceAll(controls, "");
   const content = normalizeText(plain);
   return { content: cut(content, CONTENT_CHARS_MAX), isCut: content.length > CONTENT_CHARS_MAX };
 }
 
-/** A title, a name: one line of which nothing is hidden; empty where nobody would see it. */
+/** A title or name: one line without hidden characters; empty if nothing of it is visible. */
 export function cleanLine(value: unknown, charsMax: number = TITLE_CHARS_MAX): string {
   if (typeof value !== "string") return "";
-  // A title of megabytes isn't looked at to its end.
+  // Don't scan a title of megabytes to its end.
   const start = cut(value, 4 * charsMax);
   const line = isLine(start) ? start : fitText(start).replaceAll(hidden, " ").replaceAll(/ {2,}/g, " ");
   const shown = cut(normalizeText(line).trim(), charsMax);
   return isVisible(shown) ? shown : "";
 }
 
-/** The name of a model, if it can be one. */
+/** A valid model name. */
 export const cleanModel = (value: unknown): string | null => cleanLine(value, MODEL_CHARS_MAX) || null;
 
-/** An id of the source; a hash where it is longer than ids are. */
+/** An id of the source; a hash if it is too long. */
 export function cleanId(value: unknown): string | null {
   if (typeof value !== "string" || value === "") return null;
   const id = cleanLine(value, SOURCE_ID_CHARS_MAX);
   return id === value ? id : `sha256:${createHash("sha256").update(value).digest("hex")}`;
 }
 
-/** Seconds since 1970 as a number or a text, or a date; null where it is no time at which a chat can have been. */
+/** Parses a date, or seconds since 1970 as a number or text; null if it isn't a plausible time for a chat. */
 export function readTime(value: unknown, nowMs: number): Date | null {
   const ms = readMs(value);
   return Number.isFinite(ms) && ms >= OLDEST_MS && ms <= nowMs ? new Date(Math.trunc(ms)) : null;

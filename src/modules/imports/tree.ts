@@ -1,6 +1,6 @@
 import { createStepCounter, type Steps } from "./steps.ts";
 
-/** The content of one place in the file. */
+/** The content of one node in the file. */
 export type SourceMessage = {
   role: "system" | "user" | "assistant";
   content: string;
@@ -8,16 +8,16 @@ export type SourceMessage = {
   model: string | null;
 };
 
-/** A node of a conversation's tree, as it was read. `message` is null for what is not imported. */
+/** A node of a conversation's tree, as read. `message` is null if it isn't imported. */
 export type SourceNode = {
   id: string;
   parentId: string | null;
-  /** In their order, where the file says so. */
+  /** In order, if the file gives one. */
   childIds: readonly string[];
   message: SourceMessage | null;
 };
 
-/** A message in the tree of what is imported. */
+/** A message in the tree of imported messages. */
 export type Branch = {
   message: SourceMessage;
   parent: Branch | null;
@@ -29,12 +29,12 @@ export type Branch = {
 /** `leaf` is the end of the branch that the user saw last. */
 export type Tree = { roots: Branch[]; leaf: Branch | null };
 
-/** Nodes by their place in the list; -1: none. */
+/** Nodes by index; -1: none. */
 type Links = { nodes: SourceNode[]; indexes: Map<string, number>; parents: Int32Array };
 
 /**
- * The tree of the messages alone: a message whose parent is not imported belongs to the nearest one above it that is. A parent
- * that is missing, or that comes round in a circle, makes a node a root. Nothing recurs: a tree may be a hundred thousand deep.
+ * Builds the tree of imported messages: a message whose parent isn't imported gets its nearest imported ancestor. A node
+ * with a missing parent, or one in a cycle, becomes a root. Iterative, because a tree may be a hundred thousand deep.
  * @param currentId the node that the user saw last.
  */
 export function* buildTree(given: readonly SourceNode[], currentId: string | null): Steps<Tree> {
@@ -67,14 +67,14 @@ function place(message: SourceMessage, parent: Branch | null, roots: Branch[]): 
   return branch;
 }
 
-/** By what nodes say of their parents, or else parents of their children. */
+/** Uses the nodes' parent fields, or else the parents' child lists. */
 function* linkParents(given: readonly SourceNode[]): Steps<Links> {
   const isDue = createStepCounter();
   const indexes = new Map<string, number>();
   const nodes: SourceNode[] = [];
   for (const node of given) {
     if (isDue()) yield;
-    // Of several with one id, others mean the first one; none is lost.
+    // If ids repeat, references mean the first node; none is lost.
     if (!indexes.has(node.id)) indexes.set(node.id, nodes.length);
     nodes.push(node);
   }
@@ -94,10 +94,10 @@ function* linkParents(given: readonly SourceNode[]): Steps<Links> {
   return { nodes, indexes, parents };
 }
 
-/** Takes the parent from one node of each circle. */
+/** Breaks cycles by removing one node's parent in each. */
 function* breakCircles(parents: Int32Array): Steps<void> {
   const isDue = createStepCounter();
-  /** By which walk a node was met. */
+  /** The walk in which a node was visited. */
   const walks = new Int32Array(parents.length).fill(-1);
   for (let start = 0; start < parents.length; start += 1)
     for (let index = start; index !== -1 && walks[index] === -1; index = parents[index] ?? -1) {
@@ -107,7 +107,7 @@ function* breakCircles(parents: Int32Array): Steps<void> {
     }
 }
 
-/** In the order that a parent names, then in that of the file. */
+/** In the parent's order, then in file order. */
 function* listChildren({ nodes, indexes, parents }: Links): Steps<(number[] | undefined)[]> {
   const isDue = createStepCounter();
   const children: (number[] | undefined)[] = [];
@@ -133,7 +133,7 @@ function* listChildren({ nodes, indexes, parents }: Links): Steps<(number[] | un
   return children;
 }
 
-/** The end of the branch that goes on from the current message; without one, of the branch that was written last. */
+/** The end of the branch through the current message; without one, of the most recent branch. */
 function* findLeaf(roots: readonly Branch[], current: Branch | null): Steps<Branch | null> {
   if (!current) return yield* findNewestLeaf(roots);
   let leaf = current;

@@ -1,24 +1,24 @@
 import { Unzip, UnzipInflate } from "fflate";
 import { ImportError } from "./import-error.ts";
 
-/** Compressed bytes that are unpacked at once: at most a thousand times as many come out. */
+/** Compressed bytes per step: they can expand to a thousand times as many. */
 const STEP_BYTES = 8 * 1024;
 
 const ZIP_START = [0x50, 0x4b, 0x03, 0x04];
 
-/** The newer exports have several files of conversations. */
+/** Newer exports have several conversation files. */
 const conversationFile = /(?:^|\/)conversations(?:[-_]\d+)?\.json$/i;
 
-/** Whether a file begins as ZIP archives do. */
+/** Whether a file has the signature of a ZIP archive. */
 export const isZip = (start: Uint8Array): boolean => ZIP_START.every((byte, at) => start[at] === byte);
 
-/** A part of a file in the archive; `isLast`: its end. */
+/** A chunk of a file in the archive; `isLast`: its end. */
 export type ZipPart = { bytes: Uint8Array; isLast: boolean };
 
 /**
- * Unpacks the files of conversations out of an archive, as its bytes come. Nothing else of it is unpacked.
- * @param bytesMax unpacked; an archive can claim to hold any number.
- * @throws ImportError when it is broken or encrypted, has no such file, or is too large.
+ * Unpacks the conversation files of an archive as a stream. Other files are skipped.
+ * @param bytesMax unpacked; an archive can expand to any size.
+ * @throws ImportError if it is broken or encrypted, contains no such file, or is too large.
  */
 export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipPart> {
   const parts: ZipPart[] = [];
@@ -45,7 +45,7 @@ export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number
       );
     }
     if (bytes > bytesMax)
-      throw new ImportError("too_large", `The files of the archive have more than ${bytesMax} bytes when unpacked.`);
+      throw new ImportError("too_large", `The archive's files are larger than ${bytesMax} bytes when unpacked.`);
   };
   for await (const chunk of chunks)
     for (let from = 0; from < chunk.byteLength; from += STEP_BYTES) {
@@ -54,5 +54,5 @@ export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number
     }
   push(new Uint8Array(), true);
   yield* parts.splice(0);
-  if (files === 0) throw new ImportError("invalid", "The ZIP archive has no conversations.json.");
+  if (files === 0) throw new ImportError("invalid", "The ZIP archive contains no conversations.json.");
 }

@@ -2,21 +2,21 @@ import { Busboy, type BusboyHeaders } from "@fastify/busboy";
 import { isJsonType } from "../../http/body.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
 
-/** What a multipart body may have beside the file: its other fields and its borders. */
+/** Allowed multipart overhead: other fields and boundaries. */
 const OTHER_BYTES_MAX = 64 * 1024;
 const FIELD = "file";
 const limits = { files: 5, fields: 20, parts: 25, fieldSize: 1_024, headerPairs: 20 };
 
 const multipart = "multipart/form-data";
-/** A file without a form around it; what it is is found out when it is read. */
+/** A file sent as the body; its format is detected when it is read. */
 const fileTypes = new Set(["application/zip", "application/x-zip-compressed", "application/octet-stream"]);
 
 /**
- * The bytes of the uploaded file, as they come: of the field `file` of a form, or the whole body. No more is in memory than the network
- * has brought, and the network brings no more before that is taken.
+ * Streams the uploaded file: the form field `file`, or the whole body. Applies backpressure: the network delivers more
+ * only when the reader has consumed the previous chunk.
  * @param bytesMax of the file.
- * @param signal ends the upload, with its reason as the error.
- * @throws Problem `unsupported_media_type`, `too_large`, `malformed` (it breaks off), `invalid` (a form without a file).
+ * @param signal aborts the upload, with its reason as the error.
+ * @throws Problem `unsupported_media_type`, `too_large`, `malformed` (truncated), `invalid` (a form without a file).
  */
 export async function* readUpload(request: Request, bytesMax: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const { body } = request;
@@ -27,7 +27,7 @@ export async function* readUpload(request: Request, bytesMax: number, signal: Ab
     const isForm = typeOf(request.headers) === multipart;
     yield* isForm ? readForm(chunks, request.headers) : chunks;
   } catch (error) {
-    // Otherwise the runtime would keep what comes.
+    // Otherwise the runtime would buffer the body.
     if (body && !body.locked) await body.cancel().catch(() => {});
     throw error;
   }
@@ -39,25 +39,22 @@ const typeOf = (headers: Headers): string =>
 function checkHeaders(headers: Headers, bytesMax: number): void {
   const encoding = headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
   if (encoding !== "identity")
-    throw new Problem(
-      "unsupported_media_type",
-      "Send the file without Content-Encoding. A ZIP archive is fine as it is.",
-    );
+    throw new Problem("unsupported_media_type", "Send the file without Content-Encoding. A ZIP archive is fine.");
   const type = typeOf(headers);
   if (type !== multipart && !isJsonType(type) && !fileTypes.has(type))
     throw new Problem(
       "unsupported_media_type",
-      `Send the file as ${multipart}, in the field ${FIELD}, or as the body with the type application/json or application/zip.`,
+      `Send the file as ${multipart} in the field ${FIELD}, or as the body with the type application/json or application/zip.`,
     );
   if ((Number(headers.get("content-length")) || 0) > bytesMax + OTHER_BYTES_MAX) throw createTooLarge(bytesMax);
 }
 
 const createTooLarge = (bytesMax: number) =>
-  new Problem("too_large", `The file of an import may have ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
+  new Problem("too_large", `The file is larger than ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
 
 async function* receive(body: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const reader = body.getReader();
-  // Also while nothing comes: the sender may wait for long.
+  // Also while no data arrives: the sender may pause for long.
   const stop = () => void reader.cancel().catch(() => {});
   signal.addEventListener("abort", stop, { once: true });
   try {
@@ -77,7 +74,7 @@ async function* receive(body: ReadableStream<Uint8Array>, signal: AbortSignal): 
   }
 }
 
-const createBrokenOff = () => new Problem("malformed", "The body could not be read to its end.");
+const createBrokenOff = () => new Problem("malformed", "The request body is incomplete. Send the file again.");
 
 async function* limitBytes(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<Uint8Array> {
   let bytes = 0;
@@ -106,11 +103,11 @@ function openForm(headers: Headers) {
   try {
     parser = new Busboy({ headers: Object.fromEntries(headers) as BusboyHeaders, limits });
   } catch {
-    throw new Problem("malformed", "The form has no boundary in its Content-Type.");
+    throw new Problem("malformed", "The Content-Type of the form has no boundary.");
   }
   const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
   const fail = () => reject(createBrokenOff());
-  // Told by whoever waits for it.
+  // The reader reports the error.
   ended.catch(() => {});
   parser.on("error", fail);
   parser.on("finish", () => resolve());

@@ -13,11 +13,11 @@ type InboxUser = { listeners: Map<InboxListener, Held>; told: ToldStates };
 
 type Dependencies = {
   log: Log;
-  /** Counts frames that were sent to how many listeners. */
+  /** Counts sent frames by number of listeners. */
   onPushed(type: string, listeners: number): void;
 };
 
-/** The users who have an inbox on this instance, with their listeners. */
+/** The users with an inbox on this instance, and their listeners. */
 export class InboxUsers {
   readonly #users = new Map<string, InboxUser>();
   readonly #total = { count: 0 };
@@ -44,14 +44,14 @@ export class InboxUsers {
     return this.#users.get(listener.userId)?.listeners.has(listener) ?? false;
   }
 
-  /** Frames for the listener are held until `start`; those of one that has started go on. */
+  /** Frames for the listener are held back until `start`; a started listener keeps receiving. */
   add(listener: InboxListener): void {
     const user = this.#users.get(listener.userId) ?? { listeners: new Map(), told: new ToldStates(this.#total) };
     this.#users.set(listener.userId, user);
     if (!user.listeners.has(listener)) user.listeners.set(listener, []);
   }
 
-  /** Sends what was held, after `welcome`; nothing if the listener has left. */
+  /** Sends the held frames after `welcome`; nothing if the listener has left. */
   start(listener: InboxListener, welcome: () => void): void {
     const listeners = this.#users.get(listener.userId)?.listeners;
     const held = listeners?.get(listener);
@@ -77,7 +77,7 @@ export class InboxUsers {
     this.deps.onPushed("inbox", listeners.size);
   }
 
-  /** A listener's fault must not keep the frame from the others. */
+  /** An error of one listener must not keep the frame from the others. */
   #sendTo(listener: InboxListener, text: string): void {
     try {
       listener.send(text);

@@ -8,19 +8,19 @@ import * as queries from "./queries.ts";
 
 /** Minimum time between two reads of the database. */
 const LOOK_INTERVAL_MS = 50;
-/** After a look that failed. */
+/** Delay after a failed read. */
 const RETRY_MS = 1_000;
-/** Conversations whose members one read loads, and its rows: at least twice the members that one conversation can have. */
+/** Conversations per read of members, and its rows: at least twice the members that one conversation can have. */
 const MEMBERS_CONVERSATIONS_MAX = 500;
 const MEMBERS_ROWS_MAX = 20_000;
-/** Frames for which one look reads the states. */
+/** Frames per read of states. */
 const STATES_MAX = 1_000;
 
 type Dependencies = { database: Database; log: Log; users: InboxUsers; members: Members; pending: Pending };
 
 const now = () => performance.now();
 
-/** Reads states from the database when frames are due, for all inboxes at once, and sends the frames. */
+/** Reads the states for all due frames of all inboxes in one query, and sends the frames. */
 export function createLooks({ database, log, users, members, pending }: Dependencies) {
   let timer: Timer | undefined;
   let timerAtMs = Number.POSITIVE_INFINITY;
@@ -44,7 +44,7 @@ export function createLooks({ database, log, users, members, pending }: Dependen
       await readMembers();
       await tell(pending.takeDue(now(), findUsers, STATES_MAX));
     } catch (error) {
-      log.warn({ err: error }, "reading what inbox frames need failed; retrying");
+      log.warn({ err: error }, "reading inbox states failed; retrying");
       lookAgainAtMs = now() + RETRY_MS;
     } finally {
       isLooking = false;
@@ -60,11 +60,11 @@ export function createLooks({ database, log, users, members, pending }: Dependen
     await members.load(unknown, list, MEMBERS_ROWS_MAX);
   }
 
-  /** The members who have an inbox here; undefined if the members are not known. */
+  /** The members with an inbox here; undefined if the members are unknown. */
   function findUsers(conversationId: string): string[] | undefined {
     const found = members.find(conversationId);
     if (!found) return undefined;
-    // Whichever are fewer.
+    // Iterate over the smaller set.
     if (found.size <= users.size) return [...found].filter((userId) => users.has(userId));
     return users.list().filter((userId) => found.has(userId));
   }

@@ -1,14 +1,14 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 import type { InboxPlace } from "./queries.ts";
 
-/** Members that an instance remembers, of all conversations: some 30 MB. */
+/** Cached members on this instance, over all conversations: some 30 MB. */
 const REMEMBERED_MAX = 300_000;
 /** The cost of an entry besides its members. */
 const ENTRY_MEMBERS = 4;
 
 /**
- * The members of conversations in which something happens, so that most events need no look into the database. What it says may be
- * a moment old: who is told something is always asked of the database as well.
+ * Caches the members of active conversations, so that most events need no query. It may be slightly stale: before
+ * anything is sent to a user, the database is checked as well.
  */
 export class Members {
   readonly #remembered = new BoundedCache<Set<string>>({
@@ -24,7 +24,7 @@ export class Members {
     return this.#remembered.get(conversationId);
   }
 
-  /** A membership has begun, or ended. */
+  /** A membership has begun or ended. */
   change(conversationId: string, userId: string, isMember: boolean): void {
     this.#reading.get(conversationId)?.push({ userId, isMember });
     const members = this.#remembered.get(conversationId);
@@ -35,8 +35,8 @@ export class Members {
   }
 
   /**
-   * Reads members, and remembers them.
-   * @param list reads up to `rows` of them, of one conversation after the other; more than one conversation can have.
+   * Reads and caches members.
+   * @param list reads up to `rows` of them, conversation by conversation; more than one conversation can have.
    */
   async load(
     conversationIds: readonly string[],
@@ -54,7 +54,7 @@ export class Members {
         if (members) members.add(user_id);
         else byConversation.set(conversation_id, new Set([user_id]));
       }
-      // Those after the last one that was found may have been cut off, and this one as well.
+      // The list may be cut off after or within the last conversation found.
       const last = found.length < rows ? undefined : found.at(-1)?.conversation_id;
       for (const id of conversationIds) {
         if (id === last) break;

@@ -18,7 +18,7 @@ export type PendingPlace = InboxPlace & { note: Note };
 type Entry = {
   /** A change for all members that isn't assigned to them yet. */
   isForAll: boolean;
-  /** When that may be done next. */
+  /** The earliest time to assign it. */
   allDueAtMs: number;
   /** Users with a pending frame. */
   users: Map<string, Note>;
@@ -28,15 +28,15 @@ type Entry = {
 };
 
 /**
- * What the inboxes of an instance have still to be told: each conversation once, however much happens in it. A message costs one
- * look-up here; it is divided among the members when it is their turn. Times are in milliseconds of any clock.
+ * Pending frames for the inboxes of an instance: at most one per conversation and user, however much happens. An event
+ * costs one map access here; it is distributed to the members when it is due. Times are in milliseconds of any clock.
  */
 export class Pending {
   readonly #entries = new Map<string, Entry>();
   /** When something may be due next; never later than that. */
   #dueAtMs = Number.POSITIVE_INFINITY;
 
-  /** Conversations with something to tell, or of which something was told within the last second. */
+  /** Conversations with a pending frame, or with one sent within the last second. */
   get size(): number {
     return this.#entries.size;
   }
@@ -58,12 +58,12 @@ export class Pending {
     this.#expect(entry, Math.max(findFreeAt(entry, userId), nowMs));
   }
 
-  /** Whether the user's membership has ended, and this has not been told yet. */
+  /** Whether the user's membership has ended and the frame about it is still pending. */
   isRemoved(conversationId: string, userId: string): boolean {
     return Boolean(this.#entries.get(conversationId)?.users.get(userId)?.removed);
   }
 
-  /** Conversations whose members must be known before their turn. */
+  /** Due conversations whose members must be loaded first. */
   listForAll(nowMs: number, isKnown: (conversationId: string) => boolean, max: number): string[] {
     const ids: string[] = [];
     if (this.#dueAtMs > nowMs) return ids;
@@ -75,8 +75,8 @@ export class Pending {
   }
 
   /**
-   * Takes out what may be told now, up to `max`.
-   * @param findUsers the members of a conversation who have an inbox here; undefined if they are not known yet.
+   * Removes and returns up to `max` due frames.
+   * @param findUsers the members of a conversation with an inbox here; undefined if they aren't loaded yet.
    */
   takeDue(nowMs: number, findUsers: (conversationId: string) => string[] | undefined, max: number): PendingPlace[] {
     const places: PendingPlace[] = [];
@@ -94,14 +94,14 @@ export class Pending {
     return places;
   }
 
-  /** A frame was sent: the next one waits. */
+  /** A frame was sent: the next one must wait. */
   markSent({ conversation_id, user_id }: InboxPlace, nowMs: number): void {
     const entry = this.#open(conversation_id);
     entry.sentAtMs.set(user_id, nowMs);
     this.#expect(entry, nowMs + FRAME_INTERVAL_MS);
   }
 
-  /** A new user has an inbox: a conversation may be due for them that isn't due for the others. */
+  /** A user opened an inbox: a conversation may be due for them earlier than for the others. */
   reconsider(nowMs: number): void {
     for (const entry of this.#entries.values()) {
       entry.allDueAtMs = 0;
@@ -129,7 +129,7 @@ export class Pending {
   }
 }
 
-/** The later note counts where they differ: added after removed is added. */
+/** Merges two notes; the later one wins: removed, then added counts as added. */
 function mergeNotes(before: Note, after: Note): Note {
   const removed = after.isAdded ? null : (after.removed ?? before.removed ?? null);
   return {
@@ -145,7 +145,7 @@ const findFreeAt = ({ sentAtMs }: Entry, userId: string): number => {
 };
 
 function divide(entry: Entry, users: string[] | undefined, nowMs: number): void {
-  // Read in a moment.
+  // Its members are about to be read.
   if (!users) return;
   entry.isForAll = false;
   entry.allDueAtMs = nowMs + FRAME_INTERVAL_MS;
@@ -170,7 +170,7 @@ function isIdle({ isForAll, allDueAtMs, users, sentAtMs }: Entry, nowMs: number)
 function findDueAt(entry: Entry): number {
   let dueAtMs = entry.allDueAtMs;
   if (!entry.isForAll && entry.users.size === 0) {
-    // No frame is pending: the entry is dropped when the interval after the last frame is over.
+    // No frame is pending: drop the entry when the interval after the last frame is over.
     for (const sentMs of entry.sentAtMs.values()) dueAtMs = Math.max(dueAtMs, sentMs + FRAME_INTERVAL_MS);
     return dueAtMs;
   }

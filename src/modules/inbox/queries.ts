@@ -1,16 +1,16 @@
 import type { Sql } from "../../db/client.ts";
 import { UNREAD_SHOWN_MAX, unreadColumn } from "../../events/columns.ts";
 
-/** A conversation in the inbox of a user. */
+/** A conversation in a user's inbox. */
 export type InboxPlace = { conversation_id: string; user_id: string };
 
-/** How far a user has read in a conversation, and how far there is to read. Any other change moves one of them as well. */
+/** A user's read position in a conversation, and the newest position. Every other change moves one of them as well. */
 export type InboxSeqs = { last_seq: number; last_read_seq: number };
 
 /** The state of a conversation in an inbox. */
 export type InboxState = InboxPlace & InboxSeqs & { title: string; unread: number; updated_at: Date };
 
-/** The sum over all conversations of a user, as far as it is counted. */
+/** The unread count over all conversations of a user, up to a maximum. */
 export async function countUnread(sql: Sql, userId: string): Promise<number> {
   const [row] = await sql<{ unread: number }[]>`
     select least(${UNREAD_SHOWN_MAX}, coalesce(sum(counted.unread), 0))::int as unread
@@ -18,7 +18,7 @@ export async function countUnread(sql: Sql, userId: string): Promise<number> {
       select x.unread from members m
       cross join lateral (select * from conversations c where c.id = m.conversation_id limit 1) c
       cross join lateral (select ${unreadColumn(sql)} as unread) x
-      -- So many have one each: the others change nothing.
+      -- The limit suffices for one unread message each: further conversations change nothing.
       where m.user_id = ${userId} and x.unread > 0 limit ${UNREAD_SHOWN_MAX}
     ) counted`;
   return row?.unread ?? 0;
@@ -31,7 +31,7 @@ export async function listStates(sql: Sql, places: readonly InboxPlace[]): Promi
   return sql<InboxState[]>`
     select m.conversation_id, m.user_id, c.title, c.last_seq, m.last_read_seq, ${unreadColumn(sql)} as unread, c.updated_at
     from unnest(${conversationIds}::uuid[], ${userIds}::uuid[]) p (conversation_id, user_id)
-    -- With a limit each look-up is planned by itself: otherwise whole tables may be read.
+    -- With a limit each look-up is planned separately: otherwise whole tables may be read.
     cross join lateral (
       select * from members m where m.conversation_id = p.conversation_id and m.user_id = p.user_id limit 1
     ) m
@@ -39,8 +39,8 @@ export async function listStates(sql: Sql, places: readonly InboxPlace[]): Promi
 }
 
 /**
- * Members of conversations, one conversation after the other as they are named, up to `rows` of all.
- * @returns the last conversations are cut off if there are more.
+ * Members of these conversations, in the given order, up to `rows` in total.
+ * @returns the list is cut off if there are more.
  */
 export async function listMembersOf(sql: Sql, conversationIds: readonly string[], rows: number): Promise<InboxPlace[]> {
   return sql<InboxPlace[]>`
@@ -52,7 +52,7 @@ export async function listMembersOf(sql: Sql, conversationIds: readonly string[]
     order by i.position limit ${rows}`;
 }
 
-/** The conversations of each of these users that have the latest activity, to a minute. */
+/** For each of these users the conversations with the latest activity, accurate to a minute. */
 export async function listNewest(
   sql: Sql,
   userIds: readonly string[],
@@ -65,7 +65,7 @@ export async function listNewest(
       (select a.conversation_id from member_activity a where a.user_id = u.id
        order by a.active_at desc limit ${rowsOfEach})
       union
-      -- Large ones, which are moved in the lists of their members a moment later.
+      -- Large conversations, which move in their members' lists a moment later.
       select v.conversation_id from activity_moves v
       where (select 1 from members x where x.conversation_id = v.conversation_id and x.user_id = u.id) is not null
     ) n

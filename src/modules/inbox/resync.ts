@@ -4,7 +4,7 @@ import type { Note } from "./pending.ts";
 import * as queries from "./queries.ts";
 import { TOLD_MAX, type ToldStates } from "./told-states.ts";
 
-/** Users whose lists one look reads. */
+/** Users per read of conversation lists. */
 const USERS_MAX = 20;
 const RETRY_MS = 1_000;
 
@@ -17,8 +17,8 @@ type Dependencies = {
 };
 
 /**
- * Compares what inboxes were told with the lists of conversations: when a user's first inbox opens here, to know where it starts;
- * and when messages between instances may have been lost. Of each user the newest conversations count.
+ * Compares the sent states with the conversation lists: when a user's first inbox opens here, to get its initial state,
+ * and when messages between instances may have been lost. Compares each user's newest conversations.
  */
 export function createResync({ database, log, findTold, markUser }: Dependencies) {
   const waiting = new Set<string>();
@@ -62,7 +62,7 @@ export function createResync({ database, log, findTold, markUser }: Dependencies
       const isAdded = told.isComplete && !told.find(row.conversation_id);
       markUser(row.conversation_id, userId, { isAdded });
     }
-    // No longer a member, or older than the newest.
+    // No longer a member, or not among the newest.
     for (const id of told.listConversations()) if (!listed.has(id)) markUser(id, userId, { isDoubtful: true });
   }
 

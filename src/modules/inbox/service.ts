@@ -8,23 +8,23 @@ import { type Note, Pending } from "./pending.ts";
 import { countUnread } from "./queries.ts";
 import { createResync } from "./resync.ts";
 
-/** Pending conversations. Beyond this they are dropped, and the inboxes are compared with the lists. */
+/** Maximum pending conversations. Beyond this they are dropped, and the inboxes are compared with the lists. */
 const PENDING_MAX = 100_000;
 
 /**
- * Tells sockets what changes in all conversations of their user (docs/decisions/0078). That something has changed comes over the
- * bus; what it looks like now is read from the database when its frames are due, for all of them at once.
+ * Notifies sockets of changes in all conversations of their user (docs/decisions/0078). The bus announces changes; the
+ * current states are read from the database when frames are due, for all frames in one query.
  */
 export interface Inbox {
   /**
-   * From here on the listener gets the frames of its user, who is known to be let in.
-   * @param welcome is called before the first of them, with what is unread in all conversations, counted up to 1,000. Not if
-   * the listener left meanwhile.
-   * @throws what the database throws; then nothing has begun.
+   * Subscribes a listener to its user's frames; the user is already authenticated.
+   * @param welcome is called before the first frame, with the unread count over all conversations, up to 1,000. Not called
+   * if the listener has left.
+   * @throws database errors; then nothing is subscribed.
    */
   subscribe(listener: InboxListener, welcome: (unread: number) => void): Promise<void>;
 
-  /** After it, nothing more comes; also for one that has not subscribed. */
+  /** Unsubscribes: no frames follow. Safe for listeners that never subscribed. */
   unsubscribe(listener: InboxListener): void;
 
   has(listener: InboxListener): boolean;
@@ -34,7 +34,7 @@ type Dependencies = {
   database: Database;
   bus: Pick<Bus, "subscribe">;
   log: Log;
-  /** Counts frames that were sent to how many listeners. */
+  /** Counts sent frames by number of listeners. */
   onPushed(type: string, listeners: number): void;
 };
 
@@ -99,7 +99,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
     markUser(conversation_id, userId, { removed: { seq, at } });
   }
 
-  /** Messages may have been lost: clears the members, and compares every inbox with the list. */
+  /** Messages may have been lost: clear the members and compare every inbox with the list. */
   function startAgain(): void {
     members.clear();
     resync.start(users.list());

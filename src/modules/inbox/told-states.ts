@@ -1,20 +1,20 @@
 import type { InboxSeqs } from "./queries.ts";
 
-/** Conversations of one user, the newest, of which it is remembered what they were told. */
+/** Remembered conversations per user, the newest ones. */
 export const TOLD_MAX = 200;
-/** Of all users of an instance together: some 30 MB. */
+/** For all users of an instance together: some 30 MB. */
 const TOLD_TOTAL_MAX = 250_000;
 
-/** A count shared by all users. */
+/** A counter shared by all users. */
 export type ToldTotal = { count: number };
 
 /**
- * What a user's inbox was told last of each conversation, so that after messages between instances were lost, only what
- * really changed is told.
+ * The states last sent to a user's inbox, by conversation. After messages between instances were lost, only real changes
+ * are sent again.
  */
 export class ToldStates {
   readonly #seqs = new Map<string, InboxSeqs>();
-  /** Whether it holds all conversations of the user. */
+  /** Whether it contains all conversations of the user. */
   #isComplete = true;
   #isLoaded = false;
 
@@ -29,7 +29,7 @@ export class ToldStates {
     return [...this.#seqs.keys()];
   }
 
-  /** Whether the user was in no conversation that it does not hold. */
+  /** Whether all conversations of the user are contained. */
   get isComplete(): boolean {
     return this.#isComplete;
   }
@@ -38,7 +38,7 @@ export class ToldStates {
     return this.#isLoaded;
   }
 
-  /** @param newest as of a moment ago: what was told since then is newer. */
+  /** @param newest the states of a moment ago: states sent since then are newer. */
   load(newest: readonly (InboxSeqs & { conversation_id: string })[]): void {
     this.#isLoaded = true;
     if (newest.length >= TOLD_MAX) this.#isComplete = false;
@@ -68,7 +68,7 @@ export class ToldStates {
     if (this.#seqs.delete(conversationId)) this.total.count -= 1;
   }
 
-  /** The user has no inbox here any more. */
+  /** The user's last inbox here was closed. */
   clear(): void {
     this.total.count -= this.#seqs.size;
     this.#seqs.clear();

@@ -15,13 +15,13 @@ const tag = "me";
 
 type Dependencies = { accounts: AccountService; budgets: BudgetService; quotas: QuotaService; log: Log };
 
-/** `/api/v1/me`: what the caller has used, all that is stored of them, and the end of their account. */
+/** `/api/v1/me`: usage, data export and deletion of the caller's account. */
 export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependencies): Route[] => [
   route({
     method: "GET",
     path: `${ME}/usage`,
     operationId: "getMyUsage",
-    summary: "What my answers have used, what I have stored, and my limits",
+    summary: "Get my usage, stored amounts and limits",
     tag,
     scope: "any",
     ok: AccountUsage,
@@ -37,7 +37,7 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     operationId: "deleteMe",
     summary: "Delete my account",
     description:
-      "Everything personal is deleted, and conversations that nobody else is in. Messages in others stay, without an author. Needs the current password, or a login younger than 5 minutes. The last administrator cannot be deleted.",
+      "Deletes all your personal data, and conversations without other members. Your messages in other conversations stay, without an author. Requires the current password, or a login younger than 5 minutes. The last administrator can't be deleted.",
     tag,
     scope: "session",
     body: Nullable(PasswordProof),
@@ -49,9 +49,9 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     method: "GET",
     path: `${ME}/export`,
     operationId: "exportMe",
-    summary: "All that is stored of me",
+    summary: "Export all my data",
     description:
-      "User, preferences, sessions, keys, memberships, own messages and the answers to them, feedback, prompts, usage and what the audit record says of me, as one streamed document.",
+      "User, preferences, sessions, keys, memberships, own messages and the responses to them, feedback, prompts, usage and audit events about you, streamed as one JSON document.",
     tag,
     scope: "session",
     expensive: "download",
@@ -59,7 +59,7 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     answerHeaders: ["Content-Disposition"],
     handle: async ({ caller, set }) => {
       const pieces = await accounts.exportOwn(caller);
-      const onFault = (err: unknown) => log.error({ request_id: readRequestId(set), err }, "an export broke off");
+      const onFault = (err: unknown) => log.error({ request_id: readRequestId(set), err }, "export failed");
       return new Response(streamText(pieces, onFault), {
         headers: {
           "content-type": "application/json",

@@ -7,13 +7,13 @@ import type { AuthService } from "../auth/service.ts";
 const IDENTITIES = "/api/v1/me/identities";
 const tag = "me";
 
-/** As whom the caller is known to the OpenID Connect issuer. */
+/** The caller's identities at the OpenID Connect issuer. */
 export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] => [
   route({
     method: "GET",
     path: IDENTITIES,
     operationId: "listMyIdentities",
-    summary: "As whom I am known to the issuer",
+    summary: "List my identities at the issuer",
     tag,
     scope: "session",
     ok: IdentityList,
@@ -24,8 +24,8 @@ export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] =
     method: "POST",
     path: IDENTITIES,
     operationId: "linkMyIdentity",
-    summary: "Let somebody of the issuer log in to my account",
-    description: "Needs the password: a session alone must not be enough to open a second way in.",
+    summary: "Link an identity of the issuer to my account",
+    description: "Requires the password: a session alone must not suffice to add another way to log in.",
     tag,
     scope: "session",
     body: IdentityLink,
@@ -39,8 +39,8 @@ export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] =
     method: "DELETE",
     path: `${IDENTITIES}/:id`,
     operationId: "unlinkMyIdentity",
-    summary: "Take an identity from my account",
-    description: "Ends every session that was opened by the issuer's tokens. The only way in cannot be taken away.",
+    summary: "Unlink an identity from my account",
+    description: "Ends every session opened with the issuer's tokens. The only way to log in can't be unlinked.",
     tag,
     scope: "session",
     params: Type.Object({ id: Uuid() }),

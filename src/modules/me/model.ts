@@ -7,7 +7,7 @@ export const AccountUsage = Named(
   "AccountUsage",
   Type.Object(
     { ...BudgetUsage.properties, quotas: Quotas },
-    { description: `${BudgetUsage.description} And how much I have stored, with its limits.` },
+    { description: `${BudgetUsage.description} Also stored amounts, with their limits.` },
   ),
 );
 export type AccountUsage = Static<typeof AccountUsage>;

@@ -25,11 +25,11 @@ export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
     method: "PATCH",
     path: ME,
     operationId: "updateMe",
-    summary: "Change my name or address",
+    summary: "Change my name or e-mail address",
     tag,
     scope: "users:write",
     description:
-      "The address is half of a login: another one needs `current_password`, or a login younger than 5 minutes. No API key can change it, and with `REGISTRATION_PRIVACY=on` only an administrator.",
+      "Changing the address requires `current_password`, or a login younger than 5 minutes. API keys can't change it. With `REGISTRATION_PRIVACY=on`, only an administrator can.",
     body: ProfileChange,
     ok: User,
     problems: [409],

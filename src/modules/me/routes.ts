@@ -19,7 +19,7 @@ type Dependencies = {
   log: Log;
 };
 
-/** `/api/v1/me`: whatever a caller sees and does of themselves. */
+/** `/api/v1/me`: everything about the caller. */
 export const createMeRoutes = (deps: Dependencies): Route[] => [
   ...createProfileRoutes(deps),
   ...createSessionRoutes(deps),

@@ -8,7 +8,7 @@ import type { AuthService, SessionRow } from "../auth/service.ts";
 const SESSIONS = "/api/v1/me/sessions";
 const tag = "me";
 
-/** The caller's password, and where they are logged in. */
+/** The caller's password and sessions. */
 export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] => [
   route({
     method: "POST",
@@ -18,7 +18,7 @@ export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] =>
     tag,
     scope: "session",
     description:
-      "API keys go on working unless `revoke_api_keys` is true; the response says how many do. Limited like a login.",
+      "API keys keep working unless `revoke_api_keys` is true; the response says how many do. Rate-limited like a login.",
     body: PasswordChange,
     ok: PasswordChanged,
     problems: [409],
@@ -29,7 +29,7 @@ export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] =>
     method: "GET",
     path: SESSIONS,
     operationId: "listMySessions",
-    summary: "Where I am logged in",
+    summary: "List my sessions",
     tag,
     scope: "session",
     query: Type.Object(PageQuery),
@@ -50,7 +50,7 @@ export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] =>
     tag,
     scope: "session",
     query: Type.Object({
-      all: Type.Optional(OneOf(["true", "false"], { description: "`true` ends the one of this request as well." })),
+      all: Type.Optional(OneOf(["true", "false"], { description: "`true` also ends the session of this request." })),
     }),
     handle: ({ caller, query }) =>
       auth.endSessions(caller, caller.user.id, query.all === "true" ? undefined : caller.credentialId),

@@ -1,32 +1,32 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 import type { Problem } from "../../lib/problem.ts";
 
-/** Users that are remembered; whoever is forgotten is counted again. */
+/** Users in memory; evicted users are counted again. */
 const USERS_MAX = 20_000;
-/** A count that is older is renewed in the background: other instances add to it as well. */
+/** Older counts are renewed in the background, because other instances add to them as well. */
 const COUNT_KEPT_MS = 60_000;
-/** How long a first count may delay what it is for; later it goes on without it. */
+/** How long a first count may delay a request; then the request continues without it. */
 const FIRST_COUNT_WAIT_MS = 250;
-/** How long a count is good enough to refuse by, in multiples of the time it took; for a user who has much it takes long. */
+/** How long a count may be used to refuse requests, as a multiple of its duration: counting is slow for large users. */
 const FRESH_FACTOR = 20;
 const FRESH_MS_MIN = 100;
 const FRESH_MS_MAX = 10_000;
-/** How long the next count waits at least, in the same measure: nobody can keep the database busy with counting. */
+/** Minimum pause between counts, in the same unit, so that nobody can keep the database busy with counting. */
 const PAUSE_FACTOR = 2;
 
 type Entry = {
   /** By the last count; null: not counted yet. */
   counted: number | null;
-  /** What was stored since that count began; the count may include it. */
+  /** Stored since that count began; the count may already include it. */
   added: number;
-  /** What is being stored now. */
+  /** Being stored now. */
   pending: number;
   countedAtMs: number;
   tookMs: number;
-  /** Whether something was deleted since. */
+  /** Whether something was deleted since the count. */
   isStale: boolean;
   counting: Promise<void> | null;
-  /** Whether the count waits until nothing is being stored; nothing new begins meanwhile. */
+  /** Whether the count waits for current stores to finish; new ones wait meanwhile. */
   isDraining: boolean;
   onIdle: (() => void) | null;
 };
@@ -34,34 +34,34 @@ type Entry = {
 type Options = {
   /** 0: no limit. */
   limit: number;
-  /** How much a user has stored, exactly. */
+  /** Counts exactly what a user has stored. */
   count(userId: string): Promise<number>;
-  /** The error for what has no room. */
+  /** Creates the error for an exceeded limit. */
   refuse(): Problem;
 };
 
-/** How much each user has stored of one thing. */
+/** Stored amounts of one resource, per user. */
 export interface QuotaCounter {
   /**
-   * Runs `store`, if the user may have so much more. As a rule nothing is counted and nothing is waited for.
+   * Runs `store` if the user has room for `amount` more. Usually without a count or a wait.
    * @throws Problem `quota_exceeded`, and what `store` throws.
    */
   take<T>(userId: string, amount: number, store: () => Promise<T>): Promise<T>;
 
-  /** Whether the user may have so much more now. @throws Problem `quota_exceeded`. */
+  /** Checks whether the user has room for `amount` more now. @throws Problem `quota_exceeded`. */
   check(userId: string, amount: number): Promise<void>;
 
-  /** How much a user has stored. */
+  /** The amount a user has stored. */
   read(userId: string): Promise<number>;
 
-  /** After something was deleted: the user is counted again before anything is refused. */
+  /** After a deletion: the user is counted again before anything is refused. */
   invalidate(userId: string): void;
 }
 
 /**
- * Keeps an upper bound for each user: the last count and all that was stored since. Only if that exceeds the limit, the user
- * is counted again, without anything being stored meanwhile; so nobody is refused who has room, and on one instance nobody
- * gets past the limit. What other instances add is seen within a minute.
+ * Keeps an upper bound per user: the last count plus everything stored since. Only if that exceeds the limit, the user is
+ * counted again, with stores paused. So nobody with room is refused, and on one instance nobody exceeds the limit.
+ * Additions by other instances are seen within a minute.
  */
 export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCounter {
   const entries = new BoundedCache<Entry>({ max: USERS_MAX });
@@ -129,12 +129,12 @@ export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCoun
     if (entry.pending === 0) entry.onIdle?.();
   }
 
-  /** Takes room for `amount` in the moment in which there is some. @throws Problem `quota_exceeded`. */
+  /** Reserves room for `amount` as soon as there is some. @throws Problem `quota_exceeded`. */
   async function waitForRoom(userId: string, amount: number): Promise<Entry> {
     for (;;) {
       const entry = find(userId);
       const isFirst = entry.counted === null;
-      // If it cannot be counted now, it is not the time to refuse anything.
+      // If counting fails, don't refuse anything.
       const isLate = isFirst && !(await isDoneInTime(recount(userId, entry, false)));
       if (hasRoom(entry, amount) || (isLate && entry.counted === null)) {
         entry.pending += amount;
@@ -146,7 +146,7 @@ export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCoun
     }
   }
 
-  /** Takes room at once where there is some; otherwise a promise of it. */
+  /** Reserves room immediately if there is some; otherwise returns a promise of it. */
   function enter(userId: string, amount: number): Entry | Promise<Entry> {
     const entry = find(userId);
     if (!hasRoom(entry, amount)) return waitForRoom(userId, amount);
@@ -159,7 +159,7 @@ export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCoun
     async take(userId, amount, store) {
       if (limit === 0) return store();
       const entered = enter(userId, amount);
-      // From here on the same steps, whether it has waited or not: what is stored together is answered in its order.
+      // From here on, take the same steps with or without waiting: batched messages are acknowledged in order.
       return storePending(entered instanceof Promise ? await entered : entered, amount, store);
     },
 
@@ -181,7 +181,7 @@ export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCoun
   };
 }
 
-/** Whether it fulfils before FIRST_COUNT_WAIT_MS are over. */
+/** Whether the promise resolves within FIRST_COUNT_WAIT_MS. */
 async function isDoneInTime(work: Promise<void>): Promise<boolean> {
   let timer: Timer | undefined;
   const late = new Promise<boolean>((resolve) => {

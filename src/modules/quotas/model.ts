@@ -1,7 +1,7 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Named, Nullable } from "../../lib/schema.ts";
 
-/** What a user may have a limited amount of. */
+/** Resources with a limit per user. */
 export const quotaNames = [
   "stored_bytes",
   "conversations",
@@ -18,11 +18,11 @@ export type QuotaName = (typeof quotaNames)[number];
 const descriptions: Record<QuotaName, string> = {
   stored_bytes: "UTF-8 bytes of the messages and prompts that I wrote.",
   conversations: "Conversations that I created.",
-  joined_conversations: "Conversations of others that I am in.",
+  joined_conversations: "Conversations of others that I have joined.",
   prompts: "My prompts.",
-  prompt_versions: "Versions of one prompt; used: of the prompt that has the most.",
-  sessions: "My open sessions. Beyond the limit, a login ends the one that has not been used for longest.",
-  feedback: "Answers that I have rated.",
+  prompt_versions: "Versions per prompt; used: those of the prompt with the most versions.",
+  sessions: "My open sessions. Beyond the limit, a login ends the least recently used one.",
+  feedback: "Responses that I have rated.",
   api_keys: "My API keys, including expired ones.",
   webhooks: "My webhooks, including disabled ones.",
 };
@@ -43,7 +43,7 @@ export const Quotas = Named(
       QuotaName,
       ReturnType<typeof Quota>
     >,
-    { description: "How much I have stored. Beyond a limit, requests fail with `quota_exceeded` (403)." },
+    { description: "Stored amounts. Beyond a limit, requests fail with `quota_exceeded` (403)." },
   ),
 );
 export type Quotas = Static<typeof Quotas>;

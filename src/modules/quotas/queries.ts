@@ -1,14 +1,14 @@
 import type { Sql } from "../../db/client.ts";
 import type { QuotaName } from "./model.ts";
 
-// Each query reads rows of this user only, by an index.
+// Each query reads only this user's rows, by an index.
 
 async function readCount(rows: Promise<{ count: number }[]>): Promise<number> {
   const [row] = await rows;
   return row?.count ?? 0;
 }
 
-/** The quotas of which there may be many; the others are counted where they are changed, under a lock. */
+/** Quotas with potentially large counts; the others are counted under a lock where they change. */
 export type CountedQuota = Extract<QuotaName, "stored_bytes" | "conversations" | "joined_conversations" | "feedback">;
 
 export const counts: Record<CountedQuota, (sql: Sql, userId: string) => Promise<number>> = {
@@ -29,7 +29,7 @@ export const counts: Record<CountedQuota, (sql: Sql, userId: string) => Promise<
   feedback: (sql, userId) => readCount(sql`select count(*)::int as count from feedback where user_id = ${userId}`),
 };
 
-/** The quotas of which there are few. */
+/** Quotas with small counts. */
 export type SmallCounts = Record<Exclude<QuotaName, CountedQuota>, number>;
 
 export async function countSmall(sql: Sql, userId: string): Promise<SmallCounts> {

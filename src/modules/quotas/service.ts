@@ -7,32 +7,32 @@ import * as queries from "./queries.ts";
 
 type QuotaConfig = Pick<Config, Extract<keyof Config, `QUOTA_${string}`>>;
 
-/** How much one user may have stored (docs/limits.md). */
+/** Limits on stored amounts per user (docs/limits.md). */
 export interface QuotaService {
   /**
-   * Runs `store`, if the user may have `amount` more. It costs a look into memory; the database is asked once a minute, and
-   * before anything is refused. Of one name, calls must not be nested.
+   * Runs `store` if the user has room for `amount` more. Usually needs no query; the database is queried once a minute, and
+   * before anything is refused. Don't nest calls for the same name.
    * @throws Problem `quota_exceeded`, and what `store` throws.
    */
   take<T>(name: queries.CountedQuota, userId: string, amount: number, store: () => Promise<T>): Promise<T>;
 
-  /** Whether the user may have `amount` more now. @throws Problem `quota_exceeded`. */
+  /** Checks whether the user has room for `amount` more now. @throws Problem `quota_exceeded`. */
   check(name: queries.CountedQuota, userId: string, amount: number): Promise<void>;
 
-  /** For what is counted where it is stored, under a lock. @throws Problem `quota_exceeded` unless there is room for one more. */
+  /** For amounts counted under a lock where they are stored. @throws Problem `quota_exceeded` unless there is room for one more. */
   requireRoom(name: QuotaName, used: number): void;
 
-  /** After something of this user was deleted: they are counted again before anything is refused. */
+  /** After a deletion of this user's data: they are counted again before anything is refused. */
   invalidate(userId: string): void;
 
-  /** For the user: all quotas, and how much of each is used. */
+  /** For the user: all quotas with their usage. */
   getUsage(userId: string): Promise<Quotas>;
 }
 
 type Dependencies = {
   database: Database;
   config: QuotaConfig;
-  /** Something was refused. */
+  /** Called when something was refused. */
   onRefused(name: QuotaName): void;
 };
 
@@ -87,14 +87,14 @@ export function createQuotaService({ database, config, onRefused }: Dependencies
 }
 
 const details: Record<QuotaName, (limit: number) => string> = {
-  stored_bytes: (limit) => `You may store ${limit} bytes of messages and prompts. Delete some of them first.`,
-  conversations: (limit) => `You may have ${limit} conversations of your own. Delete one first.`,
-  // For whoever adds the user: no figure, since it would tell of others.
-  joined_conversations: () => "This user cannot be added to more conversations.",
-  prompts: (limit) => `You may have ${limit} prompts. Delete one first.`,
-  prompt_versions: (limit) => `A prompt may have ${limit} versions. Delete one, or create another prompt.`,
-  sessions: (limit) => `You may have ${limit} sessions.`,
-  feedback: (limit) => `You may rate ${limit} answers. Take back a rating first.`,
-  api_keys: (limit) => `You may have ${limit} API keys. Delete one first.`,
-  webhooks: (limit) => `You may have ${limit} webhooks. Delete one first.`,
+  stored_bytes: (limit) => `You can store at most ${limit} bytes of messages and prompts. Delete some first.`,
+  conversations: (limit) => `You can have at most ${limit} conversations of your own. Delete one first.`,
+  // Shown to the person adding the user: without a number, which would reveal something about others.
+  joined_conversations: () => "This user can't be added to more conversations.",
+  prompts: (limit) => `You can have at most ${limit} prompts. Delete one first.`,
+  prompt_versions: (limit) => `A prompt can have at most ${limit} versions. Delete one, or create another prompt.`,
+  sessions: (limit) => `You can have at most ${limit} sessions.`,
+  feedback: (limit) => `You can rate at most ${limit} responses. Remove a rating first.`,
+  api_keys: (limit) => `You can have at most ${limit} API keys. Delete one first.`,
+  webhooks: (limit) => `You can have at most ${limit} webhooks. Delete one first.`,
 };

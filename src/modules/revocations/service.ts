@@ -6,16 +6,16 @@ import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { ConversationService, LostMembership } from "../conversations/service.ts";
 
-/** Looks back further than its last look: a commit may come late. */
+/** Overlap of each poll with the previous one: a commit may come late. */
 const LATE_MS = 15_000;
-/** Sessions that one statement looks for. */
+/** Sessions checked per statement. */
 const SESSIONS_BATCH = 5_000;
 
-/** Ends the open streams of this instance when the access that they were opened with ends, on whatever instance that happens. */
+/** Ends open streams on this instance when their access ends, on whichever instance that happens. */
 export interface Revocations {
   /**
-   * For the job runner: looks in the database for what the bus may have lost, and for what no message tells of: an expiry, a change by
-   * the command line or by an operator's statement.
+   * For the job runner: polls the database for changes that the bus may have lost or doesn't announce: expiries, and
+   * changes by the command line or directly in the database.
    */
   check(): Promise<void>;
 }
@@ -39,25 +39,25 @@ const createEnds = {
     createEnd("credential", "unauthorized", "The session or API key has ended. Log in again, or use another key."),
   keyExpired: () => createEnd("token", "unauthorized", "The API key has expired. Use another key."),
   tokenExpired: () =>
-    createEnd("token", "unauthorized", "The access token has expired. Connect again with a new access token."),
+    createEnd("token", "unauthorized", "The access token has expired. Reconnect with a new access token."),
   membership: () =>
     createEnd("membership", "forbidden", "You are no longer a member of this conversation. Ask an owner to add you."),
   writing: () =>
     createEnd(
       "membership",
       "forbidden",
-      "You may no longer write in this conversation. Ask an owner for another role.",
+      "You may no longer write in this conversation. Ask an owner to change your role.",
     ),
   conversation: () => createEnd("conversation", "not_found", "The conversation was deleted."),
 };
 
-/** Subscribes to the bus at once. */
+/** Subscribes to the bus immediately. */
 export function createRevocations(deps: Dependencies): Revocations {
   const { openStreams, bus, auth, apiKeys, conversations, onFault } = deps;
   let lookedAtMs = performance.now();
-  /** Messages about credentials may be lost, and rows of deleted users are gone: each session is looked for. */
+  /** Messages about credentials may be lost, and deleted users leave no rows: every session must be checked. */
   let isDoubtful = false;
-  /** Sessions that were looked for since they opened a stream. A stream may open just after the message about its session's end. */
+  /** Sessions checked since they opened a stream. A stream may open just after the message about its session's end. */
   let seen = new Set<string>();
   let isLooking = false;
   let isLookDue = false;
@@ -100,7 +100,7 @@ export function createRevocations(deps: Dependencies): Revocations {
     if (memberships.length > 0) endMemberships(await conversations.findLostMemberships(memberships));
   }
 
-  /** What a message tells is looked up: it may be older than a later change. One look at a time. */
+  /** Checks the database, because a message may be older than a later change. One check at a time. */
   async function checkMembershipsSoon(): Promise<void> {
     isLookDue = true;
     if (isLooking) return;
@@ -118,7 +118,7 @@ export function createRevocations(deps: Dependencies): Revocations {
   }
 
   async function checkSessions(nowMs: number): Promise<void> {
-    // The database may have been away, or slow, for longer than it looks back otherwise.
+    // The database may have been unavailable or slow for longer than the usual overlap.
     endCredentials((await auth.findEndedSessions(nowMs - lookedAtMs + LATE_MS)).map(({ id }) => id));
     const open = openStreams.listSessionIds();
     const ids = isDoubtful ? open : open.filter((id) => !seen.has(id));
@@ -151,7 +151,7 @@ export function createRevocations(deps: Dependencies): Revocations {
     onMessage(message) {
       if (mayEndMemberships(message) && openStreams.dependsOn(message.conversation_id)) void checkMembershipsSoon();
     },
-    // The next regular look sees it.
+    // The next poll catches it.
     onGap: () => {},
   });
 
@@ -160,7 +160,7 @@ export function createRevocations(deps: Dependencies): Revocations {
       const nowMs = performance.now();
       if (openStreams.count() > 0) {
         endExpired(Date.now());
-        // Side by side: none waits for another one's statement.
+        // Concurrently, so that no statement waits for another.
         await Promise.all([checkSessions(nowMs), checkKeys(), checkMemberships()]);
       }
       lookedAtMs = nowMs;
@@ -171,6 +171,6 @@ export function createRevocations(deps: Dependencies): Revocations {
 function mayEndMemberships(message: ConversationsMessage): boolean {
   if (message.type === "conversation.unlisted") return true;
   if (message.type !== "conversation.changed") return false;
-  // Another role of a member is told as one who is added.
+  // A role change is announced like an added member.
   return ["member.removed", "member.added", "conversation.deleted"].includes(message.event);
 }

@@ -6,14 +6,14 @@ import { toWordText } from "./words.ts";
 
 /** Messages whose texts are in memory at a time. */
 const PART_MESSAGES = 400;
-/** Parts of one transaction. The more there are, the fewer times a part of the index is written for words that many messages have. */
+/** Batches per transaction. More of them mean fewer rewrites of index entries for common words. */
 const BATCH_PARTS = 4;
-/** Conversations of before there was an index that are taken at a time. */
+/** Existing conversations added to the index per batch after an upgrade. */
 const BACKFILL_CONVERSATIONS = 200;
-/** Sends come first: the indexer pauses as long as it worked, up to this. What it has not done yet, searches look through. */
+/** Sends take priority: the indexer pauses as long as it worked, up to this. Searches scan messages not indexed yet. */
 const PAUSE_MS_MAX = 1_000;
 
-/** Keeps the search index like the messages. What fails or is interrupted in a batch is done by the next run, on any instance. */
+/** Keeps the search index in sync with the messages. A failed or interrupted batch is retried by the next run, on any instance. */
 export function createSearchIndexer({
   database,
   config,
@@ -23,7 +23,7 @@ export function createSearchIndexer({
 }) {
   const language = nameConfiguration(config.SEARCH_LANGUAGE);
 
-  /** @returns whether there may be more; null: another instance is at it. */
+  /** @returns whether there may be more; null: another instance is indexing. */
   const indexPart = async (sql: Sql): Promise<boolean | null> => {
     const messages = await queries.takeWork(sql, PART_MESSAGES);
     if (messages === null) return null;
@@ -32,7 +32,7 @@ export function createSearchIndexer({
     return (await queries.findSearchWork(sql, language)).hasMessages;
   };
 
-  /** @returns whether this instance did something; false: another one is at it. */
+  /** @returns whether this instance did something; false: another one is indexing. */
   const indexBatch = (): Promise<boolean> =>
     withTransaction(database, async (sql) => {
       for (let parts = 0; parts < BATCH_PARTS; parts += 1) {
@@ -50,7 +50,7 @@ export function createSearchIndexer({
       return hasMessages || hasBackfill;
     },
 
-    /** For the job runner: indexes all there is. */
+    /** For the job runner: indexes everything pending. */
     async run(signal: AbortSignal): Promise<void> {
       await queries.setLanguage(database, language);
       while (!signal.aborted) {

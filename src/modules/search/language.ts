@@ -1,2 +1,2 @@
-/** The name of a language's configuration in Postgres. */
+/** The name of a Postgres text search configuration. */
 export const nameConfiguration = (language: string): string => `pg_catalog.${language}`;

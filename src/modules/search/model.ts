@@ -3,7 +3,7 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Named, Nullable, OneOf, SearchText, Timestamp, Uuid } from "../../lib/schema.ts";
 import { Message } from "../../protocol/message.ts";
 
-/** UTF-16 units of a search. */
+/** UTF-16 units of a search query. */
 const SEARCH_CHARS_MAX = 500;
 
 const roles = ["system", "user", "assistant", "tool"] as const;
@@ -13,15 +13,15 @@ export const SearchQuery = Type.Object({
   q: SearchText({
     minLength: 1,
     maxLength: SEARCH_CHARS_MAX,
-    description: 'Words that a message has to have: `word`, `"a phrase"`, `begin*`, `-excluded`, and `or`.',
+    description: 'Search words: `word`, `"a phrase"`, `begin*`, `-excluded`, and `or`.',
   }),
   conversation_id: Type.Optional(Uuid()),
   role: Type.Optional(OneOf(roles)),
-  from: Type.Optional(Timestamp({ description: "Start of the span, inclusive." })),
-  to: Type.Optional(Timestamp({ description: "End of the span, exclusive." })),
+  from: Type.Optional(Timestamp({ description: "Start of the time range, inclusive." })),
+  to: Type.Optional(Timestamp({ description: "End of the time range, exclusive." })),
 });
 
-/** A message that a search has found. */
+/** A message in search results. */
 export const SearchHit = Named(
   "SearchHit",
   Type.Object({
@@ -33,9 +33,9 @@ export const SearchHit = Named(
     author: Message.properties.author,
     model: Nullable(Type.String()),
     snippet: Type.String({
-      description: "HTML excerpt of the first hit: the words in `<mark>`, everything else escaped.",
+      description: "HTML excerpt around the first match: matches in `<mark>`, everything else escaped.",
     }),
-    rank: Type.Number({ description: "From 0 to 1; the best result comes first." }),
+    rank: Type.Number({ description: "From 0 to 1; the best match comes first." }),
     created_at: Timestamp(),
   }),
 );

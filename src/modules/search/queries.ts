@@ -4,14 +4,14 @@ import type { ParsedQuery } from "./parse-query.ts";
 
 /** UTF-16 units of a text that are read for the index, and for a snippet. */
 const TEXT_CHARS_MAX = 60_000;
-/** Rows of the outbox that a search looks through; there are more only while the indexer is behind. */
+/** Outbox rows that a search scans; there are more only while the indexer is behind. */
 const OUTBOX_ROWS = 1_000;
 const UNINDEXED_MESSAGES = 500;
 
 /** A message, with the beginning of its text. */
 export type IndexableMessage = { conversation_id: string; seq: number; role: string; at: Date; content: string };
 
-/** A message that is not in the index as it is now; without a text if it is not to be found. */
+/** A message that isn't indexed in its current form; without a text if it must not be found. */
 export type UnindexedMessage = Omit<IndexableMessage, "content"> & { content: string | null };
 
 export async function listUnindexed(sql: Sql, userId: string): Promise<UnindexedMessage[]> {
@@ -20,7 +20,7 @@ export async function listUnindexed(sql: Sql, userId: string): Promise<Unindexed
     from list_unindexed(${userId}, ${OUTBOX_ROWS}, ${UNINDEXED_MESSAGES}, ${TEXT_CHARS_MAX})`;
 }
 
-/** The words of a search, and the stems of these, as a text may have them. */
+/** The words of a search and their stems, as they may occur in a text. */
 export async function listStems(sql: Sql, language: string, words: string): Promise<string[]> {
   const [row] = await sql<{ stems: string[] }[]>`
     select tsvector_to_array(to_tsvector(${language}::text::regconfig, ${words})) as stems`;
@@ -35,13 +35,13 @@ export type SearchOptions = {
   role: string | null;
   from: Date | null;
   to: Date | null;
-  /** Messages that the index does not know as they are; `words` null: not to be found. */
+  /** Messages that aren't indexed in their current form; `words` null: must not be found. */
   unindexed: (UnindexedMessage & { words: string | null })[];
   after: Position | null;
   rows: number;
 };
 
-/** Where a hit stands in the order of a search. */
+/** The sort position of a match. */
 export type Position = { rank: number; at: Date; id: string };
 
 export type HitRow = Position &
@@ -72,8 +72,8 @@ export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]
 }
 
 /**
- * Puts the words that a search has found between `start` and `stop`: for each text twice, once the words as they are, once
- * those of the same stem.
+ * Puts matches between `start` and `stop`, twice for each text: once for the exact words, once for words with the same
+ * stem.
  */
 export async function highlightHits(
   sql: Sql,
@@ -90,7 +90,7 @@ export async function highlightHits(
     order by t.n`;
 }
 
-/** Takes up to `messages` messages that are to be indexed, for this transaction; null: another instance is at it. */
+/** Locks up to `messages` messages to be indexed, for this transaction; null: another instance is indexing. */
 export async function takeWork(sql: Sql, messages: number): Promise<(IndexableMessage & { is_new: boolean })[] | null> {
   const [lock] = await sql<{ locked: boolean }[]>`select lock_search_index(false) as locked`;
   if (!lock?.locked) return null;
@@ -111,12 +111,12 @@ export async function storeEntries(
       ${language}::text::regconfig, ${isNew})`;
 }
 
-/** At the end of a batch: readers of the index and its next writer meet no pending list. */
+/** At the end of a batch: flushes the pending list of the index, so readers and the next writer don't have to. */
 export async function mergeEntries(sql: Sql): Promise<void> {
   await sql`select merge_search_entries()`;
 }
 
-/** What there is to do: cheap, since one instance or another asks it each second. */
+/** What is pending: a cheap query, since some instance runs it each second. */
 export async function findSearchWork(
   sql: Sql,
   language: string,
@@ -127,12 +127,12 @@ export async function findSearchWork(
   return { hasMessages: row?.has_messages ?? false, hasBackfill: row?.has_backfill ?? false };
 }
 
-/** Begins anew if the index was made in another language. */
+/** Starts over if the index was built in another language. */
 export async function setLanguage(sql: Sql, language: string): Promise<void> {
   await sql`select set_search_language(${language})`;
 }
 
-/** Has the next conversations of before indexed. @returns whether there may be more. */
+/** Adds the next existing conversations to the index. @returns whether there may be more. */
 export async function addBackfill(sql: Sql, conversations: number): Promise<boolean> {
   const [row] = await sql<{ more: boolean }[]>`select add_search_backfill(${conversations}) as more`;
   return row?.more ?? false;

@@ -13,10 +13,10 @@ export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
     method: "GET",
     path: "/api/v1/search",
     operationId: "searchMessages",
-    summary: "Messages of the caller's conversations that have the words, best first",
+    summary: "Search the messages of my conversations, best match first",
     description:
-      "Searches the messages of all conversations that the caller is a member of now. Of messages that match, the " +
-      "newest 500 at least are ranked: narrow a search that finds more with `conversation_id`, `role`, `from` and `to`.",
+      "Searches all conversations that the caller is currently a member of. At least the newest 500 matching messages " +
+      "are ranked. To narrow a larger search, use `conversation_id`, `role`, `from` and `to`.",
     tag: "messages",
     scope: "messages:read",
     expensive: "search",

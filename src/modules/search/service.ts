@@ -10,11 +10,11 @@ import { toWordText } from "./words.ts";
 
 export { createSearchIndexer } from "./indexer.ts";
 
-/** A message that was found. */
+/** A matching message. */
 export type FoundMessage = queries.HitRow & { snippet: string };
 
 type SearchRequest = {
-  /** As a person typed it. */
+  /** The user's input. */
   typed: string;
   conversationId: string | null;
   role: string | null;
@@ -25,9 +25,9 @@ type SearchRequest = {
 /** Full text search in messages (docs/decisions/0074). */
 export interface SearchService {
   /**
-   * Messages that the user can read now and that have what was typed, best first: one more than a page. `page.after` is
-   * [rank, time, id]. A message can be found as soon as its send, edit or end was confirmed.
-   * @throws Problem `bad_cursor`, or `invalid` for a search without a word to look for.
+   * Matching messages that the user can currently read, best first: one more than a page. `page.after` is
+   * [rank, time, id]. A message can be found as soon as its send, edit or end is confirmed.
+   * @throws Problem `bad_cursor`, or `invalid` for a search without a search word.
    */
   search(userId: string, request: SearchRequest, page: PageRequest): Promise<FoundMessage[]>;
 }

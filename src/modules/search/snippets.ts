@@ -4,12 +4,12 @@ import type { ParsedQuery } from "./parse-query.ts";
 import * as queries from "./queries.ts";
 import { findMarks, isUnspaced, toHighlightText } from "./words.ts";
 
-/** UTF-16 units of a snippet before the word that was found, and in all. */
+/** UTF-16 units of a snippet before the match, and in total. */
 const BEFORE_CHARS = 80;
 const SNIPPET_CHARS = 240;
-/** Places of one word that are looked at. */
+/** Occurrences of one word that are checked. */
 const PLACES_MAX = 100;
-// Control characters, which no stored text has.
+// Control characters, which stored texts don't contain.
 const MARK_START = "\u0001";
 const MARK_STOP = "\u0002";
 
@@ -17,7 +17,7 @@ const wordCharacter = /[\p{L}\p{N}\p{M}]/u;
 
 type Options = { texts: string[]; query: ParsedQuery; language: string };
 
-/** For each text the place that a search has found, as HTML: the words in `<mark>`, everything else escaped. */
+/** For each text an excerpt around the match, as HTML: matches in `<mark>`, everything else escaped. */
 export async function createHitSnippets(sql: Sql, { texts, query, language }: Options): Promise<string[]> {
   if (texts.length === 0) return [];
   const sought = query.flat().filter(({ kind }) => kind !== "not");
@@ -40,7 +40,7 @@ export async function createHitSnippets(sql: Sql, { texts, query, language }: Op
 
 type Piece = { text: string; isStart: boolean; isEnd: boolean };
 
-/** @param needles the best ones first: of the first list of which one begins a word of the text, the first such place counts. */
+/** @param needles lists in order of preference: the first list with a needle that begins a word decides; its first such place counts. */
 function cutPiece(text: string, needles: string[][]): Piece {
   const place = findPlace(text.toLowerCase(), needles);
   const start = place <= BEFORE_CHARS ? 0 : moveToBlank(text, place - BEFORE_CHARS, place);
@@ -59,7 +59,7 @@ function findPlace(lower: string, lists: string[][]): number {
   return 0;
 }
 
-/** Where a word of the text begins with the needle. */
+/** The start of the first word that begins with the needle. */
 function findWordStart(lower: string, needle: string): number | undefined {
   if (needle === "") return undefined;
   const isAnywhere = isUnspaced(needle);
@@ -71,13 +71,13 @@ function findWordStart(lower: string, needle: string): number | undefined {
   return undefined;
 }
 
-/** After the first blank, if there is one before the word. */
+/** After the first space, if there is one before the word. */
 function moveToBlank(text: string, from: number, until: number): number {
   const blank = text.indexOf(" ", from);
   return blank >= 0 && blank < until ? blank + 1 : keepPair(text, from);
 }
 
-/** A place that is not in the middle of a surrogate pair. */
+/** A position that isn't inside a surrogate pair. */
 const keepPair = (text: string, at: number): number => (/[\udc00-\udfff]/.test(text[at] ?? "") ? at - 1 : at);
 
 function formatPiece({ text, isStart, isEnd }: Piece, marks: [number, number][]): string {
@@ -91,7 +91,7 @@ function formatPiece({ text, isStart, isEnd }: Piece, marks: [number, number][])
   return `${html.replaceAll(/\s+/g, " ").trim()}${isEnd ? "" : " …"}`;
 }
 
-/** In order, without overlaps, those side by side as one. */
+/** Sorted, with overlapping and adjacent ranges merged. */
 function joinMarks(marks: [number, number][]): [number, number][] {
   const joined: [number, number][] = [];
   for (const [from, to] of marks.toSorted((a, b) => a[0] - b[0])) {

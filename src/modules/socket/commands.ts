@@ -27,7 +27,7 @@ export type CommandDependencies = {
   limits: Pick<Limits, "reads">;
 };
 
-/** What the ack says; undefined for a frame that is not acknowledged, or has been answered already. */
+/** The body of the ack; undefined for frames without an ack, or already acknowledged. */
 type Answer<T extends ClientFrameType> = (T extends AckedFrameType ? AckBody<T> : never) | undefined;
 export type FrameHandler<T extends ClientFrameType> = (
   connection: Connection,
@@ -37,7 +37,7 @@ export type FrameHandler<T extends ClientFrameType> = (
 
 const SENDING_RETRY_AFTER_MS = 500;
 
-/** What each frame asks of an API key. */
+/** The API key scope that each frame requires. */
 export const frameScopes: Record<ClientFrameType, NeededScope> = {
   auth: "any",
   ping: "any",
@@ -55,17 +55,17 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
   "inbox.unsubscribe": "any",
 };
 
-/** An answer as pushes have it so far. Its end may be stored already: then pieces and the end are still to be pushed. */
+/** A response as sent so far. Its end may be stored already: then the remaining chunks and the end are still to be sent. */
 const showInProgress = (message: Message, content: string): Message =>
   message.status === "streaming"
     ? { ...message, content }
     : { ...message, content, status: "streaming", finish_reason: null, usage: null, error: null };
 
-/** What each frame of a known caller does. Errors are thrown as problems and answered as error frames. */
+/** The handlers of authenticated frames. Thrown problems become error frames. */
 export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: FrameHandler<T> } {
   const { conversations, messages, generations, recovery, hub, inbox, typing, limits } = deps;
 
-  /** Typing needs the right to write; who listens here has been checked already. */
+  /** Typing requires permission to write; the subscription was checked before. */
   async function requireWriter(caller: Caller, conversationId: string): Promise<void> {
     const role =
       hub.findRole(conversationId, caller.user.id) ?? (await conversations.getPosition(caller, conversationId)).role;
@@ -76,8 +76,8 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     async auth(connection, caller, { token, on_behalf_of: onBehalfOf = null }) {
       const renewed = await deps.identify(token, { ipAddress: connection.ipAddress, onBehalfOf });
       if (renewed.user.id !== caller.user.id)
-        throw new Problem("forbidden", "A connection belongs to one user; open another for another one.");
-      // What is subscribed to goes on being pushed, so the new credential must be one that could subscribe.
+        throw new Problem("forbidden", "A connection belongs to one user. Open another connection for another user.");
+      // Existing subscriptions continue, so the new credential must be allowed to subscribe.
       if (connection.subscriptions.size > 0) requireScope(renewed.scopes, frameScopes.subscribe);
       if (inbox.has(connection)) requireScope(renewed.scopes, frameScopes["inbox.subscribe"]);
       connection.caller = { ...renewed, requestId: connection.requestId };
@@ -87,7 +87,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     async subscribe(connection, caller, { id, conversation_id, after_seq }) {
       const conversationId = conversation_id.toLowerCase();
       if (connection.subscriptions.size >= SUBSCRIPTIONS_MAX && !connection.subscriptions.has(conversationId))
-        throw new Problem("rate_limited", `A connection may subscribe to ${SUBSCRIPTIONS_MAX} conversations.`);
+        throw new Problem("rate_limited", `A connection can subscribe to at most ${SUBSCRIPTIONS_MAX} conversations.`);
       let recovered: DurableEvent[] = [];
       const join = () =>
         hub.join(
@@ -95,7 +95,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
           connection,
           () => recovery.start(caller, conversationId, after_seq ?? undefined),
           (position: StartPosition, { lastSeq, missed, usersOnline }) => {
-            // Gone while the position was read: it must not stay in the room.
+            // The connection closed while the position was read: don't leave it in the room.
             if (connection.isClosing) {
               hub.leave(conversationId, connection);
               return;
@@ -108,7 +108,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
               const snapshot = snapshots.find(({ seq }) => seq === event.seq);
               return snapshot ? { ...event, data: showInProgress(event.data, snapshot.text) } : event;
             });
-            // At once, before the first push.
+            // Send it before the first push.
             const ack: Ack<"subscribe"> = {
               type: "ack",
               id,
@@ -120,12 +120,12 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
             connection.answer(ack);
           },
           () => {
-            // Answers in progress whose text so far is not among the events.
+            // Responses in progress whose text so far is not part of the events.
             for (const { seq, frame } of hub.listSnapshots(conversationId))
               if (!recovered.some((event) => event.seq === seq)) connection.send(frame);
           },
         );
-      // Up to 500 events: a read like any other.
+      // Up to 500 events: counts as a read.
       await limits.reads.run(caller.user.id, join);
       return undefined;
     },
@@ -139,7 +139,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
 
     async "message.send"(connection, caller, { conversation_id, type: _type, id: _id, ...input }) {
       if (connection.sending >= SENDING_MAX)
-        throw new Problem("rate_limited", `At most ${SENDING_MAX} messages of a connection may be on their way.`, {
+        throw new Problem("rate_limited", `A connection can have at most ${SENDING_MAX} unacknowledged messages.`, {
           retryAfterMs: SENDING_RETRY_AFTER_MS,
         });
       const conversationId = conversation_id.toLowerCase();
@@ -175,7 +175,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
 
     async "typing.start"(connection, caller, { conversation_id }) {
       await requireWriter(caller, conversation_id.toLowerCase());
-      // Gone while its right was looked up: nobody would end it.
+      // The connection closed during the check: nobody would end its typing indicator.
       if (connection.isClosing) return undefined;
       typing.start(conversation_id.toLowerCase(), caller.user.id, connection);
       return undefined;
@@ -192,11 +192,11 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
 
     async "inbox.subscribe"(connection, caller, { id }) {
-      // It looks at every conversation of the user: a read like any other.
+      // Reads every conversation of the user: counts as a read.
       await limits.reads.run(caller.user.id, async () => {
-        // Gone while it waited for its turn: nothing would take it out again.
+        // The connection closed while waiting: nothing would unsubscribe it.
         if (connection.isClosing) return;
-        // At once, before the first push.
+        // Send it before the first push.
         await inbox.subscribe(connection, (unread) => connection.answer({ type: "ack", id, unread }));
       });
       return undefined;

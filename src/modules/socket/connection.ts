@@ -11,36 +11,36 @@ import { WaitingFrames } from "./waiting-frames.ts";
 
 export type Socket = ServerWebSocket<{ connection: Connection }>;
 
-/** One open WebSocket: who it is, what it listens to, and the frames that wait for their turn. */
+/** One open WebSocket: its caller, subscriptions and queued frames. */
 export class Connection implements Listener, OpenStream {
   readonly id = createId();
   readonly openedAtMs = Date.now();
   readonly subscriptions = new Set<string>();
-  /** Frames behind one that is still being answered: those of one connection take effect in their order. */
+  /** Frames queued behind one in progress: a connection's frames take effect in order. */
   readonly waiting = new WaitingFrames();
   caller: Caller | null;
   isBusy = false;
-  /** Messages that are not committed yet. */
+  /** Messages not committed yet. */
   sending = 0;
   readonly sendOrder = new SendOrder();
-  /** Frames in a row that were not of the protocol. */
+  /** Consecutive invalid frames. */
   violations = 0;
-  /** Gives back its place among the sockets of its user. */
+  /** Frees its place in the user's connection limit. */
   release = () => {};
   lastSeenAtMs = Date.now();
   pingedAtMs = 0;
-  /** The last sweep found it too slow. */
+  /** Whether the last sweep found it too slow. */
   isSlow = false;
   closedAtMs = 0;
   #socket: Socket | undefined;
   #onSent: ((type: string) => void) | undefined;
-  /** Frames that go out together at the end of this turn of the event loop. */
+  /** Frames sent together at the end of this event loop turn. */
   #unsent: string[] = [];
   #meter: FrameMeter | undefined;
 
   /**
-   * @param ipAddress where it comes from, if that is known.
-   * @param requestId of the request that opened it, which lines of the log about it name.
+   * @param ipAddress the client's address, if known.
+   * @param requestId of the request that opened it, for the log.
    */
   constructor(
     caller: Caller | null,
@@ -54,7 +54,7 @@ export class Connection implements Listener, OpenStream {
     return this.caller?.user.id ?? "";
   }
 
-  /** What it has sent lately; most connections only listen, and need none. */
+  /** Recently sent messages; most connections only listen, and need none. */
   get meter(): FrameMeter {
     this.#meter ??= new FrameMeter();
     return this.#meter;
@@ -64,7 +64,7 @@ export class Connection implements Listener, OpenStream {
     return this.closedAtMs > 0;
   }
 
-  /** The native topics of the socket, over which pushes come. */
+  /** The socket's native topics, which deliver pushes. */
   get topics(): { subscribe(topic: string): void; unsubscribe(topic: string): void } {
     return {
       subscribe: (topic) => this.#socket?.subscribe(topic),
@@ -72,7 +72,7 @@ export class Connection implements Listener, OpenStream {
     };
   }
 
-  /** @param onSent counts what this connection alone is sent, by its type. */
+  /** @param onSent counts frames sent to this connection alone, by type. */
   attach(socket: Socket, onSent: (type: string) => void): void {
     this.#socket = socket;
     this.#onSent = onSent;
@@ -94,8 +94,8 @@ export class Connection implements Listener, OpenStream {
   }
 
   /**
-   * Answers at the end of this turn. A group commit answers hundreds of messages in one turn: they then cost one system
-   * call for each socket, together with the pushes that wait for it, and not one for each message.
+   * Sends at the end of this event loop turn. A group commit acknowledges hundreds of messages in one turn: batching costs
+   * one system call per socket, including its pending pushes, instead of one per message.
    */
   answerSoon(frame: Push): void {
     if (this.isClosing) return;
@@ -112,7 +112,7 @@ export class Connection implements Listener, OpenStream {
     });
   }
 
-  /** Pushes come until the credential ends, so it ends with its access token too. */
+  /** Pushes need a valid credential, so the connection ends when its access token expires. */
   get endsWithToken(): boolean {
     return true;
   }
@@ -126,7 +126,7 @@ export class Connection implements Listener, OpenStream {
     this.#socket?.ping();
   }
 
-  /** Bytes that the client has not taken yet. */
+  /** Bytes that the client hasn't received yet. */
   bufferedBytes(): number {
     return this.#socket?.getBufferedAmount() ?? 0;
   }
@@ -139,7 +139,7 @@ export class Connection implements Listener, OpenStream {
     this.#socket?.close(code, text);
   }
 
-  /** Ends the transport of a client that does not answer the close. */
+  /** Terminates the transport if the client doesn't answer the close frame. */
   terminate(): void {
     this.#socket?.terminate();
   }

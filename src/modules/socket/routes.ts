@@ -16,18 +16,18 @@ const TOKEN_PREFIX = "base64url.bearer.";
 
 type Dependencies = {
   identify: Identify;
-  /** Spends a ticket. @throws Problem `unauthorized`. */
+  /** Uses up a ticket. @throws Problem `unauthorized`. */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
   readClientAddress: ReadClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
-  /** Sockets that are open here, of each user. */
+  /** Open sockets on this instance, per user. */
   places: Slots;
   isDraining(): boolean;
 };
 
 /**
- * `GET /realtime`: who may not come in is told so by HTTP, before the upgrade. A plain route and not the framework's
- * `.ws()`, whose per-socket closures and guessing parser the hot path does without (docs/decisions/0001).
+ * `GET /realtime`: refuses by HTTP, before the upgrade. A plain route instead of the framework's `.ws()`, whose
+ * per-socket closures and guessing parser would slow the hot path (docs/decisions/0001).
  */
 export function createSocketRoutes(deps: Dependencies): Route[] {
   const { identify, redeemTicket, readClientAddress, isAllowedOrigin, places, isDraining } = deps;
@@ -38,9 +38,12 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
     if (token !== null) return identify(token, origin);
     const ticket = readUrl(request).searchParams.get("ticket");
     if (ticket !== null) return redeemTicket(ticket, origin);
-    // It would be forgotten by the time of the first frame, and the key then act for its owner.
+    // It would be lost by the first frame, and the key would then act for its owner.
     if (origin.onBehalfOf !== null)
-      throw new Problem("malformed", "Send X-On-Behalf-Of beside the key, or `on_behalf_of` in the `auth` frame.");
+      throw new Problem(
+        "malformed",
+        "Send X-On-Behalf-Of together with the key, or `on_behalf_of` in the `auth` frame.",
+      );
     return null;
   }
 
@@ -53,16 +56,19 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
       tag: "operations",
       // The credential may also come as a ticket, in a subprotocol, or in the first frame.
       public: true,
-      // In the AsyncAPI document.
+      // Documented in AsyncAPI.
       isHidden: true,
       handle: async ({ request, server, set }) => {
         if (request.headers.get("upgrade")?.toLowerCase() !== "websocket")
-          throw new Problem("malformed", "This address speaks WebSocket; see /problems/malformed and the docs.");
+          throw new Problem(
+            "malformed",
+            "This address requires a WebSocket handshake; see /problems/malformed and the docs.",
+          );
         const origin = request.headers.get("origin");
         if (origin !== null && !isAllowedOrigin(origin, request))
-          throw new Problem("forbidden", "This origin may not connect; name it in CORS_ORIGINS.");
+          throw new Problem("forbidden", "This origin may not connect. Add it to CORS_ORIGINS.");
         if (isDraining())
-          throw new Problem("draining", "This instance is shutting down; connect again.", { retryAfterMs: 1_000 });
+          throw new Problem("draining", "This instance is shutting down. Reconnect.", { retryAfterMs: 1_000 });
         const protocols = readProtocols(request);
         if (protocols.length > 0 && !protocols.includes(SUBPROTOCOL))
           throw new Problem("malformed", `Offer the subprotocol ${SUBPROTOCOL}.`);
@@ -76,7 +82,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
           data: { connection },
           ...(headers && { headers }),
         });
-        if (!isUpgraded) throw new Problem("malformed", "The WebSocket handshake is not complete.");
+        if (!isUpgraded) throw new Problem("malformed", "The WebSocket handshake is incomplete.");
         noteFacts(request, { isUpgraded: true });
         return undefined;
       },
@@ -92,7 +98,7 @@ function readProtocols(request: Request): string[] {
     .filter((part) => part !== "");
 }
 
-/** `base64url.bearer.<base64url(token)>`: the only way for a browser to bring a token with the handshake. */
+/** `base64url.bearer.<base64url(token)>`: the only way for browsers to send a token in the handshake. */
 function readProtocolToken(protocols: string[]): string | null {
   const offered = protocols.find((protocol) => protocol.startsWith(TOKEN_PREFIX));
   if (!offered) return null;

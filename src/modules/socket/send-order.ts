@@ -1,11 +1,11 @@
 import type { SendTurn } from "../messages/service.ts";
 
 /**
- * What one connection sends into one conversation is handed on in the order of its frames, also if one of them is checked for
- * longer than the next. Other conversations do not wait for it, and nobody waits for a commit.
+ * Passes on one connection's messages to a conversation in frame order, even if one takes longer to check than the next.
+ * Other conversations don't wait for it, and nothing waits for a commit.
  */
 export class SendOrder {
-  /** By conversation: when the last message that is still being checked has its place. */
+  /** By conversation: resolves when the last message being checked has its place in the order. */
   readonly #last = new Map<string, Promise<void>>();
 
   run<T>(conversationId: string, send: (turn: SendTurn) => Promise<T>): Promise<T> {
@@ -17,13 +17,13 @@ export class SendOrder {
       end();
     };
     const sent = send({ before, onSubmit });
-    // The usual case: there was nothing to wait for.
+    // The usual case: nothing to wait for.
     if (isOver) return sent;
     const over = new Promise<void>((resolve) => {
       end = resolve;
     });
     this.#last.set(conversationId, over);
-    // One that is refused leaves its place to the next, but none before its time.
+    // A refused message frees its place for the next one, but not before its own turn.
     const leave = () => (before ? before.then(end) : end());
     sent.then(leave, leave);
     void over.then(() => {

@@ -21,7 +21,7 @@ type Dependencies = CommandDependencies & {
   metrics: Metrics;
 };
 
-/** All WebSockets of this instance: reads their frames, answers them, and ends those that have to go. */
+/** All WebSockets of this instance: reads and answers their frames, and closes sockets when necessary. */
 export function createSockets(deps: Dependencies) {
   const { hub, inbox, typing, identify, limits: rates, openStreams, log, metrics } = deps;
   const commands = createCommands(deps);
@@ -35,7 +35,7 @@ export function createSockets(deps: Dependencies) {
     counter.inc();
   }
 
-  /** @returns false when the user has too many sockets; this one is then ended. */
+  /** @returns false if the user has too many sockets; this one is then closed. */
   function welcome(connection: Connection, caller: Caller): boolean {
     connection.caller = caller;
     if (!rates.sockets.hasRoom(caller.user.id)) {
@@ -53,7 +53,7 @@ export function createSockets(deps: Dependencies) {
     connection.answer({
       type: "ready",
       connection_id: connection.id,
-      // Who is disabled does not get this far.
+      // Disabled users were refused before.
       user: { ...user, disabled: false, created_at: created_at.toISOString() },
       heartbeat_ms: limits.HEARTBEAT_MS,
       limits: limits.shownLimits,
@@ -62,7 +62,7 @@ export function createSockets(deps: Dependencies) {
     return true;
   }
 
-  /** The first frame of a connection that brought no credential: that, and nothing else. */
+  /** The first frame of a connection without a credential: only `auth` is allowed. */
   async function authenticate(connection: Connection, frame: ClientFrame): Promise<void> {
     if (frame.type !== "auth") throw new Problem("unauthorized", "The first frame must be `auth`.");
     let caller: Caller;
@@ -72,7 +72,7 @@ export function createSockets(deps: Dependencies) {
         onBehalfOf: frame.on_behalf_of ?? null,
       });
     } catch (error) {
-      // What may pass is answered: the same credential can be good in a moment.
+      // Temporary failures don't close the connection: the same credential may be accepted soon.
       if (!(error instanceof Problem) || problemCodes[error.code].temporary) throw error;
       connection.close(error.code === "forbidden" ? "forbidden" : "bad_credential");
       return;
@@ -85,9 +85,9 @@ export function createSockets(deps: Dependencies) {
     try {
       if (!connection.caller) return await authenticate(connection, frame);
       requireScope(connection.caller.scopes, frameScopes[frame.type]);
-      // A message counts where it is stored: only then it is known whether a model answers it.
+      // A message is rate-limited where it is stored: only there it is known whether a model responds.
       if (frame.type === "generation.regenerate") await rates.countCaller("ai", connection.caller);
-      // The command of a type takes the frames of that type; the compiler cannot follow.
+      // The command map guarantees the matching frame type, which the compiler can't infer.
       const command = commands[frame.type] as FrameHandler<ClientFrameType>;
       const body = await command(connection, connection.caller, frame);
       if (body && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...body });
@@ -97,17 +97,17 @@ export function createSockets(deps: Dependencies) {
     }
   }
 
-  /** Who does not stop is stopped. */
+  /** Closes the connection after too many refused frames. */
   function countRefused(connection: Connection): void {
     if (connection.meter.refuse(Date.now())) connection.close("rate_limited");
   }
 
-  /** Counts a frame, good or bad. @returns false when it may not be executed; it has been answered then. */
+  /** Counts a frame, valid or not. @returns false if it was refused; the error has been sent then. */
   function admit(connection: Connection, type: string, id: string | null): boolean {
     const waitMs = rates.frames.take(connection.meter, connection.caller?.user.id ?? null, type);
     if (waitMs === 0) return true;
     metrics.rateLimited.inc({ limit: "frames" });
-    const detail = `Too many frames; try again in ${Math.ceil(waitMs / 1_000)} s.`;
+    const detail = `Too many frames. Try again in ${Math.ceil(waitMs / 1_000)} s.`;
     fail(connection, new Problem("rate_limited", detail, { retryAfterMs: waitMs }), id);
     countRefused(connection);
     return false;
@@ -117,7 +117,7 @@ export function createSockets(deps: Dependencies) {
     connection.answer(createErrorFrame(mapError(error, log), id));
   }
 
-  /** Frames take effect in their order; a message does not hold up those behind it, its number keeps its place. */
+  /** Frames take effect in order; a message doesn't delay later frames, because its number reserves its place. */
   async function run(connection: Connection, first: ClientFrame): Promise<void> {
     connection.isBusy = true;
     for (let frame: ClientFrame | undefined = first; frame; frame = connection.waiting.take(waitingBytes)) {
@@ -134,13 +134,13 @@ export function createSockets(deps: Dependencies) {
     const about: UnreadFrame = { id: null };
     let frame: ClientFrame;
     try {
-      if (typeof data !== "string") throw new Problem("malformed", "Frames are text, one JSON object each.");
+      if (typeof data !== "string") throw new Problem("malformed", "Frames must be text, one JSON object each.");
       frame = parseClientFrame(data, about);
     } catch (error) {
       metrics.wsFrames.inc({ direction: "in", type: "invalid" });
       if (!admit(connection, "invalid", about.id)) return;
       fail(connection, error, about.id);
-      // A frame with a wrong field is a mistake; one that is no JSON object at all is another protocol.
+      // A frame with a wrong field is a mistake; one that isn't a JSON object means another protocol.
       if (error instanceof Problem && error.code === "malformed") connection.violations += 1;
       if (connection.violations > limits.VIOLATIONS_MAX) connection.close("protocol_violation");
       return;
@@ -160,7 +160,7 @@ export function createSockets(deps: Dependencies) {
       const retryAfterMs = Math.round(limits.OVERLOAD_RETRY_MIN_MS * (1 + Math.random()));
       fail(
         connection,
-        new Problem("overloaded", "Too many frames are waiting. Try again.", { retryAfterMs }),
+        new Problem("overloaded", "Too many frames are waiting. Try again later.", { retryAfterMs }),
         frame.id ?? null,
       );
     } else connection.waiting.add(frame, bytes, waitingBytes);
@@ -190,7 +190,7 @@ export function createSockets(deps: Dependencies) {
   }
 
   return {
-    /** Looks after every socket: heartbeat, expired tokens, slow readers, missing credentials. */
+    /** Checks every socket: heartbeat, expired tokens, slow readers, missing credentials. */
     sweep(nowMs = Date.now()): void {
       for (const connection of connections) {
         if (connection.isClosing) {
@@ -204,7 +204,7 @@ export function createSockets(deps: Dependencies) {
       }
     },
 
-    /** Tells every client to come back elsewhere, and ends their sockets in waves, until `deadlineMs` (since 1970). */
+    /** Asks all clients to reconnect elsewhere, and closes their sockets in batches, until `deadlineMs` (since 1970). */
     async drain(deadlineMs: number): Promise<void> {
       const all = [...connections];
       if (all.length === 0) return;
@@ -223,7 +223,7 @@ export function createSockets(deps: Dependencies) {
       }
     },
 
-    /** The runtime's handlers; mounted where the server listens. */
+    /** The runtime's WebSocket handlers, mounted on the server. */
     handlers: {
       open(socket: Socket): void {
         const { connection } = socket.data;
@@ -251,13 +251,13 @@ export function createSockets(deps: Dependencies) {
   };
 }
 
-/** Sockets that are ended at once while draining. */
+/** Sockets closed per batch while draining. */
 const DRAIN_WAVE_SOCKETS = 500;
-/** The waves together take no longer than this. */
+/** The longest duration of all batches together. */
 const DRAIN_SPREAD_MS_MAX = 5_000;
-/** A message that is on its way to the database gets so long to be acknowledged. */
+/** How long an uncommitted message may take to be acknowledged. */
 const DRAIN_SENDS_MS = 1_000;
-/** Clients come back within this time, each at its own moment. */
+/** Clients reconnect within this time, spread randomly. */
 const RECONNECT_SPREAD_MS = 3_000;
 
 async function waitForSends(connections: Connection[], untilMs: number): Promise<void> {
@@ -270,5 +270,5 @@ function mapError(error: unknown, log: Log): Problem {
   if (error instanceof Problem) return error;
   const temporary = findTemporaryProblem(error);
   log[temporary ? "warn" : "error"]({ err: error }, "frame failed");
-  return temporary ?? new Problem("internal", "The frame could not be completed.");
+  return temporary ?? new Problem("internal", "Processing the frame failed. Try again.");
 }

@@ -1,11 +1,11 @@
 import type { ClientFrame } from "../../protocol/frames.ts";
 
-/** Bytes of the frames that wait, of all connections together. */
+/** Bytes of queued frames over all connections. */
 export class WaitingBytes {
   sum = 0;
 }
 
-/** Frames of one connection behind one that is still being answered, in their order. */
+/** Frames of one connection queued behind one in progress, in order. */
 export class WaitingFrames {
   #frames: { frame: ClientFrame; bytes: number }[] = [];
 
@@ -24,7 +24,7 @@ export class WaitingFrames {
     return first?.frame;
   }
 
-  /** Of a connection that has ended. */
+  /** Called when the connection has ended. */
   clear(all: WaitingBytes): void {
     for (const { bytes } of this.#frames.splice(0)) all.sum -= bytes;
   }

@@ -6,17 +6,17 @@ import type { User } from "./model.ts";
 import { type ChosenPassword, checkNewPassword, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
-/** With the stored hash, so that what follows can make sure that the password is still this one. */
+/** Includes the stored hash, so that later steps can check that the password hasn't changed. */
 export type KnownUser = { user: User; passwordHash: string };
-/** A login is about to be refused. */
+/** Called before a login is refused. */
 type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
 
-/** The passwords of users. Each `requester` says whose turn it is to have one hashed. */
+/** Passwords of users. `requester` determines the place in the hashing queue. */
 export interface Credentials {
   /**
-   * The user with this address and password. An unknown address and a wrong password get the same answer, after the same
-   * time. Only a caller who knows the password is told that the user is disabled.
-   * @param onRefused is told of each refusal before it is thrown; null: nobody has this address.
+   * The user with this address and password. Unknown addresses and wrong passwords get the same response after the same
+   * time. Only a caller who knows the password learns that the user is disabled.
+   * @param onRefused called before each refusal is thrown; null: no account has this address.
    * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
   checkCredentials(
@@ -26,23 +26,23 @@ export interface Credentials {
   ): Promise<KnownUser>;
 
   /**
-   * Makes sure that a logged-in user knows their password. Not a 401: the credential of the request is valid.
+   * Verifies the password of a logged-in user. Not a 401, because the request's credential is valid.
    * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
   checkPassword(userId: string, password: string, requester: Requester): Promise<string>;
 
-  /** Null if nobody has the address. @throws Problem `invalid`. */
+  /** Null if no account has the address. @throws Problem `invalid`. */
   findByEmail(email: string): Promise<User | null>;
 
-  /** Whether a user can log in by a password. */
+  /** Whether a user can log in with a password. */
   hasPassword(sql: Sql, userId: string): Promise<boolean>;
 
   /** @throws Problem `invalid` (length, or too easy to guess), `rate_limited`, `overloaded`. */
   hashPassword(chosen: ChosenPassword, requester: Requester): Promise<string>;
 
   /**
-   * Inside a transaction: until it ends, nobody logs in as this user or changes them.
-   * @param passwordHash the one that `checkPassword` returned. @throws Problem `conflict` when the password has changed since.
+   * Inside a transaction: locks the user against logins and changes until it ends.
+   * @param passwordHash the one that `checkPassword` returned. @throws Problem `conflict` if the password has changed since.
    */
   lockUser(sql: Sql, userId: string, passwordHash: string | undefined): Promise<void>;
 
@@ -71,7 +71,7 @@ export const createCredentials = ({ database, passwords }: Dependencies): Creden
     const found = await queries.findCredentials(database, { id: userId });
     const isRight = await passwords.matches(password, found?.password_hash, requester);
     if (found?.password_hash === null)
-      throw new Problem("forbidden", "This account has no password; it logs in by its issuer.");
+      throw new Problem("forbidden", "This account has no password. Log in with the issuer.");
     if (!isRight || !found) throw new Problem("forbidden", "The password is wrong.");
     return found.password_hash;
   },
@@ -92,7 +92,7 @@ export const createCredentials = ({ database, passwords }: Dependencies): Creden
 
   async lockUser(sql, userId, passwordHash) {
     if (await queries.lockUser(sql, userId, passwordHash)) return;
-    throw new Problem("conflict", "The password was changed at the same moment. Try again.");
+    throw new Problem("conflict", "The password was changed at the same time. Try again.");
   },
 
   storePasswordHash: queries.updatePasswordHash,

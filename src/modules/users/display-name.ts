@@ -6,18 +6,18 @@ import { isLine, isVisible } from "../../lib/text.ts";
 const DISPLAY_NAME_CHARS_MAX = 80;
 const DISPLAY_NAME_INPUT_CHARS_MAX = 200;
 
-/** Who has no other name. */
+/** The fallback name. */
 const NAMELESS = "Unnamed";
 
-/** A name as it is typed; blanks around it are dropped. */
+/** A name as typed; surrounding spaces are removed. */
 export const DisplayNameInput = VisibleText({
   minLength: 1,
   maxLength: DISPLAY_NAME_INPUT_CHARS_MAX,
-  description: `The name that others see, 1 to ${DISPLAY_NAME_CHARS_MAX} characters, one of them visible, no control characters.`,
+  description: `The name shown to others: 1 to ${DISPLAY_NAME_CHARS_MAX} characters, at least one visible, no control characters.`,
   examples: ["Ada Lovelace"],
 });
 
-/** @throws Problem `invalid` when nothing is left, or too much, or characters that nobody can see. */
+/** @throws Problem `invalid` if the name is empty, too long or invisible. */
 export function parseDisplayName(input: string): string {
   const name = input.trim().normalize("NFC");
   const detail =
@@ -26,20 +26,20 @@ export function parseDisplayName(input: string): string {
       : !isLine(name)
         ? "display_name must be one line without control characters."
         : !isVisible(name)
-          ? "display_name must have a visible character."
+          ? "display_name must contain a visible character."
           : null;
   if (detail) throw createInvalid("#/display_name", detail);
   return name;
 }
 
-/** The name that an issuer of identities gives, as far as it can be one here; else what stands before the @. */
+/** The issuer's name for a user, made valid; otherwise the part of the address before the @. */
 export function fitDisplayName(name: string | null, email: string): string {
   const cut = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
   const isFit = isLine(cut) && isVisible(cut);
   return isFit ? parseDisplayName(cut) : createDisplayName(email);
 }
 
-/** The name of somebody who gave none: what stands before the @. */
+/** The default name: the part of the address before the @. */
 export function createDisplayName(email: string): string {
   const name = email.slice(0, email.lastIndexOf("@"));
   const cut = name.slice(0, DISPLAY_NAME_CHARS_MAX);

@@ -5,12 +5,12 @@ import { EmailInput } from "./email.ts";
 import { CurrentPassword } from "./passwords.ts";
 
 export { User, UserRole } from "../../protocol/user.ts";
-// Inputs that other modules take, too.
+// Shared with other modules' inputs.
 export { DisplayNameInput } from "./display-name.ts";
 export { EmailInput } from "./email.ts";
 export { CurrentPassword, NewPassword } from "./passwords.ts";
 
-/** Of the preferences of one user, as JSON in UTF-8. */
+/** JSON bytes (UTF-8) of one user's preferences. */
 export const PREFERENCES_BYTES_MAX = 16 * 1024;
 
 export const ProfileChange = Named(
@@ -21,14 +21,14 @@ export const ProfileChange = Named(
     current_password: Type.Optional(
       Type.String({
         ...CurrentPassword,
-        description: "Needed with another `email`, unless the login is younger than 5 minutes.",
+        description: "Required to change `email`, unless the login is younger than 5 minutes.",
       }),
     ),
   }),
 );
 export type ProfileChange = Static<typeof ProfileChange>;
 
-/** Free for clients to use; Parley offers them to prompt templates. */
+/** Freely usable by clients; Parley passes them to prompt templates. */
 export const Preferences = Named(
   "Preferences",
   Type.Unsafe<Record<string, unknown>>(

@@ -7,54 +7,54 @@ import { createHashQueue, type Requester } from "../../limits/hash-queue.ts";
 
 /** Characters: an emoji is one, though it takes two UTF-16 units. */
 const PASSWORD_CHARS_MIN = 8;
-/** UTF-16 units: bounds the work that one request can ask for. */
+/** UTF-16 units: limits the hashing work per request. */
 const PASSWORD_CHARS_MAX = 128;
 
-/** OWASP's first choice for argon2id: 19 MiB and two passes, about 50 ms of one core. */
+/** OWASP's first choice for argon2id: 19 MiB and two passes, about 50 ms on one core. */
 const MEMORY_KIB = 19_456;
 const PASSES = 2;
-/** Hashes that are computed at once; one core stays free for the event loop. */
+/** Concurrent hashes; one core stays free for the event loop. */
 const PARALLEL_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
 
-/** A password that is being chosen. */
+/** A new password. */
 export const NewPassword = Type.String({
   minLength: PASSWORD_CHARS_MIN,
   maxLength: PASSWORD_CHARS_MAX,
   format: "text",
-  description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters; not one of the 10,000 most common passwords, nor the own address. Case does not matter there.`,
+  description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters. Not one of the 10,000 most common passwords or the user's own address, in any case.`,
 });
 
-/** A password that is shown to prove who asks. */
+/** A password that proves the user's identity. */
 export const CurrentPassword = Type.String({ minLength: 1, maxLength: PASSWORD_CHARS_MAX, format: "text" });
 
 export type PasswordOptions = { memoryKib?: number; passes?: number; parallelMax?: number };
 
-/** A logged-in user, who asks by a credential of theirs. */
+/** A logged-in user, identified by their credential. */
 export const createRequester = ({ user, ipAddress }: Pick<Caller, "user" | "ipAddress">): Requester => ({
   ipAddress,
   account: `user:${user.id}`,
   knownBy: "account",
 });
 
-/** The operator, by the command line or the configuration. */
+/** The operator, through the command line or the configuration. */
 export const operator: Requester = { ipAddress: null, account: "operator", knownBy: "account" };
 
-/** Hashes and checks passwords with argon2id beside the event loop, a few at a time, in the order of `HashQueue`. */
+/** Hashes and verifies passwords with argon2id off the event loop, a few at a time, in the order of `HashQueue`. */
 export interface Passwords {
-  /** @returns a PHC string with its own salt. @throws Problem `rate_limited`, `overloaded` when too many are waiting. */
+  /** @returns a PHC string with its own salt. @throws Problem `rate_limited`, `overloaded` if too many are waiting. */
   hash(password: string, requester: Requester): Promise<string>;
   /**
-   * Whether it is the password of this hash. Without a hash the answer is no, after the same time.
-   * @throws Problem `rate_limited`, `overloaded` when too many are waiting.
+   * Whether the password matches the hash. Without a hash the result is false, after the same time.
+   * @throws Problem `rate_limited`, `overloaded` if too many are waiting.
    */
   matches(password: string, hash: string | null | undefined, requester: Requester): Promise<boolean>;
 }
 
-/** @param onRefused called for each hash that is refused because too many are waiting. */
+/** @param onRefused called for each hash refused because too many are waiting. */
 export function createPasswords(options: PasswordOptions = {}, onRefused: () => void = () => {}): Passwords {
   const { memoryKib = MEMORY_KIB, passes = PASSES, parallelMax = PARALLEL_MAX } = options;
   const queue = createHashQueue({ parallelMax, onRefused });
-  /** A well-formed hash that no password has: checking against it takes as long as against a real one. */
+  /** A well-formed hash that matches no password: verifying against it takes as long as against a real one. */
   const nobodysHash = `$argon2id$v=19$m=${memoryKib},t=${passes},p=1$${randomBase64()}$${randomBase64()}`;
 
   return {
@@ -71,21 +71,21 @@ export function createPasswords(options: PasswordOptions = {}, onRefused: () => 
   };
 }
 
-/** A password that is being chosen: whose it will be, and the field of the input that it comes in. */
+/** A new password: its user, and the input field it comes from. */
 export type ChosenPassword = { password: string; email: string; field?: "password" | "new_password" };
 
 /**
- * Every place where a password is set asks this; logins don't, so older passwords go on working.
- * @throws Problem `invalid`: its length, one of the most common ones, or the user's own address.
+ * Called wherever a password is set. Logins don't call it, so older passwords keep working.
+ * @throws Problem `invalid`: wrong length, too common, or the user's own address.
  */
 export function checkNewPassword({ password, email, field = "password" }: ChosenPassword): void {
   const refuse = (what: string): Problem => createInvalid(`#/${field}`, `${field} ${what}`);
-  // Requests are checked by their schema; the command line and the configuration come without one.
+  // Requests are validated by their schema; the command line and the configuration aren't.
   if (isTooShort(password) || password.length > PASSWORD_CHARS_MAX)
     throw refuse(`must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
   const weakness = findWeakness(password, email);
-  if (weakness === "common") throw refuse("is one of the most common passwords; choose another one.");
-  if (weakness === "address") throw refuse("must not be the e-mail address; choose another one.");
+  if (weakness === "common") throw refuse("is one of the most common passwords. Choose another one.");
+  if (weakness === "address") throw refuse("must not be the e-mail address. Choose another one.");
 }
 
 /** Schemas count UTF-16 units, so four emoji pass them. */

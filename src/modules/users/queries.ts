@@ -31,11 +31,11 @@ type NewUser = {
   email_key: string;
   display_name: string;
   role: UserRole;
-  /** Null: logs in by an issuer of identities alone. */
+  /** Null: the user can only log in with an issuer. */
   password_hash: string | null;
 };
 
-/** @returns undefined when somebody has this address. */
+/** @returns undefined if the address is taken. */
 export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | undefined> {
   const [row] = await sql<UserRow[]>`
     insert into users as u (id, email, email_key, display_name, role, password_hash)
@@ -44,7 +44,7 @@ export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | und
   return row;
 }
 
-/** Gives the user of this address the administrator's role, if they exist; `is_raised`: they did not have it. */
+/** Makes the user with this address an administrator, if they exist; `is_raised`: they weren't one before. */
 export async function raiseUser(sql: Sql, emailKey: string): Promise<(UserRow & { is_raised: boolean }) | undefined> {
   const [row] = await sql<(UserRow & { is_raised: boolean })[]>`
     with known as (select id, role from users where email_key = ${emailKey} for update)
@@ -105,7 +105,7 @@ export async function updatePreferences(sql: Sql, id: string, preferences: Recor
   return count > 0;
 }
 
-/** Keeps logins and other changes of this user away until the transaction ends, if the password is still this one. */
+/** Locks the user against logins and changes until the transaction ends, if the password is still this one. */
 export async function lockUser(sql: Sql, id: string, passwordHash: string | undefined): Promise<boolean> {
   const unchanged = passwordHash === undefined ? sql`` : sql`and password_hash = ${passwordHash}`;
   const rows = await sql`select 1 from users where id = ${id} ${unchanged} for update`;

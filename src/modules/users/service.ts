@@ -22,57 +22,57 @@ type ProfileColumns = Pick<ProfileChange, "display_name" | "email">;
 type OnCreated = (sql: Sql, user: User) => Promise<void>;
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
 
-/** For an address that somebody else has. */
-export const createTaken = (): Problem => new Problem("conflict", "There is already a user with this e-mail address.");
+/** The error for a taken address. */
+export const createTaken = (): Problem => new Problem("conflict", "A user with this e-mail address already exists.");
 
-/** People: their profile, preferences and password (credentials.ts). Who is logged in where is a matter of the auth module. */
+/** Users: profile, preferences and password (credentials.ts). Sessions are part of the auth module. */
 export interface UserService extends Credentials {
   /**
-   * The caller decides who may register.
+   * The calling code checks whether registration is allowed.
    * @param onCreated runs in the transaction that stores the user.
-   * @param isTakenHidden whether a taken address takes as long as a free one.
+   * @param isTakenHidden whether a taken address must take as long as a free one.
    * @throws Problem `invalid`, `conflict` (the address is taken), `rate_limited`, `overloaded` (too many passwords wait to be
    * hashed).
    */
   createUser(input: NewUser, requester: Requester, onCreated: OnCreated, isTakenHidden?: boolean): Promise<KnownUser>;
 
-  /** The user that a registration with this would have made; nothing is stored. @throws Problem `invalid`. */
+  /** The user that a registration with this input would create, without storing anything. @throws Problem `invalid`. */
   imagineUser(input: Pick<NewUser, "email" | "display_name">): User;
 
-  /** For the command line: makes the user with this address an administrator; null if nobody has it. @throws Problem `invalid`. */
+  /** For the command line: makes the user with this address an administrator; null if there is none. @throws Problem `invalid`. */
   raiseAdministrator(email: string): Promise<User | null>;
 
   /**
-   * For the command line and the first start. A user who has this address is raised to administrator and keeps their
+   * For the command line and the first start. An existing user with this address becomes an administrator and keeps their
    * password.
    * @throws Problem `invalid`.
    */
   createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }>;
 
   /**
-   * Creates the administrator that the configuration names, while there is none who can log in. An account that has the
-   * address stays as it is: whoever registered it first must not become an administrator by it.
-   * @returns the address, if an account has it that is no administrator, or is disabled. @throws Problem `invalid`.
+   * Creates the configured administrator if no administrator can log in. An existing account with the address stays
+   * unchanged: registering it first must not make anyone an administrator.
+   * @returns the address, if its account is disabled or not an administrator. @throws Problem `invalid`.
    */
   ensureFirstAdministrator(config: Pick<Config, "ADMIN_EMAIL" | "ADMIN_PASSWORD">): Promise<string | null>;
 
   /**
-   * Inside a transaction: creates a user who logs in by an issuer of identities and has no password here.
-   * @returns null when the address is taken. @throws Problem `invalid` (the address).
+   * Inside a transaction: creates a user who logs in with an issuer and has no password here.
+   * @returns null if the address is taken. @throws Problem `invalid` (the address).
    */
   createPasswordless(sql: Sql, input: { email: string; name: string | null }): Promise<User | null>;
 
   /** @throws Problem `not_found`. */
   getUser(userId: string): Promise<User>;
 
-  /** The name as it is stored. @throws Problem `invalid`. */
+  /** The name in its stored form. @throws Problem `invalid`. */
   parseDisplayName(input: string): string;
 
   /**
-   * For the user themselves. Another address takes more than their session: the one who calls has checked it
+   * For the user themselves. Changing the address requires reauthentication, which the calling code has checked
    * (`AuthService.reauthenticate`).
-   * @param passwordHash the one that was proved; the password must still be this one. @throws Problem `invalid`, `conflict`
-   * (the address is taken, or the password has changed), `not_found`.
+   * @param passwordHash the verified one; the password must be unchanged. @throws Problem `invalid`, `conflict` (the address
+   * is taken, or the password has changed), `not_found`.
    */
   changeProfile(caller: Caller, change: ProfileColumns, passwordHash: string | undefined): Promise<User>;
 
@@ -87,7 +87,7 @@ type Dependencies = {
   database: Database;
   passwords: Passwords;
   audit: AuditService;
-  /** Called when others see another name of a user; absent where nobody reads. */
+  /** Called when a user's visible name changes; absent if nothing depends on it. */
   onRenamed?: (userId: string) => void;
 };
 
@@ -103,7 +103,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     const { shown, key } = parseEmail(email);
     const name = nameUser(display_name, shown);
     checkNewPassword({ password, email: shown });
-    // Asked before the costly hash; the insert decides.
+    // Checked before the costly hash; the insert decides.
     if (!isTakenHidden && (await queries.findCredentials(database, { emailKey: key }))) throw createTaken();
     const password_hash = await passwords.hash(password, requester);
     const user = { id: createId(), email: shown, email_key: key, display_name: name, role, password_hash };
@@ -124,7 +124,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
   const tellOfNewUser = (sql: Sql, { id }: User): Promise<void> =>
     emitWebhookEvent(sql, { type: "user.created", userId: id, data: null });
 
-  /** What the command line or the configuration did: nobody's account stands behind it. */
+  /** Records actions of the command line or the configuration, without an acting account. */
   function recordByOperator(sql: Sql, action: "user.created" | "user.role_changed", userId: string): Promise<void> {
     const target = { type: "user", id: userId } as const;
     const nobody = { actorId: null, credentialId: null, ipAddress: null };
@@ -151,7 +151,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
       );
       return { user, isNew: true };
     } catch (error) {
-      // Several instances start at once: another one was first.
+      // A concurrently starting instance was first.
       if (error instanceof Problem && error.code === "conflict") return createAdministrator(email, password);
       throw error;
     }
@@ -195,7 +195,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
         );
         return null;
       } catch (error) {
-        // Several instances start at once, or somebody has registered meanwhile.
+        // A concurrently starting instance or a registration was first.
         if (error instanceof Problem && error.code === "conflict") return (await findOther()).other;
         throw error;
       }
@@ -255,7 +255,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
 
     async replacePreferences(userId, preferences) {
       if (Buffer.byteLength(JSON.stringify(preferences)) > PREFERENCES_BYTES_MAX)
-        throw new Problem("too_large", `Preferences may have ${PREFERENCES_BYTES_MAX} bytes.`);
+        throw new Problem("too_large", `Preferences are limited to ${PREFERENCES_BYTES_MAX} bytes.`);
       const update = (sql: Sql) => queries.updatePreferences(sql, userId, preferences);
       requireRow((await withTransaction(database, update, `user:${userId}`)) || undefined, "user");
       return preferences;

@@ -8,7 +8,7 @@ const URL_CHARS_MAX = 2_000;
 /** UTF-16 units of a description. */
 const DESCRIPTION_CHARS_MAX = 500;
 
-/** Events that belong to no conversation's log. */
+/** Events outside any conversation's log. */
 const systemEventTypes = [
   "generation.failed",
   "user.created",
@@ -17,7 +17,7 @@ const systemEventTypes = [
   "webhook.disabled",
 ] as const;
 
-/** Subscribes to every event, also to those that later versions add. */
+/** Subscribes to every event, including those of later versions. */
 export const ALL_EVENTS = "*";
 /** The event that `POST /webhooks/{id}/test` sends. No webhook can subscribe to it. */
 export const TEST_EVENT = "webhook.test";
@@ -28,7 +28,7 @@ export const webhookEventTypes = [...Object.keys(durableEvents), ...systemEventT
 const Url = Type.String({
   minLength: 1,
   maxLength: URL_CHARS_MAX,
-  description: "Where deliveries are posted to: `https`, or `http` without encryption.",
+  description: "The address to post deliveries to: `https`, or `http` without encryption.",
   examples: ["https://example.com/parley"],
 });
 const Events = (description = "The event types to deliver, or `*` alone for all of them.") =>
@@ -57,7 +57,7 @@ export const Webhook = Named(
     disabled_reason: Nullable(DisabledReason),
     disabled_at: Nullable(Timestamp()),
     previous_secret_until: Nullable(
-      Timestamp({ description: "After a rotation: until when deliveries are signed with the previous secret too." }),
+      Timestamp({ description: "After a rotation: deliveries are also signed with the previous secret until then." }),
     ),
     created_at: Timestamp(),
     updated_at: Timestamp(),
@@ -67,11 +67,11 @@ export type Webhook = Static<typeof Webhook>;
 
 const Secret = (): TString =>
   Type.String({
-    description: "Signs the deliveries (Standard Webhooks). It is not shown again.",
+    description: "Signs the deliveries (Standard Webhooks). Shown only once.",
     examples: ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
   });
 
-/** A new webhook, or one with a new secret: the only responses that show it. */
+/** A new webhook, or one with a new secret: the only responses that contain it. */
 export const WebhookWithSecret = Named("WebhookWithSecret", Type.Object({ ...Webhook.properties, secret: Secret() }));
 export type WebhookWithSecret = Static<typeof WebhookWithSecret>;
 
@@ -89,7 +89,8 @@ export const ChangeWebhook = Named(
     description: Type.Optional(Description),
     disabled: Type.Optional(
       Type.Boolean({
-        description: "`true` stops deliveries, and pending ones fail. `false` enables it again, whatever disabled it.",
+        description:
+          "`true` stops deliveries and fails pending ones. `false` enables the webhook again, whatever disabled it.",
       }),
     ),
   }),
@@ -99,21 +100,21 @@ export type ChangeWebhook = Static<typeof ChangeWebhook>;
 const deliveryStatuses = ["pending", "delivered", "failed"] as const;
 export type DeliveryStatus = (typeof deliveryStatuses)[number];
 
-/** One event on its way to one webhook. */
+/** The delivery of one event to one webhook. */
 export const WebhookDelivery = Named(
   "WebhookDelivery",
   Type.Object({
     id: Uuid({ description: "The `webhook-id` header: the same in every attempt." }),
-    type: Type.String({ description: "Of the event." }),
+    type: Type.String({ description: "The event type." }),
     conversation_id: Nullable(Uuid()),
     seq: Nullable(Type.Integer({ description: "Number of the event in its conversation." })),
     status: OneOf(deliveryStatuses),
     attempts: Type.Integer(),
-    next_attempt_at: Nullable(Timestamp({ description: "Of a pending delivery." })),
+    next_attempt_at: Nullable(Timestamp({ description: "When a pending delivery is attempted next." })),
     response_status: Nullable(Type.Integer({ description: "HTTP status of the last response." })),
-    response_body: Nullable(Type.String({ description: "Its first kilobyte." })),
+    response_body: Nullable(Type.String({ description: "The first kilobyte of the last response." })),
     error: Nullable(Type.String({ description: "Why the last attempt failed." })),
-    duration_ms: Nullable(Type.Integer({ description: "Of the last attempt." })),
+    duration_ms: Nullable(Type.Integer({ description: "Duration of the last attempt." })),
     created_at: Timestamp(),
     last_attempt_at: Nullable(Timestamp()),
     finished_at: Nullable(Timestamp()),

@@ -1,7 +1,7 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { DeliveryStatus, Webhook, WebhookDelivery } from "./model.ts";
 
-/** Deliveries that one statement deletes. */
+/** Deliveries deleted per statement. */
 const DELETED_DELIVERIES = 2_000;
 
 type Times<T, K extends keyof T> = Omit<T, K> & { [Name in K]: null extends T[Name] ? Date | null : Date };
@@ -17,14 +17,14 @@ const columns = (sql: Sql) => sql`
   case when w.previous_secret_until > now() then w.previous_secret_until end as previous_secret_until,
   w.created_at, w.updated_at`;
 
-/** A webhook of this user; undefined for everyone else's. */
+/** A webhook of this user; undefined if it isn't theirs. */
 export async function findWebhook(sql: Sql, id: string, userId: string): Promise<WebhookRow | undefined> {
   const [row] = await sql<WebhookRow[]>`
     select ${columns(sql)} from webhooks w where w.id = ${id} and w.user_id = ${userId} and w.deleted_at is null`;
   return row;
 }
 
-/** The same, which nobody else changes until the transaction ends. */
+/** The same, locked against changes until the transaction ends. */
 export async function lockWebhook(sql: Sql, id: string, userId: string): Promise<WebhookRow | undefined> {
   const [row] = await sql<WebhookRow[]>`
     select ${columns(sql)} from webhooks w
@@ -32,7 +32,7 @@ export async function lockWebhook(sql: Sql, id: string, userId: string): Promise
   return row;
 }
 
-/** Newest first. `beforeId` is the last one seen. */
+/** Newest first. `beforeId` is the last webhook of the previous page. */
 export async function listWebhooks(
   sql: Sql,
   userId: string,
@@ -45,7 +45,7 @@ export async function listWebhooks(
     order by w.id desc limit ${rows}`;
 }
 
-/** Keeps other changes of this user's webhooks away until the transaction ends. @returns how many there are. */
+/** Locks the user's webhooks against changes until the transaction ends. @returns how many there are. */
 export async function lockWebhooks(sql: Sql, userId: string): Promise<number> {
   await sql`select 1 from users where id = ${userId} for no key update`;
   const [row] = await sql<{ count: number }[]>`
@@ -80,7 +80,7 @@ export async function updateWebhook(sql: Sql, id: string, { url, events, descrip
   return requireRow(row, "webhook");
 }
 
-/** The present secret becomes the previous one; one that was the previous before is valid no longer. */
+/** Makes the current secret the previous one; the old previous secret stops being valid. */
 export async function rotateSecret(sql: Sql, id: string, sealedSecret: string, keptS: number): Promise<WebhookRow> {
   const [row] = await sql<WebhookRow[]>`
     update webhooks w set secret = ${sealedSecret}, previous_secret = w.secret,
@@ -89,7 +89,7 @@ export async function rotateSecret(sql: Sql, id: string, sealedSecret: string, k
   return requireRow(row, "webhook");
 }
 
-/** From here on nobody finds it, and nothing is delivered to it. */
+/** Marks it as deleted: it can't be found, and gets no more deliveries. */
 export async function markWebhookDeleted(sql: Sql, id: string): Promise<void> {
   await sql`
     update webhooks set deleted_at = now(), disabled_at = coalesce(disabled_at, now()),
@@ -97,10 +97,10 @@ export async function markWebhookDeleted(sql: Sql, id: string): Promise<void> {
     where id = ${id}`;
 }
 
-/** One webhook, or all of a user's. */
+/** One webhook, or all of a user. */
 export type WebhooksOf = { id: string } | { userId: string };
 
-/** Deletes deliveries that nobody has locked. @returns whether there may be more. */
+/** Deletes unlocked deliveries. @returns whether there may be more. */
 export async function deleteDeliveries(sql: Sql, of: WebhooksOf): Promise<boolean> {
   const { count } = await sql`
     delete from webhook_deliveries where id = any (array(
@@ -110,7 +110,7 @@ export async function deleteDeliveries(sql: Sql, of: WebhooksOf): Promise<boolea
   return count === DELETED_DELIVERIES;
 }
 
-/** Deletes it with the deliveries that are left. */
+/** Deletes the webhook with its remaining deliveries. */
 export async function deleteWebhook(sql: Sql, id: string): Promise<void> {
   await sql`delete from webhooks where id = ${id} and deleted_at is not null`;
 }
@@ -132,7 +132,7 @@ export async function findDelivery(sql: Sql, webhookId: string, id: string): Pro
 
 type DeliveryPage = { status: DeliveryStatus | undefined; beforeId: string | null; rows: number };
 
-/** Newest first. `beforeId` is the last one seen. */
+/** Newest first. `beforeId` is the last delivery of the previous page. */
 export async function listDeliveries(
   sql: Sql,
   webhookId: string,

@@ -2,16 +2,16 @@ import { randomBytes } from "node:crypto";
 import { createSeal, deriveKey } from "../../lib/seal.ts";
 
 const SECRET_BYTES = 32;
-/** Standard Webhooks 1.0.0: what a secret begins with; the rest is base64. */
+/** The secret's prefix (Standard Webhooks 1.0.0); the rest is base64. */
 const SECRET_PREFIX = "whsec_";
 
-/** The secrets with which deliveries are signed. The database only has them sealed, each for its webhook. */
+/** Secrets for signing deliveries. The database stores them encrypted, each bound to its webhook. */
 export interface WebhookSecrets {
-  /** A new secret, as its owner sees it: `whsec_` and the base64 of 32 random bytes. */
+  /** A new secret in its readable form: `whsec_` and the base64 of 32 random bytes. */
   create(): string;
-  /** As it is stored. It only opens again for the same webhook. */
+  /** Encrypts a secret for storage. It can be decrypted only for the same webhook. */
   seal(webhookId: string, secret: string): string;
-  /** Null if it was sealed with another `JWT_SECRET` or for another webhook. */
+  /** Decrypts a secret; null if it was encrypted with another `JWT_SECRET` or for another webhook. */
   open(webhookId: string, sealed: string): string | null;
 }
 

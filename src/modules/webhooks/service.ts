@@ -24,14 +24,14 @@ import {
 import * as queries from "./queries.ts";
 import type { WebhookSecrets } from "./secrets.ts";
 
-/** The queue of webhooks that are being deleted, by their ids. */
+/** The queue of webhooks being deleted, by id. */
 export const WEBHOOK_DELETIONS = "webhook deletions";
-/** A request waits for so long; what is not done by then is done after its response. */
+/** How long a request waits for the deletion; the rest continues in the background. */
 const DELETION_WAIT_MS = 2_000;
-/** After a rotation, deliveries are signed with the previous secret too for so long. */
+/** How long the previous secret also signs deliveries after a rotation. */
 export const PREVIOUS_SECRET_KEPT_S = 24 * 60 * 60;
 
-/** Webhooks: each belongs to the user who made it; for everyone else, administrators too, it doesn't exist. */
+/** Webhooks. Each belongs to its creator and is invisible to everyone else, including administrators. */
 export interface WebhookService {
   /** For its owner. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Webhook>;
@@ -49,14 +49,14 @@ export interface WebhookService {
   change(caller: Caller, id: string, input: ChangeWebhook, precondition?: Precondition): Promise<Webhook>;
 
   /**
-   * For its owner: nothing is delivered any more, and its deliveries are deleted.
+   * For its owner: stops deliveries, and deletes the webhook with them.
    * @throws Problem `not_found`, `precondition_failed`.
    */
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
   /**
-   * For its owner. The secret so far stays valid beside the new one for 24 hours; one that a rotation had replaced
-   * before ends. @throws Problem `not_found`.
+   * For its owner. The current secret stays valid with the new one for 24 hours; a secret replaced by an earlier rotation
+   * becomes invalid. @throws Problem `not_found`.
    */
   rotate(caller: Caller, id: string): Promise<WebhookWithSecret>;
 
@@ -77,19 +77,19 @@ export interface WebhookService {
   /** For its owner: delivers it again. @throws Problem `not_found`, `conflict` (the webhook is disabled). */
   redeliver(caller: Caller, id: string, deliveryId: string): Promise<WebhookDelivery>;
 
-  /** The work of the queue: deletes a webhook with its deliveries, in bounded steps. */
+  /** The queue's job: deletes a webhook with its deliveries, in bounded steps. */
   erase(id: string, signal: AbortSignal): Promise<void>;
 }
 
-/** What delivers, as far as it is needed here (delivery/). */
+/** The parts of delivery/ needed here. */
 export type DeliveryControl = {
-  /** Stores a delivery, also of an event that isn't subscribed. @returns its id. */
+  /** Stores a delivery, even for an event without subscription. @returns its id. */
   addDelivery(sql: Sql, delivery: { webhookId: string; type: string; data: unknown }): Promise<string>;
-  /** Makes a delivery due now, whatever became of it; its attempts start anew. */
+  /** Makes a delivery due now with fresh attempts, whatever its status. */
   redeliver(sql: Sql, deliveryId: string): Promise<void>;
   disable(sql: Sql, webhookId: string, reason: "user"): Promise<void>;
   enable(sql: Sql, webhookId: string): Promise<void>;
-  /** Something is due. After the commit. */
+  /** Something became due. Call it after the commit. */
   nudge(): void;
 };
 
@@ -100,7 +100,7 @@ type Dependencies = {
   jobs: Pick<Jobs, "nudge">;
   secrets: WebhookSecrets;
   deliveries: DeliveryControl;
-  /** Whether URLs may lead to private addresses. */
+  /** Whether URLs may point to private addresses. */
   allowsPrivate: boolean;
 };
 
@@ -253,7 +253,7 @@ export function createWebhookService({
   };
 }
 
-/** For the audit record: without path and query of the URL, which may hold a token. */
+/** For the audit log: without the URL's path and query, which may contain a token. */
 const describe = ({ url, events, disabled_at }: queries.WebhookRow) => ({
   host: new URL(url).host,
   events: events.join(" "),
@@ -265,5 +265,5 @@ const isSameList = (one: readonly string[], other: readonly string[]): boolean =
 
 function checkEvents(events: readonly string[]): void {
   if (events.length > 1 && events.includes(ALL_EVENTS))
-    throw createInvalid("#/events", "`*` already stands for every event: send it alone.");
+    throw createInvalid("#/events", "`*` already includes every event: send it alone.");
 }

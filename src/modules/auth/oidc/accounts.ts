@@ -8,12 +8,12 @@ import type { UserService } from "../../users/service.ts";
 import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
-/** The accounts of the people of the issuer. */
+/** Accounts for the issuer's identities. */
 export interface IssuerAccounts {
   /**
-   * The user of a token. Somebody who is seen for the first time gets an account, once, however many requests come at
-   * once. An account that has the address already is never taken over (docs/decisions/0041).
-   * @throws Problem `unauthorized` (a token that was ended), `registration_closed`, `forbidden` (no usable address),
+   * The user of a token. A new identity gets an account, exactly once even with concurrent requests. An existing account
+   * with the same address is never taken over (docs/decisions/0041).
+   * @throws Problem `unauthorized` (the token was revoked), `registration_closed`, `forbidden` (no usable address),
    * `conflict` (the address is taken).
    */
   findOrCreate(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
@@ -24,13 +24,13 @@ type AccountsDependencies = {
   users: UserService;
   audit: AuditService;
   issuer: string;
-  /** Whether somebody who is seen for the first time gets an account. */
+  /** Whether new identities get an account. */
   isProvisioning: boolean;
-  /** Whether nobody is told that an address has an account (REGISTRATION_PRIVACY). */
+  /** Whether responses hide that an address has an account (REGISTRATION_PRIVACY). */
   isTakenHidden: boolean;
 };
 
-/** Another request made the same account; what this one has done so far must go. */
+/** A concurrent request created the same account: roll this one back. */
 class Outrun extends Error {}
 
 export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts {
@@ -38,7 +38,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
 
   async function provision(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const user = await createUser(sql, claims);
-    // The address belongs to somebody: to this very person, if another request was faster.
+    // The address is taken: by the same person, if a concurrent request was faster.
     const userId = user?.id ?? (await queries.findIdentityUser(sql, { issuer, subject: claims.subject }));
     if (userId === undefined) throw createTaken();
     if (!user) return userId;
@@ -62,11 +62,11 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     isTakenHidden
       ? new Problem(
           "forbidden",
-          "No account was created for this identity. If you have an account here, log in to it and link the identity by POST /api/v1/me/identities; else ask an administrator.",
+          "No account was created for this identity. If you have an account here, log in and link the identity with POST /api/v1/me/identities. Otherwise ask an administrator.",
         )
       : new Problem(
           "conflict",
-          "An account with this e-mail address exists. Log in with its password, then link it by POST /api/v1/me/identities.",
+          "An account with this e-mail address exists. Log in with its password, then link the identity with POST /api/v1/me/identities.",
         );
 
   async function createUser(sql: Sql, { email, name }: IssuerClaims): Promise<User | null> {
@@ -74,8 +74,8 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
       return await users.createPasswordless(sql, { email: email ?? "", name });
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== "invalid") throw error;
-      // Not a fault of the request, whose only input was a good token.
-      throw new Problem("forbidden", "The e-mail address that the issuer names is none that an account can have.");
+      // Not an invalid request: its only input, the token, is valid.
+      throw new Problem("forbidden", "The e-mail address in the issuer's token can't be used for an account.");
     }
   }
 
@@ -83,11 +83,14 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     if (!isProvisioning)
       throw new Problem(
         "registration_closed",
-        "Nobody here is linked to this identity. Ask for an account, then link it.",
+        "No account is linked to this identity. Ask an administrator for an account, then link it.",
       );
     if (email === null)
-      throw new Problem("forbidden", "The token names no e-mail address; ask the issuer for the scope `email`.");
-    // With hidden accounts only who owns an address may learn whether it has one.
+      throw new Problem(
+        "forbidden",
+        "The token contains no e-mail address. Request the scope `email` from the issuer.",
+      );
+    // With hidden accounts, only the owner of an address may learn whether it has one.
     if (isEmailProven === false || (isTakenHidden && isEmailProven === null))
       throw new Problem("forbidden", "The issuer has not verified this e-mail address yet.");
   }
@@ -97,9 +100,9 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
       const find = () => queries.findIdentityUser(database, { issuer, subject: claims.subject });
       const known = await find();
       if (known !== undefined) return known;
-      // Of an account that was deleted, the tokens are still about: they must not make another one.
+      // Tokens of a deleted account may still exist: they must not create another one.
       if (await queries.isTokenEnded(database, claims.tokenKey))
-        throw new Problem("unauthorized", "A session of this token has been ended; get a new token from the issuer.");
+        throw new Problem("unauthorized", "A session of this token was ended. Get a new token from the issuer.");
       requireProvisionable(claims);
       try {
         const key = `identity:${claims.subject}`;

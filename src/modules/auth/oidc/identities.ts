@@ -17,7 +17,7 @@ type IdentitiesDependencies = {
   passwordChecks: PasswordChecks;
 };
 
-/** As whom a user is known to issuers, and how they change that themselves. */
+/** A user's identities at the issuer, and how the user changes them. */
 export function createIdentities({ database, users, audit, passwordChecks }: IdentitiesDependencies) {
   const createEntry = (action: AuditAction, { user, credentialId, ipAddress }: Caller, issuer: string) => {
     const target = { type: "user", id: user.id } as const;
@@ -31,9 +31,9 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
     },
 
     /**
-     * Links somebody of the issuer to the caller's account. The password is asked for, since whoever is linked can log in
-     * for ever: a stolen session must not suffice.
-     * @throws Problem `forbidden` (wrong password, or none), `conflict` (of another account, or too many).
+     * Links an identity of the issuer to the caller's account. Requires the password: a linked identity can log in
+     * permanently, so a stolen session must not suffice.
+     * @throws Problem `forbidden` (wrong or missing password), `conflict` (of another account, or too many).
      */
     async link(caller: Caller, { issuer, subject }: { issuer: string; subject: string }, password: string) {
       const passwordHash = await passwordChecks.prove(caller, password);
@@ -43,7 +43,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
         const known = mine.find((row) => row.issuer === issuer && row.subject === subject);
         if (known) return mapRowToIdentity(known);
         if (mine.length >= IDENTITIES_PER_USER_MAX)
-          throw new Problem("conflict", `An account may have ${IDENTITIES_PER_USER_MAX} identities.`);
+          throw new Problem("conflict", `An account can have at most ${IDENTITIES_PER_USER_MAX} identities.`);
         const row = await queries.insertIdentity(sql, { id: createId(), issuer, subject, userId: caller.user.id });
         if (!row) throw new Problem("conflict", "This identity is linked to another account.");
         await audit.record(sql, createEntry("user.identity_linked", caller, issuer));
@@ -53,8 +53,8 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
     },
 
     /**
-     * Takes one of the caller's own identities away, and ends what is open by tokens of an issuer.
-     * @returns the sessions that were ended; announce them. @throws Problem `not_found`, `conflict` (the only way in).
+     * Unlinks one of the caller's own identities, and ends the sessions of issuers' tokens.
+     * @returns the ended sessions; announce them. @throws Problem `not_found`, `conflict` (the only way to log in).
      */
     async unlink(caller: Caller, identityId: string): Promise<string[]> {
       const remove = async (sql: Sql) => {
@@ -63,7 +63,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
         const row = mine.find(({ id }) => id === identityId.toLowerCase());
         if (!row) throw new Problem("not_found", "There is no such identity.");
         if (mine.length === 1 && !(await users.hasPassword(sql, caller.user.id)))
-          throw new Problem("conflict", "This account has no password, so its only identity must stay.");
+          throw new Problem("conflict", "This account has no password, so its only identity can't be unlinked.");
         await queries.deleteIdentity(sql, row.id, caller.user.id);
         await audit.record(sql, createEntry("user.identity_unlinked", caller, row.issuer));
         return queries.endIssuerSessions(sql, caller.user.id);

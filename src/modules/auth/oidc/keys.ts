@@ -3,15 +3,15 @@ import type { Log } from "../../../lib/log.ts";
 import type { KeySource } from "./key-source.ts";
 import type { KeyTimes } from "./limits.ts";
 
-/** The keys of the issuer cannot be fetched, and the one that is asked for is not known. */
+/** The issuer's keys can't be fetched, and the requested one is unknown. */
 export class KeysUnavailable extends Error {}
 
 type KeysDependencies = { issuer: string; source: KeySource; log: Log; times: KeyTimes };
 
 /**
- * The public keys of an issuer. Known keys work without it; they are renewed beside the requests. A key that is not known
- * is looked for at once, but only once per cooldown, however many tokens name one. While the issuer is away it is asked
- * once per `retryMs`. What it gives throws KeysUnavailable, or an error of jose.
+ * The public keys of an issuer, cached. Cached keys are refreshed in the background. An unknown key triggers a fetch,
+ * but only once per cooldown, however many tokens name one. While the issuer is unreachable, it is retried once per
+ * `retryMs`. Throws KeysUnavailable, or an error of jose.
  */
 export function createIssuerKeys({ issuer, source, log, times }: KeysDependencies): JWTVerifyGetKey {
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
@@ -23,13 +23,13 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
     if (isResting()) throw new KeysUnavailable();
     try {
       const keys = await source(signal);
-      // What is no key set must count as a failure here, or it would be fetched again for every token.
+      // An invalid key set must count as a failure here, or every token would trigger a fetch.
       createLocalJWKSet(keys as Parameters<typeof createLocalJWKSet>[0]);
       fetchedAtMs = performance.now();
       return Response.json(keys);
     } catch (err) {
       failedAtMs = performance.now();
-      log.warn({ err, issuer }, "the keys of the issuer cannot be fetched");
+      log.warn({ err, issuer }, "fetching the issuer's keys failed");
       throw new KeysUnavailable();
     }
   }
@@ -37,12 +37,12 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
   const keys = createRemoteJWKSet(new URL(issuer), {
     [customFetch]: fetchKeys,
     cacheMaxAge: times.keptMs,
-    // Its own cooldown counts from any fetch: a key that is new right after one would be refused.
+    // jose's own cooldown starts at any fetch: it would refuse a key added right after one.
     cooldownDuration: Number.POSITIVE_INFINITY,
     timeoutDuration: times.timeoutMs,
   });
 
-  /** Whether the key set is fetched for the sake of an unknown key. Those who come meanwhile wait for the same fetch. */
+  /** Whether to fetch the key set because of an unknown key. Concurrent callers share the fetch. */
   function maySeek(): boolean {
     if (keys.reloading) return true;
     if (performance.now() - soughtAtMs < times.cooldownMs) return false;

@@ -6,14 +6,14 @@ import { ISSUER_TOKEN_CHARS_MAX } from "./limits.ts";
 const IssuerToken = Text({
   minLength: 1,
   maxLength: ISSUER_TOKEN_CHARS_MAX,
-  description: "A JWT of the issuer that was made for this Parley: an ID token, or an access token.",
+  description: "A JWT that the issuer made for this server: an ID token or an access token.",
 });
 
 export const IssuerLogin = Named("IssuerLogin", Closed({ token: IssuerToken }));
 
 export const IdentityLink = Named("IdentityLink", Closed({ token: IssuerToken, password: CurrentPassword }));
 
-/** A user as the issuer knows them. */
+/** A user's identity at the issuer. */
 export const Identity = Named(
   "Identity",
   Type.Object({

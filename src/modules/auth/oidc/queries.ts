@@ -9,7 +9,7 @@ export async function findIdentityUser(sql: Sql, { issuer, subject }: Subject): 
   return row?.user_id;
 }
 
-/** Waits for others who are about to insert the same. @returns undefined when it is there already. */
+/** Waits for concurrent inserts of the same identity. @returns undefined if it exists already. */
 export async function insertIdentity(
   sql: Sql,
   { id, issuer, subject, userId }: Subject & { id: string; userId: string },
@@ -31,14 +31,14 @@ export async function deleteIdentity(sql: Sql, id: string, userId: string): Prom
   return count > 0;
 }
 
-/** The session of a token that is used by itself, whether it is live or not. */
+/** The session of a token used directly as a credential, live or not. */
 export async function findTokenSession(sql: Sql, tokenKey: Uint8Array): Promise<string | undefined> {
   const [row] = await sql<{ id: string }[]>`
     select id from sessions where token_key = ${tokenKey} and refresh_key is null`;
   return row?.id;
 }
 
-/** Whether a session that was opened with this token has been ended before its time. */
+/** Whether a session opened with this token was ended before it expired. */
 export async function isTokenEnded(sql: Sql, tokenKey: Uint8Array): Promise<boolean> {
   const rows = await sql`select 1 from sessions where token_key = ${tokenKey} and revoked_at is not null limit 1`;
   return rows.length > 0;
@@ -54,8 +54,8 @@ type NewTokenSession = Subject & {
 };
 
 /**
- * @returns false when the user is disabled or gone, or not linked any more, when a session that was opened with this
- * token has been ended, or when the token has its session already. Waits for a change of the user that is under way.
+ * Waits for a concurrent change of the user. @returns false if the user is disabled, deleted or no longer linked, if a
+ * session opened with this token was ended, or if the token already has its session.
  */
 export async function insertTokenSession(sql: Sql, session: NewTokenSession): Promise<boolean> {
   const { id, userId, issuer, subject, tokenKey, ipAddress } = session;
@@ -73,7 +73,7 @@ export async function insertTokenSession(sql: Sql, session: NewTokenSession): Pr
   return count > 0;
 }
 
-/** Ends what a user has open by tokens of an issuer. @returns the ids of the sessions. */
+/** Ends a user's sessions that were opened with issuers' tokens. @returns the ids of the sessions. */
 export async function endIssuerSessions(sql: Sql, userId: string): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     update sessions set revoked_at = now(), revoked_reason = 'ended'

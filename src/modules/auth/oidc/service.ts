@@ -17,19 +17,19 @@ import type { Identity } from "./model.ts";
 import { createTokenSessions } from "./token-sessions.ts";
 import { createIssuerTokens, type IssuerClaims } from "./tokens.ts";
 
-/** The settings of the one issuer whose tokens are accepted. */
+/** The settings of the issuer whose tokens are accepted. */
 export type IssuerConfig = Pick<
   Config,
   "OIDC_ISSUER" | "OIDC_AUDIENCE" | "OIDC_JWKS_URL" | "OIDC_PROVISION" | "REGISTRATION_PRIVACY"
 >;
 
-/** Sign-in by an issuer of OpenID Connect (docs/decisions/0041); without one, only the list of identities is left. */
+/** Sign-in with an OpenID Connect issuer (docs/decisions/0041). Without an issuer, only identities can be listed. */
 export interface IssuerService {
-  /** Whether a credential says that it is of the issuer; only then `findSession` looks at it. */
+  /** Whether a credential claims to be from the issuer; only then call `findSession`. */
   isAddressed(token: string): boolean;
 
   /**
-   * The session of a token of the issuer that is used as a credential. Whether it lives is not looked at.
+   * The session of an issuer's token used as a credential. Doesn't check whether the session is live.
    * @throws Problem `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
    */
   findSession(token: string, ipAddress: string | null): Promise<{ sessionId: string; expiresAtMs: number }>;
@@ -46,7 +46,7 @@ export interface IssuerService {
   /** The caller's own. */
   listIdentities(caller: Caller): Promise<Identity[]>;
 
-  /** @returns the sessions that were ended; announce them. @throws Problem `not_found`, `conflict` (the only way in). */
+  /** @returns the ended sessions; announce them. @throws Problem `not_found`, `conflict` (the only way to log in). */
   unlink(caller: Caller, identityId: string): Promise<string[]>;
 }
 
@@ -67,14 +67,14 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
   const current = OIDC_ISSUER === undefined ? null : createIssuer(deps, OIDC_ISSUER, times);
 
   function requireIssuer() {
-    if (!current) throw new Problem("not_found", "This server has no issuer of identities; see OIDC_ISSUER.");
+    if (!current) throw new Problem("not_found", "Sign-in with an issuer is off: OIDC_ISSUER is not set.");
     return current;
   }
 
   async function verify(token: string): Promise<IssuerClaims> {
     const claims = await requireIssuer().tokens.verify(token);
     if (!claims)
-      throw new Problem("unauthorized", "The token is not of the issuer, not for this server, or no longer good.");
+      throw new Problem("unauthorized", "The token is not from the issuer, not for this server, or has expired.");
     return claims;
   }
 
@@ -96,7 +96,7 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
       const { issuer, tokens } = requireIssuer();
       const claims = await tokens.verify(token);
       if (!claims)
-        throw createInvalid("#/token", "The token is not of the issuer, not for this server, or no longer good.");
+        throw createInvalid("#/token", "The token is not from the issuer, not for this server, or has expired.");
       return identities.link(caller, { issuer, subject: claims.subject }, password);
     },
 

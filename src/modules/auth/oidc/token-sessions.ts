@@ -11,8 +11,8 @@ import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
 /**
- * The sessions of tokens that are used by themselves: one for each token, from its first use until it expires. Which
- * session a token has never changes, so it is remembered; whether that one still lives is for the caller to look at.
+ * Sessions of issuers' tokens used directly as credentials: one per token, from its first use until it expires. A
+ * token's session never changes, so it is cached; callers check whether the session is still live.
  */
 export interface TokenSessions {
   /** @throws Problem `unauthorized` (ended, or a disabled user), and what `findOrCreate` throws. */
@@ -31,7 +31,7 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
   const { database, audit, issuer, accounts, sessionQuota } = deps;
   const known = new BoundedCache<Promise<string>>({
     max: IDENTITIES_CACHED_MAX,
-    // No token lasts longer.
+    // No token lives longer.
     keptMs: ISSUER_TOKEN_TTL_MAX_S * 1_000,
   });
 
@@ -51,9 +51,10 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
     };
     const ended = await withTransaction(database, insert, `user:${userId}`);
     if (ended) sessionQuota.announce(ended);
-    // Another request was faster, or it may not be.
+    // A concurrent request was faster, or access is refused.
     const sessionId = ended ? id : await queries.findTokenSession(database, tokenKey);
-    if (sessionId === undefined) throw new Problem("unauthorized", "The credential is not valid, or no longer.");
+    if (sessionId === undefined)
+      throw new Problem("unauthorized", "The token is invalid or has expired, or its session has ended.");
     return sessionId;
   }
 

@@ -13,7 +13,7 @@ import {
   SUBJECT_CHARS_MAX,
 } from "./limits.ts";
 
-/** Signatures only, by public keys: with a shared secret, whoever can check a token could make one. */
+/** Public-key signatures only: with a shared secret, anyone who can verify a token could forge one. */
 const algorithms = [
   "RS256",
   "RS384",
@@ -27,41 +27,41 @@ const algorithms = [
   "EdDSA",
   "Ed25519",
 ];
-/** ID tokens and access tokens (RFC 9068). Issuers sign other things with the same keys, such as logout tokens. */
+/** ID tokens and access tokens (RFC 9068). Issuers sign other tokens with the same keys, such as logout tokens. */
 const types = new Set(["jwt", "at+jwt", "application/at+jwt"]);
-/** The last moment that a Date can be. */
+/** The latest time a Date can hold. */
 const DATE_MS_MAX = 8.64e15;
 const subjectForm = new RegExp(`^[\\x20-\\x7e]{1,${SUBJECT_CHARS_MAX}}$`);
 
-/** What a good token of the issuer says. */
+/** The claims of a valid issuer token. */
 export type IssuerClaims = {
   issuer: string;
   subject: string;
-  /** Names the token among the sessions. */
+  /** Identifies the token among the sessions. */
   tokenKey: Buffer;
-  /** Clock tolerance included. */
+  /** Includes the clock tolerance. */
   expiresAtMs: number;
-  /** When the person has logged in at the issuer, as far as the token says. */
+  /** When the person logged in at the issuer, if the token says so. */
   authenticatedAtMs: number;
   email: string | null;
-  /** Null: the issuer doesn't say whether the address is the person's. */
+  /** Null: the issuer doesn't say whether it verified the address. */
   isEmailProven: boolean | null;
   name: string | null;
 };
 
-/** Reads tokens that the issuer made for this Parley. */
+/** Verifies tokens that the issuer made for this Parley. */
 export interface IssuerTokens {
-  /** Whether a token says that it is of this issuer. Nothing is proven by that: it only chooses who looks at it. */
+  /** Whether a token claims to be from this issuer. Proves nothing: it only selects the verifier. */
   isAddressed(token: string): boolean;
 
-  /** @returns null unless it is valid now. @throws Problem `unavailable` when its key is not known and cannot be fetched. */
+  /** @returns null unless it is valid now. @throws Problem `unavailable` if its key is unknown and can't be fetched. */
   verify(token: string): Promise<IssuerClaims | null>;
 }
 
 type TokensDependencies = { issuer: string; audience: string[]; findKey: JWTVerifyGetKey; times: KeyTimes };
 
 export function createIssuerTokens({ issuer, audience, findKey, times }: TokensDependencies): IssuerTokens {
-  // By hash: the tokens themselves are large. Looked at again after a while, in case the issuer has withdrawn the key.
+  // Keyed by hash, as tokens are large. Verified again after a while, in case the issuer has withdrawn the key.
   const verified = new BoundedCache<IssuerClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: times.refreshMs });
   const options = { algorithms, issuer, audience, clockTolerance: CLOCK_TOLERANCE_S, requiredClaims: ["sub", "exp"] };
 
@@ -71,7 +71,7 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
       return isOfOurClient(result, audience) ? readClaims(token, result) : null;
     } catch (error) {
       if (!(error instanceof KeysUnavailable)) return null;
-      throw new Problem("unavailable", "The keys of the issuer cannot be fetched at the moment.", {
+      throw new Problem("unavailable", "The issuer's keys can't be fetched at the moment. Try again later.", {
         retryAfterMs: times.retryMs,
       });
     }
@@ -100,7 +100,7 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
 }
 
 /**
- * Whether the client that a token was issued to is one of ours, as far as the token says (`azp`). Otherwise another application
+ * Whether the client a token was issued to (`azp`) is one of ours, if the token says so. Otherwise another application
  * of the issuer could log its users in here.
  */
 const isOfOurClient = ({ payload: { azp } }: JWTVerifyResult, audience: readonly string[]): boolean =>
@@ -119,7 +119,7 @@ function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult
     expiresAtMs: (exp + CLOCK_TOLERANCE_S) * 1000,
     authenticatedAtMs: readLoginTime(auth_time ?? iat),
     email: typeof email === "string" ? email : null,
-    // As text, some issuers write it.
+    // Some issuers send it as text.
     isEmailProven: email_verified === undefined ? null : email_verified === true || email_verified === "true",
     name:
       [name, preferred_username].find((value): value is string => typeof value === "string" && isVisible(value)) ??
@@ -127,13 +127,13 @@ function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult
   };
 }
 
-/** Of an issuer that doesn't say it: long ago. */
+/** If the issuer doesn't say: long ago. */
 function readLoginTime(seconds: unknown): number {
   const ms = typeof seconds === "number" ? seconds * 1000 : 0;
   return ms >= 0 && ms <= DATE_MS_MAX ? ms : 0;
 }
 
-/** Over what is signed: of one signed statement there can be many signatures (ECDSA), and all are the same token. */
+/** Hashes the signed part, not the signature: ECDSA allows many signatures of one statement, all of them the same token. */
 function createTokenKey(token: string): Buffer {
   return createHash("sha256")
     .update(token.slice(0, token.lastIndexOf(".")))

@@ -8,9 +8,9 @@ import type { DueDelivery } from "./due.ts";
 import { findRetryDelay } from "./schedule.ts";
 import { sign } from "./signature.ts";
 
-/** Of a response, so much is kept. */
+/** Stored bytes of a response. */
 const RESPONSE_BYTES_MAX = 1_024;
-/** A receiver that asks for more is asked again after so long. */
+/** The longest `Retry-After` of a receiver that is respected. */
 const RETRY_AFTER_MS_MAX = 7 * 24 * 60 * 60 * 1_000;
 
 type OutgoingRequest = {
@@ -24,41 +24,41 @@ type OutgoingRequest = {
   signal: AbortSignal;
 };
 
-/** Sends a request to an address that a user set. @throws an error whose message users may read. */
+/** Sends a request to a user-supplied address. @throws an error whose message users may read. */
 export type SendOutgoing = (
   request: OutgoingRequest,
 ) => Promise<{ status: number; headers: Headers; body: Uint8Array; durationMs: number }>;
 
-/** What became of an attempt. */
+/** The result of an attempt. */
 export type AttemptResult = {
   deliveryId: string;
   outcome: "delivered" | "retried" | "failed";
-  /** Whether the receiver was asked. */
+  /** Whether the request was sent. */
   isAttempted: boolean;
-  /** Until the next attempt; null: there is none. */
+  /** Time until the next attempt; null: there is none. */
   retryMs: number | null;
   responseStatus: number | null;
   responseBody: string | null;
   error: string | null;
   durationMs: number | null;
-  /** Why nothing more is to be delivered to this webhook; null: go on. */
+  /** Why the webhook must be disabled; null: it stays enabled. */
   disables: "gone" | "exhausted" | null;
-  /** The receiver asked for a pause of all deliveries. */
+  /** The receiver requested a pause of all deliveries. */
   pauseMs: number | null;
 };
 
 type Dependencies = {
   send: SendOutgoing;
-  /** Whether an error of `send` says something that users may read. */
+  /** Whether users may read the message of a `send` error. */
   isForUsers(error: unknown): error is Error;
   secrets: Pick<WebhookSecrets, "open">;
   allowsPrivate: boolean;
-  /** For the whole request, with the beginning of its response. */
+  /** Timeout of the whole request, including the start of its response. */
   timeoutMs: number;
   log: Log;
 };
 
-/** Makes one attempt of a delivery. Nothing is thrown but the reason of the signal. */
+/** Makes one attempt of a delivery. Throws nothing but the reason of the signal. */
 export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeoutMs, log }: Dependencies) {
   function createRequest({ id, url, ...told }: DueDelivery, keys: string[], signal: AbortSignal): OutgoingRequest {
     const body = createBody(told);
@@ -82,11 +82,11 @@ export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeou
   }
 
   return async function attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult> {
-    if (!due.isAllowed) return abandon(due, "The owner of the webhook may not see this event any more.");
+    if (!due.isAllowed) return abandon(due, "The owner of the webhook no longer has access to this event.");
     const keys = due.secrets.flatMap((sealed) => secrets.open(webhookId, sealed) ?? []);
     if (keys.length === 0)
       return fail(due, {
-        error: "The secret of the webhook can't be read: JWT_SECRET has changed. Rotate the secret.",
+        error: "The secret of the webhook can't be decrypted: JWT_SECRET has changed. Rotate the secret.",
       });
     const startedMs = performance.now();
     try {
@@ -95,8 +95,7 @@ export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeou
     } catch (error) {
       if (signal.aborted) throw error;
       const isKnown = isForUsers(error);
-      if (!isKnown)
-        log.error({ err: error, webhook_id: webhookId, delivery_id: due.id }, "a webhook could not be called");
+      if (!isKnown) log.error({ err: error, webhook_id: webhookId, delivery_id: due.id }, "calling a webhook failed");
       return fail(due, {
         error: isKnown ? error.message : "The request failed.",
         durationMs: Math.round(performance.now() - startedMs),
@@ -157,6 +156,7 @@ function judge(due: DueDelivery, response: Awaited<ReturnType<SendOutgoing>>): A
 
 function describe(status: number): string {
   if (status === 410) return "The receiver is gone (HTTP 410), so the webhook was disabled.";
-  if (status >= 300 && status < 400) return `The receiver redirects (HTTP ${status}); redirects are not followed.`;
-  return `The receiver answered with HTTP ${status}.`;
+  if (status >= 300 && status < 400)
+    return `The receiver responded with a redirect (HTTP ${status}); redirects are not followed.`;
+  return `The receiver responded with HTTP ${status}.`;
 }

@@ -1,6 +1,6 @@
-/** A body is smaller than this, as Standard Webhooks 1.0.0 asks for. */
+/** Maximum body size, as Standard Webhooks 1.0.0 recommends. */
 const BODY_BYTES_MAX = 20_000;
-/** If the fields beside the texts are more than half of that, each of them is cut to so much. */
+/** If the other fields take more than half of that, each is cut to this size. */
 const FIELD_BYTES_MAX = 2_000;
 
 export type Told = {
@@ -12,8 +12,8 @@ export type Told = {
 };
 
 /**
- * The JSON that is posted. If it is too long, `reasoning` and then `content` are cut at the end of a character, with
- * `content_truncated: true` in `data`.
+ * The JSON payload. If it is too long, `reasoning` and then `content` are cut between characters, and `data` gets
+ * `content_truncated: true`.
  */
 export function createBody(told: Told): string {
   const body = encode(told, told.data);
@@ -44,19 +44,19 @@ function shorten(told: Told): Record<string, unknown> {
   return short;
 }
 
-/** Each gets what those before it leave. */
+/** Each field gets what the previous ones leave. */
 const textFields = ["content", "reasoning"];
 
-/** A text is cut; anything else that is too large is left out, so that it is what it was or null. */
+/** Cuts texts; drops other oversized values, so that a value is either unchanged or null. */
 function shortenField(value: unknown): unknown {
   if (typeof value === "string") return cut(value, FIELD_BYTES_MAX);
   return bytesOf(JSON.stringify(value) ?? "") > FIELD_BYTES_MAX ? null : value;
 }
 
-/** The longest beginning of a text that is at most so many bytes as JSON, with whole characters. */
+/** The longest prefix of a text within this many bytes as JSON, with whole characters. */
 function cut(text: string, bytesMax: number): string {
   let fits = 0;
-  // A unit is at least a byte.
+  // A unit takes at least one byte.
   let tooMany = Math.min(text.length, Math.max(0, bytesMax)) + 1;
   while (tooMany - fits > 1) {
     const middle = (fits + tooMany) >> 1;
@@ -66,7 +66,7 @@ function cut(text: string, bytesMax: number): string {
   return beginningOf(text, fits);
 }
 
-/** The first `units` UTF-16 units, or one less where that would be half a character. */
+/** The first `units` UTF-16 units, or one less to avoid splitting a character. */
 function beginningOf(text: string, units: number): string {
   const last = text.charCodeAt(units - 1);
   return text.slice(0, last >= 0xd800 && last <= 0xdbff ? units - 1 : units);

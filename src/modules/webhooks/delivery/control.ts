@@ -3,7 +3,7 @@ import type { WebhookDispatcher } from "./dispatcher.ts";
 import { addDelivery, enableWebhook, redeliver } from "./outbox.ts";
 import { disableWebhook } from "./results.ts";
 
-/** What the service of webhooks does with deliveries, each inside a transaction of its own. */
+/** What the webhook service does with deliveries, each in its own transaction. */
 export const createDeliveryControl = ({ lookSoon }: Pick<WebhookDispatcher, "lookSoon">): DeliveryControl => ({
   addDelivery,
   redeliver,

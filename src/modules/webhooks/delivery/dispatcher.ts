@@ -11,18 +11,18 @@ import { expandOutbox, findWork } from "./outbox.ts";
 import { createPace } from "./pace.ts";
 import { createResultWriter } from "./result-writer.ts";
 
-/** After an event it is looked for more of them so long, so that they are handled together. */
+/** How long to collect more events after the first one, to handle them together. */
 const NUDGE_MS = 10;
-/** Rows of the outbox that are expanded together: each may stand for hundreds of events. */
+/** Outbox rows expanded together: each may stand for hundreds of events. */
 const OUTBOX_ROWS = 20;
-/** So long the outbox is expanded before it is looked for what is due. */
+/** How long the outbox is expanded before due deliveries are checked again. */
 const EXPANSION_MS = 200;
-/** Endpoints that one instance delivers to at the same time. */
+/** Endpoints that one instance delivers to concurrently. */
 const ENDPOINTS_MAX = 256;
-/** When an instance stops, requests in flight have so long to end; an end of their results comes on top. */
+/** At shutdown, how long requests in flight may take; storing their results comes on top. */
 const IN_FLIGHT_MS_MAX = 5_000;
 const STORING_MS_MAX = 2_000;
-/** For a whole request. */
+/** Timeout of a whole request. */
 const TIMEOUT_MS = 15_000;
 
 type Dependencies = {
@@ -40,8 +40,8 @@ type Dependencies = {
 };
 
 /**
- * Delivers webhooks. Any instance makes deliveries of what the outbox holds, one at a time; one instance delivers to an
- * endpoint, as long as it renews its lease. What a dead one has not stored is delivered again, under the same `webhook-id`.
+ * Delivers webhooks. One instance at a time turns outbox rows into deliveries. Each endpoint is served by the instance
+ * that holds its lease. Results that a dead instance didn't store are delivered again, with the same `webhook-id`.
  */
 export function createWebhookDispatcher({
   timeoutMs = TIMEOUT_MS,
@@ -70,7 +70,7 @@ export function createWebhookDispatcher({
       const nowMs = performance.now();
       expandAtMs = nowMs + pace.findPause(expanded.made);
       if (nowMs < untilMs) continue;
-      // There may be much of it, and what is due already doesn't wait for that.
+      // The outbox may be large, and due deliveries must not wait for it.
       isNudged = true;
       return;
     }
@@ -78,7 +78,7 @@ export function createWebhookDispatcher({
 
   function begin(endpoint: leases.Endpoint): void {
     const running = workers.get(endpoint.id);
-    // The lease had run out, and nobody else was faster.
+    // The lease had expired, but no other instance took it.
     if (running) running.endpoint.fence = endpoint.fence;
     else workers.set(endpoint.id, createWorker(endpoint));
     workers.get(endpoint.id)?.nudge();
@@ -90,7 +90,7 @@ export function createWebhookDispatcher({
       attempt,
       results,
       pace,
-      onError: (err) => log.warn({ err, webhook_id: endpoint.id }, "webhook deliveries could not be read"),
+      onError: (err) => log.warn({ err, webhook_id: endpoint.id }, "reading webhook deliveries failed"),
       onEnd() {
         workers.delete(endpoint.id);
         void release([endpoint]);
@@ -98,16 +98,16 @@ export function createWebhookDispatcher({
     });
   }
 
-  /** Those that were served longest give their places to endpoints that wait: they may have enough to do for days. */
+  /** The longest-served endpoints make room for waiting ones: they may have work for days. */
   function makeRoom(count: number): void {
     for (const worker of [...workers.values()].slice(0, count)) worker.giveWay();
   }
 
-  /** If it fails, the lease runs out. */
+  /** If it fails, the lease expires. */
   const release = (endpoints: leases.Endpoint[]): Promise<void> =>
     leases
       .releaseEndpoints(reserved(), instanceId, endpoints)
-      .catch((err: unknown) => log.debug({ err }, "leases of webhooks are not released"));
+      .catch((err: unknown) => log.debug({ err }, "releasing webhook leases failed"));
 
   async function look(): Promise<void> {
     const work = await findWork(database);
@@ -125,7 +125,7 @@ export function createWebhookDispatcher({
     else for (const endpoint of claimed) begin(endpoint);
   }
 
-  /** One look at a time; a nudge during a look is a reason for the next one. */
+  /** One check at a time; a nudge during a check triggers the next one. */
   async function lookAgain(): Promise<void> {
     do {
       isNudged = false;
@@ -140,7 +140,7 @@ export function createWebhookDispatcher({
     return looking;
   }
 
-  /** There is something to do, or a webhook for which there may be. */
+  /** There may be new work, or a newly due webhook. */
   function lookSoon(): void {
     if (isStopping) return;
     isNudged = true;
@@ -148,32 +148,32 @@ export function createWebhookDispatcher({
     timer ??= setTimeout(
       () => {
         timer = undefined;
-        run().catch((err) => log.debug({ err }, "webhooks could not be looked at"));
+        run().catch((err) => log.debug({ err }, "checking for due webhooks failed"));
       },
       Math.max(NUDGE_MS, expandAtMs - performance.now()),
     );
   }
 
   return {
-    /** Looks for something to do. Call it often: what other instances and clocks make due is found only so. */
+    /** Checks for due work. Call it often: deliveries made due by other instances or by time are only found this way. */
     look: run,
 
     lookSoon,
 
-    /** The same after an event: it costs nothing while there are no webhooks. */
+    /** The same after an event; free while there are no webhooks. */
     nudge(): void {
       if (!hasWebhooks) return;
       pace.countEvent();
       lookSoon();
     },
 
-    /** Keeps the endpoints of this instance; call it several times within a lease. */
+    /** Renews this instance's leases; call it several times per lease. */
     async renew(): Promise<void> {
       const held = [...workers.values()].map(({ endpoint }) => endpoint);
       if (held.length > 0) await leases.renewEndpoints(reserved(), instanceId, held);
     },
 
-    /** Begins nothing more, lets what is in flight end, and hands the endpoints over. */
+    /** Starts nothing new, lets requests in flight finish, and hands the endpoints over. */
     async stop(deadlineMs: number): Promise<void> {
       isStopping = true;
       clearTimeout(timer);

@@ -4,23 +4,23 @@ import { type ConversationRow, mapRowToShared } from "../../../protocol/conversa
 import { type MessageRow, mapRowToMessage } from "../../../protocol/message.ts";
 import type { Endpoint } from "./leases.ts";
 
-/** No body has more characters of a text, so that a little more tells that it is cut. */
+/** The longest text read: a body has room for less, so the extra part shows that it was cut. */
 const CONTENT_CHARS_READ = 20_001;
 
-/** A delivery whose time has come, with what it says now. */
+/** A due delivery with its current content. */
 export type DueDelivery = {
   id: string;
   type: string;
   conversationId: string | null;
   seq: number | null;
   occurredAt: Date;
-  /** How many were made. */
+  /** The number of attempts so far. */
   attempts: number;
   data: Record<string, unknown>;
-  /** Whether the owner of the webhook may know of it, still. */
+  /** Whether the webhook's owner still has access. */
   isAllowed: boolean;
   url: string;
-  /** Sealed; the second one while a secret is being replaced. */
+  /** Encrypted; the second one during a rotation. */
   secrets: string[];
 };
 
@@ -40,13 +40,13 @@ type DueRow = {
   conversation: Jsonified<ConversationRow> | null;
 };
 
-/** As rows come inside JSON: times are texts. */
+/** The row as JSON: times are text. */
 type Jsonified<Row> = { [K in keyof Row]: Date extends Row[K] ? string | Exclude<Row[K], Date> : Row[K] };
 
 /**
- * Deliveries of an endpoint whose time has come, in their order; none unless this instance holds it. Each is for somebody
- * who may know of it: an administrator, whom it is about, or a member of its conversation.
- * @param heldIds those that are in the works already.
+ * Due deliveries of an endpoint, in order; none unless this instance holds its lease. Checks for each whether the owner
+ * has access: as an administrator, the subject of the event, or a member of its conversation.
+ * @param heldIds deliveries already in progress.
  */
 export async function loadDue(
   sql: Sql,
@@ -80,7 +80,7 @@ export async function loadDue(
         select to_jsonb(y) from (
           select ${shortMessageColumns(sql, CONTENT_CHARS_READ)} from current_messages x
           where x.conversation_id = d.conversation_id and x.id = d.message_id
-            -- Of a deleted one nothing more is sent, though its rows may not be erased yet.
+            -- Nothing is sent about a deleted conversation, even if its rows still exist.
             and not exists (select from conversations c where c.id = d.conversation_id and c.deleted_at is not null)
           limit 1
         ) y) end as message,
@@ -115,7 +115,7 @@ function mapRowToDue(row: DueRow): DueDelivery {
   };
 }
 
-/** What the event is about, as it is now; of what is gone only the id is left. */
+/** The current state of the event's subject; for deleted subjects only the id. */
 function findData({ message, conversation, data, about_id }: DueRow): Record<string, unknown> {
   if (message)
     return mapRowToMessage({

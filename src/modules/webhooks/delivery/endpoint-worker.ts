@@ -4,21 +4,21 @@ import type { Endpoint } from "./leases.ts";
 import type { Pace } from "./pace.ts";
 import type { ResultWriter } from "./result-writer.ts";
 
-/** Requests to one endpoint at the same time. */
+/** Concurrent requests per endpoint. */
 const IN_FLIGHT_MAX = 16;
-/** Deliveries that are read at once, with what they say. */
+/** Deliveries read per batch, with their content. */
 const LOADED_ROWS = 64;
-/** With fewer waiting, the next ones are read. */
+/** The next batch is read when fewer are waiting. */
 const LOW_ROWS = 16;
-/** What was read longer ago is read again: its text and who may know of it may have changed. */
+/** Deliveries read longer ago are read again: their content and access may have changed. */
 const FRESH_MS = 1_000;
-/** Deliveries of one endpoint that are read, sent or being stored: when storing is slow, nothing more is sent. */
+/** Deliveries per endpoint that are read, in flight or being stored: if storing is slow, sending pauses. */
 const HELD_MAX = 256;
-/** When deliveries are held back, it is tried again after so long. */
+/** Retry interval while deliveries are throttled. */
 const PACE_MS = 20;
-/** Somebody else may deliver when there was nothing to do for so long. */
+/** An endpoint idle for this long is released. */
 const IDLE_MS = 5_000;
-/** An endpoint is served for so long before it gives way to others. */
+/** How long an endpoint is served before it makes room for others. */
 const TURN_MS = 2_000;
 
 type Dependencies = {
@@ -27,13 +27,13 @@ type Dependencies = {
   results: ResultWriter;
   pace: Pick<Pace, "take" | "noteLag">;
   onError(error: unknown): void;
-  /** It has nothing to do any more, or must not go on. */
+  /** Called when it is idle, or must stop. */
   onEnd(): void;
 };
 
 /**
- * Delivers to one endpoint: several requests at a time, but one for each conversation, so that its events arrive in their
- * order. A failed delivery waits for its next attempt and holds up no other.
+ * Delivers to one endpoint: several concurrent requests, but one per conversation, so that its events arrive in order. A
+ * failed delivery waits for its retry without delaying others.
  */
 export function createEndpointWorker(
   endpoint: Endpoint,
@@ -41,7 +41,7 @@ export function createEndpointWorker(
 ) {
   const stopping = new AbortController();
   const beganAtMs = performance.now();
-  /** What is not to be read again. */
+  /** Deliveries not to be read again. */
   const held = new Set<string>();
   const busyConversations = new Set<string>();
   let buffer: DueDelivery[] = [];
@@ -59,7 +59,7 @@ export function createEndpointWorker(
 
   function pump(): void {
     clearTimeout(idleTimer);
-    // What can't begin anyway isn't read again and again while the receiver hangs.
+    // Don't read again and again what can't start while the receiver hangs.
     const isOld = performance.now() - loadedAtMs > FRESH_MS && inFlight < IN_FLIGHT_MAX && buffer.some(canBegin);
     // Not while more is read: that comes after what is dropped here.
     if (isEnding || (isOld && !isLoading)) {
@@ -103,7 +103,7 @@ export function createEndpointWorker(
     mayHaveMore = false;
     try {
       const found = await load(endpoint, [...held], LOADED_ROWS);
-      // What waits is older than what was read now, and is read again with it when its time is over.
+      // Waiting deliveries are older than those just read; they are read again when they are outdated.
       if (buffer.length === 0) loadedAtMs = performance.now();
       if (!isEnding) {
         for (const due of found) held.add(due.id);
@@ -127,7 +127,7 @@ export function createEndpointWorker(
     try {
       result = await attempt(endpoint.id, due, stopping.signal);
     } catch (error) {
-      // The instance stops: another one delivers it again.
+      // The instance is shutting down: another one delivers it again.
       if (!stopping.signal.aborted) onError(error);
     }
     inFlight -= 1;
@@ -165,15 +165,15 @@ export function createEndpointWorker(
       pump();
     },
 
-    /** Another endpoint waits for the place: ends after what is in flight, if it had its turn. */
+    /** Another endpoint waits for the place: finishes after the requests in flight, if it had its share of time. */
     giveWay(): void {
       if (performance.now() - beganAtMs >= TURN_MS) end();
     },
 
-    /** Begins nothing more, and fulfils when everything is stored. What is still in flight at the deadline is cut off. */
+    /** Starts nothing new; resolves when all results are stored. Requests still in flight at the deadline are aborted. */
     async stop(deadlineMs: number): Promise<void> {
       const timer = setTimeout(
-        () => stopping.abort(new Error("The instance stops.")),
+        () => stopping.abort(new Error("The instance is shutting down.")),
         Math.max(0, deadlineMs - Date.now()),
       );
       clearTimeout(idleTimer);

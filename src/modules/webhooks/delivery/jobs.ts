@@ -4,7 +4,7 @@ import type { WebhookDispatcher } from "./dispatcher.ts";
 import { hasAbandoned } from "./results.ts";
 import { abandonAll, forgetDeliveries } from "./retention.ts";
 
-/** What other instances and clocks make due waits for so long. */
+/** Polling interval for deliveries made due by other instances or by time. */
 const LOOK_MS = 500;
 const RENEWAL_MS = 3_000;
 const ABANDON_MS = 2_000;

@@ -4,7 +4,7 @@ import { isFree, type LeasedTable, releaseLeases, renewLeases, takeLease } from 
 /** A webhook that this instance delivers for. */
 export type Endpoint = { id: string; fence: number };
 
-/** An endpoint that is held and not renewed for so long is taken by another instance. */
+/** A lease not renewed for this long can be taken by another instance. */
 const LEASE_MS = 15_000;
 
 const leased: LeasedTable<Endpoint> = {
@@ -15,7 +15,7 @@ const leased: LeasedTable<Endpoint> = {
   isOpen: (sql) => sql`true`,
 };
 
-/** Webhooks with deliveries whose time has come: those of this instance, and those that nobody holds, longest first. */
+/** Webhooks with due deliveries: those leased by this instance, and free ones, longest-waiting first. */
 export async function listDueEndpoints(sql: Sql, owner: string): Promise<{ id: string; isFree: boolean }[]> {
   return await sql<{ id: string; isFree: boolean }[]>`
     select x.id, ${isFree(sql)} as "isFree" from webhooks x
@@ -26,7 +26,7 @@ export async function listDueEndpoints(sql: Sql, owner: string): Promise<{ id: s
     order by x.lease_until`;
 }
 
-/** Takes those of them that are still nobody's. */
+/** Takes the leases of those that are still free. */
 export async function claimEndpoints(sql: Sql, owner: string, ids: string[]): Promise<Endpoint[]> {
   return await sql<Endpoint[]>`
     with free as materialized (
@@ -41,7 +41,7 @@ export const renewEndpoints = async (sql: Sql, owner: string, held: Endpoint[]):
   await renewLeases(sql, leased, owner, held, { leaseMs: LEASE_MS, enoughMs: LEASE_MS });
 };
 
-/** Another instance may deliver for them at once. */
+/** Releases the leases, so that another instance can deliver immediately. */
 export const releaseEndpoints = async (sql: Sql, owner: string, held: Endpoint[]): Promise<void> => {
   await releaseLeases(sql, leased, owner, held);
 };

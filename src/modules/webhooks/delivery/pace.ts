@@ -1,19 +1,19 @@
-/** Events of this instance are counted for so long. */
+/** Time window for counting this instance's events. */
 const WINDOW_MS = 100;
-/** With fewer events a second, deliveries are not held back. */
+/** Below this event rate per second, deliveries aren't throttled. */
 const QUIET_EVENTS_PER_S = 300;
-/** What an instance may deliver a second: so much less for each event that it commits a second, but never nothing. */
+/** An instance's delivery rate: reduced by this much per committed event per second, but never to zero. */
 const DELIVERIES_PER_S = 6_000;
 const DELIVERIES_PER_EVENT = 3;
 const DELIVERIES_PER_S_MIN = 150;
-/** Deliveries that wait longer than this are held back no more. */
+/** Deliveries that wait longer than this are no longer throttled. */
 const LAG_MS_MAX = 30_000;
-/** What may be made up for after a pause, in milliseconds. */
+/** The longest pause to make up for, in milliseconds. */
 const BURST_MS = 50;
 
 /**
- * Holds deliveries back while this instance has many events to commit: they are stored and can wait for some seconds, while
- * those who send wait for each commit.
+ * Throttles deliveries while this instance commits many events: deliveries are stored and can wait some seconds, while
+ * senders wait for each commit.
  */
 export function createPace(now: () => number = performance.now.bind(performance)) {
   let windowAtMs = now();
@@ -34,7 +34,7 @@ export function createPace(now: () => number = performance.now.bind(performance)
     return nowMs;
   }
 
-  /** Deliveries a second; infinite: as fast as it goes. */
+  /** Deliveries per second; infinite: unthrottled. */
   function findLimit(): number {
     if (eventsPerS < QUIET_EVENTS_PER_S || lagMs > LAG_MS_MAX) return Number.POSITIVE_INFINITY;
     return Math.max(DELIVERIES_PER_S_MIN, DELIVERIES_PER_S - DELIVERIES_PER_EVENT * eventsPerS);
@@ -46,12 +46,12 @@ export function createPace(now: () => number = performance.now.bind(performance)
       counted += 1;
     },
 
-    /** How long a delivery has waited for its first attempt. */
+    /** Records how long a delivery has waited for its first attempt. */
     noteLag(ms: number): void {
       lagMs = ms;
     },
 
-    /** Whether another delivery may begin now. */
+    /** Whether another delivery may start now. */
     take(): boolean {
       const nowMs = look();
       const limit = findLimit();
@@ -64,14 +64,14 @@ export function createPace(now: () => number = performance.now.bind(performance)
       return true;
     },
 
-    /** How long the next deliveries need not be made, when so many were made now, in milliseconds. */
+    /** How long to pause after this many deliveries, in milliseconds. */
     findPause(deliveries: number): number {
       look();
       const limit = findLimit();
       return limit === Number.POSITIVE_INFINITY ? 0 : (deliveries * 1_000) / limit;
     },
 
-    /** Whether deliveries are held back. */
+    /** Whether deliveries are throttled. */
     isHeldBack(): boolean {
       look();
       return findLimit() !== Number.POSITIVE_INFINITY;

@@ -7,11 +7,11 @@ import type { AuditService } from "../../audit/service.ts";
 import type { EndpointResult } from "./results.ts";
 import * as queries from "./results.ts";
 
-/** Results that one transaction stores. */
+/** Results stored per transaction. */
 const BATCH_MAX = 500;
-/** So long more results are waited for. */
+/** How long to wait for more results. */
 const WAIT_MS = 10;
-/** A pause after results that the database refuses. */
+/** Delay after the database refused results. */
 const REFUSED_MS = 2_000;
 
 type Dependencies = {
@@ -24,7 +24,7 @@ type Dependencies = {
 
 type Entry = { result: EndpointResult; done(): void };
 
-/** Stores the results of all endpoints together. What can't be stored is delivered again. */
+/** Stores the results of all endpoints in batches. Deliveries whose results can't be stored are delivered again. */
 export function createResultWriter({ database, audit, metrics, log, instanceId }: Dependencies) {
   const givenUp = new AbortController();
   const waiting: Entry[] = [];
@@ -51,11 +51,11 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
     try {
       const disabled = await retryTemporary(() => store(results), givenUp.signal);
       for (const id of disabled)
-        log.warn({ webhook_id: id }, "webhook disabled: its receiver does not take deliveries");
+        log.warn({ webhook_id: id }, "webhook disabled: its receiver does not accept deliveries");
       for (const { outcome } of results) metrics.webhookDeliveries.inc({ outcome });
     } catch (error) {
-      log.warn({ err: error, deliveries: results.length }, "results of webhook deliveries are not stored");
-      // They are delivered again: not at once, for ever.
+      log.warn({ err: error, deliveries: results.length }, "storing webhook delivery results failed");
+      // They are delivered again: pause, to avoid a tight retry loop.
       await abortable(Bun.sleep(REFUSED_MS), givenUp.signal).catch(() => {});
     }
     for (const { done } of entries) done();
@@ -68,16 +68,19 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
   }
 
   return {
-    /** Stores a result soon. @param done is called when it is stored, or given up. */
+    /** Queues a result. @param done called when it is stored or dropped. */
     add(result: EndpointResult, done: () => void): void {
       waiting.push({ result, done });
       writing ??= writeAll();
     },
 
-    /** Fulfils when all is stored. @param deadlineMs what takes longer is given up; milliseconds since 1970. */
+    /** Resolves when all results are stored. @param deadlineMs later results are dropped; milliseconds since 1970. */
     async stop(deadlineMs: number): Promise<void> {
-      // Not cleared when all is stored: results of what is still in flight may come after that.
-      setTimeout(() => givenUp.abort(new Error("The instance stops.")), Math.max(0, deadlineMs - Date.now())).unref();
+      // Not cleared when everything is stored: results of requests in flight may follow.
+      setTimeout(
+        () => givenUp.abort(new Error("The instance is shutting down.")),
+        Math.max(0, deadlineMs - Date.now()),
+      ).unref();
       while (writing) await writing;
     },
   };

@@ -10,8 +10,8 @@ export const ABANDONED_ROWS = 1_000;
 export type EndpointResult = AttemptResult & { endpoint: Endpoint };
 
 /**
- * Stores what became of attempts, unless another instance has taken the endpoint since. Within a transaction that holds the
- * webhooks that are to be disabled.
+ * Stores results of attempts, unless another instance has taken the endpoint since. Call it within a transaction that
+ * has locked the webhooks to be disabled.
  */
 export async function storeResults(sql: Sql, owner: string, results: readonly EndpointResult[]): Promise<void> {
   const list = <T>(read: (result: EndpointResult) => T): T[] => results.map(read);
@@ -40,7 +40,7 @@ export async function lockWebhooksById(sql: Sql, ids: readonly string[]): Promis
   await sql`select 1 from webhooks where id = any (${[...ids]}::uuid[]) order by id for no key update`;
 }
 
-/** Nothing is delivered for so long: the receiver asked for it. */
+/** Pauses all deliveries, as the receiver requested. */
 export async function pauseWebhook(sql: Sql, id: string, ms: number): Promise<void> {
   await sql`
     update webhooks set paused_until = greatest(paused_until, now() + ${ms}::float8 * interval '1 ms') where id = ${id}`;
@@ -49,7 +49,7 @@ export async function pauseWebhook(sql: Sql, id: string, ms: number): Promise<vo
 type DisabledReason = "gone" | "exhausted" | "user";
 
 /**
- * Disables a webhook and tells its owner's other webhooks. Its pending deliveries fail, the first of them now.
+ * Disables a webhook and notifies its owner's other webhooks. Its pending deliveries fail; the first batch now.
  * @returns whether it was enabled.
  */
 export async function disableWebhook(sql: Sql, id: string, reason: DisabledReason): Promise<boolean> {
@@ -66,7 +66,7 @@ export async function disableWebhook(sql: Sql, id: string, reason: DisabledReaso
   return true;
 }
 
-/** The same by itself: it is written to the audit record too. @returns whether it was enabled. */
+/** The same without a user's request: also writes an audit entry. @returns whether it was enabled. */
 export async function disableByItself(
   sql: Sql,
   audit: Pick<AuditService, "record">,

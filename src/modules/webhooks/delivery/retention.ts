@@ -2,19 +2,19 @@ import { type Database, type Sql, withTransaction } from "../../../db/client.ts"
 import { repeatUntilDone } from "../../../lib/batches.ts";
 import { ABANDONED_ROWS, abandonDeliveries } from "./results.ts";
 
-/** The log of deliveries goes back so far. */
+/** How long ended deliveries are kept. */
 const DELIVERIES_KEPT_DAYS = 30;
-/** Who was a member of a deleted conversation is known for so long. */
+/** How long the members of a deleted conversation are remembered. */
 const FAREWELLS_KEPT_DAYS = 1;
-/** Deliveries that one statement deletes. */
+/** Deliveries deleted per statement. */
 const DELETED_ROWS = 1_000;
 
-/** Ends what is pending for disabled webhooks, batch by batch. */
+/** Ends pending deliveries of disabled webhooks, in batches. */
 export async function abandonAll(database: Database, signal: AbortSignal): Promise<void> {
   await repeatUntilDone(() => withTransaction(database, (sql) => abandonDeliveries(sql, ABANDONED_ROWS)), signal);
 }
 
-/** Forgets old deliveries that have ended, batch by batch, and whom the ends of conversations were told. */
+/** Deletes old ended deliveries and the recipients of deleted conversations, in batches. */
 export async function forgetDeliveries(database: Database, signal: AbortSignal): Promise<void> {
   await repeatUntilDone(() => withTransaction(database, deleteFarewells), signal);
   let batch: Batch = { count: DELETED_ROWS, last_at: null };
@@ -26,7 +26,7 @@ export async function forgetDeliveries(database: Database, signal: AbortSignal):
 
 type Batch = { count: number; last_at: string | null };
 
-/** `afterAt` is where the batch before ended: without it, each walks again through what is deleted and not cleared away yet. */
+/** `afterAt` is the end of the previous batch: without it, each batch scans the dead rows of the previous ones again. */
 async function deleteOldDeliveries(sql: Sql, afterAt: string | null): Promise<Batch> {
   const [row] = await sql<Batch[]>`
     with old as materialized (
@@ -40,7 +40,7 @@ async function deleteOldDeliveries(sql: Sql, afterAt: string | null): Promise<Ba
   return row ?? { count: 0, last_at: null };
 }
 
-/** What they are for is delivered or erased by then. @returns how many. */
+/** They are no longer needed by then. @returns how many. */
 async function deleteFarewells(sql: Sql): Promise<number> {
   const { count } = await sql`
     delete from webhook_farewells where ctid = any (array(

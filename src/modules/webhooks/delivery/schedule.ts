@@ -2,7 +2,7 @@ const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
 const HOUR_MS = 60 * MINUTE_MS;
 
-/** Before each attempt, from the end of the one before (Standard Webhooks 1.0.0). */
+/** Delays before each attempt, after the end of the previous one (Standard Webhooks 1.0.0). */
 const DELAYS_MS = [
   0,
   5 * SECOND_MS,
@@ -15,13 +15,13 @@ const DELAYS_MS = [
   20 * HOUR_MS,
   24 * HOUR_MS,
 ];
-/** A delay is up to so much longer, so that what failed together is not repeated together. */
+/** Jitter: a delay is longer by up to this fraction, so that joint failures aren't retried together. */
 const JITTER = 0.1;
 
 /**
- * How long to wait after a failed attempt, in milliseconds; null: it was the last one.
+ * The delay after a failed attempt, in milliseconds; null: it was the last one.
  * @param attempts how many were made.
- * @param retryAfterMs what the receiver asked for; it is never sooner than that.
+ * @param retryAfterMs the receiver's minimum delay.
  */
 export function findRetryDelay(attempts: number, retryAfterMs: number | null, random = Math.random()): number | null {
   const delayMs = DELAYS_MS[attempts];
