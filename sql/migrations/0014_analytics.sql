@@ -1,36 +1,36 @@
--- Analytics (docs/decisions/0073): figures in slots of 15 minutes (UTC), so that the days of every time zone are sums of slots,
--- and in days (UTC) for long spans. They hold numbers only: no text, and no id of a conversation.
+-- Analytics (docs/decisions/0073): figures in slots of 15 minutes (UTC), so that the days of every time zone are sums of
+-- slots, and in days (UTC) for long spans. Numbers only: no text, and no conversation ids.
 
--- Of an answer: from the beginning of its generation to its first text. Null: not known.
+-- For an answer: from the start of its generation to its first text. Null: unknown.
 alter table messages add column first_token_ms integer;
 
 -- One row.
 create table analytics_state (
   is_only       boolean primary key default true check (is_only),
-  -- Slots before it are counted, and counted again only if they are marked as stale. Null: nothing is counted yet.
+  -- Earlier slots are counted, and counted again only if marked as stale. Null: nothing is counted yet.
   frontier      timestamptz,
-  -- What was created before it is counted.
+  -- Everything created earlier is counted.
   counted_until timestamptz not null default '-infinity',
-  -- The figures show what was stored at this time: the same, or a stale slot before it.
+  -- The figures show the state at this time: the same, or a stale slot before it.
   as_of         timestamptz not null default '-infinity',
   refreshed_at  timestamptz not null default '-infinity',
-  -- How long the last step took, as far as the next one does the same again: it counts the newest slots once more.
+  -- How long the last step took, without the work that the next one doesn't repeat: each step counts the newest slots again.
   took_ms       integer not null default 0
 ) with (fillfactor = 50);
 insert into analytics_state default values;
 
--- Slots to be counted again. Without a key, so that nobody waits for somebody else who marks the same slot.
+-- Slots to be counted again. Without a key, so that concurrent marks of the same slot don't wait for each other.
 create table analytics_stale_slots (
   slot timestamptz not null
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 
--- Deleted conversations whose slots are still to be marked.
+-- Deleted conversations whose slots have yet to be marked.
 create table analytics_deleted_conversations (
   conversation_id uuid primary key references conversations on delete cascade
 );
 
--- Small numbers for ids, so that sets of users and of conversations are short. A number is never given out again. That of a
--- user stays like the id in their messages; that of a conversation goes with it.
+-- Small numbers for ids, to keep sets of users and conversations compact. Numbers are never reused. A user's number stays,
+-- like the id in their messages; a conversation's is deleted with it.
 create table analytics_users (
   user_id uuid primary key,
   n       integer not null generated always as identity constraint analytics_users_n unique
@@ -64,14 +64,14 @@ create table analytics_slot_figures (
   primary key (slot, model)
 );
 
--- Numbers of the users who wrote something, and of the conversations in which something was written.
+-- Numbers of the active users, and of the active conversations.
 create table analytics_slot_actives (
   slot          timestamptz primary key,
   users         integer[] not null,
   conversations integer[] not null
 );
 
--- What users did. Parallel: an element for each user with something in the slot.
+-- Activity of users. Parallel: an element for each active user of the slot.
 create table analytics_slot_users (
   slot               timestamptz primary key,
   users              integer[] not null,
@@ -84,13 +84,13 @@ create table analytics_slot_users (
   cost               bigint[] not null
 );
 
--- Sessions by the time of their login. Apart, since ended sessions are deleted: they cannot be counted again.
+-- Sessions by the time of their login. Separate, since ended sessions are deleted and can't be counted again.
 create table analytics_slot_sessions (
   slot     timestamptz primary key,
   sessions bigint not null
 );
 
--- Days for which the tables below are right.
+-- Days for which the tables below are complete.
 create table analytics_days (
   day          timestamptz primary key,
   is_rolled_up boolean not null
@@ -129,8 +129,8 @@ create table analytics_day_actives (
   primary key (day, kind, segment)
 );
 
--- Element `k` counts who is active in the slot, and was not in the `k - 1` slots before it. So the different users of a span are
--- the sum of one element of each of its slots. For slots of days that are rolled up.
+-- Element `k` counts the users active in the slot and not in the `k - 1` slots before it. So the distinct users of a span
+-- are the sum of one element of each of its slots. For slots of rolled-up days.
 create table analytics_slot_arrivals (
   slot          timestamptz primary key,
   users         integer[] not null,

@@ -1,3 +1,3 @@
--- When the user of a session has proved who they are, where that was before the session was opened: the token of an issuer
--- that opened it may be older. Null: when it was opened. Refreshing a session doesn't move it.
+-- When the user of a session authenticated, if that was before the session was opened: the issuer's token that opened it may
+-- be older. Null: when it was opened. Refreshing a session doesn't change it.
 alter table sessions add column authenticated_at timestamptz;

@@ -1,5 +1,5 @@
--- Settings that were keys of `metadata` before (docs/decisions/0095). Null in `documents` and `tools`: the row was last written by an
--- older release, and `metadata` says it. No row is rewritten, and no constraint looks at those that are there.
+-- Settings that were keys of `metadata` before (docs/decisions/0095). Null in `documents` and `tools`: an older release
+-- wrote the row last, and the setting is in `metadata`. No row is rewritten, and no constraint checks existing rows.
 alter table conversations
   add column documents boolean,
   -- True: all tools. Otherwise false, or an array of names.

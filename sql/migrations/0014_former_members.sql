@@ -1,5 +1,5 @@
--- What is kept of a member who has left: where they go on if they are added again, and the bytes that they have stored. What
--- was stored before is counted by 0015.
+-- State kept for former members: their read position if they are added again, and the bytes they have stored. 0015 counts
+-- what was stored before.
 create table former_members (
   conversation_id uuid not null references conversations on delete cascade,
   user_id         uuid not null references users on delete cascade,

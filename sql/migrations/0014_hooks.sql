@@ -1,5 +1,5 @@
--- Incoming hooks: a secret address under which a program posts into one conversation (docs/decisions/0072). A hook acts for
--- the member who made it, and goes with their membership.
+-- Incoming hooks: a secret URL that lets a program post into one conversation (docs/decisions/0072). A hook acts for the
+-- member who created it, and is deleted with their membership.
 create table hooks (
   id              uuid primary key,
   conversation_id uuid not null,
@@ -8,7 +8,7 @@ create table hooks (
   -- SHA-256 of the token; the token itself is not stored.
   token_hash      bytea not null check (octet_length(token_hash) = 32),
   last_four       text not null,
-  -- What posts are signed with, sealed (src/lib/seal.ts); null: they need no signature.
+  -- The signing secret of posts, encrypted (src/lib/seal.ts); null: no signature required.
   secret          bytea,
   created_at      timestamptz not null default now(),
   foreign key (conversation_id, user_id) references members on delete cascade
@@ -16,6 +16,6 @@ create table hooks (
 create unique index hooks_token on hooks (token_hash);
 create index hooks_conversation on hooks (conversation_id, user_id);
 
--- Of a message that a hook posted, which has no author_id. They stay when the hook is deleted. hook_user_id: the hook's
--- creator, among whose stored bytes it counts.
+-- For a message posted by a hook, which has no author_id. They stay when the hook is deleted. hook_user_id: the hook's
+-- creator, whose stored bytes include it.
 alter table messages add column hook_id uuid, add column hook_name text, add column hook_user_id uuid;

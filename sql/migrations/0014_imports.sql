@@ -1,7 +1,7 @@
--- Conversations that users bring along from elsewhere (docs/decisions/0075).
+-- Conversations that users import from elsewhere (docs/decisions/0075).
 
--- Of a message that a client brought along and that no user wrote, such as an answer in an import: the user who did. Its bytes
--- count in the quota of that user.
+-- For a message supplied by a client that no user wrote, such as an answer in an import: the user who supplied it. Its bytes
+-- count toward that user's quota.
 alter table messages add column supplied_by uuid;
 
 create table imports (
@@ -9,14 +9,14 @@ create table imports (
   user_id       uuid not null references users on delete cascade,
   source        text not null check (source in ('chatgpt', 'claude')),
   status        text not null default 'uploading' check (status in ('uploading', 'queued', 'running', 'done', 'failed')),
-  -- Of the file, as it was uploaded.
+  -- The uploaded file.
   bytes         bigint not null default 0,
-  -- Those that were read from the file. It rises in the transaction that stores one, so a restarted job goes on there.
+  -- Conversations read from the file. Increased in the transaction that stores one, so a restarted job continues there.
   conversations integer not null default 0,
   imported      integer not null default 0,
   skipped       integer not null default 0,
   messages      bigint not null default 0,
-  -- Entries of the report, with those that had no room in import_notes.
+  -- Entries of the report, including those that didn't fit in import_notes.
   noted         integer not null default 0,
   error_code    text,
   error_detail  text,
@@ -28,14 +28,14 @@ create index imports_user on imports (user_id, id);
 -- A user has one import at a time.
 create unique index imports_open on imports (user_id) where status in ('uploading', 'queued', 'running');
 
--- The uploaded file in compressed pieces, so that any instance can read it. They are deleted when the import ends.
+-- The uploaded file in compressed pieces, so that any instance can read it. Deleted when the import ends.
 create table import_pieces (
   import_id uuid not null references imports on delete cascade,
   n         integer not null check (n > 0),
   data      bytea not null,
   primary key (import_id, n)
 );
--- It is compressed already.
+-- Already compressed.
 alter table import_pieces alter column data set storage external;
 
 -- What was skipped or left out, and why.
@@ -47,11 +47,11 @@ create table import_notes (
   primary key (import_id, n)
 );
 
--- Which conversation an imported one has become, so that importing it again changes nothing.
+-- The conversations created by imports, so that importing one again changes nothing.
 create table import_sources (
   user_id         uuid not null references users on delete cascade,
   source          text not null,
-  -- The conversation's id there, or a hash of its content where it has none.
+  -- The conversation's original id, or a hash of its content if it has none.
   source_id       text not null,
   conversation_id uuid not null references conversations on delete cascade,
   primary key (user_id, source, source_id)

@@ -1,3 +1,3 @@
--- How often an answer was interrupted in a way that may come again: its instance died, or its end could not be stored. A
--- release at a shutdown doesn't count.
+-- How often an answer was interrupted in a way that may recur: its instance died, or its end could not be stored. A release
+-- during shutdown doesn't count.
 alter table generations add column interruptions integer not null default 0;

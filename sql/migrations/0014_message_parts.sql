@@ -1,9 +1,9 @@
--- What an answer has beside its text (docs/decisions/0095). As `json`, which keeps the order of an object's keys: models write the
--- properties of a schema in their order.
+-- Parts of an answer in addition to its text (docs/decisions/0095). As `json`, which keeps the order of an object's keys:
+-- models write the properties of a schema in order.
 alter table messages
-  -- What the model thought.
+  -- The model's reasoning.
   add column reasoning text,
-  -- The parsed answer where one of a schema was asked for.
+  -- The parsed answer, if a schema was requested.
   add column output json,
-  -- Of a user's message: what its answers are to be like, see send_messages. Null: nothing was said.
+  -- For a user's message: the options of its answers, see send_messages. Null: none given.
   add column reply_options json;

@@ -1,3 +1,3 @@
 -- parley: no transaction
--- Conversations of a member that are searched by themselves (docs/decisions/0074).
+-- Conversations of a member that are searched separately (docs/decisions/0074).
 create index concurrently if not exists members_search on members (user_id, conversation_id) where search_scope < 2;

@@ -1,24 +1,24 @@
--- Webhooks: who is told of events, what they are to be told, and what became of it (docs/decisions/0070). Before 0015, so
--- that 0015 stays the last one of its release (docs/decisions/0063).
+-- Webhooks: their receivers, events and deliveries (docs/decisions/0070). Before 0015, so that 0015 stays the last one of
+-- its release (docs/decisions/0063).
 
 create table webhooks (
   id                    uuid primary key,
   user_id               uuid not null references users on delete cascade,
   url                   text not null,
-  -- Types of events; '*' alone: all.
+  -- Event types; only '*': all.
   events                text[] not null check (cardinality(events) > 0),
   description           text,
-  -- Sealed with a key of the server's secret. After a rotation the former one signs too, for a while.
+  -- Encrypted with a key of the server's secret. After a rotation, the previous one signs too, for a limited time.
   secret                text not null,
   previous_secret       text,
   previous_secret_until timestamptz,
   disabled_at           timestamptz,
   disabled_reason       text check (disabled_reason in ('gone', 'exhausted', 'user')),
-  -- Set when it is being deleted: nobody finds it, and its deliveries go in batches. It is disabled then.
+  -- Set while it is being deleted: it can't be found and is disabled, and its deliveries are deleted in batches.
   deleted_at            timestamptz,
-  -- Set when the receiver asked to be left alone for a while.
+  -- Set when the receiver asked to pause deliveries.
   paused_until          timestamptz,
-  -- The instance that delivers, see src/db/leases.ts.
+  -- The delivering instance, see src/db/leases.ts.
   owner                 uuid,
   fence                 integer not null default 0 check (fence >= 0),
   lease_until           timestamptz not null default now(),
@@ -29,11 +29,11 @@ create table webhooks (
 ) with (fillfactor = 50);
 create index webhooks_user on webhooks (user_id, id);
 create index webhooks_enabled on webhooks (id) where disabled_at is null;
--- For each append of the log: does anybody want one of these types?
+-- Checked by each append of the log: does any webhook want one of these types?
 create index webhooks_events on webhooks using gin (events) where disabled_at is null;
 
--- What happened, in the transaction in which it happened; soon expanded to a delivery for each webhook that wants it. One
--- row for each call of append_events, with parallel arrays, so that a send hardly pays for it.
+-- Events in the transaction of the change; soon expanded to a delivery for each webhook that wants it. One row for each call
+-- of append_events, with parallel arrays, so that a send pays little for it.
 create table webhook_outbox (
   id            bigint generated always as identity primary key,
   conversations uuid[] not null,
@@ -41,14 +41,14 @@ create table webhook_outbox (
   types         text[] not null,
   -- Null, or parallel too.
   messages      uuid[],
-  -- The user whom an event is about, who alone is told of it beside administrators.
+  -- The user whom an event is about; only they and administrators receive it.
   users         uuid[],
   data          jsonb[],
   at            timestamptz not null
 ) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 
--- Members lose their membership with their conversation: here are those whose webhooks are still told of what happened
--- before, and of its end.
+-- Members lose their membership when their conversation is deleted: lists those whose webhooks still receive its earlier
+-- events and its deletion.
 create table webhook_farewells (
   conversation_id uuid not null,
   webhook_id      uuid not null references webhooks on delete cascade,
@@ -65,12 +65,12 @@ create table webhook_deliveries (
   n               bigint generated always as identity,
   webhook_id      uuid not null references webhooks on delete cascade,
   type            text not null,
-  -- Without foreign keys: a delivery outlives what it is about. It holds no content of messages, and no names of people.
+  -- Without foreign keys: a delivery outlives its subject. It contains no message content, and no names of people.
   conversation_id uuid,
   seq             bigint,
   message_id      uuid,
   user_id         uuid,
-  -- Null: what the event is about is read when it is delivered.
+  -- Null: the subject is read at delivery.
   data            jsonb,
   occurred_at     timestamptz not null,
   status          text not null default 'pending' check (status in ('pending', 'delivered', 'failed')),
@@ -89,12 +89,12 @@ create table webhook_deliveries (
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 create index webhook_deliveries_due on webhook_deliveries (webhook_id, next_attempt_at, n) where status = 'pending';
 create index webhook_deliveries_webhook on webhook_deliveries (webhook_id, id);
--- For the list of those that failed, which are few.
+-- For the list of failed deliveries, which are few.
 create index webhook_deliveries_failed on webhook_deliveries (webhook_id, id) where status = 'failed';
 -- For the erasure of conversations.
 create index webhook_deliveries_quotes on webhook_deliveries (conversation_id, id)
   where data is not null or response_body is not null;
 create index webhook_deliveries_old on webhook_deliveries (finished_at) where status <> 'pending';
 
--- When webhooks were told that there was no room: once for each window.
+-- When webhooks were notified of the exhausted budget: once for each window.
 alter table budget_windows add column told_at timestamptz;

@@ -1,10 +1,10 @@
--- Counts what was stored before 0009, 0012 and 0013. It stays the last migration of its release: the functions that keep the
--- counts right come in its transaction, so nothing is sent between the two.
+-- Counts what was stored before 0009, 0012 and 0013. It stays the last migration of its release: the functions that maintain
+-- the counts are applied in its transaction, so nothing is sent in between.
 
--- Reads go on meanwhile. Everything else waits, also `select … for update`: a sender who holds a row, and waits for the table,
--- would be a deadlock.
+-- Reads continue. Everything else waits, even `select … for update`: a sender who holds a row and waits for the table would
+-- cause a deadlock.
 lock table conversations, members in exclusive mode;
--- Sorts all messages.
+-- Memory for sorting all messages.
 set local work_mem = '64MB';
 
 update conversations c set listed_at = c.updated_at, message_count = x.count
@@ -13,8 +13,8 @@ from (
 ) x
 where x.id = c.id;
 
--- One pass over the messages and read positions of each conversation, in their order: what was counted before a position is
--- its `read_count`. A user who wrote something has read everything before it.
+-- One pass over the messages and read positions of each conversation, in order: the count before a position is its
+-- `read_count`. A user who wrote something has read everything before it.
 with written as (
   select x.conversation_id, x.author_id, max(x.seq) as last_seq, sum(octet_length(x.content)) as bytes
   from messages x where x.author_id is not null group by x.conversation_id, x.author_id
@@ -39,7 +39,7 @@ update members m set last_read_seq = x.seq, read_count = x.count, written_bytes 
 from counted x
 where x.conversation_id = m.conversation_id and x.user_id = m.user_id and (x.seq > 0 or x.is_creator);
 
--- The same for those who wrote something and are not members any more.
+-- The same for authors who are no longer members.
 insert into former_members (conversation_id, user_id, last_read_seq, read_count, written_bytes)
 select x.conversation_id, x.author_id, max(x.seq), max(x.count), sum(x.bytes)
 from (
@@ -52,9 +52,9 @@ join conversations c on c.id = x.conversation_id and c.deleted_at is null
 where not exists (select 1 from members o where o.conversation_id = x.conversation_id and o.user_id = x.author_id)
 group by x.conversation_id, x.author_id;
 
--- The order of each user's list of conversations. Apart from `members`, whose updates stay heap-only. Rows come with members
--- (sql/functions/list_member.sql), and move when a conversation has been quiet for a minute or more. Its keys are made when
--- it is full, which is ten times as fast.
+-- The order of each user's list of conversations. Separate from `members`, whose updates stay heap-only. Rows are added with
+-- members (sql/functions/list_member.sql), and move when a conversation becomes active after a minute or more. The keys are
+-- added when it is full, which is ten times as fast.
 create table member_activity (
   conversation_id uuid not null,
   user_id         uuid not null,

@@ -53,7 +53,8 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "The request changes or deletes the account itself, so a session alone is not enough: it may have been left open, or stolen.",
-    remedy: "Send your current password as `current_password`, or log in again and repeat the request within 5 minutes.",
+    remedy:
+      "Send your current password as `current_password`, or log in again and repeat the request within 5 minutes.",
   },
   quota_exceeded: {
     status: 403,
@@ -61,7 +62,8 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "A user may only have so much stored: messages, conversations, prompts, ratings, API keys, webhooks. `violated_policies` names the quota that has no room. Nothing was changed.",
-    remedy: "Delete what is no longer needed, or ask the operator for more; `GET /api/v1/me/usage` shows the quotas and what is used.",
+    remedy:
+      "Delete what is no longer needed, or ask the operator for more; `GET /api/v1/me/usage` shows the quotas and what is used.",
   },
   registration_closed: {
     status: 403,
@@ -170,7 +172,8 @@ export const problemCodes = {
     temporary: true,
     meaning:
       "What the caller may spend on answers of models, in tokens or in money, does not suffice for one more answer in this day or month (UTC).",
-    remedy: "Wait until the time in `Retry-After`, or ask the operator for more; `GET /api/v1/me/usage` shows the limits.",
+    remedy:
+      "Wait until the time in `Retry-After`, or ask the operator for more; `GET /api/v1/me/usage` shows the limits.",
   },
   internal: {
     status: 500,

@@ -113,7 +113,7 @@ test("all pools have the settings, those that are opened later as well", async (
   const { lines, log } = createKeptLog();
   await prepareSession(database, log);
   expect(lines.map((line) => JSON.parse(line).msg)).toEqual([
-    'search_path is "nowhere", which does not lead to Parley\'s tables; Parley uses the schema "public" instead.',
+    'search_path is "nowhere", which does not contain Parley\'s tables; Parley uses the schema "public" instead.',
   ]);
   for (const pool of [database, getReservedPool(database)]) {
     const rows = await pool<{ name: string; setting: string }[]>`
