@@ -111,7 +111,9 @@ describe("while the database is away", () => {
   test("a command says so in one sentence", async () => {
     const { code, stdout, stderr } = await runParley(["migrate"], { env: away });
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
-    expect(stderr).toMatch(/^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.\n$/);
+    expect(stderr).toMatch(
+      /^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.\n$/,
+    );
     expect(stderr).not.toContain("hunter2");
   });
 });

@@ -171,7 +171,7 @@ test("a pooler that takes fewer parameters gets fewer, and each setting that sta
       "transform_null_equals",
     ]);
     expect(warnings.find(({ msg }) => msg.startsWith("bytea_output"))?.msg).toBe(
-      'bytea_output is "escape", Parley needs "hex" and cannot change it behind a pooler; ' +
+      'bytea_output is "escape"; Parley needs "hex" and cannot change it behind a pooler; ' +
         `run \`alter role "${target.user}" set bytea_output = 'hex'\`.`,
     );
     const refusals = pooler.refused.length;
