@@ -48,7 +48,7 @@ export class Channel {
    * Answers (with their attempt) with omitted pieces, because their message may still be held. Listeners get the whole text
    * once nothing is missing, or before the end of the answer.
    */
-  readonly #untold = new Map<string, number>();
+  readonly #awaitingSnapshot = new Map<string, number>();
   /** Above 0, unannounced events may be stored; counts the reasons to check. */
   #doubts = 0;
   readonly #joins = new Set<Join>();
@@ -104,9 +104,9 @@ export class Channel {
     this.#pushHeld();
     if (this.#isWaiting()) {
       // The text of a message can only follow its own push.
-      for (const { messageId, attempt } of this.hooks.listSnapshots()) this.#untold.set(messageId, attempt);
+      for (const { messageId, attempt } of this.hooks.listSnapshots()) this.#awaitingSnapshot.set(messageId, attempt);
     } else {
-      if (isFirst) this.#untold.clear();
+      if (isFirst) this.#awaitingSnapshot.clear();
       catchUp();
     }
     this.#settle();
@@ -122,7 +122,8 @@ export class Channel {
 
   publishFrame(event: EphemeralEvent): void {
     const isText = event.type === "message.delta" || event.type === "message.reset";
-    if (isText && (this.#pushedSeq === null || this.#isWaiting())) this.#untold.set(event.message_id, event.attempt);
+    if (isText && (this.#pushedSeq === null || this.#isWaiting()))
+      this.#awaitingSnapshot.set(event.message_id, event.attempt);
     else this.#send(event);
   }
 
@@ -191,9 +192,12 @@ export class Channel {
   /** Sends the text of an ending answer first, if pieces were omitted or never arrived from its writer. */
   #tellText({ conversation_id, data }: DurableEvent<"message.completed">): void {
     const message_id = data.id;
-    const attempt = Math.max(this.#untold.get(message_id) ?? 0, this.hooks.endAnswer(message_id, data.content) ?? 0);
+    const attempt = Math.max(
+      this.#awaitingSnapshot.get(message_id) ?? 0,
+      this.hooks.endAnswer(message_id, data.content) ?? 0,
+    );
     if (attempt === 0) return;
-    this.#untold.delete(message_id);
+    this.#awaitingSnapshot.delete(message_id);
     const { content: text, reasoning } = data;
     const reset = { type: "message.reset", conversation_id, message_id, attempt, text } as const;
     this.#send(reasoning === null ? reset : { ...reset, reasoning });
@@ -216,10 +220,10 @@ export class Channel {
     if (this.#pushedSeq === null || this.#isClosed) return;
     if (this.#isWaiting()) {
       this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#isUrgent ? 0 : this.#gapWaitMs);
-    } else if (this.#untold.size > 0) {
+    } else if (this.#awaitingSnapshot.size > 0) {
       for (const { messageId, frame } of this.hooks.listSnapshots())
-        if (this.#untold.has(messageId)) this.hooks.send(frame, "message.reset");
-      this.#untold.clear();
+        if (this.#awaitingSnapshot.has(messageId)) this.hooks.send(frame, "message.reset");
+      this.#awaitingSnapshot.clear();
     }
   }
 
