@@ -132,6 +132,6 @@ refuses "chown" "$volume" 20002:20002
 refuses "chown" "$volume" 20002:20002 "$secret"
 mkdir --mode=0700 "$folder/others"
 chown 20002:20002 "$folder/others"
-refuses "has none in /etc/passwd" "$folder/others" 20002:20002
+refuses "has no entry in /etc/passwd" "$folder/others" 20002:20002
 
 echo "try-image: $image serves, survives and stops"

@@ -1,6 +1,6 @@
--- Tells webhooks of an event that is in no conversation's log, in the transaction in which it happened. With p_user it is for
--- this user and for administrators; otherwise for the members of p_conversation and administrators; with neither for
--- administrators alone. Without p_data, the state of the user or the conversation is read when it is delivered.
+-- Emits a webhook event that is in no conversation's log, in the transaction of the change. Recipients besides
+-- administrators: with p_user this user, with p_conversation its members, with neither nobody. Without p_data, the state of
+-- the user or the conversation is read at delivery.
 create or replace function add_webhook_event(p_type text, p_user uuid, p_conversation uuid, p_data jsonb)
 returns void
 language plpgsql

@@ -1,8 +1,8 @@
--- What each message of some spans of time counts, in the columns of analytics_slot_figures. Of an answer, everything counts at
--- the time when its message was created. Deleted messages, and those of deleted conversations, do not count.
+-- The figures of each message in some time spans, in the columns of analytics_slot_figures. An answer counts at the time its
+-- message was created. Deleted messages, and those of deleted conversations, do not count.
 --
--- owner_id: who wrote it; of an answer, who asked for it. An answer that does not say who asked for it was asked for with the
--- message before it, by its author (or by the creator of the hook that posted it).
+-- owner_id: the author; for an answer, the user who requested it. If an answer doesn't name that user, it belongs to the
+-- author of the message before it (or to the creator of the hook that posted it).
 create or replace function list_analytics_facts(p_froms timestamptz[], p_tos timestamptz[])
 returns table (
   slot timestamptz, model text, owner_id uuid, conversation_id uuid, is_answer boolean, system_messages integer,
@@ -33,11 +33,11 @@ begin
     coalesce(m.cached_input_tokens, 0)::bigint, coalesce(m.reasoning_tokens, 0)::bigint, coalesce(m.cost_usd, 0),
     coalesce(f.positive, 0), coalesce(f.negative, 0), first_token_bucket(m.first_token_ms)
   from unnest(p_froms, p_tos) as s (from_at, to_at)
-  -- By itself (`offset 0`): as a join it may be planned as a walk through all messages.
+  -- Planned separately (`offset 0`): as a join it may become a scan of all messages.
   cross join lateral (
     select x.* from messages x where x.created_at >= s.from_at and x.created_at < s.to_at and x.deleted_at is null offset 0
   ) m
-  -- What a client brought along has no reason why it ended.
+  -- An answer supplied by a client has no finish reason.
   cross join lateral (
     select m.role = 'assistant' as is_answer, m.role = 'assistant' and m.finish_reason is not null as has_ended
   ) x
@@ -49,7 +49,8 @@ begin
 end
 $$;
 
--- Times to the first token are counted in buckets: exact below 128 ms, then each 2 % wider than the one before, up to an hour.
+-- Times to the first token are counted in buckets: exact below 128 ms, then each 2 % wider than the one before, up to an
+-- hour.
 create or replace function first_token_bucket(p_ms integer) returns smallint
 language sql immutable strict parallel safe
 as $$

@@ -1,12 +1,12 @@
--- What changes figures that are counted already marks their slots in the transaction of the change (docs/decisions/0073). What
--- changes messages of the last 5 minutes need not mark them: their slots are counted again until 10 minutes after their end.
+-- A change to figures already counted marks their slots, in the same transaction (docs/decisions/0073). Changes to messages
+-- of the last 5 minutes need no mark: their slots are counted again until 10 minutes after their end.
 
 -- The slot of a time: 15 minutes, UTC.
 create or replace function analytics_slot(p_at timestamptz) returns timestamptz
 language sql immutable parallel safe
 as $$select date_bin('15 minutes', p_at, '0001-01-01 00:00:00+00')$$;
 
--- Marks the slots of messages that were added, changed or removed: their `created_at`, each as often as you like.
+-- Marks the slots of messages that were added, changed or removed, by their `created_at`; repetitions are allowed.
 create or replace function mark_analytics_slots(p_times timestamptz[]) returns void
 language sql
 as $$
@@ -14,7 +14,7 @@ as $$
   select distinct analytics_slot(t.at) from unnest(p_times) as t (at) where t.at is not null
 $$;
 
--- The same for messages that changed, but for those that are so new that they need no mark.
+-- Like it for changed messages, except those too new to need a mark.
 create or replace function mark_changed_messages(p_conversations uuid[], p_messages uuid[]) returns void
 language sql
 set plan_cache_mode = force_generic_plan
@@ -31,7 +31,7 @@ as $$
   where x.created_at < clock_timestamp() - interval '5 minutes'
 $$;
 
--- Marks the slots of a deleted conversation, unless that was done. erase_deleted marks those of the messages that it erases.
+-- Marks the slots of a deleted conversation, unless already done. erase_deleted marks those of the messages that it erases.
 create or replace function mark_deleted_conversation(p_conversation uuid) returns void
 language plpgsql
 set enable_seqscan = off
@@ -45,7 +45,7 @@ begin
 end
 $$;
 
--- Ratings count at the time of the answer that they are for.
+-- Ratings count at the time of the rated answer.
 create or replace function mark_rated_slots() returns trigger
 language plpgsql
 as $$
@@ -61,8 +61,8 @@ create or replace trigger feedback_changed after update on feedback
 create or replace trigger feedback_removed after delete on feedback
   referencing old table as changed for each statement execute function mark_rated_slots();
 
--- Takes a user who is being deleted out of the figures by user, p_days days at a time. Returns whether there may be more. It waits
--- for a step that counts, since that one may not know yet that the user is being deleted.
+-- Removes a user who is being deleted from the figures by user, p_days days at a time. Returns whether there may be more.
+-- Waits for a running counting step, which may not know yet that the user is being deleted.
 create or replace function forget_analytics_user(p_user uuid, p_days integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_custom_plan

@@ -1,8 +1,8 @@
--- Reads of figures. A span of time is covered by days that are rolled up, by slots between them, and at both ends, where it
--- cuts a slot, by the messages themselves.
+-- Reads figures. A time span is covered by rolled-up days, by the slots between them, and by the messages themselves at both
+-- ends, where it cuts a slot.
 
--- p_counted_until: what was created before it is counted. A slot that p_to cuts after it has nothing behind p_to, so it counts
--- whole.
+-- p_counted_until: everything created earlier is counted. If p_to cuts a slot after that time, the slot has nothing behind
+-- p_to, so it counts as a whole.
 create or replace function find_analytics_cover(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean,
   out day_froms timestamptz[], out day_tos timestamptz[], out gap_froms timestamptz[], out gap_tos timestamptz[], out edge_froms timestamptz[],
@@ -43,7 +43,7 @@ begin
   if p_has_days then
     select coalesce(array_agg(d.day order by d.day), '{}') into days from analytics_days d
     where d.is_rolled_up and d.day >= from_at and d.day + interval '1 day' <= to_at;
-    -- In runs, since the planner looks at each element of a list.
+    -- As ranges, since the planner looks at each element of a list.
     select coalesce(array_agg(r.from_at order by r.from_at), '{}'), coalesce(array_agg(r.to_at order by r.from_at), '{}')
     into day_froms, day_tos from (
       select min(x.day) as from_at, max(x.day) + interval '1 day' as to_at
@@ -62,7 +62,7 @@ begin
 end
 $$;
 
--- The figures of a span, in any number of rows. `at`: the beginning of the slot, or of the day where p_has_days allows days.
+-- The figures of a span, in any number of rows. `at`: the start of the slot, or of the day if p_has_days allows days.
 create or replace function read_analytics(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean
 )
@@ -112,7 +112,7 @@ begin
 end
 $$;
 
--- How many different users wrote something in a span, and in how many conversations.
+-- The numbers of distinct active users and of active conversations in a span.
 create or replace function count_analytics_actives(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, out users bigint, out conversations bigint
 )
@@ -157,7 +157,7 @@ begin
 end
 $$;
 
--- The same for parts of slots, from the messages. n is null for one that was never counted before.
+-- The same for parts of slots, from the messages. n is null for an id that was never counted before.
 create or replace function list_edge_actives(p_froms timestamptz[], p_tos timestamptz[])
 returns table (slot timestamptz, kind text, id uuid, n integer)
 language plpgsql stable
@@ -177,7 +177,8 @@ begin
 end
 $$;
 
--- The same for parts of a span, by the number of the part: p_starts are their beginnings. p_has_days: the parts are days (UTC).
+-- The same for parts of a span, by the number of the part: p_starts are their start times. p_has_days: the parts are days
+-- (UTC).
 create or replace function list_analytics_actives(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean, p_starts timestamptz[]
 )
@@ -190,11 +191,11 @@ as $$
 #variable_conflict use_column
 declare
   cover record;
-  -- Of parts that are counted from arrivals: their numbers, and where they begin and end.
+  -- The parts counted from arrivals: their numbers, starts and ends.
   quick integer[] := '{}';
   quick_froms timestamptz[] := '{}';
   quick_tos timestamptz[] := '{}';
-  -- Of what is counted from the sets of slots, the same.
+  -- The same for parts counted from the sets of slots.
   slow integer[];
   slow_froms timestamptz[];
   slow_tos timestamptz[];
@@ -260,7 +261,7 @@ begin
 end
 $$;
 
--- The figures of users in a span, each once: their numbers, not those of users who are deleted. Cost in units of 0.00000001 USD.
+-- The figures of users in a span, one row each: their numbers, without deleted users. Cost in units of 0.00000001 USD.
 create or replace function sum_user_analytics(p_from timestamptz, p_to timestamptz, p_counted_until timestamptz)
 returns table (
   n integer, messages bigint, generations bigint, failed_generations bigint, input_tokens bigint, output_tokens bigint,
@@ -299,7 +300,7 @@ begin
 end
 $$;
 
--- The same for parts of slots, from the messages, in any number of rows for each.
+-- The same for parts of slots, from the messages, with any number of rows per user.
 create or replace function list_edge_users(p_froms timestamptz[], p_tos timestamptz[])
 returns table (
   n integer, messages integer, generations integer, failed_generations integer, input_tokens bigint, output_tokens bigint,
@@ -321,8 +322,8 @@ begin
 end
 $$;
 
--- The parts of a span: the hours or days of a time zone, of which the first may begin before p_from. Days have 23 or 25 hours
--- where clocks change. At an hour that comes twice, there are two parts.
+-- The parts of a span: the hours or days of a time zone; the first may begin before p_from. Days have 23 or 25 hours where
+-- clocks change. An hour that occurs twice gives two parts.
 create or replace function list_analytics_parts(p_from timestamptz, p_to timestamptz, p_interval text, p_zone text)
 returns table (starts_at timestamptz)
 language plpgsql stable
@@ -332,7 +333,7 @@ declare
   last_day date := (p_to at time zone p_zone)::date;
 begin
   if p_interval = 'day' then
-    -- A midnight that comes twice, or never: a day begins with the first moment that has its date.
+    -- Midnight may occur twice, or never: a day begins with the first moment that has its date.
     return query
     select greatest(y.starts, timestamptz '0001-01-01 00:00:00+00') from (
       select x.starts, lead(x.starts) over (order by x.starts) as ends

@@ -1,5 +1,5 @@
--- Counts what was marked as stale (analytics_marks.sql), and what is new: in one step at most about p_rows messages, of which it
--- begins with the oldest. One step at a time, which the lock on the state sees to. Returns whether there is more to do.
+-- Counts stale slots (analytics_marks.sql) and new ones: about p_rows messages per step at most, oldest first. The lock on
+-- the state allows one step at a time. Returns whether there is more to do.
 create or replace function refresh_analytics(p_rows integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_custom_plan
@@ -11,7 +11,7 @@ declare
   began_at timestamptz;
   -- The end of the current slot.
   now_until timestamptz;
-  -- Slots from `frontier` to it are counted in this step.
+  -- This step counts the slots from `frontier` to it.
   until_at timestamptz;
   stale timestamptz[];
   more boolean;
@@ -27,7 +27,7 @@ begin
   end if;
 
   perform mark_deleted_conversation(d.conversation_id) from analytics_deleted_conversations d;
-  -- What is marked behind the frontier is counted when it gets there.
+  -- Marks behind the frontier are counted when it gets there.
   delete from analytics_stale_slots s where s.slot >= state.frontier;
   select array_agg(x.slot) into stale from (
     select s.slot, sum(s.size) over (order by s.slot) - s.size as before from (
@@ -43,7 +43,7 @@ begin
   until_at := case when until_at is null then now_until
     else least(now_until, greatest(until_at, state.frontier + interval '15 minutes')) end;
 
-  -- Most reads find nothing new.
+  -- Usually there is nothing new.
   if stale is not null or exists (select from messages m where m.created_at >= state.frontier and m.created_at < until_at)
     or exists (select from analytics_slot_figures f where f.slot >= state.frontier and f.slot < until_at)
   then
@@ -53,7 +53,7 @@ begin
 
   select coalesce(sum(f.messages), 0) into counted from analytics_slot_figures f
   where f.slot = any (stale) or (f.slot >= state.frontier and f.slot < until_at);
-  -- A change that needed no mark is committed 5 minutes later at most.
+  -- A change that needs no mark is committed within 5 minutes.
   state.frontier := greatest(state.frontier, least(until_at, analytics_slot(began_at - interval '10 minutes')));
   select coalesce(sum(f.messages), 0) into counted_again from analytics_slot_figures f
   where f.slot >= state.frontier and f.slot < until_at;
@@ -66,7 +66,7 @@ begin
 end
 $$;
 
--- Counts the slots of p_stale, and those from p_from to p_to, anew.
+-- Recounts the slots of p_stale, and those from p_from to p_to.
 create or replace function count_analytics_slots(p_stale timestamptz[], p_from timestamptz, p_to timestamptz) returns void
 language plpgsql
 set plan_cache_mode = force_custom_plan
@@ -78,13 +78,13 @@ begin
   delete from analytics_slot_actives x where x.slot = any (p_stale) or (x.slot >= p_from and x.slot < p_to);
   delete from analytics_slot_users x where x.slot = any (p_stale) or (x.slot >= p_from and x.slot < p_to);
 
-  -- One statement, so that all of it shows the same moment.
+  -- One statement, so that all of it uses the same snapshot.
   with facts as materialized (
     select * from list_analytics_facts(p_stale || p_from, (
       select array_agg(s.slot + interval '15 minutes' order by s.n) from unnest(p_stale) with ordinality as s (slot, n)
     ) || p_to)
   ),
-  -- Numbers are looked up id by id (`offset 0`): as a join, each step may read the numbers of everybody.
+  -- Numbers are looked up id by id (`offset 0`): as a join, each step might read the numbers of all users.
   owners as materialized (
     select o.owner_id, u.n from (select distinct f.owner_id from facts f where f.owner_id is not null) o
     left join lateral (select x.n from analytics_users x where x.user_id = o.owner_id offset 0) u on true
@@ -97,7 +97,7 @@ begin
     union all
     select o.owner_id, o.n from owners o where o.n is not null
   ),
-  -- A user who is being deleted gets no rows any more.
+  -- A user who is being deleted gets no more rows.
   accounts as materialized (
     select u.user_id, u.n from numbers u
     cross join lateral (select from users x where x.id = u.user_id and x.deleting_at is null offset 0) a
@@ -189,7 +189,7 @@ begin
 end
 $$;
 
--- The smallest UUIDv7 of a time: ids of sessions rise with the time, up to the difference of clocks.
+-- The smallest UUIDv7 of a time: session ids rise with time, up to clock differences.
 create or replace function first_id_at(p_at timestamptz) returns uuid
 language sql immutable parallel safe
 as $$

@@ -1,7 +1,7 @@
 -- Stores events under numbers that take_positions gave in the same transaction. The only writer of `events`. A
--- `message.created` is not stored a second time (the message is its own event), but it is appended here like all others.
+-- `message.created` is not stored again (the message is its own event), but appended here like all others.
 --
--- All arrays are parallel; p_messages and p_data may be null, or have nulls.
+-- All arrays are parallel; p_messages and p_data may be null, or contain nulls.
 create or replace function append_events(
   p_conversations uuid[], p_seqs bigint[], p_types text[], p_messages uuid[], p_data jsonb[], p_at timestamptz
 )
@@ -10,7 +10,7 @@ language plpgsql
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  -- Of an older instance (older_instances.sql).
+  -- From an older instance (older_instances.sql).
   if current_setting('parley.has_uncounted', true) = 'on' then
     perform count_uncounted(p_conversations, p_types);
   end if;

@@ -1,14 +1,14 @@
--- Budgets (docs/decisions/0030, 0032). A request with an API key is reserved for twice, under one id: for the key and for
--- the user. To avoid deadlocks, whoever waits for windows takes those of the user first, and each payer's in the order of
--- their periods: nobody holds those of a key, which many users may share, while they wait for those of one user.
+-- Budgets (docs/decisions/0030, 0032). A request with an API key has two reservations under one id: for the key and for the
+-- user. To avoid deadlocks, windows are locked in this order: the user's before the key's, and each payer's by period. So a
+-- key's windows, which many users may share, are never held while waiting for those of one user.
 
--- What an advisory lock names a payer by.
+-- The advisory lock key of a payer.
 create or replace function hash_payer(p_scope text, p_id uuid) returns bigint language sql immutable
 as $$select hashtextextended(p_scope || ' ' || p_id::text, 5030)$$;
 
--- Makes the windows that a day belongs to, unless they exist. Two transactions that insert the same row wait for each other,
--- in any order, and nobody can see the row before its commit. So windows are only inserted under an advisory lock on their
--- payer, which is taken before the rows are locked, and which a batch can try (lock_windows).
+-- Creates the windows of a day, unless they exist. Two transactions that insert the same row wait for each other in any
+-- order, and the row is invisible before its commit. So windows are only inserted under an advisory lock on their payer,
+-- which is taken before the rows are locked, and which a batch can try (lock_windows).
 create or replace function open_windows(p_scope text, p_id uuid, p_day date)
 returns void
 language plpgsql
@@ -30,7 +30,7 @@ begin
 end
 $$;
 
--- Locks the windows that a day belongs to, and waits for them.
+-- Locks the windows of a day, and waits for them.
 create or replace function wait_for_windows(p_scope text, p_id uuid, p_day date)
 returns void
 language plpgsql
@@ -46,7 +46,7 @@ begin
 end
 $$;
 
--- Reserves in the windows of today, or returns the period that has no room (of both, the one that ends last).
+-- Reserves in today's windows, or returns the exhausted period (if both are, the one that ends last).
 -- p_limits: {"day_tokens", "day_usd", "month_tokens", "month_usd"}; an absent one is unlimited.
 create or replace function reserve_budget(
   p_id uuid, p_scope text, p_scope_id uuid, p_tokens bigint, p_usd numeric, p_limits jsonb
@@ -81,7 +81,7 @@ begin
 end
 $$;
 
--- Takes back what this transaction reserved for a key, if there was no room for its user.
+-- Undoes the key's reservations of this transaction, if the user's budget was exhausted.
 create or replace function take_back_reservation(p_id uuid, p_scope text)
 returns void
 language sql
@@ -96,7 +96,7 @@ as $$
       or (w.period = 'month' and w.starts_on = date_trunc('month', e.starts_on)::date));
 $$;
 
--- Reserves for the user of a request, after its key: or for neither.
+-- Reserves for the user of a request, after its key; on failure for neither.
 create or replace function reserve_for_user(
   p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric, p_limits jsonb
 )
@@ -113,8 +113,8 @@ begin
 end
 $$;
 
--- Reserves for the key of a request, if it has one, and for its user; or for neither, and returns the period that has no
--- room. p_budget: {"limits": of the user, "key_limits": of the key, absent if keys are not limited}.
+-- Reserves for the key of a request, if it has one, and for its user; or for neither, and returns the exhausted period.
+-- p_budget: {"limits": of the user, "key_limits": of the key, absent if keys are not limited}.
 create or replace function reserve_budgets(
   p_id uuid, p_user uuid, p_key uuid, p_tokens bigint, p_usd numeric, p_budget jsonb
 )
@@ -135,18 +135,18 @@ begin
 end
 $$;
 
--- The shortest tokens of texts have about 3 bytes on average, so this estimate is rather too high.
+-- Even the densest texts have about 3 bytes per token on average, so this estimate is rather too high.
 create or replace function estimate_tokens(p_bytes bigint) returns bigint language sql immutable
 as 'select (p_bytes + 2) / 3';
 
--- The model that answers, as far as budgets are concerned; null: it is built in, and costs nothing.
+-- The model that budgets charge; null: a built-in one, which is free.
 create or replace function find_priced_model(p_model text, p_budget jsonb) returns text language sql immutable
 as $$
   select case when m.name not like 'offline/%' then m.name end
   from (select case when p_budget -> 'models' ? p_model then p_model else p_budget ->> 'default_model' end as name) m
 $$;
 
--- What one answer needs at most, as {tokens, USD}: the prompt, the longest answer, and the price of both with this model.
+-- The upper bound for one answer, as {tokens, USD}: the prompt, the longest answer, and the price of both with this model.
 -- Null: nothing, because the built-in model is free.
 -- p_budget: {"limits", "answer_tokens", "prompt_messages", "prompt_tokens_extra", "default_model",
 -- "models": {model: [USD per million tokens in, out, tokens that a prompt has at most]}}.
@@ -176,8 +176,8 @@ begin
 end
 $$;
 
--- Reserves for one answer that is stored in the same transaction, which has locked the conversation: so a payer that is locked
--- is waited for so shortly that nobody in the conversation notices.
+-- Reserves for one answer stored in the same transaction. That transaction has locked the conversation, so it waits only
+-- briefly for a locked payer.
 create or replace function reserve_answer(
   p_generation uuid, p_user uuid, p_key uuid, p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
 )
@@ -196,8 +196,8 @@ begin
 end
 $$;
 
--- Ends the reservations p_ids with the usage p_tokens and p_usd. Where nothing was reserved, p_users are charged. What was
--- reserved on one day is charged to that day, also if its answer ends on the next.
+-- Ends the reservations p_ids with the usage p_tokens and p_usd. Without a reservation, p_users are charged. A reservation
+-- is charged to its own day, even if its answer ends on the next.
 create or replace function settle_budgets(p_ids uuid[], p_users uuid[], p_tokens bigint[], p_usd numeric[])
 returns void
 language plpgsql
@@ -225,13 +225,13 @@ begin
     where c.scope_id is not null and (c.tokens > 0 or c.usd > 0 or c.reserved_tokens > 0 or c.reserved_usd > 0)
     group by 1, 2, 3, 4 order by 1 desc, 2, 3, 4
   loop
-    -- Payer by payer, as everywhere: a payer's windows are made and locked before those of the next one.
+    -- One payer at a time, as everywhere: a payer's windows are created and locked before those of the next one.
     if charge.period = 'day' then
       perform open_windows(charge.scope, charge.scope_id, charge.starts_on);
     end if;
     update budget_windows w set
       spent_tokens = w.spent_tokens + charge.tokens, spent_usd = w.spent_usd + charge.usd,
-      -- The windows of a deleted user are new, with nothing reserved: an end must not be refused for that.
+      -- The windows of a deleted user are new, with nothing reserved: that must not make the end of an answer fail.
       reserved_tokens = greatest(0, w.reserved_tokens - charge.reserved_tokens),
       reserved_usd = greatest(0, w.reserved_usd - charge.reserved_usd)
     where w.scope = charge.scope and w.scope_id = charge.scope_id and w.period = charge.period
@@ -240,8 +240,8 @@ begin
 end
 $$;
 
--- As settle_budgets, for one reservation, and only once under p_charge: so a caller that does not know whether the commit
--- took place calls it again.
+-- Like settle_budgets for one reservation, but idempotent per p_charge: a caller that doesn't know whether the commit
+-- happened calls it again.
 create or replace function settle_once(p_charge uuid, p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric)
 returns void
 language plpgsql
@@ -258,9 +258,9 @@ begin
 end
 $$;
 
--- As settle_once, for several reservations together. The arrays are parallel. Without p_wait it waits for no payer: returns
--- the positions of charges that are left out, because a budget of theirs is locked by somebody else. With p_wait it waits for
--- all of them, as long as the caller's lock_timeout says.
+-- Like settle_once for several reservations. The arrays are parallel. Without p_wait it waits for no payer: returns the
+-- positions of skipped charges, whose budgets are locked by other transactions. With p_wait it waits for all of them, up to
+-- the caller's lock_timeout.
 create or replace function settle_charges(
   p_charges uuid[], p_ids uuid[], p_users uuid[], p_tokens bigint[], p_usd numeric[], p_wait boolean
 )
@@ -272,13 +272,13 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Parallel: a charge, and one that it is charged to.
+  -- Parallel: a charge, and a payer.
   items bigint[];
   scopes text[];
   payers uuid[];
   days date[];
   left_out bigint[];
-  -- Parallel: what is due. A reservation that is named twice is ended by the first charge; the others come on top.
+  -- Parallel: the amounts due. If a reservation is named twice, the first charge ends it; the others are added.
   ids uuid[];
   users uuid[];
   tokens bigint[];
@@ -289,7 +289,7 @@ begin
     select array_agg(i.n), array_agg(c.scope), array_agg(c.id), array_agg(c.day)
     into items, scopes, payers, days
     from unnest(p_ids, p_users, p_tokens, p_usd) with ordinality as i (id, user_id, tokens, usd, n)
-    -- As settle_budgets charges them.
+    -- The payers, as in settle_budgets.
     cross join lateral (
       select r.scope, r.scope_id, r.starts_on from budget_reservations r where r.id = i.id
       union all
@@ -326,9 +326,9 @@ begin
 end
 $$;
 
--- Ends reservations that nobody holds any more: their generation has ended or is gone, or they have expired. Looks at the
--- next p_rows of them after p_after, and leaves out those whose payer is locked by somebody else, so it waits for nobody.
--- Returns how many it ended, and the last one that it looked at; null: there are no more.
+-- Ends orphaned reservations: their generation has ended or is gone, or they have expired. Checks the next p_rows of them
+-- after p_after; skips those whose payer is locked, so it never waits. Returns how many it ended, and the last one checked;
+-- null: there are no more.
 create or replace function free_reservations(p_after uuid, p_rows integer, out freed integer, out last_id uuid)
 language plpgsql
 set plan_cache_mode = force_generic_plan

@@ -1,17 +1,17 @@
--- The other half of a group commit (docs/decisions/0031): answers that end while a commit is in flight are written
--- together. For each item, in the given order: checks the lease by its fence, takes the conversation's next number for
--- `message.completed`, stores the final state and the event, and deletes the pieces of text and what was thought. What was reserved for them is
--- settled at the end, in the same transaction.
+-- Group commit of completed answers (docs/decisions/0031): answers that end while a commit is in flight are written
+-- together. For each item, in the given order: checks the fencing token, takes the conversation's next number for
+-- `message.completed`, stores the final state and the event, and deletes the pieces of text and reasoning. Settles their
+-- reservations at the end, in the same transaction.
 --
--- The call waits for no generation and for no budget: answers that need one that is locked by somebody else get the outcome
--- `item_locked`, and nothing of them is written. Without p_wait it waits for no conversation either: answers in locked ones
--- get the outcome `locked`. With p_wait it waits for them, for a limited time.
+-- Never waits for a generation or a budget: if one is locked by another transaction, the outcome is `item_locked`, and
+-- nothing is written for that answer. Without p_wait it doesn't wait for conversations either: answers in locked ones get
+-- the outcome `locked`. With p_wait it waits for them, for a limited time.
 --
--- An end that is stored already under the same fence is `finished` again, with its event, and costs nothing more: the
--- response to its commit was lost.
+-- Idempotent: an end already stored with the same fencing token is `finished` again, with its event, at no further cost, for
+-- callers that lost the response to the commit.
 --
--- Outcomes: finished, locked, item_locked, lost (another instance holds it), gone (the conversation was deleted, and the answer with it).
--- All arrays are parallel, with one entry for each answer; an answer is named once.
+-- Outcomes: finished, locked, item_locked, lost (another instance holds it), gone (the conversation was deleted with the
+-- answer). All arrays are parallel, with one entry per answer.
 create or replace function end_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
   p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
@@ -31,13 +31,13 @@ set lock_timeout = '100ms'
 as $$
 declare
   free uuid[];
-  -- Conversations that are locked by somebody else.
+  -- Conversations locked by other transactions.
   busy uuid[];
-  -- Positions of answers that are left out: first those in these conversations and those whose generation is locked, then
-  -- also those whose payer is.
+  -- Positions of skipped answers: first those in these conversations and those with a locked generation, then also those
+  -- with a locked payer.
   left_out bigint[];
-  -- Parallel to the parameters, with nulls for answers whose lease was lost: the answer's message, who asked for it, the
-  -- rank of its conversation among those that get an event, and the numbers that answers before it take there.
+  -- Parallel to the parameters, with nulls for answers whose lease was lost: the answer's message, the user who requested
+  -- it, the rank of its conversation among those that get an event, and the numbers that answers before it take there.
   message_seqs bigint[];
   message_ids uuid[];
   askers uuid[];
@@ -47,11 +47,11 @@ declare
   conversation_ids uuid[];
   counts integer[];
   first_seqs bigint[];
-  -- Whether one of them is so old that it was counted already (analytics_marks.sql).
+  -- Whether one of them is old enough to be counted already (analytics_marks.sql).
   is_counted boolean;
   ended_at timestamptz;
 begin
-  -- Always in id order, as every batch of sends locks them.
+  -- Always in id order, like batches of sends, to avoid deadlocks.
   if p_wait then
     perform set_config('lock_timeout', '1500ms', true);
     perform 1 from conversations c where c.id = any (p_conversation) order by c.id for no key update;
@@ -60,7 +60,7 @@ begin
     select array_agg(l.id) into free from (
       select c.id from conversations c where c.id = any (p_conversation) order by c.id for no key update skip locked
     ) l;
-    -- What is not free is locked, or gone.
+    -- The remaining ones are locked, or gone.
     select array_agg(c.id) into busy from conversations c
     where c.id = any (p_conversation) and (free is null or c.id <> all (free));
   end if;
@@ -181,7 +181,7 @@ begin
   using unnest(p_conversation, p_generation, ranks) as i (conversation, generation, rank)
   where i.rank is not null and t.conversation_id = i.conversation and t.generation_id = i.generation;
 
-  -- Last, because many answers of one user share these rows: nobody waits for them longer than the commit takes.
+  -- Last, because answers of one user share these rows: others wait for them no longer than the commit takes.
   perform settle_budgets(array_agg(i.generation), array_agg(i.asker),
     array_agg(coalesce(i.input_tokens, 0)::bigint + coalesce(i.output_tokens, 0)), array_agg(coalesce(i.cost_usd, 0)))
   from unnest(p_generation, askers, p_input_tokens, p_output_tokens, p_cost_usd, ranks)

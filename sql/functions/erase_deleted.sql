@@ -1,12 +1,12 @@
--- Erases up to p_rows numbers of deleted conversations, oldest first: small ones whole, a large one by ranges of its numbers,
--- each of which is one message or one event. Returns whether there may be more, and the conversation in which it stopped, with
--- the last number that it erased there. Give both to the next call: without them it walks again through the remains of what
--- was erased, which costs more with each call as long as an old snapshot keeps vacuum away.
+-- Erases up to p_rows numbers of deleted conversations, oldest first: small ones as a whole, a large one in ranges of its
+-- numbers, each of which is one message or one event. Returns whether there may be more, and where it stopped: the
+-- conversation and the last number erased there. Pass both to the next call: otherwise it scans the dead rows again, at a
+-- cost that grows while an old snapshot blocks vacuum.
 --
--- One instance erases at a time. It does not lock the conversations first: somebody may still try to send there.
+-- One instance erases at a time. It does not lock the conversations first: a user may still try to send there.
 --
--- The order of the rows has only one index that gives it. Without it, a plan of the time when a table was nearly empty may take
--- another index, of which it uses the first column alone, and walk through the whole conversation for each batch.
+-- Only one index returns the rows in order. Without it, a plan made while a table was nearly empty may use just the first
+-- column of another index, and scan the whole conversation for each batch.
 create or replace function erase_deleted(
   p_rows integer, p_conversation uuid, p_seq bigint, out has_more boolean, out conversation uuid, out seq bigint
 )
@@ -22,7 +22,7 @@ declare
   erased bigint;
 begin
   has_more := false;
-  -- Nothing is put into the search index meanwhile.
+  -- Blocks additions to the search index.
   if exists (select from conversations c where c.deleted_at is not null) then
     perform lock_search_index(true);
   end if;
@@ -32,7 +32,7 @@ begin
     has_more := true;
     from_seq := case when target.id = p_conversation then p_seq else 0 end;
     until_seq := from_seq + rows_left;
-    -- Of answers that were in progress: never many.
+    -- Only of answers that were in progress: few.
     delete from generation_pieces p where p.conversation_id = target.id;
     delete from generation_thinking t where t.conversation_id = target.id;
     -- Each member may have rated each message.
@@ -46,7 +46,7 @@ begin
       seq := from_seq;
       return;
     end if;
-    -- What webhooks were told, and what their receivers answered, which may quote it.
+    -- Webhook deliveries, whose stored responses may quote messages.
     update webhook_deliveries d set data = null, response_body = null where d.id = any (array(
       select x.id from webhook_deliveries x
       where x.conversation_id = target.id and (x.data is not null or x.response_body is not null)
@@ -77,7 +77,7 @@ begin
     end if;
     delete from search_ranges r where r.conversation_id = target.id;
     delete from analytics_deleted_conversations d where d.conversation_id = target.id;
-    -- Summaries are few, and go with it.
+    -- Summaries are few, and erased with it.
     delete from conversations c where c.id = target.id;
     rows_left := rows_left - (target.last_seq - from_seq) - 1;
     exit when rows_left <= 0;

@@ -1,13 +1,12 @@
--- Makes a delivery for each webhook that is to be told of the oldest p_rows rows of the outbox, and deletes these rows.
--- Returns how many rows it took, and the deliveries it made; nulls: somebody else is at it. One at a time, so that deliveries are made in the order of
--- the events of a conversation.
+-- Creates the deliveries for the oldest p_rows rows of the outbox, one for each webhook concerned, and deletes these rows.
+-- Returns the numbers of rows and deliveries; nulls: another instance is running it. One run at a time, so that deliveries
+-- are created in the order of a conversation's events.
 --
--- An administrator's webhook is told of everything. Another one's is told of what happens in conversations that its user
--- belongs to, and of what is about the user. It is looked at again before each attempt (src/modules/webhooks/delivery).
+-- An administrator's webhook receives all events. Other webhooks receive events of conversations that their user belongs to,
+-- and events about the user. Access is checked again before each attempt (src/modules/webhooks/delivery).
 --
--- The members of a conversation are looked up once, however many of its events there are, and webhooks of users who have
--- nothing to do with it are not looked at. Each look-up is a subquery with an offset, which is planned by itself: as a join it
--- may be given a plan of the time when a table was nearly empty.
+-- The members of a conversation are looked up once for all its events; webhooks of other users are not read. Each look-up is
+-- a subquery with an offset, which gets its own plan: as a join it may reuse a plan made while a table was nearly empty.
 create or replace function expand_webhook_outbox(p_rows integer, out taken integer, out made integer)
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -18,7 +17,7 @@ as $$
 declare
   now_at timestamptz;
 begin
-  -- The number is anybody's choice; nothing else in Parley locks it.
+  -- An arbitrary number, not used for any other lock in Parley.
   if not pg_try_advisory_xact_lock(5206070014) then
     return;
   end if;
@@ -39,7 +38,7 @@ begin
     cross join lateral (select x.role, x.disabled_at from users x where x.id = w.user_id offset 0) u
     where w.disabled_at is null and u.role = 'admin' and u.disabled_at is null
   ),
-  -- Of whom others' webhooks may be told something: members of conversations, and users whom an event is about.
+  -- Users whose webhooks may be concerned: members of conversations, and users whom an event is about.
   listeners as materialized (
     select p.conversation, null::uuid as about, m.user_id
     from (select distinct t.conversation from told t where t.about is null and t.conversation is not null) p
@@ -87,7 +86,7 @@ begin
 end
 $$;
 
--- A UUIDv7 (RFC 9562). Postgres has such a function since version 18.
+-- A UUIDv7 (RFC 9562). Built into Postgres since version 18.
 create or replace function create_uuid7(p_at timestamptz) returns uuid
 language sql volatile parallel safe as $$
   select encode(

@@ -1,5 +1,5 @@
--- A new member's messages are found by the member's own marks. In a conversation that has messages, they get these in the
--- background; in one that has too many messages or members, they never do, and it is searched by itself.
+-- A new member finds messages by the member's own marks. In a conversation with messages, these are added in the background;
+-- with too many messages or members they never are, and the conversation is searched separately.
 create or replace function index_member() returns trigger
 language plpgsql
 set plan_cache_mode = force_generic_plan

@@ -1,9 +1,9 @@
--- A user who is being deleted leaves conversations (docs/decisions/0040). If no owner would be left, the longest-standing
--- member becomes one: somebody who can log in before somebody who cannot, a member before a viewer. If nobody would be left,
--- the conversation is deleted. Returns the events in their order.
+-- A user who is being deleted leaves conversations (docs/decisions/0040). If no owner would remain, the longest-standing
+-- member becomes one, preferring users who can log in, then members over viewers. If nobody would remain, the conversation
+-- is deleted. Returns the events in order.
 --
--- Without p_wait, conversations that are locked are left out. With p_wait it waits: name one conversation then, so that no
--- others stay locked meanwhile.
+-- Without p_wait, locked conversations are skipped. With p_wait it waits: pass only one conversation then, so that no others
+-- stay locked during the wait.
 create or replace function leave_conversations(p_user uuid, p_name text, p_conversations uuid[], p_wait boolean)
 returns table (conversation_id uuid, seq bigint, type text, data jsonb, at timestamptz)
 language plpgsql
@@ -11,7 +11,7 @@ as $$
 #variable_conflict use_column
 declare
   held uuid[];
-  -- Parallel, in id order: the conversations that are left, the user's role there, and the new owner where one is needed.
+  -- Parallel, in id order: the conversations to leave, the user's role there, and the new owner if one is needed.
   left_ids uuid[];
   roles text[];
   heirs uuid[];
@@ -34,7 +34,7 @@ begin
     ) l;
   end if;
 
-  -- A statement of its own: only its snapshot shows what was committed while the locks were waited for.
+  -- A separate statement: its snapshot shows what was committed during the wait for locks.
   select array_agg(m.conversation_id order by m.conversation_id), array_agg(m.role order by m.conversation_id),
     array_agg(h.user_id order by m.conversation_id),
     coalesce(array_agg(m.conversation_id) filter (where not exists (
@@ -53,7 +53,7 @@ begin
     return;
   end if;
 
-  -- Answers that the user asked for are cancelled, or deleted with the conversation.
+  -- Answers that the user requested are cancelled, or deleted with the conversation.
   perform 1 from generations g
   where g.conversation_id = any (left_ids) and g.requested_by = p_user and g.status <> 'finished'
   order by g.id for update;

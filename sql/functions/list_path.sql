@@ -1,5 +1,5 @@
--- Messages as a path leads over them: is_shown says whether models are shown them. An answer in progress is not, so its text
--- is not needed here.
+-- Messages on a path: is_shown says whether models see them. They don't see an answer in progress, so its text is not needed
+-- here.
 create or replace view path_rows as
 select m.conversation_id, m.seq, m.id, m.role, m.author_id, m.parent_id, m.content, m.updated_at,
   m.deleted_at is null and m.content <> '' and m.status in ('complete', 'cancelled')
@@ -7,7 +7,7 @@ select m.conversation_id, m.seq, m.id, m.role, m.author_id, m.parent_id, m.conte
   m.hook_name
 from messages m;
 
--- Longer texts as so many characters of them, half of them from the end; 0: no text; null: all of it.
+-- Shortens longer texts to this many characters, half of them from the end; 0: no text; null: the whole text.
 create or replace function excerpt_text(p_text text, p_chars integer) returns text
 language sql
 immutable
@@ -19,15 +19,15 @@ as $$
   end
 $$;
 
--- The messages that lead to one, newest first: at most p_rows of them, from the number p_until on, until their texts have
--- p_bytes or one of them has a summary. A conversation goes back from number to number, with two turns
--- (docs/decisions/0011): a user's message with a parent goes back to that message, and another answer to the same message
--- stands in the place of the first. So of several answers one is on the path, and of several branches one. What lies
--- between the messages of a branch is not read, however much it is (docs/decisions/0068).
+-- The messages that lead to a message, newest first: at most p_rows of them, from the number p_until on, until their texts
+-- reach p_bytes or one of them has a summary. The path goes back number by number, with two exceptions
+-- (docs/decisions/0011): a user's message with a parent continues at that message, and another answer to the same message
+-- replaces the first. So it contains one of several answers, and one of several branches. Messages between those of a branch
+-- are not read, however many they are (docs/decisions/0068).
 --
--- content: null for what models are not shown; p_excerpt as in excerpt_text. author_name: of users only with p_has_names, of hooks always. summary: id and content of the summary that
--- stands for this message and all before it. continue_at, of the last row unless the path ends there: the p_until of the
--- next call.
+-- content: null if models don't see it; p_excerpt as in excerpt_text. author_name: for users only with p_has_names, for
+-- hooks always. summary: id and content of the summary that replaces this message and all before it. continue_at, in the
+-- last row unless the path ends there: the p_until of the next call.
 create or replace function list_path(
   p_conversation uuid, p_until bigint, p_rows integer, p_bytes integer, p_excerpt integer, p_has_names boolean
 )
@@ -36,12 +36,12 @@ returns table (
   summary json, continue_at bigint
 )
 language plpgsql
--- Planned once for each connection: planning takes longer than running. For the others, see send_messages.
+-- One plan per connection: planning takes longer than running. For the other settings, see send_messages.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
--- The number of steps is estimated far too high.
+-- Lowers the estimated number of steps, which is far too high.
 set jit = off
 as $$
 declare
@@ -58,7 +58,7 @@ begin
     select m.seq into below from messages m where m.conversation_id = p_conversation and m.seq < lowest
     order by m.seq desc limit 1;
   end if;
-  -- Only as far as the first one.
+  -- Only until the first one.
   select r.seq into first_turn from (
     select m.seq, m.parent_id, lead(m.id) over (order by m.seq desc) as before_id
     from messages m where m.conversation_id = p_conversation and m.seq <= p_until and m.seq >= coalesce(below, 1)
@@ -106,8 +106,7 @@ begin
       x.id, x.role, x.author_id, x.content, x.updated_at, x.is_shown, x.hook_name
     from path p
     cross join lateral (
-      -- The first row that there is; the subqueries after it do not run. Each has a limit: it is planned by itself, see
-      -- send_messages.
+      -- The first existing row; the subqueries after it do not run. Each has a limit and so its own plan, see send_messages.
       (
         select * from path_rows m
         where m.conversation_id = p_conversation and m.id = p.turn_id and m.seq < p.seq limit 1
@@ -120,7 +119,7 @@ begin
       ) union all (
         select * from path_rows m
         where m.conversation_id = p_conversation and m.seq < (
-          -- Of the first children only: there may be any number of messages that go on from the same one.
+          -- Of the first children only: any number of messages may continue from the same one.
           select least(min(c.seq), p.seq) from (
             select x.seq, x.role from messages x
             where x.conversation_id = p_conversation and x.parent_id = p.question_id order by x.seq limit 100

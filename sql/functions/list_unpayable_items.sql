@@ -1,8 +1,8 @@
--- The items of a batch of sends that cannot be paid for now, because the budget of their user or their key is locked by
--- somebody else, and the items that the same authors have sent after them: nothing overtakes. The other budgets are locked
--- from here on. An item counts only if a model that costs something answers it.
--- p_items, p_default_model and p_budget: as in send_messages. p_busy: conversations that are left out. They must be locked
--- before, so that their settings stay.
+-- The items of a batch of sends that cannot be paid for now, because the budget of their user or key is locked by another
+-- transaction, and the later items of the same authors, to keep the order. Locks the other budgets. An item counts only if a
+-- model with a price answers it.
+-- p_items, p_default_model and p_budget: as in send_messages. p_busy: skipped conversations. The others must be locked
+-- before, so that their settings don't change.
 create or replace function list_unpayable_items(p_items json, p_default_model text, p_budget jsonb, p_busy uuid[])
 returns bigint[]
 language plpgsql
@@ -12,7 +12,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Parallel: an item, and one that pays for it.
+  -- Parallel: an item, and a payer.
   items bigint[];
   scopes text[];
   payers uuid[];

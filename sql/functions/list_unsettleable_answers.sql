@@ -1,6 +1,6 @@
--- The answers of a batch, by their positions, that cannot be settled for now, because a budget that they are charged to is
--- locked by somebody else. The other budgets are locked from here on. The arrays are parallel, as in end_answers.
--- p_left_out: positions that are not looked at; the generations of the others must be locked before.
+-- The positions of answers in a batch that cannot be settled now, because a budget they are charged to is locked by another
+-- transaction. Locks the other budgets. The arrays are parallel, as in end_answers. p_left_out: skipped positions; the
+-- generations of the others must be locked before.
 create or replace function list_unsettleable_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_input_tokens integer[], p_output_tokens integer[],
   p_cost_usd numeric[], p_left_out bigint[]
@@ -13,7 +13,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Parallel: an answer, and one that it is charged to.
+  -- Parallel: an answer, and a payer.
   items bigint[];
   scopes text[];
   payers uuid[];
@@ -27,7 +27,7 @@ begin
     select x.requested_by from generations x
     where x.conversation_id = i.conversation and x.id = i.generation and x.fence = i.fence and x.status = 'running' limit 1
   ) g
-  -- As settle_budgets charges them.
+  -- The payers, as in settle_budgets.
   cross join lateral (
     select r.scope, r.scope_id, r.starts_on from budget_reservations r where r.id = i.generation
     union all

@@ -1,12 +1,12 @@
--- Deletes conversations that the caller has locked: they lose their members and their answers in progress, so nobody finds
--- them any more. erase_deleted removes their rows later, in batches. The caller appends `conversation.deleted`.
+-- Deletes conversations that the caller has locked: removes their members and their answers in progress, so they can't be
+-- found. erase_deleted removes their rows later, in batches. The caller appends `conversation.deleted`.
 create or replace function mark_deleted(p_conversations uuid[], p_at timestamptz) returns void
 language plpgsql
--- A plan of the time when the tables were nearly empty may walk through all finished generations of a conversation.
+-- A plan made while the tables were nearly empty may scan all finished generations of a conversation.
 set plan_cache_mode = force_custom_plan
 as $$
 begin
-  -- In id order, as pieces are stored and leases are renewed, to avoid deadlocks.
+  -- In id order, like storing pieces and renewing leases, to avoid deadlocks.
   perform 1 from generations g
   where g.conversation_id = any (p_conversations) and g.status <> 'finished'
   order by g.id for update;

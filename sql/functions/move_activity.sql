@@ -1,4 +1,4 @@
--- Moves conversations in the lists of their members: those of a few members at once, the others by a job
+-- Moves conversations in the lists of their members: immediately if they have few members, otherwise by a job
 -- (src/modules/conversations/activity.ts), so that no send waits for thousands of rows. The caller has locked them.
 create or replace function move_activity(p_conversations uuid[], p_at timestamptz) returns void
 language plpgsql
@@ -6,7 +6,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-  -- At once: conversations of so many members, and so many rows in all.
+  -- Immediate: conversations with up to this many members, and this many rows in total.
   members_max constant integer := 50;
   rows_max constant integer := 2000;
   at_once uuid[];

@@ -1,8 +1,8 @@
--- For instances of the release before, while they run beside newer ones (docs/decisions/0063). They know no `message_count`,
--- `read_count` or `is_creator`, no parts of tokens, and of an answer only its text. One release later, delete this file and what append_events does for it, and
--- drop the functions and triggers by a migration.
+-- For instances of the previous release that run during an upgrade (docs/decisions/0063). They don't know `message_count`,
+-- `read_count`, `is_creator` or parts of tokens, and of an answer only its text. One release later, delete this file and the
+-- related code in append_events, and drop the functions and triggers by a migration.
 
--- Their form of take_positions, which does not know what the numbers are for: append_events learns it later in the
+-- Their version of take_positions, which doesn't get the purpose of the numbers: append_events learns it later in the
 -- transaction.
 create or replace function take_seqs(
   p_conversations uuid[], p_counts integer[], out first_seqs bigint[], out taken_at timestamptz
@@ -26,7 +26,7 @@ language sql as $$
   where c.id = x.conversation_id
 $$;
 
--- A read position that moves without its count. Counted as moveReadPosition does.
+-- A read position that moves without its count. Counts like moveReadPosition.
 create or replace function count_read() returns trigger
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -44,7 +44,7 @@ create or replace trigger members_count_read before update of last_read_seq on m
   for each row when (new.last_read_seq > old.last_read_seq and new.read_count = old.read_count)
   execute function count_read();
 
--- The owner who comes with a conversation, in its transaction. Others are added later.
+-- The owner added with a new conversation, in its transaction. Others are added later.
 create or replace function mark_creator() returns trigger language plpgsql as $$
 begin
   new.is_creator := exists (
@@ -56,7 +56,7 @@ $$;
 create or replace trigger members_mark_creator before insert on members
   for each row when (new.role = 'owner' and not new.is_creator) execute function mark_creator();
 
--- Their form of end_answers, which knows no parts of tokens, no reasoning and no output.
+-- Their version of end_answers, without parts of tokens, reasoning and output.
 create or replace function finish_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
   p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],

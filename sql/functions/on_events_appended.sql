@@ -1,9 +1,8 @@
--- The extension point of the event log: append_events calls it with every durable event, in the transaction of the
--- event. What it writes is committed with the event, or not at all.
+-- The extension point of the event log: append_events calls it with every durable event, in the event's transaction. Its
+-- writes are committed with the event, or not at all.
 --
--- Writes what webhooks are told of, if one of them wants it. What the events say is read when it is delivered. Writes as well
--- which messages have to be indexed for the search: of which an event names the message. Marks what analytics have to count
--- again.
+-- Writes webhook events if any webhook wants them; their content is read at delivery. Also queues messages named by an event
+-- for search indexing, and marks stale analytics.
 create or replace function on_events_appended(
   p_conversations uuid[], p_seqs bigint[], p_types text[], p_messages uuid[], p_data jsonb[], p_at timestamptz
 )
@@ -15,7 +14,7 @@ begin
   if p_messages is not null then
     insert into search_outbox (conversations, messages) values (p_conversations, p_messages);
   end if;
-  -- Mostly there is none at all, which is found out fastest so.
+  -- Usually there are no webhooks; this is the fastest check.
   if exists (select from webhooks w where w.disabled_at is null) and exists (
     select from webhooks w where w.disabled_at is null and w.events && (p_types || '{*}'::text[])
   ) then

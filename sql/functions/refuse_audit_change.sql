@@ -1,5 +1,5 @@
--- Keeps the audit record append-only. A transaction may make an exception by a setting of its own: the retention job
--- deletes old rows, and the deletion of a user removes IP addresses and the hosts of webhooks, and nothing else.
+-- Keeps the audit log append-only. A transaction can set an exception: only the retention job, to delete old rows, and the
+-- deletion of a user, to remove IP addresses and hosts of webhooks.
 create or replace function refuse_audit_change() returns trigger language plpgsql as $$
 begin
   if tg_op = 'DELETE' and current_setting('parley.audit_retention', true) = 'on' then

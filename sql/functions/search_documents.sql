@@ -1,5 +1,5 @@
--- All documents that a query finds, with their ranks, best first. By the index, since a look at a document's words costs much
--- more than a plan expects: most of them are stored outside of their row.
+-- All documents that match a query, with their ranks, best first. Uses the index: reading a document's words costs much more
+-- than the planner expects, because most are stored out of line.
 create or replace function search_documents(p_typed text) returns table (path text, rank float8)
 language plpgsql stable
 set enable_seqscan = off

@@ -1,8 +1,8 @@
--- A mark in the words of search_entries (docs/decisions/0074). Words of texts are letters and digits: none
--- begins with a dot, and no beginning of a word finds a mark.
--- `m`: a member, and which 1,024 of their messages; `c`: a conversation, and which 1,024 of its numbers. The random half of
--- the id is enough: what is found by chance is left out, since memberships are checked. Casts are written down: with others, Postgres
--- calls these functions once for each mark, instead of putting their text into the query.
+-- A mark in the words of search_entries (docs/decisions/0074). Words of texts are letters and digits: none begins with a
+-- dot, and no prefix search finds a mark.
+-- `m`: a member and a group of 1,024 of their messages; `c`: a conversation and a group of 1,024 of its numbers. The random
+-- half of the id is enough: false matches are removed, since memberships are checked. The explicit casts make Postgres
+-- inline these functions, instead of calling them once for each mark.
 create or replace function search_mark(p_kind text, p_id uuid, p_number bigint) returns text
 language sql immutable parallel safe as $$
   select '.' || p_kind || rtrim(encode(substring(uuid_send(p_id) from 9), 'base64'), '=') || '.' || (p_number >> 10)::text

@@ -1,15 +1,15 @@
--- The messages that a search finds among those that p_user can read now, best first (docs/decisions/0074). A page of p_rows
--- after the hit (p_after_rank, p_after_at, p_after_id); null: the first page.
+-- Searches the messages that p_user can read now, best first (docs/decisions/0074). A page of p_rows after the hit
+-- (p_after_rank, p_after_at, p_after_id); null: the first page.
 --
--- p_branches, p_kinds, p_terms: parallel. A message has to match one branch: all of its terms. Kinds: `words` (one or a
--- phrase), `prefix`, `not`. A term is written as to_tsquery reads it, quoted: letters, digits and blanks.
--- p_stale: messages that are not looked for in the index; those of them that can be found now have their words in p_texts,
--- and are members' messages. Arrays are parallel.
+-- p_branches, p_kinds, p_terms: parallel. A message must match all terms of one branch. Kinds: `words` (one or a phrase),
+-- `prefix`, `not`. Terms are in to_tsquery syntax, quoted: letters, digits and blanks.
+-- p_stale: messages ignored in the index. Those that can be found now are members' messages and have their words in p_texts.
+-- Arrays are parallel.
 --
--- The index is asked for words under marks (search_mark.sql), which are walked from the newest on, in growing steps, until there are
--- 500 hits: these are ranked. So the cost grows with what the caller has at most, and not with what others have stored. Beginnings
--- of words are not looked for in the index, which would go through all such words of all users, and it does not know which
--- words are side by side: rows that may be hits are compared, up to a limit.
+-- The index is searched for words under marks (search_mark.sql), newest first and in growing steps, until there are 500 hits
+-- to rank. So the cost depends on what the caller can read, not on what others have stored. Prefixes are not searched in the
+-- index, which would scan all such words of all users, and it doesn't store word positions: candidate rows are compared, up
+-- to a limit.
 create or replace function search_messages(
   p_user uuid, p_branches integer[], p_kinds text[], p_terms text[], p_language regconfig, p_conversation uuid, p_role text,
   p_from timestamptz, p_to timestamptz, p_stale_conversations uuid[], p_stale_seqs bigint[], p_roles text[],
@@ -27,12 +27,12 @@ as $$
 #variable_conflict use_column
 declare
   hits_enough constant integer := 500;
-  -- Of one step, the newest ones.
+  -- Per step, the newest ones.
   step_hits_max constant integer := 1000;
-  -- Marks of one step: many while few rows have to be compared.
+  -- Marks per step: many while few rows have to be compared.
   step_max constant integer := 8;
   step_compared_max constant integer := 2;
-  -- Rows that are compared at most, before the last step.
+  -- The most rows that are compared before the last step.
   compared_max constant integer := 5000;
   full_query tsquery;
   index_query tsquery;
@@ -73,7 +73,7 @@ begin
     with compared as materialized (
       -- Without the words, which would not fit in memory.
       select e.conversation_id, e.seq, e.at,
-        -- As a function, which no index looks for.
+        -- As a function, so that no index is used.
         case when ts_match_vq(e.words, full_query) and (p_conversation is null or e.conversation_id = p_conversation)
           and (p_role is null or e.role = p_role) and (p_from is null or e.at >= p_from) and (p_to is null or e.at < p_to)
         then ts_rank(e.words, rank_query, 32) end as rank
@@ -138,14 +138,14 @@ begin
 end
 $$;
 
--- What is looked for, in three forms: all of it; what the index is asked for, of which hits are a part; the words that make a
--- rank. A word is found as it is, or by its stem. Nulls: there is nothing to look for.
+-- The search terms in three forms: the full condition; a looser one for the index; the words that determine the rank. A word
+-- matches unchanged or by its stem. Nulls: there is nothing to search.
 create or replace function create_search_queries(
   p_branches integer[], p_kinds text[], p_terms text[], p_language regconfig,
   out full_query tsquery, out index_query tsquery, out rank_query tsquery
 )
 language plpgsql stable
--- A stop word has no stem, which is worth no notice.
+-- A stop word has no stem, which is not worth a notice.
 set client_min_messages = 'warning'
 as $$
 declare
@@ -170,7 +170,7 @@ begin
       if term.kind = 'prefix' then
         exact := to_tsquery('pg_catalog.simple', term.text || ':*');
         branch_full := branch_full && exact;
-        -- The word itself counts once more than one that begins with it.
+        -- The exact word ranks higher than one that begins with it.
         rank_query := rank_query || exact || to_tsquery('pg_catalog.simple', term.text);
         continue;
       end if;
@@ -189,14 +189,14 @@ begin
     is_indexed := is_indexed and numnode(branch_index) > 0;
     index_query := index_query || branch_index;
   end loop;
-  -- Where one alternative can be anything, all of them can.
+  -- If one alternative matches everything, all of them do.
   if not is_indexed then
     index_query := ''::tsquery;
   end if;
 end
 $$;
 
--- A term's words, each as it is or by its stem: side by side, and anywhere.
+-- A term's words, each unchanged or by its stem: adjacent, and anywhere.
 create or replace function create_phrase_queries(
   p_term text, p_language regconfig, out phrase tsquery, out all_words tsquery
 )
@@ -222,8 +222,8 @@ begin
 end
 $$;
 
--- The marks under which the messages are that p_user can read, the newest first: p_conversation's alone if it is given, else those of
--- the user, and after them those of conversations that are searched by themselves, as far as they are not too many.
+-- The marks of the messages that p_user can read, newest first: only those of p_conversation if it is given. Otherwise those
+-- of the user, then those of a limited number of conversations that are searched separately.
 create or replace function list_search_marks(p_user uuid, p_conversation uuid) returns text[]
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
@@ -268,8 +268,9 @@ begin
 end
 $$;
 
--- Messages of p_user's conversations that the index does not know as they are now: the newest that were told in the last p_rows
--- rows of the outbox, p_messages of them at most, and as many characters as are worth a search's time. `content` is null if the message is not to be found.
+-- Messages of p_user's conversations whose index entries are outdated: the newest ones in the last p_rows rows of the
+-- outbox, at most p_messages of them, and limited in their characters. `content` is null if the message can no longer be
+-- found.
 create or replace function list_unindexed(p_user uuid, p_rows integer, p_messages integer, p_chars integer)
 returns table (conversation_id uuid, seq bigint, role text, at timestamptz, content text)
 language plpgsql stable

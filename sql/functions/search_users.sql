@@ -1,24 +1,23 @@
--- The newest users in whose address or name p_text occurs, newest first: at most p_rows, created before p_before (null: all).
--- A text that many have is found soon by walking from the newest user on. One that few have is found by an index of pieces,
--- whose hits must all be read to be sorted. Which of them it is shows after some steps: the walk goes on while its hits
--- promise a whole page within WALKED further rows. Otherwise up to HITS hits of the index are read. If there are more, the text
--- is common, but not among the users just walked over: the walk goes on over more rows, then more hits are read, and so on
--- until one of them has all. So the cost grows with the smaller of two numbers: the hits in all, and the users that are newer
--- than the page.
+-- The newest users whose address or name contains p_text, newest first: at most p_rows, created before p_before (null: all).
+-- Common texts are found fast by a walk from the newest user on; rare ones by an index of pieces, whose hits must all be
+-- read for sorting. Which one fits shows after some steps: the walk continues while its hits promise a full page within
+-- WALKED further rows. Otherwise up to HITS hits of the index are read. If there are more, the text is common, but not among
+-- the users just walked: the walk continues over more rows, then more hits are read, and so on until one of them is
+-- complete. So the cost grows with the smaller of two numbers: all hits, and the users newer than the page.
 create or replace function search_users(p_text text, p_before uuid, p_rows integer) returns setof uuid
 language plpgsql stable rows 50
--- A plan of the time when the table was nearly empty may read all of it, or sort all of it for one step.
+-- A plan made while the table was nearly empty may read or sort all of it for one step.
 set enable_seqscan = off
 set enable_sort = off
--- The rows are estimated far too high.
+-- Lowers the estimated number of rows, which is far too high.
 set jit = off
 as $$
 declare
   -- Rows of the first steps: many have common texts, and the lists of their pieces are long.
   walked_min constant integer := 1000;
-  -- WALKED: about as many rows as cost what the hits of an index cost, where both cost most.
+  -- WALKED: about as many rows as cost the same as the hits of an index, in the worst case of both.
   walked_max constant integer := 8000;
-  -- HITS: so many, evenly spread over a million users, fill a page within about as many rows.
+  -- HITS: this many, spread evenly over a million users, fill a page within about as many rows.
   hits_max integer := 4000;
   needle constant text := lower(p_text);
   place uuid := p_before;
@@ -52,7 +51,7 @@ begin
     walked := walked + step;
     step := walked;
     if walked >= walked_min and walked::bigint * (p_rows - found_rows) > found_rows::bigint * walked_max then
-      -- A limit beside the condition would be a reason to look for it in another index, row by row.
+      -- A limit next to the condition might make the planner use another index, row by row.
       if length(needle) < 3 then
         with indexed as materialized (
           select u.id from users u
@@ -60,7 +59,7 @@ begin
         )
         select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
       else
-        -- Pieces side by side, and the last one: those that overlap them say little more, and each costs a list to read.
+        -- Adjacent pieces, and the last one: overlapping pieces add little, and each costs a list to read.
         with indexed as materialized (
           select u.id from users u
           where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (

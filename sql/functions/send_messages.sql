@@ -1,24 +1,24 @@
--- Group commit: many sends in one call (docs/decisions/0002). For each item, in the given order: checks that the author
--- may write there, finds the stored message of a repeated client id, takes the next number(s) of the conversation, and
--- stores the message and, if a model is to answer, the empty answer with its generation.
+-- Group commit: many sends in one call (docs/decisions/0002). For each item, in the given order: checks that the author may
+-- write there, finds the stored message of a repeated client id, takes the next number(s) of the conversation, and stores
+-- the message and, if a model should answer, the empty answer with its generation.
 --
--- A message is read by its sender: it moves their read position, and counts to the bytes that they have written. A message of
--- an incoming hook counts to those of the hook's creator, who is its `author` here and pays for the answer; it is news to them
--- too, so it moves no read position (docs/decisions/0072).
+-- A message counts as read by its sender: it moves their read position, and counts toward their stored bytes. A message of
+-- an incoming hook counts toward the bytes of the hook's creator, who is its `author` here and pays for the answer; it is
+-- unread for them too, so it moves no read position (docs/decisions/0072).
 --
--- The call waits for no budget and for no member: items whose payer or sender is locked by somebody else get the outcome
--- `item_locked`, and nothing of them is written. Without p_wait it waits for no conversation either: items of locked ones get the outcome `locked`. With
--- p_wait it waits for them, for a limited time.
+-- Never waits for a budget or a member: items whose payer or sender is locked by another transaction get the outcome
+-- `item_locked`, and nothing of them is written. Without p_wait it doesn't wait for conversations either: items of locked
+-- ones get the outcome `locked`. With p_wait it waits for them, for a limited time.
 --
--- Outcomes: created, locked, item_locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent, budget_exceeded (with the
--- period in `exceeded`).
--- p_items: an array of objects; their fields are listed below. `reply` is true, false, or absent for what the
--- conversation's reply_mode says; `mentioned`: the text calls for a model; `api_key`: the key that it was sent with; `options`: what the
--- answers are to be like, {reasoning_effort, reply_format}, each of which may be absent. They are kept with the message, for further
--- answers to it, and with the generation, for whoever writes this one; there without an effort the conversation's.
--- p_conversations: those of the items. p_budget: as in estimate_answer, with the limits of reserve_budgets; null: nothing
--- is limited. p_owner and p_lease_ms: the lease of the generations, so that the sender's own instance writes the answers
--- without another look; null: any instance claims them.
+-- Outcomes: created, locked, item_locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent,
+-- budget_exceeded (with the period in `exceeded`).
+-- p_items: an array of objects; their fields are listed below. `reply` is true, false, or absent to use the conversation's
+-- reply_mode; `mentioned`: the text mentions a model; `api_key`: the key it was sent with; `options`: {reasoning_effort,
+-- reply_format} for its answers, both optional. They are stored with the message, for further answers to it, and with the
+-- generation, for the instance that writes this one; there the effort defaults to the conversation's.
+-- p_conversations: those of the items. p_budget: as in estimate_answer, with the limits of reserve_budgets; null: no limits.
+-- p_owner and p_lease_ms: the lease of the generations, so that the sender's own instance writes the answers without another
+-- query; null: any instance claims them.
 create or replace function send_messages(
   p_items json, p_conversations uuid[], p_default_model text, p_budget jsonb, p_owner uuid, p_lease_ms integer,
   p_wait boolean
@@ -28,25 +28,25 @@ returns table (
   at timestamptz, exceeded text
 )
 language plpgsql
--- Planned once for each connection, for tables that grow from nothing to millions: no plan that only suits small tables.
+-- One plan per connection, for tables that grow from nothing to millions: no plan that only suits small tables.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
--- For what nobody locks for long: the rows that foreign keys refer to.
+-- For locks that are only held briefly: on rows that foreign keys refer to.
 set lock_timeout = '100ms'
 as $$
 declare
   free uuid[];
-  -- Conversations that are locked by somebody else.
+  -- Conversations locked by other transactions.
   busy uuid[];
-  -- Items whose payer is, and what their authors have sent after them.
+  -- Items with a locked payer, and later items of the same authors.
   unpayable bigint[];
   verdicts send_verdict[];
-  -- Of each item, in their order; null if none of them comes from a hook.
+  -- For each item, in order; null if none of them comes from a hook.
   hooks uuid[];
   hook_names text[];
-  -- The same of efforts and options.
+  -- The same for efforts and options.
   efforts text[];
   options json[];
   conversation_ids uuid[];
@@ -55,7 +55,7 @@ declare
   first_counts bigint[];
   sent_at timestamptz;
 begin
-  -- Always in id order, to avoid deadlocks. Not `for update`, which meets the shares that foreign keys take.
+  -- Always in id order, to avoid deadlocks. Not `for update`, which conflicts with the share locks of foreign keys.
   if p_wait then
     perform set_config('lock_timeout', '1500ms', true);
     perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
@@ -73,7 +73,7 @@ begin
     unpayable := list_unpayable_items(p_items, p_default_model, p_budget, busy);
   end if;
 
-  -- A statement of its own: only its snapshot shows what was committed while the locks were waited for.
+  -- A separate statement: its snapshot shows what was committed during the wait for locks.
   with checked as (
     select i.*, stored.id as stored_id,
       coalesce(i.reply, c.reply_mode = 'always' or (c.reply_mode = 'mention' and i.mentioned)) as is_answered,
@@ -82,7 +82,7 @@ begin
       case
         when m.role is null and known.role is null then 'not_found'
         when i.conversation = any (busy) then 'locked'
-        -- All of its sender, also if the lock was released between two of them: nothing overtakes.
+        -- All items of its sender, even if the lock was released between two of them, to keep the order.
         when i.n = any (unpayable) or bool_or(m.role is null) over (partition by i.conversation, i.author)
           then 'item_locked'
         when stored.id is not null then 'duplicate'
@@ -99,8 +99,8 @@ begin
         options json)
     ) with ordinality as i (id, conversation, author, client_id, content, parent, reply, mentioned, model, answer_id,
                             generation_id, api_key, hook, hook_name, options, n)
-    -- Each look-up is a subquery with a limit, which is planned by itself: as a join it may be given an index of which it
-    -- uses the first column alone, while the tables are small.
+    -- Each look-up is a subquery with a limit, which gets its own plan: as a join it may use just the first column of
+    -- another index, while the tables are small.
     left join lateral (
       select x.role from members x
       where x.conversation_id = i.conversation and x.user_id = i.author
@@ -126,7 +126,7 @@ begin
       limit 1
     ) stored on true
   ),
-  -- If one batch has the same client id twice, the first one is sent and the others repeat it.
+  -- If a batch has the same client id twice, the first item is sent and the others repeat it.
   paired as (
     select c.*, first_value(c.id) over twins as first_id,
       c.outcome = 'created' and row_number() over twins = 1 as is_first
@@ -135,7 +135,7 @@ begin
       partition by c.conversation, c.author, c.hook, coalesce(c.client_id, c.id::text), c.outcome order by c.n
     )
   ),
-  -- All windows are locked already. First the keys, then the users: what has no room in the one takes none of the other.
+  -- All windows are locked already. First the keys, then the users: what one of them can't pay charges neither.
   allowed as materialized (
     select k.*,
       case when k.needed is not null and k.api_key is not null and p_budget ? 'key_limits' then
@@ -196,7 +196,7 @@ begin
   if conversation_ids is not null then
     select t.first_seqs, t.first_counts, t.taken_at into first_seqs, first_counts, sent_at
     from take_positions(conversation_ids, counts, counts) t;
-    -- Each row by its place, which the lock holds, see take_positions.
+    -- Each row by its ctid, which the lock keeps stable, see take_positions.
     with senders as materialized (
       select s.*, (
         select x.ctid from members x where x.conversation_id = s.conversation and x.user_id = s.author

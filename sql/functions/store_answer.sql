@@ -1,6 +1,6 @@
--- Stores an answer that was written elsewhere, with its `message.created`, in one statement. If a message of this id is stored
--- already (the response to its commit was lost), nothing is written. Returns the message; no row: the conversation is gone.
--- Waits for the conversation for p_lock_timeout_ms at most.
+-- Stores a completed answer with its `message.created`, in one statement. If a message with this id exists (the response to
+-- its commit was lost), writes nothing. Returns the message; no row: the conversation is gone. Waits for the conversation
+-- for p_lock_timeout_ms at most.
 create or replace function store_answer(
   p_conversation uuid, p_id uuid, p_content text, p_status text, p_parent uuid, p_metadata jsonb, p_model text,
   p_reason text, p_input_tokens integer, p_output_tokens integer, p_cached_input_tokens integer,
@@ -16,7 +16,7 @@ declare
   stored_at timestamptz;
 begin
   perform set_config('lock_timeout', p_lock_timeout_ms || 'ms', true);
-  -- Before it is looked for: an earlier transaction that may have stored it is committed then, or gone.
+  -- Lock before the look-up: an earlier transaction that may have stored it is then committed or gone.
   perform 1 from conversations c where c.id = p_conversation for no key update;
   if not exists (select 1 from messages m where m.id = p_id and m.conversation_id = p_conversation) then
     select t.first_seqs[1], t.taken_at into new_seq, stored_at

@@ -1,6 +1,6 @@
--- Stores what is to be found of messages, under marks of their members. One instance does it at a time: it holds
--- lock_search_index. Parallel arrays; p_words: the text as words and blanks (src/lib/search-text.ts). A message keeps the
--- marks that it has. p_is_new: it counts as newer than what is indexed, otherwise as older.
+-- Stores the search entries of messages, under marks of their members. One instance at a time: it holds lock_search_index.
+-- Parallel arrays; p_words: the text as words and blanks (src/lib/search-text.ts). A message keeps its existing marks.
+-- p_is_new: whether it is newer or older than all indexed messages.
 create or replace function store_search_entries(
   p_conversations uuid[], p_seqs bigint[], p_roles text[], p_ats timestamptz[], p_words text[], p_language regconfig,
   p_is_new boolean
@@ -11,7 +11,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = on
 set enable_mergejoin = off
--- The rows are estimated far too low. What is looked up by a key is a subquery, for which there is no other plan.
+-- The estimated rows are far too low. Each look-up by key is a subquery, which has only one plan.
 set enable_nestloop = off
 set jit = off
 as $$
@@ -72,23 +72,24 @@ begin
 end
 $$;
 
--- Puts the pending list of the index away, at the end of a batch: half as dear as to put each message into the index by itself, and
+-- Flushes the pending list of the index at the end of a batch: half the cost of indexing each message separately, and
 -- readers never meet a long list.
 create or replace function merge_search_entries() returns void
 language sql as $$
   select gin_clean_pending_list('search_entries_words')
 $$;
 
--- The words as they are, so that every name and every stop word is found exactly, and their stems in a language, at the same
--- positions: a phrase is found in any form of its words. (`||` would put the stems after the words.)
+-- The words unchanged, so that every name and every stop word matches exactly, and their stems in a language, at the same
+-- positions: a phrase matches in any form of its words. (`||` would put the stems after the words.)
 create or replace function message_words(p_language regconfig, p_text text) returns tsvector
 language sql immutable parallel safe as $$
   select case when p_language = 'pg_catalog.simple'::regconfig then to_tsvector('pg_catalog.simple', p_text)
     else (to_tsvector('pg_catalog.simple', p_text)::text || ' ' || to_tsvector(p_language, p_text)::text)::tsvector end
 $$;
 
--- Held by whoever changes the index until the transaction ends: the indexer, and the erasure of conversations, after which no entry
--- may be left. The number is anybody's choice; nothing else in Parley locks it. Without p_wait false: somebody has it.
+-- Held by every change to the index until the transaction ends: the indexer, and the erasure of conversations, after which
+-- no entry may remain. An arbitrary number, not used for any other lock in Parley. Without p_wait, returns false if the lock
+-- is taken.
 create or replace function lock_search_index(p_wait boolean) returns boolean
 language plpgsql as $$
 begin

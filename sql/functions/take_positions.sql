@@ -1,25 +1,24 @@
--- Takes the next p_counts[i] numbers of conversation p_conversations[i], of which p_messages[i] are for messages, and sets its
--- `updated_at`. The only writer of `last_seq`, `message_count` and `listed_at`, but for
--- the `listed_at` of conversations that import_messages makes. It locks the conversations in id order, to avoid
--- deadlocks; the locks last until the transaction ends, so numbers become visible in their order. Name each conversation once.
--- Several must exist: lock them before.
+-- Takes the next p_counts[i] numbers of conversation p_conversations[i], of which p_messages[i] are for messages, and sets
+-- its `updated_at`. The only writer of `last_seq`, `message_count` and `listed_at`, except import_messages for the
+-- `listed_at` of new conversations. It locks the conversations in id order, to avoid deadlocks, until the transaction ends,
+-- so numbers become visible in order. Pass each conversation once. If there are several, all must exist: lock them before.
 --
 -- first_seqs[i]: the first number taken; null if the only conversation does not exist, or is deleted. first_counts[i]: the
--- messages before. taken_at: read once, after all locks were acquired, so that times rise with the numbers. In milliseconds, as
--- clients see it, so that it is the same in every column that follows it.
+-- number of messages before. taken_at: read once, after acquiring all locks, so that times rise with the numbers. Rounded to
+-- milliseconds, as clients see it, so that it is the same in every column derived from it.
 create or replace function take_positions(
   p_conversations uuid[], p_counts integer[], p_messages integer[],
   out first_seqs bigint[], out first_counts bigint[], out taken_at timestamptz
 )
 language plpgsql
--- Planned once for each connection, for tables that grow from nothing to millions: no plan that only suits small tables.
+-- One plan per connection, for tables that grow from nothing to millions: no plan that only suits small tables.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Those that were quiet for a minute: they move in the lists of their members.
+  -- Conversations without activity for a minute: they move in the lists of their members.
   moved uuid[];
 begin
   if cardinality(p_conversations) = 1 then
@@ -34,7 +33,7 @@ begin
   else
     perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
     taken_at := date_trunc('milliseconds', clock_timestamp());
-    -- Each row by its place, which the lock holds: a join by the id may be planned as a walk through all conversations.
+    -- Each row by its ctid, which the lock keeps stable: a join by id may be planned as a scan of all conversations.
     with given as materialized (
       select t.id, t.count, t.messages, t.position, (
         select c.ctid from conversations c where c.id = t.id and c.deleted_at is null
@@ -61,7 +60,7 @@ begin
 end
 $$;
 
--- What lists know of a conversation's activity after an event: less than a minute old. Times may also have gone back.
+-- The activity shown in lists after an event: less than a minute old. Clocks may also have gone back.
 create or replace function find_listed_at(p_listed_at timestamptz, p_at timestamptz) returns timestamptz
 language sql immutable parallel safe as $$
   select case when p_at - p_listed_at < interval '1 minute' and p_at >= p_listed_at then p_listed_at else p_at end

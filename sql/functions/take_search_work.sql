@@ -1,8 +1,8 @@
--- Messages that are to be indexed, with the beginning of their texts. One instance does it at a time: it holds
--- lock_search_index. What is taken is forgotten with the transaction's commit; a message that is not to be found any more leaves
--- the index at once. `is_new`: it was sent or changed just now.
+-- Takes messages to index, with the beginning of their texts. One instance at a time: it holds lock_search_index. The queue
+-- entries are deleted with the commit; messages that can no longer be found are removed from the index immediately.
+-- `is_new`: sent or changed recently.
 --
--- At first p_messages of what was told most recently, then, if there is nothing, as many of what waits in ranges.
+-- First p_messages of the most recent outbox entries, then, if there are none, as many from the waiting ranges.
 create or replace function take_search_work(p_messages integer, p_chars integer)
 returns table (conversation_id uuid, seq bigint, role text, at timestamptz, content text, is_new boolean)
 language plpgsql
@@ -60,8 +60,8 @@ begin
 end
 $$;
 
--- Takes up to p_messages numbers of the ranges that wait, the highest numbers of each first. Those whose messages are now
--- all in the index under a member's marks are found by these from now on.
+-- Takes up to p_messages numbers of the waiting ranges, the highest numbers of each first. When all messages of a range are
+-- in the index under a member's marks, searches start to use these.
 create or replace function take_search_ranges(p_messages integer, out conversations uuid[], out seqs bigint[])
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -88,7 +88,7 @@ begin
         and (m.user_id = range.user_id or range.is_backfill and not exists (
           select from search_ranges r where r.conversation_id = m.conversation_id and r.user_id = m.user_id));
     end if;
-    -- A range costs something by itself.
+    -- A range has a cost of its own.
     rows_left := rows_left - greatest(range.until_seq - from_seq + 1, 5);
   end loop;
   -- A message may be in two ranges.
@@ -97,8 +97,8 @@ begin
 end
 $$;
 
--- The next conversations of what was stored before there was an index, the newest first: all their messages are to be indexed.
--- Returns whether there may be more.
+-- Queues the next conversations stored before the index existed, newest first, with all their messages. Returns whether
+-- there may be more.
 create or replace function add_search_backfill(p_conversations integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -128,7 +128,8 @@ begin
 end
 $$;
 
--- Begins to make the index anew, in the background, if it was made in another language or never. What is in it stays until then.
+-- Starts rebuilding the index in the background, if it was built for another language or never. Its contents stay until
+-- then.
 create or replace function set_search_language(p_language text) returns boolean
 language sql as $$
   update search_state set language = p_language, before_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'

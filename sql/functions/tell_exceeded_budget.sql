@@ -1,7 +1,7 @@
--- Tells webhooks that a budget is used up, once for each payer and window. A refusal stores nothing that this could be part
--- of, so it is called after one, for the window of p_at (the time of the refusal) and p_period. If the request had a key that
--- is limited too, the payer who has less left counts.
--- p_limits, p_key_limits: as in reserve_budget; null: not limited.
+-- Emits the webhook event for an exhausted budget, once for each payer and window. A refusal has no transaction of its own,
+-- so this is called after one, for the window of p_at (the time of the refusal) and p_period. If the request's key is
+-- limited too, the payer with less left counts.
+-- p_limits, p_key_limits: as in reserve_budget; null: no limit.
 create or replace function tell_exceeded_budget(
   p_user uuid, p_key uuid, p_period text, p_at timestamptz, p_limits jsonb, p_key_limits jsonb
 )
@@ -13,7 +13,7 @@ declare
   starts date := date_trunc(p_period, p_at at time zone 'utc')::date;
   payer record;
 begin
-  -- A webhook that somebody makes in the middle of a window is still told of it.
+  -- A webhook created in the middle of a window still gets the event.
   if not exists (
     select from webhooks w
     where w.disabled_at is null and (w.events @> array['budget.exceeded'] or w.events = '{*}')

@@ -1,26 +1,26 @@
 import { LRUCache } from "lru-cache";
 
-/** What is too old is cleared away as new entries come, but no more of it at once, so that nobody waits for it. */
+/** Expired entries are removed as new ones arrive, a limited number each time, so no single call is slow. */
 const CLEARED_MAX = 1_000;
 
 const notStale = { allowStale: false };
 
 export type CacheBounds<V> = {
-  /** Beyond it the entries go that have not been used for longest. With `bytesOf`, it counts bytes. */
+  /** Above this size the least recently used entries are evicted. Counts bytes if `bytesOf` is set. */
   max: number;
-  /** An entry is not found any more so long after it was set; absent: its age does not matter. */
+  /** Entries expire this long after they were set; absent: never. */
   keptMs?: number;
-  /** The size of a value; absent: each counts 1. A value that alone is larger than `max` is not kept. */
+  /** The size of a value; absent: each counts 1. A value larger than `max` is not kept. */
   bytesOf?: (value: V) => number;
-  /** The clock of `keptMs`, in milliseconds above 0; absent: one that never jumps. */
+  /** The clock for `keptMs`, in milliseconds above 0; absent: a monotonic one. */
   now?: () => number;
-  /** Called for each entry that goes: deleted, replaced, pushed out or too old. */
+  /** Called for each entry that is deleted, replaced, evicted or expired. */
   onGone?: (key: string, value: V) => void;
 };
 
 /**
- * The one cache of Parley: bounded, so that strangers who choose its keys cannot fill the memory. Everything in it can be
- * lost at any time; each place that has one says what its bounds are for.
+ * Parley's only cache: bounded, so clients that choose its keys can't fill the memory. Entries can be lost at any time; each
+ * use documents its bounds.
  */
 export class BoundedCache<V extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, V>;
@@ -29,20 +29,20 @@ export class BoundedCache<V extends NonNullable<unknown>> {
   constructor({ max, keptMs = 0, bytesOf = () => 1, now = () => performance.now(), onGone }: CacheBounds<V>) {
     this.#canAge = keptMs > 0;
     this.#entries = new LRUCache({
-      // By size also where it is a count: for `max` the library takes the whole memory at once, 4 MB for 100,000 entries.
+      // Limits by size even for counts: with `max` the library allocates everything immediately, 4 MB for 100,000 entries.
       maxSize: max,
       sizeCalculation: (value) => Math.max(1, bytesOf(value)),
       ttl: keptMs,
-      // Above 0 it would start a timer each millisecond.
+      // Above 0 it would start a timer every millisecond.
       ttlResolution: 0,
-      // So that what is too old is found, and cleared away below.
+      // Keeps expired entries findable, so that the code below can remove them.
       allowStale: true,
       perf: { now },
       ...(onGone && { dispose: (value: V, key: string) => onGone(key, value) }),
     });
   }
 
-  /** Entries in memory, among them those that are too old and not cleared away yet. */
+  /** Entries in memory, including expired ones not removed yet. */
   get size(): number {
     return this.#entries.size;
   }
@@ -56,7 +56,7 @@ export class BoundedCache<V extends NonNullable<unknown>> {
     return this.#entries.get(key, notStale);
   }
 
-  /** Whether there is an entry, too old or not. */
+  /** Whether there is an entry, expired or not. */
   has(key: string): boolean {
     return this.#entries.peek(key, { allowStale: true }) !== undefined;
   }

@@ -1,16 +1,16 @@
 import { BoundedCache } from "./bounded-cache.ts";
 
 export type LookupCache<T> = {
-  /** What is known of a key, or what `load` finds now. @throws whatever `load` throws. */
+  /** The cached value of a key, or the result of `load`. @throws whatever `load` throws. */
   find(key: string): Promise<T>;
   forget(keys: readonly string[]): void;
   forgetAll(): void;
 };
 
 /**
- * Remembers for `keptMs` what was found under a key, so that a burst of requests asks once. What is forgotten while it is
- * looked up is not remembered either, and a failed look-up never is.
- * @param entriesMax beyond it the entries go that have not been used for longest.
+ * Caches look-ups for `keptMs`, so a burst of requests causes only one. A result forgotten during its look-up isn't cached,
+ * nor is a failure.
+ * @param entriesMax above it the least recently used entries are evicted.
  */
 export function createLookupCache<T>(
   load: (key: string) => Promise<T>,

@@ -1,16 +1,16 @@
 import { BoundedCache } from "./bounded-cache.ts";
 
-/** Overhead of an entry besides its value, key and tags. */
+/** Overhead of an entry in addition to its value, key and tags. */
 const ENTRY_BYTES = 400;
 /** A tag of an entry: its text is shared, its places in two sets are not. */
 const TAG_BYTES = 100;
 const BYTES_PER_CHAR = 2;
-/** Changes that a look-up under way takes note of. When there are more, it is as if everything had changed. */
+/** Invalidations that a pending look-up records. Above this number everything counts as invalidated. */
 const CHANGES_NOTED_MAX = 1_000;
 
 export type Loaded<V> = {
   value: V;
-  /** Further tags, which only the value tells. */
+  /** Further tags, known only once the value is loaded. */
   tags?: readonly string[];
   /** Whether the value must not be kept. */
   isPassing?: boolean;
@@ -20,17 +20,17 @@ export type TaggedLookup<V> = {
   key: string;
   /** Tags that the value depends on: invalidating any of them drops it. */
   tags: readonly string[];
-  /** Whether `load` may name further tags. */
+  /** Whether `load` may add tags. */
   isOpen?: boolean;
   /** @param isKept whether the value may be kept: false saves the work that only serves that. */
   load(isKept: boolean): Promise<Loaded<V>>;
 };
 
 type Entry<V> = { value: V; tags: readonly string[]; bytes: number };
-/** A look-up under way. */
+/** A pending look-up. */
 type Load<V> = {
   tags: readonly string[];
-  /** Tags invalidated meanwhile, if further tags may be added. */
+  /** Tags invalidated since the look-up began, if it may add tags. */
   changed: Set<string> | null;
   isStale: boolean;
   value: Promise<V>;
@@ -42,21 +42,21 @@ export type TaggedCacheOptions<V> = {
   entryBytesMax: number;
   keptMs: number;
   bytesOf(value: V): number;
-  /** Whether `forget` is called for every change; while it isn't, the cache is neither filled nor read. */
+  /** Whether `forget` is called for every change; while false, the cache is neither filled nor read. */
   isTold(): boolean;
   now?: () => number;
 };
 
 /**
- * Remembers values for `keptMs`, each with the tags of what it depends on. A value is not remembered if one of its tags was
- * forgotten while it was looked up, and a failed look-up never is. Requests for a key that come while it is looked up share
- * that look-up, unless something has changed since it began.
+ * Caches values for `keptMs`, tagged with what they depend on. A value isn't cached if one of its tags was invalidated
+ * during its look-up, nor is a failure. Concurrent requests for a key share a look-up, unless something changed since it
+ * began.
  */
 export class TaggedCache<V extends NonNullable<unknown>> {
   readonly #entries: BoundedCache<Entry<V>>;
   readonly #keys = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load<V>>();
-  /** Those whose place in `#loads` another one has taken are in here too. */
+  /** Includes look-ups whose place in `#loads` was taken by a newer one. */
   readonly #running = new Set<Load<V>>();
   readonly #options: TaggedCacheOptions<V>;
 
@@ -72,12 +72,12 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     });
   }
 
-  /** Entries in memory, and what they take, in bytes. */
+  /** Entries in memory and their size in bytes. */
   get size(): { entries: number; bytes: number } {
     return { entries: this.#entries.size, bytes: this.#entries.bytes };
   }
 
-  /** @returns whether it was known, and the value. @throws whatever `load` throws. */
+  /** Returns the value and whether it was cached. @throws whatever `load` throws. */
   async find(lookup: TaggedLookup<V>): Promise<{ isHit: boolean; value: V }> {
     if (!this.#options.isTold()) return { isHit: false, value: (await lookup.load(false)).value };
     const known = this.#entries.get(lookup.key);
@@ -87,7 +87,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     return { isHit: false, value: await this.#load(lookup) };
   }
 
-  /** Forgets what has this tag, and what is being looked up and may have it. */
+  /** Invalidates everything with this tag, including pending look-ups that may have it. */
   forget(tag: string): void {
     const keys = this.#keys.get(tag);
     if (keys) for (const key of [...keys]) this.#entries.delete(key);
@@ -131,7 +131,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     const tags = [...load.tags, ...further];
     const entry = { value, tags, bytes: bytes + BYTES_PER_CHAR * key.length + TAG_BYTES * tags.length + ENTRY_BYTES };
     this.#entries.set(key, entry);
-    // Larger than all of the cache, it was not taken.
+    // Larger than the whole cache, so it wasn't stored.
     if (!this.#entries.has(key)) return;
     for (const tag of tags) {
       const keys = this.#keys.get(tag);

@@ -6,12 +6,12 @@ import { type DatabaseAddress, parseDatabaseUrl } from "../config/database-url.t
 import { ConfigError } from "../config.ts";
 
 const PORT = 5432;
-/** Where Debian and others have the socket, and where Postgres has it otherwise. */
+/** The socket directories of Debian and others, and Postgres's own default. */
 const socketDirectories = ["/var/run/postgresql", "/tmp"];
 
 /**
- * Reads DATABASE_URL.
- * @throws ConfigError, which does not show its password.
+ * Parses DATABASE_URL.
+ * @throws ConfigError, whose message leaves out the password.
  */
 export function readDatabaseAddress(url: string): DatabaseAddress {
   const parsed = parseDatabaseUrl(url);
@@ -19,7 +19,7 @@ export function readDatabaseAddress(url: string): DatabaseAddress {
   return parsed.address;
 }
 
-/** Options of the driver. It never sees the URL, since it understands some of its parts otherwise than libpq. */
+/** Options for the driver. It never gets the URL, because it parses some parts differently from libpq. */
 export function mapAddressToOptions(address: DatabaseAddress) {
   const { user, password, database, connectTimeoutS, targetSessionAttrs } = address;
   return {
@@ -49,12 +49,12 @@ function mapToServer(address: DatabaseAddress) {
 
 function mapToTls({ sslmode, sslrootcert, sslcert, sslkey }: DatabaseAddress, host: string) {
   if (sslmode === "disable") return false;
-  // In both, an encrypted connection is as good as a plain one.
+  // With both, an unencrypted connection is acceptable too.
   if (sslmode === "allow" || sslmode === "prefer") return "prefer";
   const client = sslcert && sslkey ? { cert: readFileSync(sslcert), key: readFileSync(sslkey) } : {};
   if (sslmode === "require" && sslrootcert === undefined) return { ...client, rejectUnauthorized: false };
   const roots = sslrootcert === undefined || sslrootcert === "system" ? {} : { ca: readFileSync(sslrootcert) };
-  // With libpq, `require` beside a root certificate is `verify-ca`.
+  // In libpq, `require` with a root certificate means `verify-ca`.
   const checkIdentity =
     sslmode === "verify-full"
       ? (_name: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate)

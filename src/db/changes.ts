@@ -1,6 +1,6 @@
 import { type Database, type Sql, withTransaction } from "./client.ts";
 
-/** Transactions that change a conversation: each waits for those before it, without a connection (`withTransaction`). */
+/** Transactions that change a conversation. They queue per conversation without holding a connection (`withTransaction`). */
 export interface Changes {
   /** @throws what `withTransaction` throws. */
   run<T>(conversationId: string, work: (sql: Sql) => Promise<T>): Promise<T>;

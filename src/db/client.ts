@@ -22,15 +22,15 @@ export type {
   StatementListener,
 } from "./pool.ts";
 
-/** How long connections of a side pool stay open unused. */
+/** Idle timeout of connections in a side pool. */
 const SIDE_IDLE_TIMEOUT_S = 30;
 
-/** For look-ups of callers, leases and health checks. */
+/** For authentication, leases and health checks. */
 const RESERVED_POOL_SIZE = 3;
-/** What an instance opens at most beside its main pool, without group commits (group-commit.ts). */
+/** The most connections that an instance opens in addition to its main pool and group commits (group-commit.ts). */
 export const SIDE_CONNECTIONS_MAX = TRANSACTIONS_MAX + RESERVED_POOL_SIZE;
 
-/** What belongs to a database beside its main pool. */
+/** State of a database in addition to its main pool. */
 type Sides = {
   options: DatabaseOptions;
   pools: Set<SidePool>;
@@ -42,17 +42,17 @@ type SidePool = {
   readonly poolSize: number;
   open(): Database;
   close(): Promise<void>;
-  /** Undefined until it is first used. */
+  /** Undefined until first used. */
   find(): Database | undefined;
 };
 const sidesOf = new WeakMap<Database, Sides>();
 
 /**
- * Opens the main pool, which is for reads, and for writes that wait for no row; connections are made when first needed.
- * `end` closes its side pools as well. `bigint` columns are numbers (exact up to 2^53).
+ * Opens the main pool, for reads and for writes that never wait for a row lock. Connections are made on demand. `end` closes
+ * the side pools as well. `bigint` columns are numbers (exact up to 2^53).
  */
 export function openDatabase(given: DatabaseOptions): Database {
-  // One object for all pools, the later ones too: see changeSession.
+  // All pools share this object, including later ones: see changeSession.
   const options = { ...given, session: { ...(given.session ?? SESSION_PARAMETERS) } };
   const database = openPool(options);
   const pools = new Set<SidePool>();
@@ -72,7 +72,7 @@ export function openDatabase(given: DatabaseOptions): Database {
   return database;
 }
 
-/** @param getOptions is asked when the pool is first used: by then it is known what stands in front of the database. */
+/** @param getOptions is called when the pool is first used: by then the pooler in front of the database is known. */
 function createPool(getOptions: () => DatabaseOptions, poolSize: number): SidePool {
   let pool: Database | undefined;
   return {
@@ -89,9 +89,8 @@ function createPool(getOptions: () => DatabaseOptions, poolSize: number): SidePo
 }
 
 /**
- * A further, small pool on the same database, for work that may wait for locks: it takes no connection that others need.
- * It is opened at its first use, and its connections are closed when nobody uses them. `close` ends it after what is
- * running, at most a second later.
+ * Creates another small pool on the same database, for work that may wait for locks, so it can't use up the main pool.
+ * Opened on first use; its idle connections are closed. `close` waits at most a second for running work.
  */
 export function createSidePool(
   database: Database,
@@ -116,11 +115,11 @@ export function createSidePool(
   return kept;
 }
 
-/** What this database was opened with, if by openDatabase. */
+/** The options this database was opened with, if by openDatabase. */
 export const findDatabaseTarget = (database: Database): DatabaseOptions["target"] | undefined =>
   sidesOf.get(database)?.options.target;
 
-/** Connections that are opened from now on, of all pools of this database, send these; undefined: not any more. */
+/** Changes the startup parameters of all connections opened from now on, in all pools; undefined: not sent any more. */
 export function changeSession(database: Database, change: SessionParameters): void {
   const session = sidesOf.get(database)?.options.session;
   if (session) Object.assign(session, change);
@@ -129,8 +128,8 @@ export function changeSession(database: Database, change: SessionParameters): vo
 }
 
 /**
- * From now on, all pools of this database work with what stands in front of it.
- * @param isKnown false: it is only assumed, until it is known.
+ * Adapts all pools of this database to the pooler in front of it.
+ * @param isKnown false: the pooler is only assumed until it is detected.
  */
 export function changePooling(database: Database, pooling: Pooling, isKnown: boolean): void {
   const sides = sidesOf.get(database);
@@ -142,27 +141,27 @@ export function changePooling(database: Database, pooling: Pooling, isKnown: boo
   for (const pool of listPools(database)) pool.options.prepare = canPrepare(options.target, pooling);
 }
 
-/** The pooler in front of this database, as far as it is known (pooler-check.ts). */
+/** The pooler in front of this database, if already detected (pooler-check.ts). */
 export const getPooling = (database: Database): Pooling => sidesOf.get(database)?.options.pooling ?? "none";
 
-/** Whether it is known that each transaction may get another connection to Postgres. */
+/** Whether each transaction may get a different connection to Postgres. */
 export const isPooledByTransaction = (database: Database): boolean =>
   sidesOf.get(database)?.isPoolingKnown === true && getPooling(database) === "transaction";
 
-/** A pool of a single connection with the same target and settings, which the caller ends. */
+/** A pool of one connection with the same target and settings. The caller closes it. */
 export function openProbe(database: Database): Database {
   const sides = sidesOf.get(database);
   if (!sides) throw new Error("The pool was not opened by openDatabase.");
   return openPool({ ...sides.options, poolSize: 1 });
 }
 
-/** The pools of this database that are open. */
+/** The open pools of this database. */
 const listPools = (database: Database): Database[] => [
   database,
   ...[...(sidesOf.get(database)?.pools ?? [])].flatMap((pool) => pool.find() ?? []),
 ];
 
-/** Connections of all pools of this database, statements that wait for one, and the maximum. */
+/** Connections of all pools of this database, statements waiting for a connection, and the maximum. */
 export function countConnections(database: Database): ConnectionCounts & { max: number } {
   const sides = sidesOf.get(database);
   let max = sides?.options.poolSize ?? 0;
@@ -178,17 +177,17 @@ export function countConnections(database: Database): ConnectionCounts & { max: 
 }
 
 /**
- * Connections that are left when the main pool is exhausted. For short statements that wait for no row, since the driver
- * sends the next statement after one that is still running.
+ * Connections that stay available when the main pool is exhausted. Only for short statements that don't wait for row locks,
+ * since the driver pipelines statements behind running ones.
  */
 export const getReservedPool = (database: Database): Database => sidesOf.get(database)?.reserved.open() ?? database;
 
 /**
- * Runs `work` in one transaction: all of it is committed when the promise fulfils, nothing when it rejects. Everything that
- * may wait for a row runs in here, single statements as well: the transaction has a connection of its own, none of the main
- * pool. `work` runs again when a row was locked.
- * @param key names the row that many requests may wait for, such as `user:<id>`, or the id of a conversation. Transactions
- * of the same key wait for their turn without a connection; if the row stays locked, those that wait try it only shortly.
+ * Runs `work` in one transaction: committed when the promise fulfils, rolled back when it rejects. Use it for everything
+ * that may wait for a row lock, even single statements: transactions have connections of their own, outside the main pool.
+ * `work` is repeated if a row was locked.
+ * @param key names the contended row, such as `user:<id>`, or the id of a conversation. Transactions with the same key queue
+ * without a connection. If the row stays locked, queued ones only wait briefly for it.
  * @throws Problem `overloaded` when too many wait; a lock timeout of the database; whatever `work` throws.
  */
 export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>, key?: string): Promise<T> {
@@ -197,15 +196,16 @@ export async function withTransaction<T>(database: Database, work: (sql: Sql) =>
 }
 
 /**
- * The same for a single statement, which is a transaction by itself: without the round trips of `begin` and `commit`.
- * @param statement sets the `lock_timeout` that it is given, as functions of the database can.
+ * Like `withTransaction` for a single statement in its own implicit transaction, which saves the round trips of `begin` and
+ * `commit`.
+ * @param statement sets the `lock_timeout` that it receives, as functions of the database can.
  */
 export async function withStatement<T>(database: Database, statement: Statement<T>, key?: string): Promise<T> {
   const sides = sidesOf.get(database);
   return sides ? sides.transactions.runStatement(statement, key) : statement(database, LOCK_TIMEOUT_MS);
 }
 
-/** The row, or `not_found`: look-ups are how access is checked, so a row that one may not see is not there. */
+/** Returns the row or throws `not_found`. Look-ups check access, so a row that the caller can't access counts as missing. */
 export function requireRow<T>(row: T | undefined, what: string): T {
   if (row === undefined) throw new Problem("not_found", `There is no such ${what}.`);
   return row;

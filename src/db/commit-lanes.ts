@@ -9,34 +9,37 @@ import {
 } from "./commit-entries.ts";
 import type { CommitQueue } from "./commit-queue.ts";
 
-/** The pause of a lane before its next try; it doubles with each try that finds it locked. */
+/** The pause of a lane before its next attempt; doubles each time it is still locked. */
 export const PAUSE_MIN_MS = 3;
 
-/** The lanes, and what waits in each of them. When they are tried is a matter of commit-tries.ts. */
+/** The lanes and the items waiting in them. commit-tries.ts schedules their attempts. */
 export interface CommitLanes<Item, Result> {
   readonly size: number;
-  /** Lanes whose items are in the queue or in a batch, or that were found locked by one. */
+  /** Lanes with items in the queue or in a batch, or that were found locked by one. */
   readonly trying: Set<Lane<Item, Result>>;
-  /** Where an item has to wait; undefined: nowhere. */
+  /** The lane an item has to join; undefined: none. */
   find(key: string, sender: string): Lane<Item, Result> | undefined;
   findById(id: string): Lane<Item, Result> | undefined;
   list(): Iterable<Lane<Item, Result>>;
-  /** The lane of a conversation, which is opened as found locked if there is none. */
+  /** Finds the lane of a conversation, or opens one marked as locked. */
   findOrOpen(entry: Entry<Item, Result>): Lane<Item, Result>;
-  /** The lane of a sender in a conversation; a new one takes what waits of it in the lane of the conversation. */
+  /**
+   * Finds or opens the lane of a sender in a conversation. A new one takes over the sender's items from the conversation's
+   * lane.
+   */
   findOrOpenForSender(entry: Entry<Item, Result>): Lane<Item, Result>;
   addTo(lane: Lane<Item, Result>, entries: Entry<Item, Result>[]): void;
   takeFrom(lane: Lane<Item, Result>, itemsMax: number): Entry<Item, Result>[];
   extract(lane: Lane<Item, Result>, isExtracted: (entry: Entry<Item, Result>) => boolean): Entry<Item, Result>[];
-  /** Into their lanes, before what waits there, followed by what of the same lanes is still in the queue. */
+  /** Returns entries to the front of their lanes, followed by entries of the same lanes still in the queue. */
   putBack(locked: Map<Lane<Item, Result>, Entry<Item, Result>[]>): void;
-  /** An item is out of the hands of the lane that tried it. */
+  /** Marks an item as no longer part of its lane's attempt. */
   leaveTry(entry: Entry<Item, Result>): void;
-  /** Takes the lane away; what is left in it is the caller's. */
+  /** Removes the lane; the caller handles its remaining items. */
   remove(lane: Lane<Item, Result>): void;
 }
 
-/** @param refuse is given what a full lane has no room for. */
+/** @param refuse receives the items that don't fit into a full lane. */
 export function createCommitLanes<Item, Result>(
   queue: CommitQueue<Entry<Item, Result>>,
   refuse: (entry: Entry<Item, Result>, error: unknown) => void,
@@ -53,7 +56,7 @@ export function createCommitLanes<Item, Result>(
   function open(id: string, mayWait: boolean): ALane {
     const lane: ALane = {
       id,
-      // It ends like a try that has found it locked.
+      // It ends like an attempt that found it locked.
       state: "trying",
       entries: [],
       bytes: 0,

@@ -11,8 +11,8 @@ export interface CommitPools {
 }
 
 /**
- * Connections for commits alone, whose statements have a shorter timeout: one for the batches, which stays open, and one for
- * each lane that waits.
+ * Connections for commits only, with a shorter statement timeout: one that stays open for the batches, and one for each
+ * waiting lane.
  */
 export function createCommitPools(database: Database): CommitPools {
   const statementTimeoutMs = BATCH_TIMEOUT_MS;

@@ -1,20 +1,23 @@
 import { takeBatch } from "./commit-entries.ts";
 
-/** What goes with the next batches, in order. */
+/** The items of the next batches, in order. */
 export interface CommitQueue<E> {
   readonly length: number;
   push(...entries: E[]): void;
-  /** In front of all others. */
+  /** Adds items before all others. */
   unshift(...entries: E[]): void;
-  /** Takes entries out, in their order. */
+  /** Removes entries, keeping the order of the rest. */
   extract(isExtracted: (entry: E) => boolean): E[];
-  /** All of them, to look at. */
+  /** All of them, read-only. */
   list(): readonly E[];
-  /** Writes batches until nothing is left, if that is not being done. */
+  /** Starts writing batches until the queue is empty, unless already running. */
   start(): void;
 }
 
-/** @param write writes one batch; it never rejects. There is one at a time, so what comes meanwhile goes together. */
+/**
+ * @param write writes one batch; it never rejects. Batches are written one at a time, so items that arrive during one are
+ * batched.
+ */
 export function createCommitQueue<E extends { bytes: number }>(write: (batch: E[]) => Promise<void>): CommitQueue<E> {
   let queue: E[] = [];
   let isRunning = false;
@@ -42,8 +45,8 @@ export function createCommitQueue<E extends { bytes: number }>(write: (batch: E[
     start() {
       if (isRunning || queue.length === 0) return;
       isRunning = true;
-      // At the end of this turn, so that all frames that came in with it go together: a microtask would run after the first
-      // of them.
+      // Runs at the end of this event loop tick, so that all frames that arrived in it are batched: a microtask would run
+      // after the first of them.
       setImmediate(run);
     },
   };

@@ -3,34 +3,37 @@ import { type CommitLanes, PAUSE_MIN_MS } from "./commit-lanes.ts";
 import type { CommitQueue } from "./commit-queue.ts";
 import { concernsAll, isLockConflict } from "./errors.ts";
 
-/** Conversations whose lock is waited for in the database at the same time; each takes a connection of its own. */
+/** Conversations whose lock is awaited in the database at the same time; each takes a connection of its own. */
 export const LANES_WAITING_MAX = 3;
 
 const PAUSE_MAX_MS = 25;
-/** A lane that has been locked for so long waits in the database: then somebody holds the lock more than in passing. */
+/** A lane locked for this long waits in the database: the lock is held more than briefly. */
 const WAIT_AFTER_MS = 30;
-/** So many items are worth a commit of their own, so their lane waits at once: two instances write into a busy conversation. */
+/**
+ * With this many items a separate commit is worthwhile, so the lane waits in the database immediately: two instances are
+ * writing to a busy conversation.
+ */
 const WAIT_ITEMS_MIN = 16;
-/** A lane that has been locked for so long is tried less often, and by its first item alone. */
+/** A lane locked for this long is attempted less often, and with its first item only. */
 const SLOW_AFTER_MS = 1_000;
 const SLOW_PAUSE_MS = 100;
-/** Slow lanes together are tried so often a second, however many there are. */
+/** Attempts a second of all slow lanes together. */
 const SLOW_TRIES_PER_S = 1_000;
-/** The pause of an item whose commit waits for a lock: meanwhile it holds the lock of its conversation. */
+/** The pause of an item whose commit waits for a lock: while it waits, it holds the lock of its conversation. */
 const ALONE_PAUSE_MS = 500;
 
-/** When lanes are tried again: with one of the next batches, or waiting in the database. */
+/** Schedules attempts of lanes: in one of the next batches, or waiting in the database. */
 export interface CommitTries {
-  /** Lanes whose try is over pause if they are still locked; otherwise what waits behind is free to go. */
+  /** Pauses lanes whose attempt is over and that are still locked; releases the others. */
   end(): void;
 }
 
 type Dependencies<Item, Result> = {
   queue: CommitQueue<Entry<Item, Result>>;
   lanes: CommitLanes<Item, Result>;
-  /** On a connection of the lanes: waits for the lock of the conversation. */
+  /** Waits for the lock of the conversation, on a lane connection. */
   commitWaiting(items: Item[]): Promise<CommitOutcome<Result>[]>;
-  /** Results go to who waits for them, and what is locked to its lane. */
+  /** Resolves the items with their results, and moves locked ones to their lane. */
   sortOut(batch: Entry<Item, Result>[], results: CommitOutcome<Result>[]): void;
   fail(batch: Entry<Item, Result>[], error: unknown): void;
 };
@@ -68,7 +71,7 @@ export function createCommitTries<Item, Result>(deps: Dependencies<Item, Result>
     if (lane.mayWait && isDue(lane)) askForTurn(lane);
   }
 
-  /** Its items take part in the next batch; of a lane that has been locked for long only the first one. */
+  /** Adds its items to the next batch; only the first one if the lane has been locked for long. */
   function tryLane(lane: ALane): void {
     if (lane.isAlone) {
       askForTurn(lane);
@@ -96,14 +99,14 @@ export function createCommitTries<Item, Result>(deps: Dependencies<Item, Result>
       const lane = turns.shift();
       if (!lane) return;
       lane.isInTurn = false;
-      // If it is being tried, it comes again if it is still locked.
+      // A lane in an attempt queues again if it is still locked.
       if (lanes.findById(lane.id) !== lane || lane.state !== "paused") continue;
       if (lane.entries.length > 0) void wait(lane);
       else close(lane);
     }
   }
 
-  /** Waits for the lock of its conversation in the database, and writes all that waits for it. */
+  /** Waits in the database for the lock of its conversation, then writes everything that waits for it. */
   async function wait(lane: ALane): Promise<void> {
     clearTimeout(lane.timer);
     lane.state = "waiting";
@@ -112,9 +115,9 @@ export function createCommitTries<Item, Result>(deps: Dependencies<Item, Result>
     const batch = lanes.takeFrom(lane, lane.isAlone ? 1 : BATCH_ITEMS_MAX);
     await writeWaiting(lane, batch);
     freeConnections += 1;
-    // Lanes of senders that were opened.
+    // Sorting out may have opened lanes of senders.
     end();
-    // To the end of the line; others that wait for a connection have their turn before.
+    // Moves to the end of the line: other lanes waiting for a connection go first.
     pause(lane);
     giveTurns();
   }
@@ -128,18 +131,18 @@ export function createCommitTries<Item, Result>(deps: Dependencies<Item, Result>
       lane.isAlone = false;
     } catch (error) {
       if (isLockConflict(error)) {
-        // Somebody holds it for longer: from now on it is only tried, and takes no connection.
+        // The lock is held for longer: from now on the lane is only attempted, without waiting on a connection.
         lane.mayWait = false;
         lanes.putBack(new Map([[lane, batch]]));
       } else if (batch.length > 1 && !concernsAll(error)) {
-        // Back in its place, in case the first half has to wait again.
+        // Put back in order, in case the first half has to wait again.
         lanes.putBack(new Map([[lane, batch.splice(batch.length >> 1)]]));
         await writeWaiting(lane, batch);
       } else fail(batch, error);
     }
   }
 
-  /** What is left of a lane goes on with the others, behind what of it is in the queue already. */
+  /** Returns the remaining items of a lane to the others, behind its items already in the queue. */
   function close(lane: ALane): void {
     clearTimeout(lane.timer);
     lanes.remove(lane);

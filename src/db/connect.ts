@@ -23,15 +23,15 @@ import { findMissingTls } from "./tls-check.ts";
 
 /** Longest wait for running queries when the pool closes. */
 const CLOSE_TIMEOUT_S = 5;
-/** Group commits of sends, and of the ends of answers: one connection for the batches of each, and those of its lanes. */
+/** Group commits of sends and of completed answers: one connection for the batches of each, and those of its lanes. */
 const COMMIT_CONNECTIONS_MAX = 2 * (1 + LANES_WAITING_MAX);
-/** Steps that count for analytics (src/modules/analytics): of a read and of the job. */
+/** Steps that count for analytics (src/modules/analytics): one for reads, one for the job. */
 const COUNTING_CONNECTIONS_MAX = 2;
 /** Imports write on connections of their own (src/modules/imports/job.ts). */
 const IMPORT_CONNECTIONS_MAX = 2;
 /** LISTEN and NOTIFY between instances (src/realtime/bus-postgres.ts): with DATABASE_URL and without REDIS_URL. */
 const BUS_CONNECTIONS_MAX = 2;
-/** The most connections that an instance opens in addition to DATABASE_POOL_SIZE. test/db/connections.test.ts counts them. */
+/** The most connections that an instance opens in addition to DATABASE_POOL_SIZE. Tested by test/db/connections.test.ts. */
 export const FURTHER_CONNECTIONS_MAX =
   SIDE_CONNECTIONS_MAX +
   COMMIT_CONNECTIONS_MAX +
@@ -43,9 +43,9 @@ const RETRY_DELAY_MAX_MS = 5_000;
 
 export type Connected = {
   database: Database;
-  /** `embedded`: the Postgres that Parley carries; `server`: the one behind `DATABASE_URL`. */
+  /** `embedded`: the Postgres bundled with Parley; `server`: the one in `DATABASE_URL`. */
   kind: "embedded" | "server";
-  /** Ends the pool within 5 seconds, then the embedded Postgres if this process started it. May be called twice. */
+  /** Ends the pool within 5 seconds, then the embedded Postgres if this process started it. Idempotent. */
   close(): Promise<void>;
 };
 
@@ -53,17 +53,17 @@ type DatabaseConfig = Pick<Config, "DATABASE_URL" | "DATABASE_POOL_SIZE" | "DATA
   Partial<Pick<Config, "DATABASE_SLOW_QUERY_MS">>;
 
 export type ConnectOptions = {
-  /** For short commands: when a living Parley has started the embedded Postgres, use that one beside it. */
+  /** For short commands: use the embedded Postgres of a running Parley, if there is one. */
   canJoin?: boolean;
   /** Called with the time that each statement waited for a connection. */
   onWait?(waitMs: number): void;
 };
 
 /**
- * Opens the database that the configuration names: `DATABASE_URL`, or without it the embedded Postgres, which is
- * started. It does not wait for a server that is away; see `waitForDatabase`.
+ * Opens the database in `DATABASE_URL`, or starts the embedded Postgres if it isn't set. Doesn't wait for an unavailable
+ * server; see `waitForDatabase`.
  * @throws ConfigError when `DATABASE_URL` is malformed.
- * @throws DataDirectoryInUseError when another Parley lives on `DATA_DIR` (not with `canJoin`).
+ * @throws DataDirectoryInUseError when another Parley uses `DATA_DIR` (not with `canJoin`).
  * @throws EmbeddedPostgresError when the embedded Postgres cannot start.
  */
 export async function connectDatabase(
@@ -109,10 +109,10 @@ function connect(kind: Connected["kind"], options: DatabaseOptions, stop?: () =>
 }
 
 /**
- * Waits until the database can serve, however long that takes, and does `work` with it, again if the database fails in
- * between. Logs why it waits, at each try that failed.
- * @throws UnsuitableDatabaseError when waiting does not help; whatever `work` throws that is not temporary; the signal's
- * reason once it is aborted.
+ * Waits until the database is ready, however long that takes, and runs `work` with it; repeats both if the database fails
+ * during `work`. Logs the reason of each failed attempt.
+ * @throws UnsuitableDatabaseError when waiting does not help; non-temporary errors of `work`; the signal's reason once it is
+ * aborted.
  */
 export async function waitForDatabase(
   database: Database,
@@ -132,7 +132,7 @@ export async function waitForDatabase(
       signal.throwIfAborted();
       if (error instanceof UnsuitableDatabaseError || (isAsked && !isTemporary(error))) throw error;
       const reason = await abortable(describe(error, database), signal);
-      log.error({ reason, retry_in_ms: delayMs }, "the database does not answer; trying again");
+      log.error({ reason, retry_in_ms: delayMs }, "the database is not responding; retrying");
     }
     await sleep(delayMs, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
@@ -144,13 +144,13 @@ async function examine(database: Database, log: Log): Promise<void> {
   try {
     await checkWritable(database);
   } catch (error) {
-    // New connections see what was changed meanwhile for the role or the database.
+    // New connections pick up settings of the role or the database changed since.
     if (error instanceof DatabaseNotReadyError) await endSessions(database);
     throw error;
   }
 }
 
-/** In words. The driver's errors name host, port, user and database, never the password. */
+/** Describes an error. The driver's errors name host, port, user and database, never the password. */
 async function describe(error: unknown, database: Database): Promise<string> {
   if (!(error instanceof Error)) return String(error);
   const target = findDatabaseTarget(database);

@@ -16,36 +16,36 @@ export { DataDirectoryInUseError, EmbeddedPostgresError } from "./embedded/error
 
 export type EmbeddedPostgresOptions = {
   dataDir: string;
-  /** Connections that Parley's pools may open together (80); the server has room for some more. */
+  /** The most connections that Parley's pools open together (80); the server allows a few more. */
   poolSize?: number;
   log: Log;
 };
 
 export type EmbeddedPostgres = SocketAddress & {
-  /** Shuts the server down (fast, at the latest after 25 seconds) and gives `DATA_DIR` back. May be called twice. */
+  /** Shuts the server down (fast mode, after 25 seconds at the latest) and releases `DATA_DIR`. Idempotent. */
   stop(): Promise<void>;
 };
 
-/** How to reach the server: the database is `parley`, the role owns it and is no superuser. */
+/** The address of the server. The role owns the database `parley` and is not a superuser. */
 type SocketAddress = { socketDirectory: string; user: string };
 
 const POOL_SIZE = 80;
-/** Where root unpacks PostgreSQL: the server runs as another user, and its programs must lie in a public place. */
+/** Where root unpacks PostgreSQL: the server runs as another user, so its programs must be readable by everyone. */
 const SHARED_PROGRAMS_DIR = "/var/cache/parley";
-/** The longest path that fits a Unix socket's address. */
+/** The longest path that fits in a Unix socket address. */
 const SOCKET_PATH_BYTES_MAX = process.platform === "linux" ? 107 : 103;
 
 /**
- * Starts the PostgreSQL that the executable carries, with its data in `DATA_DIR/postgres`, its log in
- * `DATA_DIR/postgres.log`, and no other way in than a Unix socket. The database `parley` is there when it returns. A
- * server that ends by itself is started again.
- * @throws DataDirectoryInUseError when a living Parley runs on this `DATA_DIR`.
+ * Starts the PostgreSQL bundled with the executable, with its data in `DATA_DIR/postgres` and its log in
+ * `DATA_DIR/postgres.log`, reachable only over a Unix socket. The database `parley` exists when it returns. If the server
+ * ends unexpectedly, it is restarted.
+ * @throws DataDirectoryInUseError when a running Parley uses this `DATA_DIR`.
  * @throws EmbeddedPostgresError when it cannot start; the message says why.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   if (!hasPayload)
     throw new EmbeddedPostgresError(
-      "This build of Parley carries no PostgreSQL (those for musl and Windows don't): set DATABASE_URL to the address of a PostgreSQL server.",
+      "This build of Parley has no embedded PostgreSQL (builds for musl and Windows don't): set DATABASE_URL to the address of a PostgreSQL server.",
     );
   const undo: (() => Promise<void> | void)[] = [];
   const undoAll = async () => {
@@ -65,7 +65,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
-/** Does the steps of a start, and pushes on `undo` what takes each of them back. */
+/** Runs the steps of a start, and pushes to `undo` what reverts each of them. */
 async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void> | void)[]): Promise<SocketAddress> {
   const { poolSize = POOL_SIZE, log } = options;
   const startedAtMs = performance.now();
@@ -102,7 +102,7 @@ function chooseProgramsDir(dataDir: string, owner: ProcessOwner): string {
   throw unreachable(dataDir, owner);
 }
 
-/** Root runs only programs that root alone could have put there. The system may be read-only. */
+/** Root only runs programs that only root could have written. The system may be read-only. */
 function isSharedDirSafe(): boolean {
   try {
     if (mkdirSync(SHARED_PROGRAMS_DIR, { recursive: true })) chmodSync(SHARED_PROGRAMS_DIR, 0o755);
@@ -115,8 +115,8 @@ function isSharedDirSafe(): boolean {
 }
 
 /**
- * The server's socket lies in its data folder, which only its owner may enter. A path too long for a socket's address
- * is reached through an open descriptor of the folder, where the system names those (Linux).
+ * The server's socket is in its data folder, which only its owner may enter. A path too long for a socket address is reached
+ * through an open descriptor of the folder, on systems that provide such paths (Linux).
  */
 function openSocketDirectory(clusterDir: string): { address: SocketAddress; release(): void } {
   if (Buffer.byteLength(join(clusterDir, ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX)
@@ -128,7 +128,7 @@ function openSocketDirectory(clusterDir: string): { address: SocketAddress; rele
   return { address: { socketDirectory, user: APPLICATION_ROLE }, release: () => closeSync(descriptor) };
 }
 
-/** The server that a living Parley has started on `dataDir`, for a short command beside it; null when there is none. */
+/** The server that a running Parley has started on `dataDir`, for short commands; null when there is none. */
 export function findRunningPostgres(dataDir: string): EmbeddedPostgres | null {
   const clusterDir = join(realpathSync(dataDir), "postgres");
   if (!readPostmasterFile(clusterDir)?.isReady) return null;
@@ -147,14 +147,13 @@ function explain(error: unknown, dataDir: string): unknown {
     : error;
 }
 
-const noAccess =
-  "This user may not use what is in DATA_DIR; start Parley as the user that made it, or set another one.";
+const noAccess = "This user has no access to DATA_DIR; start Parley as the user that created it, or set another one.";
 const noFolder = "DATA_DIR is a file, not a folder; set another one.";
 const sentences: Record<string, string> = {
   EACCES: noAccess,
   EPERM: noAccess,
   EEXIST: noFolder,
   ENOTDIR: noFolder,
-  ENOSPC: "The disk of DATA_DIR is full; make room and start again.",
+  ENOSPC: "The disk of DATA_DIR is full; free some space and start again.",
   EROFS: "DATA_DIR is read-only; mount it writable, or set another one.",
 };

@@ -1,13 +1,13 @@
 import postgres from "postgres";
 import { Problem } from "../lib/problem.ts";
 
-/** When a request that failed because of the database may work again. */
+/** Retry delay for requests that failed because of the database. */
 const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /**
- * SQLSTATEs of a server that ends, starts, restarts or is full (57P01 to 57P03, 57P05, 53300), of connections (class 08; 08P01 is
- * what PgBouncer says when its server is away), of a replica after failover (25006), and of a transaction that was idle for
- * too long (25P03).
+ * SQLSTATEs of a server that is stopping, starting, restarting or full (57P01 to 57P03, 57P05, 53300), of connections (class
+ * 08; PgBouncer sends 08P01 when its server is away), of a replica after failover (25006), and of a transaction that was
+ * idle for too long (25P03).
  */
 const awayStates = new Set([
   "08000",
@@ -25,10 +25,10 @@ const awayStates = new Set([
   "25P03",
 ]);
 
-/** The driver's own words for a connection that has ended. Nothing else throws them. */
+/** The driver's codes for a closed connection. Nothing else throws them. */
 const driverCodes = new Set(["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED", "CONNECT_TIMEOUT"]);
 
-/** What a socket says. A file or a provider's socket says the same, so these count only on errors of our database. */
+/** Socket errors. Files and providers' sockets have the same codes, so these count only on errors of our database. */
 const socketCodes = new Set([
   "EAGAIN",
   "EAI_AGAIN",
@@ -45,17 +45,17 @@ const socketCodes = new Set([
 
 const marked = new WeakSet<object>();
 
-/** For an error that the database threw without a query: of a connection that is reserved (pool.ts). */
+/** Marks an error that the database threw without a query, on a reserved connection (pool.ts). */
 export function markAsDatabaseError(error: unknown): void {
   if (error instanceof Error) marked.add(error);
 }
 
-/** The driver writes down the query, with its parameters, on every error that a query is rejected with. */
+/** The driver attaches the query, with its parameters, to every error that rejects a query. */
 const isDatabaseError = (error: Error): boolean => marked.has(error) || ("query" in error && "parameters" in error);
 
 /**
- * Whether a thrown error means that the database cannot be reached now, so that the same request may work later. Errors of
- * files and of other peers are never taken for it, though they have the same codes.
+ * Whether an error means that the database is unreachable now, so the same request may work later. Errors of files and other
+ * peers don't count, though they have the same codes.
  */
 export function isDatabaseAway(error: unknown): boolean {
   if (error instanceof postgres.PostgresError) return awayStates.has(error.code);
@@ -65,17 +65,17 @@ export function isDatabaseAway(error: unknown): boolean {
 
 let outOfRoomAtMs = Number.NEGATIVE_INFINITY;
 
-/** When the server was last seen to have no room left, by `performance.now`; for the health check. */
+/** When the server was last out of space, by `performance.now`; for the health check. */
 export const findLastOutOfRoomMs = (): number => outOfRoomAtMs;
 
-/** Whether the server has no room left: on its disk (53100) or in its memory (53200). That it was seen is remembered. */
+/** Whether the server is out of disk (53100) or memory (53200). Records the time. */
 function isOutOfRoom(error: unknown): boolean {
   if (!(error instanceof postgres.PostgresError) || (error.code !== "53100" && error.code !== "53200")) return false;
   outOfRoomAtMs = performance.now();
   return true;
 }
 
-/** Whether the fault is the server's, so that other statements fare no better for now. */
+/** Whether the server itself has failed, so other statements would fail too. */
 export const concernsAll = (error: unknown): boolean => isDatabaseAway(error) || isOutOfRoom(error);
 
 /** Whether Postgres refused a row because of this unique index or constraint. */
@@ -83,17 +83,19 @@ export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return error instanceof postgres.PostgresError && error.code === "23505" && error.constraint_name === constraint;
 }
 
-/** Whether Postgres has undone a transaction because of another one: by a deadlock (40P01), or to keep its isolation (40001). */
+/**
+ * Whether Postgres rolled back a transaction because of another one: a deadlock (40P01) or a serialization failure (40001).
+ */
 export function isCollision(error: unknown): boolean {
   return error instanceof postgres.PostgresError && (error.code === "40P01" || error.code === "40001");
 }
 
-/** Whether a lock could not be had in time (55P03), or a transaction met another one: the same may work later. */
+/** Whether a lock timed out (55P03) or a transaction collided with another one: the same may work later. */
 export function isLockConflict(error: unknown): boolean {
   return (error instanceof postgres.PostgresError && error.code === "55P03") || isCollision(error);
 }
 
-/** Whether Postgres has cancelled a statement that ran too long (57014). */
+/** Whether Postgres cancelled a statement that ran too long (57014). */
 export function isStatementTimeout(error: unknown): boolean {
   return error instanceof postgres.PostgresError && error.code === "57014";
 }
@@ -102,19 +104,19 @@ export function isStatementTimeout(error: unknown): boolean {
 const isPoolFull = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "TOO_MANY_WAITING";
 
-/** The problem that an error of the database stands for, if the same request may work later; otherwise undefined. */
+/** The problem for a database error, if the same request may work later; otherwise undefined. */
 export function findTemporaryProblem(error: unknown): Problem | undefined {
   const retryAfterMs = DATABASE_RETRY_AFTER_MS;
   if (isLockConflict(error))
-    return new Problem("overloaded", "What is to be changed is locked by another change. Try again.", { retryAfterMs });
+    return new Problem("overloaded", "Another change has locked this resource. Try again.", { retryAfterMs });
   if (isPoolFull(error))
     return new Problem("overloaded", "Too many requests are waiting for the database. Try again.", { retryAfterMs });
   if (isStatementTimeout(error))
     return new Problem("unavailable", "The database took too long to respond. Try again.", { retryAfterMs });
   if (isDatabaseAway(error))
-    return new Problem("unavailable", "The database cannot be reached at the moment.", { retryAfterMs });
+    return new Problem("unavailable", "The database is unreachable. Try again later.", { retryAfterMs });
   if (isOutOfRoom(error))
-    return new Problem("unavailable", "The database has no room left at the moment. Nothing was changed.", {
+    return new Problem("unavailable", "The database is out of space. Nothing was changed.", {
       retryAfterMs,
     });
   return undefined;

@@ -1,35 +1,36 @@
 import { isDatabaseAway } from "./errors.ts";
 
-/** What a person can do about an error of the database, as one sentence; null when it is something else. */
+/** One sentence on how to fix a database error; null for other errors. */
 export function explainDatabaseError(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
   const code = "code" in error ? String(error.code) : "";
   const text = error.message;
   // SQLSTATE, PostgreSQL appendix A: too_many_connections, also of a role or a database; PgBouncer has no code for it.
   if (code === "53300")
-    return `The server of DATABASE_URL takes no more connections (${text}); raise max_connections of the server, or the connection limit that it names, or lower DATABASE_POOL_SIZE.`;
+    return `The server of DATABASE_URL accepts no more connections (${text}); raise its max_connections or the named connection limit, or lower DATABASE_POOL_SIZE.`;
   if (code === "08P01" && /no more connections allowed/.test(text))
-    return `The pooler of DATABASE_URL takes no more connections (${text}); raise max_client_conn of PgBouncer, or lower DATABASE_POOL_SIZE.`;
+    return `The pooler of DATABASE_URL accepts no more connections (${text}); raise max_client_conn of PgBouncer, or lower DATABASE_POOL_SIZE.`;
   const [, parameter] = /unsupported startup parameter: (\w+)/.exec(text) ?? [];
   if (parameter)
-    return `The pooler of DATABASE_URL does not take \`${parameter}\`; remove it from DATABASE_URL, and set it for the role instead, or add it to ignore_startup_parameters of PgBouncer.`;
+    return `The pooler of DATABASE_URL does not accept \`${parameter}\`; remove it from DATABASE_URL, and set it for the role instead, or add it to ignore_startup_parameters of PgBouncer.`;
   // disk_full
-  if (code === "53100") return `The disk of the database is full (${text}); make room there, and try again.`;
+  if (code === "53100") return `The disk of the database is full (${text}); free some space and try again.`;
   // read_only_sql_transaction
   if (code === "25006")
-    return `The database is read-only (${text}); name the primary in DATABASE_URL, and see default_transaction_read_only.`;
+    return `The database is read-only (${text}); set DATABASE_URL to the primary, and check default_transaction_read_only.`;
   if (isDatabaseAway(error))
-    return `The database cannot be reached (${addCode(text, code)}); check that it runs, and DATABASE_URL.`;
+    return `The database is unreachable (${addCode(text, code)}); check that it is running, and check DATABASE_URL.`;
   // invalid_catalog_name, class 28 (invalid authorization), insufficient_privilege.
-  if (code === "3D000") return `The database is not there yet (${text}); create it, or correct DATABASE_URL.`;
+  if (code === "3D000") return `The database does not exist (${text}); create it, or correct DATABASE_URL.`;
   if (/^28...$/.test(code) && /no encryption|SSL off/.test(text))
-    return `Postgres takes no connection without TLS (${text}); add sslmode=require to DATABASE_URL, or change pg_hba.conf.`;
+    return `Postgres accepts no connections without TLS (${text}); add sslmode=require to DATABASE_URL, or change pg_hba.conf.`;
   if (/^28...$/.test(code))
-    return `Postgres does not let Parley in (${text}); correct the user and the password in DATABASE_URL.`;
-  if (code === "42501") return `The user of DATABASE_URL may not do that (${text}); make it the owner of the database.`;
+    return `Postgres rejected the login (${text}); correct the user and the password in DATABASE_URL.`;
+  if (code === "42501")
+    return `The user of DATABASE_URL lacks permission (${text}); make it the owner of the database.`;
   // object_not_in_prerequisite_state: a database that is not open to connections.
   if (code === "55000")
-    return `The database takes no connections (${text}); see \`alter database … allow_connections\`.`;
+    return `The database accepts no connections (${text}); see \`alter database … allow_connections\`.`;
   if (/CERT|SELF_SIGNED|ALTNAME|UNABLE_TO_VERIFY/.test(code))
     return `The certificate of the database's server is not trusted (${addCode(text, code)}); correct sslrootcert and sslmode in DATABASE_URL.`;
   return null;

@@ -22,43 +22,43 @@ export * from "./commit-entries.ts";
 export { createCommitPools } from "./commit-pools.ts";
 export { LANES_WAITING_MAX } from "./commit-tries.ts";
 
-/** An item that has waited this long fails. */
+/** Timeout of an item. */
 export const LANE_TIMEOUT_MS = 12_000;
 const EXPIRY_CHECK_MS = 250;
 
 /**
- * Group commit: items that arrive during a commit are written together by the next one. A single item is written at once;
- * under load the cost of a transaction is shared by hundreds of items.
+ * Group commit: items that arrive during a commit are written together by the next one. A single item is written
+ * immediately; under load, hundreds of items share the cost of a transaction.
  *
- * What is locked by somebody else never holds up the others: its items leave the batch for a lane (commit-lanes.ts), and
- * later items of the same conversation or sender join it, so the order of a sender's items is kept. A lane is tried again
- * (commit-tries.ts) with one of the next batches, soon at first. If its conversation stays locked, it waits for the lock on
- * a connection of the lanes, once and for a limited time, so that two instances take turns in a busy conversation.
+ * A locked item never delays the others: it leaves the batch for a lane (commit-lanes.ts). Later items of the same
+ * conversation or sender join the lane, so the order of a sender's items is kept. A lane is retried with one of the next
+ * batches (commit-tries.ts), soon at first. If its conversation stays locked, it waits for the lock on a lane connection,
+ * once and for a limited time, so that two instances take turns in a busy conversation.
  */
 export interface GroupCommit<Item, Result> {
   /**
    * Fulfils once the item is committed. Items of one conversation are numbered in the order of these calls.
-   * @throws Problem `overloaded` when too many wait, or the item has waited too long; whatever a commit throws.
+   * @throws Problem `overloaded` when too many wait, or the item timed out; whatever a commit throws.
    */
   submit(item: Item): Promise<Result>;
-  /** Items that wait for a commit. */
+  /** Items waiting for a commit. */
   waiting(): number;
 }
 
 export type GroupCommitOptions<Item, Result> = {
   /** The conversation of an item. */
   keyOf(item: Item): string;
-  /** Whose items keep their order within a conversation. */
+  /** The sender of an item, whose items keep their order within a conversation. */
   senderOf(item: Item): string;
   bytesOf(item: Item): number;
   /**
-   * Writes a batch in one transaction, and returns a result for each item, in order. It waits for no lock: an item that
+   * Writes a batch in one transaction, and returns a result for each item, in order. Never waits for locks: an item that
    * needs one gets `LOCKED` or `ITEM_LOCKED`, and so do later items of its sender in the same conversation.
    */
   commit(items: Item[]): Promise<CommitOutcome<Result>[]>;
   /**
-   * The same for items of one conversation, on a connection of the lanes. It waits for the lock of the conversation, for a
-   * limited time, and for no other.
+   * Like `commit` for items of one conversation, on a lane connection. Waits a limited time for the lock of the
+   * conversation, and for no other lock.
    */
   commitWaiting(items: Item[]): Promise<CommitOutcome<Result>[]>;
   laneTimeoutMs?: number;
@@ -82,11 +82,11 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     } catch (error) {
       const [first] = batch;
       if (batch.length > 1 && !concernsAll(error)) {
-        // One item may be at fault. The second half goes back to its place.
+        // A single item may be the cause. The second half returns to its place.
         queue.unshift(...batch.splice(batch.length >> 1));
         await write(batch);
       } else if (first && isLockConflict(error)) {
-        // A lock that is not known beforehand, such as that of the user that a message refers to.
+        // A lock that can't be known beforehand, such as on the user that a message refers to.
         const lane = lanes.findOrOpenForSender(first);
         lane.isAlone = true;
         lanes.putBack(new Map([[lane, [first]]]));
@@ -95,7 +95,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     tries.end();
   }
 
-  /** Results go to who waits for them, and what is locked to its lane. */
+  /** Resolves the items with their results, and moves locked ones to their lane. */
   function sortOut(batch: AnEntry[], results: CommitOutcome<Result>[]): void {
     const locked = new Map<Lane<Item, Result>, AnEntry[]>();
     for (const [index, entry] of batch.entries()) {
@@ -113,7 +113,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     if (locked.size > 0) lanes.putBack(locked);
   }
 
-  /** What failed for now may work later, so what the same senders have sent after it fails with it: nothing overtakes. */
+  /** Temporary failures may succeed later, so later items of the same senders fail too: the order is kept. */
   function fail(entries: AnEntry[], error: unknown): void {
     for (const entry of entries) refuse(entry, error);
     if (concernsAll(error) || isStatementTimeout(error) || isLockConflict(error))
@@ -127,7 +127,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     for (const entry of later) refuse(entry, error);
   }
 
-  /** What has waited too long fails, and with it what its sender has sent after it. */
+  /** Fails items that timed out, and later items of the same senders. */
   function expire(): void {
     const oldestMs = performance.now() - laneTimeoutMs;
     const late = new Set<string>();
@@ -143,7 +143,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     entry.reject(error);
   }
 
-  /** An item has its result. */
+  /** Settles an item. */
   function settle(entry: AnEntry): void {
     lanes.leaveTry(entry);
     waitingCount -= 1;

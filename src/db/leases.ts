@@ -1,41 +1,41 @@
 import type { Sql } from "./client.ts";
 
 /**
- * The one form in which an instance takes work that is stored. A table whose rows can be leased has three columns:
- * `owner` (the instance), `fence` (rises with each owner, so that late writes of a former one are refused, see
- * https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html), and `lease_until` (by the clock of the
- * database; before it nobody else takes the row). An owner that lives renews its leases several times before they end.
+ * Leases for stored work, shared by all such tables. A leasable table has three columns: `owner` (the instance), `fence` (a
+ * fencing token that rises with each owner, so late writes of a former owner are refused, see
+ * https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html), and `lease_until` (by the database's clock;
+ * until then nobody else takes the row). A live owner renews its leases several times before they expire.
  */
 export type LeasedTable<Held> = {
   name: string;
-  /** The columns by which a row is found. */
+  /** The columns that identify a row. */
   key: readonly string[];
-  /** Rows of `held` as `h`, with the columns of the key and `fence`. */
+  /** Rows of `held` as `h`, with the key columns and `fence`. */
   listHeld(sql: Sql, held: readonly Held[]): ReturnType<Sql>;
-  /** Which rows `x` of the table are still at work. */
+  /** Condition for rows `x` of the table that are still in progress. */
   isOpen(sql: Sql): ReturnType<Sql>;
 };
 
-/** A row that was claimed under this number. */
+/** A row claimed with this fencing token. */
 export type Fenced = { fence: number };
 
-/** When a lease of `ms` that begins now will end. */
+/** The end of a lease of `ms` that begins now. */
 export const leaseEnd = (sql: Sql, ms: number) => sql`now() + ${ms}::float8 * interval '1 ms'`;
 
-/** For an `update` of rows named `x`: what claims them. */
+/** Assignments for an `update` of rows named `x` that claim them. */
 export const takeLease = (sql: Sql, owner: string, leaseMs: number) => sql`
   owner = ${owner}, fence = x.fence + 1, lease_until = ${leaseEnd(sql, leaseMs)}`;
 
-/** Whether a row `x` is nobody's now. */
+/** Whether the lease of a row `x` has expired. */
 export const isFree = (sql: Sql) => sql`x.lease_until <= now()`;
 
-/** Whether a row `x` of the table is still held as `h` says. */
+/** Whether a row `x` of the table is still held with the fencing token in `h`. */
 export const isHeld = <Held>(sql: Sql, table: LeasedTable<Held>, owner: string) => sql`
   ${matchKey(sql, table, sql`h`)} and x.fence = h.fence and x.owner = ${owner} and ${table.isOpen(sql)}`;
 
 /**
- * Renews what is still held; a row that somebody else has locked, the next time. It is a statement, or a part of one.
- * @param enoughMs a lease that lasts longer than this is left as it is: each renewal writes a row.
+ * Renews leases that are still held; locked rows are skipped until the next renewal. Usable as a statement or a part of one.
+ * @param enoughMs leases that last longer than this are left alone: each renewal writes a row.
  */
 export const renewLeases = <Held>(
   sql: Sql,
@@ -52,7 +52,7 @@ export const renewLeases = <Held>(
   ) due
   where ${matchKey(sql, table, sql`due`)}`;
 
-/** Gives rows back: whoever looks next takes them. */
+/** Releases leases: the next instance to look takes the rows. */
 export const releaseLeases = <Held>(sql: Sql, table: LeasedTable<Held>, owner: string, held: readonly Held[]) => sql`
   update ${sql(table.name)} x set lease_until = now() from ${table.listHeld(sql, held)}
   where ${isHeld(sql, table, owner)}`;

@@ -6,9 +6,10 @@ const CONCURRENT_INDEX = /\bcreate\s+(?:unique\s+)?index\s+concurrently\s+(?:if\
 export class MigrationError extends Error {}
 
 /**
- * On a connection of its own, statement by statement, while the lock is held by an idle transaction. A crash in the
- * middle leaves an invalid index, which is dropped first; so write `create index concurrently if not exists`.
- * @throws MigrationError if it cannot run so, or would take too long behind a pooler; whatever a statement throws.
+ * Runs a migration on a separate connection, statement by statement, while an idle transaction holds the lock. A crash
+ * midway leaves an invalid index, which is dropped first; so write `create index concurrently if not exists`.
+ * @throws MigrationError if it cannot run outside a transaction, or would take too long behind a pooler; whatever a
+ * statement throws.
  */
 export async function runOutsideTransaction(database: Database, file: SqlFile): Promise<void> {
   if (file.text.includes("$$"))
@@ -26,7 +27,7 @@ export async function runOutsideTransaction(database: Database, file: SqlFile): 
 async function runWithoutTimeouts(connection: Sql, text: string): Promise<void> {
   try {
     await connection`set statement_timeout = 0`;
-    // An index that is built concurrently waits for transactions by locks.
+    // A concurrent index build waits for transactions through locks.
     await connection`set lock_timeout = 0`;
     await runStatements(connection, text);
   } finally {
@@ -35,7 +36,7 @@ async function runWithoutTimeouts(connection: Sql, text: string): Promise<void> 
   }
 }
 
-/** With the timeouts of the role: what is set here would stay on a connection that the pooler gives to others. */
+/** Keeps the role's timeouts: settings made here would stay on a connection that the pooler gives to others. */
 async function runWithTimeouts(connection: Sql, { name, text }: SqlFile): Promise<void> {
   try {
     await runStatements(connection, text);
@@ -43,7 +44,7 @@ async function runWithTimeouts(connection: Sql, { name, text }: SqlFile): Promis
     if (!isStatementTimeout(error)) throw error;
     throw new MigrationError(
       `${name} takes longer than the statement_timeout of the role, which cannot be changed behind a pooler; ` +
-        "run `parley migrate` once with a DATABASE_URL that leads to Postgres itself.",
+        "run `parley migrate` once with a DATABASE_URL that points to Postgres itself.",
     );
   }
 }

@@ -7,7 +7,7 @@ import { readFunctionsRevision, readSqlFiles } from "./sql-files.ts" with { type
 import type { SqlFile } from "./sql-files.ts";
 import { checkBookkeeping, checkRoom, checkServer } from "./suitability.ts";
 
-/** A file with the checksum by which it is recognised. */
+/** A file with the checksum that identifies it. */
 export type KnownFile = SqlFile & { checksum: string };
 export type MigrationStatus = {
   name: string;
@@ -15,13 +15,13 @@ export type MigrationStatus = {
   state: "applied" | "pending" | "changed" | "unknown";
 };
 
-/** What a build brings to a database. */
+/** The SQL of a build. */
 export type SqlSources = {
   /** sql/migrations: each is applied once. */
   migrations: KnownFile[];
-  /** sql/functions: applied when they change. */
+  /** sql/functions: applied again when they change. */
   functions: KnownFile[];
-  /** Rises with each change of a function. A build leaves functions of a higher revision as they are. */
+  /** Increased with each change of a function. A build doesn't replace functions of a higher revision. */
   functionsRevision: number;
 };
 
@@ -38,7 +38,7 @@ export const addChecksum = ({ name, text }: SqlFile): KnownFile => ({
   checksum: new Bun.CryptoHasher("sha256").update(text).digest("hex"),
 });
 
-/** The SQL that this build carries, in order. */
+/** The SQL of this build, in order. */
 export const carried: SqlSources = {
   migrations: migrationFiles.map(addChecksum),
   functions: functionFiles.map(addChecksum),
@@ -47,26 +47,26 @@ export const carried: SqlSources = {
 
 export { MigrationError };
 
-/** A row of `migrations`; `version`: of the Parley that applied it, where that is known. */
+/** A row of `migrations`; `version`: the Parley that applied it, if known. */
 export type AppliedMigration = { name: string; checksum: string; applied_at: Date; version: string | null };
 type Applied = { migrations: Map<string, AppliedMigration>; functions: Map<string, string>; functionsRevision: number };
 
-/** Tries of one step that meets locks of other sessions, or a deadlock with them. */
+/** Attempts per step when it meets locks of other sessions, or deadlocks with them. */
 const TRIES_MAX = 30;
 const RETRY_MS = 500;
 
 export type MigrateOptions = {
   sources?: SqlSources;
-  /** Ends the wait for another instance that migrates. */
+  /** Aborts the wait for another instance that migrates. */
   signal?: AbortSignal;
 };
 
 /**
- * Brings the database up to date: migrations forward only, then the functions that differ. Safe when several instances
- * start at once, and while older ones are running. An error leaves what was applied before.
+ * Migrates the database: migrations forward only, then changed functions. Safe when several instances start together, and
+ * while older ones are running. After an error, steps already applied stay.
  * @returns the names of the migrations applied now.
  * @throws MigrationError when the database has a migration that this build does not know or that differs from its own.
- * @throws UnsuitableDatabaseError when this database cannot serve, before anything is changed; the signal's reason.
+ * @throws UnsuitableDatabaseError when this database is unsuitable, before anything is changed; the signal's reason.
  */
 export async function migrate(
   database: Database,
@@ -77,7 +77,7 @@ export async function migrate(
   await checkBookkeeping(database);
   const names: string[] = [];
   let tries = 0;
-  // Without the lock at first: an instance that starts on a database that is up to date waits for nobody.
+  // Checks without the lock first: an instance that starts on an up-to-date database waits for nobody.
   while (!isUpToDate(sources, await readApplied(database))) {
     try {
       const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources), signal);
@@ -86,19 +86,19 @@ export async function migrate(
     } catch (error) {
       tries += 1;
       if (!isLockConflict(error) || tries >= TRIES_MAX) throw error;
-      log.warn({ err: error }, "a migration met the locks of other sessions; trying again");
+      log.warn({ err: error }, "a migration was blocked by locks of other sessions; retrying");
       await Bun.sleep(RETRY_MS * (1 + Math.random()));
     }
   }
   return names;
 }
 
-/** One migration, or all functions, under the lock. @returns the name of the migration. */
+/** Applies one migration, or all functions, while holding the lock. @returns the name of the migration. */
 async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
   const applied = await readApplied(sql);
   await checkRoom(sql, applied.migrations.size === 0 ? listTables(sources) : []);
   await createBookkeeping(sql);
-  // Another instance may have been faster, also one of a newer version.
+  // Another instance may have been faster, possibly a newer version.
   if (isUpToDate(sources, applied)) return null;
   const next = sources.migrations.find(({ name }) => !applied.migrations.has(name));
   if (!next) {
@@ -106,13 +106,13 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
     return null;
   }
   if (NO_TRANSACTION.test(next.text)) {
-    // The last query's portal keeps its snapshot while the transaction is idle, and the index would wait for it; a query
-    // of the simple protocol closes it.
+    // The last query's portal keeps its snapshot while the transaction is idle, and the index build would wait for it. A
+    // query with the simple protocol closes it.
     await sql`select 1`.simple();
     await runOutsideTransaction(database, next);
   } else await sql.unsafe(next.text);
   await sql`insert into migrations (name, checksum, version) values (${next.name}, ${next.checksum}, ${describeBuild()})`;
-  // With the last one, all functions: a migration may have dropped what they use, or what they make.
+  // After the last one, reapply all functions: a migration may have dropped what they use or create.
   await sql`delete from sql_functions`;
   if (next === sources.migrations.at(-1)) await applyFunctions(sql, log, sources, new Map());
   log.debug({ migration: next.name }, "migration applied");
@@ -185,7 +185,7 @@ export async function createBookkeeping(sql: Sql): Promise<void> {
       applied_at timestamptz not null default now())`;
 }
 
-/** The rows of `migrations` by name; none where the table is missing. */
+/** The rows of `migrations` by name; none if the table is missing. */
 export const readAppliedMigrations = async (sql: Sql): Promise<AppliedMigration[]> => [
   ...(await readApplied(sql)).migrations.values(),
 ];
@@ -193,7 +193,7 @@ export const readAppliedMigrations = async (sql: Sql): Promise<AppliedMigration[
 async function readApplied(sql: Sql): Promise<Applied> {
   const [has] = await sql<{ migrations: boolean; functions: boolean }[]>`
     select to_regclass('migrations') is not null as migrations, to_regclass('sql_functions') is not null as functions`;
-  // By way of JSON: a table that an early build made has no such column.
+  // Reads it through JSON: tables created by early builds lack this column.
   const migrations = has?.migrations
     ? await sql<AppliedMigration[]>`
         select name, checksum, applied_at, to_jsonb(m) ->> 'version' as version from migrations m order by name collate "C"`
@@ -209,7 +209,7 @@ async function readApplied(sql: Sql): Promise<Applied> {
   };
 }
 
-/** Every migration known to this build or to the database, with its state. Changes nothing. */
+/** Every migration known to this build or to the database, with its state. Read-only. */
 export async function listMigrations(sql: Sql, { migrations }: SqlSources = carried): Promise<MigrationStatus[]> {
   const applied = (await readApplied(sql)).migrations;
   const known = migrations.map(({ name, checksum }): MigrationStatus => {

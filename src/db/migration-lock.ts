@@ -1,19 +1,19 @@
 import type { Database, Sql } from "./client.ts";
 import { ISOLATION } from "./pool.ts";
 
-/** Any number, the same on every instance: the advisory lock under which a database is migrated. */
+/** The advisory lock for migrations: any number, the same on every instance. */
 export const MIGRATION_LOCK = 7_275_539;
 const POLL_MS = 100;
 /**
- * A change that waits for a table makes everybody wait who needs the table after it, so it waits no longer than this: half
- * of the time after which they would be refused (pool.ts).
+ * A change that waits for a table blocks everyone who needs the table after it. So it waits at most this long: half of the
+ * time after which they would time out (pool.ts).
  */
 const TABLE_LOCK_TIMEOUT_MS = 1_000;
 
 /**
- * Runs `work` in a transaction that holds the migration lock. The lock lives in the transaction, so that it works behind
- * PgBouncer; with a stricter isolation it would not see what the one before it has done. It is polled for and never waited for: a session that waits for a lock holds a snapshot, and `create index
- * concurrently` on another instance would wait for that snapshot.
+ * Runs `work` in a transaction that holds the migration lock. The lock is bound to the transaction, so it works behind
+ * PgBouncer. A stricter isolation would hide what the previous holder has done. The lock is polled: a session that waits for
+ * a lock holds a snapshot, and `create index concurrently` on another instance would wait for that snapshot.
  * @throws the signal's reason if it is aborted while another instance has the lock.
  */
 export async function withMigrationLock<T>(
@@ -28,7 +28,7 @@ export async function withMigrationLock<T>(
         { is_locked: boolean }[]
       >`select pg_try_advisory_xact_lock(${MIGRATION_LOCK}) as is_locked`;
       if (!row?.is_locked) return null;
-      // A migration may take longer than a server allows sessions to be idle, and statements to run.
+      // A migration may exceed the server's limits on idle sessions and statements.
       await sql`set local idle_in_transaction_session_timeout = 0`;
       await sql`set local statement_timeout = 0`;
       await sql`select set_config('lock_timeout', ${`${TABLE_LOCK_TIMEOUT_MS}ms`}, true)`;

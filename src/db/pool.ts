@@ -5,29 +5,29 @@ import { mapAddressToOptions, readDatabaseAddress } from "./address.ts";
 import { markAsDatabaseError } from "./errors.ts";
 import { SESSION_PARAMETERS, type SessionParameters } from "./session.ts";
 
-/** A connection pool, or the connection of a running transaction: every query function takes one first. */
+/** A connection pool, or the connection of a running transaction: the first parameter of every query function. */
 export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
 export type Database = postgres.Sql<{ bigint: number }> & {
   /** See patches/postgres/timing-statements.patch; absent inside transactions. */
   countConnections?(): ConnectionCounts;
 };
 
-/** Connections of a pool by what they do, and statements that wait for one. */
+/** Connections of a pool by state, and statements that wait for one. */
 export type ConnectionCounts = { idle: number; active: number; waiting: number };
 
 /**
  * Called by the driver after each statement (patches/postgres/timing-statements.patch).
- * @param askedAtMs when it was asked for, by `performance.now`; undefined for one of a transaction, which has a connection.
+ * @param askedAtMs when it was submitted, by `performance.now`; undefined inside a transaction, which has a connection.
  * @param startedAtMs when a connection took it.
  */
 export type StatementListener = (text: string, askedAtMs: number | undefined, startedAtMs: number) => void;
 
-/** Called for each completed statement, and with its wait for a connection. Called often, so it must be cheap. */
+/** Called for each completed statement, with its wait for a connection. Called often, so it must be cheap. */
 type DatabaseObserver = { onStatement(text: string, durationMs: number): void; onWait(waitMs: number): void };
 
 /**
- * The pooler between Parley and Postgres. `session`: a pooler that gives each client a connection of its own;
- * `transaction`: one that gives it another connection for each transaction.
+ * The pooler between Parley and Postgres. `session`: each client gets its own connection; `transaction`: each transaction
+ * gets any connection.
  */
 export type Pooling = "none" | "session" | "transaction";
 
@@ -37,15 +37,15 @@ export type DatabaseOptions = {
   /** Connection string of a server, or the socket directory of the embedded one. */
   target: { url: string } | SocketTarget;
   poolSize: number;
-  /** Closes connections that nobody has used for so long, in seconds; 0: they stay; absent: after MAIN_IDLE_TIMEOUT_S. */
+  /** Closes connections idle for this many seconds; 0: never; absent: MAIN_IDLE_TIMEOUT_S. */
   idleTimeoutS?: number;
-  /** Of a side pool: so long a statement may still run when it is closed. Absent: 1. */
+  /** For side pools: how long running statements may take when it is closed. Absent: 1. */
   closeTimeoutS?: number;
-  /** Statements that run longer are cancelled; absent: after STATEMENT_TIMEOUT_MS. */
+  /** Statements that run longer are cancelled; absent: STATEMENT_TIMEOUT_MS. */
   statementTimeoutMs?: number;
-  /** After what silence Postgres takes back the locks of this client; absent: SILENCE. */
+  /** Timeouts after which Postgres releases the locks of a silent client; absent: SILENCE. */
   silence?: Silence;
-  /** Settings of its sessions; absent: SESSION_PARAMETERS. */
+  /** Startup parameters of its sessions; absent: SESSION_PARAMETERS. */
   session?: SessionParameters;
   /** Called for each notification; a connection receives them after its `listen`. */
   onNotification?(channel: string, payload: string): void;
@@ -56,48 +56,50 @@ export type DatabaseOptions = {
   observer?: DatabaseObserver | undefined;
 };
 
-/** How long Postgres keeps the connection of a client that is frozen, or whose host is gone. */
+/** How long Postgres keeps the connection of a frozen client, or of one whose host is gone. */
 export type Silence = {
   /** Inside a transaction, between two statements. */
   inTransactionMs: number;
-  /** While it takes nothing of what it is sent, which no other timeout of Postgres covers. */
+  /** While the client reads nothing of its results, which no other timeout of Postgres covers. */
   inResultMs: number;
 };
 
-/** So that a frozen instance gives back its locks; inside a transaction sooner than others give up on them (LANE_TIMEOUT_MS). */
+/**
+ * Makes a frozen instance release its locks; inside a transaction before others give up waiting for them (LANE_TIMEOUT_MS).
+ */
 export const SILENCE: Silence = { inTransactionMs: 8_000, inResultMs: 10_000 };
-/** Connections of a dead host are noticed within 30 s, on both ends. */
+/** Connections of a dead host are detected within 30 s, on both ends. */
 const KEEPALIVE_S = 10;
 const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 4;
 /**
- * How long connections of the main pool stay open unused. What a peak has opened is given back: each connection costs the
- * server a process, and instances share its `max_connections`. The connection used last takes the next query
- * (patches/postgres/speed-warmest-connection.patch), so those beyond need become idle, and one stays warm. A connection of a
- * transaction, or one that is reserved, is not idle, however long it is silent.
+ * Idle timeout of the main pool. It returns connections opened for a peak: each costs the server a process, and instances
+ * share its `max_connections`. The connection used last takes the next query
+ * (patches/postgres/speed-warmest-connection.patch), so surplus ones become idle, and one stays warm. A connection in a
+ * transaction or a reserved one is not idle, however long it is silent.
  */
 const MAIN_IDLE_TIMEOUT_S = 300;
-/** Statements of a pool that may wait for a connection, beside those already sent behind others; past it they are refused. */
+/** Statements of a pool that may wait for a connection, in addition to those already pipelined; above it they are refused. */
 const WAITING_STATEMENTS_MAX = 2_000;
-/** How transactions begin, whatever the role or the database has as default: behind a pooler that default would count. */
+/** Isolation of all transactions. Set explicitly: behind a pooler, the default of the role or the database would apply. */
 export const ISOLATION = "isolation level read committed";
 /** How long a statement waits for a lock. */
 export const LOCK_TIMEOUT_MS = 2_000;
-/** A statement that runs longer than this is cancelled by Postgres, so that no request can hold a connection. */
+/** Postgres cancels statements that run longer than this, so that no request can hold a connection forever. */
 export const STATEMENT_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_S = 10;
 /**
- * Pause of a connection that failed before it tries again. The driver's own grows to 20 seconds, and its queries wait
- * for it; with this one they fail soon, and work again soon after the database does.
+ * Pause of a failed connection before it reconnects. The driver's own pause grows to 20 seconds, and its queries wait for
+ * it; with this one they fail soon, and work again soon after the database does.
  */
 const RECONNECT_PAUSE_S = 0.1;
 
-/** The same for all connections of this process, and another one in each: so an instance can count its own. */
+/** Identifies the connections of this process, so that an instance can count its own. */
 const APPLICATION_NAME = `parley ${createId().slice(-12)}`;
 
 /**
  * Opens a pool; its connections are made when first needed. `bigint` columns are numbers (exact up to 2^53).
- * @throws ConfigError when the URL cannot be used.
+ * @throws ConfigError when the URL is invalid.
  */
 export function openPool({
   target,
@@ -141,7 +143,7 @@ export function openPool({
       },
     },
   };
-  // The driver's types do not know these options.
+  // The driver's types lack these options.
   const further = {
     ...server,
     prepare: canPrepare(target, pooling),
@@ -152,7 +154,7 @@ export function openPool({
   };
   const pool: Database = postgres({ ...options, ...further } as typeof options);
   const begin: (options: string, work: (sql: postgres.TransactionSql) => unknown) => Promise<unknown> = pool.begin;
-  // Behind a pooler, the isolation of the role would count otherwise.
+  // Behind a pooler, the role's isolation would apply otherwise.
   const beginIsolated = (...given: Parameters<typeof begin> | [Parameters<typeof begin>[1]]) =>
     given.length === 1 ? begin(ISOLATION, given[0]) : begin(...given);
   pool.begin = beginIsolated as typeof pool.begin;
@@ -175,7 +177,7 @@ const createListener =
     observer.onStatement(text, performance.now() - startedAtMs);
   };
 
-/** Whether statements are prepared under a name, which is known only to the connection that prepared it. */
+/** Whether statements can be prepared under a name, which only the connection that prepared it knows. */
 export function canPrepare(target: DatabaseOptions["target"], pooling: Pooling): boolean {
   const wanted = "url" in target ? readDatabaseAddress(target.url).canPrepare : undefined;
   return wanted ?? pooling !== "transaction";
@@ -187,7 +189,7 @@ function mapTarget(target: DatabaseOptions["target"]) {
   return { server: mapAddressToOptions(address), parameters: address.session };
 }
 
-/** Named in full, since the driver fills gaps from PGHOST, PGPORT and the like. */
+/** Names everything explicitly, since the driver fills gaps from PGHOST, PGPORT and the like. */
 const mapToSocket = ({ socketDirectory, user, database = "parley" }: SocketTarget) => ({
   path: join(socketDirectory, ".s.PGSQL.5432"),
   user,

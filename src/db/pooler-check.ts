@@ -2,19 +2,18 @@ import { createId } from "../lib/id.ts";
 import { changePooling, type Database, openProbe, type Pooling, type Sql } from "./client.ts";
 import { UnsuitableDatabaseError } from "./suitability.ts";
 
-/** If the second connection has to wait for longer, the pooler has none left, and it is taken for one of transactions. */
+/** If the second connection waits longer than this, the pooler has none left; transaction pooling is assumed. */
 const PROBE_MS_MAX = 3_000;
-/** How long a notification may take from one connection to another. */
+/** Timeout for a notification from one connection to another. */
 const NOTIFY_MS_MAX = 500;
 
 /**
- * Finds out what stands between Parley and Postgres, and has all pools of the database work with it. No setting is needed.
- * It needs a connection that can be opened.
- * @throws UnsuitableDatabaseError behind a pooler that gives each statement another connection; the driver's error if the
- * database cannot be asked.
+ * Detects the pooler between Parley and Postgres, and adapts all pools of the database to it. Needs no setting, but a free
+ * connection.
+ * @throws UnsuitableDatabaseError for a pooler in statement mode; the driver's error if the database is unreachable.
  */
 export async function checkPooler(database: Database): Promise<Pooling> {
-  // Until it is known: statements without names work everywhere.
+  // Until detected: unnamed statements work everywhere.
   changePooling(database, "transaction", false);
   const pooling = await findPooling(database);
   changePooling(database, pooling, true);
@@ -23,7 +22,7 @@ export async function checkPooler(database: Database): Promise<Pooling> {
 
 async function findPooling(database: Database): Promise<Pooling> {
   const { pid, keyPid } = await readPids(database);
-  // A pooler makes up the key by which its client cancels statements; Postgres names the process in it.
+  // Poolers invent the key for cancelling statements; in the one of Postgres, the process ID is real.
   if (pid === keyPid) return "none";
   await checkTransaction(database);
   const [first, second] = [openProbe(database), openProbe(database)];
@@ -47,23 +46,23 @@ async function checkTransaction(database: Database): Promise<void> {
   } catch (error) {
     if (!(error instanceof Error) || !/statement pooling/i.test(error.message)) throw error;
     throw new UnsuitableDatabaseError(
-      `The pooler of DATABASE_URL allows no transactions (${error.message}); set \`pool_mode = transaction\` there.`,
+      `The pooler of DATABASE_URL doesn't allow transactions (${error.message}); set \`pool_mode = transaction\` there.`,
     );
   }
 }
 
-/** Whether each client has a connection to Postgres of its own. In doubt it has not, which is right in both cases. */
+/** Whether each client has its own connection to Postgres. If unsure, false, which works in both cases. */
 async function keepsConnections(first: Database, second: Database): Promise<boolean> {
   const ownPid = (await readPids(first)).pid;
   const otherPid = (await readPids(second)).pid;
-  // The usual case of a pooler of transactions: the second gets the connection that the first has just used.
+  // Usual with transaction pooling: the second client gets the connection that the first has just used.
   if (otherPid === ownPid || (await readPids(first)).pid !== ownPid) return false;
   return await canListen(first, second);
 }
 
 /**
- * Whether one client receives the notification of another one. Only now, when it looks as if each had its own connection: a
- * pooler of transactions would keep the `listen` on one of its connections, where nobody uses the name again.
+ * Whether one client receives notifications of another. Checked only if each seems to have its own connection: a transaction
+ * pooler would keep the `listen` on one of its connections. Nobody reuses the channel name.
  */
 async function canListen(first: Database, second: Database): Promise<boolean> {
   const channel = `parley_probe_${createId().slice(-12)}`;

@@ -1,13 +1,13 @@
 import { isCollision } from "./errors.ts";
 
 const TRIES_MAX = 5;
-/** The longest pause before the second try; it doubles with each one. */
+/** Upper bound of the pause before the first retry; doubles with each retry. */
 const PAUSE_MS = 10;
 
 /**
- * Repeats `work`, at most four times, with exponential backoff and jitter, as long as Postgres undoes all of it because of
- * what another transaction did at the same time: a deadlock, or a conflict under a stricter isolation than `read committed`.
- * @param work one transaction. What it does outside of the database must be right when it runs again.
+ * Repeats `work`, at most four times with exponential backoff and jitter, while Postgres rolls it back because of another
+ * transaction: a deadlock, or a serialization failure under a stricter isolation than `read committed`.
+ * @param work one transaction. Its effects outside the database must be repeatable.
  * @throws the last such error; whatever else `work` throws.
  */
 export async function retryCollisions<T>(work: () => Promise<T>): Promise<T> {

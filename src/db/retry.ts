@@ -4,16 +4,16 @@ import { findTemporaryProblem } from "./errors.ts";
 
 const PAUSE_MS = 500;
 
-/** Whether the same may work later: a row was locked, the database was away, too slow or overloaded. */
+/** Whether the same may work later: a row was locked, or the database was away, too slow or overloaded. */
 export const isTemporary = (error: unknown): boolean =>
   error instanceof Problem
     ? error.code === "overloaded" || error.code === "unavailable"
     : findTemporaryProblem(error) !== undefined;
 
 /**
- * Repeats `work` as long as it fails with what is temporary. For what must not be lost; requests are refused instead, so that
- * their clients can try again.
- * @param signal ends it, also while a try is in flight.
+ * Repeats `work` while it fails with temporary errors. Use it for work that must not be lost. Requests are refused instead,
+ * so their clients can retry.
+ * @param signal aborts it, even during an attempt.
  * @throws whatever else `work` throws; once the signal is aborted, the last temporary error, or the signal's reason.
  */
 export async function retryTemporary<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {

@@ -11,38 +11,38 @@ import {
   TIMEOUT_PARAMETERS,
 } from "./session.ts";
 
-/** What is not sent any more once a pooler refuses one of them. */
+/** Parameters that are dropped once a pooler refuses one of them. */
 const refusable = [
   ...Object.keys({ ...DIRECT_PARAMETERS, ...SPEED_PARAMETERS }),
   ...TIMEOUT_PARAMETERS,
   ...TCP_PARAMETERS,
 ];
 
-/** Timeouts that a role should have behind a pooler, which doesn't pass on those of Parley's sessions. */
+/** Timeouts to set on the role behind a pooler, which doesn't pass on those of Parley's sessions. */
 const roleTimeouts: Record<(typeof TIMEOUT_PARAMETERS)[number], number> = {
   statement_timeout: STATEMENT_TIMEOUT_MS,
   lock_timeout: LOCK_TIMEOUT_MS,
   idle_in_transaction_session_timeout: SILENCE.inTransactionMs,
 };
 
-/** protocol_violation, which PgBouncer gives; feature_not_supported, of other poolers. */
+/** protocol_violation, which PgBouncer sends; feature_not_supported, from other poolers. */
 const refusingStates = new Set(["08P01", "0A000"]);
 
-/** The schema that Parley uses if the search path leads elsewhere. */
+/** The schema that Parley uses if the search path is wrong. */
 const SCHEMA = "public";
 
 type Place = { schema: string | null; path: string; is_here: boolean; is_in_public: boolean };
 
 /**
- * Makes the settings of Parley's sessions those that it needs, and warns of each that it cannot change. To be called before
- * anything else asks the database.
- * @throws the driver's error if the database cannot be asked.
+ * Applies the session settings that Parley needs, and logs a warning for each that it cannot change. Must run before any
+ * other query.
+ * @throws the driver's error if the database is unreachable.
  */
 export async function prepareSession(database: Database, log: Log): Promise<void> {
   const pooling = await checkPooler(database).catch((error) => {
     if (!isParameterRefused(error)) throw error;
     changeSession(database, Object.fromEntries(refusable.map((name) => [name, undefined])));
-    log.info("a pooler refuses some startup parameters; Parley goes on without them");
+    log.info("the pooler refuses some startup parameters; continuing without them");
     return checkPooler(database);
   });
   if (pooling !== "none") log.info({ pool_mode: pooling }, "connected through a pooler");
@@ -51,21 +51,21 @@ export async function prepareSession(database: Database, log: Log): Promise<void
   if (pooling !== "none") for (const sentence of await findMissingTimeouts(database)) log.warn(sentence);
 }
 
-/** A pooler names the first parameter that it does not take. Postgres itself takes all of them. */
+/** A pooler names the first parameter that it rejects. Postgres itself accepts all of them. */
 function isParameterRefused(error: unknown): boolean {
   if (!(error instanceof postgres.PostgresError) || !refusingStates.has(error.code)) return false;
   const text = error.message.toLowerCase();
   return [...refusable, "search_path"].some((name) => text.includes(name.toLowerCase()));
 }
 
-/** A path that leads nowhere, or past Parley's tables, is replaced. One that leads to another schema is kept. */
+/** Replaces a search path that leads nowhere, or past Parley's tables. A path to another schema is kept. */
 async function choosePath(database: Database, log: Log): Promise<void> {
   const place = await readPlace(database);
   if (!isMisled(place)) return;
   changeSession(database, { search_path: SCHEMA });
   await endSessions(database);
   const isMended = await isLed(database);
-  const found = `search_path is ${JSON.stringify(place.path)}, which does not lead to Parley's tables`;
+  const found = `search_path is ${JSON.stringify(place.path)}, which does not contain Parley's tables`;
   log.warn(
     isMended
       ? `${found}; Parley uses the schema "${SCHEMA}" instead.`
@@ -73,7 +73,7 @@ async function choosePath(database: Database, log: Log): Promise<void> {
   );
 }
 
-/** Whether the path leads to Parley's tables now. If a pooler refuses it, it is not sent any more. */
+/** Whether the path leads to Parley's tables now. If a pooler refuses it, it is no longer sent. */
 async function isLed(database: Database): Promise<boolean> {
   try {
     return !isMisled(await readPlace(database));
@@ -98,7 +98,7 @@ async function readPlace(sql: Sql): Promise<Place> {
   return place;
 }
 
-/** Sentences on settings that differ from Parley's: a pooler has not passed them on. */
+/** Warnings about settings that a pooler didn't pass on. */
 async function findOddSettings(sql: Sql): Promise<string[]> {
   const wanted = new Map<string, string>(Object.entries({ ...PORTABLE_PARAMETERS, ...DIRECT_PARAMETERS }));
   const rows = await sql<{ name: string; value: string; role: string }[]>`
@@ -110,12 +110,12 @@ async function findOddSettings(sql: Sql): Promise<string[]> {
     if (right === undefined || right === value || isExact) return [];
     const cure = `run \`alter role "${role}" set ${name} = '${right}'\``;
     return [
-      `${name} is ${JSON.stringify(value)}, Parley needs "${right}" and cannot change it behind a pooler; ${cure}.`,
+      `${name} is ${JSON.stringify(value)}; Parley needs "${right}" and cannot change it behind a pooler; ${cure}.`,
     ];
   });
 }
 
-/** A sentence on timeouts that neither the role nor the database has. */
+/** A warning about timeouts that neither the role nor the database has. */
 async function findMissingTimeouts(sql: Sql): Promise<string[]> {
   const rows = await sql<{ name: keyof typeof roleTimeouts; role: string }[]>`
     select name, current_user as role from pg_settings
@@ -124,13 +124,13 @@ async function findMissingTimeouts(sql: Sql): Promise<string[]> {
   if (!first) return [];
   const cures = rows.map(({ name, role }) => `alter role "${role}" set ${name} = '${roleTimeouts[name]}ms'`);
   return [
-    `The pooler does not pass on Parley's timeouts, so that single statements have none; run \`${cures.join("; ")}\`.`,
+    `The pooler does not pass on Parley's timeouts, so single statements have none; run \`${cures.join("; ")}\`.`,
   ];
 }
 
-/** So that all connections get the settings of now: those that are open keep the old ones. */
+/** Makes all connections use the current settings: open ones keep the old ones. */
 export async function endSessions(database: Database): Promise<void> {
-  // The last one is its own, and its end is what the query says.
+  // The last one is its own, so the query ends with its connection.
   await database`
     select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = current_setting('application_name') and usename = current_user

@@ -1,20 +1,20 @@
 import type { Log } from "../lib/log.ts";
 
-/** Characters of a statement's text that are logged. */
+/** Logged length of a statement's text, in characters. */
 const TEXT_CHARS_MAX = 1_000;
-/** Lines in a window of time: a database that is slow as a whole would flood the log. */
+/** Lines per time window: a slow database would flood the log. */
 const LINES_MAX = 10;
 const WINDOW_MS = 10_000;
 
 export type SlowStatements = {
-  /** @param text of a statement that is done, with placeholders instead of its parameters. */
+  /** @param text of a completed statement, with placeholders instead of its parameters. */
   add(text: string, durationMs: number): void;
 };
 
 /**
- * Logs statements that took long, without their parameters. Beyond 10 lines in 10 seconds they are only counted; the next
- * line tells how many.
- * @param slowMs a statement that takes at least so long is slow; 0: none is.
+ * Logs slow statements, without their parameters. After 10 lines in 10 seconds they are only counted; the next line includes
+ * the count.
+ * @param slowMs the threshold; 0: none is logged.
  */
 export function createSlowStatements(log: Log, slowMs: number, now = () => performance.now()): SlowStatements {
   let windowEndsAtMs = Number.NEGATIVE_INFINITY;
@@ -41,7 +41,7 @@ export function createSlowStatements(log: Log, slowMs: number, now = () => perfo
 }
 
 function shorten(text: string): string {
-  // Twice the length is enough for the indentation that goes; longer texts are cut before the expensive part.
+  // Twice the length leaves room for removed indentation; longer texts are cut before the expensive part.
   const flat = text
     .slice(0, 2 * TEXT_CHARS_MAX)
     .replace(/\s+/g, " ")

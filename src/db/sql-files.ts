@@ -5,7 +5,7 @@ export type SqlFile = { name: string; text: string };
 
 const folderOf = (name: "migrations" | "functions") => join(import.meta.dir, "../../sql", name);
 
-// Imported as macros: the bundler runs them, so the executable carries the texts.
+// Imported as macros: the bundler runs them, so the executable contains the texts.
 
 /** The files of a folder of sql/, by name. */
 export function readSqlFiles(folder: "migrations" | "functions"): SqlFile[] {

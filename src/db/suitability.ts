@@ -2,13 +2,13 @@ import type { Sql } from "./client.ts";
 
 const SERVER_VERSION_MIN = 150_000;
 
-/** This database cannot serve, and waiting does not help. The message is one sentence that says how to fix it. */
+/** This database is unsuitable, and waiting does not help. The message is one sentence that says how to fix it. */
 export class UnsuitableDatabaseError extends Error {}
 
-/** This database cannot serve now. The message is one sentence that says why. */
+/** This database is not ready yet. The message is one sentence that says why. */
 export class DatabaseNotReadyError extends Error {}
 
-/** @throws UnsuitableDatabaseError for a server that is too old, and for another encoding than UTF8. */
+/** @throws UnsuitableDatabaseError for a server that is too old, or an encoding other than UTF8. */
 export async function checkServer(sql: Sql): Promise<void> {
   const [server] = await sql<{ version: number; shown: string; encoding: string; name: string }[]>`
     select current_setting('server_version_num')::int as version, current_setting('server_version') as shown,
@@ -18,30 +18,31 @@ export async function checkServer(sql: Sql): Promise<void> {
   if (server.encoding !== "UTF8")
     throw new UnsuitableDatabaseError(
       `The database "${server.name}" has the encoding ${server.encoding}, and Parley needs UTF8; ` +
-        "make another with `create database … encoding 'UTF8' template template0`, and name it in DATABASE_URL.",
+        "create another with `create database … encoding 'UTF8' template template0`, and set DATABASE_URL to it.",
     );
 }
 
-/** @throws DatabaseNotReadyError while nothing can be written. */
+/** @throws DatabaseNotReadyError while the database is read-only. */
 export async function checkWritable(sql: Sql): Promise<void> {
   const [state] = await sql<{ is_standby: boolean; is_read_only: boolean; name: string; role: string }[]>`
     select pg_is_in_recovery() as is_standby, current_setting('transaction_read_only')::boolean as is_read_only,
       current_database() as name, current_user as role`;
   if (state?.is_standby)
     throw new DatabaseNotReadyError(
-      `The database "${state.name}" is read-only, since its server is a standby; promote it, or name the primary in DATABASE_URL.`,
+      `The database "${state.name}" is read-only because its server is a standby; promote it, or set DATABASE_URL to the primary.`,
     );
   if (state?.is_read_only)
     throw new DatabaseNotReadyError(
-      `The database "${state.name}" is read-only for the role "${state.role}", since default_transaction_read_only is on; ` +
+      `The database "${state.name}" is read-only for the role "${state.role}" because default_transaction_read_only is on; ` +
         "reset it for the server, the database or the role.",
     );
 }
 
 /**
- * Checks that Parley's tables can be made here; changes nothing.
- * @param tables that are to be made, if none of Parley's is there yet.
- * @throws UnsuitableDatabaseError without a schema or the right to create in it, and for somebody else's tables.
+ * Checks that Parley's tables can be created here. Read-only.
+ * @param tables to create, if none of Parley's exists yet.
+ * @throws UnsuitableDatabaseError without a schema or the permission to create in it, or if another application has tables
+ * of these names.
  */
 export async function checkRoom(sql: Sql, tables: string[]): Promise<void> {
   const [place] = await sql<{ schema: string | null; can_create: boolean | null; path: string; role: string }[]>`
@@ -53,7 +54,7 @@ export async function checkRoom(sql: Sql, tables: string[]): Promise<void> {
     );
   if (!place.can_create)
     throw new UnsuitableDatabaseError(
-      `The role "${place.role}" may not create tables in the schema "${place.schema}"; ` +
+      `The role "${place.role}" has no permission to create tables in the schema "${place.schema}"; ` +
         `run \`grant create on schema ${place.schema} to ${place.role}\`, or make it the owner of the database.`,
     );
   const foreign = await sql<{ name: string }[]>`
@@ -62,7 +63,7 @@ export async function checkRoom(sql: Sql, tables: string[]): Promise<void> {
   if (foreign.length > 0) throw createForeignError(foreign[0]?.name ?? "", place.schema);
 }
 
-/** @throws UnsuitableDatabaseError for a table of migrations that another program made. */
+/** @throws UnsuitableDatabaseError if another program created the table of migrations. */
 export async function checkBookkeeping(sql: Sql): Promise<void> {
   const foreign = await sql<{ name: string; schema: string }[]>`
     select c.relname as name, c.relnamespace::regnamespace::text as schema from pg_class c
@@ -75,5 +76,5 @@ export async function checkBookkeeping(sql: Sql): Promise<void> {
 
 const createForeignError = (name: string, schema: string) =>
   new UnsuitableDatabaseError(
-    `The schema "${schema}" has a table "${name}" that is not Parley's; give Parley a database of its own.`,
+    `The schema "${schema}" has a table "${name}" that doesn't belong to Parley; use a separate database for Parley.`,
   );

@@ -7,17 +7,17 @@ const ANSWER_TIMEOUT_MS = 2_000;
 const PORT = 5432;
 
 /**
- * Whether the server says that it has no TLS, though the URL asks for it: the driver's own error does not tell.
+ * Checks whether the server lacks TLS although the URL requires it: the driver's own error doesn't say so.
  * @returns a sentence, or null.
  */
 export async function findMissingTls(address: DatabaseAddress): Promise<string | null> {
   const { host, port = PORT, sslmode, isTlsDirect } = address;
   if (host === undefined || isTlsDirect || ["disable", "allow", "prefer"].includes(sslmode)) return null;
   if ((await askForTls(host, port)) !== NO) return null;
-  return `The server of DATABASE_URL (${host}:${port}) has no TLS, and sslmode=${sslmode} asks for it; set \`ssl = on\` there, or sslmode=disable.`;
+  return `The server of DATABASE_URL (${host}:${port}) has no TLS, but sslmode=${sslmode} requires it; set \`ssl = on\` there, or sslmode=disable.`;
 }
 
-/** The byte that the server answers with; undefined when there is none. */
+/** The byte that the server responds with; undefined when there is none. */
 async function askForTls(hostname: string, port: number): Promise<number | undefined> {
   const { promise, resolve } = Promise.withResolvers<number | undefined>();
   const timer = setTimeout(resolve, ANSWER_TIMEOUT_MS);

@@ -11,14 +11,14 @@ import {
 import { retryCollisions } from "./retry-collisions.ts";
 import { createPlaces, createTurns } from "./turns.ts";
 
-/** How long the first try of a transaction waits for a lock: locks of healthy transactions are gone by then. */
+/** Lock timeout of a first attempt: healthy transactions release their locks sooner. */
 const FIRST_LOCK_TIMEOUT_MS = 50;
-/** Transactions at the same time: those of the first try, and those that wait for rows known to be locked. */
+/** Concurrent transactions: first attempts, and attempts that wait for rows known to be locked. */
 const FIRST_TRIES_MAX = 4;
 const LOCKED_TRIES_MAX = 3;
-/** Transactions of one key that may wait for each other. */
+/** Transactions with the same key that may wait for each other. */
 const TURNS_WAITING_MAX = 1_000;
-/** Transactions of all keys that may wait for a connection; past it they are refused. */
+/** Transactions of all keys that may wait for a connection; above it they are refused. */
 const TRANSACTIONS_WAITING_MAX = 2_000;
 /** Connections that transactions need. */
 export const TRANSACTIONS_MAX = FIRST_TRIES_MAX + LOCKED_TRIES_MAX;
@@ -28,22 +28,22 @@ export interface Transactions {
   run<T>(work: (sql: Sql) => Promise<T>, key: string | undefined): Promise<T>;
   /** See `withStatement` (client.ts). */
   runStatement<T>(statement: Statement<T>, key: string | undefined): Promise<T>;
-  /** How many wait for a connection. */
+  /** Transactions waiting for a connection. */
   waiting(): number;
 }
 
-/** One statement that limits its wait for locks itself. */
+/** A statement that sets its own lock timeout. */
 export type Statement<T> = (sql: Sql, lockTimeoutMs: number) => Promise<T>;
 
 type Options = {
   getPooling(): Pooling;
-  /** Called with the time that one waited for a connection. */
+  /** Called with the time spent waiting for a connection. */
   onWait?: ((waitMs: number) => void) | undefined;
 };
 
 /**
- * The first try waits for locks so shortly that it delays nobody. Only then it is known that a row is locked, and the next
- * try waits for it on one of the connections for such rows: however many there are, they leave the others alone.
+ * The first attempt waits only briefly for locks, so it delays nobody. If a row is locked, the next attempt waits for it on
+ * one of a few connections reserved for that, so any number of locked rows leaves the others unaffected.
  */
 export function createTransactions(pool: { open(): Database }, { getPooling, onWait }: Options): Transactions {
   const waits = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };
@@ -53,7 +53,7 @@ export function createTransactions(pool: { open(): Database }, { getPooling, onW
 
   async function begin<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
     const result = await pool.open().begin(ISOLATION, async (sql) => {
-      // Sent together with the first statement of the work.
+      // Pipelined with the first statement of the work.
       const limited = limit(sql, lockTimeoutMs, getPooling()).execute();
       const [result] = await Promise.all([work(sql), limited]);
       return result;

@@ -1,8 +1,8 @@
 import { Problem } from "../lib/problem.ts";
 
-/** How long something may wait in this process, and how many may. */
+/** Limits on how long work may wait in this process, and on how much. */
 const WAIT_MS_MAX = 10_000;
-/** When to try again, or up to twice as late: not all at the same moment. */
+/** Minimum retry delay, up to doubled by jitter. */
 const RETRY_AFTER_MS = 1_000;
 
 const createOverloaded = (): Problem =>
@@ -12,9 +12,12 @@ const createOverloaded = (): Problem =>
 
 type Waiting = { begin(): void; fail(error: unknown): void };
 
-/** Places that are given out in the order in which they are asked for. */
+/** A semaphore with a first-in, first-out queue. */
 export interface Places {
-  /** Runs `work` on a place. @throws Problem `overloaded` when too many wait, or for too long; whatever `work` throws. */
+  /**
+   * Runs `work` when a place is free. @throws Problem `overloaded` when too many wait, or for too long; whatever `work`
+   * throws.
+   */
   run<T>(work: () => Promise<T>): Promise<T>;
   isIdle(): boolean;
   waiting(): number;
@@ -22,7 +25,7 @@ export interface Places {
 
 type PlacesOptions = {
   waitingMax?: number;
-  /** Called with the time that one waited for its place. */
+  /** Called with the time spent waiting for a place. */
   onWait?: ((waitMs: number) => void) | undefined;
 };
 
@@ -84,18 +87,18 @@ export function createPlaces(
 
 type Turn = { places: Places; wasLocked: boolean };
 
-/** Work of the same key runs one after the other, in order. */
+/** Runs work with the same key one after the other, in order. */
 export interface Turns {
   /**
-   * @param work is told whether the work before it, for which it waited, met a lock. That need not be the lock of a row
-   * that this one needs, so it has to look for itself, but shortly.
-   * @param isLock whether an error says so.
+   * @param work receives whether the work it waited for met a lock. It may have been the lock of another row, so `work`
+   * still has to try, but briefly.
+   * @param isLock whether an error means a lock.
    * @throws Problem `overloaded`; whatever `work` throws.
    */
   run<T>(key: string, work: (wasLocked: boolean) => Promise<T>, isLock: (error: unknown) => boolean): Promise<T>;
 }
 
-/** @param waitingMax how much work of a key may wait. */
+/** @param waitingMax the limit on waiting work per key. */
 export function createTurns(waitingMax: number): Turns {
   const turns = new Map<string, Turn>();
 

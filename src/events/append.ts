@@ -2,9 +2,9 @@ import { requireRow, type Sql } from "../db/client.ts";
 import { type DurableEvent, type EventPosition, isMessageEvent } from "../protocol/events.ts";
 
 /**
- * Takes the next number of a conversation, in a transaction that then stores what has this number. It locks the
- * conversation until the transaction ends, so that numbers become visible in their order.
- * @param isMessage whether it is the number of a message.
+ * Takes the next number of a conversation, in the transaction that stores the event with this number. Locks the conversation
+ * until the transaction ends, so that numbers become visible in order.
+ * @param isMessage whether the number is for a message.
  * @returns the number, and the time of the event.
  * @throws Problem `not_found` when the conversation is gone.
  */
@@ -16,8 +16,8 @@ export async function takeSeq(sql: Sql, conversationId: string, isMessage: boole
 }
 
 /**
- * Stores an event under a number that `takeSeq` gave in this transaction. An event about a message refers to it; one about
- * a conversation's settings stands for whatever they are when it is read.
+ * Stores an event under a number from `takeSeq` in this transaction. An event about a message refers to the message. An
+ * event about a conversation's settings shows the settings at the time of reading.
  */
 export async function appendEvent(sql: Sql, event: DurableEvent): Promise<void> {
   const messageId = isMessageEvent(event) ? event.data.id : null;

@@ -2,18 +2,18 @@ import type { Sql } from "../db/client.ts";
 import type { DurableEvent } from "../protocol/events.ts";
 import { type EventRange, loadEvents, loadEventsOf } from "./read.ts";
 
-/** Events that one look for a gap reads; a larger gap is filled in steps. */
+/** Events read per attempt to fill a gap; a larger gap is filled in steps. */
 const EVENTS_MAX = 1_000;
-/** Ranges that one statement reads. */
+/** Ranges per statement. */
 const RANGES_MAX = 50;
-/** Events of each of them; a larger gap is read apart. */
+/** Events per range; a larger gap is read separately. */
 const TOGETHER_MAX = 20;
 
 type Waiting = EventRange & { resolve(events: DurableEvent[]): void; reject(error: unknown): void };
 
 /**
- * Reads events that are known to be stored. Those that several conversations miss at one moment are read by one statement: where
- * instances tell each other of events by their numbers, that is so for every burst.
+ * Reads events known to be stored. Concurrent reads of several conversations share a statement: if instances announce events
+ * by number only, that happens in every burst.
  */
 export function createLoadEvents(sql: Sql) {
   let waiting: Waiting[] = [];

@@ -18,8 +18,8 @@ import type { Slice } from "./slice.ts";
 export type EventTransaction = {
   readonly sql: Sql;
   /**
-   * Appends an event under the conversation's next number, and has it published after the commit.
-   * @param change writes what the event tells of, and returns the event's data; it gets the number and the time.
+   * Appends an event under the conversation's next number, and publishes it after the commit.
+   * @param change writes the change and returns the event's data; it receives the number and the time.
    * @throws Problem `not_found` when the conversation is gone; whatever `change` throws.
    */
   append<T extends DurableEventType>(
@@ -27,7 +27,7 @@ export type EventTransaction = {
     conversationId: string,
     change: (position: EventPosition) => Promise<EventData<T>> | EventData<T>,
   ): Promise<EventData<T>>;
-  /** Has an event published that an earlier try has appended: its commit got no response, so it may not be published yet. */
+  /** Publishes an event that an earlier attempt appended: its commit got no response, so it may be unpublished. */
   publishAgain<T extends DurableEventType>(
     type: T,
     conversationId: string,
@@ -37,12 +37,12 @@ export type EventTransaction = {
 };
 
 /**
- * The log of each conversation: every durable event, numbered without gaps. Whatever changes a conversation appends an
- * event here; nobody else takes numbers or pushes events. Events are pushed after their commit, never before.
+ * The log of each conversation: every durable event, numbered without gaps. Every change of a conversation appends its event
+ * here; no other code takes numbers or pushes events. Events are pushed after their commit, never before.
  */
 export function createEventLog({ database, changes, bus }: { database: Database; changes: Changes; bus: Bus }) {
   let onAppended = () => {};
-  /** First what instances remember of the conversation, so that whoever reads after a push reads the new state. */
+  /** Invalidates the instances' caches first, so that a read after a push returns the new state. */
   const publishTo = (conversationId: string, create: () => Iterable<DurableEvent>): void => {
     let events: DurableEvent[] | undefined;
     const createOnce = () => {
@@ -62,7 +62,7 @@ export function createEventLog({ database, changes, bus }: { database: Database;
     list: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<Slice<DurableEvent>> =>
       listEvents(database, conversationId, afterSeq, untilSeq, limit),
 
-    /** The same, without those that are too much for one read: they come with the next one. */
+    /** Like `list`, but stops at the size limit of one read; the next read returns the rest. */
     load: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<DurableEvent[]> =>
       loadEvents(database, conversationId, afterSeq, untilSeq, limit),
 
@@ -73,14 +73,14 @@ export function createEventLog({ database, changes, bus }: { database: Database;
     },
 
     /**
-     * Runs `work` in one transaction, and publishes the events that it appended once they are committed. Changes of the
-     * same conversation wait for each other, without a connection.
+     * Runs `work` in one transaction, and publishes the events it appended once they are committed. Changes of the same
+     * conversation queue without a connection.
      * @throws Problem `overloaded` when too many wait; whatever `work` throws.
      */
     async write<T>(conversationId: string, work: (transaction: EventTransaction) => Promise<T>): Promise<T> {
       let appended: DurableEvent[] = [];
       const result = await changes.run(conversationId, (sql) => {
-        // It may be the second try.
+        // This may be the second attempt.
         appended = [];
         return work({
           sql,
@@ -104,13 +104,13 @@ export function createEventLog({ database, changes, bus }: { database: Database;
     /** Publishes events that a function of the database has appended (sql/functions), once they are committed. */
     publish,
 
-    /** The same for the hot path: `create` makes the events of a conversation only if somebody may hear them. */
+    /** Like `publish` for the hot path: `create` builds the events of a conversation only if it may have listeners. */
     publishIfHeard(conversationId: string, create: () => Iterable<DurableEvent>): void {
       publishTo(conversationId, create);
       onAppended();
     },
 
-    /** Has `listener` called whenever this instance has committed events. It must be quick, and throw nothing. */
+    /** Calls `listener` whenever this instance has committed events. It must be fast and never throw. */
     whenAppended(listener: () => void): void {
       onAppended = listener;
     },

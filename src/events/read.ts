@@ -14,8 +14,8 @@ type EventRow = MessageRow & {
 };
 
 /**
- * Durable events after `afterSeq` up to `untilSeq`, in order. A message is its own `message.created`. What an event says
- * of a message or of a conversation's settings is their state now, which is where every replay ends up.
+ * Durable events after `afterSeq` up to `untilSeq`, in order. A message is its own `message.created`. Events contain the
+ * current state of a message or of a conversation's settings, which is the final state of every replay.
  */
 export async function listEvents(
   sql: Sql,
@@ -34,7 +34,7 @@ export async function listEvents(
         union all
         (select e.seq, e.type, e.data, e.at, ${messageColumns(sql)}
          from events e left join lateral (
-           -- With a limit it is planned by itself, see sql/functions/send_messages.sql.
+           -- With a limit it gets its own plan, see sql/functions/send_messages.sql.
            select * from current_messages m where m.conversation_id = ${conversationId} and m.id = e.message_id limit 1
          ) x on true
          where e.conversation_id = ${conversationId} and e.seq > ${afterSeq} and e.seq <= ${untilSeq}
@@ -49,7 +49,7 @@ export async function listEvents(
   return { rows: measured.map((row) => mapRowToEvent(row, conversationId, shared)), fitting };
 }
 
-/** The same, without those that are too much for one read: they come with the next one. */
+/** Like `listEvents`, but stops at the size limit of one read; the next read returns the rest. */
 export async function loadEvents(
   sql: Sql,
   conversationId: string,
@@ -61,13 +61,13 @@ export async function loadEvents(
   return slice.rows.slice(0, slice.fitting);
 }
 
-/** Events of one conversation that are to be read. */
+/** A range of events of one conversation. */
 export type EventRange = { conversationId: string; afterSeq: number; untilSeq: number };
 
 /**
- * The same of several conversations, by one statement.
- * @returns the events of each range, in their order. Of all together no more than one read takes in: the rest comes with the
- * next one.
+ * Reads events of several conversations in one statement.
+ * @returns the events of each range, in order. Stops at the size limit of one read for all ranges together; the next read
+ * returns the rest.
  */
 export async function loadEventsOf(sql: Sql, ranges: readonly EventRange[], rows: number): Promise<DurableEvent[][]> {
   const found = await sql<(EventRow & Measured & { place: number; of: string })[]>`
@@ -101,7 +101,7 @@ export async function loadEventsOf(sql: Sql, ranges: readonly EventRange[], rows
   return events;
 }
 
-/** What everyone sees of a conversation alike; undefined when it is gone. */
+/** The part of a conversation that is the same for all members; undefined when it is gone. */
 export async function findShared(sql: Sql, conversationId: string): Promise<SharedConversation | undefined> {
   const [row] = await sql<ConversationRow[]>`
     select ${conversationColumns(sql)} from conversations c where c.id = ${conversationId}`;
@@ -124,7 +124,7 @@ function mapRowToEvent(row: EventRow, conversationId: string, shared: SharedConv
   const { event_seq: seq, type, data, at } = row;
   const message = row.id ? mapRowToMessage(row) : undefined;
   const shown = message ?? (type === "conversation.updated" ? shared : data);
-  // The catalogue has one kind of data for each type; append_events stored it.
+  // Each type of event has one kind of data; append_events stored it.
   const known = (shown ?? {}) as DurableEvent["data"];
   return createEvent(type ?? "message.created", conversationId, { seq, at: at ?? row.created_at }, known);
 }

@@ -2,18 +2,18 @@ import type { PendingQuery, Row } from "postgres";
 import type { Sql } from "../db/client.ts";
 
 /**
- * Bytes of text that one read takes in, plus at most two messages: texts are long enough for a page of them to fill the
- * memory. As JSON it is at most six times as much.
+ * Bytes of text per read, plus at most two messages: a page of long texts could fill the memory. As JSON it is at most six
+ * times as large.
  */
 export const READ_BYTES_MAX = 2 * 1024 * 1024;
 
-/** Rows in order, of which the first `fitting` are within `READ_BYTES_MAX`; one more tells that there is more. */
+/** Rows in order. The first `fitting` are within `READ_BYTES_MAX`; an extra row means that there are more. */
 export type Slice<T> = { rows: T[]; fitting: number };
 
 /** A row with the bytes of the texts before it. */
 export type Measured = { bytes_before: number };
 
-/** Columns for messages `x`: bytes of the texts before a row, and before the one before it, in the order of reading. */
+/** Columns for messages `x`, in reading order: bytes of the texts before a row, and before its predecessor. */
 export const measure = (sql: Sql, order: PendingQuery<Row[]>) => {
   const bytes = sql`
     octet_length(x.content) + coalesce(octet_length(x.reasoning), 0) + coalesce(octet_length(x.output::text), 0)`;

@@ -9,18 +9,18 @@ import {
   takeLease,
 } from "../db/leases.ts";
 
-/** Work of a queue that an instance has taken. */
+/** A job of a queue, leased by an instance. */
 export type QueuedJob = {
   queue: string;
   key: string;
-  /** How often it was taken, this time included. */
+  /** How often it was claimed, including this time. */
   attempts: number;
   fence: number;
 };
 
-/** In this queue are the jobs that are done again and again, by one instance at a time. They have no attempts. */
+/** The queue of recurring jobs, each run by one instance at a time. They have no attempts. */
 const INTERVALS = "intervals";
-/** Of an error, so much is kept. */
+/** Stored length of an error. */
 const ERROR_CHARS_MAX = 1_000;
 
 const leased: LeasedTable<QueuedJob> = {
@@ -33,9 +33,9 @@ const leased: LeasedTable<QueuedJob> = {
 };
 
 /**
- * Puts work into a queue, inside the transaction that makes it necessary: it is done by any instance, at least once. What
- * is there already stays as it is.
- * @param keys what the work is about; one job for each. What may come up again while it is at work needs a new key.
+ * Enqueues jobs, inside the transaction that makes them necessary. Any instance runs them, at least once. Existing jobs stay
+ * unchanged.
+ * @param keys the subjects of the work, one job each. Work that may come up again while it is running needs a new key.
  */
 export async function enqueue(sql: Sql, queue: string, keys: readonly string[]): Promise<void> {
   await sql`
@@ -43,7 +43,7 @@ export async function enqueue(sql: Sql, queue: string, keys: readonly string[]):
     on conflict do nothing`;
 }
 
-/** Takes what is due, the longest due first. */
+/** Claims due jobs, the longest overdue first. */
 export async function claimDue(
   sql: Sql,
   queue: string,
@@ -60,7 +60,7 @@ export async function claimDue(
     returning x.queue, x.key, x.attempts, x.fence`;
 }
 
-/** Takes what is done at intervals, if it is due; the first time it is. */
+/** Claims a recurring job if it is due; a new one is due immediately. */
 export async function claimInterval(
   sql: Sql,
   name: string,
@@ -79,7 +79,7 @@ export const renewJobLeases = async (sql: Sql, owner: string, held: QueuedJob[],
   await renew(sql, leased, owner, held, { leaseMs, enoughMs: leaseMs });
 };
 
-/** Those that are held no longer: their lease ran out, and somebody else took them. */
+/** Returns the jobs no longer held: their lease expired and another instance claimed them. */
 export async function findLost(sql: Sql, owner: string, held: QueuedJob[]): Promise<QueuedJob[]> {
   const kept = await sql<{ queue: string; key: string }[]>`
     select x.queue, x.key from ${leased.listHeld(sql, held)} join jobs x on ${isHeld(sql, leased, owner)}`;
@@ -87,13 +87,13 @@ export async function findLost(sql: Sql, owner: string, held: QueuedJob[]): Prom
   return held.filter((job) => !names.has(nameOf(job)));
 }
 
-/** It is done. */
+/** Marks a job as done. */
 export async function complete(sql: Sql, owner: string, job: QueuedJob): Promise<void> {
   await sql`
     delete from jobs x using ${leased.listHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
 }
 
-/** It is due again in `inMs` milliseconds. @param error what it failed with; null: it did not. */
+/** Schedules a job again in `inMs` milliseconds. @param error of the failed attempt; null: it didn't fail. */
 export async function postpone(
   sql: Sql,
   owner: string,
@@ -106,7 +106,7 @@ export async function postpone(
     from ${leased.listHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
 }
 
-/** Not done, through no fault of its own: another instance goes on with it at once. */
+/** Releases unfinished jobs that didn't fail: another instance continues immediately. */
 export async function release(sql: Sql, owner: string, held: QueuedJob[]): Promise<void> {
   await releaseLeases(sql, leased, owner, held);
 }

@@ -6,10 +6,10 @@ import * as queries from "./queue.ts";
 
 export type Job = (signal: AbortSignal) => Promise<void>;
 
-/** Work that is held and not renewed for so long is taken by another instance. */
+/** Lease of a job; without renewal, another instance takes it after this time. */
 const LEASE_MS = 15_000;
 const RENEWAL_MS = 3_000;
-/** How often a queue is looked at; whoever puts something in can have it looked at sooner, on their own instance. */
+/** How often a queue is polled; the instance that enqueues can have it polled sooner. */
 const POLL_MS = 1_000;
 const RETRY_MS_MAX = 5 * 60_000;
 
@@ -19,32 +19,32 @@ const findRetryMs = (attempts: number): number => Math.min(RETRY_MS_MAX, 1_000 *
 const nameQueue = (name: string): string => `queue ${name}`;
 
 type QueueOptions = {
-  /** Jobs of the queue that one instance does at the same time. */
+  /** Jobs of the queue that one instance runs concurrently. */
   concurrency: number;
 };
 type Queue = QueueOptions & {
   name: string;
   work: QueueWork;
   running: Set<string>;
-  /** Whether there is a reason to look again, that came while it was looked at. */
+  /** Whether to poll again, requested while polling. */
   isNudged: boolean;
 };
 
 /**
- * Does one job of a queue: at least once, so it must do no harm to do it again.
- * @throws when it is not done, also because `signal` tells it to stop; it is then tried again.
+ * Runs one job of a queue: at least once, so it must be idempotent.
+ * @throws when it isn't done, including when `signal` stops it; it is then retried.
  */
 export type QueueWork = (key: string, signal: AbortSignal) => Promise<void>;
 
 type Dependencies = { database: Database; log: Log; instanceId: string };
 
 /**
- * What an instance does by itself: jobs at intervals, each on every instance or on one at a time, and queues. It does
- * nothing before `start`. One run of a job never overlaps the next: the interval counts from the end of a run. A failed run is
- * logged, and the next one comes as planned.
+ * Background work of an instance: recurring jobs, each on every instance or on one at a time, and queues. Nothing runs
+ * before `start`. Runs of a job never overlap: the interval counts from the end of a run. A failed run is logged, and the
+ * next one happens on schedule.
  */
 export function createJobs({ database, log, instanceId }: Dependencies) {
-  /** Slow reads of others must not let leases run out. */
+  /** Separate connections: slow reads of others must not let leases expire. */
   const leases = () => getReservedPool(database);
   const stopping = new AbortController();
   const beginnings = new Map<string, () => void>();
@@ -52,7 +52,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   const running = new Map<string, Promise<void>>();
   const failing = new Set<string>();
   const queues = new Map<string, Queue>();
-  /** What this instance holds, with what ends it when it is lost. */
+  /** Jobs held by this instance, with a way to abort each when its lease is lost. */
   const held = new Map<string, { job: QueuedJob; lost: AbortController }>();
   let hasStarted = false;
 
@@ -62,7 +62,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       failing.delete(name);
     } catch (error) {
       if (stopping.signal.aborted) return;
-      // A database that is away fails every run: said once, until a run succeeds again.
+      // An unavailable database fails every run: logged once, until a run succeeds again.
       log[failing.has(name) ? "debug" : "error"]({ job: name, err: error }, "job failed");
       failing.add(name);
     }
@@ -83,16 +83,15 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   }
 
   function add(name: string, intervalMs: number, job: Job): void {
-    if (beginnings.has(name)) throw new Error(`There already is a job ${name}.`);
+    if (beginnings.has(name)) throw new Error(`A job named ${name} already exists.`);
     const begin = () => schedule(name, intervalMs, job);
     beginnings.set(name, begin);
     if (hasStarted) begin();
   }
 
   /**
-   * Runs `work` while the lease is kept; its signal is aborted when this instance stops, or has lost the lease. Nothing is
-   * thrown.
-   * @returns the claim under which it is held in the end, and what the work failed with, if it did.
+   * Runs `work` while the lease is kept; its signal is aborted when this instance stops or loses the lease. Never throws.
+   * @returns the final claim, and the error of the work, if any.
    */
   async function hold(job: QueuedJob, work: Job): Promise<{ job: QueuedJob; error?: unknown }> {
     const name = queries.nameOf(job);
@@ -108,7 +107,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     }
   }
 
-  /** A lease of this instance had run out, and nobody else was faster: what is under way goes on under the new claim. */
+  /** The lease had expired, but no other instance was faster: running work continues under the new claim. */
   function adopt(job: QueuedJob): boolean {
     const holding = held.get(queries.nameOf(job));
     if (holding) holding.job = job;
@@ -128,11 +127,11 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   async function runOnOne(name: string, intervalMs: number, work: Job, isDue: () => Promise<boolean>): Promise<void> {
     if (!(await isDue())) return;
     const startedAtMs = performance.now();
-    // Behind a pooler, single statements have the isolation of the role, and two instances claim at the same time.
+    // Behind a pooler, single statements use the role's isolation, and two instances claim at the same time.
     const claimed = await retryCollisions(() => queries.claimInterval(database, name, instanceId, LEASE_MS));
     if (!claimed) return;
     const { job, error } = await hold(claimed, work);
-    // Whoever looks an interval later must find it due, though clocks and timers are not exact.
+    // A look one interval later must find it due, though clocks and timers are inexact.
     const nextMs = Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
     await queries.postpone(leases(), instanceId, job, nextMs, error === undefined ? null : String(error));
     if (error !== undefined) throw error;
@@ -156,14 +155,14 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       const done = doQueued(queue, job).finally(() => {
         queue.running.delete(job.key);
         running.delete(name);
-        // There may be more for the place that is free now.
+        // There may be more for the free place.
         nudge(queue.name);
       });
       running.set(name, done);
     }
   }
 
-  /** Nothing is thrown: what cannot be noted is found again when the lease has run out. */
+  /** Never throws: if the outcome can't be stored, the job is found again when the lease has expired. */
   async function doQueued({ work }: Queue, claimed: QueuedJob): Promise<void> {
     const { job, error } = await hold(claimed, (signal) => work(claimed.key, signal));
     const about = { queue: job.queue, key: job.key, attempts: job.attempts };
@@ -171,17 +170,17 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       if (error === undefined) await queries.complete(leases(), instanceId, job);
       else if (stopping.signal.aborted) await queries.release(leases(), instanceId, [job]);
       else {
-        log.error({ ...about, err: error }, "a queued job failed; it will be tried again");
+        log.error({ ...about, err: error }, "a queued job failed; it will be retried");
         await queries.postpone(leases(), instanceId, job, findRetryMs(job.attempts), String(error));
       }
     } catch (err) {
-      log.warn({ ...about, err }, "what became of a queued job could not be stored");
+      log.warn({ ...about, err }, "the outcome of a queued job could not be stored");
     }
   }
 
   function nudge(name: string): void {
     const queue = queues.get(name);
-    if (!queue) throw new Error(`There is no queue ${name}.`);
+    if (!queue) throw new Error(`The queue ${name} doesn't exist.`);
     queue.isNudged = true;
     const job = nameQueue(name);
     if (timers.has(job)) schedule(job, POLL_MS, () => look(queue), 0);
@@ -192,21 +191,21 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     everyOnEach: add,
 
     /**
-     * The same on one instance at a time, whichever is the first, as long as there is only one that is at it.
-     * @param isDue asked before, where a look is cheaper than the claim: two writes, each interval.
+     * Runs `job` on one instance at a time, whichever is first.
+     * @param isDue checked first, if that is cheaper than the claim: two writes per interval.
      */
     everyOnOne(name: string, intervalMs: number, job: Job, isDue: () => Promise<boolean> = async () => true): void {
       add(name, intervalMs, () => runOnOne(name, intervalMs, job, isDue));
     },
 
-    /** Does what `enqueue` (queue.ts) puts into the queue of this name. */
+    /** Registers the function that runs the jobs that `enqueue` (queue.ts) adds to the queue of this name. */
     queue(name: string, work: QueueWork, options: QueueOptions): void {
       const queue: Queue = { ...options, name, work, running: new Set(), isNudged: false };
       queues.set(name, queue);
       add(nameQueue(name), POLL_MS, () => look(queue));
     },
 
-    /** Has a queue looked at now, after something was put into it. */
+    /** Polls a queue now, after a job was enqueued. */
     nudge,
 
     start(): void {
@@ -215,7 +214,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       schedule("leases of jobs", RENEWAL_MS, keepLeases);
     },
 
-    /** Starts nothing more, and waits for what runs, at the latest until `deadlineMs` (milliseconds since 1970). */
+    /** Starts nothing more, and waits for running jobs until `deadlineMs` (milliseconds since 1970) at the latest. */
     async stop(deadlineMs: number): Promise<void> {
       stopping.abort();
       for (const timer of timers.values()) clearTimeout(timer);

@@ -1,7 +1,7 @@
 /**
- * What stands for a client's address where it is counted. Of IPv6 that is the /64: whoever has one address there has all
- * 2^64 of them (RFC 6177, RFC 7421).
- * @param address as `readClientAddress` gives it.
+ * The key that a client's address counts under. For IPv6 that is the /64: a client with one address there has all 2^64 of
+ * them (RFC 6177, RFC 7421).
+ * @param address from `readClientAddress`.
  */
 export function createAddressKey(address: string): string {
   if (!address.includes(":")) return address;
@@ -10,7 +10,7 @@ export function createAddressKey(address: string): string {
   return mapped ?? `${groups.slice(0, 4).join(":")}::/64`;
 }
 
-/** The eight groups as numbers, whichever way they were written. */
+/** The eight groups as numbers, from any notation. */
 function expand(address: string): string[] {
   const [left = "", right] = address.split("::");
   const head = splitGroups(left);
@@ -23,7 +23,7 @@ function splitGroups(text: string): string[] {
   if (text === "") return [];
   return text.split(":").flatMap((group) => {
     if (!group.includes(".")) return [Number.parseInt(group, 16).toString(16)];
-    // The last 32 bits may be written as IPv4.
+    // The last 32 bits may be in IPv4 notation.
     const [a = 0, b = 0, c = 0, d = 0] = group.split(".").map(Number);
     return [(a * 256 + b).toString(16), (c * 256 + d).toString(16)];
   });

@@ -1,20 +1,20 @@
 import { BURST_S, type Rate, SUSTAINED_S } from "./limiter.ts";
 import { MemoryWindow, type Use } from "./memory-window.ts";
 
-/** What a frame counts, in tenths: clients send `typing` all the time, and it costs next to nothing. */
+/** Cost of a frame, in tenths: clients send `typing` all the time, and it costs next to nothing. */
 const FRAME_POINTS = 10;
 const TYPING_POINTS = 1;
-/** Refused frames within 10 seconds after which a socket that goes on is closed. */
+/** A socket with more refused frames than this within 10 seconds is closed. */
 export const REFUSED_FRAMES_MAX = 200;
 const REFUSED_WINDOW_MS = 10_000;
 
-/** What one socket has sent; its windows begin with its first frame. */
+/** Counters of one socket; its windows begin with its first frame. */
 export class FrameMeter {
   readonly burst: Use = { points: 0, endsAtMs: 0 };
   readonly sustained: Use = { points: 0, endsAtMs: 0 };
   #refused: Use = { points: 0, endsAtMs: 0 };
 
-  /** Counts a refused frame. @returns whether it was one too many. */
+  /** Counts a refused frame. @returns whether the socket must be closed. */
   refuse(nowMs: number): boolean {
     count(this.#refused, 1, REFUSED_WINDOW_MS, nowMs);
     return this.#refused.points > REFUSED_FRAMES_MAX;
@@ -30,15 +30,15 @@ function count(use: Use, points: number, durationMs: number, nowMs: number): voi
 }
 
 export type FrameLimit = {
-  /** Counts a frame. @returns how long its sender has to wait, in milliseconds; 0 when the frame may be executed. */
+  /** Counts a frame. @returns how long its sender has to wait, in milliseconds; 0 when the frame is allowed. */
   take(meter: FrameMeter, userId: string | null, type: string): number;
 };
 
 export const openFrameLimit: FrameLimit = { take: () => 0 };
 
 /**
- * Frames of each socket and, over all of their sockets, of each user. Counted by this instance alone and never in Redis: a
- * socket stays where it is, and a question for each frame would cost more than the frame.
+ * Limits the frames of each socket, and of each user over all of their sockets. Counted by this instance only, never in
+ * Redis: a socket stays on its instance, and a request per frame would cost more than the frame.
  */
 export function createFrameLimit(rates: { socket: Rate; user: Rate }): FrameLimit {
   const { socket, user } = { socket: inPoints(rates.socket), user: inPoints(rates.user) };

@@ -4,41 +4,41 @@ import { createAddressKey } from "./address-key.ts";
 import type { KnownBy } from "./login-guard.ts";
 import { createLimitProblem } from "./refusal.ts";
 
-/** Hashes that may wait in each lane, and how many of them may be of one address. */
+/** Hashes that may wait in each lane, and how many of them per address. */
 export const HASHES_WAITING_MAX = 200;
 export const HASHES_WAITING_PER_ADDRESS_MAX = 100;
 const RETRY_AFTER_MS = 2_000;
 
-/** For whom a password is hashed: decides when its turn comes. */
+/** The requester of a hash: decides its place in the queue. */
 export type Requester = {
   /** Null for the command line, and for clients without an address. */
   ipAddress: string | null;
-  /** What names the account, whether it exists or not. */
+  /** Identifies the account, whether it exists or not. */
   account: string;
   knownBy: KnownBy;
-  /** Aborted when the client goes away. */
+  /** Aborted when the client disconnects. */
   signal?: AbortSignal;
 };
 
-/** Turns for hashing passwords, fair to addresses and to the accounts behind each (docs/decisions/0064). */
+/** A queue for hashing passwords, fair between addresses and between the accounts of each (docs/decisions/0064). */
 export interface HashQueue {
   /**
-   * Runs `work` when the turn of its requester comes.
-   * @throws Problem `rate_limited` (this address has too many waiting), `overloaded` (all have, or the client has gone);
-   * whatever `work` throws.
+   * Runs `work` when it is the requester's turn.
+   * @throws Problem `rate_limited` (this address has too many waiting), `overloaded` (the queue is full, or the client has
+   * disconnected); whatever `work` throws.
    */
   run<T>(requester: Requester, work: () => Promise<T>): Promise<T>;
 }
 
 type Options = {
-  /** Hashes that run at once. */
+  /** Concurrent hashes. */
   parallelMax: number;
   onRefused(): void;
 };
 
 export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue {
   const bounds = { jobsMax: HASHES_WAITING_MAX, jobsPerSourceMax: HASHES_WAITING_PER_ADDRESS_MAX };
-  // Each lane has its own room and every third turn: unknown clients cannot take them from those who are known.
+  // Each lane has its own capacity and every third turn: unknown clients can't take turns from known ones.
   const createLane = () => new FairQueue<() => void>(bounds);
   const lanes: Record<KnownBy, FairQueue<() => void>> = {
     account: createLane(),
@@ -71,7 +71,7 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
         resolve();
       };
       const leave = () => {
-        if (job.leave()) reject(new Problem("overloaded", "The client left before its password was checked."));
+        if (job.leave()) reject(new Problem("overloaded", "The client disconnected before its password was checked."));
       };
       const job = lane.add(key, begin);
       signal?.addEventListener("abort", leave, { once: true });
@@ -88,7 +88,7 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
     return undefined;
   }
 
-  /** Whoever finishes hands its place to the next without giving it up in between. */
+  /** A finished job hands its place directly to the next one. */
   function release(): void {
     const begin = takeNext();
     if (begin) begin();

@@ -3,16 +3,16 @@ import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { RedisLink } from "../redis/link.ts";
 import { KEYS_MAX, MemoryWindow, type Use } from "./memory-window.ts";
 
-/** The two windows that every rate has: a short one against bursts, a longer one against what goes on and on. */
+/** The two windows of every rate: a short one against bursts, a longer one against sustained load. */
 export const BURST_S = 10;
 export const SUSTAINED_S = 60;
 
 export type WindowName = "burst" | "sustained";
 export type Rate = { burst: number; sustained: number };
 
-/** What a limiter says of one use, and what it tells the caller (draft-ietf-httpapi-ratelimit-headers). */
+/** A limiter's decision on one use, and its headers (draft-ietf-httpapi-ratelimit-headers). */
 export class Verdict {
-  /** @param policy `RateLimit-Policy`: what the windows are. */
+  /** @param policy `RateLimit-Policy`: the windows. */
   constructor(
     readonly policy: string,
     private readonly burst: Standing,
@@ -23,12 +23,12 @@ export class Verdict {
     return this.burst.left >= 0 && this.sustained.left >= 0;
   }
 
-  /** What is left of the window that has least. */
+  /** The remaining quota of the tightest window. */
   get remaining(): number {
     return Math.max(0, Math.min(this.burst.left, this.sustained.left));
   }
 
-  /** The windows that are used up. */
+  /** The exhausted windows. */
   get violated(): WindowName[] {
     const names: WindowName[] = [];
     if (this.burst.left < 0) names.push("burst");
@@ -36,14 +36,14 @@ export class Verdict {
     return names;
   }
 
-  /** Until all of them have room again; 0 when the use was allowed. */
+  /** Milliseconds until all of them have room again; 0 when the use was allowed. */
   get retryAfterMs(): number {
     if (this.isAllowed) return 0;
     const waits = [this.burst, this.sustained].map(({ left, endsInMs }) => (left < 0 ? endsInMs : 0));
     return Math.max(1, ...waits);
   }
 
-  /** `RateLimit`: where the caller stands in them. Made only where it is told: most uses of an address are not. */
+  /** `RateLimit`: the state of the windows. Built on demand: most uses of an address are never reported. */
   get state(): string {
     const { burst, sustained } = this;
     return (
@@ -53,11 +53,11 @@ export class Verdict {
   }
 }
 
-/** What is left of a window (below 0: nothing, and this use was refused), and when it ends. */
+/** The remaining quota of a window (below 0: this use was refused), and when it ends. */
 type Standing = { left: number; endsInMs: number };
 
 export type Limiter = {
-  /** Counts one use. In one process it answers at once, with Redis after a round trip. */
+  /** Counts one use. Immediate when counted in this process; a round trip with Redis. */
   consume(key: string): Verdict | Promise<Verdict>;
   /** Whether the next use would be allowed; counts nothing. */
   peek(key: string): Verdict | Promise<Verdict>;
@@ -66,8 +66,8 @@ export type Limiter = {
 type Options = { name: string; rate: Rate; redis: RedisLink | null; keysMax?: number };
 
 /**
- * A rate for each of many keys. What the burst window refuses does not count in the other one: a caller who is too fast for
- * some seconds is not held up for the rest of the minute.
+ * A rate limit for each of many keys. Uses refused by the burst window don't count in the sustained one: a caller who is too
+ * fast for some seconds isn't blocked for the rest of the minute.
  */
 export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options): Limiter {
   const windows = {
@@ -76,7 +76,7 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   };
   const policy = `"burst";q=${rate.burst};w=${BURST_S}, "sustained";q=${rate.sustained};w=${SUSTAINED_S}`;
 
-  /** @param asked 1 when the use that is judged is not yet part of what is used. */
+  /** @param asked 1 if the judged use is not counted yet. */
   function judge(burst: Use | undefined, sustained: Use | undefined, asked: 0 | 1): Verdict {
     const nowMs = Date.now();
     const stand = (use: Use | undefined, points: number, durationS: number): Standing => ({
@@ -95,7 +95,7 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   if (redis === null) return { consume: consumeHere, peek: peekHere };
 
   const shared = createSharedWindows(name, rate, redis, windows);
-  /** What the burst window refused, so that those who do not stop reach neither Redis nor the other window. */
+  /** Uses refused by the burst window: persistent callers reach neither Redis nor the other window. */
   const refused = new BoundedCache<{ burst: Use; sustained: Use }>({ max: keysMax, keptMs: BURST_S * 1_000 });
 
   async function consumeShared(key: string): Promise<Verdict> {
@@ -125,14 +125,14 @@ function createSharedWindows(name: string, rate: Rate, redis: RedisLink, windows
       keyPrefix: `${redis.keyPrefix}${name}:${window}`,
       points: rate[window],
       duration,
-      // Whatever goes wrong with Redis, a use is judged by what this instance has counted itself.
+      // If Redis fails, a use is judged by this instance's own count.
       insuranceLimiter: windows[window],
       rejectIfRedisNotReady: true,
     });
   return { burst: create("burst", BURST_S), sustained: create("sustained", SUSTAINED_S) };
 }
 
-/** Counts a use; the library throws what it refuses. */
+/** Counts a use; the library throws when it refuses. */
 async function use(limiter: RateLimiterLike, key: string): Promise<Use> {
   try {
     return toUse(await limiter.consume(key));

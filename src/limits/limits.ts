@@ -11,24 +11,24 @@ import { ReadTurns } from "./read-turns.ts";
 import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
 
-/** Passwords that one user may have checked at once, each to change or delete something of theirs. */
+/** Passwords of one user being checked concurrently, each to change or delete something. */
 const PASSWORD_CHECKS_PER_USER = 4;
 
-/** What is counted for a client address. */
+/** Uses counted per client address. */
 export type AddressClass = "address" | "auth" | "renew" | "hooks_address";
-/** What is counted for a user, and for an API key. */
+/** Uses counted per user, and per API key. */
 export type CallerClass = "read" | "write" | "ai";
-/** What is counted of members who are added: for the user who adds, and for the one who is added. */
+/** Counted when members are added: for the user who adds, and for the added user. */
 type AddClass = "adds" | "added";
-/** What is counted for an incoming hook. */
+/** Counted per incoming hook. */
 type HookClass = "hooks";
-/** What a route can belong to. */
+/** The classes of routes. */
 export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
 
-/** Whose use it is, as far as it matters here: a user, by a session or by an API key (which has scopes). */
+/** The caller, as far as limits need to know: a user, by a session or by an API key (which has scopes). */
 type Subject = { user: { id: string }; credentialId: string; scopes: object | null };
 
-/** What a use that was allowed leaves; null where limits are turned off, or nothing is known to count by. */
+/** The verdict on an allowed use; null if limits are off, or nothing identifies the caller. */
 export type LimitOutcome = Verdict | null;
 
 export type Limits = {
@@ -36,22 +36,24 @@ export type Limits = {
   countAddress(limit: AddressClass, ipAddress: string | null): LimitOutcome | Promise<LimitOutcome>;
   /** @throws Problem `rate_limited`. */
   countCaller(limit: CallerClass, subject: Subject): LimitOutcome | Promise<LimitOutcome>;
-  /** Of posts to an incoming hook. @throws Problem `rate_limited`. */
+  /** For posts to an incoming hook. @throws Problem `rate_limited`. */
   countHook(hookId: string): LimitOutcome | Promise<LimitOutcome>;
   /** Stores a message that a model will answer. @throws Problem `rate_limited`, and what `store` throws. */
   storeAnswered<T>(subject: Subject, store: () => Promise<T>): Promise<T>;
   /**
-   * Before a message is stored that a model might answer; call `countAnswer` once it does. Of what runs at once more than
-   * the limit may slip through. As a rule there is nothing to wait for. @throws Problem `rate_limited`.
+   * Call before storing a message that a model might answer; call `countAnswer` once it does. Concurrent messages may exceed
+   * the limit slightly. Usually synchronous.
+   * @throws Problem `rate_limited`.
    */
   checkAnswered(subject: Subject): Promise<void> | undefined;
   countAnswer(subject: Subject): void;
   /**
-   * Before a user is added to a conversation. Too often, only those may add them whom they know.
-   * @param isKnown whether they know who adds them; asked only then. @throws Problem `rate_limited`.
+   * Call before a user is added to a conversation. Above the limit, only users who are known may be added.
+   * @param isKnown whether the added user knows the caller; called only above the limit.
+   * @throws Problem `rate_limited`.
    */
   countAdd(subject: Subject, addedId: string, isKnown: () => Promise<boolean>): Promise<void>;
-  /** How many answers may be in progress; the rate is counted apart. */
+  /** Limits answers in progress; their rate is counted separately. */
   answers: Pick<AnswerLimit, "store" | "hold">;
   frames: FrameLimit;
   sockets: Slots;
@@ -61,12 +63,12 @@ export type Limits = {
   /** Exports of one user: one at a time. */
   exports: Slots;
   logins: LoginGuard;
-  /** Of users who look others up by their e-mail address: an address without an account counts as a wrong password does. */
+  /** Limits looking up users by e-mail address: an unknown address counts like a wrong password. */
   lookups: Pick<LoginGuard, "begin">;
   passwordChecks: Slots;
   /** Null without REDIS_URL. */
   redis: RedisLink | null;
-  /** Whether every use is counted in this process, so that no answer has to be waited for. */
+  /** Whether every use is counted in this process, so checks are synchronous. */
   isLocal: boolean;
 };
 
@@ -74,11 +76,11 @@ type LimitConfig = Pick<Config, "REDIS_URL" | Extract<keyof Config, `RATE_LIMIT_
 
 type Dependencies = {
   config: LimitConfig;
-  /** Names this Parley in a Redis that several share. */
+  /** Identifies this Parley in a shared Redis. */
   deployment: string;
   log: Log;
   metrics: Metrics;
-  /** Answers of a user that are stored and have not ended. */
+  /** Stored answers of a user that have not ended. */
   countStored(userId: string): Promise<number>;
 };
 
@@ -90,16 +92,16 @@ const named: Record<CountedClass, string> = {
   renew: "requests for tokens from this address",
   hooks_address: "posts to hooks from this address",
   hooks: "posts to this hook",
-  read: "reading requests",
-  write: "changing requests",
-  ai: "requests for answers of models",
+  read: "read requests",
+  write: "write requests",
+  ai: "requests to models",
   adds: "new members",
   added: "conversations that this user was added to",
 };
 
 const EXPORTS_PER_USER = 1;
 
-/** All limits of this instance: the one place where settings become rates. */
+/** All limits of this instance: the only place that turns settings into rates. */
 export function createLimits({ config, deployment, log, metrics, countStored }: Dependencies): Limits {
   const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, deployment, log);
   const isEnabled = config.RATE_LIMIT_ENABLED === "true";
@@ -184,7 +186,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     return verdict instanceof Promise ? verdict.then((later) => check(limit, later)) : check(limit, verdict);
   }
 
-  /** A key counts for itself and for the user it acts for; told is the one that has less left. */
+  /** A key counts for itself and for its user; the headers report the tighter one. */
   async function countBoth(limit: CallerClass, userKey: string, keyKey: string): Promise<Verdict> {
     const ofUser = await count(limit, userKey);
     const ofKey = await count(limit, keyKey);
@@ -219,11 +221,11 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     },
     countAnswer(subject) {
       answers.count(subject.user.id);
-      // It was stored already; what this says is for the next one.
+      // The message is already stored; the verdict applies to the next one.
       const { user, credentialId, scopes } = subject;
       for (const key of [`u:${user.id}`, ...(scopes === null ? [] : [`k:${credentialId}`])])
         Promise.resolve(limiters.ai.consume(key)).catch((error) =>
-          log.error({ err: error }, "an answer is not counted"),
+          log.error({ err: error }, "an answer could not be counted"),
         );
     },
     async countAdd({ user }, addedId, isKnown) {
@@ -237,7 +239,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
       failures,
       redis,
       name: "lookup",
-      detail: "Too many e-mail addresses had no account; wait before you try the next one.",
+      detail: "Too many e-mail addresses without an account; wait before you try another one.",
       isForgiving: false,
       onRefused: () => metrics.rateLimited.inc({ limit: "member_by_email" }),
     }),

@@ -9,62 +9,62 @@ import { createLimitProblem } from "./refusal.ts";
 /** The first wait; each further failure doubles it. */
 const FIRST_WAIT_S = 1;
 export const WAIT_S_MAX = 15 * 60;
-/** Failures of one account from one address are remembered for so long after the first of them, or until a success. */
+/** How long failures of an account from one address are remembered, from the first one or until a success. */
 const REMEMBERED_S = 60 * 60;
-/** And those of an account from wherever, and of an address for whatever accounts. */
+/** The same for failures of an account from any address, and of an address for any account. */
 const WIDE_REMEMBERED_S = 15 * 60;
-/** From where an account was used in this time, others cannot lock it. */
+/** Others cannot lock an account for addresses that used it within this time. */
 const KNOWN_S = 24 * 60 * 60;
 
-/** What may fail so often before there are waits: an account from one address, an account, an address. */
+/** Failures allowed before waits begin: for an account from one address, an account, an address. */
 type LoginScope = "account_and_address" | "account" | "address";
 export type LoginFailures = Record<LoginScope, number>;
 
-/** A lock that was just set, for the audit record. */
+/** A new lock, for the audit record. */
 export type LoginLock = { scope: LoginScope; waitS: number };
 
 type Options = {
   failures: LoginFailures;
   redis: RedisLink | null;
   onRefused(): void;
-  /** What fails: names the policies in the headers of a refusal, and the keys. */
+  /** The kind of failures: names the policies in the headers of a refusal, and the keys. */
   name?: string;
   /** The text of a refusal. */
   detail?: string;
-  /** Whether a success clears the failures before it, and makes the address known. */
+  /** Whether a success clears earlier failures, and makes the address known. */
   isForgiving?: boolean;
 };
 
 /**
- * What a client is known by: an account was used from its address lately, that one (`account`) or any other (`address`).
- * It costs no look at a password.
+ * Why a client's address is known: this account was used from it recently (`account`), or another one (`address`).
+ * Determined without checking a password.
  */
 export type KnownBy = "account" | "address" | "nothing";
 
 type LoginAttempt = {
   knownBy: KnownBy;
-  /** The password was wrong. @returns locks that are new by this. @throws Problem `rate_limited`, see `begin`. */
+  /** The password was wrong. @returns new locks caused by this. @throws Problem `rate_limited`, see `begin`. */
   fail(): Promise<LoginLock[]>;
-  /** The password was right. @throws Problem `rate_limited` when a lock was set while it was checked. */
+  /** The password was right. @throws Problem `rate_limited` if a lock was set during the check. */
   succeed(): Promise<void>;
 };
 
 export type LoginGuard = {
   /**
-   * Before a password is looked at.
-   * @param account what names the account, whether there is one or not: the same words for both, after the same time.
-   * @throws Problem `rate_limited` while a lock is on, also for the right password.
+   * Call before checking a password.
+   * @param account identifies the account, whether it exists or not: both get the same response, after the same time.
+   * @throws Problem `rate_limited` while locked, even for the right password.
    */
   begin(account: string, ipAddress: string | null): Promise<LoginAttempt>;
 
-  /** What an address is known by, before there is an account. */
+  /** Why an address is known, before the account is. */
   findKnown(ipAddress: string | null): Promise<Exclude<KnownBy, "account">>;
 
-  /** An account is used from an address, which was proved without its password. */
+  /** Marks an address as used by an account that authenticated without its password. */
   remember(account: string, ipAddress: string | null): Promise<void>;
 };
 
-/** For where limits are turned off. */
+/** Used when limits are off. */
 export const openLoginGuard: LoginGuard = {
   begin: async () => ({ knownBy: "nothing", fail: async () => [], succeed: async () => {} }),
   findKnown: async () => "nothing",
@@ -72,9 +72,9 @@ export const openLoginGuard: LoginGuard = {
 };
 
 /**
- * Slows down whoever guesses passwords. Failures are counted, and not attempts: any number of logins with the right
- * password may run at once. Of guesses that run at once, those after the last free one are answered like all that come too
- * early, right or wrong, so that nothing is learned from them.
+ * Slows down password guessing. Failures are counted, not attempts: any number of logins with the right password may run
+ * concurrently. Of concurrent guesses, those after the last free one are all refused alike, right or wrong, so they reveal
+ * nothing.
  */
 export function createLoginGuard({
   failures,
@@ -96,7 +96,7 @@ export function createLoginGuard({
   const account = createScope("account", WIDE_REMEMBERED_S);
   const address = createScope("address", WIDE_REMEMBERED_S);
   const knownPairs = createWindow(`${guardName}:known`, KNOWN_S, redis);
-  // Apart, so that one address with many accounts does not have the other addresses forgotten.
+  // Separate, so that one address with many accounts can't evict the other addresses.
   const knownAddresses = createWindow(`${guardName}:known_address`, KNOWN_S, redis);
 
   async function remember({ pairKey, addressKey }: Keys): Promise<void> {
@@ -110,8 +110,9 @@ export function createLoginGuard({
   }
 
   /**
-   * @param begun what had failed when the attempt began: who was overtaken by the failure that set a lock is refused even
-   * when that lock has ended by now. @returns what has failed so far, in the order of `places`.
+   * @param begun the failures when the attempt began: an attempt overtaken by the failure that set a lock is refused even if
+   * that lock has ended.
+   * @returns the failures so far, in the order of `places`.
    */
   async function requireUnlocked(places: Place[], begun?: number[]): Promise<number[]> {
     const states = await Promise.all(places.map(look));
@@ -123,7 +124,7 @@ export function createLoginGuard({
     throw refuse(places, waits);
   }
 
-  /** @param waits in the order of `places`; 0 for those that have room. */
+  /** @param waits in the order of `places`; 0 for those with room. */
   function refuse(places: Place[], waits: number[]): Problem {
     onRefused();
     const usedUp = places.flatMap(({ scope: { policy, failuresMax: quota, rememberedS: windowS } }, index) => {
@@ -147,7 +148,7 @@ export function createLoginGuard({
         async fail() {
           await requireUnlocked(places, begun);
           const counts = await Promise.all(places.map((place, index) => countFailure(place, begun[index] ?? 0)));
-          // Of several that looked at the same time, the count decides.
+          // If several looked at the same time, the count decides.
           if (counts.includes("overtaken"))
             throw refuse(
               places,
@@ -197,11 +198,11 @@ async function look({ scope, key }: Place) {
   return { waitMs: lock?.msBeforeNext ?? 0, failed: count?.consumedPoints ?? 0, failuresMax: scope.failuresMax };
 }
 
-/** Whether an attempt that began after `begun` failures came behind the one that set a lock. */
+/** Whether an attempt that began after `begun` failures was overtaken by the one that set a lock. */
 const isOvertaken = (failed: number, begun: number, failuresMax: number): boolean =>
   failed > begun && failed >= failuresMax;
 
-/** @returns the lock that this failure sets, if it does. */
+/** @returns the lock set by this failure, if any. */
 async function countFailure({ scope, key }: Place, begun: number): Promise<LoginLock | "overtaken" | null> {
   const { consumedPoints } = await scope.counts.penalty(key);
   if (isOvertaken(consumedPoints - 1, begun, scope.failuresMax)) return "overtaken";

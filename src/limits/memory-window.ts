@@ -4,22 +4,19 @@ import { BoundedCache } from "../cache/bounded-cache.ts";
 /** How much of a window a key has used, and when the window ends, in milliseconds of `Date.now()`. */
 export type Use = { points: number; endsAtMs: number };
 
-/**
- * Keys of one window that are remembered; past it those are forgotten that have not come for longest, so that strangers
- * cannot fill the memory.
- */
+/** Keys remembered per window; above it the least recently used ones are evicted, so clients can't fill the memory. */
 export const KEYS_MAX = 100_000;
 
 type Options = { points: number; durationS: number; keysMax?: number };
 
 /**
- * Counts in the memory of this process, in windows that begin with a key's first use. The library's own form keeps a timer
- * for each key and has no bound (docs/decisions/0044); this one is bounded, and can be asked without waiting.
- * It is a limiter of that library, so that it can stand in for Redis (`insuranceLimiter`).
+ * Counts in memory, in windows that begin with a key's first use. The library's own version keeps an unbounded timer per key
+ * (docs/decisions/0044); this one is bounded and synchronous. It implements the library's limiter, so it can replace Redis
+ * (`insuranceLimiter`).
  */
 export class MemoryWindow extends RateLimiterCompatibleAbstract {
   override readonly keyPrefix = "";
-  // The library sets both on whoever stands in; neither is used here.
+  // The library sets both on its fallback; neither is used here.
   override blockDuration = 0;
   override execEvenly = false;
   readonly points: number;
@@ -33,12 +30,12 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
     this.#uses = new BoundedCache({ max: keysMax, keptMs: this.#durationMs, now: Date.now });
   }
 
-  /** Entries in memory, those that have ended but were not cleared away yet included. */
+  /** Entries in memory, including ended windows not removed yet. */
   get size(): number {
     return this.#uses.size;
   }
 
-  /** Uses points, also past the limit. @returns what is used now; good until the next call for this key. */
+  /** Uses points, even above the limit. @returns the current use; valid until the next call for this key. */
   hit(key: string, points = 1): Use {
     const nowMs = Date.now();
     const known = this.#uses.get(key);
@@ -49,7 +46,7 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
     return this.#begin(key, points, nowMs, this.#durationMs);
   }
 
-  /** What a key has used, or nothing. */
+  /** The current use of a key, if any. */
   look(key: string): Use | undefined {
     const use = this.#uses.get(key);
     return use && use.endsAtMs > Date.now() ? use : undefined;
@@ -68,7 +65,7 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
 
   override async consume(key: string | number, points = 1): Promise<RateLimiterRes> {
     const result = this.#describe(this.hit(String(key), points));
-    // So the library wants it: what is refused is thrown, and it is no Error.
+    // The library requires throwing a refusal, which is not an Error.
     if (result.consumedPoints > this.points) throw result;
     return result;
   }

@@ -1,11 +1,11 @@
 import { Problem } from "../lib/problem.ts";
 
-/** Reads of one user that may wait for their turn. */
+/** Reads of one user that may wait. */
 export const READS_WAITING_MAX = 200;
 const RETRY_AFTER_MS = 1_000;
 
 type Options = {
-  /** Reads of one user at the same time; 0: no limit. */
+  /** Concurrent reads of one user; 0: no limit. */
   atOnce: number;
   onRefused(): void;
 };
@@ -13,9 +13,8 @@ type Options = {
 type User = { running: number; waiting: (() => void)[] };
 
 /**
- * Turns for the reads of each user: some at the same time, the others wait in order. A large page takes the one thread of this
- * process for tens of milliseconds; many of them at once, of one user, would be felt by everybody. Only users who read just
- * now take memory.
+ * Limits the concurrent reads of each user; further reads wait in order. A large page blocks this process's only thread for
+ * tens of milliseconds, so many at once from one user would slow down everyone. Only users with running reads take memory.
  */
 export class ReadTurns {
   readonly #users = new Map<string, User>();
@@ -26,15 +25,15 @@ export class ReadTurns {
   }
 
   /**
-   * Begins a read; `end` must follow. Whoever has a turn must not ask for another one: it might wait for itself.
-   * @returns undefined where it begins at once, otherwise a promise of its turn.
+   * Begins a read; `end` must follow. Not reentrant: a nested read could wait for itself.
+   * @returns undefined if it begins immediately, otherwise a promise.
    * @throws Problem `rate_limited` when too many wait.
    */
   begin(userId: string): Promise<void> | undefined {
     const waiting = this.#users.get(userId)?.waiting.length ?? 0;
     if (waiting >= READS_WAITING_MAX) {
       this.#options.onRefused();
-      throw new Problem("rate_limited", `A user may have ${READS_WAITING_MAX} reads waiting.`, {
+      throw new Problem("rate_limited", `Each user is limited to ${READS_WAITING_MAX} waiting reads.`, {
         retryAfterMs: RETRY_AFTER_MS,
       });
     }
@@ -51,7 +50,7 @@ export class ReadTurns {
     else this.#users.delete(userId);
   }
 
-  /** The same for a frame of a socket: each socket has one at a time, so that it waits, however many do. */
+  /** Begins a read for a socket frame: each socket has one at a time, so it may always wait. */
   async run<T>(userId: string, work: () => Promise<T>): Promise<T> {
     await this.#enter(userId);
     try {

@@ -1,15 +1,15 @@
 import { Problem } from "../lib/problem.ts";
 import type { Verdict } from "./limiter.ts";
 
-/** What every answer of a limited route says of the limit. */
+/** Rate limit headers of every response of a limited route. */
 function describeVerdict({ policy, state }: Verdict): Record<string, string> {
   return { "ratelimit-policy": policy, ratelimit: state };
 }
 
-/** A limit of which nothing is left: how much it allows, over which time if it has one, and when there is room again. */
+/** An exhausted limit: how much it allows, in which time window if any, and when there is room again. */
 type UsedUp = { policy: string; quota: number; windowS?: number; waitMs: number };
 
-/** The error for what a limit of another kind refuses: it names the used-up ones, as `createRefusal` does. */
+/** Creates the error for other kinds of limits: names the exhausted ones, like `createRefusal`. */
 export function createLimitProblem(detail: string, usedUp: readonly UsedUp[]): Problem {
   const describe = ({ policy, quota, windowS }: UsedUp) =>
     `"${policy}";q=${quota}${windowS === undefined ? "" : `;w=${windowS}`}`;
@@ -21,7 +21,7 @@ export function createLimitProblem(detail: string, usedUp: readonly UsedUp[]): P
   });
 }
 
-/** The error for a use that was not allowed: when to come again, and which windows are used up. */
+/** Creates the error for a refused use: when to retry, and which windows are exhausted. */
 export function createRefusal(verdict: Verdict, what: string): Problem {
   const waitS = Math.ceil(verdict.retryAfterMs / 1_000);
   return new Problem("rate_limited", `Too many ${what}; try again in ${waitS} s.`, {

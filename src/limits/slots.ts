@@ -1,23 +1,23 @@
 import { Problem } from "../lib/problem.ts";
 import { createLimitProblem } from "./refusal.ts";
 
-/** When a caller whose places are all taken may look again. */
+/** Retry delay for callers whose places are all taken. */
 const RETRY_AFTER_MS = 2_000;
 
 type Options = {
   placesMax: number;
   what: string;
-  /** The name of the limit, where the headers of a refusal tell it. */
+  /** The name of the limit in the headers of a refusal. */
   policy?: string;
   onRefused(): void;
 };
 
-/** Places of each user for what lasts a while: open sockets, feeds. Only users who hold one take memory. */
+/** Per-user places for long-lived resources: open sockets, feeds. Only users who hold one take memory. */
 export class Slots {
   readonly #taken = new Map<string, number>();
   readonly #options: Options;
 
-  /** @param options `placesMax` for each user, 0 for no limit; `what` they are for, in the plural. */
+  /** @param options `placesMax` per user, 0 for no limit; `what` they are for, in the plural. */
   constructor(options: Options) {
     this.#options = options;
   }
@@ -36,18 +36,18 @@ export class Slots {
     if (!this.hasRoom(userId)) throw this.refuse();
   }
 
-  /** For a place that is not there; counted. */
+  /** The error when no place is left; counts the refusal. */
   refuse(): Problem {
     const { placesMax, what, policy, onRefused } = this.#options;
     onRefused();
-    const detail = `A user may have ${placesMax} ${what}.`;
+    const detail = `Each user is limited to ${placesMax} ${what}.`;
     if (policy === undefined) return new Problem("rate_limited", detail, { retryAfterMs: RETRY_AFTER_MS });
     return createLimitProblem(detail, [{ policy, quota: placesMax, waitMs: RETRY_AFTER_MS }]);
   }
 
   /**
    * Takes a place.
-   * @returns gives it back; a second call does nothing. @throws Problem `rate_limited` when there is none.
+   * @returns a function that releases it; idempotent. @throws Problem `rate_limited` when there is none.
    */
   take(userId: string): () => void {
     this.requireRoom(userId);

@@ -8,43 +8,43 @@ import { acks, pushes } from "./pushes.ts";
 import { createSchemaList } from "./schema-list.ts";
 
 const INFO = `Parley's WebSocket protocol, \`parley.v1\`. Operations are described from the server's side: it receives the frames of
-clients, and sends pushes.
+clients and sends pushes.
 
-A client frame with an \`id\` gets an \`ack\` or an \`error\` with the same \`id\`. After \`subscribe\`, events of the conversation
-follow. Durable events have a \`seq\`, a counter of the conversation without gaps: after a reconnect, subscribe with the highest
-\`seq\` that you have seen as \`after_seq\`. Ephemeral events have none and are never repeated.
+A client frame with an \`id\` gets an \`ack\` or an \`error\` with the same \`id\`. After \`subscribe\`, the server pushes events of the
+conversation. Durable events have a gapless \`seq\` per conversation: after reconnecting, send the highest
+\`seq\` you have seen as \`after_seq\`. Ephemeral events have no \`seq\` and are never replayed.
 
-Ignore fields and types of pushes that you don't know: later versions add some.`;
+Ignore unknown fields and push types: later versions may add some.`;
 
-const CHANNEL = `Offer the subprotocol \`parley.v1\`. Frames are text, one JSON object each; those of clients have at most
+const CHANNEL = `Offer the subprotocol \`parley.v1\`. Each frame is one JSON object as text. Client frames are limited to
 ${FRAME_BYTES_MAX} bytes. Event streams over HTTP (\`text/event-stream\`) carry the same events.`;
 
-/** In which ways a client authenticates; each will do. */
+/** Ways to authenticate; one is enough. */
 const securitySchemes = {
   bearer: {
     type: "http",
     scheme: "bearer",
-    description: "`Authorization: Bearer <access token or API key>`, where the client can set headers.",
+    description: "`Authorization: Bearer <access token or API key>`, for clients that can set headers.",
   },
   apiKey: {
     type: "httpApiKey",
     in: "header",
     name: "X-API-Key",
-    description: "An API key. A service key acts for another user by the header `X-On-Behalf-Of: <user id>`.",
+    description: "An API key. A service key acts for another user with the header `X-On-Behalf-Of: <user id>`.",
   },
   subprotocol: {
     type: "httpApiKey",
     in: "header",
     name: "Sec-WebSocket-Protocol",
     description:
-      "A second subprotocol beside `parley.v1`, for browsers: `base64url.bearer.` and the token in base64url without padding. " +
-      "The server answers with `parley.v1` alone.",
+      "For browsers: a second subprotocol after `parley.v1`, `base64url.bearer.` followed by the token in base64url without padding. " +
+      "The server responds with `parley.v1` only.",
   },
   ticket: {
     type: "httpApiKey",
     in: "query",
     name: "ticket",
-    description: "A ticket of `POST /api/v1/auth/ticket`. It works once, for 30 seconds.",
+    description: "A ticket from `POST /api/v1/auth/ticket`. It works once, within 30 seconds.",
   },
   authFrame: {
     type: "apiKey",
@@ -53,12 +53,12 @@ const securitySchemes = {
   },
 };
 
-/** The AsyncAPI document: what crosses the WebSocket, from the tables of client frames and of pushes. */
+/** Creates the AsyncAPI document of the WebSocket, from the tables of client frames and pushes. */
 export function createAsyncApi({ version }: { version: string }): JsonObject {
   const schemas = createSchemaList("#/components/schemas/");
   const messages: Record<string, JsonObject> = {};
 
-  /** Lists a message. @returns its name in the document. */
+  /** Adds a message. @returns its name in the document. */
   function add(schema: TSchema, type: string, title: string, isOpen: boolean): string {
     const name = schema.title ?? mapTypeToName(type);
     messages[name] = {
@@ -87,12 +87,12 @@ export function createAsyncApi({ version }: { version: string }): JsonObject {
     };
   }
   const sends: [string, string, Record<string, TSchema>][] = [
-    ["sendReady", "Greets a connection, once the caller is known.", { ready }],
+    ["sendReady", "Confirms a connection once it is authenticated.", { ready }],
     ["sendEvents", "Tells subscribers what happened in a conversation, in order.", durableEvents],
-    ["sendEphemeralEvents", "Tells subscribers what matters only now.", ephemeralEvents],
-    ["sendInbox", "Tells an inbox what changed in any conversation of its user.", { inbox }],
-    ["sendError", "Refuses a frame that could not be read; its `id` may be null.", { error }],
-    ["sendServerDraining", "Asks clients to reconnect, before this server stops.", { "server.draining": draining }],
+    ["sendEphemeralEvents", "Sends subscribers transient events such as typing and presence.", ephemeralEvents],
+    ["sendInbox", "Notifies an inbox of a change in any conversation of its user.", { inbox }],
+    ["sendError", "Rejects an unreadable frame; its `id` may be null.", { error }],
+    ["sendServerDraining", "Asks clients to reconnect before this server stops.", { "server.draining": draining }],
   ];
   for (const [name, summary, table] of sends)
     operations[name] = { action: "send", ...about(addPushes(table)), summary };
@@ -106,8 +106,10 @@ export function createAsyncApi({ version }: { version: string }): JsonObject {
       parley: {
         host: "{host}",
         protocol: "wss",
-        description: "Your Parley; `ws` where it is served without TLS.",
-        variables: { host: { default: "chat.example.com", description: "Host, and port if it is not the usual one." } },
+        description: "Your Parley server; use `ws` if it is served without TLS.",
+        variables: {
+          host: { default: "chat.example.com", description: "The host, and the port if it isn't the default." },
+        },
         security: Object.keys(securitySchemes).map((name) => ({ $ref: `#/components/securitySchemes/${name}` })),
       },
     },
@@ -133,7 +135,7 @@ export function createAsyncApi({ version }: { version: string }): JsonObject {
   };
 }
 
-/** Messages of the one channel, as operations and replies name them. */
+/** References to messages of the channel, for operations and replies. */
 const about = (names: string[]) => ({
   channel: { $ref: "#/channels/realtime" },
   messages: names.map((name) => ({ $ref: `#/channels/realtime/messages/${name}` })),

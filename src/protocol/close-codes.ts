@@ -1,6 +1,4 @@
-/**
- * Why a socket is ended (RFC 6455 private range). 4000 to 4499: reconnect with backoff; 4500 to 4999: do not.
- */
+/** Why the server closes a socket (RFC 6455 private range). 4000 to 4499: reconnect with backoff; 4500 to 4999: do not. */
 export const closeCodes = {
   draining: { code: 4001, reason: "the server is shutting down" },
   slow_consumer: { code: 4002, reason: "the client reads too slowly" },

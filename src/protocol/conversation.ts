@@ -4,16 +4,16 @@ import { ReasoningEffort } from "./reasoning-effort.ts";
 
 export const ConversationKind = OneOf(["direct", "group"]);
 export const ReplyMode = OneOf(["always", "mention", "never"], {
-  description: "When a model answers by itself: each message, only one that mentions @ai or @assistant, or none.",
+  description: "Which messages a model answers automatically: all, those that mention @ai or @assistant, or none.",
 });
 export const MemberRole = OneOf(["owner", "member", "viewer"]);
 export type MemberRole = Static<typeof MemberRole>;
 
 export const Metadata = Type.Record(Type.String(), Type.Unknown(), {
-  description: "Free JSON of the client's own, 16 KiB at most.",
+  description: "Custom JSON for your client, up to 16 KiB.",
 });
 
-export const UsesDocuments = Type.Boolean({ description: "Whether models are given passages of the documents." });
+export const UsesDocuments = Type.Boolean({ description: "Whether models receive excerpts from the documents." });
 
 /** Names of tools in one conversation. */
 const TOOLS_MAX = 64;
@@ -27,15 +27,15 @@ export const ConversationTools = Type.Union(
       uniqueItems: true,
     }),
   ],
-  { description: "Whether models may call tools: all of them, none, or those of these names." },
+  { description: "The tools that models may call: all, none, or those listed." },
 );
 export type ConversationTools = Static<typeof ConversationTools>;
 
 export const ConversationEffort = Nullable(ReasoningEffort, {
-  description: "How much models think before they respond. Null: as their providers do by themselves.",
+  description: "How much models think before they respond. Null: the provider's default.",
 });
 
-/** What every member sees alike. */
+/** The fields that are the same for every member. */
 const shared = {
   id: Uuid(),
   title: Type.String(),
@@ -61,7 +61,7 @@ export const Conversation = Named(
     ...shared,
     role: MemberRole,
     last_read_seq: Type.Integer(),
-    unread: Type.Integer({ description: "Messages of others above the read position, counted up to 1000." }),
+    unread: Type.Integer({ description: "Messages by others after your read position, counted up to 1000." }),
   }),
 );
 export type Conversation = Static<typeof Conversation>;
@@ -78,7 +78,7 @@ export const Member = Named(
 );
 export type Member = Static<typeof Member>;
 
-/** A member whose membership has ended, with their last role. */
+/** A former member, with their last role. */
 export const FormerMember = Named(
   "FormerMember",
   Closed({ user_id: Uuid(), display_name: Type.String(), role: MemberRole }),

@@ -4,7 +4,7 @@ import { FormerMember, Member, SharedConversation } from "./conversation.ts";
 import { Message } from "./message.ts";
 import { mapTypeToName } from "./names.ts";
 
-/** The envelope of durable events, the same on sockets, in event streams, over REST and in webhooks. */
+/** The envelope of durable events: the same on sockets, in event streams, over REST and in webhooks. */
 const durable = <T extends string, D extends TSchema>(type: T, description: string, data: D) =>
   Named(
     mapTypeToName(type),
@@ -12,7 +12,7 @@ const durable = <T extends string, D extends TSchema>(type: T, description: stri
       {
         type: Type.Literal(type),
         conversation_id: Uuid(),
-        seq: Type.Integer({ minimum: 1, description: "The conversation's own counter: it has no gaps." }),
+        seq: Type.Integer({ minimum: 1, description: "The event's number in the conversation, without gaps." }),
         at: Timestamp(),
         data,
       },
@@ -20,18 +20,11 @@ const durable = <T extends string, D extends TSchema>(type: T, description: stri
     ),
   );
 
-/**
- * The catalogue of durable events. What an event says of a message or a conversation is their state now, also when it is
- * replayed later.
- */
+/** All durable events. An event contains the current state of a message or conversation, even when replayed later. */
 export const durableEvents = {
-  "message.created": durable("message.created", "A user wrote a message, or a model began its response.", Message),
+  "message.created": durable("message.created", "A user wrote a message, or a model started a response.", Message),
   "message.updated": durable("message.updated", "The author edited a message.", Message),
-  "message.deleted": durable(
-    "message.deleted",
-    "A message was deleted; it stays in the list without its text.",
-    Message,
-  ),
+  "message.deleted": durable("message.deleted", "A message was deleted; it stays listed without its text.", Message),
   "message.completed": durable(
     "message.completed",
     "A model's response has ended: `complete`, `cancelled` or `failed`.",
@@ -51,7 +44,7 @@ export type EventData<T extends DurableEventType = DurableEventType> = DurableEv
 
 export const Event = Named("Event", Type.Union(Object.values(durableEvents)));
 
-/** Where an event stands: numbered by the conversation's counter, without gaps. */
+/** The position of an event: its number in the conversation, without gaps. */
 export type EventPosition = { seq: number; at: Date };
 
 export function createEvent<T extends DurableEventType>(
@@ -73,32 +66,37 @@ const ephemeral = <T extends string, P extends Record<string, TSchema>>(type: T,
     Closed({ type: Type.Literal(type), conversation_id: Uuid(), ...properties }, { description }),
   );
 
-const Attempt = Type.Integer({ description: "Which run of a model writes the text; it only rises." });
+const Attempt = Type.Integer({
+  description: "The number of the model's attempt at the response; increases with each attempt.",
+});
 
 /** Ephemeral events: never stored, never replayed. */
 export const ephemeralEvents = {
-  typing: ephemeral("typing", "Another user types, or has stopped.", {
+  typing: ephemeral("typing", "Another user started or stopped typing.", {
     user_id: Uuid(),
     active: Type.Boolean(),
-    expires_in_ms: Type.Integer({ minimum: 0, description: "Show it no longer than this: the end may get lost." }),
+    expires_in_ms: Type.Integer({ minimum: 0, description: "Hide it after this time: the stop event may get lost." }),
   }),
-  presence: ephemeral("presence", "Another user came online in the conversation, or went offline.", {
+  presence: ephemeral("presence", "Another user went online or offline in the conversation.", {
     user_id: Uuid(),
     online: Type.Boolean(),
   }),
   read: ephemeral("read", "A member's read position moved.", { user_id: Uuid(), seq: Type.Integer({ minimum: 0 }) }),
-  "message.delta": ephemeral("message.delta", "The next piece of a response that a model is writing.", {
+  "message.delta": ephemeral("message.delta", "The next piece of a response in progress.", {
     message_id: Uuid(),
     attempt: Attempt,
-    offset: Type.Integer({ minimum: 0, description: "Length of the text of this part before it, in UTF-16 units." }),
+    offset: Type.Integer({
+      minimum: 0,
+      description: "Where the piece begins in the text of this part, in UTF-16 units.",
+    }),
     text: Type.String(),
     part: Type.Optional(
-      OneOf(["reasoning"], { description: "`reasoning`: what the model thinks. Absent: the response itself." }),
+      OneOf(["reasoning"], { description: "`reasoning`: the model's reasoning. Absent: the response text." }),
     ),
   }),
   "message.reset": ephemeral(
     "message.reset",
-    "The response continues from this text and this reasoning, which replace what came so far.",
+    "The response continues from this text and reasoning, which replace everything received so far.",
     {
       message_id: Uuid(),
       attempt: Attempt,
@@ -113,5 +111,5 @@ export type EphemeralEvent<T extends EphemeralEventType = EphemeralEventType> = 
   [K in T]: Static<(typeof ephemeralEvents)[K]>;
 }[T];
 
-/** Whatever is pushed of a conversation. */
+/** Any event of a conversation that is pushed. */
 export type ConversationEvent = DurableEvent | EphemeralEvent;

@@ -9,9 +9,9 @@ import { mapTypeToName } from "./names.ts";
 import { ReasoningEffort } from "./reasoning-effort.ts";
 import { ReplyFormat } from "./reply-format.ts";
 
-/** Bytes of a client's frame; a longer one is answered with an error. */
+/** The maximum size of a client frame; a longer one gets an error. */
 export const FRAME_BYTES_MAX = 64 * 1024;
-/** UTF-16 units of a message's text. Over a socket the frame's own limit comes first. */
+/** UTF-16 units of a message's text. Over a socket, FRAME_BYTES_MAX is reached first. */
 export const CONTENT_CHARS_MAX = 200_000;
 export const CLIENT_MESSAGE_ID_CHARS_MAX = 128;
 export const MODEL_CHARS_MAX = 200;
@@ -25,58 +25,64 @@ const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
 
 const frame = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
   Named(`${mapTypeToName(type)}Frame`, Closed({ type: Type.Literal(type), id, ...properties }, { description }));
-/** Frames that are answered by nothing but an error may leave out the id. */
+/** Frames that only get a response if they fail may leave out the id. */
 const signal = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
   Named(
     `${mapTypeToName(type)}Frame`,
     Closed({ type: Type.Literal(type), id: Type.Optional(id), ...properties }, { description }),
   );
 
-/** What the answers to a message are to be like. */
+/** Options for the answers to a message. */
 export const ReplySettings = {
   reasoning_effort: Type.Optional(
-    Nullable(ReasoningEffort, { description: "For responses to this message, instead of the conversation's." }),
+    Nullable(ReasoningEffort, {
+      description: "Overrides the conversation's reasoning effort for responses to this message.",
+    }),
   ),
   reply_format: Type.Optional(Nullable(ReplyFormat)),
 };
 
-/** A message, which may be named together with its conversation: it is then found only there. */
+/** References a message. With the conversation id, it is only found there. */
 const ByMessage = {
   message_id: Uuid(),
-  conversation_id: Type.Optional(Nullable(Uuid(), { description: "Send it if you know it: the look-up is faster." })),
+  conversation_id: Type.Optional(Nullable(Uuid(), { description: "Optional; makes the look-up faster." })),
 };
 
-/** Every frame that a client may send, by its type. What it is acknowledged with is in `acks`. */
+/** Every client frame by its type. `acks` has the acknowledgements. */
 export const clientFrames = {
   auth: signal("auth", "Authenticates a new connection, or renews the credential of an open one.", {
     token: Line({ minLength: 1, maxLength: TOKEN_CHARS_MAX }),
-    on_behalf_of: Type.Optional(Nullable(Uuid(), { description: "The user for whom a service key acts." })),
+    on_behalf_of: Type.Optional(Nullable(Uuid(), { description: "The user a service key acts for." })),
   }),
-  subscribe: frame("subscribe", "Subscribes to a conversation, and recovers the events after `after_seq`.", {
+  subscribe: frame("subscribe", "Subscribes to a conversation and recovers events after `after_seq`.", {
     conversation_id: Uuid(),
-    after_seq: Type.Optional(Nullable(Seq, { description: "The highest `seq` that you have seen." })),
+    after_seq: Type.Optional(Nullable(Seq, { description: "The highest `seq` you have seen." })),
   }),
   unsubscribe: frame("unsubscribe", "Ends the subscription to a conversation.", { conversation_id: Uuid() }),
-  "message.send": frame("message.send", "Sends a message; the same `client_message_id` stores it only once.", {
-    conversation_id: Uuid(),
-    client_message_id: Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
-    content: Content,
-    reply: Type.Optional(
-      Nullable(Type.Boolean(), { description: "Whether a model responds. Absent or null: as `reply_mode` says." }),
-    ),
-    model: Type.Optional(Nullable(Model, { description: "The model that responds, instead of the conversation's." })),
-    parent_id: Type.Optional(
-      Nullable(Uuid(), { description: "An earlier message, at which this one starts a branch." }),
-    ),
-    ...ReplySettings,
-  }),
+  "message.send": frame(
+    "message.send",
+    "Sends a message. Messages with the same `client_message_id` are stored only once.",
+    {
+      conversation_id: Uuid(),
+      client_message_id: Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
+      content: Content,
+      reply: Type.Optional(
+        Nullable(Type.Boolean(), { description: "Whether a model responds. Absent or null: depends on `reply_mode`." }),
+      ),
+      model: Type.Optional(Nullable(Model, { description: "The model that responds, instead of the conversation's." })),
+      parent_id: Type.Optional(
+        Nullable(Uuid(), { description: "An earlier message from which this one branches off." }),
+      ),
+      ...ReplySettings,
+    },
+  ),
   "message.edit": frame("message.edit", "Changes the text of one of your messages.", {
     ...ByMessage,
     content: Content,
   }),
   "message.delete": frame("message.delete", "Deletes a message.", ByMessage),
   "generation.cancel": frame("generation.cancel", "Stops the model that is writing this response.", ByMessage),
-  "generation.regenerate": frame("generation.regenerate", "Has a model write another response to the same message.", {
+  "generation.regenerate": frame("generation.regenerate", "Generates another response to the same message.", {
     ...ByMessage,
     model: Type.Optional(Nullable(Model)),
   }),
@@ -85,9 +91,9 @@ export const clientFrames = {
     conversation_id: Uuid(),
   }),
   read: frame("read", "Moves your read position forward.", { conversation_id: Uuid(), seq: Seq }),
-  "inbox.subscribe": frame("inbox.subscribe", "Asks for `inbox` frames about all of your conversations.", {}),
+  "inbox.subscribe": frame("inbox.subscribe", "Subscribes to `inbox` frames for all of your conversations.", {}),
   "inbox.unsubscribe": frame("inbox.unsubscribe", "Ends the `inbox` frames.", {}),
-  ping: signal("ping", "Asks for a `pong`.", {}),
+  ping: signal("ping", "Requests a `pong`.", {}),
 } as const;
 
 export type ClientFrameType = keyof typeof clientFrames;
@@ -99,32 +105,32 @@ const checks = new Map<string, TypeCheck<TSchema>>(
   Object.entries(clientFrames).map(([type, schema]) => [type, TypeCompiler.Compile<TSchema>(schema)]),
 );
 
-/** The id of a frame that could not be read, as far as it has one: the error is then answered to it. */
+/** The id of an unreadable frame, if it has one, for the error response. */
 export type UnreadFrame = { id: string | null };
 
 /**
- * Reads a text frame of a client.
- * @param about takes the frame's `id` as soon as it is known, also of a frame that is then refused.
+ * Parses a client's text frame.
+ * @param about receives the frame's `id` as soon as it is known, even if the frame is then refused.
  * @throws Problem `too_large`, `malformed`, `invalid`.
  */
 export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame {
   const value = readJson(text);
   if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new Problem("malformed", "A frame is one JSON object.");
+    throw new Problem("malformed", "Each frame must be one JSON object.");
   const { id, type } = value as { id?: unknown; type?: unknown };
-  // Before anything is refused: who sent the frame waits for an answer to this id.
+  // Before any check, so that every error carries the id.
   if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX && isStorableText(id)) about.id = normalizeText(id);
-  // A UTF-16 unit is at most three bytes, so that most frames need no count.
+  // A UTF-16 unit is at most three bytes, so most frames don't need an exact count.
   if (text.length > FRAME_BYTES_MAX || (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text) > FRAME_BYTES_MAX))
-    throw new Problem("too_large", `A frame may have ${FRAME_BYTES_MAX} bytes.`);
+    throw new Problem("too_large", `The frame exceeds ${FRAME_BYTES_MAX} bytes.`);
   cleanJson(value, text);
   const check = typeof type === "string" ? checks.get(type) : undefined;
-  if (!check) throw new Problem("invalid", "The frame has no `type` that the protocol knows.");
+  if (!check) throw new Problem("invalid", "The frame's `type` is missing or unknown.");
   if (!check.Check(value)) throw describeInvalidFrame(check, value);
   return value as ClientFrame;
 }
 
 function describeInvalidFrame(check: TypeCheck<TSchema>, value: unknown): Problem {
   const errors = listSchemaErrors(check.Errors(value), "body");
-  return new Problem("invalid", errors[0]?.detail ?? "The frame is not valid.", { errors });
+  return new Problem("invalid", errors[0]?.detail ?? "The frame is invalid.", { errors });
 }

@@ -9,28 +9,28 @@ export type FinishReason = Static<typeof FinishReason>;
 const MessageUsage = Named(
   "MessageUsage",
   Closed({
-    input_tokens: Type.Integer({ description: "With failed attempts." }),
-    output_tokens: Type.Integer({ description: "With failed attempts." }),
+    input_tokens: Type.Integer({ description: "Includes failed attempts." }),
+    output_tokens: Type.Integer({ description: "Includes failed attempts." }),
     cost_usd: Nullable(Type.Number()),
     cached_input_tokens: Type.Integer({
-      description: "The part of `input_tokens` that was read from the provider's cache; 0 where it is not known.",
+      description: "The part of `input_tokens` read from the provider's cache; 0 if unknown.",
     }),
     reasoning_tokens: Type.Integer({
-      description: "The part of `output_tokens` that was reasoning; 0 where it is not known.",
+      description: "The part of `output_tokens` used for reasoning; 0 if unknown.",
     }),
   }),
 );
 type MessageUsage = Static<typeof MessageUsage>;
-/** The tokens of an answer, as they are stored. */
+/** The stored token counts of an answer. */
 export type MessageTokens = Omit<MessageUsage, "cost_usd">;
 
 const MessageAuthor = Named(
   "MessageAuthor",
   Closed({
-    id: Uuid({ description: "Of the user; of the incoming hook where `kind` is `integration`." }),
+    id: Uuid({ description: "The user's id, or the incoming hook's id if `kind` is `integration`." }),
     display_name: Type.String(),
     kind: OneOf(["user", "integration"], {
-      description: "`integration`: a program has posted it by an incoming hook, under a name that it chose itself.",
+      description: "`integration`: a program posted it through an incoming hook, under a name of its choice.",
     }),
   }),
 );
@@ -45,7 +45,7 @@ export const Message = Named(
     seq: Type.Integer(),
     role: MessageRole,
     author: Nullable(MessageAuthor),
-    supplied: Type.Boolean({ description: "Whether a client brought this answer along, as an import does." }),
+    supplied: Type.Boolean({ description: "Whether a client supplied this answer, as imports do." }),
     content: Type.String(),
     status: MessageStatus,
     model: Nullable(Type.String()),
@@ -54,12 +54,12 @@ export const Message = Named(
     parent_id: Nullable(Uuid()),
     client_message_id: Nullable(Type.String()),
     error: Nullable(MessageError),
-    reasoning: Nullable(Type.String(), { description: "What the model thought before and while it wrote the answer." }),
+    reasoning: Nullable(Type.String(), { description: "The model's reasoning before and during the answer." }),
     output: Type.Unknown({
-      description: "The parsed answer, where `reply_format` asked for one and the answer is complete; otherwise null.",
+      description: "The parsed answer, if `reply_format` requested one and the answer is complete; otherwise null.",
     }),
     metadata: Type.Record(Type.String(), Type.Unknown(), {
-      description: "Of an answer: `models`, those that wrote it, in order; `sources`, the documents it was given.",
+      description: "For answers: `models`, the models that wrote it, in order; `sources`, the documents it received.",
     }),
     created_at: Timestamp(),
     updated_at: Timestamp(),
@@ -76,7 +76,7 @@ export type MessageRow = {
   role: Message["role"];
   author_id: string | null;
   author_name: string | null;
-  /** Of a message that an incoming hook has posted, which has no author. */
+  /** For a message posted by an incoming hook, which has no author. */
   hook_id: string | null;
   hook_name: string | null;
   supplied: boolean;
@@ -101,7 +101,7 @@ export type MessageRow = {
   deleted_at: Date | null;
 };
 
-/** Null for models and tools, and for users who are gone. */
+/** Null for models and tools, and for deleted users. */
 export function mapRowToAuthor({
   author_id,
   author_name,
@@ -143,7 +143,7 @@ export function mapRowToMessage(row: MessageRow): Message {
     output: row.output,
     metadata: row.metadata,
     created_at: createdAt,
-    // Most messages never change, and writing a time is a tenth of what a long list takes.
+    // Most messages never change, and formatting a time takes a tenth of the time of a long list.
     updated_at: row.updated_at.getTime() === row.created_at.getTime() ? createdAt : row.updated_at.toISOString(),
     deleted_at: row.deleted_at?.toISOString() ?? null,
   };

@@ -1,4 +1,4 @@
-/** The name under which documents list what has this `type`: `message.created` gives `MessageCreated`. */
+/** The name of a message in documents by its `type`: `message.created` gives `MessageCreated`. */
 export const mapTypeToName = (type: string): string =>
   type
     .split(".")

@@ -3,8 +3,8 @@ import { isJsonObject, type Json, type JsonObject } from "../lib/json.ts";
 import { ownFormats } from "../lib/schema.ts";
 
 /**
- * The schemas of a document, as JSON Schema draft-07: each named schema is listed once, below its name, and referred to
- * wherever it is used.
+ * Collects the schemas of a document, as JSON Schema draft-07: each named schema is listed once under its name, and
+ * referenced wherever it is used.
  */
 export function createSchemaList(path: string) {
   const listed = new Map<string, JsonObject>();
@@ -19,7 +19,7 @@ export function createSchemaList(path: string) {
       if (keyword === "properties" && isJsonObject(value))
         mapped.properties = Object.fromEntries(Object.entries(value).map(([name, one]) => [name, map(one, isOpen)]));
       else if (keyword === "patternProperties" && isJsonObject(value))
-        // TypeBox's way to say that any key will do.
+        // TypeBox's form of a record with arbitrary keys.
         mapped.additionalProperties = map(Object.values(value)[0] ?? true, isOpen);
       else mapped[keyword] = keyword === "enum" || keyword === "required" ? value : map(value, isOpen);
     }
@@ -29,22 +29,22 @@ export function createSchemaList(path: string) {
   function refer(name: string, schema: JsonObject): JsonObject {
     const known = listed.get(name);
     if (known && JSON.stringify(known) !== JSON.stringify(schema))
-      throw new Error(`There are two schemas with the name ${name}.`);
+      throw new Error(`Two schemas have the name ${name}.`);
     listed.set(name, schema);
     return { $ref: `${path}${name}` };
   }
 
   return {
     /**
-     * Lists a schema and those in it, and returns what to write where it is used.
-     * @param isOpen leaves out that there are no other properties: who receives it must not insist on that.
+     * Adds a schema and its nested schemas, and returns the reference to use.
+     * @param isOpen omits `additionalProperties: false`: receivers must accept unknown properties.
      * @throws Error when two schemas have the same name.
      */
     add: (schema: TSchema, { isOpen }: { isOpen: boolean }): JsonObject =>
-      // A round trip drops what is no JSON: the symbols of TypeBox.
+      // A round trip drops what isn't JSON: TypeBox's symbols.
       map(JSON.parse(JSON.stringify(schema)) as JsonObject, isOpen) as JsonObject,
 
-    /** All schemas, in the order of their names. */
+    /** All schemas, ordered by name. */
     all: (): JsonObject => Object.fromEntries([...listed].sort(([a], [b]) => (a < b ? -1 : 1))),
   };
 }

@@ -4,7 +4,7 @@ import { Closed, Named, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
 export const UserRole = OneOf(["user", "admin"]);
 export type UserRole = Static<typeof UserRole>;
 
-/** A user as they see themselves, and as administrators see them. */
+/** A user as shown to themselves and to administrators. */
 export const User = Named(
   "User",
   Closed({

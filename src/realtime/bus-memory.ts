@@ -9,7 +9,7 @@ export function createMemoryBus({ log }: { log: Log }): Bus {
     reach: "process",
     isHealthy: () => true,
     listPeers: () => [],
-    // Others on the same database would not be heard.
+    // Warns about other instances on the same database: this bus can't reach them.
     isAlone: () => false,
     untilHeard: async () => {},
     publish(channel, create) {

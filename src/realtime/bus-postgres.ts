@@ -8,29 +8,29 @@ import { createJoiner, joinEnvelopes, packEnvelopes, splitEnvelopes } from "./po
 import { replaceStored } from "./postgres/stored-ids.ts";
 import { createBusTable } from "./postgres/table.ts";
 
-/** Messages are collected for so long; notifying takes a lock that all of the server's databases share. */
+/** Batching delay for messages: notifying takes a lock shared by all of the server's databases. */
 const NOTIFY_PAUSE_MS = 5;
 const TABLE_PAUSE_MS = 100;
 const BATCH_CHARS = 256 * 1024;
 const SEND_TIMEOUT_MS = 2_000;
-/** Rounds of beats that were sent, and not heard over a connection that listens, until it counts as deaf. */
+/** Own beats sent but not received over a listening connection until it counts as deaf. */
 const DEAF_ROUNDS = 2;
-/** While messages go through the table, LISTEN is tried again every so often. */
+/** While messages go through the table, LISTEN is retried at this interval. */
 const RETRY_MS = 60_000;
-/** So long after its last beat, an instance is written to the table for. */
+/** Keep writing to the table for an instance until this long after its last beat. */
 const WISH_MS = 5_000;
-/** A word of an instance that reads the table. */
+/** Sent by an instance that reads the table. */
 const READS_TABLE = "table";
 
 type Dependencies = Omit<InstancesBusDependencies, "server" | "sql"> & {
   database: Database;
-  /** The same for all instances of this Parley, and for no other one. */
+  /** The same for all instances of this Parley, and unique to it. */
   deployment: string;
 };
 
 /**
- * The bus over Postgres. NOTIFY carries the numbers of stored events, and short messages and everything else whole; where a pooler
- * keeps LISTEN from working, which shows by beats that do not come back, messages go through a table.
+ * The bus over Postgres. NOTIFY carries the numbers of stored events; short messages and everything else are sent whole. If
+ * a pooler breaks LISTEN, which shows by missing beats, messages go through a table.
  */
 export function createPostgresBus({ database, deployment, ...deps }: Dependencies): Bus {
   return createInstancesBus({ ...deps, sql: database, server: "Postgres" }, (listener) =>
@@ -94,7 +94,7 @@ function openTransport(
     try {
       await notify(envelopes);
     } catch (error) {
-      // What stands in front of the database may only be known since: a new connection takes it into account.
+      // The pooler may have been detected only since: a new connection takes it into account.
       renewSender();
       throw error;
     }
@@ -107,7 +107,7 @@ function openTransport(
 
   async function notify(envelopes: readonly Envelope[]): Promise<void> {
     const sql = sender.open();
-    // Commits don't wait for the disk: notified events are stored already, or never.
+    // Commits don't wait for the disk: notified events are already stored, or never will be.
     await sql`
       select pg_notify(${channel}, p), set_config('synchronous_commit', 'off', true)
       from unnest(${packEnvelopes(envelopes, instanceId)}::text[]) p`;
@@ -131,14 +131,14 @@ function openTransport(
     },
     listen(name) {
       wanted.add(name);
-      // Everything is heard already; only the database can be read from here on.
+      // Everything has been received; from here on the table is the only source.
       if (listener.isListening() || table.isRunning()) queueMicrotask(() => wanted.has(name) && bus.onListening(name));
     },
     unlisten: (name) => void wanted.delete(name),
     reconnect() {
       deafRounds = listener.isListening() && hasSent ? deafRounds + 1 : 0;
       hasSent = false;
-      // There, a LISTEN would only stay behind on a connection that others use.
+      // There, a LISTEN would only stay on a connection that others use.
       const isPooled = isPooledByTransaction(database);
       if (!table.isRunning() && (isPooled || deafRounds >= DEAF_ROUNDS)) useTable();
       if (table.isRunning() && (isPooled || performance.now() - retriedAtMs < RETRY_MS)) return;

@@ -4,20 +4,20 @@ import { type Bus, sharedChannels } from "./bus.ts";
 import { BEATS, createInstancesBus, type InstancesBusDependencies } from "./instances/bus.ts";
 import type { Transport, TransportListener } from "./instances/transport.ts";
 
-/** Batches on their way at once, and the size of each: what Redis has not taken is bounded. */
+/** Batches in flight, and the size of each: bounds what Redis has not accepted yet. */
 const SENDS_AT_ONCE = 4;
 const BATCH_CHARS = 512 * 1024;
 
-/** Channels that every instance listens to. */
+/** Channels that every instance subscribes to. */
 const sharedByAll = new Set<string>([...sharedChannels, BEATS]);
 
 type Dependencies = Omit<InstancesBusDependencies, "server"> & {
   url: string;
-  /** The same for all instances of this Parley, and for no other one: several may share a Redis. */
+  /** The same for all instances of this Parley, and unique to it: several may share a Redis. */
   deployment: string;
 };
 
-/** The bus over Redis or Valkey: one channel for each conversation that somebody listens to, and those for all instances. */
+/** The bus over Redis or Valkey: one channel for each conversation with listeners, and the shared channels. */
 export function createRedisBus({ url, deployment, ...deps }: Dependencies): Bus {
   const prefix = `parley:${deployment}:`;
   return createInstancesBus({ ...deps, server: "Redis" }, (listener) => openTransport(url, prefix, listener, deps));
@@ -35,7 +35,7 @@ function openTransport(
     {
       onMessage: (channel, text) => onEnvelope(strip(channel), text),
       onSubscribed: (channel) => onListening(strip(channel)),
-      // That it is away is said once, by the bus; this tells why.
+      // The bus itself logs once that Redis is away; this logs why.
       onError: (error) => log.debug({ reason: describeReason(error) }, "the bus has a problem with Redis"),
     },
   );

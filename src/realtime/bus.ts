@@ -1,17 +1,14 @@
 import type { DurableEvent, DurableEventType, EphemeralEvent } from "../protocol/events.ts";
 
 /**
- * What instances tell each other of a conversation that somebody listens to. Users are pushed `presence` and the text of
- * answers by their own instance.
+ * Messages between instances about a conversation with listeners. Each instance pushes `presence` and the text of answers to
+ * its own users.
  */
 type RoomMessage =
   | { type: "presence.changed"; conversation_id: string; instance_id: string; user_id: string; online: boolean }
-  /** All users who listen on an instance. It ends the response to `room.asked`. */
+  /** All users listening on an instance. Completes the response to `room.asked`. */
   | { type: "presence.listed"; conversation_id: string; instance_id: string; user_ids: string[] }
-  /**
-   * The text so far of an answer that the instance writes, and what its model has thought; `seq` is the number of its
-   * message.
-   */
+  /** The text so far of an answer written by the instance, and its reasoning; `seq` is the number of its message. */
   | {
       type: "answer.text";
       conversation_id: string;
@@ -21,7 +18,7 @@ type RoomMessage =
       text: string;
       reasoning?: string;
     }
-  /** Pushed as `message.delta` with `part`: by that name, older instances would take it for text of the answer. */
+  /** Pushed as `message.delta` with `part`. Has its own name, because older instances would take it for text of the answer. */
   | {
       type: "answer.reasoning";
       conversation_id: string;
@@ -32,13 +29,13 @@ type RoomMessage =
     }
   /** Events up to `seq` are stored: instances with listeners read them from the log. */
   | { type: "events.stored"; conversation_id: string; seq: number }
-  /** The conversation is deleted, and perhaps its log with it. */
+  /** The conversation is deleted, possibly including its log. */
   | { type: "conversation.gone"; conversation_id: string };
 
-/** A user may type on several instances: they stop when they have stopped on each. Older instances don't name themselves. */
+/** A user may type on several instances, and stops when stopped on each. Older instances don't identify themselves. */
 export type TypingMessage = EphemeralEvent<"typing"> & { instance_id?: string };
 
-/** What goes through the channel of a conversation; `presence` is pushed by each instance to its own listeners. */
+/** Messages of a conversation's channel; `presence` is pushed by each instance to its own listeners. */
 export type ConversationMessage =
   | DurableEvent
   | Exclude<EphemeralEvent, { type: "presence" | "typing" }>
@@ -46,52 +43,55 @@ export type ConversationMessage =
   | RoomMessage;
 
 /**
- * An instance has begun to listen to a conversation, or may have missed something. Every instance responds through the channel
- * of the conversation: with an `answer.text` for each answer it writes there, then `presence.listed`.
+ * An instance has started listening to a conversation, or may have missed something. Every instance responds on the
+ * conversation's channel: with an `answer.text` for each answer it writes there, then `presence.listed`.
  */
 type RoomsMessage = { type: "room.asked"; conversation_id: string; instance_id: string };
 
 /** Sessions or API keys that have ended. */
 type CredentialsMessage = { type: "credentials.ended"; ids: string[] };
 
-/** An answer is to stop, wherever it is written. That it shall is stored: whoever misses it reads it with the lease. */
+/**
+ * Stops an answer, wherever it is written. The request is also stored: an instance that misses the message reads it when
+ * renewing its lease.
+ */
 export type GenerationsMessage = { type: "generation.cancelled"; message_id: string };
 
 /**
- * What has changed in any conversation, without what it says: for what an instance remembers of conversations, and for
- * inboxes. Every instance gets it, so it is small.
+ * A change in a conversation, without its content: for the caches and inboxes of instances. Every instance receives it, so
+ * it is small.
  */
 export type ConversationsMessage =
   | {
       type: "conversation.changed";
       conversation_id: string;
-      /** The durable event that tells of it. */
+      /** The durable event of the change. */
       event: DurableEventType;
       seq: number;
       at: string;
-      /** The user who wrote the created message, or the member who was added or removed; absent otherwise. */
+      /** The user who wrote the created message, or the added or removed member; absent otherwise. */
       user_id?: string;
-      /** Of `member.added`: the user was no member before. Absent when they only got another role. */
+      /** For `member.added`: whether the user is a new member. Absent if only the role changed. */
       joined?: boolean;
-      /** The title now, of `conversation.updated`. */
+      /** For `conversation.updated`: the current title. */
       title?: string;
     }
   /** A member's read position has moved to `seq`. */
   | { type: "conversation.read"; conversation_id: string; user_id: string; seq: number }
-  /** A new conversation is in the lists of these users, who are its first members: no event tells of them. */
+  /** A new conversation appears in the lists of these users, its first members: it has no events for them. */
   | { type: "conversation.listed"; conversation_id: string; user_ids: string[] }
-  /** A deleted conversation is gone from the lists of these users; `seq` and `at` are those of its last event. */
+  /** A deleted conversation disappears from the lists of these users; `seq` and `at` are those of its last event. */
   | { type: "conversation.unlisted"; conversation_id: string; seq: number; at: string; user_ids: string[] };
 
-/** A change of a user that responses show, besides their conversations. */
+/** A change of a user that is visible outside of conversations. */
 export type UsersMessage =
-  /** The name that others see, or the user is gone. */
+  /** The display name changed, or the user was deleted. */
   | { type: "user.renamed"; user_id: string }
   | { type: "prompts.changed"; user_id: string }
-  /** Conversations have lost a prompt that was deleted. No event tells of it. */
+  /** A deleted prompt was removed from conversations. It has no event. */
   | { type: "prompts.released" };
 
-/** Channels that every instance hears; every other one has the id of its conversation. */
+/** Channels that every instance subscribes to; every other channel is the id of a conversation. */
 type SharedMessages = {
   credentials: CredentialsMessage;
   generations: GenerationsMessage;
@@ -112,43 +112,42 @@ export type BusMessage<Channel extends string> = Channel extends keyof SharedMes
   : ConversationMessage;
 
 export interface Subscriber<Message> {
-  /** @param isRemote another instance has published it. */
+  /** @param isRemote published by another instance. */
   onMessage(message: Message, isRemote: boolean): void;
   /**
-   * Messages of other instances may have been lost: read again what is stored, and ask for what is not. Between instances it is
-   * also called once for each new subscription, as soon as the others are heard.
+   * Messages of other instances may have been lost: read stored state again, and request the rest. Between instances it is
+   * also called once for each new subscription, as soon as the others can be received.
    */
   onGap(): void;
-  /** An instance has ended, or has not been heard for some seconds. */
+  /** An instance has ended, or sent nothing for some seconds. */
   onGone?(instanceId: string): void;
 }
 
 /**
- * Carries messages to every instance, as narrow as it can be, so that another form of it is one file. Within an instance a
- * message arrives before `publish` returns. Between instances it arrives at most once, and what one instance publishes to a
- * channel arrives in its order; it may get lost, and then the subscribers are told that something did. So nothing may depend on
- * it that is not stored as well. Messages are JSON values; nobody may change one.
- *
- * Between instances a durable event may arrive as `events.stored`, without what it says.
+ * Carries messages to every instance, with a minimal interface, so that each implementation is one file. Within an instance
+ * a message arrives before `publish` returns. Between instances delivery is at most once, and in order per sender and
+ * channel. If a message may be lost, the subscribers are notified. So only stored state may depend on the bus. Messages are
+ * immutable JSON values.
+ * Between instances a durable event may arrive as `events.stored`, without its content.
  */
 export interface Bus {
   /** Whether there can be other instances at all. */
   readonly reach: "process" | "instances";
   /**
-   * Whether messages of all instances arrive now, at once. While it is false, `onGap` of the shared channels is called every
-   * second, and subscribers of a conversation are told by `events.stored` what the database has.
+   * Whether messages of all instances currently arrive without delay. While it is false, `onGap` of the shared channels is
+   * called every second, and subscribers of a conversation receive `events.stored` from the database.
    */
   isHealthy(): boolean;
-  /** The ids of the other instances that are alive, as far as they have been heard. */
+  /** The ids of the other live instances, as far as known. */
   listPeers(): string[];
-  /** Whether it is certain that there is no other instance: it has listened for long enough, and hears nobody. */
+  /** Whether there is certainly no other instance: it has listened long enough and received nothing. */
   isAlone(): boolean;
-  /** Fulfils when the other instances have heard of this one, or after two seconds at most, if the bus carries nothing. */
+  /** Fulfils when the other instances know this one, or after at most two seconds if the bus is down. */
   untilHeard(): Promise<void>;
-  /** @param create makes the messages; it is called only if somebody may hear them. Nothing is thrown but by it. */
+  /** @param create builds the messages; called only if there may be receivers. Only its errors are thrown. */
   publish<Channel extends string>(channel: Channel, create: () => Iterable<BusMessage<Channel>>): void;
-  /** Takes effect at once within this instance. @returns ends the subscription. */
+  /** Takes effect immediately within this instance. @returns a function that ends the subscription. */
   subscribe<Channel extends string>(channel: Channel, subscriber: Subscriber<BusMessage<Channel>>): () => void;
-  /** Sends what is left, and ends the connections; nothing of other instances arrives any more. */
+  /** Sends what is left and closes the connections; nothing more is received. */
   close(): Promise<void>;
 }

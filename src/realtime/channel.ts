@@ -1,61 +1,61 @@
 import type { ConversationEvent, DurableEvent, EphemeralEvent } from "../protocol/events.ts";
 
-/** How long an event may wait for one before it, until the missing ones are read from the database. */
+/** How long an event waits for missing predecessors before they are read from the database. */
 export const GAP_WAIT_MS = 100;
-/** The wait grows up to this while the database has nothing to fill the gap with. */
+/** The wait grows up to this while the database has nothing to fill the gap. */
 export const GAP_WAIT_MS_MAX = 5_000;
 
-/** A listener who has got further on another instance waits so long for this one; then some events come twice. */
+/** How long a listener who is ahead, from another instance, waits for this one; after that some events repeat. */
 const REACH_WAIT_MS = 3_000;
 const REACH_POLL_MS = 5;
 
-/** An answer that is being written: which run of a model it is, and a `message.reset` with its text so far. */
+/** An answer in progress: the attempt, and a `message.reset` frame with its text so far. */
 export type Snapshot = { messageId: string; attempt: number; frame: string };
 
 export type ChannelHooks = {
-  /** Sends a serialised frame to everyone who listens; with the event that it says, where that is at hand. */
+  /** Sends a serialised frame to all listeners; with its event, if at hand. */
   send(text: string, type: string, event?: ConversationEvent): void;
-  /** Called with each durable event in its order, after everyone who listens was sent it. */
+  /** Called with each durable event in order, after all listeners were sent it. */
   onEvent(event: DurableEvent): void;
   /**
    * Called before the end of an answer is sent.
-   * @returns the attempt of which listeners have to be told the text first; null: they have it.
+   * @returns the attempt whose text listeners need first; null: they have it.
    */
   endAnswer(messageId: string, text: string): number | null;
   /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
   loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
   /** The number of the newest event in the database. */
   findLastSeq(): Promise<number>;
-  /** Every answer that is being written, with a frame of its text so far. */
+  /** Every answer in progress, with a frame of its text so far. */
   listSnapshots(): Snapshot[];
   onFault(error: unknown): void;
 };
 
-/** Someone who is about to listen: what is pushed while they read their start position is kept for them. */
+/** A listener about to join: events pushed while it reads its start position are kept for it. */
 export type Join = { missed: DurableEvent[]; hadBegun: boolean };
 
 /**
- * The order of one conversation's pushes on this instance. Durable events go out strictly by `seq`, each once: one that
- * comes too early is held, one that comes late or twice is dropped, a gap is filled from the database.
+ * Orders the pushes of one conversation on this instance. Durable events go out strictly by `seq`, each once: an early one
+ * is held, a late or repeated one is dropped, a gap is filled from the database.
  */
 export class Channel {
   /** The newest event that listeners have; null until the first of them has read its start position. */
   #pushedSeq: number | null = null;
-  /** The newest event that is known to be stored. */
+  /** The newest event known to be stored. */
   #targetSeq = 0;
   readonly #held = new Map<number, DurableEvent>();
   /**
-   * Answers (with their attempt) of which pieces were left out, since the message they belong to might still be held:
-   * listeners are told the whole text when nothing is missing any more, or before the end of the answer.
+   * Answers (with their attempt) with omitted pieces, because their message may still be held. Listeners get the whole text
+   * once nothing is missing, or before the end of the answer.
    */
-  readonly #untold = new Map<string, number>();
-  /** Above 0, events may be stored that nobody has told of: so many reasons there are to think so. */
+  readonly #awaitingSnapshot = new Map<string, number>();
+  /** Above 0, unannounced events may be stored; counts the reasons to check. */
   #doubts = 0;
   readonly #joins = new Set<Join>();
   #gapTimer: Timer | undefined;
   #gapWaitMs = GAP_WAIT_MS;
   #isFilling = false;
-  /** An event was announced that no look has tried to read yet. */
+  /** An event was announced, and no read has tried to fetch it yet. */
   #isUrgent = false;
   #isClosed = false;
 
@@ -72,8 +72,8 @@ export class Channel {
   }
 
   /**
-   * Whether the pushes were begun by another join behind `readSeq`: what lies between was never pushed, and a join that
-   * ended there would leave it out.
+   * Whether another join started the pushes behind `readSeq`: events between the two were never pushed, and a join ending
+   * there would miss them.
    */
   isOvertaken(join: Join, readSeq: number): boolean {
     if (join.hadBegun || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
@@ -81,9 +81,9 @@ export class Channel {
   }
 
   /**
-   * Ends a join at `readSeq`, the position that was read from the database after `startJoin`. In one tick: `welcome`
-   * gets the position from which pushes go on, and the events between `readSeq` and there; then pushes begin.
-   * @param catchUp tells the new listener the text so far of answers; when that has to wait, all listeners are told it.
+   * Completes a join at `readSeq`, the position read from the database after `startJoin`. In one tick: `welcome` gets the
+   * position from which pushes continue, and the events between `readSeq` and there; then pushes begin.
+   * @param catchUp sends the new listener the text so far of answers; if that has to wait, all listeners get it.
    */
   finishJoin(
     join: Join,
@@ -99,14 +99,14 @@ export class Channel {
       lastSeq,
       join.missed.filter((event) => event.seq > readSeq),
     );
-    // The database may be ahead of the pushes; should the one for the rest get lost, nobody else would notice.
+    // The database may be ahead of the pushes; if the push of the rest got lost, nothing else would notice.
     this.#targetSeq = Math.max(this.#targetSeq, readSeq);
     this.#pushHeld();
     if (this.#isWaiting()) {
-      // The text of a message that has not been pushed yet can only be told after it.
-      for (const { messageId, attempt } of this.hooks.listSnapshots()) this.#untold.set(messageId, attempt);
+      // The text of a message can only follow its own push.
+      for (const { messageId, attempt } of this.hooks.listSnapshots()) this.#awaitingSnapshot.set(messageId, attempt);
     } else {
-      if (isFirst) this.#untold.clear();
+      if (isFirst) this.#awaitingSnapshot.clear();
       catchUp();
     }
     this.#settle();
@@ -122,17 +122,18 @@ export class Channel {
 
   publishFrame(event: EphemeralEvent): void {
     const isText = event.type === "message.delta" || event.type === "message.reset";
-    if (isText && (this.#pushedSeq === null || this.#isWaiting())) this.#untold.set(event.message_id, event.attempt);
+    if (isText && (this.#pushedSeq === null || this.#isWaiting()))
+      this.#awaitingSnapshot.set(event.message_id, event.attempt);
     else this.#send(event);
   }
 
-  /** Events may have been lost on the way here: looks for what is stored behind the pushes. */
+  /** Events may have been lost: checks for stored events after the last push. */
   lookForMissed(): void {
     this.#doubts += 1;
     this.#settle();
   }
 
-  /** An event is known to be stored, but not what it says: it is read at once. */
+  /** An event is known to be stored, but not its content: reads it immediately. */
   announce(seq: number): void {
     if (this.hasPushed(seq) || seq <= this.#targetSeq) return;
     this.#targetSeq = seq;
@@ -144,7 +145,7 @@ export class Channel {
     this.#settle();
   }
 
-  /** Waits until listeners have been sent everything up to a stored event, which is read soon if it does not come by itself. */
+  /** Waits until listeners have everything up to a stored event. It is read soon if it doesn't arrive. */
   async reach(seq: number): Promise<void> {
     const isBehind = () => this.#pushedSeq !== null && this.#pushedSeq < seq && !this.#isClosed;
     if (!isBehind()) return;
@@ -170,7 +171,7 @@ export class Channel {
     this.#held.clear();
   }
 
-  /** Whether events are missing that come before what is known. */
+  /** Whether events are missing before those known. */
   #isWaiting(): boolean {
     return this.#doubts > 0 || this.#held.size > 0 || this.#targetSeq > (this.#pushedSeq ?? Number.POSITIVE_INFINITY);
   }
@@ -188,18 +189,21 @@ export class Channel {
     this.hooks.onEvent(event);
   }
 
-  /** An answer ends of which pieces were left out, or have not come from the instance that wrote it: its text comes first. */
+  /** Sends the text of an ending answer first, if pieces were omitted or never arrived from its writer. */
   #tellText({ conversation_id, data }: DurableEvent<"message.completed">): void {
     const message_id = data.id;
-    const attempt = Math.max(this.#untold.get(message_id) ?? 0, this.hooks.endAnswer(message_id, data.content) ?? 0);
+    const attempt = Math.max(
+      this.#awaitingSnapshot.get(message_id) ?? 0,
+      this.hooks.endAnswer(message_id, data.content) ?? 0,
+    );
     if (attempt === 0) return;
-    this.#untold.delete(message_id);
+    this.#awaitingSnapshot.delete(message_id);
     const { content: text, reasoning } = data;
     const reset = { type: "message.reset", conversation_id, message_id, attempt, text } as const;
     this.#send(reasoning === null ? reset : { ...reset, reasoning });
   }
 
-  /** Pushes those that follow what has been pushed. */
+  /** Pushes the events that follow the last push. */
   #pushHeld(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
     for (const seq of this.#held.keys()) if (seq <= this.#pushedSeq) this.#held.delete(seq);
@@ -211,20 +215,20 @@ export class Channel {
     }
   }
 
-  /** Sees to what is still missing: events by and by, the text of answers once there is nothing before it any more. */
+  /** Handles what is still missing: events step by step, then the text of answers once nothing before it is missing. */
   #settle(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
     if (this.#isWaiting()) {
       this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#isUrgent ? 0 : this.#gapWaitMs);
-    } else if (this.#untold.size > 0) {
+    } else if (this.#awaitingSnapshot.size > 0) {
       for (const { messageId, frame } of this.hooks.listSnapshots())
-        if (this.#untold.has(messageId)) this.hooks.send(frame, "message.reset");
-      this.#untold.clear();
+        if (this.#awaitingSnapshot.has(messageId)) this.hooks.send(frame, "message.reset");
+      this.#awaitingSnapshot.clear();
     }
   }
 
   async #fillGap(): Promise<void> {
-    // Should nothing come of it (the database is away, the conversation is gone), the next try waits longer.
+    // If the attempt finds nothing (the database is away, the conversation is gone), the next one waits longer.
     this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
     this.#isUrgent = false;
     this.#isFilling = true;
@@ -233,7 +237,7 @@ export class Channel {
       const doubts = this.#doubts;
       if (doubts > 0) {
         this.#targetSeq = Math.max(this.#targetSeq, await this.hooks.findLastSeq());
-        // Another doubt that came meanwhile asks for another look.
+        // Another reason to check has come up.
         this.#doubts -= doubts;
       }
       const untilSeq = Math.max(this.#targetSeq, ...this.#held.keys());

@@ -9,38 +9,38 @@ import { isOnline, type Listener, type Membership, type Room, topicOf, type Welc
 import { Survey } from "./survey.ts";
 import { TypingExpiry } from "./typing-expiry.ts";
 
-/** A listening server, as far as pushes go through it. */
+/** The part of a listening server that pushes need. */
 type Publisher = { publish(topic: string, text: string): unknown };
 
 type HubDependencies = {
   bus: Bus;
   instanceId: string;
   loadEvents(conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
-  /** The number of the newest event that is stored. */
+  /** The number of the newest stored event. */
   findLastSeq(conversationId: string): Promise<number>;
   /** Every answer that this instance writes in the conversation, with its text so far. */
   listSnapshots(conversationId: string): AnswerSnapshot[];
   log: Log;
-  /** Counts what was sent to how many listeners. */
+  /** Counts frames by the number of listeners they were sent to. */
   onPushed(type: string, listeners: number): void;
 };
 
 /**
- * Who listens to what on this instance, and the way of every push from the bus to them. Rooms, and with them
- * subscriptions to the bus, exist only while someone listens.
+ * Tracks the listeners of this instance, and delivers pushes from the bus to them. Rooms and their bus subscriptions exist
+ * only while they have listeners.
  */
 export function createHub(deps: HubDependencies) {
   const { bus, instanceId, loadEvents, findLastSeq, log, onPushed } = deps;
   const rooms = new Map<string, Room>();
   let server: Publisher | undefined;
-  /** Rises whenever access is taken away: a join that began before must look again. */
+  /** Incremented whenever access is revoked: a join that began earlier must check again. */
   let accessEpoch = 0;
 
   bus.subscribe("rooms", {
     onMessage({ conversation_id, instance_id }) {
       if (instance_id !== instanceId) tellRoom(conversation_id);
     },
-    // Requests made meanwhile are repeated: both sides get a gap.
+    // Requests made before are repeated: both sides get a gap.
     onGap: () => {},
   });
 
@@ -87,13 +87,13 @@ export function createHub(deps: HubDependencies) {
     return room;
   }
 
-  /** Something may have been lost, or the other instances are heard for the first time. */
+  /** Something may have been lost, or the other instances are received for the first time. */
   function lookAround(conversationId: string, room: Room): void {
-    // A client that joined may have read the database before other instances were heard.
+    // A client that joined may have read the database before other instances were received.
     if (room.channel.hasBegun || room.survey.hasReadUnheard) room.channel.lookForMissed();
     room.presence.doubt(instanceId, (silent) => takePresence(room, conversationId, silent, []));
     askRoom(conversationId, room);
-    // Another one may have taken this instance for gone.
+    // Another instance may have assumed that this one is gone.
     if (room.users.size > 0) tellRoom(conversationId);
     room.survey.hear();
   }
@@ -109,16 +109,16 @@ export function createHub(deps: HubDependencies) {
     rooms.delete(conversationId);
   }
 
-  /** What goes wrong with one listener must not keep the push from the others, or from whoever makes it. */
+  /** An error of one listener must not affect the others, or the publisher. */
   function sendTo(listener: Listener, text: string, event?: ConversationEvent): void {
     try {
       listener.send(text, event);
     } catch (error) {
-      log.error({ err: error }, "a listener could not be sent to");
+      log.error({ err: error }, "sending to a listener failed");
     }
   }
 
-  /** Takes in what the bus brings of a conversation. */
+  /** Handles a bus message of a conversation. */
   function hear(room: Room, message: ConversationMessage, isRemote: boolean): void {
     switch (message.type) {
       case "message.delta":
@@ -149,7 +149,7 @@ export function createHub(deps: HubDependencies) {
         return;
       }
       case "presence.listed":
-        // What this instance has, it knows better itself.
+        // This instance knows its own answers better.
         if (message.instance_id === instanceId) return;
         takePresence(room, message.conversation_id, message.instance_id, message.user_ids);
         room.survey.takeAnswer(message.instance_id);
@@ -161,9 +161,9 @@ export function createHub(deps: HubDependencies) {
         closeRoom(message.conversation_id, room);
         return;
       default:
-        // A newer instance may say what this one does not know.
+        // A newer instance may send unknown types.
         if (!Number.isInteger(message.seq)) return;
-        // The end of a membership takes effect at once, also while an event before it is missing.
+        // The end of a membership takes effect immediately, even while an earlier event is missing.
         room.channel.publish(message);
         if (!room.channel.hasPushed(message.seq)) actOn(room, message);
     }
@@ -192,14 +192,14 @@ export function createHub(deps: HubDependencies) {
       pushToOthers(room, { type: "presence", conversation_id, user_id: userId, online });
   }
 
-  /** Every instance responds with who listens there, and with the text so far of what it writes. */
+  /** Every instance responds with its listeners, and with the text so far of the answers it writes. */
   function askRoom(conversation_id: string, room: Room): void {
     if (bus.reach === "process") return;
     room.remote.noteAsked();
     bus.publish("rooms", () => [{ type: "room.asked", conversation_id, instance_id: instanceId }]);
   }
 
-  /** Also of a room that isn't open here: its answers may be written here all the same. */
+  /** Even if the room isn't open here: its answers may be written here. */
   function tellRoom(conversation_id: string): void {
     const user_ids = rooms.get(conversation_id)?.presence.listOf(instanceId) ?? [];
     const mapSnapshotToText = ({ messageId: message_id, seq, attempt, text, reasoning }: AnswerSnapshot) =>
@@ -210,7 +210,7 @@ export function createHub(deps: HubDependencies) {
     ]);
   }
 
-  /** Every answer that is being written, wherever that is, as far as its text is known. */
+  /** Every answer in progress on any instance, if its text is known. */
   function listAllSnapshots(conversationId: string): AnswerSnapshot[] {
     const own = deps.listSnapshots(conversationId);
     const remote = rooms.get(conversationId)?.remote;
@@ -225,7 +225,7 @@ export function createHub(deps: HubDependencies) {
     ]);
   }
 
-  /** To everyone who listens here, but for the user it is about. */
+  /** Sends to every listener here, except the user concerned. */
   function pushToOthers(room: Room, event: EphemeralEvent & { user_id: string }): void {
     const text = JSON.stringify(event);
     let sent = 0;
@@ -264,7 +264,7 @@ export function createHub(deps: HubDependencies) {
     return true;
   }
 
-  /** Does what an event asks of this instance: listeners lose access with their membership, or get another role. */
+  /** Applies an event to this instance: listeners lose access with their membership, or get another role. */
   function actOn(room: Room, event: DurableEvent): void {
     if (event.type === "message.created") {
       const { id, role, status, content, reasoning } = event.data;
@@ -286,7 +286,7 @@ export function createHub(deps: HubDependencies) {
     } else if (event.type === "conversation.deleted") expel(room, event, null);
   }
 
-  /** A deleted conversation whose last event can't be read any more. */
+  /** A deleted conversation whose last event can no longer be read. */
   function closeRoom(conversationId: string, room: Room): void {
     accessEpoch += 1;
     for (const listener of [...room.users.values()].flatMap(({ listeners }) => [...listeners])) {
@@ -295,11 +295,11 @@ export function createHub(deps: HubDependencies) {
     }
   }
 
-  /** After it, nothing more reaches the listeners of this user, or without a user anybody. */
+  /** Afterwards nothing more reaches the listeners of this user, or of anyone without a user. */
   function expel(room: Room, event: DurableEvent, userId: string | null): void {
     accessEpoch += 1;
     const conversationId = event.conversation_id;
-    // An event before it may be missing; the listeners who leave would never get this one.
+    // An earlier event may be missing; the leaving listeners would never get this one.
     const isHeld = !room.channel.hasPushed(event.seq);
     const listeners = [...room.users].flatMap(([id, user]) =>
       (userId === null || id === userId) && event.seq > user.roleSeq ? [...user.listeners] : [],
@@ -312,11 +312,11 @@ export function createHub(deps: HubDependencies) {
   }
 
   /**
-   * Lets someone listen, without a gap and without a repeat.
-   * @param read checks the access and reads the position; it is asked again if access was taken away meanwhile, or if
-   * another one who came at the same time begins the pushes behind it.
-   * @param welcome runs in the tick in which pushes begin, so that it can answer before the first of them.
-   * @param catchUp runs after it, and tells the text so far of answers; not when all who listen are told it anyway.
+   * Adds a listener, without a gap or a repeat.
+   * @param read checks the access and reads the position; repeated if access was revoked during the join, or if a concurrent
+   * join started the pushes behind it.
+   * @param welcome runs in the tick in which pushes begin, so its response comes before the first push.
+   * @param catchUp runs afterwards, and sends the text so far of answers; skipped if all listeners get it anyway.
    * @throws whatever `read` throws: an outsider's `not_found`.
    */
   async function join<Position extends Membership>(
@@ -339,7 +339,7 @@ export function createHub(deps: HubDependencies) {
         position = await read();
         const informing = listener.isHidden ? undefined : room.survey.untilInformed();
         if (informing) await informing;
-        // Pushes that go on from an earlier event would repeat what the listener has.
+        // Continuing the pushes from an earlier event would repeat events that the listener has.
         if (position.hasSeq !== undefined) await room.channel.reach(position.hasSeq);
       } catch (error) {
         room.channel.cancelJoin(pending);
@@ -362,15 +362,15 @@ export function createHub(deps: HubDependencies) {
   }
 
   return {
-    /** What carries the pushes by native topics; set once it listens. */
+    /** The server for native topics; set once it listens. */
     attach(listening: Publisher): void {
       server = listening;
     },
     join,
     leave,
-    /** For callers who have checked that the reader is a member: what a new listener needs to go on with the next delta. */
+    /** What a new listener needs to continue with the next delta. For callers who have checked the membership. */
     listSnapshots: listAllSnapshots,
-    /** The role with which a user listens here, or null. */
+    /** The role of a user who listens here, or null. */
     findRole: (conversationId: string, userId: string): MemberRole | null =>
       rooms.get(conversationId)?.users.get(userId)?.role ?? null,
   };

@@ -1,10 +1,10 @@
-/** After a gap, an instance that doesn't report its listeners in this time has none. */
+/** After a gap, an instance that doesn't report its listeners within this time has none. */
 const ANSWER_MS = 2_000;
 
-/** The users who listen to one conversation, on all instances. A user is online while at least one instance has them. */
+/** The users listening to one conversation, on all instances. A user is online while at least one instance lists them. */
 export class Presence {
   readonly #usersOf = new Map<string, Set<string>>();
-  /** Instances that may have told something that did not arrive. */
+  /** Instances whose reports may have been lost. */
   #doubted = new Set<string>();
   #timer: Timer | undefined;
 
@@ -13,7 +13,7 @@ export class Presence {
     return false;
   }
 
-  /** @returns whether the user came online or went offline by it. */
+  /** @returns whether this brought the user online or offline. */
   set(instanceId: string, userId: string, online: boolean): boolean {
     const wasOnline = this.isOnline(userId);
     const users = this.#usersOf.get(instanceId) ?? new Set();
@@ -24,7 +24,7 @@ export class Presence {
     return wasOnline !== this.isOnline(userId);
   }
 
-  /** An instance has told all it has. @returns the users who came online or went offline by it. */
+  /** An instance has reported all its listeners. @returns the users who came online or went offline. */
   replace(instanceId: string, userIds: readonly string[]): { userId: string; online: boolean }[] {
     this.#doubted.delete(instanceId);
     const now = new Set(userIds);
@@ -34,8 +34,8 @@ export class Presence {
   }
 
   /**
-   * Something was lost: what other instances have told counts until they had time to tell it again.
-   * @param onSilent is called for each that has not.
+   * Messages were lost: earlier reports of other instances stay valid until they had time to repeat them.
+   * @param onSilent is called for each instance that has not.
    */
   doubt(ownInstanceId: string, onSilent: (instanceId: string) => void): void {
     this.#doubted = new Set(this.#usersOf.keys());

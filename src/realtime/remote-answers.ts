@@ -5,36 +5,36 @@ import type { Snapshot } from "./channel.ts";
 type Delta = EphemeralEvent<"message.delta">;
 type Reset = EphemeralEvent<"message.reset">;
 type Text = Extract<ConversationMessage, { type: "answer.text" }>;
-/** `seq` is the number of the message; 0 while it isn't known. `isWhole`: nothing that was pushed so far is missing. */
+/** `seq` is the number of the message; 0 while unknown. `isWhole`: no earlier push is missing. */
 type RemoteAnswer = { seq: number; attempt: number; text: string; reasoning: string; isWhole: boolean };
 
-/** Answers that are not followed any more, so that what comes late of them is known: the newest of a conversation. */
+/** Answers no longer followed, to recognise late messages about them: the newest of a conversation. */
 const LEFT_MAX = 100;
 
-/** An answer in progress with its text and its reasoning so far, as a new listener needs them. */
+/** An answer in progress with its text and reasoning so far, as a new listener needs them. */
 export type AnswerSnapshot = Snapshot & { seq: number; text: string; reasoning: string };
 
-/** While an answer has a gap, its text is asked for once in this time. */
+/** While an answer has a gap, its text is requested at most once in this time. */
 const ASK_MS = 500;
 
 /**
- * The text and the reasoning so far of answers to one conversation that other instances write, put together from their
- * deltas: so that listeners get each piece once, and one who comes in the middle gets what was written before.
+ * The text and reasoning so far of answers that other instances write to one conversation, assembled from their deltas.
+ * Listeners get each piece once, and a new listener gets the text so far.
  */
 export class RemoteAnswers {
   readonly #answers = new Map<string, RemoteAnswer>();
-  /** Of answers that ended, or that this instance writes: the attempt up to which the others have no more to say. */
+  /** For answers that ended or that this instance writes: the attempt up to which messages of others are outdated. */
   readonly #left = new Map<string, number>();
   readonly #ask: () => void;
   #askedAtMs = Number.NEGATIVE_INFINITY;
   #timer: Timer | undefined;
 
-  /** @param ask has those who write tell the text so far, by `takeText`. */
+  /** @param ask requests the text so far from the writers, who respond through `takeText`. */
   constructor(ask: () => void) {
     this.#ask = ask;
   }
 
-  /** The writers have been asked, for whatever reason. */
+  /** The writers were asked, for any reason. */
   noteAsked(): void {
     this.#askedAtMs = performance.now();
   }
@@ -43,7 +43,7 @@ export class RemoteAnswers {
     clearTimeout(this.#timer);
   }
 
-  /** A message was created that is still being written; if it was read from the database, it has a part of its text. */
+  /** A message in progress was created; if it was read from the database, it has a part of its text. */
   begin(messageId: string, seq: number, text: string, reasoning: string): void {
     const known = this.#answers.get(messageId);
     if (known) known.seq = seq;
@@ -52,7 +52,7 @@ export class RemoteAnswers {
 
   /**
    * The answer has ended with this text.
-   * @returns the attempt of which listeners have to be told the text first; null: they have it, or this instance wrote it.
+   * @returns the attempt whose text listeners need first; null: they have it, or this instance wrote it.
    */
   end(messageId: string, text: string): number | null {
     const known = this.#answers.get(messageId);
@@ -68,7 +68,7 @@ export class RemoteAnswers {
     if (this.#left.size > LEFT_MAX) this.#left.delete(this.#left.keys().next().value ?? messageId);
   }
 
-  /** @returns what listeners are sent of it: of what another instance writes, only what follows what they have. */
+  /** @returns the part to send to listeners: only what follows the text they have, if another instance writes it. */
   take(message: Delta | Reset, isRemote: boolean): Delta | Reset | null {
     if (!isRemote) return this.#takeOwn(message) ? message : null;
     if (this.#isOutdated(message)) return null;
@@ -87,7 +87,7 @@ export class RemoteAnswers {
     return true;
   }
 
-  /** From an instance that was frozen, and does not know yet that another one goes on with its answer, or has ended it. */
+  /** From an instance that was frozen, and doesn't know yet that another one has continued or ended its answer. */
   #isOutdated({ message_id, attempt }: Delta | Reset | Text): boolean {
     if (attempt <= (this.#left.get(message_id) ?? 0)) return true;
     return attempt < (this.#answers.get(message_id)?.attempt ?? 0);
@@ -111,8 +111,8 @@ export class RemoteAnswers {
   }
 
   /**
-   * The first delta of an answer. Null: listeners have read another part of it from the database, and nobody knows what of that
-   * is missing.
+   * The first delta of an answer. Null: listeners have read another part of it from the database, and what is missing is
+   * unknown.
    */
   #takeStart(delta: Delta, known: RemoteAnswer | undefined): Delta | Reset | null {
     const { conversation_id, message_id, attempt, text } = delta;
@@ -124,7 +124,7 @@ export class RemoteAnswers {
     return known?.[part] === "" ? delta : createReset({ conversation_id, message_id, attempt, ...texts });
   }
 
-  /** Asks for what is missing, unless that comes in response to what was asked a moment ago. */
+  /** Requests what is missing, unless this responds to a very recent request. */
   #askSoon(): void {
     const ask = () => {
       this.#timer = undefined;
@@ -140,7 +140,7 @@ export class RemoteAnswers {
     return false;
   }
 
-  /** The writer tells the whole text. @returns what listeners must be sent because of it; null: they have it. */
+  /** The writer sends the whole text. @returns what listeners need because of it; null: they have it. */
   takeText(told: Text): Reset | null {
     if (this.#isOutdated(told)) return null;
     const { conversation_id, message_id, seq, attempt, text, reasoning = "" } = told;
@@ -154,7 +154,7 @@ export class RemoteAnswers {
     return isKnown ? null : createReset({ conversation_id, message_id, attempt, text, reasoning });
   }
 
-  /** Answers of which the text so far is known; nothing is, of one that was begun and not heard yet. */
+  /** Answers whose text so far is known; an answer without any delta yet is not. */
   list(conversation_id: string): AnswerSnapshot[] {
     return [...this.#answers].flatMap(([messageId, { seq, attempt: known, text, reasoning, isWhole }]) => {
       if (!isWhole) return [];

@@ -9,11 +9,11 @@ import type { TypingExpiry } from "./typing-expiry.ts";
 /** A socket or an event stream that listens. */
 export interface Listener {
   readonly userId: string;
-  /** Does not make its user present: it listens on behalf of one request, say. */
+  /** Doesn't make its user present: it listens on behalf of one request, for example. */
   readonly isHidden?: boolean;
-  /** Sends a serialised frame to this listener alone; with the event that it says, where that is at hand. */
+  /** Sends a serialised frame to this listener only; with its event, if at hand. */
   send(text: string, event?: ConversationEvent): void;
-  /** Native topic subscription; a listener without topics gets every frame by `send`. */
+  /** Native topic subscription; a listener without topics gets every frame through `send`. */
   readonly topics?: { subscribe(topic: string): void; unsubscribe(topic: string): void };
   /** Called when the membership ends, or the conversation is deleted: nothing more will come. */
   onExpelled?(conversationId: string, why: "removed" | "deleted"): void;
@@ -22,7 +22,7 @@ export interface Listener {
 /** A user who listens on this instance. */
 type User = {
   role: MemberRole;
-  /** Up to which event the role is known; older events say nothing new of it. */
+  /** The role is known up to this event; older events don't change it. */
   roleSeq: number;
   listeners: Set<Listener>;
 };
@@ -35,7 +35,7 @@ export type Room = {
   remote: RemoteAnswers;
   survey: Survey;
   typing: TypingExpiry;
-  /** Who was removed while the room was open: what their instance says of them late is not pushed. */
+  /** Users removed while the room was open: late messages of their instance are not pushed. */
   removedUserIds: Set<string>;
   direct: Set<Listener>;
   listeners: number;
@@ -43,10 +43,10 @@ export type Room = {
   unsubscribe(): void;
 };
 
-/** What a member may do in a conversation, as of an event; `hasSeq`: the newest event that they have got before, elsewhere. */
+/** A member's role in a conversation, as of an event; `hasSeq`: the newest event already received elsewhere. */
 export type Membership = { role: MemberRole; lastSeq: number; hasSeq?: number };
 
-/** What a new listener is told in the very tick in which its pushes begin. */
+/** Sent to a new listener in the tick in which its pushes begin. */
 export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: string[] };
 
 export function isOnline({ listeners }: User): boolean {

@@ -2,11 +2,11 @@ import type { Bus } from "./bus.ts";
 
 /** Longest wait of a first listener until the room's subscription takes effect between instances. */
 const HEARD_MS = 150;
-/** And then for what the other instances know; one that has just died doesn't respond. */
+/** Longest wait for the responses of other instances after that; one that has just died doesn't respond. */
 const ANSWERS_MS = 300;
 
 /**
- * The first listeners of a room wait for this, so that they know from the start who is online on other instances,
+ * The first listeners of a room wait for this, so that they know from the start which users are online on other instances,
  * and the text so far of answers. Later listeners don't wait.
  */
 export class Survey {
@@ -16,7 +16,7 @@ export class Survey {
   #timer: Timer | undefined;
   #isHeard = false;
   #isOver = false;
-  /** Whether somebody may have read the database without hearing the other instances. */
+  /** Whether the database may have been read without receiving the other instances. */
   hasReadUnheard = false;
 
   constructor(bus: Pick<Bus, "reach" | "isHealthy" | "listPeers">) {
@@ -25,14 +25,14 @@ export class Survey {
     else this.#timer = setTimeout(() => this.end(), HEARD_MS);
   }
 
-  /** Fulfils when the other instances are heard: what is read after it misses nothing. Undefined: there is nothing to wait for. */
+  /** Fulfils when the other instances are received: reads after it miss nothing. Undefined: no need to wait. */
   untilHeard(): Promise<void> | undefined {
     if (!this.#isOver && !this.#isHeard) return this.#heard.promise;
     if (!this.#isHeard) this.hasReadUnheard = true;
     return undefined;
   }
 
-  /** Fulfils when the other instances have told what they know. Undefined: there is nothing to wait for. */
+  /** Fulfils when the other instances have reported. Undefined: no need to wait. */
   untilInformed(): Promise<void> | undefined {
     return this.#isOver ? undefined : this.#informed.promise;
   }
@@ -47,14 +47,14 @@ export class Survey {
     else this.#timer = setTimeout(() => this.end(), ANSWERS_MS);
   }
 
-  /** An instance has told what it knows, or has gone. */
+  /** An instance has reported, or is gone. */
   takeAnswer(instanceId: string): void {
     if (this.#silent.delete(instanceId) && this.#silent.size === 0 && this.#isHeard) this.end();
   }
 
-  /** Nobody waits any longer. */
+  /** Ends all waits. */
   end(): void {
-    // Those who waited in vain read without hearing the others.
+    // Listeners whose wait timed out read without receiving the others.
     if (!this.#isHeard) this.hasReadUnheard = true;
     this.#isOver = true;
     clearTimeout(this.#timer);

@@ -1,12 +1,12 @@
-/** Beyond what the typist's own instance takes: normally it ends typing itself. */
+/** Grace period after the typist's own instance should have ended typing. */
 const LATE_MS = 1_000;
 
 /**
- * Who is typing in a conversation, as instances have told. A user may type on several of them. Ends typing that nobody ends: the
- * instance of the typist may have died.
+ * The users typing in a conversation, as reported by instances. A user may type on several of them. Ends stale typing: the
+ * typist's instance may have died.
  */
 export class TypingExpiry {
-  /** The instances on which each user types, with their ends. */
+  /** The instances on which each user types, with their expiry. */
   readonly #typists = new Map<string, Map<string, Timer>>();
 
   /** @param onExpired is called if neither a stop nor another start comes in time, and the user types nowhere else. */

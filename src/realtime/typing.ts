@@ -1,24 +1,21 @@
 import type { Bus } from "./bus.ts";
 
-/** A user's `typing` is sent on at most once in this time. */
+/** A user's `typing` is forwarded at most once in this time. */
 export const TYPING_THROTTLE_MS = 2_000;
-/** Without a new `typing.start` it ends by itself: a stop can get lost. */
+/** Without a new `typing.start` typing ends after this time: a stop can get lost. */
 export const TYPING_EXPIRES_MS = 6_000;
 
-/** What of a user types: a connection. */
+/** A source of typing: a connection. */
 type Source = object;
-/** A user in a conversation. `sources` are those of their connections that type, each with its end. */
+/** A user in a conversation. `sources` are their connections that are typing, each with its expiry. */
 type Typist = { conversationId: string; userId: string; announcedAtMs: number; sources: Map<Source, Timer> };
 
 type Dependencies = { bus: Pick<Bus, "publish" | "subscribe">; instanceId: string };
 
-/**
- * Who is typing where, of those who do so on this instance. Never stored, never replayed. A user types for as long as one of
- * their connections does.
- */
+/** Typing on this instance: never stored, never replayed. A user types while at least one of their connections does. */
 export function createTyping({ bus, instanceId }: Dependencies) {
   const typists = new Map<string, Typist>();
-  /** Where each connection types, so that its end is theirs; only those that type are in it. */
+  /** Where each typing connection types, to stop it when the connection closes. */
   const placesOf = new Map<Source, Set<Typist>>();
 
   function announce({ conversationId: conversation_id, userId: user_id }: Typist, active: boolean): void {
@@ -52,7 +49,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
   function end(typist: Typist): void {
     announce(typist, false);
     const sinceMs = Date.now() - typist.announcedAtMs;
-    // The entry stays until the throttle is over: start and stop in turn must not get around it.
+    // The entry stays until the throttle is over: alternating start and stop must not bypass it.
     setTimeout(() => forget(typist), Math.max(0, TYPING_THROTTLE_MS - sinceMs));
   }
 
@@ -65,7 +62,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
     if (typist && remove(typist, source)) end(typist);
   }
 
-  /** Who is no member any more types with no connection. */
+  /** Ends all typing of a former member. */
   function stopAll(conversationId: string, userId: string): void {
     const typist = typists.get(nameTypist(conversationId, userId));
     if (!typist || typist.sources.size === 0) return;
@@ -73,7 +70,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
     end(typist);
   }
 
-  // The connection that types may not listen to the conversation, so its room may not be open here.
+  // The typing connection may not listen to the conversation, so its room may not be open here.
   bus.subscribe("conversations", {
     onMessage(message) {
       if (
@@ -87,7 +84,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
   });
 
   return {
-    /** A connection of the user types. Call it for those only who may write in the conversation. */
+    /** A connection of the user types. Only for users who may write in the conversation. */
     start(conversationId: string, userId: string, source: Source): void {
       const key = nameTypist(conversationId, userId);
       const typist = typists.get(key) ?? {
@@ -106,7 +103,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
       announce(typist, true);
     },
 
-    /** The connection's user has stopped there, sent what they typed, or left. */
+    /** The connection's user has stopped typing there, sent the message, or left. */
     stop,
 
     /** The connection is closed. */

@@ -3,7 +3,7 @@ import type { RedisOptions } from "ioredis";
 const COMMAND_TIMEOUT_MS = 1_000;
 const CONNECT_TIMEOUT_MS = 2_000;
 const RECONNECT_MS_MAX = 1_000;
-/** A connection that has gone silent is not waited for when it is given up. */
+/** Don't wait for a silent connection when closing it. */
 const DISCONNECT_TIMEOUT_MS = 100;
 
 /** Options of the bus's connections. */
@@ -15,7 +15,7 @@ export const busOptions: RedisOptions = {
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
-  // After a reconnect, each channel is subscribed here, which says when it is heard again.
+  // After a reconnect, node.ts subscribes each channel again, to know when it is received.
   autoResubscribe: false,
   retryStrategy: (times) => Math.min(times * 50, RECONNECT_MS_MAX) * (0.5 + Math.random() / 2),
 };

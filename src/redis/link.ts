@@ -6,17 +6,17 @@ import { describeReason } from "./reason.ts";
 import { createStoreClient, type StoreClient } from "./store-client.ts";
 import { createNodeOptions, createSharedOptions, findSeed, findServerKind } from "./target.ts";
 
-/** A command that is not answered in this time is given up; what asked goes on without Redis. */
+/** Timeout of a command; callers continue without Redis. */
 const COMMAND_TIMEOUT_MS = 200;
 const CONNECT_TIMEOUT_MS = 2_000;
 const RECONNECT_MS_MAX = 2_000;
-/** How often a sign of life is asked for. */
+/** Interval of health probes. */
 const PROBE_INTERVAL_MS = 1_000;
 
 const options: RedisOptions = {
   commandTimeout: COMMAND_TIMEOUT_MS,
   connectTimeout: CONNECT_TIMEOUT_MS,
-  // What cannot be asked now is not asked later: by then it has been decided without.
+  // No offline queue: by then the caller has decided without Redis.
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
@@ -24,22 +24,22 @@ const options: RedisOptions = {
 const retryStrategy = (times: number): number => Math.min(times * 100, RECONNECT_MS_MAX);
 
 export type RedisLink = {
-  /** For limiters: of the server, or of the cluster once that is known. */
+  /** For limiters: the client of the server, or of the cluster once detected. */
   client: StoreClient;
-  /** Begins the keys of limits; several Parleys may share a Redis. */
+  /** The prefix of the limits' keys; several Parleys may share a Redis. */
   keyPrefix: string;
-  /** Whether it answered lately; of a cluster, each master. */
+  /** Whether it responded recently; in a cluster, every master. */
   isAlive(): boolean;
   close(): Promise<void>;
 };
 
 /**
- * Connects to Redis or to a Redis Cluster, and keeps trying: it may be away at the start and at any time after. Nothing waits
- * for it longer than a fifth of a second, and nothing at all while it is known to be away. The log gets one line for each change.
- * @param deployment the same for all instances of this Parley, and for no other one.
+ * Connects to Redis or to a Redis Cluster, with reconnects: it may be away at the start and at any later time. Callers wait
+ * for it at most a fifth of a second, and not at all while it is known to be away. Each change of state is logged once.
+ * @param deployment the same for all instances of this Parley, and unique to it.
  */
 export function connectRedis(url: string, deployment: string, log: Log): RedisLink {
-  // What a cluster answers to the number of a database must not keep it from saying that it is one.
+  // A cluster's error about the database number must not keep it from being detected.
   const seed = new Redis({ ...options, ...createNodeOptions(url, findSeed(url)), retryStrategy });
   const client = createStoreClient();
   let connection: Redis | Cluster | null = null;
@@ -49,19 +49,19 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
 
   function change(next: "alive" | "away", reason?: string): void {
     if (next === state || isClosed) return;
-    // Only a return is worth a line; that it is there at the start is not.
-    // One that was there once is where it should be.
+    // Only a return is logged, not that it is available at the start.
+    // Once it was available, its address is right.
     const hint = state === "unknown" && URL.canParse(url) ? explainLoopback(new URL(url).hostname) : "";
     if (next === "away")
       log.warn(
         { reason: hint ? `${reason}.${hint}` : reason },
-        "Redis is away; limits are counted by this instance alone meanwhile",
+        "Redis is unavailable; this instance counts limits on its own until it returns",
       );
-    else if (state === "away") log.info("Redis is back");
+    else if (state === "away") log.info("Redis is available again");
     state = next;
   }
 
-  /** Connects in the way that suits the server, once it has said what it is. */
+  /** Connects as the kind of server requires, once that is known. */
   async function open(): Promise<void> {
     const { isCluster } = await findServerKind(seed);
     const opened = isCluster
@@ -77,7 +77,7 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
   }
 
   async function probe(): Promise<void> {
-    // While it connects, no command can be sent; the events below say how that ends.
+    // While it connects, no command can be sent; the events below report the outcome.
     if (isProbing || (connection ?? seed).status !== "ready") return;
     isProbing = true;
     try {
@@ -88,7 +88,7 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
       }
     } catch (error) {
       change("away", describeReason(error));
-      // A connection that has gone silent does not come to an end by itself.
+      // A silent connection doesn't close by itself.
       if (!connection && seed.status === "ready") seed.disconnect(true);
     } finally {
       isProbing = false;
@@ -113,7 +113,7 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
   };
 }
 
-/** Begins with all masters, so that it finds back without the node of `REDIS_URL`. */
+/** Starts with all masters, so that it reconnects without the node of `REDIS_URL`. */
 async function openCluster(url: string, seed: Redis): Promise<Cluster> {
   const seedAddress = findSeed(url);
   const slots = new SlotMap(await seed.call("CLUSTER", "SLOTS"), splitAddress(seedAddress).host);
@@ -123,24 +123,24 @@ async function openCluster(url: string, seed: Redis): Promise<Cluster> {
     enableAutoPipelining: true,
     slotsRefreshInterval: PROBE_INTERVAL_MS,
     slotsRefreshTimeout: PROBE_INTERVAL_MS,
-    // A name stays a name, for its certificate.
+    // A host name stays a name, for its certificate.
     dnsLookup: (address, callback) => callback(null, address),
     clusterRetryStrategy: retryStrategy,
-    // Nobody waits for another node: this instance counts meanwhile.
+    // No wait for another node: this instance counts until then.
     retryDelayOnFailover: 0,
     retryDelayOnClusterDown: 0,
     retryDelayOnTryAgain: 0,
   });
 }
 
-/** @throws if one doesn't answer, or there is none. */
+/** @throws if one doesn't respond, or there is none. */
 async function pingAll(connection: Redis | Cluster): Promise<void> {
   if (connection.status !== "ready") throw new Error("The connection is not ready.");
   const nodes = connection instanceof Cluster ? connection.nodes("master") : [connection];
   await Promise.all(nodes.map((node) => pingNode(node, connection instanceof Redis)));
 }
 
-/** @param isAlone it connects again by itself; the nodes of a cluster are connected again by the cluster. */
+/** @param isAlone reconnects automatically; the cluster reconnects its own nodes. */
 async function pingNode(node: Redis, isAlone: boolean): Promise<void> {
   try {
     await node.ping();

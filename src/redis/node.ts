@@ -1,36 +1,39 @@
 import { Redis, type RedisOptions } from "ioredis";
 import type { ChannelText, PubSubListener } from "./pub-sub-port.ts";
 
-/** Channels of one SUBSCRIBE. */
+/** Channels per SUBSCRIBE command. */
 const CHANNELS_MAX = 500;
 
 export type NodeListener = PubSubListener & {
-  /** The server serves a sharded channel no longer, or never did. */
+  /** The server no longer serves a sharded channel, or never did. */
   onMoved(): void;
 };
 
 type Options = {
   connection: RedisOptions;
-  /** A URL, for what it says besides the address. */
+  /** A URL, for everything except the address. */
   url?: string;
-  /** All of its channels are sharded ones, or none is: the client loses messages of the others where the last sharded one ends. */
+  /**
+   * Either all of its channels are sharded, or none: otherwise the client loses messages of the others when the last sharded
+   * one ends.
+   */
   isSharded: boolean;
 };
 
-/** Two connections to one server, a cluster's node or a single one: one publishes, one listens. */
+/** Two connections to one server, a cluster's node or a single one: one publishes, one subscribes. */
 export interface NodePubSub {
   readonly publisher: Redis;
-  /** Whether all channels that are subscribed are heard, and something can be published, as far as is known. */
+  /** Whether all subscribed channels are received and publishing works, as far as known. */
   isConnected(): boolean;
-  /** Publishes all of it in order. @throws if something may not have got there. */
+  /** Publishes all of it in order. @throws if something may not have arrived. */
   publish(messages: readonly ChannelText[]): Promise<void>;
   subscribe(channel: string): void;
   unsubscribe(channel: string): void;
   /** Subscribes channels again that the server has ended or refused. */
   renew(): void;
-  /** Replaces connections that don't answer. */
+  /** Replaces connections that don't respond. */
   probe(): Promise<void>;
-  /** Gives up the connections, which may be dead, and makes new ones. */
+  /** Drops the connections, which may be dead, and opens new ones. */
   reconnect(): void;
   close(): void;
 }
@@ -40,7 +43,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   const publisher = connect();
   const subscriber = connect();
   const wanted = new Set<string>();
-  /** The subscriptions that were sent on this connection. */
+  /** The subscriptions sent on this connection. */
   let told = new Set<string>();
   let touched = new Set<string>();
   let isScheduled = false;
@@ -70,7 +73,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   const unsubscribeChunk = (channels: string[]): Promise<unknown> =>
     isSharded ? subscriber.sunsubscribe(...channels) : subscriber.unsubscribe(...channels);
 
-  /** A channel that has moved is not heard here any more: that is what was asked for. */
+  /** A moved channel is no longer received here, as requested. */
   function reportUnsubscribed(error: unknown): void {
     if (!isMoved(error)) listener.onError(error);
   }
@@ -83,7 +86,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
       if (connection === told) isListening = true;
     } catch (error) {
       listener.onError(error);
-      // Half of them may be heard: begin anew.
+      // Only some of them may be received: start over.
       if (connection === told) subscriber.disconnect(true);
     }
   }
@@ -121,7 +124,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   });
   subscriber.on("message", listener.onMessage);
   subscriber.on("smessage", listener.onMessage);
-  // The server ends a sharded channel with its slot; the client says only that there was one.
+  // The server ends a sharded channel with its slot; the client only reports that it happened.
   subscriber.on("moved", () => {
     const left = listSubscribed(subscriber);
     for (const channel of told) if (!left.has(channel)) told.delete(channel);
@@ -167,7 +170,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   };
 }
 
-/** Parts that may go in one command: sharded channels of one command have to be of one slot, so each has its own. */
+/** The parts of one command: sharded channels in one command must share a slot, so each gets its own. */
 function divide(channels: readonly string[], isSharded: boolean): string[][] {
   const size = isSharded ? 1 : CHANNELS_MAX;
   const chunks: string[][] = [];
@@ -175,12 +178,12 @@ function divide(channels: readonly string[], isSharded: boolean): string[][] {
   return chunks;
 }
 
-/** What the client knows to be subscribed, which is less than what it was told once a slot has moved. */
+/** The client's own list of subscriptions, which may be incomplete once a slot has moved. */
 function listSubscribed(subscriber: Redis): Set<string> {
   const known = subscriber.condition?.subscriber;
   return new Set(known ? known.channels("ssubscribe") : []);
 }
 
-/** Redis asks for another node, or has nobody for the slot. */
+/** Redis names another node, or has none for the slot. */
 export const isMoved = (error: unknown): boolean =>
   error instanceof Error && /^(?:MOVED|ASK|CLUSTERDOWN|TRYAGAIN)\b/.test(error.message);

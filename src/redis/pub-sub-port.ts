@@ -1,14 +1,14 @@
 export type ChannelText = { channel: string; text: string };
 
-/** Publishes and subscribes; channels are heard again after every reconnect. */
+/** Publishes and subscribes; channels are subscribed again after every reconnect. */
 export interface PubSub {
-  /** Whether all channels that are subscribed are heard, and something can be published, as far as is known. */
+  /** Whether all subscribed channels are received and publishing works, as far as known. */
   isConnected(): boolean;
-  /** Publishes all of it, each channel in its order. @throws if something may not have got there. */
+  /** Publishes all of it, each channel in order. @throws if something may not have arrived. */
   publish(messages: readonly ChannelText[]): Promise<void>;
   subscribe(channel: string): void;
   unsubscribe(channel: string): void;
-  /** Gives up the connections, which may be dead, and makes new ones. */
+  /** Drops the connections, which may be dead, and opens new ones. */
   reconnect(): void;
   close(): Promise<void>;
 }
@@ -22,6 +22,6 @@ export type PubSubListener = {
 
 export type PubSubOptions = {
   url: string;
-  /** Channels that only some instances listen to. In a cluster, the node of their slot alone has them. */
+  /** Channels that only some instances subscribe to. In a cluster, only the node of their slot has them. */
   isSharded(channel: string): boolean;
 };

@@ -5,7 +5,7 @@ import { connectNode } from "./node.ts";
 import type { PubSub, PubSubListener, PubSubOptions } from "./pub-sub-port.ts";
 import { createNodeOptions, findSeed, findServerKind } from "./target.ts";
 
-/** Asks the server whether it is a cluster, as soon as it answers, and goes on in the way that suits it. */
+/** Detects whether the server is a cluster once it responds, and connects accordingly. */
 export function connectPubSub(options: PubSubOptions, listener: PubSubListener): PubSub {
   const wanted = new Set<string>();
   const seed = new Redis({ ...busOptions, ...createNodeOptions(options.url, findSeed(options.url)) });
@@ -33,7 +33,7 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
   return {
     isConnected: () => pubSub?.isConnected() ?? false,
     async publish(messages) {
-      if (!pubSub) throw new Error("Redis has not answered yet.");
+      if (!pubSub) throw new Error("Redis has not responded yet.");
       await pubSub.publish(messages);
     },
     subscribe(channel) {
@@ -53,7 +53,7 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
   };
 }
 
-/** A single server. Dead connections show by the bus's own messages, which don't come back. */
+/** A single server. Dead connections are noticed because the bus's own messages don't come back. */
 function connectServer(url: string, listener: PubSubListener): PubSub {
   const node = connectNode({ url, connection: busOptions, isSharded: false }, { ...listener, onMoved: () => {} });
   return { ...node, close: async () => node.close() };

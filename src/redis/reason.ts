@@ -1,8 +1,8 @@
-/** A URL may hold a password, so only known parts of errors are returned. */
+/** A URL may contain a password, so only known parts of errors are returned. */
 export function describeReason(error: unknown): string {
   if (!(error instanceof Error)) return "unknown";
   const { code } = error as { code?: unknown };
   if (typeof code === "string") return code;
-  if (/timed out/i.test(error.message)) return "no answer in time";
+  if (/timed out/i.test(error.message)) return "timed out";
   return /^(?:NOAUTH|WRONGPASS|ERR|LOADING|NOPERM)\b/.exec(error.message)?.[0] ?? error.name;
 }

@@ -3,14 +3,14 @@ import type { Cluster, Redis } from "ioredis";
 /** A command that a limiter defines by a script. */
 type Definition = Parameters<Redis["defineCommand"]>;
 
-/** What limiters talk to. They are built before it is known what the server is. */
+/** The client of limiters. They are built before the kind of server is known. */
 export type StoreClient = Pick<Redis, "defineCommand"> & {
   readonly status: string;
-  /** From now on, commands go there. */
+  /** Sends commands to this client from now on. */
   use(client: Redis | Cluster): void;
 };
 
-/** A client that isn't ready until `use`, and then does what that one does. */
+/** A client that isn't ready until `use`, and then forwards to the given one. */
 export function createStoreClient(): StoreClient {
   const definitions: Definition[] = [];
   let client: Redis | Cluster | null = null;

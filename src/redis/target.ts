@@ -3,20 +3,22 @@ import type { Redis, RedisOptions } from "ioredis";
 import { type Address, splitAddress } from "./cluster/slots.ts";
 
 const DEFAULT_PORT = 6379;
-/** The first version whose clusters know sharded channels; Valkey began above it. */
+/** The first version with sharded channels in clusters; Valkey's versions began above it. */
 const SHARDED_VERSION_MIN = 7;
 
 export type ServerKind = { isCluster: boolean; hasShardedChannels: boolean };
 
-/** @throws without the URL, which may hold a password. */
+/** @throws an error without the URL, which may contain a password. */
 function parse(url: string): URL {
   const parsed = URL.parse(url);
   if (!parsed)
-    throw new Error("REDIS_URL is no URL: write redis://user:password@host:port, special characters as %2F.");
+    throw new Error(
+      "REDIS_URL is not a URL: use redis://user:password@host:port, with special characters percent-encoded (%2F).",
+    );
   return parsed;
 }
 
-/** A percent sign of a password may stand for itself. */
+/** A percent sign in a password may be unescaped. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);
@@ -32,27 +34,27 @@ export function findSeed(url: string): Address {
 }
 
 /**
- * Options for one node of a cluster: with the user, the password and the TLS of `REDIS_URL`. A cluster has database 0 alone,
- * so the number of another one in the URL is left out.
+ * Options for one node of a cluster, with the user, password and TLS of `REDIS_URL`. A cluster only has database 0, so
+ * another number in the URL is ignored.
  */
 export function createNodeOptions(url: string, address: Address): RedisOptions {
   return { ...createSharedOptions(url, address), ...splitAddress(address) };
 }
 
-/** What connections to all nodes have in common. @param address of a node, whose certificate may have no IP address in it. */
+/** Options shared by connections to all nodes. @param address of a node, whose certificate may not contain its IP address. */
 export function createSharedOptions(url: string, address = findSeed(url)): RedisOptions {
   const { protocol, username, password, hostname } = parse(url);
   const options: RedisOptions = {};
   if (username !== "") options.username = decode(username);
   if (password !== "") options.password = decode(password);
   if (protocol !== "rediss:") return options;
-  // Nodes that are known by their IP addresses have a certificate for the name that they are reached by together.
+  // Nodes known by IP address have a certificate for their common name.
   const host = hostname.replace(/^\[|\]$/g, "");
   options.tls = isIP(splitAddress(address).host) !== 0 && isIP(host) === 0 ? { servername: host } : {};
   return options;
 }
 
-/** Asks a server what it is. HELLO needs no permission. @throws if there was no answer in time. */
+/** Asks a server for its kind. HELLO needs no permission. @throws if it didn't respond in time. */
 export async function findServerKind(connection: Redis): Promise<ServerKind> {
   try {
     const reply = (await connection.call("HELLO")) as unknown[];

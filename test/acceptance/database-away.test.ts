@@ -98,7 +98,7 @@ describe("a Postgres server that goes away", () => {
     expect((await parley.fetch("/readyz")).status).toBe(503);
     expect(await (await parley.fetch("/readyz?verbose")).text()).toContain("[-]database");
     await expectUnavailable(parley, "any");
-    expect(parley.readLog()).toContain("the database does not answer; trying again");
+    expect(parley.readLog()).toContain("the database is not responding; retrying");
     await server.start();
     await parley.waitReady();
   });

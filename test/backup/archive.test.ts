@@ -177,7 +177,7 @@ describe("nothing is changed", () => {
     );
     await other`select 1`;
     const failure = await restore(plain, database).catch((error) => error);
-    expect(failure.message).toContain("A Parley is running on this database");
+    expect(failure.message).toContain("Parley is running on this database");
     await other.end();
     await restore(plain, database);
   }, 60_000);
@@ -248,7 +248,7 @@ describe("a backup", () => {
         const { tables } = await verifyBackup(sourceOf(await backUp(pooled)));
         expect(tables.find(({ name }) => name === "messages")?.rows).toBe(200);
         const failure = await restore(plain, pooled).catch((error) => error);
-        expect(failure.message).toContain("name Postgres itself in DATABASE_URL");
+        expect(failure.message).toContain("set DATABASE_URL to Postgres itself");
       } finally {
         await pooled.end({ timeout: 1 });
         await database.end({ timeout: 1 });

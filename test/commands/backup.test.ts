@@ -76,7 +76,7 @@ describe("of an embedded database", () => {
     const before = readFileSync(file);
     const again = await run(["backup", file]);
     expect({ code: again.code, stdout: again.stdout }).toEqual({ code: 1, stdout: "" });
-    expect(again.stderr).toBe(`${file} exists already; name another file, or use --force to replace it.\n`);
+    expect(again.stderr).toBe(`${file} already exists; name another file, or use --force to replace it.\n`);
     expect(readFileSync(file).equals(before)).toBe(true);
     expect((await run(["backup", file, "--force"])).code).toBe(0);
     expect(readFileSync(file).equals(before)).toBe(false);
@@ -147,14 +147,14 @@ describe("of an embedded database", () => {
 
   test.each<[string, string[], RegExp]>([
     ["a folder", ["backup", "."], /is a folder/],
-    ["a device", ["backup", "/dev/null"], /is no ordinary file/],
-    ["a missing folder", ["backup", "nowhere/file"], /There is no folder/],
+    ["a device", ["backup", "/dev/null"], /is not a regular file/],
+    ["a missing folder", ["backup", "nowhere/file"], /doesn't exist/],
     ["a name that is too long", ["backup", "x".repeat(300)], /too long/],
-    ["a file that is missing", ["verify", "missing"], /There is no file/],
+    ["a file that is missing", ["verify", "missing"], /doesn't exist/],
     ["a folder", ["verify", "."], /is a folder/],
-    ["another file", ["verify", "/etc/passwd"], /no backup of Parley/],
+    ["another file", ["verify", "/etc/passwd"], /is not a Parley backup/],
     ["an empty file", ["verify", "/dev/null"], /empty/],
-    ["another file", ["restore", "/etc/passwd"], /no backup of Parley/],
+    ["another file", ["restore", "/etc/passwd"], /is not a Parley backup/],
   ])(
     "%s: %j fails with one sentence",
     async (_what, args, said) => {
@@ -188,7 +188,7 @@ describe("of an embedded database", () => {
       const { code, stderr } = await run(["backup", join(small, "file")]);
       expect({ code, stderr }).toEqual({
         code: 1,
-        stderr: `The disk of ${small} is full; make room there, or name a file on another disk.\n`,
+        stderr: `The disk of ${small} is full; free some space, or name a file on another disk.\n`,
       });
       expect(readdirSync(small)).toEqual([]);
     } finally {
@@ -233,6 +233,6 @@ test("a file of another user is refused in plain words", async () => {
     stdout: "ignore",
     stderr: "pipe",
   });
-  expect(await new Response(child.stderr).text()).toContain(`This user may not read ${file}`);
+  expect(await new Response(child.stderr).text()).toContain(`This user has no permission to read ${file}`);
   expect(await child.exited).toBe(1);
 });

@@ -72,7 +72,7 @@ test.skipIf(!isRoot)("the embedded Postgres refuses a user without a name, and s
     const { code, errors } = await site.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent" });
     expect(code).toBe(1);
     expect(errors).toBe(
-      `The embedded Postgres needs a user with a name, and user ${STRANGER} has none in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.\n`,
+      `The embedded Postgres needs a named user, and user ${STRANGER} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.\n`,
     );
     // Nothing half is left for the next start.
     expect(readdirSync(join(site.directory, "data")).filter((name) => name.startsWith("postgres-new-"))).toEqual([]);

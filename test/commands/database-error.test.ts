@@ -27,13 +27,13 @@ async function explain(wrong: Partial<Target>, statement = "select 1"): Promise<
 
 test("a database that does not exist", async () => {
   expect(await explain({ database: "nowhere" })).toBe(
-    'The database is not there yet (database "nowhere" does not exist); create it, or correct DATABASE_URL.',
+    'The database does not exist (database "nowhere" does not exist); create it, or correct DATABASE_URL.',
   );
 });
 
 test("a user who does not exist", async () => {
   expect(await explain({ user: "nobody_here" })).toBe(
-    'Postgres does not let Parley in (role "nobody_here" does not exist); correct the user and the password in DATABASE_URL.',
+    'Postgres rejected the login (role "nobody_here" does not exist); correct the user and the password in DATABASE_URL.',
   );
 });
 
@@ -42,13 +42,13 @@ test("a user who may do nothing", async () => {
   const text = await explain({ user: "weak_user" }, "create table public.x ()");
   await database.unsafe("drop role weak_user");
   expect(text).toBe(
-    "The user of DATABASE_URL may not do that (permission denied for schema public); make it the owner of the database.",
+    "The user of DATABASE_URL lacks permission (permission denied for schema public); make it the owner of the database.",
   );
 });
 
 test("a server that is away", async () => {
   expect(await explain({ socketDirectory: "/nonexistent" })).toMatch(
-    /^The database cannot be reached \(.*\); check that it runs, and DATABASE_URL\.$/,
+    /^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.$/,
   );
 });
 

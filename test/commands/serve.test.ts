@@ -104,14 +104,16 @@ describe("while the database is away", () => {
     expect(code).toBe(0);
     expect(ms).toBeLessThan(1_000);
     const log = await parley.logged;
-    expect(log).toContain("the database does not answer; trying again");
+    expect(log).toContain("the database is not responding; retrying");
     expect(log).not.toContain("hunter2");
   });
 
   test("a command says so in one sentence", async () => {
     const { code, stdout, stderr } = await runParley(["migrate"], { env: away });
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
-    expect(stderr).toMatch(/^The database cannot be reached \(.*\); check that it runs, and DATABASE_URL\.\n$/);
+    expect(stderr).toMatch(
+      /^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.\n$/,
+    );
     expect(stderr).not.toContain("hunter2");
   });
 });

@@ -119,7 +119,7 @@ describe("waitForDatabase", () => {
     const waiting = waitForDatabase(database, log, new AbortController().signal);
     while (lines.length < 2) await Bun.sleep(10);
     expect(JSON.parse(lines[0] ?? "")).toMatchObject({
-      msg: "the database does not answer; trying again",
+      msg: "the database is not responding; retrying",
       reason: expect.stringContaining("ENOENT"),
       retry_in_ms: 250,
     });

@@ -71,7 +71,7 @@ describe(`Postgres of a Parley that root starts${whyNotRoot}`, () => {
     const { Eff } = readCapabilities(dataDir);
     expect([CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE]).toContain(Eff ?? 0n);
     expect(warnings).toHaveLength(1);
-    expect(warnings[0]).toContain(`cannot pass ${folder}. To run it without, use \`chmod o+x ${folder}\``);
+    expect(warnings[0]).toContain(`has no access to ${folder}. To avoid that, use \`chmod o+x ${folder}\``);
     expect(await open()`select 1 as one`).toEqual([{ one: 1 }] as never);
   });
 });

@@ -128,7 +128,7 @@ describe("a start", () => {
     const dataDir = createDataDir();
     await (await start(dataDir)).stop();
     writeFileSync(join(dataDir, "postgres/PG_VERSION"), "17\n");
-    expect(startEmbeddedPostgres({ dataDir, log })).rejects.toThrow(/made by PostgreSQL 17.*carries 18/);
+    expect(startEmbeddedPostgres({ dataDir, log })).rejects.toThrow(/created by PostgreSQL 17.*includes 18/);
   });
 
   test("gives the server's reason when the server refuses", async () => {

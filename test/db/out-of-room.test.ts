@@ -42,7 +42,7 @@ test.each(["53100", "53200"] as const)(
       });
       expect(await answer.json()).toMatchObject({
         code: "unavailable",
-        detail: expect.stringContaining("no room left"),
+        detail: expect.stringContaining("out of space"),
       });
     }
     const frame = { type: "message.send", conversation_id: id, client_message_id: state, content: "x", reply: false };

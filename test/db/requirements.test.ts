@@ -12,7 +12,7 @@ test.each([
   [noServer, false, "/bin/sh"],
 ])("a bare system is told what it lacks: %s, shell: %p", (said, hasShell, missing) => {
   expect(describeMissingRequirement(said, () => hasShell)).toBe(
-    `This machine lacks ${missing}, which the embedded Postgres needs: add it, or set DATABASE_URL to the address of a PostgreSQL server.`,
+    `This machine lacks ${missing}, which the embedded Postgres needs: install it, or set DATABASE_URL to the address of a PostgreSQL server.`,
   );
 });
 

@@ -113,7 +113,7 @@ test("all pools have the settings, those that are opened later as well", async (
   const { lines, log } = createKeptLog();
   await prepareSession(database, log);
   expect(lines.map((line) => JSON.parse(line).msg)).toEqual([
-    'search_path is "nowhere", which does not lead to Parley\'s tables; Parley uses the schema "public" instead.',
+    'search_path is "nowhere", which does not contain Parley\'s tables; Parley uses the schema "public" instead.',
   ]);
   for (const pool of [database, getReservedPool(database)]) {
     const rows = await pool<{ name: string; setting: string }[]>`
@@ -171,7 +171,7 @@ test("a pooler that takes fewer parameters gets fewer, and each setting that sta
       "transform_null_equals",
     ]);
     expect(warnings.find(({ msg }) => msg.startsWith("bytea_output"))?.msg).toBe(
-      'bytea_output is "escape", Parley needs "hex" and cannot change it behind a pooler; ' +
+      'bytea_output is "escape"; Parley needs "hex" and cannot change it behind a pooler; ' +
         `run \`alter role "${target.user}" set bytea_output = 'hex'\`.`,
     );
     const refusals = pooler.refused.length;

@@ -45,7 +45,7 @@ describe("is refused, and stays as it was", () => {
       "latin",
       ["create database latin owner parley encoding 'LATIN1' locale 'C' template template0"],
       [],
-      /^The database "latin" has the encoding LATIN1, and Parley needs UTF8; make another with/,
+      /^The database "latin" has the encoding LATIN1, and Parley needs UTF8; create another with/,
     ],
     [
       "ascii",
@@ -57,25 +57,25 @@ describe("is refused, and stays as it was", () => {
       "strangers",
       ["create database strangers owner parley", "\\c strangers", "create table messages (id int)"],
       ["messages"],
-      /^The schema "public" has a table "messages" that is not Parley's; give Parley a database of its own\.$/,
+      /^The schema "public" has a table "messages" that doesn't belong to Parley; use a separate database for Parley\.$/,
     ],
     [
       "views",
       ["create database views owner parley", "\\c views", "create view users as select 1 as id"],
       ["users"],
-      /^The schema "public" has a table "users" that is not Parley's/,
+      /^The schema "public" has a table "users" that doesn't belong to Parley/,
     ],
     [
       "framework",
       ["create database framework owner parley", "\\c framework", "create table migrations (id int, migration text)"],
       ["migrations"],
-      /^The schema "public" has a table "migrations" that is not Parley's/,
+      /^The schema "public" has a table "migrations" that doesn't belong to Parley/,
     ],
     [
       "rightless",
       ["create database rightless"],
       [],
-      /^The role "parley" may not create tables in the schema "public"; run `grant create on schema public to parley`/,
+      /^The role "parley" has no permission to create tables in the schema "public"; run `grant create on schema public to parley`/,
     ],
   ])("%s", async (name, statements, relations, sentence) => {
     await server.psql(...statements);
@@ -110,7 +110,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
         name: "locked",
         before: ["create database locked owner parley", "alter role parley nologin"],
         mend: ["alter role parley login"],
-        reason: /^Postgres does not let Parley in \(role "parley" is not permitted to log in\); .*DATABASE_URL/,
+        reason: /^Postgres rejected the login \(role "parley" is not permitted to log in\); .*DATABASE_URL/,
       },
     ],
     [
@@ -119,7 +119,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
         name: "late",
         before: ["select 1"],
         mend: ["create database late owner parley"],
-        reason: /^The database is not there yet \(database "late" does not exist\); .*DATABASE_URL/,
+        reason: /^The database does not exist \(database "late" does not exist\); .*DATABASE_URL/,
       },
     ],
     [
@@ -128,7 +128,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
         name: "frozen",
         before: ["create database frozen owner parley", "alter database frozen set default_transaction_read_only = on"],
         mend: ["alter database frozen reset default_transaction_read_only"],
-        reason: /^The database "frozen" is read-only for the role "parley", since default_transaction_read_only is on/,
+        reason: /^The database "frozen" is read-only for the role "parley" because default_transaction_read_only is on/,
       },
     ],
     [
@@ -137,7 +137,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
         name: "full",
         before: ['create database "full" owner parley connection limit 0'],
         mend: ['alter database "full" connection limit -1'],
-        reason: /^The server of DATABASE_URL takes no more connections \(too many connections for database "full"\)/,
+        reason: /^The server of DATABASE_URL accepts no more connections \(too many connections for database "full"\)/,
       },
     ],
     [
@@ -147,7 +147,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
         query: "?sslmode=require",
         before: ["create database plain owner parley"],
         mend: [],
-        reason: /^The server of DATABASE_URL \(127\.0\.0\.1:\d+\) has no TLS, and sslmode=require asks for it/,
+        reason: /^The server of DATABASE_URL \(127\.0\.0\.1:\d+\) has no TLS, but sslmode=require requires it/,
       },
     ],
   ])("%s", async (_title, { name, query, before, mend, reason }) => {

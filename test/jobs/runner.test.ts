@@ -86,7 +86,7 @@ test("stopping aborts what runs, waits for it, but not for ever", async () => {
 test("a name is taken once", () => {
   const jobs = startJobs();
   jobs.everyOnEach("one", 60_000, async () => {});
-  expect(() => jobs.everyOnEach("one", 60_000, async () => {})).toThrow("There already is a job one.");
+  expect(() => jobs.everyOnEach("one", 60_000, async () => {})).toThrow("A job named one already exists.");
   void jobs.stop(Date.now());
 });
 

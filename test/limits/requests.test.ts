@@ -120,7 +120,7 @@ describe("what a caller may do", () => {
     expect(refused.status).toBe(429);
     expect(await refused.json()).toEqual({
       error: {
-        message: expect.stringContaining("Too many requests for answers"),
+        message: expect.stringContaining("Too many requests to models"),
         type: "rate_limit_error",
         param: null,
         code: "rate_limit_exceeded",

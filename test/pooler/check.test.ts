@@ -96,7 +96,7 @@ test("a pooler of statements is refused in a sentence", async () => {
   const error = await prepareSession(database, silentLog).catch((error) => error);
   expect(error).toBeInstanceOf(UnsuitableDatabaseError);
   expect(error.message).toBe(
-    "The pooler of DATABASE_URL allows no transactions (transaction blocks not allowed in statement pooling mode); " +
+    "The pooler of DATABASE_URL doesn't allow transactions (transaction blocks not allowed in statement pooling mode); " +
       "set `pool_mode = transaction` there.",
   );
 });
@@ -123,9 +123,9 @@ test("it is told once what the pooler is, and which timeouts the role needs", as
   const database = await openPooled({ mode: "transaction" });
   await prepareSession(database, log);
   expect(lines.map(({ msg, pool_mode }) => (pool_mode ? `${msg}: ${pool_mode}` : msg))).toEqual([
-    "a pooler refuses some startup parameters; Parley goes on without them",
+    "the pooler refuses some startup parameters; continuing without them",
     "connected through a pooler: transaction",
-    "The pooler does not pass on Parley's timeouts, so that single statements have none; run " +
+    "The pooler does not pass on Parley's timeouts, so single statements have none; run " +
       "`alter role \"postgres\" set idle_in_transaction_session_timeout = '8000ms'; " +
       "alter role \"postgres\" set lock_timeout = '2000ms'; alter role \"postgres\" set statement_timeout = '30000ms'`.",
   ]);

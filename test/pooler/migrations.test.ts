@@ -47,7 +47,7 @@ test("what takes longer than the role's statement_timeout outside of a transacti
   const error = await run("select pg_sleep(0.4);", INDEX).catch((error) => error);
   expect(error).toBeInstanceOf(MigrationError);
   expect(error.message).toContain("0002_outside.sql takes longer than the statement_timeout of the role");
-  expect(error.message).toContain("run `parley migrate` once with a DATABASE_URL that leads to Postgres itself");
+  expect(error.message).toContain("run `parley migrate` once with a DATABASE_URL that points to Postgres itself");
 });
 
 test("what does not is applied, and what takes longer inside of a transaction was", async () => {

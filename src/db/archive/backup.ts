@@ -21,27 +21,27 @@ import { fingerprintSecret, type ServerSecret } from "./secret.ts";
 import { type BackupSummary, createSummary, type Progress } from "./summary.ts";
 import { type ArchiveWriter, openArchiveWriter, type Sink } from "./writer.ts";
 
-/** The snapshot keeps Postgres from cleaning up, so it ends if this process hangs between two statements for so long. */
+/** Timeout between two statements: the snapshot blocks Postgres's cleanup, so it ends if this process hangs. */
 const SILENCE_MS_MAX = 600_000;
-/** For a table that a migration is changing. */
+/** Lock timeout, for a table that a migration is changing. */
 const LOCK_TIMEOUT_MS = 30_000;
 const ISOLATION = "isolation level repeatable read read only";
 
 export type BackupOptions = {
-  /** Opened by openDatabase. One further connection is used. */
+  /** Opened by openDatabase. One more connection is used. */
   database: Database;
   sink: Sink;
-  /** The server's secret; null when it isn't known here. It goes into the backup unless it is configured. */
+  /** The server's secret; null when unknown here. Included in the backup unless it is configured. */
   secret: ServerSecret | null;
-  /** With one, the backup is encrypted. */
+  /** If set, the backup is encrypted. */
   passphrase?: string | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
-  /** Ends it; nothing of the file is of any use then. */
+  /** Aborts the backup; the file is unusable then. */
   signal?: AbortSignal | undefined;
 };
 
 /**
- * Writes a backup of all that is stored: one snapshot, taken while Parley serves. Memory stays bounded.
+ * Writes a backup of everything stored, from one snapshot, while Parley keeps serving. Memory stays bounded.
  * @throws ArchiveError when there is nothing to back up, or a newer Parley has migrated the database; what the sink throws;
  * the driver's errors; the signal's reason.
  */
@@ -65,7 +65,7 @@ export async function writeBackup(options: BackupOptions): Promise<BackupSummary
         return await writeContents(sql, writer, options);
       } catch (error) {
         failure = error;
-        // A COPY that is under way would keep the connection, and the end of the transaction would wait for it.
+        // A running COPY would keep the connection, and the end of the transaction would wait for it.
         void pool.close();
         throw error;
       }
@@ -87,7 +87,7 @@ async function writeContents(sql: Sql, writer: ArchiveWriter, options: BackupOpt
   await setLimits(sql);
   const migrations = await readAppliedMigrations(sql);
   if (migrations.length === 0)
-    throw new ArchiveError("target", "The database has no tables of Parley; there is nothing to back up.");
+    throw new ArchiveError("target", "The database has no Parley tables; there is nothing to back up.");
   requireKnown(migrations);
   const tables = await listStoredTables(sql, migrations);
   const [server] = await sql<{ version: string; at: Date }[]>`
@@ -111,7 +111,7 @@ async function writeContents(sql: Sql, writer: ArchiveWriter, options: BackupOpt
   return createSummary(header, manifest, passphrase !== undefined);
 }
 
-/** With their times as exact as they are stored. */
+/** With timestamps in full precision. */
 async function describeMigrations(
   sql: Sql,
   migrations: readonly AppliedMigration[],
@@ -127,12 +127,12 @@ async function describeMigrations(
   }));
 }
 
-/** Of this transaction alone, so that they hold behind a pooler too. */
+/** Set for this transaction only, so that they also work behind a pooler. */
 async function setLimits(sql: Sql): Promise<void> {
   await sql`
     select set_config('statement_timeout', '0', true), set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true),
       set_config('idle_in_transaction_session_timeout', ${`${SILENCE_MS_MAX}ms`}, true),
-      -- While the disk or a store elsewhere is slow, nothing is taken from the connection.
+      -- Backpressure: while the sink is slow, nothing is read from the connection.
       set_config('tcp_user_timeout', ${`${SILENCE_MS_MAX}ms`}, true)`;
 }
 
@@ -152,7 +152,7 @@ async function writeTables(
   let dataBytes = 0;
   for (const table of tables) {
     const end = await writeTable(sql, writer, table, signal, (sums) => {
-      // Rows take about as much as text as they take in their table.
+      // Rows are about as large in text format as in their table.
       const within = Math.min(table.storedBytes, sums.bytes);
       onProgress?.({
         table: table.name,
@@ -204,7 +204,7 @@ async function writeTable(
   return { name, parts, ...digest.end() };
 }
 
-/** They are not part of the snapshot: what they have given out meanwhile is skipped, which does no harm. */
+/** Sequences are not part of the snapshot: numbers handed out since are skipped, which is harmless. */
 async function readSequences(sql: Sql, tables: StoredTable[]): Promise<Sequence[]> {
   const names = await listSequences(
     sql,

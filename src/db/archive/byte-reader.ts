@@ -1,17 +1,17 @@
 import { createTruncated } from "./error.ts";
 
-/** Bytes of a file, or of a stream, in pieces of any length. */
+/** Bytes of a file or stream, in chunks of any length. */
 export type ByteSource = AsyncIterable<Uint8Array>;
 
-/** Reads a source in lengths of one's own. */
+/** Reads a source in chunks of the caller's length. */
 export interface ByteReader {
-  /** @throws ArchiveError when the source ends before. */
+  /** @throws ArchiveError when the source ends too early. */
   read(length: number): Promise<Buffer>;
-  /** Fewer bytes at the end of the source. */
+  /** Returns fewer bytes at the end of the source. */
   readUpTo(length: number): Promise<Buffer>;
-  /** All that comes after; nothing else may be read then. */
+  /** Everything that remains; nothing else may be read afterwards. */
   rest(): ByteSource;
-  /** How many bytes were read. */
+  /** Bytes read so far. */
   position(): number;
   /** Closes the source. */
   close(): Promise<void>;

@@ -1,21 +1,21 @@
 import type { Sql } from "../client.ts";
 import { type AppliedMigration, carried } from "../migrate.ts";
 
-/** A table of Parley as it lies in the database. */
+/** A Parley table in the database. */
 export type StoredTable = { name: string; columns: string[]; storedBytes: number };
 
 const CREATED_TABLE = /^create (?:unlogged )?table (?:if not exists )?"?(\w+)/gim;
 
-/** The names of all tables that these migrations make. */
+/** The names of all tables that these migrations create. */
 export const listCreatedTables = (names: ReadonlySet<string>): string[] =>
   carried.migrations
     .filter(({ name }) => names.has(name))
     .flatMap(({ text }) => [...text.matchAll(CREATED_TABLE)].map(([, name = ""]) => name));
 
 /**
- * What goes into a backup: every table of Parley that survives a crash of Postgres, so also what could be made again (search
- * index, figures of analytics), which is right only together with the rest. Unlogged tables (tickets, messages between
- * instances) live for seconds. The functions come with each build. Tables of others in the same schema are not touched.
+ * The tables in a backup: every Parley table that survives a crash of Postgres. That includes derived data (search index,
+ * analytics), which is only correct together with the rest. Unlogged tables (tickets, messages between instances) are
+ * short-lived. Functions come with each build. Other tables in the same schema are ignored.
  */
 export async function listStoredTables(sql: Sql, migrations: readonly AppliedMigration[]): Promise<StoredTable[]> {
   const created = listCreatedTables(new Set(migrations.map(({ name }) => name)));
@@ -42,5 +42,5 @@ export async function listSequences(sql: Sql, tables: readonly string[]): Promis
   return rows.map(({ name }) => name);
 }
 
-/** A name for a statement that takes no parameters. */
+/** Quotes an identifier, for statements that take no parameters. */
 export const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;

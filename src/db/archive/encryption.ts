@@ -6,22 +6,22 @@ import type { ByteSource } from "./byte-reader.ts";
 import { ArchiveError } from "./error.ts";
 import type { Sink } from "./writer.ts";
 
-// Encrypted backups are files of age (age-encryption.org/v1, C2SP), so `age -d` opens them. The package has the format; the
-// key is made out of the passphrase here, since its own scrypt would hold up the event loop for a second.
+// Encrypted backups are age files (age-encryption.org/v1, C2SP), so `age -d` opens them. The package implements the format;
+// the key is derived here, because the package's scrypt would block the event loop for a second.
 
 /** What an encrypted file begins with. */
 export const ENCRYPTED_START = "age-encryption.org/v1\n";
 
 const SCRYPT_LABEL = "age-encryption.org/v1/scrypt";
-/** 2^18: about a second and 256 MiB for each try of a passphrase, as age itself does. */
+/** 2^18: about a second and 256 MiB per passphrase attempt, like age itself. */
 const WORK_FACTOR = 18;
-/** A file may not ask for more: 1 GiB. */
+/** The most a file may request: 1 GiB. */
 const WORK_FACTOR_MAX = 20;
-/** A header has about 150 bytes. The package collects one until it ends, whatever its length. */
+/** A header has about 150 bytes. The package would buffer one of any length. */
 const HEADER_BYTES_MAX = 1_048_576;
 const SALT_BYTES = 16;
 const KEY_BYTES = 32;
-/** Of scrypt with a block size of 8. */
+/** For scrypt with a block size of 8. */
 const BYTES_PER_ROUND = 128 * 8;
 const NONCE = new Uint8Array(12);
 
@@ -33,7 +33,7 @@ async function deriveKey(passphrase: string, salt: Uint8Array, workFactor: numbe
   return await deriveBytes(passphrase, Buffer.concat([Buffer.from(SCRYPT_LABEL), salt]), KEY_BYTES, options);
 }
 
-/** Base64 without padding, as age writes it. */
+/** Base64 without padding, as in age. */
 const encodeBase64 = (bytes: Buffer): string => bytes.toString("base64").replace(/=+$/, "");
 
 const createRecipient = (passphrase: string): Recipient => ({
@@ -51,7 +51,7 @@ const createIdentity = (passphrase: string): Identity => ({
     if (stanzas.length !== 1 || kind !== "scrypt")
       throw new ArchiveError(
         "passphrase",
-        "The file is encrypted for a key of age, not with a passphrase; decrypt it with `age -d -i KEYFILE`, and use the result.",
+        "The file is encrypted to an age key, not with a passphrase; decrypt it with `age -d -i KEYFILE`, and use the result.",
       );
     const salt = Buffer.from(saltText, "base64");
     const workFactor = /^[1-9]\d?$/.test(factorText) ? Number(factorText) : Number.NaN;
@@ -62,7 +62,7 @@ const createIdentity = (passphrase: string): Identity => ({
     } catch (cause) {
       throw new ArchiveError(
         "passphrase",
-        "The passphrase is wrong: it does not open this backup. Give the passphrase with which it was made (BACKUP_PASSPHRASE).",
+        "The passphrase is wrong. Set BACKUP_PASSPHRASE to the passphrase this backup was made with.",
         { cause },
       );
     }
@@ -72,11 +72,11 @@ const createIdentity = (passphrase: string): Identity => ({
 const createDamagedHeader = (cause?: unknown) =>
   new ArchiveError(
     "damaged",
-    "The backup is damaged (the header of its encryption). Copy it again from where it was made, or use another one.",
+    "The backup is damaged (encryption header). Copy it again from its source, or use another backup.",
     { cause },
   );
 
-/** A sink in front of another one, which encrypts. Nothing is whole before `close` has fulfilled. */
+/** Encrypts what it passes on to another sink. The output is complete only when `close` has fulfilled. */
 export async function createEncryptingSink(
   sink: Sink,
   passphrase: string,
@@ -91,7 +91,7 @@ export async function createEncryptingSink(
   pumped.catch(() => {});
   const writer = writable.getWriter();
   writer.closed.catch(() => {});
-  // When the sink fails, its own error is the one to tell.
+  // When the sink fails, its own error is reported.
   const orPumped = async (work: Promise<void>) => {
     work.catch(() => {});
     await Promise.race([work.catch(() => pumped), pumped]);
@@ -111,8 +111,8 @@ export async function createEncryptingSink(
 }
 
 /**
- * What an encrypted file holds.
- * @throws ArchiveError for a wrong passphrase, and while it is read, when bytes have changed or are missing.
+ * Decrypts an encrypted file.
+ * @throws ArchiveError for a wrong passphrase, and while reading, when bytes have changed or are missing.
  */
 export async function decrypt(source: ByteSource, passphrase: string): Promise<ByteSource> {
   let isAtEnd = false;
@@ -141,19 +141,19 @@ export async function decrypt(source: ByteSource, passphrase: string): Promise<B
       throw isAtEnd
         ? new ArchiveError(
             "truncated",
-            "The backup is truncated, or damaged at its end. Copy it again from where it was made, or use another one.",
+            "The backup is truncated, or damaged at its end. Copy it again from its source, or use another backup.",
             { cause },
           )
         : new ArchiveError(
             "damaged",
-            "The backup is damaged: bytes in it have changed. Copy it again from where it was made, or use another one.",
+            "The backup is damaged: some bytes have changed. Copy it again from its source, or use another backup.",
             { cause },
           );
     }
   })();
 }
 
-/** Of the disk, or of whatever the source reads from. */
+/** An error of the disk, or of another source. */
 const isSystemError = (error: unknown): boolean => error instanceof Error && "code" in error;
 
 function createReadable(source: ByteSource): ReadableStream<Uint8Array> {

@@ -1,9 +1,9 @@
 /**
- * A backup cannot be written, read or restored; the message is a sentence for the operator that says what to do.
- * - `damaged`: bytes have changed. `truncated`: its end is missing. `foreign`: it is no backup of Parley.
+ * A backup cannot be written, read or restored. The message tells the operator what to do.
+ * - `damaged`: bytes have changed. `truncated`: its end is missing. `foreign`: it isn't a Parley backup.
  * - `newer`: a newer Parley made it. `passphrase`: it is missing or wrong.
- * - `file`: the file can't be made or read, for reasons of the system.
- * - `target`: this database can't be backed up, or not be restored into.
+ * - `file`: the operating system refuses to create or read the file.
+ * - `target`: this database can't be backed up, or can't be restored into.
  */
 export class ArchiveError extends Error {
   constructor(
@@ -16,15 +16,12 @@ export class ArchiveError extends Error {
   }
 }
 
-/** @param what says where, for people who look closer. */
+/** @param what names the damaged place, for debugging. */
 export const createDamaged = (what: string): ArchiveError =>
-  new ArchiveError(
-    "damaged",
-    `The backup is damaged (${what}). Copy it again from where it was made, or use another one.`,
-  );
+  new ArchiveError("damaged", `The backup is damaged (${what}). Copy it again from its source, or use another backup.`);
 
 export const createTruncated = (bytes: number): ArchiveError =>
   new ArchiveError(
     "truncated",
-    `The backup is truncated: it ends after ${bytes} bytes, before its end mark. Copy it again from where it was made, or use another one.`,
+    `The backup is truncated: it ends after ${bytes} bytes, before its end mark. Copy it again from its source, or use another backup.`,
   );

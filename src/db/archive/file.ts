@@ -6,7 +6,7 @@ import type { ByteSource } from "./byte-reader.ts";
 import { ArchiveError } from "./error.ts";
 import type { Sink } from "./writer.ts";
 
-/** What stands for stdin and stdout. */
+/** Stands for stdin and stdout. */
 export const STREAM = "-";
 const MODE = 0o600;
 const partialName = /^\.(.+)\.(\d+)-[0-9a-f]{8}\.partial$/;
@@ -15,16 +15,16 @@ const createFault = (message: string): ArchiveError => new ArchiveError("file", 
 
 export interface BackupFile {
   write: Sink;
-  /** Gives the file its name, once it is on the disk. @throws ArchiveError when somebody else took the name meanwhile. */
+  /** Renames the file to its final name, once it is flushed to disk. @throws ArchiveError when that name has been taken. */
   finish(): Promise<void>;
-  /** Removes what was written. */
+  /** Removes the partial file. */
   discard(): Promise<void>;
 }
 
 /**
- * Opens a file that gets its name when it is whole: until then it has a hidden one beside it, which `discard` and the next
- * backup of the same name remove.
- * @throws ArchiveError when it can't be made, or is there and `isForced` is not set.
+ * Creates a file that gets its name when it is complete. Until then it has a hidden name in the same folder, which `discard`
+ * and the next backup of the same name remove.
+ * @throws ArchiveError when it can't be created, or exists and `isForced` is not set.
  */
 export async function createBackupFile(path: string, isForced: boolean): Promise<BackupFile> {
   const target = findTarget(path, isForced);
@@ -73,32 +73,32 @@ function findTarget(path: string, isForced: boolean): string {
     throw explain(error, path);
   }
   if (!status) {
-    // A link to nowhere would be replaced by the file.
+    // The file would replace a dangling link.
     if (lstatSync(absolute, { throwIfNoEntry: false }))
-      throw createFault(`${path} is a link to a file that is missing; name the file itself.`);
+      throw createFault(`${path} is a link to a missing file; name the file itself.`);
     return absolute;
   }
   if (status.isDirectory()) throw createFault(`${path} is a folder; name a file in it.`);
   if (!status.isFile())
-    throw createFault(`${path} is no ordinary file; name one, or use \`-\` to write to standard output.`);
+    throw createFault(`${path} is not a regular file; name one, or use \`-\` to write to standard output.`);
   if (!isForced) throw createExists(path);
   return realpathSync(absolute);
 }
 
 const createExists = (path: string) =>
-  createFault(`${path} exists already; name another file, or use --force to replace it.`);
+  createFault(`${path} already exists; name another file, or use --force to replace it.`);
 
-/** Of a process that was killed while it wrote a backup of this name. */
+/** Left by a process that was killed while writing a backup of this name. */
 function removePartial(folder: string, name: string): void {
   let names: string[] = [];
   try {
     names = readdirSync(folder);
   } catch {
-    // It is told when the file is made.
+    // Reported when the file is created.
   }
   for (const found of names) {
     const [, ofName, pid] = partialName.exec(found) ?? [];
-    // PIDs repeat in a container: one with our own is not ours, since ours is not there yet.
+    // PIDs repeat in a container: a file with our PID isn't ours, since ours doesn't exist yet.
     if (ofName === name && (Number(pid) === process.pid || !isAlive(Number(pid))))
       rmSync(join(folder, found), { force: true });
   }
@@ -120,7 +120,7 @@ async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** A link fails if the name is taken meanwhile, unlike a rename. Some file systems have none. */
+/** Unlike a rename, a link fails if the name was taken. Some file systems have no links. */
 async function publish(partial: string, target: string, path: string): Promise<void> {
   try {
     await link(partial, target);
@@ -132,7 +132,7 @@ async function publish(partial: string, target: string, path: string): Promise<v
   }
 }
 
-/** So that the name survives a power failure too. */
+/** Makes the name survive a power failure too. */
 async function syncFolder(folder: string): Promise<void> {
   const opened = await open(folder, constants.O_RDONLY).catch(() => null);
   await opened?.sync().catch(() => {});
@@ -147,20 +147,20 @@ function explain(error: unknown, path: string): unknown {
   switch (codeOf(error)) {
     case "ENOSPC":
     case "EDQUOT":
-      return createFault(`The disk of ${folder} is full; make room there, or name a file on another disk.`);
+      return createFault(`The disk of ${folder} is full; free some space, or name a file on another disk.`);
     case "EFBIG":
       return createFault(`${path} would be larger than this system allows; name a file on another disk.`);
     case "EACCES":
     case "EPERM":
-      return createFault(`This user may not write in ${folder}; name a file in another folder.`);
+      return createFault(`This user has no permission to write to ${folder}; name a file in another folder.`);
     case "EROFS":
       return createFault(`${folder} is read-only; name a file in another folder.`);
     case "ENOENT":
-      return createFault(`There is no folder ${folder}; make it, or name a file in another one.`);
+      return createFault(`The folder ${folder} doesn't exist; create it, or name a file in another folder.`);
     case "ENOTDIR":
-      return createFault(`${folder} is no folder; name a file in one.`);
+      return createFault(`${folder} is not a folder; name a file in a folder.`);
     case "ENAMETOOLONG":
-      return createFault("The name of the file is too long; give a shorter one.");
+      return createFault("The file name is too long; use a shorter one.");
     default:
       return error;
   }
@@ -170,9 +170,9 @@ const PIECE_BYTES = 256 * 1024;
 
 export type OpenBackup = {
   source: ByteSource;
-  /** Null for what is no ordinary file. */
+  /** Null if it isn't a regular file. */
   sizeBytes: number | null;
-  /** How much of it was read, from 0 to 1; null when that cannot be told. */
+  /** The fraction read, from 0 to 1; null when unknown. */
   findDone(): number | null;
 };
 
@@ -183,7 +183,7 @@ export type OpenBackup = {
 export async function openBackupFile(path: string): Promise<OpenBackup> {
   if (path === STREAM) {
     if (process.stdin.isTTY)
-      throw createFault("Standard input is a terminal; name the file, or send a backup to standard input.");
+      throw createFault("Standard input is a terminal; name a file, or pipe a backup to standard input.");
     return { source: Bun.stdin.stream(), sizeBytes: null, findDone: () => null };
   }
   try {
@@ -191,7 +191,7 @@ export async function openBackupFile(path: string): Promise<OpenBackup> {
     const status = await file.stat();
     if (status.isDirectory()) {
       await file.close();
-      throw createFault(`${path} is a folder; name a backup in it.`);
+      throw createFault(`${path} is a folder; name a backup file in it.`);
     }
     const sizeBytes = status.isFile() ? status.size : null;
     let readBytes = 0;
@@ -224,10 +224,12 @@ function explainRead(error: unknown, path: string): unknown {
   switch (codeOf(error)) {
     case "ENOENT":
     case "ENOTDIR":
-      return createFault(`There is no file ${path}; name a backup that \`parley backup\` made.`);
+      return createFault(`The file ${path} doesn't exist; name a backup that \`parley backup\` made.`);
     case "EACCES":
     case "EPERM":
-      return createFault(`This user may not read ${path}; run this as its owner, or change its rights.`);
+      return createFault(
+        `This user has no permission to read ${path}; run this as its owner, or change its permissions.`,
+      );
     case "EIO":
       return createFault(`${path} cannot be read (input/output error); its disk may be failing, so use another copy.`);
     default:

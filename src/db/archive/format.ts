@@ -1,18 +1,21 @@
 import { createDamaged } from "./error.ts";
 
-// The outer form of a backup, see docs/backup.md. Every block is a frame of Zstandard: the marks are skippable frames, so
-// `zstd -d` makes a tar archive of the whole file.
+// The container format of a backup, see docs/backup.md. Every block is a Zstandard frame. Marks are skippable frames, so
+// `zstd -d` turns the whole file into a tar archive.
 
-/** Rises when an older Parley can't read a backup any more. */
+/** Increased when older versions of Parley can't read new backups. */
 export const FORMAT_VERSION = 1;
 const FORMAT_NAME = "parley-backup";
 const FORMAT_NAME_BYTES = 16;
 
-/** Content of one part: a table's data is cut there, also within a row. Small, so that the event loop is never held up for long. */
+/**
+ * Content of one part: table data is split at this size, even within a row. Small, so that the event loop is never blocked
+ * for long.
+ */
 export const PART_BYTES = 1024 * 1024;
-/** A part with the header and padding of its tar entry. */
+/** A part including its tar header and padding. */
 const PART_PLAIN_BYTES_MAX = PART_BYTES + 1024;
-/** Zstandard adds this at most to what it can't compress. */
+/** The most that Zstandard adds to incompressible data. */
 const PART_PACKED_BYTES_MAX = PART_PLAIN_BYTES_MAX + (PART_PLAIN_BYTES_MAX >> 7) + 512;
 
 /** Skippable frames of Zstandard (RFC 8878): a magic number, the length of the payload, the payload. */
@@ -21,7 +24,7 @@ type Mark = keyof typeof marks;
 const PREFIX_BYTES = 8;
 const CRC_BYTES = 4;
 const SHA256_BYTES = 32;
-/** Payloads, with the CRC-32 at their end. */
+/** Payload sizes, including the CRC-32 at the end. */
 const payloadBytes: Record<Mark, number> = {
   start: FORMAT_NAME_BYTES + 4 + CRC_BYTES,
   part: 4 + 4 + 8 + CRC_BYTES,
@@ -29,10 +32,10 @@ const payloadBytes: Record<Mark, number> = {
 };
 
 export const START_BYTES = PREFIX_BYTES + payloadBytes.start;
-/** What tells the kind and the length of a mark. */
+/** The bytes that identify the kind and length of a mark. */
 export const MARK_PREFIX_BYTES = PREFIX_BYTES;
 
-/** What goes before a part: lengths, and the XXH64 of the compressed bytes. */
+/** Precedes a part: its lengths, and the XXH64 of the compressed bytes. */
 export type PartMark = { packedBytes: number; plainBytes: number; hash: bigint };
 
 export const hashPart = (packed: Uint8Array): bigint => Bun.hash.xxHash64(packed, 0n);
@@ -60,11 +63,11 @@ export const encodePartMark = ({ packedBytes, plainBytes, hash }: PartMark): Buf
     payload.writeBigUInt64LE(hash, 8);
   });
 
-/** @param sha256 of all bytes before it. */
+/** @param sha256 of all preceding bytes. */
 export const encodeEnd = (sha256: Uint8Array): Buffer => createMark("end", (payload) => payload.set(sha256));
 
 /**
- * The format's version that the first bytes of a file name; null when it is no backup of Parley.
+ * Reads the format version from the first bytes of a file; null when it isn't a Parley backup.
  * @throws ArchiveError when they are damaged.
  */
 export function decodeStart(bytes: Buffer): number | null {
@@ -75,7 +78,7 @@ export function decodeStart(bytes: Buffer): number | null {
   return bytes.readUInt32LE(named);
 }
 
-/** Which mark these bytes begin. @throws ArchiveError when they begin none. */
+/** Identifies a mark by its first bytes. @throws ArchiveError when it is no mark. */
 export function decodeMarkPrefix(prefix: Buffer, at: number): { mark: "part" | "end"; payloadBytes: number } {
   const magic = prefix.readUInt32LE(0);
   const mark = magic === marks.part ? "part" : magic === marks.end ? "end" : null;
@@ -83,7 +86,7 @@ export function decodeMarkPrefix(prefix: Buffer, at: number): { mark: "part" | "
   return { mark, payloadBytes: payloadBytes[mark] };
 }
 
-/** @throws ArchiveError when the mark is damaged, or names lengths that no part has. */
+/** @throws ArchiveError when the mark is damaged, or its lengths are impossible. */
 export function decodePartMark(payload: Buffer, at: number): PartMark {
   checkPayload(payload, at);
   const mark = {

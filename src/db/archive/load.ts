@@ -7,15 +7,15 @@ import type { ArchiveHeader } from "./manifest.ts";
 
 export interface Loader {
   /**
-   * Checks that these tables are there, and empties them of what migrations have put in.
-   * @param created the tables that were just made: no other one is touched, whatever a backup says.
+   * Checks that these tables exist, and removes rows that migrations inserted.
+   * @param created the tables just created: no other table is touched, whatever a backup says.
    */
   prepare(tables: ArchiveHeader["tables"], created: readonly string[]): Promise<void>;
   add(table: string, columns: string[], content: Buffer): Promise<void>;
   end(table: string): Promise<void>;
 }
 
-/** Loads tables one after the other, by COPY. */
+/** Loads tables one after the other with COPY. */
 export function openLoader(sql: Sql): Loader {
   let open: { table: string; stream: Writable } | undefined;
 
@@ -37,10 +37,10 @@ export function openLoader(sql: Sql): Loader {
 
     async add(table, columns, content) {
       if (!open) {
-        // Frozen rows need not be written again by a later vacuum: they are visible to all as soon as this is committed.
+        // Frozen rows don't have to be rewritten by a later vacuum: they are visible to everyone once this is committed.
         const copy = `copy ${quote(table)} (${columns.map(quote).join(", ")}) from stdin with (format text, freeze)`;
         open = { table, stream: await sql.unsafe(copy).writable() };
-        // An error is thrown by the next write, or at the end.
+        // An error surfaces at the next write, or at the end.
         open.stream.on("error", () => {});
       }
       await write(open.stream, content);

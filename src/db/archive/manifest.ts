@@ -14,21 +14,21 @@ const Migration = Type.Object({
   applied_at: Type.String({ format: "date-time" }),
 });
 
-/** `parley-backup.json`, the first entry: what is to come. */
+/** `parley-backup.json`, the first entry: announces the contents. */
 export const ArchiveHeader = Type.Object({
   created_at: Type.String({ format: "date-time" }),
   parley: Type.Object({ version: Type.String({ maxLength: 100 }), commit: Type.String({ maxLength: 100 }) }),
   postgres_version: Type.String({ maxLength: 200 }),
-  /** By name. They tell which tables and columns there are. */
+  /** Ordered by name. They determine the tables and columns. */
   migrations: Type.Array(Migration, { minItems: 1, maxItems: TABLES_MAX }),
-  /** In the order in which their data follows. */
+  /** In the order of their data. */
   tables: Type.Array(Type.Object({ name: Name, columns: Type.Array(Name, { minItems: 1, maxItems: 1_600 }) }), {
     maxItems: TABLES_MAX,
   }),
   jwt_secret: Type.Object({
-    /** `included`: the entry `jwt-secret`; `configured`: it is in JWT_SECRET alone; `unknown`: it was not found. */
+    /** `included`: stored as the entry `jwt-secret`; `configured`: only in JWT_SECRET; `unknown`: not found. */
     state: Type.Union([Type.Literal("included"), Type.Literal("configured"), Type.Literal("unknown")]),
-    /** By which it is recognised, and cannot be found out. */
+    /** Identifies the secret without revealing it. */
     fingerprint: Type.Union([Type.String({ maxLength: 100 }), Type.Null()]),
   }),
 });
@@ -37,10 +37,10 @@ export type ArchiveHeader = Static<typeof ArchiveHeader>;
 const TableEnd = Type.Object({
   name: Name,
   rows: Count,
-  /** Of the rows in the text format of COPY. */
+  /** Size of the rows in COPY's text format. */
   bytes: Count,
   parts: Count,
-  /** Sum of the XXH64 of all rows modulo 2^64, in hexadecimal: the same for the same rows in any order. */
+  /** Sum of the XXH64 of all rows modulo 2^64, in hexadecimal: independent of the order of the rows. */
   checksum: Type.String({ pattern: "^[0-9a-f]{16}$" }),
 });
 export type TableEnd = Static<typeof TableEnd>;
@@ -52,7 +52,7 @@ const Sequence = Type.Object({
 });
 export type Sequence = Static<typeof Sequence>;
 
-/** `manifest.json`, the last entry: what was there. */
+/** `manifest.json`, the last entry: summarizes the contents. */
 export const ArchiveManifest = Type.Object({
   tables: Type.Array(TableEnd, { maxItems: TABLES_MAX }),
   sequences: Type.Array(Sequence, { maxItems: TABLES_MAX }),
@@ -61,13 +61,13 @@ export type ArchiveManifest = Static<typeof ArchiveManifest>;
 
 export const readHeader = (content: Uint8Array): ArchiveHeader => {
   const value = parse(content, HEADER_PATH);
-  if (!Value.Check(ArchiveHeader, value)) throw createDamaged(`${HEADER_PATH} has another form`);
+  if (!Value.Check(ArchiveHeader, value)) throw createDamaged(`${HEADER_PATH} has an unexpected structure`);
   return value;
 };
 
 export const readManifest = (content: Uint8Array): ArchiveManifest => {
   const value = parse(content, MANIFEST_PATH);
-  if (!Value.Check(ArchiveManifest, value)) throw createDamaged(`${MANIFEST_PATH} has another form`);
+  if (!Value.Check(ArchiveManifest, value)) throw createDamaged(`${MANIFEST_PATH} has an unexpected structure`);
   return value;
 };
 
@@ -75,7 +75,7 @@ function parse(content: Uint8Array, path: string): unknown {
   try {
     return JSON.parse(Buffer.from(content).toString());
   } catch {
-    throw createDamaged(`${path} is no JSON`);
+    throw createDamaged(`${path} is not JSON`);
   }
 }
 
@@ -83,5 +83,5 @@ export const HEADER_PATH = "parley-backup.json";
 export const MANIFEST_PATH = "manifest.json";
 export const SECRET_PATH = "jwt-secret";
 
-/** Where part `n` (from 1) of a table lies in the archive. */
+/** The path of part `n` (from 1) of a table in the archive. */
 export const partPath = (table: string, n: number): string => `tables/${table}/${String(n).padStart(6, "0")}.copy`;

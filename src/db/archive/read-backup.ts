@@ -15,21 +15,21 @@ import { openArchive, type ReadOptions } from "./reader.ts";
 import { createRowDigest } from "./row-digest.ts";
 import { type BackupSummary, createSummary, type Progress } from "./summary.ts";
 
-/** What is done with the contents of a backup, in its order. */
+/** Callbacks for the contents of a backup, called in order. */
 export type BackupHandler = {
   onHeader?(header: ArchiveHeader): Promise<void>;
   onSecret?(secret: string): Promise<void>;
-  /** Rows of a table in the text format of COPY, cut anywhere. */
+  /** Rows of a table in COPY's text format, split at any byte. */
   onRows?(table: ArchiveHeader["tables"][number], content: Buffer): Promise<void>;
   onTableEnd?(table: ArchiveHeader["tables"][number]): Promise<void>;
-  /** The contents are right, as far as the manifest tells; the file's own checksum is still to come. */
+  /** The contents match the manifest; the checksum of the file comes after this. */
   onManifest?(manifest: ArchiveManifest): Promise<void>;
   onProgress?: ((progress: Progress) => void) | undefined;
 };
 
 /**
- * Reads a backup once, from its beginning to its end, and proves it: each part when it comes, the rows of each table against
- * the manifest, and the whole file by its SHA-256.
+ * Reads a backup once, front to back, and verifies it: each part as it arrives, the rows of each table against the manifest,
+ * and the whole file by its SHA-256.
  * @throws ArchiveError, see openArchive; whatever the handler throws.
  */
 export async function readBackup(
@@ -62,7 +62,7 @@ type Contents = {
   findManifest(): ArchiveManifest | undefined;
 };
 
-/** Follows the entries after the header: the secret, the tables in the header's order, the manifest. */
+/** Processes the entries after the header: the secret, the tables in the header's order, the manifest. */
 function createContents(header: ArchiveHeader, handler: BackupHandler): Contents {
   const tables = header.tables.map((table) => ({ table, digest: createRowDigest(), parts: 0 }));
   let current = -1;
@@ -70,7 +70,7 @@ function createContents(header: ArchiveHeader, handler: BackupHandler): Contents
   let dataBytes = 0;
   let manifest: ArchiveManifest | undefined;
 
-  /** Ends the table of the last part, and those after it up to `until`, which have no rows. */
+  /** Ends the table of the last part, and the following tables without rows, up to `until`. */
   async function advance(until: number): Promise<void> {
     for (; current < until; current += 1) {
       const ended = tables[current];
@@ -83,12 +83,12 @@ function createContents(header: ArchiveHeader, handler: BackupHandler): Contents
   }
 
   async function addRows(path: string, content: Buffer): Promise<void> {
-    // The next part of this table, or the first one of a later one.
+    // The next part of this table, or the first part of a later one.
     const place = tables.findIndex(
       ({ table, parts }, place) => place >= current && partPath(table.name, parts + 1) === path,
     );
     const found = tables[place];
-    if (!found) throw createDamaged(`${path} is not expected there`);
+    if (!found) throw createDamaged(`${path} is unexpected here`);
     await advance(place);
     found.parts += 1;
     found.digest.add(content);
@@ -110,7 +110,7 @@ function createContents(header: ArchiveHeader, handler: BackupHandler): Contents
       const found = tables[place];
       const sums: TableEnd | undefined = found && { name: found.table.name, parts: found.parts, ...found.digest.end() };
       if (!found?.digest.isWhole() || !sums || !isSame(sums, expected))
-        throw createDamaged(`the rows of ${expected.name} are not those of the manifest`);
+        throw createDamaged(`the rows of ${expected.name} differ from the manifest`);
     }
     await handler.onManifest?.(read);
     return read;

@@ -20,24 +20,24 @@ import {
 const inflate = promisify<Uint8Array, object, Buffer>(zstdDecompress);
 
 export type ReadOptions = {
-  /** Asked for only if the backup is encrypted. */
+  /** Called only if the backup is encrypted. */
   getPassphrase?: (() => Promise<string>) | undefined;
   signal?: AbortSignal | undefined;
 };
 
-/** Entries of a backup in their order; each was checked before it is given. The last one is followed by the checked end. */
+/** Entries of a backup in order, each verified before it is yielded. The end is verified after the last one. */
 export type ArchiveEntries = { isEncrypted: boolean; entries: AsyncIterable<TarEntry>; close(): Promise<void> };
 
 /**
- * Opens a backup, and decrypts it.
- * @throws ArchiveError when it is none, when a newer Parley made it, and for a missing or a wrong passphrase. Reading the
- * entries throws when it is damaged or truncated.
+ * Opens a backup and decrypts it.
+ * @throws ArchiveError when it isn't a backup, when a newer Parley made it, and when the passphrase is missing or wrong.
+ * Reading the entries throws when the backup is damaged or truncated.
  */
 export async function openArchive(source: ByteSource, { getPassphrase, signal }: ReadOptions): Promise<ArchiveEntries> {
   const outer = createByteReader(source);
   try {
     const start = await outer.readUpTo(START_BYTES);
-    if (start.length === 0) throw new ArchiveError("foreign", "The file is empty; it is no backup of Parley.");
+    if (start.length === 0) throw new ArchiveError("foreign", "The file is empty; it is not a Parley backup.");
     const isEncrypted = isStartOf(start, ENCRYPTED_START);
     const whole = joinSource(start, outer.rest());
     const reader = isEncrypted ? createByteReader(await decryptSource(whole, getPassphrase)) : createByteReader(whole);
@@ -70,7 +70,7 @@ async function readStart(reader: ByteReader, isEncrypted: boolean): Promise<Buff
       ? createTruncated(start.length)
       : new ArchiveError(
           "foreign",
-          `The file${isEncrypted ? " holds something that" : ""} is no backup of Parley; give one that \`parley backup\` made.`,
+          `The ${isEncrypted ? "content of the encrypted file" : "file"} is not a Parley backup; use one that \`parley backup\` made.`,
         );
   if (version > FORMAT_VERSION)
     throw new ArchiveError(
@@ -80,7 +80,7 @@ async function readStart(reader: ByteReader, isEncrypted: boolean): Promise<Buff
   return start;
 }
 
-/** Whether the bytes are the beginning of a start, and no more. */
+/** Whether the bytes are a truncated start of a backup. */
 const isTruncatedStart = (start: Buffer): boolean =>
   start.length > 0 && start.length < START_BYTES && encodeStart().subarray(0, start.length).equals(start);
 
@@ -97,27 +97,26 @@ async function* readEntries(
     const part = await next;
     if (part === null) throw createDamaged("its archive has no end");
     if (part.equals(TAR_END)) break;
-    // The next part is read and unpacked while this one is at work.
+    // The next part is read and unpacked while this one is processed.
     next = readPart(reader, hasher);
     next.catch(() => {});
     const entry = decodeTarEntry(part);
     if (!entry) throw createDamaged(`an entry before byte ${reader.position()}`);
     yield entry;
   }
-  if ((await readPart(reader, hasher)) !== null) throw createDamaged("its archive goes on after its end");
+  if ((await readPart(reader, hasher)) !== null) throw createDamaged("its archive continues after its end");
   const length = reader.position();
-  if ((await reader.readUpTo(1)).length > 0)
-    throw createDamaged(`something follows after its end mark at byte ${length}`);
+  if ((await reader.readUpTo(1)).length > 0) throw createDamaged(`there is data after its end mark at byte ${length}`);
 }
 
-/** The next part, or null at the end mark, when all bytes before it are proved. */
+/** The next part, or null at the end mark, once all preceding bytes are verified. */
 async function readPart(reader: ByteReader, hasher: Bun.CryptoHasher): Promise<Buffer | null> {
   const at = reader.position();
   const prefix = await reader.read(MARK_PREFIX_BYTES);
   const { mark, payloadBytes } = decodeMarkPrefix(prefix, at);
   const payload = await reader.read(payloadBytes);
   if (mark === "end") {
-    if (!decodeEnd(payload, at).equals(hasher.digest())) throw createDamaged("its SHA-256 is another one");
+    if (!decodeEnd(payload, at).equals(hasher.digest())) throw createDamaged("its SHA-256 differs");
     return null;
   }
   const part = decodePartMark(payload, at);
@@ -129,7 +128,7 @@ async function readPart(reader: ByteReader, hasher: Bun.CryptoHasher): Promise<B
 async function unpack(packed: Buffer, { plainBytes, hash }: PartMark, at: number): Promise<Buffer> {
   const what = `the part at byte ${at}`;
   if (hashPart(packed) !== hash) throw createDamaged(what);
-  // The frame itself may claim any length.
+  // The frame header itself may claim any length.
   const plain = await inflate(packed, { maxOutputLength: Math.max(1, plainBytes) }).catch(() => null);
   if (plain?.length !== plainBytes) throw createDamaged(what);
   return plain;

@@ -13,31 +13,34 @@ import type { ReadOptions } from "./reader.ts";
 import { createTables, dropEmptyTables, rebuildIndexes, takeIndexes } from "./schema.ts";
 import type { BackupSummary, Progress } from "./summary.ts";
 
-/** For a table that somebody is looking at. */
+/** Lock timeout, for a table that another session is reading. */
 const LOCK_TIMEOUT_MS = 5_000;
-/** For building indexes; Postgres takes less where a table is smaller. */
+/** Memory for building indexes; Postgres uses less for smaller tables. */
 const MAINTENANCE_MEMORY = "128MB";
 const ISOLATION = "isolation level read committed";
 
 export type RestoreOptions = ReadOptions & {
-  /** Opened by openDatabase. Two further connections are used. */
+  /** Opened by openDatabase. Two more connections are used. */
   database: Database;
   log: Log;
-  /** Gets the server's secret, if it is in the backup: before the data is committed, so that it never lies there without it. */
+  /**
+   * Called with the server's secret if the backup has it, before the data is committed, so the data is never stored without
+   * its secret.
+   */
   onSecret?: ((secret: string) => Promise<void>) | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
-  /** What is being done after the rows were read. */
+  /** Reports the steps after reading the rows. */
   onStep?: ((step: "indexes" | "migrations" | "statistics") => void) | undefined;
-  /** What to do about a database that is not empty, as the end of a sentence. */
+  /** Advice for a database that is not empty, as the end of a sentence. */
   emptyRemedy: string;
 };
 
-/** What has come into the database, and the migrations that were applied after it. */
+/** The restored contents, and the migrations applied afterwards. */
 export type RestoreSummary = BackupSummary & { migrated: string[] };
 
 /**
- * Loads a backup into an empty database: its tables are made as they were, filled, and checked in one transaction, so that
- * there is all of it or nothing, whenever it ends. Then the schema is brought up to date.
+ * Loads a backup into an empty database. Creates, fills and checks the tables in one transaction: all or nothing. Then
+ * migrates the schema.
  * @throws ArchiveError when the backup is damaged or newer, or the database is not empty, or is in use; what the source
  * throws; the driver's errors; the signal's reason.
  */
@@ -47,10 +50,10 @@ export async function restoreBackup(source: ByteSource, options: RestoreOptions)
   if (getPooling(database) === "transaction")
     throw new ArchiveError(
       "target",
-      "DATABASE_URL leads through a pooler, which keeps connections of others open; for the restore, name Postgres itself in DATABASE_URL.",
+      "DATABASE_URL points to a pooler, which keeps other connections open; for the restore, set DATABASE_URL to Postgres itself.",
     );
   const summary = await loadAlone(source, options);
-  // All is there now: what follows is what every start of Parley does.
+  // The data is committed: the rest happens at every start of Parley.
   onStep?.("migrations");
   try {
     return { ...summary, migrated: await migrate(database, log) };
@@ -66,7 +69,7 @@ export async function restoreBackup(source: ByteSource, options: RestoreOptions)
   }
 }
 
-/** In one transaction, which is rolled back by any error, and when the connection is lost. */
+/** In one transaction, which any error or a lost connection rolls back. */
 async function loadAlone(source: ByteSource, options: RestoreOptions): Promise<BackupSummary> {
   const { signal } = options;
   const pool = createSidePool(options.database, 1, { statementTimeoutMs: 0, closeTimeoutS: 0 });
@@ -78,13 +81,13 @@ async function loadAlone(source: ByteSource, options: RestoreOptions): Promise<B
     const summary = await pool.open().begin(ISOLATION, async (sql) => {
       try {
         const loaded = await load(sql, source, options);
-        // From here on an abort comes too late: what it told would not be true.
+        // From here on an abort is ignored: it would falsely report that nothing was restored.
         signal?.throwIfAborted();
         signal?.removeEventListener("abort", abort);
         return loaded;
       } catch (error) {
         failure = error;
-        // A COPY that is under way would keep the connection, and the end of the transaction would wait for it.
+        // A running COPY would keep the connection, and the end of the transaction would wait for it.
         void pool.close();
         throw error;
       }
@@ -137,7 +140,7 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
       await checkCounts(sql, manifest);
     },
   });
-  // The file's own checksum is right, too.
+  // The checksum of the file is verified, too.
   if (header) await endLeases(sql, header.created_at);
   onStep?.("statistics");
   for (const { name } of summary.tables) await sql`analyze ${sql(name)}`;
@@ -145,7 +148,7 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
   return summary;
 }
 
-/** @throws ArchiveError or MigrationError for a schema that this build can't make. */
+/** @throws ArchiveError or MigrationError for a schema that this build can't create. */
 function checkSchema({ migrations, parley }: ArchiveHeader): void {
   const known = new Set(carried.migrations.map(({ name }) => name));
   const unknown = migrations.find(({ name }) => !known.has(name));
@@ -158,8 +161,8 @@ function checkSchema({ migrations, parley }: ArchiveHeader): void {
 }
 
 /**
- * Keeps instances that start now waiting, as a migration does, until all is there.
- * @throws ArchiveError when somebody uses the database.
+ * Makes instances that start now wait, as a migration does, until the restore is complete.
+ * @throws ArchiveError when the database is in use.
  */
 async function takeDatabase(sql: Sql): Promise<void> {
   const [state] = await sql<{ is_locked: boolean; others: number }[]>`
@@ -171,19 +174,19 @@ async function takeDatabase(sql: Sql): Promise<void> {
   if (state?.is_locked && state.others === 0) return;
   throw new ArchiveError(
     "target",
-    "A Parley is running on this database, or a restore that was killed has not ended yet; stop every instance, and restore again.",
+    "Parley is running on this database, or a killed restore hasn't ended yet; stop every instance, and restore again.",
   );
 }
 
 async function setSequences(sql: Sql, { sequences }: ArchiveManifest): Promise<void> {
   for (const { name, last_value, is_called } of sequences) {
     const [found] = await sql<{ name: string | null }[]>`select to_regclass(quote_ident(${name}))::text as name`;
-    if (!found?.name) throw createDamaged(`there is no sequence ${name}`);
+    if (!found?.name) throw createDamaged(`the sequence ${name} is missing`);
     await sql`select setval(${found.name}::regclass, ${last_value}::bigint, ${is_called})`;
   }
 }
 
-/** What lies there now, counted by Postgres. */
+/** Row counts, as counted by Postgres. */
 async function checkCounts(sql: Sql, { tables }: ArchiveManifest): Promise<void> {
   for (const { name, rows } of tables) {
     const [count] = await sql<{ rows: number }[]>`select count(*) as rows from ${sql(name)}`;
@@ -193,8 +196,8 @@ async function checkCounts(sql: Sql, { tables }: ArchiveManifest): Promise<void>
 }
 
 /**
- * What instances were doing when the backup was made is taken over as soon as one starts: those instances are gone. Waiting
- * jobs keep their time, unless this server's clock is behind the other one's.
+ * Makes instances take over all leased work immediately: the instances of the backup are gone. Waiting jobs keep their time,
+ * unless this server's clock is behind the one of the backup.
  */
 async function endLeases(sql: Sql, createdAt: string): Promise<void> {
   const tables = await sql<{ name: string }[]>`

@@ -5,7 +5,7 @@ import { listCreatedTables, quote } from "./contents.ts";
 import { ArchiveError } from "./error.ts";
 import type { ArchiveHeader } from "./manifest.ts";
 
-/** Tables with a row in these are in use. */
+/** If any of these has a row, the database is in use. */
 const USED_BY = ["users", "conversations"];
 const CREATED_FUNCTION = /^create (?:or replace )?function (\w+)/gim;
 const CREATED_VIEW = /^create (?:or replace )?view (\w+)/gim;
@@ -15,9 +15,9 @@ const matchAll = (files: readonly { text: string }[], pattern: RegExp): string[]
   files.flatMap(({ text }) => [...text.matchAll(pattern)].map(([, name = ""]) => name));
 
 /**
- * Removes what a Parley has made in this schema, if nobody has used it yet: the tables are made anew.
- * @throws ArchiveError when somebody has; MigrationError when it belongs to a newer Parley; UnsuitableDatabaseError for
- * somebody else's tables.
+ * Drops the tables of an unused Parley schema; the restore creates them again.
+ * @throws ArchiveError when it is in use; MigrationError when it belongs to a newer Parley; UnsuitableDatabaseError for
+ * tables of another application.
  */
 export async function dropEmptyTables(sql: Sql, remedy: string): Promise<void> {
   await checkBookkeeping(sql);
@@ -30,7 +30,7 @@ export async function dropEmptyTables(sql: Sql, remedy: string): Promise<void> {
   await checkUnused(sql, remedy);
   requireKnown(await readAppliedMigrations(sql));
   const inSchema = sql`relnamespace = current_schema()::regnamespace`;
-  // With the triggers and views that use them. Those of migrations are used by indexes.
+  // Cascades to triggers and views. Functions from migrations are used by indexes.
   await dropFunctions(sql, matchAll(carried.functions, CREATED_FUNCTION), "cascade");
   const views = await sql<{ name: string }[]>`
     select relname as name from pg_class
@@ -66,8 +66,8 @@ async function checkUnused(sql: Sql, remedy: string): Promise<void> {
 }
 
 /**
- * Makes the tables as these migrations do, in this transaction, so that nobody else sees them before all is there. Triggers
- * and functions come later (migrate): rows of a backup need none of what they would write.
+ * Creates the tables with these migrations, in this transaction, so they become visible only when complete. Triggers and
+ * functions come later (migrate): restored rows must not fire them.
  */
 export async function createTables(sql: Sql, migrations: ArchiveHeader["migrations"]): Promise<void> {
   await createBookkeeping(sql);
@@ -77,19 +77,19 @@ export async function createTables(sql: Sql, migrations: ArchiveHeader["migratio
     if (!row) continue;
     // Nobody else uses the tables, and a transaction can't build an index concurrently.
     await sql.unsafe(text.replace(/\bindex\s+concurrently\b/gi, "index"));
-    // As a text: the driver would round the time to milliseconds.
+    // As text: the driver would round the time to milliseconds.
     await sql`
       insert into migrations (name, checksum, applied_at, version)
       values (${row.name}, ${row.checksum}, ${row.applied_at}::text::timestamptz, ${row.version})`;
   }
 }
 
-/** How an index or a constraint is removed and made again. */
+/** The statements that drop an index or constraint and create it again. */
 type Rebuilt = { table: string; drop: string; create: string[] };
 
 /**
- * Removes foreign keys and indexes: a full table is indexed many times faster than it is filled with its indexes.
- * @returns what makes them again, in order.
+ * Drops foreign keys and indexes: indexing a full table is many times faster than filling an indexed one.
+ * @returns the statements that create them again, in order.
  */
 export async function takeIndexes(sql: Sql): Promise<Rebuilt[]> {
   const indexes = await sql<{ table: string; name: string; definition: string; constraint: string | null }[]>`

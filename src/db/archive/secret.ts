@@ -1,13 +1,13 @@
 import { deriveKey } from "../../lib/seal.ts";
 
 /**
- * What signs tokens and seals secrets (webhooks, hooks, kept responses): without it, restored sessions end and restored
- * webhooks can't be signed. `isConfigured`: it is in JWT_SECRET, so it stays out of backups.
+ * Signs tokens and encrypts secrets (webhooks, hooks, stored responses). Without it, restored sessions end and restored
+ * webhooks can't be signed. `isConfigured`: it comes from JWT_SECRET, so backups leave it out.
  */
 export type ServerSecret = { value: string; isConfigured: boolean };
 
 const FINGERPRINT_BYTES = 8;
 
-/** By which a secret is recognised; it tells nothing else of it. */
+/** Identifies a secret without revealing anything else about it. */
 export const fingerprintSecret = (secret: string): string =>
   deriveKey(secret, "fingerprint in backups").subarray(0, FINGERPRINT_BYTES).toString("hex");

@@ -1,17 +1,17 @@
 import type { ArchiveHeader, ArchiveManifest, TableEnd } from "./manifest.ts";
 
-/** What is in a backup. */
+/** The contents of a backup. */
 export type BackupSummary = {
   createdAt: string;
   parleyVersion: string;
   postgresVersion: string;
   isEncrypted: boolean;
-  /** Names of the migrations of its schema, the last one at the end. */
+  /** Names of its migrations, oldest first. */
   migrations: string[];
   jwtSecret: ArchiveHeader["jwt_secret"];
   tables: TableEnd[];
   rows: number;
-  /** Of the rows in the text format of COPY. */
+  /** Size of the rows in COPY's text format. */
   dataBytes: number;
 };
 
@@ -31,9 +31,9 @@ export function createSummary(header: ArchiveHeader, { tables }: ArchiveManifest
 
 export type Progress = {
   table: string;
-  /** So far, of all tables. */
+  /** So far, for all tables. */
   rows: number;
   dataBytes: number;
-  /** From 0 to 1, estimated; null when that cannot be told. */
+  /** From 0 to 1, estimated; null when unknown. */
   done: number | null;
 };

@@ -6,7 +6,7 @@ import type { BackupSummary, Progress } from "./summary.ts";
 export type VerifyOptions = ReadOptions & { onProgress?: ((progress: Progress) => void) | undefined };
 
 /**
- * Proves a backup without a database, reading it once.
+ * Verifies a backup without a database, reading it once.
  * @throws ArchiveError that says what is wrong with it; what the source throws; the signal's reason.
  */
 export const verifyBackup = (

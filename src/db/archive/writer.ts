@@ -1,21 +1,21 @@
 import { encodeTarEntry, TAR_END } from "../../lib/tar.ts";
 import { encodeEnd, encodePartMark, encodeStart, hashPart, PART_BYTES } from "./format.ts";
 
-/** Takes bytes in order; it is called again only when the promise has fulfilled. */
+/** Receives bytes in order; called again only after its promise has fulfilled. */
 export type Sink = (bytes: Uint8Array) => Promise<void>;
 
-/** Of Zstandard: faster than a disk, at four fifths of what the slow ones save. */
+/** Zstandard level: faster than a disk, with four fifths of the savings of the slow levels. */
 const COMPRESSION_LEVEL = 3;
 const SECRET_MODE = 0o600;
 
 export interface ArchiveWriter {
-  /** Adds an entry of at most PART_BYTES. It is compressed and written while the caller goes on, one at a time. */
+  /** Adds an entry of at most PART_BYTES. Compresses and writes it in the background, one at a time. */
   add(path: string, content: Uint8Array): Promise<void>;
-  /** Writes the end. @returns the bytes of the whole file. */
+  /** Writes the end mark. @returns the size of the whole file. */
   finish(): Promise<number>;
 }
 
-/** Writes the outer form of a backup (format.ts). An error of the sink is thrown by the next call. */
+/** Writes the container format of a backup (format.ts). Errors of the sink are thrown by the next call. */
 export async function openArchiveWriter(sink: Sink): Promise<ArchiveWriter> {
   const hasher = new Bun.CryptoHasher("sha256");
   const modifiedAtS = Math.floor(Date.now() / 1_000);
@@ -37,7 +37,7 @@ export async function openArchiveWriter(sink: Sink): Promise<ArchiveWriter> {
   async function addPart(plain: Uint8Array): Promise<void> {
     await writing;
     writing = writePart(plain);
-    // It is thrown when the next one waits for it.
+    // Thrown when the next entry waits for it.
     writing.catch(() => {});
   }
 

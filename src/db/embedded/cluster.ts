@@ -12,10 +12,10 @@ const REMOVE_TRIES_MAX = 40;
 const REMOVE_PAUSE_MS = 50;
 
 /**
- * Makes the cluster if there is none. It is made under a temporary name and moved when whole, so that a Parley that is
- * killed meanwhile leaves nothing half.
- * @returns whether it was made now.
- * @throws EmbeddedPostgresError when the cluster is of another major version, or initdb fails.
+ * Creates the cluster if there is none. It is created under a temporary name and renamed when complete, so a killed Parley
+ * leaves no partial cluster.
+ * @returns whether it was created now.
+ * @throws EmbeddedPostgresError when the cluster has another major version, or initdb fails.
  */
 export async function ensureCluster(
   clusterDir: string,
@@ -43,21 +43,21 @@ function checkCluster(clusterDir: string): void {
   const path = join(clusterDir, "PG_VERSION");
   if (!existsSync(path))
     throw new EmbeddedPostgresError(
-      `${clusterDir} is not the folder of a PostgreSQL; move it away, or set another DATA_DIR.`,
+      `${clusterDir} is not a PostgreSQL data folder; move it away, or set another DATA_DIR.`,
     );
   const found = readFileSync(path, "utf8").trim();
   if (found !== majorVersion)
     throw new EmbeddedPostgresError(
-      `${clusterDir} was made by PostgreSQL ${found}, and this Parley carries ${majorVersion}: run \`parley backup\` with the Parley that made it, then \`parley restore\` into a new DATA_DIR.`,
+      `${clusterDir} was created by PostgreSQL ${found}, and this Parley includes ${majorVersion}: run \`parley backup\` with the Parley that created it, then \`parley restore\` into a new DATA_DIR.`,
     );
 }
 
 async function initialise(directory: string, home: string, launch: Launch): Promise<void> {
-  // The collation is Postgres's own, so it does not change with the machine's libraries, which would break indexes.
+  // The collation is Postgres's own: it doesn't change with the machine's libraries, which would break indexes.
   const args = [
     `--pgdata=${directory}`,
     `--username=${SUPERUSER}`,
-    // Whoever may open the socket is trusted: its folder is open to the cluster's owner alone.
+    // Every user of the socket is trusted: only the cluster's owner can open its folder.
     "--auth=trust",
     "--encoding=UTF8",
     "--locale=C",
@@ -85,15 +85,15 @@ async function initialise(directory: string, home: string, launch: Launch): Prom
   const nameless = /could not look up effective user ID (\d+)/.exec(output)?.[1];
   if (nameless)
     throw new EmbeddedPostgresError(
-      `The embedded Postgres needs a user with a name, and user ${nameless} has none in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.`,
+      `The embedded Postgres needs a named user, and user ${nameless} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.`,
     );
   throw new EmbeddedPostgresError(
     describeMissingRequirement(output) ??
-      `The embedded Postgres could not make its data folder: ${findReason(output) || output.trim()}`,
+      `The embedded Postgres could not create its data folder: ${findReason(output) || output.trim()}`,
   );
 }
 
-/** Tries again while the dying initdb of a killed Parley still writes there. What is left, the next start removes. */
+/** Retries while the dying initdb of a killed Parley still writes there. The next start removes what remains. */
 async function removeTree(path: string): Promise<void> {
   for (let tries = 0; existsSync(path) && tries < REMOVE_TRIES_MAX; tries++) {
     if (tries > 0) await Bun.sleep(REMOVE_PAUSE_MS);

@@ -1,4 +1,4 @@
-/** The embedded Postgres cannot be started; the message is a sentence for the operator that says how to mend it. */
+/** The embedded Postgres cannot be started. The message tells the operator how to fix it. */
 export class EmbeddedPostgresError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -6,12 +6,12 @@ export class EmbeddedPostgresError extends Error {
   }
 }
 
-/** A living Parley holds this `DATA_DIR`. */
+/** A running Parley holds this `DATA_DIR`. */
 export class DataDirectoryInUseError extends EmbeddedPostgresError {}
 
-/** The server does not run as root, and the user that it runs as cannot pass to `path`. */
+/** The server does not run as root, and its user has no access to `path`. */
 export function unreachable(path: string, { uid }: { uid: number }): EmbeddedPostgresError {
   return new EmbeddedPostgresError(
-    `The embedded Postgres runs as user ${uid}, who cannot reach ${path}: open the folders above it to others (chmod o+x), or start Parley as an ordinary user.`,
+    `The embedded Postgres runs as user ${uid}, who has no access to ${path}: open the parent folders to others (chmod o+x), or start Parley as a non-root user.`,
   );
 }

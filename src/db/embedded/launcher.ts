@@ -4,10 +4,10 @@ import { dirname } from "node:path";
 import type { Log } from "../../lib/log.ts";
 import { unreachable } from "./error.ts";
 
-/** Who owns the cluster and runs the server. */
+/** The user that owns the cluster and runs the server. */
 export type ProcessOwner = { uid: number; gid: number };
 
-/** Starts a program of PostgreSQL as the cluster's owner, without the environment of Parley, which holds secrets. */
+/** Starts a PostgreSQL program as the cluster's owner, without Parley's environment, which holds secrets. */
 export type Launch = (program: string, args: string[], output: number | "pipe") => ChildProcess;
 
 const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", TZ: "UTC" };
@@ -15,8 +15,8 @@ const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 const isRoot = () => process.getuid?.() === 0;
 
 /**
- * The owner of an existing cluster; for a new one this user, or, because PostgreSQL refuses to run as root, `postgres`
- * or else `nobody`.
+ * The owner of an existing cluster. For a new one the current user, or `postgres` or `nobody` if that is root, since
+ * PostgreSQL refuses to run as root.
  */
 export function findOwner(clusterDir: string): ProcessOwner {
   const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
@@ -36,14 +36,14 @@ function findUser(name: string): ProcessOwner | null {
 }
 
 /**
- * Finds out how to start programs as `owner`. With setpriv (part of util-linux) the server ends when Parley dies, even
- * by kill -9. Without it a server that was left over is ended at the next start. The server gets no capability, unless
- * root keeps its user out of a folder above the cluster: then one, with a warning.
- * @throws EmbeddedPostgresError when the owner could not reach the cluster.
+ * Finds a way to start programs as `owner`. With setpriv (part of util-linux) the server ends when Parley dies, even by kill
+ * -9. Without it, a leftover server is ended at the next start. The server gets no capability, unless root denies its user a
+ * parent folder of the cluster: then it gets one, with a warning.
+ * @throws EmbeddedPostgresError when the owner has no access to the cluster.
  */
 export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log): Launch {
   const closed = isRoot() ? listClosedFolders(clusterDir, owner) : [];
-  // The weaker of the two is tried first: to pass through a folder that is closed to others, it need not write there.
+  // Tries the weaker capability first: passing through a closed folder needs no write access.
   const capabilities = closed.length > 0 ? ["dac_read_search", "dac_override"] : [null];
   const prefixes = capabilities.flatMap((capability) => listPrefixes(owner, capability));
   const found = prefixes.find(({ prefix }) => isWorking(prefix));
@@ -51,15 +51,15 @@ export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log
   if (found?.capability)
     log.warn(
       { folders: closed, capability: found.capability },
-      `Postgres runs as user ${owner.uid} with the capability ${found.capability}, because that user cannot pass ${closed.join(", ")}. To run it without, use \`chmod o+x ${closed.join(" ")}\` or another DATA_DIR.`,
+      `Postgres runs as user ${owner.uid} with the capability ${found.capability}, because that user has no access to ${closed.join(", ")}. To avoid that, use \`chmod o+x ${closed.join(" ")}\` or another DATA_DIR.`,
     );
   const prefix = found?.prefix;
   return (program, args, output) => {
     const [command = program, ...rest] = [...(prefix ?? []), program, ...args];
     return spawn(command, rest, {
-      // A user that changes to itself may be forbidden to (systemd's SystemCallFilter).
+      // Switching to the same user may be forbidden (systemd's SystemCallFilter).
       ...(prefix || !isRoot() ? {} : owner),
-      // A session of its own, so that Ctrl-C reaches Parley alone, which ends the server last.
+      // A separate session, so that Ctrl-C only reaches Parley, which stops the server last.
       detached: true,
       cwd: "/",
       env: environment,
@@ -70,7 +70,7 @@ export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log
 
 type Prefix = { prefix: string[]; capability: string | null };
 
-/** Without what Parley itself may have been given (systemd's `AmbientCapabilities`), if setpriv can drop it. */
+/** Drops capabilities granted to Parley itself (systemd's `AmbientCapabilities`), if setpriv can. */
 const listPrefixes = (owner: ProcessOwner, capability: string | null): Prefix[] =>
   [["-all"], []].map((dropped) => ({ prefix: setpriv(owner, capability, dropped), capability }));
 
@@ -87,10 +87,10 @@ function isWorking(prefix: string[]): boolean {
   return spawnSync(command, args, { env: environment, stdio: "ignore" }).status === 0;
 }
 
-/** Whether every folder above `path` lets the user pass. */
+/** Whether the user may pass through every parent folder of `path`. */
 export const isReachable = (path: string, owner: ProcessOwner): boolean => listClosedFolders(path, owner).length === 0;
 
-/** The folders above `path` that do not let the user pass, from the top down. */
+/** The parent folders of `path` that the user may not pass through, from the top down. */
 function listClosedFolders(path: string, { uid, gid }: ProcessOwner): string[] {
   const folder = dirname(path);
   const status = statSync(folder);

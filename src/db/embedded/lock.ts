@@ -12,9 +12,9 @@ const LIBC = process.platform === "darwin" ? "/usr/lib/libSystem.B.dylib" : "lib
 export type DirectoryLock = { release(): void };
 
 /**
- * Takes `DATA_DIR` for this process alone. The system gives the lock back when the process ends in whatever way, so a
- * killed Parley never leaves it locked. The file stays; it tells who holds the lock.
- * @throws DataDirectoryInUseError when a living Parley holds it.
+ * Locks `DATA_DIR` for this process. The system releases the lock when the process ends for any reason, so a killed Parley
+ * never leaves it locked. The file stays, and names the holder.
+ * @throws DataDirectoryInUseError when a running Parley holds it.
  */
 export function lockDirectory(dataDir: string): DirectoryLock {
   const path = join(dataDir, "parley.lock");

@@ -4,23 +4,23 @@ import manifest from "../../../dist/embedded/postgres.json";
 import archive from "../../../dist/embedded/postgres.tar.zst" with { type: "file" };
 import { EmbeddedPostgresError } from "./error.ts";
 
-/** A temporary folder older than this was left by a process that was killed while it unpacked. */
+/** A temporary folder older than this was left by a process that was killed while unpacking. */
 const STALE_AFTER_MS = 600_000;
 
 const folderName = `postgres-${manifest.version}-${manifest.digest}`;
 
-/** The version of the package that carries PostgreSQL, like `18.4.0-beta.17`. */
+/** The version of the bundled PostgreSQL package, like `18.4.0-beta.17`. */
 export const payloadVersion: string = manifest.version;
 
-/** Whether this build carries a PostgreSQL: not for musl and Windows (scripts/pack-postgres.ts). */
+/** Whether this build bundles PostgreSQL: builds for musl and Windows don't (scripts/pack-postgres.ts). */
 export const hasPayload = payloadVersion !== "";
 
-/** The major version of the carried PostgreSQL, as it stands in a cluster's `PG_VERSION`. */
+/** The major version of the bundled PostgreSQL, as in a cluster's `PG_VERSION`. */
 export const majorVersion = payloadVersion.split(".")[0] ?? "";
 
 /**
- * Unpacks the carried PostgreSQL into a folder of `parent`, unless it is there, whole.
- * @returns the folder, with `bin`, `lib` and `share` in it.
+ * Unpacks the bundled PostgreSQL into a folder of `parent`, unless a complete copy exists.
+ * @returns the folder, which contains `bin`, `lib` and `share`.
  */
 export async function unpackPostgres(parent: string): Promise<string> {
   const home = join(parent, folderName);
@@ -42,11 +42,12 @@ export async function unpackPostgres(parent: string): Promise<string> {
   return home;
 }
 
-/** Puts `temporary` where `home` is to be, unless another Parley was faster: what it unpacked is the same. */
+/** Renames `temporary` to `home`, unless another Parley was faster and unpacked the same files. */
 function replace(home: string, temporary: string): void {
   const old = `${home}.tmp-old-${process.pid}`;
   try {
-    // What lies there is not whole (a power cut, a cleaner of /var/cache). Others may use it: it is moved, not emptied.
+    // The existing copy is incomplete (a power cut, a cleaner of /var/cache). It may be in use, so it is moved and not
+    // emptied.
     if (existsSync(home) && !isWhole(home)) renameSync(home, old);
     if (!existsSync(home)) renameSync(temporary, home);
   } catch (error) {
@@ -56,7 +57,7 @@ function replace(home: string, temporary: string): void {
   }
 }
 
-/** Compares number and size of all files, which costs some milliseconds and finds what a power cut left half written. */
+/** Compares number and size of all files: takes milliseconds and detects files that a power cut left incomplete. */
 function isWhole(home: string): boolean {
   if (!existsSync(home)) return false;
   let files = 0;
@@ -87,7 +88,7 @@ function removeStale(parent: string): void {
   }
 }
 
-/** Removes PostgreSQL versions that an older Parley unpacked into its `DATA_DIR`. Nobody else may be using them. */
+/** Removes PostgreSQL versions that an older Parley unpacked into its `DATA_DIR`. None of them may be in use. */
 export function removeOtherVersions(dataDir: string): void {
   for (const name of readdirSync(dataDir))
     if (/^postgres-\d/.test(name) && name !== folderName) rmSync(join(dataDir, name), { recursive: true, force: true });

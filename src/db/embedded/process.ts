@@ -3,9 +3,9 @@ import { readFileSync, realpathSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 
-/** Hundredths of a second, in which Linux tells programs when a process started (sysconf(_SC_CLK_TCK)). */
+/** The unit of process start times on Linux: hundredths of a second (sysconf(_SC_CLK_TCK)). */
 const TICKS_PER_SECOND = 100;
-/** The server notes its start a moment after its process began, and both are rounded. */
+/** The server records its start slightly after its process began, and both are rounded. */
 const START_TOLERANCE_S = 5;
 const PROBE_TIMEOUT_MS = 1_000;
 const isLinux = process.platform === "linux";
@@ -21,9 +21,9 @@ export function isAlive(pid: number): boolean {
 }
 
 /**
- * Whether the process is the server that wrote this `postmaster.pid`. Its PID alone proves nothing, since PIDs repeat:
- * the process must be a Postgres on this folder, and have started when the file says. If the clock was set meanwhile,
- * an answer on the cluster's socket proves it.
+ * Whether the process is the server that wrote this `postmaster.pid`. PIDs are reused, so a matching PID is not enough: the
+ * process must be a Postgres on this folder that started at the recorded time. If the clock was changed since, a response on
+ * the cluster's socket proves it.
  */
 export async function isServerOf(
   clusterDir: string,
@@ -35,7 +35,7 @@ export async function isServerOf(
   return isSocketAnswering(join(clusterDir, ".s.PGSQL.5432"));
 }
 
-/** The command line is readable for every user, unlike the working directory, which is compared if it can be. */
+/** The command line is readable for every user, unlike the working directory, which is compared if readable. */
 function isPostgresOn(clusterDir: string, pid: number): boolean {
   if (!isLinux) return readArguments(pid)?.includes(`/postgres -D ${clusterDir} `) ?? false;
   try {
@@ -60,10 +60,10 @@ function readArguments(pid: number): string | null {
   return status === 0 && !stdout.trimStart().startsWith("Z") ? stdout : null;
 }
 
-/** Seconds since 1970; null if it cannot be found out. */
+/** Seconds since 1970; null if unknown. */
 function findStartS(pid: number): number | null {
   try {
-    // The name stands in brackets and may contain anything; the start is the 20th field after it.
+    // The name is in parentheses and may contain anything; the start time is the 20th field after it.
     const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").pop()?.split(" ") ?? [];
     const bootS = Number(/^btime (\d+)$/m.exec(readFileSync("/proc/stat", "utf8"))?.[1]);
     const startS = bootS + Number(fields[19]) / TICKS_PER_SECOND;

@@ -1,17 +1,17 @@
 import postgres from "postgres";
 import { openDatabase, type Sql } from "../client.ts";
 
-/** Owns the cluster. Parley uses it while it starts, and holds no connection of it later. */
+/** Owns the cluster. Parley uses it only during its start. */
 export const SUPERUSER = "parley";
-/** Every query of Parley runs as this role, which owns the database and all in it, and nothing else. */
+/** Every query of Parley runs as this role, which owns the database and everything in it, and nothing else. */
 export const APPLICATION_ROLE = "parley_app";
 
 const DATABASE = "parley";
 const NO_SUCH_DATABASE = "3D000";
 
-/** Catalogs of what may lie in a schema, with the owner's column, and which rows count. */
+/** Catalogs of objects in a schema, with the owner's column and a filter. */
 const OWNED = [
-  // A sequence of a column follows its table.
+  // A sequence owned by a column follows its table.
   "select 'pg_class'::regclass as class, c.oid, relowner as owner, relnamespace as schema from pg_class c where relkind in ('r', 'p', 'v', 'm', 'f') or relkind = 'S' and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))",
   "select 'pg_type'::regclass, t.oid, typowner, typnamespace from pg_type t where typtype in ('e', 'd', 'r') or typtype = 'c' and exists (select from pg_class c where c.oid = typrelid and relkind = 'c')",
   "select 'pg_proc'::regclass, oid, proowner, pronamespace from pg_proc",
@@ -19,10 +19,10 @@ const OWNED = [
   "select 'pg_ts_dict'::regclass, oid, dictowner, dictnamespace from pg_ts_dict",
   "select 'pg_namespace'::regclass, oid, nspowner, oid from pg_namespace",
 ];
-/** Objects of the system have lower numbers. */
+/** System objects have lower OIDs. */
 const FIRST_OWN_OID = 16_384;
 
-/** What belongs to the superuser, but for members of extensions. */
+/** Objects owned by the superuser, except members of extensions. */
 const UNTRANSFERRED = `
   from (${OWNED.join("\n  union all ")}) o
   join pg_namespace n on n.oid = o.schema
@@ -37,9 +37,9 @@ const ENSURE_ROLE = `
   end if`;
 
 /**
- * Makes the role and the database if need be. What belongs to the superuser (a cluster of Parley before it had the
- * role, or a kill in between) is handed over. The superuser's connection is closed when it returns.
- * @param isNew whether the cluster was just made, and has no database yet.
+ * Creates the role and the database if missing. Objects still owned by the superuser (from before Parley had the role, or
+ * after a kill) are transferred. The superuser's connection is closed when it returns.
+ * @param isNew whether the cluster was just created, and has no database yet.
  */
 export async function prepareDatabase(socketDirectory: string, isNew: boolean): Promise<void> {
   if (isNew) await asSuperuser(socketDirectory, "postgres", createOwnDatabase);
@@ -70,7 +70,7 @@ async function createOwnDatabase(sql: Sql): Promise<void> {
   await sql.unsafe(`create database ${DATABASE} owner ${APPLICATION_ROLE}`);
 }
 
-/** Does nothing if all is handed over. */
+/** Does nothing if everything is transferred. */
 async function handOver(sql: Sql): Promise<void> {
   const [state] = await sql.unsafe(`
     select datdba = to_regrole('${APPLICATION_ROLE}') and not exists (select ${UNTRANSFERRED}) as "isDone"

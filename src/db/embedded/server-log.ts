@@ -1,20 +1,23 @@
 import { closeSync, copyFileSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
 
-/** Above this size the log moves to `<path>.1`, which it replaces: both together stay below about twice of it. */
+/**
+ * Above this size the log is renamed to `<path>.1`, replacing the previous one: both together stay below about twice this
+ * size.
+ */
 const LOG_BYTES_MAX = 4_000_000;
 const CHECK_EVERY_MS = 30_000;
 const TAIL_BYTES = 8_000;
 
 export type ServerLog = {
-  /** For the server's stdout and stderr, which write to it themselves: it gets its last words even when Parley is gone. */
+  /** The server's stdout and stderr. It writes directly to the file, so its last output is kept even when Parley is gone. */
   descriptor: number;
-  /** Why the server ended, as far as it said so since `offset`; else an empty text. */
+  /** Why the server ended, if logged since `offset`; otherwise an empty text. */
   findReason(offset: number): string;
   sizeBytes(): number;
   close(): void;
 };
 
-/** Opens the log of the server for appending, and keeps its size bounded until it is closed. */
+/** Opens the server's log for appending, and bounds its size until it is closed. */
 export function openServerLog(path: string): ServerLog {
   const descriptor = openSync(path, "a+", 0o600);
   const sizeBytes = () => fstatSync(descriptor).size;
@@ -37,9 +40,9 @@ function limitSize(path: string, descriptor: number): void {
   try {
     copyFileSync(path, `${path}.1`);
   } catch {
-    // Somebody removed the file, or the disk is full: what was in it is lost, and Parley goes on.
+    // The file was removed, or the disk is full: its contents are lost, and Parley continues.
   }
-  // The server appends, so it goes on at the new end.
+  // The server appends, so it continues at the new end.
   ftruncateSync(descriptor);
 }
 
@@ -50,13 +53,13 @@ function readTail(descriptor: number, offset: number): string {
   return buffer.toString("utf8", 0, readSync(descriptor, buffer, 0, buffer.length, start));
 }
 
-/** What the system refused; whatever else a log names follows from it. */
+/** Refusals of the operating system; other errors in the log follow from them. */
 const refusal =
   /No space left on device|Disk quota exceeded|Read-only file system|Permission denied|Input\/output error|Cannot allocate memory|Too many open files/;
 
 /**
- * The last line that names a cause, of those with a refusal of the system if there are any. A hint and a detail follow it;
- * the dynamic loader says `error while loading`.
+ * The last line that names a cause, preferring refusals of the operating system. Skips the hint and detail after it; the
+ * dynamic loader says `error while loading`.
  */
 export function findReason(text: string): string {
   const lines = text.split("\n").filter((line) => /FATAL:|PANIC:|was terminated by signal|error[: ]/.test(line));

@@ -14,7 +14,7 @@ const START_TIMEOUT_MS = 300_000;
 const STILL_STARTING_EVERY_MS = 10_000;
 const RESTART_DELAY_MIN_MS = 100;
 const RESTART_DELAY_MAX_MS = 5_000;
-/** A server that lived so long starts with the shortest delay again. */
+/** A server that ran this long restarts with the shortest delay again. */
 const STABLE_AFTER_MS = 10_000;
 const FAST_SHUTDOWN_MS = 15_000;
 const IMMEDIATE_SHUTDOWN_MS = 5_000;
@@ -33,7 +33,7 @@ export type Server = { stop(): Promise<void> };
 type Running = { process: ChildProcess; startedAtMs: number; logOffset: number; ended: Promise<string> };
 
 /**
- * Starts the server, waits until it takes connections, and starts it again whenever it ends by itself.
+ * Starts the server, waits until it accepts connections, and restarts it whenever it ends unexpectedly.
  * @throws EmbeddedPostgresError when it does not start.
  */
 export async function runServer(options: ServerOptions): Promise<Server> {
@@ -43,7 +43,7 @@ export async function runServer(options: ServerOptions): Promise<Server> {
   const problem = await waitUntilReady(running, options);
   if (problem !== null) {
     await endServer(running);
-    throw new EmbeddedPostgresError(`The embedded Postgres does not start: ${problem}`);
+    throw new EmbeddedPostgresError(`The embedded Postgres failed to start: ${problem}`);
   }
   const minding = mind();
 
@@ -53,13 +53,13 @@ export async function runServer(options: ServerOptions): Promise<Server> {
       const ending = await running.ended;
       if (stopping.signal.aborted) return;
       const reason = options.serverLog.findReason(running.logOffset);
-      log.error({ ending, reason, restart_in_ms: delayMs }, "the embedded Postgres ended by itself; starting it again");
+      log.error({ ending, reason, restart_in_ms: delayMs }, "the embedded Postgres ended unexpectedly; restarting it");
       await sleep(delayMs, undefined, { signal: stopping.signal }).catch(() => {});
       if (stopping.signal.aborted) return;
       const isStable = performance.now() - running.startedAtMs > STABLE_AFTER_MS;
       delayMs = isStable ? RESTART_DELAY_MIN_MS : Math.min(delayMs * 2, RESTART_DELAY_MAX_MS);
       running = launchServer(options);
-      if ((await waitUntilReady(running, options)) === null) log.info("the embedded Postgres runs again");
+      if ((await waitUntilReady(running, options)) === null) log.info("the embedded Postgres is running again");
     }
   }
 
@@ -84,7 +84,7 @@ function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerO
   return { process: child, startedAtMs: performance.now(), logOffset, ended };
 }
 
-/** Null once it takes connections, else why it does not. */
+/** Returns null once it accepts connections, otherwise why it doesn't. */
 async function waitUntilReady(running: Running, { clusterDir, serverLog, log }: ServerOptions): Promise<string | null> {
   let ending: string | null = null;
   void running.ended.then((text) => {
@@ -96,16 +96,16 @@ async function waitUntilReady(running: Running, { clusterDir, serverLog, log }: 
     const file = readPostmasterFile(clusterDir);
     if (file?.pid === running.process.pid && file?.isReady) return null;
     const waitedMs = performance.now() - running.startedAtMs;
-    if (waitedMs > START_TIMEOUT_MS) return `it takes no connections after ${START_TIMEOUT_MS / 1000} seconds`;
+    if (waitedMs > START_TIMEOUT_MS) return `it accepts no connections after ${START_TIMEOUT_MS / 1000} seconds`;
     if (waitedMs > nextNoticeMs) {
-      log.info({ waited_ms: Math.round(waitedMs) }, "the embedded Postgres is still starting, it may be recovering");
+      log.info({ waited_ms: Math.round(waitedMs) }, "the embedded Postgres is still starting; it may be recovering");
       nextNoticeMs += STILL_STARTING_EVERY_MS;
     }
     await Bun.sleep(READY_POLL_MS);
   }
 }
 
-/** Ends connections and writes a checkpoint; if that takes too long, stops at once, and the next start recovers. */
+/** Ends connections and writes a checkpoint. If that takes too long, stops immediately, and the next start recovers. */
 async function endServer({ process: child, ended }: Running): Promise<void> {
   for (const [signal, timeoutMs] of [
     ["SIGINT", FAST_SHUTDOWN_MS],

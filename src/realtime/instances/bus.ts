@@ -11,43 +11,45 @@ import { createStoredEvents } from "./stored-events.ts";
 import { createThrottle } from "./throttle.ts";
 import type { Transport, TransportListener } from "./transport.ts";
 
-/** How often an instance shows that it is alive, and looks whether it hears itself. */
+/** How often an instance shows that it is alive, and checks that it receives its own beats. */
 const BEAT_MS = 500;
-/** Beats of its own that an instance may miss until its connections count as dead. */
+/** Own beats that an instance may miss until its connections count as dead. */
 const MISSED_BEATS_MAX = 3;
-/** While the bus doesn't carry messages, the database is looked at every so many beats. */
+/** While the bus is down, the database is polled every so many beats. */
 const LOOK_BEATS = 2;
 /** Minimum time between two gap reports to all subscribers. */
 const GAP_PAUSE_MS = 1_000;
-/** An instance that hears nobody else for so many beats is alone, and sends nothing. */
+/** An instance that receives no others for this many beats is alone, and sends nothing. */
 const ALONE_BEATS = 3;
-/** The start of an instance waits so long at most until it is heard; and so long for others to take its first beat. */
+/**
+ * At its start an instance waits at most this long until it is received, and this long for others to handle its first beat.
+ */
 const HEARD_MS_MAX = 2_000;
 const TAKEN_MS = 50;
-/** The channel of beats, beside those of the port. */
+/** The channel of beats, in addition to those of the interface. */
 export const BEATS = "beats";
 
 /**
- * `lost` counts the messages that the instance has published and not sent; `is_new`: it wants to know who is there;
- * `is_leaving`: it ends. `wish` is one transport's word to the others.
+ * `lost` counts messages published and not sent; `is_new`: the instance asks the others to respond; `is_leaving`: it is
+ * shutting down. `wish` is a request from one transport to the others.
  */
 type Beat = { type: "beat"; lost: number; is_new?: boolean; is_leaving?: boolean; wish?: string };
 
 export type InstancesBusDependencies = {
   instanceId: string;
-  /** For what is stored, while messages don't arrive. */
+  /** Reads stored events while messages don't arrive. */
   sql: Sql;
   log: Log;
   metrics?: Pick<Metrics, "busMessages">;
-  /** Names the server in log lines. */
+  /** The name of the server in log lines. */
   server: "Redis" | "Postgres";
 };
 
 const shared = new Set<string>(sharedChannels);
 
 /**
- * The bus between instances, over any transport. It delivers here at once, sends what was published within a moment together,
- * notices holes by numbers, dead connections by hearing its own beats, and instances that have gone by no longer hearing theirs.
+ * The bus between instances, over any transport. Delivers locally without delay and batches what was published within a
+ * moment. Detects gaps by numbers, dead connections by missing its own beats, and dead instances by missing theirs.
  */
 export function createInstancesBus(
   deps: InstancesBusDependencies,
@@ -63,10 +65,10 @@ export function createInstancesBus(
   let beats = 0;
   let missedBeats = MISSED_BEATS_MAX + 1;
   let isClosed = false;
-  /** Beats that were heard in a row: others have had time to show that they are there. */
+  /** Consecutive beats received: enough time for others to respond. */
   let heardBeats = 0;
   let state: "starting" | "alive" | "away" = "starting";
-  /** A beat of its own came back, so those who listen have got it too. */
+  /** A beat of its own came back, so the other listeners received it too. */
   const heard = Promise.withResolvers<void>();
 
   const transport = open({ onEnvelope, onListening });
@@ -90,7 +92,7 @@ export function createInstancesBus(
 
   function onListening(channel: string): void {
     positions.forget(channel);
-    // Others may have come while nothing was heard.
+    // Others may have joined while nothing was received.
     if (channel === BEATS) heardBeats = 0;
     if (local.has(channel)) local.tellGap(channel);
     else if (channel === BEATS) sendBeat({ is_new: true });
@@ -140,12 +142,12 @@ export function createInstancesBus(
     heardBeats += 1;
     heard.resolve();
     if (state === "alive") return;
-    if (state === "away") log.info(`the bus over ${server} is back`);
+    if (state === "away") log.info(`the bus over ${server} is available again`);
     state = "alive";
   }
 
   function sendBeat(more: Partial<Beat>): void {
-    // Nothing follows the goodbye.
+    // Nothing may follow the goodbye.
     if (isClosed && !more.is_leaving) return;
     outbox.add(BEATS, [{ type: "beat", lost, wish: transport.findWish?.(), ...more } satisfies Beat]);
   }
@@ -158,7 +160,7 @@ export function createInstancesBus(
     else if (missedBeats % (MISSED_BEATS_MAX + 1) === 0) {
       if (state === "alive") {
         state = "away";
-        log.warn(`the bus over ${server} is away; reading stored events from the database meanwhile`);
+        log.warn(`the bus over ${server} is unavailable; reading stored events from the database until it returns`);
       }
       heardBeats = 0;
       transport.reconnect();
@@ -168,7 +170,7 @@ export function createInstancesBus(
   timer.unref();
 
   function forgetPeer(gone: string): void {
-    log.info({ instance_id: gone }, "another instance stopped responding; treating it as gone");
+    log.info({ instance_id: gone }, "another instance stopped responding; assuming that it has ended");
     positions.forgetInstance(gone);
     local.tellGone(gone);
   }
@@ -177,7 +179,7 @@ export function createInstancesBus(
     for (const channel of sharedChannels) local.tellGap(channel);
     const conversations = [...local.channels()].filter((channel) => !shared.has(channel));
     if (conversations.length === 0) return;
-    stored.look(conversations).catch((error) => log.debug({ err: error }, "stored events cannot be looked up"));
+    stored.look(conversations).catch((error) => log.debug({ err: error }, "stored events could not be read"));
   }
 
   transport.listen(BEATS);

@@ -1,15 +1,15 @@
 import type { BusItem } from "./transport.ts";
 
 /**
- * What one instance says on a channel within a moment. `number` rises with each envelope of the sender; `previous` is the number
- * of the one before on the same channel, 0 if there was none or the sender no longer knows.
+ * The messages of one instance on a channel within a moment. `number` rises with each envelope of the sender; `previous` is
+ * the number of the preceding one on the same channel, 0 if there was none or the sender has forgotten it.
  */
 export type Parcel = { from: string; number: number; previous: number; messages: BusItem[] };
 
 export const writeEnvelope = ({ from, number, previous, messages }: Parcel): string =>
   JSON.stringify([from, number, previous, ...messages]);
 
-/** The beginning of an instance's envelopes, so that it recognises its own without parsing them. */
+/** The beginning of an instance's envelopes: it recognises its own without parsing them. */
 export const beginningOf = (from: string): string => `${JSON.stringify([from]).slice(0, -1)},`;
 
 /** Null: not an envelope. */

@@ -1,9 +1,9 @@
 import { writeEnvelope } from "./envelope.ts";
 import type { BusItem, Envelope, Transport } from "./transport.ts";
 
-/** Characters that may wait for the server or be on their way; what is published beyond them is dropped. */
+/** Characters waiting for the server or in flight; messages above this are dropped. */
 const QUEUED_CHARS_MAX = 8 * 1024 * 1024;
-/** Messages of one moment, before they are written; beyond it they are dropped. */
+/** Messages of one moment before they are written; above this they are dropped. */
 const PENDING_MAX = 50_000;
 /** Channels whose last number is remembered; on others a receiver has to assume a gap. */
 const CHANNELS_MAX = 20_000;
@@ -14,15 +14,15 @@ type Dependencies = {
   onSent(messages: number): void;
   /** They will not arrive, or may not have. */
   onLost(messages: number): void;
-  /** Nothing is lost with these: they are said again and again. */
+  /** Losing these is harmless: they are repeated. */
   uncounted: string;
 };
 
 type Queued = Envelope & { messages: number };
 
 /**
- * What is to go to other instances. Messages of one moment go out together, one envelope for each channel. Nobody waits for
- * it: if the server is slow or away, its memory is bounded, and what doesn't fit is dropped and counted.
+ * Messages to other instances. Those of one moment are sent together, one envelope per channel. Publishing never blocks: if
+ * the server is slow or away, memory is bounded, and what doesn't fit is dropped and counted.
  */
 export function createOutbox({ instanceId, transport, onSent, onLost, uncounted }: Dependencies) {
   let pending = new Map<string, BusItem[]>();
@@ -40,14 +40,14 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
   function takeNumber(channel: string): { number: number; previous: number } {
     number += 1;
     const previous = numbers.get(channel) ?? 0;
-    // Moved to the end: the first one is the one that has not been used for longest.
+    // Moved to the end: the first entry is the least recently used one.
     numbers.delete(channel);
     numbers.set(channel, number);
     if (numbers.size > CHANNELS_MAX) numbers.delete(numbers.keys().next().value ?? channel);
     return { number, previous };
   }
 
-  /** Writes what was published since the last time. */
+  /** Writes what was published since the last call. */
   function write(): void {
     isScheduled = false;
     const published = pending;
@@ -102,7 +102,7 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       await transport.send(batch);
       onSent(messages);
     } catch {
-      // Why, the transport knows; that it is away, the bus tells.
+      // The transport logs why, and the bus that it is away.
       onLost(messages);
     } finally {
       sending -= 1;
@@ -127,7 +127,7 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       setImmediate(write);
     },
 
-    /** Fulfils once all of it has been sent, or is lost. */
+    /** Fulfils once everything has been sent or lost. */
     async drain(): Promise<void> {
       if (isScheduled) write();
       while (running.size > 0 || timer !== undefined) await Promise.race([...running, Bun.sleep(1)]);

@@ -1,13 +1,13 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 
-/** Beats without a word of an instance after which it counts as gone: 5 seconds. */
+/** Beats without a message after which an instance counts as gone: 5 seconds. */
 const SILENT_BEATS_MAX = 10;
-/** Instances that have gone, so that one that was only frozen is known when it comes back. */
+/** Instances that have gone, so that a frozen one is recognised when it returns. */
 const GONE_MAX = 1_000;
 
 type Peer = { silentBeats: number; lost: number | null };
 
-/** The other instances, as far as they are heard. */
+/** The other instances known to be alive. */
 export class Peers {
   readonly #peers = new Map<string, Peer>();
   readonly #gone = new BoundedCache<true>({ max: GONE_MAX });
@@ -20,7 +20,7 @@ export class Peers {
     return this.#peers.size;
   }
 
-  /** An instance was heard. @returns whether it had been taken for gone, so that both may have missed each other. */
+  /** An instance was received. @returns whether it was assumed gone, so both may have missed messages of each other. */
   hear(instanceId: string): boolean {
     const peer = this.#peers.get(instanceId);
     if (peer) {
@@ -31,7 +31,7 @@ export class Peers {
     return this.#gone.delete(instanceId);
   }
 
-  /** @param lost messages that the instance has not sent, all in all. @returns whether some of them are news. */
+  /** @param lost the instance's total of unsent messages. @returns whether it has increased. */
   takeLost(instanceId: string, lost: number): boolean {
     const peer = this.#peers.get(instanceId);
     if (!peer || lost === (peer.lost ?? 0)) return false;
@@ -44,7 +44,7 @@ export class Peers {
     return this.#peers.delete(instanceId);
   }
 
-  /** The time of a beat has passed in which others were heard. @returns those that have gone. */
+  /** A beat interval has passed in which others were received. @returns the instances that have gone. */
   beat(): string[] {
     const gone: string[] = [];
     for (const [instanceId, peer] of this.#peers) {

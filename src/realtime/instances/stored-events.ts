@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import type { LocalSubscribers } from "../local-subscribers.ts";
 
-/** Conversations that one statement looks up. */
+/** Conversations per statement. */
 const IDS_MAX = 2_000;
 
 type Row = { id: string; last_seq: number; is_deleted: boolean };
@@ -11,16 +11,16 @@ const listPositions = (sql: Sql, ids: string[]) => sql<Row[]>`
   from unnest(${ids}::uuid[]) i (id) left join conversations c on c.id = i.id`;
 
 /**
- * Stands in for the bus while it doesn't carry messages: looks up what the database has of the conversations that somebody
- * here listens to, by their primary key, and tells the subscribers.
+ * Replaces the bus while it is down: reads the newest events of the conversations with local listeners by primary key, and
+ * notifies the subscribers.
  */
 export function createStoredEvents(sql: Sql, local: Pick<LocalSubscribers, "deliver">) {
-  /** Conversations that were deleted at the previous look: their last event may be erased. */
+  /** Conversations found deleted by the previous check: their last event may be erased. */
   let deleted = new Set<string>();
   let isLooking = false;
 
   return {
-    /** Looks once; a look that is still running is enough. @throws what the database says. */
+    /** Checks once; a check already running is enough. @throws the database's errors. */
     async look(conversationIds: string[]): Promise<void> {
       if (isLooking) return;
       isLooking = true;

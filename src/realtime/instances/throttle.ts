@@ -1,4 +1,4 @@
-/** Runs `work` at once, but not more often than every `pauseMs`: calls in between are one call at the end of the pause. */
+/** Runs `work` immediately, but at most every `pauseMs`: calls in between become one call at the end of the pause. */
 export function createThrottle(pauseMs: number, work: () => void) {
   let timer: Timer | undefined;
   let isAsked = false;

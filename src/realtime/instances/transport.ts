@@ -1,34 +1,34 @@
-/** Messages of one channel, as they go to other instances: see envelope.ts. */
+/** Messages of one channel in the form sent to other instances: see envelope.ts. */
 export type Envelope = { channel: string; text: string };
 
 /** Callbacks of a transport to the bus. */
 export type TransportListener = {
   onEnvelope(channel: string, text: string): void;
-  /** A channel is heard from now on, for the first time or again: what came before may have been lost. */
+  /** A channel is now received, for the first time or again: earlier messages may have been lost. */
   onListening(channel: string): void;
 };
 
-/** How envelopes get to other instances, and back to this one. It may lose them, but never changes the order of a channel. */
+/** Carries envelopes to other instances, and back to this one. May lose them, but never changes the order in a channel. */
 export interface Transport {
-  /** Batches that may be on their way at once. */
+  /** Batches in flight. */
   readonly sendsAtOnce: number;
   /** Time between two batches, in which messages are collected. */
   readonly pauseMs: number;
-  /** Characters of one batch; a single envelope may have more. */
+  /** Characters per batch; a single envelope may be longer. */
   readonly batchChars: number;
-  /** Whether what others send arrives without being looked for. */
+  /** Whether messages are pushed to this instance, without polling. */
   isPrompt(): boolean;
-  /** Replaces messages of a channel before they are sent; absent: all are sent as they are. */
+  /** Replaces messages of a channel before they are sent; absent: all are sent unchanged. */
   prepare?(channel: string, messages: BusItem[]): BusItem[];
-  /** Fulfils once the server has all of it. @throws if something may not have got there. */
+  /** Fulfils once the server has all of it. @throws if something may not have arrived. */
   send(envelopes: readonly Envelope[]): Promise<void>;
-  /** What this one asks of the transports of other instances; told with each beat. */
+  /** Its request to the transports of other instances, sent with each beat. */
   findWish?(): string | undefined;
   /** A request of another instance's transport. */
   takeWish?(wish: string): void;
   listen(channel: string): void;
   unlisten(channel: string): void;
-  /** What is sent does not come back: connections that look open may be dead. */
+  /** Sent messages don't come back: connections that look open may be dead. */
   reconnect(): void;
   close(): Promise<void>;
 }

@@ -5,11 +5,11 @@ const RETRY_MS_MAX = 1_000;
 
 type Hooks = {
   onPayload(payload: string): void;
-  /** From now on payloads arrive, for the first time or again. */
+  /** Payloads arrive from now on, for the first time or again. */
   onListening(): void;
 };
 
-/** A connection of its own that listens to one channel, and is opened again whenever it ends. */
+/** A dedicated connection that listens to one channel, and reconnects whenever it ends. */
 export function createNotificationListener(database: Database, channel: string, { onPayload, onListening }: Hooks) {
   let pool: ReturnType<typeof createSidePool> | undefined;
   let isListening = false;
@@ -52,7 +52,7 @@ export function createNotificationListener(database: Database, channel: string, 
 
   return {
     isListening: (): boolean => isListening,
-    /** Gives the connection up, which may be dead. */
+    /** Drops the connection, which may be dead. */
     reconnect(): void {
       if (pool) retry(pool);
     },

@@ -1,15 +1,15 @@
 import type { Envelope } from "../instances/transport.ts";
 
-/** NOTIFY takes less than 8,000 bytes. */
+/** NOTIFY accepts less than 8,000 bytes. */
 const PAYLOAD_BYTES_MAX = 7_900;
-/** What stands before a part. */
+/** The prefix of a part. */
 const PART_HEAD_BYTES_MAX = 100;
-/** UTF-8 of one UTF-16 unit. */
+/** UTF-8 bytes of one UTF-16 unit, at most. */
 const BYTES_PER_UNIT_MAX = 3;
-/** Longest text of a sender that is put together out of parts. */
+/** The longest text that is reassembled from parts. */
 const PARTS_CHARS_MAX = 16 * 1024 * 1024;
 
-/** Envelopes as lines: neither JSON nor the name of a channel has a line break or begins with `#`. */
+/** Envelopes as lines: neither JSON nor channel names contain line breaks or begin with `#`. */
 export const joinEnvelopes = (envelopes: readonly Envelope[]): string =>
   envelopes.map(({ channel, text }) => `${channel} ${text}`).join("\n");
 
@@ -21,8 +21,8 @@ export function* splitEnvelopes(payload: string): Generator<Envelope> {
 }
 
 /**
- * Puts envelopes into payloads that NOTIFY takes: several small ones together, a large one in parts.
- * @param from names the sender, so that parts of different senders are told apart.
+ * Packs envelopes into payloads for NOTIFY: several small ones together, a large one in parts.
+ * @param from identifies the sender, to distinguish parts of different senders.
  */
 export function packEnvelopes(envelopes: readonly Envelope[], from: string): string[] {
   const payloads: string[] = [];
@@ -58,7 +58,7 @@ function cutIntoParts(line: string, lineBytes: number, from: string): string[] {
   return cuts.map((cut, index) => `#${from} ${index} ${cuts.length} ${cut}`);
 }
 
-/** Never between the halves of a surrogate pair. */
+/** Never splits a surrogate pair. */
 function findCut(text: string, end: number): number {
   if (end >= text.length) return text.length;
   return (text.charCodeAt(end) & 0xfc00) === 0xdc00 ? end - 1 : end;
@@ -66,12 +66,12 @@ function findCut(text: string, end: number): number {
 
 const PART = /^#(\S+) (\d+) (\d+) /;
 
-/** Puts parts together again. A sender says one text after the other; one of which a part is missing is dropped. */
+/** Reassembles parts. A sender sends one text after the other; one with a missing part is dropped. */
 export function createJoiner() {
   const parts = new Map<string, { texts: string[]; chars: number }>();
 
   return {
-    /** @returns what is complete now: a payload without parts, or null. */
+    /** @returns a complete payload, or null. */
     take(payload: string): string | null {
       if (!payload.startsWith("#")) return payload;
       const [head, from = "", index = "", count = ""] = PART.exec(payload) ?? [];
@@ -85,7 +85,7 @@ export function createJoiner() {
       if (whole.chars < PARTS_CHARS_MAX) parts.set(from, whole);
       return null;
     },
-    /** A begun payload will not be completed. */
+    /** Discards a payload that will not be completed. */
     clear: () => parts.clear(),
   };
 }

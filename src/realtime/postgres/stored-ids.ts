@@ -4,15 +4,18 @@ import type { BusItem } from "../instances/transport.ts";
 type Item = BusItem & { conversation_id?: string; seq?: number; data?: Shown };
 type Shown = { content?: unknown; reasoning?: unknown; output?: unknown; metadata?: object };
 
-/** They take effect at once, and nobody can read the log of a conversation that is being erased. */
+/** Sent whole: they take effect immediately, and the log of a conversation being erased can't be read. */
 const wholeEvents = new Set(["member.added", "member.removed", "conversation.deleted"]);
 const storedTypes = new Set(Object.keys(durableEvents).filter((type) => !wholeEvents.has(type)));
-/** UTF-16 units of a message that goes whole: to read it again would cost the database and the receiver more than its bytes. */
+/**
+ * UTF-16 units of a message that is sent whole: reading it again would cost the database and the receiver more than its
+ * bytes.
+ */
 const WHOLE_CHARS_MAX = 1_000;
 
 const isStored = (item: Item): boolean => storedTypes.has(item.type) && !isShortMessage(item);
 
-/** What else a message holds is short, but for the metadata and the output of an answer. */
+/** The other fields of a message are short, except an answer's metadata and output. */
 function isShortMessage({ type, data }: Item): boolean {
   if (!type.startsWith("message.") || typeof data?.content !== "string" || (data.output ?? null) !== null) return false;
   const chars = data.content.length + (typeof data.reasoning === "string" ? data.reasoning.length : 0);
@@ -20,8 +23,8 @@ function isShortMessage({ type, data }: Item): boolean {
 }
 
 /**
- * Leaves out what is in the database, but for short messages: events of a conversation become one `events.stored`, in the place
- * of the first of them. Messages after it wait at the receiver until the events are read.
+ * Leaves out what is in the database, except short messages: events of a conversation become one `events.stored`, in the
+ * place of the first. Later messages wait at the receiver until the events are read.
  */
 export function replaceStored(conversationId: string, messages: BusItem[]): BusItem[] {
   const lastSeq = messages.reduce((last, item: Item) => (isStored(item) ? Math.max(last, item.seq ?? 0) : last), 0);

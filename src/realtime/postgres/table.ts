@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 
 const POLL_MS = 500;
-/** Commits may come in another order than their ids: rows are looked for again for so long. */
+/** Commits may happen out of id order: rows are looked up again for this long. */
 const LATE_MS = 3_000;
 const ROWS_MAX = 1_000;
 const KEPT_S = 10;
@@ -14,14 +14,14 @@ type Hooks = {
 };
 
 /**
- * Messages in a small table, where NOTIFY does not reach this instance: looked for twice a second, deleted after seconds. The
- * table is not logged, so a crash of the server empties it, and its ids begin anew.
+ * Messages in a small table, for instances that NOTIFY does not reach: polled twice a second, deleted after seconds. The
+ * table is unlogged, so a crash of the server empties it and restarts its ids.
  */
 export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
   let timer: Timer | undefined;
   let polls = 0;
   let isPolling = false;
-  /** Rows below it were all seen; the later ones that were seen, by their ids. */
+  /** All rows below this were seen; later ones that were seen, by id. */
   let afterId: number | null = null;
   let seen = new Map<number, number>();
 
@@ -63,7 +63,7 @@ export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
   }
 
   return {
-    /** From now on, what others insert is given to `onPayload`. The database may be away meanwhile. */
+    /** From now on, rows inserted by others are passed to `onPayload`. The database may be away temporarily. */
     start(): void {
       timer ??= setInterval(() => void poll().catch(() => {}), POLL_MS);
       timer.unref();

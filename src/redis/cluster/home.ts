@@ -2,12 +2,12 @@ import type { NodePubSub } from "../node.ts";
 import type { ChannelText } from "../pub-sub-port.ts";
 import type { Address } from "./slots.ts";
 
-/** Looks at a home that is away until another node becomes it. */
+/** How often to check an unreachable home node, until another node replaces it. */
 const AWAY_LOOKS_MAX = 2;
 
 /**
- * The node that the channels of all instances go through. The cluster passes their messages on to all nodes, so any one will do,
- * and one that is lost is replaced at once; but only one at a time, which keeps them in order.
+ * The node for the channels of all instances. The cluster forwards their messages to all nodes, so any node works, and a
+ * lost one is replaced immediately. Only one node at a time, which keeps the messages in order.
  */
 export function createHome(open: (address: Address) => NodePubSub) {
   const wanted = new Set<string>();
@@ -16,7 +16,7 @@ export function createHome(open: (address: Address) => NodePubSub) {
   let node: NodePubSub | null = null;
   let awayLooks = 0;
 
-  /** Goes to another master if there is one. */
+  /** Switches to another master if there is one. */
   function move(): void {
     const others = masters.filter((master) => master !== address);
     const next = others[Math.floor(Math.random() * others.length)] ?? address;
@@ -46,7 +46,7 @@ export function createHome(open: (address: Address) => NodePubSub) {
       if (awayLooks >= AWAY_LOOKS_MAX) move();
     },
     async publish(messages: readonly ChannelText[]): Promise<void> {
-      if (!node) throw new Error("No node of the cluster is known yet.");
+      if (!node) throw new Error("No cluster node is known yet.");
       await node.publish(messages);
     },
     subscribe(channel: string): void {

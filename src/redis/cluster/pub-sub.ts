@@ -7,14 +7,14 @@ import { createHome } from "./home.ts";
 import { createShards } from "./shards.ts";
 import { type Address, SlotMap, splitAddress } from "./slots.ts";
 
-/** How often the nodes are asked for a sign of life, and for who serves which slot. */
+/** How often nodes are probed, and the slots read again. */
 const LOOK_MS = 500;
-/** The same after a node has said that a slot is no longer its own. */
+/** The same after a node has reported that a slot has moved. */
 const SOON_MS = 50;
 
 /**
  * Publishes and subscribes in a Redis Cluster: sharded channels through the node of their slot, all others through one node.
- * @param seed a connection to the node of `REDIS_URL`; it is closed with the rest.
+ * @param seed a connection to the node of `REDIS_URL`; closed with the others.
  */
 export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, listener: PubSubListener): PubSub {
   const open = (sharded: boolean) => (address: Address) =>
@@ -48,7 +48,10 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
     home.setMasters(slots.masters);
   }
 
-  /** Asks nodes one after the other, another one first each time: one that is cut off from the rest knows nothing new. */
+  /**
+   * Asks nodes one after the other, beginning with a different one each time: one that is cut off from the rest knows
+   * nothing new.
+   */
   async function findSlots(): Promise<SlotMap | null> {
     const known = [...shards.nodes()].map(([address, { publisher }]) => ({ address, connection: publisher }));
     for (const { address, connection } of [...shuffle(known), { address: seedAddress, connection: seed }]) {
@@ -93,7 +96,7 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
     },
     subscribe: (channel) => partOf(channel).subscribe(channel),
     unsubscribe: (channel) => partOf(channel).unsubscribe(channel),
-    // What doesn't come back has gone through the home; the other nodes are probed.
+    // Missing messages went through the home node; the other nodes are probed.
     reconnect: home.move,
     async close() {
       isClosed = true;

@@ -10,7 +10,7 @@ export function createShards(open: (address: Address) => NodePubSub) {
   const places = new Map<string, Address>();
   let slots: SlotMap | null = null;
 
-  /** Subscribes a channel where it belongs now. */
+  /** Subscribes a channel at its current node. */
   function place(channel: string): void {
     const address = wanted.has(channel) ? slots?.findOwner(channel) : undefined;
     const former = places.get(channel);
@@ -24,7 +24,7 @@ export function createShards(open: (address: Address) => NodePubSub) {
 
   async function publishTo(address: Address | undefined, messages: readonly ChannelText[]): Promise<void> {
     const node = address === undefined ? undefined : nodes.get(address);
-    if (!node) throw new Error("No node of the cluster serves this channel.");
+    if (!node) throw new Error("No cluster node serves this channel.");
     await node.publish(messages);
   }
 

@@ -4,28 +4,28 @@ export type Address = string;
 const SLOTS = 16_384;
 const CRC_POLYNOMIAL = 0x1021;
 
-/** CRC16 of each byte (XMODEM), by which Redis Cluster divides keys and channels. */
+/** CRC16 of each byte (XMODEM): Redis Cluster assigns keys and channels to slots by it. */
 const crcOfByte = Uint16Array.from({ length: 256 }, (_, byte) => {
   let crc = byte << 8;
   for (let bit = 0; bit < 8; bit += 1) crc = crc & 0x8000 ? (crc << 1) ^ CRC_POLYNOMIAL : crc << 1;
   return crc;
 });
 
-/** The slot of a channel without braces: those would mark a part of the name that alone decides. */
+/** The slot of a channel without braces: only the part in braces would count. */
 export function slotOf(channel: string): number {
   let crc = 0;
   for (const byte of Buffer.from(channel)) crc = ((crc << 8) ^ (crcOfByte[(crc >> 8) ^ byte] ?? 0)) & 0xffff;
   return crc % SLOTS;
 }
 
-/** Which master serves which slot. */
+/** The master of each slot. */
 export class SlotMap {
   readonly #owners: (Address | undefined)[] = new Array(SLOTS);
 
   /**
    * @param reply of `CLUSTER SLOTS`
-   * @param askedHost the host that it was asked of; a node that doesn't know its own name leaves it out.
-   * @throws if the reply is something else.
+   * @param askedHost the host that sent the reply; a node that doesn't know its own name leaves it out.
+   * @throws if the reply has another form.
    */
   constructor(reply: unknown, askedHost: string) {
     for (const [from, to, [host, port]] of reply as [number, number, [string | null, number]][]) {
