@@ -2,7 +2,7 @@ import { escapePointer } from "../json.ts";
 
 type Place = { value: unknown; pointer: string };
 
-/** The place in a schema that a reference (`#`, `#/$defs/name`, `#anchor`) means; null if there is none. */
+/** The target of a reference (`#`, `#/$defs/name`, `#anchor`) in a schema; null if it doesn't exist. */
 export function findPlace(root: unknown, reference: string): Place | null {
   const fragment = decode(reference.slice(1));
   if (fragment === null) return null;
