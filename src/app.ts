@@ -82,8 +82,8 @@ export function createApp(deps: AppDependencies) {
     app: app as unknown as Elysia,
     /** For Bun's server, where the app listens. */
     websocket: sockets.handlers,
-    /** Call it once the server listens: pushes go through its native topics. */
     /** Call it once the server listens: pushes use its native topics. */
+    attach: hub.attach,
     /** The parts to stop, in order. */
     parts: services.parts,
     /** Call it once the database is migrated: starts the background work. */

@@ -29,7 +29,9 @@ export function explainListenError(error: unknown, { HOST, PORT }: Address): unk
   if (!(error instanceof Error)) return error;
   const code = "code" in error ? String(error.code) : "";
   if (code === "EADDRINUSE")
-    return new CommandError(`Port ${PORT} on ${HOST} is in use; stop the process that listens there, or set another PORT.`);
+    return new CommandError(
+      `Port ${PORT} on ${HOST} is in use; stop the process that listens there, or set another PORT.`,
+    );
   if (code === "EACCES")
     return new CommandError(`Port ${PORT} can't be opened by this user; set PORT to one above 1023.`);
   // Bun has no code for a name that can't be resolved.

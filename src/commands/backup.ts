@@ -63,7 +63,8 @@ the server is running. FILE appears only when it is complete. \`-\` writes to st
 const writeOut: Sink = (bytes) =>
   new Promise((resolve, reject) => {
     process.stdout.write(bytes, (error) => {
-      if (error) reject(new CommandError("Standard output was closed before the backup was complete; the backup is unusable."));
+      if (error)
+        reject(new CommandError("Standard output was closed before the backup was complete; the backup is unusable."));
       else resolve();
     });
   });

@@ -16,9 +16,7 @@ that are unusual in production. Settings come from the environment; .env.example
     const [action, ...rest] = args;
     const isCheck = action === "check";
     if (action !== undefined && !isCheck && !action.startsWith("-"))
-      throw new UsageError(
-        `\`parley config\` has no action "${action}"; \`parley config --help\` shows the usage.`,
-      );
+      throw new UsageError(`\`parley config\` has no action "${action}"; \`parley config --help\` shows the usage.`);
     parseOptions(isCheck ? "config check" : "config", isCheck ? rest : args, {});
     const { config, warnings } = loadConfigWithWarnings(environment);
     for (const warning of warnings) console.error(`Warning: ${warning}`);

@@ -59,8 +59,7 @@ function describeProxies({ HTTPS_PROXY, HTTP_PROXY }: Config): string | null {
   const [forHttps, forHttp] = [hostOf(HTTPS_PROXY), hostOf(HTTP_PROXY)];
   if (forHttps === null || forHttp === null || forHttps === forHttp) {
     const host = forHttps ?? forHttp;
-    const which =
-      forHttps === null ? " (for http URLs only)" : forHttp === null ? " (for https URLs only)" : "";
+    const which = forHttps === null ? " (for http URLs only)" : forHttp === null ? " (for https URLs only)" : "";
     return host && host + which;
   }
   return `${forHttps}, and ${forHttp} for http URLs`;

@@ -41,6 +41,8 @@ export async function givePassphrase(environment: Record<string, string | undefi
   const passphrase = findPassphrase(environment);
   if (passphrase !== undefined) return passphrase;
   if (file === STREAM)
-    throw new UsageError("The backup is encrypted and read from standard input, so the passphrase can't be; set BACKUP_PASSPHRASE.");
+    throw new UsageError(
+      "The backup is encrypted and read from standard input, so the passphrase can't be; set BACKUP_PASSPHRASE.",
+    );
   return askPassphrase();
 }

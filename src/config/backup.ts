@@ -42,8 +42,7 @@ export const backupSettings = {
       minLength: 1,
       pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$",
       example: "my-backups",
-      description:
-        "S3 (or S3-compatible) bucket for scheduled backups, instead of `BACKUP_DIR`.",
+      description: "S3 (or S3-compatible) bucket for scheduled backups, instead of `BACKUP_DIR`.",
     }),
   ),
   BACKUP_S3_PREFIX: Type.Optional(
@@ -89,7 +88,8 @@ export const backupSettings = {
   BACKUP_KEEP_WEEKLY: kept({
     default: 0,
     minimum: 0,
-    description: "In addition, keep the newest backup of each week (from Monday, UTC), for this many weeks that have one.",
+    description:
+      "In addition, keep the newest backup of each week (from Monday, UTC), for this many weeks that have one.",
   }),
   BACKUP_PASSPHRASE: Type.Optional(
     Type.String({
@@ -99,7 +99,7 @@ export const backupSettings = {
       isGuard: true,
       description:
         "Passphrase that encrypts backups; `parley verify` and `parley restore` need it too. Without it, no backup can be read. " +
-          "Absent: backups are not encrypted, unless you run `parley backup --encrypt`.",
+        "Absent: backups are not encrypted, unless you run `parley backup --encrypt`.",
     }),
   ),
 };

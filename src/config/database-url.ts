@@ -113,10 +113,8 @@ const SEVERAL_HOSTS =
 
 function findParameterProblem(name: string, value: string): string | null {
   const form = Object.hasOwn(parameters, name) ? parameters[name] : undefined;
-  if (!form && name === "schema")
-    return "DATABASE_URL: the parameter `schema` is not supported; use `search_path`.";
-  if (!form)
-    return `DATABASE_URL: unknown parameter ${JSON.stringify(name)}; remove it, or correct its name.`;
+  if (!form && name === "schema") return "DATABASE_URL: the parameter `schema` is not supported; use `search_path`.";
+  if (!form) return `DATABASE_URL: unknown parameter ${JSON.stringify(name)}; remove it, or correct its name.`;
   if (name === "host" && value.includes(",")) return SEVERAL_HOSTS;
   if (form.test(value)) return null;
   const shown = shownParameters.has(name) ? `${name}=${value}` : `the value of \`${name}\``;

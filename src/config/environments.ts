@@ -18,10 +18,7 @@ export function findUnsafeSettings(config: Settings): string[] {
   if (config.APP_ENV === "development") return [];
   return secretNames
     .filter((name) => PLACEHOLDER.test(config[name] ?? ""))
-    .map(
-      (name) =>
-        `${name}: the value is a publicly known placeholder; set a random one (openssl rand -base64 32).`,
-    );
+    .map((name) => `${name}: the value is a publicly known placeholder; set a random one (openssl rand -base64 32).`);
 }
 
 /** Settings that are probably wrong outside development; one sentence each, for the log and `config check`. */

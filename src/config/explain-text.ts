@@ -111,8 +111,7 @@ export function explainText(name: string, schema: Schema, value: string, shown: 
   if (name.endsWith("_API_KEY"))
     return `${shown} has a space, or a character that is invalid in a key; copy only the key (without \`Bearer\`).`;
   if (name === "ADMIN_EMAIL") return `${shown} is not an e-mail address; write it like admin@example.com.`;
-  if (name === "METRICS_TOKEN")
-    return `${shown} may only have letters, digits and ._~+/=-; choose another one.`;
+  if (name === "METRICS_TOKEN") return `${shown} may only have letters, digits and ._~+/=-; choose another one.`;
   const form = schema.example ? `write it like ${schema.example}` : "correct it";
   return `${shown} does not have the expected format; ${form}.`;
 }
@@ -171,7 +170,5 @@ function explainRedisUrl(value: string): string {
   const form = "write it like redis://host:6379, or rediss:// for TLS";
   if (value.includes(","))
     return `the value names several servers; use one of them, and Parley finds the others of a cluster.`;
-  return /\s/.test(value)
-    ? `the value has a space; ${form}.`
-    : `the value does not begin with redis://; ${form}.`;
+  return /\s/.test(value) ? `the value has a space; ${form}.` : `the value does not begin with redis://; ${form}.`;
 }

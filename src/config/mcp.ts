@@ -59,7 +59,7 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
           isGuard: true,
           description:
             `Signs a token that tells ${server} which user a request is for; 32 bytes or more. Absent: no token is sent. ` +
-                "See `docs/tools.md`.",
+            "See `docs/tools.md`.",
         }),
       ),
     ],

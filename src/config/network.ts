@@ -32,7 +32,7 @@ export const networkSettings = {
     example: "internal.example.com,10.0.0.0/8",
     description:
       "Hosts to connect to without a proxy, comma-separated: names (including subdomains), IP addresses and networks; names and " +
-        "addresses may have a `:port`; `*` for everything. This machine is always included. Also `no_proxy`.",
+      "addresses may have a `:port`; `*` for everything. This machine is always included. Also `no_proxy`.",
   }),
   NODE_EXTRA_CA_CERTS: Type.Optional(
     Type.String({
@@ -40,7 +40,7 @@ export const networkSettings = {
       example: "/etc/parley/company-ca.pem",
       description:
         "File with certificates (PEM) of private CAs, trusted in addition to the public ones for every TLS connection of Parley. " +
-          "Read at startup; it can't be set in `.env`.",
+        "Read at startup; it can't be set in `.env`.",
     }),
   ),
 };

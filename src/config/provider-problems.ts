@@ -18,9 +18,7 @@ export function findProviderProblems(config: Settings): string[] {
 function findNameProblems(entries: readonly string[]): string[] {
   const names = entries.map((entry) => splitProvider(entry).name).filter(isProviderName);
   const repeated = new Set(names.filter((name, index) => names.indexOf(name) < index));
-  const problems = [...repeated].map(
-    (name) => `AI_PROVIDERS: two servers are named ${name}; rename one of them.`,
-  );
+  const problems = [...repeated].map((name) => `AI_PROVIDERS: two servers are named ${name}; rename one of them.`);
   if (new Set(names).size > PROVIDERS_MAX)
     problems.push(`AI_PROVIDERS: it has more than ${PROVIDERS_MAX} servers; remove some.`);
   return problems;
@@ -62,12 +60,13 @@ function explainModel(model: string, known: readonly string[]): string | null {
   const isKnown = known.includes(first.toLowerCase());
   if (known.includes(first) && separator === "/" && rest !== "") return null;
   const shown = JSON.stringify(model.slice(0, SHOWN_LENGTH_MAX));
-  if (isKnown && rest === "") return `${shown} has no model name; write ${first.toLowerCase()}/ followed by the model's name.`;
+  if (isKnown && rest === "")
+    return `${shown} has no model name; write ${first.toLowerCase()}/ followed by the model's name.`;
   if (isKnown) return `${shown} is not a model; write ${first.toLowerCase()}/${rest}.`;
   if (separator !== "/") return `${shown} has no provider; write ${guessProvider(model)}/${model}.`;
   return (
     `${shown} names the provider ${JSON.stringify(first)}, which is not one of ${known.join(", ")}; for another OpenAI-compatible ` +
-      `server add ${isProviderName(first) ? first : "name"}=ITS_BASE_URL to AI_PROVIDERS.`
+    `server add ${isProviderName(first) ? first : "name"}=ITS_BASE_URL to AI_PROVIDERS.`
   );
 }
 

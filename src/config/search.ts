@@ -39,6 +39,6 @@ export const searchSettings = {
     default: "english",
     description:
       "Language for word forms in message search: `running` finds `runs`. `simple`: no word forms. Exact words are found in any " +
-        "language. After a change, the index is rebuilt in the background.",
+      "language. After a change, the index is rebuilt in the background.",
   }),
 };

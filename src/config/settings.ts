@@ -51,7 +51,8 @@ FormatRegistry.Set("provider", isProvider);
 export const settings = Type.Object({
   APP_ENV: OneOf(["development", "staging", "production"], {
     default: "development",
-    description: "The environment of this instance. Outside production, `.env` is read and registration is open by default.",
+    description:
+      "The environment of this instance. Outside production, `.env` is read and registration is open by default.",
   }),
   HOST: textWithDefault({ format: "host", default: "0.0.0.0", description: "Address to listen on." }),
   PORT: integer({ default: 3000, minimum: 0, maximum: 65535, description: "Port to listen on; 0 picks a free one." }),
@@ -81,8 +82,7 @@ export const settings = Type.Object({
     default: 1000,
     minimum: 0,
     maximum: 600_000,
-    description:
-      "Statements that take at least this long are logged, without their parameters. 0: none.",
+    description: "Statements that take at least this long are logged, without their parameters. 0: none.",
   }),
   REDIS_URL: text({
     pattern: "^rediss?://\\S+$",
@@ -91,7 +91,7 @@ export const settings = Type.Object({
     example: "redis://redis.example.com:6379",
     description:
       "Redis, Valkey or a node of a cluster, needed for rate limits shared by several instances; also carries their messages. Absent or " +
-        "unreachable: instances exchange messages through Postgres, and each counts limits on its own.",
+      "unreachable: instances exchange messages through Postgres, and each counts limits on its own.",
   }),
   JWT_SECRET: text({
     secret: true,
@@ -99,7 +99,8 @@ export const settings = Type.Object({
   }),
   ADMIN_EMAIL: text({
     pattern: "^\\S+@\\S+$",
-    description: "Administrator to create at startup if none exists. An existing account with this address is never changed.",
+    description:
+      "Administrator to create at startup if none exists. An existing account with this address is never changed.",
   }),
   ADMIN_PASSWORD: text({
     minLength: 8,
@@ -151,21 +152,21 @@ export const settings = Type.Object({
     default: "store",
     description:
       "What happens to the reasoning of models. `store`: sent to readers and stored with the response. `stream`: sent while the " +
-        "model thinks, but not stored. `off`: neither. It is always counted and charged.",
+      "model thinks, but not stored. `off`: neither. It is always counted and charged.",
   }),
   AI_CONTEXT_TOKENS: limit({
     minimum: 500,
     maximum: 10_000_000,
     description:
       "Maximum tokens of a conversation to send to a model; older messages are summarised. Absent: 64000, and 12000 for models " +
-        "with an unknown context window. For your own model, set it to its window minus its longest answer.",
+      "with an unknown context window. For your own model, set it to its window minus its longest answer.",
   }),
   AI_PRICES: text({
     format: "prices",
     example: "compatible/llama3.2=0/0,openai/gpt-5.2=1.75/14/0.175",
     description:
       "Prices in USD per million tokens, as `model=input/output[/cached_input[/cache_write]]` or as JSON. They override the " +
-        "built-in ones. Missing cache prices default to the price of `input`.",
+      "built-in ones. Missing cache prices default to the price of `input`.",
   }),
   BUDGET_USER_TOKENS_PER_DAY: limit({ description: "Tokens that one user may use in a day (UTC). Absent: no limit." }),
   BUDGET_USER_TOKENS_PER_MONTH: limit({ description: "The same, per month." }),
@@ -205,7 +206,7 @@ export const settings = Type.Object({
       example: "https://app.example.com",
       description:
         "Browser origins that may call, exact, comma-separated. Parley's own origin is always allowed. Absent: no others; in " +
-          "development, those on this machine (`http://localhost:*`).",
+        "development, those on this machine (`http://localhost:*`).",
     },
   ),
   TRUSTED_PROXIES: listOf(
@@ -216,7 +217,8 @@ export const settings = Type.Object({
     },
   ),
   TLS_CERT_FILE: text({
-    description: "Certificate chain (PEM, the server's own certificate first) to serve https and wss directly. Reloaded on SIGHUP.",
+    description:
+      "Certificate chain (PEM, the server's own certificate first) to serve https and wss directly. Reloaded on SIGHUP.",
   }),
   TLS_KEY_FILE: text({ description: "Private key (PEM, no passphrase) of that certificate." }),
   HTTP2: OneOf(["on", "off"], {
@@ -241,7 +243,8 @@ export const settings = Type.Object({
   }),
   LOG_FORMAT: Type.Optional(
     OneOf(["json", "pretty"], {
-      description: "JSON lines, or human-readable lines. Absent: `pretty` on a terminal in development, otherwise `json`.",
+      description:
+        "JSON lines, or human-readable lines. Absent: `pretty` on a terminal in development, otherwise `json`.",
     }),
   ),
   REGISTRATION: Type.Optional(
@@ -281,7 +284,7 @@ export const settings = Type.Object({
     default: "on",
     description:
       "Whether users of that issuer get an account at their first login, regardless of `REGISTRATION`. Off: only linked " +
-        "accounts can log in.",
+      "accounts can log in.",
   }),
   READ_CACHE: OneOf(["on", "off"], {
     default: "on",

@@ -20,6 +20,6 @@ export const timeLimitSettings = {
     maximum: DAY_MS,
     description:
       "Timeout of a whole answer, including all attempts, pauses and tool calls. When it expires, the answer fails and keeps its " +
-        "text; no other model is tried.",
+      "text; no other model is tried.",
   }),
 };

@@ -22,8 +22,7 @@ export function findTlsProblems({ cert, key }: Tls): string[] {
     return problems;
   }
   const privateKey = parseKey(key);
-  if (privateKey === null)
-    problems.push("TLS_KEY_FILE: the file contains no readable private key; PEM is expected.");
+  if (privateKey === null) problems.push("TLS_KEY_FILE: the file contains no readable private key; PEM is expected.");
   const [first, ...others] = chain ?? [];
   if (privateKey === null || first === undefined || first.checkPrivateKey(privateKey)) return problems;
   if (others.some((certificate) => certificate.checkPrivateKey(privateKey)))

@@ -46,5 +46,5 @@ const findUnusedProviders = ({ AI_PROVIDERS, AI_MODELS }: Settings): string[] =>
     .map(
       (name) =>
         `AI_PROVIDERS has the server ${name}, but AI_MODELS none of its models, so it is not used; add ${name}/MODEL to ` +
-          "AI_MODELS (the server lists its models at /models below its URL).",
+        "AI_MODELS (the server lists its models at /models below its URL).",
     );

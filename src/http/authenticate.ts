@@ -30,7 +30,8 @@ export function createAuthenticate({ identify, readClientAddress }: Dependencies
   async function onEnter(visit: Visit): Promise<void> {
     const { request, server } = visit;
     const token = readCredential(request.headers);
-    if (token === null) throw new Problem("unauthorized", "Authentication required: send `Authorization: Bearer <token>`.");
+    if (token === null)
+      throw new Problem("unauthorized", "Authentication required: send `Authorization: Bearer <token>`.");
     const ipAddress = readClientAddress(request, server);
     const caller = await identify(token, { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") });
     visit.caller = nameRequest(caller, visit);

@@ -41,9 +41,7 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
     const { pathname } = readUrl(request);
     const methods = code === "NOT_FOUND" ? findMethods(pathname) : [];
     const shown =
-      methods.length > 0
-        ? new Problem("method_not_allowed", `This address supports ${methods.join(", ")}.`)
-        : problem;
+      methods.length > 0 ? new Problem("method_not_allowed", `This address supports ${methods.join(", ")}.`) : problem;
     if (methods.length > 0) set.headers.allow = methods.join(", ");
     if (shown.headers) Object.assign(set.headers, shown.headers);
     const challenge = findChallenge(shown, request);

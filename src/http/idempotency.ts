@@ -137,4 +137,7 @@ const createInProgress = () =>
     retryAfterMs: RETRY_AFTER_MS,
   });
 const createNotKept = () =>
-  new Problem("idempotency_answer_not_kept", "The request completed, but its response was a stream or too large to be stored.");
+  new Problem(
+    "idempotency_answer_not_kept",
+    "The request completed, but its response was a stream or too large to be stored.",
+  );

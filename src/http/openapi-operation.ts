@@ -106,7 +106,10 @@ function describeAnswers(route: Route, components: Components): JsonObject {
     ...(stream && status !== 200 && { 200: streamed }),
     [status]: stream && status === 200 ? { ...good, content: { ...good.content, ...events } } : good,
     ...(isTagged && {
-      304: { description: "Not modified: the caller already has this state.", headers: { ETag: refTo("headers", "ETag") } },
+      304: {
+        description: "Not modified: the caller already has this state.",
+        headers: { ETag: refTo("headers", "ETag") },
+      },
     }),
   };
 }

@@ -110,7 +110,7 @@ export const requestHeaders = {
     required: false,
     description:
       "1 to 255 visible ASCII characters, with or without quotes. For 24 hours, the same key with the same payload returns the same " +
-        "response, with `Idempotent-Replayed: true`. Another payload returns 422; if the first request is still running, 409.",
+      "response, with `Idempotent-Replayed: true`. Another payload returns 422; if the first request is still running, 409.",
     schema: text,
   },
   IfMatch: {

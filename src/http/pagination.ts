@@ -16,7 +16,9 @@ export const PageQuery = {
       documented: { maximum: PAGE_LIMIT_MAX, default: PAGE_LIMIT_DEFAULT },
     }),
   ),
-  cursor: Type.Optional(Type.String({ maxLength: CURSOR_CHARS_MAX, description: "`next_cursor` of the previous page." })),
+  cursor: Type.Optional(
+    Type.String({ maxLength: CURSOR_CHARS_MAX, description: "`next_cursor` of the previous page." }),
+  ),
 };
 
 /** The body of every list, named after its items. */

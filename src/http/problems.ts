@@ -44,8 +44,7 @@ export const problemPages: Route[] = [
     mediaTypes: ["application/json", "text/html"],
     handle: ({ params, request }) => {
       const { code } = params;
-      if (!isErrorCode(code))
-        throw new Problem("not_found", "Unknown error code. See /problems for the list.");
+      if (!isErrorCode(code)) throw new Problem("not_found", "Unknown error code. See /problems for the list.");
       return respond(request, { code, ...errorCodes[code] }, () => renderPage(code, errorCodes[code]));
     },
   }),

@@ -33,7 +33,8 @@ export const providerCodes = {
     title: "The model didn't respond in time",
     temporary: true,
     meaning: "The model was silent for too long, or the whole response took longer than `AI_ANSWER_TIMEOUT_MS`.",
-    remedy: "Try again. An administrator can raise `AI_FIRST_TOKEN_TIMEOUT_MS`, `AI_IDLE_TIMEOUT_MS` or `AI_ANSWER_TIMEOUT_MS`.",
+    remedy:
+      "Try again. An administrator can raise `AI_FIRST_TOKEN_TIMEOUT_MS`, `AI_IDLE_TIMEOUT_MS` or `AI_ANSWER_TIMEOUT_MS`.",
   },
   provider_refused: {
     status: 400,

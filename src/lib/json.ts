@@ -61,7 +61,8 @@ const createTooLarge = (pointer: string): Problem =>
 function hasExactNumbers(value: unknown, depth: number): boolean {
   if (typeof value === "number") return value <= Number.MAX_SAFE_INTEGER && value >= -Number.MAX_SAFE_INTEGER;
   if (typeof value !== "object" || value === null) return true;
-  if (depth >= JSON_DEPTH_MAX) throw new Problem("malformed", `JSON may be nested at most ${JSON_DEPTH_MAX} levels deep.`);
+  if (depth >= JSON_DEPTH_MAX)
+    throw new Problem("malformed", `JSON may be nested at most ${JSON_DEPTH_MAX} levels deep.`);
   for (const child of Array.isArray(value) ? value : Object.values(value))
     if (!hasExactNumbers(child, depth + 1)) return false;
   return true;

@@ -83,9 +83,7 @@ export function createMetrics(build: { version: string; commit: string }) {
       "Requests sent again because the provider had closed the reused connection without a response.",
       ["provider"],
     ),
-    aiCostUsd: counter("ai_cost_usd_total", "Cost of replies in US dollars, as far as prices are known.", [
-      "model",
-    ]),
+    aiCostUsd: counter("ai_cost_usd_total", "Cost of replies in US dollars, as far as prices are known.", ["model"]),
     aiModelAvailable: gauge("ai_model_available", "1, or 0 while the model's circuit breaker is open.", ["model"]),
     budgetRejections: counter("budget_rejections_total", "Replies refused because a budget is used up.", ["period"]),
     quotaRejections: counter("quota_rejections_total", "Requests and frames refused because a quota is exceeded.", [
@@ -98,10 +96,11 @@ export function createMetrics(build: { version: string; commit: string }) {
       "Database connections by state, statements waiting for one, and the maximum.",
       ["state"],
     ),
-    dbPoolWait: histogram("db_pool_wait_seconds", "Time that statements and transactions waited for a database connection.", [
-      0.0001,
-      ...fastBuckets,
-    ]),
+    dbPoolWait: histogram(
+      "db_pool_wait_seconds",
+      "Time that statements and transactions waited for a database connection.",
+      [0.0001, ...fastBuckets],
+    ),
     rateLimited: counter("rate_limited_total", "Requests and frames refused by a rate limit.", ["limit"]),
     analyticsRefreshDuration: histogram(
       "analytics_refresh_duration_seconds",

@@ -28,7 +28,8 @@ export function createParts(): Parts {
       const visit = (name: string, path: readonly string[]): void => {
         const part = parts.get(name);
         if (!part) throw new Error(`${path.at(-1)} stops after ${name}, which is not a part.`);
-        if (path.includes(name)) throw new Error(`Parts wait for each other in a cycle: ${[...path, name].join(", ")}.`);
+        if (path.includes(name))
+          throw new Error(`Parts wait for each other in a cycle: ${[...path, name].join(", ")}.`);
         for (const before of part.after ?? []) visit(before, [...path, name]);
         listed.add(part);
       };

@@ -53,7 +53,8 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "The request changes or deletes the account itself. A session is not enough for that, because it may be stolen or left open.",
-    remedy: "Send your current password as `current_password`, or log in again and repeat the request within 5 minutes.",
+    remedy:
+      "Send your current password as `current_password`, or log in again and repeat the request within 5 minutes.",
   },
   quota_exceeded: {
     status: 403,
@@ -61,7 +62,8 @@ export const problemCodes = {
     temporary: false,
     meaning:
       "Storage per user is limited: messages, conversations, prompts, ratings, API keys, webhooks. `violated_policies` names the full quota. Nothing was changed.",
-    remedy: "Delete what you no longer need, or ask the operator for a larger quota. `GET /api/v1/me/usage` shows quotas and usage.",
+    remedy:
+      "Delete what you no longer need, or ask the operator for a larger quota. `GET /api/v1/me/usage` shows quotas and usage.",
   },
   registration_closed: {
     status: 403,
@@ -102,8 +104,7 @@ export const problemCodes = {
     status: 409,
     title: "The first request with this key is still in progress",
     temporary: true,
-    meaning:
-      "A request with the same `Idempotency-Key` is still in progress, so its response can't be replayed yet.",
+    meaning: "A request with the same `Idempotency-Key` is still in progress, so its response can't be replayed yet.",
     remedy: "Send the same request again after `Retry-After`; it gets the response of the first one.",
   },
   idempotency_answer_not_kept: {
@@ -118,8 +119,7 @@ export const problemCodes = {
     status: 412,
     title: "The resource has changed since it was read",
     temporary: false,
-    meaning:
-      "`If-Match` names an older state: the resource has changed since. Nothing was changed.",
+    meaning: "`If-Match` names an older state: the resource has changed since. Nothing was changed.",
     remedy: "Read it again, apply your change to the current state, and send the new `ETag` as `If-Match`.",
   },
   too_large: {
@@ -170,7 +170,8 @@ export const problemCodes = {
     temporary: true,
     meaning:
       "The caller's budget for model replies (tokens or money) is too small for another reply in this day or month (UTC).",
-    remedy: "Wait for the time in `Retry-After`, or ask the operator for a larger budget. `GET /api/v1/me/usage` shows the limits.",
+    remedy:
+      "Wait for the time in `Retry-After`, or ask the operator for a larger budget. `GET /api/v1/me/usage` shows the limits.",
   },
   internal: {
     status: 500,

@@ -222,7 +222,7 @@ test("an answer that is cut off is an error, and one without a length that ends 
     socket.write(`HTTP/1.1 200 OK\r\n${request.includes("/whole") ? "" : "Content-Length: 9\r\n"}\r\nhalf`);
     socket.end();
   });
-  expect(await readAll(await ask(server.url))).toEqual({ text: "half", error: "the connection broke" });
+  expect(await readAll(await ask(server.url))).toEqual({ text: "half", error: "connection lost" });
   expect(await readAll(await ask(new URL("/whole", server.url)))).toEqual({ text: "half", error: null });
 });
 

@@ -25,7 +25,11 @@ export function describeNextSteps(upgraded: Upgraded): string {
     : "stop the running `parley serve` (SIGTERM), then start it again";
   const lines = [`The running server was not restarted. To use the new version: ${restart}`];
   if (backup !== null) lines.push(`Backup: ${backup}`);
-  lines.push("", `To roll back to ${from}:`, isService ? "  systemctl stop parley" : "  stop the running `parley serve`");
+  lines.push(
+    "",
+    `To roll back to ${from}:`,
+    isService ? "  systemctl stop parley" : "  stop the running `parley serve`",
+  );
   lines.push(`  mv ${quote(previousOf(target))} ${quote(target)}`);
   lines.push(...describeRestore(upgraded));
   lines.push(isService ? "  systemctl start parley" : "  start `parley serve` again");

@@ -180,9 +180,7 @@ async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortS
     await response.body?.cancel();
     const next = URL.parse(location, target.href);
     if (next === null || !/^https?:$/.test(next.protocol))
-      throw new CommandError(
-        `${maskUrl(target)} redirects to an unusable address; download the file by hand.`,
-      );
+      throw new CommandError(`${maskUrl(target)} redirects to an unusable address; download the file by hand.`);
     if (!isSecure(next) && !isTrusted)
       throw new CommandError(
         `${maskUrl(target)} redirects to ${maskUrl(next)}, which has no TLS; download the file by hand, or pass --sha256.`,

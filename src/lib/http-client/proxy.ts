@@ -6,8 +6,8 @@ export type HttpProxy = {
   port: number;
   /** Value of `Proxy-Authorization`; null without credentials. */
   authorization: string | null;
-  /** The setting that names it, for sentences. */
   /** The setting that configures it, for messages. */
+  setting: string;
 };
 
 /** How a request uses a proxy. */

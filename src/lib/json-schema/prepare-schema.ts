@@ -172,7 +172,10 @@ class Preparation {
 
   #refer(reference: unknown, place: string): string {
     if (typeof reference !== "string" || !reference.startsWith("#"))
-      throw new InvalidSchemaError(place, "must refer to a place in the same schema (#…); external schemas are not fetched");
+      throw new InvalidSchemaError(
+        place,
+        "must refer to a place in the same schema (#…); external schemas are not fetched",
+      );
     const found = findPlace(this.#source, reference);
     if (!found) throw new InvalidSchemaError(place, "refers to a place that doesn't exist");
     if (found.value === this.#source) return "#";

@@ -51,7 +51,7 @@ const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includ
 
 function follow(from: URL, location: string, left: number): URL {
   const to = URL.parse(location, from.href);
-  if (left <= 0) throw new TypeError(`${from.origin} redirects too often`);
+  if (left <= 0) throw new TypeError(`${from.origin} redirects more often than allowed`);
   if (to?.origin !== from.origin)
     throw new TypeError(
       `${from.origin} redirects to ${to?.origin ?? "an invalid URL"}, which is not followed; set the final URL`,
