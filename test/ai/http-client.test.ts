@@ -208,7 +208,7 @@ test("the server waits while nobody reads", async () => {
 
 const broken: [name: string, answer: string, error: RegExp][] = [
   ["no HTTP", "SSH-2.0-OpenSSH\r\n\r\n", /status line/],
-  ["a broken chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", /size of a chunk/],
+  ["a broken chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", /chunk size/],
 ];
 for (const [name, answer, error] of broken)
   test(`an answer with ${name} is an error`, async () => {

@@ -34,7 +34,7 @@ test("without new migrations, the old executable is enough", () => {
     "  systemctl stop parley",
     "  mv /usr/local/bin/parley.previous /usr/local/bin/parley",
     "  systemctl start parley",
-    "No restore is needed: the new version has no new migrationss.",
+    "No restore is needed: the new version has no new migrations.",
   ]);
 });
 

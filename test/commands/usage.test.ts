@@ -21,7 +21,7 @@ const wrong: [string, string][] = [
   ["version now", '`parley version` takes no argument "now"; `parley version --help` shows the usage.'],
   ["help fly", 'Unknown command "fly"; `parley --help` shows the usage.'],
   ["help serve now", "`parley help` takes one command; `parley --help` lists them."],
-  ["admin", "An action is missing; `parley admin --help` shows how."],
+  ["admin", "An action is missing; `parley admin --help` shows the usage."],
 ];
 
 test.each(wrong)("parley %s is wrong usage: one sentence, exit code 2", async (args, sentence) => {

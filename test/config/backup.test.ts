@@ -61,7 +61,7 @@ test("a folder that can be written to, or made, has no problem; a file does", ()
   expect(findFolderProblem("/tmp")).toBeNull();
   expect(findFolderProblem("/tmp/not-there/yet")).toBeNull();
   expect(findFolderProblem("/etc/passwd")).toBe("/etc/passwd is not a folder; use one.");
-  expect(findFolderProblem("/etc/passwd/backups")).toMatch(/; name (?:one|a folder)\.$/);
+  expect(findFolderProblem("/etc/passwd/backups")).toMatch(/; use (?:one|a folder)\.$/);
 });
 
 test.each([

@@ -39,7 +39,7 @@ test.each([
   ["http://proxy.test/hunter2", "more than user, password, host and port"],
   ["http://proxy.test?key=hunter2", "more than user, password, host and port"],
   ["http://proxy.test:0", "more than user, password, host and port"],
-  ["http://us er:hunter2@proxy.test", "has a space in it"],
+  ["http://us er:hunter2@proxy.test", "has a space;"],
   ["http://proxy.test:hunter2", "is not a URL"],
   ["http://", "is not a URL"],
 ])("a proxy may not be named %s", (value, sentence) => {

@@ -69,8 +69,8 @@ describe("servers of AI_PROVIDERS", () => {
     ["groq", "a server's name is missing before its address"],
     ["=https://api.groq.com/v1", "a server's name is missing"],
     ["openai=https://gate.example/v1", "openai is a built-in provider; give the server another name."],
-    ["offline=https://gate.example/v1", "offline is a provider that is built in"],
-    ["Groq=https://api.groq.com/v1", "other characters than a-z, 0-9 and -; write groq."],
+    ["offline=https://gate.example/v1", "offline is a built-in provider"],
+    ["Groq=https://api.groq.com/v1", "may only have a-z, 0-9 and -; write groq."],
     ["my_gate=https://gate.example/v1", "write my-gate."],
     ["-a=https://gate.example/v1", "must be 1 to 32 of a-z, 0-9 and -, beginning with a letter or a digit"],
     [`${"a".repeat(33)}=https://gate.example/v1`, "must be 1 to 32"],
@@ -102,8 +102,8 @@ describe("servers of AI_PROVIDERS", () => {
 
   test("a model of an unknown provider names those that are known; one whose address is wrong is not said twice", () => {
     expect(findProblems({ ...two, AI_MODELS: "grok/x" })).toEqual([
-      'AI_MODELS: "grok/x" names the provider "grok", which is none of openai, anthropic, compatible, offline, groq, my-gateway; ' +
-        "for another server that speaks OpenAI's API add grok=ITS_BASE_URL to AI_PROVIDERS.",
+      'AI_MODELS: "grok/x" names the provider "grok", which is not one of openai, anthropic, compatible, offline, groq, my-gateway; ' +
+        "for another OpenAI-compatible server add grok=ITS_BASE_URL to AI_PROVIDERS.",
     ]);
     expect(findProblems({ AI_PROVIDERS: "groq=nowhere", AI_MODELS: "groq/x" })).toHaveLength(1);
     expect(findProblems({ ...two, AI_MODELS: "Groq/x,my-gateway/" })).toEqual([
@@ -158,7 +158,7 @@ describe("header fields", () => {
     ['{"x: hunter2":"y"}', "the name of a header field may only have letters, digits and -"],
     ['{"":"hunter2"}', "the name of a header field may only have letters, digits and -"],
     ['{"x":7}', "the header field x is not a string; write its value in quotes."],
-    ['{"x":null}', "is not a text"],
+    ['{"x":null}', "is not a string"],
     ['{"x":""}', "the header field x is empty"],
     ['{"x":" hunter2"}', "begins or ends with a space"],
     ['{"x":"hünter2"}', "has non-ASCII characters"],
@@ -231,6 +231,6 @@ test("a server that no model is asked of is warned of", () => {
   const warn = (environment: Environment) => findWarnings(load(environment), { environment });
   expect(warn(two)).toEqual([]);
   expect(warn({ ...two, AI_MODELS: "groq/x" })).toEqual([
-    expect.stringContaining("AI_PROVIDERS names the server my-gateway, but AI_MODELS none of its models"),
+    expect.stringContaining("AI_PROVIDERS has the server my-gateway, but AI_MODELS none of its models"),
   ]);
 });
